@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from firmplan.executor import Execution, Facilities, Header, SqliteStore, ToolsetLock, default_seed
-from firmplan.executor.calls.concurrency import Places
+from firmplan.executor.calls.concurrency import FairSemaphore
 from firmplan.executor.runs.owner import presence_of
 from firmplan.executor.stores.location import open_location
 from firmplan.plans import Plan
@@ -113,7 +113,7 @@ class Bench:
         path = str(folder / "bench.db")
         store = SqliteStore(path)
         self._execution = Execution(
-            Facilities(self._tools, Models({}), store, Places(64)), presence_of(open_location(store))
+            Facilities(self._tools, Models({}), store, FairSemaphore(64)), presence_of(open_location(store))
         )
 
     async def measure(self) -> dict[str, float]:

@@ -95,7 +95,7 @@ class CanonicalValue:
 
     def __repr__(self) -> str:
         text = self.data.decode()
-        return f"Sealed({text if len(text) <= 60 else text[:57] + '...'})"
+        return f"CanonicalValue({text if len(text) <= 60 else text[:57] + '...'})"
 
 
 class Scope(dict[str, "Json | Skipped"]):

@@ -84,6 +84,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "location",
             "postgres_connection",
             "postgres_store",
+            "sql_store",
             "sqlite_file",
             "sqlite_store",
         ),

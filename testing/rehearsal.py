@@ -15,7 +15,7 @@ from typing import Final, Protocol, cast
 from typing_extensions import override
 
 from ..errors import ConfigError, InputRejected, OutcomeUnknown, PlanRejected, ToolError
-from ..executor.calls.concurrency import Places
+from ..executor.calls.concurrency import FairSemaphore
 from ..executor.calls.facilities import Facilities
 from ..executor.calls.invoke import Failed, Outcome, Returned
 from ..executor.events import Approved, Denied
@@ -24,7 +24,7 @@ from ..executor.journal.header import Header, default_seed
 from ..executor.journal.toolset_lock import ToolLock, ToolsetLock, tool_names
 from ..executor.review.recall import Recall, recall
 from ..executor.runs.execution import Execution
-from ..executor.runs.owner import Alone
+from ..executor.runs.owner import MemoryPresence
 from ..executor.runs.request import fitted_inputs
 from ..plans import Plan, check
 from ..plans.edit.differences import differences, shown
@@ -91,11 +91,11 @@ class Rehearsal:
             tools,
             StandInModels(self._prompts()),
             store,
-            Places(PLACES),
+            FairSemaphore(PLACES),
             clock=FakeClock(),
             secrets=Untouched(),
         )
-        execution = Execution(facilities, Alone())
+        execution = Execution(facilities, MemoryPresence())
         await execution.open()
         try:
             for name, data in self._blobs().items():

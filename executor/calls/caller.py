@@ -1,7 +1,7 @@
-"""Making the calls of one run: tools on the loop, in threads or in child processes, models over the wire.
+"""Makes the calls of one run: tools on the event loop, in threads or in child processes; models over the network.
 
-A call is handed its context, with what an earlier attempt has recorded of time and chance, and the bytes of the artifacts
-that its arguments name. What came of it is an `Outcome`; what follows from it is the machine's business.
+A call gets its context, which returns the times and ids that an earlier attempt got, and the bytes of the artifacts that its arguments name.
+The result is an `Outcome`. What follows from an outcome is decided by the machine, not here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from ...errors import EngineBug, ToolError
 from ...plans.values import Json
@@ -50,15 +50,11 @@ from .invoke import (
     reconcile,
 )
 
-if TYPE_CHECKING:
-    from ..journal.journal import Journal
-
-
 Usage: TypeAlias = Mapping[str, Json]
 
 
 def callers_in(entries: Iterable[Entry]) -> dict[str, tuple[str, ...]]:
-    """Return step -> the owners, oldest first, that began a call of the step whose outcome is not in the journal."""
+    """Return step -> the owners, oldest first, that started a call of the step whose outcome is not in the journal."""
     owner: str | None = None
     found: dict[str, tuple[str, ...]] = {}
     for entry in entries:
@@ -83,15 +79,15 @@ def callers_in(entries: Iterable[Entry]) -> dict[str, tuple[str, ...]]:
 
 
 class Caller:
-    """Makes the calls of one run, each when it is told to.
+    """Makes the calls of one run.
 
     Args:
-        facilities: What runs share.
+        facilities: What the runs of an engine share.
         run_id: The run.
-        seed: The run's.
+        seed: The seed of the run.
         journal: Where the run is recorded; `None`: nowhere.
-        on_progress: Told how far a call has come: step, fraction, note.
-        draws: What calls are told of time and chance, where that is recorded.
+        on_progress: Called with the progress of a call: step, fraction, note.
+        nondeterminism: Records the times and ids that calls get; `None`: they are not recorded.
         callers: Step -> the former owners whose calls of the step may be in flight.
     """
 
@@ -102,7 +98,7 @@ class Caller:
         seed: str,
         journal: Journal | None = None,
         on_progress: Callable[[str, float, str], None] | None = None,
-        draws: Draws | None = None,
+        nondeterminism: Nondeterminism | None = None,
         callers: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._facilities = facilities
@@ -110,18 +106,19 @@ class Caller:
         self._run_id = run_id
         self._seed = seed
         self._on_progress = on_progress
-        self._draws = draws
+        self._nondeterminism = nondeterminism
         self._callers = callers or {}
 
     async def reconcile(self, call: PreparedCall) -> Outcome | None:
-        """Return what became of a write of unknown outcome; `None`: it did not take place, or there is nothing to ask."""
+        """Return the outcome of a write that may have been called before; `None`: it took no effect, or its tool cannot say."""
         if call.tool is None or not getattr(call.command, "reconcile", False):
             return None
         found = await self._reconciled(call, call.tool)
         callers, ownership = self._callers.get(call.step, ()), self._facilities.ownership
         if found is not None or ownership is None or not ownership.may_survive(callers):
             return found
-        # `reconcile` found nothing so far, but a process that stood still may be about to continue its call.
+        # `reconcile` found nothing so far, but a former owner that stood still may be about to continue its call. So wait until it cannot,
+        # then ask again.
         if (survivor := await ownership.find_survivor(callers)) is not None:
             return Lost(
                 f"reconcile found nothing, but {survivor}, which made the call and lost the run, may still continue the call; end that process, "
@@ -135,7 +132,7 @@ class Caller:
         return await reconcile(tool, call.write_key, args, threads, timeout_s)
 
     async def make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
-        """Return what came of a call, and what it used of a model. Raises: StoreError: the lease has gone, before a write."""
+        """Return the outcome of a call and its model usage. Raises: StoreError: the lease was lost before a write was called."""
         if not call.is_write:
             return await self._make(call)
         if self._facilities.expect_lease is not None:
@@ -152,7 +149,7 @@ class Caller:
         tool = call.tool
         if tool is None:
             raise EngineBug(f"step '{call.step}' has neither tool nor request")
-        if tool.is_async and not tool.wants_context:  # it takes nothing of us
+        if tool.is_async and not tool.wants_context:  # no context has to be made
             timeout_s = call.command.timeout_s
             return await call_tool(
                 tool, call.args, None, self._facilities.threads, timeout_s, call.value
@@ -160,15 +157,15 @@ class Caller:
         return await self._call(call, tool), None
 
     def adopt(self, call: PreparedCall, ended: tuple[Outcome, Usage | None]) -> tuple[Outcome, Usage | None]:
-        """Return what came of a call that was made elsewhere; later attempts are told what it was told."""
-        if call.context is not None and self._draws is not None:
-            self._draws.take_over(call.step, call.context.used)
+        """Return the outcome of a call that started early, and record the times and ids that it got, so that a later attempt gets the same."""
+        if call.context is not None and self._nondeterminism is not None:
+            self._nondeterminism.record_used(call.step, call.context.used)
         return ended
 
     def forget(self, call: PreparedCall) -> None:
-        """Forget what its attempts have drawn: it has returned."""
-        if self._draws is not None:
-            self._draws.forget(call.step)
+        """Forget the times and ids that the attempts of a call got: it has returned."""
+        if self._nondeterminism is not None:
+            self._nondeterminism.forget(call.step)
 
     async def _call(self, call: PreparedCall, tool: Tool) -> Outcome:
         blobs = call.blobs = CallBlobs(await self._artifacts(call.args))
@@ -187,8 +184,8 @@ class Caller:
         )
 
     async def _drawn(self, call: PreparedCall, drawn: float | str) -> None:
-        if self._draws is not None:
-            await self._draws.record(call.step, drawn, is_write=call.is_write)
+        if self._nondeterminism is not None:
+            await self._nondeterminism.record(call.step, drawn, is_write=call.is_write)
 
     async def _artifacts(self, args: bytes) -> Mapping[str, bytes]:
         """Return the bytes of the artifacts in a call's arguments."""
@@ -196,11 +193,11 @@ class Caller:
         if not wanted:
             return {}
         if self._journal is not None:
-            await self._journal.flush()  # a step of this run may just have made them
+            await self._journal.flush()  # a step of this run may have saved them a moment ago
         return await self._facilities.store.find_values(wanted)
 
     def _context(self, call: PreparedCall, tool: Tool, blobs: CallBlobs) -> Context:
-        draws = self._draws if tool.wants_context else None
+        nondeterminism = self._nondeterminism if tool.wants_context else None
         return Context(
             run_id=self._run_id,
             step=call.step,
@@ -211,26 +208,28 @@ class Caller:
             clock=self._facilities.clock.now,
             env=self._facilities.environ,
             secrets=self._facilities.secrets,
-            recorded=draws.of(call.step) if draws is not None else None,
-            on_drawn=draws.recorder(call.step, is_write=call.is_write) if draws is not None else None,
+            recorded=nondeterminism.of(call.step) if nondeterminism is not None else None,
+            on_drawn=nondeterminism.recorder(call.step, is_write=call.is_write)
+            if nondeterminism is not None
+            else None,
             blobs=blobs,
             on_progress=self._progress_of(call.step),
             given=tuple(call.command.secrets.values()) if isinstance(call.command, StartToolCall) else (),
         )
 
     def _key_of(self, call: PreparedCall, tool: Tool) -> str:
-        """Return a call's idempotency key, whatever its effect, if it may be asked for."""
+        """Return the idempotency key of a call; empty for a tool without a context parameter, which cannot ask for it."""
         if call.write_key or not tool.wants_context:
             return call.write_key
         return idempotency_key(self._run_id, call.step, call.args_digest)
 
     def _progress_of(self, step: str) -> Callable[[float, str], None] | None:
-        """Return what a call tells its progress to, on whatever thread it runs."""
-        tell = self._on_progress
-        if tell is None:
+        """Return the callback for the progress of a call, which may run on any thread."""
+        note = self._on_progress
+        if note is None:
             return None
         loop = asyncio.get_running_loop()
-        return lambda fraction, note: _soon(loop, tell, step, fraction, note)
+        return lambda fraction, words: _soon(loop, note, step, fraction, words)
 
     async def _ask(
         self, request: ModelRequest, tool: Tool | None, timeout_s: float | None
@@ -243,11 +242,11 @@ class Caller:
         except ToolError as fault:
             spent = fault.usage if isinstance(fault, ModelError) else None
             failed = Failed(fault.code, text_of(fault), fault.temporary, retryable=fault.temporary)
-            return failed, None if spent is None else _told(spent)
-        return Returned(output), {**_told(reply.usage), "model": text_of(reply.model)}
+            return failed, None if spent is None else _usage(spent)
+        return Returned(output), {**_usage(reply.usage), "model": text_of(reply.model)}
 
 
-def _told(usage: ModelUsage) -> dict[str, Json]:
+def _usage(usage: ModelUsage) -> dict[str, Json]:
     return {
         "calls": usage.requests,
         "tokens": usage.prompt_tokens + usage.completion_tokens,
@@ -257,31 +256,32 @@ def _told(usage: ModelUsage) -> dict[str, Json]:
 
 def _soon(
     loop: asyncio.AbstractEventLoop,
-    tell: Callable[[str, float, str], None],
+    note: Callable[[str, float, str], None],
     step: str,
     fraction: float,
-    note: str,
+    words: str,
 ) -> None:
-    with suppress(RuntimeError):  # the loop has ended: nobody looks
-        loop.call_soon_threadsafe(tell, step, fraction, note)
+    with suppress(RuntimeError):  # the loop has closed: nobody reads the progress
+        loop.call_soon_threadsafe(note, step, fraction, words)
 
 
-# --- What calls are told of time and chance, on record before they are told: a repeated call of the step is told the same.
+# --- recorded nondeterminism
 #
-# A time or an id may be in a payment. So a call of a `write` gets a new one only once it is durable through a power loss, and the
-# payment that is made again after a crash is the same payment. For other effects it is recorded with the next group: what a lost
-# one has led to is lost as well, since no write is durable before all that went before it.
+# The times and ids that a tool takes from its context are recorded, and a repeated call of the step gets the same ones. A time or an id may
+# be part of a payment. So a write gets a new one only after it is durable: the payment that is made again after a crash is the same
+# payment. For other effects the next group commit records it: if it is lost, everything that followed from it is lost, too, since no
+# write becomes durable before the records that precede it.
 
 
 _NOTHING: Final[Mapping[str, Used]] = {}
 
 
-def recalled(entries: Iterable[Entry], before: Mapping[str, Used] = _NOTHING) -> dict[str, Used]:
-    """Return step -> the recorded times and ids of its open calls, as a journal has them; steps that have returned are left out.
+def recorded_values(entries: Iterable[Entry], before: Mapping[str, Used] = _NOTHING) -> dict[str, Used]:
+    """Return step -> the times and ids that its calls got, by the journal; steps that have returned are left out.
 
     Args:
         entries: The journal.
-        before: What the calls of an earlier run have drawn that this run makes again under the same key.
+        before: The values that an earlier run gave to calls that this run makes again under the same key.
     """
     found: dict[str, Used] = dict(before)
     for entry in entries:
@@ -300,14 +300,14 @@ def recalled(entries: Iterable[Entry], before: Mapping[str, Used] = _NOTHING) ->
     return found
 
 
-class Draws:
-    """What the calls of one run have drawn so far, by step.
+class Nondeterminism:
+    """The times and ids that the calls of one run got so far, by step.
 
     Args:
-        known: What was drawn before this process drove the run.
-        journal: Where it is recorded.
+        known: The values from before this process drove the run.
+        journal: Where new values are recorded.
         now: The clock.
-        is_running: Whether a step's call is under way: one that was given up draws off the record.
+        is_running: Whether the call of a step is under way; the values of an abandoned call are not recorded.
     """
 
     def __init__(
@@ -323,16 +323,16 @@ class Draws:
         self._is_running = is_running
 
     def of(self, step: str) -> Used:
-        """Return what the step's calls have drawn; it grows as they draw."""
+        """Return the values that the calls of a step got; the object grows with each new value."""
         return self._drawn.setdefault(step, Used())
 
     async def record(self, step: str, drawn: float | str, *, is_write: bool) -> None:
-        """Put on record what a call draws; after that the call may be told. Raises: StoreError."""
+        """Record a new value of a call; only then may the tool get it. Raises: StoreError."""
         if self._note(step, drawn, is_write=is_write) and is_write:
             await self._journal.flush()
 
     def recorder(self, step: str, *, is_write: bool) -> Callable[[float | str], None]:
-        """Return the same for a call that cannot await, on whatever thread it runs."""
+        """Return a function that does the same for a call that cannot await, on any thread."""
         loop = asyncio.get_running_loop()
 
         def record(drawn: float | str) -> None:
@@ -352,8 +352,8 @@ class Draws:
         self._journal.add(event, self._now(), is_synced=is_write)
         return True
 
-    def take_over(self, step: str, used: Used) -> None:
-        """Put on record what a call drew that was made elsewhere, and that changes nothing."""
+    def record_used(self, step: str, used: Used) -> None:
+        """Record the values of a call that started early, which is never a write."""
         drawn: list[float | str] = [*used.now, *used.uuids]
         for each in drawn:
             self._note(step, each, is_write=False)

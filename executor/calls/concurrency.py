@@ -1,7 +1,6 @@
-"""Places for calls, shared fairly: those who wait are served run by run, and within a run in the order in which they came.
+"""How the calls of many runs share one event loop: fair semaphores, single flight, the synchronous fast path, and the worker pool of a run.
 
-A run of a thousand ready calls and a run of one get every other place, whoever was first. `asyncio.Semaphore` serves whoever came first,
-so that the thousand would go before the one.
+These are scheduling primitives. They know neither what a call is nor what a run is: calls have a step path, runs have a name.
 """
 
 from __future__ import annotations
@@ -18,12 +17,20 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 if TYPE_CHECKING:
     from ..stores.store import Reusable
 
+T = TypeVar("T")
 
-class Places:
-    """So many places, each held by one call at a time.
+
+# --- fair semaphore
+
+
+class FairSemaphore:
+    """A semaphore that serves the waiting runs in turn, and the calls of one run in the order in which they came.
+
+    `asyncio.Semaphore` serves the calls in the order in which they came: a run of a thousand ready calls would keep a run of one call
+    waiting until the thousand have been made.
 
     Args:
-        count: How many.
+        count: How many calls may hold it at a time.
     """
 
     def __init__(self, count: int) -> None:
@@ -32,106 +39,108 @@ class Places:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by run; the first run is next
 
     def hold(self, run: str) -> AbstractAsyncContextManager[None]:
-        """Return what holds a place for a call of that run, once it is entered, waiting for it if need be."""
-        return _Hold(self, run)
+        """Return a context manager that holds the semaphore for a call of that run."""
+        return _Slot(self, run)
 
-    def take_free(self) -> bool:
-        """Take a place if one is free, which is so only while nobody waits; return whether it was."""
+    def try_acquire(self) -> bool:
+        """Acquire the semaphore if it is free, which implies that nobody waits; return whether it was."""
         if not self._free:
             return False
         self._free -= 1
         return True
 
-    async def take(self, run: str) -> None:
-        """Wait for a place, and take it."""
-        if self.take_free():
+    async def acquire(self, run: str) -> None:
+        """Wait until the semaphore is free, and acquire it."""
+        if self.try_acquire():
             return
-        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(run, deque()).append(given)
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(run, deque()).append(slot)
         try:
-            await given
+            await slot
         except asyncio.CancelledError:
-            if given.done() and not given.cancelled():  # it was given in the same instant
-                self.give_back()
+            # `release` may have given this call a slot before the cancel arrived: the slot must not be lost.
+            if slot.done() and not slot.cancelled():
+                self.release()
             raise
 
-    def give_back(self) -> None:
-        """Hand the place to the next run that waits; O(1), over all calls that were cancelled meanwhile."""
+    def release(self) -> None:
+        """Give the slot to the next run that waits. O(1), amortised over the calls that were cancelled while they waited."""
         while self._waiting:
             run = next(iter(self._waiting))
             queue = self._waiting.pop(run)
-            given = queue.popleft()
+            slot = queue.popleft()
             if queue:
-                self._waiting[run] = queue  # behind the others
-            if not given.done():
-                given.set_result(None)
+                self._waiting[run] = queue  # inserted again, so at the end: the other runs come first
+            if not slot.done():
+                slot.set_result(None)
                 return
         self._free += 1
 
 
-class _Hold(AbstractAsyncContextManager[None]):
-    """A class and no generator: each call enters one."""
+class _Slot(AbstractAsyncContextManager[None]):
+    """A class instead of a generator, because every call enters one."""
 
-    __slots__ = ("_places", "_run")
+    __slots__ = ("_run", "_semaphore")
 
-    def __init__(self, places: Places, run: str) -> None:
-        self._places = places
+    def __init__(self, semaphore: FairSemaphore, run: str) -> None:
+        self._semaphore = semaphore
         self._run = run
 
     async def __aenter__(self) -> None:
-        if not self._places.take_free():
-            await self._places.take(self._run)
+        if not self._semaphore.try_acquire():
+            await self._semaphore.acquire(self._run)
 
     async def __aexit__(self, *_: object) -> None:
-        self._places.give_back()
+        self._semaphore.release()
 
 
-# --- Single flight: identical calls that come up while one is under way take what it returns.
+# --- single flight
 
 
-class Shared:
-    """A call under way whose result stands for identical ones; most are waited for by nobody.
+class InFlight:
+    """A call under way whose result identical calls take, too. Most have no identical call, so the future is made on demand.
 
     Args:
-        key: Content key of the call; empty: nothing is identical to it.
-        in_flight: Where others find it until it has ended.
+        key: Content key of the call; empty: no other call is identical to it.
+        in_flight: Content key -> the call under way, where identical calls find it until it ends.
     """
 
     __slots__ = ("_in_flight", "_key", "_waiter")
 
-    def __init__(self, key: str, in_flight: dict[str, Shared]) -> None:
+    def __init__(self, key: str, in_flight: dict[str, InFlight]) -> None:
         self._key = key
         self._in_flight = in_flight
         self._waiter: asyncio.Future[Reusable | None] | None = None
         if key:
             in_flight[key] = self
 
-    async def made(self) -> Reusable | None:
-        """Wait for the end of the call; return its result if it may stand for others."""
+    async def result(self) -> Reusable | None:
+        """Wait for the end of the call; return its result if identical calls may take it."""
         if self._waiter is None:
             self._waiter = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(self._waiter)
+        return await asyncio.shield(
+            self._waiter
+        )  # a waiting call that is cancelled must not cancel the others
 
-    def end(self, made: Reusable | None) -> None:
-        """Hand the result, if it may stand for others, to all who wait."""
+    def end(self, result: Reusable | None) -> None:
+        """Hand the result to the calls that wait; `None`: they may not take it."""
         if self._key:
             del self._in_flight[self._key]
         if self._waiter is not None:
-            self._waiter.set_result(made)
+            self._waiter.set_result(result)
 
 
-# --- Telling calls that return at once from calls that wait.
-#
-# Most calls of a plan that computes never wait: what there is to record of them is one thing that happened, not two. Whether a call
-# waits shows when it does, so it is begun first; nothing else can happen on the event loop before it waits.
-
-
-T = TypeVar("T")
+# --- synchronous fast path
 
 
 @coroutine
-def noticed(work: Coroutine[Any, Any, T], on_wait: Callable[[], None]) -> Generator[Any, Any, T]:
-    """Return what a coroutine returns, as awaiting it would; `on_wait` is called right before it first waits, if it does."""
+def notify_wait(work: Coroutine[Any, Any, T], on_wait: Callable[[], None]) -> Generator[Any, Any, T]:
+    """Return the result of a coroutine, as `await` would, and call `on_wait` right before the coroutine first waits, if it does.
+
+    A call that never waits is one record in the journal; a call that waits has a record of its start, too. Whether a call will wait cannot
+    be known before it runs. So the call runs up to its first await, and its start is recorded there: nothing else can happen on the
+    event loop in between.
+    """
     try:
         waits_for = work.send(None)
     except StopIteration as end:
@@ -147,51 +156,52 @@ def noticed(work: Coroutine[Any, Any, T], on_wait: Callable[[], None]) -> Genera
         except GeneratorExit:
             work.close()
             raise
-        except BaseException as fault:  # noqa: BLE001  # whatever it is, it is for the coroutine
+        except BaseException as fault:  # noqa: BLE001  # whatever was thrown in is for the coroutine
             go_on: Callable[[], Any] = partial(work.throw, fault)
         else:
             go_on = partial(work.send, answer)
-        waits_for = (
-            None  # a failed future holds the exception, whose traceback is about to hold this frame: a cycle
-        )
+        # A failed future holds its exception, and the traceback of that holds this frame. Both references are dropped, because the
+        # cycle would keep the values of an ended run in memory until the next collection.
+        waits_for = None
         try:
             waits_for = go_on()
         except StopIteration as end:
             return cast("T", end.value)
         finally:
-            del go_on  # the same, where it throws an exception
+            del go_on
 
 
-# --- The workers of one run: tasks that make the calls that are due, one after the other.
-#
-# A task a call would cost more than a call that never waits. So a worker goes on with the next call when one has ended; where a call has
-# to wait, its worker waits with it, and others take the rest. There are as many workers as calls under way, up to a limit, and calls
-# that never wait need but one. A worker stays for what its call makes ready. One that is cancelled ends with its call.
+# --- worker pool
+
+TURN_S: Final = 0.002  # how long calls that never wait may hold the event loop before other tasks run
+STAYS: Final = 2  # turns of the event loop that an idle worker waits: the calls that its last call made ready become due then
 
 
-TURN_S: Final = 0.002  # how long calls that never wait may keep the event loop, before others have their turn
-STAYS: Final = 2  # turns of the event loop, in which what a call makes ready becomes due
-
-
-class Due(Protocol):
+class DueCall(Protocol):
     """A call that is due."""
 
     @property
     def step(self) -> str: ...  # noqa: D102  # path of the leaf
 
 
-C = TypeVar("C", bound=Due)
+C = TypeVar("C", bound=DueCall)
 
 
-class Crew(Generic[C]):
-    """See the module.
+class WorkerPool(Generic[C]):
+    """The worker tasks of one run, which make the calls that are due.
+
+    A task for each call would cost more than a call that never waits. So a worker makes one call after the other. When a call waits, its
+    worker waits with it, and another worker is started for the calls that are due. Calls that never wait need one worker in all; calls
+    that wait need as many workers as there are calls under way, up to a limit.
+
+    A call that is cancelled cancels its worker's task, so that worker ends, and so does one whose call has changed the task's context.
 
     Args:
         make: Makes one call.
         is_wanted: Whether a call is still to be made, asked right before.
-        spawn: Starts a worker.
-        at_work: Step -> the task that works on it; filled here with workers.
-        workers_max: Calls under way, and waiting for a place, at most; what else is due waits here.
+        spawn: Starts the task of a worker.
+        tasks: Step -> the task that works on it; this pool enters its workers here.
+        workers_max: Workers at a time, whether their calls run or wait for a semaphore; further calls wait in a queue.
     """
 
     def __init__(
@@ -199,65 +209,65 @@ class Crew(Generic[C]):
         make: Callable[[C], Awaitable[None]],
         is_wanted: Callable[[C], bool],
         spawn: Callable[[str, Coroutine[Any, Any, None]], None],
-        at_work: dict[str, asyncio.Task[None]],
+        tasks: dict[str, asyncio.Task[None]],
         workers_max: int,
     ) -> None:
         self._make = make
         self._is_wanted = is_wanted
         self._spawn = spawn
-        self._at_work = at_work
+        self._tasks = tasks
         self._workers_max = workers_max
         self._due: deque[C] = deque()
-        self._hired = 0  # workers that have not begun yet
-        self._idle = 0  # workers that stay
+        self._starting = 0  # workers whose task has not run yet
+        self._idle = 0  # workers that stay for a moment
         self._busy = 0
 
     def add(self, call: C) -> None:
-        """Have a call made, once `hire` says so."""
+        """Add a call that is due. It is made after the next `start_workers`."""
         self._due.append(call)
 
-    def hire(self) -> None:
-        """See to it that someone takes the calls that are due: one worker, or one for each that waits in its call."""
+    def start_workers(self) -> None:
+        """Start as many workers as the due calls need: one, or one for each busy worker, because a busy worker may be waiting in its call."""
         room = self._workers_max - self._busy - self._idle
-        for _ in range(min(len(self._due) - self._idle, max(self._busy, 1), room) - self._hired):
-            self._hired += 1
+        for _ in range(min(len(self._due) - self._idle, max(self._busy, 1), room) - self._starting):
+            self._starting += 1
             self._spawn("", self._work())
 
     async def _work(self) -> None:
-        """Make calls until none is due any more, or until it is someone else's turn."""
-        self._hired -= 1
+        """Make calls until no call is due, or until this worker has to end."""
+        self._starting -= 1
         try:
             while await self._make_due() and await self._stay():
                 pass
         finally:
-            self.hire()
+            self.start_workers()
 
     async def _make_due(self) -> bool:
-        """Make the calls that are due; return `False` where this worker is to end: cancelled, changed by its call, or at work too long."""
-        due, at_work, time = self._due, self._at_work, asyncio.get_running_loop().time
+        """Make the calls that are due; return `False` if this worker has to end: cancelled, its context changed, or its turn over."""
+        due, tasks, time = self._due, self._tasks, asyncio.get_running_loop().time
         worker, context = cast("asyncio.Task[None]", asyncio.current_task()), copy_context()
         until = time() + TURN_S
         while due:
             call = due.popleft()
             if not self._is_wanted(call):
                 continue
-            at_work[call.step] = worker
+            tasks[call.step] = worker
             self._busy += 1
-            if due and self._hired < self._busy:
-                self.hire()
+            if due and self._starting < self._busy:
+                self.start_workers()
             try:
                 await self._make(call)
             finally:
                 self._busy -= 1
-                if at_work.get(call.step) is worker:
-                    del at_work[call.step]
-            # The call may have left something in the task that is not for the next one.
+                if tasks.get(call.step) is worker:
+                    del tasks[call.step]
+            # A cancel, or a context variable that the call has set, belongs to that call: the next one gets a new task.
             if worker.cancelling() or copy_context() != context or (due and time() > until):
                 return False
         return True
 
     async def _stay(self) -> bool:
-        """Let others have their turn; return whether a call is due then."""
+        """Let other tasks run; return whether a call is due then."""
         self._idle += 1
         try:
             for _ in range(STAYS):
@@ -269,8 +279,8 @@ class Crew(Generic[C]):
         return False
 
 
-def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The fault that stopped the run: TaskGroup bundles it, the caller wants the error itself."""
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error that stopped the tasks of a group: callers expect the error itself, not the group."""
     first = group.exceptions[0]
     is_group = isinstance(first, BaseExceptionGroup)
-    return first_of(cast("BaseExceptionGroup[BaseException]", first)) if is_group else first
+    return first_error(cast("BaseExceptionGroup[BaseException]", first)) if is_group else first

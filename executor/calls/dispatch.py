@@ -1,7 +1,10 @@
-"""Calls before they are made: arguments bound, secrets put in, each named by what decides its result.
+"""From a command of the machine to a call that is ready to be made, or to the event that takes its place.
 
-The tool is called with what is bound here; journal, keys and messages know a secret by its name alone. Whether an earlier
-result stands for a call is `results.py`, how it is made `caller.py`.
+In a fork, the result of the parent may stand for the call. The flow policy may refuse the call or have a person asked. The arguments may not
+fit. A call that passes all of this is prepared: its arguments are bound, its secrets are filled in, and it is named by its keys.
+
+Only the call itself gets the values of secrets; journal, keys and messages hold their names. Whether an earlier result stands for a
+prepared call is decided in `reuse.py`; `caller.py` makes it.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
 if TYPE_CHECKING:
     from ...tools.models.guard import Guard
     from ..machine import Machine
-    from .flow_policy import Clearance
+    from .flow_policy import FlowPolicy
     from .reuse import Results
 
 
@@ -39,24 +42,24 @@ _SECRET: Final = ContentKey.none("secret", "it was given a secret")
 
 
 class PreparedCall:
-    """A call that is about to be made: bound, named, and with what it needs on the way.
+    """A call that is about to be made, and its state until it has ended.
 
-    What most calls never have stays with the class, as a default, which makes them cheap to build.
+    Attributes that most calls never set are defaults of the class, which makes calls cheap to build.
 
     Attributes:
-        args_digest: Of the arguments as the journal knows them.
-        args: Bound, canonical; empty for a prompt.
-        request: Of a model call.
-        fingerprint: Of the tool, where the key names it.
-        write_key: What a write hands to the world; empty for other effects.
-        why: Why no earlier result stands for it.
-        is_begun: Whether its start is on record.
+        args_digest: Digest of the arguments as the journal holds them: with the names of secrets.
+        args: Bound arguments, canonical; empty for an `ask` step.
+        request: The request, if it is a model call.
+        fingerprint: The tool's fingerprint, if the content key names it.
+        write_key: Idempotency key of a write; empty for other effects.
+        why: Why no earlier result stands for the call.
+        is_begun: Whether its start is recorded.
         started: Unix seconds.
-        handed: When the store got the intent of a write, by `elapsed_s`.
-        ended: Unix seconds, where it had ended before the run came to it; else 0.
+        handed: When the intent of a write was handed to the store, by `elapsed_s`.
+        ended: Unix seconds, if the call started early and ended before the run reached it; else 0.
         step: Path of the leaf.
         is_write: Whether the call may change the world.
-        is_kept_read: Whether it looks at the world, and its result may stand for later calls.
+        is_kept_read: Whether it is a read whose result may stand for later calls.
     """
 
     fingerprint: Fingerprint | None = None
@@ -69,7 +72,7 @@ class PreparedCall:
     ended: float = 0.0
     blobs: CallBlobs | None = None
 
-    def __init__(  # what a call is
+    def __init__(
         self,
         command: StartCall,
         args_digest: Digest,
@@ -91,12 +94,12 @@ class PreparedCall:
 
     @property
     def has_more_to_record(self) -> bool:
-        """Whether more than its result may go on record: what it draws or tells while it runs, what a model used."""
+        """Whether the call may record more than its result: times and ids, progress, or the usage of a model."""
         return self.request is not None or (self.tool is not None and self.tool.wants_context)
 
     @property
     def used(self) -> dict[str, Json] | None:
-        """What it took from its context, for the journal; `None`: nothing."""
+        """The values that the call took from its context, for the journal; `None`: none."""
         if self.context is None:
             return None
         used = self.context.used
@@ -111,7 +114,7 @@ class PreparedCall:
         return given.shared if isinstance(given, CanonicalValue) and self.args is given.data else None
 
     def start(self) -> CallStarted:
-        """Note that its start is on record; return the event that says so, of a write with its intent."""
+        """Note that the start is recorded, and return its event; the event of a write holds the intent."""
         self.is_begun = True
         command = self.command
         intent = command.args if isinstance(command, StartToolCall) and self.is_write else None
@@ -120,15 +123,57 @@ class PreparedCall:
         return CallStarted(self.step, command.attempt, self.args_digest, key, intent, why)
 
     def made(self, output: CanonicalValue) -> CallMade:
-        """Return the event that the call, which is no write and whose start is not on record, has returned."""
+        """Return the event of a call that has returned, is not a write, and whose start is not recorded."""
         command = self.command
         why = self.why if command.attempt == 1 else None
         return CallMade(self.step, command.attempt, self.args_digest, output, self.started, self.key.key, why)
 
 
+# --- from command to call
+
+Substitute: TypeAlias = ApprovalRuled | CallReused | CallFailed
+"""An event that takes the place of a call."""
+
+
+class Dispatcher:
+    """Decides what becomes of each command of one run: a call, or an event in its place.
+
+    Args:
+        machine: The machine of the run.
+        results: The results of a fork's parent, which may stand for calls.
+        flow_policy: Keeps untrusted data from writes, and asks for approvals.
+        preparation: Binds the arguments and names the call.
+    """
+
+    def __init__(
+        self, machine: Machine, results: Results, flow_policy: FlowPolicy, preparation: Preparation
+    ) -> None:
+        self._machine = machine
+        self._results = results
+        self._flow_policy = flow_policy
+        self._preparation = preparation
+
+    def dispatch(self, command: StartCall) -> PreparedCall | Substitute | RuleApproval | None:
+        """Return the prepared call, or what takes its place; `None`: the machine no longer wants it."""
+        if self._results.has_parent and (inherited := self._results.of_parent(command)) is not None:
+            return inherited
+        if (intervention := self._flow_policy.find_intervention(command, self._machine)) is not None:
+            return intervention
+        try:
+            return self._preparation.prepare(command)
+        except ToolError as fault:
+            if not self._machine.is_callable(command.step):
+                return None
+            message = self._preparation.without_secrets(command, str(fault))
+            return CallFailed(command.step, fault.code, message, fault.temporary)
+
+
+# --- preparation
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A tool, what decides what it does, and how its calls are named."""
+    """A tool with its fingerprint and the content keys of its calls."""
 
     tool: Tool
     fingerprint: Fingerprint
@@ -136,12 +181,12 @@ class _Known:
 
 
 class Preparation:
-    """Prepares the calls of one run.
+    """Binds and names the calls of one run.
 
     Args:
-        facilities: What runs share.
+        facilities: What the runs of an engine share.
         run_id: The run.
-        fork: How the run came of its parent: a write that the parent has called is repeated under the parent's key.
+        fork: The fork that made the run: a write that the parent has called is repeated under the parent's idempotency key.
     """
 
     def __init__(self, facilities: Facilities, run_id: str, fork: Fork | None = None) -> None:
@@ -163,27 +208,29 @@ class Preparation:
         args = known.tool.bind_canonical(given.data, given.shared)
         if known.tool.request_of is not None:
             return self._agent_call(command, known, args)
-        if args == given.data:  # most are as they were given
+        if args == given.data:  # in most calls binding changes nothing, and the digest is known
             args, args_digest = given.data, given.digest
         else:
             args_digest = digest(args)
         key = known.keys.of(args, args_digest, command.sample, given.shared if args is given.data else None)
-        return self._noted(PreparedCall(command, given.digest, known.tool, args, None, key), known)
+        return self._with_tool(PreparedCall(command, given.digest, known.tool, args, None, key), known)
 
     def _with_secrets(self, command: StartToolCall, tool: Tool) -> PreparedCall:
-        """Prepare a call that is given secrets: they are bound, and what they are in is never reused."""
+        """Prepare a call with secrets. Its result is never reused: the content key would have to hold the secret."""
         secrets = {name: self._secret(command, secret) for name, secret in command.secrets.items()}
         args = tool.bind({**cast("dict[str, Json]", command.args.value), **secrets})
         request = _request_of(tool, args) if tool.request_of is not None else None
-        return self._noted(PreparedCall(command, command.args.digest, tool, args, request, _SECRET), None)
+        return self._with_tool(PreparedCall(command, command.args.digest, tool, args, request, _SECRET), None)
 
     def _agent_call(self, command: StartToolCall, known: _Known, args: bytes) -> PreparedCall:
         request = _request_of(known.tool, args)
         key = self._model_key(command, known.tool.name, request, known.fingerprint)
-        return self._noted(PreparedCall(command, command.args.digest, known.tool, args, request, key), known)
+        return self._with_tool(
+            PreparedCall(command, command.args.digest, known.tool, args, request, key), known
+        )
 
-    def _noted(self, call: PreparedCall, known: _Known | None) -> PreparedCall:
-        """Return a call with what else its tool adds to it."""
+    def _with_tool(self, call: PreparedCall, known: _Known | None) -> PreparedCall:
+        """Add the fingerprint and, for a write, the idempotency key to a call."""
         if known is not None:
             call.fingerprint = known.fingerprint
         if call.is_write:
@@ -193,7 +240,7 @@ class Preparation:
         return call
 
     def _look_up(self, name: str) -> _Known:
-        """Return a tool as this run found it: constants that it reads may have changed since the last run."""
+        """Return a tool with its fingerprint, once a run: constants that the tool reads may have changed since the last run."""
         tool = self._facilities.tools.get(name)
         fingerprint = fingerprint_of(tool) if tool.request_of is None else judgement_of(tool)
         found = self._tools[name] = _Known(tool, fingerprint, ToolKeys(tool, fingerprint))
@@ -210,16 +257,16 @@ class Preparation:
     ) -> ContentKey:
         try:
             parts = self._facilities.models.key_parts(request)
-        except ConfigError as fault:  # the call says so, as its failure
+        except ConfigError as fault:  # the call itself will fail with this message
             return ContentKey.none("no-model", str(fault))
         return model_key(parts, command.sample, request.temperature, subject, judgement)
 
     def without_secrets(self, command: StartCall, text: str) -> str:
-        """Return a message for the journal: a secret that the call was given stands in it as its expression."""
+        """Return a message for the journal, in which the expression of a secret replaces its value."""
         return masked_text(text, self._secrets_of(command, ()))
 
-    def told(self, call: PreparedCall, outcome: Outcome) -> Outcome:
-        """Return an outcome for the journal: without the secrets that the call was given or has asked for, its message bounded."""
+    def redacted(self, call: PreparedCall, outcome: Outcome) -> Outcome:
+        """Return an outcome for the journal: without the values of the call's secrets, and with a bounded message."""
         secrets = self._secrets_for(call)
         match outcome:
             case Returned(output):
@@ -234,7 +281,7 @@ class Preparation:
                 return Lost(bounded(masked_text(why, secrets)), shortened(masked_text(trace, secrets)))
 
     def _secrets_for(self, call: PreparedCall) -> Mapping[str, str]:
-        """Return the secrets that a call was given or has asked for, by name."""
+        """Return the secrets in a call's arguments and those that it took from its context, by name."""
         if call.context is None and not getattr(call.command, "secrets", None):
             return {}
         return self._secrets_of(call.command, call.context.used.secrets if call.context is not None else ())
@@ -248,7 +295,7 @@ class Preparation:
 
 
 def _request_of(tool: Tool, args: bytes) -> ModelRequest:
-    """Return the request of an `@agent` tool that is given these arguments. Raises: ToolError: none can be made."""
+    """Return the request of an `@agent` tool for these arguments. Raises: ToolError: its prompt cannot be rendered."""
     try:
         return cast("ModelRequest", cast("Any", tool.request_of)(CanonicalValue(args).value))
     except ToolError:
@@ -260,7 +307,7 @@ def _request_of(tool: Tool, args: bytes) -> ModelRequest:
 
 
 def _request(command: StartModelCall) -> ModelRequest:
-    """Return the request of an `ask` step. Raises: ToolError: an example or a guard is not one."""
+    """Return the request of an `ask` step. Raises: ToolError: an example or a guard is not valid."""
     rendered = cast("dict[str, Any]", command.request.value)
     try:
         request = ask_request(
@@ -276,46 +323,3 @@ def _request(command: StartModelCall) -> ModelRequest:
     except ConfigError as fault:
         raise ToolError(str(fault), code="bad-prompt") from fault
     return replace(request, step=command.step)
-
-
-# --- From what the machine asks for to a call that is ready to be made, or to the event that comes in its place.
-#
-# Of a fork, the parent may answer; untrusted data, or a tool that has become stricter, may stand against the call; its arguments
-# may not fit. What is left is prepared. Whether an earlier result stands for it is `results.py`.
-
-
-Instead: TypeAlias = ApprovalRuled | CallReused | CallFailed
-"""An event that comes in the place of a call."""
-
-
-class Admission:
-    """Admits the calls of one run.
-
-    Args:
-        machine: The run's.
-        results: What stands for its calls.
-        clearance: What stands against them.
-        preparation: Binds and names them.
-    """
-
-    def __init__(
-        self, machine: Machine, results: Results, clearance: Clearance, preparation: Preparation
-    ) -> None:
-        self._machine = machine
-        self._results = results
-        self._clearance = clearance
-        self._preparation = preparation
-
-    def admit(self, command: StartCall) -> PreparedCall | Instead | RuleApproval | None:
-        """Return the call, ready to be made, or what comes in its place; `None`: it is not wanted any more."""
-        if self._results.has_parent and (inherited := self._results.of_parent(command)) is not None:
-            return inherited
-        if (objection := self._clearance.find_objection(command, self._machine)) is not None:
-            return objection
-        try:
-            return self._preparation.prepare(command)
-        except ToolError as fault:
-            if not self._machine.is_callable(command.step):
-                return None
-            message = self._preparation.without_secrets(command, str(fault))
-            return CallFailed(command.step, fault.code, message, fault.temporary)

@@ -31,7 +31,7 @@ from ..journal.toolset_lock import ToolsetLock
 from ..machine import Machine
 from ..stores.store import Reusable
 from .caller import Caller, Usage
-from .concurrency import noticed
+from .concurrency import notify_wait
 from .dispatch import Preparation, PreparedCall, StartCall
 from .facilities import Facilities
 from .invoke import Outcome, Returned, digests_in
@@ -95,7 +95,7 @@ class EarlySteps:
         header: What was settled when its task was submitted.
 
     Attributes:
-        places: The run's own, if its calls at a time are limited: its driver takes them too.
+        semaphore: The run's own limit on calls at a time, if it has one; the driver of the run uses it, too.
     """
 
     def __init__(self, facilities: Facilities, run_id: str, header: Header) -> None:
@@ -104,7 +104,7 @@ class EarlySteps:
         self._mode = header.reuse
         self._seed = header.seed
         most = header.concurrency_max
-        self.places = None if most is None else asyncio.Semaphore(most)
+        self.semaphore = None if most is None else asyncio.Semaphore(most)
         self._preparation = Preparation(facilities, run_id)
         self._caller = Caller(facilities, run_id, header.seed)
         self._calls: dict[str, EarlyCall] = {}
@@ -247,9 +247,9 @@ class EarlySteps:
         return next((early.work for early in made if early.call and early.call.key.key == call.key.key), None)
 
     async def _make(self, early: EarlyCall, call: PreparedCall) -> tuple[Outcome, Usage | None]:
-        async with self._facilities.place_for(self._run_id, call.tool, self.places):
+        async with self._facilities.slot_for(self._run_id, call.tool, self.semaphore):
             early.started = self._facilities.clock.now()
-            made = await noticed(self._caller.make(call), early.note_wait)
+            made = await notify_wait(self._caller.make(call), early.note_wait)
             early.ended = self._facilities.clock.now()
             return made
 

@@ -1,4 +1,4 @@
-"""What the runs of one engine share: tools, models, store, clock, threads, places for calls."""
+"""What the runs of one engine share: tools, models, store, clock, threads, child processes, and the limits on concurrent calls."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ...tools.logbook import open_log, read_setting
 from ...tools.models.limits import RateLimiter
 from ..journal.journal import Commits
 from ..stores.store import Store
-from .concurrency import Places, Shared
+from .concurrency import FairSemaphore, InFlight
 from .flow_policy import Flow
-from .invoke import Threads
-from .processes import Processes
+from .invoke import ThreadPool
+from .processes import ProcessPool
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Clock(Protocol):
-    """Time, as data: `FakeClock` in tests."""
+    """The source of time; tests have a `FakeClock`."""
 
     def now(self) -> float:
         """Unix seconds."""
@@ -40,10 +40,10 @@ class Clock(Protocol):
 
 
 class Ownership(Protocol):
-    """How this process has its runs: `Owner`.
+    """What a call needs to know of the owner of its run (`runs.owner.Owner`).
 
     Attributes:
-        lease: For how long.
+        lease: The lease of this process on its runs.
     """
 
     lease: Lease
@@ -69,7 +69,7 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-# By tool, of all engines of this process, and by clock: the machine's (`None`), or one of a test.
+# By tool, for all engines of this process, and by clock: `None` is the system's clock, the others are clocks of tests.
 _RATE_LIMITERS: Final[WeakKeyDictionary[Tool, dict[Clock | None, RateLimiter]]] = WeakKeyDictionary()
 
 
@@ -78,35 +78,37 @@ class Facilities:
     """See the module.
 
     Attributes:
-        places: Calls at a time, over all runs.
-        flow: What untrusted data at a write means (`clearance.py`).
-        expect_lease: Raises a `StoreError` where this process may have lost its runs: asked before each write, with the time at which its
-            intent was handed to the store, by `elapsed_s`.
-        ownership: How this process has its runs; `None`: nobody else can have them.
-        commits: Make journals durable.
-        in_flight: Content key -> the result that an identical call is about to give.
+        semaphore: Limits the calls at a time, over all runs.
+        flow: What happens if untrusted data reaches a write (`flow_policy.py`).
+        expect_lease: Raises `StoreError` if this process may have lost its runs. Called before each write with the time, by `elapsed_s`, at
+            which the write's intent was handed to the store.
+        ownership: The owner of the runs; `None`: no other process can drive them.
+        commits: Makes journals durable.
+        in_flight: Content key -> the call under way that identical calls wait for.
+        tool_semaphores: Tool -> the limit on its calls at a time (`max_concurrency`).
+        rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
     """
 
     tools: Toolset
     models: Models
     store: Store
-    places: Places
+    semaphore: FairSemaphore
     clock: Clock = field(default_factory=SystemClock)
-    threads: Threads = field(default_factory=Threads)
-    processes: Processes = field(default_factory=Processes)
+    threads: ThreadPool = field(default_factory=ThreadPool)
+    processes: ProcessPool = field(default_factory=ProcessPool)
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
     flow: Flow = "enforce"
     expect_lease: Callable[[float], Awaitable[None]] | None = None
     ownership: Ownership | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     commits: Commits = field(init=False)
-    in_flight: dict[str, Shared] = field(default_factory=dict[str, Shared])
-    tool_places: dict[str, Places] = field(default_factory=dict[str, Places])
-    turns: dict[str, Places] = field(default_factory=dict[str, Places])
+    in_flight: dict[str, InFlight] = field(default_factory=dict[str, InFlight])
+    tool_semaphores: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
+    rate_queues: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
 
     def __post_init__(self) -> None:
         self.commits = Commits(self.store)
-        # A wrong word is told when the engine opens, not when it first has something to say.
+        # A wrong setting raises when the engine opens, not at the first line of the log.
         read_setting(os.environ)
 
     @property
@@ -114,29 +116,31 @@ class Facilities:
         """The engine's log."""
         return open_log()
 
-    def take_free(self, tool: Tool | None) -> bool:
-        """Take a place for a call that only the engine's limit bounds, as it does most, if one is free now."""
+    def try_acquire(self, tool: Tool | None) -> bool:
+        """Acquire the engine's semaphore if it is free now and no limit of the tool applies; return whether it was acquired."""
         is_bound = tool is not None and (tool.max_concurrency is not None or tool.rate is not None)
-        return not is_bound and self.places.take_free()
+        return not is_bound and self.semaphore.try_acquire()
 
     @asynccontextmanager
-    async def place_for(
+    async def slot_for(
         self, run: str, tool: Tool | None, of_run: asyncio.Semaphore | None = None
     ) -> AsyncGenerator[None]:
-        """Hold a place for a call of a run, in the run, its tool and the engine; a tool with a rate is waited for before."""
+        """Hold the semaphores of the run, the tool and the engine for one call, after the tool's rate allows the call."""
         of_tool: AbstractAsyncContextManager[None] = nullcontext()
         if tool is not None:
             await self._wait_for_rate(run, tool)
             if tool.max_concurrency is not None:
-                of_tool = self.tool_places.setdefault(tool.name, Places(tool.max_concurrency)).hold(run)
-        async with of_run or nullcontext(), of_tool, self.places.hold(run):
+                of_tool = self.tool_semaphores.setdefault(
+                    tool.name, FairSemaphore(tool.max_concurrency)
+                ).hold(run)
+        async with of_run or nullcontext(), of_tool, self.semaphore.hold(run):
             yield
 
     async def _wait_for_rate(self, run: str, tool: Tool) -> None:
-        """Wait until a tool with a rate may be called again: one call at a time, so that runs take turns."""
+        """Wait until the tool's rate allows another call. Only one call waits for the limiter at a time, so that runs take turns."""
         if tool.rate is None:
             return
-        async with self.turns.setdefault(tool.name, Places(1)).hold(run):
+        async with self.rate_queues.setdefault(tool.name, FairSemaphore(1)).hold(run):
             delay_s = self._limiter_of(tool, tool.rate).reserve(self._now())
             if delay_s > 0:
                 await self.clock.sleep(delay_s)
@@ -147,7 +151,7 @@ class Facilities:
         )
 
     def _now(self) -> float:
-        """Return seconds by a clock that does not jump, if it is ours."""
+        """Return seconds of a clock that does not jump, unless a test replaced the clock."""
         return time.monotonic() if self._has_system_clock else self.clock.now()
 
     @property

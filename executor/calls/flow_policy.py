@@ -1,11 +1,11 @@
-"""Labels looked at again, right before a call: untrusted data reaches no write that neither allows it nor was approved.
+"""The information flow rule at run time: untrusted data reaches a write only if the write allows it or a person approved the call.
 
-The check has said so of the plan that it saw, with the tools of that day. A plan may have come another way (an edited store, the
-executor's own door), and tools may have changed since the run was submitted: so labels follow from the run's lock and from this
-engine's tools together, and of each two answers the stricter counts. The engine that makes the calls says what an unsafe flow
-means (`Engine(flow=..)`); a refusal is an event like any other, so a replay needs neither tools nor mode.
+The check has enforced this rule, for the plan and the tools that it saw. But a plan may reach the executor without a check (an edited store,
+the executor's own API), and tools may have changed since the run was submitted. So this module decides again before each call, by the lock
+of the run and by the tools of this engine, and the stricter of the two wins. The engine that makes the calls chooses what an unsafe flow
+means (`Engine(flow=..)`). A refusal is an event, so a replay needs neither the tools nor the mode.
 
-It does not know how a call is made, nor whether people agree: it refuses, or has them asked.
+This module does not make calls and does not decide about approvals: it refuses a call, or has a person asked.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ Flow: TypeAlias = Literal["enforce", "warn", "off"]
 FLOWS: Final = ("enforce", "warn", "off")
 UNSAFE_FLOW: Final = "unsafe-flow"
 
-Objection: TypeAlias = ApprovalRuled | RuleApproval | CallFailed
-"""What comes in the place of a call: a person is asked, the tool's rule is, or the step fails."""
+Intervention: TypeAlias = ApprovalRuled | RuleApproval | CallFailed
+"""What takes the place of a call: a person is asked, the approval rule of the tool is asked, or the step fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """What one tool demands of its calls, by the lock and by the tool as it is now, the stricter of each.
+    """What one tool demands of its calls: of the lock and the present tool, the stricter.
 
     Attributes:
-        asks: How it asks for a person now.
-        asks_of_labelled: Whether it asks for one where an argument is labelled, by the lock or by now.
+        asks: When the present tool needs an approval.
+        asks_of_labelled: Whether the lock or the present tool needs an approval if an argument is labelled.
     """
 
     is_write: bool
@@ -60,17 +60,17 @@ class _Terms:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is nothing to look at."""
+        """Whether every call passes."""
         return not self.is_write and self.asks == "never"
 
 
-class Clearance:
-    """See the module.
+class FlowPolicy:
+    """The flow rule for the calls of one run.
 
     Args:
-        facilities: What runs share: tools as they are now, and what an unsafe flow means.
+        facilities: The present tools, and what an unsafe flow means.
         run_id: The run.
-        header: The run's; it has a plan.
+        header: The header of the run, which has a plan.
     """
 
     def __init__(self, facilities: Facilities, run_id: str, header: Header) -> None:
@@ -82,8 +82,8 @@ class Clearance:
         self._program: Program | None = None
         self._provenance: Provenance | None = None
 
-    def find_objection(self, command: Call, machine: Machine) -> Objection | None:
-        """Return what comes in the place of a call that may not be made as things are; `None`: it may."""
+    def find_intervention(self, command: Call, machine: Machine) -> Intervention | None:
+        """Return what takes the place of a call; `None`: the call may be made."""
         if not isinstance(command, StartToolCall):
             return None
         terms = self._terms.get(command.tool) or self._terms_of(command.tool)
@@ -98,35 +98,35 @@ class Clearance:
         if terms.asks == "rule" and not iteration.is_ruled:
             return RuleApproval(command.step, command.tool, command.args)
         unsafe = [name for name in labelled if terms.is_write and name not in terms.allow_untrusted]
-        return self._judged(command, iteration, unsafe) if unsafe and self._facilities.flow != "off" else None
+        return self._refuse(command, iteration, unsafe) if unsafe and self._facilities.flow != "off" else None
 
-    def _judged(
+    def _refuse(
         self, command: StartToolCall, iteration: Iteration, unsafe: Sequence[str]
     ) -> CallFailed | None:
         name = unsafe[0]
-        told = " -> ".join((*self._source(iteration, name), f"{command.step}.{name}"))
+        flow = " -> ".join((*self._source(iteration, name), f"{command.step}.{name}"))
         message = (
-            f"untrusted data reaches '{name}' of the write '{command.step}': {told}; let the tool '{command.tool}' allow it "
+            f"untrusted data reaches '{name}' of the write '{command.step}': {flow}; let the tool '{command.tool}' allow it "
             f"(allow_untrusted=({name!r},)) or ask for approval, or do not pass this data on"
         )
         if self._facilities.flow == "enforce":
             return CallFailed(command.step, UNSAFE_FLOW, message)
-        told_of = {"run": self._run_id, "step": command.step, "arguments": list(unsafe), "flow": told}
-        self._facilities.log.warning("unsafe flow", **told_of)
+        fields = {"run": self._run_id, "step": command.step, "arguments": list(unsafe), "flow": flow}
+        self._facilities.log.warning("unsafe flow", **fields)
         return None
 
     def is_person_needed(self, command: RuleApproval) -> bool:
-        """Return what the tool's own rule says of a call."""
+        """Return whether the approval rule of the tool wants a person to approve the call."""
         rule = self._facilities.tools.get(command.tool).approval
         if not callable(rule):
             return True
         try:
-            return _plain(rule(cast("dict[str, Json]", CanonicalValue(command.args.data).value)))
-        except BaseException as error:  # noqa: BLE001  # a rule that fails cannot say that no person is needed
+            return _rule_answer(rule(cast("dict[str, Json]", CanonicalValue(command.args.data).value)))
+        except BaseException as error:  # noqa: BLE001  # fail closed: a rule that raises did not say that no person is needed
             self._facilities.log.warning("approval rule failed", step=command.step, error=described(error))
             return True
 
-    # --- what tools demand
+    # --- what a tool demands
 
     def _terms_of(self, name: str) -> _Terms:
         now, locked = self._facilities.tools.get(name), self._header.lock.find(name)
@@ -142,14 +142,14 @@ class Clearance:
         return made
 
     def _strict_lock(self) -> ToolsetLock:
-        """Return the run's lock, with every tool untrusted that is so now."""
+        """Return the lock of the run, in which the tools that are untrusted now count as untrusted."""
         if self._strict is None:
             lock = self._header.lock
             untrusted = {name for name in lock.names if self._facilities.tools.get(name).trust == "untrusted"}
             self._strict = lock.with_untrusted(untrusted)
         return self._strict
 
-    # --- what is labelled
+    # --- labels
 
     def _labelled(self, iteration: Iteration) -> Sequence[str]:
         """Return the arguments of a call that hold untrusted data, sorted."""
@@ -157,6 +157,8 @@ class Clearance:
         code = iteration.item.node.code
         if lock is self._header.lock:
             return code.tainted
+        # A tool became untrusted after the run was submitted, so the labels that were compiled into the program are too few. The plan is
+        # compiled again with the stricter lock, and the step is found in it by its position.
         if self._program is None:
             header = self._header
             self._program = program_of(_plan(header), lock, header.plans, header.language)
@@ -175,8 +177,8 @@ class Clearance:
         )
 
     def _source(self, iteration: Iteration, argument: str) -> tuple[str, ...]:
-        """Return the paths of the steps through which untrusted data comes to an argument, its source first."""
-        from ...plans.checker.survey import Provenance  # noqa: PLC0415  # only a refusal tells it
+        """Return the paths of the steps through which untrusted data reaches an argument, from its source on."""
+        from ...plans.checker.survey import Provenance  # noqa: PLC0415  # only a refusal needs it
 
         if self._provenance is None:
             self._provenance = Provenance(_plan(self._header), self._strict_lock(), self._header.plans)
@@ -190,7 +192,7 @@ def _plan(header: Header) -> Plan:
 
 
 def _trail(iteration: Iteration) -> list[int]:
-    """Return the position of a call's step, after those of the steps that run its plan, outermost first; an agent's, of the agent."""
+    """Return the positions of the steps around a call, outermost first, then that of the call's own step; for a call of an agent: the agent's."""
     trail: list[int] = []
     at: Iteration | None = iteration
     while at is not None:
@@ -200,8 +202,8 @@ def _trail(iteration: Iteration) -> list[int]:
     return trail[::-1]
 
 
-def _plain(answer: object) -> bool:
-    """Return the answer of a tool's rule. Raises: TypeError: nobody can wait for it here."""
+def _rule_answer(answer: object) -> bool:
+    """Return the answer of an approval rule. Raises: TypeError: the rule is asynchronous."""
     if inspect.iscoroutine(answer):
         answer.close()
         raise TypeError("the rule is asynchronous; expected a function that returns a bool")

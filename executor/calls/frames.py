@@ -44,14 +44,14 @@ class ByteReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ToolAddress:
     """Where a child finds a tool: a file or a module, and the tool's name in it."""
 
     source: str
     name: str
 
 
-def address_of(tool: Tool) -> Address:
+def address_of(tool: Tool) -> ToolAddress:
     """Return where a child process finds the tool.
 
     Raises:
@@ -67,7 +67,7 @@ def address_of(tool: Tool) -> Address:
             f"tool '{tool.name}': isolation='process' needs a function at the top level of a file or module, found "
             f"{function.__module__}.{function.__qualname__}; move it there, or use isolation='thread'"
         )
-    return Address(source, tool.name)
+    return ToolAddress(source, tool.name)
 
 
 def _source_of(module: ModuleType) -> str | None:
@@ -96,7 +96,7 @@ def read_frame(source: ByteReader) -> tuple[dict[str, Any], list[bytes]] | None:
 
 
 def write_call(
-    address: Address,
+    address: ToolAddress,
     args: bytes,
     context: Context,
     known: Mapping[str, bytes],

@@ -1,7 +1,10 @@
-"""The bytes of artifacts on their way through one call: fetched from the store before it, kept with its result after it.
+"""One call of a tool: run it where it is declared to run, and turn its result or its error into an outcome.
 
-A call is handed what its arguments name, so that a tool reads bytes without waiting, on whatever thread or in whatever process
-it runs; what it saves becomes durable with its result, or not at all.
+A call has three outcomes: it returned; it failed and did nothing; or it is unknown whether it took effect. The third outcome exists only
+for a `write`. For other effects a timeout or a lost connection is a plain failure, because repeating the call does no harm.
+
+An asynchronous tool runs in the task of its caller, a synchronous one on a thread of the pool. `processes.py` runs tools in child
+processes, whose side also uses this module. This module knows neither runs nor journals: `caller.py` decides when a call is made.
 """
 
 from __future__ import annotations
@@ -28,334 +31,12 @@ from ...tools.logbook import is_enabled, open_log
 from ..canonical_value import CanonicalValue
 from ..limits import check_artifact, has_room, is_small_enough, run_too_large, too_large
 
-_DIGEST: Final = re.compile(rb'"digest":"(sha256:[0-9a-f]{64})"')
-
-
-def digests_in(args: bytes) -> list[str]:
-    """Return the digests of the artifacts in canonical arguments, each once, in order."""
-    return list(dict.fromkeys(found.decode() for found in _DIGEST.findall(args)))
-
-
-class CallBlobs:
-    """The bytes that one call may read, and those it has made; satisfies `tools.artifact.Blobs`."""
-
-    __slots__ = ("known", "made")
-
-    def __init__(self, known: Mapping[str, bytes]) -> None:
-        self.known = known
-        self.made: dict[str, bytes] = {}
-
-    def put(self, data: bytes, /) -> str:
-        """Keep bytes for the result and return their digest. Raises: ToolError: they are too many."""
-        check_artifact(len(data))
-        name = digest(data)
-        self.made[name] = data
-        return name
-
-    def get(self, name: str, /) -> bytes:
-        """Return bytes. Raises: KeyError: neither the arguments nor this call have them."""
-        return self.made[name] if name in self.made else self.known[name]
-
-
-# --- Threads for synchronous tools: kept for the next call, and let go when a call overruns.
-#
-# Python cannot stop a thread. One that overruns its timeout is abandoned: it is counted, its late result is dropped, and
-# another takes its place. They are daemons, so that a tool that hangs cannot keep the process from ending, which is why
-# `concurrent.futures` does not serve here: it joins its threads at exit.
-
-
-_Job: TypeAlias = tuple[
-    Callable[[], object], contextvars.Context, asyncio.AbstractEventLoop, "asyncio.Future[object]"
-]
-
-
-class Threads:
-    """A pool without an upper limit of its own: the engine's limits on calls bound it.
-
-    Attributes:
-        abandoned: Threads that were still in a call when nobody waited for it any more.
-        is_closing: Whether that is what all that are in a call now are left to: who closes knows it.
-    """
-
-    def __init__(self, idle: Iterable[Worker] = ()) -> None:
-        self._idle = list(idle)
-        self.abandoned = 0
-        self.is_closing = False
-
-    async def call(self, work: Callable[[], object]) -> object:
-        """Return what `work` returns, or raise what it raises, on another thread.
-
-        A cancel, and so a timeout, abandons the thread.
-        """
-        worker = self._idle.pop() if self._idle else Worker.started()
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[object] = loop.create_future()
-        worker.jobs.put((work, contextvars.copy_context(), loop, done))
-        try:
-            result = await done
-        except asyncio.CancelledError:
-            if done.cancelled():
-                self.abandoned += 1
-                worker.jobs.put(None)
-            raise
-        except BaseException:
-            self._idle.append(worker)
-            raise
-        finally:
-            del done  # it holds the exception, whose traceback holds this frame: a cycle
-        self._idle.append(worker)
-        return result
-
-    def close(self) -> None:
-        """End the idle threads."""
-        for worker in self._idle:
-            worker.jobs.put(None)
-        self._idle.clear()
-
-
-class Worker:
-    """One thread that takes jobs: a new one, or the one that calls `work`."""
-
-    def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-
-    @classmethod
-    def started(cls) -> Worker:
-        """Return a worker on a thread of its own."""
-        worker = cls()
-        threading.Thread(target=worker.work, name="firmplan-tool", daemon=True).start()
-        return worker
-
-    def work(self) -> None:
-        """Do one job after the other, until there is `None`."""
-        while (job := self.jobs.get()) is not None:
-            work, context, loop, done = job
-            forks = Forks.count
-            try:
-                result: Any = context.run(work)
-            except BaseException as error:  # noqa: BLE001  # a tool may raise SystemExit; it is the call's failure
-                leave_if_forked(forks)
-                _deliver(loop, done, None, error)
-            else:
-                leave_if_forked(forks)
-                _deliver(loop, done, result, None)
-            del job, work, context, done
-
-
-class Forks:
-    """How many forks lie between this process and the one that loaded the module: cheaper to look at than a process id."""
-
-    count = 0
-
-    @classmethod
-    def note(cls) -> None:
-        """Note that this process is a fork of the one before."""
-        cls.count += 1
-
-
-os.register_at_fork(after_in_child=Forks.note)
-
-
-def leave_if_forked(forks: int) -> None:
-    """End here if this is not the process that had counted so many, but a fork that a tool forgot: only the first one goes on."""
-    if Forks.count != forks:
-        os._exit(0)
-
-
-def _deliver(
-    loop: asyncio.AbstractEventLoop, done: asyncio.Future[object], result: object, error: BaseException | None
-) -> None:
-    def settle() -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(result)
-        elif isinstance(error, StopIteration | GeneratorExit):  # asyncio does not carry them to who awaits
-            done.set_exception(RuntimeError(described(error)))
-        else:
-            done.set_exception(error)
-
-    try:
-        loop.call_soon_threadsafe(settle)
-    except RuntimeError:
-        return  # the loop has ended: nobody waits
-
-
-# --- Asynchronous calls: coroutines that tidy up when they are stopped, and end soon after whether they heed it or not.
-#
-# A coroutine goes on only while someone sends to it. So, unlike a thread, one that swallows its cancel can be ended: after a moment to
-# tidy up it is closed, and whoever waits for the call goes on. It runs in the task of its caller from beginning to end: what is
-# bound to a task (`asyncio.timeout`, `TaskGroup`, context variables) works in a tool as anywhere.
-#
-# A cancel is told apart from one that the tool made itself, as `asyncio.timeout` does: who stops a call cancels its task with
-# `STOPPED` as the message, or has a limit that has expired.
-
-
-_Work: TypeAlias = "CoroutineType[Any, Any, object]"
-
-STOPPED: Final = "nobody waits for this call any more"
-HEED_S: Final = 1.0  # how long a call that was stopped may tidy up
-
-
-async def see_through(made: object, on_end: Callable[[], None] | None = None) -> object:
-    """Return what an asynchronous call returns, or raise what it raises; in the task of whoever asks.
-
-    Args:
-        made: What calling the function made: a coroutine, or anything else that can be awaited.
-        on_end: Told that the call was ended since it did not heed its cancel.
-
-    Raises:
-        asyncio.CancelledError: The call was stopped.
-    """
-    work: _Work = cast(
-        "_Work", made if type(made) is CoroutineType else _awaited(cast("Awaitable[object]", made))
-    )
-    try:
-        following = _followed(work, work.send(None))
-    except StopIteration as done:  # it never waited, and cost no more than a plain await
-        return done.value
-    try:
-        return await following
-    except _NotHeeded:
-        if on_end is not None:
-            on_end()
-        raise asyncio.CancelledError(STOPPED) from None
-
-
-class _NotHeeded(Exception):  # noqa: N818  # what happened
-    """A call that was stopped goes on all the same."""
-
-
-async def see_apart(made: object, on_end: Callable[[], None] | None = None) -> object:
-    """Do the same in a task of its own, which a cancel of this one stops: for calls with a limit."""
-    work = asyncio.ensure_future(see_through(made, on_end))
-    work.add_done_callback(lambda done: done.cancelled() or done.exception())  # raised below, or of no use
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        if work.cancel(STOPPED):
-            await asyncio.wait([work])
-        if type(made) is CoroutineType and getcoroutinestate(cast("_Work", made)) == CORO_CREATED:
-            made.close()  # it was never begun, and Python would warn of that
-        raise
-    finally:
-        del work  # it holds the exception, whose traceback holds this frame: a cycle
-
-
-async def _awaited(made: Awaitable[object]) -> object:
-    return await made
-
-
-async def _followed(work: _Work, awaited: object) -> object:
-    """Go on with a coroutine as a task does, each time that what it waits for is done; raises `_NotHeeded` past its time."""
-    loop = asyncio.get_running_loop()
-    until: float | None = None
-    while True:
-        fault: BaseException | None = None
-        try:
-            if until is None and _is_plain(awaited, loop):
-                await _handed_on(awaited)
-            elif (fault := _objection(awaited, loop)) is None:
-                await _settled(awaited, loop, until)
-        except asyncio.CancelledError as cancel:
-            if until is None and cancel.args == (STOPPED,):
-                until = loop.time() + HEED_S
-            if asyncio.isfuture(awaited) and awaited.cancel(*cancel.args):
-                continue  # it will be done soon, as a cancelled future is, or swallows it too
-            fault = cancel
-        except GeneratorExit:
-            _close(work)
-            raise
-        if until is not None and loop.time() >= until:
-            _close(work)
-            raise _NotHeeded
-        awaited = (
-            None  # a failed future holds the exception, whose traceback is about to hold this frame: a cycle
-        )
-        try:
-            awaited = work.send(None) if fault is None else work.throw(fault)
-        except StopIteration as done:
-            return done.value
-        finally:
-            fault = None  # the same
-
-
-def _objection(awaited: object, loop: asyncio.AbstractEventLoop) -> RuntimeError | None:
-    """Return what a task says of something that it cannot wait for."""
-    if awaited is None:
-        return None
-    if not asyncio.isfuture(awaited):
-        return RuntimeError(f"a call got bad yield: {awaited!r}")
-    if awaited.get_loop() is not loop:
-        return RuntimeError(f"a call got Future attached to a different loop: {awaited!r}")
-    return None
-
-
-async def _settled(awaited: object, loop: asyncio.AbstractEventLoop, until: float | None) -> None:
-    """Wait until a future is done, or until then; for nothing: one turn of the loop."""
-    if awaited is None:
-        await asyncio.sleep(0)
-        return
-    future = cast("asyncio.Future[object]", awaited)
-    future._asyncio_future_blocking = False  # noqa: SLF001  # how who awaits a future says that it has taken it
-    woken: asyncio.Future[None] = loop.create_future()
-
-    def wake(_: object = None) -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    timer = loop.call_at(until, wake) if until is not None else None
-    future.add_done_callback(wake)
-    try:
-        await woken
-    finally:
-        future.remove_done_callback(wake)
-        if timer is not None:
-            timer.cancel()
-
-
-def _is_plain(awaited: object, loop: asyncio.AbstractEventLoop) -> TypeGuard[asyncio.Future[object]]:
-    """Whether our task can wait for it by itself: a cancel ends a future, unlike a task."""
-    return type(awaited) is asyncio.Future and awaited.get_loop() is loop
-
-
-@coroutine
-def _handed_on(future: asyncio.Future[object]) -> Generator[object, None, None]:
-    """Have our task wait for a future; what that fails with is for the coroutine, which is about to look at it."""
-    try:
-        yield future
-    except (asyncio.CancelledError, GeneratorExit):
-        raise
-    except BaseException:
-        if not future.done():
-            raise
-
-
-def _close(work: _Work) -> None:
-    """End a coroutine where it stands; what it raises meanwhile is of no use to anybody."""
-    try:
-        work.close()
-    except BaseException:  # noqa: BLE001  # it swallowed that too, or failed at it
-        if work.cr_frame is not None:
-            _keep_for_ever(work)
-
-
-def _keep_for_ever(work: object) -> None:
-    """Keep Python from closing a coroutine once more when it lets go of it, at the latest at its own end: that may never return."""
-    from ctypes import py_object, pythonapi  # noqa: PLC0415  # hardly ever needed
-
-    pythonapi.Py_IncRef(py_object(work))
-
-
-# --- Carrying out one call, and saying what came of it.
-#
-# Three ends, as the contract has them: it returned; it failed and did nothing; or its outcome is unknown. The last is only ever
-# said of a `write`: for other effects a timeout or a lost connection is a failure like any other.
+# --- outcomes
 
 
 @dataclass(slots=True)
 class Returned:
-    """The call returned a value that fits its type. Nobody changes it."""
+    """The call returned a value that fits its type. The value is never changed."""
 
     output: CanonicalValue
 
@@ -365,8 +46,8 @@ class Failed:
     """The call failed and did nothing, or its result was refused.
 
     Attributes:
-        took_effect: Whether it is a write that is done: only its result was refused.
-        trace: Where it was raised, line by line, for the log; empty where the log does not want it.
+        took_effect: Whether a write has taken effect and only its result was refused.
+        trace: The traceback, for the log; empty if the log level does not include it.
     """
 
     code: str
@@ -393,23 +74,26 @@ def is_unrepeatable(tool: Tool) -> bool:
     return tool.effect is Effect.WRITE and not tool.idempotent
 
 
+# --- one call
+
+
 async def call_tool(
     tool: Tool,
     args: bytes,
     context: Context | None,
-    threads: Threads,
+    threads: ThreadPool,
     timeout_s: float | None,
     value: Json = None,
 ) -> Outcome:
-    """Call the tool, wherever it is declared to run, and return what came of it.
+    """Call the tool, wherever it is declared to run, and return the outcome.
 
     Args:
-        tool: What is called.
-        args: Bound.
-        context: What it is handed; `None` only for an asynchronous tool that asks for none.
-        threads: Where it runs if it is to run in one.
-        timeout_s: `None`: it may take as long as it likes.
-        value: Large arguments that are parsed already, and that the call gets a copy of; `None`: they are parsed for it.
+        tool: The tool.
+        args: Bound arguments, canonical JSON.
+        context: The context that is injected; `None` only for an asynchronous tool that has no context parameter.
+        threads: Where a synchronous tool runs.
+        timeout_s: `None`: no limit.
+        value: Large arguments, already parsed, of which the tool gets a copy; `None`: `args` is parsed.
     """
     forks = Forks.count
     limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
@@ -420,8 +104,10 @@ async def call_tool(
             async with limit:
                 return await _result_of(tool, args, context, threads, value, is_limited=True)
         finally:
-            leave_if_forked(forks)
-    except BaseException as error:  # SystemExit in a tool is the call's failure, not ours
+            exit_if_forked(forks)
+    except (
+        BaseException
+    ) as error:  # a tool may raise SystemExit: that is a failure of the call, not the end of the engine
         is_ours = limit is not None and limit.expired()
         if isinstance(error, asyncio.CancelledError) and is_cancelled():
             raise
@@ -432,50 +118,57 @@ async def call_tool(
 
 
 async def _result_of(
-    tool: Tool, args: bytes, context: Context | None, threads: Threads, value: Json, *, is_limited: bool
+    tool: Tool, args: bytes, context: Context | None, threads: ThreadPool, value: Json, *, is_limited: bool
 ) -> Outcome:
-    def tell() -> None:
+    def warn() -> None:
         log = context.log if context is not None else open_log()
         log.warning("a call was ended that did not heed its cancel", tool=tool.name)
 
-    see = see_apart if is_limited else see_through
+    stoppable = await_in_task if is_limited else await_stoppable
     if tool.is_async:
-        return _taken(tool, await see(tool.invoke(args, context, value), tell))
+        return _accept(tool, await stoppable(tool.invoke(args, context, value), warn))
 
-    def here() -> Outcome | _Begun:
-        made = tool.invoke(args, context, value)
-        return _Begun(cast("_Work", made)) if type(made) is CoroutineType else _taken(tool, made)
+    def call() -> Outcome | _Begun:
+        result = tool.invoke(args, context, value)
+        return _Begun(cast("_Work", result)) if type(result) is CoroutineType else _accept(tool, result)
 
-    done = here() if tool.isolation == "inline" else await _in_thread(tool, here, context, threads)
-    return _taken(tool, await see(done.work, tell)) if isinstance(done, _Begun) else done
+    done = call() if tool.isolation == "inline" else await _in_thread(tool, call, context, threads)
+    return _accept(tool, await stoppable(done.work, warn)) if isinstance(done, _Begun) else done
 
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """What a plain function returned that is wrapped around an asynchronous one."""
+    """The coroutine that a plain function returned, because it wraps an asynchronous one."""
 
     work: _Work
 
 
 async def _in_thread(
-    tool: Tool, here: Callable[[], Outcome | _Begun], context: Context | None, threads: Threads
+    tool: Tool, call: Callable[[], Outcome | _Begun], context: Context | None, threads: ThreadPool
 ) -> Outcome | _Begun:
-    try:  # a large result is sealed there too: other runs go on
-        return cast("Outcome | _Begun", await threads.call(here))
+    try:  # the thread also puts the result into canonical form, so that a large one does not hold the event loop
+        return cast("Outcome | _Begun", await threads.call(call))
     except asyncio.CancelledError:
         if is_cancelled() and context is not None and not threads.is_closing:
-            told = {"tool": tool.name, "all": threads.abandoned}
-            context.log.warning("a thread goes on that nobody waits for", **told)
+            fields = {"tool": tool.name, "all": threads.abandoned}
+            context.log.warning("a thread goes on that nobody waits for", **fields)
         raise
 
 
 async def reconcile(
-    tool: Tool, key: str, args: dict[str, Json], threads: Threads, timeout_s: float | None
+    tool: Tool, key: str, args: dict[str, Json], threads: ThreadPool, timeout_s: float | None
 ) -> Outcome | None:
-    """Ask whether a write of unknown outcome took place; `None`: it did not, and may be called again.
+    """Ask the tool whether a write of unknown outcome took effect; `None`: it did not, so it may be called again.
 
-    The answer is what the call returned, or `None`. Of a tool whose results are no booleans, `False` says the same as `None`, and `True`
-    that it took place: that is enough where there is nothing to return.
+    The tool answers with the result of the call, or with `None`. If the tool's results are not booleans, `False` means `None`, and `True`
+    means that the call took effect, which suffices if the tool returns nothing.
+
+    Args:
+        tool: The tool, which has a `reconcile`.
+        key: Idempotency key of the write.
+        args: Its arguments.
+        threads: Where `reconcile` runs if it is synchronous.
+        timeout_s: The call's limit; `None`: no limit.
     """
     ask = tool.reconcile
     if ask is None:
@@ -483,7 +176,7 @@ async def reconcile(
 
     async def work() -> object:
         answer = await threads.call(lambda: ask(key, args))
-        return await see_apart(answer) if inspect.isawaitable(answer) else answer
+        return await await_in_task(answer) if inspect.isawaitable(answer) else answer
 
     try:
         async with asyncio.timeout(timeout_s):
@@ -494,21 +187,24 @@ async def reconcile(
         return Lost(f"reconcile failed: {described(error)}")
     if answer is None:
         return None
-    taken = _taken(tool, answer)
-    if isinstance(taken, Returned):
-        return taken
+    # The answer is tried as a result first: a tool that returns booleans means its `False` as a result.
+    accepted = _accept(tool, answer)
+    if isinstance(accepted, Returned):
+        return accepted
     if answer is False:
         return None
-    taken = _taken(tool, None) if answer is True else taken
+    accepted = _accept(tool, None) if answer is True else accepted
     return (
-        taken if isinstance(taken, Returned) else Lost(f"what reconcile returned is refused: {taken.message}")
+        accepted
+        if isinstance(accepted, Returned)
+        else Lost(f"the result that reconcile returned is refused: {accepted.message}")
     )
 
 
-def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
+def _outcome_of(  # noqa: PLR0911  # one outcome for each kind of error: a table
     tool: Tool, error: BaseException, timeout_s: float | None
 ) -> Outcome:
-    """Return what an error means: a table. `timeout_s` is the limit that the call passed, or `None`."""
+    """Return the outcome that an error means: a table. `timeout_s` is the limit that the call passed, or `None`."""
     match error:
         case asyncio.CancelledError():
             message = "CancelledError: the tool cancelled itself"
@@ -533,8 +229,8 @@ def _outcome_of(  # noqa: PLR0911  # one end for each kind of error: a table
             return Failed(ToolError.code, described(error), temporary=False, retryable=may_help)
 
 
-def _taken(tool: Tool, result: object) -> Returned | Failed:
-    """Return what a tool returned, in canonical form, or why it is refused: unfit for its type, no JSON, or too large."""
+def _accept(tool: Tool, result: object) -> Returned | Failed:
+    """Return a result in canonical form, or refuse it: it does not fit its type, is not JSON, or is too large."""
     try:
         data = tool.seal(result)
     except ToolError as fault:
@@ -547,13 +243,13 @@ def _taken(tool: Tool, result: object) -> Returned | Failed:
 
 
 def _refused(tool: Tool, fault: ToolError) -> Failed:
-    """Return the end of a call that returned what cannot be taken; a write, which took effect, must not be repeated."""
+    """Return the outcome of a call whose result is refused. A write took effect, so it must not be repeated."""
     may_repeat = tool.effect is not Effect.WRITE and _is_worth_retrying(tool, fault)
     return _after_effect(tool, Failed(code_of(fault), text_of(fault), temporary=False, retryable=may_repeat))
 
 
 def fitting(outcome: Outcome, tool: Tool | None, size: int) -> Outcome:
-    """Return an outcome, or its refusal: a run whose results have `size` bytes has no room for such a result."""
+    """Return the outcome, or its refusal if a run whose results have `size` bytes has no room for the result."""
     if not isinstance(outcome, Returned) or has_room(size, len(outcome.output.data)):
         return outcome
     fault = run_too_large(size, len(outcome.output.data))
@@ -568,13 +264,13 @@ def _after_effect(tool: Tool | None, failed: Failed) -> Failed:
 
 
 def is_cancelled() -> bool:
-    """Whether someone asked for the end of this task: else a `CancelledError` is the tool's own."""
+    """Whether the engine cancelled this task; if not, a `CancelledError` comes from the tool itself."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """Whether a timeout or a broken connection is the error, or among those that a task group bundles."""
+    """Whether the error is a timeout or a broken connection, or a group that holds one."""
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         return any(_was_interrupted(part) for part in group.exceptions)
@@ -588,8 +284,334 @@ def _interrupted(tool: Tool, error: BaseException, code: str, message: str) -> O
 
 
 def _is_worth_retrying(tool: Tool, error: BaseException) -> bool:
-    """Whether `retry_on` covers a failure; where it fails itself, it does not."""
+    """Whether the tool's `retry_on` covers the error; if `retry_on` itself raises, it does not."""
     try:
         return tool.is_worth_retrying(error)
-    except BaseException:  # noqa: BLE001  # a function of the tool's: the call's own failure is what is told
+    except BaseException:  # noqa: BLE001  # code of the tool: the message is about the error of the call itself
         return False
+
+
+# --- artifacts
+
+_DIGEST: Final = re.compile(rb'"digest":"(sha256:[0-9a-f]{64})"')
+
+
+def digests_in(args: bytes) -> list[str]:
+    """Return the digests of the artifacts in canonical JSON, each once, in order."""
+    return list(dict.fromkeys(found.decode() for found in _DIGEST.findall(args)))
+
+
+class CallBlobs:
+    """The bytes of artifacts that a call may read, and those that it has saved; satisfies `tools.artifact.Blobs`.
+
+    The bytes that the arguments name are fetched from the store before the call, so that a tool reads them without waiting, on any thread
+    and in any process. The bytes that the tool saves become durable together with its result, or not at all.
+    """
+
+    __slots__ = ("known", "made")
+
+    def __init__(self, known: Mapping[str, bytes]) -> None:
+        self.known = known
+        self.made: dict[str, bytes] = {}
+
+    def put(self, data: bytes, /) -> str:
+        """Keep bytes for the result, and return their digest. Raises: ToolError: they are too large."""
+        check_artifact(len(data))
+        name = digest(data)
+        self.made[name] = data
+        return name
+
+    def get(self, name: str, /) -> bytes:
+        """Return bytes. Raises: KeyError: neither the arguments name them, nor has this call saved them."""
+        return self.made[name] if name in self.made else self.known[name]
+
+
+# --- asynchronous tools
+#
+# A coroutine runs only while someone sends to it. So, unlike a thread, a coroutine that swallows its cancel can be ended: it gets
+# `HEED_S` to clean up, then it is closed, and the caller continues. It runs in the task of its caller from beginning to end, because
+# `asyncio.timeout`, `TaskGroup` and context variables are bound to a task and have to work in a tool, too.
+#
+# A tool may cancel its own task (`asyncio.timeout` does). So whoever stops a call cancels its task with the message `STOPPED`, or
+# sets a limit that has expired; every other cancel belongs to the tool.
+
+_Work: TypeAlias = "CoroutineType[Any, Any, object]"
+
+STOPPED: Final = "nobody waits for this call any more"
+HEED_S: Final = 1.0  # how long a call that was stopped may clean up
+
+
+class _NotHeeded(Exception):  # noqa: N818  # not an error: it says what happened
+    """A call that was stopped continues all the same."""
+
+
+async def await_stoppable(made: object, on_end: Callable[[], None] | None = None) -> object:
+    """Return the result of an asynchronous call, or raise its error, in the task of the caller.
+
+    Args:
+        made: The coroutine or other awaitable that the function returned.
+        on_end: Called if the call was closed because it did not heed its cancel.
+
+    Raises:
+        asyncio.CancelledError: The call was stopped.
+    """
+    work: _Work = cast(
+        "_Work", made if type(made) is CoroutineType else _awaited(cast("Awaitable[object]", made))
+    )
+    try:
+        following = _follow(work, work.send(None))
+    except StopIteration as done:  # it never waited, so it cost no more than a plain await
+        return done.value
+    try:
+        return await following
+    except _NotHeeded:
+        if on_end is not None:
+            on_end()
+        raise asyncio.CancelledError(STOPPED) from None
+
+
+async def await_in_task(made: object, on_end: Callable[[], None] | None = None) -> object:
+    """Do the same in a task of its own, which is stopped if this task is cancelled: for calls with a time limit.
+
+    `asyncio.timeout` cancels the current task without the message `STOPPED`, so the limit and the tool must not share a task.
+    """
+    work = asyncio.ensure_future(await_stoppable(made, on_end))
+    work.add_done_callback(
+        lambda done: done.cancelled() or done.exception()
+    )  # marks the error as seen: it is raised below, or dropped
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        if work.cancel(STOPPED):
+            await asyncio.wait([work])
+        if type(made) is CoroutineType and getcoroutinestate(cast("_Work", made)) == CORO_CREATED:
+            made.close()  # it never began, and Python would warn about that
+        raise
+    finally:
+        del work  # it holds the exception, whose traceback holds this frame: a cycle
+
+
+async def _awaited(made: Awaitable[object]) -> object:
+    return await made
+
+
+async def _follow(work: _Work, awaited: object) -> object:
+    """Step a coroutine as a task does, each time that the future it waits for is done. Raises: _NotHeeded: it ran past its time."""
+    loop = asyncio.get_running_loop()
+    until: float | None = None  # set when the call is stopped: from then on it only cleans up
+    while True:
+        fault: BaseException | None = None
+        try:
+            if until is None and _is_plain(awaited, loop):
+                await _pass_on(awaited)
+            elif (fault := _bad_yield(awaited, loop)) is None:
+                await _wait_until_done(awaited, loop, until)
+        except asyncio.CancelledError as cancel:
+            if until is None and cancel.args == (STOPPED,):
+                until = loop.time() + HEED_S
+            if asyncio.isfuture(awaited) and awaited.cancel(*cancel.args):
+                continue  # a cancelled future is done soon; a cancelled task may swallow it, so it is waited for again
+            fault = cancel
+        except GeneratorExit:
+            _close(work)
+            raise
+        if until is not None and loop.time() >= until:
+            _close(work)
+            raise _NotHeeded
+        # A failed future holds its exception, whose traceback is about to hold this frame: a cycle. So both are dropped.
+        awaited = None
+        try:
+            awaited = work.send(None) if fault is None else work.throw(fault)
+        except StopIteration as done:
+            return done.value
+        finally:
+            fault = None
+
+
+def _bad_yield(awaited: object, loop: asyncio.AbstractEventLoop) -> RuntimeError | None:
+    """Return the error that a task raises if its coroutine yields an object that cannot be waited for here."""
+    if awaited is None:
+        return None
+    if not asyncio.isfuture(awaited):
+        return RuntimeError(f"a call got bad yield: {awaited!r}")
+    if awaited.get_loop() is not loop:
+        return RuntimeError(f"a call got Future attached to a different loop: {awaited!r}")
+    return None
+
+
+async def _wait_until_done(awaited: object, loop: asyncio.AbstractEventLoop, until: float | None) -> None:
+    """Wait until a future is done, or until that time; for `None`: one turn of the event loop."""
+    if awaited is None:
+        await asyncio.sleep(0)
+        return
+    future = cast("asyncio.Future[object]", awaited)
+    # `await` sets this flag on the future, and whoever steps the coroutine has to clear it, or the next `await` of the same future fails.
+    # There is no public call for it; a task would clear it, but a task would also pass a cancel on to the future.
+    future._asyncio_future_blocking = False  # noqa: SLF001
+    woken: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    timer = loop.call_at(until, wake) if until is not None else None
+    future.add_done_callback(wake)
+    try:
+        await woken
+    finally:
+        future.remove_done_callback(wake)
+        if timer is not None:
+            timer.cancel()
+
+
+def _is_plain(awaited: object, loop: asyncio.AbstractEventLoop) -> TypeGuard[asyncio.Future[object]]:
+    """Whether the current task can wait for the future itself: a cancel always ends a plain future, but not a task."""
+    return type(awaited) is asyncio.Future and awaited.get_loop() is loop
+
+
+@coroutine
+def _pass_on(future: asyncio.Future[object]) -> Generator[object, None, None]:
+    """Let the current task wait for a future. The future's error is not raised here: the coroutine is about to see it itself."""
+    try:
+        yield future
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException:
+        if not future.done():
+            raise
+
+
+def _close(work: _Work) -> None:
+    """End a coroutine where it stands, and drop what it raises meanwhile."""
+    try:
+        work.close()
+    except BaseException:  # noqa: BLE001  # it swallowed that, too, or failed at it
+        if work.cr_frame is not None:
+            _keep_for_ever(work)
+
+
+def _keep_for_ever(work: object) -> None:
+    """Keep Python from closing a coroutine again when it frees it, at the latest at exit: that close may never return."""
+    from ctypes import py_object, pythonapi  # noqa: PLC0415  # hardly ever needed
+
+    pythonapi.Py_IncRef(py_object(work))
+
+
+# --- synchronous tools
+#
+# Python cannot stop a thread. A thread that overruns its timeout is abandoned: it is counted, its late result is dropped, and another
+# takes its place. Threads are daemons, so that a tool that hangs cannot keep the process from ending. `concurrent.futures` would not do:
+# it joins its threads at exit.
+
+_Job: TypeAlias = tuple[
+    Callable[[], object], contextvars.Context, asyncio.AbstractEventLoop, "asyncio.Future[object]"
+]
+
+
+class ThreadPool:
+    """Threads for synchronous tools. It has no limit of its own: the engine's limits on calls bound it.
+
+    Attributes:
+        abandoned: Threads that were still in a call when its caller stopped waiting.
+        is_closing: Whether the engine closes, so that it does not warn about each thread that it abandons.
+    """
+
+    def __init__(self, idle: Iterable[ToolThread] = ()) -> None:
+        self._idle = list(idle)
+        self.abandoned = 0
+        self.is_closing = False
+
+    async def call(self, work: Callable[[], object]) -> object:
+        """Return the result of `work`, or raise its error, from another thread. A cancel, and so a timeout, abandons the thread."""
+        thread = self._idle.pop() if self._idle else ToolThread.started()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[object] = loop.create_future()
+        thread.jobs.put((work, contextvars.copy_context(), loop, done))
+        try:
+            result = await done
+        except asyncio.CancelledError:
+            if done.cancelled():
+                self.abandoned += 1
+                thread.jobs.put(None)
+            raise
+        except BaseException:
+            self._idle.append(thread)
+            raise
+        finally:
+            del done  # it holds the exception, whose traceback holds this frame: a cycle
+        self._idle.append(thread)
+        return result
+
+    def close(self) -> None:
+        """End the idle threads."""
+        for thread in self._idle:
+            thread.jobs.put(None)
+        self._idle.clear()
+
+
+class ToolThread:
+    """One thread that does jobs: a new one, or, in a child process, the main thread."""
+
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+
+    @classmethod
+    def started(cls) -> ToolThread:
+        """Return one that runs on a new thread."""
+        made = cls()
+        threading.Thread(target=made.work, name="firmplan-tool", daemon=True).start()
+        return made
+
+    def work(self) -> None:
+        """Do one job after the other, until the job is `None`."""
+        while (job := self.jobs.get()) is not None:
+            work, context, loop, done = job
+            forks = Forks.count
+            try:
+                result: Any = context.run(work)
+            except BaseException as error:  # noqa: BLE001  # a tool may raise SystemExit; it is the call's failure
+                exit_if_forked(forks)
+                _deliver(loop, done, None, error)
+            else:
+                exit_if_forked(forks)
+                _deliver(loop, done, result, None)
+            del job, work, context, done  # else the idle thread would keep the values of its last call
+
+
+class Forks:
+    """How many forks lie between this process and the one that loaded this module: a counter is cheaper to read than the process id."""
+
+    count = 0
+
+    @classmethod
+    def note(cls) -> None:
+        """Note that this process is a fork of its parent."""
+        cls.count += 1
+
+
+os.register_at_fork(after_in_child=Forks.note)
+
+
+def exit_if_forked(forks: int) -> None:
+    """Exit if this process is not the one that counted so many forks: a tool forked, and its child must not continue as a second engine."""
+    if Forks.count != forks:
+        os._exit(0)
+
+
+def _deliver(
+    loop: asyncio.AbstractEventLoop, done: asyncio.Future[object], result: object, error: BaseException | None
+) -> None:
+    def settle() -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        elif isinstance(error, StopIteration | GeneratorExit):  # a future cannot raise these
+            done.set_exception(RuntimeError(described(error)))
+        else:
+            done.set_exception(error)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:
+        return  # the loop has closed: nobody waits

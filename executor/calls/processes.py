@@ -40,7 +40,7 @@ LOOK_S: Final = 0.2  # how often a silent child is looked at: one that died may 
 END_S: Final = 5.0  # for a killed process to be gone
 
 
-class Processes:
+class ProcessPool:
     """A pool without an upper limit of its own: the engine's limits on calls bound it.
 
     Args:

@@ -27,7 +27,7 @@ from ...errors import ConfigError
 from ...tools import Context, Tool, Used
 from ...tools.toolset import load_tools
 from .frames import EVERY_S, READY, read_frame, write_drawn, write_frame, write_outcome, write_progress
-from .invoke import CallBlobs, Failed, Outcome, Threads, Worker, call_tool, is_unrepeatable
+from .invoke import CallBlobs, Failed, Outcome, ThreadPool, ToolThread, call_tool, is_unrepeatable
 from .lease import EARLY_S, MOMENT_ENV, Moment, Watchdog
 
 MEMORY_ENV: Final = "FIRMPLAN_PROCESS_MEMORY_MB"  # most memory of a child; without it the system's own limit
@@ -41,9 +41,9 @@ def main() -> None:
     if megabytes := os.environ.get(MEMORY_ENV):
         most = int(megabytes) * 1024 * 1024
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    hand = Worker()
+    hand = ToolThread()
     watchdog = _watchdog(os.environ.pop(MOMENT_ENV, None))
-    child = Child(calls, answers, Threads([hand]), os.getcwd(), dict(os.environ), watchdog)  # noqa: PTH109  # a plain text
+    child = Child(calls, answers, ThreadPool([hand]), os.getcwd(), dict(os.environ), watchdog)  # noqa: PTH109  # a plain text
     for work in (lambda: _end_with(calls), lambda: _answer_all(child, calls)):
         threading.Thread(target=work, daemon=True).start()
     hand.work()
@@ -102,7 +102,7 @@ class Child:
 
     calls: BinaryIO
     answers: BinaryIO
-    threads: Threads
+    threads: ThreadPool
     folder: str
     environ: Mapping[str, str]
     watchdog: Watchdog | None

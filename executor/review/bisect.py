@@ -26,7 +26,7 @@ ABSENT: Final = "absent"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """What was looked at, in one run.
 
     Attributes:
@@ -42,7 +42,7 @@ class Seen:
     is_there: bool
     is_changed: bool = False
 
-    def is_like(self, other: Seen) -> bool:
+    def is_like(self, other: Observation) -> bool:
         """Whether the same was seen."""
         return (self.status, self.is_there) == (other.status, other.is_there) and canonical(
             self.value
@@ -70,7 +70,7 @@ class Bisection:
     """
 
     place: str
-    seen: tuple[Seen, ...]
+    seen: tuple[Observation, ...]
     changes: tuple[RunDiff, ...]
 
     def __bool__(self) -> bool:
@@ -103,7 +103,7 @@ class Bisection:
         }
 
 
-def places_of(runs: Sequence[Run], step: str | None, output: str) -> tuple[str, tuple[Seen, ...]]:
+def places_of(runs: Sequence[Run], step: str | None, output: str) -> tuple[str, tuple[Observation, ...]]:
     """Return the place that is looked at, and what each run has there.
 
     Args:
@@ -122,17 +122,17 @@ def places_of(runs: Sequence[Run], step: str | None, output: str) -> tuple[str, 
         raise InputRejected(
             f"no run has a step '{step}': {did_you_mean(step, known, f'they have {listing(known)}')}"
         )
-    found: list[Seen] = []
+    found: list[Observation] = []
     for run in runs:
         seen = _seen(run, step, parts)
         is_changed = bool(found) and not seen.is_like(found[-1])
-        found.append(Seen(seen.run, seen.status, seen.value, seen.is_there, is_changed))
+        found.append(Observation(seen.run, seen.status, seen.value, seen.is_there, is_changed))
     head = "output" if step is None else f"step '{step}'"
     place = f"{head} at {path_of(parts, '').removeprefix('.')}" if parts else head
     return place, tuple(found)
 
 
-def changed_pairs(seen: Sequence[Seen]) -> list[tuple[str, str]]:
+def changed_pairs(seen: Sequence[Observation]) -> list[tuple[str, str]]:
     """Return the ids of each two runs between which it changed."""
     return [(before.run, after.run) for before, after in pairwise(seen) if after.is_changed]
 
@@ -145,13 +145,13 @@ def _parts(output: str) -> tuple[str | int, ...]:
     return parts
 
 
-def _seen(run: Run, step: str | None, parts: Sequence[str | int]) -> Seen:
+def _seen(run: Run, step: str | None, parts: Sequence[str | int]) -> Observation:
     value: Json = run.output
     status = run.status
     if step is not None:
         view = run.steps.get(step)
         if view is None:
-            return Seen(run.id, ABSENT, None, is_there=False)
+            return Observation(run.id, ABSENT, None, is_there=False)
         value, status = view.output, view.status
     for part in parts:
         match value:
@@ -160,11 +160,11 @@ def _seen(run: Run, step: str | None, parts: Sequence[str | int]) -> Seen:
             case list() if isinstance(part, int) and part < len(value):
                 value = value[part]
             case _:
-                return Seen(run.id, status, None, is_there=False)
-    return Seen(run.id, status, value, is_there=True)
+                return Observation(run.id, status, None, is_there=False)
+    return Observation(run.id, status, value, is_there=True)
 
 
-def _told(seen: Seen) -> str:
+def _told(seen: Observation) -> str:
     if seen.status not in ("succeeded", ABSENT):
         return seen.status
     return shown(seen.value) if seen.is_there else ABSENT

@@ -58,7 +58,7 @@ StartCall: TypeAlias = StartToolCall | StartModelCall
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ShadowReply:
     """What a model said, once."""
 
     outcome: Outcome
@@ -123,8 +123,8 @@ class ShadowWalk:
     recalled: Recall
     header: Header
     is_other_model: bool
-    direct: dict[str, Answer] = field(default_factory=dict[str, Answer])
-    flowing: dict[str, Answer] = field(default_factory=dict[str, Answer])
+    direct: dict[str, ShadowReply] = field(default_factory=dict[str, ShadowReply])
+    flowing: dict[str, ShadowReply] = field(default_factory=dict[str, ShadowReply])
     calls: dict[str, CanonicalValue] = field(default_factory=dict[str, CanonicalValue])
     withheld: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -233,17 +233,17 @@ class ShadowWalk:
     def _missing(self, tool: str) -> str:
         return f"the tool '{tool}' is not loaded"
 
-    async def _made(self, command: StartCall) -> Answer:
+    async def _made(self, command: StartCall) -> ShadowReply:
         """Make a call of a model or of a pure tool."""
         try:
             call = self.preparation.prepare(command)
         except ToolError as fault:
-            return Answer(Failed(fault.code, str(fault), fault.temporary, retryable=False), {})
+            return ShadowReply(Failed(fault.code, str(fault), fault.temporary, retryable=False), {})
         if call.request is not None and self.is_other_model:
             call.request = replace(call.request, alias=ALIAS)
-        async with self.facilities.place_for(self.recalled.run.id, call.tool):
+        async with self.facilities.slot_for(self.recalled.run.id, call.tool):
             outcome, usage = await self.caller.make(call)
-        return Answer(outcome, usage or {})
+        return ShadowReply(outcome, usage or {})
 
     def _events(self, command: StartCall, args: CanonicalValue, outcome: Outcome) -> Sequence[Cause]:
         start = CallStarted(command.step, command.attempt, args.digest, "")
@@ -273,7 +273,7 @@ class ShadowWalk:
             self.flowing[step] = answer
         return [] if self.is_unheard(step, answer) else self._events(command, asked, answer.outcome)
 
-    def is_unheard(self, step: str, answer: Answer) -> bool:
+    def is_unheard(self, step: str, answer: ShadowReply) -> bool:
         """Whether the model could not be asked, unlike in the recording: then what would follow is not known."""
         if not isinstance(answer.outcome, Failed) or answer.outcome.code not in OUTAGES:
             return False

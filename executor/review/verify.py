@@ -1,4 +1,4 @@
-"""Calling the pure steps of a run again, to find tools that are not deterministic.
+"""CallRunner the pure steps of a run again, to find tools that are not deterministic.
 
 They are called in fresh processes, each with another hash seed (what depends on the order of a set comes out differently) and
 in another order, and in one twice in a row (what depends on earlier calls does). A tool that no other process can find, since it was made inside a function, is
@@ -25,12 +25,12 @@ from ...tools.failures import recorded
 from ..calls.facilities import Facilities
 from ..calls.frames import address_of
 from ..calls.invoke import CallBlobs, Failed, Lost, Outcome, Returned, call_tool, digests_in
-from ..calls.processes import Processes
+from ..calls.processes import ProcessPool
 from ..canonical_value import CanonicalValue
 from ..events import CallMade, CallReused, CallSucceeded
 from .recall import Recall
 
-# Processes: in the first the order is turned round, in the second each call is made twice. Each halves the chance that a set
+# ProcessPool: in the first the order is turned round, in the second each call is made twice. Each halves the chance that a set
 # of two hides, so that there are more of them while little time has gone by.
 PASSES_MIN: Final = 2
 PASSES_MAX: Final = 5
@@ -44,7 +44,7 @@ _NO_CALL: Final = ("process-died", "config-error")  # failures that say nothing 
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _RecordedCall:
     """One call of a pure tool, as the run made it."""
 
     step: str
@@ -58,7 +58,7 @@ class _Bench:
     """One tool and its calls; `found` is the first verdict in plan order that is not a good one."""
 
     tool: Tool
-    calls: Sequence[_Made]
+    calls: Sequence[_RecordedCall]
     is_here: bool
     found: ToolVerdict | None = None
     overruns: int = 0
@@ -86,14 +86,14 @@ async def verify(facilities: Facilities, recalled: Recall) -> Verification:
     return Verification(recalled.run.id, tuple(verdicts[name] for name in sorted(verdicts)))
 
 
-def _pure_calls(recalled: Recall) -> tuple[dict[str, list[_Made]], dict[str, str]]:
+def _pure_calls(recalled: Recall) -> tuple[dict[str, list[_RecordedCall]], dict[str, str]]:
     """Return tool -> the calls of it that returned, equal ones once, in plan order; and why there is none of a tool that was called."""
     ends = {
         entry.event.step: entry.event
         for entry in recalled.entries
         if isinstance(entry.event, CallSucceeded | CallMade | CallReused)
     }
-    found: dict[str, list[_Made]] = {}
+    found: dict[str, list[_RecordedCall]] = {}
     left: dict[str, str] = {}
     seen: set[tuple[str, str, str]] = set()
     for iteration in sorted(recalled.machine.iterations.values(), key=lambda iteration: iteration.order):
@@ -112,7 +112,7 @@ def _pure_calls(recalled: Recall) -> tuple[dict[str, list[_Made]], dict[str, str
             continue
         seen.add(key)
         env = (end.used or {}).get("env", {}) if isinstance(end, CallSucceeded) else {}
-        made = _Made(iteration.path, args, end.output, env if isinstance(env, dict) else {})
+        made = _RecordedCall(iteration.path, args, end.output, env if isinstance(env, dict) else {})
         found.setdefault(action.tool, []).append(made)
     return found, left
 
@@ -143,7 +143,7 @@ async def _call_again(
     pairs.sort(key=lambda pair: place[pair[1].step], reverse=number % 2 == 0)
     if number == 1:
         pairs = [pair for pair in pairs for _ in range(2)]
-    processes = Processes({SEED_ENV: _seed(recalled.run.id, number)})
+    processes = ProcessPool({SEED_ENV: _seed(recalled.run.id, number)})
     try:
         for bench, made in pairs:
             if bench.overruns >= OVERRUNS_MAX:
@@ -165,7 +165,7 @@ def _seed(run_id: str, number: int) -> str:
 
 
 async def _outcome(
-    facilities: Facilities, processes: Processes, recalled: Recall, bench: _Bench, made: _Made
+    facilities: Facilities, processes: ProcessPool, recalled: Recall, bench: _Bench, made: _RecordedCall
 ) -> Outcome:
     tool = bench.tool
     try:
@@ -190,7 +190,7 @@ async def _outcome(
     return await processes.call(tool, args, context, blobs, secrets=facilities.secrets, timeout_s=timeout_s)
 
 
-def _compared(tool: str, made: _Made, outcome: Outcome) -> ToolVerdict | None:
+def _compared(tool: str, made: _RecordedCall, outcome: Outcome) -> ToolVerdict | None:
     """Return the verdict that a result calls for; `None`: it is the recorded one."""
     match outcome:
         case Returned(output) if output == made.output:
@@ -213,7 +213,7 @@ def _verdict(bench: _Bench) -> ToolVerdict:
     return replace(found, calls=len(bench.calls) if found.finding == "differs" else 0, detail=detail)
 
 
-def _changed_env(calls: Sequence[_Made]) -> str:
+def _changed_env(calls: Sequence[_RecordedCall]) -> str:
     """Return which environment variables are not what the run read: another result may be right."""
     differing = {
         name for made in calls for name, value in made.env.items() if recorded(os.environ.get(name)) != value

@@ -29,7 +29,7 @@ from ..limits import check_artifact
 from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.store import Decision, PlanUseCounts, RunRow, Store, StoredPlan, read_values
-from .driver import Driver, old_objects_aside
+from .driver import Driver, heap_frozen
 from .request import count_of, run_of
 from .run import (
     NO_USAGE,
@@ -234,7 +234,7 @@ class Archive:
 
     async def replayed(self, row: RunRow) -> Run:
         """Return a run as its journal replays, digests compared. Raises: as `rebuilt`."""
-        with old_objects_aside():
+        with heap_frozen():
             machine = await self.rebuilt(row)
             if row.digest != machine.digest:
                 raise Diverged(step="", field="digest", expected=row.digest, found=machine.digest)

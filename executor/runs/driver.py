@@ -1,12 +1,13 @@
 """The loop around the machine: one run, driven by one process.
 
-An event goes into the machine and the journal; the machine's commands are carried out; each outcome is the next event. An
-event is handled and written down in one piece, without an await between, so the journal's order is the machine's order.
+An event goes into the machine and the journal, the commands of the machine are carried out, and each outcome is the next event. An
+event is handled and recorded without an await in between, so the order of the journal is the order of the machine.
 
-Rules it keeps: a write is called only once its intent is durable, with all that its arguments came from (the journal is
-durable as a prefix); what follows from a write's outcome starts only once the outcome is durable; nothing starts that
-the machine does not want any more. What it does not know: how a plan runs (`machine.py`), what a call is made of
-(`prepared.py`), what stands for or against it (`admission.py`), how it is made (`caller.py`).
+Rules: a write is called only after its intent is durable, and with it, since the journal is durable as a prefix, everything that its
+arguments came from. The consequences of a write's outcome start only after the outcome is durable. Nothing starts that the machine no
+longer wants.
+
+This module does not know how a plan runs (`machine.py`), how a command becomes a call (`dispatch.py`), or how a call is made (`caller.py`).
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, S
 from contextlib import contextmanager
 from contextvars import copy_context
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from ...errors import ConfigError, EngineBug
 from ...plans.collecting import PYTHONS_OWN_MAX, Aside
 from ...tools import Used
-from ..calls.caller import Caller, Draws, Usage
-from ..calls.concurrency import Crew, first_of, noticed
-from ..calls.dispatch import Admission, Preparation, PreparedCall, StartCall
-from ..calls.early import EarlySteps
+from ..calls.caller import Caller, Nondeterminism, Usage
+from ..calls.concurrency import WorkerPool, first_error, notify_wait
+from ..calls.dispatch import Dispatcher, Preparation, PreparedCall, StartCall
+from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
-from ..calls.flow_policy import Clearance
+from ..calls.flow_policy import FlowPolicy
 from ..calls.invoke import STOPPED, Failed, Lost, Outcome, Returned, fitting
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
+from ..canonical_value import CanonicalValue
 from ..commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from ..events import (
     ApprovalRuled,
@@ -47,57 +49,46 @@ from ..journal.header import Header
 from ..journal.journal import Journal
 from ..machine import Machine
 from ..stores.store import Decision, Reusable, RunRow
-from .recorder import Progress, Recorder, tell_trace
+from .recorder import ProgressLog, RunRecorder, log_trace
 from .run import run_status
 
-if TYPE_CHECKING:
-    from ..calls.early import EarlyCall, EarlySteps
-    from ..calls.facilities import Facilities
-    from ..canonical_value import CanonicalValue
-    from ..commands import Command
-    from ..journal.header import Header
-    from ..machine import Machine
-
-
-WORKERS_MIN: Final = (
-    1_000  # calls of one run that may wait for a place of their tool, before others wait behind them
-)
+# Calls of one run that may wait for the semaphore of their tool before the calls of other tools have to wait behind them.
+WORKERS_MIN: Final = 1_000
 PARK_GRACE_S: Final = 30.0  # how long a stopping process, and a cancelled run, waits for its writes in flight
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-class _Shift(NamedTuple):
-    """The state that exists only while a run is driven. It refers to the driver, so the driver drops it when it stops.
+class _Active(NamedTuple):
+    """The state that exists only while a run is driven.
 
-    This breaks the reference cycle, which would keep an ended run in memory.
+    It refers to the driver, so the driver drops it when it stops: the cycle would keep an ended run in memory.
     """
 
     group: asyncio.TaskGroup
-    calling: Calling
-    crew: Crew[PreparedCall]
+    pool: WorkerPool[PreparedCall]
 
 
 class Driver:
-    """Drives one run until it has finished, or nothing goes on without a person.
+    """Drives one run until it has finished, or until it waits for a person.
 
     Args:
-        facilities: What runs share.
+        facilities: What the runs of an engine share.
         row: The run's row, as claimed.
         machine: The run, as far as it has come.
-        header: What was settled when it was submitted.
-        inherited: Of a fork: what the parent's calls came to, by path.
-        early: Calls that were begun while the plan was still being written.
-        drawn: What calls were told of time and chance before, by step.
-        callers: Step -> the former owners whose calls of the step may be in flight.
-        is_careful: Whether the start of every call is durable before it (`deaths.py`).
+        header: What was settled when the run was submitted.
+        inherited: Of a fork: path -> the outcome of the parent's call.
+        early: Calls that started while the plan was still being written.
+        drawn: Step -> the times and ids that its open calls got before this process drove the run.
+        callers: Step -> the former owners whose calls of the step may still be in flight.
+        is_careful: Whether the start of every call is durable before the call is made, because the run follows a death (`deaths.py`).
 
     Attributes:
-        journal: The run's.
-        is_parking: Whether the driver has been told to stop.
+        journal: The run's journal.
+        is_parking: Whether the driver was told to stop.
     """
 
-    def __init__(  # noqa: PLR0913  # what a run is driven with
+    def __init__(  # noqa: PLR0913  # everything that a run is driven with
         self,
         facilities: Facilities,
         row: RunRow,
@@ -113,17 +104,30 @@ class Driver:
         self.facilities, self.row, self.machine, self.header = facilities, row, machine, header
         self.is_parking = False
         self.journal = Journal(facilities.commits, row, lambda: (run_status(machine), machine.digest))
-        self._recorder = Recorder(machine, self.journal, row.id, header.lock, header.plan_made)
+        self._recorder = RunRecorder(machine, self.journal, row.id, header.lock, header.plan_made)
         self._results = Results(facilities, row, header, inherited, self.journal)
-        self._clearance = Clearance(facilities, row.id, header)
+        self._flow_policy = FlowPolicy(facilities, row.id, header)
         self._preparation = Preparation(facilities, row.id, header.fork)
-        self._admission = Admission(machine, self._results, self._clearance, self._preparation)
+        self._dispatcher = Dispatcher(machine, self._results, self._flow_policy, self._preparation)
         self._early = early
-        self._callers = callers
-        self._draws = Draws(drawn, self.journal, facilities.clock.now, self._recorder.is_called)
+        now, is_called = facilities.clock.now, self._recorder.is_called
+        self._caller = Caller(
+            facilities,
+            row.id,
+            header.seed,
+            self.journal,
+            ProgressLog(self.journal, now, is_called).note,
+            Nondeterminism(drawn, self.journal, now, is_called),
+            callers,
+        )
+        self._semaphore: asyncio.Semaphore | None = None  # the run's own limit on calls at a time
+        if header.concurrency_max is not None:
+            shared = early.semaphore if early is not None else None
+            self._semaphore = shared or asyncio.Semaphore(header.concurrency_max)
         self._is_careful = is_careful
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._shift: _Shift | None = None
+        self._writing: dict[str, float | None] = {}  # path of each write in flight -> its timeout in seconds
+        self._active: _Active | None = None
         self._context = copy_context()
         self._ready: list[StartCall] = []
         self._taken: set[int] = set()
@@ -147,9 +151,9 @@ class Driver:
                 await self._take_in_first(first)
                 await self._decide(decisions)
         except BaseExceptionGroup as group_of_faults:
-            raise first_of(group_of_faults) from None
+            raise first_error(group_of_faults) from None
         finally:
-            self._shift, self._recorder.is_driving = None, False
+            self._active, self._recorder.is_driving = None, False
             self._recorder.on_outcome = None  # it holds the driver, which holds the recorder
         await self.journal.rest()
 
@@ -157,11 +161,11 @@ class Driver:
         for event in first:
             follow_up = self._recorder.note(event, self.facilities.clock.now())
             if event is first[-1] or self.machine.status is not None:
-                await self.go_on(event, follow_up)
+                await self._go_on(event, follow_up)
                 return
 
     def call_after(self, steps: Iterable[str], then: Callable[[], None]) -> None:
-        """Call back when each of the named calls has a durable outcome; without names, when any call has."""
+        """Call `then` after each of the named calls has a durable outcome; without names, after any call has one."""
         left = set(steps)
 
         def hear(step: str) -> None:
@@ -177,43 +181,25 @@ class Driver:
         self._recorder.on_outcome = hear
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
-        """Make calls from now on, in tasks of this group."""
-        calling = Calling(
-            self,
-            self.facilities,
-            self.row.id,
-            self.header,
-            recorder=self._recorder,
-            preparation=self._preparation,
-            results=self._results,
-            early=self._early,
-            draws=self._draws,
-            callers=self._callers,
-            is_careful=self._is_careful,
-        )
-        workers_max = max(WORKERS_MIN, 2 * self.facilities.places.count)
-        crew = Crew(calling.make, self._is_wanted, self._spawn, self._tasks, workers_max)
-        self._shift, self._recorder.is_driving = _Shift(group, calling, crew), True
-
-    @property
-    def _writing(self) -> Mapping[str, float | None]:
-        """Path of each write in flight -> its timeout in seconds, if it has a timeout."""
-        return self._shift.calling.writing if self._shift is not None else {}
+        """Start tasks in this group from now on."""
+        workers_max = max(WORKERS_MIN, 2 * self.facilities.semaphore.count)
+        pool = WorkerPool(self._make, self._is_wanted, self._spawn, self._tasks, workers_max)
+        self._active, self._recorder.is_driving = _Active(group, pool), True
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
-        """Take in what people decided, if the run is being driven now; else the next driver does."""
-        if self._shift is None or self.is_parking:
+        """Handle the decisions of people if this driver is active; if not, the next driver of the run handles them."""
+        if self._active is None or self.is_parking:
             return
         work = self._decide(decisions)
         try:
-            task = self._shift.group.create_task(work)
-        except RuntimeError:  # the group has just ended
+            task = self._active.group.create_task(work)
+        except RuntimeError:  # the group has ended since the check above
             work.close()
         else:
             await asyncio.wait([task])
 
     async def note(self, decisions: Sequence[Decision], events: Sequence[Cause] = ()) -> None:
-        """Handle events, then the decisions of people, in a run that nobody drives; make no call. Raises: StoreError."""
+        """Handle events, then the decisions of people, of a run that is not being driven. Makes no calls. Raises: StoreError."""
         self.is_parking = True
         for event in events:
             self._recorder.note(event, self.facilities.clock.now())
@@ -221,14 +207,14 @@ class Driver:
         await self.journal.flush()
 
     async def _decide(self, decisions: Sequence[Decision]) -> None:
-        """Hand in the decisions that still fit; drop the others, which another decision overtook."""
+        """Handle the decisions that the machine still accepts, and drop the others: an earlier decision made them void."""
         stale: list[int] = []
         for decision in decisions:
             if decision.number in self._taken:
                 continue
             self._taken.add(decision.number)
             if self.machine.accepts(decision.event):
-                await self.take_in(decision.event, decision.number)
+                await self._take_in(decision.event, decision.number)
                 if isinstance(decision.event, CancelAsked) and self._writing:
                     self._spawn("", self._give_up_writes())
             else:
@@ -237,8 +223,9 @@ class Driver:
             await self.facilities.store.drop_decisions(stale)
 
     async def park(self) -> None:
-        """Stop here: start nothing more, cut off calls that change nothing, wait a while for writes in flight."""
+        """Stop: start nothing more, cancel calls that are not writes, and wait up to `PARK_GRACE_S` for the writes in flight."""
         self.is_parking = True
+        # A write that is cancelled has an unknown outcome, and then a person has to find out what it did. So writes get time to end.
         written = self._writing
         writing = [task for step, task in self._tasks.items() if step in written]
         for step, task in self._tasks.items():
@@ -251,14 +238,14 @@ class Driver:
 
     # --- the loop
 
-    async def take_in(self, event: Cause, decision: int | None = None) -> None:
-        """Machine, journal, commands: the whole of it."""
+    async def _take_in(self, event: Cause, decision: int | None = None) -> None:
+        """Handle one event: machine and journal, then the commands that follow."""
         follow_up = self._recorder.note(event, self.facilities.clock.now(), decision)
         if follow_up:
-            await self.go_on(event, follow_up)
+            await self._go_on(event, follow_up)
 
-    async def go_on(self, event: Cause | None, follow_up: Sequence[Command]) -> None:
-        """Carry out what follows from an event, or from several of which none is a write's."""
+    async def _go_on(self, event: Cause | None, follow_up: Sequence[Command]) -> None:
+        """Carry out the commands that follow from an event; `None`: from several events, none of which belongs to a write."""
         if self._recorder.must_be_durable(event):
             await self.journal.flush()
         if not self.is_parking:
@@ -280,24 +267,26 @@ class Driver:
                 case Record():
                     raise EngineBug("records are written before commands are carried out")
         if calls:
-            if not self._ready:  # what becomes ready in the same turn of the loop is looked up together
+            # Calls that become ready in the same turn of the event loop are prepared together, so that the store is asked once for
+            # the earlier results of all of them.
+            if not self._ready:
                 self._spawn("", self._start())
             self._ready += calls
 
     def _spawn(self, step: str, work: Coroutine[Any, Any, None]) -> None:
-        if self._shift is None:
+        if self._active is None:
             raise EngineBug("a command came while nobody drives the run")
         try:
-            # What a call has left in its context is for nobody else.
-            task = self._shift.group.create_task(work, context=self._context.copy())
-        except RuntimeError:  # a fault ends the group: nothing more begins
+            # A new copy of the context: a context variable that a tool sets must not reach other calls.
+            task = self._active.group.create_task(work, context=self._context.copy())
+        except RuntimeError:  # an error is ending the group: nothing more starts
             work.close()
             return
         if step:
             self._tasks[step] = task
 
     def _forget(self, step: str) -> None:
-        """Forget the task that ends here, unless another has taken its place."""
+        """Forget the current task, which is about to end, unless the step has a new task already."""
         if self._tasks.get(step) is asyncio.current_task():
             del self._tasks[step]
 
@@ -305,18 +294,21 @@ class Driver:
         try:
             await self.facilities.clock.sleep(delay_s)
             if not self.is_parking and self.machine.is_pausing(step):
-                await self.take_in(RetryDue(step))
+                await self._take_in(RetryDue(step))
         finally:
             self._forget(step)
 
     async def _rule(self, command: RuleApproval) -> None:
-        needed = self._clearance.is_person_needed(command)
+        needed = self._flow_policy.is_person_needed(command)
         if self.machine.is_callable(command.step):
-            await self.take_in(ApprovalRuled(command.step, needed))
+            await self._take_in(ApprovalRuled(command.step, needed))
         self._forget(command.step)
 
     async def _give_up_writes(self) -> None:
-        """Wait a while for the writes in flight of a cancelled run that no timeout ends; what became of the others nobody knows."""
+        """Give the writes in flight of a cancelled run `PARK_GRACE_S` to end, then record their outcome as unknown.
+
+        Writes with a timeout are left alone: the timeout ends them.
+        """
         writing = self._writing
         endless = {step: self._tasks[step] for step, limit_s in writing.items() if limit_s is None}
         if endless:
@@ -324,17 +316,17 @@ class Driver:
         for step, task in endless.items():
             if step in writing and self.machine.is_running(step):
                 why = f"the run was cancelled, and the call had not ended {PARK_GRACE_S:g} s later"
-                await self.take_in(CallLost(step, why))
+                await self._take_in(CallLost(step, why))
                 task.cancel(STOPPED)
 
-    # --- calls
+    # --- from commands to calls
 
     async def _start(self) -> None:
-        """Prepare the calls that are ready, see which need not be made, and have the others made."""
+        """Prepare the calls that are ready, let earlier results stand for some of them, and give the others to the worker pool."""
         commands, self._ready = self._ready, []
         calls: list[PreparedCall] = []
         for command in commands:
-            match self._admission.admit(command):
+            match self._dispatcher.dispatch(command):
                 case PreparedCall() as call:
                     calls.append(call)
                 case RuleApproval() as rule:
@@ -342,11 +334,11 @@ class Driver:
                 case None:
                     pass
                 case instead:
-                    await self.take_in(instead)
+                    await self._take_in(instead)
         found = await self._results.of_earlier(calls)
-        if self._shift is None:
+        if self._active is None:
             raise EngineBug("a call became ready while nobody drives the run")
-        crew = self._shift.crew
+        pool = self._active.pool
         follow_up: list[Command] = []
         now = self.facilities.clock.now()
         for call in calls:
@@ -355,185 +347,108 @@ class Driver:
                 follow_up += self._recorder.note(reused(call, entry), now)
             elif not self.is_parking:
                 call.why = self._results.why_none(call, entry)
-                crew.add(call)
-        crew.hire()
+                pool.add(call)
+        pool.start_workers()
         if follow_up:
-            await self.go_on(None, follow_up)
+            await self._go_on(None, follow_up)
 
     def _is_wanted(self, call: PreparedCall) -> bool:
         return not self.is_parking and self.machine.is_callable(call.step)
 
+    # --- one call
+    #
+    # An identical call of this engine that is under way, or was just made, gives its result to this one. A call holds its semaphores
+    # while it runs. When the start of a call is recorded depends on what a crash must not lose:
+    #   write: the intent is durable before the call, so that a write is never repeated on a guess;
+    #   any call of a run that follows a death (`is_careful`): the start is durable before the call, to show which call kills the process;
+    #   other calls: the start is recorded when the call first waits, so that a call that never waits is one record.
 
-# --- The calls of one run that are due: each made in its place, at most once, and what came of it handed to the loop.
-#
-# A call takes what an identical one returns that is under way, or was just made. It has a place while it runs. Of a write the intent is
-# durable before it is called; in a life of the run that follows a death the start of every call is, so that it shows which call kills.
-# Of others the start goes on record when they first wait, so that a call that never does is one record.
-# How a call is made is `caller.py`; what follows from what came of it is for the loop to carry out.
-
-
-_NO_EPOCHS: Final[Mapping[str, int]] = {}
-
-
-class Loop(Protocol):
-    """What takes in what came of a call: `driver.Driver`.
-
-    Attributes:
-        is_parking: Whether nothing more is to begin.
-    """
-
-    machine: Machine
-    journal: Journal
-    is_parking: bool
-
-    async def take_in(self, event: Cause) -> None:
-        """Hand an event to machine and journal, and carry out what follows."""
-        ...
-
-    async def go_on(self, event: Cause, follow_up: Sequence[Command]) -> None:
-        """Carry out what follows from an event that has been taken in."""
-        ...
-
-
-class Calling:
-    """See the module. The loop makes this object when it begins to drive, and drops it when it stops, because the two refer to each other.
-
-    Args:
-        loop: The run's.
-        facilities: What runs share.
-        run_id: The run.
-        header: What was settled when it was submitted.
-        recorder: The run's.
-        preparation: Has prepared the calls.
-        results: What stands for calls, and what is kept of them.
-        early: Calls that were begun while the plan was still being written.
-        draws: The times, ids and random numbers that calls get.
-        callers: Step -> the former owners whose calls of the step may be in flight.
-        is_careful: Whether the start of every call is durable before it (`deaths.py`).
-
-    Attributes:
-        writing: Path of each write in flight -> its timeout in seconds, if it has a timeout.
-    """
-
-    def __init__(  # noqa: PLR0913  # what the calls of a run meet on their way
-        self,
-        loop: Loop,
-        facilities: Facilities,
-        run_id: str,
-        header: Header,
-        *,
-        recorder: Recorder,
-        preparation: Preparation,
-        results: Results,
-        early: EarlySteps | None,
-        draws: Draws,
-        callers: Mapping[str, Sequence[str]],
-        is_careful: bool,
-    ) -> None:
-        self._loop = loop
-        self._is_careful = is_careful
-        self._machine = loop.machine
-        self._journal = loop.journal
-        self._facilities = facilities
-        self._run_id = run_id
-        self._recorder = recorder
-        self._preparation = preparation
-        self._results = results
-        self._early = early
-        progress = Progress(loop.journal, facilities.clock.now, recorder.is_called)
-        self._caller = Caller(facilities, run_id, header.seed, loop.journal, progress.note, draws, callers)
-        self._places: asyncio.Semaphore | None = None  # a limit of the run's own
-        if header.concurrency_max is not None:
-            shared = early.places if early is not None else None
-            self._places = shared or asyncio.Semaphore(header.concurrency_max)
-        self.writing: dict[str, float | None] = {}
-
-    async def make(self, call: PreparedCall) -> None:
-        """Make one call, unless an identical one is under way or was just made."""
+    async def _make(self, call: PreparedCall) -> None:
+        """Make one call, unless the result of an identical call stands for it."""
         shared = self._results.begin(call)
         if shared is None:
             known = await self._results.of_identical(call)
             if known is not None:
-                if self._machine.is_callable(call.step):
-                    await self._loop.take_in(known)
+                if self.machine.is_callable(call.step):
+                    await self._take_in(known)
                 return
             shared = self._results.begin_beside(call)
         made: Reusable | None = None
         try:
-            if self._early is None and self._places is None and self._facilities.take_free(call.tool):
+            if self._early is None and self._semaphore is None and self.facilities.try_acquire(call.tool):
                 try:
                     made = await self._call(call)
                 finally:
-                    self._facilities.places.give_back()
+                    self.facilities.semaphore.release()
             else:
                 made = await self._place_and_call(call)
         finally:
             shared.end(made)
 
     async def _place_and_call(self, call: PreparedCall) -> Reusable | None:
-        """Make a call for which there may be a limit of the run or of its tool, or which may have begun early."""
+        """Make a call that may have begun early, or that limits of the run or of its tool may hold up."""
         early = await self._early.take(call) if self._early is not None else None
-        if early is not None:  # it has had its place
-            return None if self._loop.is_parking else await self._call(call, early)
-        async with self._facilities.place_for(self._run_id, call.tool, self._places):
-            return None if self._loop.is_parking else await self._call(call)
+        if early is not None:  # it has held its semaphores while it ran
+            return None if self.is_parking else await self._call(call, early)
+        async with self.facilities.slot_for(self.row.id, call.tool, self._semaphore):
+            return None if self.is_parking else await self._call(call)
 
     async def _call(self, call: PreparedCall, early: EarlyCall | None = None) -> Reusable | None:
-        """Start, call, and say what came of it; return the result if others may use it."""
-        is_write, now = call.is_write, self._facilities.clock.now
+        """Start one call and record its outcome; return the result if identical calls may take it."""
+        is_write, now = call.is_write, self.facilities.clock.now
         known = await self._caller.reconcile(call) if is_write else None
-        if known is not None and self._machine.is_callable(call.step):
+        if known is not None and self.machine.is_callable(call.step):
             call.started = now()
-            self._begin(call)
+            self._record_start(call)
             return await self._conclude(call, known, None)
-        epochs: Mapping[str, int] | None = _NO_EPOCHS
+        epochs: Mapping[str, int] | None = _NOTHING
         if early is not None:
             epochs = early.epochs
         elif call.is_kept_read:
             epochs = await self._results.epochs(call)
-        if not self._machine.is_callable(call.step):
+        if not self.machine.is_callable(call.step):
             return None
         at = now()
-        if (limit := self._machine.find_short(call.step, at)) is not None:
-            await self._loop.take_in(BudgetReached(call.step, limit))
+        if (limit := self.machine.find_short(call.step, at)) is not None:
+            await self._take_in(BudgetReached(call.step, limit))
             return None
         call.started = at
         if early is not None:
             if early.has_waited or call.has_more_to_record:
-                self._begin(call)
+                self._record_start(call)
             outcome, usage = self._caller.adopt(call, early.hand_over(call))
         elif is_write:
             return await self._write(call)
         elif self._is_careful or call.has_more_to_record:
             outcome, usage = await self._begin_and_make(call)
         else:
-            outcome, usage = await noticed(self._caller.make(call), lambda: self._begin(call))
+            outcome, usage = await notify_wait(self._caller.make(call), lambda: self._record_start(call))
         return await self._conclude(call, outcome, epochs, usage)
 
     async def _begin_and_make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
-        self._begin(call)
-        if self._is_careful:  # if it kills this process, the next one knows which call did
-            await self._journal.flush()
+        self._record_start(call)
+        if self._is_careful:  # if this call kills the process, the next owner sees it in the journal
+            await self.journal.flush()
         return await self._caller.make(call)
 
     async def _write(self, call: PreparedCall) -> Reusable | None:
-        """Call a write, once its intent is durable, unless the run was cancelled meanwhile."""
-        self._begin(call)
-        self.writing[call.step] = call.command.timeout_s
+        """Make a write after its intent is durable, unless the run was cancelled meanwhile."""
+        self._record_start(call)
+        self._writing[call.step] = call.command.timeout_s
         call.handed = elapsed_s()
         try:
-            await self._journal.flush()
-            if self._machine.is_cancelled:  # and nothing has happened yet
-                self.writing.pop(call.step, None)
-                await self._loop.take_in(self._machine.withdrawn(call.step))
+            await self.journal.flush()
+            if self.machine.is_cancelled:  # the write has not been called yet, so it can be withdrawn
+                self._writing.pop(call.step, None)
+                await self._take_in(self.machine.withdrawn(call.step))
                 return None
             outcome, usage = await self._caller.make(call)
         finally:
-            self.writing.pop(call.step, None)
-        return await self._conclude(call, outcome, _NO_EPOCHS, usage)
+            self._writing.pop(call.step, None)
+        return await self._conclude(call, outcome, _NOTHING, usage)
 
-    def _begin(self, call: PreparedCall) -> None:
-        """Put on record that a call has started."""
+    def _record_start(self, call: PreparedCall) -> None:
+        """Record that a call has started."""
         self._recorder.note(call.start(), call.started)
 
     async def _conclude(
@@ -543,23 +458,25 @@ class Calling:
         epochs: Mapping[str, int] | None,
         usage: Usage | None = None,
     ) -> Reusable | None:
-        if call.is_begun and not self._machine.is_running(call.step):  # stopped, and returned all the same
+        if call.is_begun and not self.machine.is_running(
+            call.step
+        ):  # it was stopped, and returned all the same
             return None
-        ended = self._preparation.told(call, fitting(outcome, call.tool, self._machine.size))
+        ended = self._preparation.redacted(call, fitting(outcome, call.tool, self.machine.size))
         if not isinstance(ended, Returned) and ended.trace:
-            tell_trace(ended.trace, self._run_id, call.step, call.command.attempt)
+            log_trace(ended.trace, self.row.id, call.step, call.command.attempt)
         match ended:
             case Returned(output):
                 return await self._returned(call, output, epochs, usage)
             case Failed(code, message, temporary, retryable):
                 if not call.is_begun:
-                    self._begin(call)
+                    self._record_start(call)
                 self._results.note_failed(call)
                 took_effect = ended.took_effect or None
                 failed = CallFailed(call.step, code, message, temporary, retryable, usage, took_effect)
-                await self._loop.take_in(failed)
+                await self._take_in(failed)
             case Lost(why):
-                await self._loop.take_in(CallLost(call.step, why))
+                await self._take_in(CallLost(call.step, why))
         return None
 
     async def _returned(
@@ -571,76 +488,79 @@ class Calling:
     ) -> Reusable | None:
         if call.context is not None:
             self._caller.forget(call)
-        at = self._facilities.clock.now()
+        at = self.facilities.clock.now()
         made = self._results.keep(call, output, epochs, at)
         blobs = call.blobs.made if call.blobs is not None else None
         if blobs:
-            self._journal.keep(blobs)
+            self.journal.keep(blobs)
         event = call.made(output) if not call.is_begun else CallSucceeded(call.step, output, call.used, usage)
         follow_up = self._recorder.note(event, at)
         if follow_up:
-            await self._loop.go_on(event, follow_up)
-        if blobs:  # an identical call of another run may wait for this one, and read them
-            await self._journal.flush()
+            await self._go_on(event, follow_up)
+        if blobs:  # an identical call of another run may be waiting, and reads the artifacts from the store
+            await self.journal.flush()
         return made
 
 
-# --- Calls that have vanished: a tool has cancelled the task that it ran in, and so left neither a result nor an error.
-#
-# A cancel looks the same whoever asked for it. So this is seen only once nothing of the run is under way any more: a call that is
-# still running as far as the machine knows has vanished.
-
-
 def expect_outcomes(machine: Machine) -> None:
-    """Raise where a call has vanished from a run that is not being driven any more. Raises: ConfigError."""
+    """Raise if a call of a run that is no longer driven has no outcome.
+
+    A tool that cancels the task it runs in leaves neither a result nor an error. A cancel looks the same whoever asked for it, so this can be
+    seen only after all tasks of the run have ended: a call that still runs, as far as the machine knows, has no task any more.
+
+    Raises:
+        ConfigError: A call has no outcome.
+    """
     if machine.status is not None or machine.is_stuck():
         return
     step = next((step for step in machine.iterations if machine.is_running(step)), "")
     raise ConfigError(
         f"the call of step '{step}' left no outcome: its tool '{machine.tool_of(step)}' has cancelled the task that called "
-        "it; let it cancel tasks of its own only, or give it a timeout, which gives its calls a task of their own"
+        "it; let it cancel only tasks of its own, or give it a timeout: then its calls get tasks of their own"
     )
 
 
-# --- Python's garbage collector while runs are driven or replayed.
+# --- Python's garbage collector
 #
-# A plan of thousands of steps is a hundred thousand objects that live for long and hold no garbage, but each full collection looks at
-# all of them: half of what a step of a large run cost. So what is alive when a run begins to move is put aside (`gc.freeze`) until no
-# run moves any more. What comes up meanwhile is collected as always; of what was put aside, only cycles that become garbage wait.
-# A process that has put objects aside itself, as servers do before they fork, is left alone.
+# A plan of thousands of steps is a hundred thousand objects that live long and hold no garbage, but each full collection scans them all:
+# that was half of the time of a step in a large run. So the objects that exist when a run starts are frozen (`gc.freeze`) until no run is
+# driven or replayed. New objects are collected as usual; only cycles among the frozen objects that become garbage have to wait.
 
 
-class _Aside:
-    """How many runs move, over all event loops of the process; whether it was we who put objects aside."""
+class _Freeze:
+    """Counts the runs that are driven or replayed, over all event loops of the process.
+
+    A process that has frozen objects itself, as servers do before they fork, is left alone: `gc.unfreeze` would undo that, too.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._moving = 0
+        self._runs = 0
         self._is_ours = False
 
     def begin(self) -> None:
         with self._lock:
-            self._moving += 1
-            if self._moving == 1 and gc.get_freeze_count() <= PYTHONS_OWN_MAX:
+            self._runs += 1
+            if self._runs == 1 and gc.get_freeze_count() <= PYTHONS_OWN_MAX:
                 gc.freeze()
                 self._is_ours = Aside.is_on = True
 
     def end(self) -> None:
         with self._lock:
-            self._moving -= 1
-            if self._moving == 0 and self._is_ours:
+            self._runs -= 1
+            if self._runs == 0 and self._is_ours:
                 gc.unfreeze()
                 self._is_ours = Aside.is_on = False
 
 
-_ASIDE = _Aside()
+_FREEZE = _Freeze()
 
 
 @contextmanager
-def old_objects_aside() -> Generator[None]:
-    """Keep the collector from looking at what is alive now, as long as any run is inside."""
-    _ASIDE.begin()
+def heap_frozen() -> Generator[None]:
+    """Keep the garbage collector from scanning the objects that exist now, as long as any run is inside."""
+    _FREEZE.begin()
     try:
         yield
     finally:
-        _ASIDE.end()
+        _FREEZE.end()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...errors import ConfigError, InputRejected, PlanError, PlanningFailed, StoreError
 from ...plans.nearest import listing
 from ..budget import PlanningCost, amounts_in
-from ..calls.caller import callers_in, recalled
+from ..calls.caller import callers_in, recorded_values
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
 from ..events import BudgetRaised, Cause, RunParked, RunResumed, RunStarted
@@ -43,7 +43,7 @@ from .deaths import (
     planning_deaths,
 )
 from .decisions import Decisions
-from .driver import Driver, expect_outcomes, old_objects_aside
+from .driver import Driver, expect_outcomes, heap_frozen
 from .owner import Owner, Presence, RunOwner
 from .replays import Replays
 from .run import Run, run_status
@@ -512,7 +512,7 @@ class Execution:
             return await self._park(taken, machine)
         self._expect_signatures(row.id, header, machine)
         inherited = await self._inherited(row, header)
-        drawn = recalled(taken.entries, await self._drawn_before(header))
+        drawn = recorded_values(taken.entries, await self._drawn_before(header))
         is_careful = taken.deaths.is_careful or row.taken_from is not None
         driver = Driver(
             self.facilities,
@@ -533,7 +533,7 @@ class Execution:
         try:
             decisions: Sequence[Decision] = await self.archive.decisions(row.id)
             while first or decisions:
-                with old_objects_aside():
+                with heap_frozen():
                     await driver.drive(first, decisions)
                 if driver.is_parking:
                     return False
@@ -585,7 +585,7 @@ class Execution:
         past = (header.fork or Fork()).past_writes
         found: dict[str, Used] = {}
         for run_id in sorted({each.run for each in past.values() if each.key}):
-            drawn = recalled(await load_entries(self._store, await self.archive.row(run_id)))
+            drawn = recorded_values(await load_entries(self._store, await self.archive.row(run_id)))
             found |= {
                 path: drawn[path] for path, each in past.items() if each.run == run_id and path in drawn
             }

@@ -299,7 +299,7 @@ class Owner:
 
 # --- Which machine this is, as far as the locks of processes are concerned.
 #
-# Processes see each other's locks where one kernel runs them: containers of one machine have the kernel's boot in common, a machine that
+# ProcessPresence see each other's locks where one kernel runs them: containers of one machine have the kernel's boot in common, a machine that
 # was started again has its name in common with what it was. `FIRMPLAN_HOST` names a machine whose name others have as well.
 
 
@@ -349,7 +349,7 @@ class Presence(Protocol):
 
     Attributes:
         is_alone: Nobody else can have the store, so that no lease is needed.
-        is_leased: Processes on the same machine take runs over at the end of the lease, even if the owner lives.
+        is_leased: ProcessPresence on the same machine take runs over at the end of the lease, even if the owner lives.
     """
 
     is_alone: bool
@@ -375,11 +375,11 @@ class Presence(Protocol):
 def presence_of(location: StoreLocation) -> Presence:
     """Return how owners of a store are seen."""
     if location.is_shared:
-        return Processes()
-    return Alone() if location.path is None else LockFiles(location.path)
+        return ProcessPresence()
+    return MemoryPresence() if location.path is None else LockFilePresence(location.path)
 
 
-class Alone:
+class MemoryPresence:
     """In this process's memory: owners are those of this process."""
 
     is_alone = True
@@ -402,7 +402,7 @@ class Alone:
         return _is_own(name)
 
 
-class LockFiles(Alone):
+class LockFilePresence(MemoryPresence):
     """Locked files beside the store's file `store`."""
 
     is_alone = False
@@ -463,8 +463,8 @@ class LockFiles(Alone):
         return Path(f"{self._store}-owner-{name}")
 
 
-class Processes(Alone):
-    """Processes of this machine, by number and start: nothing is written anywhere."""
+class ProcessPresence(MemoryPresence):
+    """ProcessPresence of this machine, by number and start: nothing is written anywhere."""
 
     is_alone = False
     is_leased = True

@@ -1,6 +1,7 @@
-"""Taking an event in: the machine hears of it and the journal keeps it, in one piece, so that the journal's order is the machine's.
+"""What an event of a run does at once: the machine handles it, the journal records it, the log has its line.
 
-It does not carry anything out: what is to be done now is returned to the driver.
+All of it happens without an await, so that the order of the journal is the order of the machine. The commands that follow are returned to the
+driver; nothing is carried out here.
 """
 
 from __future__ import annotations
@@ -45,19 +46,19 @@ if TYPE_CHECKING:
 OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
 
 
-class Recorder:
-    """The record of one run that is being driven.
+class RunRecorder:
+    """Feeds events to the machine, the journal and the log of one run.
 
     Args:
         machine: The run's.
         journal: The run's.
         run_id: The run.
         lock: The tools as the run knows them.
-        made: How a planner made the run's plan; this record follows the run's first record.
+        made: How a planner made the plan of the run; it is recorded right after the first record.
 
     Attributes:
         is_driving: Whether the run is being driven now.
-        on_outcome: Told the step of each call that has an outcome; `None`: nobody is.
+        on_outcome: Called with the step of each call that has an outcome.
     """
 
     def __init__(
@@ -67,12 +68,12 @@ class Recorder:
         self._journal = journal
         self._made = made
         self.is_driving = False
-        self._telling = Telling(run_id)
+        self._log = RunLog(run_id)
         self.on_outcome: Callable[[str], None] | None = None
         self._resources = {name: tool.resource for name, tool in lock.items() if tool.effect is Effect.WRITE}
 
     def note(self, event: Cause, at: float, decision: int | None = None) -> Sequence[Command]:
-        """Take an event in, with what the machine concludes from it; return what is to be done now.
+        """Handle an event, record it with its consequences, and return the commands to carry out.
 
         Raises:
             EngineBug: The event is not possible in the state that its step is in.
@@ -85,19 +86,19 @@ class Recorder:
                 opens = resource if isinstance(event, CallStarted) else None
                 journal.add(event, at, opens=opens, closes=isinstance(event, OUTCOMES), decision=decision)
             else:
-                # A count of deaths has to survive whatever happens next.
+                # A count of deaths is durable at once: if the next call kills the process, the count must have grown.
                 journal.add(event, at, decision=decision, is_synced=_is_count(event))
             if self._made is not None and isinstance(event, RunStarted):
                 journal.add(self._made, at)
             concluded = [command.event for command in commands if isinstance(command, Record)]
             for consequence in concluded:
                 journal.add(consequence, at)
-        if self._telling.is_told:
-            self._telling.tell(event)
+        if self._log.is_verbose:
+            self._log.log(event)
         if self.on_outcome is not None and isinstance(event, deaths.OUTCOMES):
             self.on_outcome(event.step)
         for consequence in concluded:
-            self._telling.tell(consequence)
+            self._log.log(consequence)
         return [command for command in commands if not isinstance(command, Record)] if concluded else commands
 
     def is_called(self, step: str) -> bool:
@@ -105,52 +106,57 @@ class Recorder:
         return self.is_driving and self._machine.is_running(step)
 
     def must_be_durable(self, event: Cause | None) -> bool:
-        """Whether the consequences of an event wait until the event is durable: for a write, for a death, or if too many records are not durable yet."""
+        """Whether the event must be durable before its commands are carried out.
+
+        It must be if it belongs to a write, if it counts deaths, or if too many records are not durable yet.
+        """
         if self._journal.is_behind or (event is not None and _is_count(event)):
             return True
         return event is not None and bool(self._resources) and self._written_by(event) is not None
 
     def _written_by(self, event: Cause) -> str | None:
-        """Return the resource that the step of an event writes, as the run knows its tool; `None`: it writes none."""
+        """Return the resource that the step of an event writes, by the run's lock; `None`: the step is not a write."""
         step = getattr(event, "step", None)
         name = self._machine.tool_of(step) if step is not None else None
         return self._resources.get(name) if name is not None else None
 
 
 def _is_count(event: Cause) -> bool:
-    """Whether an event says how many deaths count against the run."""
+    """Whether an event records how many deaths count against the run."""
     return type(event) is RunResumed and bool(event.deaths)
 
 
-# --- What the log says of a run: one line for each change of its state, bound to run, step and attempt.
+# --- the log of a run
 #
-# Lines say what happened and how large it was, never a value: those are in the journal. A write of unknown outcome is a warning,
-# everything else is information, and costs nothing where nobody asked for it.
+# One line for each change of state, with run, step and attempt. Lines say what happened and how large values were; the values themselves
+# are in the journal only. A write of unknown outcome is a warning, everything else has the level `info`.
+
+_QUIET: Final = (
+    RetryDue,
+    RunParked,
+)  # the line of the failure says when the retry is due, and the execution warns of a parked run
 
 
-_QUIET: Final = (RetryDue, RunParked)  # the schedule has said when; of a parked run the execution warns
-
-
-class Telling:
-    """The log of one run.
+class RunLog:
+    """The log lines of one run.
 
     Args:
-        run: Its id.
+        run: The id of the run.
 
     Attributes:
-        is_told: Whether anybody wants to hear more than warnings.
+        is_verbose: Whether the log level includes more than warnings.
     """
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self.is_told = is_enabled("info")
+        self.is_verbose = is_enabled("info")
         self._log: FilteringBoundLogger | None = None
         self._attempts: dict[str, int] = {}
 
-    def tell(self, event: JournalEvent) -> None:
-        """Say what happened."""
+    def log(self, event: JournalEvent) -> None:
+        """Write the line of an event, if it has one and the level includes it."""
         is_warning = isinstance(event, StepIndeterminate)
-        if not self.is_told and not is_warning:
+        if not self.is_verbose and not is_warning:
             return
         if isinstance(event, CallStarted):
             self._attempts[event.step] = event.attempt
@@ -158,22 +164,24 @@ class Telling:
             return
         if self._log is None:
             self._log = open_log(run=self._run)
-        told = {name: _told(getattr(event, name)) for name in FIELDS[type(event)] if name != "header"}
-        told = {name: value for name, value in told.items() if value not in (None, "")}
-        if (attempt := self._attempts.get(str(told.get("step")))) is not None:
-            told.setdefault("attempt", attempt)
-        (self._log.warning if is_warning else self._log.info)(_words(type(event).__name__), **told)
+        fields = {name: _loggable(getattr(event, name)) for name in FIELDS[type(event)] if name != "header"}
+        fields = {name: value for name, value in fields.items() if value not in (None, "")}
+        if (attempt := self._attempts.get(str(fields.get("step")))) is not None:
+            fields.setdefault("attempt", attempt)
+        (self._log.warning if is_warning else self._log.info)(_words(type(event).__name__), **fields)
 
 
-def tell_trace(trace: str, run: str, step: str, attempt: int) -> None:
-    """Say where a call raised what it failed of: for whoever looks for a mistake in a tool."""
+def log_trace(trace: str, run: str, step: str, attempt: int) -> None:
+    """Log the traceback of a call that raised, for whoever debugs the tool."""
     open_log(run=run, step=step, attempt=attempt).debug("call raised", exception=trace)
 
 
-def _told(value: object) -> object:
+def _loggable(value: object) -> object:
     if isinstance(value, CanonicalValue):
         return f"{len(value.data)} bytes"
-    return None if isinstance(value, Mapping) else value  # what was used, and what only `explain` asks for
+    return (
+        None if isinstance(value, Mapping) else value
+    )  # usage and reasons are for `explain`, not for the log
 
 
 @cache
@@ -181,29 +189,29 @@ def _words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
-# --- How far calls have come, written down seldom enough for a tool that says so in a loop.
+# --- progress
 
 
-class Progress:
-    """The progress of one run's calls.
+class ProgressLog:
+    """Records the progress of one run's calls, at most every `EVERY_S` a step: a tool may report progress in a tight loop.
 
     Args:
-        journal: Where it is written down.
+        journal: Where it is recorded.
         now: The clock.
-        is_running: Whether a step's call is under way: others have nothing to say any more.
+        is_running: Whether the call of a step is under way; progress of other calls is dropped.
     """
 
     def __init__(self, journal: Journal, now: Callable[[], float], is_running: Callable[[str], bool]) -> None:
         self._journal = journal
         self._now = now
         self._is_running = is_running
-        self._told: dict[str, tuple[float, float]] = {}  # when, and how far it was then
+        self._recorded: dict[str, tuple[float, float]] = {}  # step -> time and fraction of the last record
 
     def note(self, step: str, fraction: float, words: str) -> None:
-        """Write down how far a call has come, unless it said so just before; its end is written down once in any case."""
+        """Record the progress of a call, unless the last record is too recent. The first report of the end is always recorded."""
         at = self._now()
-        before, done = self._told.get(step, (-EVERY_S, 0.0))
+        before, done = self._recorded.get(step, (-EVERY_S, 0.0))
         is_due = at - before >= EVERY_S or done < 1.0 <= fraction
         if is_due and self._is_running(step):
-            self._told[step] = at, fraction
+            self._recorded[step] = at, fraction
             self._journal.add(CallProgressed(step, fraction, words[:NOTE_MAX]), at)

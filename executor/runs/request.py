@@ -446,7 +446,7 @@ _Name: TypeAlias = "int | bytes"
 
 
 @dataclass(frozen=True, slots=True)
-class _Accepted:
+class _Checked:
     """A plan, and what it was accepted with; `given` is kept so that no other object gets its identity."""
 
     plan: Plan
@@ -454,11 +454,11 @@ class _Accepted:
     tools: object
 
 
-class AcceptedPlans:
+class CheckedPlans:
     """See the module."""
 
     def __init__(self) -> None:
-        self._recent: LruCache[_Name, _Accepted] = LruCache()
+        self._recent: LruCache[_Name, _Checked] = LruCache()
 
     def find(self, given: Plan | Mapping[str, Any], tools: object) -> Plan | None:
         """Return the plan that was accepted as this, with these tools; `None`: it has to be checked."""
@@ -472,7 +472,7 @@ class AcceptedPlans:
         """Remember that a plan was accepted."""
         name = _name_of(given)
         if name is not None and not references_of(plan):
-            kept = _Accepted(plan, given if isinstance(given, Plan) else None, tools)
+            kept = _Checked(plan, given if isinstance(given, Plan) else None, tools)
             self._recent.keep(name, kept, len(plan.steps))
 
 

@@ -57,7 +57,7 @@ class Watch:
         self._drivers = drivers
         self._driving = driving
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._log: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """Look now and then, and tell this event loop."""
@@ -66,7 +66,7 @@ class Watch:
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Return what is under way on the event loop."""
-        return [self._telling] if self._telling is not None else []
+        return [self._log] if self._log is not None else []
 
     # --- on the thread
 
@@ -91,9 +91,9 @@ class Watch:
 
     def _tell(self, decided: Sequence[str]) -> None:
         """Have the lease renewed, and hand over what was decided, unless that is under way."""
-        if self._telling is None or self._telling.done():
+        if self._log is None or self._log.done():
             work = self._tell_drivers(decided)
-            self._telling = asyncio.get_running_loop().create_task(work, name="firmplan decisions")
+            self._log = asyncio.get_running_loop().create_task(work, name="firmplan decisions")
 
     async def _tell_drivers(self, decided: Sequence[str]) -> None:
         with suppress(StoreError):  # a run that is affected comes to it by itself

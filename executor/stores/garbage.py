@@ -1,6 +1,14 @@
-"""Mark phase of the garbage collection of stored bytes: which digests do some texts name, and which are named nowhere?
+"""Garbage collection of stored values: those that nothing names are found and removed, while others go on writing.
 
-A text refers to bytes by their digest. A large value stands in a text as `{"$value": digest}`; then the value's own text is scanned too.
+A text refers to a value by its digest: a journal, a header, a decision, a saved plan, or a result for reuse. A large value stands in such a
+text as `{"$value": digest}`; then the value's own text is scanned too.
+
+The mark phase reads every text once, from a snapshot that blocks no writer. The sweep looks at the unmarked values again, in the
+transaction that removes them, against all texts that were written since. This loses no value that is in use: a value is written in the
+same commit as the first record that names it, so either the snapshot or the second look sees that record. Rejected: reference counts, which each
+commit would have to update, and one lock over both phases, which would stop all runs for as long as the store takes to read.
+
+A value that a caller has saved as an input has no name until a run uses it: such values stay for a while.
 """
 
 from __future__ import annotations
@@ -10,7 +18,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from .sql_store import Sql, find_value_in
+from .store import Pruned
+
 _NAMED: Final = re.compile(rb'("\$value":")?(sha256:[0-9a-f]{64})')
+_SAVED: Final = "SELECT digest FROM @saved_values WHERE saved >= :since"
+_LAST: Final = "SELECT id, created, last_seq FROM @runs"
+_HEADERS: Final = "SELECT header FROM @headers"
+_JOURNALS: Final = "SELECT lines FROM @journal"
+# The journal of a run names the outputs in `reusable` as well, until the run is deleted. So they are read once, and again if a run was
+# deleted between the two phases.
+_RESULTS: Final = "SELECT output FROM @reusable"
+_DELETED: Final = """
+    SELECT DISTINCT run_id FROM @reusable AS result
+    WHERE NOT EXISTS (SELECT 1 FROM @runs AS run WHERE run.id=result.run_id)
+"""
+_OTHERS: Final = ("SELECT record FROM @decisions", "SELECT plan FROM @plans")
+_REMOVE: Final = "DELETE FROM @stored_values WHERE digest IN [:digests] RETURNING length(data)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +51,53 @@ class Unused:
     last: Mapping[tuple[str, float], int]
     gone: frozenset[str]
     saved_before: float
+
+
+def find_unused(sql: Sql, saved_before: float, among: frozenset[str] | None = None) -> Unused:
+    """Return the digests that nothing names, in one snapshot. O(size of the store).
+
+    Args:
+        sql: The store, on a connection that is free.
+        saved_before: Values that a caller saved later than this are in use.
+        among: Look only at values of these digests; `None`: at all.
+    """
+    with sql.snapshot():
+        stored = {digest for (digest,) in sql.rows("SELECT digest FROM @stored_values")}
+        last = {(run_id, created): seq for run_id, created, seq in sql.rows(_LAST)}
+        gone = frozenset(run_id for (run_id,) in sql.rows(_DELETED))
+        marking = MarkPhase(find_value_in(sql), stored if among is None else stored & among)
+        marking.mark(digest for (digest,) in sql.rows(_SAVED, {"since": saved_before}))
+        for statement in (_HEADERS, _JOURNALS, _RESULTS, *_OTHERS):
+            marking.mark_named(sql.texts(statement) if marking.unmarked else ())
+    return Unused(frozenset(marking.unmarked), last, gone, saved_before)
+
+
+def remove_unused(sql: Sql, unused: Unused) -> Pruned:
+    """Remove the values that are still named nowhere. O(size of the texts that were written since they were found)."""
+    if not unused.digests:
+        return Pruned(0, 0)
+    with sql.removal():
+        marking = MarkPhase(find_value_in(sql), set(unused.digests))
+        marking.mark(digest for (digest,) in sql.rows(_SAVED, {"since": unused.saved_before}))
+        marking.mark_named(_written_since(sql, unused))
+        removed = sql.rows(_REMOVE, {"digests": sorted(marking.unmarked)})
+        sql.change("DELETE FROM @saved_values WHERE saved < :since", {"since": unused.saved_before})
+    return Pruned(len(removed), sum(size for (size,) in removed))
+
+
+def _written_since(sql: Sql, unused: Unused) -> Iterator[bytes]:
+    for run_id, created, now in sql.rows(_LAST):
+        before = unused.last.get((run_id, created), 0)
+        if before == 0:  # the run is new, or was planned only now
+            yield from sql.texts(f"{_HEADERS} WHERE run_id=:run", {"run": run_id})
+        if before != now:
+            values = {"run": run_id, "before": before}
+            yield from sql.texts(f"{_JOURNALS} WHERE run_id=:run AND first_seq>:before", values)
+    for run_id in {run_id for (run_id,) in sql.rows(_DELETED)} - unused.gone:
+        yield from sql.texts(f"{_RESULTS} WHERE run_id=:run", {"run": run_id})
+    # These rows have no number by which the new ones could be told. They are few.
+    for statement in _OTHERS:
+        yield from sql.texts(statement)
 
 
 class MarkPhase:

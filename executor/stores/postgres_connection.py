@@ -291,7 +291,7 @@ STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
 }
 _HOME: Final = "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace WHERE c.oid='firmplan_store'::regclass"
 _ROTTEN: Final = "SELECT digest FROM firmplan_stored_values WHERE digest <> 'sha256:' || encode(sha256(data), 'hex') ORDER BY digest"
-READ_ROWS: Final = 1_000  # how many results are in memory at once
+READ_ROWS: Final = 1_000  # how many rows of a large table are in memory at once
 _CHECKSUMS: Final = (
     "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
 )
@@ -430,7 +430,7 @@ def _statements() -> str:
 # For a copy that goes back into PostgreSQL there is `pg_dump`, which the tables need nothing special for.
 
 
-_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 # Table of the copy -> what its rows are there.
 _TABLES: Final = {
     "runs": "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq FROM firmplan_runs",
@@ -464,7 +464,7 @@ async def copy_into(url: PostgresUrl, path: Path) -> None:
 def _copy_all(url: PostgresUrl, path: Path) -> None:
     try:
         with closing(connect(url)) as db, closing(sqlite3.connect(path, isolation_level=None)) as copy:
-            db.execute(_SNAPSHOT)
+            db.execute(SNAPSHOT)
             copy.execute("BEGIN IMMEDIATE")
             for table, columns in _TABLES.items():
                 _copy(db, copy, table, columns)

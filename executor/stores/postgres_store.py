@@ -14,19 +14,20 @@ out twice, and after a crash of the server an append that follows a lost one is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar
 
 import orjson
 import psycopg
 
 from ...errors import StoreError
-from .garbage import MarkPhase, Unused, named_in
+from .garbage import find_unused, named_in, remove_unused
 from .postgres_connection import (
     DURABLE,
+    READ_ROWS,
+    SNAPSHOT,
     Connection,
     Cursor,
     PostgresServer,
@@ -36,14 +37,27 @@ from .postgres_connection import (
     postgres_error,
     rows,
 )
+from .sql_store import (
+    CALL_COLUMNS,
+    FIND_RUN,
+    KEEP_USES,
+    NAMING,
+    NO_VALUES,
+    OF_ONE_RUN,
+    ROW_COLUMNS,
+    Row,
+    Sql,
+    SqlStore,
+    Values,
+    find_value_in,
+    read_header,
+    translated,
+)
 from .store import (
     CHILDREN_TOLD,
     EVERYTHING,
-    PLAN_COLUMNS,
     RESULT_COLUMNS,
-    SEQ_MAX,
     Batch,
-    CacheStats,
     CallRecord,
     DecisionKey,
     Epochs,
@@ -52,11 +66,11 @@ from .store import (
     Reusable,
     ReuseEntries,
     RunRow,
-    StoredPlan,
-    digest_of_plan,
     fenced,
     merged_reuse,
 )
+
+T = TypeVar("T")
 
 # --- One append to a journal in PostgreSQL, as one statement: fenced by epoch and number of records, and nothing of it if it is refused.
 
@@ -208,7 +222,7 @@ _ADD_CALLS: Final = """
     ON CONFLICT (run_id, step) DO UPDATE SET (subject, started, key, parts, code, lost) =
         (excluded.subject, excluded.started, excluded.key, excluded.parts, excluded.code, excluded.lost)
 """
-_CALLS: Final = "SELECT run_id, step, subject, started, key, parts, code, lost FROM firmplan_calls"
+_CALLS: Final = f"SELECT {CALL_COLUMNS} FROM firmplan_calls"
 _NEWEST: Final = "ORDER BY started DESC, run_id, step LIMIT"
 # For each step asked about: the calls of the same path, and those of others among the newest, each newest first.
 _EARLIER: Final = f"""
@@ -222,17 +236,6 @@ _EARLIER: Final = f"""
             SELECT * FROM newest WHERE started<=w.at {_NEWEST} %(limit)s) AS others WHERE others.step<>w.step
     ) AS found ORDER BY w.n, far, started DESC, run_id, found.step
 """
-_SIZE: Final = "octet_length(output) + octet_length(key) + octet_length(epochs) + octet_length(env)"
-_STATS: Final = f"""
-    SELECT count(*), coalesce(sum({_SIZE}), 0)::bigint, (SELECT count(*) FROM firmplan_calls), min(created), max(created)
-    FROM firmplan_reusable
-"""
-_SHRINK: Final = f"""
-    DELETE FROM firmplan_reusable WHERE key IN (
-        SELECT key FROM (
-            SELECT key, sum({_SIZE}) OVER (ORDER BY created DESC, key) AS size FROM firmplan_reusable
-        ) AS sized WHERE size > %s)
-"""
 # Both in one look: between two of them a write might begin and end.
 _EPOCHS: Final = f"""
     SELECT name, epoch, EXISTS (SELECT 1 FROM firmplan_open_writes WHERE resource=name)
@@ -243,94 +246,17 @@ _EPOCHS: Final = f"""
 """
 
 
-def add_left(db: Connection, left: ReuseEntries) -> None:
+def add_reuse(db: Connection, reuse: ReuseEntries) -> None:
     """Add what calls leave, inside a transaction. In the order of keys: two processes that add the same ones wait for each other, not in a ring."""
-    named = sorted(left.codes)
+    named = sorted(reuse.codes)
     additions: tuple[tuple[Query, tuple[Sequence[object], ...]], ...] = (
-        (_ADD_RESULTS, _columns_of_results(left.results)),
-        (_ADD_CODES, (named, [orjson.dumps(left.codes[digest]) for digest in named])),
-        (_ADD_CALLS, _columns_of_calls(left.calls)),
+        (_ADD_RESULTS, _columns_of_results(reuse.results)),
+        (_ADD_CODES, (named, [orjson.dumps(reuse.codes[digest]) for digest in named])),
+        (_ADD_CALLS, _columns_of_calls(reuse.calls)),
     )
     for statement, columns in additions:
         if columns[0]:
             db.execute(statement, columns)
-
-
-class PostgresCache(PostgresServer):
-    """The reuse index, and the order of writes on resources."""
-
-    # --- results
-
-    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
-        """See `Store.find_reusable`."""
-        return {row[0]: Reusable.from_row(row) for row in await self._look(_FIND_RESULTS, (list(keys),))}
-
-    # --- calls
-
-    async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
-        """See `Store.find_calls`."""
-        found = await self._look(
-            f"{_CALLS} WHERE run_id=%s AND step = ANY(%s::text[])", (run_id, list(steps))
-        )
-        records = {row[1]: CallRecord(*row) for row in found}
-        return {step: records[step] for step in steps if step in records}
-
-    async def find_earlier_calls(
-        self, subject: str, until: Mapping[str, float], *, limit: int
-    ) -> Mapping[str, Sequence[CallRecord]]:
-        """See `Store.find_earlier_calls`."""
-        steps = list(until)
-        given = {
-            "subject": subject,
-            "last": max(until.values(), default=0.0),
-            "count": len(until) + limit,
-            "steps": steps,
-            "until": [float(at) for at in until.values()],
-            "limit": limit,
-        }
-        made: dict[str, list[CallRecord]] = {step: [] for step in steps}
-        for number, _far, *record in await self._look(_EARLIER, given):
-            made[steps[number - 1]].append(CallRecord(*record))
-        return made
-
-    async def find_codes(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-        """See `Store.find_codes`."""
-        statement = "SELECT digest, parts FROM firmplan_codes WHERE digest = ANY(%s::text[])"
-        return {
-            digest: orjson.loads(parts) for digest, parts in await self._look(statement, (list(digests),))
-        }
-
-    async def cache_stats(self) -> CacheStats:
-        """See `Store.cache_stats`."""
-        ((results, size, calls, oldest, newest),) = await self._look(_STATS)
-        return CacheStats(results, size, calls, oldest, newest)
-
-    async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
-        """See `Store.shrink_cache`."""
-
-        def work(db: Connection) -> int:
-            gone = 0
-            with db.transaction():
-                if before is not None:
-                    gone += db.execute("DELETE FROM firmplan_reusable WHERE created < %s", (before,)).rowcount
-                    db.execute("DELETE FROM firmplan_calls WHERE started < %s", (before,))
-                    db.execute(
-                        "DELETE FROM firmplan_codes WHERE digest NOT IN (SELECT code FROM firmplan_calls)"
-                    )
-                if bytes_max is not None:
-                    gone += db.execute(_SHRINK, (bytes_max,)).rowcount
-            return gone
-
-        return await self._side.call(work)
-
-    async def epochs(self, resources: Sequence[str]) -> Epochs:
-        """See `Store.epochs`. The writes on all resources are those of each, added up."""
-        found = await self._look(_EPOCHS, {"names": list(resources)})
-        count = {name: epoch for name, epoch, _ in found}
-        return Epochs(
-            {name: count.get(name, 0) for name in resources},
-            frozenset(name for name, _, is_open in found if is_open),
-        )
 
 
 def _columns_of_results(results: Sequence[Reusable]) -> tuple[Sequence[object], ...]:
@@ -354,172 +280,17 @@ def _columns_of_calls(calls: Sequence[CallRecord]) -> tuple[Sequence[object], ..
     )
 
 
-# --- What the store in PostgreSQL keeps of saved plans' uses: one row each, so that a run's end changes the count by itself.
-
-
-_NOTE: Final = "INSERT INTO firmplan_plan_uses (name, digest, outcome, run_id, noted) VALUES (%s,%s,%s,%s,%s)"
-_COUNTS: Final = """
-    SELECT uses.name, uses.digest,
-        CASE WHEN uses.outcome = 'answered' AND runs.status IN ('failed', 'cancelled') THEN 'run' ELSE uses.outcome END AS became,
-        count(*)
-    FROM firmplan_plan_uses AS uses LEFT JOIN firmplan_runs AS runs ON runs.id = uses.run_id
-    GROUP BY uses.name, uses.digest, became ORDER BY uses.name, uses.digest, became
-"""
-
-
-class PostgresUses(PostgresServer):
-    """The uses of saved plans."""
-
-    async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
-        """See `Store.note_use`."""
-        await self._side.call(
-            lambda db: db.execute(_NOTE, (name, digest, outcome, run_id, float(at))) and None
-        )
-
-    async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:
-        """See `Store.count_uses`."""
-        return [(name, digest, outcome, count) for name, digest, outcome, count in await self._look(_COUNTS)]
-
-
-# --- Bytes in PostgreSQL that nothing refers to any more, found and removed while others go on writing.
-#
-# As in SQLite (`sqlite_prune.py`): what is named is read from a snapshot that holds up nobody. What is removed is looked at again against
-# all that was written since, while nobody writes: the tables in which a name may come to stand are locked against writers, who wait, and
-# those who were before have committed and are seen.
-
-
-_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 # In the order in which writers take them, but for the values, which a writer may have before a run: then one of the two tries again.
 _LOCK_WRITERS: Final = (
     "LOCK TABLE firmplan_runs, firmplan_headers, firmplan_journal, firmplan_decisions, firmplan_plans, firmplan_stored_values, "
     "firmplan_saved_values IN SHARE ROW EXCLUSIVE MODE"
 )
-_SAVED: Final = "SELECT digest FROM firmplan_saved_values WHERE saved >= %s"
-_LAST: Final = "SELECT id, created, last_seq FROM firmplan_runs"
-_HEADERS: Final = "SELECT header FROM firmplan_headers"
-_HEADER_OF: Final = f"{_HEADERS} WHERE run_id=%s"
-_JOURNALS: Final = "SELECT lines FROM firmplan_journal"
-_JOURNAL_SINCE: Final = f"{_JOURNALS} WHERE run_id=%s AND first_seq>%s"
-_RESULTS: Final = "SELECT output FROM firmplan_reusable"
-_RESULTS_OF: Final = f"{_RESULTS} WHERE run_id=%s"
-_GONE: Final = """
-    SELECT DISTINCT run_id FROM firmplan_reusable AS result
-    WHERE NOT EXISTS (SELECT 1 FROM firmplan_runs AS run WHERE run.id=result.run_id)
-"""
-_OTHERS: Final = (
-    "SELECT record FROM firmplan_decisions",
-    "SELECT convert_to(plan, 'UTF8') FROM firmplan_plans",
-)
-_REMOVE: Final = """
-    WITH gone AS (DELETE FROM firmplan_stored_values WHERE digest = ANY(%s::text[]) RETURNING octet_length(data) AS size)
-    SELECT count(*), coalesce(sum(size), 0)::bigint FROM gone
-"""
-READ_ROWS: Final = 1_000  # how many rows of a large table are in memory at once
 TRIES: Final = 5
 
 
-class PostgresPrune(PostgresServer):
-    """Removes bytes from the store in PostgreSQL."""
-
-    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
-        """See `Store.prune_values`. Through a connection of its own: commits go on while all is read."""
-        return await asyncio.to_thread(self._prune_apart, saved_before, among)
-
-    async def give_back_room(self) -> None:
-        """See `Store.give_back_room`. The server reuses the space of removed rows after its autovacuum has run."""
-
-    async def compact(self) -> bool:
-        """See `Store.compact`. The server manages its own files."""
-        return False
-
-    def _prune_apart(self, saved_before: float, among: frozenset[str] | None) -> Pruned:
-        with closing(connect(self._url)) as db:
-            try:
-                unused = find_unused(db, saved_before, among)
-                for _ in range(TRIES - 1):
-                    try:
-                        return remove_unused(db, unused)
-                    except psycopg.errors.DeadlockDetected:
-                        continue
-                return remove_unused(db, unused)
-            except psycopg.Error as fault:
-                raise postgres_error(self._url, fault) from fault
-
-
-def find_unused(db: Connection, saved_before: float, among: frozenset[str] | None = None) -> Unused:
-    """Return the digests that nothing names, in one snapshot. O(size of the store)."""
-    db.execute(_SNAPSHOT)
-    stored = {digest for (digest,) in rows(db, "SELECT digest FROM firmplan_stored_values")}
-    last = {(run_id, created): seq for run_id, created, seq in rows(db, _LAST)}
-    gone = frozenset(run_id for (run_id,) in rows(db, _GONE))
-    marking = MarkPhase(find_value_in(db), stored if among is None else stored & among)
-    marking.mark(digest for (digest,) in rows(db, _SAVED, (saved_before,)))
-    for statement in (_HEADERS, _JOURNALS, _RESULTS, *_OTHERS):
-        marking.mark_named(_texts(db, statement) if marking.unmarked else ())
-    db.execute("COMMIT")
-    return Unused(frozenset(marking.unmarked), last, gone, saved_before)
-
-
-def remove_unused(db: Connection, unused: Unused) -> Pruned:
-    """Remove what is still named nowhere. O(what was written since it was found)."""
-    if not unused.digests:
-        return Pruned(0, 0)
-    with db.transaction():
-        db.execute(_LOCK_WRITERS)
-        marking = MarkPhase(find_value_in(db), set(unused.digests))
-        marking.mark(digest for (digest,) in rows(db, _SAVED, (unused.saved_before,)))
-        marking.mark_named(_written_since(db, unused))
-        ((count, size),) = rows(db, _REMOVE, (sorted(marking.unmarked),))
-        db.execute("DELETE FROM firmplan_saved_values WHERE saved < %s", (unused.saved_before,))
-    return Pruned(count, size)
-
-
-def _written_since(db: Connection, unused: Unused) -> Iterator[bytes]:
-    for run_id, created, now in rows(db, _LAST):
-        before = unused.last.get((run_id, created), 0)
-        if before == 0:  # new, or planned only now
-            yield from _texts(db, _HEADER_OF, run_id)
-        if before != now:
-            yield from _texts(db, _JOURNAL_SINCE, run_id, before)
-    for run_id in {run_id for (run_id,) in rows(db, _GONE)} - unused.gone:
-        yield from _texts(db, _RESULTS_OF, run_id)
-    for statement in _OTHERS:
-        yield from _texts(db, statement)
-
-
-def _texts(db: Connection, statement: Query, *values: object) -> Iterator[bytes]:
-    """Yield the texts of one column, a bounded number in memory."""
-    with db.cursor("texts", binary=True) as cursor:
-        cursor.itersize = READ_ROWS
-        for (text,) in cursor.execute(statement, values):
-            yield text
-
-
-def find_value_in(db: Connection) -> Callable[[str], bytes | None]:
-    """Return a function that finds a stored value by its digest."""
-
-    def find(digest: str) -> bytes | None:
-        found = rows(db, "SELECT data FROM firmplan_stored_values WHERE digest=%s", (digest,))
-        return found[0][0] if found else None
-
-    return find
-
-
-_ROW_COLUMNS: Final = (
-    "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
-)
-_ROW: Final = f"{_ROW_COLUMNS}, (SELECT beat FROM firmplan_owners WHERE name=owner)"
-_FIND: Final = f"SELECT {_ROW}, header FROM firmplan_runs JOIN firmplan_headers ON run_id=id WHERE id=%s"
-_LIST: Final = f"""
-    SELECT {_ROW} FROM firmplan_runs
-    WHERE (%(status)s::text IS NULL OR status=%(status)s)
-        AND (%(created)s::float8 IS NULL OR (created, id) < (%(created)s, %(id)s::text))
-    ORDER BY created DESC, id DESC LIMIT %(limit)s
-"""
-_DRIVEN: Final = f"SELECT {_ROW} FROM firmplan_runs WHERE owner IS NOT NULL AND status IN ('queued', 'running') ORDER BY id"
 _CREATE: Final = f"""
     WITH made AS (
-        INSERT INTO firmplan_runs ({_ROW_COLUMNS}) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)
+        INSERT INTO firmplan_runs ({ROW_COLUMNS}) VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s)
         ON CONFLICT DO NOTHING RETURNING id
     ) INSERT INTO firmplan_headers SELECT id, %s FROM made RETURNING 1
 """
@@ -528,7 +299,7 @@ _SET_HEADER: Final = """
     UPDATE firmplan_headers SET header=%s FROM planned WHERE run_id=id RETURNING 1
 """
 _LOCKED: Final = f"""
-    SELECT {_ROW_COLUMNS}, NULL, header FROM firmplan_runs JOIN firmplan_headers ON run_id=id WHERE id=%s FOR UPDATE OF firmplan_runs
+    SELECT {ROW_COLUMNS}, NULL, header FROM firmplan_runs JOIN firmplan_headers ON run_id=id WHERE id=%s FOR UPDATE OF firmplan_runs
 """
 # Start from a random number: an observer that watched the same owner before sees a new beat, also after each claim.
 _BEGIN_TO_BEAT: Final = """
@@ -548,37 +319,11 @@ _RELEASE: Final = """
 _PARENT: Final = "SELECT 1 FROM firmplan_runs WHERE id=%s FOR KEY SHARE"
 _TO_DELETE: Final = "SELECT status FROM firmplan_runs WHERE id=%s FOR UPDATE"
 _CHILDREN: Final = "SELECT id FROM firmplan_runs WHERE parent=%s ORDER BY created, id LIMIT %s"
-_NAMING: Final = (
-    "SELECT header FROM firmplan_headers WHERE run_id=%s",
-    "SELECT lines FROM firmplan_journal WHERE run_id=%s",
-    "SELECT record FROM firmplan_decisions WHERE run_id=%s",
-    "SELECT record FROM firmplan_decided_attempts WHERE run_id=%s",
-)
 _STORED: Final = "SELECT digest FROM firmplan_stored_values WHERE digest = ANY(%s::text[])"
-# Uses of a saved plan keep counting after the run is deleted. Rows of `reusable` need no run, and stay. The row of an owner stays too,
-# because the owner may be claiming another run right now.
-_DELETING: Final = (
-    """
-    WITH ended AS (DELETE FROM firmplan_open_writes WHERE run_id=%(run)s RETURNING resource)
+_END_WRITES: Final = """
+    WITH ended AS (DELETE FROM firmplan_open_writes WHERE run_id=%s RETURNING resource)
     INSERT INTO firmplan_resources SELECT resource, count(*) FROM ended GROUP BY resource ORDER BY resource
     ON CONFLICT (name) DO UPDATE SET epoch=firmplan_resources.epoch+excluded.epoch
-    """,
-    "DELETE FROM firmplan_headers WHERE run_id=%(run)s",
-    "DELETE FROM firmplan_journal WHERE run_id=%(run)s",
-    "DELETE FROM firmplan_decisions WHERE run_id=%(run)s",
-    "DELETE FROM firmplan_decided_attempts WHERE run_id=%(run)s",
-    "DELETE FROM firmplan_calls WHERE run_id=%(run)s",
-    """
-    UPDATE firmplan_plan_uses SET run_id=NULL, outcome=CASE
-        WHEN outcome='answered' AND %(status)s IN ('failed', 'cancelled') THEN 'run' ELSE outcome END
-    WHERE run_id=%(run)s
-    """,
-    "DELETE FROM firmplan_runs WHERE id=%(run)s",
-)
-_JOURNAL: Final = """
-    SELECT first_seq, lines FROM firmplan_journal WHERE run_id=%(run)s AND first_seq>=coalesce(
-        (SELECT max(first_seq) FROM firmplan_journal WHERE run_id=%(run)s AND first_seq<=%(next)s), 0)
-        AND first_seq<=%(last)s ORDER BY first_seq
 """
 # Insert in the order of keys: two processes that decide about the same steps at once then cannot deadlock.
 _DECIDE: Final = """
@@ -596,28 +341,39 @@ _LEAVE: Final = """
     INSERT INTO firmplan_decisions (run_id, record)
     SELECT %(run)s, record FROM unnest(%(records)b::bytea[]) WITH ORDINALITY AS d(record, place) ORDER BY place
 """
-_DROP: Final = """
-    WITH dropped AS (DELETE FROM firmplan_decisions WHERE number = ANY(%s::bigint[]) RETURNING run_id, record)
-    DELETE FROM firmplan_decided_attempts d USING dropped WHERE d.run_id=dropped.run_id AND d.record=dropped.record
-"""
-_FIND_PLAN: Final = f"""
-    SELECT {PLAN_COLUMNS} FROM firmplan_plans WHERE name=%(wanted)s OR digest=%(wanted)s ORDER BY name=%(wanted)s DESC, name LIMIT 1
-"""
-_SAVE_PLAN: Final = f"""
-    INSERT INTO firmplan_plans ({PLAN_COLUMNS}) VALUES (%s,%s,%s,%s,%s) ON CONFLICT (name) DO UPDATE
-    SET (plan, digest, saved, row_digest) = (excluded.plan, excluded.digest, excluded.saved, excluded.row_digest)
-"""
 _SAVE_VALUE: Final = """
     INSERT INTO firmplan_saved_values VALUES (%s,%s) ON CONFLICT (digest) DO UPDATE SET saved=excluded.saved
 """
-# The headers that were last read: a run is looked up several times while it is driven.
-HEADERS_KEPT: Final = 4
 
 
-class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
+class PostgresStore(PostgresServer, SqlStore):
     """A store in the database at `url`, whose tables are made if they are not there."""
 
     is_shared: Final = True
+
+    async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
+        """See `SqlStore`. The event loop never waits for a server, however short the query is."""
+        del is_short
+        return await self._side.call(lambda db: PostgresSql(db).rows(statement, values))
+
+    async def _write(self, work: Callable[[Sql], T], *, is_durable: bool = False) -> T:
+        """See `SqlStore`. Commits of journals go through the main connection, so that other work must not hold it for long."""
+
+        def inside(db: Connection) -> T:
+            with db.transaction():
+                if is_durable:
+                    db.execute(DURABLE)
+                return work(PostgresSql(db))
+
+        return await self._side.call(inside)
+
+    def _row(self, found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
+        """See `SqlStore`. A task is stored as JSON: it may hold any character, and texts of PostgreSQL hold no NUL."""
+        row = super()._row(found, header)
+        return row if row.task is None else replace(row, task=orjson.loads(row.task))
+
+    def _found(self, found: Sequence[Row]) -> RunRow | None:
+        return self._row(found[0][:-1], read_header(found[0][-1])) if found else None
 
     # --- runs
 
@@ -674,7 +430,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
-        return _found(await self._look(_FIND, (run_id,)))
+        return self._found(await self._read(FIND_RUN, {"run": run_id}))
 
     async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
         """See `Store.delete_run`. The run is locked before the query for its children, because a transaction that makes a child locks the parent too."""
@@ -688,26 +444,19 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
                 children = tuple(child for (child,) in rows(db, _CHILDREN, (run_id, CHILDREN_TOLD)))
                 if status not in statuses or children:
                     return Removal(status, children)
-                texts = [text for statement in _NAMING for (text,) in rows(db, statement, (run_id,))]
-                named = sorted(named_in(find_value_in(db), texts))
+                sql = PostgresSql(db)
+                texts = (text for each in NAMING for text in sql.texts(each, {"run": run_id}))
+                named = sorted(named_in(find_value_in(sql), texts))
                 stored = rows(db, _STORED, (named,))
-                for statement in _DELETING:
-                    db.execute(statement, {"run": run_id, "status": status})
+                db.execute(_END_WRITES, (run_id,))
+                for table in OF_ONE_RUN:
+                    sql.change(f"DELETE FROM @{table} WHERE run_id=:run", {"run": run_id})
+                sql.change(KEEP_USES, {"run": run_id, "status": status})
+                # The row of the owner stays, because the owner may be claiming another run right now.
+                sql.change("DELETE FROM @runs WHERE id=:run", {"run": run_id})
             return Removal(status, is_removed=True, named=frozenset(digest for (digest,) in stored))
 
         return await self._main.call(work)
-
-    async def list_runs(
-        self, *, status: str | None, limit: int, before: tuple[float, str] | None
-    ) -> Sequence[RunRow]:
-        """See `Store.list_runs`."""
-        created, run_id = (None, None) if before is None else before
-        given = {"status": status, "created": created, "id": run_id, "limit": limit}
-        return [_row(found, {}) for found in await self._look(_LIST, given)]
-
-    async def list_driven(self) -> Sequence[RunRow]:
-        """See `Store.list_driven`."""
-        return [_row(found, {}) for found in await self._look(_DRIVEN)]
 
     async def claim(
         self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
@@ -716,7 +465,7 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         def work(db: Connection) -> RunRow | None:
             with durably(db):
-                found = _found(rows(db, _LOCKED, (run_id,)))
+                found = self._found(rows(db, _LOCKED, (run_id,)))
                 if found is None:
                     return None
                 beats: dict[str, int] = dict(rows(db, _BEATS, (found.owner, owner)))
@@ -742,10 +491,6 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         await self._main.call(work)
 
-    async def list_owned(self, owner: str) -> Mapping[str, int]:
-        """See `Store.list_owned`."""
-        return dict(await self._look("SELECT id, epoch FROM firmplan_runs WHERE owner=%s", (owner,)))
-
     async def raise_beat(self, owner: str) -> bool:
         """See `Store.raise_beat`."""
         statement = "UPDATE firmplan_owners SET beat=beat+1 WHERE name=%s"
@@ -767,8 +512,8 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
                 lock_resources(db, writing)
             applied = [append(db, batch) if batch.lines else None for batch in batches]
             free_owners(db, batches)
-            if (left := merged_reuse(batches)) is not None:
-                add_left(db, left)
+            if (reuse := merged_reuse(batches)) is not None:
+                add_reuse(db, reuse)
             db.execute("COMMIT")
         return [
             None
@@ -778,17 +523,6 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
         ]
 
     # --- decisions
-
-    async def add_decision(self, run_id: str, decision: bytes) -> None:
-        """See `Store.add_decision`."""
-
-        def work(db: Connection) -> None:
-            with durably(db):
-                db.execute(
-                    "INSERT INTO firmplan_decisions (run_id, record) VALUES (%s,%s)", (run_id, decision)
-                )
-
-        await self._main.call(work)
 
     async def add_decisions(
         self, run_id: str, decisions: Mapping[DecisionKey, bytes]
@@ -816,39 +550,12 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
         return await self._main.call(work)
 
-    async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
-        """See `Store.list_decisions`."""
-        statement = "SELECT number, record FROM firmplan_decisions WHERE run_id=%s ORDER BY number"
-        return [(number, record) for number, record in await self._look(statement, (run_id,))]
-
     def list_decided(self) -> Sequence[str]:
         """See `Store.list_decided`."""
         statement = "SELECT DISTINCT run_id FROM firmplan_decisions"
         return [run_id for (run_id,) in self._main.call_here(lambda db: rows(db, statement))]
 
-    async def drop_decisions(self, numbers: Sequence[int]) -> None:
-        """See `Store.drop_decisions`."""
-        await self._main.call(lambda db: db.execute(_DROP, (list(numbers),)) and None)
-
     # --- journals and values
-
-    async def read_journal(self, run_id: str, after: int = 0, *, limit: int | None = None) -> Sequence[bytes]:
-        """See `Store.read_journal`."""
-        lines: list[bytes] = []
-        last = SEQ_MAX if limit is None else min(after + limit, SEQ_MAX)
-        for first_seq, joined in await self._look(_JOURNAL, {"run": run_id, "next": after + 1, "last": last}):
-            lines += joined.split(b"\n")[max(0, after + 1 - first_seq) :]
-        return lines if limit is None else lines[:limit]
-
-    async def read_heads(self, run_id: str) -> Sequence[tuple[int, bytes]]:
-        """See `Store.read_heads`."""
-        statement = "SELECT first_seq, head FROM firmplan_journal WHERE run_id=%s ORDER BY first_seq"
-        return [(first_seq, head) for first_seq, head in await self._look(statement, (run_id,))]
-
-    async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
-        """See `Store.find_values`."""
-        statement = "SELECT digest, data FROM firmplan_stored_values WHERE digest = ANY(%s::text[])"
-        return dict(await self._look(statement, (list(digests),)))
 
     async def add_value(self, name: str, data: bytes, at: float) -> None:
         """See `Store.add_value`."""
@@ -864,40 +571,103 @@ class PostgresStore(PostgresCache, PostgresUses, PostgresPrune):
 
     # --- plans
 
-    async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
-        """See `Store.save_plan`."""
+    # --- the reuse index
 
-        def work(db: Connection) -> None:
-            with durably(db):
-                db.execute(
-                    _SAVE_PLAN, (name, plan, digest, float(at), digest_of_plan(name, plan, digest, at))
-                )
+    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
+        """See `Store.find_reusable`."""
+        return {row[0]: Reusable.from_row(row) for row in await self._look(_FIND_RESULTS, (list(keys),))}
 
-        await self._main.call(work)
+    async def find_earlier_calls(
+        self, subject: str, until: Mapping[str, float], *, limit: int
+    ) -> Mapping[str, Sequence[CallRecord]]:
+        """See `Store.find_earlier_calls`."""
+        steps = list(until)
+        given = {
+            "subject": subject,
+            "last": max(until.values(), default=0.0),
+            "count": len(until) + limit,
+            "steps": steps,
+            "until": [float(at) for at in until.values()],
+            "limit": limit,
+        }
+        made: dict[str, list[CallRecord]] = {step: [] for step in steps}
+        for number, _far, *record in await self._look(_EARLIER, given):
+            made[steps[number - 1]].append(CallRecord(*record))
+        return made
 
-    async def list_plans(self) -> Sequence[StoredPlan]:
-        """See `Store.list_plans`."""
-        found = await self._look(f"SELECT {PLAN_COLUMNS} FROM firmplan_plans ORDER BY name")
-        return [StoredPlan.from_row(row) for row in found]
+    async def epochs(self, resources: Sequence[str]) -> Epochs:
+        """See `Store.epochs`. The writes on all resources are those of each, added up."""
+        found = await self._look(_EPOCHS, {"names": list(resources)})
+        count = {name: epoch for name, epoch, _ in found}
+        return Epochs(
+            {name: count.get(name, 0) for name in resources},
+            frozenset(name for name, _, is_open in found if is_open),
+        )
 
-    async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
-        """See `Store.find_plan`."""
-        found = await self._look(_FIND_PLAN, {"wanted": name_or_digest})
-        return StoredPlan.from_row(found[0]) if found else None
+    # --- removal of values
+
+    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
+        """See `Store.prune_values`. Through a connection of its own: commits go on while all is read."""
+        return await asyncio.to_thread(self._prune_apart, saved_before, among)
+
+    async def give_back_room(self) -> None:
+        """See `Store.give_back_room`. The server reuses the space of removed rows after its autovacuum has run."""
+
+    async def compact(self) -> bool:
+        """See `Store.compact`. The server manages its own files."""
+        return False
+
+    def _prune_apart(self, saved_before: float, among: frozenset[str] | None) -> Pruned:
+        with closing(connect(self._url)) as db:
+            sql = PostgresSql(db)
+            try:
+                unused = find_unused(sql, saved_before, among)
+                for _ in range(TRIES - 1):
+                    try:
+                        return remove_unused(sql, unused)
+                    except psycopg.errors.DeadlockDetected:
+                        continue
+                return remove_unused(sql, unused)
+            except psycopg.Error as fault:
+                raise postgres_error(self._url, fault) from fault
 
 
-def _found(found: Sequence[Sequence[Any]]) -> RunRow | None:
-    return _row(found[0][:-1], _read_header(found[0][-1])) if found else None
+class PostgresSql:
+    """A connection to a server, in the notation of `sql_store`."""
+
+    def __init__(self, db: Connection) -> None:
+        self._db = db
+
+    def rows(self, statement: str, values: Values = NO_VALUES) -> list[Row]:
+        """See `Sql.rows`."""
+        return rows(self._db, _dialect(statement), values)
+
+    def change(self, statement: str, values: Values = NO_VALUES) -> int:
+        """See `Sql.change`."""
+        return self._db.execute(_dialect(statement), values).rowcount
+
+    def texts(self, statement: str, values: Values = NO_VALUES) -> Iterator[bytes]:
+        """See `Sql.texts`."""
+        # A named cursor is one on the server: without it, all rows of a query would be in memory at once.
+        with self._db.cursor("texts", binary=True) as cursor:
+            cursor.itersize = READ_ROWS
+            for (text,) in cursor.execute(_dialect(statement), values):
+                yield text.encode() if isinstance(text, str) else text
+
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """See `Sql.snapshot`."""
+        self._db.execute(SNAPSHOT)
+        yield
+        self._db.execute("COMMIT")
+
+    @contextmanager
+    def removal(self) -> Generator[None]:
+        """See `Sql.removal`."""
+        with self._db.transaction():
+            self._db.execute(_LOCK_WRITERS)
+            yield
 
 
-def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
-    values: list[Any] = [*found[:8], header, *found[8:]]
-    if values[2] is not None:
-        values[2] = orjson.loads(values[2])
-    return RunRow(*values)
-
-
-@lru_cache(HEADERS_KEPT)
-def _read_header(text: bytes) -> Mapping[str, Any]:
-    """Return a header, which nobody changes."""
-    return cast("Mapping[str, Any]", orjson.loads(text))
+def _dialect(statement: str) -> bytes:
+    return translated(statement, "firmplan_", r"%(\1)s", r"= ANY(%(\1)s)").encode()

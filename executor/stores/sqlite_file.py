@@ -17,7 +17,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from importlib.resources import files
@@ -276,7 +276,7 @@ class SqliteFile:
             raise StoreError(f"the store {self.name} is closed")
         return self._db
 
-    def _sql(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    def _sql(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
         return self._open_db().execute(statement, values)
 
     def _put(self, statement: str, values: Sequence[object], data: bytes, table: str, column: str) -> int:

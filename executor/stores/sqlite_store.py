@@ -11,10 +11,9 @@ import hashlib
 import sqlite3
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -22,7 +21,24 @@ import orjson
 
 from ...errors import StoreError
 from ...plans.values import digest as digest_of
-from .garbage import MarkPhase, Unused, named_in
+from .garbage import find_unused, named_in, remove_unused
+from .sql_store import (
+    CALL_COLUMNS,
+    FIND_RUN,
+    KEEP_USES,
+    NAMING,
+    NO_VALUES,
+    OF_ONE_RUN,
+    ROW,
+    ROW_COLUMNS,
+    Row,
+    Sql,
+    SqlStore,
+    Values,
+    find_value_in,
+    read_header,
+    translated,
+)
 from .sqlite_file import (
     BUSY_TIMEOUT_MS,
     INCREMENTAL,
@@ -35,9 +51,7 @@ from .sqlite_file import (
 from .store import (
     CHILDREN_TOLD,
     EVERYTHING,
-    PLAN_COLUMNS,
     RESULT_COLUMNS,
-    SEQ_MAX,
     Batch,
     CacheStats,
     CallRecord,
@@ -48,99 +62,39 @@ from .store import (
     Reusable,
     ReuseEntries,
     RunRow,
-    StoredPlan,
     damaged_results,
-    digest_of_plan,
     fenced,
     merged_reuse,
 )
 
-# --- Which keys the reuse index in a SQLite file may have: most calls of a run are new, and that needs no look into the file.
-#
-# The keys are read bit by bit, on the thread of commits. They are all as long as nobody else has written to the file since: SQLite
-# tells a connection of that by a number. It is asked when a run is claimed, at each commit, and while runs are driven at each look for
-# decisions. So a run knows all that was there when it began, and what other processes add meanwhile a moment later.
+_ADD_RESULT: Final = "INSERT OR REPLACE INTO reusable (key, run_id, step, created, epochs, env, row_digest, output) VALUES (?,?,?,?,?,?,?,?)"
+_ROW: Final = translated(ROW, "", "", "")
+_APPEND: Final = (
+    "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?"
+)
+_APPEND_LAST: Final = _APPEND.replace("SET ", "SET owner=NULL, ")
+# Start from a random number: an observer that watched the same owner before sees a new beat, also after each claim.
+_BEGIN_TO_BEAT: Final = (
+    "INSERT INTO owners VALUES (?, abs(random() >> 32)) ON CONFLICT (name) DO UPDATE SET beat=beat+1"
+)
+_FREE_OWNERS: Final = "DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)"
+_ENDED: Final = ("succeeded", "failed", "cancelled")
 
+
+PORTION_PAGES: Final = 1_000  # of one transaction that makes the file smaller: some milliseconds
+PAUSE_S: Final = 0.005  # between two of them: whoever waits for the file looks as often
+CHECKPOINT_TIMEOUT_MS: Final = (
+    500  # readers are waited for this long, and hold up nothing but the size of the file
+)
 
 KEYS_MAX: Final = 200_000  # some 70 bytes of memory each; in a larger index each call is looked for
 PORTION: Final = 1_000  # keys read at a time: less than a millisecond
 QUIET_S: Final = 1.0  # while others write again and again, there is no use in reading
+T = TypeVar("T")
 
 
-class KeyFilter:
-    """See the module. Keys are known by their hash: one that is not there may be looked for in vain."""
-
-    def __init__(self) -> None:
-        self._version: int | None = None
-        self._changed = -QUIET_S
-        self.forget()
-
-    def forget(self) -> None:
-        """Know nothing."""
-        self._hashes: set[int] = set()
-        self._all: set[int] | None = None  # the same, once it has all
-        self._read_to = ""
-        self._is_too_large = False
-
-    def among(self, keys: Sequence[str]) -> Sequence[str]:
-        """Return those of the keys that have to be looked for; on any thread."""
-        known = self._all
-        return keys if known is None else [key for key in keys if hash(key) in known]
-
-    def add(self, keys: Iterable[str]) -> None:
-        """Add keys that are about to be added to the index."""
-        if self._is_too_large:
-            return
-        self._hashes.update(map(hash, keys))
-        if len(self._hashes) > KEYS_MAX:
-            self.forget()
-            self._is_too_large = True
-
-    def check(self, db: sqlite3.Connection) -> None:
-        """Forget all if anybody but this connection has written to the file since the last time."""
-        known, self._all = self._all, None
-        (version,) = db.execute("PRAGMA data_version").fetchone()
-        if version == self._version:
-            self._all = known
-            return
-        if self._version is not None:
-            self._changed = time.monotonic()
-        self._version = version
-        self.forget()
-
-    def read_on(self, db: sqlite3.Connection) -> None:
-        """Read some more keys, outside a transaction; what the file says against it is for others to hear."""
-        with suppress(sqlite3.Error):
-            self.check(db)
-            is_quiet = time.monotonic() - self._changed >= QUIET_S
-            if is_quiet and self._all is None and not self._is_too_large:
-                self._read_portion(db)
-
-    def _read_portion(self, db: sqlite3.Connection) -> None:
-        statement = "SELECT key FROM reusable WHERE key > ? ORDER BY key LIMIT ?"
-        keys = [key for (key,) in db.execute(statement, (self._read_to, PORTION))]
-        self.add(keys)
-        if self._is_too_large:
-            return
-        if len(keys) == PORTION:
-            self._read_to = keys[-1]
-            return
-        version = self._version
-        self.check(db)
-        if version == self._version:
-            self._all = self._hashes
-
-
-# --- What the store in SQLite keeps of calls: results that may stand for later ones, what calls were made from, writes on resources.
-
-
-_CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
-_ADD_RESULT: Final = "INSERT OR REPLACE INTO reusable (key, run_id, step, created, epochs, env, row_digest, output) VALUES (?,?,?,?,?,?,?,?)"
-_RESULT_BYTES: Final = "length(output) + length(key) + length(epochs) + length(env)"
-
-
-class SqliteCache(SqliteFile):
-    """The reuse index, and the order of writes on resources."""
+class SqliteStore(SqliteFile, SqlStore):
+    """A store in the SQLite file `path`, made if it is not there."""
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
@@ -151,384 +105,24 @@ class SqliteCache(SqliteFile):
         await super().close()
         self._known = KeyFilter()
 
-    def _find_damage(self) -> list[str]:
-        values = self._sql("SELECT digest, data FROM stored_values ORDER BY digest")
-        results = self._sql(f"SELECT {RESULT_COLUMNS} FROM reusable ORDER BY key")
-        return [
-            *super()._find_damage(),
-            *(
-                f"the value {name} is not as it was written"
-                for name, data in values
-                if digest_of(data) != name
-            ),
-            *damaged_results(results),
-        ]
+    async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
+        """See `SqlStore`."""
+        if is_short:
+            return await self._look(lambda db: SqliteSql(db.execute).rows(statement, values))
+        return await self._call(lambda: SqliteSql(self._sql).rows(statement, values))
 
-    # --- results
+    async def _write(self, work: Callable[[Sql], T], *, is_durable: bool = False) -> T:
+        """See `SqlStore`."""
 
-    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
-        """See `Store.find_reusable`."""
-
-        def work(db: sqlite3.Connection) -> dict[str, Reusable]:
-            found = selected(db, RESULT_COLUMNS, "reusable", "key", wanted)
-            return {row[0]: Reusable.from_row(row) for row in found}
-
-        wanted = self._known.among(keys)
-        return await self._look(work) if wanted else {}
-
-    def _add_left(self, left: ReuseEntries) -> None:
-        """Add what calls leave, inside a transaction. Calls are sorted when someone asks: few are ever asked about."""
-        rows = [_output_last(entry.to_row()) for entry in left.results if len(entry.output) < LARGE_BYTES]
-        large = [_output_last(entry.to_row()) for entry in left.results if len(entry.output) >= LARGE_BYTES]
-        made_from = [
-            (
-                call.run_id,
-                call.step,
-                call.subject,
-                call.started,
-                call.key,
-                orjson.Fragment(call.kept),
-                call.code,
-                call.lost,
-            )
-            for call in left.calls
-        ]
-        self._known.add(entry.key for entry in left.results)
-        self._open_db().executemany(_ADD_RESULT, rows)
-        for *row, output in large:
-            self._put(_ADD_RESULT, row, output, "reusable", "output")
-        for digest, parts in left.codes.items():
-            self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
-        if made_from:
-            self._sql("INSERT INTO unsorted_calls (calls) VALUES (?)", (orjson.dumps(made_from),))
-
-    # --- calls
-
-    def _sort_calls(self) -> None:
-        """Bring what runs have left into the order in which it is asked for."""
-        if self._sql("SELECT 1 FROM unsorted_calls LIMIT 1").fetchone() is None:
-            return
-        if self.is_read_only:  # in tables of this connection, which hide those of the file
-            for table in ("calls", "unsorted_calls"):
-                self._sql(f"CREATE TEMP TABLE {table} AS SELECT * FROM main.{table}")
-            self._sql("CREATE UNIQUE INDEX temp.calls_by_run ON calls (run_id, step)")
-        self._sql("BEGIN IMMEDIATE")
-        for (calls,) in self._sql("DELETE FROM unsorted_calls RETURNING calls").fetchall():
-            rows = [(*row[:5], orjson.dumps(row[5]), *row[6:]) for row in orjson.loads(calls)]
-            self._open_db().executemany(
-                f"INSERT OR REPLACE INTO calls ({_CALL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", rows
-            )
-        self._sql("COMMIT")
-
-    async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
-        """See `Store.find_calls`."""
-        statement = f"SELECT {_CALL_COLUMNS} FROM calls WHERE run_id=? AND step=?"
-
-        def work() -> list[CallRecord]:
-            self._sort_calls()
-            found = [self._sql(statement, (run_id, step)).fetchone() for step in steps]
-            return [CallRecord(*each) for each in found if each]
-
-        return {each.step: each for each in await self._call(work)}
-
-    async def find_earlier_calls(
-        self, subject: str, until: Mapping[str, float], *, limit: int
-    ) -> Mapping[str, Sequence[CallRecord]]:
-        """See `Store.find_earlier_calls`."""
-        select = f"SELECT {_CALL_COLUMNS} FROM calls WHERE subject=? AND started<=?"
-        order = "ORDER BY started DESC, run_id, step LIMIT ?"
-
-        def work() -> dict[str, Sequence[CallRecord]]:
-            self._sort_calls()
-            last, count = max(until.values(), default=0.0), len(until) + limit
-            newest = [
-                CallRecord(*each)
-                for each in self._sql(f"{select} {order}", (subject, last, count)).fetchall()
-            ]
-            newest.reverse()
-            starts = [each.started for each in newest]
-            made: dict[str, Sequence[CallRecord]] = {}
-            for step, at in until.items():
-                same = self._sql(f"{select} AND step=? {order}", (subject, at, step, limit)).fetchall()
-                end = bisect_right(starts, at)
-                others = newest[max(0, end - limit) : end]
-                made[step] = [
-                    *(CallRecord(*each) for each in same),
-                    *(each for each in reversed(others) if each.step != step),
-                ]
+        def inside() -> T:
+            if is_durable:
+                self._sync("FULL")
+            self._sql("BEGIN IMMEDIATE")
+            made = work(SqliteSql(self._sql))
+            self._sql("COMMIT")
             return made
 
-        return await self._call(work)
-
-    async def find_codes(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-        """See `Store.find_codes`."""
-        found = await self._call(lambda: self._select("digest, parts", "codes", "digest", digests))
-        return {digest: orjson.loads(parts) for digest, parts in found}
-
-    async def cache_stats(self) -> CacheStats:
-        """See `Store.cache_stats`."""
-
-        def work() -> CacheStats:
-            self._sort_calls()
-            results, size, oldest, newest = self._sql(
-                f"SELECT count(*), coalesce(sum({_RESULT_BYTES}), 0), min(created), max(created) FROM reusable"
-            ).fetchone()
-            (calls,) = self._sql("SELECT count(*) FROM calls").fetchone()
-            return CacheStats(results, size, calls, oldest, newest)
-
-        return await self._call(work)
-
-    async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
-        """See `Store.shrink_cache`."""
-
-        def work() -> int:
-            self._sort_calls()
-            self._sql("BEGIN IMMEDIATE")
-            self._known.forget()
-            gone = 0
-            if before is not None:
-                gone += self._sql("DELETE FROM reusable WHERE created < ?", (before,)).rowcount
-                self._sql("DELETE FROM calls WHERE started < ?", (before,))
-                self._sql("DELETE FROM codes WHERE digest NOT IN (SELECT code FROM calls)")
-            if bytes_max is not None:
-                gone += self._sql(
-                    "DELETE FROM reusable WHERE key IN (SELECT key FROM (SELECT key, "
-                    f"sum({_RESULT_BYTES}) OVER (ORDER BY created DESC, key) AS size FROM reusable) WHERE size > ?)",
-                    (bytes_max,),
-                ).rowcount
-            self._sql("COMMIT")
-            return gone
-
-        return await self._call(work)
-
-    async def epochs(self, resources: Sequence[str]) -> Epochs:
-        """See `Store.epochs`."""
-
-        def work() -> Epochs:
-            count = dict(self._select("name, epoch", "resources", "name", resources))
-            opened = {resource for (resource,) in self._sql("SELECT DISTINCT resource FROM open_writes")}
-            if opened:
-                opened.add(EVERYTHING)
-            return Epochs(
-                {name: count.get(name, 0) for name in resources}, frozenset(opened & set(resources))
-            )
-
-        return await self._call(work)
-
-
-def _output_last(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a row of the table `reusable` with the output, which may be large, in the last column."""
-    return (*row[:3], *row[4:], row[3])
-
-
-# --- What the store in SQLite keeps of saved plans' uses: one row each, so that a run's end changes the count by itself.
-
-
-_COUNTS: Final = """
-    SELECT uses.name, uses.digest,
-        CASE WHEN uses.outcome = 'answered' AND runs.status IN ('failed', 'cancelled') THEN 'run' ELSE uses.outcome END AS became,
-        count(*)
-    FROM plan_uses AS uses LEFT JOIN runs ON runs.id = uses.run_id
-    GROUP BY uses.name, uses.digest, became ORDER BY uses.name, uses.digest, became
-"""
-
-
-class SqliteUses(SqliteFile):
-    """The uses of saved plans."""
-
-    async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
-        """See `Store.note_use`."""
-        statement = "INSERT INTO plan_uses (name, digest, outcome, run_id, noted) VALUES (?,?,?,?,?)"
-        await self._call(lambda: self._sql(statement, (name, digest, outcome, run_id, at)) and None)
-
-    def _keep_outcome(self, run_id: str, status: str) -> None:
-        """Keep the counted uses of saved plans by a run that is being deleted, inside a transaction."""
-        became = "run" if status in ("failed", "cancelled") else "answered"
-        self._sql(
-            "UPDATE plan_uses SET run_id=NULL, outcome=CASE outcome WHEN 'answered' THEN ? ELSE outcome END WHERE run_id=?",
-            (became, run_id),
-        )
-
-    async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:
-        """See `Store.count_uses`."""
-        return await self._call(lambda: self._sql(_COUNTS).fetchall())
-
-
-# --- Bytes that nothing refers to any more, found and removed while others go on writing.
-#
-# What refers to bytes is text: a digest in a journal, a header, a decision, a saved plan, a result for reuse, or in a large value that one of
-# these names. So everything is read once, from a snapshot that holds up nobody, and what was named nowhere is unused. Only what is removed
-# is looked at again, in the transaction that removes it, against all that was written since: bytes are written in the same commit as
-# the first record that names them, so that one of the two sees the other.
-#
-# Bytes that a caller has saved as an input are named by nobody until a run takes them: they stay for a while.
-
-
-_LAST: Final = "SELECT id, created, last_seq FROM runs"
-_HEADERS: Final = "SELECT header FROM headers"
-_JOURNALS: Final = "SELECT lines FROM journal"
-# Outputs in `reusable` are also named in a journal until the run is deleted. So read them once, and again if a deletion came between.
-_RESULTS: Final = "SELECT output FROM reusable"
-_GONE: Final = "SELECT DISTINCT run_id FROM reusable WHERE run_id NOT IN (SELECT id FROM runs)"
-_OTHERS: Final = ("SELECT record FROM decisions", "SELECT CAST(plan AS BLOB) FROM plans")
-PORTION_PAGES: Final = 1_000  # of one transaction that makes the file smaller: some milliseconds
-PAUSE_S: Final = 0.005  # between two of them: whoever waits for the file looks as often
-CHECKPOINT_TIMEOUT_MS: Final = (
-    500  # readers are waited for this long, and hold up nothing but the size of the file
-)
-T = TypeVar("T")
-
-
-class SqlitePrune(SqliteFile):
-    """Removes bytes from the store in SQLite."""
-
-    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
-        """See `Store.prune_values`."""
-        return await self._apart(lambda db: _prune(db, saved_before, among))
-
-    async def give_back_room(self) -> None:
-        """See `Store.give_back_room`."""
-        if self.name != ":memory:":
-            await self._apart(_give_back_room)
-
-    async def compact(self) -> bool:
-        """See `Store.compact`."""
-        return self.name != ":memory:" and await self._apart(_compact)
-
-    async def _apart(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do work on a store in a file through a separate connection, so that commits continue meanwhile."""
-        if self.name == ":memory:":
-            return await self._call(lambda: work(self._open_db()))
-        await self.expect_writable()
-        # By the name that SQLite found it by when it was opened: a tool may have changed the working directory since.
-        path = await self._call(lambda: str(self._sql("PRAGMA database_list").fetchone()[2]))
-        return await asyncio.to_thread(self._on_connection, path, work)
-
-    def _on_connection(self, path: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            with closing(sqlite3.connect(path, isolation_level=None)) as db:
-                db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-                return work(db)
-        except sqlite3.Error as fault:
-            raise sqlite_error(self.name, fault) from fault
-
-
-def _give_back_room(db: sqlite3.Connection) -> None:
-    """Move the last pages of the file into free pages, a portion at a time so that others commit in between; then truncate the file."""
-    before = -1
-    while (free := db.execute("PRAGMA freelist_count").fetchone()[0]) not in (0, before):
-        # SQLite makes one step of the statement for each page. `execute` makes a single step of a statement that returns no columns.
-        db.executescript(f"PRAGMA incremental_vacuum({PORTION_PAGES})")
-        before = free
-        time.sleep(PAUSE_S)
-    # If a reader blocks the checkpoint now, a later checkpoint truncates the file.
-    db.execute(f"PRAGMA busy_timeout={CHECKPOINT_TIMEOUT_MS}")
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _compact(db: sqlite3.Connection) -> bool:
-    if db.execute("PRAGMA auto_vacuum").fetchone() == (INCREMENTAL,):
-        return False
-    db.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
-    db.execute("VACUUM")
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    return True
-
-
-def _prune(db: sqlite3.Connection, saved_before: float, among: frozenset[str] | None) -> Pruned:
-    try:
-        return remove_unused(db, find_unused(db, saved_before, among))
-    except BaseException:
-        if db.in_transaction:
-            db.rollback()
-        raise
-
-
-def find_unused(db: sqlite3.Connection, saved_before: float, among: frozenset[str] | None = None) -> Unused:
-    """Return the digests that nothing names, in one snapshot. O(size of the store)."""
-    db.execute("BEGIN")
-    stored = {digest for (digest,) in db.execute("SELECT digest FROM stored_values")}
-    last = {(run_id, created): seq for run_id, created, seq in db.execute(_LAST)}
-    gone = frozenset(run_id for (run_id,) in db.execute(_GONE))
-    marking = MarkPhase(find_value_in(db), stored if among is None else stored & among)
-    marking.mark(_saved(db, saved_before))
-    for statement in (_HEADERS, _JOURNALS, _RESULTS, *_OTHERS):
-        marking.mark_named(_texts(db, statement))
-    db.execute("COMMIT")
-    return Unused(frozenset(marking.unmarked), last, gone, saved_before)
-
-
-def remove_unused(db: sqlite3.Connection, unused: Unused) -> Pruned:
-    """Remove what is still named nowhere. O(what was written since it was found)."""
-    if not unused.digests:
-        return Pruned(0, 0)
-    db.execute("BEGIN IMMEDIATE")
-    marking = MarkPhase(find_value_in(db), set(unused.digests))
-    marking.mark(_saved(db, unused.saved_before))
-    marking.mark_named(_written_since(db, unused))
-    size = 0
-    for digest in sorted(marking.unmarked):
-        statement = "DELETE FROM stored_values WHERE digest=? RETURNING length(data)"
-        size += sum(length for (length,) in db.execute(statement, (digest,)).fetchall())
-    db.execute("DELETE FROM saved_values WHERE saved < ?", (unused.saved_before,))
-    db.execute("COMMIT")
-    return Pruned(len(marking.unmarked), size)
-
-
-def _saved(db: sqlite3.Connection, since: float) -> list[str]:
-    return [name for (name,) in db.execute("SELECT digest FROM saved_values WHERE saved >= ?", (since,))]
-
-
-def _written_since(db: sqlite3.Connection, unused: Unused) -> Iterator[bytes]:
-    for run_id, created, now in db.execute(_LAST).fetchall():
-        before = unused.last.get((run_id, created), 0)
-        if before == 0:  # new, or planned only now
-            yield from _texts(db, f"{_HEADERS} WHERE run_id=?", run_id)
-        if before != now:
-            yield from _texts(db, f"{_JOURNALS} WHERE run_id=? AND first_seq>?", run_id, before)
-    for run_id in {run_id for (run_id,) in db.execute(_GONE)} - unused.gone:
-        yield from _texts(db, f"{_RESULTS} WHERE run_id=?", run_id)
-    for statement in _OTHERS:
-        yield from _texts(db, statement)
-
-
-def find_value_in(db: sqlite3.Connection) -> Callable[[str], bytes | None]:
-    """Return a function that finds a stored value by its digest."""
-
-    def find(digest: str) -> bytes | None:
-        found = db.execute("SELECT data FROM stored_values WHERE digest=?", (digest,)).fetchone()
-        return found[0] if found else None
-
-    return find
-
-
-def _texts(db: sqlite3.Connection, statement: str, *values: object) -> Iterator[bytes]:
-    for (text,) in db.execute(statement, values):
-        yield text
-
-
-_ROW_COLUMNS: Final = (
-    "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
-)
-_ROW: Final = f"{_ROW_COLUMNS}, (SELECT beat FROM owners WHERE name=owner)"
-_APPEND: Final = (
-    "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?"
-)
-_APPEND_LAST: Final = _APPEND.replace("SET ", "SET owner=NULL, ")
-# Start from a random number: an observer that watched the same owner before sees a new beat, also after each claim.
-_BEGIN_TO_BEAT: Final = (
-    "INSERT INTO owners VALUES (?, abs(random() >> 32)) ON CONFLICT (name) DO UPDATE SET beat=beat+1"
-)
-_FREE_OWNERS: Final = "DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)"
-# Tables whose rows belong to one run and go with it. Rows of `reusable` need no run, and stay.
-OF_ONE_RUN: Final = ("headers", "journal", "decisions", "decided_attempts", "calls")
-_ENDED: Final = ("succeeded", "failed", "cancelled")
-# The headers that were last read: a run is looked up several times while it is driven.
-HEADERS_KEPT: Final = 4
-
-
-class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
-    """A store in the SQLite file `path`, made if it is not there."""
+        return await self._call(inside)
 
     # The last run with a large header that was submitted here, until it ends: id, digest of the text, and the parsed header.
     _large_header: tuple[str, bytes, Mapping[str, Any]] | None = None
@@ -545,7 +139,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
                 found = self._sql("SELECT 1 FROM runs WHERE id=?", (row.parent,)).fetchone()
                 row.expect_parent(is_there=found is not None)
             cursor = self._sql(
-                f"INSERT OR IGNORE INTO runs ({_ROW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                f"INSERT OR IGNORE INTO runs ({ROW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     row.id,
                     row.status,
@@ -601,7 +195,8 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     def _find(self, db: sqlite3.Connection, run_id: str) -> RunRow | None:
         if "headers" not in self._numbered:
-            return _find_run(db, run_id)
+            rows = SqliteSql(db.execute).rows(FIND_RUN, {"run": run_id})
+            return self._row(rows[0][:-1], read_header(rows[0][-1])) if rows else None
         statement = (
             f"SELECT {_ROW}, headers.rowid, CASE WHEN length(header) < {LARGE_BYTES} THEN header END "
             "FROM runs JOIN headers ON run_id=id WHERE id=?"
@@ -611,10 +206,10 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             return None
         *row, number, text = found
         if text is not None:
-            return _row(row, _read_header(text))
+            return self._row(row, read_header(text))
         header = self._read_large(db, run_id, number)
         db.execute("PRAGMA shrink_memory")  # its pages are not needed any more
-        return _row(row, header)
+        return self._row(row, header)
 
     def _read_large(self, db: sqlite3.Connection, run_id: str, number: int) -> Mapping[str, Any]:
         """Return a large header: the cached header of the last run if the bytes are equal, else the parsed text."""
@@ -669,17 +264,9 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         return Removal(found[0], children, is_removed=found[0] in statuses and not children)
 
     def _named_by(self, run_id: str) -> set[str]:
-        texts = [
-            text
-            for statement in (
-                "SELECT header FROM headers WHERE run_id=?",
-                "SELECT lines FROM journal WHERE run_id=?",
-                "SELECT record FROM decisions WHERE run_id=?",
-                "SELECT record FROM decided_attempts WHERE run_id=?",
-            )
-            for (text,) in self._sql(statement, (run_id,))
-        ]
-        return named_in(find_value_in(self._open_db()), texts)
+        sql = SqliteSql(self._sql)
+        texts = (text for statement in NAMING for text in sql.texts(statement, {"run": run_id}))
+        return named_in(find_value_in(sql), texts)
 
     def _stored_among(self, digests: Iterable[str]) -> frozenset[str]:
         found = self._select("digest", "stored_values", "digest", sorted(digests))
@@ -693,28 +280,7 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             self._sql(f"DELETE FROM {table} WHERE run_id=?", (run_id,))
         self._sql("DELETE FROM runs WHERE id=?", (run_id,))
         self._sql(_FREE_OWNERS)
-        self._keep_outcome(run_id, status)
-
-    async def list_runs(
-        self, *, status: str | None, limit: int, before: tuple[float, str] | None
-    ) -> Sequence[RunRow]:
-        """See `Store.list_runs`."""
-        conditions, values = ["1"], list[object]()
-        if status is not None:
-            conditions.append("status=?")
-            values.append(status)
-        if before is not None:
-            conditions.append("(created, id) < (?, ?)")
-            values.extend(before)
-        statement = (
-            f"SELECT {_ROW} FROM runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT ?"
-        )
-        return await self._call(lambda: [_row(found, {}) for found in self._sql(statement, [*values, limit])])
-
-    async def list_driven(self) -> Sequence[RunRow]:
-        """See `Store.list_driven`."""
-        statement = f"SELECT {_ROW} FROM runs WHERE owner IS NOT NULL AND status IN ('queued', 'running')"
-        return await self._call(lambda: [_row(found, {}) for found in self._sql(statement)])
+        SqliteSql(self._sql).change(KEEP_USES, {"run": run_id, "status": status})
 
     async def claim(
         self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
@@ -752,11 +318,6 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
         await self._call(work)
 
-    async def list_owned(self, owner: str) -> Mapping[str, int]:
-        """See `Store.list_owned`."""
-        statement = "SELECT id, epoch FROM runs WHERE owner=?"
-        return await self._call(lambda: dict(self._sql(statement, (owner,)).fetchall()))
-
     async def raise_beat(self, owner: str) -> bool:
         """See `Store.raise_beat`."""
         statement = "UPDATE owners SET beat=beat+1 WHERE name=?"
@@ -775,8 +336,8 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
         faults = [self._append(batch) if batch.lines else None for batch in batches]
         if any(batch.releases for batch in batches):
             self._sql(_FREE_OWNERS)
-        if (left := merged_reuse(batches)) is not None:
-            self._add_left(left)
+        if (reuse := merged_reuse(batches)) is not None:
+            self._add_reuse(reuse)
         self._sql("COMMIT")
         if not is_synced:
             self._known.read_on(self._open_db())
@@ -832,15 +393,6 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
                 "INSERT INTO resources VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET epoch=epoch+1", (name,)
             )
 
-    async def add_decision(self, run_id: str, decision: bytes) -> None:
-        """See `Store.add_decision`."""
-
-        def work() -> None:
-            self._sync("FULL")
-            self._sql("INSERT INTO decisions (run_id, record) VALUES (?,?)", (run_id, decision))
-
-        await self._call(work)
-
     async def add_decisions(
         self, run_id: str, decisions: Mapping[DecisionKey, bytes]
     ) -> Mapping[DecisionKey, bytes]:
@@ -865,11 +417,6 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
         return await self._call(work)
 
-    async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
-        """See `Store.list_decisions`."""
-        statement = "SELECT number, record FROM decisions WHERE run_id=? ORDER BY number"
-        return await self._look(lambda db: db.execute(statement, (run_id,)).fetchall())
-
     def list_decided(self) -> Sequence[str]:
         """See `Store.list_decided`."""
         statement = "SELECT DISTINCT run_id FROM decisions"
@@ -879,47 +426,6 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
             return [run_id for (run_id,) in self._sql(statement)]
 
         return self._guarded(work)
-
-    async def drop_decisions(self, numbers: Sequence[int]) -> None:
-        """See `Store.drop_decisions`."""
-
-        def work() -> None:
-            self._sql("BEGIN IMMEDIATE")
-            for number in numbers:
-                statement = "DELETE FROM decisions WHERE number=? RETURNING run_id, record"
-                for dropped in self._sql(statement, (number,)).fetchall():
-                    self._sql("DELETE FROM decided_attempts WHERE run_id=? AND record=?", dropped)
-            self._sql("COMMIT")
-
-        await self._call(work)
-
-    async def read_journal(self, run_id: str, after: int = 0, *, limit: int | None = None) -> Sequence[bytes]:
-        """See `Store.read_journal`."""
-
-        def work() -> list[bytes]:
-            lines: list[bytes] = []
-            statement = (
-                "SELECT first_seq, lines FROM journal WHERE run_id=? AND first_seq>=coalesce("
-                "(SELECT max(first_seq) FROM journal WHERE run_id=? AND first_seq<=?), 0) AND first_seq<=? ORDER BY first_seq"
-            )
-            last = SEQ_MAX if limit is None else min(after + limit, SEQ_MAX)
-            for first_seq, joined in self._sql(statement, (run_id, run_id, after + 1, last)):
-                found = joined.split(b"\n")
-                lines += found[max(0, after + 1 - first_seq) :]
-            return lines if limit is None else lines[:limit]
-
-        return await self._call(work)
-
-    async def read_heads(self, run_id: str) -> Sequence[tuple[int, bytes]]:
-        """See `Store.read_heads`."""
-        statement = "SELECT first_seq, head FROM journal WHERE run_id=? ORDER BY first_seq"
-        return await self._call(lambda: self._sql(statement, (run_id,)).fetchall())
-
-    async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
-        """See `Store.find_values`."""
-        return await self._call(
-            lambda: dict(self._select("digest, data", "stored_values", "digest", digests))
-        )
 
     async def add_value(self, name: str, data: bytes, at: float) -> None:
         """See `Store.add_value`."""
@@ -935,46 +441,326 @@ class SqliteStore(SqliteCache, SqliteUses, SqlitePrune):
 
     # --- plans
 
-    async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
-        """See `Store.save_plan`."""
+    # --- the reuse index
 
-        def work() -> None:
-            self._sync("FULL")
-            self._sql(
-                f"INSERT OR REPLACE INTO plans ({PLAN_COLUMNS}) VALUES (?,?,?,?,?)",
-                (name, plan, digest, at, digest_of_plan(name, plan, digest, at)),
+    def _find_damage(self) -> list[str]:
+        values = self._sql("SELECT digest, data FROM stored_values ORDER BY digest")
+        results = self._sql(f"SELECT {RESULT_COLUMNS} FROM reusable ORDER BY key")
+        return [
+            *super()._find_damage(),
+            *(
+                f"the value {name} is not as it was written"
+                for name, data in values
+                if digest_of(data) != name
+            ),
+            *damaged_results(results),
+        ]
+
+    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
+        """See `Store.find_reusable`."""
+
+        def work(db: sqlite3.Connection) -> dict[str, Reusable]:
+            found = selected(db, RESULT_COLUMNS, "reusable", "key", wanted)
+            return {row[0]: Reusable.from_row(row) for row in found}
+
+        wanted = self._known.among(keys)
+        return await self._look(work) if wanted else {}
+
+    def _add_reuse(self, reuse: ReuseEntries) -> None:
+        """Add reuse entries, inside a transaction. The records of calls stay unsorted until somebody asks: few are ever asked about."""
+        rows = [_output_last(entry.to_row()) for entry in reuse.results if len(entry.output) < LARGE_BYTES]
+        large = [_output_last(entry.to_row()) for entry in reuse.results if len(entry.output) >= LARGE_BYTES]
+        made_from = [
+            (
+                call.run_id,
+                call.step,
+                call.subject,
+                call.started,
+                call.key,
+                orjson.Fragment(call.kept),
+                call.code,
+                call.lost,
             )
+            for call in reuse.calls
+        ]
+        self._known.add(entry.key for entry in reuse.results)
+        self._open_db().executemany(_ADD_RESULT, rows)
+        for *row, output in large:
+            self._put(_ADD_RESULT, row, output, "reusable", "output")
+        for digest, parts in reuse.codes.items():
+            self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
+        if made_from:
+            self._sql("INSERT INTO unsorted_calls (calls) VALUES (?)", (orjson.dumps(made_from),))
 
-        await self._call(work)
+    def _sort_calls(self) -> None:
+        """Bring what runs have left into the order in which it is asked for."""
+        if self._sql("SELECT 1 FROM unsorted_calls LIMIT 1").fetchone() is None:
+            return
+        if self.is_read_only:  # in tables of this connection, which hide those of the file
+            for table in ("calls", "unsorted_calls"):
+                self._sql(f"CREATE TEMP TABLE {table} AS SELECT * FROM main.{table}")
+            self._sql("CREATE UNIQUE INDEX temp.calls_by_run ON calls (run_id, step)")
+        self._sql("BEGIN IMMEDIATE")
+        for (calls,) in self._sql("DELETE FROM unsorted_calls RETURNING calls").fetchall():
+            rows = [(*row[:5], orjson.dumps(row[5]), *row[6:]) for row in orjson.loads(calls)]
+            self._open_db().executemany(
+                f"INSERT OR REPLACE INTO calls ({CALL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", rows
+            )
+        self._sql("COMMIT")
 
-    async def list_plans(self) -> Sequence[StoredPlan]:
-        """See `Store.list_plans`."""
-        statement = f"SELECT {PLAN_COLUMNS} FROM plans ORDER BY name"
-        return await self._call(lambda: [StoredPlan.from_row(row) for row in self._sql(statement)])
+    async def find_earlier_calls(
+        self, subject: str, until: Mapping[str, float], *, limit: int
+    ) -> Mapping[str, Sequence[CallRecord]]:
+        """See `Store.find_earlier_calls`."""
+        select = f"SELECT {CALL_COLUMNS} FROM calls WHERE subject=? AND started<=?"
+        order = "ORDER BY started DESC, run_id, step LIMIT ?"
 
-    async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
-        """See `Store.find_plan`."""
-
-        def work() -> StoredPlan | None:
-            statement = f"SELECT {PLAN_COLUMNS} FROM plans WHERE name=? OR digest=? ORDER BY name=? DESC, name LIMIT 1"
-            found = self._sql(statement, (name_or_digest,) * 3).fetchone()
-            return StoredPlan.from_row(found) if found else None
+        def work() -> dict[str, Sequence[CallRecord]]:
+            self._sort_calls()
+            last, count = max(until.values(), default=0.0), len(until) + limit
+            newest = [
+                CallRecord(*each)
+                for each in self._sql(f"{select} {order}", (subject, last, count)).fetchall()
+            ]
+            newest.reverse()
+            starts = [each.started for each in newest]
+            made: dict[str, Sequence[CallRecord]] = {}
+            for step, at in until.items():
+                same = self._sql(f"{select} AND step=? {order}", (subject, at, step, limit)).fetchall()
+                end = bisect_right(starts, at)
+                others = newest[max(0, end - limit) : end]
+                made[step] = [
+                    *(CallRecord(*each) for each in same),
+                    *(each for each in reversed(others) if each.step != step),
+                ]
+            return made
 
         return await self._call(work)
 
+    async def epochs(self, resources: Sequence[str]) -> Epochs:
+        """See `Store.epochs`."""
 
-def _find_run(db: sqlite3.Connection, run_id: str) -> RunRow | None:
-    statement = f"SELECT {_ROW}, header FROM runs JOIN headers ON run_id=id WHERE id=?"
-    found = db.execute(statement, (run_id,)).fetchone()
-    return _row(found[:-1], _read_header(found[-1])) if found else None
+        def work() -> Epochs:
+            count = dict(self._select("name, epoch", "resources", "name", resources))
+            opened = {resource for (resource,) in self._sql("SELECT DISTINCT resource FROM open_writes")}
+            if opened:
+                opened.add(EVERYTHING)
+            return Epochs(
+                {name: count.get(name, 0) for name in resources}, frozenset(opened & set(resources))
+            )
+
+        return await self._call(work)
+
+    async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
+        """See `Store.find_calls`."""
+        await self._call(self._sort_calls)
+        return await super().find_calls(run_id, steps)
+
+    async def cache_stats(self) -> CacheStats:
+        """See `Store.cache_stats`."""
+        await self._call(self._sort_calls)
+        return await super().cache_stats()
+
+    async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
+        """See `Store.shrink_cache`."""
+
+        def prepare() -> None:
+            self._sort_calls()
+            self._known.forget()
+
+        await self._call(prepare)
+        return await super().shrink_cache(before=before, bytes_max=bytes_max)
+
+    # --- removal of values
+
+    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
+        """See `Store.prune_values`."""
+
+        def work(db: sqlite3.Connection) -> Pruned:
+            sql = SqliteSql(db.execute)
+            return remove_unused(sql, find_unused(sql, saved_before, among))
+
+        return await self._apart(work)
+
+    async def give_back_room(self) -> None:
+        """See `Store.give_back_room`."""
+        if self.name != ":memory:":
+            await self._apart(_give_back_room)
+
+    async def compact(self) -> bool:
+        """See `Store.compact`."""
+        return self.name != ":memory:" and await self._apart(_compact)
+
+    async def _apart(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do work on a store in a file through a separate connection, so that commits continue meanwhile."""
+        if self.name == ":memory:":
+            return await self._call(lambda: work(self._open_db()))
+        await self.expect_writable()
+        # By the name that SQLite found it by when it was opened: a tool may have changed the working directory since.
+        path = await self._call(lambda: str(self._sql("PRAGMA database_list").fetchone()[2]))
+        return await asyncio.to_thread(self._on_connection, path, work)
+
+    def _on_connection(self, path: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            with closing(sqlite3.connect(path, isolation_level=None)) as db:
+                db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+                return work(db)
+        except sqlite3.Error as fault:
+            raise sqlite_error(self.name, fault) from fault
 
 
-def _row(found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
-    values: list[Any] = [*found[:8], header, *found[8:]]
-    return RunRow(*values)
+def _output_last(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row of the table `reusable` with the output, which may be large, in the last column."""
+    return (*row[:3], *row[4:], row[3])
 
 
-@lru_cache(HEADERS_KEPT)
-def _read_header(text: bytes) -> Mapping[str, Any]:
-    """Return a header, which nobody changes."""
-    return cast("Mapping[str, Any]", orjson.loads(text))
+class SqliteSql:
+    """A connection to a file, in the notation of `sql_store`.
+
+    Args:
+        execute: Carries a statement out; its values are named.
+    """
+
+    def __init__(self, execute: Callable[[str, Mapping[str, object]], sqlite3.Cursor]) -> None:
+        self._execute_plain = execute
+
+    def _execute(self, statement: str, values: Values) -> sqlite3.Cursor:
+        # SQLite has no arrays: a list travels as JSON. Rejected: one mark a value, which is another statement for each length.
+        given = {
+            name: orjson.dumps(value).decode() if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return self._execute_plain(
+            translated(statement, "", r":\1", r"IN (SELECT value FROM json_each(:\1))"), given
+        )
+
+    def rows(self, statement: str, values: Values = NO_VALUES) -> list[Row]:
+        """See `Sql.rows`."""
+        return self._execute(statement, values).fetchall()
+
+    def change(self, statement: str, values: Values = NO_VALUES) -> int:
+        """See `Sql.change`."""
+        return self._execute(statement, values).rowcount
+
+    def texts(self, statement: str, values: Values = NO_VALUES) -> Iterator[bytes]:
+        """See `Sql.texts`."""
+        for (text,) in self._execute(statement, values):
+            yield text.encode() if isinstance(text, str) else text
+
+    def snapshot(self) -> AbstractContextManager[object]:
+        """See `Sql.snapshot`. A reader of a write-ahead log blocks nobody."""
+        return self._transaction("BEGIN")
+
+    def removal(self) -> AbstractContextManager[object]:
+        """See `Sql.removal`. A file has one writer."""
+        return self._transaction("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Generator[None]:
+        self._execute_plain(begin, {})
+        try:
+            yield
+        except BaseException:
+            with suppress(sqlite3.Error):  # the error itself may have rolled back
+                self._execute_plain("ROLLBACK", {})
+            raise
+        self._execute_plain("COMMIT", {})
+
+
+# --- the key filter
+#
+# Most calls of a run are new, and a new call needs no look into the file: the filter knows which keys the reuse index may have. It reads the
+# keys a portion at a time on the thread of commits, and is complete as long as no other connection writes to the file, which SQLite reports as
+# a number (`data_version`). The number is asked for when a run is claimed, at each commit, and at each look for decisions. So a run finds all
+# results that were there when it began, and results of other processes a moment later.
+
+
+class KeyFilter:
+    """Which keys the reuse index may have. It holds hashes of keys, so it may say yes for an absent key, and never no for a present one."""
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+        self._changed = -QUIET_S
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all keys."""
+        self._hashes: set[int] = set()
+        self._all: set[int] | None = None  # the same set, once it is complete
+        self._read_to = ""
+        self._is_too_large = False
+
+    def among(self, keys: Sequence[str]) -> Sequence[str]:
+        """Return the keys that have to be looked up. May be called on any thread."""
+        known = self._all
+        return keys if known is None else [key for key in keys if hash(key) in known]
+
+    def add(self, keys: Iterable[str]) -> None:
+        """Add keys that are about to be added to the index."""
+        if self._is_too_large:
+            return
+        self._hashes.update(map(hash, keys))
+        if len(self._hashes) > KEYS_MAX:
+            self.forget()
+            self._is_too_large = True
+
+    def check(self, db: sqlite3.Connection) -> None:
+        """Forget all keys if another connection has written to the file since the last check."""
+        # Incomplete while the number is read: another thread that asks now must not get an answer of before the check.
+        known, self._all = self._all, None
+        (version,) = db.execute("PRAGMA data_version").fetchone()
+        if version == self._version:
+            self._all = known
+            return
+        if self._version is not None:
+            self._changed = time.monotonic()
+        self._version = version
+        self.forget()
+
+    def read_on(self, db: sqlite3.Connection) -> None:
+        """Read some more keys, outside a transaction. Errors of the file are ignored here: the next use of the store reports them."""
+        with suppress(sqlite3.Error):
+            self.check(db)
+            is_quiet = time.monotonic() - self._changed >= QUIET_S
+            if is_quiet and self._all is None and not self._is_too_large:
+                self._read_portion(db)
+
+    def _read_portion(self, db: sqlite3.Connection) -> None:
+        statement = "SELECT key FROM reusable WHERE key > ? ORDER BY key LIMIT ?"
+        keys = [key for (key,) in db.execute(statement, (self._read_to, PORTION))]
+        self.add(keys)
+        if self._is_too_large:
+            return
+        if len(keys) == PORTION:
+            self._read_to = keys[-1]
+            return
+        # Another process may have written between the portions, or since the last one: then the set is no copy of the index.
+        version = self._version
+        self.check(db)
+        if version == self._version:
+            self._all = self._hashes
+
+
+# --- the size of the file
+
+
+def _give_back_room(db: sqlite3.Connection) -> None:
+    """Move the last pages of the file into free pages, a portion at a time so that others commit in between; then truncate the file."""
+    before = -1
+    while (free := db.execute("PRAGMA freelist_count").fetchone()[0]) not in (0, before):
+        # SQLite makes one step of the statement for each page. `execute` makes a single step of a statement that returns no columns.
+        db.executescript(f"PRAGMA incremental_vacuum({PORTION_PAGES})")
+        before = free
+        time.sleep(PAUSE_S)
+    # If a reader blocks the checkpoint now, a later checkpoint truncates the file.
+    db.execute(f"PRAGMA busy_timeout={CHECKPOINT_TIMEOUT_MS}")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _compact(db: sqlite3.Connection) -> bool:
+    if db.execute("PRAGMA auto_vacuum").fetchone() == (INCREMENTAL,):
+        return False
+    db.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
+    db.execute("VACUUM")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    return True

@@ -1,19 +1,16 @@
 """From an expression's tree to a function that evaluates it: compiled once, to closures.
 
-Every node becomes one closure over the closures of its parts, so an evaluation runs no dispatch. What a node does is
-in `operators.py`, `functions.py` and `methods.py`; here is only the order of evaluation, which is Python's: left to right, `and`,
-`or`, conditions and chained comparisons as far as needed, comprehensions clause by clause.
+Every node becomes one closure over the closures of its parts, so an evaluation runs no dispatch. `operators.py` and `functions.py` say what a node
+computes; this module has only the order of evaluation, which is Python's: left to right; `and`, `or`, conditions and chained comparisons as far as
+needed; comprehensions clause by clause. Constant parts are evaluated once, before the plan runs (`fold`).
 
 Values made are canonical: no minus zero, no NaN, 64-bit integers. Values taken from the scope are handed on without
 copying: consumers treat them as immutable.
-
-This module is longer than most: one closure for each kind of node, and they compile one another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias, assert_never, cast
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
@@ -174,9 +171,7 @@ def _compile(node: Node) -> Run:  # noqa: C901, PLR0911, PLR0912  # one case, on
         case ListOf():
             return _list([_compile(item) for item in node.items])
         case DictOf():
-            return _dict(
-                [(_compile(key), _compile(value)) for key, value in zip(node.keys, node.values, strict=True)]
-            )
+            return _dict([(_compile(key), _compile(value)) for key, value in node.pairs])
         case Comprehension():
             return _comprehension(node)
         case Call():
@@ -471,132 +466,88 @@ def _first(arguments: list[tuple[frozenset[str], Run]]) -> Run:
 
 # --- Constant folding: every sub-expression that refers to nothing is evaluated before the plan runs.
 #
-# What it gives replaces it (`Constant`). What it problems with is reported, and it becomes `Broken`, of which nothing more is
-# said. An expression shares one budget of work among its constant parts, as it has one budget when it runs. Large results
-# are not kept, since a plan would hold them for as long as it lives: such a part is worked out again at run time.
+# Its value replaces it (`Constant`). If it has none, the problem is reported, and the part becomes `Broken`, from which no other problem
+# is derived. An expression shares one budget of work among its constant parts, as it has one budget when it runs. Large results
+# are not kept, since a plan would hold them for as long as it lives: such a part is computed again at run time.
 #
-# Inside `first(..)` something absent is passed over and is no problem: `first({}["a"], 1)` is 1.
+# Inside `first(..)` an absent value is no problem: `first({}["a"], 1)` is 1.
 
 
 KEPT_MAX = 1_000  # parts of a folded value that a plan keeps
 
 
 def fold(node: Node) -> tuple[Node, list[LocalProblem]]:
-    """Return the expression with its constant parts worked out, and their problems in the order of the text."""
-    if not _Scan().finds(node):
-        return node, []
+    """Return the expression with its constant parts evaluated, and their problems in the order of the text."""
     folding = _Folding()
-    kept = folding.part(node).kept
-    return kept, sorted(folding.problems, key=lambda problem: (problem.start, problem.end))
+    folding.find_free(node)
+    if not folding.constants:
+        return node, []
+    folded = folding.folded(node)
+    if folding.large:
+        folded = folding.without_large(folded)
+    return folded, sorted(folding.problems, key=lambda problem: (problem.start, problem.end))
 
 
-_NOTHING: frozenset[int] = frozenset()
-
-
-class _Scan:
-    """Looks for constant operations without building anything, since most expressions have none."""
-
-    def __init__(self) -> None:
-        self.found = False
-
-    def finds(self, node: Node) -> bool:
-        """Whether some part that is no literal refers to nothing."""
-        self._needs(node)
-        return self.found
-
-    def _needs(self, node: Node) -> frozenset[int] | None:
-        """Return the loop and lambda names that a part takes from around it; `None` if it leads out of the expression."""
-        if isinstance(node, Literal | Constant):
-            return _NOTHING
-        if isinstance(node, Name | Broken):
-            return None
-        if isinstance(node, Local):
-            return frozenset({node.slot})
-        needs: frozenset[int] | None = _NOTHING
-        for part in node.parts:
-            inner = self._needs(part)
-            needs = None if needs is None or inner is None else (needs | inner if inner else needs)
-        if needs is None or (isinstance(node, Call) and node.function == "secret"):
-            return None
-        needs -= bound(node)
-        self.found = self.found or not needs
-        return needs
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A sub-expression on its way up.
-
-    Attributes:
-        original: As it was written.
-        folded: A `Constant` if it has a value of its own, else the same with folded parts.
-        needs: Places of the loop and lambda names it takes from around it; `None` if it leads out of the expression.
-    """
-
-    original: Node
-    folded: Node
-    needs: frozenset[int] | None
-
-    @property
-    def kept(self) -> Node:
-        """What stands in the finished expression."""
-        if isinstance(self.folded, Constant) and weigh(self.folded.value, KEPT_MAX) > KEPT_MAX:
-            return self.original
-        return self.folded
+_NO_SLOTS: frozenset[int] = frozenset()
 
 
 class _Folding:
     """The folding of one expression."""
 
     def __init__(self) -> None:
+        self.constants: set[int] = (
+            set()
+        )  # by identity: the operations that refer to nothing outside themselves
         self.problems: list[LocalProblem] = []
+        self.large: dict[
+            int, tuple[Constant, Node]
+        ] = {}  # by identity of the constant, which stays alive here
         self._budget = Frame({}, 0)
-        self._firsts = 0  # calls of `first` around the part that is looked at
+        self._firsts = 0  # calls of `first` around the node
 
-    def part(self, node: Node) -> _Part:
-        match node:
-            case Literal() | Constant():
-                return _Part(node, node, _NOTHING)
-            case Local():
-                return _Part(node, node, frozenset({node.slot}))
-            case Broken() | Name() | Call(function="secret"):
-                return _Part(node, node, None)
-            case _:
-                return self._operation(node)
-
-    def _operation(self, node: Node) -> _Part:
-        parts: list[_Part] = []
-
-        def visit(child: Node) -> Node:
-            parts.append(self.part(child))
-            return parts[-1].folded
-
-        is_first = isinstance(node, Call) and node.function == "first"
-        self._firsts += is_first
-        folded = mapped(node, visit)
-        self._firsts -= is_first
-        needs = _needs(node, parts)
-        if needs is not None and not needs:
-            return self._constant(node, folded)
-        kept = iter([part.kept for part in parts])
-        return _Part(node, mapped(node, lambda _child: next(kept)), needs)
-
-    def _constant(self, node: Node, folded: Node) -> _Part:
-        try:
-            value = evaluate_closed(folded, self._budget)
-        except EvaluationError as problem:
-            if self._firsts and problem.is_missing:
-                return _Part(node, node, _NOTHING)
-            code = "limit-exceeded" if problem.code == "limit-exceeded" else "bad-expr"
-            self.problems.append(LocalProblem(code, str(problem), "", "", node.start, node.end))
-            return _Part(node, Broken(node.start, node.end, code, str(problem)), None)
-        return _Part(node, Constant(node.start, node.end, value), _NOTHING)
-
-
-def _needs(node: Node, parts: Sequence[_Part]) -> frozenset[int] | None:
-    found = _NOTHING
-    for part in parts:
-        if part.needs is None:
+    def find_free(self, node: Node) -> frozenset[int] | None:
+        """Return the loop and lambda names that a node takes from around it; `None` if it refers to a step or an input."""
+        if isinstance(node, Name | Broken):
             return None
-        found |= part.needs
-    return found - bound(node)
+        if isinstance(node, Literal | Constant):
+            return _NO_SLOTS
+        if isinstance(node, Local):
+            return frozenset({node.slot})
+        free: frozenset[int] | None = _NO_SLOTS
+        for part in node.parts:
+            inner = self.find_free(part)
+            free = None if free is None or inner is None else free | inner
+        if free is None or (isinstance(node, Call) and node.function == "secret"):
+            return None
+        free -= bound(node)
+        if not free:
+            self.constants.add(id(node))
+        return free
+
+    def folded(self, node: Node) -> Node:
+        """Return a node with its constant parts evaluated: the smallest ones first, so that a problem is told where it arises."""
+        is_first = isinstance(node, Call) and node.function == "first"
+        before = len(self.problems)
+        self._firsts += is_first
+        made = mapped(node, self.folded)
+        self._firsts -= is_first
+        if id(node) not in self.constants or len(self.problems) > before:
+            return made
+        try:
+            value = evaluate_closed(made, self._budget)
+        except EvaluationError as error:
+            if self._firsts and error.is_missing:
+                return node
+            code = "limit-exceeded" if error.code == "limit-exceeded" else "bad-expr"
+            self.problems.append(LocalProblem(code, str(error), "", "", node.start, node.end))
+            return Broken(node.start, node.end, code, str(error))
+        constant = Constant(node.start, node.end, value)
+        if weigh(value, KEPT_MAX) > KEPT_MAX:
+            self.large[id(constant)] = (constant, node)
+        return constant
+
+    def without_large(self, node: Node) -> Node:
+        """Return a folded node as a plan keeps it: with the original expression for each large value."""
+        # Only now: a constant part around a large value is evaluated from that value, so that no work is paid for twice.
+        found = self.large.get(id(node))
+        return mapped(node, self.without_large) if found is None else found[1]

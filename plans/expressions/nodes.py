@@ -8,8 +8,9 @@ or lambda name with its place in the frame. There is no node for what the langua
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import ClassVar, TypeAlias, cast
 from typing import Literal as OneOf
-from typing import TypeAlias
 
 from ..immutable import immutable
 from ..values import Json
@@ -17,15 +18,25 @@ from ..values import Json
 
 @immutable
 class Located:
-    """Where a node stands, and what it is made of."""
+    """Where a node stands in the text of its expression, and its sub-expressions."""
 
     start: int
     end: int
 
+    inner: ClassVar[tuple[str, ...]] = ()
+    """The attributes that hold sub-expressions, in the order in which they are written: all that walkers need to know of a kind of node."""
+
     @property
     def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return ()
+        """The sub-expressions, in the order in which they are written."""
+        found: list[Node] = []
+        for name in self.inner:
+            value = getattr(self, name)
+            if isinstance(value, Located):
+                found.append(cast("Node", value))
+            elif value is not None:
+                _collect(value, found)
+        return tuple(found)
 
 
 @immutable
@@ -37,14 +48,14 @@ class Literal(Located):
 
 @immutable
 class Constant(Located):
-    """What a sub-expression without references was folded to; never written, never printed."""
+    """The value that a sub-expression without references was folded to; never written, never printed."""
 
     value: Json
 
 
 @immutable
 class Broken(Located):
-    """A constant sub-expression that has no value: the problem was reported, nothing more is said of it."""
+    """A constant sub-expression that has no value: its problem is reported already, so no other problem is derived from it."""
 
     code: str
     message: str
@@ -59,8 +70,18 @@ class Name(Located):
 
 @immutable
 class Local(Located):
-    """A loop or lambda name; `slot` is its place in the frame."""
+    """A use of a loop or lambda name; `slot` is its place in the frame."""
 
+    name: str
+    slot: int
+
+
+@immutable
+class Target:
+    """The place where a `for` or a lambda binds a name. No sub-expression: walkers do not visit it."""
+
+    start: int
+    end: int
     name: str
     slot: int
 
@@ -71,11 +92,7 @@ class Field(Located):
 
     base: Node
     name: str
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return (self.base,)
+    inner: ClassVar[tuple[str, ...]] = ("base",)
 
 
 @immutable
@@ -84,11 +101,7 @@ class Index(Located):
 
     base: Node
     key: Node
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return (self.base, self.key)
+    inner: ClassVar[tuple[str, ...]] = ("base", "key")
 
 
 @immutable
@@ -99,11 +112,7 @@ class Slice(Located):
     low: Node | None
     high: Node | None
     step: Node | None
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return tuple([part for part in (self.base, self.low, self.high, self.step) if part is not None])
+    inner: ClassVar[tuple[str, ...]] = ("base", "low", "high", "step")
 
 
 @immutable
@@ -112,11 +121,7 @@ class Unary(Located):
 
     operator: OneOf["-", "+", "not"]
     operand: Node
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return (self.operand,)
+    inner: ClassVar[tuple[str, ...]] = ("operand",)
 
 
 @immutable
@@ -126,10 +131,11 @@ class Binary(Located):
     operator: str
     left: Node
     right: Node
+    inner: ClassVar[tuple[str, ...]] = ("left", "right")
 
     @property
     def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
+        """The sub-expressions. The general way, for the commonest operation, would be a tenth of reading a large plan."""
         return (self.left, self.right)
 
 
@@ -140,11 +146,7 @@ class Compare(Located):
     first: Node
     operators: tuple[str, ...]
     rest: tuple[Node, ...]
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return (self.first, *self.rest)
+    inner: ClassVar[tuple[str, ...]] = ("first", "rest")
 
 
 @immutable
@@ -153,11 +155,7 @@ class Logic(Located):
 
     operator: OneOf["and", "or"]
     operands: tuple[Node, ...]
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return self.operands
+    inner: ClassVar[tuple[str, ...]] = ("operands",)
 
 
 @immutable
@@ -167,11 +165,7 @@ class Condition(Located):
     test: Node
     then: Node
     otherwise: Node
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return (self.then, self.test, self.otherwise)
+    inner: ClassVar[tuple[str, ...]] = ("then", "test", "otherwise")
 
 
 @immutable
@@ -179,33 +173,25 @@ class ListOf(Located):
     """`[a, b]`."""
 
     items: tuple[Node, ...]
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return self.items
+    inner: ClassVar[tuple[str, ...]] = ("items",)
 
 
 @immutable
 class DictOf(Located):
-    """`{"a": x}`."""
+    """`{"a": x}`, as pairs of key and value."""
 
-    keys: tuple[Node, ...]
-    values: tuple[Node, ...]
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return tuple([part for pair in zip(self.keys, self.values, strict=True) for part in pair])
+    pairs: tuple[tuple[Node, Node], ...]
+    inner: ClassVar[tuple[str, ...]] = ("pairs",)
 
 
 @immutable
 class Clause:
     """`for targets in iterable if condition ..`; more than one target unpacks each item."""
 
-    targets: tuple[Local, ...]
+    targets: tuple[Target, ...]
     iterable: Node
     conditions: tuple[Node, ...]
+    inner: ClassVar[tuple[str, ...]] = ("iterable", "conditions")
 
 
 @immutable
@@ -216,14 +202,7 @@ class Comprehension(Located):
     element: Node
     value: Node | None
     clauses: tuple[Clause, ...]
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        made = [self.element] if self.value is None else [self.element, self.value]
-        for clause in self.clauses:
-            made += [clause.iterable, *clause.conditions]
-        return tuple(made)
+    inner: ClassVar[tuple[str, ...]] = ("element", "value", "clauses")
 
 
 @immutable
@@ -232,8 +211,9 @@ class Lambda:
 
     start: int
     end: int
-    parameter: Local
+    parameter: Target
     body: Node
+    inner: ClassVar[tuple[str, ...]] = ("body",)
 
 
 @immutable
@@ -244,14 +224,7 @@ class Call(Located):
     arguments: tuple[Node, ...]
     key: Lambda | None
     reverse: Node | None
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        if self.key is None and self.reverse is None:
-            return self.arguments
-        others = (None if self.key is None else self.key.body, self.reverse)
-        return (*self.arguments, *[part for part in others if part is not None])
+    inner: ClassVar[tuple[str, ...]] = ("arguments", "key", "reverse")
 
 
 @immutable
@@ -261,11 +234,7 @@ class Method(Located):
     base: Node
     name: str
     arguments: tuple[Node, ...]
-
-    @property
-    def parts(self) -> tuple[Node, ...]:
-        """Its sub-expressions, in the order in which they are written."""
-        return (self.base, *self.arguments)
+    inner: ClassVar[tuple[str, ...]] = ("base", "arguments")
 
 
 Node: TypeAlias = (
@@ -289,6 +258,19 @@ Node: TypeAlias = (
     | Method
 )
 
+_Held: TypeAlias = "Node | Clause | Lambda | tuple[_Held, ...] | None"
+
+
+def _collect(held: _Held, found: list[Node]) -> None:
+    if isinstance(held, tuple):
+        for part in held:
+            _collect(part, found)
+    elif isinstance(held, Located):
+        found.append(held)
+    elif held is not None:
+        for name in held.inner:
+            _collect(getattr(held, name), found)
+
 
 def walk(node: Node) -> Iterator[Node]:
     """Yield a node and every node inside it, outside first."""
@@ -297,71 +279,40 @@ def walk(node: Node) -> Iterator[Node]:
         yield from walk(part)
 
 
-def mapped(node: Node, change: Callable[[Node], Node]) -> Node:  # noqa: C901, PLR0911, PLR0912  # one case for each kind of node
+def mapped(node: Node, change: Callable[[Node], Node]) -> Node:
     """Return the same node with every sub-expression changed, visited in the order of `parts`."""
-    start, end = node.start, node.end
-    match node:
-        case Literal() | Constant() | Broken() | Name() | Local():
-            return node
-        case Field():
-            return Field(start, end, change(node.base), node.name)
-        case Index():
-            base = change(node.base)
-            return Index(start, end, base, change(node.key))
-        case Slice():
-            base = change(node.base)
-            low, high, step = (
-                None if part is None else change(part) for part in (node.low, node.high, node.step)
-            )
-            return Slice(start, end, base, low, high, step)
-        case Unary():
-            return Unary(start, end, node.operator, change(node.operand))
-        case Binary():
-            left = change(node.left)
-            return Binary(start, end, node.operator, left, change(node.right))
-        case Compare():
-            first = change(node.first)
-            return Compare(start, end, first, node.operators, tuple(map(change, node.rest)))
-        case Logic():
-            return Logic(start, end, node.operator, tuple(map(change, node.operands)))
-        case Condition():
-            then, test = change(node.then), change(node.test)
-            return Condition(start, end, test, then, change(node.otherwise))
-        case ListOf():
-            return ListOf(start, end, tuple(map(change, node.items)))
-        case DictOf():
-            pairs = [(change(key), change(value)) for key, value in zip(node.keys, node.values, strict=True)]
-            return DictOf(start, end, tuple([key for key, _ in pairs]), tuple([value for _, value in pairs]))
-        case Comprehension():
-            element = change(node.element)
-            value = None if node.value is None else change(node.value)
-            clauses = [
-                Clause(clause.targets, change(clause.iterable), tuple(map(change, clause.conditions)))
-                for clause in node.clauses
-            ]
-            return Comprehension(start, end, node.generator, element, value, tuple(clauses))
-        case Call():
-            arguments = tuple(map(change, node.arguments))
-            key = node.key and Lambda(node.key.start, node.key.end, node.key.parameter, change(node.key.body))
-            reverse = None if node.reverse is None else change(node.reverse)
-            return Call(start, end, node.function, arguments, key, reverse)
-        case Method():
-            base = change(node.base)
-            return Method(start, end, base, node.name, tuple(map(change, node.arguments)))
+    return (
+        replace(node, **{name: _changed(getattr(node, name), change) for name in node.inner})
+        if node.inner
+        else node
+    )
+
+
+def _changed(held: _Held, change: Callable[[Node], Node]) -> _Held:
+    if isinstance(held, tuple):
+        return tuple([_changed(part, change) for part in held])
+    if isinstance(held, Located):
+        return change(held)
+    if held is None:
+        return None
+    return replace(held, **{name: _changed(getattr(held, name), change) for name in held.inner})
 
 
 def bound(node: Node) -> frozenset[int]:
-    """Return the places of the loop and lambda names that a node gives values to."""
+    """Return the slots of the loop and lambda names that a node gives values to."""
     match node:
         case Comprehension():
             return frozenset([target.slot for clause in node.clauses for target in clause.targets])
         case Call(key=Lambda(parameter=parameter)):
             return frozenset({parameter.slot})
         case _:
-            return frozenset()
+            return _NO_SLOTS
 
 
-# --- What an expression refers to outside itself.
+_NO_SLOTS: frozenset[int] = frozenset()
+
+
+# --- References: the names that an expression uses from outside
 
 
 ROOTS = ("inputs", "item", "index", "prev")

@@ -89,8 +89,9 @@ def _spelled(node: Node) -> tuple[str, int]:  # noqa: C901, PLR0911, PLR0912  # 
         case ListOf():
             return f"[{', '.join(map(unparse, node.items))}]", _ATOM
         case DictOf():
-            pairs = zip(node.keys, node.values, strict=True)
-            return "{" + ", ".join([f"{unparse(key)}: {unparse(value)}" for key, value in pairs]) + "}", _ATOM
+            return "{" + ", ".join(
+                [f"{unparse(key)}: {unparse(value)}" for key, value in node.pairs]
+            ) + "}", _ATOM
         case Comprehension():
             return _comprehension(node), _ATOM
         case Call():

@@ -13,7 +13,7 @@ from appending import append, leave
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
-from firmplan.executor.stores import postgres_connection, postgres_store
+from firmplan.executor.stores import garbage, postgres_connection, postgres_store
 from firmplan.executor.stores.location import POSTGRES_FORMAT
 from firmplan.executor.stores.postgres_connection import DEADLOCKS_MAX
 from firmplan.executor.stores.postgres_store import PostgresStore
@@ -586,7 +586,7 @@ def test_a_lock_of_somebody_else_is_waited_for_and_then_told(cluster, postgres_u
 )
 def test_nobody_writes_what_may_name_bytes_while_they_are_removed(postgres_url, monkeypatch, table):
     """From the last look at what was written until they are gone."""
-    plain, seen = postgres_store._written_since, []
+    plain, seen = garbage._written_since, []
 
     def held(db, unused):
         with psycopg.connect(postgres_url) as other:
@@ -596,7 +596,7 @@ def test_nobody_writes_what_may_name_bytes_while_they_are_removed(postgres_url, 
                 seen.append(table)
         return plain(db, unused)
 
-    monkeypatch.setattr(postgres_store, "_written_since", held)
+    monkeypatch.setattr(garbage, "_written_since", held)
 
     async def law(store):
         await store.add_value(digest(b"one"), b"one", 1.0)

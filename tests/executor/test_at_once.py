@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from firmplan import Context, Engine, ToolError, tool
-from firmplan.executor.calls.concurrency import noticed
+from firmplan.executor.calls.concurrency import notify_wait
 from firmplan.executor.review.review import Review
 from firmplan.tools import Tool
 from rig import Rig, plan_of, statuses
@@ -142,11 +142,11 @@ def test_a_fork_takes_it_from_the_parent():
 
 
 def noticed_waits(work):
-    """Return what awaiting a coroutine returned or raised, and how often its first wait was noticed, and when."""
+    """Return what awaiting a coroutine returned or raised, and how often its first wait was notify_wait, and when."""
     log = []
 
     async def main():
-        return await noticed(work(log), lambda: log.append("waits"))
+        return await notify_wait(work(log), lambda: log.append("waits"))
 
     try:
         log.append(asyncio.run(main()))
@@ -219,7 +219,7 @@ def test_a_cancel_and_an_error_of_what_is_awaited_reach_the_coroutine():
 
 
 async def _awaited(work):
-    return await noticed(work, lambda: None)
+    return await notify_wait(work, lambda: None)
 
 
 def test_what_fails_when_it_is_noticed_ends_the_coroutine():
@@ -237,7 +237,7 @@ def test_what_fails_when_it_is_noticed_ends_the_coroutine():
 
     async def main():
         with pytest.raises(OSError, match="full"):
-            await noticed(work(), fail)
+            await notify_wait(work(), fail)
 
     asyncio.run(main())
     assert closed == [True]

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 from firmplan import Engine, tool
-from firmplan.executor.runs.driver import old_objects_aside
+from firmplan.executor.runs.driver import heap_frozen
 from firmplan.plans.collecting import PYTHONS_OWN_MAX
 
 
@@ -21,8 +21,8 @@ def nothing_is_aside():
 
 def test_only_the_last_run_to_end_lets_go():
     """Runs overlap."""
-    with old_objects_aside():
-        with old_objects_aside():
+    with heap_frozen():
+        with heap_frozen():
             assert gc.get_freeze_count() > PYTHONS_OWN_MAX
         assert gc.get_freeze_count() > PYTHONS_OWN_MAX
     assert gc.get_freeze_count() == 0
@@ -30,7 +30,7 @@ def test_only_the_last_run_to_end_lets_go():
 
 def test_a_fault_lets_go():
     """However a run ends."""
-    with pytest.raises(ValueError, match="x"), old_objects_aside():
+    with pytest.raises(ValueError, match="x"), heap_frozen():
         raise ValueError("x")
     assert gc.get_freeze_count() == 0
 
@@ -39,7 +39,7 @@ def test_what_the_process_put_aside_stays_aside():
     """A server that froze its objects before it forked keeps them frozen."""
     gc.freeze()
     before = gc.get_freeze_count()
-    with old_objects_aside():
+    with heap_frozen():
         pass
     assert gc.get_freeze_count() >= before * 0.9  # some have died meanwhile
 

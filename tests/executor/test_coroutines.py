@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 from firmplan import Engine, tool
 from firmplan.executor.calls import invoke as coroutines
-from firmplan.executor.calls.invoke import STOPPED, see_apart, see_through
+from firmplan.executor.calls.invoke import STOPPED, await_in_task, await_stoppable
 from firmplan.executor.runs import driver
 from public import call, plan
 
@@ -157,14 +157,14 @@ def ended(work):
 )
 def test_a_call_is_awaited_as_by_its_task(made):
     """The same value or the same error as where it is awaited without us; and the task is left as it was."""
-    assert ended(see_through(made())) == ended(made())
+    assert ended(await_stoppable(made())) == ended(made())
 
 
 def test_a_call_that_was_stopped_before_it_began_leaves_no_trace():
     """Its limit may pass while other calls keep the loop busy."""
 
     async def main():
-        work = asyncio.ensure_future(see_apart(returns()))
+        work = asyncio.ensure_future(await_in_task(returns()))
         await asyncio.sleep(0)
         work.cancel()
         await asyncio.wait([work])
@@ -178,7 +178,7 @@ def test_whatever_can_be_awaited_is_awaited():
     """A decorated tool may give a future in place of a coroutine."""
 
     async def main():
-        return await see_through(asyncio.ensure_future(sleeps()))
+        return await await_stoppable(asyncio.ensure_future(sleeps()))
 
     assert asyncio.run(main()) == 1
 
@@ -351,7 +351,7 @@ def test_what_returns_in_time_after_a_stop_has_returned():
                 await asyncio.sleep(60)
             return 5
 
-        work = asyncio.ensure_future(see_through(late()))
+        work = asyncio.ensure_future(await_stoppable(late()))
         await asyncio.sleep(0)
         work.cancel(STOPPED)
         return await work

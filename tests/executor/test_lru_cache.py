@@ -7,7 +7,7 @@ from firmplan import Engine, Plan, PlanRejected, Toolset, tool
 from firmplan.executor import ToolsetLock
 from firmplan.executor.journal.header import program_of, read_plan
 from firmplan.executor.lru_cache import ENTRY_STEPS, IdentityCache, LruCache
-from firmplan.executor.runs.request import AcceptedPlans
+from firmplan.executor.runs.request import CheckedPlans
 from firmplan.plans.expressions.functions import EXPRESSION_VERSION
 from firmplan.testing import MemoryStore
 from hypothesis import given
@@ -95,7 +95,7 @@ def test_a_few_objects_are_known_by_their_identity():
 
 def test_a_plan_object_is_known_by_identity_and_a_dict_by_content():
     """An equal dict is the same plan; an equal `Plan` object may have other words for people."""
-    accepted, tools = AcceptedPlans(), object()
+    accepted, tools = CheckedPlans(), object()
     first = Plan.model_validate(ONE)
     accepted.keep(first, tools, first)
     assert accepted.find(first, tools) is first

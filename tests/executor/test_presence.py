@@ -12,14 +12,14 @@ import pytest
 from firmplan import StoreError
 from firmplan.executor.calls.lease import ends_surely
 from firmplan.executor.runs import owner as presence
-from firmplan.executor.runs.owner import Alone, LockFiles, Processes, presence_of
+from firmplan.executor.runs.owner import LockFilePresence, MemoryPresence, ProcessPresence, presence_of
 from firmplan.executor.stores.location import open_location
 from firmplan.executor.stores.store import OwnerName
 
 HOLD = """
 import sys
-from firmplan.executor.runs.owner import LockFiles
-here = LockFiles(sys.argv[1])
+from firmplan.executor.runs.owner import LockFilePresence
+here = LockFilePresence(sys.argv[1])
 name = here.new_name(30.0)
 here.acquire(name)
 print(name, flush=True)
@@ -49,7 +49,7 @@ def files(folder):
 def test_an_owner_beside_a_file_is_seen_as_long_as_it_holds_its_lock(tmp_path):
     """By another process; once it lets go, it is seen to be gone, and leaves nothing behind."""
     store = str(tmp_path / "s.db")
-    here = LockFiles(store)
+    here = LockFilePresence(store)
     with child(HOLD, store) as (other, name):
         assert files(tmp_path) == [f"s.db-owner-{name}"]
         assert [here.sees(name) for _ in range(3)] == [True] * 3
@@ -65,7 +65,7 @@ def test_an_owner_beside_a_file_is_seen_as_long_as_it_holds_its_lock(tmp_path):
 def test_a_killed_owner_beside_a_file_is_gone_at_once(tmp_path, how):
     """Its file goes when someone looks for it, or when the next owner comes."""
     store = str(tmp_path / "s.db")
-    here = LockFiles(store)
+    here = LockFilePresence(store)
     with child(HOLD, store) as (other, name):
         other.kill()
         other.wait()
@@ -85,7 +85,7 @@ def test_a_killed_owner_beside_a_file_is_gone_at_once(tmp_path, how):
 
 def test_an_owner_that_cannot_make_its_file_is_none(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    here = LockFiles(str(tmp_path / "file" / "s.db"))
+    here = LockFilePresence(str(tmp_path / "file" / "s.db"))
     name = here.new_name(30.0)
     with pytest.raises(StoreError, match="cannot make a file beside the store"):
         here.acquire(name)
@@ -115,7 +115,7 @@ def test_an_owner_whose_lock_cannot_be_tried_is_seen_by_reading(tmp_path, monkey
 
     with child(HOLD, store) as (other, name):
         monkeypatch.setattr(presence, "FileLock", Refused)
-        here = LockFiles(store)
+        here = LockFilePresence(store)
         assert here.sees(name) is True
         other.kill()
         other.wait()
@@ -137,7 +137,7 @@ def test_two_that_take_a_dead_owner_s_file_away_at_once_are_both_right(tmp_path,
         other.kill()
         other.wait()
     monkeypatch.setattr(presence, "FileLock", Overtaken)
-    here = LockFiles(store)
+    here = LockFilePresence(store)
     assert here.sees(name) is False
     assert files(tmp_path) == []
     monkeypatch.undo()
@@ -150,7 +150,7 @@ def test_two_that_take_a_dead_owner_s_file_away_at_once_are_both_right(tmp_path,
 
 def test_an_owner_in_memory_is_one_of_this_process():
     """As long as it is there; no other is."""
-    here = Alone()
+    here = MemoryPresence()
     name, other = here.new_name(30.0), here.new_name(30.0)
     here.acquire(name)
     assert (here.sees(name), here.sees(other)) == (True, False)
@@ -162,9 +162,9 @@ def test_an_owner_in_memory_is_one_of_this_process():
 def test_the_name_of_an_owner_tells_its_lease(tmp_path):
     """And whether its process surely ends with it: where others wait for the process, nothing ends it."""
     for here, ends in (
-        (Alone(), False),
-        (LockFiles(str(tmp_path / "s.db")), False),
-        (Processes(), ends_surely()),
+        (MemoryPresence(), False),
+        (LockFilePresence(str(tmp_path / "s.db")), False),
+        (ProcessPresence(), ends_surely()),
     ):
         known = OwnerName.of(here.new_name(2.5))
         assert (known.process, known.lease_s, known.ends_surely) == (str(os.getpid()), 2.5, ends)
@@ -172,7 +172,7 @@ def test_the_name_of_an_owner_tells_its_lease(tmp_path):
 
 def test_an_owner_elsewhere_is_not_seen(tmp_path):
     """Neither by its lock nor by its number."""
-    for here in (LockFiles(str(tmp_path / "s.db")), Processes()):
+    for here in (LockFilePresence(str(tmp_path / "s.db")), ProcessPresence()):
         name = here.new_name(30.0).partition("@")[0]
         assert here.sees(f"{name}@some-other-machine~x") is None
 
@@ -196,13 +196,13 @@ def named(pid, **changed):
     """The name of an owner that is a process of this machine."""
     _, start, space = presence._process()
     told = {"pid": str(pid), "start": (presence._state(pid) or ("", start))[1], "space": space, **changed}
-    _, _, rest = Processes().new_name(30.0).partition("-")
+    _, _, rest = ProcessPresence().new_name(30.0).partition("-")
     return f"{told['pid']}.{told['start']}.{told['space']}-{rest}"
 
 
 def test_a_process_that_is_gone_is_seen_to_be():
     """Also one that has ended and that nobody has asked how, and one whose number another has now; of one that is there nothing is said."""
-    here = Processes()
+    here = ProcessPresence()
     with child(SLEEP) as (other, _):
         assert here.sees(named(other.pid)) is None
         assert here.sees(named(other.pid, start="")) is None
@@ -220,14 +220,14 @@ def test_a_process_that_is_gone_is_seen_to_be():
 def test_the_name_of_a_process_tells_when_it_started():
     """By what never changes in its life (the 22nd field of `proc(5)`): else its next look would find a living owner dead."""
     started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[22 - 3]
-    assert Processes().new_name(30.0).startswith(f"{os.getpid()}.{started}.")
+    assert ProcessPresence().new_name(30.0).startswith(f"{os.getpid()}.{started}.")
     with child(SLEEP) as (other, _):
         path = Path(f"/proc/{other.pid}/stat")
         assert presence._state(other.pid)[1] == path.read_text().rpartition(")")[2].split()[22 - 3] != started
 
 
 def test_an_owner_of_this_process_is_seen_until_it_lets_go():
-    here = Processes()
+    here = ProcessPresence()
     name = here.new_name(30.0)
     here.acquire(name)
     assert here.sees(name) is True

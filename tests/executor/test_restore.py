@@ -157,6 +157,9 @@ def test_a_header_that_is_not_the_one_of_the_first_record_is_found(row, entries)
     for change in ({"lock": 1}, {"plan": {"firmplan": 1, "steps": []}}):
         with pytest.raises((StoreError, Diverged)):
             rebuild(replace(row, header={**row.header, **change}), entries)
+    for change in ({"lock": 1}, {"plan": None}):  # no lock or plan at all
+        with pytest.raises(StoreError, match="the header of run r is not the one that it started with"):
+            rebuild(replace(row, header={**row.header, **change}), entries)
     entries[0].event.header = ""
     check_header(other, entries)
     check_header(other, [])

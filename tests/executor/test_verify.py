@@ -96,13 +96,13 @@ def test_state_that_shows_in_a_second_call_only_is_found():
 def test_the_order_of_two_is_looked_at_more_often(monkeypatch):
     """A set of two comes out as recorded in every second process: there are up to five, while that takes little time."""
     processes = []
-    made = verifying.Processes
+    made = verifying.ProcessPool
 
     def counted(extra):
         processes.append(extra["PYTHONHASHSEED"])
         return made(extra)
 
-    monkeypatch.setattr(verifying, "Processes", counted)
+    monkeypatch.setattr(verifying, "ProcessPool", counted)
     steps = plan(call("p", "by_pair", args={"n": 1}), output="${p}")
     verified([fickle_tools.by_pair], steps)
     assert len(processes) == verifying.PASSES_MIN

@@ -10,7 +10,7 @@ import pytest
 from firmplan import OutcomeUnknown, ToolError, tool
 from firmplan.executor.calls.caller import Caller
 from firmplan.executor.journal.journal import Journal
-from firmplan.executor.runs.driver import Calling, Driver
+from firmplan.executor.runs.driver import Driver
 from rig import Rig, plan_of
 
 RUNS = 600
@@ -80,7 +80,7 @@ ENDS = {
 def living(monkeypatch):
     """What is alive of each run: by class, told by weak references. Python's collector does not look."""
     alive = {}
-    for kind in (Driver, Journal, Calling, Caller):
+    for kind in (Driver, Journal, Caller):
         alive[kind.__name__] = seen = weakref.WeakSet()
 
         def init(self, *args, __init__=kind.__init__, seen=seen, **fields):

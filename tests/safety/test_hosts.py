@@ -18,7 +18,7 @@ import pytest
 from firmplan import Engine, StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.runs import owner
-from firmplan.executor.runs.owner import HOST_ENV, LockFiles, Owner, is_same_host, this_host
+from firmplan.executor.runs.owner import HOST_ENV, LockFilePresence, Owner, is_same_host, this_host
 from firmplan.executor.stores.store import LEASE_S as USUAL_LEASE_S
 from firmplan.tools import tool
 from lease_child import wait_at_gate
@@ -181,7 +181,7 @@ def test_a_beat_is_watched_by_this_machines_own_clock(tmp_path, monkeypatch):
     """It counts how long it was seen standing still from here: never from before the first look."""
     clock = [100.0]
     monkeypatch.setattr(owner, "elapsed_s", lambda: clock[0])
-    watcher, far = Owner(LockFiles(str(tmp_path / "s.db"))), "7-x@elsewhere~"
+    watcher, far = Owner(LockFilePresence(str(tmp_path / "s.db"))), "7-x@elsewhere~"
     assert watcher.is_alive(far, 5)
     clock[0] += USUAL_LEASE_S
     assert watcher.is_alive(far, 5)

@@ -19,7 +19,7 @@ from firmplan import Engine
 from firmplan.executor import SqliteStore
 from firmplan.executor.runs import owner
 from firmplan.executor.runs import watch as takeover
-from firmplan.executor.runs.owner import LockFiles, Owner
+from firmplan.executor.runs.owner import LockFilePresence, Owner
 from firmplan.testing import ScriptedTool
 from lease_child import wait_at_gate
 from rig import Rig, plan_of
@@ -256,9 +256,9 @@ def test_engines_that_open_at_once_take_nobodys_run(tmp_path):
 def test_an_owner_is_never_seen_without_its_lock(tmp_path):
     """Between the making of its file and its lock there is no instant in which it looks dead."""
     store = str(tmp_path / "s.db")
-    watcher = Owner(LockFiles(store))
+    watcher = Owner(LockFilePresence(store))
     for _ in range(200):
-        owner = Owner(LockFiles(store))
+        owner = Owner(LockFilePresence(store))
         owner.acquire()
         assert watcher.is_alive(owner.name)
         owner.release()

@@ -16,7 +16,7 @@ import lease_child
 import pytest
 from firmplan import Engine
 from firmplan.executor.runs import owner as presence
-from firmplan.executor.runs.owner import HOST_ENV, Processes
+from firmplan.executor.runs.owner import HOST_ENV, ProcessPresence
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.testing import ScriptedTool
 from lease_child import wait_at_gate
@@ -206,18 +206,18 @@ def test_runs_that_stop_at_once_are_released_together(cluster, postgres_url):
 
 def test_a_store_shared_by_two_engines_of_one_process(postgres_url):
     """An engine that was closed is no owner any more, though its process lives on; one that is open is."""
-    seer = Processes()
+    seer = ProcessPresence()
     name = seer.new_name(LEASE_S)
     assert seer.sees(name) is False
     seer.acquire(name)
-    assert Processes().sees(name) is True
+    assert ProcessPresence().sees(name) is True
     seer.release(name)
-    assert Processes().sees(name) is False
+    assert ProcessPresence().sees(name) is False
 
 
 def test_what_cannot_be_seen_of_a_process_is_not_said(monkeypatch):
     """Of another machine, of another container, of a number that is taken again, where starts are not told."""
-    seer = Processes()
+    seer = ProcessPresence()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         _, start, space = presence._process()
         host = seer.new_name(LEASE_S).partition("@")[2]

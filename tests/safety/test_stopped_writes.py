@@ -19,7 +19,7 @@ import lease_child
 import pytest
 from firmplan import ConfigError, Engine, RunNotFound
 from firmplan.executor.calls.lease import EXIT_CODE, Lease, Moment, Watchdog, elapsed_s, ends_surely
-from firmplan.executor.runs.owner import HOST_ENV, LockFiles, Owner, Processes
+from firmplan.executor.runs.owner import HOST_ENV, LockFilePresence, Owner, ProcessPresence
 from firmplan.executor.stores.store import LEASE_S, OwnerName
 from stopping import stop
 
@@ -314,14 +314,14 @@ def test_a_lease_that_is_renewed_does_not_end():
 def test_the_name_of_an_owner_says_what_others_need(tmp_path, monkeypatch):
     """Process, machine, length of the lease, and whether it ends by itself; older names say less."""
     monkeypatch.setenv(HOST_ENV, "web-1")
-    seen = OwnerName.of(Processes().new_name(7.5))
+    seen = OwnerName.of(ProcessPresence().new_name(7.5))
     assert (seen.process, seen.host, seen.lease_s, seen.ends_surely) == (
         str(os.getpid()),
         "web-1",
         7.5,
         ends_surely(),
     )
-    beside_a_file = OwnerName.of(LockFiles(str(tmp_path / "s.db")).new_name(7.5))
+    beside_a_file = OwnerName.of(LockFilePresence(str(tmp_path / "s.db")).new_name(7.5))
     assert (beside_a_file.lease_s, beside_a_file.ends_surely) == (7.5, False)
     old = OwnerName.of("17.99.4026531836-0123456789ab@db~deadbeef")
     assert (old.process, old.host, old.lease_s, old.ends_surely) == ("17", "db", LEASE_S, False)
@@ -332,10 +332,10 @@ def test_of_an_owner_that_nobody_can_be_sure_of_nothing_is_repeated(tmp_path, mo
     """One of another machine that is beside a file, or of a firmplan that did not end itself."""
 
     async def law():
-        owner = Owner(Processes())
+        owner = Owner(ProcessPresence())
         old = "17.99.4026531836-0123456789ab@elsewhere~"
         assert await owner.find_survivor([old]) == "process 17 on host elsewhere"
-        assert await Owner(LockFiles(str(tmp_path / "s.db"))).find_survivor([old]) is not None
+        assert await Owner(LockFilePresence(str(tmp_path / "s.db"))).find_survivor([old]) is not None
         assert await owner.find_survivor([owner.name]) is None
         if ends_surely():
             assert await owner.find_survivor(["17.99.1-k10x0123456789ab@elsewhere~"]) is None

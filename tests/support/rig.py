@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from firmplan.executor import Execution, Facilities, Header, Run, ToolsetLock, default_seed
-from firmplan.executor.calls.concurrency import Places
+from firmplan.executor.calls.concurrency import FairSemaphore
 from firmplan.executor.runs.owner import presence_of
 from firmplan.executor.stores.location import open_location
 from firmplan.plans import Plan
@@ -44,7 +44,7 @@ class Rig:
         location = open_location(store)
         self.store = location.store
         models = facilities.pop("models", Models({}))
-        self.facilities = Facilities(self.tools, models, self.store, Places(places), **facilities)
+        self.facilities = Facilities(self.tools, models, self.store, FairSemaphore(places), **facilities)
         self.execution = Execution(self.facilities, presence_of(location))
         self.decisions = self.execution.decisions
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 from firmplan import tool
-from firmplan.executor.calls.concurrency import Crew
+from firmplan.executor.calls.concurrency import WorkerPool
 from rig import Rig, plan_of
 
 LEFT: ContextVar[str] = ContextVar("left", default="nothing")
@@ -23,17 +23,17 @@ class Call:
 
 
 class Work:
-    """A crew, and what it did."""
+    """A pool, and what it did."""
 
     def __init__(self, make, workers_max=1_000):
         self.made: list[str] = []
         self.unwanted: set[str] = set()
         self.workers = 0
-        self.at_work: dict[str, asyncio.Task[None]] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._make = make
-        self.crew = Crew(
-            self._made, lambda call: call.step not in self.unwanted, self._spawn, self.at_work, workers_max
+        self.pool = WorkerPool(
+            self._made, lambda call: call.step not in self.unwanted, self._spawn, self.tasks, workers_max
         )
 
     def _spawn(self, step, work):
@@ -42,18 +42,18 @@ class Work:
         self._tasks.add(asyncio.get_running_loop().create_task(work))
 
     async def _made(self, call):
-        assert self.at_work[call.step] is asyncio.current_task()
+        assert self.tasks[call.step] is asyncio.current_task()
         await self._make(call.step)
         self.made.append(call.step)
 
     async def finish(self, *steps):
         """Have these calls made, and wait for all workers."""
         for step in steps:
-            self.crew.add(Call(step))
-        self.crew.hire()
+            self.pool.add(Call(step))
+        self.pool.start_workers()
         while waiting := [task for task in self._tasks if not task.done()]:
             await asyncio.wait(waiting)
-        assert self.at_work == {}
+        assert self.tasks == {}
 
 
 async def at_once(_step):
@@ -113,7 +113,7 @@ def test_a_worker_that_is_cancelled_ends_with_its_call(most):
 
         async def stop():
             await begun.wait()
-            work.at_work["a"].cancel()
+            work.tasks["a"].cancel()
 
         await asyncio.gather(work.finish(*"abcdef"), stop())
         assert sorted(work.made) == list("bcdef")
@@ -139,7 +139,7 @@ def test_a_worker_whose_call_swallows_its_cancel_makes_no_other():
 
         async def stop():
             await begun.wait()
-            work.at_work["a"].cancel()
+            work.tasks["a"].cancel()
 
         await asyncio.gather(work.finish(*"abc"), stop())
         assert cancelled == {"a": 1, "b": 0, "c": 0}
@@ -165,8 +165,8 @@ def test_a_worker_stays_for_what_its_call_makes_ready():
             if ended % 3 == 0 and ended < 3 * rounds:
                 answer = asyncio.Event()
                 for letter in "abc":
-                    work.crew.add(Call(f"{ended}{letter}"))
-                asyncio.get_running_loop().call_soon(work.crew.hire)
+                    work.pool.add(Call(f"{ended}{letter}"))
+                asyncio.get_running_loop().call_soon(work.pool.start_workers)
 
         work = Work(wait)
         await work.finish("0a", "0b", "0c")

@@ -1,4 +1,4 @@
-"""Places for calls: so many at a time, fair between runs, and none is lost whatever is cancelled."""
+"""FairSemaphore for calls: so many at a time, fair between runs, and none is lost whatever is cancelled."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 from random import Random
 
 import pytest
-from firmplan.executor.calls.concurrency import Places
+from firmplan.executor.calls.concurrency import FairSemaphore
 
 
 def test_runs_take_turns():
     """Within a run first come, first served; between runs, one after the other."""
 
     async def main():
-        places, order = Places(1), []
+        semaphore, order = FairSemaphore(1), []
 
         async def call(run, number):
-            async with places.hold(run):
+            async with semaphore.hold(run):
                 order.append((run, number))
                 await asyncio.sleep(0)
 
@@ -37,11 +37,11 @@ def test_no_place_is_lost_or_given_twice(seed):
 
     async def main():
         count = random.randrange(1, 5)
-        places, held = Places(count), 0
+        semaphore, held = FairSemaphore(count), 0
 
         async def call(run):
             nonlocal held
-            async with places.hold(run):
+            async with semaphore.hold(run):
                 held += 1
                 assert held <= count
                 try:
@@ -59,7 +59,7 @@ def test_no_place_is_lost_or_given_twice(seed):
         assert not any(not task.cancelled() and task.exception() for task in tasks)
         async with asyncio.timeout(1):
             for _ in range(count):
-                await places.take("last")
+                await semaphore.acquire("last")
         assert held == 0
 
     asyncio.run(main())
