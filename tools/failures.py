@@ -20,7 +20,7 @@ from ..errors import OutcomeUnknown, ToolError
 TRACE_MAX: Final = 1_900  # characters of a traceback; a field of the log has 2,000
 _ROOT: Final = Path(__file__).parent.parent
 _CALLERS: Final = tuple(
-    f"{_ROOT / room}{os.sep}" for room in ("executor", "tools")
+    f"{_ROOT / folder}{os.sep}" for folder in ("executor", "tools")
 )  # frames that call tools are no part of a tool's traceback
 CODE_MAX: Final = 128  # characters of an error's code
 

@@ -120,7 +120,7 @@ class Tool(Declaration, Generic[P, R]):
         """Whether `invoke` returns an awaitable."""
         return is_async(self.fn)
 
-    @property
+    @cached_property
     def wants_context(self) -> bool:
         """Whether the function takes a `Context`."""
         return self.types.context is not None
@@ -183,7 +183,7 @@ class Tool(Declaration, Generic[P, R]):
             case chosen:
                 return bool(chosen(error))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str | None:
         """Digest of all code, types and versions that decide what a call does; `None`: see `unseen`."""
         return self._fingerprint.digest

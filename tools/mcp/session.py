@@ -157,7 +157,7 @@ class _Sessions:
                 raise ConnectionError(
                     f"the MCP server {self.target} answers with what is no result of a call"
                 ) from error
-        raise ConnectionError(f"the MCP server {self.target} ends its sessions at once")
+        raise ConnectionError(f"the MCP server {self.target} ends its sessions immediately")
 
     async def _meaning(self, session: _Session, error: MCPError) -> Exception:
         """Return the exception for an error in place of an answer: a refused call did nothing, of others nobody knows."""
@@ -182,7 +182,7 @@ class _Sessions:
         async with self._opening:
             if self._session is not None and not self._session.is_over:
                 return self._session
-            # Under the lock: two calls at once must not open two sessions.
+            # Under the lock: two concurrent calls must not open two sessions.
             await self.close()
             session = _Session(self.target)
             try:

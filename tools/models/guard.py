@@ -78,7 +78,7 @@ def check_guards(where: str, guards: Sequence[object]) -> None:
     for index, guard in enumerate(guards):
         if iscoroutinefunction(guard):
             raise ConfigError(
-                f"{where}: guard[{index}]: expected a function that answers at once, found the async function "
+                f"{where}: guard[{index}]: expected a synchronous function, found the async function "
                 f"'{_called(guard)}'; make it a plain `def`"
             )
         for fault in () if is_code(guard) else guard_problems([guard]):
