@@ -1,13 +1,14 @@
-"""The front door: one `Engine` wires the rooms together, and holds no logic of its own.
+"""The public surface: one `Engine` connects planner, check, executor and store.
 
     async with Engine(tools=toolset, planner=Planner(model="gpt-5-mini")) as engine:
         run = await engine.run("Compare the weather in Rome and Oslo")
 
-Every coroutine method has a `_sync` twin for programs without an event loop; the engine then lives on a thread of its own. An
-engine opens at its first use, belongs to the event loop that opened it, and once closed stays closed.
+Every coroutine method has a `_sync` twin for programs without an event loop; the engine then runs on a thread of its own. An engine opens
+at its first use, belongs to the event loop that opened it, and stays closed after it is closed.
 
-The module is long because it is the whole public surface in one place: a short method for each call of the contract, with a docstring that
-states what the method promises.
+The module is long because it has the whole public surface in one place: a method for each public call, whose docstring states what the
+method promises, and which delegates the work. Its own part is what needs both the planner and the executor, since these do not know each
+other: the plan of a task that becomes a run, and the patch of the plan of a failed run.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ UNSET: Final = object()  # `done=None` says that a call took effect and returned
 
 @dataclass(frozen=True, slots=True)
 class _Changes:
-    """How a fork differs from its parent."""
+    """The differences of a fork from its parent."""
 
     at: str | None
     values: Mapping[str, Json]
@@ -141,7 +142,7 @@ class _Changes:
 
 
 def _adding(cost: PlanningCost) -> Callable[[Usage], None]:
-    """Return what adds the usage of a planner's requests to the cost of a run's planning."""
+    """Return a callback that adds the usage of a planner's requests to the cost of a run's planning."""
 
     def add(usage: Usage) -> None:
         tokens = usage.prompt_tokens + usage.completion_tokens
@@ -166,7 +167,7 @@ def _twin(
 
 
 class Engine:
-    """Plans tasks, checks plans, runs them, and answers for every run.
+    """Plans tasks, checks plans, runs them, and looks back at every run.
 
     Args:
         tools: What steps may call: a `Toolset` or a list of tools.
@@ -316,12 +317,12 @@ class Engine:
         return self._execution
 
     def _expect_not_closed(self) -> None:
-        """Raise where the engine is closed: opened again by itself, it would have lost what it kept in memory. Raises: ConfigError."""
+        """Raise ConfigError if the engine is closed: if it opened again by itself, the content of a store in memory would be lost."""
         if self._is_closed:
             raise ConfigError("this engine is closed; expected one that is open: make another for its store")
 
     def _loop_for_sync(self, name: str) -> asyncio.AbstractEventLoop:
-        """Return the loop that a `_sync` method uses. Raises: ConfigError: it would wait for itself, or the engine is closed."""
+        """Return the loop that a `_sync` method uses. Raises: ConfigError: the call is made on that loop, or the engine is closed."""
         self._expect_not_closed()
         with self._threads:
             if self._loop is None and self._background is None:
@@ -340,10 +341,10 @@ class Engine:
     # --- plans
 
     async def plan(self, task: str, *, inputs: Mapping[str, Json] | None = None) -> Plan:
-        """Return a checked plan for a task; inputs found in its words stand as defaults.
+        """Return a checked plan for a task; inputs that its words give become defaults.
 
         Raises:
-            PlanningFailed: No valid plan came of it; `.attempts` has every draft and its problems.
+            PlanningFailed: There is no valid plan; `.attempts` has every draft and its problems.
         """
         await self._open()
         return (await self._planned(task, inputs)).runnable
@@ -368,17 +369,17 @@ class Engine:
         return SavedPlan(name, await execution.archive.save_plan(name, checked, execution.now()))
 
     async def list_plans(self) -> list[SavedPlan]:
-        """Return the saved plans, by name; one that was altered in the store is left out, with a warning in the log."""
+        """Return the saved plans, by name. A plan that was altered in the store is left out, with a warning in the log."""
         execution = await self._open()
         return [SavedPlan(name, plan) for name, plan in await execution.archive.list_plans()]
 
     async def find_altered_plans(self) -> dict[str, str]:
-        """Return which saved plans were altered in the store, by name, with what is wrong and what to do: these do not run."""
+        """Return the saved plans that were altered in the store and do not run: name -> the fault and what to do."""
         execution = await self._open()
         return (await execution.archive.sift_plans())[1]
 
     async def plan_uses(self) -> dict[str, PlanUses]:
-        """Return how often each saved plan, of store and library, answered a task, and how often it only seemed to, by name."""
+        """Return how often each saved plan of the store and the library answered a task, and how often it only seemed to, by name."""
         execution = await self._open()
         plans = {each.name: each.plan for each in self._planner.library} | (
             await execution.archive.sift_plans()
@@ -387,15 +388,14 @@ class Engine:
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan by name or digest, or `None`."""
-        execution = await self._open()
-        return await execution.archive.find_plan(name_or_digest)
+        return await (await self._open()).archive.find_plan(name_or_digest)
 
     async def _saved_for(self, plan: Plan) -> dict[str, Plan]:
         execution = await self._open()
         return await saved_plans_of(plan, execution.archive.find_plan)
 
     async def _accept(self, plan: PlanLike) -> tuple[Plan, dict[str, Plan]]:
-        """Return a plan that may run, and the saved plans it uses. Raises: PlanRejected."""
+        """Return a plan that passed its check, and the saved plans that it uses. Raises: PlanRejected."""
         if (known := self._accepted.find(plan, self.tools)) is not None:
             return known, {}
         report = await self.check_plan(plan)
@@ -404,6 +404,29 @@ class Engine:
         accepted = Plan.model_validate(plan)
         self._accepted.keep(plan, self.tools, accepted)
         return accepted, await self._saved_for(accepted)
+
+    async def _header(
+        self, plan: PlanLike, options: Options, inputs: Mapping[str, Json], parent: Run | None = None
+    ) -> Header:
+        """Return the header of a run of a plan.
+
+        Args:
+            plan: The plan.
+            options: How it is run.
+            inputs: Values of its inputs.
+            parent: The run that it differs from, whose inputs count where `inputs` says nothing.
+
+        Raises:
+            PlanRejected: The plan has faults.
+            InputRejected: An input does not fit.
+        """
+        accepted, saved = await self._accept(plan)
+        lock = ToolsetLock.of((accepted, *saved.values()), self.tools)
+        earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
+        kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
+        given = fitted_inputs(accepted, {**kept, **inputs})
+        task = accepted.task or (None if parent is None else parent.task)
+        return options.header(accepted, given, saved, lock, task=task)
 
     async def _planned(
         self,
@@ -415,7 +438,7 @@ class Engine:
         run_id: str | None = None,
         cost: PlanningCost | None = None,
     ) -> FromPlanner:
-        """Return what the planner makes of a task, the saved plans first. Raises: PlanningFailed, PlanRejected."""
+        """Return the planner's plan of a task; the store's saved plans are asked first. Raises: PlanningFailed, PlanRejected."""
         uses: list[Use] = []
         archive = (await self._open()).archive
         saved = [SavedPlan(name, plan) for name, plan in await archive.list_plans()]
@@ -445,20 +468,20 @@ class Engine:
     def _offering(
         self, early: EarlySteps, given: Mapping[str, Json], saved: Mapping[str, Plan]
     ) -> Callable[[Plan], None]:
-        """Return what offers the beginnings of a plan to be started, as far as the given inputs fit them."""
+        """Return a callback that offers partial plans for an early start, if they take the given inputs."""
 
-        def offer(beginning: Plan) -> None:
-            inputs, misfits = fit_inputs(beginning, given)
-            if not misfits:
-                lock = ToolsetLock.of((beginning, *saved.values()), self.tools)
-                early.offer(beginning, inputs, lock, saved.get)
+        def offer(partial: Plan) -> None:
+            inputs, problems = fit_inputs(partial, given)
+            if not problems:
+                lock = ToolsetLock.of((partial, *saved.values()), self.tools)
+                early.offer(partial, inputs, lock, saved.get)
 
         return offer
 
     async def _make_plan(
         self, row: RunRow, inputs: Mapping[str, Json], cost: PlanningCost, early: EarlySteps | None = None
     ) -> Planned:
-        """Return a task's plan as a run needs it. Raises: PlanningFailed, PlanRejected, InputRejected."""
+        """Return a task's plan with everything that a run needs. Raises: PlanningFailed, PlanRejected, InputRejected."""
         task = words_of(row.task)
         found = await self._planned(task, inputs, complete=True, early=early, run_id=row.id, cost=cost)
         plans = await self._saved_for(found.plan)
@@ -482,7 +505,7 @@ class Engine:
         stream: bool = False,
         replan: int = 0,
     ) -> Run:
-        """Run a plan, or plan a task and run what comes of it; return when it has ended or waits for a person.
+        """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
 
         Args:
             plan_or_task: A plan or a dict; text is a task.
@@ -536,7 +559,7 @@ class Engine:
         stream: bool = False,
         replan: int = 0,
     ) -> Run:
-        """Make a run durable, start it, and return it at once; a task that cannot be planned becomes a failed run.
+        """Make a run durable, start it, and return it immediately; a task that cannot be planned becomes a failed run.
 
         Arguments and errors are those of `run`. With `replan`, `wait` returns the run of the last patched plan; the number is stored with the run, so
         that `wait` and `resume` of a later engine patch the plan too.
@@ -562,9 +585,7 @@ class Engine:
             header = options.header(None, given, {}, ToolsetLock(()), task=words_of(what))
             run_id = await execution.submissions.submit(header, run_id=options.run_id)
             return run_id, await self._go_on(execution, run_id, stream=stream)
-        plan, saved = await self._accept(what)
-        lock = ToolsetLock.of((plan, *saved.values()), self.tools)
-        header = options.header(plan, fitted_inputs(plan, inputs), saved, lock, task=plan.task)
+        header = await self._header(what, options, inputs)
         run_id = await execution.submissions.submit(header, run_id=options.run_id)
         await self._go_on(execution, run_id)
         return run_id, None
@@ -619,7 +640,7 @@ class Engine:
         return await self._patched(execution, await self._moved(execution, run_id))
 
     async def _moved(self, execution: Execution, run_id: str) -> Run:
-        """Return the run once it has ended or waits; where whoever drove it stopped before that, go on with it here."""
+        """Return the run when it has ended or waits. If its driver stops before that, drive the run here."""
         run = await execution.wait(run_id)
         while run.abandoned and not self._is_closed:
             await self._go_on(execution, run_id)
@@ -637,13 +658,11 @@ class Engine:
 
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""
-        execution = await self._open()
-        return await execution.archive.get(run_id)
+        return await (await self._open()).archive.get(run_id)
 
     async def find_owner(self, run_id: str) -> RunOwner | None:
         """Return the living process that drives a run, with the age of its last record; `None`: none does. Raises: RunNotFound."""
-        execution = await self._open()
-        return await execution.find_owner(run_of(run_id))
+        return await (await self._open()).find_owner(run_of(run_id))
 
     async def status(self, run_id: str) -> str:
         """Return a run's status alone, as `list_runs` has it; its journal, which may be long, is not read. Raises: RunNotFound."""
@@ -663,8 +682,7 @@ class Engine:
         Raises:
             InputRejected: An argument is out of its range.
         """
-        execution = await self._open()
-        return await execution.archive.list_runs(status=status, limit=limit, cursor=cursor)
+        return await (await self._open()).archive.list_runs(status=status, limit=limit, cursor=cursor)
 
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
         """Yield the run's events past number `after` as they become durable, until nothing more comes by itself.
@@ -752,7 +770,7 @@ class Engine:
         return execution, retried, await self._go_on(execution, retried)
 
     async def replay(self, run_id_or_bundle: str | os.PathLike[str], *, keep: bool = False) -> Run:
-        """Return what happened in a run, every conclusion drawn and compared again; nothing is called.
+        """Return a run as its journal tells it, with every conclusion computed and compared again; nothing is called.
 
         Args:
             run_id_or_bundle: A run of the store, or the path of a bundle: a file of that name goes first, and needs no store.
@@ -770,14 +788,13 @@ class Engine:
         return await self.replay_run(os.fspath(run_id_or_bundle), keep=keep)
 
     async def replay_run(self, run_id: str, *, keep: bool = False) -> Run:
-        """Return as `replay` does, of a run of the store only: no name makes it look at a file, so that strangers may choose it.
+        """Return as `replay` does, but only for a run of the store: no name makes it open a file, so that strangers may choose the name.
 
         Raises:
             RunNotFound: There is no such run.
             Diverged: Something differs from what was recorded.
         """
-        execution = await self._open()
-        return await execution.replays.replay(run_id, keep=keep)
+        return await (await self._open()).replays.replay(run_id, keep=keep)
 
     async def export(self, run_id: str, path: str | os.PathLike[str]) -> Path:
         """Write a run into one portable file, a bundle, and return its path: `replay(path)` needs neither tools nor store.
@@ -788,8 +805,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: It was never planned, or the file cannot be written.
         """
-        execution = await self._open()
-        return await execution.replays.export(run_id, path)
+        return await (await self._open()).replays.export(run_id, path)
 
     async def explain(self, run_id: str, step: str) -> Explanation:
         """Return why a step ran or was reused, with the part that differs from the nearest earlier call; `str()` is a sentence.
@@ -798,18 +814,16 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: It has no such step.
         """
-        execution = await self._open()
-        return await Review.of(execution).explain(run_id, step)
+        return await Review.of(await self._open()).explain(run_id, step)
 
     async def explain_all(self, run_id: str) -> list[Explanation]:
-        """Return as `explain` does for every step, in the order of `run.steps`; all are looked up together.
+        """Return an explanation of every step, in the order of `run.steps`; all are looked up together.
 
         Raises:
             RunNotFound: There is no such run.
             InputRejected: It was never planned.
         """
-        execution = await self._open()
-        return await Review.of(execution).explain_all(run_id)
+        return await Review.of(await self._open()).explain_all(run_id)
 
     async def verify(self, run_id: str) -> Verification:
         """Call a run's pure steps again, in fresh processes with other hash seeds and in another order, and compare the results.
@@ -821,8 +835,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: It was never planned.
         """
-        execution = await self._open()
-        return await Review.of(execution).verify(run_id)
+        return await Review.of(await self._open()).verify(run_id)
 
     async def diff(self, a: str, b: str) -> RunDiff:
         """Return what differs between two runs, by step path, and why; false if nothing does.
@@ -831,8 +844,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: One of them was never planned.
         """
-        execution = await self._open()
-        return await Review.of(execution).diff(a, b)
+        return await Review.of(await self._open()).diff(a, b)
 
     async def bisect(self, run_ids: Sequence[str], *, step: str | None = None, output: str = "") -> Bisection:
         """Return where an output changed in a line of runs: between which two, and at which step first; false if it did not.
@@ -846,8 +858,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: There are too few runs, one was never planned, or none has the step.
         """
-        execution = await self._open()
-        return await Review.of(execution).bisect(run_ids, step=step, output=output)
+        return await Review.of(await self._open()).bisect(run_ids, step=step, output=output)
 
     async def shadow(
         self, run_id: str, *, model: Spec | None = None, plan: PlanLike | None = None
@@ -872,11 +883,7 @@ class Engine:
         header: Header | None = None
         if plan is not None:
             run = await execution.archive.get(run_id)
-            accepted, saved = await self._accept(plan)
-            kept = {name: value for name, value in run.inputs.items() if name in accepted.inputs}
-            lock = ToolsetLock.of((accepted, *saved.values()), self.tools)
-            options = Options(None, None, None, "off", {})
-            header = options.header(accepted, fitted_inputs(accepted, kept), saved, lock, task=run.task)
+            header = await self._header(plan, Options(None, None, None, "off", {}), {}, run)
         return await Review.of(execution).shadow(run_id, model, header)
 
     async def fork(  # the contract's options
@@ -890,7 +897,7 @@ class Engine:
         allow_writes: bool = False,
         run_id_new: str | None = None,
     ) -> Run:
-        """Run again what a change affects, as a new run; what it leaves alone comes from the parent's journal.
+        """Run again the steps that a change affects, as a new run; the other steps keep their results from the parent's journal.
 
         Args:
             run_id: The parent.
@@ -929,7 +936,7 @@ class Engine:
         allow_writes: bool = False,
         run_id_new: str | None = None,
     ) -> Run:
-        """Start a fork and return it at once. Arguments and errors are those of `fork`."""
+        """Start a fork and return it immediately. Arguments and errors are those of `fork`."""
         execution = await self._open()
         parent = await execution.archive.get(run_id)
         if parent.plan is None:
@@ -942,15 +949,11 @@ class Engine:
         return await self._fork(execution, parent, parent.plan if plan is None else plan, changes)
 
     async def _fork(self, execution: Execution, parent: Run, plan: PlanLike, changes: _Changes) -> Run:
-        """Start a fork with a plan and return it at once."""
-        accepted, saved = await self._accept(plan)
-        kept = {name: value for name, value in parent.inputs.items() if name in accepted.inputs}
-        report = await self.check_plan(accepted)
-        overrides = {path: value_for(report, path, value) for path, value in changes.values.items()}
-        lock = ToolsetLock.of((accepted, *saved.values()), self.tools)
-        given = fitted_inputs(accepted, kept | dict(changes.inputs))
+        """Start a fork with a plan and return it immediately."""
         options = Options(None, None, None, "auto", changes.budget)
-        header = options.header(accepted, given, saved, lock, task=accepted.task or parent.task)
+        header = await self._header(plan, options, changes.inputs, parent)
+        report = await self.check_plan(plan)
+        overrides = {path: value_for(report, path, value) for path, value in changes.values.items()}
         forked = await execution.submissions.fork(
             parent.id,
             at=changes.at,
@@ -1034,8 +1037,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: The run has not ended (code `not-ended`), or has children (code `has-children`).
         """
-        execution = await self._open()
-        return await execution.delete(run_of(run_id))
+        return await (await self._open()).delete(run_of(run_id))
 
     async def prune(
         self,
@@ -1059,8 +1061,7 @@ class Engine:
                 "prune: expected older_than, statuses or both; without them every ended run would be deleted"
             )
         age_s, named = age_of("older_than", older_than), statuses_of(statuses)
-        execution = await self._open()
-        return await execution.prune(age_s=age_s, statuses=named, is_dry_run=dry_run)
+        return await (await self._open()).prune(age_s=age_s, statuses=named, is_dry_run=dry_run)
 
     # --- artifacts
 
@@ -1070,8 +1071,7 @@ class Engine:
         Raises:
             InputRejected: It is no artifact, or its bytes are not in this store.
         """
-        execution = await self._open()
-        return await execution.archive.read_artifact(artifact_of(artifact))
+        return await (await self._open()).archive.read_artifact(artifact_of(artifact))
 
     async def save_artifact(
         self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
@@ -1095,8 +1095,7 @@ class Engine:
 
     async def cache_stats(self) -> CacheStats:
         """Return how many results may be reused, and how large they are."""
-        execution = await self._open()
-        return await Review.of(execution).cache_stats()
+        return await Review.of(await self._open()).cache_stats()
 
     async def shrink_cache(self, *, max_age: str | float | None = None, max_bytes: int | None = None) -> int:
         """Forget results that are older than `max_age`, and the oldest past `max_bytes` in all; return how many went.
@@ -1111,19 +1110,17 @@ class Engine:
             InputRejected: A limit is not one.
         """
         age_s, bytes_max = limits_of(max_age, max_bytes)
-        execution = await self._open()
-        return await Review.of(execution).shrink_cache(age_s=age_s, bytes_max=bytes_max)
+        return await Review.of(await self._open()).shrink_cache(age_s=age_s, bytes_max=bytes_max)
 
     async def prune_artifacts(self) -> Pruned:
         """Remove bytes that no run, result for reuse, decision or saved plan refers to; return how many, and how large.
 
         Others may go on writing meanwhile. Artifacts that were saved in the last 24 hours stay, used or not.
         """
-        execution = await self._open()
-        return await Review.of(execution).prune_artifacts()
+        return await Review.of(await self._open()).prune_artifacts()
 
     async def check_store(self) -> StoreReport:
-        """Return what in the store is not as it was written: its file, and every run computed again from its journal.
+        """Check the store's file, and compute every run again from its journal; return what is not as it was written.
 
         Nothing is called or changed. `.ok` is false if something is wrong; `str()` says what.
         """
@@ -1166,8 +1163,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: Nothing waits there, the arguments do not fit, or another decision stands.
         """
-        execution = await self._open()
-        return await execution.decisions.approve(
+        return await (await self._open()).decisions.approve(
             run_id, step_of(step), by=person_of(by), edit=edit_of(edit), attempt=attempt_of(attempt)
         )
 
@@ -1187,8 +1183,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: Nothing waits there, or another decision stands.
         """
-        execution = await self._open()
-        return await execution.decisions.deny(
+        return await (await self._open()).decisions.deny(
             run_id,
             step_of(step),
             by=person_of(by),
@@ -1259,8 +1254,7 @@ class Engine:
 
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: nothing new starts; writes in flight end by themselves. Raises: RunNotFound."""
-        execution = await self._open()
-        return await execution.decisions.cancel(run_id)
+        return await (await self._open()).decisions.cancel(run_id)
 
     aclose_sync = close
     plan_sync = _twin(plan)

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from ..errors import FirmplanError
 from . import decide, host, models, plans, review, run, store
 from .screen import (
-    Unwritable,
+    OutputError,
     answer,
     document,
     drop_unwritten,
@@ -133,7 +133,7 @@ def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
     try:
         code = _outcome(command, words)
         flush_streams()
-    except Unwritable as fault:
+    except OutputError as fault:
         if not fault.is_unread and sys.__stderr__ is not None:
             with suppress(OSError):
                 sys.__stderr__.write(f"error: {fault}\n")
@@ -150,7 +150,7 @@ def _outcome(command: Callable[[], Any], words: Sequence[str]) -> int:
         return _usage(error, as_json="--json" in words)
     except typer.Abort:
         return 130
-    except Unwritable:
+    except OutputError:
         raise
     except FirmplanError as error:
         if "--debug" in words:
@@ -158,7 +158,7 @@ def _outcome(command: Callable[[], Any], words: Sequence[str]) -> int:
         return _failure(error, as_json="--json" in words)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
-            raise Unwritable(error) from error
+            raise OutputError(error) from error
         if "--debug" in words:
             raise
         return _bug(error, as_json="--json" in words)

@@ -45,7 +45,7 @@ SHARED: Final[Mapping[str, object]] = {
     ],
     "concurrency": Annotated[
         int | None,
-        typer.Option("--concurrency", min=1, help="Most calls in flight at once. Also FIRMPLAN_CONCURRENCY."),
+        typer.Option("--concurrency", min=1, help="Most calls in flight. Also FIRMPLAN_CONCURRENCY."),
     ],
 }
 """Setting -> the option that sets it. The names are those of `config.Layer`."""

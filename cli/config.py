@@ -77,7 +77,7 @@ class Settings(BaseModel):
         store: Path or URL of the store; to be displayed as `store_name`, since a URL may hold a password.
         model: The model's name, if any was set.
         base_url: The endpoint, if any was set.
-        concurrency: Most calls in flight at once.
+        concurrency: Most calls in flight at the same time.
         flow: What the engine does about an unsafe flow of data.
         park_after: How many deaths of its process in a row, without progress, park a run.
         lease: Seconds after which others take over the runs of a process that gives no sign of life.
@@ -172,7 +172,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
         if isinstance(count := given[name], str) and count.strip().isdecimal():
             given[name] = int(count)
     if isinstance(lease := given["lease"], str):
-        with suppress(ValueError):  # told as the string that it is
+        with suppress(ValueError):  # the error then names the text
             given["lease"] = float(lease)
     return given
 

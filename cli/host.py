@@ -35,9 +35,7 @@ def serve(
     port: Annotated[
         int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes a free one.")
     ] = 8000,
-    queue: Annotated[
-        int, typer.Option("--queue", min=1, help="Most runs queued or running at once.")
-    ] = 1_000,
+    queue: Annotated[int, typer.Option("--queue", min=1, help="Most runs queued or running.")] = 1_000,
     rate: Annotated[float, typer.Option("--rate", min=0.1, help="Requests per second and client.")] = 50.0,
     body_limit: Annotated[
         int, typer.Option("--body-limit", min=1, help="Largest request body, in MiB.")

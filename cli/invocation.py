@@ -1,7 +1,7 @@
 """One invocation of a command: its settings, its tools, its engine, its answer, and the signals that stop it.
 
 A first SIGINT or SIGTERM cancels the command, which closes the engine in order, so that the run can be resumed. A second signal
-ends the process at once.
+ends the process immediately.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 NO_TOOLS = "no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml"
 STOPPING_S = 0.5
-"""After this long a command that was told to stop says what it still waits for."""
+"""Seconds after a signal until the command prints what it still waits for."""
 STRAYS_S = 2.0
-"""How long tasks that are left at the end may take to clean up."""
+"""Seconds that tasks which are left at the end may take to clean up."""
 STOPPING = "stopping once the write under way has ended; Ctrl-C again stops at once and leaves the outcome of that write unknown"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +19,7 @@ from .failure import Exit
 if TYPE_CHECKING:
     from ..engine import Engine
     from ..executor import Run
-    from ..planner.planner import Preview
+    from ..planner.drafting.drafting import Preview
     from ..plans import Plan
     from ..tools import Tool, Toolset
     from .invocation import Invocation
@@ -36,6 +37,12 @@ class Format(StrEnum):
     JSON = "json"
     YAML = "yaml"
 
+
+PICTURES: Mapping[Format, Literal["text", "mermaid", "svg"]] = {
+    Format.TEXT: "text",
+    Format.MERMAID: "mermaid",
+    Format.SVG: "svg",
+}
 
 PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="A plan's file, or a saved plan's name.")]
 ShowFormat = Annotated[Format, typer.Option("--format", "-f", help="How to render it.")]
@@ -189,16 +196,17 @@ async def _find_run_or_plan(engine: Engine, what: str) -> Plan | Run:
         ) from error
 
 
-def _show_plan(shown: Plan, form: Format, toolset: Toolset) -> None:
+def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
     from ..plans import to_yaml
 
     if form is Format.JSON:
-        screen.document(shown.to_dict())
+        screen.document(found.to_dict())
     elif form is Format.YAML:
-        screen.answer(to_yaml(shown).rstrip("\n"))
+        screen.answer(to_yaml(found).rstrip("\n"))
     else:
-        picture: Literal["text", "mermaid", "svg"] = form.value
-        screen.answer(shown.render(picture, toolset or None, width=screen.picture_width()).rstrip("\n"))
+        screen.answer(
+            found.render(PICTURES[form], toolset or None, width=screen.picture_width()).rstrip("\n")
+        )
 
 
 def _show_run(run: Run, form: Format, invocation: Invocation) -> None:

@@ -113,7 +113,7 @@ def _decided(decision: Mapping[str, Any]) -> str:
 PART = re.compile(r"[\[#/]")
 """What stands between a step's path and its part's."""
 ARGS_WIDTH = 1000
-"""Characters of a call's arguments that are shown to whoever decides; `firmplan show RUN --json` has all."""
+"""Characters of a call's arguments that are displayed to the person who decides; `firmplan show RUN --json` has all."""
 
 
 def _asked(step: StepView) -> str:
@@ -161,10 +161,10 @@ def advice(run: Run, settings: Settings) -> str:
         lines.append(f"the budget is used up (so far {_used(run)}): raise it")
         raised = " --budget NAME=AMOUNT"
     line = f"  {resume_line(run.id, settings)}{raised}"
-    told = [*lines, _when_to_resume(run, bool(lines)), line]
-    if told[-2] == DRIVEN:
-        told += ["or, if that process hangs, take the run from it with", f"{line} --take-over"]
-    return "\n".join(told)
+    text = [*lines, _when_to_resume(run, bool(lines)), line]
+    if text[-2] == DRIVEN:
+        text += ["or, if that process hangs, take the run from it with", f"{line} --take-over"]
+    return "\n".join(text)
 
 
 def _when_to_resume(run: Run, has_to_be_done: bool) -> str:
@@ -202,7 +202,7 @@ def _list_asked(run: Run, items: Sequence[str], settings: Settings) -> Iterator[
 
 
 def _used(run: Run) -> str:
-    """Return what a run and its planning have used, spelled as `--budget` takes it."""
+    """Return what a run and its planning have used, in the form that `--budget` takes."""
     planning = run.usage.get("planning")
     parts = [run.usage, planning if isinstance(planning, dict) else {}]
     sums = [
@@ -244,7 +244,8 @@ def _row(path: str, step: StepView) -> tuple[str, ...]:
     return path, status, str(step.attempts or ""), seconds(took) if took is not None else "", one_line(value)
 
 
-# Commands to copy. They repeat the flags that this command was given; settings of the environment and of the file hold by themselves.
+# Commands to copy. They repeat the flags that this command was given; settings of the environment and of the file
+# apply to the copied command anyway.
 
 
 def resume_line(run_id: str, settings: Settings) -> str:

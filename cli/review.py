@@ -94,21 +94,22 @@ async def diff(
     """Compare two runs step by step. The answer has the differences, their reasons, and the first step that differs."""
     async with invocation.look() as engine:
         found = await engine.diff(a, b)
-    text = {
-        DiffFormat.TEXT: found.__str__,
-        DiffFormat.JSON: lambda: json.dumps(found.to_dict(), indent=2, ensure_ascii=False),
-        DiffFormat.HTML: lambda: found.to_html().rstrip("\n"),
-    }[form]
+    if form is DiffFormat.TEXT:
+        text = str(found)
+    elif form is DiffFormat.HTML:
+        text = found.to_html().rstrip("\n")
+    else:
+        text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False)
     if output is not None:
         try:
-            output.write_text(text() + "\n", encoding="utf-8")
+            output.write_text(text + "\n", encoding="utf-8")
         except OSError as fault:
             raise InputRejected(f"--output {output}: cannot be written: {fault.strerror or fault}") from fault
         screen.note(f"written to {output}")
     if invocation.as_json or (form is DiffFormat.JSON and output is None):
         screen.document(found.to_dict())
     elif output is None:
-        screen.answer(text())
+        screen.answer(text)
     return Exit.OK
 
 

@@ -1,7 +1,7 @@
-"""Where words go: answers to stdout, progress and advice to stderr; with `--json` one document to stdout.
+"""Output: answers go to stdout, progress and advice to stderr; with `--json` one document goes to stdout.
 
-Text that came from tools or models may hold terminal control sequences; on a terminal they are made visible
-instead of obeyed. This module decides nothing about content.
+Text of tools and models may hold terminal control sequences. On a terminal they are made visible, so that the terminal does not obey
+them. This module decides nothing about content.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Everything that can move a cursor or change a terminal; tab and newline may stand."""
+"""Every character that can move a cursor or change a terminal, except tab and newline."""
 
 COLUMN_GAP = "  "
 
 PICTURE_WIDTH = 100
-"""Columns of a plan as text where there are as many."""
+"""Most columns of a plan as text."""
 
 DIGEST_WIDTH = 19
 
-IN_PLAIN = "firmplan-plain"
-"""How a stream spells what its encoding lacks: an error handler, as `bytes.decode` and `reconfigure` know them by name."""
-PLAIN = dict(zip("●○◆◇│─├┤┼┴╰╯…·✓✗", "*oWw|-++++`'~-+x", strict=True))
-"""What stands for the signs of pictures and progress on a terminal that knows no Unicode, one column each; all else is escaped."""
+ASCII_HANDLER = "firmplan-ascii"
+"""Name of the error handler (as of `bytes.decode`) that replaces characters which a stream's encoding lacks."""
+ASCII_SIGNS = dict(zip("●○◆◇│─├┤┼┴╰╯…·✓✗", "*oWw|-++++`'~-+x", strict=True))
+"""Replacements of the signs of pictures and progress, one column each; other characters are escaped."""
 
 
-class Unwritable(Exception):  # noqa: N818  # says what it is
+class OutputError(Exception):
     """Standard output or error cannot be written: the disk is full, or the reader has closed the pipe.
 
     Attributes:
@@ -44,13 +44,13 @@ class Unwritable(Exception):  # noqa: N818  # says what it is
         self.is_unread = isinstance(fault, BrokenPipeError)
 
 
-_kept: list[TextIO] = []  # one for each command inside another that keeps stdout for its document
+_kept: list[TextIO] = []  # the kept stdouts; a command inside another command adds one
 
 
 def open_closed_streams() -> None:
-    """Let words go nowhere that this process was started without a place for (`2>&-`, some services and schedulers).
+    """Open the null device for each standard stream that is closed (`2>&-`, some services and schedulers).
 
-    Their numbers are taken too: else the next files that are opened get them, and what a tool prints by number goes into those.
+    Their descriptors are taken too: otherwise the next opened files get these numbers, and a tool that prints by number writes into them.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -59,12 +59,12 @@ def open_closed_streams() -> None:
 
 
 def flush_streams() -> None:
-    """Flush stdout and stderr. Raises: Unwritable: one of them cannot be written."""
+    """Flush stdout and stderr. Raises: OutputError: one of them cannot be written."""
     for stream in _own_streams():
         try:
             stream.flush()
         except OSError as fault:
-            raise Unwritable(fault) from fault
+            raise OutputError(fault) from fault
 
 
 def drop_unwritten() -> None:
@@ -90,7 +90,7 @@ def _own_streams() -> list[TextIO]:
 
 @contextmanager
 def stdout_for_the_document() -> Generator[None]:
-    """Keep stdout for the one document: what tools print meanwhile goes to stderr, and so does what programs that they start print."""
+    """Keep stdout for the one document. Output of tools, and of programs that they start, goes to stderr meanwhile."""
     with _descriptor_kept(_kept[-1] if _kept else sys.stdout) as out:
         _kept.append(out)
         try:
@@ -102,9 +102,9 @@ def stdout_for_the_document() -> Generator[None]:
 
 @contextmanager
 def _descriptor_kept(out: TextIO) -> Generator[TextIO]:
-    """Yield a stream of its own to the process's stdout, whose number stands for stderr meanwhile; other streams as they are."""
+    """Yield a new stream to the process's stdout, whose descriptor is stderr's meanwhile. Other streams are yielded as they are."""
     kept: int | None = None
-    with suppress(OSError, ValueError, AttributeError):  # it is closed, or no file
+    with suppress(OSError, ValueError, AttributeError):  # the stream is closed, or is not a file
         if out is sys.__stdout__ and out.fileno() == 1:
             out.flush()
             kept = os.dup(1)
@@ -116,7 +116,7 @@ def _descriptor_kept(out: TextIO) -> Generator[TextIO]:
     try:
         yield stream
     finally:
-        with suppress(OSError):  # whoever wrote to it was told
+        with suppress(OSError):  # the writer has the error already
             stream.close()
         os.dup2(kept, 1)
         os.close(kept)
@@ -139,12 +139,12 @@ def note(text: str) -> None:
 
 
 def value_text(value: object) -> str:
-    """Spell a value for people: text as it is, anything else as indented JSON."""
+    """Render a value for people: text as it is, other values as indented JSON."""
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def short(value: object, width: int = 60) -> str:
-    """Spell a value on one line of at most `width` characters."""
+    """Render a value on one line of at most `width` characters."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= width else text[: width - 3] + "..."
 
@@ -155,7 +155,7 @@ def short_digest(digest: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out rows under their head, columns as wide as their widest cell, nothing cut off."""
+    """Render rows under their head, each column as wide as its widest cell."""
     cells = [tuple(head), *(tuple(one_line(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     lines = (
@@ -165,7 +165,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def picture_width(stream: TextIO | None = None) -> int:
-    """Return how many columns a plan as text may take: on a terminal (stdout, or the stream) no more than it has."""
+    """Return the columns that a plan as text may take: at most the width of the terminal (stdout, or `stream`)."""
     if not (stream or sys.stdout).isatty():
         return PICTURE_WIDTH
     return min(shutil.get_terminal_size((PICTURE_WIDTH, 24)).columns, PICTURE_WIDTH)
@@ -177,20 +177,20 @@ def one_line(text: str) -> str:
 
 
 def seconds(amount: float) -> str:
-    """Spell a duration as people read it: milliseconds below a second."""
+    """Render a duration: milliseconds below a second."""
     return f"{amount * 1000:.0f} ms" if amount < 1 else f"{amount:.1f} s"
 
 
 def plural(count: int, noun: str) -> str:
-    """Spell a count with its noun: `1 step`, `2 steps`."""
+    """Render a count with its noun: `1 step`, `2 steps`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _write(stream: TextIO, text: str) -> None:
-    shown = CONTROLS.sub(_visible, text) if stream.isatty() else text
+    rendered = CONTROLS.sub(_visible, text) if stream.isatty() else text
     if not _is_unicode(stream):
-        shown = shown.encode(stream.encoding, IN_PLAIN).decode(stream.encoding)
-    _put(stream, shown + "\n")
+        rendered = rendered.encode(stream.encoding, ASCII_HANDLER).decode(stream.encoding)
+    _put(stream, rendered + "\n")
 
 
 def _put(stream: TextIO, text: str) -> None:
@@ -198,18 +198,20 @@ def _put(stream: TextIO, text: str) -> None:
         stream.write(text)
         stream.flush()
     except OSError as fault:
-        raise Unwritable(fault) from fault
+        raise OutputError(fault) from fault
 
 
-def _in_plain(fault: UnicodeError) -> tuple[str, int]:
+def _to_ascii(fault: UnicodeError) -> tuple[str, int]:
     if not isinstance(fault, UnicodeEncodeError):
         raise fault
     lacking = fault.object[fault.start : fault.end]
-    spelled = (PLAIN.get(char) or char.encode("ascii", "backslashreplace").decode() for char in lacking)
-    return "".join(spelled), fault.end
+    replaced = (
+        ASCII_SIGNS.get(char) or char.encode("ascii", "backslashreplace").decode() for char in lacking
+    )
+    return "".join(replaced), fault.end
 
 
-codecs.register_error(IN_PLAIN, _in_plain)
+codecs.register_error(ASCII_HANDLER, _to_ascii)
 
 
 def _visible(found: re.Match[str]) -> str:

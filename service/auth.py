@@ -40,10 +40,10 @@ class Limits:
     """The limits of one server.
 
     Attributes:
-        body_bytes: Largest request body; more is a 413.
-        queue: Most runs queued or running at once; a further one is a 429.
+        body_bytes: Largest request body; a larger one is a 413.
+        queue: Most runs queued or running; a further run is a 429.
         rate_per_s: Sustained requests per second and client; more is a 429.
-        burst: Requests that a client may make at once before the rate counts.
+        burst: Requests that a client may make in a burst before the rate counts.
     """
 
     body_bytes: int = 16 * 1024 * 1024

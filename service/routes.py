@@ -122,7 +122,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         (404, "No such thing"),
         (409, "Not in this state, or already taken"),
         (413, "The body is too large"),
-        (415, "The body is said to be no JSON"),
+        (415, "The body's media type is not JSON"),
         (421, "The request is for another host"),
         (422, "The request, or the plan in it, has faults"),
         (429, "Too many requests, or too many runs; see Retry-After"),
@@ -156,7 +156,7 @@ IdempotencyKey = Annotated[
 async def post_task(
     body: TaskBody, request: Request, served: Served, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Answer with the queued run, which is durable before the answer; planning and running go on behind it."""
+    """Answer with the queued run, which is durable before the answer; planning and running continue in the background."""
     return await _accept(request, served, body.task, body, idempotency_key, stream=body.stream)
 
 
@@ -164,7 +164,7 @@ async def post_task(
 async def post_run(
     body: RunBody, request: Request, served: Served, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Answer with the queued run, which is durable before the answer; a plan with faults is refused at once."""
+    """Answer with the queued run, which is durable before the answer; a plan with faults is refused."""
     plan: Plan | dict[str, Any] | None = body.plan
     if plan is None:
         name = body.plan_name or body.plan_digest or ""
@@ -225,7 +225,7 @@ async def get_events(
     ] = None,
 ) -> Response:
     """Answer with a stream that ends when the run has ended or waits and nothing more comes."""
-    # The run itself would be its whole journal, read before the first event is sent.
+    # `get` would read the complete journal before the first event is sent.
     status = await served.engine.status(run_id)
     seen = _seen(last_event_id, after)
     if status in ENDED and seen and await _is_last(served, run_id, seen):
@@ -243,11 +243,11 @@ async def replay_run(run_id: str, served: Served) -> Response:
 
 @run_router.post("/runs/{run_id}/resume", status_code=202, response_model=RunView, summary="Continue a run")
 async def resume_run(run_id: str, served: Served, body: ResumeBody | None = None) -> Response:
-    """Answer with the run as it stands; it goes on behind the answer."""
+    """Answer with the run as it stands; it continues in the background."""
     run = await served.engine.get(run_id)
     budget = body.budget.amounts() if body and body.budget else None
     take_over = body is not None and body.take_over
-    if run.status in GONE_WRONG:  # nothing goes on behind the answer, but for a patch of the plan
+    if run.status in GONE_WRONG:  # an ended run does not continue, unless a patch of its plan was recorded
         try:
             run = await served.engine.resume(run_id, budget=budget)
         except InputRejected as error:
@@ -259,7 +259,7 @@ async def resume_run(run_id: str, served: Served, body: ResumeBody | None = None
 
 @run_router.post("/runs/{run_id}/fork", status_code=202, response_model=RunView, summary="Fork a run")
 async def fork_run(run_id: str, served: Served, body: ForkBody | None = None) -> Response:
-    """Answer with the new run, which is durable before the answer; what the change affects runs behind it."""
+    """Answer with the new run, which is durable before the answer; the affected steps run in the background."""
     options = body or ForkBody()
     await served.engine.get(run_id)
     await served.queue.check_queue()
@@ -311,7 +311,7 @@ async def decide_run(run_id: str, body: DecideBody, served: Served) -> Response:
 
 @run_router.post("/runs/{run_id}/cancel", response_model=RunView, summary="Stop a run")
 async def cancel_run(run_id: str, served: Served) -> Response:
-    """Record that the run shall stop: nothing new starts."""
+    """Record that the run is to stop: no further calls start."""
     return _run(await served.engine.cancel(run_id))
 
 
@@ -373,9 +373,9 @@ async def _is_last(served: ServedEngine, run_id: str, seen: int) -> bool:
 
 
 KEEPALIVE_S = 15.0
-"""A comment line this often keeps proxies from closing a quiet stream, and finds clients that left."""
+"""Seconds between comment lines, which keep proxies from closing a quiet stream and detect clients that have left."""
 RETRY_MS = 1_000
-"""How soon a browser shall come back after the stream ended."""
+"""Milliseconds until a browser reconnects after the stream has ended."""
 
 
 async def event_stream(events: AsyncIterator[Event], closing: asyncio.Event) -> AsyncIterator[str]:
@@ -429,7 +429,7 @@ async def get_step(run_id: str, path: str, served: Served) -> Response:
 
 @step_router.post("/{path:path}/approve", response_model=RunView, summary="Allow a call that waits")
 async def approve_step(run_id: str, path: str, body: ApproveBody, served: Served) -> Response:
-    """Record the approval, which is for exactly the arguments that were shown; the run goes on."""
+    """Record the approval, which is for exactly the arguments that were displayed; the run goes on."""
     decision = served.engine.approve(run_id, path, by=body.by, edit=body.edit, attempt=body.attempt)
     return await _decided(served, run_id, path, "waiting", decision)
 
@@ -443,7 +443,7 @@ async def deny_step(run_id: str, path: str, body: DenyBody, served: Served) -> R
 
 @step_router.post("/{path:path}/resolve", response_model=RunView, summary="Settle a call of unknown outcome")
 async def resolve_step(run_id: str, path: str, body: ResolveBody, served: Served) -> Response:
-    """Record what a person knows of the call: it is done, may be made again, or failed; the run goes on."""
+    """Record the outcome of the call: it is done, may be made again, or failed; the run goes on."""
     verdict: dict[str, Any] = (
         {"done": body.done}
         if "done" in body.model_fields_set
@@ -458,11 +458,11 @@ async def resolve_step(run_id: str, path: str, body: ResolveBody, served: Served
 async def _decided(
     served: ServedEngine, run_id: str, path: str, status: str, decision: Awaitable[Run]
 ) -> Response:
-    """Answer with the run after a decision about a step of that status, and let it go on.
+    """Answer with the run after a decision about a step of that status, and continue the run.
 
     Raises:
         Refusal: 404 for an unknown step, 409 if nothing waits for such a decision or another decision stands.
-        InputRejected: Something does, but what was decided does not fit it.
+        InputRejected: The step waits for a decision, but this decision is not valid.
     """
     try:
         run = await decision
@@ -502,7 +502,7 @@ PlanBody = Annotated[
     "/plans:check", response_model=ReportView, summary="Check a plan against this server's tools"
 )
 async def check_plan(body: PlanBody, served: Served) -> Response:
-    """Answer with the report, also for a plan full of faults: that is what was asked."""
+    """Answer with the report, also for a plan with faults."""
     text = body.get("plan")
     is_text = isinstance(text, str) and set(body) == {"plan"}
     report = await served.engine.check_plan(cast("str", text) if is_text else _plan_in(body))
@@ -558,13 +558,13 @@ def _summary(name: str, plan: Plan) -> dict[str, Any]:
 watch_router = APIRouter(tags=["watch"])
 
 NONCE = "{{nonce}}"
-"""Where the page wants the word that lets its own style and script, and no others, take effect."""
+"""Placeholder in the page for the nonce that admits its own style and script, and no others."""
 
 
 @watch_router.head("/healthz", include_in_schema=False)
 @watch_router.get("/healthz", response_model=HealthView, summary="Is the process alive?")
 async def healthz() -> Response:
-    """Answer at all: that is the news."""
+    """Answer 200: the process is alive."""
     return answer({"status": "ok"})
 
 

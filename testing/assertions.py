@@ -1,4 +1,4 @@
-"""Assertions about runs, whose failures say what differs: whole runs against each other, and single steps.
+"""Assertions about runs, whose failures say what differs: between two runs, and in single steps.
 
     assert_same_run(before, after)                   # runs, or the paths of bundles
     assert_step(run, "total", output=42, status="succeeded")
@@ -138,8 +138,8 @@ def _value_faults(what: str, expected: Json, found: Json) -> Iterator[str]:
     places = differences(expected, found)
     for place in places[:PLACES_SHOWN]:
         dot = "" if not place.path or place.path.startswith("[") else "."
-        shown = str(place).removeprefix(f"{place.path}: ") if place.path else str(place)
-        yield f"{what}{dot}{place.path}: {shown}"
+        text = str(place).removeprefix(f"{place.path}: ") if place.path else str(place)
+        yield f"{what}{dot}{place.path}: {text}"
     if (more := len(places) - PLACES_SHOWN) > 0:
         yield f"{what}: and {more} more places"
 

@@ -111,8 +111,8 @@ def has_case(bundle: Path) -> bool:
 def read_golden(path: Path) -> Golden:
     """Return the golden test of a file. Raises: InputRejected, Diverged, PlanRejected."""
     if path.suffix == BUNDLE:
-        recorded = read_recorded(path)
-        return Golden(path, recorded.plan, recorded.run.inputs, recorded=recorded)
+        bundle = read_recorded(path)
+        return Golden(path, bundle.plan, bundle.run.inputs, recorded=bundle)
     case = _read_case(path)
     recorded = read_recorded(path.parent / str(case["recording"])) if "recording" in case else None
     inputs = dict(recorded.run.inputs) if recorded is not None else {}
@@ -134,11 +134,11 @@ def _read_case(path: Path) -> dict[str, Any]:
     """Return the keys of a case; texts and numbers are told apart as in a plan. Raises: InputRejected: the file is no case."""
     try:
         case = parse_source(path.read_bytes()).value
-    except (OSError, SourceError) as fault:
-        raise InputRejected(f"{path} is no golden test: {fault}") from fault
-    for fault in value_problems(case, CASE_SCHEMA):
-        where = fault.inner.removeprefix(".") or "the file"
-        raise InputRejected(f"{path}: {where}: {fault.message}{fault.hint and f'; {fault.hint}'}")
+    except (OSError, SourceError) as error:
+        raise InputRejected(f"{path} is no golden test: {error}") from error
+    for each in value_problems(case, CASE_SCHEMA):
+        where = each.inner.removeprefix(".") or "the file"
+        raise InputRejected(f"{path}: {where}: {each.message}{each.hint and f'; {each.hint}'}")
     return cast("dict[str, Any]", case)
 
 
@@ -204,8 +204,10 @@ def _changed_models(recorded: RecordedRun, now: Recall) -> list[str]:
             continue
         schemas = [part for part in ("parameters", "returns") if getattr(old, part) != getattr(new, part)]
         what = f"its {' and '.join(schemas)} changed" if schemas else "its prompt, settings or code changed"
-        shown = f': "{old.description}" -> "{new.description}"' if old.description != new.description else ""
-        faults.append(f"the model tool '{name}' is not the one that was recorded: {what}{shown}")
+        described = (
+            f': "{old.description}" -> "{new.description}"' if old.description != new.description else ""
+        )
+        faults.append(f"the model tool '{name}' is not the one that was recorded: {what}{described}")
     return faults
 
 
@@ -242,15 +244,15 @@ def _plan_of(path: Path, document: object, recorded: RecordedRun | None) -> Plan
             raise InputRejected(f"{path}: expected a plan: `plan: FILE`, or `recording: BUNDLE`")
 
 
-def _plan_in(document: Mapping[str, Any]) -> Plan:
+def _plan_in(plan: Mapping[str, Any]) -> Plan:
     """Return the plan that a case holds. Raises: PlanRejected: it does not have the shape of a plan."""
     from pydantic import ValidationError  # noqa: PLC0415  # only for plans in cases
 
-    whole = {"firmplan": 1, **document}
+    document = {"firmplan": 1, **plan}
     try:
-        return Plan.model_validate(whole)
+        return Plan.model_validate(document)
     except ValidationError as fault:
-        raise PlanRejected(check(whole, ())) from fault
+        raise PlanRejected(check(document, ())) from fault
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -355,7 +355,7 @@ async def _settled(reply: Reply, request: Request) -> Scripted:
     try:
         answer = reply(request)
         return await answer if inspect.isawaitable(answer) else answer
-    except Exception as error:  # noqa: BLE001  # the test's own code: shown where the test looks, at the client
+    except Exception as error:  # noqa: BLE001  # the test's own code: its client gets the message
         return HttpError(
             500, f"the scripted reply raised {type(error).__name__}: {error}", {"x-should-retry": "false"}
         )

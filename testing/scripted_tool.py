@@ -5,7 +5,7 @@
     assert weather.calls == [{"city": "Rome"}, ...]
 
 A script is a list of answers, one for each call, or a function of the arguments. An answer is a value, an exception
-(raised), a `Held` answer (given when the test says so: delays without clocks), or a function of the arguments. A call
+(raised), a `Held` answer (given when the test releases it: a delay without a clock), or a function of the arguments. A call
 past the end of the script fails with a `ToolError` (code `script-ended`).
 """
 
@@ -117,7 +117,7 @@ class ScriptedTool(Tool[..., Any]):
             "firmplan_context",
         )
         options.setdefault("version", "1")
-        options.setdefault("fingerprint_extra", player.shown)
+        options.setdefault("fingerprint_extra", player.script_digest)
         made = make_tool(player.play, types=types, name=name, **options)
         for each in fields(made):
             object.__setattr__(self, each.name, getattr(made, each.name))
@@ -140,7 +140,7 @@ class _Player:
         self._lock = Lock()
 
     @property
-    def shown(self) -> Json:
+    def script_digest(self) -> Json:
         """The digest of the script for the fingerprint, if the script is JSON."""
         try:
             return (

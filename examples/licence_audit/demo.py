@@ -24,7 +24,7 @@ from firmplan.cli.config import Settings
 from firmplan.cli.failure import Exit
 from firmplan.cli.invocation import drive
 from firmplan.cli.report import report_text
-from firmplan.cli.screen import IN_PLAIN, picture_width
+from firmplan.cli.screen import ASCII_HANDLER, picture_width
 from firmplan.testing import ScriptedModel
 from firmplan.tools.models.endpoint import OPENAI_URL
 from rich.console import Console
@@ -93,7 +93,7 @@ def show(folder: Path | None, settings: Settings) -> int:
             f"expected a folder that can be written, found {chosen}: {error.strerror}"
         ) from error
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
-        reconfigure(errors=IN_PLAIN)  # a terminal without box drawing gets other signs, not an error
+        reconfigure(errors=ASCII_HANDLER)  # a terminal without box drawing gets other signs, not an error
     stage = Stage(Screen(highlight=False), Toolset.load(f"{__package__}.tools"), chosen)
     with chdir(chosen):
         return drive(lambda: _demonstrate(stage, settings))

@@ -1,4 +1,4 @@
-"""The schema that a model is shown of the plan that it is to write: made for its tools, as far as there is room.
+"""The schema of a plan that a model is shown: made for the tools, as far as there is room.
 
 | form | tools | arguments |
 | --- | --- | --- |
@@ -6,9 +6,9 @@
 | named | an enum of names | any |
 | plain | any text | any |
 
-The first that is not too large is shown, with the keys that the prompt speaks of: each costs its tokens once a tool. What a model is
-shown binds nobody here: every object is read, a plan in the format as it is among them, and the check says what is wrong with it. Conditions that servers with grammars do not take
-(patterns, formats) are left out of what is shown.
+The first form that is not too large is shown. It has only the keys that the prompt explains, since each key costs its tokens once for each
+tool. The schema does not decide what is accepted: every object is read, also a plan exactly in the format, and the check says what is
+wrong with it. Constraints that servers with grammars refuse (patterns, formats) are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
 
 FORM_BYTES_MAX = 16_000
-"""Of a schema, as canonical JSON: about 5,000 tokens, as much as the prompt beside it."""
+"""Size of a schema as canonical JSON: about 5,000 tokens, as much as the prompt beside it."""
 
 Form: TypeAlias = Literal["typed", "named", "plain"]
 
@@ -64,35 +64,35 @@ _REST: _Object = {
 
 
 def plan_answer(tools: Sequence[Signature], *, simplest: bool = False) -> tuple[AnswerForm, Form]:
-    """Return what is asked for when a whole plan is wanted, and in which form it is shown."""
+    """Return the answer that is asked for if a whole plan is wanted, and the form of its schema."""
     schema, form = _fitting(_plan, tools, simplest=simplest)
     purpose = "A plan in the firmplan format, version 1."
     return AnswerForm({"type": "object"}, name="plan", purpose=purpose, shown_schema=schema), form
 
 
 def changes_answer(tools: Sequence[Signature]) -> tuple[AnswerForm, Form]:
-    """Return what is asked for when some steps of a plan are to be put right."""
+    """Return the answer that is asked for if some steps of a plan are to be repaired, and the form of its schema."""
     schema, form = _fitting(_changes, tools, simplest=False)
     purpose = "The steps that change, whole; or the whole plan."
     return AnswerForm({"type": "object"}, name="changes", purpose=purpose, shown_schema=schema), form
 
 
 def _fitting(
-    made: Callable[[_Object], _Object], tools: Sequence[Signature], *, simplest: bool
+    wrap: Callable[[_Object], _Object], tools: Sequence[Signature], *, simplest: bool
 ) -> tuple[_Object, Form]:
-    """Return the schema in the first form for which there is room."""
-    spelled: dict[Form, Callable[[], tuple[Json, _Object]]] = {
+    """Return the schema in the first form that is small enough."""
+    forms: dict[Form, Callable[[], tuple[Json, _Object]]] = {
         "typed": partial(_typed, tools),
         "named": partial(_any_step, {"enum": [tool.name for tool in tools]}),
     }
-    for form, spell in () if simplest or not tools else spelled.items():
-        step, definitions = spell()
-        schema = made({"type": "array", "items": step})
+    for form, build in () if simplest or not tools else forms.items():
+        step, definitions = build()
+        schema = wrap({"type": "array", "items": step})
         if definitions:
             schema["$defs"] = definitions
         if len(canonical(schema)) <= FORM_BYTES_MAX:
             return schema, form
-    return made({"type": "array", "items": _any_step(_TEXT)[0]}), "plain"
+    return wrap({"type": "array", "items": _any_step(_TEXT)[0]}), "plain"
 
 
 def _plan(steps: _Object) -> _Object:
@@ -119,14 +119,14 @@ def _changes(steps: _Object) -> _Object:
 
 
 def _any_step(tool: Json) -> tuple[Json, _Object]:
-    """Return one schema for every step."""
+    """Return one schema for all steps, and no definitions."""
     actions: _Object = {"tool": tool, "args": _OBJECT, "ask": _ASK, "set": _ANY, "plan": _TEXT}
     properties: _Object = {"id": _TEXT, "why": _TEXT, **actions, "agent": _OBJECT, **_COMMON}
     return {"type": "object", "properties": properties, "required": ["id"]}, {}
 
 
 def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
-    """Return one alternative for each action and tool."""
+    """Return a schema with one alternative for each tool and each other action, and its definitions."""
     lifted = cast("dict[str, _Object]", json_schema(list(tools))["$defs"])
     definitions: _Object = {f"{key}": part for key, part in _COMMON.items() if part not in (_ANY, _NAMES)}
     common: _Object = {
@@ -153,7 +153,7 @@ def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
 
 
 def _shown(schema: Json, tool: str, *, is_names: bool = False) -> Json:
-    """Return a schema of arguments as it is shown: its references lead into `$defs`, alternatives are said once."""
+    """Return a schema of arguments as it is shown: its references lead into `$defs`, and no alternative is repeated."""
     if isinstance(schema, list):
         parts = [_shown(part, tool) for part in schema]
         return [part for index, part in enumerate(parts) if part not in parts[:index]]
@@ -176,7 +176,7 @@ def _shown(schema: Json, tool: str, *, is_names: bool = False) -> Json:
 
 
 def _merged(schema: _Object) -> Json:
-    """Return a schema with alternatives of alternatives in one list; one alternative stands for itself."""
+    """Return a schema with nested alternatives in one list; a single alternative replaces the list."""
     branches = schema.get("anyOf")
     if not isinstance(branches, list):
         return schema

@@ -1,7 +1,7 @@
-"""Two plans for one task, compared by a model: asked twice with the order swapped, since judges favour a place.
+"""Two plans for one task, compared by a model (the judge), which is asked twice with the plans in both orders.
 
-Only a verdict that holds in both orders counts; else the two are even, and the swap is counted. How far a judge may be
-believed is measured by pairs that people have compared (`labels` of a task set).
+Judges prefer a place, so only a verdict that holds in both orders counts. Otherwise the plans are even, and the swap is counted. How far a
+judge can be believed is measured by pairs that people have compared (`labels` of a task set).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ VERDICT: dict[str, Json] = {
 
 @dataclass(frozen=True, slots=True)
 class PairVerdict:
-    """What a judge says of two plans.
+    """A judge's verdict on two plans.
 
     Attributes:
-        verdict: Which is better, if both orders say so.
-        swapped: Whether the orders say otherwise: the judge went by the place.
+        verdict: Which plan is better, if both orders say so.
+        swapped: Whether the verdicts of the two orders differ, so that the judge went by the place.
     """
 
     verdict: Verdict
@@ -48,7 +48,7 @@ class PairVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """Two planners over the tasks that both planned."""
+    """Two planners, compared over the tasks that both have planned."""
 
     first: str
     second: str
@@ -64,13 +64,13 @@ class Duel:
 
 @dataclass(frozen=True, slots=True)
 class LabelVerdict:
-    """What a judge says of a pair that people have compared.
+    """A judge's verdict on a pair that people have compared.
 
     Attributes:
-        about: What decided, for people.
-        verdict: `"first"` is what people found better; `"even"`, also where it went by the place.
-        agrees: Whether people said so.
-        swapped: Whether it went by the place.
+        about: The reason of the people.
+        verdict: `"first"` is the plan that people found better; `"even"` also if the judge went by the place.
+        agrees: Whether people say the same.
+        swapped: Whether the judge went by the place.
     """
 
     id: str
@@ -80,13 +80,13 @@ class LabelVerdict:
     swapped: bool
 
     def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON."""
+        """Return the verdict as JSON."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeReport:
-    """What a judge found, and what it said of the pairs that people have compared."""
+    """The verdicts of a judge on planners, and on the pairs that people have compared."""
 
     duels: tuple[Duel, ...]
     labelled: tuple[LabelVerdict, ...]
@@ -94,21 +94,21 @@ class JudgeReport:
 
     @property
     def labels(self) -> int:
-        """How many pairs it was measured by."""
+        """The number of pairs that people have compared."""
         return len(self.labelled)
 
     @property
     def agreement(self) -> float | None:
-        """How far it agrees with people, whatever the order: `None` without labels."""
+        """The share of these pairs on which the judge agrees with people; `None`: there are no pairs."""
         return sum(each.agrees for each in self.labelled) / self.labels if self.labelled else None
 
     @property
     def swapped(self) -> int:
-        """Of how many of these pairs it said another thing when their order was swapped."""
+        """The number of these pairs on which the judge went by the place."""
         return sum(each.swapped for each in self.labelled)
 
     def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON."""
+        """Return the verdict as JSON."""
         return {
             "duels": [each.to_dict() for each in self.duels],
             "agreement": self.agreement,
@@ -120,7 +120,12 @@ class JudgeReport:
 
 
 async def judge_pairs(models: Models, measured: Measured, labels: Sequence[LabelledPair] = ()) -> JudgeReport:
-    """Return how planners compare, each by its first plan for a task, and how the judge (`default`) agrees with labels.
+    """Return how planners compare, each by its first plan for a task, and how far the judge agrees with people.
+
+    Args:
+        models: The models; the judge is `default`.
+        measured: The plans.
+        labels: Pairs that people have compared.
 
     Raises:
         ModelError: The judge cannot be asked.
@@ -152,23 +157,30 @@ async def judge_pairs(models: Models, measured: Measured, labels: Sequence[Label
 
 
 async def compare(models: Models, task: str, first: Plan, second: Plan) -> PairVerdict:
-    """Return which of two plans is better for a task; plans that do the same are even without a question."""
+    """Return which of two plans is better for a task; plans of the same digest are even without a question.
+
+    Args:
+        models: The models; the judge is `default`.
+        task: The task in words.
+        first: A plan.
+        second: Another plan.
+    """
     if first.digest == second.digest:
         return PairVerdict("even", swapped=False, usage=Usage())
-    forth, there = await _ask(models, task, first, second)
-    back, again = await _ask(models, task, second, first)
-    meant: Mapping[str, Verdict] = {"A": "second", "B": "first", "even": "even"}
-    straight: Mapping[str, Verdict] = {"A": "first", "B": "second", "even": "even"}
-    agreed = straight[forth] == meant[back]
-    return PairVerdict(straight[forth] if agreed else "even", swapped=not agreed, usage=there + again)
+    answer, usage = await _ask(models, task, first, second)
+    answer_swapped, usage_swapped = await _ask(models, task, second, first)
+    verdict: Mapping[str, Verdict] = {"A": "first", "B": "second", "even": "even"}
+    verdict_swapped: Mapping[str, Verdict] = {"A": "second", "B": "first", "even": "even"}
+    agreed = verdict[answer] == verdict_swapped[answer_swapped]
+    return PairVerdict(verdict[answer] if agreed else "even", swapped=not agreed, usage=usage + usage_swapped)
 
 
 async def _ask(models: Models, task: str, one: Plan, other: Plan) -> tuple[str, Usage]:
-    parts = [tagged("task", task), tagged("plan_a", _told(one)), tagged("plan_b", _told(other))]
+    parts = [tagged("task", task), tagged("plan_a", _document(one)), tagged("plan_b", _document(other))]
     messages = (Message("system", f"{text_of('pair')}\n{DATA_NOTE}"), Message("user", "\n\n".join(parts)))
     reply = await models.ask(ModelRequest("default", messages, VERDICT))
     return str(cast("Mapping[str, Json]", reply.value)["better"]), reply.usage
 
 
-def _told(plan: Plan) -> str:
+def _document(plan: Plan) -> str:
     return canonical({key: part for key, part in plan.to_dict().items() if key != "task"}).decode()

@@ -1,4 +1,4 @@
-"""Sets of tasks that planners are measured by: what is asked, with which tools, and what a good plan looks like.
+"""Sets of tasks that planners are measured by: the tasks, their tools, and what is expected of a plan.
 
     eval: 1
     groups:
@@ -16,10 +16,10 @@
       - {id: no_names, of: names, worse: {steps: [..]}, about: it gives texts}
       - {id: the_same, of: names, even: [{steps: [..]}, {steps: [..]}]}
 
-`solution` is one good plan, by which steps and edges are measured; the tools that it calls are those that must be called,
-unless `expect.tools` says others. `labels` are pairs of plans that people have compared, or the name of a file with a list of them: a
-judge is measured by them before it is believed. `of` names a task, whose solution is the better plan unless `better` gives one.
-Paths are relative to the set's file. YAML or JSON.
+`solution` is one good plan: steps and edges are measured against it, and the tools that it calls must be called, unless `expect.tools`
+names others. `labels` are pairs of plans that people have compared, or the name of a file with a list of pairs: a judge is measured by
+them before it is believed. `of` names a task, whose solution is the better plan unless `better` gives one. Paths are relative to the
+set's file. YAML or JSON.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _ANSWER_KEYS = ("equals", "contains", "schema")
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a good plan for a task looks like; what is `None` is not looked at.
+    """What is expected of a plan for a task; `None` is not looked at.
 
     Attributes:
         tools: Tools that must be called.
-        forbidden: Tools that must not be.
+        forbidden: Tools that must not be called.
         answer: `{"equals": value}`, `{"contains": value or list}` or `{"schema": JSON Schema}` of a run's output.
         steps_max: The most steps.
         solution: One good plan.
@@ -77,12 +77,12 @@ class EvalTask:
 
 @dataclass(frozen=True, slots=True)
 class LabelledPair:
-    """Two plans for one task, and what people found.
+    """Two plans for one task that people have compared.
 
     Attributes:
-        better: The better of the two; where they are even, one of them.
-        even: Whether they were found equally good.
-        about: What decides, in words.
+        better: The better plan; if they are even, one of them.
+        even: Whether people found them equally good.
+        about: The reason, in words.
     """
 
     id: str
@@ -103,7 +103,7 @@ class TaskSet:
 
     @classmethod
     def load(cls, path: str | Path) -> TaskSet:
-        """Read a set from a file. Raises: ConfigError that names the faulty entry."""
+        """Read a set from a file. Raises: ConfigError: an entry is not valid; the message names it."""
         file = Path(path)
         try:
             document = read_source(file).value
@@ -123,7 +123,7 @@ class TaskSet:
         return cls(str(rest.get("name") or file.stem), tuple(tasks), compared)
 
     def only(self, ids: Sequence[str]) -> TaskSet:
-        """Return the set with the tasks of these ids. Raises: ConfigError: there is no such task."""
+        """Return the set with only the tasks of these ids. Raises: ConfigError: there is no such task."""
         known = [task.id for task in self.tasks]
         for each in ids:
             if each not in known:
@@ -186,7 +186,7 @@ def _expected(where: str, expect: dict[str, Any], solution: Json, task: str) -> 
 
 
 def _listed_labels(file: Path, given: Json) -> tuple[str, list[Json]]:
-    """Return labels and where they stand: in the set, or in a file beside it. Raises: ConfigError."""
+    """Return the labels and their place: the set, or a file beside it. Raises: ConfigError."""
     where = f"{file}: labels"
     if isinstance(given, str):
         beside = file.parent / given
@@ -227,7 +227,7 @@ def _label(where: str, entry: Json, tasks: Mapping[str, EvalTask]) -> LabelledPa
 def _compared(
     where: str, entry: Mapping[str, Json], tasks: Mapping[str, EvalTask]
 ) -> tuple[str, Plan | None]:
-    """Return the task of a label, and the solution of it that is known. Raises: ConfigError."""
+    """Return the task of a label, and its solution if one is known. Raises: ConfigError."""
     match entry:
         case {"of": str(id_)}:
             if id_ not in tasks:
@@ -242,7 +242,7 @@ def _compared(
 
 
 def _plan(where: str, task: str, given: Json) -> Plan:
-    """Return a plan of which only the parts that differ are written down. Raises: ConfigError."""
+    """Return a plan that is written without its version and task. Raises: ConfigError."""
     if not isinstance(given, Mapping):
         raise ConfigError(f"{where}: expected a plan, found {given!r}")
     draft = draft_of({"firmplan": 1, "task": task, **cast("Mapping[str, Any]", given)})

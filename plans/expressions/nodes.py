@@ -312,7 +312,7 @@ def bound(node: Node) -> frozenset[int]:
 _NO_SLOTS: frozenset[int] = frozenset()
 
 
-# --- What an expression refers to outside itself.
+# --- References: the names that an expression uses from outside
 
 
 ROOTS = ("inputs", "item", "index", "prev")

@@ -106,7 +106,7 @@ def test_servers_leave_a_parked_run_alone(tmp_path):
         assert listed["reason"] == found["errors"][0]["message"]
         assert 'firmplan_runs_active{status="parked"} 1' in server.get("/metrics").text
         assert server.post("/v1/runs", {"plan": plan}, headers=headers).json()["status"] == "parked"
-        assert "lost its process again and again" in server.get("/").text
+        assert "lost its process repeatedly" in server.get("/").text
         assert server.events(run)[-1][1]["type"] == "RunParked"
         assert bites(tmp_path) == 3
         (tmp_path / "cured").touch()
