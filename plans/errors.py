@@ -1,7 +1,7 @@
-"""What can be wrong with an expression: before a run (`LocalProblem`) and in it (`EvaluationError`).
+"""Problems of one value of a plan (`LocalProblem`), and errors of an evaluation (`EvaluationError`).
 
-A `LocalProblem` is a value, so that all of them can be collected; an `EvaluationError` ends one evaluation. Neither knows the
-plan: the checker puts the path of the template before `LocalProblem.inner`.
+A `LocalProblem` is a value, so that all of them can be collected; an `EvaluationError` ends one evaluation. Neither knows the plan: the
+checker turns a `LocalProblem` into a `Problem` by putting the path of the template before `LocalProblem.inner`.
 """
 
 from __future__ import annotations

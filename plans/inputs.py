@@ -103,7 +103,7 @@ def _unknown(name: object, known: Mapping[str, object]) -> Problem:
     )
 
 
-# --- Tasks with holes: `Compare {a} and {b}`, where `a` and `b` are inputs of the plan; other braces are text.
+# --- Tasks with placeholders: `Compare {a} and {b}`, where `a` and `b` are inputs of the plan; other braces are text
 
 
 HOLE: Final = re.compile(r"\{\s*([a-z][a-z0-9_]{0,63})\s*\}")

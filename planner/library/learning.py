@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeGuard, cast
 
 from ...errors import InputRejected
 from ...plans.checker.names import derived_id
-from ...plans.edit.renaming import PLACES
+from ...plans.checker.templates import TEMPLATE_PLACES
 from ...plans.expressions.lexical import find_placeholder
 from ...plans.plan import Plan
 from ...plans.signature import Signatures
@@ -357,7 +357,7 @@ def with_reference(raw: _Raw, value: str | float, reference: str) -> _Raw:
     steps: list[_Raw] = []
     for step in cast("list[_Raw]", raw["steps"]):
         made: _Raw = {**step}
-        for *way, last in PLACES:
+        for *way, last in TEMPLATE_PLACES.values():
             holder = made.get(way[0]) if way else made
             if isinstance(holder, dict) and last in holder:
                 new = {
@@ -434,7 +434,7 @@ def is_still_named(raw: _Raw, value: str | float, *, everywhere: bool = False) -
 def _templates(step: _Raw) -> list[Json]:
     """Return the parts of a step that may be templates."""
     found: list[Json] = []
-    for *way, last in PLACES:
+    for *way, last in TEMPLATE_PLACES.values():
         holder = step.get(way[0]) if way else step
         if isinstance(holder, dict):
             found.append(cast("_Raw", holder).get(last))

@@ -1,7 +1,6 @@
 """The templates of a step: the values that may hold expressions.
 
-Templates are in `args`, `set`, `for_each`, `when`, `repeat.until`, `on_error.value`, `ask.prompt`, `ask.system`,
-`ask.examples`, `agent.goal` and a plan's `output`, and nowhere else. Each is parsed once and kept with its step.
+Templates are in the places of `TEMPLATE_PLACES` and in a plan's `output`, and nowhere else. Each is parsed once and kept with its step.
 
 A secret is the whole value of an argument of a `tool` step. The arguments' formula has a placeholder text instead
 (`secret_text`), so a secret never is a value that flows through the plan.
@@ -9,14 +8,17 @@ A secret is the whole value of an argument of a `tool` step. The arguments' form
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, cast
+
+from pydantic import BaseModel
 
 from ..expressions.formula import Formula, LocalProblem, parse_formula
 from ..immutable import immutable
 from ..paths import key
-from ..plan import AgentStep, AskStep, PlanStep, SetStep, ToolStep
+from ..plan import ToolStep
 
 if TYPE_CHECKING:
     from ..plan import StepKeys
@@ -66,40 +68,49 @@ def template_of(where: str, value: Json) -> Template:
     return Template(where, value, formula, tuple(faults))
 
 
+TEMPLATE_PLACES: Mapping[str, tuple[str, ...]] = {
+    "when": ("when",),
+    "for_each": ("for_each",),
+    "args": ("args",),
+    "set": ("set",),
+    "prompt": ("ask", "prompt"),
+    "system": ("ask", "system"),
+    "examples": ("ask", "examples"),
+    "goal": ("agent", "goal"),
+    "until": ("repeat", "until"),
+    "fallback": ("on_error", "value"),
+}
+"""Template -> its place in a step, in the order in which problems are reported."""
+
+
 def templates_of(step: StepKeys) -> Mapping[str, Template]:
-    """Return the templates of a step by their key, in the order of their problems."""
+    """Return the templates of a step by their key."""
     made: dict[str, Template] = {}
-    if step.has("when"):
-        made["when"] = template_of(".when", step.when)
-    if step.has("for_each"):
-        made["for_each"] = template_of(".for_each", step.for_each)
-    _add_action(made, step)
-    if step.repeat is not None:
-        made["until"] = template_of(".repeat.until", step.repeat.until)
-    if not isinstance(step.on_error, str):
-        made["fallback"] = template_of(".on_error.value", step.on_error.value)
+    for name, first, last, where in _places_of(type(step)):
+        held: object = getattr(step, first)
+        if last and not isinstance(held, BaseModel):
+            continue  # no `repeat`, or an `on_error` without a value
+        value = cast("Json", getattr(held, last) if last else held)
+        # An explicit null of `when` or `for_each` is a fault that the check reports; of `system` or `examples` it means absence.
+        if value is None and name not in ("set", "fallback") and not step.has(name):
+            continue
+        if name == "args" and isinstance(step, ToolStep):
+            made[name] = _arguments(step.args)
+        elif name == "examples" and not isinstance(value, str):
+            made[name] = template_of(where, [*cast("Sequence[Json]", value)])  # the model holds a tuple
+        else:
+            made[name] = template_of(where, value)
     return made
 
 
-def _add_action(made: dict[str, Template], step: StepKeys) -> None:
-    match step:
-        case ToolStep(args=args):
-            made["args"] = _arguments(args)
-        case PlanStep(args=args):
-            made["args"] = template_of(".args", args)
-        case SetStep():
-            made["set"] = template_of(".set", step.set)
-        case AskStep(ask=ask):
-            made["prompt"] = template_of(".ask.prompt", ask.prompt)
-            if ask.system is not None:
-                made["system"] = template_of(".ask.system", ask.system)
-            if ask.examples is not None:
-                examples = ask.examples if isinstance(ask.examples, str) else list(ask.examples)
-                made["examples"] = template_of(".ask.examples", examples)
-        case AgentStep(agent=agent):
-            made["goal"] = template_of(".agent.goal", agent.goal)
-        case _:
-            pass
+@cache
+def _places_of(kind: type[StepKeys]) -> tuple[tuple[str, str, str, str], ...]:
+    """Return the places of a kind of step: key, field of the step, field of that (may be empty), and both as a path."""
+    return tuple(
+        (name, place[0], "".join(place[1:]), "." + ".".join(place))
+        for name, place in TEMPLATE_PLACES.items()
+        if place[0] in kind.model_fields
+    )
 
 
 def _arguments(args: dict[str, Json]) -> Template:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from typing_extensions import override
@@ -87,15 +87,7 @@ class PlanChange:
 
     def to_dict(self) -> dict[str, Json]:
         """Return the change as JSON."""
-        return {
-            "kind": self.kind,
-            "part": self.part,
-            "name": self.name,
-            "field": self.field,
-            "before": self.before,
-            "after": self.after,
-            "plan": self.plan,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

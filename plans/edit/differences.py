@@ -7,7 +7,7 @@ inserted or removed item is one difference, not a shift of all later items. Plan
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Final, Literal, TypeAlias
 
@@ -49,7 +49,7 @@ class Difference:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {"path": self.path, "kind": self.kind, "before": self.before, "after": self.after}
+        return asdict(self)
 
 
 def differences(before: Json, after: Json) -> tuple[Difference, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, cast
 
+from ..checker.templates import TEMPLATE_PLACES
 from ..expressions.lexical import find_placeholder
 from ..expressions.nodes import Field, Index, Literal, Name, Node, walk
 from ..expressions.syntax import ExpressionSyntaxError, parse
@@ -16,13 +17,6 @@ from ..expressions.syntax import ExpressionSyntaxError, parse
 _Raw: TypeAlias = dict[str, Any]
 Span: TypeAlias = tuple[int, int, str]
 """Start and end in an expression, and the new text."""
-
-PLACES = (
-    ("args",), ("set",), ("for_each",), ("when",), ("repeat", "until"), ("on_error", "value"),
-    ("ask", "prompt"), ("ask", "system"), ("ask", "examples"), ("agent", "goal"),
-)  # fmt: skip
-"""The places of templates in a step."""
-
 
 _LINE_BREAKS = {ord("\n"): " ", ord("\r"): " ", ord("\t"): " ", ord("\f"): " "}
 
@@ -86,7 +80,7 @@ def _rewrite(body: _Raw, spans: Callable[[Node], Iterator[Span]], free: str | No
     if "output" in body:
         body["output"] = _value(body["output"], spans, free)
     for step in cast("list[_Raw]", body["steps"]):
-        for *way, last in PLACES:
+        for *way, last in TEMPLATE_PLACES.values():
             holder = step.get(way[0]) if way else step
             if isinstance(holder, dict) and last in holder:
                 found = cast("_Raw", holder)

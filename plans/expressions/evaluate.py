@@ -1,13 +1,11 @@
 """From an expression's tree to a function that evaluates it: compiled once, to closures.
 
-Every node becomes one closure over the closures of its parts, so an evaluation runs no dispatch. What a node does is
-in `operators.py`, `functions.py` and `methods.py`; here is only the order of evaluation, which is Python's: left to right, `and`,
-`or`, conditions and chained comparisons as far as needed, comprehensions clause by clause.
+Every node becomes one closure over the closures of its parts, so an evaluation runs no dispatch. `operators.py` and `functions.py` say what a node
+computes; this module has only the order of evaluation, which is Python's: left to right; `and`, `or`, conditions and chained comparisons as far as
+needed; comprehensions clause by clause. Constant parts are evaluated once, before the plan runs (`fold`).
 
 Values made are canonical: no minus zero, no NaN, 64-bit integers. Values taken from the scope are handed on without
 copying: consumers treat them as immutable.
-
-This module is longer than most: one closure for each kind of node, and they compile one another.
 """
 
 from __future__ import annotations

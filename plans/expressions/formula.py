@@ -4,9 +4,8 @@ A string that is exactly one `${..}` is that expression's value, type kept; othe
 strings as they are and other values as canonical JSON. Only the plan's own strings are read; data that flows is never
 scanned.
 
-ParsedExpression never raises: what is wrong is told as problems, and evaluating an invalid formula raises `EvaluationError`. The types of its
-expressions are found by `expressions/infer.py`. What is asked for seldom (canonical form, the compiled form) is made when
-asked for: a plan has many templates, and a check evaluates none.
+Parsing never raises: it returns problems, and evaluating an invalid formula raises `EvaluationError`. `infer.py` computes the types of the
+expressions. The canonical form and the compiled form are computed on demand: a plan has many templates, and a check evaluates none.
 """
 
 from __future__ import annotations
@@ -376,9 +375,9 @@ def _secret(leaf: Leaf) -> str | None:
             return None
 
 
-# --- A template made ready to be evaluated, and to be serialized at once where it mostly passes on what is serialized already.
+# --- Evaluating and serializing
 #
-# Both are made when first asked for: a plan has many templates, and a check evaluates none.
+# A template that mostly passes on values that have canonical bytes already is serialized by copying these bytes.
 
 
 Scope: TypeAlias = Mapping[str, "Json | Skipped"]

@@ -1,7 +1,7 @@
-"""What type a function or a method gives, from the types of its arguments.
+"""The types that functions and methods return, from the types of their arguments.
 
-`functions.py` has what each does; a test holds the two tables to the same names. `first` and `secret` are not here: `infer.py`
-treats them where they stand.
+A test holds the tables of this module and of `functions.py` to the same names. `first` and `secret` are typed in `infer.py`, because they do not
+evaluate their arguments like the rest.
 """
 
 from __future__ import annotations

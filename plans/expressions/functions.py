@@ -1,12 +1,12 @@
-"""The functions: the whole table, and what each does at run time; the methods of text are in `methods.py`.
+"""The functions and the methods of text: two tables, and what each entry does at run time.
 
-Each entry says how many arguments it takes and how it is written with types; what type it gives is in `signatures.py`.
-Implementations take the frame (to pay for their work) and values; they give a value or raise `EvaluationError`. `first` and
-`secret` have no implementation here: they do not evaluate their arguments like the rest.
+Each entry says how many arguments it takes and how it is written with types; `function_types.py` has the type that it gives. Implementations take the frame
+(to pay for their work) and values; they return a value or raise `EvaluationError`. `first` and `secret` have no implementation here, because
+they do not evaluate their arguments like the rest.
 
-The language grows without breaking plans. The names of the functions of version 1 are reserved (`RESERVED_FUNCTIONS`): no step,
-input or loop may have them. A later function gets `since` its version, raises `EXPRESSION_VERSION`, and reserves nothing: its
-name is the function where `(` follows, and everywhere else the step, input or loop of that name.
+The language grows without breaking plans. The names of the functions of version 1 are reserved (`RESERVED_FUNCTIONS`): no step, input or loop may have them. A
+later function gets `since` its version, raises `EXPRESSION_VERSION`, and reserves nothing: its name is the function where `(` follows, and everywhere else
+the step, input or loop of that name.
 """
 
 from __future__ import annotations
@@ -434,7 +434,7 @@ FUNCTIONS: dict[str, Function] = {
 }
 
 
-# --- The methods of text: the whole table, and what each does at run time; as `functions.py` for functions.
+# --- The methods of text
 
 
 def _method(name: str, call: Callable[..., Json], *kinds: str) -> Apply:

@@ -1,8 +1,8 @@
-"""What the operators do at run time: Python's meaning over JSON's values.
+"""The operators at run time, with Python's meaning over JSON values, and the frame that counts the work of one evaluation.
 
-Differences from Python: booleans are not numbers, integers end at 64 bits, floats are finite and have no minus zero,
-and `**` gives an integer only where its exponent is written as a non-negative integer. Every function takes values
-as they are in a scope (exact JSON types) and gives a value, or raises `EvaluationError`.
+Differences from Python: booleans are not numbers, integers end at 64 bits, floats are finite and have no minus zero, and `**` gives an integer only where its exponent
+is written as a non-negative integer. Every function takes values as they are in a scope (exact JSON types), and returns a value or raises `EvaluationError`. The
+messages of these errors are journaled: a changed word is a difference in the replay of an old run.
 """
 
 from __future__ import annotations
@@ -306,10 +306,10 @@ def _shown(key: str) -> str:
     return f"'{key}'" if len(key) <= 60 else f"'{key[:57]}..'"
 
 
-# --- One evaluation: what it may see, its loop names, and how much work it has left.
+# --- The frame: what one evaluation may see, its loop names, and how much work it has left
 #
-# Whatever costs more than a constant is paid for before it is done: `pay` counts the values and characters that an
-# operation visits or makes. So an expression ends within a bounded time and in bounded memory, whatever the data.
+# Whatever costs more than a constant is paid for before it is done: `pay` counts the values and characters that an operation visits or makes. So an expression ends within
+# a bounded time and in bounded memory, whatever the data.
 
 
 WORK_MAX = 5_000_000  # values visited or made by one evaluation: about a second

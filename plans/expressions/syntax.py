@@ -1,11 +1,9 @@
 """From the text of one expression to its tree: Python's own parser, then an allow-list.
 
 `parse` takes text that `lexical.find_placeholder` has passed, so it is short and balanced. Python parses it; every node of
-Python's tree is then turned into one of ours, or refused by name: there is no way around the list. Names are resolved
+Python's tree is then turned into one of ours, or rejected by name: an allow-list, because a list of forbidden nodes would miss those of the next Python. Names are resolved
 on the way, by Python's scoping: a comprehension's first iterable is evaluated outside, its names are known inside
 only, and hide what is outside.
-
-This module is longer than most: one reader for each kind of node, and they read one another.
 """
 
 from __future__ import annotations
@@ -97,7 +95,7 @@ def parse(text: str) -> Node:
     try:
         tree = ast.parse(text, mode="eval")
     except SyntaxError as error:
-        raise ExpressionSyntaxError(objection(error, text)) from None
+        raise ExpressionSyntaxError(syntax_problem(error, text)) from None
     except (RecursionError, MemoryError):
         raise ExpressionSyntaxError(_too_deep(0, len(text))) from None
     except ValueError as error:  # NUL characters and lone surrogates
@@ -464,10 +462,10 @@ _READERS: dict[type[ast.AST], Callable[..., Node]] = {
 }
 
 
-# --- What Python's parser objects to, as a problem of the plan language: where, what was expected there, and the nearest rule.
+# --- Syntax errors
 #
-# Python says `invalid syntax` and an offset; advice that it has holds for programs. The place decides what is said here: the end of
-# the text, a slip that people and models often make, or two values with nothing between them.
+# Python says `invalid syntax` and an offset, and its advice is for programs. The place decides which message is given here: the end of the text, a common mistake of
+# people and models, or two values with nothing between them.
 
 
 _TOKEN: Final = re.compile(r"\w+|'[^']*'|\"[^\"]*\"|===|[=!<>]=|=[<>]|<>|:=|->|//|\*\*|\+\+|--|\.\.|.")
@@ -497,7 +495,7 @@ _SLIPS: Final = {
 }  # fmt: skip
 
 
-def objection(error: SyntaxError, text: str) -> LocalProblem:
+def syntax_problem(error: SyntaxError, text: str) -> LocalProblem:
     """Return what is wrong with a text that is no expression."""
     if "Exceeds the limit" in error.msg:
         return LocalProblem("bad-expr", "an integer past 64 bits", "write it as text", "", 0, len(text))
@@ -556,7 +554,7 @@ def _short(text: str) -> str:
     return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 2]}.."
 
 
-# --- What Python has and the language does not, each with what to write instead.
+# --- What Python has and the language does not, each with what to write instead
 
 
 REFUSED: dict[type[ast.AST], tuple[str, str]] = {

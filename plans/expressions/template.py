@@ -1,7 +1,6 @@
-"""The shape of a template: which parts of a JSON value are not plain.
+"""Templates: a JSON value as a tree of the strings that hold expressions, and one such string as pieces.
 
-Plain parts are not looked at again: a tree has a node only for a string that holds something to work out, and for the
-lists and objects around it.
+Plain parts of a value are not looked at again: a tree has a node only for a string that holds an expression or an escape, and for the lists and objects around it.
 """
 
 from __future__ import annotations
@@ -91,11 +90,10 @@ def unparsed_tree(tree: Tree) -> Json:
     return made
 
 
-# --- A string of a plan, cut into plain text and expressions.
+# --- One string: plain text and expressions
 #
-# Scanning goes from left to right: `$${` gives `${`, `${` opens an expression that ends at the first `}` outside quotes and
-# brackets, a lone `$` is text. Inside, outer space is dropped and line breaks are spaces. Time is linear in the string, and
-# a string without `$` and `{{` never comes here.
+# Scanning goes from left to right: `$${` gives `${`, `${` opens an expression that ends at the first `}` outside quotes and brackets, a lone `$` is text. Inside,
+# outer space is dropped and line breaks are spaces. Linear in the string; a string without `$` and `{{` never comes here.
 
 
 _OPEN = re.compile(r"\$?\$\{")

@@ -1,8 +1,8 @@
-"""Operands by their type: which alternatives an operation takes, and what to say of those it does not.
+"""The types of operators, of parts (`.field`, `[index]`) and of operands, and the problems of operands that an operation does not take.
 
-One rule for every operation: null among the alternatives is `maybe-missing`, an unknown type `unchecked-type`; if some
-alternative fits and some does not, it is checked at run time (`unchecked-type`); if none fits, it is `bad-expr`. A value of
-type `NEVER` (what is already invalid, an item of `[]`) fits everything, and nothing is said of it.
+One rule for every operation: null among the alternatives is `maybe-missing`, an unknown type `unchecked-type`; if some alternative fits and some do not, the value
+is checked at run time (`unchecked-type`); if none fits, the problem is `bad-expr`. A value of type `NEVER` (an expression with a reported problem, an
+item of `[]`) fits everything, so that one mistake is reported once.
 """
 
 from __future__ import annotations
@@ -230,11 +230,10 @@ def items_of(findings: ExpressionProblems, node: Node, of: Type, what: str) -> T
     return joined([member.item if isinstance(member, ListType) else member for member in lists])
 
 
-# --- What type a part of a value has: `.field`, `["key"]`, `[index]`, `[computed]` and slices.
+# --- Parts: `.field`, `["key"]`, `[index]`, `[computed]` and slices
 #
-# A part that cannot be there is `unknown-field`, whatever the reason: a misspelt field, an index into an object, a name on a list.
-# One that is not always there is `maybe-missing`. A key that is computed has the union of an object's field types, and may
-# be absent.
+# A part that cannot be there is `unknown-field`, whatever the reason: a misspelt field, an index into an object, a name on a list. A part that is not always there is
+# `maybe-missing`. A computed key has the union of an object's field types, and may be absent.
 
 
 _VALUE_NAMES = frozenset({"output", "outputs", "result", "results", "value", "return", "response"})
@@ -414,10 +413,7 @@ def _cut(member: Member) -> Type | None:
             return None
 
 
-# --- What type an operator gives, from the types of its operands.
-#
-# Integers give integers, everything else that is a number gives a number; booleans are not numbers. Functions and methods are
-# in `signatures.py`.
+# --- Operators: integers give integers, any other number gives a number; booleans are not numbers
 
 
 _NUMBERS = frozenset({"integer", "number"})

@@ -1,4 +1,4 @@
-"""The text form of a plan: YAML or JSON to a plan value and back, with the line of every part.
+"""The text form of a plan: JSON or YAML to a plan value and back, with the line of every part.
 
-The folder knows only spelling and shape: it does not know types, tools or meaning. Begin with `load.py` (files and text) and `shape.py` (JSON value to plan).
+The folder knows spelling and shape; it does not know types, tools or meaning. Begin with `load.py` (files and text) and `shape.py` (JSON value to plan).
 """

@@ -204,7 +204,7 @@ def _integer(reading: _Reading, event: _Event, text: str) -> int:
     return value
 
 
-# --- A JSON value as YAML text that YAML 1.1 and YAML 1.2 readers take for the same value.
+# --- Writing: YAML text that YAML 1.1 and YAML 1.2 readers take for the same value
 
 
 WIDTH = 110

@@ -1,5 +1,5 @@
 """The algebra of types that the check computes with, read from JSON Schema.
 
-A type stands for a set of JSON values; the folder reads types from schemas, combines them, decides whether one fits another, and shows them. It does not
-know plans. Begin with `kinds.py` (the types), `reading.py` (schema to type) and `assign.py` (does it fit?).
+A type is a set of JSON values with constraints; the folder reads types from schemas, intersects them, decides whether one is assignable to another, and
+shows them. It does not know plans, expressions or tools. Begin with `types.py` (the types), then `read.py` (schema to type) and `assignable.py`.
 """

@@ -1,4 +1,13 @@
-"""Whether scalars fit scalars: by kind, by known values, and by the constraints of a schema."""
+"""Whether values of one type may stand in a place that wants another: contract 2, "Types".
+
+- Every alternative of the source but null has to be able to fit the target, else the problem is `type-mismatch`.
+- Null, or a field that may be absent, where the target wants a value, is `maybe-missing`.
+- If the value decides (number to integer, text to a choice, a value of unknown type, constraints of a schema), the problem is the warning
+  `unchecked-type`, and the value is validated at run time.
+
+Lists compare by element, objects by field. The comparison is coinductive: recursive types fit unless a difference is found. It is bounded in depth and in work;
+past a bound the answer is `unchecked-type`. So "fits" is never said wrongly, and `unchecked-type` may be said too often.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +23,8 @@ from ..values import Json
 from .constraints import are_apart, holds, is_met, relevant
 from .show import type_text
 from .types import NEVER, NULL, UNKNOWN, ListType, ObjectType, Property, Scalar, Type, Unknown, members
+
+# --- Scalars: by kind, by known values, and by constraints
 
 
 def fitting(source: Scalar, target: Scalar | Unknown) -> bool | None:
@@ -51,15 +62,7 @@ def _all_or_none(answers: Iterable[bool | None]) -> bool | None:
     return every.pop() if len(every) == 1 else None
 
 
-# --- Whether values of one type fit the place of another: the rules of contract 2, "Types".
-#
-# - Every member of the source but null has to be able to fit the target, else `type-mismatch`.
-# - Null, or a field that may be absent, where the target wants a value is `maybe-missing`.
-# - What fits or not only by its value (number to integer, text to a choice, anything of unknown type, constraints of a schema)
-#   is `unchecked-type`, and checked at run time.
-#
-# Lists compare by element, objects by field. Types that hold themselves fit if nothing speaks against it (the comparison is
-# coinductive). A comparison is bounded in depth and in work: past a bound the answer is `unchecked-type`.
+# --- Types: a comparison of all alternatives, part by part
 
 
 PAIRS_MAX = 5_000
@@ -90,7 +93,7 @@ def assignability_problems(source: Type, target: Type) -> list[LocalProblem]:
 
 
 class _Comparison:
-    """One comparison: what it has found out, what it assumes, and the work that it may still do."""
+    """One comparison: its results, the pairs that it assumes to fit, and the work that it may still do."""
 
     def __init__(self) -> None:
         self.pairs = PAIRS_MAX
@@ -107,12 +110,13 @@ class _Comparison:
         if pair not in self.known:
             if self.pairs <= 0 or depth > DEPTH_MAX:
                 return [_unchecked(source, target)]
+            # Coinduction: while a pair is compared, it is assumed to fit, so that recursive types come to an end.
             before = len(self.known)
             self.assumed.add(pair)
             found = _one_a_place(self.compared(source, target, depth))
             self.assumed.discard(pair)
             if found:
-                self.forget(before)
+                self.forget(before)  # the assumption failed: answers that rest on it are void
             self.known[pair] = found
         return self.known[pair]
 
@@ -152,6 +156,7 @@ class _Comparison:
             tried.append(problems)
             if type(other) is type(member) and not isinstance(member, Scalar):
                 near.append(problems)
+        # An alternative that may fit is preferred to one that cannot; only then the one of the same shape explains best what is wrong.
         possible = [problems for problems in tried if not _is_refused(problems)]
         if possible:
             return min(possible, key=len)
@@ -324,7 +329,7 @@ def _one_a_place(problems: Sequence[LocalProblem]) -> list[LocalProblem]:
     return kept
 
 
-# --- What to do about a value that does not fit its place, as hints of a report say it.
+# --- Hints: how to make the value fit
 
 
 EXPRESSION_SHOWN_MAX = 80  # characters of an expression in a hint

@@ -1,4 +1,11 @@
-"""Constraints that are ranges (`minimum`, `maxLength`, `minItems` ..): which imply others, and which exclude one another."""
+"""Constraints: the demands of a schema that its type does not express, such as a pattern or a minimum.
+
+A constraint is a JSON Schema of its own, as canonical JSON, so equal texts demand the same wherever they stand. A constraint that rests on definitions, or
+is very long, is kept as a digest only; whether a value meets it is then decided at run time.
+
+A *whole* constraint repeats a schema that its type does not express exactly. It holds for the schema as it stands alone, where objects are closed, and not for
+the same schema as a part of a composition: `read.py` removes it there and constrains the composition instead.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +19,8 @@ from ..values import Json, NotJson, canonical, digest
 from .keywords import KIND_OF_KEYWORD
 from .standalone import find_validator, self_contained
 from .types import UNKNOWN, Constraints, ListType, ObjectType, Scalar, Unknown
+
+# --- Ranges (`minimum`, `maxLength`, `minItems` ..): which imply others, and which exclude one another
 
 _End = tuple[float, bool]  # how far in a range begins from one side, and whether beyond that number only
 
@@ -66,13 +75,7 @@ def _ends(every: Constraints) -> dict[tuple[str, int], _End]:
     return found
 
 
-# --- What schemas demand of values beyond their type, as the constraints that a type carries.
-#
-# A constraint is a JSON Schema of its own, as canonical JSON: equal texts demand the same, wherever they stand. Those that rest on
-# definitions, and very long ones, are known by a digest only; whether a value meets them nobody can say here.
-#
-# A *whole* constraint repeats a schema that its type does not say exactly. It holds for the schema as it stands, not for the same
-# schema as a part of a larger one, where objects stay open: whoever composes takes it off, and demands the larger one instead.
+# --- Making constraints, and holding values and types against them
 
 
 TEXT_MAX = 2_000

@@ -1,7 +1,8 @@
-"""Alternatives of schemas: put together without a loss, and told apart.
+"""Intersections and exact unions of types, as schemas combine them.
 
-Where `union` may say less than its parts, a type made here has exactly the values of its alternatives: it is what others have
-to fit.
+`intersect` returns the type of the values that have both types: schemas demand that with `allOf`, with a reference beside other keywords, and with
+constraints beside alternatives. `alternatives` returns exactly the values of several types, where `types.union` may widen. Both return `None` if no type
+expresses the result exactly; the caller then keeps the schema as a constraint. Work is bounded, because alternatives within alternatives multiply.
 """
 
 from __future__ import annotations
@@ -110,11 +111,10 @@ def _are_two_disjoint(left: Alternative, right: Alternative) -> bool:
             return type(left) is not type(right)
 
 
-# --- What two types have in common: the type of values that have both.
+# --- Intersection
 #
-# Schemas say so with `allOf`, with a reference beside other keywords, and with constraints beside alternatives. Parts of a
-# composition know the fields of one another, as their author means: an object that is closed on its own says nothing there of other
-# fields. Whether the whole is closed, `reading.py` says.
+# Parts of a composition know the fields of one another: an object that is closed on its own says nothing there of other fields. Whether the whole is
+# closed is decided in `read.py`.
 
 
 Alternative: TypeAlias = Scalar | ListType | ObjectType | Unknown

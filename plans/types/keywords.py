@@ -101,7 +101,7 @@ def demands(schema: Mapping[str, Json], kind: str | None) -> Iterator[dict[str, 
         if group == _OF_TUPLES:
             starts = "prefixItems" in schema or isinstance(schema.get("items"), list)
         else:
-            # Beside `properties`, the schemas of other fields mean nothing alone: `reading.py` then demands the whole schema.
+            # Beside `properties`, the schemas of other fields mean nothing alone: `read.py` then demands the whole schema.
             starts = group[0] in schema and not (group[0] == "patternProperties" and "properties" in schema)
         if starts and not _says_nothing(group[0], schema):
             yield {key: schema[key] for key in group if key in schema}

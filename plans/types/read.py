@@ -1,13 +1,13 @@
-"""JSON Schemas read as types.
+"""Types read from JSON Schemas.
 
-A type has every value that its schema accepts. What it cannot say (a pattern, a minimum) stays with it as a constraint, so that
-the checker can tell a value that fits from one that may fit; where no type comes near, all of the schema is a constraint. A schema that
-says no `type` admits values of every kind, as JSON Schema has it: its `properties` bind objects alone. An object is closed unless `additionalProperties` is given and not false, or it has no
-`properties`. References are followed where they are harmless and kept as names where a type holds itself or would get
-large.
+The type of a schema has every value that the schema accepts (it is an upper bound); a demand that no type expresses (a pattern, a minimum, a composition)
+stays with the type as a constraint. So the check can tell a value that fits from one that may fit, and validation at run time decides the rest.
 
-Which schema names which is in `definitions.py`, how parts make a whole in `composing.py` and
-`meeting.py`, what constraints are in `constraints.py`.
+A schema without `type` admits values of every kind, as JSON Schema has it: its `properties` bind objects alone. An object is closed unless
+`additionalProperties` is given and not false, or it has no `properties`. References are inlined where that is harmless, and stay names where a type holds itself
+or would get large.
+
+References are resolved in `definitions.py`, keywords are listed in `keywords.py`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,10 @@ def read_with_warnings(
 
 
 class _Reader:
-    """One reading: the definitions first, each after those that it rests on, then the schema itself."""
+    """The reading of one schema: the definitions first, each after those that it rests on, then the schema itself.
+
+    The order replaces recursion through references: a chain of thousands of definitions needs no stack.
+    """
 
     def __init__(self, documents: Documents) -> None:
         self.documents = documents
@@ -189,6 +192,7 @@ class _Reader:
             return UNKNOWN
         for key, expected, found in misshapen(known):
             self.problem("bad-shape", _at(path, key), f"expected {expected}, found {found}")
+        # The kinds that the schemas around this part admit: `{"properties": ..}` inside `{"type": "object"}` is about objects only.
         around = self.context
         self.context = both_kinds(around, self.said.of(schema, document, nullable=False))
         made = self.whole(known, path, document, room)
@@ -219,6 +223,7 @@ class _Reader:
         each branch of each part would have to be combined with each branch of all others, for schemas that few tools have.
         """
         how = closedness(cast("Json", schema), document, self.documents)
+        # If an intersection has no exact type, the wider side stays: still an upper bound.
         made: Type = UNKNOWN
         for of, said in parts:
             part = _as_part(of, closedness(said, document, self.documents))

@@ -1,4 +1,4 @@
-"""Types as people read them in messages: `integer`, `list of text`, `{title, link}`, `text or null`."""
+"""Types as text for people (`integer`, `list of text`, `{title, link}`, `text or null`), and as JSON Schema for reports."""
 
 from __future__ import annotations
 
@@ -132,10 +132,10 @@ def _object(of: ObjectType) -> str:
     return "{" + ", ".join(names) + "}"
 
 
-# --- Types written as JSON Schema, such as a report gives them.
+# --- Types as JSON Schema
 #
-# A closed object is written with its `properties` alone, as plans write it; only the object without any fields has to say that
-# there are no others. Names become `$defs`.
+# A closed object is written with its `properties` alone, as plans write it; only an object without fields needs `additionalProperties` to be closed. Named types
+# become `$defs`.
 
 
 def schema_of(of: Type) -> dict[str, Json]:

@@ -1,9 +1,9 @@
-"""Schemas that stand alone: what they name taken along in `$defs`, and what plans mean said in JSON Schema's own words.
+"""Self-contained JSON Schemas: definitions are copied into `$defs`, and the rules of plans are written in JSON Schema's own keywords.
 
-JSON Schema leaves objects open and knows no `nullable`; plans do not. So that validation at
-run time agrees with the types that the checker saw, objects are closed here: with `additionalProperties`, or where a
-schema is composed of several, with `unevaluatedProperties` on the whole. A definition that is a part of such a
-composition is taken along a second time, left open. What stands under `if` and `not` is a question, and stays as it is.
+JSON Schema leaves objects open and knows no `nullable`; plans close objects and know it. So that validation at run time agrees with the types
+that the checker computed, objects are closed here: with `additionalProperties`, or with `unevaluatedProperties` on a composed schema as a whole. A
+definition that is a part of a composition is copied a second time and left open. Schemas under `if` and `not` are copied unchanged: closing a
+question would change its answer.
 """
 
 from __future__ import annotations
@@ -171,10 +171,10 @@ def _name_required(made: dict[str, Json], given: Mapping[str, Json]) -> None:
                 fields.setdefault(name, made.get("additionalProperties") or {})
 
 
-# --- Schemas that several parts make: whether the whole is open or closed.
+# --- Composed schemas: open or closed
 #
-# JSON Schema composes with `allOf`, `anyOf`, `oneOf`, `$ref` beside other keywords, and constraints. What the parts say as types is
-# in `composing.py`.
+# JSON Schema composes with `allOf`, `anyOf`, `oneOf`, conditions, and `$ref` beside other keywords. `read.py` and `self_contained` both ask this one rule, so
+# that the check and validation agree.
 
 
 Closedness: TypeAlias = Literal["closed", "open", "silent"]
@@ -237,7 +237,7 @@ def _parts(schema: Json, document: str, documents: Documents) -> Iterator[Mappin
         yield None
 
 
-# --- Compiled JSON Schemas: jsonschema-rs behind a cache, loaded only once values are validated.
+# --- Compiled schemas: jsonschema-rs behind a cache, imported only when a value is validated
 
 
 VALIDATORS_KEPT = 256

@@ -1,7 +1,13 @@
-"""The type algebra: what the rest of the room knows of types.
+"""The types of the values that flow through a plan, and how types combine.
 
-The types themselves are in `kinds.py`, how they combine in `union.py`, how they read in `wording.py` (for people) and
-`written.py` (as JSON Schema). Types are pure values: equal ones hash alike, none is changed.
+A type says which JSON values may stand in a place: scalars by kind, lists by item, objects by field, alternatives as a union. Rules:
+
+- types are immutable; equal types hash alike; the order of fields, of alternatives and of known values means nothing;
+- a type is never deeper than `DEPTH_MAX` nor larger than `SIZE_MAX`: a part that would pass a bound becomes unknown, so every walk over a type is
+  bounded, however hostile the plan;
+- recursion stands in a `Named` type, which is looked up on demand.
+
+This module knows neither JSON Schema (`read.py`) nor which type fits which place (`assignable.py`).
 """
 
 from __future__ import annotations
@@ -44,17 +50,7 @@ def _type_of(value: Json, room: int) -> Type:  # noqa: PLR0911  # one case, one 
             )
 
 
-# --- The types of values that flow through a plan, as immutable values.
-#
-# A type says which JSON values may stand in a place: scalars by kind, lists by item, objects by field, alternatives as a
-# union. Rules kept here:
-#
-# - equal types are equal and hash alike; the order of fields, of alternatives and of known values means nothing;
-# - a type is never deeper than `DEPTH_MAX` nor larger than `SIZE_MAX`: what would pass a bound is cut off and unknown,
-#   so that every walk over a type is cheap and safe, however hostile the plan;
-# - recursion stands in a `Named` type, which is looked up when somebody asks what it is.
-#
-# How types combine is in `union.py`; which type fits which place in `assign.py`. Neither JSON Schema nor plans are known here.
+# --- The types
 
 
 Kind: TypeAlias = Literal["null", "boolean", "integer", "number", "string"]
@@ -67,7 +63,7 @@ SIZE_MAX = 10_000
 
 
 Constraints: TypeAlias = tuple[str, ...]
-"""What a schema demands of values beyond their type: each demand as canonical JSON, sorted. `beyond.py` makes them."""
+"""What a schema demands of values beyond their type: each demand as canonical JSON, sorted. `constraints.py` makes them."""
 
 CUT = '{"$comment":"cut"}'
 """The constraint of what was cut off at a bound: nobody knows it, so no two of it are known to be the same."""
@@ -323,12 +319,11 @@ def _cut(part: Type, *, shallow: bool) -> Type:
     return Unknown((CUT,)) if harms else part
 
 
-# --- How types combine: alternatives, their members, and types without null or without known values.
+# --- Combining types
 #
-# `union` is associative, commutative and idempotent, and may say less than its parts: what schemas demand is put together by
-# `alternatives.py`, which may not. It keeps alternatives apart where a reader can tell them apart
-# (two lists of different items), and joins those that differ only in known values (the rows of a literal table), so that
-# the type of data stays small however much data there is.
+# `union` is associative, commutative and idempotent. It is the join of inference and may be wider than its parts; `intersect.alternatives` is the exact
+# union of schemas. Two lists of different items stay apart, because a reader can tell them apart; types that differ only in known values (the rows of a
+# literal table) are joined, so that the type of data stays small however much data there is.
 
 
 Member: TypeAlias = Scalar | ListType | ObjectType | Named

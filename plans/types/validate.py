@@ -1,7 +1,7 @@
-"""Values against schemas: what in a value does not fit, told to the place.
+"""Problems of a value that does not fit a schema, each at its place.
 
-JSON Schema is validated by jsonschema-rs, on the schema as it stands alone; here its findings become problems that say what was
-expected and what was found. Of alternatives, the one that a value comes closest to is explained.
+jsonschema-rs validates the value against the self-contained schema; this module turns its errors into problems that say what was expected and what was found. Of
+alternatives, the one that the value comes closest to is explained.
 """
 
 from __future__ import annotations
@@ -190,10 +190,9 @@ def _alternatives(context: Sequence[Sequence[ValidationError]]) -> str:
     return " or ".join(wishes) or "another value"
 
 
-# --- Each way in which a value breaks a schema, as a problem: expected, found, what to do.
+# --- The wording of each kind of error
 #
-# The table `TOLD` has one line for each keyword of JSON Schema that stands for itself; what needs the type of the whole (fields,
-# alternatives) is in `literal.py`.
+# `TOLD` has one line for each keyword whose error explains itself; fields and alternatives need the type of the whole value, which `_Telling` has.
 
 
 SHOWN_MAX = 60
