@@ -116,7 +116,7 @@ from .tools.models.completion import Usage
 
 if TYPE_CHECKING:
     from .executor.stores.store import RunRow
-    from .tools.mcp.session import Server
+    from .tools.mcp.session import McpServer
     from .tools.models.models import Spec
 
 P = ParamSpec("P")
@@ -233,7 +233,7 @@ class Engine:
         self._opening = asyncio.Lock()
         self._background: Background | None = None
         self._threads = threading.Lock()  # the first uses may come from several at once
-        self._servers: tuple[Server, ...] = ()
+        self._servers: tuple[McpServer, ...] = ()
         self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
         self._tending: dict[
             str, asyncio.Task[None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import ClassVar, TypeAlias, cast
+from typing import Any, ClassVar, TypeAlias, cast
 from typing import Literal as OneOf
 
 from ..immutable import immutable
@@ -281,11 +281,11 @@ def walk(node: Node) -> Iterator[Node]:
 
 def mapped(node: Node, change: Callable[[Node], Node]) -> Node:
     """Return the same node with every sub-expression changed, visited in the order of `parts`."""
-    return (
-        replace(node, **{name: _changed(getattr(node, name), change) for name in node.inner})
-        if node.inner
-        else node
-    )
+    return replace(node, **_changes(node, change)) if node.inner else node
+
+
+def _changes(of: Located | Clause | Lambda, change: Callable[[Node], Node]) -> dict[str, Any]:
+    return {name: _changed(getattr(of, name), change) for name in of.inner}
 
 
 def _changed(held: _Held, change: Callable[[Node], Node]) -> _Held:
@@ -293,9 +293,7 @@ def _changed(held: _Held, change: Callable[[Node], Node]) -> _Held:
         return tuple([_changed(part, change) for part in held])
     if isinstance(held, Located):
         return change(held)
-    if held is None:
-        return None
-    return replace(held, **{name: _changed(getattr(held, name), change) for name in held.inner})
+    return None if held is None else replace(held, **_changes(held, change))
 
 
 def bound(node: Node) -> frozenset[int]:
