@@ -16,6 +16,7 @@ from ...plans.edit.differences import shown
 from ...plans.nearest import did_you_mean, listing
 from ...plans.paths import parts_of, path_of
 from ...plans.values import Json, canonical
+from .report import report_json
 
 if TYPE_CHECKING:
     from ..runs.run import Run
@@ -50,13 +51,7 @@ class Observation:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "run": self.run,
-            "status": self.status,
-            "value": self.value,
-            "there": self.is_there,
-            "changed": self.is_changed,
-        }
+        return report_json(self, is_there="there", is_changed="changed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +93,7 @@ class Bisection:
         return {
             "place": self.place,
             "changed": bool(self),
-            "runs": [cast("Json", each.to_dict()) for each in self.seen],
+            "runs": [each.to_dict() for each in self.seen],
             "changes": [_change_of(change) for change in self.changes],
         }
 

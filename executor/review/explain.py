@@ -1,8 +1,8 @@
 """Why a step ran, was reused, or did neither: in one sentence, and as JSON.
 
-A call that was made says itself, in its first record, where the reason is not its key (a write is never reused, the result had
-expired, the run was told to call everything). Otherwise its key was new, and the reason is what differs from the nearest
-earlier call: the one with the fewest differing parts, of the same step path where there is a choice.
+If the reason is not the content key (a write is never reused, the result had expired, the run reuses nothing), the first record of the call
+holds it. If the key was new, the reason is the difference from the nearest earlier call: the call with the fewest differing parts, and
+among equals one of the same step path.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from ..runs.run import iterations_of
 from ..states import TERMINAL, Reason, State
 from ..stores.store import CallRecord, Reusable, Store
 from .key_changes import KeyChange, key_changes
+from .report import report_json
 
 if TYPE_CHECKING:
     from ...plans.values import Json
@@ -307,8 +308,7 @@ def _summed(parts: Sequence[Explanation]) -> str:
     return f"has {len(parts)} parts: {told}" + (f"; {ran.sentence}" if ran is not None else "")
 
 
-# --- `Explanation`: why a step ran, was reused, or did neither; for people as a sentence, for programs as JSON.
-
+# --- the explanation
 
 Verdict: TypeAlias = Literal["ran", "reused", "computed", "given", "ended", "waits", "parts"]
 
@@ -344,23 +344,13 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "run": self.run_id,
-            "step": self.step,
-            "verdict": self.verdict,
-            "because": self.because,
-            "sentence": self.sentence,
-            "changes": [cast("Json", each.to_dict()) for each in self.changes],
-            "source": {"run": self.source[0], "step": self.source[1]} if self.source else None,
-            "parts": [cast("Json", part.to_dict()) for part in self.parts],
-            "decisions": [cast("Json", each.to_dict()) for each in self.decisions],
-        }
+        source = {"run": self.source[0], "step": self.source[1]} if self.source else None
+        return report_json(self, run_id="run") | {"source": cast("Json", source)}
 
 
-# --- What the store knows of the calls of a run, and of earlier ones that they can be compared with.
+# --- evidence: what the store knows of the calls of a run, and of the earlier calls that they are compared with
 #
-# Looked up once for all calls that are asked about: a list of thousands of items costs a handful of queries, not some for each.
-
+# It is read once for all calls in question: a step of thousands of items costs a handful of queries, not some for each item.
 
 EARLIER_MAX: Final = 64  # earlier calls that one is compared with, of the same step and of others
 
@@ -453,8 +443,7 @@ def _intact(codes: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str,
     return {name: parts for name, parts in codes.items() if is_fingerprint(name, parts)}
 
 
-# --- Why a step that called nothing stands where it stands, as the end of a sentence: `was skipped because its `when` was false`.
-
+# --- the state of a step that made no call, as the end of a sentence: "was skipped because its `when` was false"
 
 _TEXTS: Final = {
     Reason.WHEN: "was skipped because its `when` was false",

@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 from ...plans.edit.differences import Difference, differences, shown_pair
 from ...plans.values import Json
 from ..stores.store import CallRecord
+from .report import report_json
 
 ChangePart: TypeAlias = Literal[
     "argument", "code", "package", "schema", "version", "model", "prompt", "parameter", "guard", "sample"
@@ -49,13 +50,7 @@ class KeyChange:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "part": self.part,
-            "name": self.name,
-            "before": self.before,
-            "after": self.after,
-            "text": self.text,
-        }
+        return report_json(self)
 
 
 def key_changes(

@@ -1,4 +1,7 @@
-"""`RunDiff`: what differs between two runs, by step path; for people as text, for programs as JSON."""
+"""`RunDiff`: the differences between two runs, by step path, as text, as JSON and as a page of HTML.
+
+`compare.py` makes it; this module only presents it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from ...plans.edit.differences import Difference
 from ...plans.values import Json
 from ..runs.run import amount, counted, steps_in
+from .report import PLACES_SHOWN, place_name, place_text, places_text, report_json
 
 if TYPE_CHECKING:
     from ...plans.edit.diff import PlanDiff
@@ -21,7 +25,6 @@ if TYPE_CHECKING:
 StepChange: TypeAlias = Literal["same", "changed", "only_a", "only_b"]
 
 _USAGE: Final = ("calls", "reused", "model_calls", "tokens", "usd", "seconds")
-PLACES_SHOWN: Final = 3  # differing places of one step that the text shows; `output` has all
 _MARKS: Final[dict[StepChange, str]] = {"same": " ", "changed": "~", "only_a": "-", "only_b": "+"}
 
 
@@ -54,9 +57,8 @@ class StepDiff:
         parts: list[str] = []
         if self.change == "changed" and self.status[0] != self.status[1]:
             parts.append(f"{self.status[0]} -> {self.status[1]}")
-        parts += [_at("output", each) for each in self.output[:PLACES_SHOWN]]
-        if (more := len(self.output) - PLACES_SHOWN) > 0:
-            parts.append(f"and {more} more places")
+        if self.output:
+            parts.append(places_text("output", self.output))
         if self.tokens[0] != self.tokens[1] and None not in self.tokens:
             parts.append(f"tokens {self.tokens[0]} -> {self.tokens[1]}")
         told = "; ".join(parts)
@@ -65,18 +67,7 @@ class StepDiff:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "step": self.step,
-            "change": self.change,
-            "why": self.why,
-            "status": list(self.status),
-            "output": [cast("Json", each.to_dict()) for each in self.output],
-            "args": [cast("Json", each.to_dict()) for each in self.args],
-            "reused": list(self.reused),
-            "cost": list(self.cost),
-            "seconds": list(self.seconds),
-            "tokens": list(self.tokens),
-        }
+        return report_json(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +114,11 @@ class RunDiff:
             yield f"status: {self.status[0]} -> {self.status[1]}"
         if self.plan:
             yield str(self.plan)
-        yield from (_at("inputs", each) for each in self.inputs)
+        yield from (place_text("inputs", each) for each in self.inputs)
         if self.first is not None:
             yield f"first divergence: step '{self.first.step}': {self.first.why}"
         yield from (str(step) for step in self.changed)
-        yield from (_at("the run's output", each) for each in self.output[:PLACES_SHOWN])
+        yield from (place_text("the run's output", each) for each in self.output[:PLACES_SHOWN])
         yield "; ".join(f"{name} {amount(old)} -> {amount(new)}" for name, old, new in self.used)
 
     @property
@@ -152,31 +143,15 @@ class RunDiff:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "a": self.a,
-            "b": self.b,
-            "same": not self,
-            "status": list(self.status),
-            "plan": [cast("Json", each.to_dict()) for each in self.plan.changes],
-            "inputs": [cast("Json", each.to_dict()) for each in self.inputs],
-            "output": [cast("Json", each.to_dict()) for each in self.output],
-            "first": self.first.step if self.first is not None else None,
-            "steps": [cast("Json", step.to_dict()) for step in self.steps],
-            "usage": [dict(usage) for usage in self.usage],
-        }
+        first = self.first.step if self.first is not None else None
+        plan = [cast("Json", each.to_dict()) for each in self.plan.changes]
+        return {**report_json(self), "same": not self, "first": first, "plan": plan}
 
 
-def _at(where: str, each: Difference) -> str:
-    dot = "" if not each.path or each.path.startswith("[") else "."
-    text = str(each).removeprefix(f"{each.path}: ") if each.path else str(each)
-    return f"{where}{dot}{each.path}: {text}"
-
-
-# --- A comparison of two runs as one page of HTML, for a browser or a review.
+# --- the comparison as a page of HTML
 #
-# It stands alone: no script, nothing loaded from elsewhere, and a policy that says so, for its texts come from tools and models and
-# are escaped, never trusted. Light and dark. Steps that are the same are folded away.
-
+# The page is self-contained: it has no script and loads nothing, and its content security policy says so, because its texts come from tools and
+# models. They are escaped, never trusted. Steps that are the same are folded away.
 
 VALUE_LENGTH_MAX: Final = 2_000  # characters of a value: a page is read by people, the JSON has all
 PLACES_MAX: Final = 50  # differing places of one step
@@ -291,13 +266,12 @@ def _places(where: str, found: Sequence[Difference]) -> str:
 
 
 def _place(where: str, each: Difference) -> str:
-    dot = "" if not where or not each.path or each.path.startswith("[") else "."
     parts: list[str] = []
     if each.kind != "added":
         parts.append(f"<del class=mono>{_value(each.before)}</del>")
     if each.kind != "removed":
         parts.append(f"<ins class=mono>{_value(each.after)}</ins>")
-    name = _code(f"{where}{dot}{each.path}") if where or each.path else ""
+    name = _code(place_name(where, each)) if where or each.path else ""
     return f"<li>{name} {' '.join(parts)}</li>"
 
 

@@ -1,11 +1,14 @@
-"""`ShadowReport`: what another model, or another plan, would have changed in a run; for people as text, for programs as JSON."""
+"""`ShadowReport`: what another model, or another plan, would have changed in a run, as text and as JSON.
+
+`shadow.py` walks the run again; `findings` makes a report of that walk. Nothing here calls a model or reads a clock.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
 
 from ...plans.edit.differences import Difference, differences
 from ...plans.values import Json
@@ -13,9 +16,8 @@ from ..calls.invoke import Failed
 from ..execution_tree import walk
 from ..runs.run import StepView, run_status, step_views
 from ..states import FINAL, TERMINAL
+from .report import places_text, report_json
 from .shadow import ALIAS, ASKS_PERSON, ShadowWalk
-
-PLACES_SHOWN: Final = 3  # differing places that the text shows; the report has all
 
 AnswerKind: TypeAlias = Literal["same", "changed", "failed", "new", "unheard"]
 EffectKind: TypeAlias = Literal["changed", "would-call", "would-ask", "unknown", "gone"]
@@ -54,20 +56,13 @@ class ShadowAnswer:
     input: tuple[Difference, ...] = ()
 
     def __str__(self) -> str:
-        told = self.error or _places("output", self.output)
-        changed = f"  (its input would be another: {_places('', self.input)})" if self.input else ""
+        told = self.error or places_text("output", self.output)
+        changed = f"  (its input would be another: {places_text('', self.input)})" if self.input else ""
         return f"{_MARKS[self.kind]} {self.step}  {told}".rstrip() + changed
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "step": self.step,
-            "kind": self.kind,
-            "output": [cast("Json", each.to_dict()) for each in self.output],
-            "value": self.value,
-            "error": self.error,
-            "input": [cast("Json", each.to_dict()) for each in self.input],
-        }
+        return report_json(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +85,19 @@ class ShadowEffect:
     def __str__(self) -> str:
         match self.kind:
             case "would-call" | "would-ask":
-                told = f"would be called otherwise: {_places('', self.places) or 'for the first time'}"
+                told = f"would be called otherwise: {places_text('', self.places) or 'for the first time'}"
             case "unknown":
                 told = "unknown"
             case "gone":
                 told = "would not be reached"
             case "changed":
-                told = _places("output", self.places)
+                told = places_text("output", self.places)
         detail = f"  [{self.detail}]" if self.detail else ""
         return f"{_MARKS[self.kind]} {self.step}  {told}".rstrip() + detail
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "step": self.step,
-            "kind": self.kind,
-            "places": [cast("Json", each.to_dict()) for each in self.places],
-            "detail": self.detail,
-        }
+        return report_json(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +150,7 @@ class ShadowReport:
         if self.status[0] != self.status[1]:
             yield f"status: {self.status[0]} -> {self.status[1]}"
         if self.output:
-            yield _places("the run's output", self.output)
+            yield places_text("the run's output", self.output)
         yield "; ".join(self._used())
 
     def _used(self) -> Iterator[str]:
@@ -174,39 +164,14 @@ class ShadowReport:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "run": self.run_id,
-            "model": self.model,
-            "changed": bool(self),
-            "answers": [cast("Json", each.to_dict()) for each in self.answers],
-            "effects": [cast("Json", each.to_dict()) for each in self.effects],
-            "same": self.same,
-            "status": list(self.status),
-            "output": [cast("Json", each.to_dict()) for each in self.output],
-            "usage": [dict(usage) for usage in self.usage],
-        }
+        return report_json(self, run_id="run") | {"changed": bool(self)}
 
 
 def _steps(count: int) -> str:
     return "step" if count == 1 else "steps"
 
 
-def _places(where: str, places: Sequence[Difference]) -> str:
-    told = [_at(where, each) for each in places[:PLACES_SHOWN]]
-    if (more := len(places) - PLACES_SHOWN) > 0:
-        told.append(f"and {more} more places")
-    return "; ".join(told)
-
-
-def _at(where: str, each: Difference) -> str:
-    dot = "" if not where or not each.path or each.path.startswith("[") else "."
-    text = str(each).removeprefix(f"{each.path}: ") if each.path else str(each)
-    place = f"{where}{dot}{each.path}"
-    return f"{place}: {text}" if place else text
-
-
-# --- What a shadow run found: which model steps were answered otherwise, and what would be otherwise because of it. Pure.
-
+# --- from a walk to its report
 
 UNKNOWN: Final = "unknown"
 _INNERMOST: Final = re.compile(r"(/[^/\[#]+|\[\d+\]|#\d+)$")  # of a path: inner step, item or iteration

@@ -1,8 +1,9 @@
-"""CallRunner the pure steps of a run again, to find tools that are not deterministic.
+"""Call the pure steps of a run again, to find tools that are not deterministic.
 
-They are called in fresh processes, each with another hash seed (what depends on the order of a set comes out differently) and
-in another order, and in one twice in a row (what depends on earlier calls does). A tool that no other process can find, since it was made inside a function, is
-called in this one, and the verdict says so. Nothing is stored; writes, reads and models are left alone, whatever the run did.
+They are called in new processes. Each process has another hash seed, which shows a result that depends on the order of a set, and another order
+of calls. One process makes each call twice in a row, which shows a result that depends on earlier calls. A tool that another process
+cannot import, because it was made inside a function, is called in this process, and its verdict says so. Nothing is stored; writes,
+reads and model calls are not repeated.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
 
 from ...errors import ConfigError, ToolError
 from ...plans.edit.differences import Difference, differences
@@ -29,9 +30,10 @@ from ..calls.processes import ProcessPool
 from ..canonical_value import CanonicalValue
 from ..events import CallMade, CallReused, CallSucceeded
 from .recall import Recall
+from .report import places_text, report_json
 
-# ProcessPool: in the first the order is turned round, in the second each call is made twice. Each halves the chance that a set
-# of two hides, so that there are more of them while little time has gone by.
+# Passes, each in a new process: the first reverses the order of calls, the second makes each call twice. Each pass halves the chance that
+# the order of a set of two elements goes unnoticed, so there are more passes as long as they are quick.
 PASSES_MIN: Final = 2
 PASSES_MAX: Final = 5
 MORE_S: Final = 5.0
@@ -221,12 +223,9 @@ def _changed_env(calls: Sequence[_RecordedCall]) -> str:
     return f"the environment is not what it was: {', '.join(sorted(differing))}" if differing else ""
 
 
-# --- `Verification`: which pure tools of a run gave the same results again, and where the others did not.
-
+# --- the report
 
 ToolFinding: TypeAlias = Literal["deterministic", "differs", "changed", "unchecked"]
-
-PLACES_SHOWN = 3  # differing places that the text shows; `differences` has all
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +255,7 @@ class ToolVerdict:
             case "deterministic":
                 return f"'{self.tool}': {times} again, the same results{detail}"
             case "differs":
-                places = "; ".join(_at(each) for each in self.differences[:PLACES_SHOWN])
+                places = places_text("output", self.differences)
                 return f"'{self.tool}' is not deterministic: step '{self.step}' came out differently{': ' * bool(places)}{places}{detail}"
             case "changed":
                 return f"'{self.tool}' was changed since the run: not called{detail}"
@@ -265,14 +264,7 @@ class ToolVerdict:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "tool": self.tool,
-            "finding": self.finding,
-            "calls": self.calls,
-            "step": self.step,
-            "differences": [cast("Json", each.to_dict()) for each in self.differences],
-            "detail": self.detail,
-        }
+        return report_json(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,15 +300,4 @@ class Verification:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "run": self.run_id,
-            "ok": self.ok,
-            "calls": self.calls,
-            "tools": [cast("Json", each.to_dict()) for each in self.tools],
-        }
-
-
-def _at(each: Difference) -> str:
-    dot = "" if not each.path or each.path.startswith("[") else "."
-    text = str(each).removeprefix(f"{each.path}: ") if each.path else str(each)
-    return f"output{dot}{each.path}: {text}"
+        return {"ok": self.ok, "calls": self.calls} | report_json(self, run_id="run")

@@ -1,9 +1,9 @@
-"""Who drives a run, and whether that process still lives: on this machine at once, on another by its lease.
+"""The owner of a run: the process that drives it, and how other processes decide whether it still lives.
 
-What can be seen of an owner on this machine is `presence.py`. Another machine sees nothing of it. For its sake an owner raises a number
-in the store, its beat, again and again. Whoever has watched a beat that stands still for the length of a lease takes that owner for
-dead. No time of day is compared: each side measures by its own clock, one that does not jump and that goes on while the machine sleeps.
-Before a write is called the owner has renewed its lease, and if it cannot, the write is not called.
+Processes of the same machine see an owner directly (its presence: a locked file, or its process id). Processes of other machines see only
+its beat, a number in the store that the owner raises again and again: if the beat stands still for the length of a lease, they take the
+owner for dead. No times of day are compared. Each side measures with its own clock, which does not jump and includes the time while
+the machine sleeps. The owner renews its lease before each write, and if it cannot, the write is not called.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from ..calls.lease import Lease, elapsed_s, end_process, ends_surely
 from ..stores.location import StoreLocation
 from ..stores.store import LEASE_S, OwnerName, RunRow, Store
 
-# How long after the end of its lease a call of a process that ends itself is surely over: timers strike in time, commands take a moment.
+# How long after the end of its lease the calls of a process that ends itself are over: its timer is exact, but a command that it sent may
+# still take a moment.
 GONE_S: Final = 1.0
-LOOK_S: Final = 0.2  # how often it is looked whether a process is gone
+LOOK_S: Final = 0.2  # how often to check whether a process is gone
 STILL_S: Final = 1.0  # a process that stood still for longer asks the store before it calls a write
 
 
@@ -41,8 +42,8 @@ class RunOwner:
 
     Attributes:
         run: The run's id.
-        process: Its number and its machine, in words.
-        silent_s: Seconds since its last record in the run's journal.
+        process: Its process id and its machine, as text.
+        silent_s: Seconds since its last record in the journal of the run.
         is_here: Whether it is the engine that was asked.
     """
 
@@ -56,11 +57,11 @@ class Owner:
     """This engine, as an owner of runs in one store.
 
     Args:
-        presence: How owners of the store are seen.
-        lease_s: How long the lease is, in seconds.
+        presence: How processes of this machine see the owners of the store.
+        lease_s: Length of the lease in seconds.
 
     Attributes:
-        lease: The one that this owner has.
+        lease: The lease of this owner.
     """
 
     def __init__(self, presence: Presence, lease_s: float = LEASE_S) -> None:
@@ -68,7 +69,7 @@ class Owner:
         self.name = presence.new_name(lease_s)
         self.lease = Lease(lease_s, is_needed=presence.is_leased)
         self.lease.renewed(elapsed_s())
-        self._is_visible = False  # nobody is where a store can only be looked at
+        self._is_visible = False  # an engine that only reads the store never becomes visible
         self._held: dict[str, int] = {}  # runs that are being claimed (0), or are claimed, with their epochs
         self._kept: dict[str, RunRow] = {}  # runs to be released: now, or again after the store failed
         self._releasing = asyncio.Lock()
@@ -85,14 +86,14 @@ class Owner:
         self._is_visible = True
 
     def release(self) -> None:
-        """Stop being alive."""
+        """Stop being visible as alive, and release the lease."""
         self._presence.release(self.name)
         self.lease.close()
 
     # --- runs
 
     async def claim(self, store: Store, run_id: str, *, by_force: bool = False) -> RunRow | None:
-        """Become the owner of a run that no living owner has; `None`: one has it, or there is no such run.
+        """Become the owner of a run that no living owner has; `None`: another owner has it, or there is no such run.
 
         Args:
             store: Where the run is.
@@ -106,9 +107,9 @@ class Owner:
             self.acquire()
         self._held[run_id] = 0
         row = None
-        former: list[
-            tuple[str, bool]
-        ] = []  # who had it, and whether that lives: the store asks, within its transaction
+        former: list[tuple[str, bool]] = []  # the former owner, and whether it lives
+
+        # The store calls this within its transaction, so that the answer is about the owner that it replaces.
 
         def is_alive(name: str, beat: int | None) -> bool:
             # If the store says that this owner has the run, an earlier claim or release failed with an unknown outcome.
@@ -138,7 +139,7 @@ class Owner:
         self._gone[name] = since + OwnerName.of(name).lease_s + GONE_S
 
     async def let_go(self, store: Store, row: RunRow) -> None:
-        """Stop owning a run. Where the store fails, that is made good before the next claim. Raises: StoreError."""
+        """Release a run. If the store fails, the release is repeated before the next claim. Raises: StoreError."""
         self._kept[row.id] = row
         try:
             await self._let_go_of_kept(store)
@@ -146,18 +147,18 @@ class Owner:
             self._held.pop(row.id, None)
 
     def let_go_beside(self, store: Store, row: RunRow) -> asyncio.Task[None]:
-        """Stop owning a run, while others go on; where the store fails, that is made good later."""
+        """Release a run in the background; if the store fails, the release is repeated later."""
         task = asyncio.get_running_loop().create_task(self._let_go_quietly(store, row))
         self._letting_go.add(task)
         task.add_done_callback(self._letting_go.discard)
         return task
 
     async def _let_go_quietly(self, store: Store, row: RunRow) -> None:
-        with suppress(StoreError):  # what happened stands in the journal
+        with suppress(StoreError):  # the run itself is complete in the journal
             await self.let_go(store, row)
 
     async def wait(self) -> None:
-        """Wait until all is let go of that is to be, as far as this event loop does it."""
+        """Wait until this event loop has released the runs that it is releasing."""
         loop = asyncio.get_running_loop()
         if here := [task for task in self._letting_go if task.get_loop() is loop]:
             await asyncio.wait(here)
@@ -176,7 +177,7 @@ class Owner:
             return
         async with self._releasing:
             rows = dict(self._kept)
-            if not rows:  # the transaction that was waited for had them
+            if not rows:  # the transaction that held the lock has released them, too
                 return
             await store.release({row.id: row.epoch for row in rows.values()})
             for run_id, row in rows.items():
@@ -187,15 +188,15 @@ class Owner:
 
     @property
     def is_beat_due(self) -> bool:
-        """Whether the beat is to be raised; asked on any thread."""
+        """Whether the beat has to be raised. Safe on any thread."""
         return self._is_older_than(self.lease.beat_s)
 
     async def keep_beating(self, store: Store) -> None:
-        """Raise the beat where that is due. Raises: StoreError: the lease has gone, or the store fails."""
+        """Raise the beat if it is due. Raises: StoreError: the lease is lost, or the store failed."""
         await self._renew(store, self.lease.beat_s)
 
     async def expect_lease(self, store: Store, since: float) -> None:
-        """Make sure that a write may be called now.
+        """Make sure that this process still has its lease, so that a write may be called.
 
         Args:
             store: Where the runs are.
@@ -209,7 +210,7 @@ class Owner:
         await self._renew(store, 0 if has_stood_still else self.lease.length_s - self.lease.margin_s)
 
     async def _renew(self, store: Store, after_s: float) -> None:
-        """Raise the beat if that is so long ago."""
+        """Raise the beat if the last renewal is that long ago."""
         began = elapsed_s()
         if not self._is_older_than(after_s):
             return
@@ -240,7 +241,7 @@ class Owner:
     # --- others
 
     def is_driven(self, row: RunRow) -> bool:
-        """Whether a living owner has the run, or this one is about to: the row may have been read before."""
+        """Whether a living owner has the run. This owner counts as soon as it starts to claim it, since the row may have been read before that."""
         if row.id in self._held or row.owner == self.name:
             return row.id in self._held
         return row.owner is not None and self.is_alive(row.owner, row.beat)
@@ -276,16 +277,16 @@ class Owner:
         return max(0.0, until - elapsed_s())
 
     def is_elsewhere(self, name: str) -> bool:
-        """Whether an owner cannot be seen from here, so that its beat alone tells of it."""
+        """Whether an owner cannot be seen from this machine, so that only its beat shows whether it lives."""
         return self._presence.sees(name) is None
 
     def is_alive(self, name: str, beat: int | None = None) -> bool:
-        """Whether the owner of that name still lives; of one that cannot be seen `beat` tells, as it is in the store now."""
+        """Whether an owner still lives. If it cannot be seen from here, `beat`, its present value in the store, decides."""
         seen = self._presence.sees(name)
         return self._is_beating(name, beat) if seen is None else seen
 
     def _is_beating(self, name: str, beat: int | None) -> bool:
-        """Whether a beat was there and has changed within the length of a lease, as far as it was watched from here."""
+        """Whether the beat has changed within the length of a lease, as far as this process has watched it."""
         now = elapsed_s()
         if beat is None:
             self._seen.pop(name, None)
@@ -297,18 +298,17 @@ class Owner:
         return now - since <= OwnerName.of(name).lease_s
 
 
-# --- Which machine this is, as far as the locks of processes are concerned.
+# --- the machine
 #
-# ProcessPresence see each other's locks where one kernel runs them: containers of one machine have the kernel's boot in common, a machine that
-# was started again has its name in common with what it was. `FIRMPLAN_HOST` names a machine whose name others have as well.
-
+# Processes see each other's locks if one kernel runs them. Containers of one machine have the boot id of the kernel in common; a machine that
+# was rebooted keeps its name. So two names mean one machine if either part is equal. `FIRMPLAN_HOST` names a machine whose name is not unique.
 
 HOST_ENV: Final = "FIRMPLAN_HOST"
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def this_host() -> str:
-    """Return what this machine goes by, as part of a file's name: its name and its boot; the boot is empty where neither is known."""
+    """Return the name and the boot id of this machine, fit for the name of a file; the boot id is empty if it is unknown or `FIRMPLAN_HOST` is set."""
     if given := os.environ.get(HOST_ENV):
         return f"{_plain(given)}~"
     boot = ""
@@ -318,7 +318,7 @@ def this_host() -> str:
 
 
 def is_same_host(one: str, other: str) -> bool:
-    """Whether two are one machine."""
+    """Whether two names mean the same machine."""
     (name, _, boot), (other_name, _, other_boot) = one.partition("~"), other.partition("~")
     return name == other_name or (bool(boot) and boot == other_boot)
 
@@ -327,15 +327,15 @@ def _plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]", "-", name)[:64]
 
 
-# --- How the owners of a store are seen to live by others of the same machine, where anything is seen at all.
+# --- presence: how processes of the same machine see an owner
 #
-# Beside a file, an owner is a file that its process has locked: the operating system lets go of the lock when the process dies,
-# however it dies, so a dead owner is recognised at once and a stopped one (SIGSTOP) is still alive.
+# A store in a file: each owner is a file beside the store that its process has locked. The operating system releases the lock when the process
+# dies, however it dies, so a dead owner is recognised at once, and a stopped one (SIGSTOP) still counts as alive.
 #
-# Of a store on a server nothing stands on a disk here. An owner is a process with its number and the time at which it started: that it
-# is gone is seen at once by processes that see the same numbers. That it is there says little (it may have closed its engine), so then its
-# beat tells, as it does of other machines. The server is not asked who is connected: a connection ends with its process, but
-# also when a server starts anew or a line fails, while the owner is in the middle of a write.
+# A store on a server: an owner is named by its process id and start time. Processes that see the same ids notice at once that it is gone. A
+# live process proves nothing (its engine may be closed), so then its beat decides, as for other machines. The server is not asked who
+# is connected: a connection ends with its process, but also when the server restarts or the network fails, and the owner may be in the
+# middle of a write then.
 
 
 _LIVE: Final[

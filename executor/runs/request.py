@@ -1,6 +1,7 @@
-"""What callers ask of a run, read and made to fit: options, inputs, budgets, values for steps.
+"""What a caller asks for: the arguments of the engine's methods are read and validated here, before anything is stored.
 
-All that can be wrong with an argument of the front door is found here, before anything is stored.
+The first part fits arguments to a plan: options, inputs, budgets, values for steps. The second reads single arguments: ids, counts, files,
+names of people. The third remembers the plans that have just passed their check.
 """
 
 from __future__ import annotations
@@ -228,10 +229,7 @@ def age_of(what: str, given: str | float | None) -> float | None:
         raise InputRejected(f"{what}: {fault}") from fault
 
 
-# --- Arguments of the front door, each looked at by itself: names of runs and steps, words, counts, files, who decides.
-#
-# What is none of these is told in one sentence, before anything is looked up or stored. What has to fit a plan is `request.py`.
-
+# --- single arguments
 
 Value = TypeVar("Value")
 
@@ -436,18 +434,14 @@ def _is_writable(text: str, encode: Callable[[str], bytes] = str.encode) -> bool
     return True
 
 
-# --- Plans that were just accepted, so that the same plan with the same tools is not checked again.
-#
-# A `Plan` is known by being the same object, a dict by its content. A plan that runs saved plans is never known: what is saved
-# under a name may have changed.
-
+# --- checked plans
 
 _Name: TypeAlias = "int | bytes"
 
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A plan, and what it was accepted with; `given` is kept so that no other object gets its identity."""
+    """A plan that passed its check, and the toolset it passed with. `given` is kept so that no other object gets its `id`."""
 
     plan: Plan
     given: object
@@ -455,13 +449,17 @@ class _Checked:
 
 
 class CheckedPlans:
-    """See the module."""
+    """The plans that have just passed their check: the same plan with the same tools is not checked again.
+
+    A `Plan` is recognised by identity, a dict by its content. A plan that runs saved plans is never kept here: the plan that is saved under
+    a name may change.
+    """
 
     def __init__(self) -> None:
         self._recent: LruCache[_Name, _Checked] = LruCache()
 
     def find(self, given: Plan | Mapping[str, Any], tools: object) -> Plan | None:
-        """Return the plan that was accepted as this, with these tools; `None`: it has to be checked."""
+        """Return the checked plan for what the caller gave, with these tools; `None`: it has to be checked."""
         name = _name_of(given)
         found = self._recent.find(name) if name is not None else None
         if found is None or found.tools is not tools:
@@ -469,7 +467,7 @@ class CheckedPlans:
         return found.plan if isinstance(name, bytes) or found.given is given else None
 
     def keep(self, given: Plan | Mapping[str, Any], tools: object, plan: Plan) -> None:
-        """Remember that a plan was accepted."""
+        """Keep a plan that passed its check."""
         name = _name_of(given)
         if name is not None and not references_of(plan):
             kept = _Checked(plan, given if isinstance(given, Plan) else None, tools)
@@ -483,5 +481,5 @@ def _name_of(given: Plan | Mapping[str, Any]) -> _Name | None:
         canonical(given)
         # Keep the given order, which the digest of a plan leaves out: the properties of answers have an order.
         return sha256(orjson.dumps(given)).digest()
-    except (NotJson, orjson.JSONEncodeError):  # the check says what is wrong with it
+    except (NotJson, orjson.JSONEncodeError):  # the check reports the problem
         return None

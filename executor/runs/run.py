@@ -515,21 +515,21 @@ def _reason(cell: Iteration, iterations: list[Iteration]) -> str | None:
     return waiting[0].value if waiting else None
 
 
-# --- How amounts of runs are told to people: one way to count steps, one way to round. Programs get them as they are.
+# --- amounts for people: one way to count steps, one way to round; programs get the exact numbers
 
 
 def steps_in(paths: Iterable[str]) -> int:
-    """Return how many steps these are: of the plan's own list, each once, whatever its items, iterations and inner steps."""
+    """Return the number of steps among these paths. Each step of the plan's own list counts once, whatever its items, iterations and inner steps."""
     return len({root_of(path) for path in paths})
 
 
 def counted(steps: int) -> str:
-    """Spell a number of steps."""
+    """Return a number of steps as text."""
     return "1 step" if steps == 1 else f"{steps} steps"
 
 
 def amount(value: float) -> str:
-    """Spell an amount as people read it: whole numbers as they are, small parts by their first digits."""
+    """Return an amount as text: whole numbers as they are, others rounded, small ones to three digits."""
     if isinstance(value, int):
         return str(value)
     return f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}".rstrip("0").rstrip(".")

@@ -1,7 +1,7 @@
-"""Looking after a store: is everything in it as it was written, and a copy of it beside running engines.
+"""The care of a store: check that it is intact, copy it while engines use it, and delete runs.
 
-A check reads every journal along its chain of digests and computes every run again from it, as a replay does; nothing is called
-and nothing is changed. A backup is one file, as the store was at one moment.
+A check reads every journal along its chain of digests and replays every run from it; it calls nothing and changes nothing. A backup is one
+file that holds the store as it was at one moment.
 """
 
 from __future__ import annotations
@@ -164,13 +164,12 @@ def _expect_new(target: Path) -> None:
         raise InputRejected(f"backup: the folder {target.parent} does not exist: make it, or name another")
 
 
-# --- Deleting runs: one, or all that ended long enough ago, with the bytes that only they needed.
+# --- deletion
 #
-# A run that has not ended stays, since a process may continue it. A run with children stays, since a fork needs its parent's journal.
-# Each run is deleted in one transaction, so that a kill leaves it whole or gone. The bytes that nothing names any more are removed after the
-# runs; if the process is killed before that, they take space until the next `prune`, but do no harm. Results that later runs may reuse stay:
-# each has its own digest and needs no journal.
-
+# A run that has not ended is not deleted, because a process may continue it. A run with children is not deleted, because a fork needs the journal
+# of its parent. Each run is deleted in one transaction, so that a kill leaves it complete or gone. The bytes that no run names any more
+# are removed afterwards; if the process is killed before that, they take space until the next `prune` and do no harm. Results that
+# later runs may reuse stay: each has its own digest and needs no journal.
 
 ENDED: Final = tuple(status.value for status in RunStatus if status in FINAL)
 SAVED_S: Final = 24 * 3600.0  # how long bytes stay that a caller has saved, and that no run has taken yet

@@ -1,6 +1,7 @@
-"""Noticing what other processes decide about the runs that this one drives, and renewing the lease meanwhile.
+"""What an engine watches in the background: decisions that other processes made about its runs, and runs whose owner has died.
 
-It is looked for on the thread of commits: the event loop is woken only where there is something for it to do.
+`Watch` polls the store for decisions on the commit thread, which wakes the event loop only if there is something to do; it also has the
+lease renewed. `Takeover` looks for runs that no living process drives, and continues them.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ if TYPE_CHECKING:
     from .owner import Owner
 
 
-POLL_S: Final = 0.2  # how often it is looked
+POLL_S: Final = 0.2  # how often the store is polled
 
 
 class Watch:
-    """See the module; it lasts as long as a run is driven.
+    """Polls for decisions of other processes, as long as this engine drives or plans a run.
 
     Args:
-        commits: Whose thread it is.
+        commits: Runs the polls on its thread.
         store: Where decisions are left.
-        archive: Reads them.
-        owner: Whose lease it is.
-        drivers: The runs that are driven, by id.
-        driving: These, and those that are planned.
+        archive: Reads the decisions.
+        owner: Renews the lease.
+        drivers: Run id -> the driver of the run.
+        driving: Run id -> the work on the run: the runs that are driven, and those that are being planned.
     """
 
-    def __init__(  # what it looks at, and whom it tells
+    def __init__(
         self,
         commits: Commits,
         store: Store,
@@ -57,62 +58,61 @@ class Watch:
         self._drivers = drivers
         self._driving = driving
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._log: asyncio.Task[None] | None = None
+        self._handover: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Look now and then, and tell this event loop."""
+        """Start polling, and hand decisions over on this event loop."""
         self._loop = asyncio.get_running_loop()
         self._commits.expect(self, POLL_S)
 
     def tasks(self) -> list[asyncio.Task[None]]:
-        """Return what is under way on the event loop."""
-        return [self._log] if self._log is not None else []
+        """Return the tasks on the event loop."""
+        return [self._handover] if self._handover is not None else []
 
-    # --- on the thread
+    # --- on the commit thread
 
     def take(self) -> Batch | None:
-        """Look; nothing is to be committed."""
+        """Poll the store. Returns no batch: there is nothing to commit."""
         decided = [run_id for run_id in self._store.list_decided() if run_id in self._driving]
         if self._loop is not None and (decided or self._owner.is_beat_due):
-            with suppress(RuntimeError):  # it has ended
-                self._loop.call_soon_threadsafe(self._tell, decided)
-        self._go_on()
+            with suppress(RuntimeError):  # the event loop has closed
+                self._loop.call_soon_threadsafe(self._hand_over, decided)
+        self._poll_again()
         return None
 
     def settle(self, _batch: Batch | None, _fault: Exception | None, /) -> None:
-        """Go on where the store failed: the runs themselves will say so, if that lasts."""
-        self._go_on()
+        """Keep polling after the store failed: if the failure lasts, the runs themselves fail with it."""
+        self._poll_again()
 
-    def _go_on(self) -> None:
+    def _poll_again(self) -> None:
         if self._driving and self._loop is not None and not self._loop.is_closed():
             self._commits.expect(self, POLL_S)
 
     # --- on the event loop
 
-    def _tell(self, decided: Sequence[str]) -> None:
-        """Have the lease renewed, and hand over what was decided, unless that is under way."""
-        if self._log is None or self._log.done():
-            work = self._tell_drivers(decided)
-            self._log = asyncio.get_running_loop().create_task(work, name="firmplan decisions")
+    def _hand_over(self, decided: Sequence[str]) -> None:
+        """Renew the lease and hand the decisions to the drivers, unless the last handover is still under way."""
+        if self._handover is None or self._handover.done():
+            work = self._hand_to_drivers(decided)
+            self._handover = asyncio.get_running_loop().create_task(work, name="firmplan decisions")
 
-    async def _tell_drivers(self, decided: Sequence[str]) -> None:
-        with suppress(StoreError):  # a run that is affected comes to it by itself
+    async def _hand_to_drivers(self, decided: Sequence[str]) -> None:
+        with suppress(StoreError):  # a run that needs the lease sees the failure itself
             await self._owner.keep_beating(self._store)
         for run_id in decided:
             if (driver := self._drivers.get(run_id)) is not None:
-                with suppress(StoreError):  # the run itself will say so, if it lasts
+                with suppress(StoreError):  # if the failure lasts, the run itself fails with it
                     await driver.take_decisions(await self._archive.decisions(run_id))
 
 
-# --- Runs whose process has died, found so that another goes on with them: those that are there, and those that come.
+# --- takeover
 #
-# A run that was stopped in order has no owner any more: it goes on when someone resumes it, or when an engine opens that recovers.
-# What an engine looks for all the time are runs that still have an owner, and the owner is dead. It does both beside its other work, a few
-# runs at a time: a store may have thousands of such runs, and whoever opens an engine does not wait for them. Whoever asks for one of them
-# meanwhile has it taken up at once.
+# A run that was stopped in an orderly way has no owner. It continues when someone resumes it, or when an engine opens that recovers runs. Later
+# an engine looks only for runs that still have an owner, and whose owner is dead. It claims a few runs at a time, in the background: a
+# store may have thousands of such runs, and opening an engine must not wait for them. A run that a caller asks for meanwhile is claimed
+# at once.
 
-
-LOOK_S: Final = 1.0  # how often dead owners are looked for
+LOOK_S: Final = 1.0  # how often the store is scanned for dead owners
 CLAIMS_MAX: Final = 8  # runs that are claimed at a time: each reads its journal
 STOP_S: Final = (
     15.0  # how long a claim that is under way may take when the engine closes: a locked store takes ten
@@ -122,14 +122,14 @@ GoOn = Callable[[str], Awaitable[object]]
 
 
 class Takeover:
-    """See the module.
+    """Continues the runs that no living process drives.
 
     Args:
-        store: Where runs are.
-        archive: Shows them.
+        store: Where the runs are.
+        archive: Reads them.
         is_driven: Whether a living owner has a run.
-        expect_tools: Raises a `ConfigError` where a run needs tools that are not here.
-        log: Told of runs that cannot go on here.
+        expect_tools: Raises `ConfigError` if a run needs tools that this engine does not have.
+        log: The log, for runs that cannot continue here.
     """
 
     def __init__(
@@ -145,8 +145,10 @@ class Takeover:
         self._is_driven = is_driven
         self._expect_tools = expect_tools
         self._log = log
-        self._left: set[tuple[str, int]] = set()  # what was told that it cannot go on here, by run and epoch
-        # Runs of the first look that were tried, until when; `None`: there is none, or it is over.
+        self._left: set[tuple[str, int]] = (
+            set()
+        )  # runs that cannot continue here, with their epochs: each is logged once
+        # The runs that the first scan has tried; a future is done when its run was tried. `None`: no first scan is under way.
         self._tried: dict[str, asyncio.Future[None]] | None = None
         self._go_on: GoOn | None = None
         self._stopping = asyncio.Event()
@@ -155,7 +157,7 @@ class Takeover:
     # --- life
 
     def begin(self, go_on: GoOn) -> None:
-        """Go on, in the background, with every run that nobody drives, then with every run whose owner dies."""
+        """Continue, in the background, every run that nobody drives, then every run whose owner dies."""
         if self._task is None:
             self._go_on, self._tried = go_on, {}
             self._task = asyncio.get_running_loop().create_task(self._work(), name="firmplan takeover")
@@ -172,8 +174,8 @@ class Takeover:
     async def _work(self) -> None:
         try:
             await self._take_up(await self._unowned_and_orphans())
-        except Exception as fault:  # noqa: BLE001  # nobody waits for this task: the log alone can hear of it
-            self._tell(fault)
+        except Exception as fault:  # noqa: BLE001  # nobody waits for this task, so the log is the only place for the error
+            self._warn(fault)
         finally:
             self._tried = None
         while not await self._is_stopped_within(LOOK_S):
@@ -181,7 +183,7 @@ class Takeover:
                 orphans = [row for row in await self._store.list_driven() if not self._is_driven(row)]
                 await self._take_up(row for row in orphans if (row.id, row.epoch) not in self._left)
             except Exception as fault:  # noqa: BLE001  # the same
-                self._tell(fault)
+                self._warn(fault)
 
     async def _is_stopped_within(self, seconds: float) -> bool:
         try:
@@ -190,7 +192,7 @@ class Takeover:
         except TimeoutError:
             return False
 
-    def _tell(self, fault: Exception) -> None:
+    def _warn(self, fault: Exception) -> None:
         """Log a failed scan. Most often the store has failed, and its next user gets the error too."""
         code = fault.code if isinstance(fault, FirmplanError) else ""
         self._log().warning("no look for runs of dead processes", error=str(fault) or repr(fault), code=code)
