@@ -1,4 +1,9 @@
-"""How a plan runs: machine, driver, journal, store, reuse and replay. Planners are unknown here."""
+"""How a plan runs: state machine, journal, stores, calls, runs and reviews.
+
+The modules of this folder itself are the heart, which is pure: events in, commands out. Around it lie `stores`, `journal`, `calls`, `runs` and
+`review`; each knows only those before it. The executor does not know planners, the service or the command line. Begin with `machine.py`, then
+`runs/driver.py`, which feeds it.
+"""
 
 from .budget import LIMITS as BUDGET_LIMITS
 from .budget import PlanningCost
@@ -20,7 +25,7 @@ from .runs.execution import Execution
 from .runs.owner import RunOwner
 from .runs.run import Run, RunError, StepView
 from .runs.store_care import Damage, RunsDeleted, StoreReport
-from .runs.submission import Planned
+from .runs.submission import PlannedRun
 from .states import FINAL, MOVES, RunStatus, State
 from .stores.sqlite_store import SqliteStore
 from .stores.store import CacheStats, PlanUses, Pruned, Store
@@ -42,7 +47,7 @@ __all__ = [
     "Header",
     "KeyChange",
     "PlanUses",
-    "Planned",
+    "PlannedRun",
     "PlanningCost",
     "Pruned",
     "ReuseMode",

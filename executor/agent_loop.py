@@ -1,9 +1,9 @@
-"""The turns of an `agent` step: what the model is asked next, and what its answer means.
+"""The loop of an `agent` step: what the model is asked next, and what its answer means.
 
-An agent step is a small loop inside one turn of the machine: `think0` asks the model, `act0` makes the call that it chose, `think1`
-asks again with what came of it, and so on until it answers, or a limit is reached. Each is a step of its own with a path
-(`research/think0`), a journal record and a digest, so that a replay asks nobody. A call that fails is told to the model; it does not fail
-the step. Plain state and questions; the machine moves.
+An agent step is a small loop inside one iteration: `think0` asks the model, `act0` makes the call that the model chose, `think1` asks again
+with the outcome, and so on until the model answers or a limit is reached. Each of them is a step of its own with a path
+(`research/think0`), a journal record and a digest, so that a replay asks no model. The model sees the failure of a call; the failure does
+not fail the agent step. This module holds state and answers questions; the machine moves the steps.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class AgentLoop:
             max_tokens=None,
             guard=(),
         )
+        # The text of the goal and of the results is data: `_constant` escapes it, so that a `${..}` in a web page is never evaluated.
         self.thoughts += 1
         return _step(f"think{self.thoughts - 1}", ask, ())
 
@@ -112,6 +113,7 @@ class AgentLoop:
 
     def act(self, call: NextCall) -> StepCode:
         """Return a chosen call as a step."""
+        # A model that has read untrusted data may put it into any argument, so all of them carry the label.
         tainted = tuple(sorted(call.args)) if self.agent.is_tainted else ()
         self.calls += 1
         return _step(f"act{self.thoughts - 1}", CallTool(call.tool, _constant(call.args), {}), tainted)

@@ -1,8 +1,9 @@
 """What a run may use, and what it has used: steps, model calls, tokens, US dollars, seconds.
 
-A call is reserved before it starts and settled when it has ended: `steps` and `model_calls` exactly; `tokens` and `usd` by
-what the largest call so far took (tokens at least by the call's own `max_tokens`), since nobody knows them before. Reused steps
-cost nothing, and time in which a run only waits for people does not count.
+A call is reserved before it starts and settled when it has ended. `steps` and `model_calls` are reserved exactly. `tokens` and `usd` are
+unknown before a call, so the reservation is the usage of the largest call so far (for tokens at least the call's own `max_tokens`). Rejected:
+settling alone, which lets as many calls as run at a time start past the limit. Reused steps cost nothing, and time in which a run only waits
+for people does not count.
 """
 
 from __future__ import annotations
@@ -46,12 +47,8 @@ class Budget:
         """Return the first limit that a call with these needs would pass, or `None`."""
         if "seconds" in self.limits and seconds >= self.limits["seconds"]:
             return "seconds"
-        for (
-            name,
-            amount,
-        ) in (
-            self.planning.items()
-        ):  # a planning knows only afterwards what a request took: nothing starts then
+        # The cost of a planning is known only after its requests, so it may be past the limit already. Then no step starts.
+        for name, amount in self.planning.items():
             if name in self.limits and amount > self.limits[name]:
                 return name
         for name, amount in needs.items():

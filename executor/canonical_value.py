@@ -1,7 +1,8 @@
 """A produced value: its canonical bytes, its digest and its parsed form.
 
-A value is canonicalised once, when it is produced; every consumer, live or replayed, sees the parsed canonical
-form. The machine treats parsed values as immutable; tools are handed copies parsed from the bytes.
+A value is put into canonical form once, when it is produced. Every consumer, in a live run and in a replay, sees the value that is parsed from
+these bytes, so that a replay cannot differ by a float's spelling or the order of keys. Nobody changes a parsed value; a tool gets a copy that
+is parsed for it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class CanonicalValue:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+        # Most values are only passed on: hashing and parsing them at once would double the cost of a small step.
         self._digest: Digest | None = None
         self._value: Json | _Unread = _UNREAD
 

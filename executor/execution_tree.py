@@ -193,7 +193,7 @@ class Node(Item):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one cell: it has no items, iterations or inner steps of their own."""
+        """Whether the node is its only item and that item's only iteration, without inner steps."""
         return self.code.for_each is None and self.code.repeat is None and not self.frames
 
 
@@ -292,13 +292,13 @@ def sample_of(iteration: Iteration) -> tuple[int, ...]:
     return found
 
 
-def is_bad(cell: Node | Item | Iteration, soft: frozenset[Reason]) -> bool:
+def is_bad(part: Node | Item | Iteration, soft: frozenset[Reason]) -> bool:
     """Whether it ended in a way that blocks later effects: failed, refused, stopped, or skipped because of such."""
-    match cell.state:
+    match part.state:
         case State.FAILED | State.CANCELLED:
             return True
         case State.SKIPPED:
-            return cell.reason not in soft
+            return part.reason not in soft
         case _:
             return False
 
@@ -434,14 +434,14 @@ def walk(frame: Frame) -> Iterator[Iteration]:
 
 def run_digest(root: Frame, inputs: Mapping[str, Json]) -> str:
     """Return the digest of a finished run: over `[format, plan digest, inputs, [[path, status, output digest], ..]]`, canonical."""
-    steps = ",".join([_spelled(cell) for cell in walk(root)])
+    steps = ",".join([_serialized(part) for part in walk(root)])
     before = b'[%d,"%b",' % (DIGEST_FORMAT, root.program.plan.digest.encode())
     after = b",[%b]]" % steps.encode()
     # Hash in pieces: the inputs may be large, and one copy is in memory already.
     return digest_of_pieces(chain([before], spelled_in_pieces(dict(inputs)), [after]))
 
 
-def _spelled(cell: Iteration) -> str:
-    """Return a cell as canonical JSON: nothing in a path has to be escaped."""
-    output = f'"{cell.output.digest}"' if cell.output is not None else "null"
-    return f'["{cell.path}","{cell.state}",{output}]'
+def _serialized(part: Iteration) -> str:
+    """Return a part of the tree as canonical JSON. A path holds no character that JSON escapes."""
+    output = f'"{part.output.digest}"' if part.output is not None else "null"
+    return f'["{part.path}","{part.state}",{output}]'

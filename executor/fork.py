@@ -1,13 +1,13 @@
-"""How a run comes of another: what is affected runs again, and the parent's journal answers for the rest.
+"""How a run continues another run: affected steps run again, and the parent's journal answers for the other steps.
 
-The *cone* of a fork is every step of the root plan that may come out differently: steps that were asked for, overridden or changed,
-those that refer to a changed input, and whatever depends on one of them, by reference, by `after`, or by a resource that a
-step in the cone writes. Outside it nothing is called, whatever `reuse_for` says and however the tools have changed; inside it
-the usual reuse holds, and a write waits for a person unless the fork allows writes.
+The *cone* of a fork holds every step of the root plan that may have another outcome: steps that were asked for, overridden or changed, steps
+that refer to a changed input, and steps that depend on one of these by reference, by `after`, or by a resource that a step in the cone
+writes. No call is made outside the cone, whatever `reuse_for` says and however the tools have changed. Inside the cone the usual reuse
+holds, and a write waits for a person unless the fork allows writes.
 
-Some writes wait for a person in every fork, inside the cone or not, whether or not the fork allows writes: those whose outcome in the parent is
-unknown, and those that a person denied there (`PastWrite`). Forks of the fork keep asking until one of them knows better. A write that is done and whose
-result was refused is done also here: its failure stands, unless the fork gives it other arguments or asks for the step; then a person is asked.
+Some writes wait for a person in every fork, inside the cone and outside, whether or not the fork allows writes: writes whose outcome in the
+parent is unknown, and writes that a person denied there (`PastWrite`). Forks of the fork keep asking until the outcome is known. If a write is done
+and only its result was refused, its failure stands here, too. If the fork gives it other arguments or asks for the step, a person is asked.
 
 A model's patch is a fork with an edited plan that no person has read. So a write in a step that the patch adds or changes also waits for a person if it
 is the same call as a write that is done. The check of the patch (`planner/mending.py`) sees only the text of calls; here their arguments are known. The
@@ -47,6 +47,7 @@ from .events import (
     ResolvedRetry,
 )
 from .execution_tree import Item, Iteration
+from .ledger import comes_after, tracks_of
 from .states import State
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ class Fork:
             return PastWrite("unknown")
         if self.again is not None or not tool:
             return None
+        # Asking about an equal call at another path may ask once too often. Not asking may pay twice.
         same = (past for past in self.past_writes.values() if (past.tool, past.args) == (tool, args))
         return next(same, None)
 
@@ -445,7 +447,8 @@ class PastWrites:
         return {path: self._found[path] for path in sorted(self._found)}
 
     def _start(self, step: str, call: PastWrite) -> None:
-        if step in self._begun:  # the process died in mid-call
+        # A start without an end is the trace of a process that died during the call.
+        if step in self._begun:
             self._lose(step)
         if (lost := self._lost.get(step)) is not None and lost.key == call.key and self._has_reconciled(step):
             del self._lost[step]
@@ -462,6 +465,7 @@ class PastWrites:
             done = replace(self._found[step], outcome="refused")
             self._close(step)
             self._found[step] = done
+        # An earlier attempt that was lost outweighs a later one that failed for sure: the lost one may have taken effect.
         elif (lost := self._lost.get(step)) is None:
             self._close(step)
         else:
@@ -515,6 +519,8 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     starts += [*changed, *also]
     starts += steps_of_inputs(program, before.inputs, after.inputs)
     roots = list(dict.fromkeys(map(root_of, items)))
+    # An item that was asked for alone leaves the other items of its step to the parent, unless something else affects the whole step. Steps
+    # behind it are affected in either case, because they may see the list.
     whole = set(cone_of(program, starts)).union(*(set(cone_of(program, [root])) - {root} for root in roots))
     cone = cone_of(program, [*starts, *roots])
     kept = tuple(path for path in items if root_of(path) not in whole)
@@ -567,6 +573,8 @@ def cone_of(program: Program, starts: Iterable[str]) -> tuple[str, ...]:
     """Return the ids of the steps that are affected if these are, in the plan's order. O(size of the plan)."""
     wanted = set(starts)
     waits: list[list[int]] = [[*step.needs, *step.after] for step in program.steps]
+    # Effect order is no edge of the graph, so the cone and the steps behind its writes grow in turns until nothing is added. Each round adds a
+    # step, and in practice one round is enough.
     affected = set(cone(waits, [step.position for step in program.steps if step.id in wanted]))
     while more := _after_writes(program, affected) - affected:
         affected = set(cone(waits, affected | more))
@@ -579,10 +587,10 @@ def _after_writes(program: Program, affected: set[int]) -> set[int]:
     found: set[int] = set()
     for position in program.order:
         touches = program.steps[position].touches
-        if any(not written.isdisjoint(touch.awaited) for touch in touches):
+        if comes_after(touches, written):
             found.add(position)
         if position in affected or position in found:
-            written.update(track for touch in touches if touch.writes for track in touch.tracks)
+            written |= tracks_of(touch for touch in touches if touch.writes)
     return found
 
 

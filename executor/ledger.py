@@ -1,10 +1,11 @@
-"""Effect order: which step may touch which resource now.
+"""Effect order at run time: which step may touch which resource now.
 
-The rule is `Touch`'s: which tracks a step is on, and which it awaits. There are no edges between steps: a track holds its steps in program
-order and knows its first unfinished step and its first bad one. This answers every question exactly, across skipped steps too,
-in time linear in the touches.
+`Touch` (`plans/program.py`) states the rule: which tracks a step is on, and which it awaits. A track holds its steps in program order, and
+knows its first unfinished step and its first bad step. This answers every question exactly, also across skipped steps, in time linear in the
+touches. Rejected: edges between the steps. Reads between two writes make their number quadratic, and a skipped step would have to hand its
+edges on.
 
-A ledger belongs to one frame (one running instance of a plan); it knows positions and ranks, never values.
+A ledger belongs to one frame (one running instance of a plan). It knows positions and ranks, never values.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ NEVER: Final = 1 << 62
 class Track:
     """The steps that read, or write, one resource, by rank in program order."""
 
+    # `ranks` is sorted, and `first_open` only moves forward over settled ranks. `settled` holds those that ended before an earlier one did.
     ranks: list[int] = field(default_factory=list[int])
     settled: set[int] = field(default_factory=set[int])
     first_open: int = 0
@@ -49,6 +51,16 @@ class Track:
         return released
 
 
+def tracks_of(touches: Iterable[Touch]) -> set[TrackKey]:
+    """Return the tracks that a step with these touches is on."""
+    return {track for touch in touches for track in touch.tracks}
+
+
+def comes_after(touches: Iterable[Touch], tracks: set[TrackKey]) -> bool:
+    """Whether a step with these touches waits for earlier steps on some of the tracks."""
+    return any(not tracks.isdisjoint(touch.awaited) for touch in touches)
+
+
 class Ledger:
     """The effect order of one frame."""
 
@@ -57,7 +69,7 @@ class Ledger:
         self._rank = {position: rank for rank, position in enumerate(program.order)}
         self._tracks: dict[TrackKey, Track] = {}
         for rank, position in enumerate(program.order):
-            for track in {key for touch in program.steps[position].touches for key in touch.tracks}:
+            for track in tracks_of(program.steps[position].touches):
                 self._tracks.setdefault(track, Track()).ranks.append(rank)
 
     def _awaited(self, touches: Iterable[Touch]) -> Iterator[Track]:
@@ -71,6 +83,7 @@ class Ledger:
         """Whether the step may start now; if not, `settle` will return its position when it may."""
         rank = self._rank[step.position]
         for track in self._awaited(step.touches):
+            # One queue is enough: if the step is released here and must wait for another track, it comes back through `admit`.
             if track.is_open_before(rank):
                 heapq.heappush(track.waiters, rank)
                 return False
@@ -79,6 +92,7 @@ class Ledger:
     def is_blocked(self, step: StepCode) -> bool:
         """Whether an earlier step on a resource that this step writes went wrong."""
         rank = self._rank[step.position]
+        # A read is blocked by nothing: it looks at a resource as it is. A write after a failed step could build on an effect that is not there.
         writes = [touch for touch in step.touches if touch.writes]
         return any(track.first_bad < rank for track in self._awaited(writes))
 
@@ -88,6 +102,6 @@ class Ledger:
             return ()
         rank = self._rank[step.position]
         released: set[int] = set()
-        for track in {key for touch in step.touches for key in touch.tracks}:
+        for track in tracks_of(step.touches):
             released.update(self._tracks[track].settle(rank, is_bad=is_bad))
         return [self._order[rank] for rank in sorted(released)]

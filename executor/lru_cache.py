@@ -60,7 +60,7 @@ class LruCache(Generic[H, V]):
             self._kept.move_to_end(key)
             return found[0]
 
-    def keep(self, key: H, value: V, weight: int) -> None:
+    def keep(self, key: H, value: V, weight: int = 1) -> None:
         """Cache a value, dropping the least recently used values to make room."""
         weight = max(self._weight_min, weight)
         with self._lock:
@@ -72,6 +72,12 @@ class LruCache(Generic[H, V]):
             while self._weight > self._weight_max:
                 _, (_, dropped) = self._kept.popitem(last=False)
                 self._weight -= dropped
+
+    def drop(self, key: H) -> None:
+        """Forget the value of a key, if there is one."""
+        with self._lock:
+            _, weight = self._kept.pop(key, (None, 0))
+            self._weight -= weight
 
 
 class IdentityCache(Generic[T, V]):

@@ -1,19 +1,19 @@
-"""The heart: how a run moves. One door, `Machine.handle(event) -> commands`.
+"""The state machine that moves a run. It has one entrance: `Machine.handle(event) -> commands`.
 
-Rules it keeps:
+Rules that it keeps:
 
-- It does no I/O, reads no clock, draws no random number and knows no asyncio: equal events give equal commands. `at` is
-  noted for people and budgets, and decides nothing by itself.
+- It does no I/O, reads no clock, draws no random number and knows no asyncio: equal events give equal commands. `at` is noted for people
+  and for budgets, and decides nothing by itself.
 - Every change of state is a legal move of `states.MOVES`.
-- The outcome of a step depends on the outcomes of its inputs, never on their timing: a step decides once all
-  that it waits for has ended, and failures are looked at in a fixed order of precedence.
-- Work per event is proportional to the edges of the steps that it ends. Nothing recurses over the plan: what became
-  possible goes to an agenda.
+- The outcome of a step depends on the outcomes of its inputs, never on their timing: a step decides once all that it waits for has
+  ended, and `skip_rules.py` looks at failures in a fixed order of precedence.
+- The work for an event is proportional to the edges of the steps that it ends. Nothing recurses over the plan: nodes, items and frames
+  that may go on are put on an agenda.
 
-How a step goes: its switch (`when`), its inputs, its turn in effect order, then its items, each with its turns
-(`execution_tree.py`). What it does not know: tools, stores, models, processes. The driver carries out what `handle` returns.
+A step passes these stations: its condition (`when`), its inputs, its place in effect order, then its items, each with its iterations
+(`execution_tree.py`). The machine does not know tools, stores, models or processes. The driver carries its commands out.
 
-It is longer than other modules since it is one table of moves: divided, each half would have to trust the other.
+The module is long because it is one table of moves: each half of a divided machine would have to trust the invariants of the other.
 """
 
 from __future__ import annotations
@@ -119,19 +119,19 @@ from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
 
 ITEMS_MAX: Final = 100_000  # items of one for_each: beyond this a run would not fit in memory
 # The version of these moves; a run keeps the version that it began with. 1: a person is asked about the items of an ordered `for_each` one
-# after the other, each when its turn comes. 2: a person is asked about all items as one list when the step begins.
+# after the other, each when it is next. 2: a person is asked about all items as one list when the step begins.
 RULES_VERSION: Final = 2
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans; recursion is refused at check, this bounds honest nesting
 
 
 DENIED: Final = "denied"  # a person's decision, and the code of the failure that it is
 _BEGINNINGS: Final = (RunStarted, RunResumed)
-_CALLS: Final = (CallTool, AskModel)  # actions whose end the event of their call says
-WHOLE: Final = Fork()  # the fork of a run that is none: nothing is overridden, held or settled
+_CALLS: Final = (CallTool, AskModel)  # actions whose end is recorded by the event of their call
+WHOLE: Final = Fork()  # the fork of a run without a parent: nothing is overridden, held or settled
 
 
 class Iterations(dict[str, Iteration]):
-    """The turns that have started, by path."""
+    """The iterations that have started, by path."""
 
     __slots__ = ()
 
@@ -144,7 +144,7 @@ class Machine:
 
     Attributes:
         is_started: Whether the run has begun.
-        is_recounting: Whether events come from a journal: the calls that were made then are not asked for again.
+        is_recounting: Whether the events come from a journal. Then no calls are asked for, because they were made in the past.
         status: `None` until the run has finished.
         output: The run's output, once it has succeeded.
         failure: A fault of the run itself (its output expression), not of a step.
@@ -183,7 +183,9 @@ class Machine:
         self.budget = Budget(dict(budget or {}), planning or {})
         self._now = 0.0
         self.size = 0  # bytes of all results, as `limits.py` bounds them
-        self._live = 0  # calls ready, running or pausing
+        self._live = (
+            0  # calls that are ready, running or pausing: counted by `_move`, so that `is_stuck` is O(1)
+        )
         self._agenda: deque[Item | Frame] = deque()
         self._records: list[Command] = []
         self._calls: list[tuple[Iteration, Command]] = []
@@ -196,9 +198,11 @@ class Machine:
         Raises:
             EngineBug: The event is not possible in the state that its step is in.
         """
+        # Time counts only while a call is under way. A run that waits for a person all night uses no seconds of its budget.
         if at > self._now and self._live and self.status is None and not isinstance(event, _BEGINNINGS):
             self._spend_time(at - self._now)
         self._now = at
+        # The four events of an ordinary call come first: `match` tries its cases in order, and nearly all events are one of these.
         match event:
             case CallMade():
                 self._call_made(self.iterations[event.step], event)
@@ -214,6 +218,8 @@ class Machine:
                 self._handle_iteration(self.iterations[event.step], event)
         if self._agenda:
             self._work_off()
+        # Records first: a call must not start before the journal has taken in why it starts. Calls follow in plan order, not in the order in
+        # which their steps became ready, so that a replay asks for them in the same order.
         records, calls = self._records, self._calls
         if not records and not calls:
             return []
@@ -318,7 +324,8 @@ class Machine:
                 iteration.decision = PersonDecision(DENIED, by, reason)
                 iteration.reason = None
                 if iteration.is_ahead:
-                    # The outcome of this item depends on the items before it. The later items are blocked in any case, so no person is asked.
+                    # The denial ends this item only when the earlier items have ended, because they may block it first. The later items are
+                    # blocked in either case, so nobody is asked about them any more.
                     self._move(iteration, State.PENDING)
                     self._block_items_after(iteration.item)
                 else:
@@ -327,6 +334,7 @@ class Machine:
                 iteration.decision = PersonDecision("resolved as done", by or "")
                 self._iteration_succeeded(iteration, output)
             case ResolvedRetry(by=by):
+                # The person knows that the call did not happen, so earlier lost attempts do not count against the limit any more.
                 iteration.decision = PersonDecision("resolved to be called again", by or "")
                 self._move(iteration, State.READY)
                 iteration.lost = 0
@@ -343,6 +351,8 @@ class Machine:
 
     def accepts(self, decision: Cause) -> bool:
         """Whether a person's decision still applies: the same attempt waits, with exactly the arguments that were shown."""
+        # A decision may arrive late: the run has ended, another person was faster, or the call was retried. The driver asks here first, and a late
+        # decision is dropped instead of being an illegal event.
         if self.status is not None or isinstance(decision, BudgetRaised):
             return self.status is None
         if isinstance(decision, CancelAsked):
@@ -353,6 +363,7 @@ class Machine:
             return False
         match decision:
             case Approved(args=args):
+                # The digest binds the consent to the arguments that the person saw. Other arguments need another consent.
                 return is_asked(iteration) and iteration.call is not None and iteration.call.digest == args
             case Denied():
                 return is_asked(iteration)
@@ -368,6 +379,7 @@ class Machine:
 
     def _reserve(self, iteration: Iteration) -> None:
         """Set aside what a call needs."""
+        # Only model calls have costs that are unknown in advance. A tool call counts as one step, when it is made for the first time.
         if iteration.item.node.policy.effect is Effect.MODEL:
             self.budget.reserve(iteration.path, self._needs(iteration))
         elif not iteration.attempts or iteration.is_cut_off:
@@ -379,7 +391,8 @@ class Machine:
         action = iteration.item.node.code.action
         tokens_max = action.max_tokens if isinstance(action, AskModel) else None
         is_model = iteration.item.node.policy.effect is Effect.MODEL
-        # A call that a death cut off uses budget again when it is repeated: a step that kills its process must not do so for free.
+        # A call that was cut off by the death of its process uses budget again when it is repeated. Otherwise a step that kills its process
+        # could do so without end.
         is_first = not iteration.attempts or iteration.is_cut_off
         return self.budget.needs_of(is_first=is_first, is_model=is_model, tokens_max=tokens_max)
 
@@ -448,6 +461,8 @@ class Machine:
     def _new_frame(
         self, program: Program, inputs: Mapping[str, Json], owner: Iteration | None = None
     ) -> Frame:
+        # A sub-plan in a `for_each` opens one frame an item, all with the same program. The program is alive as long as the machine, so its
+        # identity is a safe key.
         treated = self._policies_of.get(id(program))
         if treated is None:
             treated = self._policies_of[id(program)] = policies_of(program, self._policies)
@@ -455,6 +470,7 @@ class Machine:
         return Frame(program, treated, inputs, prefix=prefix, owner=owner)
 
     def _open_frame(self, frame: Frame) -> None:
+        # An overridden step ends immediately, whatever it waits for. So it goes on the agenda even if its inputs have not ended.
         overrides = self.fork.overrides
         if overrides:
             self._agenda.extend(
@@ -466,7 +482,8 @@ class Machine:
             self._agenda.append(frame)
 
     def _work_off(self) -> None:
-        """Go on with what became possible, until nothing more does."""
+        """Advance everything on the agenda, until it is empty."""
+        # A loop instead of recursion: a chain of 100,000 `set` steps ends in one event, and would overflow the stack of Python.
         agenda = self._agenda
         while agenda:
             next_up = agenda.popleft()
@@ -478,7 +495,8 @@ class Machine:
                 self._close_frame(next_up)
 
     def _advance(self, node: Node) -> None:
-        """Take a node as far as what has ended allows."""
+        """Advance a node as far as its inputs allow."""
+        # A node may be on the agenda several times, once for each input that ended. Only the first visit finds it pending.
         if node.state is not State.PENDING:
             return
         overrides = self.fork.overrides
@@ -490,18 +508,22 @@ class Machine:
     def _is_admitted(self, node: Node) -> bool:  # noqa: PLR0911  # one way out for each thing it waits for
         """Whether a pending step begins now; if it ends without beginning, that is done here."""
         code = node.code
+        # The condition is evaluated as soon as its own inputs have ended, before the other inputs: a step that is switched off must not wait for
+        # them, and their failure must not change its reason. It is evaluated once: a step may come here again for its inputs or its effect order.
         if code.when is not None and not node.is_switched:
             node.is_switched = True
             if not self._is_switched_on(node, code.when):
                 return False
         if node.pending:
             return False
+        # As long as every step of the frame has succeeded, no input can be bad, and the look at them is saved.
         ending = None if node.frame.is_well else ending_by_inputs(node)
         if ending is not None:
             self._end_node(node, *ending)
             return False
         if not code.touches:
             return True
+        # Effect order comes last: `admit` puts a waiting step into the queue of a resource, where a step that never starts must not stand.
         ledger = node.frame.ledger
         if not ledger.admit(code):
             return False
@@ -521,7 +543,8 @@ class Machine:
             return True
         ending = ending_by(node, code.needs_when)
         if ending is not None and ending[1] is not Reason.SKIPPED_REFERENCE:
-            self._end_node(node, *ending)  # a reference to a skipped step is for `when` itself to say
+            # A skipped reference is left to the evaluation: `first(..)` in the condition may pass over it.
+            self._end_node(node, *ending)
             return False
         try:
             is_on = evaluate_bool(when, node.frame.scope, "when")
@@ -536,8 +559,9 @@ class Machine:
         return is_on
 
     def _begin(self, node: Node) -> None:
-        """Make the node's items and start them: all at once, or the first where order matters."""
+        """Make the node's items, and start all of them, or only the first one if they are ordered."""
         if node.code.for_each is None:
+            # The agenda holds nodes to advance and items to start. A node that is its own item is both, so `is_due` says which is meant.
             node.items, node.is_due = (node,), True
             self._agenda.append(node)
             return
@@ -564,6 +588,7 @@ class Machine:
 
     def _begin_in_order(self, items: Sequence[Item]) -> None:
         """Start the first of some items that run one after the other."""
+        # A run keeps the rules that it began with: its journal must replay, also if a later version asks about all items first.
         if self._rules < 2:
             self._agenda.extend(items[:1])
         elif items:
@@ -590,7 +615,7 @@ class Machine:
                     return True
         except (EvaluationError, NotJson) as fault:
             item.failure = failure_of(fault)
-            return True  # it fails when its turn comes, as any other item
+            return True  # the item fails when it starts, in its place among the items
         self._move(item, State.SKIPPED)
         item.reason = Reason.WHEN
         return False
@@ -600,6 +625,7 @@ class Machine:
         if frame.owner is not None and frame.owner.agent_loop is not None:
             self._agent_stepped(frame.owner, frame.owner.agent_loop, frame.nodes[0])
             return
+        # A failure beats a cancel: `on_error` of the owner handles a failed sub-plan, and must not hide one behind a denial elsewhere in it.
         states = {node.state for node in frame.nodes}
         output, failure = None, None
         if State.FAILED not in states and State.CANCELLED not in states:
@@ -632,7 +658,7 @@ class Machine:
         self.digest = run_digest(self.root, self._inputs)
         self._record(RunFinished(self.status.value, self.digest))
 
-    # --- items and turns
+    # --- items and iterations
 
     def _next_iteration(self, item: Item) -> None:
         """Start the item's next iteration."""
@@ -645,7 +671,8 @@ class Machine:
             self._move(item, State.RUNNING)
         self.iterations[iteration.path] = iteration
         try:
-            if item is node and iteration.number == 0:  # it sees what its frame sees
+            # The first iteration of a plain step has no names of its own, so the frame's scope will do, which saves two updates of a dictionary.
+            if item is node and iteration.number == 0:
                 self._start_iteration(iteration, node.frame.scope)
             else:
                 with ItemScope(item) as scope:
@@ -659,7 +686,7 @@ class Machine:
             self._iteration_failed(iteration, failure_of(fault))
 
     def _is_over_or_asked(self, item: Item) -> bool:
-        """Whether an item needs no new turn: it ends here, or its turn exists because a person was asked about it."""
+        """Whether an item needs no new iteration: it ends here, or its iteration exists because a person was asked about it."""
         if item.failure is not None:  # its filter could not be evaluated
             self._item_failed(item, item.failure)
         elif (value := self.fork.overrides.get(item.path)) is not None:
@@ -671,9 +698,9 @@ class Machine:
         return True
 
     def _ask_ahead(self, item: Item) -> None:
-        """Ask a person about an item's call before its turn comes, so that the person sees the whole list.
+        """Ask a person about an item's call before the earlier items have ended, so that the person sees the whole list.
 
-        Does nothing if the arguments cannot be computed yet; a fault in them is reported when the item's turn comes.
+        Does nothing if the arguments cannot be computed yet; an error in them fails the item when it starts.
         """
         node, action = item.node, item.node.code.action
         is_own = (
@@ -682,6 +709,7 @@ class Machine:
         if is_own or not isinstance(action, CallTool):
             return
         path = item.path if node.code.repeat is None else first_iteration_of(item)
+        # Cheap questions first: to evaluate the arguments of 100,000 items, about which nobody will be asked, would cost as much as the run.
         if node.policy.approval == "never" and not self._may_be_held(path, node.policy):
             return
         try:
@@ -696,7 +724,7 @@ class Machine:
             self._ready(iteration, call)
 
     def _iteration_is_next(self, iteration: Iteration) -> None:
-        """Continue a call about which a person was asked ahead of its turn."""
+        """Continue a call about which a person was asked before the earlier items had ended."""
         iteration.is_ahead = False
         if iteration is not iteration.item:
             self._move(iteration.item, State.RUNNING)
@@ -731,6 +759,7 @@ class Machine:
         inputs, problems = fit_inputs(program.plan, args)
         if problems:
             raise EvaluationError("bad-args", "; ".join(problem.message for problem in problems))
+        # The check refuses recursion. A chain of different plans may still be deep, and each level adds a frame.
         if iteration.path.count("/") >= DEPTH_MAX:
             raise EvaluationError("limit-exceeded", f"sub-plans nested deeper than {DEPTH_MAX}")
         frame = self._new_frame(program, inputs, iteration)
@@ -738,7 +767,7 @@ class Machine:
         self._run_frame(iteration, frame)
 
     def _occupy(self, iteration: Iteration) -> None:
-        """Have a turn hold inner steps, rather than call something itself."""
+        """Mark an iteration as running, because it holds inner steps instead of a call of its own."""
         iteration.started = self._now
         self._move(iteration, State.RUNNING)
 
@@ -809,6 +838,7 @@ class Machine:
         if iteration is not item:
             self._move(iteration, State.SUCCEEDED)
             iteration.output = output
+        # The journal has no second record for a call: `CallSucceeded` says that its step, or this iteration of it, succeeded.
         if not isinstance(code.action, _CALLS):
             self._record(StepSucceeded(iteration.path, output.digest))
         repeat = code.repeat
@@ -819,6 +849,7 @@ class Machine:
             with ItemScope(item, made=iteration) as scope:
                 is_done = evaluate_bool(repeat.until, scope, "repeat.until")
         except (EvaluationError, NotJson) as fault:
+            # The value was computed, and only the condition failed: `on_error` handles it as a failure of the item.
             self._item_failed(item, failure_of(fault))
             return
         if is_done:
@@ -831,7 +862,7 @@ class Machine:
             self._agenda.append(item)
 
     def _iteration_failed(self, iteration: Iteration, failure: Failure | None) -> None:
-        """End a turn as failed; without a failure of its own, an inner step says why."""
+        """End an iteration as failed; `failure` is `None` if an inner step says why."""
         iteration.call, iteration.finished = None, self._now
         if iteration is not iteration.item:
             self._move(iteration, State.FAILED)
@@ -860,6 +891,7 @@ class Machine:
                     with ItemScope(item) as scope:
                         output = CanonicalValue.of(value.evaluate(scope))
                 except (EvaluationError, NotJson, RefersToSkipped) as fault:
+                    # A fallback that fails itself has no fallback. The newer error is reported, because it is the one to repair.
                     item.failure = failure_of(fault)
                     self._end_item(item, State.FAILED)
                 else:
@@ -878,6 +910,7 @@ class Machine:
         item.reason, item.output = reason, output
         self._record_end(item)
         node.open_items -= 1
+        # Before the node is finished: blocking the later items lowers `open_items`, too.
         if node.code.sequential:
             self._after_sequential(item)
         if node.open_items == 0:
@@ -912,6 +945,8 @@ class Machine:
             return
         code = iteration.item.node.code
         policy, call = iteration.item.node.policy, iteration.call
+        # Here the iteration is ready, for the first time or again: after a pause, an approval, a raised budget or the death of a process.
+        # `is_ruled` keeps a retry from asking a person twice about one call.
         if call is None:
             raise EngineBug(f"step '{iteration.path}' is ready without arguments")
         if (
@@ -973,6 +1008,8 @@ class Machine:
 
     def _ruling(self, path: str, node: Node, call: CanonicalValue) -> Literal["free", "asked", "ruled"]:
         """Return whether a call is free, a person is asked about it, or the tool's own rule decides that."""
+        # The order matters. A call that the parent run made, with equal arguments, was decided about there. Then the fork asks, whatever the tool
+        # says. Untrusted arguments ask before the tool's own rule runs: a rule must not be talked out of asking by the data that it looks at.
         policy = node.policy
         if self.fork.is_settled(path, call.digest):
             return "free"
@@ -1008,6 +1045,8 @@ class Machine:
         self.budget.settle(iteration.path, event.usage)
         iteration.usage = added(iteration.usage, event.usage)
         retries = code.retries if code.retries is not None else policy.retries
+        # A write that failed for sure may be repeated if it is idempotent, or if its tool says that the failure was temporary (so nothing took
+        # effect). A write whose outcome is unknown never comes here: it is a `CallLost`.
         is_safe = policy.effect is not Effect.WRITE or policy.idempotent or event.temporary
         iteration.failed += 1
         if event.code == WITHDRAWN and self._cancelled_by is not None:
@@ -1030,6 +1069,8 @@ class Machine:
         policy = iteration.item.node.policy
         self.budget.settle(iteration.path, None)
         iteration.lost += 1
+        # An idempotent write is repeated under the same key; a tool with `reconcile` is asked first. The number of repetitions is bounded, because
+        # a server that cannot answer today may not answer tomorrow either, and then a person knows more.
         may_repeat = policy.idempotent or policy.can_reconcile
         if may_repeat and iteration.lost <= LOST_RETRIES_MAX and self._cancelled_by is None:
             self._retry(iteration)
@@ -1045,6 +1086,7 @@ class Machine:
 
     def _take_over(self, *, has_died: bool) -> None:
         """Go on after a stop: what was in flight was cut off, what was ready is asked for again."""
+        # In plan order, so that two processes that take over the same run ask for the same calls in the same order.
         for iteration in self._open_leaves():
             if has_died and iteration.state is State.RUNNING:
                 iteration.is_cut_off = True
@@ -1065,7 +1107,8 @@ class Machine:
             is_writing = (
                 iteration.state is State.RUNNING and iteration.item.node.policy.effect is Effect.WRITE
             )
-            # The end of an earlier item may have blocked this one a moment ago.
+            # A write in flight ends by itself, and an unknown outcome stays a question for a person: a cancel must not turn it into an answer.
+            # The end of an earlier item may have blocked this one a moment ago, so its state is looked at again.
             if is_writing or iteration.state is State.INDETERMINATE or iteration.state in TERMINAL:
                 continue
             if iteration.state is State.RUNNING or iteration.pause_s is not None:
@@ -1101,6 +1144,7 @@ class Machine:
 
     def _finish_node(self, node: Node) -> None:
         """Every item of a list has ended: the node's state follows from theirs."""
+        # Items that the filter left out are no part of the list. An item that `on_error: "skip"` left out has no output.
         kept = [item for item in node.items if item.reason is not Reason.WHEN]
         states = {item.state for item in kept}
         reasons = {item.reason for item in kept}
@@ -1113,6 +1157,7 @@ class Machine:
         elif Reason.SKIPPED_REFERENCE in reasons:
             self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
         else:
+            # The canonical bytes of a list are those of its elements, joined: nothing is parsed or serialized again.
             parts = [item.output.data for item in kept if item.output is not None]
             self._end_node(node, State.SUCCEEDED, output=CanonicalValue(b"[" + b",".join(parts) + b"]"))
 
@@ -1131,11 +1176,12 @@ class Machine:
             or code.repeat is not None
             or node.is_replaced
         ):
-            self._record_end(node)  # else the event of its only call or value says it already
+            self._record_end(node)  # otherwise the event of its only call or value says so
         if output is not None:
             frame.scope.canonical[code.id] = output
         else:
             frame.scope[code.id] = SKIPPED
+        # Counters instead of a scan of the inputs: an input tells its dependents once, so a run is linear in the edges of its plan.
         nodes = frame.nodes
         for position, is_switch in frame.program.waits.dependents[code.position]:
             waiting = nodes[position]
@@ -1167,6 +1213,7 @@ class Machine:
         self._records.append(Record(event))
 
     def _move(self, cell: Iteration, state: State) -> None:
+        # The only place that changes a state: an illegal move is a bug of this module, or a journal that was changed, and stops the run here.
         before = cell.state
         if state not in MOVES[before]:
             raise EngineBug(f"illegal move of '{cell.path}': {before} -> {state}")

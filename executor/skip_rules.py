@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from ..plans.program import Track
-from .execution_tree import Frame, Item, Node, is_bad
+from .execution_tree import Frame, Item, Node, is_bad, walk
+from .ledger import comes_after, tracks_of
 from .states import SOFT, Reason, State
 
 Ending: TypeAlias = tuple[State, Reason]
@@ -39,6 +40,7 @@ def ending_by(node: Node, needs: tuple[int, ...]) -> Ending | None:
             continue
         if need.state is State.FAILED or (need.state is State.SKIPPED and need.reason not in SOFT):
             return State.SKIPPED, Reason.DEPENDENCY_FAILED
+        # Later needs may still have failed, which beats a cancel: the loop goes on.
         if need.state is State.CANCELLED:
             found = State.CANCELLED, need.reason or Reason.CANCELLED
         elif need.state is State.SKIPPED and position not in lenient and found is None:
@@ -56,12 +58,13 @@ def ending_by(node: Node, needs: tuple[int, ...]) -> Ending | None:
 def blocked_by_unknown(root: Frame) -> dict[str, Reason]:
     """Return path -> reason of every pending step and item that a write of unknown outcome blocks. O(size of the run)."""
     found: dict[str, Reason] = {}
-    for frame in _frames(root):
+    for frame in [root, *(inner for each in walk(root) for inner in each.frames)]:
         found.update(_blocked_in(frame))
     return found
 
 
 def _blocked_in(frame: Frame) -> Iterator[tuple[str, Reason]]:
+    # One pass in program order, with what the unknown outcome has blocked so far: a blocked step blocks others in its turn.
     touched: set[Track] = set()
     bad: set[int] = set()
     for position in frame.program.order:
@@ -73,12 +76,13 @@ def _blocked_in(frame: Frame) -> Iterator[tuple[str, Reason]]:
         else:
             continue
         bad.add(position)
-        touched.update(track for touch in node.code.touches for track in touch.tracks)
+        touched |= tracks_of(node.code.touches)
 
 
 def _reason(node: Node, touched: set[Track], bad: set[int]) -> Reason | None:
+    # As in `Ledger.is_blocked`: only a write is blocked by a bad step on its resource.
     writes = [touch for touch in node.code.touches if touch.writes]
-    if any(not touched.isdisjoint(touch.awaited) for touch in writes) or not bad.isdisjoint(node.code.after):
+    if comes_after(writes, touched) or not bad.isdisjoint(node.code.after):
         return Reason.BLOCKED
     is_blocked_need = any(
         position in bad and node.frame.nodes[position].state is State.PENDING for position in node.code.needs
@@ -96,12 +100,3 @@ def _has_unknown(item: Item) -> bool:
         or any(_is_unknown(node) for frame in iteration.frames for node in frame.nodes)
         for iteration in item.iterations
     )
-
-
-def _frames(frame: Frame) -> Iterator[Frame]:
-    yield frame
-    for node in frame.nodes:
-        for item in node.items:
-            for iteration in item.iterations:
-                for inner in iteration.frames:
-                    yield from _frames(inner)

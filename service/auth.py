@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..executor.lru_cache import LruCache
 from .problems import Refusal, problem_response
 
 OPEN_PATHS = frozenset({"/", "/openapi.json", "/healthz", "/readyz"})
@@ -150,17 +150,15 @@ class Buckets:
         self._rate = rate_per_s
         self._burst = float(burst)
         self._clock = clock
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._levels: LruCache[str, tuple[float, float]] = LruCache(CLIENTS_MAX, weight_min=1)
 
     def take(self, client: str) -> float:
         """Take one token and return 0, or return the seconds until there is one."""
         now = self._clock()
-        level, since = self._levels.pop(client, (self._burst, now))
+        level, since = self._levels.find(client) or (self._burst, now)
         level = min(self._burst, level + (now - since) * self._rate)
         enough = level >= 1
-        self._levels[client] = (level - 1 if enough else level, now)
-        if len(self._levels) > CLIENTS_MAX:
-            self._levels.popitem(last=False)
+        self._levels.keep(client, (level - 1 if enough else level, now))
         return 0.0 if enough else (1 - level) / self._rate
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any
 from ..engine import Engine
 from ..errors import FirmplanError, InputRejected, RunNotFound, StoreError
 from ..executor import Run, RunSummary
+from ..executor.lru_cache import LruCache
 from ..executor.runs.archive import UNDER_WAY
 from ..tools.logbook import open_log
 from .auth import Limits
@@ -63,10 +63,12 @@ class RunQueue:
     engine: Engine
     limits: Limits
     metrics: Metrics
-    _bodies: OrderedDict[str, str] = field(default_factory=OrderedDict[str, str])
+    _bodies: LruCache[str, str] = field(default_factory=lambda: LruCache(KEYS_MAX, weight_min=1))
     _locks: dict[str, tuple[asyncio.Lock, int]] = field(default_factory=dict[str, tuple[asyncio.Lock, int]])
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
-    _own: OrderedDict[str, None] = field(default_factory=OrderedDict[str, None])  # runs of this server
+    _own: LruCache[str, bool] = field(
+        default_factory=lambda: LruCache(OWN_MAX, weight_min=1)
+    )  # runs of this server
 
     async def accept(self, submission: Submission) -> Run:
         """Return the run, which is durable in the store: a new run, or the earlier run with the same key.
@@ -80,11 +82,11 @@ class RunQueue:
         run_id = run_id_of(submission.key)
         async with self._alone(run_id):
             known = await self._is_known(run_id)
-            if known and self._bodies.get(run_id, submission.body) != submission.body:
+            if known and (self._bodies.find(run_id) or submission.body) != submission.body:
                 raise _other_body()
             if not known:
                 await self.check_queue()
-                self._bodies.pop(run_id, None)  # of a run that was deleted
+                self._bodies.drop(run_id)  # of a run that was deleted
             try:
                 run = await self._submit(submission, run_id)
             except InputRejected as error:
@@ -101,10 +103,7 @@ class RunQueue:
 
     def adopt(self, run_id: str) -> None:
         """Continue a run by itself from now on, wherever a decision about it is recorded (`watch`)."""
-        self._own[run_id] = None
-        self._own.move_to_end(run_id)
-        if len(self._own) > OWN_MAX:
-            self._own.popitem(last=False)
+        self._own.keep(run_id, value=True)
 
     async def watch(self) -> None:
         """Continue runs of this server after decisions that were recorded outside it. Runs until it is cancelled."""
@@ -113,14 +112,14 @@ class RunQueue:
             with suppress(StoreError):  # the next user of the store gets the error
                 for status in UNDER_WAY:
                     for run in await self._runs_in(status):
-                        if run.abandoned and run.id in self._own:
+                        if run.abandoned and self._own.find(run.id):
                             self.drive(run.id, self._resumed(run.id))
 
     async def _resumed(self, run_id: str) -> None:
         try:
             await self.engine.go_on(run_id)
         except FirmplanError:
-            self._own.pop(run_id, None)  # the next attempt would fail in the same way
+            self._own.drop(run_id)  # the next attempt would fail in the same way
             raise
 
     async def close(self) -> None:
@@ -179,10 +178,7 @@ class RunQueue:
         return True
 
     def _remember(self, run_id: str, body: str) -> None:
-        self._bodies.setdefault(run_id, body)
-        self._bodies.move_to_end(run_id)
-        if len(self._bodies) > KEYS_MAX:
-            self._bodies.popitem(last=False)
+        self._bodies.keep(run_id, self._bodies.find(run_id) or body)
 
     @asynccontextmanager
     async def _alone(self, run_id: str) -> AsyncGenerator[None]:

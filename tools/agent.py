@@ -30,7 +30,7 @@ from .callables import argument_names, find_context, is_async, plain_function
 from .models.completion import Message
 from .models.guard import Guard, check_guards
 from .models.models import DEFAULT, ModelRequest, Models
-from .models.prompts import DATA_NOTE, Example, Template, example_messages
+from .models.prompts import DATA_NOTE, Example, PromptTemplate, example_messages
 from .tool import Tool, make_tool
 
 P = ParamSpec("P")
@@ -129,10 +129,10 @@ def agent(
 
 
 @dataclass(frozen=True, slots=True)
-class _Agent:
+class _AgentRequest:
     """Makes the request of an agent from its arguments."""
 
-    template: Template
+    template: PromptTemplate
     wishes: AgentSettings
     head: tuple[Message, ...]
 
@@ -158,7 +158,7 @@ def _make(fn: Callable[..., Any], wishes: AgentSettings) -> Tool:
         raise ConfigError(f"{where}: expected a function whose docstring is the prompt, found {fn!r}")
     wishes.check(where)
     template = _template(where, fn)
-    made = _Agent(template, wishes, _head(where, fn, template, wishes))
+    made = _AgentRequest(template, wishes, _head(where, fn, template, wishes))
 
     def request_of(args: dict[str, Json]) -> ModelRequest:
         return made.request(args, tool.returns or {})
@@ -177,7 +177,7 @@ def _make(fn: Callable[..., Any], wishes: AgentSettings) -> Tool:
     return tool
 
 
-def _template(where: str, fn: Callable[..., Any]) -> Template:
+def _template(where: str, fn: Callable[..., Any]) -> PromptTemplate:
     """Return the prompt: the docstring, and after it the parameters that it does not mention."""
     text = (inspect.getdoc(plain_function(fn)) or "").strip()
     if not text:
@@ -187,14 +187,14 @@ def _template(where: str, fn: Callable[..., Any]) -> Template:
         )
     context = find_context(fn)
     known = [name for name in argument_names(fn, where) if name != context]
-    mentioned = Template.read(where, text, known).names
+    mentioned = PromptTemplate.read(where, text, known).names
     # A parameter that the prompt forgets would decide nothing, and nobody would notice.
     rest = [f"${{{name}}}" for name in known if name not in mentioned]
-    return Template.read(where, "\n\n".join([text, *rest]), known)
+    return PromptTemplate.read(where, "\n\n".join([text, *rest]), known)
 
 
 def _head(
-    where: str, fn: Callable[..., Any], template: Template, wishes: AgentSettings
+    where: str, fn: Callable[..., Any], template: PromptTemplate, wishes: AgentSettings
 ) -> tuple[Message, ...]:
     """Return the messages that are the same in every call."""
     from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
@@ -219,7 +219,7 @@ def _examples(where: str, wishes: AgentSettings) -> list[Example]:
     ]
 
 
-def _asked_as_prompt(example: Example, template: Template, defaults: Mapping[str, Json]) -> Example:
+def _asked_as_prompt(example: Example, template: PromptTemplate, defaults: Mapping[str, Json]) -> Example:
     """Return an example whose question is the prompt filled with its input, where the input names the parameters."""
     match example.asked:
         case dict(given) if given and all(name in template.names for name in given):
@@ -248,12 +248,12 @@ def _check_answers(where: str, tool: Tool, wishes: AgentSettings) -> None:
             ) from None
 
 
-def _description(template: Template) -> str:
+def _description(template: PromptTemplate) -> str:
     """Return the prompt as a description, with the names of its parameters in the holes."""
     return template.fill_plainly({name: f"<{name}>" for name in template.names})
 
 
-def _extra(template: Template, made: _Agent) -> Json:
+def _extra(template: PromptTemplate, made: _AgentRequest) -> Json:
     """Return the parts of the request that decide an answer and are no code: for the fingerprint."""
     return {
         "prompt": template.text,

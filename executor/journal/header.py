@@ -152,7 +152,8 @@ class Header:
         )
 
 
-# A run is looked up several times while it is driven, and its plan may be large: what was lately read, named or written stays known.
+# A run is looked up several times while it is driven, and its header may be megabytes of plan. Stores return the same object for the same
+# bytes, so identity is a cheap and safe key; hashing the header would cost what the cache saves.
 _LATELY: Final = 4
 _READ: Final = IdentityCache[Mapping[str, Any], Header](_LATELY)
 _NAMED: Final = IdentityCache[Mapping[str, Any], Digest](_LATELY)

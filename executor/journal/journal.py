@@ -1,8 +1,8 @@
-"""One run's journal being written: chained, and durable as a prefix.
+"""Writing a run's journal: a chain of records whose durable part is always a prefix, and the group commit of all journals of an engine.
 
-`add` is immediate and in memory; a commit follows within a few milliseconds, after what must survive a power loss at once, and takes
-everything that was added before it began (`commits.py`). `flush` waits until everything added so far is durable. After a commit that failed
-nothing more is taken: the run stops where its durable prefix ends.
+`add` takes an event into memory at once. A commit follows within a few milliseconds (immediately for an event that must survive a power
+loss), and holds everything that was added before it began. `flush` waits until everything added so far is durable. After a failed commit the
+journal takes nothing more: the run stops where its durable prefix ends, so that no later record can follow a gap.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from ..stores.store import Store
 
 
-# Events in memory alone: a store that is slow slows the run down, instead of filling the memory.
+# Events that are only in memory. Past this the run waits for the store: a slow store must slow the run down, instead of filling the memory.
 BEHIND_MAX: Final = 5_000
-# How long what calls leave waits for more of it: their keys are random, so each time costs; a run that comes after a crash finds it.
+# How long reuse entries wait for more of them. Their keys are random, so each commit touches many pages of an index; losing some in a crash costs
+# only calls that are made again.
 LEFT_MAX_S: Final = 0.25
 
 
@@ -46,6 +47,8 @@ class Journal:
     """
 
     def __init__(self, commits: Commits, row: RunRow, standing: Callable[[], tuple[RunStatus, str]]) -> None:
+        # Two threads meet here: the event loop adds events, the thread of commits takes them. A run moves and is recorded under this lock, so that a
+        # commit never sees the machine ahead of its journal.
         self.piece = threading.RLock()
         self._commits = commits
         self._row = row
@@ -53,7 +56,8 @@ class Journal:
         self._head = row.head
         self._last = row.last_seq
         self.durable = row.last_seq
-        self._fresh: list[tuple[int, float, JournalEvent]] = []  # written down when they are taken
+        # Events are serialized when a commit takes them, on its thread: the event loop has other work.
+        self._fresh: list[tuple[int, float, JournalEvent]] = []
         self._values: dict[str, bytes] = {}
         self._opened: dict[str, str] = {}
         self._closed: list[str] = []
@@ -122,7 +126,8 @@ class Journal:
             if decision is not None or is_synced:
                 self._is_synced = True
             self._updated = at
-            if self._is_synced:  # what matters most is not kept waiting
+            # A write waits for its intent before it is called, so such an event is committed without the usual delay.
+            if self._is_synced:
                 self._commits.expect(self, 0)
             elif not self._is_expected:
                 self._is_expected = True
@@ -134,6 +139,7 @@ class Journal:
         if opens is not None:
             self._opened[step] = opens
             return
+        # A write that begins and ends within one commit is never open as far as the store knows.
         self._opened.pop(step, None)
         self._closed.append(step)
 
@@ -148,7 +154,7 @@ class Journal:
         result: Reusable | None = None,
         code: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
-        """Make durable before long what a call leaves for later ones, with the parts of a fingerprint that it is the first to name."""
+        """Keep the reuse entry of a call for one of the next commits, with the parts of a fingerprint that no earlier call has named."""
         with self.piece:
             if self._left is None:
                 self._left = ReuseEntries()
@@ -159,12 +165,13 @@ class Journal:
 
     async def flush(self) -> None:
         """Wait until everything added so far is durable. Raises: StoreError: it cannot be made so."""
+        # No lock: both numbers only grow, and a commit that was asked for in vain costs nothing.
         if self.durable < self._last:
             self._commits.expect(self, 0)
         await self.wait_past(self._last - 1)
 
     async def rest(self) -> None:
-        """Wait until all is durable, with what calls have left. Raises: StoreError: it cannot be made so."""
+        """Wait until everything is durable, reuse entries included. Raises: StoreError: a commit failed."""
         with self.piece:
             self._left_until = 0.0
             if self.durable < self._last or self._unstored:
@@ -212,6 +219,7 @@ class Journal:
             opened, closed = self._opened, self._closed
             decided, is_synced, updated = self._decided, self._is_synced, self._updated
             status, digest = self._standing()
+            # Taken under the lock, serialized outside it: events that arrive meanwhile belong to the next commit.
             self._fresh, self._values, self._is_synced = [], {}, False
             self._opened, self._closed, self._decided = {}, [], []
         lines: list[bytes] = []
@@ -266,7 +274,8 @@ class Journal:
         waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         for is_so, waiter in self._waiters:
             if self._fault is not None or self.is_closed or is_so():
-                with suppress(RuntimeError):  # its loop has ended
+                # Futures belong to their event loop, and this is another thread. A loop that has ended raises, and nobody waits there any more.
+                with suppress(RuntimeError):
                     waiter.get_loop().call_soon_threadsafe(_end, waiter, self._fault)
             else:
                 waiting.append((is_so, waiter))
@@ -331,6 +340,7 @@ class Commits:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="firmplan-commits", daemon=True)
                 self._thread.start()
+            # The thread sleeps until the earliest time that it knows. A later one need not wake it.
             elif is_earlier:
                 self._changed.notify()
 
@@ -346,7 +356,8 @@ class Commits:
     # --- on the thread
 
     def _work(self) -> None:
-        while self._commit_next():  # what was committed is not kept meanwhile
+        # Each round is a call of its own, so that its batches are freed before the thread waits for the next ones.
+        while self._commit_next():
             pass
 
     def _commit_next(self) -> bool:
@@ -366,6 +377,7 @@ class Commits:
             while not self._is_closing and (left_s := self._first - time.monotonic()) > 0:
                 if not self._changed.wait(min(left_s, IDLE_S)) and not self._due:
                     break
+            # A source that is due within the time of one commit goes along: a second commit would cost another wait for the disk.
             soon = math.inf if self._is_closing else time.monotonic() + LATE_MAX_S
             sources = [source for source, until in self._due.items() if until <= soon]
             for source in sources:
@@ -379,6 +391,7 @@ class Commits:
         for source in sources:
             try:
                 batch = source.take()
+            # One journal that cannot be written must not stop the commits of the others.
             except Exception as bug:  # noqa: BLE001  # whoever waits must hear of it
                 source.settle(None, bug)
             else:

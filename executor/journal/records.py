@@ -37,7 +37,7 @@ _KINDS: Final[dict[str, type[JournalEvent]]] = {
     kind.__name__: kind for kind in (*CAUSES, *CONSEQUENCES, *REMARKS)
 }
 FIELDS: Final = {kind: tuple(f.name for f in fields(kind)) for kind in _KINDS.values()}
-# All fields of an event in one call. The first name stands there twice, so that it is a tuple also where there is but one field.
+# All fields of an event in one call, which is faster than a loop. The first name stands twice, because `attrgetter` of one name returns no tuple.
 _VALUES: Final = {kind: attrgetter(*names, names[0]) for kind, names in FIELDS.items()}
 
 
@@ -99,6 +99,7 @@ def write_line(
     record: dict[str, Any] = {"n": seq, "at": at, "type": kind.__name__}
     large: Sequence[CanonicalValue] = ()
     for name, value in zip(FIELDS[kind], _VALUES[kind](event), strict=False):
+        # An absent field stands for `None`: so a field that a later version adds leaves the bytes of old records, and their digests, as they were.
         if value is None:
             continue
         if type(value) is not CanonicalValue:
@@ -107,6 +108,7 @@ def write_line(
             large = (*large, value)
             record[name] = {"$value": value.digest}
         else:
+            # The bytes are canonical JSON already, and may be large: they are copied, not parsed and written again.
             record[name] = orjson.Fragment(b'{"$json":%b}' % value.data)
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)[:-1], large  # a slice, as in `canonical`
 
@@ -121,6 +123,7 @@ def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
         record: dict[str, Any] = orjson.loads(line)
         kind = _KINDS[record.pop("type")]
         seq, at = record.pop("n"), record.pop("at")
+        # Unknown fields raise a TypeError below: a record of a newer version must not be read as if the field were not there.
         for name, value in record.items():
             if type(value) is dict:
                 record[name] = _read_field(cast("dict[str, Json]", value), find_value)

@@ -1,7 +1,9 @@
-"""Building a run's machine again from header and journal; the same fold recovers, replays and shows runs.
+"""Building a run's machine again from header and journal. The same fold resumes, replays and shows runs.
 
-Every cause in the journal is handed to a new machine, and every consequence that the machine draws is compared with the
-recorded one, as are the arguments of every call. Equal: the machine stands where the first one stood. Different: `Diverged`.
+Every cause in the journal is handed to a new machine. Every consequence that the machine draws, and the arguments of every call, are
+compared with the recorded ones. If they are equal, the machine is in the state of the first one. If not, the fold raises `Diverged`.
+Rejected: snapshots of the machine. They would be faster to read, but a second format of everything, and nothing would notice a version that
+concludes otherwise.
 """
 
 from __future__ import annotations
@@ -74,8 +76,9 @@ async def expect_run(store: Store, row: RunRow) -> None:
     A run is read in several transactions. If it is still there after the last one, what they read is whole: its records and values go only
     with it.
     """
+    # The id of a deleted run is free, and another run may have it by now: the time of creation tells them apart.
     found = await store.find_run(row.id)
-    if found is None or found.created != row.created:  # another run may have its id by now
+    if found is None or found.created != row.created:
         raise RunNotFound(
             f"run {row.id} was deleted from the store {store.name} while it was read; `firmplan runs` lists the runs that are there"
         )
@@ -102,7 +105,8 @@ def rebuild(
         fold(machine, entries, calls)
     except Diverged:
         raise
-    except Exception:  # a header that was changed may be no plan, lock or input at all
+    # A header that somebody changed may be no plan, lock or input at all. The digest in the first record says so better than the error here.
+    except Exception:
         check_header(row, entries)
         raise
     check_header(row, entries)
@@ -211,6 +215,7 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, CanonicalV
     Raises:
         Diverged: The machine draws other conclusions than those recorded, or computes other arguments.
     """
+    # A cause is followed in the journal by its consequences, in the order in which the machine draws them. So a queue is enough to compare them.
     drawn: deque[Consequence] = deque()
     machine.is_recounting = True
     for entry in entries:
@@ -222,6 +227,7 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, CanonicalV
                 call = _compared_args(machine, event)
                 if calls is not None:
                     calls[event.step] = call
+            # The machine refuses an event that is impossible in its state. In a replay that means that it stands elsewhere than the first one did.
             try:
                 commands = machine.handle(event, entry.at)
             except EngineBug as bug:

@@ -1,7 +1,7 @@
-"""The lock of a run: the tools as they were when it started.
+"""The toolset lock of a run: the tools as they were when it started.
 
-A run keeps the signature and the policy of every tool that its plan names, so that a resume or a replay compiles the
-same program and decides in the same way, with tools that have changed since, or without any. Code is never kept.
+A run keeps the signature and the policy of every tool that its plan names. So a resume or a replay compiles the same program and decides in
+the same way, with tools that have changed since, or without any tools. Code is never kept.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class ToolLock:
         return {**data, "effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
 
     def find_broken_promise(self, tool: Tool) -> str | None:
-        """Return what a run relies on and the tool does not keep any more, as words: then its calls may not go on."""
+        """Return in words a property that the run relies on and the tool has lost: then its calls may not go on. `None`: there is none."""
+        # The run has ordered its steps by the effects, and decides about lost calls by the other two. A changed signature breaks no promise by
+        # itself (`find_changed_signature`).
         if tool.effect != self.effect:
             return f"had the effect '{self.effect}', and has '{tool.effect}' now"
         if self.idempotent and not tool.idempotent:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, cast
@@ -26,6 +25,7 @@ from ..journal.header import Header
 from ..journal.records import Entry, read_entry
 from ..journal.restore import load_entries, rebuild
 from ..limits import check_artifact
+from ..lru_cache import LruCache
 from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.store import Decision, PlanUseCounts, RunRow, Store, StoredPlan, read_values
@@ -124,7 +124,7 @@ class Archive:
         self._is_driven = is_driven
         self.planned = PlannedPlans(store)
         self.uses = PlanUseCounts(store)
-        self._recent: OrderedDict[str, Run] = OrderedDict()
+        self._recent: LruCache[str, Run] = LruCache(RECENT_MAX, weight_min=1)
         self._given: dict[
             str, None
         ] = {}  # ended runs that `resume` has returned since a decision had ended them
@@ -164,12 +164,12 @@ class Archive:
 
     def find_ended(self, run_id: str) -> Run | None:
         """Return a run that has ended here not long ago: nothing about it changes any more."""
-        run = self._recent.get(run_id)
+        run = self._recent.find(run_id)
         return run if run is not None and run.status in FINAL else None
 
     async def shown(self, row: RunRow) -> Run:
         """Return the run of a row that was just read, as it stands."""
-        recent = self._recent.get(row.id)
+        recent = self._recent.find(row.id)
         if recent is not None and (recent.created, recent.last_event) == (row.created, row.last_seq):
             run = recent
         else:
@@ -187,14 +187,11 @@ class Archive:
     def remember(self, driver: Driver) -> None:
         """Keep the snapshot of a run that was just driven: whoever waited for it asks next."""
         row = replace(driver.row, updated=driver.journal.updated, last_seq=driver.journal.last)
-        self._recent[row.id] = snapshot(row, driver.header, driver.machine)
-        self._recent.move_to_end(row.id)
-        while len(self._recent) > RECENT_MAX:
-            self._recent.popitem(last=False)
+        self._recent.keep(row.id, snapshot(row, driver.header, driver.machine))
 
     def forget(self, run_id: str) -> None:
         """Forget the snapshot of a deleted run."""
-        self._recent.pop(run_id, None)
+        self._recent.drop(run_id)
 
     async def read_artifact(self, artifact: Artifact) -> bytes:
         """Return an artifact's bytes. Raises: InputRejected: they are not in the store; StoreError: they were changed."""

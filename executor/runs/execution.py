@@ -48,7 +48,7 @@ from .owner import Owner, Presence, RunOwner
 from .replays import Replays
 from .run import Run, run_status
 from .store_care import Deletion, RunsDeleted
-from .submission import Planned, Submissions
+from .submission import PlannedRun, Submissions
 from .watch import POLL_S, Takeover, Watch
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Execution:
     def start_planning(
         self,
         run_id: str,
-        plan: Callable[[EarlySteps], Awaitable[Planned]],
+        plan: Callable[[EarlySteps], Awaitable[PlannedRun]],
         cost: PlanningCost | None = None,
         *,
         is_asked: bool = False,
@@ -227,7 +227,7 @@ class Execution:
     async def _plan_and_drive(
         self,
         run_id: str,
-        plan: Callable[[EarlySteps], Awaitable[Planned]],
+        plan: Callable[[EarlySteps], Awaitable[PlannedRun]],
         cost: PlanningCost | None,
         *,
         is_asked: bool,
@@ -279,7 +279,7 @@ class Execution:
         self,
         early: EarlySteps,
         row: RunRow,
-        plan: Callable[[EarlySteps], Awaitable[Planned]],
+        plan: Callable[[EarlySteps], Awaitable[PlannedRun]],
         cost: PlanningCost | None,
         permit: Permit,
     ) -> None:

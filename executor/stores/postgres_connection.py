@@ -1,6 +1,6 @@
-"""Why a store in PostgreSQL cannot be reached or used, in words, and what to do.
+"""The connections of a store to a PostgreSQL server: errors in words, one connection, the tables, a copy as a file, and the server as a whole.
 
-What went wrong while connecting has no code, only a text; it is told as it is, and where it is a usual one, with a cure.
+Only `postgres_store.py` knows what the tables mean. psycopg is imported in these two modules, and nowhere else in the product.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ from .store import EVERYTHING, PLAN_COLUMNS, RESULT_COLUMNS, damaged_results
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+
+# --- errors
+#
+# An error while connecting has no code, only a text. The text is shown as it is, with a remedy if it is a usual one.
 
 _LOST: Final = (
     "the connection is lost; nothing is known of what was not acknowledged, and the next use connects anew"
@@ -90,13 +94,13 @@ def _words(url: PostgresUrl, fault: Exception) -> str:
     return url.without_secrets("; ".join(line for line in lines if line and not line.startswith(_ASKED)))
 
 
-# --- One connection to a PostgreSQL server, used by one thread at a time: its own, or the one that appends to journals.
+# --- one connection
 #
-# So no commit blocks the event loop. It is not psycopg's asynchronous connection, since journals are committed on a thread
-# (`Store.append`), for which at times the event loop itself waits.
+# A connection is used by one thread at a time: its own, or the thread that appends to journals. So no commit blocks the event loop. Rejected:
+# psycopg's asynchronous connection. Journals are committed on a thread (`Store.append`), and at times the event loop itself waits for it.
 #
-# A connection that was lost is noticed before it is used, and made anew; what was under way when it was lost is a `StoreError`. Whatever
-# the server says ends as one, with what was begun rolled back. What the tables mean is not known here.
+# A lost connection is noticed before it is used, and made anew. A statement that was under way is a `StoreError`, as is everything that the
+# server reports, and an open transaction is rolled back.
 
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -268,10 +272,10 @@ def _nothing(_db: Connection) -> None:
     """Be connected, that is all."""
 
 
-# --- The tables of a store in PostgreSQL: made, counted by their format, checked for rot.
+# --- the tables
 #
-# They are made in the first schema of the session's search path that there is; where the path names none that is there, its first is
-# made. Their names begin with `firmplan_`, so that a database may hold other things as well.
+# Tables are made in the first existing schema of the session's search path. If none exists, the first schema of the path is made. The names of
+# all tables begin with `firmplan_`, so that a database may hold other tables as well.
 
 
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
@@ -425,9 +429,10 @@ def _statements() -> str:
     return (files(__package__ or "") / "postgres.sql").read_text()
 
 
-# --- A copy of a store in PostgreSQL: one SQLite file, which is a store like any other, with all that was there at one moment.
+# --- a copy of the store
 #
-# For a copy that goes back into PostgreSQL there is `pg_dump`, which the tables need nothing special for.
+# A copy is a store in one SQLite file, with everything that was there at one moment. For a copy that goes back into PostgreSQL there is
+# `pg_dump`, which works on these tables like on any others.
 
 
 SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -493,9 +498,10 @@ def _plain(table: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*row[:2], orjson.loads(row[2]), *row[3:])
 
 
-# --- A store's two connections to its server: one that commits, and one that looks things up, so that no look waits for a disk.
+# --- the server
 #
-# What one has committed the other sees, durable or not: it is visible before it is acknowledged.
+# A store has two connections: one commits journals, the other looks things up and does slow work, so that no query waits for a commit's disk.
+# The second one sees what the first has committed, durable or not: a commit is visible before it is acknowledged.
 
 
 class PostgresServer:

@@ -1,14 +1,15 @@
 """The store in a PostgreSQL database, for engines on several machines.
 
-Rules it keeps: an append is one statement that changes the run's row only where epoch and number of records are the expected ones,
-and inserts only if it did; a group of appends is one transaction, sent in one go and answered in one. A group that holds a write's intent
-or outcome waits for the server's disk; others are committed without (`synchronous_commit = off`), so that a server that crashes loses up to
-three times its `wal_writer_delay` of them, 0.6 seconds, and never one that a durable one follows: if a transaction sees what another one has
-committed, its own commit stands later in the write-ahead log, and the log is flushed in order, whichever connection asks for it.
-Source: PostgreSQL, src/backend/access/transam/README, "Asynchronous Commit".
+An append is one statement. It changes the run's row only if epoch and number of records are as expected, and inserts records only if it
+changed the row. A group of appends is one transaction, sent and answered in one round trip.
 
-Whoever drives a run may outlive the server's memory of it: an owner's claim is durable before it counts, so that no epoch is given
-out twice, and after a crash of the server an append that follows a lost one is refused.
+A group that holds a write's intent or outcome waits for the server's disk. Other groups are committed without waiting
+(`synchronous_commit = off`): a server that crashes loses those of its last 0.6 seconds (three times `wal_writer_delay`), but never one that a
+durable group follows. If a transaction sees the commit of another one, its own commit stands later in the write-ahead log, and the log is
+flushed in order, whichever connection asks for it. Source: PostgreSQL, src/backend/access/transam/README, "Asynchronous Commit".
+
+A process that drives a run may outlive the server's memory of the run. So a claim is durable before it counts, which keeps an epoch from being
+given out twice, and after a crash of the server an append that follows a lost one is refused.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ from .store import (
 
 T = TypeVar("T")
 
-# --- One append to a journal in PostgreSQL, as one statement: fenced by epoch and number of records, and nothing of it if it is refused.
+# --- an append, as one statement that is fenced by epoch and number of records
 
 
 _MOVED: Final = """
@@ -83,8 +84,8 @@ _MOVED: Final = """
     )"""
 _NOTED: Final = "INSERT INTO firmplan_journal SELECT id, %(first)s, %(lines)s, %(head)s FROM moved"
 _PLAIN: Final = f"WITH {_MOVED} {_NOTED} RETURNING 1"
-# All parts see the store as it was before. So a write that ends and begins again in one batch is told apart from one that only
-# ends: it stays open. Epochs are raised in the order of names, so that two processes wait for each other in no ring.
+# All parts of a statement see the store as it was before it. So a write that ends and begins again in one batch is no row of `ended`: it stays
+# open. Epochs are raised in the order of names, so that two processes cannot deadlock.
 _WRITING: Final = f"""
     WITH {_MOVED},
     noted AS ({_NOTED}),
@@ -111,14 +112,16 @@ _WRITING: Final = f"""
     )
     SELECT 1 FROM moved
 """
-# Before the append itself, which it foretells: the row is locked, so what held here holds there. In the order of digests: see above.
+# Values come before the append that names them. The run's row is locked, so a fence that holds here still holds for the append. They are inserted in the
+# order of digests, so that two processes cannot deadlock.
 _KEEP: Final = """
     WITH mine AS (SELECT 1 FROM firmplan_runs WHERE id=%(run)s AND epoch=%(epoch)s AND last_seq=%(before)s FOR UPDATE)
     INSERT INTO firmplan_stored_values
     SELECT v.digest, v.data FROM mine, unnest(%(digests)b::text[], %(values)b::bytea[]) AS v(digest, data) ORDER BY v.digest
     ON CONFLICT DO NOTHING
 """
-# In the order of names, before the appends of a group, which come in another one: two processes would wait for each other in a ring.
+# The appends of a group raise epochs in the order of the runs. So the resources of the whole group are locked first, in the order of names:
+# otherwise two processes could deadlock.
 _LOCK_RESOURCES: Final = """
     SELECT 1 FROM firmplan_resources WHERE name = ANY(%(opened)s::text[]) OR name IN (
         SELECT w.resource FROM firmplan_open_writes w JOIN unnest(%(runs)s::text[], %(closed)s::text[]) AS c(run_id, step)
@@ -203,7 +206,7 @@ def _portions(values: Mapping[str, bytes]) -> Iterator[Sequence[str]]:
         yield portion
 
 
-# --- What the store in PostgreSQL keeps of calls: results that may stand for later ones, what calls were made from, writes on resources.
+# --- the reuse index, and the order of writes on resources
 
 
 _FIND_RESULTS: Final = f"SELECT {RESULT_COLUMNS} FROM firmplan_reusable WHERE key = ANY(%s::text[])"
@@ -236,7 +239,7 @@ _EARLIER: Final = f"""
             SELECT * FROM newest WHERE started<=w.at {_NEWEST} %(limit)s) AS others WHERE others.step<>w.step
     ) AS found ORDER BY w.n, far, started DESC, run_id, found.step
 """
-# Both in one look: between two of them a write might begin and end.
+# One query for both: between two queries a write might begin and end.
 _EPOCHS: Final = f"""
     SELECT name, epoch, EXISTS (SELECT 1 FROM firmplan_open_writes WHERE resource=name)
     FROM firmplan_resources WHERE name = ANY(%(names)s::text[])
@@ -307,7 +310,7 @@ _BEGIN_TO_BEAT: Final = """
     ON CONFLICT (name) DO UPDATE SET beat=firmplan_owners.beat+1 RETURNING beat
 """
 _BEATS: Final = "SELECT name, beat FROM firmplan_owners WHERE name IN (%s, %s) ORDER BY name FOR UPDATE"
-# An owner is let go of together with its last run. Nobody else's is looked at: it may be claiming its first one right now.
+# An owner is removed together with its last run. Other owners without runs stay: one of them may be claiming its first run right now.
 _RELEASE: Final = """
     WITH held AS (
         SELECT r.id, r.owner FROM firmplan_runs r JOIN unnest(%s::text[], %s::bigint[]) AS e(id, epoch) USING (id, epoch)

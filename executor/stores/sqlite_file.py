@@ -1,10 +1,10 @@
-"""One SQLite file (WAL), used through one connection by one thread at a time: its own, or the one that appends to journals.
+"""One SQLite file with a write-ahead log, its connections, its format, and its errors in words.
 
-So no commit blocks the event loop. Short look-ups that a run waits for go another way: a second connection, that only reads, is asked
-on the event loop itself. In a write-ahead log a reader waits for nobody and sees all that was committed; a trip to a thread and back
-costs more than the answer.
+One connection writes. One thread at a time uses it: its own, or the thread that appends to journals. So no commit blocks the event loop. A
+second connection only reads, and short queries that a run waits for use it on the event loop itself: a reader of a write-ahead log waits for
+nobody and sees everything that was committed, and a trip to a thread and back costs more than the answer.
 
-Whatever SQLite says ends as a `StoreError`, with what was begun rolled back. What the tables mean is not known here.
+Every error of SQLite becomes a `StoreError`, and an open transaction is rolled back. This module does not know what the tables mean.
 """
 
 from __future__ import annotations
@@ -227,7 +227,8 @@ class SqliteFile:
     async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read a few rows by their keys, here and now if that is possible, else on the store's thread."""
         if self._reader is not None:
-            with suppress(sqlite3.Error):  # busy, or broken: the thread waits, or says what is wrong
+            # Busy or broken: then the other connection waits for the lock, or reports what is wrong.
+            with suppress(sqlite3.Error):
                 try:
                     return work(self._reader)
                 # What is read there is not what was written.
@@ -237,6 +238,7 @@ class SqliteFile:
 
     def _guarded(self, work: Callable[[], T]) -> T:
         """Do the work on the thread that asks, once nobody else uses the connection; errors become StoreErrors."""
+        # The lock, not the executor, keeps threads apart: the thread of commits calls this directly, without a trip to the store's thread.
         with self._turn:
             try:
                 made = self._written(work)

@@ -1,7 +1,8 @@
-"""The store in one SQLite file (WAL), the default; in memory it is the store of tests.
+"""The store in one SQLite file with a write-ahead log: the default, and in memory the store of tests.
 
-Rules it keeps: a group of appends is one commit. One that holds a write's intent or outcome is made with `synchronous=FULL` (it
-survives a power loss), others with NORMAL (they survive a killed process). The file itself is `sqlite_file.py`, what is kept of calls `sqlite_cache.py`.
+A group of appends is one commit. A commit that holds a write's intent or outcome uses `synchronous=FULL`, and survives a power loss; other
+commits use NORMAL, and survive a killed process. `sqlite_file.py` has the file and its connections, `sql_store.py` the statements that
+PostgreSQL understands, too. Here are those whose fast way is SQLite's own.
 """
 
 from __future__ import annotations
@@ -242,6 +243,7 @@ class SqliteStore(SqliteFile, SqlStore):
             found = self._removal(run_id, statuses)
             if not found.is_removed:
                 return found
+            # Reading all texts of a run takes long, so it is done before the write lock is taken.
             named = self._stored_among(self._named_by(run_id))
             self._sort_calls()
             self._sync("NORMAL")
@@ -288,6 +290,7 @@ class SqliteStore(SqliteFile, SqlStore):
         """See `Store.claim`."""
 
         def work() -> RunRow | None:
+            # A run finds all results that were there when it was claimed, so the key filter is checked here.
             self._known.check(self._open_db())
             self._sql("BEGIN IMMEDIATE")
             row = self._find(self._open_db(), run_id)
@@ -330,6 +333,7 @@ class SqliteStore(SqliteFile, SqlStore):
         return self._guarded(lambda: self._commit(batches))
 
     def _commit(self, batches: Sequence[Batch]) -> list[StoreError | None]:
+        # One commit for all batches: the wait for the disk is its cost, however much it holds. If one batch is refused, the others stand.
         is_synced = any(batch.is_synced for batch in batches)
         self._sync("FULL" if is_synced else "NORMAL")
         self._sql("BEGIN IMMEDIATE")
@@ -339,6 +343,7 @@ class SqliteStore(SqliteFile, SqlStore):
         if (reuse := merged_reuse(batches)) is not None:
             self._add_reuse(reuse)
         self._sql("COMMIT")
+        # A write waits for this commit to return, so the key filter is read on only after commits that nobody waits for.
         if not is_synced:
             self._known.read_on(self._open_db())
         return faults
@@ -357,6 +362,7 @@ class SqliteStore(SqliteFile, SqlStore):
                 batch.first_seq - 1,
             ),
         )
+        # The fence: another owner has raised the epoch, or the row has other records than this process believes.
         if changed.rowcount != 1:
             return self._fenced(batch.run_id)
         if (
@@ -463,6 +469,7 @@ class SqliteStore(SqliteFile, SqlStore):
             found = selected(db, RESULT_COLUMNS, "reusable", "key", wanted)
             return {row[0]: Reusable.from_row(row) for row in found}
 
+        # Called on the event loop for each call of a run: most keys are new, and the filter answers for them without a query.
         wanted = self._known.among(keys)
         return await self._look(work) if wanted else {}
 
@@ -494,6 +501,8 @@ class SqliteStore(SqliteFile, SqlStore):
 
     def _sort_calls(self) -> None:
         """Bring what runs have left into the order in which it is asked for."""
+        # An insert into `calls` touches two indexes at random places, for each call of each run; few runs are ever explained. So commits append the
+        # records as one row, and whoever asks sorts them first.
         if self._sql("SELECT 1 FROM unsorted_calls LIMIT 1").fetchone() is None:
             return
         if self.is_read_only:  # in tables of this connection, which hide those of the file
@@ -517,6 +526,7 @@ class SqliteStore(SqliteFile, SqlStore):
 
         def work() -> dict[str, Sequence[CallRecord]]:
             self._sort_calls()
+            # The newest calls of the subject are read once for all steps, and only those of the same path step by step.
             last, count = max(until.values(), default=0.0), len(until) + limit
             newest = [
                 CallRecord(*each)

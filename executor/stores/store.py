@@ -1,7 +1,7 @@
-"""What the executor needs of a store, as a protocol; `MemoryStore` and `SqliteStore` keep it.
+"""What the executor needs of a store: a protocol, and the values that go in and out of it.
 
-A store keeps runs (a row, a header, a journal), values by digest, the reuse index, the order of writes on resources, and saved
-plans. It knows no machine: records are lines to it. Every method raises `StoreError` where the medium fails, and what was
+A store keeps runs (a row, a header, a journal), values by digest, the reuse index, the order of writes on resources, and saved plans. To a
+store, records are lines of bytes: it does not know the machine. Every method raises `StoreError` if the medium fails; everything that was
 acknowledged before stays.
 """
 

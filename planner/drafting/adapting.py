@@ -19,7 +19,7 @@ from ...plans.inputs import fit_inputs
 from ...plans.plan import Plan
 from ...plans.types.standalone import self_contained
 from ...plans.values import Json, canonical
-from ...tools.models.answer import Answer
+from ...tools.models.answer import AnswerForm
 from ...tools.models.completion import Completion, Message
 from ..library.library import SavedPlan, find_matches
 from ..library.pattern import TASK_CHARACTERS_MAX, own_words
@@ -104,7 +104,7 @@ class FitQuestion:
 
     saved: SavedPlan
     messages: tuple[Message, ...]
-    answer: Answer
+    answer: AnswerForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def _input(name: str, schema: Mapping[str, Json], plan: Plan) -> str:
     return f"- {name}: {shown_schema(self_contained(schema, plan.types))}{default}{about}"
 
 
-def _answer(plan: Plan, wanted: list[str]) -> Answer:
+def _answer(plan: Plan, wanted: list[str]) -> AnswerForm:
     """Return the answer that is asked for: room to reason, then a verdict, then values of the types of the plan's inputs."""
     properties: Json = {name: dict(plan.inputs[name]) for name in wanted}
     inputs = self_contained({"type": "object", "properties": properties}, plan.types)
@@ -188,7 +188,7 @@ def _answer(plan: Plan, wanted: list[str]) -> Answer:
         "required": ["reasoning", "fits", "inputs"],
         **({} if definitions is None else {"$defs": definitions}),
     }
-    return Answer(
+    return AnswerForm(
         {"type": "object"}, name="form", purpose="Whether the form fits, and its values.", shown_schema=schema
     )
 

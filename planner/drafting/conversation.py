@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, TypeVar
 from ...errors import PlanningFailed
 from ...plans.plan import Plan
 from ...plans.values import Json
-from ...tools.models.answer import Answer
+from ...tools.models.answer import AnswerForm
 from ...tools.models.clients import Clients
 from ...tools.models.completion import (
     Answered,
-    Call,
     Completion,
     Invalid,
     Message,
+    ModelCall,
     Refused,
-    Truncated,
+    TruncatedAnswer,
     Usage,
     complete_within,
 )
@@ -122,7 +122,7 @@ class SideAnswer:
         match completion.outcome:
             case Answered(value):
                 return cls(value, None, completion)
-            case Truncated():
+            case TruncatedAnswer():
                 fault = CUT_OFF
             case Invalid(reason):
                 fault = reason
@@ -203,7 +203,7 @@ class Conversation:
             raise self._ended(fault) from over
 
     async def ask(
-        self, messages: Sequence[Message], answer: Answer, listener: Listener | None = None
+        self, messages: Sequence[Message], answer: AnswerForm, listener: Listener | None = None
     ) -> Completion:
         """Return the model's words.
 
@@ -224,7 +224,7 @@ class Conversation:
         return completion
 
     async def ask_aside(
-        self, messages: Sequence[Message], answer: Answer, listener: Listener | None = None
+        self, messages: Sequence[Message], answer: AnswerForm, listener: Listener | None = None
     ) -> SideAnswer:
         """Return the answer to a small question beside the plan; no failure of it ends the planning, except a budget that is used up.
 
@@ -247,19 +247,21 @@ class Conversation:
     async def _send(
         self,
         messages: Sequence[Message],
-        answer: Answer,
+        answer: AnswerForm,
         listener: Listener | None,
         policy: RetryPolicy = RETRY_POLICY,
         endpoint: Endpoint | None = None,
     ) -> Completion:
         if (limit := self.budget.find_exhausted()) is not None:
             raise over_budget(self.request.task, limit, self.attempts)
-        call = Call(endpoint or self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener)
+        call = ModelCall(
+            endpoint or self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener
+        )
         completion = await complete_within(self.requests, call, self.clients, policy)
         self.budget.add(completion.usage)
         return completion
 
-    def unread(self, completion: Completion, outcome: Invalid | Truncated, approach: str) -> Attempt:
+    def unread(self, completion: Completion, outcome: Invalid | TruncatedAnswer, approach: str) -> Attempt:
         """Return the attempt of an answer that cannot be read.
 
         Args:
@@ -269,7 +271,7 @@ class Conversation:
         """
         what = "patch" if approach == "patch" else "plan"
         cut = f"{CUT_OFF}: make the {what} shorter"
-        error = cut if isinstance(outcome, Truncated) else outcome.fault
+        error = cut if isinstance(outcome, TruncatedAnswer) else outcome.fault
         return Attempt(self.number, completion.raw, usage=completion.usage, error=error, approach=approach)
 
     def _ended(self, fault: ModelError, completion: Completion | None = None) -> PlanningFailed:

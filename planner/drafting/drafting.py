@@ -25,8 +25,8 @@ from ...plans.paths import parts_of
 from ...plans.plan import Plan
 from ...plans.problems import CheckReport, Problem
 from ...plans.values import Json, canonical
-from ...tools.models.answer import Answer
-from ...tools.models.completion import Answered, Completion, Invalid, Message, Refused, Truncated
+from ...tools.models.answer import AnswerForm
+from ...tools.models.completion import Answered, Completion, Invalid, Message, Refused, TruncatedAnswer
 from ...tools.tool import Tool
 from ..library.library import SavedPlan
 from ..request import PlanRequest, input_faults
@@ -105,7 +105,7 @@ class _Ask:
     """One request to the model: the messages, the form of the answer, and what it asks for."""
 
     messages: tuple[Message, ...]
-    answer: Answer
+    answer: AnswerForm
     approach: str = "draft"
 
 
@@ -183,7 +183,7 @@ class Drafting:
                 return Attempt(
                     number, completion.raw, plan, report.problems, completion.usage, approach=ask.approach
                 )
-            case Invalid() | Truncated() as unread:
+            case Invalid() | TruncatedAnswer() as unread:
                 return self.conversation.unread(completion, unread, ask.approach)
             case Refused():
                 raise AssertionError("refusals end the conversation")

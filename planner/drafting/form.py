@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias, cast
 from ...plans.format.json_schema import EXPRESSION, json_schema
 from ...plans.signature import Signature
 from ...plans.values import Json, canonical
-from ...tools.models.answer import Answer
+from ...tools.models.answer import AnswerForm
 
 FORM_BYTES_MAX = 16_000
 """Size of a schema as canonical JSON: about 5,000 tokens, as much as the prompt beside it."""
@@ -63,18 +63,18 @@ _REST: _Object = {
 }
 
 
-def plan_answer(tools: Sequence[Signature], *, simplest: bool = False) -> tuple[Answer, Form]:
+def plan_answer(tools: Sequence[Signature], *, simplest: bool = False) -> tuple[AnswerForm, Form]:
     """Return the answer that is asked for if a whole plan is wanted, and the form of its schema."""
     schema, form = _fitting(_plan, tools, simplest=simplest)
     purpose = "A plan in the firmplan format, version 1."
-    return Answer({"type": "object"}, name="plan", purpose=purpose, shown_schema=schema), form
+    return AnswerForm({"type": "object"}, name="plan", purpose=purpose, shown_schema=schema), form
 
 
-def changes_answer(tools: Sequence[Signature]) -> tuple[Answer, Form]:
+def changes_answer(tools: Sequence[Signature]) -> tuple[AnswerForm, Form]:
     """Return the answer that is asked for if some steps of a plan are to be repaired, and the form of its schema."""
     schema, form = _fitting(_changes, tools, simplest=False)
     purpose = "The steps that change, whole; or the whole plan."
-    return Answer({"type": "object"}, name="changes", purpose=purpose, shown_schema=schema), form
+    return AnswerForm({"type": "object"}, name="changes", purpose=purpose, shown_schema=schema), form
 
 
 def _fitting(

@@ -17,8 +17,8 @@ from ...plans.plan import AgentStep, Plan, PlanStep, Step, ToolStep
 from ...plans.problems import CheckReport, Problem, problem
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical
-from ...tools.models.answer import Answer
-from ...tools.models.completion import Answered, Completion, Invalid, Refused, Truncated, Usage
+from ...tools.models.answer import AnswerForm
+from ...tools.models.completion import Answered, Completion, Invalid, Refused, TruncatedAnswer, Usage
 from ..request import PlanRequest
 from .attempt import Attempt, no_good_draft
 from .conversation import Conversation
@@ -55,7 +55,7 @@ _SHOWN_SCHEMA: dict[str, Json] = {
     },
     "required": ["operations"],
 }
-ANSWER = Answer(
+ANSWER = AnswerForm(
     {"type": "object"}, name="patch", purpose="Operations that mend the plan.", shown_schema=_SHOWN_SCHEMA
 )
 _ABOUT_FAILURE = ("why", "retries", "timeout", "on_error", "after")
@@ -128,7 +128,7 @@ class PatchDrafting:
                 return patch, Attempt(
                     number, completion.raw, plan, problems, completion.usage, approach="patch"
                 )
-            case Invalid() | Truncated() as unread:
+            case Invalid() | TruncatedAnswer() as unread:
                 return None, self.conversation.unread(completion, unread, "patch")
             case Refused():
                 raise AssertionError("refusals end the conversation")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ...plans.signature import Signature
 from ...plans.values import Json
-from ...tools.models.answer import Answer
+from ...tools.models.answer import AnswerForm
 from ...tools.models.completion import Completion
 from ...tools.tool import Tool
 from ..library.retrieval import ranked_by_words
@@ -183,7 +183,7 @@ def candidates(task: str, tools: Iterable[Tool]) -> list[Tool]:
     return choose_tools(task, every, CANDIDATES_CHARACTERS_MAX // max(lengths))
 
 
-def choice_answer(listed: Sequence[Tool]) -> Answer:
+def choice_answer(listed: Sequence[Tool]) -> AnswerForm:
     """Return the answer that is asked for: room to reason, then names of listed tools."""
     names: list[Json] = [tool.name for tool in listed]
     schema: dict[str, Json] = {
@@ -194,7 +194,7 @@ def choice_answer(listed: Sequence[Tool]) -> Answer:
         },
         "required": ["reasoning", "tools"],
     }
-    return Answer(
+    return AnswerForm(
         {"type": "object"}, name="choice", purpose="The tools that may be needed.", shown_schema=schema
     )
 

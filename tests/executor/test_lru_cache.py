@@ -152,3 +152,14 @@ def test_a_program_is_that_of_plan_and_lock():
     assert programs[0] is programs[1]
     assert programs[0] is not programs[2]
     assert programs[2].steps[0].touches
+
+
+def test_a_dropped_value_leaves_room_for_others():
+    """Its weight goes with it; dropping an absent key changes nothing."""
+    cache = LruCache[str, str](2, weight_min=1)
+    for key in ("a", "b"):
+        cache.keep(key, key)
+    cache.drop("a")
+    cache.drop("a")
+    cache.keep("c", "c")
+    assert [cache.find(key) for key in ("a", "b", "c")] == [None, "b", "c"]

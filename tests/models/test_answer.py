@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from firmplan.errors import ConfigError
-from firmplan.tools.models.answer import Answer, InvalidAnswer, NoJson
+from firmplan.tools.models.answer import AnswerForm, InvalidAnswer, NoJson
 from firmplan.tools.models.guard import Question, check_guards, find_fault
 
 THING = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -24,7 +24,7 @@ ASKED = Question("The bill is 30 euros, due on Monday.")
 )
 def test_json_is_found_in_its_wrapping(text):
     """Fences, prose, JSON in a string; the last one counts, since earlier ones may be quoted."""
-    assert Answer(THING).read(text) == {"a": 1}
+    assert AnswerForm(THING).read(text) == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -42,16 +42,16 @@ def test_json_is_found_in_its_wrapping(text):
 )
 def test_values_that_are_no_objects_are_wrapped_or_bare(schema, text, value):
     """The wire wants an object, models do not always mind."""
-    assert Answer(schema).read(text) == value
+    assert AnswerForm(schema).read(text) == value
 
 
 def test_what_does_not_fit_says_why():
     """A fault of the value names it; no JSON at all is a fault of its own."""
     with pytest.raises(InvalidAnswer, match="expected the field 'a'"):
-        Answer(THING).read("{}")
+        AnswerForm(THING).read("{}")
     for text in ("", "none"):
         with pytest.raises(NoJson):
-            Answer(THING).read(text)
+            AnswerForm(THING).read(text)
 
 
 @pytest.mark.parametrize(

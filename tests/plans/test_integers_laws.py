@@ -13,7 +13,7 @@ from firmplan.plans.types.integers import with_integers, with_ordered_sets
 from firmplan.plans.types.read import read_schema
 from firmplan.plans.types.standalone import self_contained
 from firmplan.plans.values import canonical
-from firmplan.tools.models.answer import Answer
+from firmplan.tools.models.answer import AnswerForm
 from firmplan.tools.schemas import SchemaTypes
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
@@ -107,7 +107,7 @@ def test_inputs_results_and_answers_are_the_same_bytes(schema: Any, types: dict[
     arguments = {"type": "object", "properties": {"x": alone}, "required": ["x"]}
     if "$defs" not in alone and "#" not in str(alone):
         assert SchemaTypes("t", arguments, None, None).bind({"x": value}) == b'{"x":%b}' % expected
-    assert spelled(Answer(alone).read(spelled(value).decode())) == expected
+    assert spelled(AnswerForm(alone).read(spelled(value).decode())) == expected
 
 
 def _rewritten(draw: st.DrawFn, schema: Any) -> Any:

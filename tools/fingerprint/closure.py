@@ -39,7 +39,7 @@ from .mutable_state import mutations_in
 from .names import NamesRead, read_names
 from .opaque_calls import reads_docstrings
 from .references import ProjectReferences, captured
-from .resolution import NameResolver, Scope, reached
+from .resolution import NameResolver, NameScope, reached
 from .syntax import ABSENT, Find, NoSource, class_nodes, function_node, syntax_text, without_own_decorators
 
 PARTS_MAX = 20_000  # functions, classes and values of one tool: more is a whole program, and the walk says so
@@ -73,7 +73,7 @@ def close_over(
         annotations: Its resolved types by parameter, `return` included: classes that only they name count too.
         influences: Further values and functions that decide a result.
     """
-    walk = _Walk()
+    walk = _ClosureWalk()
     if source is not None:
         walk.constant("entry", "", source)
     if annotations:
@@ -84,7 +84,7 @@ def close_over(
     return walk.closure
 
 
-class _Walk:
+class _ClosureWalk:
     """One walk. Functions and classes wait in a queue, so that long chains of calls need no deep stack."""
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class _Walk:
         except NoSource as fault:
             self.unseen(f"{name} {fault}")
             return
-        scope = Scope(name, fn.__code__.co_filename, fn.__globals__, captured(fn))
+        scope = NameScope(name, fn.__code__.co_filename, fn.__globals__, captured(fn))
         # Types that stand as text (`list['Item']`) are resolved where the value is read.
         self.references.find = scope.find
         read = read_names((node,), (fn.__code__,), decorators=id(fn) in self.references.decorated)
@@ -194,7 +194,7 @@ class _Walk:
         # A class has no closure of its own. The variables that its methods captured are those of the function around
         # it.
         cells = {key: value for each in own for key, value in captured(each).items()}
-        scope = Scope(name, filename, module, cells)
+        scope = NameScope(name, filename, module, cells)
         self.references.find = scope.find
         read = read_names(nodes, codes)
         self._docstrings.look(read, scope.find)

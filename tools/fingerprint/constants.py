@@ -93,7 +93,7 @@ class Unseen(Exception):  # noqa: N818  # reads as what it says
     """A value cannot be read in full. The message ends a sentence: "a Session, whose state cannot be seen"."""
 
 
-class References(Protocol):
+class CodeReferences(Protocol):
     """Refers to functions, classes and modules."""
 
     def code(self, value: object) -> str | None:
@@ -112,7 +112,7 @@ class References(Protocol):
 class ValueText:
     """Writes one constant, whose parts it counts."""
 
-    def __init__(self, references: References) -> None:
+    def __init__(self, references: CodeReferences) -> None:
         self._references = references
         self._open: list[int] = []
         self._count = 0

@@ -44,7 +44,7 @@ _DISPATCH = cast("FunctionType", singledispatch(len)).__code__
 
 
 class ProjectReferences:
-    """The names given so far: the `References` of `constants.py`.
+    """The names given so far: the `CodeReferences` of `constants.py`.
 
     Attributes:
         waiting: Functions and classes of the project that were named and are still to be added.

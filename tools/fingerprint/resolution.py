@@ -48,7 +48,7 @@ class Collector(Protocol):
 
 
 @dataclass
-class Scope:
+class NameScope:
     """Where the names of one piece of code are looked up."""
 
     owner: str
@@ -68,7 +68,7 @@ class Scope:
 class NameResolver:
     """Follows the names of one function or class."""
 
-    def __init__(self, collector: Collector, scope: Scope) -> None:
+    def __init__(self, collector: Collector, scope: NameScope) -> None:
         self._collector = collector
         self._scope = scope
 

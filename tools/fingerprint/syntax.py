@@ -40,7 +40,7 @@ class NoSource(Exception):  # noqa: N818  # reads as what it says
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceFile:
     """One parsed file.
 
     Attributes:
@@ -58,7 +58,7 @@ class Source:
     statements: Sequence[ast.stmt]
 
 
-_sources: dict[str, tuple[bytes, Source]] = {}
+_sources: dict[str, tuple[bytes, SourceFile]] = {}
 
 
 def function_node(code: CodeType, module: Mapping[str, Any]) -> FunctionNode:
@@ -84,7 +84,7 @@ def function_node(code: CodeType, module: Mapping[str, Any]) -> FunctionNode:
     return found
 
 
-def _lambda_node(code: CodeType, source: Source) -> ast.Lambda:
+def _lambda_node(code: CodeType, source: SourceFile) -> ast.Lambda:
     """Return the innermost lambda that begins at the code's line and holds all its instructions.
 
     Python 3.12 keeps no position of a lambda that returns a constant. Such a lambda is told by its meaning instead: two lambdas
@@ -258,7 +258,7 @@ def _joined(parts: list[ast.expr]) -> list[ast.expr]:
 # Reading files.
 
 
-def _read(filename: str, module: Mapping[str, Any]) -> Source:
+def _read(filename: str, module: Mapping[str, Any]) -> SourceFile:
     text = _file_text(filename, module)
     if not text:
         raise NoSource("has no source")
@@ -285,7 +285,7 @@ def _file_text(filename: str, module: Mapping[str, Any]) -> bytes:
         return "".join(linecache.getlines(filename, dict(module))).encode()  # notebooks, zip archives
 
 
-def _indexed(tree: ast.Module, code: CodeType) -> Source:
+def _indexed(tree: ast.Module, code: CodeType) -> SourceFile:
     functions: dict[tuple[str, int], ast.FunctionDef | ast.AsyncFunctionDef] = {}
     lambdas: dict[int, list[ast.Lambda]] = {}
     for node in ast.walk(tree):
@@ -303,7 +303,7 @@ def _indexed(tree: ast.Module, code: CodeType) -> Source:
     classes: dict[str, list[ast.ClassDef]] = {}
     for name, found in _classes(tree, ""):
         classes.setdefault(name, []).append(found)
-    return Source(codes, classes, functions, lambdas, list(_statements(tree)))
+    return SourceFile(codes, classes, functions, lambdas, list(_statements(tree)))
 
 
 def _statements(node: ast.AST) -> Iterator[ast.stmt]:

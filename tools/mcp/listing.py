@@ -29,7 +29,7 @@ NAME_CHARACTERS_MAX: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedTool:
     """One tool as a server lists it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Listing:
 
     name: str
     version: str
-    tools: tuple[Listed, ...]
+    tools: tuple[ListedTool, ...]
 
 
 async def read_listing(client: Client) -> Listing:
@@ -72,7 +72,7 @@ async def read_listing(client: Client) -> Listing:
     info = client.server_info
     name = plain(info.name if info else "", NAME_CHARACTERS_MAX) or "unnamed"
     version = plain(info.version if info else "", NAME_CHARACTERS_MAX)
-    found: dict[str, Listed] = {}
+    found: dict[str, ListedTool] = {}
     cursor: str | None = None
     for _ in range(PAGES_MAX):
         page = await client.list_tools(cursor=cursor, cache_mode="bypass")
@@ -106,10 +106,10 @@ def plain(text: str, characters_max: int) -> str:
     return line if len(line) <= characters_max else f"{line[: characters_max - 3].rstrip()} .."
 
 
-def _listed(server: str, tool: TheirTool) -> Listed:
+def _listed(server: str, tool: TheirTool) -> ListedTool:
     hints = tool.annotations
     where = f"the MCP server '{server}', tool {_shown(tool.name)}"
-    return Listed(
+    return ListedTool(
         name=tool.name,
         description=plain(tool.description or tool.title or "", DESCRIPTION_CHARACTERS_MAX),
         parameters=_schema(where, "input schema", tool.input_schema),
@@ -139,7 +139,7 @@ def _shown(name: str) -> str:
     return repr(plain(name, NAME_CHARACTERS_MAX))
 
 
-def changed(before: Sequence[Listed], now: Sequence[Listed]) -> frozenset[str]:
+def changed(before: Sequence[ListedTool], now: Sequence[ListedTool]) -> frozenset[str]:
     """Return the names of tools whose digest has changed, or that are gone."""
     current = {tool.name: tool.digest for tool in now}
     return frozenset(tool.name for tool in before if current.get(tool.name) != tool.digest)

@@ -1,4 +1,4 @@
-"""`Server`: one MCP server, with one session that all calls of all runs of this process share.
+"""`McpServer`: one MCP server, with one session that all calls of all runs of this process share.
 
 All sessions of a process live on one event loop, on a thread of its own, so that engines on any loop share them. A session is opened
 when it is first needed, opened again when it has died, and closed when the last engine that holds its server closes, when no tool of
@@ -47,7 +47,7 @@ SAID_CHARACTERS_MAX: Final = 500  # of what a server says of a failure
 GONE: Final = "Session terminated"  # what the transport says where a server no longer knows the session
 
 
-class Server:
+class McpServer:
     """One server. May be used from any thread and any event loop.
 
     Args:

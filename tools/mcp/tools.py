@@ -28,8 +28,8 @@ from ..durations import parse_duration
 from ..failures import ResultRefused
 from ..schemas import SchemaTypes
 from ..tool import Tool, make_tool
-from .listing import NOTE_CHARACTERS_MAX, Listed, Listing, plain, valid_name
-from .session import Server, read_target
+from .listing import NOTE_CHARACTERS_MAX, ListedTool, Listing, plain, valid_name
+from .session import McpServer, read_target
 
 if TYPE_CHECKING:
     from mcp.shared.dispatcher import ProgressFnT
@@ -89,13 +89,13 @@ class RemoteTool:
         listed: The tool as the server listed it.
     """
 
-    def __init__(self, server: Server, listed: Listed) -> None:
+    def __init__(self, server: McpServer, listed: ListedTool) -> None:
         self.server = server
         self._name = listed.name
         self._is_structured = listed.returns is not None
 
     async def __call__(self, /, *, firmplan_context: Context | None = None, **arguments: Json) -> Json:
-        """Return the tool's value for its arguments. Raises: as `Server.call_tool` and `value_of`."""
+        """Return the tool's value for its arguments. Raises: as `McpServer.call_tool` and `value_of`."""
         context = firmplan_context
         meta: dict[str, Any] = {}
         if context is not None and context.effect is Effect.WRITE and context.idempotency_key:
@@ -123,7 +123,7 @@ def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[
     open_s = _seconds(rest.pop("connect_timeout", CONNECT_TIMEOUT))
     target = read_target(server, **where)
     _check_installed()
-    found = Server(target, open_s)
+    found = McpServer(target, open_s)
     offered = found.list_tools()
     chosen = _chosen(found, offered, only, overrides)
     made: dict[str, Tool] = {}
@@ -140,7 +140,7 @@ def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[
     return list(made.values())
 
 
-def hold_servers(tools: Iterable[Tool]) -> tuple[Server, ...]:
+def hold_servers(tools: Iterable[Tool]) -> tuple[McpServer, ...]:
     """Keep the sessions of the tools' servers open until `release_servers`; return the servers, each once."""
     found = tuple(dict.fromkeys(tool.fn.server for tool in tools if isinstance(tool.fn, RemoteTool)))
     for server in found:
@@ -148,7 +148,7 @@ def hold_servers(tools: Iterable[Tool]) -> tuple[Server, ...]:
     return found
 
 
-async def release_servers(servers: Iterable[Server]) -> None:
+async def release_servers(servers: Iterable[McpServer]) -> None:
     """Release servers; a session that no engine holds any more is closed when this returns."""
     for server in servers:
         await server.release()
@@ -172,8 +172,8 @@ def _seconds(value: object) -> float:
 
 
 def _chosen(
-    server: Server, offered: Listing, only: Iterable[str] | None, overrides: Mapping[str, ToolOptions]
-) -> list[Listed]:
+    server: McpServer, offered: Listing, only: Iterable[str] | None, overrides: Mapping[str, ToolOptions]
+) -> list[ListedTool]:
     """Return the tools that are wanted. Raises: ConfigError: the server has no tool of a name."""
     if isinstance(only, str):
         raise ConfigError(f"only: expected names of tools, found {only!r}; write [{only!r}]")
@@ -190,7 +190,7 @@ def _chosen(
     return [tool for tool in offered.tools if tool.name in wanted]
 
 
-def _made(server: Server, offered: Listing, listed: Listed, options: ToolOptions) -> Tool:
+def _made(server: McpServer, offered: Listing, listed: ListedTool, options: ToolOptions) -> Tool:
     where = f"tool '{listed.name}' of the MCP server '{offered.name}'"
     types = SchemaTypes(where, listed.parameters, listed.returns, CONTEXT)
     if CONTEXT in cast("dict[str, Json]", types.parameters["properties"]):
@@ -221,7 +221,7 @@ async def _remote(**arguments: Json) -> Json:
     return dict(arguments)
 
 
-def _source(offered: Listing, listed: Listed) -> FunctionType:
+def _source(offered: Listing, listed: ListedTool) -> FunctionType:
     """Return a function by which messages can name the tool; its code says nothing of what the server does."""
     made = FunctionType(_remote.__code__, globals(), valid_name(listed.name))
     made.__qualname__ = f"{valid_name(offered.name)}.{valid_name(listed.name)}"

@@ -43,7 +43,7 @@ class NoJson(InvalidAnswer):
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerForm:
     """A value that is wanted from a model.
 
     Attributes:

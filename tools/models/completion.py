@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...plans.values import Json
-from .answer import Answer, InvalidAnswer, NoJson
+from .answer import AnswerForm, InvalidAnswer, NoJson
 from .clients import Clients, is_about_form, is_about_streams
 from .endpoint import MODES, Endpoint
 from .errors import ModelError, outage, timed_out
@@ -89,7 +89,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ModelCall:
     """The content of one request.
 
     Attributes:
@@ -100,7 +100,7 @@ class Call:
 
     endpoint: Endpoint
     messages: Sequence[Message]
-    answer: Answer
+    answer: AnswerForm
     timeout_s: float
     temperature: float | None = None
     max_tokens: int | None = None
@@ -134,11 +134,11 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Truncated:
+class TruncatedAnswer:
     """The answer reached a limit of length before its end."""
 
 
-Outcome: TypeAlias = Answered | Invalid | Refused | Truncated
+Outcome: TypeAlias = Answered | Invalid | Refused | TruncatedAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Completion:
 
 
 async def complete_within(
-    budget: RequestBudget, call: Call, clients: Clients, policy: RetryPolicy = RETRY_POLICY
+    budget: RequestBudget, call: ModelCall, clients: Clients, policy: RetryPolicy = RETRY_POLICY
 ) -> Completion:
     """Send a request; send it again where the transport fails for the moment, or where the endpoint refuses the mode.
 
@@ -193,7 +193,7 @@ async def complete_within(
 
 
 async def _send_with_retries(
-    budget: RequestBudget, call: Call, clients: Clients, policy: RetryPolicy
+    budget: RequestBudget, call: ModelCall, clients: Clients, policy: RetryPolicy
 ) -> Completion:
     """Send a request in one mode, with retries of the transport."""
     async for attempt in policy.retrying(budget):
@@ -212,7 +212,7 @@ async def _send_with_retries(
     raise AssertionError("tenacity ends by returning or raising")
 
 
-async def complete(call: Call, clients: Clients) -> Completion:
+async def complete(call: ModelCall, clients: Clients) -> Completion:
     """Send one request and sort its completion.
 
     Raises:
@@ -236,7 +236,7 @@ async def complete(call: Call, clients: Clients) -> Completion:
     return _completion(call, seen[-1] if seen else parsed, parsed, price)
 
 
-def _outage(fault: BaseException, call: Call) -> BaseException:
+def _outage(fault: BaseException, call: ModelCall) -> BaseException:
     """Return the exception for a request without an answer."""
     if call.listener is None:
         return outage(fault, call.endpoint, call.timeout_s)
@@ -250,7 +250,7 @@ def _outage(fault: BaseException, call: Call) -> BaseException:
     return failure
 
 
-async def _send(client: AsyncInstructor, call: Call, seen: list[Any]) -> object:
+async def _send(client: AsyncInstructor, call: ModelCall, seen: list[Any]) -> object:
     """Send the request through instructor; the completion as it came is put into `seen`."""
     from instructor.core.hooks import Hooks  # noqa: PLC0415  # heavy
 
@@ -281,12 +281,12 @@ def _streaming(client: AsyncInstructor, endpoint: Endpoint, listener: Listener) 
     return instructor.patch(create=streamed(client.client, listener), mode=instructor.Mode[endpoint.mode])
 
 
-def _response_model(answer: Answer) -> type[Any]:
+def _response_model(answer: AnswerForm) -> type[Any]:
     """Return the answer as instructor wants it: a model with the answer's own schema and its own reading."""
     from pydantic import BaseModel  # noqa: PLC0415  # with instructor, when a call is made
 
     # pydantic would validate with its own rules. The two methods that instructor calls are replaced, so that the
-    # schema is the answer's own and its text is read by `Answer.read`.
+    # schema is the answer's own and its text is read by `AnswerForm.read`.
     class Structured(BaseModel):
         value: Any
 
@@ -308,13 +308,13 @@ def _response_model(answer: Answer) -> type[Any]:
     return Structured
 
 
-def _completion(call: Call, completion: object, parsed: object, price: Price | None) -> Completion:
+def _completion(call: ModelCall, completion: object, parsed: object, price: Price | None) -> Completion:
     """Return a completion with its outcome and its cost."""
     raw = _words(completion)
     return Completion(_outcome(call, completion, parsed, raw), raw, _usage(completion, price))
 
 
-def _outcome(call: Call, completion: object, parsed: object, raw: str) -> Outcome:
+def _outcome(call: ModelCall, completion: object, parsed: object, raw: str) -> Outcome:
     refusal = _get(completion, "choices", 0, "message", "refusal")
     finish = _get(completion, "choices", 0, "finish_reason")
     if _get(completion, "choices", 0, "message") is None:
@@ -325,7 +325,7 @@ def _outcome(call: Call, completion: object, parsed: object, raw: str) -> Outcom
     if refusal or finish == "content_filter":
         return Refused(str(refusal or "the endpoint's content filter stopped the answer"))
     if finish == "length":
-        return Truncated()
+        return TruncatedAnswer()
     if isinstance(value := getattr(parsed, "__dict__", {}), dict) and "value" in value:
         return Answered(cast("Json", value["value"]))
     try:
@@ -432,8 +432,8 @@ async def probe(
 
 
 async def _probe(endpoint: Endpoint, clients: Clients, timeout_s: float) -> Probe:
-    answer = Answer(_SCHEMA, name="probe", purpose="A word and some numbers.")
-    call = Call(endpoint, (Message("user", _QUESTION),), answer, timeout_s)
+    answer = AnswerForm(_SCHEMA, name="probe", purpose="A word and some numbers.")
+    call = ModelCall(endpoint, (Message("user", _QUESTION),), answer, timeout_s)
     try:
         completion = await complete(call, clients)
     except ModelError as fault:
@@ -445,5 +445,5 @@ async def _probe(endpoint: Endpoint, clients: Clients, timeout_s: float) -> Prob
             return Probe(endpoint.mode, works=False, found=why)
         case Refused(text):
             return Probe(endpoint.mode, works=False, found=f"declines: {endpoint.quote(text)}")
-        case Truncated():
+        case TruncatedAnswer():
             return Probe(endpoint.mode, works=False, found="the answer was cut off")

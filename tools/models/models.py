@@ -23,16 +23,16 @@ from ...plans.format.property_order import arranged
 from ...plans.nearest import did_you_mean, listing
 from ...plans.values import Json, canonical, digest
 from ..failures import writable
-from .answer import Answer
+from .answer import AnswerForm
 from .clients import Clients
 from .completion import (
     Answered,
-    Call,
     Completion,
     Invalid,
     Message,
+    ModelCall,
     Refused,
-    Truncated,
+    TruncatedAnswer,
     Usage,
     complete_within,
 )
@@ -206,8 +206,8 @@ class Models:
 
     async def _converse(self, endpoint: Endpoint, request: ModelRequest, tally: _Tally) -> ModelReply:
         """Ask one endpoint until its answer is valid, at most `retries` times again."""
-        answer = Answer(request.schema)
-        call = Call(
+        answer = AnswerForm(request.schema)
+        call = ModelCall(
             endpoint, request.messages, answer, tally.timeout_s, request.temperature, request.max_tokens
         )
         question = Question("\n".join(message.content for message in request.messages))
@@ -314,7 +314,7 @@ def _judged(completion: Completion, request: ModelRequest, question: Question) -
             return completion.outcome
         case Refused(text):
             raise ModelError(f"the model declined to answer: {text[:500]}", code="refused")
-        case Truncated():
+        case TruncatedAnswer():
             limit = "" if request.max_tokens is None else f" (max_tokens is {request.max_tokens})"
             raise ModelError(f"the model's answer was cut off before its end{limit}", code="truncated")
 

@@ -59,7 +59,7 @@ def as_text(value: Json) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class PromptTemplate:
     """A prompt with holes.
 
     Attributes:
@@ -71,7 +71,7 @@ class Template:
     names: tuple[str, ...]
 
     @classmethod
-    def read(cls, where: str, text: str, known: Sequence[str]) -> Template:
+    def read(cls, where: str, text: str, known: Sequence[str]) -> PromptTemplate:
         """Read a template.
 
         Args:
