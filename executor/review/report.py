@@ -30,7 +30,7 @@ def _json_of(value: object) -> Json:
     if hasattr(value, "to_dict"):
         return cast("Json", cast("Any", value).to_dict())
     if isinstance(value, tuple):
-        return [_json_of(each) for each in cast("tuple[Any, ...]", value)]
+        return [_json_of(each) for each in cast("Sequence[object]", value)]
     if isinstance(value, Mapping):
         return dict(cast("Mapping[str, Json]", value))
     return cast("Json", value)
