@@ -42,7 +42,7 @@ from .executor import (
     Explanation,
     Facilities,
     Header,
-    Planned,
+    PlannedRun,
     PlanningCost,
     PlanUses,
     Pruned,
@@ -104,8 +104,7 @@ from .executor.runs.store_care import back_up, check_store, statuses_of
 from .executor.runs.submission import expect_resume, expect_retry, patch_id, with_cost
 from .executor.stores.location import StoreLocation, open_location
 from .executor.stores.store import LEASE_S
-from .planner import Planned as FromPlanner
-from .planner import Planner, SavedPlan, Use, pattern_fault
+from .planner import Planned, Planner, SavedPlan, Use, pattern_fault
 from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of, template_digest
 from .plans.inputs import fit_inputs
@@ -437,7 +436,7 @@ class Engine:
         early: EarlySteps | None = None,
         run_id: str | None = None,
         cost: PlanningCost | None = None,
-    ) -> FromPlanner:
+    ) -> Planned:
         """Return the planner's plan of a task; the store's saved plans are asked first. Raises: PlanningFailed, PlanRejected."""
         uses: list[Use] = []
         archive = (await self._open()).archive
@@ -480,7 +479,7 @@ class Engine:
 
     async def _make_plan(
         self, row: RunRow, inputs: Mapping[str, Json], cost: PlanningCost, early: EarlySteps | None = None
-    ) -> Planned:
+    ) -> PlannedRun:
         """Return a task's plan with everything that a run needs. Raises: PlanningFailed, PlanRejected, InputRejected."""
         task = words_of(row.task)
         found = await self._planned(task, inputs, complete=True, early=early, run_id=row.id, cost=cost)
@@ -488,7 +487,7 @@ class Engine:
         lock = ToolsetLock.of((found.plan, *plans.values()), self.tools)
         attempts = [attempt.to_dict() for attempt in found.attempts]
         record: Json = {"source": found.source, "usage": found.usage.to_dict(), "attempts": list(attempts)}
-        return Planned(found.plan, plans, fitted_inputs(found.plan, found.inputs), lock, record)
+        return PlannedRun(found.plan, plans, fitted_inputs(found.plan, found.inputs), lock, record)
 
     # --- runs
 

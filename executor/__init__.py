@@ -25,7 +25,7 @@ from .runs.execution import Execution
 from .runs.owner import RunOwner
 from .runs.run import Run, RunError, StepView
 from .runs.store_care import Damage, RunsDeleted, StoreReport
-from .runs.submission import Planned
+from .runs.submission import PlannedRun
 from .states import FINAL, MOVES, RunStatus, State
 from .stores.sqlite_store import SqliteStore
 from .stores.store import CacheStats, PlanUses, Pruned, Store
@@ -47,7 +47,7 @@ __all__ = [
     "Header",
     "KeyChange",
     "PlanUses",
-    "Planned",
+    "PlannedRun",
     "PlanningCost",
     "Pruned",
     "ReuseMode",

@@ -1,13 +1,13 @@
-"""Steps that start while their plan is still being written.
+"""Early steps: calls that start while the plan of their run is still being written.
 
-As long as a planner writes, it offers ever longer beginnings of the plan, each checked. Of these, steps that change nothing are called as
-soon as their arguments are known; a write waits for the whole plan. Nothing of it is recorded: when the plan is complete, its run
-starts as any other, and where it comes to a call that was begun here, exactly the same call, it takes that over, under way or
-ended. What the final plan does not ask for is dropped. So the run, its journal and its digest are those of a plan that was written
-first and run then.
+Whenever another step is complete, the planner offers the partial plan, which has passed its check. Its calls without side effects start as
+soon as their arguments are known; a write waits for the complete plan. Nothing is recorded here. When the plan is complete, its run starts
+like any other run, and when the run reaches exactly the same call, it takes over the early one, under way or ended. Calls that the
+complete plan does not make are dropped. So the run, its journal and its digest are the same as if the plan had been written first.
 
-Each beginning gets a machine of its own, which is told again what has ended so far: plans that models write are short. A call that
-failed is not made again here: that is for the run, which knows what was retried.
+Each partial plan gets a new machine, to which the results so far are reported again. That is quadratic in the number of steps, which is
+acceptable since plans that models write are short; changing the program under a running machine would be a second way to move a run. A
+call that failed is not retried here: only the run counts attempts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .facilities import Facilities
 from .invoke import Outcome, Returned, digests_in
 from .reuse import epochs_at_start, find_results
 
-# How long the end of dropped calls is waited for: one that does not heed a cancel is let go.
+# How long `drop` waits for the calls that it cancels; a call that does not heed its cancel is abandoned.
 DROP_GRACE_S: Final = 5.0
 
 Work: TypeAlias = "asyncio.Task[tuple[Outcome, Usage | None]]"
@@ -45,16 +45,17 @@ Work: TypeAlias = "asyncio.Task[tuple[Outcome, Usage | None]]"
 
 @dataclass(slots=True)
 class EarlyCall:
-    """A call that a beginning of the plan asks for.
+    """A call that a partial plan makes.
 
     Attributes:
-        call: What was called; `None`: nothing yet, or an earlier result stands for it.
-        epochs: The write counts that a read started with; `None`: of no use later.
-        work: Gives what came of it, once.
-        output: What it returned, or what stands for that.
+        call: The prepared call; `None`: not made yet, or an earlier result stands for it.
+        epochs: The epochs at the start of a read; `None`: its result is not kept.
+        work: The task of the call, whose result is its outcome and usage.
+        output: The result, or the earlier result that stands for it.
         started: Unix seconds.
-        ended: Unix seconds: the age of its result is counted from here.
-        following: Sees the call through, and goes on with what it returned.
+        ended: Unix seconds, from which the age of the result counts.
+        has_waited: Whether the call has waited for anything, so that its start has to be recorded.
+        following: The task that waits for the call and continues with its result.
     """
 
     command: StartCall
@@ -68,15 +69,15 @@ class EarlyCall:
     following: asyncio.Task[None] | None = None
 
     def note_wait(self) -> None:
-        """Note that the call waits for something."""
+        """Note that the call waits."""
         self.has_waited = True
 
     def tasks(self) -> list[asyncio.Task[None] | Work]:
-        """Return what is under way for it."""
+        """Return its tasks that have not ended."""
         return [task for task in (self.following, self.work) if task is not None and not task.done()]
 
     def hand_over(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
-        """Return what came of the call, once it has ended; the run's own takes on all that is known of it."""
+        """Return the outcome of the call, which has ended, and give its times, context and artifacts to the call of the run."""
         if self.call is None or self.work is None:
             raise EngineBug(f"step '{call.step}' takes over a call that was never begun")
         call.started, call.ended = self.started, self.ended
@@ -87,12 +88,12 @@ class EarlyCall:
 class EarlySteps:
     """The calls of one run that start before its plan is complete.
 
-    Where the run has a budget nothing starts early, since a budget is looked at before each call; nor where it may call nothing.
+    Nothing starts early if the run has a budget, because a budget is checked before each call, or if it may make no calls (`reuse='only'`).
 
     Args:
-        facilities: What runs share.
+        facilities: What the runs of an engine share.
         run_id: The run.
-        header: What was settled when its task was submitted.
+        header: What was settled when the task was submitted.
 
     Attributes:
         semaphore: The run's own limit on calls at a time, if it has one; the driver of the run uses it, too.
@@ -115,49 +116,51 @@ class EarlySteps:
     def offer(
         self, plan: Plan, inputs: Mapping[str, Json], lock: ToolsetLock, plans: SavedPlans | None = None
     ) -> None:
-        """Take in a longer beginning of the plan, which has passed its check, and start what may start.
+        """Continue with a longer partial plan, which has passed its check, and start the calls that may start.
 
         Args:
-            plan: The beginning.
-            inputs: The run's inputs, as they fit it.
-            lock: The tools that it names.
-            plans: The saved plans that it may name.
+            plan: The partial plan.
+            inputs: The inputs of the run, fitted to the partial plan.
+            lock: The tools that the partial plan names.
+            plans: The saved plans that the partial plan may run.
         """
         if self._is_closed:
             return
         try:
             machine = Machine(compile_plan(plan, lock, plans=plans), inputs, lock.policies)
         except FirmplanError:
-            return  # it needs more than its beginning: the run says so if it is a fault
+            return  # it needs more than this part of the plan; if it is a real fault, the run reports it
         self._machine = machine
         try:
             self._carry_out(machine, machine.handle(RunStarted("")))
-        except Exception as fault:  # noqa: BLE001  # the run comes to it too, and there it is recorded
+        except Exception as fault:  # noqa: BLE001  # the run meets the same fault, and records it
             self._give_up(fault)
 
     async def take(self, call: PreparedCall) -> EarlyCall | None:
-        """Return the same call if it was begun early, once it has ended and only once; `None`: it was not.
+        """Wait for the end of the early call that is the same as this one, and return it, once; `None`: there is none.
 
-        One that asked for randomness is of no use where the seed was not given: it follows from the whole plan.
+        If the caller gave no seed, the seed follows from the complete plan, so a call that used randomness has to be made again.
         """
         early = self._calls.get(call.step)
         if early is None or early.work is None or early.command != call.command:
             return None
-        self._dropped.append(self._calls.pop(call.step))  # until it has ended, it is ended with the others
+        self._dropped.append(
+            self._calls.pop(call.step)
+        )  # `drop` cancels it, too, if the run stops before it has ended
         await asyncio.wait([early.work])
         context = early.call.context if early.call is not None else None
         is_seeded = bool(self._seed) or context is None or not context.used.random
         return early if is_seeded and not early.work.cancelled() else None
 
     def close(self) -> None:
-        """Start nothing more; calls under way go on until someone takes them over or `drop` ends them."""
+        """Start nothing more. Calls under way continue until the run takes them over or `drop` cancels them."""
         self._is_closed = True
         for early in self._calls.values():
             if early.following is not None:
                 early.following.cancel()
 
     async def drop(self) -> None:
-        """End the calls that nobody took over."""
+        """Cancel the calls that the run did not take over."""
         self.close()
         tasks = [task for early in (*self._calls.values(), *self._dropped) for task in early.tasks()]
         self._calls.clear()
@@ -170,20 +173,20 @@ class EarlySteps:
     # --- the loop
 
     def _carry_out(self, machine: Machine, commands: list[Command]) -> None:
-        """Answer calls that have ended, and start the others, until nothing more is known."""
+        """Report the results of calls that have ended, and start other calls, until no more commands follow."""
         queue = list(commands)
         while queue:
             command = queue.pop(0)
             if not isinstance(command, StartToolCall | StartModelCall):
-                continue  # a person, a pause: the run itself will see to it
+                continue  # approvals and pauses are left to the run
             early = self._calls.get(command.step)
             if early is None or early.command != command:
                 self._begin(command)
             elif early.output is not None:
-                queue += _told(machine, command, early.output)
+                queue += _report(machine, command, early.output)
 
     def _begin(self, command: StartCall) -> None:
-        """Start a call that changes nothing; one that an earlier beginning asked for in its place goes."""
+        """Start a call unless it is a write; drop the call that an earlier partial plan made in its place."""
         if command.attempt > 1 or (isinstance(command, StartToolCall) and self._is_write(command.tool)):
             return
         if (other := self._calls.get(command.step)) is not None:
@@ -199,28 +202,28 @@ class EarlySteps:
         return tool is None or tool.effect is Effect.WRITE
 
     async def _follow(self, early: EarlyCall) -> None:
-        """See a call through, and go on with what it returned."""
+        """Wait for the result of a call, and continue with it."""
         try:
             early.output = await self._output_of(early)
             if early.output is not None and (machine := self._waiting_for(early)) is not None:
-                self._carry_out(machine, _told(machine, early.command, early.output))
-        except Exception as fault:  # noqa: BLE001  # the run comes to it too, and there it is recorded
+                self._carry_out(machine, _report(machine, early.command, early.output))
+        except Exception as fault:  # noqa: BLE001  # the run meets the same fault, and records it
             self._give_up(fault)
 
     def _waiting_for(self, early: EarlyCall) -> Machine | None:
-        """Return the machine of the longest beginning, if it still waits for this call."""
+        """Return the machine of the longest partial plan, if it still waits for this call."""
         step, machine = early.command.step, self._machine
         is_wanted = self._calls.get(step) is early and not self._is_closed
         return machine if machine is not None and is_wanted and machine.is_callable(step) else None
 
     async def _output_of(self, early: EarlyCall) -> CanonicalValue | None:
-        """Return what a call returns, or what stands for that; `None`: it failed, or has to wait for the run."""
+        """Return the result of a call, or an earlier result that stands for it; `None`: it failed, or is left to the run."""
         try:
             call = self._preparation.prepare(early.command)
         except ToolError:
-            return None  # the run itself says so
+            return None  # the run records the failure
         if digests_in(call.args):
-            return None  # its artifacts are in no store yet
+            return None  # artifacts of early steps are not in the store yet
         if (earlier := await self._earlier(call)) is not None:
             return earlier
         if call.tool is not None and call.is_kept_read:
@@ -233,14 +236,14 @@ class EarlySteps:
         return outcome.output if isinstance(outcome, Returned) else None
 
     async def _earlier(self, call: PreparedCall) -> CanonicalValue | None:
-        """Return an earlier run's result that stands for a call; the run itself will find it too."""
+        """Return the result of an earlier run that stands for a call; the run will find the same one."""
         if self._mode != "auto" or not call.key.key:
             return None
         entry = (await find_results(self._facilities, [call])).get(call.step)
         return CanonicalValue(entry.output) if isinstance(entry, Reusable) else None
 
     def _identical(self, call: PreparedCall) -> Work | None:
-        """Return an identical call that was begun here: its result will stand for this one in the run too."""
+        """Return the task of an identical early call, whose result stands for this call in the run, too."""
         if self._mode != "auto" or not call.key.key:
             return None
         made = (early for early in self._calls.values() if early.call is not None)
@@ -258,8 +261,8 @@ class EarlySteps:
         self._facilities.log.warning("nothing more starts early", run=self._run_id, error=repr(fault))
 
 
-def _told(machine: Machine, command: StartCall, output: CanonicalValue) -> list[Command]:
-    """Tell a machine that a call has returned; return what it asks for next."""
+def _report(machine: Machine, command: StartCall, output: CanonicalValue) -> list[Command]:
+    """Report to a machine that a call has returned; return the commands that follow."""
     args = command.args if isinstance(command, StartToolCall) else command.request
     machine.handle(CallStarted(command.step, command.attempt, args.digest))
     return machine.handle(CallSucceeded(command.step, output))

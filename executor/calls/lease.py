@@ -6,7 +6,7 @@ has a timer that ends it when its lease ends. If other processes can see that th
 
 On Linux the timer is the kernel's (`timer_create` on the clock that counts suspended time, with SIGKILL): it kills the process while the process stands
 still, before any thread wakes. A thread could not do this: the threads of a woken process continue in any order. Other systems
-have only the thread: there `ends_surely` is false, and the owner's name says that the process may survive its lease (`presence.py`).
+have only the thread: there `ends_surely` is false, and the owner's name says that the process may survive its lease (`runs.owner`).
 
 If a running process cannot renew its lease, a thread ends the process a moment earlier and logs the reason.
 """

@@ -1,10 +1,10 @@
-"""The room's door: runs, from submission to result, in one store.
+"""The runs of one store, from submission to result: the entry point of this folder.
 
-The life of a run is here: planned, driven, waited for, resumed. Making runs is `submission.py`, looking at them `archive.py`,
-deciding about them `decisions.py`; how a run moves is `machine.py`, how it is carried out `driver.py`, how it is read back `restore.py`.
+An `Execution` plans, drives, resumes and waits for runs. Other modules do the parts: `submission.py` makes runs, `archive.py` shows them,
+`decisions.py` records decisions, `driver.py` drives one run, and `restore.py` reads a journal back.
 
-Rules it keeps: a run is driven by one owner, who claimed it in the store; whoever decides leaves the decision in the
-store and tells the owner; a snapshot of a run that this process does not drive is made from its journal.
+Rules: a run is driven by one owner, which has claimed it in the store. A decision is left in the store, where the owner finds it. A
+snapshot of a run that this process does not drive is made from its journal.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from .owner import Owner, Presence, RunOwner
 from .replays import Replays
 from .run import Run, run_status
 from .store_care import Deletion, RunsDeleted
-from .submission import Planned, Submissions
+from .submission import PlannedRun, Submissions
 from .watch import POLL_S, Takeover, Watch
 
 if TYPE_CHECKING:
@@ -57,18 +57,18 @@ if TYPE_CHECKING:
     from ...plans.values import Json
     from ...tools import Used
 
-TELL_S: Final = 2.0  # how long a run of another process is waited for before it is said whose it is
+TELL_S: Final = 2.0  # how long to wait for a run of another process before naming that process
 TELL_AGAIN_S: Final = 60.0
 TAKE_OVER_HINT: Final = (
     "if it hangs, `firmplan resume RUN --take-over`, or resume(take_over=True), takes the run from it"
 )
 LINES_MAX: Final = 100  # of a journal, read at once for whoever follows its events
-CUT_OFF_S: Final = 5.0  # how long calls that were cut off may tidy up
+CUT_OFF_S: Final = 5.0  # how long cancelled calls may clean up
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A run's journal as it was before the run was claimed: `head` is that of its chain."""
+class JournalSeen:
+    """The journal of a run as it was before the claim, with the head of its chain: if the head is the same afterwards, it need not be read again."""
 
     head: bytes
     entries: Sequence[Entry]
@@ -94,14 +94,14 @@ class Taken:
 
 
 class Execution:
-    """Runs of one store, as this process sees and drives them.
+    """The runs of one store, as this process sees and drives them.
 
     Args:
-        facilities: What runs share.
-        presence: How owners of the store are seen.
+        facilities: What the runs of an engine share.
+        presence: How processes of this machine see the owners of the store.
         park_after: How many deaths of its process in a row, without progress, park a run.
-        lease_s: How long the lease on runs is.
-        on_waiting: Told of the other process that is waited for, and again from time to time; `None`: the log is.
+        lease_s: Length of the lease in seconds.
+        on_waiting: Called with the other process that this one waits for, and again from time to time; `None`: the log names it.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class Execution:
     def start_planning(
         self,
         run_id: str,
-        plan: Callable[[EarlySteps], Awaitable[Planned]],
+        plan: Callable[[EarlySteps], Awaitable[PlannedRun]],
         cost: PlanningCost | None = None,
         *,
         is_asked: bool = False,
@@ -227,7 +227,7 @@ class Execution:
     async def _plan_and_drive(
         self,
         run_id: str,
-        plan: Callable[[EarlySteps], Awaitable[Planned]],
+        plan: Callable[[EarlySteps], Awaitable[PlannedRun]],
         cost: PlanningCost | None,
         *,
         is_asked: bool,
@@ -279,7 +279,7 @@ class Execution:
         self,
         early: EarlySteps,
         row: RunRow,
-        plan: Callable[[EarlySteps], Awaitable[Planned]],
+        plan: Callable[[EarlySteps], Awaitable[PlannedRun]],
         cost: PlanningCost | None,
         permit: Permit,
     ) -> None:
@@ -358,7 +358,7 @@ class Execution:
             )
 
     async def _start(
-        self, run_id: str, permit: Permit, seen: Seen | None, *, is_asked: bool, by_force: bool = False
+        self, run_id: str, permit: Permit, seen: JournalSeen | None, *, is_asked: bool, by_force: bool = False
     ) -> bool:
         """Claim a run and drive it in the background; `False`: another owner has it. The permit is given back in any case."""
         try:
@@ -388,7 +388,7 @@ class Execution:
         await self._drive(taken, permit)
 
     async def _take(
-        self, run_id: str, seen: Seen | None = None, *, is_asked: bool = False, by_force: bool = False
+        self, run_id: str, seen: JournalSeen | None = None, *, is_asked: bool = False, by_force: bool = False
     ) -> Taken | None:
         """Claim a run and return the objects that drive it; `None`: another owner has the run.
 
@@ -735,12 +735,12 @@ class Execution:
             task.cancel()
             await asyncio.wait([task])
 
-    async def _see(self, row: RunRow) -> Seen | None:
+    async def _see(self, row: RunRow) -> JournalSeen | None:
         """Return the journal of a run before the claim: if reading it kills this process, the death does not count against the run. `None`: not useful."""
         if not (row.last_seq or row.owner) or self._owner.is_driven(row):
             return None
         entries = await load_entries(self._store, row)
-        return Seen(row.head, entries, count_deaths(entries, has_died=row.owner is not None))
+        return JournalSeen(row.head, entries, count_deaths(entries, has_died=row.owner is not None))
 
     async def _take_over(self, run_id: str, *, is_asked: bool) -> None:
         """Watch a run that a process of another machine had, and go on with it here once its lease has ended."""
@@ -774,7 +774,7 @@ class Execution:
         return RunStarted(header_digest(row.header), self._owner.name)
 
     async def find_abandoned(self) -> list[Run]:
-        """Return every unfinished run that nobody drives, oldest first, as it stands (`takeover.py`)."""
+        """Return every unfinished run that nobody drives, oldest first, as it stands (`watch.py`)."""
         return await self._takeover.find()
 
     def recover(self, go_on: Callable[[str], Awaitable[object]]) -> None:

@@ -45,7 +45,7 @@ from .archive import Archive
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedRun:
     """What became of a task: a checked plan, its inputs, and the record of its planning."""
 
     plan: Plan

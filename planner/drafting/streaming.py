@@ -76,8 +76,7 @@ class PlanStreamParser:
         before = len(self.steps), len(self.head)
         for found in _MARK.finditer(self._text, self._at):
             self._at = found.end()
-            self._look(found[0], found.start())
-            if self._is_over:
+            if self._look(found[0], found.start()):
                 break
         else:  # a backslash at the very end waits for the character that it escapes
             self._at = len(self._text) - self._text.endswith("\\", self._at)
@@ -99,11 +98,12 @@ class PlanStreamParser:
         """The depth of complete parts: 1 for the keys of the object, 2 for the steps of the list."""
         return 2 if self._in_list else 1
 
-    def _look(self, mark: str, place: int) -> None:
+    def _look(self, mark: str, place: int) -> bool:
+        """Look at one mark of JSON, or an escape; return whether it ends the reading."""
         if mark == '"':
             self._in_string = not self._in_string and self._depth > 0
         elif self._in_string:
-            return
+            return False
         elif mark == "{" or (mark == "[" and self._depth > 0):
             self._open(mark, place)
         elif mark in "}]" and self._depth > 0:
@@ -115,6 +115,7 @@ class PlanStreamParser:
             self._key = key if isinstance(key, str) else None
             self._is_over = self._key is None
             self._start = place + 1
+        return self._is_over
 
     def _open(self, mark: str, place: int) -> None:
         self._depth += 1

@@ -91,7 +91,7 @@ class _NamedValue:
 
 
 @dataclass(slots=True)
-class _Template:
+class _TemplateDraft:
     """A plan being made into a template.
 
     Attributes:
@@ -137,7 +137,7 @@ def learn(
     words = " ".join((task or plan.task or "").split())
     if not words:
         raise InputRejected("expected a plan with a task to learn from, found none; give the plan a 'task'")
-    template = _Template(cast("_Raw", normal_in_order(plan.to_dict())), words)
+    template = _TemplateDraft(cast("_Raw", normal_in_order(plan.to_dict())), words)
     named = _inputs_in_task(template, plan, inputs or {})
     free = [
         each
@@ -157,7 +157,7 @@ def learn(
     return LearnedTemplate(learned, tuple(template.lifted), tuple(template.kept))
 
 
-def _inputs_in_task(template: _Template, plan: Plan, inputs: Mapping[str, Json]) -> list[_NamedValue]:
+def _inputs_in_task(template: _TemplateDraft, plan: Plan, inputs: Mapping[str, Json]) -> list[_NamedValue]:
     """Return the values of the plan's inputs that the task names, and make them the defaults of these inputs.
 
     Other values of the run become no defaults: they are the caller's data, and planners are shown the defaults of templates.
@@ -176,7 +176,7 @@ def _inputs_in_task(template: _Template, plan: Plan, inputs: Mapping[str, Json])
     return list(found.values())
 
 
-def _arguments_in_task(template: _Template, tools: Signatures | None) -> list[_NamedValue]:
+def _arguments_in_task(template: _TemplateDraft, tools: Signatures | None) -> list[_NamedValue]:
     """Return the values in arguments of steps that the task names, in plan order."""
     found: dict[tuple[type, object], _NamedValue] = {}
     for step in cast("list[_Raw]", template.raw["steps"]):
@@ -242,7 +242,7 @@ def _by_place(values: Sequence[_NamedValue]) -> tuple[list[_NamedValue], list[_N
     return [each for each in alone if each.text not in texts], list(dict.fromkeys(shared))
 
 
-def _keep_literal(template: _Template, each: _NamedValue) -> None:
+def _keep_literal(template: _TemplateDraft, each: _NamedValue) -> None:
     """Keep a value that shares its place with another value as a literal. Raises: InputRejected: it is the value of an input."""
     if each.inputs:
         raise InputRejected(
@@ -252,7 +252,7 @@ def _keep_literal(template: _Template, each: _NamedValue) -> None:
     template.kept.append(each.value)
 
 
-def _lift(template: _Template, each: _NamedValue) -> None:
+def _lift(template: _TemplateDraft, each: _NamedValue) -> None:
     """Make an input of a value, unless the value would remain somewhere in the plan."""
     name = _free_name(derived_id(each.argument).removeprefix("step_") or "value", template)
     changed = with_reference(template.raw, each.value, f"inputs.{name}")
@@ -265,7 +265,7 @@ def _lift(template: _Template, each: _NamedValue) -> None:
     template.lifted.append(LearnedInput(name, each.value, each.schema))
 
 
-def _open_holes(template: _Template, each: _NamedValue) -> None:
+def _open_holes(template: _TemplateDraft, each: _NamedValue) -> None:
     """Make the holes of inputs that the plan has and that share a value. Raises: InputRejected: an input would have no place of its own."""
     names = ", ".join(f"'{name}'" for name in each.inputs)
     shown = canonical(each.value).decode()
@@ -288,7 +288,7 @@ def _open_holes(template: _Template, each: _NamedValue) -> None:
     template.holes |= places
 
 
-def _places_by_name(template: _Template, each: _NamedValue) -> dict[Span, str] | None:
+def _places_by_name(template: _TemplateDraft, each: _NamedValue) -> dict[Span, str] | None:
     """Return which place of a value belongs to which of several inputs; `None`: the words do not tell.
 
     An input is identified by a word next to the place that is part of its name: `8 men` is `men`, `from 8` is `from_day`. The order of the
@@ -309,7 +309,7 @@ def _next_to_name(task: str, places: Sequence[Span], name: str) -> list[Span]:
     return found
 
 
-def _free_name(base: str, template: _Template) -> str:
+def _free_name(base: str, template: _TemplateDraft) -> str:
     taken = cast("_Raw", template.raw.get("inputs") or {})
     number, name = 1, derived_id(base)
     while name in taken or f"{{{name}}}" in template.task:

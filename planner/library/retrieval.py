@@ -24,14 +24,14 @@ _LENGTH_WEIGHT = 0.75
 """`k1` and `b` of BM25, at their usual values."""
 
 
-class Named(Protocol):
+class NamedDocument(Protocol):
     """A document with a name."""
 
     @property
     def name(self) -> str: ...  # noqa: D102  # the protocol says it
 
 
-T = TypeVar("T", bound=Named)
+T = TypeVar("T", bound=NamedDocument)
 
 
 def words_in(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from firmplan import Plan, check
-from firmplan.executor import Header, Planned, ToolsetLock
+from firmplan.executor import Header, PlannedRun, ToolsetLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import Rig, statuses
@@ -65,7 +65,7 @@ async def run_of(plan, n, drafts=(), pauses=(0,)):
                 early.offer(beginning, {"n": n}, ToolsetLock.of([beginning], rig.tools))
                 for _ in range(pauses[number % len(pauses)]):
                     await asyncio.sleep(0)
-            return Planned(made, {}, {"n": n}, ToolsetLock.of([made], rig.tools), None)
+            return PlannedRun(made, {}, {"n": n}, ToolsetLock.of([made], rig.tools), None)
 
         header = Header(None, {"n": n}, "", ToolsetLock(()), task="drawn")
         run_id = await rig.execution.submissions.submit(header, run_id="run")

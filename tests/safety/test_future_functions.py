@@ -65,7 +65,8 @@ def test_before_a_bracket_a_name_is_the_function_and_elsewhere_the_value():
     found = _grown(
         """
 from firmplan.plans.expressions.formula import infer, parse_formula
-from firmplan.plans.types.types import TEXT, ListType, ObjectType, shown
+from firmplan.plans.types.show import type_text
+from firmplan.plans.types.types import TEXT, ListType, ObjectType
 def run(text, scope):
     formula, faults = parse_formula(text)
     return [formula.evaluate(scope) if not faults else faults[0].message, formula.canonical]
@@ -79,7 +80,7 @@ found = [
     run("${[now(x) for x in now for now in [x]]}", {"now": [1]}),
     run("${len}", {}),
     run("${[1 for len in [1]]}", {}),
-    shown(infer(parse_formula("${slug(slug)}")[0], {"slug": TEXT}).type),
+    type_text(infer(parse_formula("${slug(slug)}")[0], {"slug": TEXT}).type),
     [[f.code, f.message, f.hint] for f in infer(parse_formula("${slug}")[0], {"inputs": ObjectType({})}).problems],
 ]
 """
