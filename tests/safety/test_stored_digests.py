@@ -21,6 +21,11 @@ from public import call, plan
 PAY = plan(call("pay", "pay", args={"amount": 7}), output="${pay}")
 
 
+# A global that a tool mutates counts by its initial value. A list that the tool reaches through `self` would count by its content, and no call
+# would be reused.
+PRICED = []
+
+
 class Store:
     """A store whose tables a test changes."""
 
@@ -28,7 +33,8 @@ class Store:
         self.where = where
         self.is_shared = is_shared
         self.paid = []
-        self.priced = []
+        PRICED.clear()
+        self.priced = PRICED
 
     def engine(self, **settings):
         @tool(effect="write", resource="bank", idempotent=True)
@@ -40,7 +46,7 @@ class Store:
         @tool(effect="pure", version="1", fingerprint_extra="price")
         def price(of: str) -> int:
             """Look up a price."""
-            self.priced.append(of)
+            PRICED.append(of)
             return 700
 
         return Engine([pay, price], store=self.where, **settings)
