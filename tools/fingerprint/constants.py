@@ -173,7 +173,7 @@ class ValueText:
         if kind in (dict, OrderedDict, Counter, MappingProxyType):
             return f"{kind.__name__}{self._mapping(cast('Mapping[object, object]', value))}"
         if kind in _PARTS:
-            return f"{kind.__name__}[{self._each(cast('Iterable[object]', _PARTS[kind](value)))}]"
+            return f"{kind.__name__}[{self._each(_PARTS[kind](value))}]"
         return None
 
     def _typing(self, value: object) -> str | None:  # one kind of type, one line
