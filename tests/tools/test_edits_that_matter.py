@@ -115,6 +115,9 @@ SEEN = {
         "C = {}\ndef reg(g):\n    C[g.__name__] = g\n    return g\n@reg\ndef a(x): return 1\ndef g(x):\n    C['z'] = 2\n    return C['a'](x)",
         "return 1", "return 5", "g(x)",
     ),
+    "captured_memory": (
+        "def make():\n    kept = {'a': 1}\n    def g(x):\n        kept['b'] = x\n        return kept['a']\n    return g\nh = make()", "'a': 1", "'a': 5", "h(x)",
+    ),
     # what decorators and wrappers were given
     "wrapper_in_the_text": (
         ("from tenacity import retry, stop_after_attempt, RetryError\nn = [0]\n@retry(stop=stop_after_attempt(2))\ndef g(x):\n"
@@ -240,8 +243,17 @@ TOLD = {
     ),
     "method_made_of_a_text": ("class A: pass\nexec('def go(s): return 1')\nA.go = go", "return 1", "return 2", "A().go()"),
     "memory_of_an_object": ("class B:\n    def __init__(s, n): s.n = n\nb = B(1)\ndef g(x):\n    b.n += 1\n    return b.n", "B(1)", "B(5)", "g(x)"),
-    "captured_memory": (
-        "def make():\n    kept = {'a': 1}\n    def g(x):\n        kept['b'] = x\n        return kept['a']\n    return g\nh = make()", "'a': 1", "'a': 5", "h(x)",
+    "captured_memory_that_is_filled": (
+        "def make():\n    kept = {}\n    kept['a'] = 1\n    def g(x):\n        kept['b'] = x\n        return kept['a']\n    return g\nh = make()",
+        "= 1", "= 5", "h(x)",
+    ),
+    "captured_memory_that_is_handed_over": (
+        "def fill(k): k['a'] = 1\ndef make():\n    kept = {}\n    fill(kept)\n    def g(x):\n        kept['b'] = x\n        return kept['a']\n    return g\nh = make()",
+        "= 1", "= 5", "h(x)",
+    ),
+    "captured_memory_that_is_assigned_twice": (
+        "def make():\n    kept = 1\n    kept = 2\n    def g(x):\n        nonlocal kept\n        kept += 1\n        return kept\n    return g\nh = make()",
+        "= 2", "= 5", "h(x)",
     ),
     "captured_memory_that_is_given": (
         "def make(n):\n    def g(x):\n        nonlocal n\n        n += 1\n        return n\n    return g\nh = make(1)", "make(1)", "make(5)", "h(x)",
@@ -376,13 +388,15 @@ def test_common_code_is_seen(load, way):
 
 KEPT = {
     "cache": ("C = {}\ndef h(x):\n    if x not in C: C[x] = 1\n    return C[x]", "h(x)"),
+    "captured_cache": ("def make():\n    kept = {}\n    def g(x):\n        if x not in kept: kept[x] = 1\n        return kept[x]\n    return g\nh = make()", "h(x)"),
+    "captured_counter_that_is_cleared": ("def make():\n    log = []\n    def g(x):\n        log.append(x)\n        return len(log)\n    log.clear()\n    return g\nh = make()", "h(x) * 0"),
     "lazy_client": ("K = None\nclass C:\n    n = 1\ndef h(x):\n    global K\n    if K is None: K = C()\n    return K.n", "h(x)"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("way", KEPT)
 def test_what_code_keeps_for_itself_does_not_show(load, way):
-    """A cache of a module, with the same initial state in every process, leaves the fingerprint as it was before the first call."""
+    """A cache with the same initial state in every process leaves the fingerprint as it was before the first call."""
     helpers, expression = KEPT[way]
     found = load(tool_of(helpers, expression))
     before = fingerprint_of(found)

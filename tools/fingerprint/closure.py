@@ -158,7 +158,7 @@ class _ClosureWalk:
         except NoSource as fault:
             self.unseen(f"{name} {fault}")
             return
-        scope = NameScope(name, fn.__code__.co_filename, fn.__globals__, captured(fn))
+        scope = NameScope(name, fn.__code__.co_filename, fn.__globals__, captured(fn), node)
         # Types that stand as text (`list['Item']`) are resolved where the value is read.
         self.references.find = scope.find
         read = read_names((node,), (fn.__code__,), decorators=id(fn) in self.references.decorated)

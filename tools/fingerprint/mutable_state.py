@@ -2,8 +2,8 @@
 
 Hashing the present value of such a variable would give another fingerprint after every call. So code that only writes to it
 ignores the variable, and code that also reads it hashes the initial state: the module's own statements that make and fill the
-variable, before any call. Fail closed: where the initial state cannot be told (a captured variable, an attribute of an object),
-the fingerprint is unseen.
+variable, before any call; for a captured variable it is the assignment in the function around. Fail closed: where the initial state
+cannot be told (it depends on a parameter, or is an attribute of an object), the fingerprint is unseen.
 
 Knows syntax and the shapes of values. `resolution.py` decides what is followed.
 """
@@ -16,10 +16,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from .names import TREES_KEPT
-from .syntax import module_statements
+from .syntax import FunctionNode, enclosing_functions, module_statements
 
 _MUTATORS: Final = frozenset(
     [
@@ -104,6 +104,36 @@ def initial_state(name: str, filename: str, module: Mapping[str, Any]) -> list[a
     return [each for each in statements if each in changing or _hands_over(each, name)] if changing else []
 
 
+def captured_state(name: str, node: ast.AST, filename: str, module: Mapping[str, Any]) -> ast.expr | None:
+    """Return the value that the function around gives to a variable which another function captures; `None`: unknown.
+
+    The initial state is known if the function around assigns the variable once, from an expression that stands for itself
+    (`{}`, `0`, `[None] * 3`), and neither fills the variable nor hands it over to be filled. Then no code of the function
+    around, which is not part of the fingerprint, decides the state.
+
+    Args:
+        name: The variable.
+        node: The function that captures it.
+        filename: The file of the module.
+        module: The names of the module.
+    """
+    for around in enclosing_functions(node, filename, module):
+        if name in _parameters(around):
+            return None
+        outside = list(_walk_outside(around, node))
+        values = [value for each in outside if (value := _assigned_value(each, name)) is not None]
+        if not values:
+            continue
+        stores = [each for each in outside if _is_name(each, name) and not isinstance(each.ctx, ast.Load)]
+        is_filled = any(_fills(each, name) for each in outside)
+        return (
+            values[0]
+            if len(values) == len(stores) == 1 and _is_literal(values[0]) and not is_filled
+            else None
+        )
+    return None
+
+
 class _Finder(ast.NodeVisitor):
     """One walk over the syntax, which sorts names into those that are stored to, changed by a method, and read.
 
@@ -164,10 +194,8 @@ class _Finder(ast.NodeVisitor):
 
     @staticmethod
     def _note(node: ast.AST, names: set[str]) -> None:
-        while isinstance(node, ast.Attribute | ast.Subscript):
-            node = node.value
-        if isinstance(node, ast.Name):
-            names.add(node.id)
+        if isinstance(base := _base(node), ast.Name):
+            names.add(base.id)
 
 
 def _mentions(statement: ast.stmt, name: str) -> bool:
@@ -182,3 +210,57 @@ def _hands_over(statement: ast.stmt, name: str) -> bool:
             return any(isinstance(each, ast.Name) and each.id == name for each in given)
         case _:
             return False
+
+
+def _walk_outside(around: ast.AST, inner: ast.AST) -> Iterator[ast.AST]:
+    """Yield every node of a function, except those of a function inside it."""
+    waiting = [around]
+    while waiting:
+        node = waiting.pop()
+        if node is not inner:
+            yield node
+            waiting += ast.iter_child_nodes(node)
+
+
+def _is_name(node: ast.AST, name: str) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _parameters(node: FunctionNode) -> set[str]:
+    return {each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)}
+
+
+def _assigned_value(node: ast.AST, name: str) -> ast.expr | None:
+    match node:
+        case ast.Assign(targets=[target], value=value) if _is_name(target, name):
+            return value
+        case ast.AnnAssign(target=target, value=ast.expr() as value) if _is_name(target, name):
+            return value
+        case _:
+            return None
+
+
+def _fills(node: ast.AST, name: str) -> bool:
+    """Whether a node may put something into a variable. `clear` puts nothing into it."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=inner, attr=attr)) if attr in _MUTATORS - {"clear"}:
+            return _is_name(_base(inner), name)
+        case ast.Subscript(ctx=ast.Store() | ast.Del()) | ast.Attribute(ctx=ast.Store() | ast.Del()):
+            return _is_name(_base(node), name)
+        case ast.Expr():
+            return _hands_over(node, name)
+        case _:
+            return False
+
+
+def _base(node: ast.AST) -> ast.AST:
+    """Return the variable at the beginning of a chain of attributes and subscripts."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node
+
+
+def _is_literal(value: ast.expr) -> bool:
+    """Whether an expression stands for itself: it reads no name but those of plain containers and scalars."""
+    names = {each.id for each in ast.walk(value) if isinstance(each, ast.Name)}
+    return names <= {"dict", "list", "set", "int", "float", "str"}

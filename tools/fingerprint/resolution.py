@@ -23,7 +23,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Protocol, cast
 
 from .constants import Unseen
-from .mutable_state import Mutation, initial_state, is_plain
+from .mutable_state import Mutation, captured_state, initial_state, is_plain
 from .names import Imported, NamesRead, Path
 from .opaque_calls import HOMES, find_opaque
 from .origin import Origin, is_missing, origin_of
@@ -55,6 +55,7 @@ class NameScope:
     filename: str
     module: Mapping[str, Any]
     captured: dict[str, Any]
+    node: ast.AST | None = None
 
     def find(self, name: str) -> Any:  # noqa: ANN401  # any value
         """Return the value of a name; `ABSENT`: it has none."""
@@ -119,7 +120,7 @@ class NameResolver:
         # Only written to: a counter or a log of calls. No result follows from it.
         if not is_read:
             return lines
-        made = [] if name in scope.captured else initial_state(name, scope.filename, scope.module)
+        made: Sequence[ast.AST] = self._initial_state(name)
         if not made:
             self._not_fixed(name)
         for each in made:
@@ -132,6 +133,15 @@ class NameResolver:
         return lines + [
             f"{name} holds {self._collector.constant('constant', name, code, scope.owner)}" for code in held
         ]
+
+    def _initial_state(self, name: str) -> Sequence[ast.AST]:
+        scope = self._scope
+        if name not in scope.captured:
+            return initial_state(name, scope.filename, scope.module)
+        if scope.node is None:
+            return []
+        made = captured_state(name, scope.node, scope.filename, scope.module)
+        return [] if made is None else [made]
 
     def _not_fixed(self, name: str) -> None:
         self._collector.unseen(

@@ -149,6 +149,20 @@ def module_statements(filename: str, module: Mapping[str, Any]) -> Sequence[ast.
 # decorates a function is part of its text.
 
 
+def enclosing_functions(node: ast.AST, filename: str, module: Mapping[str, Any]) -> list[FunctionNode]:
+    """Return the functions in which a function of a file stands, the innermost first; none if there is no source."""
+    try:
+        source = _read(filename, module)
+    except NoSource:
+        return []
+    found = [
+        each
+        for each in source.functions.values()
+        if each is not node and any(part is node for part in ast.walk(each))
+    ]
+    return sorted(found, key=lambda each: -each.lineno)
+
+
 def without_own_decorators(node: FunctionNode, find: Find) -> FunctionNode:
     """Return a function without `@tool` and `@agent`: their arguments are settings, and a changed timeout is no changed code."""
     if isinstance(node, ast.Lambda):
