@@ -181,14 +181,18 @@ async def evaluate(
     if judge is not None:
         judges = Models({"default": Model(judge, settings.base_url)})
         judged = await judge_pairs(judges, measured, known.labels)
-    if invocation.as_json:
-        screen.document({**measured.to_dict(), "judge": None if judged is None else judged.to_dict()})
-    else:
-        _show_measured(measured)
-        if judged is not None:
-            _show_judged(judged)
+    _show(invocation, measured, judged)
     worst = min((each.good for each in measured.summaries), default=0.0)
     return Exit.OK if at_least is None or worst >= at_least else Exit.FAILED
+
+
+def _show(invocation: Invocation, measured: Measured, judged: JudgeReport | None) -> None:
+    if invocation.as_json:
+        screen.document({**measured.to_dict(), "judge": None if judged is None else judged.to_dict()})
+        return
+    _show_measured(measured)
+    if judged is not None:
+        _show_judged(judged)
 
 
 def _runner(models: Models) -> Run:

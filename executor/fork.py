@@ -10,7 +10,7 @@ parent is unknown, and writes that a person denied there (`PastWrite`). Forks of
 and only its result was refused, its failure stands here, too. If the fork gives it other arguments or asks for the step, a person is asked.
 
 A model's patch is a fork with an edited plan that no person has read. So a write in a step that the patch adds or changes also waits for a person if it
-is the same call as a write that is done. The check of the patch (`planner/mending.py`) sees only the text of calls; here their arguments are known. The
+is the same call as a write that is done. The check of the patch (`planner/drafting/patching.py`) sees only the text of calls; here their arguments are known. The
 other steps stay free: a plan may make equal calls on purpose.
 """
 

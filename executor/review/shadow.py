@@ -85,7 +85,7 @@ def shadow_models(models: Models, model: Spec) -> Models:
 async def shadow(
     facilities: Facilities, recalled: Recall, header: Header | None, model: Spec | None
 ) -> ShadowWalk:
-    """Return the run as it would have been; what is otherwise in it says `shadow_findings.py`.
+    """Return the run as it would have been; `shadow_report.py` says what differs.
 
     Args:
         facilities: Tools and models.

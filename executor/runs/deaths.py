@@ -6,7 +6,7 @@ last claimed: no outcome of a call became durable. A death also counts against e
 beside the call that kills. The journal shows these calls only if every start was durable before its call, which holds after the first
 death. The larger of both counts decides. An explicit resume sets both to zero.
 
-After the first death, starts are durable before their calls (`calling.py`). After the second, the run is driven alone (`DriveLock`). After the
+After the first death, starts are durable before their calls (`driver.py`). After the second, the run is driven alone (`DriveLock`). After the
 last, the run is parked: nobody drives it until someone resumes it. A process that ends in order releases its runs; this is no death.
 """
 

@@ -607,7 +607,7 @@ class Store(Protocol):
         ...
 
     async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
-        """Note that a saved plan was thought to answer a task, and what became of it (`plan_uses.py`)."""
+        """Note that a saved plan was thought to answer a task, and what became of it (`PlanUses`)."""
         ...
 
     async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:

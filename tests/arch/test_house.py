@@ -109,6 +109,18 @@ def test_module_says_what_it_is(path):
     assert not text or ast.get_docstring(ast.parse(text)), f"{name_of(path)} has no docstring"
 
 
+def test_modules_that_the_code_names_exist():
+    """A docstring or a comment that sends the reader to a module names one that is there."""
+    there = [name_of(path) for path in (*MODULES, *(ROOT / "tests").rglob("*.py"))]
+    stray = {
+        (name_of(path), named)
+        for path in RUNTIME
+        for named in re.findall(r"`([\w/]+\.py)`", path.read_text(encoding="utf-8"))
+        if not any(f"/{each}".endswith(f"/{named}") for each in there)
+    }
+    assert stray == set()
+
+
 @pytest.mark.parametrize("name", ["utils", "helpers", "common", "manager", "misc"])
 def test_modules_are_named_by_nouns_of_the_domain(name):
     """No module has a name that says nothing."""

@@ -216,7 +216,7 @@ async def complete(call: ModelCall, clients: Clients) -> Completion:
     """Send one request and sort its completion.
 
     Raises:
-        ModelError: The endpoint gave no answer; the codes are in `outage.py`.
+        ModelError: The endpoint gave no answer; the codes are in `errors.py`.
     """
     price = clients.prices.find(call.endpoint)
     # instructor raises where the text does not parse, and the completion is lost with it. The hook keeps it, for its

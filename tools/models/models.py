@@ -170,7 +170,7 @@ class Models:
 
         Raises:
             ModelError: `no-model` (a setting is missing), `refused`, `truncated`, `bad-output` (no valid answer after
-                all retries), or one of the codes in `outage.py`.
+                all retries), or one of the codes in `errors.py`.
         """
         try:
             endpoints = self.resolve(request.alias)
