@@ -163,3 +163,5 @@ def test_a_dropped_value_leaves_room_for_others():
     cache.drop("a")
     cache.keep("c", "c")
     assert [cache.find(key) for key in ("a", "b", "c")] == [None, "b", "c"]
+    cache.keep("d", "d")
+    assert [cache.find(key) for key in ("b", "c", "d")] == [None, "c", "d"], "the bound is what it was"
