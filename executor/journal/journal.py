@@ -66,7 +66,7 @@ class Journal:
         self._is_expected = False
         self._left: ReuseEntries | None = None
         self._left_until = 0.0
-        self._unstored = 0  # calls whose leavings are not durable
+        self._unstored = 0  # calls whose results for reuse are not durable
         self._updated = row.updated
         self._fault: StoreError | EngineBug | None = None
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []

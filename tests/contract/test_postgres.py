@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from appending import append, leave
+from appending import append, leave, with_store
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
@@ -692,3 +692,39 @@ def test_a_copy_is_a_store_in_a_file_with_all_that_there_is(postgres_url, tmp_pa
         assert [path.name for path in tmp_path.iterdir()] == ["copy.db"]
 
     on_stores([postgres_url], law)
+
+
+# --- copies
+
+
+def test_a_copy_has_runs_with_a_task_and_without(postgres_url, tmp_path):
+    """A task is JSON on the server and a text in the copy; a run of a plan has none."""
+
+    async def law(store):
+        await store.create_run(row_of("words", task="do it"))
+        await store.create_run(row_of("plan", task=None))
+        await store.copy_to(tmp_path / "copy.db")
+        copy = SqliteStore(tmp_path / "copy.db")
+        await copy.open()
+        found = [(await copy.find_run(run)).task for run in ("words", "plan")]
+        await copy.close()
+        assert found == ["do it", None]
+
+    with_store(lambda: PostgresStore(postgres_url), law)
+
+
+def test_a_copy_that_fails_is_an_error(postgres_url, tmp_path):
+    """Nobody takes for a backup what is none: neither if the file refuses a row, nor if the server refuses a table."""
+
+    async def law(store):
+        await store.create_run(row_of())
+        await store.copy_to(tmp_path / "copy.db")
+        with pytest.raises(StoreError, match=r"copy\.db"):
+            await store.copy_to(tmp_path / "copy.db")  # the run is there already
+        with psycopg.connect(postgres_url, autocommit=True) as db:
+            db.execute("ALTER TABLE firmplan_plan_uses RENAME TO other")
+            with pytest.raises(StoreError, match="plan_uses"):
+                await store.copy_to(tmp_path / "second.db")
+            db.execute("ALTER TABLE other RENAME TO firmplan_plan_uses")
+
+    with_store(lambda: PostgresStore(postgres_url), law)
