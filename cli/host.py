@@ -49,12 +49,12 @@ def serve(
     from .invocation import drive
 
     try:
-        from ..service import Limits
+        from ..service import ServerLimits
         from ..service import serve as serve_http
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving", "server", missing) from missing
     toolset, store = invocation.toolset, invocation.settings.store_name
-    limits = Limits(body_bytes=body_limit * 1024 * 1024, queue=queue, rate_per_s=rate)
+    limits = ServerLimits(body_bytes=body_limit * 1024 * 1024, queue=queue, rate_per_s=rate)
     keys = read_keys(os.environ)
 
     def announce(url: str) -> None:
