@@ -81,7 +81,7 @@ def _keep(tool: Tool, kind: str, source: object | None, annotations: Mapping[str
 
 def _declared(tool: Tool) -> dict[str, str]:
     """Return the parts that follow from the types and the declaration of a tool."""
-    parts = {
+    parts: dict[str, str] = {
         "parameters": digest(canonical(with_prose(tool.parameters, lambda _: None))),
         "returns": digest(canonical(with_prose(tool.returns, lambda _: None))),
     }

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import BuiltinFunctionType, CellType, FunctionType, GenericAlias, ModuleType, UnionType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic import BaseModel
 
@@ -72,8 +72,8 @@ class Observations:
 def _state_of(fn: FunctionType) -> tuple[object, ...]:
     """Return every object that decides what a function does, beside its globals."""
     state: list[object] = [fn.__code__, fn.__defaults__, fn.__doc__]
-    for held in (fn.__kwdefaults__, fn.__dict__):
-        for name in held or ():
+    for held in (fn.__kwdefaults__ or {}, fn.__dict__):
+        for name in held:
             state += (name, held[name])
     for cell in fn.__closure__ or ():
         state.append(ABSENT if cell == _EMPTY else cell.cell_contents)
@@ -85,8 +85,8 @@ def _is_constant(value: object) -> bool:  # noqa: PLR0911  # one kind of value, 
     if type(value) in _IMMUTABLE:
         return True
     match value:
-        case tuple() | frozenset() if type(value) in (tuple, frozenset):
-            return all(map(_is_constant, value))
+        case tuple() | frozenset() if type(cast("object", value)) in (tuple, frozenset):
+            return all(map(_is_constant, cast("Iterable[object]", value)))
         case ModuleType():
             return True
         case BuiltinFunctionType():
