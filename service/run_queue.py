@@ -21,7 +21,7 @@ from ..executor import Run, RunSummary
 from ..executor.lru_cache import LruCache
 from ..executor.runs.archive import UNDER_WAY
 from ..tools.logbook import open_log
-from .auth import Limits
+from .auth import ServerLimits
 from .metrics import Metrics
 from .problems import Refusal
 
@@ -61,7 +61,7 @@ class RunQueue:
     """Accepts the runs of one engine, and continues them."""
 
     engine: Engine
-    limits: Limits
+    limits: ServerLimits
     metrics: Metrics
     _bodies: LruCache[str, str] = field(default_factory=lambda: LruCache(KEYS_MAX, weight_min=1))
     _locks: dict[str, tuple[asyncio.Lock, int]] = field(default_factory=dict[str, tuple[asyncio.Lock, int]])

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     """A JSON object with exactly the documented keys."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -25,7 +25,7 @@ Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 """An integer by JSON Schema's rules, as in plans and inputs: `4.0` is one."""
 
 
-class Budget(Body):
+class Budget(RequestBody):
     """At these amounts a run stops and waits; reused steps cost nothing."""
 
     steps: Count | None = None
@@ -39,7 +39,7 @@ class Budget(Body):
         return self.model_dump(exclude_none=True)
 
 
-class TaskBody(Body):
+class TaskBody(RequestBody):
     """A task in words, to be planned and run; with `stream` steps start while the plan is being written."""
 
     task: Annotated[str, Field(min_length=1, examples=["Compare the weather in Rome and Oslo"])]
@@ -48,7 +48,7 @@ class TaskBody(Body):
     stream: bool = False
 
 
-class RunBody(Body):
+class RunBody(RequestBody):
     """A plan to run: as it is, or by the name or digest under which it is saved."""
 
     plan: dict[str, Any] | None = None
@@ -67,7 +67,7 @@ class RunBody(Body):
         return self
 
 
-class ResumeBody(Body):
+class ResumeBody(RequestBody):
     """What may change when a run goes on.
 
     Attributes:
@@ -78,7 +78,7 @@ class ResumeBody(Body):
     take_over: bool = False
 
 
-class ForkBody(Body):
+class ForkBody(RequestBody):
     """What differs in the fork from its parent; without anything the fork is the parent again.
 
     Attributes:
@@ -98,7 +98,7 @@ class ForkBody(Body):
     run_id_new: str | None = None
 
 
-class RetryBody(Body):
+class RetryBody(RequestBody):
     """How a run goes on that failed or was cancelled.
 
     Attributes:
@@ -117,7 +117,7 @@ Attempt = Annotated[
 ]
 
 
-class ApproveBody(Body):
+class ApproveBody(RequestBody):
     """Who allows the call; `edit` replaces its arguments."""
 
     by: Annotated[str, Field(min_length=1)]
@@ -125,7 +125,7 @@ class ApproveBody(Body):
     attempt: Attempt = None
 
 
-class DenyBody(Body):
+class DenyBody(RequestBody):
     """Who refuses the call, and why."""
 
     by: Annotated[str, Field(min_length=1)]
@@ -133,7 +133,7 @@ class DenyBody(Body):
     attempt: Attempt = None
 
 
-class DecideBody(Body):
+class DecideBody(RequestBody):
     """Who decides, and what about each call.
 
     Attributes:
@@ -148,7 +148,7 @@ class DecideBody(Body):
     ]
 
 
-class ResolveBody(Body):
+class ResolveBody(RequestBody):
     """What a person knows of a call whose outcome is unknown: exactly one of `done`, `retry` and `fail`."""
 
     done: Any = None
@@ -209,7 +209,7 @@ class ErrorView(_View):
     ] = False
 
 
-class StepView(_View):
+class RunStepView(_View):
     """One step, item or iteration."""
 
     status: StepStatus
@@ -237,7 +237,7 @@ class StepView(_View):
     ] = None
 
 
-class NamedStepView(StepView):
+class NamedStepView(RunStepView):
     """One step with its path and its run."""
 
     run: str
@@ -255,7 +255,7 @@ class RunView(_View):
     plan: dict[str, Any] | None
     plan_digest: str | None
     inputs: dict[str, Any]
-    steps: Annotated[dict[str, StepView], Field(description="Path -> step, in plan order.")]
+    steps: Annotated[dict[str, RunStepView], Field(description="Path -> step, in plan order.")]
     usage: dict[str, Any]
     parent: str | None
     task: str | None
