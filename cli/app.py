@@ -92,7 +92,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for part in (run, decide, review, plans, models, host, store):
-    app.add_typer(part.app)
+    app.add_typer(part.commands.app)
 
 
 def main() -> NoReturn:
