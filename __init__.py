@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     )
     from .planner import Planner, SavedPlan
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
-    from .tools import Artifact, Context, Model, Models, Tool, Toolset, agent, tool
+    from .tools import Artifact, Context, Model, Models, Secret, Tool, Toolset, agent, tool
 
 _ROOMS = {
     "engine": ("Engine",),
@@ -74,7 +74,7 @@ _ROOMS = {
     ),
     "planner": ("Planner", "SavedPlan"),
     "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
-    "tools": ("Artifact", "Context", "Model", "Models", "Tool", "Toolset", "agent", "tool"),
+    "tools": ("Artifact", "Context", "Model", "Models", "Secret", "Tool", "Toolset", "agent", "tool"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -109,6 +109,7 @@ __all__ = [
     "RunOwner",
     "RunsDeleted",
     "SavedPlan",
+    "Secret",
     "StepDiff",
     "StepView",
     "StoreError",

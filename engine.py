@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from .errors import (
     ConfigError,
@@ -91,7 +91,6 @@ from .executor.runs.request import (
     person_of,
     reason_of,
     run_of,
-    secrets_of,
     step_of,
     take_over_of,
     task_inputs,
@@ -113,6 +112,7 @@ from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
 from .tools.mcp.tools import hold_servers, release_servers
 from .tools.models.completion import Usage
+from .tools.secret import Secret, Secrets
 
 if TYPE_CHECKING:
     from .executor.stores.store import RunRow
@@ -175,7 +175,8 @@ class Engine:
         models: Alias -> model, for prompts and agents; `None`: the planner's endpoint, else the environment's.
         max_concurrency: Calls at a time, over all runs.
         flow: What untrusted data at a write's argument means: an error, a warning, nothing.
-        secrets: Name -> secret; `None`: environment variables of that name.
+        secrets: Name -> secret, as text or as a `Secret`; `None`: none. `"environment"`: every environment variable but keys of
+            firmplan, models and stores; only for a program that serves nobody else.
         recover: Continue, in the background, every run without a driver when the engine opens, and later each run whose process
             dies; parked runs stay parked.
         lease: Seconds (1 to 3600) without a sign of life after which others take over the runs of a process on another machine.
@@ -196,7 +197,7 @@ class Engine:
         models: Models | Mapping[str, Spec] | None = None,
         max_concurrency: int = 64,
         flow: Flow = "enforce",
-        secrets: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str | Secret] | Literal["environment"] | None = None,
         recover: bool = False,
         lease: float = LEASE_S,
         park_after: int = PARK_AFTER,
@@ -222,7 +223,7 @@ class Engine:
         self._places = concurrency_of(max_concurrency)
         self._flow: Flow = flow
         self._accepted = CheckedPlans()
-        self._secrets = os.environ if secrets is None else secrets_of(secrets)
+        self._secrets = Secrets(secrets)
         self._recovers = recover
         self._lease = lease_of(lease)
         self._park_after = park_after_of(park_after)
@@ -309,11 +310,18 @@ class Engine:
                     on_waiting=self._on_waiting,
                 )
                 await execution.open()
+                if self.opens_environment:
+                    execution.log.warning("secrets: every environment variable is open to plans")
                 self._execution, self._loop = execution, loop
                 self._servers = hold_servers(self.tools)
                 if self._recovers:
                     execution.recover(lambda run_id: self._go_on(execution, run_id))
         return self._execution
+
+    @property
+    def opens_environment(self) -> bool:
+        """Whether plans may use environment variables as secrets (`secrets="environment"`)."""
+        return self._secrets.is_environment
 
     def _expect_not_closed(self) -> None:
         """Raise ConfigError if the engine is closed: if it opened again by itself, the content of a store in memory would be lost."""
@@ -352,7 +360,7 @@ class Engine:
         """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. Never raises for a bad plan."""
         found = find_plan_in(plan)
         saved = await self._saved_for(found) if found is not None else {}
-        return judged(check(plan, self.tools, plans=saved), self._flow)
+        return judged(check(plan, self.tools, plans=saved, secrets=self._secrets.places), self._flow)
 
     async def save_plan(self, name: str, plan: PlanLike) -> SavedPlan:
         """Save a plan under a name, replacing one of that name; tasks that fit its `task` are answered by it.
@@ -761,7 +769,9 @@ class Engine:
         before = Header.from_dict(row.header)
         header = replace(before, fork=None, planning=None, replan=times, rules=RULES_VERSION)
         if before.plan is not None:
-            report = judged(check(before.plan, self.tools, plans=before.plans), self._flow)
+            report = judged(
+                check(before.plan, self.tools, plans=before.plans, secrets=self._secrets.places), self._flow
+            )
             if not report.ok:
                 raise PlanRejected(report)
             header = replace(header, lock=ToolsetLock.of((before.plan, *before.plans.values()), self.tools))

@@ -52,6 +52,17 @@ class PlannerTable(BaseModel):
         return {**given, "choose_over": None} if self.choose_over is False else given
 
 
+class SecretTable(BaseModel):
+    """One secret of the file: where its value is, and the tools and arguments that may have it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    env: Text | None = None
+    file: Text | None = None
+    keyring: Text | None = None
+    tools: Annotated[list[Text], BeforeValidator(_listed)] = []
+
+
 class Layer(BaseModel):
     """The settings of one source: the flags, the environment, or the file; `None`: not given there."""
 
@@ -67,6 +78,7 @@ class Layer(BaseModel):
     lease: Annotated[float, Field(ge=1, le=3600)] | None = None
     models: dict[str, Any] | None = None
     planner: PlannerTable | None = None
+    secrets: Literal["environment"] | dict[str, SecretTable] | None = None
 
 
 class Settings(BaseModel):
@@ -83,6 +95,7 @@ class Settings(BaseModel):
         lease: Seconds after which others take over the runs of a process that gives no sign of life.
         models: Further model aliases, from the file.
         planner: Arguments of the planner, from the file.
+        secrets: Secrets that plans may use, from the file; `"environment"`: every environment variable but own keys.
         origin: Setting name -> where its value came from, for people.
     """
 
@@ -98,6 +111,7 @@ class Settings(BaseModel):
     lease: float = LEASE_DEFAULT
     models: Mapping[str, Any] = {}
     planner: Mapping[str, Any] = {}
+    secrets: Literal["environment"] | Mapping[str, Mapping[str, Any]] = {}
     origin: Mapping[str, str] = {}
 
     @property
@@ -131,6 +145,9 @@ def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: P
         origin |= dict.fromkeys(values, where)
     if "planner" in merged:
         merged["planner"] = merged["planner"].options()
+    if isinstance(secrets := merged.get("secrets"), dict):
+        tables: dict[str, SecretTable] = secrets
+        merged["secrets"] = {name: table.model_dump(exclude_none=True) for name, table in tables.items()}
     return Settings(**merged, origin=origin)
 
 
@@ -157,6 +174,11 @@ def _read_file(file: Path) -> Layer:
         adjusted["tools"] = [
             str(file.parent / t) if t.endswith(".py") or "/" in t else t for t in layer.tools
         ]
+    if isinstance(layer.secrets, dict):
+        adjusted["secrets"] = {
+            name: table.model_copy(update={"file": str(file.parent / table.file)} if table.file else {})
+            for name, table in layer.secrets.items()
+        }
     return layer.model_copy(update=adjusted)
 
 

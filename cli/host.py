@@ -113,6 +113,10 @@ def mcp(invocation: Invocation, wait: Annotated[float, typer.Option(min=0)] = MC
     Args:
         wait (SECONDS): How long a call waits for a run to end.
     """
+    from ..tools.secret import ENVIRONMENT, OPEN_ENVIRONMENT
+
+    if invocation.settings.secrets == ENVIRONMENT:
+        raise ConfigError(OPEN_ENVIRONMENT)
     try:
         from .mcp import serve_stdio
     except ModuleNotFoundError as missing:

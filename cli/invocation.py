@@ -13,13 +13,13 @@ import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..engine import Engine
 from ..errors import ConfigError, RunNotFound, StoreError
 from ..executor.stores.location import MEMORY, open_location
 from ..planner import Planner
-from ..tools import Model, Toolset
+from ..tools import Model, Secret, Toolset
 from . import screen
 from .config import Settings, read_settings
 from .failure import Exit
@@ -120,6 +120,7 @@ class Invocation:
             models=_models(settings),
             max_concurrency=settings.concurrency,
             flow=settings.flow,
+            secrets=_secrets(settings),
             recover=recover,
             park_after=settings.park_after,
             lease=settings.lease,
@@ -253,3 +254,16 @@ def _models(settings: Settings) -> Mapping[str, Spec] | None:
     if settings.model or settings.base_url:
         aliases.setdefault("default", Model(settings.model, base_url=settings.base_url))
     return aliases or None
+
+
+def _secrets(settings: Settings) -> Mapping[str, Secret] | Literal["environment"]:
+    """Return the secrets of the file. Raises: ConfigError: one of them has no source, or two."""
+    if settings.secrets == "environment":
+        return "environment"
+    made: dict[str, Secret] = {}
+    for name, table in settings.secrets.items():
+        try:
+            made[name] = Secret(**table)
+        except ConfigError as fault:
+            raise ConfigError(f"secrets.{name} (in {settings.origin['secrets']}): {fault}") from fault
+    return made

@@ -65,6 +65,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "steps:\n  - {id: w, tool: wether, args: {city: Rome}}",
             "$.steps[0].tool",
         ),
+        "unknown-secret": _error(
+            "The engine has no secret of this name, or has it for other tools or arguments.",
+            "steps:\n  - {id: f, tool: fetch, args: {url: '${secret(\"PAGE_URL\")}'}}\noutput: ${f}",
+            "$.steps[0].args.url",
+        ),
         "unknown-type": _error(
             "A `$ref` names a type that the plan does not define.",
             "steps:\n  - {id: n, ask: {prompt: Say hi, returns: {$ref: '#/types/Note'}}}\noutput: ${n}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, TypeAlias, cast
 
 from .values import Json
 
@@ -111,3 +111,12 @@ def signatures_of(toolset: Signatures | Iterable[Signature]) -> Signatures:
     if isinstance(toolset, Iterable) and not hasattr(toolset, "find"):
         return _Listed({tool.name: tool for tool in toolset})
     return cast("Signatures", toolset)  # checking a protocol with properties at run time is slow
+
+
+SecretPlaces: TypeAlias = Mapping[str, Collection[str]]
+"""Name of a secret -> the places that may have it, `tool` or `tool.argument`; none: all."""
+
+
+def is_place(places: Collection[str], tool: str, argument: str | None) -> bool:
+    """Whether a secret with these places may stand at an argument of a tool, or be read inside the tool (`None`)."""
+    return not places or tool in places or (argument is not None and f"{tool}.{argument}" in places)

@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from ..engine import Engine
 from ..errors import ConfigError, FirmplanError
+from ..tools.secret import OPEN_ENVIRONMENT
 from .auth import Guard, ServerLimits
 from .metrics import Counted, Metrics
 from .problems import on_bad_request, on_bug, on_firmplan_error, on_http_error
@@ -48,7 +49,12 @@ def create_app(
         limits: Body size, queue and rate.
         hosts: Names in the `Host` header that are answered; with none, all.
         closing: Set by the caller when the server goes down, so that open event streams end.
+
+    Raises:
+        ConfigError: The engine opens the environment to plans, which here come from clients.
     """
+    if engine.opens_environment:
+        raise ConfigError(OPEN_ENVIRONMENT)
     limits = limits or ServerLimits()
     metrics = Metrics()
     served = ServedEngine(engine, RunQueue(engine, limits, metrics), metrics, closing or asyncio.Event())

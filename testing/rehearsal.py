@@ -36,6 +36,7 @@ from ..tools import Context, ModelReply, ModelRequest, Models, Tool, Toolset, Us
 from ..tools.declaration import Approval
 from ..tools.failures import ResultRefused
 from ..tools.schemas import SchemaTypes
+from ..tools.secret import Secrets
 from .fakes import FakeClock, MemoryStore
 from .recorded import RecordedRun
 
@@ -93,7 +94,7 @@ class Rehearsal:
             store,
             FairSemaphore(PLACES),
             clock=FakeClock(),
-            secrets=Untouched(),
+            secrets=Secrets(Untouched()),
         )
         execution = Execution(facilities, MemoryPresence())
         await execution.open()

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from .artifact import Artifact
     from .fingerprint.lint import lint
     from .models.models import Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
+    from .secret import Secret
 
 _LATER = {
     "Artifact": "artifact",
+    "Secret": "secret",
     "lint": "fingerprint.lint",
     **dict.fromkeys(
         ("Model", "ModelError", "ModelReply", "ModelRequest", "Models", "Usage", "ask_request"),
@@ -38,6 +40,7 @@ __all__ = [
     "ModelReply",
     "ModelRequest",
     "Models",
+    "Secret",
     "Tool",
     "ToolSettings",
     "Toolset",

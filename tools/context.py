@@ -70,14 +70,14 @@ class Context:
         effect: Effect of the tool; a `pure` tool may not read time, randomness or ids.
         clock: Seconds since the epoch.
         env: Environment variables.
-        secrets: Secrets by name.
+        secrets: The secrets that the tool may read, by name.
         log: A structlog logger; made on first use if not given.
         on_progress: Called by `progress` with a fraction and a note.
         recorded: What earlier attempts of the same call got; handed out again, in order.
         on_drawn: Called with each new time (seconds) and id, before the call gets it.
         new_uuid: Makes an id.
         blobs: Where the bytes of artifacts are kept.
-        given: Names of the secrets among its arguments; the log masks them, like those that it reads.
+        given: The secrets among its arguments, by name; the log masks them, like those that it reads.
     """
 
     def __init__(  # noqa: PLR0913  # one keyword for each thing that a call may depend on
@@ -98,7 +98,7 @@ class Context:
         on_drawn: Callable[[float | str], None] | None = None,
         new_uuid: Callable[[], UUID] = uuid4,
         blobs: Blobs | None = None,
-        given: Sequence[str] = (),
+        given: Mapping[str, str] | None = None,
     ) -> None:
         self.run_id = run_id
         self.step = step
@@ -116,7 +116,7 @@ class Context:
         self._on_drawn = on_drawn
         self._new_uuid = new_uuid
         self._blobs = blobs
-        self._given = tuple(given)
+        self._given = dict(given or {})
         self._random: Random | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Context:
             "idempotency_key": self.idempotency_key,
             "seed": self._seed,
             "recorded": asdict(self._recorded),
-            "given": list(self._given),
+            "given": self._given,
         }
 
     def now(self) -> datetime:
@@ -180,7 +180,7 @@ class Context:
 
     def env(self, name: str, default: str | None = None) -> str | None:
         """Return an environment variable; its value is stored with the result and must match for reuse."""
-        found = (self._env or {}).get(name)
+        found = self._env.get(name) if self._env is not None else None
         self.used.env[writable(name)] = recorded(found)
         return default if found is None else found
 
@@ -188,9 +188,9 @@ class Context:
         """Return a secret; only its name is recorded.
 
         Raises:
-            ToolError: There is no such secret (code `no-secret`).
+            ToolError: There is no such secret, or it is not for this tool (code `no-secret`).
         """
-        found = (self._secrets or {}).get(name)
+        found = self._secrets.get(name) if self._secrets is not None else None
         if found is None:
             raise ToolError(
                 f"step '{self.step}' asks for the secret '{name}', which is not set; "
@@ -249,8 +249,8 @@ class Context:
         return self._log
 
     def _read_secrets(self) -> dict[str, str]:
-        known = self._secrets or {}
-        return {name: known[name] for name in (*self._given, *self.used.secrets) if name in known}
+        known = self._secrets if self._secrets is not None else {}
+        return self._given | {name: known[name] for name in self.used.secrets}
 
     def progress(self, fraction: float, note: str = "") -> None:
         """Report progress: `fraction`, clamped to 0 to 1, and a few words."""

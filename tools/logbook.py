@@ -10,14 +10,15 @@ can read any more (a pipe whose reader is gone, a full disk) are lost and stop n
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 from ..errors import ConfigError
-from ..plans.values import Json, NotJson, canonical, parse
+from ..plans.values import Json, canonical, parse
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor
@@ -140,8 +141,7 @@ MASKED_LENGTH_MIN: Final = 4
 def masked_text(text: str, secrets: Mapping[str, str]) -> str:
     """Return a text with each of these secrets (name -> value) masked, also where it is escaped inside quotes."""
     for name, secret in _longest_first(secrets):
-        # A secret may stand inside a JSON text or a `repr`, where its quotes and backslashes are escaped.
-        for form in (secret, _inside_json(secret), repr(secret)[1:-1]):
+        for form in _forms(secret):
             text = text.replace(form, _expression(name))
     return text
 
@@ -149,17 +149,22 @@ def masked_text(text: str, secrets: Mapping[str, str]) -> str:
 def masked_value(data: bytes, secrets: Mapping[str, str]) -> bytes:
     """Return a canonical value with each of these secrets masked; a value that holds none is returned as it is."""
     sought = [(name, secret) for name, secret in _longest_first(secrets) if len(secret) >= MASKED_LENGTH_MIN]
-    if not any(_inside_json(secret).encode() in data for _, secret in sought):
+    if not sought:
         return data
-    return canonical(_masked(parse(data), sought))
+    found = canonical(_masked(parse(data), {name: _forms(secret) for name, secret in sought}))
+    return data if found == data else found
 
 
-def _masked(value: Json, sought: list[tuple[str, str]]) -> Json:
+def _masked(value: Json, sought: Mapping[str, Sequence[str]]) -> Json:
     match value:
         case str():
-            for name, secret in sought:
-                value = value.replace(secret, _expression(name))
+            for name, forms in sought.items():
+                for form in forms:
+                    value = value.replace(form, _expression(name))
             return value
+        # A number that is a secret, such as a PIN, becomes text too: the result does not fit its type then, but shows nothing.
+        case int() | float() if not isinstance(value, bool):
+            return next((_expression(name) for name, forms in sought.items() if str(value) in forms), value)
         case list():
             return [_masked(item, sought) for item in value]
         case dict():
@@ -177,8 +182,10 @@ def _expression(name: str) -> str:
     return f'${{secret("{name}")}}'
 
 
-def _inside_json(text: str) -> str:
-    try:
-        return canonical(text)[1:-1].decode()
-    except NotJson:  # a byte that is no text: it stands in no value
-        return text
+def _forms(secret: str) -> Sequence[str]:
+    """Return the spellings of a secret in texts, longest first: its quotes and backslashes are escaped inside a JSON text or a `repr`."""
+    return sorted(
+        {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]},
+        key=len,
+        reverse=True,
+    )

@@ -35,7 +35,7 @@ from ..events import (
 )
 from ..journal.journal import Journal
 from ..journal.records import Entry
-from .dispatch import PreparedCall
+from .dispatch import Preparation, PreparedCall, StartCall
 from .facilities import Facilities
 from .identity import idempotency_key
 from .invoke import (
@@ -83,7 +83,7 @@ class Caller:
 
     Args:
         facilities: What the runs of an engine share.
-        run_id: The run.
+        preparation: What the calls of the run are prepared with.
         seed: The seed of the run.
         journal: Where the run is recorded; `None`: nowhere.
         on_progress: Called with the progress of a call: step, fraction, note.
@@ -94,7 +94,7 @@ class Caller:
     def __init__(
         self,
         facilities: Facilities,
-        run_id: str,
+        preparation: Preparation,
         seed: str,
         journal: Journal | None = None,
         on_progress: Callable[[str, float, str], None] | None = None,
@@ -103,8 +103,9 @@ class Caller:
     ) -> None:
         self._facilities = facilities
         self._journal = journal
-        self._run_id = run_id
+        self._run_id = preparation.run_id
         self._seed = seed
+        self._secrets = preparation.secrets
         self._on_progress = on_progress
         self._nondeterminism = nondeterminism
         self._callers = callers or {}
@@ -170,7 +171,7 @@ class Caller:
     async def _call(self, call: PreparedCall, tool: Tool) -> Outcome:
         blobs = call.blobs = CallBlobs(await self._artifacts(call.args))
         context = call.context = self._context(call, tool, blobs)
-        secrets, timeout_s = self._facilities.secrets, call.command.timeout_s
+        timeout_s = call.command.timeout_s
         if tool.isolation != "process":
             return await call_tool(tool, call.args, context, self._facilities.threads, timeout_s, call.value)
         return await self._facilities.processes.call(
@@ -178,7 +179,6 @@ class Caller:
             call.args,
             context,
             blobs,
-            secrets=secrets,
             timeout_s=timeout_s,
             on_drawn=lambda drawn: self._drawn(call, drawn),
         )
@@ -207,15 +207,20 @@ class Caller:
             effect=tool.effect,
             clock=self._facilities.clock.now,
             env=self._facilities.environ,
-            secrets=self._facilities.secrets,
+            secrets=self._secrets.of_tool(tool.name, call.step),
             recorded=nondeterminism.of(call.step) if nondeterminism is not None else None,
             on_drawn=nondeterminism.recorder(call.step, is_write=call.is_write)
             if nondeterminism is not None
             else None,
             blobs=blobs,
             on_progress=self._progress_of(call.step),
-            given=tuple(call.command.secrets.values()) if isinstance(call.command, StartToolCall) else (),
+            given=self._given(call.command),
         )
+
+    def _given(self, command: StartCall) -> Mapping[str, str]:
+        """Return the secrets among the arguments of a call, by name."""
+        names = command.secrets.values() if isinstance(command, StartToolCall) else ()
+        return {name: value for name in names if (value := self._secrets.find(name)) is not None}
 
     def _key_of(self, call: PreparedCall, tool: Tool) -> str:
         """Return the idempotency key of a call; empty for a tool without a context parameter, which cannot ask for it."""

@@ -184,13 +184,17 @@ class Preparation:
         facilities: What the runs of an engine share.
         run_id: The run.
         fork: The fork that made the run: a write that the parent has called is repeated under the parent's idempotency key.
+
+    Attributes:
+        secrets: Reads the secrets of the run's calls.
     """
 
     def __init__(self, facilities: Facilities, run_id: str, fork: Fork | None = None) -> None:
         self._facilities = facilities
-        self._run_id = run_id
+        self.run_id = run_id
         self._fork = fork or Fork()
         self._tools: dict[str, _Known] = {}
+        self.secrets = facilities.secrets.reader()
 
     def prepare(self, command: StartCall) -> PreparedCall:
         """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
@@ -214,7 +218,10 @@ class Preparation:
 
     def _with_secrets(self, command: StartToolCall, tool: Tool) -> PreparedCall:
         """Prepare a call with secrets. Its result is never reused: the content key would have to hold the secret."""
-        secrets = {name: self._secret(command, secret) for name, secret in command.secrets.items()}
+        secrets = {
+            name: self.secrets.value(secret, command.step, tool.name, name)
+            for name, secret in command.secrets.items()
+        }
         args = tool.bind({**cast("dict[str, Json]", command.args.value), **secrets})
         request = _request_of(tool, args) if tool.request_of is not None else None
         return self._with_tool(PreparedCall(command, command.args.digest, tool, args, request, _SECRET), None)
@@ -233,7 +240,7 @@ class Preparation:
         if call.is_write:
             call.write_key = self._fork.key_of(
                 call.step, call.tool.name if call.tool is not None else "", call.args_digest
-            ) or idempotency_key(self._run_id, call.step, call.args_digest)
+            ) or idempotency_key(self.run_id, call.step, call.args_digest)
         return call
 
     def _look_up(self, name: str) -> _Known:
@@ -241,12 +248,6 @@ class Preparation:
         tool = self._facilities.tools.get(name)
         fingerprint = fingerprint_of(tool) if tool.request_of is None else judgement_of(tool)
         found = self._tools[name] = _Known(tool, fingerprint, ToolKeys(tool, fingerprint))
-        return found
-
-    def _secret(self, command: StartToolCall, name: str) -> str:
-        found = self._facilities.secrets.get(name)
-        if found is None:
-            raise ToolError(f"the secret '{name}' of step '{command.step}' is not set", code="no-secret")
         return found
 
     def _model_key(
@@ -287,7 +288,7 @@ class Preparation:
         given = command.secrets.values() if isinstance(command, StartToolCall) else ()
         if not given and not asked:
             return {}
-        found = {name: self._facilities.secrets.get(name) for name in sorted({*given, *asked})}
+        found = {name: self.secrets.find(name) for name in sorted({*given, *asked})}
         return {name: secret for name, secret in found.items() if secret}
 
 

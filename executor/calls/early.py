@@ -107,7 +107,7 @@ class EarlySteps:
         most = header.concurrency_max
         self.semaphore = None if most is None else asyncio.Semaphore(most)
         self._preparation = Preparation(facilities, run_id)
-        self._caller = Caller(facilities, run_id, header.seed)
+        self._caller = Caller(facilities, self._preparation, header.seed)
         self._calls: dict[str, EarlyCall] = {}
         self._dropped: list[EarlyCall] = []
         self._machine: Machine | None = None

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from ...tools import Models, Tool, Toolset
 from ...tools.logbook import open_log, read_setting
 from ...tools.models.limits import RateLimiter
+from ...tools.secret import Secrets
 from ..journal.journal import Commits
 from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
@@ -96,7 +97,7 @@ class Facilities:
     clock: Clock = field(default_factory=SystemClock)
     threads: ThreadPool = field(default_factory=ThreadPool)
     processes: ProcessPool = field(default_factory=ProcessPool)
-    secrets: Mapping[str, str] = field(default_factory=dict[str, str])
+    secrets: Secrets = field(default_factory=Secrets)
     flow: Flow = "enforce"
     expect_lease: Callable[[float], Awaitable[None]] | None = None
     ownership: Ownership | None = None

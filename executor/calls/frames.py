@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from ...errors import ConfigError
+from ...errors import ConfigError, ToolError
 from ...tools import Context, Tool, Used
 from ..canonical_value import CanonicalValue
 from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
@@ -100,7 +100,6 @@ def write_call(
     args: bytes,
     context: Context,
     known: Mapping[str, bytes],
-    secrets: Mapping[str, str] | None,
 ) -> list[bytes]:
     """Return the frame that asks for a call."""
     head = {
@@ -109,7 +108,6 @@ def write_call(
         "path": sys.path,
         "context": context.facts(),
         "known": list(known),
-        "secrets": None if secrets is None else dict(secrets),
     }
     return write_frame(head, [args, *known.values()])
 
@@ -122,6 +120,23 @@ def write_drawn(drawn: float | str) -> list[bytes]:
 def write_progress(fraction: float, note: str) -> list[bytes]:
     """Return the frame that says how far a call is."""
     return write_frame({"kind": "progress", "fraction": fraction, "note": note[:NOTE_MAX]})
+
+
+def write_question(what: str, name: str) -> list[bytes]:
+    """Return the frame that asks for an environment variable (`env`) or a secret (`secret`) of the call."""
+    return write_frame({"kind": "asked", "what": what, "name": name})
+
+
+def answer_to(said: Mapping[str, Any], context: Context) -> list[bytes]:
+    """Return the frame that answers a question of a child: what the context of the call says. Raises: ValueError: it is no question."""
+    what, name = said["what"], said["name"]
+    if what not in ("env", "secret") or not isinstance(name, str):
+        raise ValueError(f"expected the name of a variable or a secret, found {what!r} {name!r:.80}")
+    try:
+        value = context.env(name) if what == "env" else context.secret(name)
+    except ToolError as fault:
+        return write_frame({"kind": "answered", "value": None, "why": str(fault)})
+    return write_frame({"kind": "answered", "value": value})
 
 
 def drawn_in(said: Mapping[str, Any]) -> float | str:

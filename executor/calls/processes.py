@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from .frames import (
     NOTED,
     WORKER_ENV,
     address_of,
+    answer_to,
     drawn_in,
     read_outcome,
     write_call,
@@ -38,6 +40,12 @@ ANSWER_BYTES_MAX: Final = 1 << 30  # value and artifacts of one call; the child'
 START_S: Final = 60.0  # for Python to start and the tool's module to be imported, on a busy machine
 LOOK_S: Final = 0.2  # how often a silent child is looked at: one that died may have left its pipe to a fork
 END_S: Final = 5.0  # for a killed process to be gone
+ENV_ENV: Final = "FIRMPLAN_PROCESS_ENV"  # further variables that children inherit, comma separated
+_INHERITED: Final = re.compile(
+    "PATH|HOME|USER|LOGNAME|SHELL|TERM|TZ|TMPDIR|TEMP|TMP|LANG|LANGUAGE|LC_.*|XDG_.*|LD_.*|DYLD_.*|PYTHON.*|VIRTUAL_ENV|CONDA_PREFIX"
+    "|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|(?i:https?_proxy|all_proxy|no_proxy)"
+    "|COVERAGE_PROCESS_.*|FIRMPLAN_LOG|FIRMPLAN_PROCESS_.*"
+)
 
 
 class ProcessPool:
@@ -68,7 +76,6 @@ class ProcessPool:
         context: Context,
         blobs: CallBlobs,
         *,
-        secrets: Mapping[str, str],
         timeout_s: float | None,
         on_drawn: Callable[[float | str], Awaitable[None]] | None = None,
     ) -> Outcome:
@@ -76,8 +83,7 @@ class ProcessPool:
 
         What it draws of time and chance is handed to `on_drawn`, and told to the tool after that.
         """
-        own = None if secrets is os.environ else secrets
-        frame = write_call(address_of(tool), args, context, blobs.known, own)
+        frame = write_call(address_of(tool), args, context, blobs.known)
         try:
             child, first = await self._asked(frame)
         except (_ChildDied, TimeoutError) as fault:
@@ -86,9 +92,11 @@ class ProcessPool:
         try:
             async with asyncio.timeout(timeout_s):
                 said, parts = first if first[0]["kind"] != "ready" else await child.read()
-                while said["kind"] in ("drawn", "progress"):
+                while said["kind"] in ("drawn", "progress", "asked"):
                     if said["kind"] == "progress":
                         context.progress(said["fraction"], str(said["note"]))
+                    elif said["kind"] == "asked":
+                        await child.write(answer_to(said, context))
                     else:
                         if on_drawn is not None:
                             await on_drawn(drawn_in(said))
@@ -117,7 +125,7 @@ class ProcessPool:
         while True:
             is_kept = bool(self._idle)
             child = self._idle.pop() if is_kept else await self._new_child()
-            if child.environ != dict(os.environ):  # it would answer with what was set when it began
+            if child.environ != child_environment():  # it would work with what was set when it began
                 await self._end(child)
                 continue
             try:
@@ -172,7 +180,7 @@ class _Child:
     @classmethod
     async def start(cls, extra: Mapping[str, str], lease_end: Moment | None) -> _Child:
         """Start a child. Raises: _ChildDied: the system gives none."""
-        environ = dict(os.environ)
+        environ = child_environment()
         shared = {} if lease_end is None else {MOMENT_ENV: str(lease_end.fd)}
         try:
             process = await asyncio.create_subprocess_exec(
@@ -246,6 +254,16 @@ class _Child:
             return f"exit code {code}"
         name = signal.Signals(-code).name
         return f"signal {name}{': it used more CPU time than FIRMPLAN_PROCESS_CPU_S' * (name == 'SIGXCPU')}"
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a child: what programs need to run, and what `FIRMPLAN_PROCESS_ENV` names.
+
+    Keys and passwords often stand in the environment of a server. A library that a tool uses could read them there, and so could each
+    program that the tool starts. A tool asks with `ctx.env` and `ctx.secret` for what it needs.
+    """
+    named = {each.strip() for each in os.environ.get(ENV_ENV, "").split(",")}
+    return {name: value for name, value in os.environ.items() if name in named or _INHERITED.fullmatch(name)}
 
 
 def _words(fault: BaseException) -> str:

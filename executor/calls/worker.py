@@ -17,16 +17,27 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NoReturn
 
-from ...errors import ConfigError
+from typing_extensions import override
+
+from ...errors import ConfigError, ToolError
 from ...tools import Context, Tool, Used
 from ...tools.toolset import load_tools
-from .frames import EVERY_S, READY, read_frame, write_drawn, write_frame, write_outcome, write_progress
+from .frames import (
+    EVERY_S,
+    READY,
+    read_frame,
+    write_drawn,
+    write_frame,
+    write_outcome,
+    write_progress,
+    write_question,
+)
 from .invoke import CallBlobs, Failed, Outcome, ThreadPool, ToolThread, call_tool, is_unrepeatable
 from .lease import EARLY_S, MOMENT_ENV, Moment, Watchdog
 
@@ -73,7 +84,7 @@ def _end_with(calls: BinaryIO) -> None:
     _end()
 
 
-def _end() -> None:
+def _end() -> NoReturn:
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(0)
@@ -137,7 +148,6 @@ class Child:
     def _context(self, call: Mapping[str, Any], tool: Tool, blobs: CallBlobs, line: Line) -> Context:
         facts = dict(call["context"])
         recorded = Used(**facts.pop("recorded"))
-        secrets = os.environ if call["secrets"] is None else call["secrets"]
         effect = tool.effect
         return Context(
             **facts,
@@ -145,8 +155,8 @@ class Child:
             on_drawn=line.record,
             on_progress=line.tell,
             effect=effect,
-            env=os.environ,
-            secrets=secrets,
+            env=AskedMapping(line, "env"),
+            secrets=AskedMapping(line, "secret"),
             blobs=blobs,
         )
 
@@ -155,6 +165,36 @@ class Child:
         for piece in frame:
             self.answers.write(piece)
         self.answers.flush()
+
+
+class AskedMapping(Mapping[str, str]):
+    """Environment variables or secrets of a call, asked from the engine one by one. They are not listed.
+
+    Args:
+        line: Where the engine answers.
+        what: `env` or `secret`.
+    """
+
+    def __init__(self, line: Line, what: str) -> None:
+        self._line = line
+        self._what = what
+        self._known: dict[str, str | None] = {}
+
+    @override
+    def __getitem__(self, name: str) -> str:
+        if name not in self._known:
+            self._known[name] = self._line.ask(self._what, name)
+        if (value := self._known[name]) is None:
+            raise KeyError(name)
+        return value
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    @override
+    def __len__(self) -> int:
+        return 0
 
 
 class Line:
@@ -173,6 +213,19 @@ class Line:
                 self._child.say(write_drawn(drawn))
                 if read_frame(self._child.calls) is None:
                     _end()
+
+    def ask(self, what: str, name: str) -> str | None:
+        """Ask the engine for an environment variable or a secret. Raises: ToolError: the engine refuses."""
+        with self._turn:
+            if not self._is_open:
+                return None
+            self._child.say(write_question(what, name))
+            if (answer := read_frame(self._child.calls)) is None:
+                _end()
+        said, _ = answer
+        if (why := said.get("why")) is not None:
+            raise ToolError(why, code="no-secret")
+        return said["value"]
 
     def tell(self, fraction: float, note: str) -> None:
         """Say how far the call is, unless it said so just before."""

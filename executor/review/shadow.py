@@ -140,7 +140,7 @@ class ShadowWalk:
         self.known = inherited_from(entry.event for entry in self.recalled.entries)
         run_id, seed = self.recalled.run.id, self.header.seed
         self.preparation = Preparation(self.facilities, run_id)
-        self.caller = Caller(self.facilities, run_id, seed)
+        self.caller = Caller(self.facilities, self.preparation, seed)
         events = [entry.event for entry in self.recalled.entries]
         self.decided = {event.step: event for event in events if isinstance(event, Approved | Denied)}
         self.ruled = {event.step: event for event in events if isinstance(event, ApprovalRuled)}

@@ -183,13 +183,13 @@ async def _outcome(
         effect=tool.effect,
         clock=facilities.clock.now,
         env=facilities.environ,
-        secrets=facilities.secrets,
+        secrets=facilities.secrets.reader().of_tool(tool.name, made.step),
         blobs=blobs,
     )
     timeout_s = tool.timeout_s if tool.timeout_s is not None else TIMEOUT_S
     if bench.is_here:
         return await call_tool(tool, args, context, facilities.threads, timeout_s)
-    return await processes.call(tool, args, context, blobs, secrets=facilities.secrets, timeout_s=timeout_s)
+    return await processes.call(tool, args, context, blobs, timeout_s=timeout_s)
 
 
 def _compared(tool: str, made: _RecordedCall, outcome: Outcome) -> ToolVerdict | None:

@@ -112,7 +112,7 @@ class Driver:
         now, is_called = facilities.clock.now, self._recorder.is_called
         self._caller = Caller(
             facilities,
-            row.id,
+            self._preparation,
             header.seed,
             self.journal,
             ProgressLog(self.journal, now, is_called).note,

@@ -404,20 +404,6 @@ def seed_of(given: object) -> str:
     return str(given)
 
 
-def secrets_of(given: Mapping[str, str]) -> Mapping[str, str]:
-    """Return secrets by name, as they were given. Raises: ConfigError: they are none; the message shows no value."""
-    if not hasattr(given, "get"):
-        raise ConfigError(f"secrets: expected secrets by name, found {type(given).__name__}")
-    if isinstance(cast("object", given), Mapping):
-        for name, secret in cast("Mapping[object, object]", given).items():
-            if not isinstance(name, str) or not _is_writable(name):
-                raise ConfigError(f"secrets: expected names that are text, found {describe(name)}")
-            if secret is not None and (not isinstance(secret, str) or not _is_writable(secret)):
-                what = "half a character in it" if isinstance(secret, str) else type(secret).__name__
-                raise ConfigError(f"secrets: '{name}': expected text, found {what}")
-    return given
-
-
 def times_of(replan: object) -> int:
     """Return how often a plan may be patched. Raises: ConfigError."""
     if not isinstance(replan, int) or isinstance(replan, bool) or not 0 <= replan <= REPLANS_MAX:

@@ -14,8 +14,9 @@ from typing import Any, cast
 
 from ..errors import LocalProblem
 from ..immutable import immutable
-from ..nearest import did_you_mean, listing
+from ..nearest import did_you_mean, listing, short
 from ..paths import key, parts_of, path_of
+from ..signature import SecretPlaces, is_place
 from ..types.assignable import assignability_problems, expression_of, for_null
 from ..types.constraints import as_schema, is_plain_tuple, of_shape
 from ..types.show import schema_of, type_text
@@ -120,6 +121,31 @@ def argument_problems(
         wanted, schema = parameters.together
         for fault in _together_problems(dict(args), wanted, schema, parts):
             yield replace(fault, message=f"the arguments of {parameters.owner}: {fault.message}")
+
+
+def secret_problems(
+    tool: str, arguments: Mapping[str, str], secrets: SecretPlaces, *, suggestions: bool
+) -> Iterator[LocalProblem]:
+    """Yield the problems of arguments that are secrets.
+
+    Args:
+        tool: The tool that is called.
+        arguments: Argument -> name of the secret.
+        secrets: The secrets that the plan may use.
+        suggestions: Whether the nearest name is looked for.
+    """
+    for argument, name in arguments.items():
+        if name not in secrets:
+            known = (
+                f"the secrets are {listing(secrets)}" if secrets else "there are none: Engine(secrets={..})"
+            )
+            hint = did_you_mean(name, secrets, known) if suggestions else known
+            yield LocalProblem("unknown-secret", f"there is no secret '{short(name)}'", hint, key(argument))
+        elif not is_place(secrets[name], tool, argument):
+            message = f"the secret '{name}' is not for {tool}.{argument}"
+            yield LocalProblem(
+                "unknown-secret", message, f"it is for {listing(secrets[name])}", key(argument)
+            )
 
 
 def _together_problems(

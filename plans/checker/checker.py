@@ -16,7 +16,7 @@ from ..format.shape import Draft, draft_of
 from ..format.source import SourceError, parse_source, source_report
 from ..limits import LIMITS, Limits
 from ..problems import Bounds, CheckReport, in_order, problem
-from ..signature import Signature, Signatures, signatures_of
+from ..signature import SecretPlaces, Signature, Signatures, signatures_of
 from ..types.types import NEVER, Type
 from .body import SavedPlans, bodies_of
 from .bounds import bounds_of
@@ -31,7 +31,12 @@ Tools: TypeAlias = Signatures | Iterable[Signature]
 
 
 def check(
-    plan: object, toolset: Tools = (), *, plans: SavedPlans | None = None, limits: Limits = LIMITS
+    plan: object,
+    toolset: Tools = (),
+    *,
+    plans: SavedPlans | None = None,
+    limits: Limits = LIMITS,
+    secrets: SecretPlaces | None = None,
 ) -> CheckReport:
     """Return all faults and warnings of a plan. Never raises for a bad plan. O(size of the plan).
 
@@ -40,19 +45,22 @@ def check(
         toolset: The tools that it may use: a toolset, or a list of tools.
         plans: Saved plans by name or digest, or a function that finds them.
         limits: How large a plan may be.
+        secrets: The secrets that the plan may use: name -> its places, as of `Secret.tools` (none: all). `None`: any.
     """
     tools = signatures_of(toolset)
     with collector_paused():
         if not isinstance(plan, str | bytes):
-            return _check_draft(draft_of(plan), tools, plans, limits)
+            return _check_draft(draft_of(plan), tools, plans, limits, secrets)
         try:
             source = parse_source(plan, limits)
         except SourceError as fault:
             return source_report(fault)
-        return source.located(_check_draft(draft_of(source.value, owned=True), tools, plans, limits))
+        return source.located(_check_draft(draft_of(source.value, owned=True), tools, plans, limits, secrets))
 
 
-def _check_draft(draft: Draft, tools: Signatures, plans: SavedPlans | None, limits: Limits) -> CheckReport:
+def _check_draft(
+    draft: Draft, tools: Signatures, plans: SavedPlans | None, limits: Limits, secrets: SecretPlaces | None
+) -> CheckReport:
     if draft.plan is None:
         return CheckReport(in_order(draft.problems))
     count = len(draft.plan.steps) + sum(len(inner.steps) for inner in draft.plan.plans.values())
@@ -63,7 +71,7 @@ def _check_draft(draft: Draft, tools: Signatures, plans: SavedPlans | None, limi
     misshapen = tuple(fault.path for fault in draft.problems if fault.path != "$")[:MISSHAPEN_MAX]
     problems = ProblemList(list(draft.problems), misshapen, limits.suggestions_max)
     bodies = bodies_of(draft, draft.plan, plans)
-    context = CheckContext(bodies, tools, limits, problems)
+    context = CheckContext(bodies, tools, limits, problems, secrets)
     survey = survey_of(bodies, tools, limits)
     _check_bodies(context, survey)
     if survey.runs_itself:  # such a plan has neither a bound nor a tree of steps

@@ -15,7 +15,7 @@ from ..errors import LocalProblem
 from ..limits import LIMITS, Limits
 from ..nearest import did_you_mean
 from ..problems import Problem, problem
-from ..signature import Signature, Signatures
+from ..signature import SecretPlaces, Signature, Signatures
 from ..types.definitions import named_parts
 from ..types.read import read_schema, read_with_warnings
 from ..types.types import NEVER, TEXT, UNKNOWN, ObjectType, Type
@@ -154,6 +154,7 @@ class CheckContext:
     """One check in progress.
 
     Attributes:
+        secrets: Name -> the places that may have the secret; `None`: the check knows no names.
         outputs: Body number -> the type of its output, for bodies that inference has finished.
         steps: Body number -> the types of its steps by position, for the same bodies.
         named_parts_left: How many parts of named types the remaining schemas may rest on.
@@ -163,6 +164,7 @@ class CheckContext:
     tools: Signatures
     limits: Limits
     problems: ProblemList
+    secrets: SecretPlaces | None = None
     outputs: dict[int, Type] = field(default_factory=dict[int, Type])
     steps: dict[int, list[Type]] = field(default_factory=dict[int, "list[Type]"])
     named_parts_left: int = field(init=False)

@@ -36,7 +36,7 @@ from ..types.types import (
     widened,
 )
 from ..values import Json
-from .arguments import argument_problems, computed, part_problems, without_doubts
+from .arguments import argument_problems, computed, part_problems, secret_problems, without_doubts
 from .ask import example_problems, guard_problems
 from .body import PlanBody
 from .context import CheckContext, Parameters, is_error
@@ -319,6 +319,10 @@ class _TypedBody:
         parts = computed(inferred.leaves, _wrong_places(template, inferred.problems))
         args = cast("dict[str, Json]", template.formula.literal(cast("Json", step.args)))
         faults = list(argument_problems(args, parameters, parts, template.secrets))
+        if isinstance(step, ToolStep) and self.context.secrets is not None:
+            faults += secret_problems(
+                step.tool, template.secrets, self.context.secrets, suggestions=problems.suggests
+            )
         problems.add_inferred(body, at, without_doubts(inferred.problems, faults))
         problems.add_local(body, at, without_doubts(faults, inferred.problems))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from firmplan import Context, Engine, Run, ToolError, tool
+from firmplan import Context, Engine, PlanRejected, Run, ToolError, tool
 from public import call, once, plan, within
 
 
@@ -301,8 +301,8 @@ def test_a_secret_stands_as_its_name_only(tmp_path: Path):
     assert b"TOKEN" in files_of(tmp_path / "s.db")
 
 
-def test_secrets_come_from_the_environment_unless_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """`Engine(secrets=None)`; a secret that is not there fails the step."""
+def test_no_secret_is_there_unless_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`secrets=None` means none; `"environment"` opens the environment; a secret that is not there is no secret of a plan."""
     monkeypatch.setenv("BLACKBOX_TOKEN", "from-env")
 
     @tool(effect="read")
@@ -311,10 +311,12 @@ def test_secrets_come_from_the_environment_unless_given(tmp_path: Path, monkeypa
         return len(ctx.secret("BLACKBOX_TOKEN"))
 
     steps = plan(call("s", "look"), output="${s}")
-    assert once([look], steps, tmp_path / "s.db").output == 8
-    run = once([look], steps, tmp_path / "t.db", engine={"secrets": {}})
-    assert run.status == "failed"
-    assert "BLACKBOX_TOKEN" in run.errors[0].message
+    opened = {"secrets": "environment"}
+    assert once([look], steps, tmp_path / "s.db", engine=opened).output == 8
+    for number, secrets in enumerate([None, {}]):
+        run = once([look], steps, tmp_path / f"t{number}.db", engine={"secrets": secrets})
+        assert run.status == "failed"
+        assert "BLACKBOX_TOKEN" in run.errors[0].message
     argument = plan(call("s", "take", args={"x": '${secret("BLACKBOX_TOKEN")}'}), output="${s}")
 
     @tool(effect="pure")
@@ -322,9 +324,11 @@ def test_secrets_come_from_the_environment_unless_given(tmp_path: Path, monkeypa
         """Take."""
         return len(x)
 
-    assert once([take], argument, tmp_path / "u.db").output == 8
-    missing = once([take], argument, tmp_path / "v.db", engine={"secrets": {"OTHER": "x"}})
-    assert missing.status == "failed"
+    assert once([take], argument, tmp_path / "u.db", engine=opened).output == 8
+    for secrets in (None, {"OTHER": "x"}):
+        with pytest.raises(PlanRejected) as rejected:
+            once([take], argument, tmp_path / "v.db", engine={"secrets": secrets})
+        assert [problem.code for problem in rejected.value.problems] == ["unknown-secret"]
 
 
 def test_a_result_that_used_a_secret_is_not_reused(tmp_path: Path):

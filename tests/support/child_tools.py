@@ -234,3 +234,16 @@ async def wrapped_coroutine(x: int, *, ctx: Context) -> float:
     """Wait, in a child, inside a plain function."""
     await asyncio.sleep(0)
     return x + ctx.now().timestamp()
+
+
+@tool(effect="read", isolation="process", version=1)
+def inherited(names: list[str], *, ctx: Context) -> dict[str, str | None]:
+    """Return variables of the environment: as the process has them, and as the context answers for the first."""
+    found = {name: os.environ.get(name) for name in names}
+    return found | {"asked": ctx.env(names[0])}
+
+
+@tool(effect="read", isolation="process", version=1)
+def ask_secret(name: str, *, ctx: Context) -> int:
+    """Return the length of a secret."""
+    return len(ctx.secret(name))

@@ -14,6 +14,7 @@ from firmplan.executor.stores.location import open_location
 from firmplan.plans import Plan
 from firmplan.plans.inputs import fit_inputs
 from firmplan.tools import Models, Tool, Toolset
+from firmplan.tools.secret import Secrets
 
 UNSET: Any = object()
 
@@ -44,6 +45,7 @@ class Rig:
         location = open_location(store)
         self.store = location.store
         models = facilities.pop("models", Models({}))
+        facilities["secrets"] = Secrets(facilities.get("secrets"))
         self.facilities = Facilities(self.tools, models, self.store, FairSemaphore(places), **facilities)
         self.execution = Execution(self.facilities, presence_of(location))
         self.decisions = self.execution.decisions

@@ -16,7 +16,7 @@ VECTORS = sorted((Path(__file__).parents[2] / "vectors" / "reject").glob("*.json
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
 def test_a_rejected_plan_stays_rejected_for_the_same_reasons(path, tools):
     vector = json.loads(path.read_text(encoding="utf-8"))
-    report = check(vector["plan"], tools)
+    report = check(vector["plan"], tools, secrets=vector.get("secrets"))
     assert not report.ok
     assert [[problem.code, problem.path] for problem in report.errors] == vector["errors"]
 
@@ -24,12 +24,14 @@ def test_a_rejected_plan_stays_rejected_for_the_same_reasons(path, tools):
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
 def test_a_rejected_plan_is_rejected_as_text_and_as_a_file(path, tools, tmp_path):
     """JSON text has the same faults, each with its line; loading looks at the shape only."""
-    plan = json.loads(path.read_text(encoding="utf-8"))["plan"]
+    vector = json.loads(path.read_text(encoding="utf-8"))
+    plan, secrets = vector["plan"], vector.get("secrets")
     text = json.dumps(plan, indent=1)
-    assert [problem.code for problem in check(text, tools).errors] == [
-        problem.code for problem in check(plan, tools).errors
+    read = check(text, tools, secrets=secrets).errors
+    assert [problem.code for problem in read] == [
+        problem.code for problem in check(plan, tools, secrets=secrets).errors
     ]
-    assert all(problem.line for problem in check(text, tools).errors)
+    assert all(problem.line for problem in read)
     file = tmp_path / "plan.json"
     file.write_text(text, encoding="utf-8")
     if "bad-shape" in {problem.code for problem in check(plan, tools).problems}:
