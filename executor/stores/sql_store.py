@@ -648,8 +648,10 @@ class SqlStore(ABC):
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """See `Store.find_reusable`."""
-        found = await self._read(_FIND_RESULTS, {"keys": list(keys)}, is_short=True)
-        return {row[0]: Reusable.from_row(row) for row in found}
+        values = {"keys": list(keys)}
+        return await self._query(
+            lambda sql: {row[0]: Reusable.from_row(row) for row in sql.rows(_FIND_RESULTS, values)}
+        )
 
     def _add_reuse(self, sql: Sql, reuse: ReuseEntries) -> None:
         """Add what calls leave, inside a transaction."""

@@ -33,7 +33,17 @@ from .sql_store import (
     translated,
 )
 from .sqlite_file import BUSY_TIMEOUT_MS, INCREMENTAL, SqliteFile, sqlite_error
-from .store import EVERYTHING, Batch, CacheStats, CallRecord, Removal, Reusable, ReuseEntries, RunRow
+from .store import (
+    EVERYTHING,
+    RESULT_COLUMNS,
+    Batch,
+    CacheStats,
+    CallRecord,
+    Removal,
+    Reusable,
+    ReuseEntries,
+    RunRow,
+)
 
 LARGE_BYTES: Final = 1024 * 1024  # a value past this is written and read in portions
 PORTION_BYTES: Final = 256 * 1024
@@ -41,6 +51,7 @@ _FIND_SMALL: Final = f"""
     SELECT {RUN}, headers.rowid, CASE WHEN length(header) < {LARGE_BYTES} THEN header END
     FROM @runs JOIN @headers ON run_id=id WHERE id=:run
 """
+_FIND_RESULT: Final = f"SELECT {RESULT_COLUMNS} FROM reusable WHERE key=?"
 
 PORTION_PAGES: Final = 1_000  # of one transaction that makes the file smaller: some milliseconds
 PAUSE_S: Final = 0.005  # between two of them: whoever waits for the file looks as often
@@ -306,9 +317,15 @@ class SqliteStore(SqliteFile, SqlStore):
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """See `Store.find_reusable`."""
+
+        def work(db: sqlite3.Connection) -> dict[str, Reusable]:
+            # One plain query a key takes two thirds of the time of one with `json_each`, and a warm run is little else.
+            found = (db.execute(_FIND_RESULT, (key,)).fetchone() for key in wanted)
+            return {row[0]: Reusable.from_row(row) for row in found if row is not None}
+
         # Called on the event loop for each call of a run: most keys are new, and the filter answers for them without a query.
         wanted = self._known.among(keys)
-        return await super().find_reusable(wanted) if wanted else {}
+        return await self._look(work) if wanted else {}
 
     def _add_reuse(self, sql: Sql, reuse: ReuseEntries) -> None:
         """See `SqlStore`."""
