@@ -116,7 +116,7 @@ class Invocation:
         engine = Engine(
             self._toolset or Toolset(),
             store=store or settings.store,
-            planner=Planner(settings.model, base_url=settings.base_url, **settings.planner),
+            planner=Planner(settings.model, base_url=settings.base_url, **settings.planner.options()),
             models=_models(settings),
             max_concurrency=settings.concurrency,
             flow=settings.flow,
@@ -263,7 +263,7 @@ def _secrets(settings: Settings) -> Mapping[str, Secret] | Literal["environment"
     made: dict[str, Secret] = {}
     for name, table in settings.secrets.items():
         try:
-            made[name] = Secret(**table)
+            made[name] = Secret(**table.model_dump())
         except ConfigError as fault:
-            raise ConfigError(f"secrets.{name} (in {settings.origin['secrets']}): {fault}") from fault
+            raise ConfigError(f"secrets.{name} (in {settings.origin('secrets')}): {fault}") from fault
     return made
