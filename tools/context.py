@@ -249,8 +249,9 @@ class Context:
         return self._log
 
     def _read_secrets(self) -> dict[str, str]:
-        known = self._secrets if self._secrets is not None else {}
-        return self._given | {name: known[name] for name in self.used.secrets}
+        if self._secrets is None:
+            return self._given
+        return self._given | {name: self._secrets[name] for name in self.used.secrets}
 
     def progress(self, fraction: float, note: str = "") -> None:
         """Report progress: `fraction`, clamped to 0 to 1, and a few words."""

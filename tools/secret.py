@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from typing_extensions import override
 
@@ -66,11 +66,11 @@ class Secret:
             )
         if self.keyring is not None and not all(self.keyring.partition("/")):
             raise ConfigError(f"a secret: keyring: expected SERVICE/USER, found {self.keyring!r}")
-        tools = cast("object", self.tools)
+        tools: Any = self.tools
         if (
             isinstance(tools, str)
             or not isinstance(tools, Sequence)
-            or not all(_is_text(each) for each in tools)
+            or not all(map(_is_text, cast("Sequence[object]", tools)))
         ):
             raise ConfigError(f"a secret: tools: expected a list such as ['pay.key'], found {tools!r}")
 

@@ -35,7 +35,7 @@ from ..events import (
 )
 from ..journal.journal import Journal
 from ..journal.records import Entry
-from .dispatch import Preparation, PreparedCall, StartCall
+from .dispatch import Preparation, PreparedCall
 from .facilities import Facilities
 from .identity import idempotency_key
 from .invoke import (
@@ -207,20 +207,21 @@ class Caller:
             effect=tool.effect,
             clock=self._facilities.clock.now,
             env=self._facilities.environ,
-            secrets=self._secrets.of_tool(tool.name, call.step),
+            secrets=self._secrets.of_tool(tool.name, call.step) if tool.wants_context else None,
             recorded=nondeterminism.of(call.step) if nondeterminism is not None else None,
             on_drawn=nondeterminism.recorder(call.step, is_write=call.is_write)
             if nondeterminism is not None
             else None,
             blobs=blobs,
             on_progress=self._progress_of(call.step),
-            given=self._given(call.command),
+            given=self._given(call.command.secrets) if isinstance(call.command, StartToolCall) else None,
         )
 
-    def _given(self, command: StartCall) -> Mapping[str, str]:
-        """Return the secrets among the arguments of a call, by name."""
-        names = command.secrets.values() if isinstance(command, StartToolCall) else ()
-        return {name: value for name in names if (value := self._secrets.find(name)) is not None}
+    def _given(self, secrets: Mapping[str, str]) -> Mapping[str, str] | None:
+        """Return the secrets (argument -> name) among the arguments of a call, by name."""
+        if not secrets:
+            return None
+        return {name: value for name in secrets.values() if (value := self._secrets.find(name)) is not None}
 
     def _key_of(self, call: PreparedCall, tool: Tool) -> str:
         """Return the idempotency key of a call; empty for a tool without a context parameter, which cannot ask for it."""

@@ -90,7 +90,6 @@ class ProcessPool:
             args: Bound arguments, canonical JSON.
             context: The context of the call, which receives its progress and the values that it used.
             blobs: The artifacts that the call may read, and those that it saves.
-            secrets: The secrets that the tool may ask for.
             timeout_s: `None`: no limit.
             on_drawn: Records a time or an id; only then does the tool get it.
         """
@@ -104,14 +103,7 @@ class ProcessPool:
             async with asyncio.timeout(timeout_s):
                 said, parts = first if first[0]["kind"] != "ready" else await child.read()
                 while said["kind"] in ("drawn", "progress", "asked"):
-                    if said["kind"] == "progress":
-                        context.progress(said["fraction"], str(said["note"]))
-                    elif said["kind"] == "asked":
-                        await child.write(answer_to(said, context))
-                    else:
-                        if on_drawn is not None:
-                            await on_drawn(drawn_in(said))
-                        await child.write(write_frame(NOTED))
+                    await _serve(child, said, context, on_drawn)
                     said, parts = await child.read()
             outcome = read_outcome(said, parts, context, blobs)
         except TimeoutError as fault:
@@ -181,6 +173,24 @@ class ProcessPool:
         self._idle.clear()
         for child in list(self._all):
             await self._end(child)
+
+
+async def _serve(
+    child: _Child,
+    said: Mapping[str, Any],
+    context: Context,
+    on_drawn: Callable[[float | str], Awaitable[None]] | None,
+) -> None:
+    """Do what a child wants in the middle of its call. Raises: _ChildDied, ValueError, TypeError, LookupError."""
+    match said["kind"]:
+        case "progress":
+            context.progress(said["fraction"], str(said["note"]))
+        case "asked":
+            await child.write(answer_to(said, context))
+        case _:
+            if on_drawn is not None:
+                await on_drawn(drawn_in(said))
+            await child.write(write_frame(NOTED))
 
 
 class _ChildDied(Exception):  # noqa: N818  # an event, not an error of the engine

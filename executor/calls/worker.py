@@ -233,10 +233,11 @@ class Line:
             self._child.say(write_question(what, name))
             if (answer := read_frame(self._child.calls)) is None:
                 _end()
-        said, _ = answer
+        said: Mapping[str, Any] = answer[0]
         if (why := said.get("why")) is not None:
             raise ToolError(why, code="no-secret")
-        return said["value"]
+        value: str | None = said["value"]
+        return value
 
     def tell(self, fraction: float, note: str) -> None:
         """Send the progress of the call, unless the last report is too recent; the first report of the end is always sent."""
