@@ -101,7 +101,7 @@ class Prices:
         named = os.environ.get("FIRMPLAN_PRICES") if source is None else source
         if not named:
             return _ours()
-        own = _read("prices", named) if isinstance(named, Mapping) else _load(named)
+        own = _read("prices", dict(named)) if isinstance(named, Mapping) else _load(named)
         return cls((*own, *_ours().lines))
 
     def find(self, endpoint: Endpoint) -> Price | None:
