@@ -9,6 +9,7 @@ This module opens no store and imports no tools; it knows only the names and typ
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -168,12 +169,9 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     given["tools"] = [
         part.strip() for part in env.get("FIRMPLAN_TOOLS", "").split(",") if part.strip()
     ] or None
-    for name in ("concurrency", "park_after"):
-        if isinstance(count := given[name], str) and count.strip().isdecimal():
-            given[name] = int(count)
-    if isinstance(lease := given["lease"], str):
-        with suppress(ValueError):  # the error then names the text
-            given["lease"] = float(lease)
+    for name in ("concurrency", "park_after", "lease"):
+        with suppress(ValueError):  # not set, or no number: the error then names the text
+            given[name] = json.loads(str(given[name]))
     return given
 
 

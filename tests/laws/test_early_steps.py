@@ -8,14 +8,14 @@ from random import Random
 import pytest
 from firmplan import Plan, check
 from firmplan.executor import Header, PlannedRun, ToolsetLock
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rig import Rig, statuses
-from seeds import seeds
+from seeds import examples, seeds
 from small_plans import RECORDER, RECORDING_TOOLS, TOOLS, Recorder, small_plan, small_plans
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(plan=small_plans(), n=st.integers(0, 9), pauses=st.lists(st.integers(0, 12), min_size=1, max_size=9))
 def test_a_run_that_starts_early_is_the_run_of_its_plan(plan, n, pauses):
     """Status, value and digest, whenever the beginnings come; and no call is made that the run does not make."""
@@ -25,7 +25,7 @@ def test_a_run_that_starts_early_is_the_run_of_its_plan(plan, n, pauses):
     assert sorted(early_calls) == sorted(calls)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     plan=small_plans(),
     others=st.lists(small_plans(), max_size=2),

@@ -9,12 +9,12 @@ import pytest
 from firmplan import Plan, PlanBuilder, check, tool
 from firmplan.plans.format.load import to_yaml
 from firmplan.plans.format.source import parse_source
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from seeds import examples
 from typed_plans import TYPED_TOOLS, typed_plans
 
-SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 OPTIONS = ("for_each", "when", "after", "on_error", "repeat", "retries", "timeout", "why")
 
 
@@ -50,7 +50,7 @@ def written(body: dict[str, Any], p: PlanBuilder) -> PlanBuilder:
     return p
 
 
-@SETTINGS
+@examples(60)
 @given(typed_plans())
 def test_a_builder_can_write_every_plan(raw: dict[str, Any]) -> None:
     """What the builder's methods write is the plan whose steps they were given."""
@@ -60,7 +60,7 @@ def test_a_builder_can_write_every_plan(raw: dict[str, Any]) -> None:
     assert written(raw, p).build(TYPED_TOOLS).digest == Plan.model_validate(raw).digest
 
 
-@SETTINGS
+@examples(60)
 @given(typed_plans())
 def test_an_opened_plan_builds_itself(raw: dict[str, Any]) -> None:
     """From JSON to YAML to a builder and back: one digest, and nothing of the plan is changed or lost."""
@@ -73,7 +73,7 @@ def test_an_opened_plan_builds_itself(raw: dict[str, Any]) -> None:
     assert list(p.steps) == [step.id for step in plan.steps]
 
 
-@SETTINGS
+@examples(60)
 @given(typed_plans())
 def test_an_opened_plan_goes_on(raw: dict[str, Any]) -> None:
     """Steps that are added refer to those that are there; the plan that was opened stays as it was."""
@@ -102,7 +102,7 @@ _values = st.recursive(
 )  # fmt: skip
 
 
-@settings(SETTINGS, max_examples=300)
+@examples(300)
 @given(_values, _texts)
 def test_values_come_through_every_form(value: Any, text: str) -> None:
     """Whatever text looks like, YAML, JSON and the builder give it back, and numbers keep their kind."""

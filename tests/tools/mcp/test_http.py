@@ -15,7 +15,7 @@ from typing import ClassVar
 import pytest
 from firmplan import ConfigError, Engine, Toolset
 
-SUPPORT = Path(__file__).parents[1] / "support"
+SUPPORT = Path(__file__).parents[2] / "support"
 PATIENCE_S = 30.0
 
 

@@ -8,9 +8,10 @@ import jsonschema_rs
 import pytest
 from firmplan import Plan, tool
 from firmplan.plans.plan import Plan as Model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
+from seeds import examples
 
 FULL = {
     "firmplan": 1,
@@ -125,7 +126,7 @@ def edited(draw):
     return raw
 
 
-@settings(max_examples=600)
+@examples(600)
 @given(st.composite(edited)())
 def test_it_accepts_exactly_what_has_the_shape(raw):
     """On a plan with any places replaced, removed and added, the schema and the models agree."""

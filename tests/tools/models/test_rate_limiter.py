@@ -8,8 +8,9 @@ import pytest
 from firmplan import Context, Engine, tool
 from firmplan.testing import FakeClock, MemoryStore
 from firmplan.tools.models.limits import STARTS_KEPT_MAX, RateLimiter
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from seeds import examples
 
 
 def booked(rate, asked):
@@ -26,7 +27,7 @@ def test_as_many_start_at_once_as_a_second_may_have():
     assert booked(2.5, [0.0] * 5) == [0.0, 0.0, 0.8, 0.8, 1.6]
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     rate=st.one_of(st.integers(1, 20), st.floats(0.05, 20), st.just(STARTS_KEPT_MAX * 2.0)),
     gaps=st.lists(st.one_of(st.just(0.0), st.floats(0, 3)), min_size=1, max_size=80),

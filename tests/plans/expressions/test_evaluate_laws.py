@@ -30,8 +30,9 @@ from firmplan.plans.types.types import (
     members,
     union,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from seeds import examples
 
 NAMES: dict[str, Any] = {
     "i": 7,
@@ -184,7 +185,7 @@ def _pythons(text: str) -> Any:
         return EvaluationError
 
 
-@settings(deadline=None, max_examples=400)
+@examples(400)
 @given(TYPED)
 def test_evaluation_agrees_with_python(text: str) -> None:
     """An expression has Python's value, or faults where Python raises; only our own bounds make a difference."""
@@ -205,7 +206,7 @@ def test_evaluation_agrees_with_python(text: str) -> None:
     assert _like(ours, theirs), (ours, theirs)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(EXPRESSIONS)
 def test_canonical_spelling(text: str) -> None:
     """Spelling is idempotent, gives the same tree again, and so keeps every value."""
@@ -228,7 +229,7 @@ def _shape(node: Any) -> Any:
     ]
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(EXPRESSIONS)
 def test_folding_keeps_meaning(text: str) -> None:
     """The folded expression has the value of the expression; a fault of a constant part is told, or passed over where it is."""
@@ -269,7 +270,7 @@ def _is(value: Any, member: Any) -> bool:
             )
 
 
-@settings(deadline=None, max_examples=400)
+@examples(400)
 @given(EXPRESSIONS)
 def test_types_are_sound(text: str) -> None:
     """If inference finds no error, the value has the inferred type; and no operand is of a wrong type unless that was foretold."""
@@ -295,7 +296,7 @@ SOUP = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=600)
+@examples(600)
 @given(SOUP)
 def test_any_text_is_read_or_refused(parts: list[str]) -> None:
     """No string makes reading, spelling, inference or evaluation raise what they do not document; spelling is idempotent."""

@@ -14,7 +14,7 @@ from firmplan import ConfigError, Context, Engine, Toolset, check, tool
 from firmplan.plans.signature import Effect
 from firmplan.tools import lint
 
-SERVER = Path(__file__).parents[1] / "support" / "mcp_server.py"
+SERVER = Path(__file__).parents[2] / "support" / "mcp_server.py"
 PATIENCE_S = 20.0
 
 

@@ -20,7 +20,7 @@ from firmplan.testing import ScriptedTool
 from firmplan.tools import tool
 from rig import Rig, plan_of, statuses
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "lists"
+VECTORS = Path(__file__).parents[2] / "vectors" / "lists"
 PAYS = plan_of(
     {"id": "pay", "tool": "pay", "for_each": "${inputs.amounts}", "args": {"amount": "${item * 2}"}},
     {"id": "told", "set": "${sum(pay)}"},

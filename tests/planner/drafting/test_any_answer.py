@@ -8,8 +8,9 @@ import json
 from firmplan import Plan, Planner, PlanningFailed, SavedPlan, check
 from firmplan.planner.drafting.conversation import REQUESTS_MAX
 from firmplan.testing import ScriptedModel, Text
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from seeds import examples
 from tool_catalogue import catalogue
 
 TOOLS = catalogue()
@@ -34,7 +35,7 @@ ANSWERS = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(answers=st.lists(ANSWERS, min_size=1, max_size=3), is_heard=st.booleans())
 def test_planning_ends(answers, is_heard):
     """Within its bounds; nothing but a plan that passes comes out, and nothing but `PlanningFailed` is raised."""

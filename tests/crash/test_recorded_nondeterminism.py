@@ -10,10 +10,10 @@ import threading
 import time
 
 import pytest
-from draw_child import WRITES, run_child, unsteady, unsteady_process
 from firmplan import Context, tool
 from firmplan.executor import SqliteStore
 from firmplan.tools.context import DRAWN_MAX
+from nondeterminism_child import WRITES, run_child, unsteady, unsteady_process
 from rig import Rig, plan_of
 
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -15,8 +15,9 @@ from firmplan.plans.types.standalone import self_contained
 from firmplan.plans.values import canonical
 from firmplan.tools.models.answer import AnswerForm
 from firmplan.tools.schemas import SchemaTypes
-from hypothesis import assume, event, given, settings
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
+from seeds import examples
 
 from .schema_values import VALUES, named, schemas, with_definition
 
@@ -62,7 +63,7 @@ def are_equal(one: Any, other: Any) -> bool:
 
 
 @given(schemas, named, values, st.data())
-@settings(max_examples=400)
+@examples(400)
 def test_the_value_stays_the_same_json_and_again_changes_nothing(
     schema: Any, types: dict[str, Any], value: Any, data: Any
 ) -> None:
@@ -92,7 +93,7 @@ def _floats_gone_only(value: Any, made: Any) -> bool:
 
 
 @given(schemas, named, st.data())
-@settings(max_examples=300)
+@examples(300)
 def test_inputs_results_and_answers_are_the_same_bytes(schema: Any, types: dict[str, Any], data: Any) -> None:
     """A valid value becomes the same whoever holds it to the schema: as an input, a result of a tool, an answer of a model."""
     schema = with_definition(data.draw, schema)
@@ -137,7 +138,7 @@ def _rewritten(draw: st.DrawFn, schema: Any) -> Any:
 
 
 @given(schemas, st.data())
-@settings(max_examples=400)
+@examples(400)
 def test_schemas_that_mean_the_same_make_the_same_of_a_value(schema: Any, data: Any) -> None:
     """Neither the order of a union, nor where a part is defined or how it is wrapped, changes what becomes of a valid value."""
     assume(isinstance(schema, dict) and "#" not in str(schema) and not read_schema(schema)[1])

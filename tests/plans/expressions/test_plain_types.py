@@ -18,8 +18,9 @@ from firmplan.plans.types.types import (
     Scalar,
     union,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from seeds import examples
 
 FIELDS = {
     "i": INTEGER, "n": NUMBER, "t": TEXT, "b": BOOLEAN, "u": UNKNOWN, "l": ListType(INTEGER), "one": Scalar("integer", (1,)),
@@ -59,7 +60,7 @@ texts = st.recursive(
 )
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(texts)
 def test_plain_types_are_those_of_the_careful_way(text):
     """Wherever it answers, nothing is wrong or doubtful, and the type is the same."""

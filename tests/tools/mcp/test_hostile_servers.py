@@ -9,7 +9,7 @@ import pytest
 from firmplan import ConfigError, Engine, Toolset
 from firmplan.tools.mcp.listing import plain, valid_name
 
-SERVER = Path(__file__).parents[1] / "support" / "mcp_hostile.py"
+SERVER = Path(__file__).parents[2] / "support" / "mcp_hostile.py"
 
 
 def load(kind):

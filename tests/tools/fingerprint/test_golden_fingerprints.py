@@ -1,7 +1,7 @@
 """Fingerprints that are written down, for every version of Python: `tests/vectors/fingerprints/`.
 
 Results that were kept under one Python are found again under the next. Made anew only where `fingerprint.FORMAT` was
-raised: `python tests/tools/test_golden_fingerprints.py`.
+raised: `python tests/tools/fingerprint/test_golden_fingerprints.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from firmplan.tools.fingerprint.constants import ValueText
 from firmplan.tools.fingerprint.fingerprint import FORMAT
 from firmplan.tools.fingerprint.references import ProjectReferences
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "fingerprints"
+VECTORS = Path(__file__).parents[2] / "vectors" / "fingerprints"
 WRITTEN = VECTORS / "fingerprints.json"
 
 STANDARD = {

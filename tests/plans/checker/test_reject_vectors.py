@@ -10,7 +10,7 @@ from firmplan import PlanRejected, check
 from firmplan.plans import Plan
 from firmplan.plans.codes import CODES
 
-VECTORS = sorted((Path(__file__).parent.parent / "vectors" / "reject").glob("*.json"))
+VECTORS = sorted((Path(__file__).parents[2] / "vectors" / "reject").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)

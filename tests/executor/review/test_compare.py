@@ -8,9 +8,10 @@ from html.parser import HTMLParser
 import pytest
 from firmplan import Engine, RunNotFound, ToolError, tool
 from firmplan.testing import MemoryStore, ScriptedModel, ScriptedTool
-from hypothesis import given, settings
+from hypothesis import given
 from public import call, plan, within
 from pydantic import BaseModel
+from seeds import examples
 from small_plans import RECORDER, RECORDING_TOOLS, Recorder, small_plans
 
 FORECAST = plan(
@@ -222,7 +223,7 @@ def test_sub_plans_are_compared_inside():
 def test_a_run_never_differs_from_its_replay():
     """Law: whatever the plan, a kept replay is the same run."""
 
-    @settings(max_examples=40, deadline=None)
+    @examples(40)
     @given(steps=small_plans())
     def law(steps):
         async def main():

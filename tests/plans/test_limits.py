@@ -1,6 +1,6 @@
 """Every bound of the plan language, from both sides: what is within it is read and checked, one more is refused and named.
 
-What expressions cost is in `test_expressions_bounds.py`; that work grows like the plan, in `test_hostile_plans.py`.
+What expressions cost is in `expressions/test_evaluate_limits.py`; that work grows like the plan, in `checker/test_hostile_plans.py`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from firmplan.testing import MemoryStore, ScriptedModel
 from firmplan.tools.fingerprint import origin
 from public import call, plan, within
 
-DOCS = Path(__file__).parents[2] / "docs" / "REUSE.md"
+DOCS = Path(__file__).parents[3] / "docs" / "REUSE.md"
 
 FILES = {
     "shop_tools.py": '''

@@ -26,8 +26,9 @@ from firmplan.plans.types.types import (
     union,
 )
 from firmplan.plans.types.validate import value_problems
-from hypothesis import assume, event, example, given, settings
+from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
+from seeds import examples
 
 from .schema_values import VALUES, named, neighbours, schemas, with_definition
 
@@ -68,7 +69,7 @@ def _is_one_of(value: Any, member: Scalar | ListType | ObjectType | Unknown, *, 
 
 
 @given(schemas, named, st.data())
-@settings(max_examples=400)
+@examples(400)
 def test_a_type_has_every_value_that_validation_admits(schema: Any, types: dict[str, Any], data: Any) -> None:
     """Whatever jsonschema-rs accepts of a schema as plans mean it is a member of the type that it reads as."""
     schema = with_definition(data.draw, schema)
@@ -94,7 +95,7 @@ ONE_SCHEMA_ALONE = (
 
 
 @given(schemas)
-@settings(max_examples=400)
+@examples(400)
 @example({"properties": {"a": {"type": "integer"}}})
 @example({"items": {"type": "integer"}})
 @example({"minimum": 1})
@@ -120,7 +121,7 @@ def test_a_type_has_every_value_that_a_tools_schema_admits(schema: Any) -> None:
 
 
 @given(neighbours() | st.tuples(schemas, schemas), named)
-@settings(max_examples=400)
+@examples(400)
 def test_what_fits_is_valid(pair: tuple[Any, Any], types: dict[str, Any]) -> None:
     """Where `assign` finds nothing, the consumer's schema accepts whatever the producer's does."""
     produced, consumed = pair
@@ -150,7 +151,7 @@ def loosened(draw: st.DrawFn, value: Any) -> Type:
 
 
 @given(schemas, named, st.data())
-@settings(max_examples=300)
+@examples(300)
 def test_what_has_a_value_in_common_is_no_mismatch(schema: Any, types: dict[str, Any], data: Any) -> None:
     """`type-mismatch` is said only of members that have no value which the schema accepts."""
     target, faults = read_schema(schema, types)
@@ -163,7 +164,7 @@ def test_what_has_a_value_in_common_is_no_mismatch(schema: Any, types: dict[str,
 
 
 @given(schemas, named, st.sampled_from(VALUES))
-@settings(max_examples=300)
+@examples(300)
 def test_literals_are_judged_by_the_whole_schema(schema: Any, types: dict[str, Any], value: Any) -> None:
     """A literal has a fault just if its schema refuses it, and each fault leads to a place in it."""
     assume(isinstance(schema, dict) and not read_schema(schema, types)[1])
@@ -177,7 +178,7 @@ def test_literals_are_judged_by_the_whole_schema(schema: Any, types: dict[str, A
 
 
 @given(schemas, named, st.data())
-@settings(max_examples=200)
+@examples(200)
 def test_a_schema_stays_itself_in_every_form(schema: Any, types: dict[str, Any], data: Any) -> None:
     """Standing alone, taken along again and written as its type it accepts what it did; read again it has the same type."""
     schema = with_definition(data.draw, schema)

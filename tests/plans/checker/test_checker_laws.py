@@ -9,8 +9,9 @@ from contextlib import suppress
 from firmplan import Plan, PlanRejected, check
 from firmplan.plans import compile_plan
 from firmplan.plans.codes import CODES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from seeds import examples
 
 PLAN = {
     "firmplan": 1,
@@ -115,7 +116,7 @@ def mutants(draw):
     return plan
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(mutants())
 def test_a_check_never_raises_and_its_codes_are_known(tools, plan):
     """Whatever is done to a plan, there is a report; and a plan that passes compiles."""
@@ -130,13 +131,13 @@ def test_a_check_never_raises_and_its_codes_are_known(tools, plan):
         Plan.model_validate(plan)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(values)
 def test_anything_at_all_has_a_report(tools, value):
     assert isinstance(check(value, tools).ok, bool)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(mutants())
 def test_a_program_is_made_or_refused(tools, plan):
     """The compiler meets plans that no check has seen: it refuses them, or makes a program."""
@@ -144,7 +145,7 @@ def test_a_program_is_made_or_refused(tools, plan):
         compile_plan(Plan.model_validate(plan), tools)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(mutants())
 def test_checks_repeat_and_leave_the_plan_alone(tools, plan):
     before = repr(plan)
@@ -153,7 +154,7 @@ def test_checks_repeat_and_leave_the_plan_alone(tools, plan):
     assert repr(plan) == before
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.text(max_size=200) | st.binary(max_size=100))
 def test_any_text_has_a_report(tools, text):
     assert isinstance(check(text, tools).ok, bool)

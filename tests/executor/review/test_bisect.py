@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from firmplan import Engine, InputRejected, RunNotFound, tool
 from firmplan.testing import MemoryStore
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from public import call, plan, within
+from seeds import examples
 
 SUM = plan(
     call("one", "add", args={"a": "${inputs.n}", "b": 1}),
@@ -115,7 +116,7 @@ def test_an_unknown_run_is_said():
         engine.bisect_sync(["nowhere", "nowhere"])
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(more=st.lists(st.integers(0, 2), min_size=2, max_size=6))
 def test_every_change_is_found_and_no_other(more):
     """The changes are exactly the neighbours that differ."""
