@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from firmplan import Artifact, Context, Engine, InputRejected, RunNotFound, StoreError, tool
 from firmplan.executor import SqliteStore
-from firmplan.executor.stores import sqlite_store
+from firmplan.executor.stores.sql_store import OF_ONE_RUN
 from firmplan.executor.stores.store import RunRow
 from firmplan.testing import FakeClock
 from public import call, plan
@@ -343,7 +343,7 @@ def tick():
     count += armed
     if count == at:
         os.kill(os.getpid(), signal.SIGKILL)
-sql, apart = SqliteStore._sql, SqliteStore._apart
+sql, apart = SqliteStore._sql, SqliteStore._on_file
 def counted(self, statement, values=()):
     if statement.startswith(("DELETE", "UPDATE", "COMMIT", "BEGIN")):
         tick()
@@ -353,7 +353,7 @@ async def counted_apart(self, work):
     found = await apart(self, work)
     tick()
     return found
-SqliteStore._sql, SqliteStore._apart = counted, counted_apart
+SqliteStore._sql, SqliteStore._on_file = counted, counted_apart
 armed = False
 engine = Engine(TOOLS, store=sys.argv[1])
 engine.list_runs_sync()
@@ -394,7 +394,7 @@ def test_a_delete_that_is_killed_anywhere_leaves_the_run_whole_or_gone(tmp_path)
     else:
         pytest.fail("the delete did not come to its end")
     assert seen == {(True, 1), (False, 1), (False, 0)}
-    assert at > len(sqlite_store.OF_ONE_RUN)
+    assert at > len(OF_ONE_RUN)
 
 
 def test_deleting_beside_engines_that_claim_and_reuse(store):
