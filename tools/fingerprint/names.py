@@ -48,14 +48,14 @@ class Imported:
         module: The module that is imported, relative to the function's package if `level` is not 0.
         part: The name taken from it; `None`: the module itself.
         level: Number of leading dots.
-        whole: For `import a.b`: `a` is bound, though `a.b` is imported.
+        full_name: For `import a.b`: `a` is bound, though `a.b` is imported.
     """
 
     name: str
     module: str
     part: str | None
     level: int
-    whole: str = ""
+    full_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class _Visitor(ast.NodeVisitor):
         self._path(node.id, ())
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        # A chain is read as a whole: of `prices.RATES.get` the module's table counts, not the module.
+        # A chain of attributes is read to its end: of `prices.RATES.get` the module's table counts, not the module.
         attributes = [node.attr]
         inner = node.value
         while isinstance(inner, ast.Attribute):
@@ -235,7 +235,7 @@ class _Visitor(ast.NodeVisitor):
             else:
                 # `import a.b` binds `a`, and loads `a.b` all the same.
                 top = each.name.partition(".")[0]
-                self.imports.append(Imported(top, top, None, 0, whole=each.name))
+                self.imports.append(Imported(top, top, None, 0, full_name=each.name))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         self.imports += [

@@ -169,9 +169,9 @@ def _last_span(text: str) -> list[str]:
         tried += 1
         try:
             _, end = decoder.raw_decode(text, opening)
-        except json.JSONDecodeError as fault:
-            is_broken = fault.pos - opening > _BROKEN_CHARACTERS
-            position = fault.pos if is_broken else opening + 1
+        except json.JSONDecodeError as error:
+            is_broken = error.pos - opening > _BROKEN_CHARACTERS
+            position = error.pos if is_broken else opening + 1
         except RecursionError:
             position = opening + 1
         else:

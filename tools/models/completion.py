@@ -174,12 +174,12 @@ async def complete_within(
             completion = await _send_with_retries(
                 budget, replace(call, endpoint=replace(endpoint, mode=mode)), clients, policy
             )
-        except ModelError as fault:
-            if call.listener is not None and is_about_streams(fault):
+        except ModelError as error:
+            if call.listener is not None and is_about_streams(error):
                 modes.give_up_streams(endpoint)
             # A text is asked for without any mode, so that its refusal is never about the mode.
-            elif call.answer.is_text or not is_about_form(fault) or not modes.give_up(endpoint, mode):
-                if call.listener is None or not is_about_form(fault):
+            elif call.answer.is_text or not is_about_form(error) or not modes.give_up(endpoint, mode):
+                if call.listener is None or not is_about_form(error):
                     raise
                 call = replace(
                     call, listener=None
@@ -205,8 +205,8 @@ async def _send_with_retries(
                 timeout_s = min(call.timeout_s, budget.seconds_left)
                 try:
                     return await complete(replace(call, timeout_s=timeout_s), clients)
-                except ModelError as fault:
-                    if fault.broke_off:  # then in one piece
+                except ModelError as error:
+                    if error.broke_off:  # then in one piece
                         call = replace(call, listener=None)
                     raise
     raise AssertionError("tenacity ends by returning or raising")
@@ -330,8 +330,8 @@ def _outcome(call: ModelCall, completion: object, parsed: object, raw: str) -> O
         return Answered(cast("Json", value["value"]))
     try:
         return Answered(call.answer.read(raw))
-    except InvalidAnswer as fault:
-        return Invalid(str(fault), isinstance(fault, NoJson))
+    except InvalidAnswer as error:
+        return Invalid(str(error), isinstance(error, NoJson))
 
 
 def _words(completion: object) -> str:
@@ -436,8 +436,8 @@ async def _probe(endpoint: Endpoint, clients: Clients, timeout_s: float) -> Prob
     call = ModelCall(endpoint, (Message("user", _QUESTION),), answer, timeout_s)
     try:
         completion = await complete(call, clients)
-    except ModelError as fault:
-        return Probe(endpoint.mode, works=False, found=f"{fault.code}: {fault}")
+    except ModelError as error:
+        return Probe(endpoint.mode, works=False, found=f"{error.code}: {error}")
     match completion.outcome:
         case Answered():
             return Probe(endpoint.mode, works=True, found="answers in the form that is asked for")

@@ -135,11 +135,11 @@ def _asked(guard: Guard, value: Json) -> str | None:
         return None
     try:
         verdict = question(value)
-    except ValueError as fault:
-        return _sentence(fault) or f"the guard '{_called(guard)}' refused it"
-    except Exception as fault:
-        text = f"the guard '{_called(guard)}' went wrong: {described(fault)}"
-        raise ToolError(text, code="guard-failed") from fault
+    except ValueError as error:
+        return _sentence(error) or f"the guard '{_called(guard)}' refused it"
+    except Exception as error:
+        text = f"the guard '{_called(guard)}' went wrong: {described(error)}"
+        raise ToolError(text, code="guard-failed") from error
     if isinstance(verdict, str):
         return verdict
     return f"the guard '{_called(guard)}' refused it" if verdict is False else None

@@ -174,20 +174,20 @@ class Models:
         """
         try:
             endpoints = self.resolve(request.alias)
-        except ConfigError as fault:
-            raise ModelError(str(fault), code="no-model") from fault
+        except ConfigError as error:
+            raise ModelError(str(error), code="no-model") from error
         try:
             assert self._clients.prices is not None
-        except ConfigError as fault:
-            raise ModelError(str(fault), code="no-model") from fault
+        except ConfigError as error:
+            raise ModelError(str(error), code="no-model") from error
         # One budget for all endpoints and judges of the request: fallbacks must not multiply the cost of a step.
         tally = _Tally(
             RequestBudget(REQUESTS_MAX, timeout_s or TIMEOUT_S * REQUESTS_MAX), timeout_s or TIMEOUT_S
         )
         try:
             return await self._first_of(endpoints, request, tally)
-        except ModelError as fault:
-            fault.usage = tally.usage if tally.usage.requests else None
+        except ModelError as error:
+            error.usage = tally.usage if tally.usage.requests else None
             raise
 
     async def _first_of(
@@ -199,8 +199,8 @@ class Models:
         for endpoint in endpoints[:-1]:
             try:
                 return await self._converse(endpoint, request, tally)
-            except ModelError as fault:
-                if fault.code not in _ELSEWHERE:
+            except ModelError as error:
+                if error.code not in _ELSEWHERE:
                     raise
         return await self._converse(endpoints[-1], request, tally)
 
@@ -245,8 +245,8 @@ class Models:
             )
             try:
                 endpoints = self.resolve(wanted.alias)
-            except ConfigError as fault:
-                raise ModelError(str(fault), code="no-model") from fault
+            except ConfigError as error:
+                raise ModelError(str(error), code="no-model") from error
             verdict = cast("Mapping[str, Json]", (await self._first_of(endpoints, wanted, tally)).value)
             if verdict["holds"] is not True:
                 return f"it does not meet the condition '{judge.condition}': {verdict['reason']}"

@@ -63,8 +63,8 @@ class Recorder:
             with self.path.open("a", encoding="utf-8") as file:
                 if not file.tell():
                     file.write(json.dumps({"recording": FORMAT}) + "\n")
-        except OSError as fault:
-            raise ConfigError(f"expected a file to record to, found {self.path}: {fault}") from fault
+        except OSError as error:
+            raise ConfigError(f"expected a file to record to, found {self.path}: {error}") from error
 
     def add(
         self, request: RequestJson, status: int, headers: Mapping[str, str], body: str, key: str = ""

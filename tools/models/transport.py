@@ -76,12 +76,12 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
             raise
         # openai translates errors of the connection only while it waits for the response; those inside a stream are
         # translated here.
-        except httpx2.TransportError as fault:
+        except httpx2.TransportError as error:
             gone = openai.APIConnectionError(request=http.request)
-            gone.__cause__ = fault
+            gone.__cause__ = error
             raise StreamBroken from gone
-        except Exception as fault:
-            raise StreamBroken from fault
+        except Exception as error:
+            raise StreamBroken from error
         if made.is_open:
             raise StreamBroken from EOFError("the stream ended before the answer did")
         return ChatCompletion.construct(**cast("Any", made.document()))
@@ -92,8 +92,8 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
 def _tell(listener: Listener, words: str) -> None:
     try:
         listener.hear(words)
-    except Exception as fault:
-        raise ListenerFailed from fault
+    except Exception as error:
+        raise ListenerFailed from error
 
 
 def _in_one_piece(body: str) -> object:
