@@ -110,6 +110,8 @@ class ValueText:
         Raises:
             Unseen: It cannot be read in full.
         """
+        # Both bounds hold for the complete constant and not for a part of it, since a walk over a large value of
+        # small parts takes as long as one over a large part.
         self._count += 1
         if self._count > VALUES_MAX:
             raise Unseen(f"which holds more than {VALUES_MAX} values")
@@ -159,6 +161,7 @@ class ValueText:
         # In the order of insertion: code that iterates over the mapping sees that order.
         if kind in (dict, OrderedDict, Counter, MappingProxyType):
             return f"{kind.__name__}{self._mapping(cast('Mapping[object, object]', value))}"
+        # `type(..) in`, not `isinstance`: a subclass may hold more than these parts.
         if kind in _PARTS:
             return f"{kind.__name__}[{self._each(_PARTS[kind](value))}]"
         return None
@@ -172,6 +175,8 @@ class ValueText:
             return f"type({self.text(typing.get_origin(value))})[{parts}]"
         if type(value).__name__ == "TypeAliasType":
             return f"type alias[{self.text(cast('Any', value).__value__)}]"
+        # A forward reference says the same text for two classes of one name, so the class that it means is
+        # written too.
         if isinstance(value, typing.ForwardRef):
             return self._forward(value.__forward_arg__)
         if isinstance(value, typing.TypeVar):
@@ -240,6 +245,7 @@ class ValueText:
         """Write an instance by its class and its state."""
         kind: type = type(value)
         raw: Any = value
+        # The attributes beside the fields count as well: `__post_init__` and callers may set any.
         if is_dataclass(value):
             state = {field.name: getattr(value, field.name, None) for field in fields(value)}
             return f"{self.text(kind)}{self._mapping(state | getattr(value, '__dict__', {}))}"

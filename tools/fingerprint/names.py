@@ -114,6 +114,8 @@ def all_codes(code: CodeType) -> Iterator[CodeType]:
     """Yield a code object and all that are nested in it."""
     yield code
     for const in code.co_consts:
+        # Since Python 3.14 the compiler puts annotations into functions of their own; an older version has no
+        # such code, and the fingerprint must be the same.
         if isinstance(const, CodeType) and const.co_name not in _ANNOTATING:
             yield from all_codes(const)
 
@@ -175,8 +177,10 @@ class _Visitor(ast.NodeVisitor):
         head: list[ast.AST] = []
         body: list[ast.AST] = [node]
         match node:
+            # The decorators, bases and keywords of a class run once, when it is made, and decide what it is.
             case ast.ClassDef():
                 head, body = [*node.decorator_list, *node.bases, *node.keywords], [*node.body]
+            # The defaults of a function are hashed by value, and its decorators by the wrappers that they left.
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 head, body = [*node.decorator_list] if self.decorators else [], [*node.body]
                 self._annotation(node.returns)
