@@ -47,6 +47,7 @@ from ..executor import Run
 from ..planner import SavedPlan
 from ..plans import Json, Plan
 from ..plans.nearest import did_you_mean
+from ..plans.types.definitions import rewritten
 from ..tools.logbook import open_log
 from ..tools.schemas import pydantic_problems
 from . import screen
@@ -508,39 +509,17 @@ def _description(saved: SavedPlan) -> str:
 
 def input_schema(plan: Plan) -> dict[str, Any]:
     """Return the JSON Schema of a plan's inputs, self-contained."""
-    schemas = {name: cast("dict[str, Json]", dict(schema)) for name, schema in plan.inputs.items()}
     made: dict[str, Any] = {
         "type": "object",
-        "properties": {name: _with_local_references(schema) for name, schema in schemas.items()},
-        "required": [name for name, schema in schemas.items() if "default" not in schema],
+        "properties": plan.inputs,
+        "required": [name for name, schema in plan.inputs.items() if "default" not in schema],
         "additionalProperties": False,
+        **({"$defs": plan.types} if plan.types else {}),
     }
-    if plan.types:
-        types = {name: cast("dict[str, Json]", dict(schema)) for name, schema in plan.types.items()}
-        made["$defs"] = {name: _with_local_references(schema) for name, schema in types.items()}
-    return made
+    return cast("dict[str, Any]", rewritten(made, _with_local_reference))
 
 
-DATA_KEYWORDS: Final = frozenset({"const", "enum", "default", "examples"})
-NAMING_KEYWORDS: Final = frozenset(
-    {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
-)
-
-
-def _with_local_references(schema: Json) -> Json:
-    """Return a schema whose references to types of the plan are references to `$defs`. Data in it is left as it is."""
-    match schema:
-        case dict():
-            made: dict[str, Json] = {}
-            for key, part in schema.items():
-                if key in NAMING_KEYWORDS and isinstance(part, dict):
-                    made[key] = {name: _with_local_references(each) for name, each in part.items()}
-                elif key == "$ref" and isinstance(part, str):
-                    made[key] = re.sub("^#/types/", "#/$defs/", part)
-                else:
-                    made[key] = part if key in DATA_KEYWORDS else _with_local_references(part)
-            return made
-        case list():
-            return [_with_local_references(part) for part in schema]
-        case _:
-            return schema
+def _with_local_reference(schema: dict[str, Json]) -> dict[str, Json]:
+    """Return a schema whose reference to a type of the plan is a reference to `$defs`."""
+    ref = schema.get("$ref")
+    return {**schema, "$ref": re.sub("^#/types/", "#/$defs/", ref)} if isinstance(ref, str) else schema

@@ -28,7 +28,6 @@ _NUMERIC = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multi
 _Group = tuple[str, ...]
 
 _OF_NUMBERS: tuple[_Group, ...] = tuple((key,) for key in _NUMERIC)
-_OF_TUPLES = ("prefixItems", "items", "additionalItems")
 
 GROUPS: Mapping[str, tuple[_Group, ...]] = MappingProxyType(
     {
@@ -36,7 +35,7 @@ GROUPS: Mapping[str, tuple[_Group, ...]] = MappingProxyType(
         "integer": _OF_NUMBERS,
         "number": _OF_NUMBERS,
         "array": (
-            _OF_TUPLES,
+            ("prefixItems", "items"),
             ("contains", "minContains", "maxContains"),
             ("minItems",),
             ("maxItems",),
@@ -79,11 +78,8 @@ KIND_OF_KEYWORD: Mapping[str, str] = MappingProxyType(
 def demands(schema: Mapping[str, Json], kind: str | None) -> Iterator[dict[str, Json]]:
     """Yield what a schema demands of values of one kind beyond their type; `None`: of all kinds, if it says no type."""
     for group in (*(_OF_UNTYPED if kind is None else GROUPS[kind]), *_OF_ANY_KIND):
-        if group == _OF_TUPLES:
-            starts = "prefixItems" in schema or isinstance(schema.get("items"), list)
-        else:
-            # Beside `properties`, the schemas of other fields mean nothing alone: `read.py` then demands the whole schema.
-            starts = group[0] in schema and not (group[0] == "patternProperties" and "properties" in schema)
+        # Beside `properties`, the schemas of other fields mean nothing alone: `read.py` then demands the whole schema.
+        starts = group[0] in schema and not (group[0] == "patternProperties" and "properties" in schema)
         if starts and not _says_nothing(group[0], schema):
             yield {key: schema[key] for key in group if key in schema}
 

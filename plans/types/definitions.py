@@ -18,13 +18,21 @@ from ..values import Json
 DEPTH_MAX = 64
 """Schemas inside one another in one definition."""
 
-ONE_SCHEMA = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
-ONE_SCHEMA_RARE = ("unevaluatedProperties", "unevaluatedItems", "additionalItems")
-MANY_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
+SINGLE = (
+    *("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"),
+    *("unevaluatedProperties", "unevaluatedItems", "additionalItems"),
+)
+"""The keywords that hold one schema; drafts before 2020-12 also have a list under `items`."""
+
+LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+"""The keywords that hold a list of schemas."""
+
+DEFINITIONS = ("$defs", "definitions")
+MAPS = ("properties", "patternProperties", "dependentSchemas", *DEFINITIONS)
+"""The keywords that hold schemas by name."""
+
 SAME_VALUE = ("anyOf", "oneOf", "allOf", "not", "if", "then", "else", "dependentSchemas")
-NAMED_SCHEMAS = ("properties", "patternProperties", "dependentSchemas")
-_LISTS = (*MANY_SCHEMAS, "items")  # drafts before 2020-12 have lists under `items`
-_SINGLE = (*ONE_SCHEMA, *ONE_SCHEMA_RARE)
+"""The keywords whose schemas are about the same value, not about a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +141,36 @@ def same_value_schemas(schema: Mapping[str, Json]) -> Iterator[Json]:
 
 def inner_schemas(schema: Mapping[str, Json]) -> Iterator[Json]:
     """Yield the schemas that stand directly in a schema, its definitions left out."""
-    return (inner for _, inner in placed_schemas(schema))
+    return (inner for parts, inner in placed_schemas(schema) if parts[0] not in DEFINITIONS)
 
 
 def placed_schemas(schema: Mapping[str, Json]) -> Iterator[tuple[tuple[str | int, ...], Json]]:
-    """As `inner_schemas`, each with the keys that lead to it."""
+    """Yield the schemas that stand directly in a schema, its definitions included, each with the keys that lead to it."""
     for key, value in schema.items():
-        if isinstance(value, list) and key in _LISTS:
+        if isinstance(value, list) and key in LISTS:
             yield from (((key, at), one) for at, one in enumerate(value))
-        elif isinstance(value, Mapping) and key in NAMED_SCHEMAS:
+        elif isinstance(value, Mapping) and key in MAPS:
             yield from (((key, name), one) for name, one in value.items())
-        elif isinstance(value, Mapping) and key in _SINGLE:
+        elif isinstance(value, Mapping) and key in SINGLE:
             yield (key,), value
+
+
+def rewritten(schema: Json, change: Callable[[dict[str, Json]], dict[str, Json]]) -> Json:
+    """Return a schema with a change applied to it and to all schemas in it, its definitions included; the innermost are changed first.
+
+    Data in a schema (`enum`, `const`, `default` ..) and unknown keywords are handed to `change` as they are.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    made: dict[str, Json] = {}
+    for key, value in schema.items():
+        if isinstance(value, list) and key in LISTS:
+            made[key] = [rewritten(one, change) for one in value]
+        elif isinstance(value, dict) and key in MAPS:
+            made[key] = {name: rewritten(one, change) for name, one in value.items()}
+        else:
+            made[key] = rewritten(value, change) if key in SINGLE else value
+    return change(made)
 
 
 def named_parts(schema: Json, types: Mapping[str, Json], most: int) -> int:

@@ -19,10 +19,9 @@ import orjson
 from ..values import Json
 from .definitions import (
     DEPTH_MAX,
-    NAMED_SCHEMAS,
-    ONE_SCHEMA,
-    ONE_SCHEMA_RARE,
+    MAPS,
     ROOT,
+    SINGLE,
     Documents,
     Place,
     as_mapping,
@@ -111,9 +110,9 @@ class _Carrying:
             made[key] = [self.carried(one, document, mode, room) for one in value]
         elif isinstance(value, list) and key == "items":  # how drafts before 2020-12 spell tuples
             made.setdefault("prefixItems", [self.carried(one, document, mode, room) for one in value])
-        elif isinstance(value, Mapping) and key in NAMED_SCHEMAS:
+        elif isinstance(value, Mapping) and key in MAPS:
             made[key] = {name: self.carried(one, document, mode, room) for name, one in value.items()}
-        elif key in ONE_SCHEMA or key in ONE_SCHEMA_RARE:
+        elif key in SINGLE:
             made[key] = self.carried(value, document, mode, room)
         else:
             made[key] = value
