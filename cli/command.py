@@ -1,10 +1,17 @@
-"""How a command is declared: one decorated function, with its own options, the shared options that it names, and its example.
+"""How a command is declared: one decorated function, whose signature and docstring are its options and its help.
 
-    @command(app, "resume", uses=MOVES, example="run_be40097b6b473dae --tools tools.py")
-    async def resume(invocation: Invocation, run_id: RunId, budget: Budget = None) -> int:
+    @commands.command(uses=MOVES, example="run_be40097b6b473dae --tools tools.py")
+    async def resume(invocation: Invocation, run_id: RunId, budget: Budget = None, take_over: bool = False) -> int:
+        '''Continue a run after a crash or a decision.
 
-The decorator makes the function that typer sees: the command's own parameters, then the shared options, then `--json`. When the
-command is called, the shared options become an `Invocation`, and a coroutine function is run in an event loop.
+Args:
+            take_over: Take the run from a process that drives it and hangs.
+        '''
+
+A parameter with a default is an option, another one is an argument; `name (METAVAR): help` under `Args` is its line in the help. Only a short
+name, bounds or another spelling need a `typer.Option` in the annotation. The decorator makes the function that typer sees: the command's own
+parameters, then the shared options that `uses` names, then `--json`. When the command is called, the shared options become an `Invocation`,
+and a coroutine function is run in an event loop.
 
 Modules of commands import only what is quick to import (this module, `screen`, `failure`). They import everything else inside the
 command, so that `firmplan --help` loads no engine; `tests/arch/test_imports.py` checks this.
@@ -12,11 +19,14 @@ command, so that `firmplan --help` loads no engine; `tests/arch/test_imports.py`
 
 from __future__ import annotations
 
+import copy
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, get_args, get_type_hints
 
 import typer
+from typer.models import OptionInfo, ParameterInfo
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 
@@ -48,7 +58,7 @@ SHARED: Final[Mapping[str, object]] = {
         typer.Option("--concurrency", min=1, help="Most calls in flight. Also FIRMPLAN_CONCURRENCY."),
     ],
 }
-"""Setting -> the option that sets it. The names are those of `config.Layer`."""
+"""Setting -> the option that sets it. The names are those of `config.Settings`."""
 
 STORE: Final = ("store",)
 TOOLS: Final = ("tools",)
@@ -78,59 +88,70 @@ StepPath = Annotated[
 ]
 
 
-def command(
-    app: typer.Typer,
-    name: str,
-    *,
-    example: str,
-    uses: tuple[str, ...] = (),
-    is_default: bool = False,
-    panel: str | None = None,
-    loads_tools: bool = True,
-    has_json: bool = True,
-    **options: Any,  # noqa: ANN401  # typer's own
-) -> Callable[[Work], Work]:
-    """Return a decorator that adds a function to a group as a command. The function's first parameter is the `Invocation`.
+class CommandGroup:
+    """Commands that are declared together: at the top level, or under a name such as `plans`.
 
     Args:
-        app: The group.
-        name: The command's name; empty: the function is only what the group does without a further word.
-        example: What follows the command's name in the example that ends its help.
-        uses: Names of the shared options that the command takes.
-        is_default: Whether the group does this without a further word.
-        panel: Heading in the list of commands.
-        loads_tools: Whether a coroutine command that takes `--tools` needs the tools. They are imported before its event loop
-            starts, because a module of tools may start a loop of its own.
-        has_json: Whether the command takes `--json`.
-        options: Further options of `typer.Typer.command`.
+        name: The word before the commands' names; empty at the top level.
     """
 
-    def register(work: Work) -> Work:
-        if name:
-            epilog = _epilog(f"{app.info.name or ''} {name}", example)
-            app.command(name, epilog=epilog, rich_help_panel=panel, **options)(
-                _callback(work, uses, loads_tools=loads_tools, has_json=has_json)
-            )
-        if is_default or not name:
-            app.callback()(_callback(work, uses, loads_tools=loads_tools, has_json=has_json, is_group=True))
-        return work
+    def __init__(self, name: str = "") -> None:
+        self._name = name
+        self.app = typer.Typer(name=name or None, invoke_without_command=bool(name))
 
-    return register
+    def group(self, name: str, text: str, example: str = "") -> CommandGroup:
+        """Add a group of commands to this one and return it.
+
+        Args:
+            name: The new group's name.
+            text: The group's help; its first sentence stands in the list of commands.
+            example: As of `command`.
+        """
+        made = CommandGroup(name)
+        self.app.add_typer(made.app, name=name, help=text, epilog=_epilog(name, example))
+        return made
+
+    def command(
+        self,
+        *,
+        uses: tuple[str, ...] = (),
+        example: str = "",
+        name: str | None = None,
+        is_default: bool = False,
+        loads_tools: bool = True,
+        has_json: bool = True,
+        **options: Any,  # noqa: ANN401  # typer's own
+    ) -> Callable[[Work], Work]:
+        """Return a decorator that adds a function as a command. The function's first parameter is the `Invocation`.
+
+        Args:
+            uses: Names of the shared options that the command takes.
+            example: What follows the command's name in the example that ends its help.
+            name: The command's name; by default the function's, without the group's. Empty: the function is only what the group
+                does without a further word.
+            is_default: Whether the group does this without a further word.
+            loads_tools: Whether a coroutine command that takes `--tools` needs the tools. They are imported before its event loop
+                starts, because a module of tools may start a loop of its own.
+            has_json: Whether the command takes `--json`.
+            options: Further options of `typer.Typer.command`.
+        """
+
+        def register(work: Work) -> Work:
+            word = work.__name__.removeprefix(f"{self._name}_") if name is None else name
+            parameters = [*_own_parameters(work), *_shared_parameters(uses, has_json=has_json)]
+            called = _callback(work, uses, loads_tools=loads_tools)
+            if word:
+                epilog = _epilog(f"{self._name} {word}", example)
+                self.app.command(word, help=_help(work), epilog=epilog, **options)(_typed(called, parameters))
+            if is_default or not word:
+                context = inspect.Parameter("ctx", KIND, annotation=typer.Context)
+                self.app.callback()(_typed(_in_group(called), [context, *parameters]))
+            return work
+
+        return register
 
 
-def group(app: typer.Typer, name: str, *, panel: str, text: str, example: str = "") -> typer.Typer:
-    """Add a group of commands to a group and return it.
-
-    Args:
-        app: The group that gets the new one.
-        name: The new group's name.
-        panel: Heading in the list of commands.
-        text: The group's help; its first sentence stands in the list of commands.
-        example: As of `command`.
-    """
-    made = typer.Typer(name=name, invoke_without_command=True)
-    app.add_typer(made, name=name, help=text, epilog=_epilog(name, example), rich_help_panel=panel)
-    return made
+KIND: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 def _epilog(path: str, example: str) -> str:
@@ -138,47 +159,55 @@ def _epilog(path: str, example: str) -> str:
     return f"\b\nExample:\n  firmplan {path.strip()} {example}".rstrip()
 
 
-def _callback(
-    work: Callable[..., Any],
-    uses: tuple[str, ...],
-    *,
-    loads_tools: bool,
-    has_json: bool,
-    is_group: bool = False,
-) -> Callable[..., int]:
-    """Return the function that typer calls; its signature is what the command line takes."""
+def _help(work: Callable[..., Any]) -> str:
+    return inspect.cleandoc(work.__doc__ or "").partition("\n\nArgs:")[0]
+
+
+def _callback(work: Callable[..., Any], uses: tuple[str, ...], *, loads_tools: bool) -> Callable[..., int]:
+    """Return the function that makes an `Invocation` of the shared options and calls the command with it."""
 
     def callback(**given: Any) -> int:  # noqa: ANN401  # what the command line says
-        context: typer.Context | None = given.pop("ctx", None)
-        if context is not None and context.invoked_subcommand is not None:
-            # Options that stand before the group's further word hold for that command.
-            context.default_map = {
-                context.invoked_subcommand: {key: each for key, each in given.items() if each}
-            }
-            return 0
         from .invocation import Invocation  # noqa: PLC0415  # loads the engine
 
         flags = {name: given.pop(name) for name in uses}
         invocation = Invocation(flags, as_json=given.pop("as_json", False))
         return invocation.perform(work, given, loads_tools=loads_tools and "tools" in uses)
 
-    named, own = _own_parameters(work), inspect.Parameter.POSITIONAL_OR_KEYWORD
-    shared = {name: (SHARED[name], None) for name in uses} | (
-        {"as_json": (JsonFlag, False)} if has_json else {}
-    )
-    added = [
-        inspect.Parameter(name, own, default=default, annotation=annotation)
-        for name, (annotation, default) in shared.items()
-    ]
-    context = [inspect.Parameter("ctx", own, annotation=typer.Context)] if is_group else []
-    callback.__name__, callback.__doc__ = work.__name__, None if is_group else work.__doc__
-    callback.__signature__ = inspect.Signature([*context, *named, *added])  # type: ignore[attr-defined]  # read by `inspect`
-    callback.__annotations__ = {}
     return callback
 
 
+def _in_group(called: Callable[..., int]) -> Callable[..., int]:
+    """Return what a group does: it calls its default command, unless a further word names another one."""
+
+    def callback(ctx: typer.Context, **given: Any) -> int:  # noqa: ANN401  # what the command line says
+        if ctx.invoked_subcommand is None:
+            return called(**given)
+        # Options that stand before the group's further word hold for that command.
+        ctx.default_map = {ctx.invoked_subcommand: {key: each for key, each in given.items() if each}}
+        return 0
+
+    return callback
+
+
+def _typed(called: Callable[..., int], parameters: list[inspect.Parameter]) -> Callable[..., int]:
+    """Give a function the signature that typer reads the command line by."""
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by `inspect`
+    called.__annotations__ = {}
+    return called
+
+
+def _shared_parameters(uses: tuple[str, ...], *, has_json: bool) -> list[inspect.Parameter]:
+    shared: dict[str, tuple[object, object]] = {name: (SHARED[name], None) for name in uses}
+    if has_json:
+        shared["as_json"] = (JsonFlag, False)
+    return [
+        inspect.Parameter(name, KIND, default=default, annotation=annotation)
+        for name, (annotation, default) in shared.items()
+    ]
+
+
 def _own_parameters(work: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the parameters after the first, with their annotations evaluated.
+    """Return the parameters after the first, with their annotations evaluated and their help from the docstring.
 
     The first one's type is known to type checkers only, so that `inspect.signature(work, eval_str=True)` would fail.
     """
@@ -189,4 +218,38 @@ def _own_parameters(work: Callable[..., Any]) -> list[inspect.Parameter]:
     probe.__annotations__ = {each.name: each.annotation for each in own}
     probe.__wrapped__ = work  # type: ignore[attr-defined]  # where `get_type_hints` finds the names
     hints = get_type_hints(probe, include_extras=True)
-    return [each.replace(annotation=hints[each.name]) for each in own]
+    lines = documented(inspect.cleandoc(work.__doc__ or ""), "Args")
+    return [
+        each.replace(annotation=_described(each, hints[each.name], *lines.get(each.name, ("", ""))))
+        for each in own
+    ]
+
+
+def _described(parameter: inspect.Parameter, annotation: Any, metavar: str, text: str) -> Any:  # noqa: ANN401  # any type
+    """Return the annotation with a parameter's help; the shared ones, such as `RunId`, have theirs already."""
+    if not text:
+        return annotation
+    is_option = parameter.default is not inspect.Parameter.empty
+    kind, *given = get_args(annotation) if hasattr(annotation, "__metadata__") else (annotation,)
+    info: ParameterInfo = copy.copy(given[0]) if given else typer.Option() if is_option else typer.Argument()
+    info.help, info.metavar = text, metavar or None
+    # typer takes the first spelling for the default, as long as it has not read the annotation.
+    spellings = [each for each in (info.default, *(info.param_decls or ())) if isinstance(each, str)]
+    if isinstance(info, OptionInfo) and not any(each.startswith("--") for each in spellings):
+        # Named explicitly, a flag has no `--no-..` twin.
+        info.param_decls, info.default = (f"--{parameter.name.replace('_', '-')}", *spellings), ...
+    return Annotated[kind, info]
+
+
+def documented(text: str, heading: str) -> dict[str, tuple[str, str]]:
+    """Return name -> (metavar, description) of the entries `name (METAVAR): description` under a docstring's heading.
+
+    Args:
+        text: The docstring, cleaned of its indentation.
+        heading: Such as `Args`.
+    """
+    found = re.search(rf"^{heading}:\n((?:    .*\n|\n)+)", f"{text}\n", re.MULTILINE)
+    entries = re.findall(
+        r"^    \**(\w+)(?: \((\S+)\))?: (.*(?:\n      .*)*)", found[1] if found else "", re.MULTILINE
+    )
+    return {name: (metavar, " ".join(description.split())) for name, metavar, description in entries}

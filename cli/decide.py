@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputRejected
-from .command import STORE, TOOLS_AND_STORE, RunId, StepPath, command
+from .command import STORE, TOOLS_AND_STORE, CommandGroup, RunId, StepPath
 from .failure import Exit
 
 if TYPE_CHECKING:
     from ..executor import Run
     from .invocation import Invocation
 
-app = typer.Typer()
-PANEL = "Runs"
+commands = CommandGroup()
 
 By = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="Who decides; default: your login name.")
@@ -35,25 +34,20 @@ Attempt = Annotated[
 ]
 
 
-@command(
-    app,
-    "approve",
-    uses=TOOLS_AND_STORE,
-    loads_tools=False,
-    panel=PANEL,
-    example="run_be40097b6b473dae paid --by ann",
-)
+@commands.command(uses=TOOLS_AND_STORE, loads_tools=False, example="run_be40097b6b473dae paid --by ann")
 async def approve(
     invocation: Invocation,
     run_id: RunId,
     step: StepPath,
     by: By = None,
-    edit: Annotated[
-        str | None, typer.Option("--edit", metavar="JSON", help="Arguments to use instead of those shown.")
-    ] = None,
+    edit: str | None = None,
     attempt: Attempt = None,
 ) -> int:
-    """Allow a call that waits for a person. It is made with exactly the arguments shown."""
+    """Allow a call that waits for a person. It is made with exactly the arguments shown.
+
+    Args:
+        edit (JSON): Arguments to use instead of those shown.
+    """
     from .arguments import read_json
 
     args = None if edit is None else read_json("--edit", edit)
@@ -65,12 +59,9 @@ async def approve(
     return _recorded(invocation, run, "approved")
 
 
-@command(
-    app,
-    "deny",
+@commands.command(
     uses=TOOLS_AND_STORE,
     loads_tools=False,
-    panel=PANEL,
     example="run_be40097b6b473dae paid --by ann --reason 'paid last week'",
 )
 async def deny(
@@ -78,37 +69,31 @@ async def deny(
     run_id: RunId,
     step: StepPath,
     by: By = None,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.")] = "",
+    reason: str = "",
     attempt: Attempt = None,
 ) -> int:
-    """Refuse a call that waits for a person. Steps that depend on it are cancelled."""
+    """Refuse a call that waits for a person. Steps that depend on it are cancelled.
+
+    Args:
+        reason (TEXT): Why, for the record.
+    """
     who = by or _login()
     async with invocation.look() as engine:
         run = await engine.deny(run_id, step, by=who, reason=reason, attempt=attempt)
     return _recorded(invocation, run, "denied")
 
 
-@command(
-    app,
-    "decide",
+@commands.command(
     uses=TOOLS_AND_STORE,
     loads_tools=False,
-    panel=PANEL,
     example='run_be40097b6b473dae \'paid[0]=approve\' \'paid[1]={"deny": true, "reason": "paid last week"}\' --by ann',
 )
-async def decide(
-    invocation: Invocation,
-    run_id: RunId,
-    decisions: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="STEP=DECISION..",
-            help="approve, deny, retry, or a JSON object. A step stands for all its waiting parts.",
-        ),
-    ],
-    by: By = None,
-) -> int:
-    """Decide about several calls at once, all or none. Items of a list may be decided together."""
+async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by: By = None) -> int:
+    """Decide about several calls at once, all or none. Items of a list may be decided together.
+
+    Args:
+        decisions (STEP=DECISION..): approve, deny, retry, or a JSON object. A step stands for all its waiting parts.
+    """
     from .arguments import read_json
 
     read: dict[str, Any] = {}
@@ -126,29 +111,26 @@ async def decide(
     return _recorded(invocation, run, "decided")
 
 
-@command(
-    app,
-    "resolve",
-    uses=TOOLS_AND_STORE,
-    loads_tools=False,
-    panel=PANEL,
-    example="run_be40097b6b473dae paid --done '{\"receipt\": 17}'",
+@commands.command(
+    uses=TOOLS_AND_STORE, loads_tools=False, example="run_be40097b6b473dae paid --done '{\"receipt\": 17}'"
 )
 async def resolve(
     invocation: Invocation,
     run_id: RunId,
     step: StepPath,
-    done: Annotated[
-        str | None, typer.Option("--done", metavar="JSON", help="It took effect, and returned this.")
-    ] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="It did nothing; call it again.")] = False,
-    fail: Annotated[
-        str | None, typer.Option("--fail", metavar="WHY", help="It did nothing; the step fails.")
-    ] = None,
+    done: str | None = None,
+    retry: bool = False,
+    fail: str | None = None,
     by: By = None,
     attempt: Attempt = None,
 ) -> int:
-    """Settle a call whose outcome is unknown. Exactly one of --done, --retry and --fail says how."""
+    """Settle a call whose outcome is unknown. Exactly one of --done, --retry and --fail says how.
+
+    Args:
+        done (JSON): It took effect, and returned this.
+        retry: It did nothing; call it again.
+        fail (WHY): It did nothing; the step fails.
+    """
     from .arguments import read_json
 
     options = {"done": done, "retry": retry or None, "fail": fail}
@@ -165,7 +147,7 @@ async def resolve(
     return _recorded(invocation, run, "resolved")
 
 
-@command(app, "cancel", uses=STORE, panel=PANEL, example="run_be40097b6b473dae")
+@commands.command(uses=STORE, example="run_be40097b6b473dae")
 async def cancel(invocation: Invocation, run_id: RunId) -> int:
     """Stop a run: no further calls start."""
     async with invocation.look() as engine:

@@ -13,47 +13,48 @@ import typer
 
 from ..errors import ConfigError, FirmplanError
 from . import screen
-from .command import MOVES, PLANS, command
+from .command import MOVES, PLANS, CommandGroup
 from .failure import Exit
 
 if TYPE_CHECKING:
     from ..engine import Engine
     from .invocation import Invocation
 
-app = typer.Typer()
-PANEL = "This machine"
+commands = CommandGroup()
 MCP_WAIT_S = 45.0
 """Most MCP clients give up on a call after a minute."""
 
 
-@command(app, "serve", uses=MOVES, has_json=False, panel=PANEL, example="--tools tools.py --port 8000")
+@commands.command(uses=MOVES, has_json=False, example="--tools tools.py --port 8000")
 def serve(
     invocation: Invocation,
-    host: Annotated[
-        str, typer.Option("--host", help="Interface; any but loopback needs API keys.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes a free one.")
-    ] = 8000,
-    queue: Annotated[int, typer.Option("--queue", min=1, help="Most runs queued or running.")] = 1_000,
-    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Requests per second and client.")] = 50.0,
-    body_limit: Annotated[
-        int, typer.Option("--body-limit", min=1, help="Largest request body, in MiB.")
-    ] = 16,
+    host: str = "127.0.0.1",
+    port: Annotated[int, typer.Option("-p", min=0, max=65535)] = 8000,
+    queue: Annotated[int, typer.Option(min=1)] = 1000,
+    rate: Annotated[float, typer.Option(min=0.1)] = 50.0,
+    body_limit: Annotated[int, typer.Option(min=1)] = 16,
 ) -> int:
-    """Serve the HTTP API and the web page. Keys come from FIRMPLAN_API_KEYS, comma separated."""
+    """Serve the HTTP API and the web page. Keys come from FIRMPLAN_API_KEYS, comma separated.
+
+    Args:
+        host: Interface; any but loopback needs API keys.
+        port: Port; 0 takes a free one.
+        queue: Most runs queued or running.
+        rate: Requests per second and client.
+        body_limit: Largest request body, in MiB.
+    """
     import asyncio
 
     from .config import read_keys
     from .invocation import drive
 
     try:
-        from ..service import Limits
+        from ..service import ServerLimits
         from ..service import serve as serve_http
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving", "server", missing) from missing
     toolset, store = invocation.toolset, invocation.settings.store_name
-    limits = Limits(body_bytes=body_limit * 1024 * 1024, queue=queue, rate_per_s=rate)
+    limits = ServerLimits(body_bytes=body_limit * 1024 * 1024, queue=queue, rate_per_s=rate)
     keys = read_keys(os.environ)
 
     def announce(url: str) -> None:
@@ -93,38 +94,25 @@ def _missing_extra(what: str, extra: str, missing: ModuleNotFoundError) -> Confi
     )
 
 
-@command(app, "demo", uses=("model", "base_url"), has_json=False, panel=PANEL, example="--folder licences")
-def demo(
-    invocation: Invocation,
-    folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--folder", metavar="FOLDER", help="Where the report and the store go; default: a new folder."
-        ),
-    ] = None,
-) -> int:
-    """Demonstrate the main job on an audit of licences. Plan, check, repair, run, reuse, replay."""
+@commands.command(uses=("model", "base_url"), has_json=False, example="--folder licences")
+def demo(invocation: Invocation, folder: Path | None = None) -> int:
+    """Demonstrate the main job on an audit of licences. Plan, check, repair, run, reuse, replay.
+
+    Args:
+        folder (FOLDER): Where the report and the store go; default: a new folder.
+    """
     from ..demo.demo import show
 
     return show(folder, invocation.settings)
 
 
-@command(
-    app,
-    "mcp",
-    uses=MOVES,
-    has_json=False,
-    panel=PANEL,
-    example="--tools tools.py --store runs.db",
-)
-def mcp(
-    invocation: Invocation,
-    wait: Annotated[
-        float,
-        typer.Option("--wait", metavar="SECONDS", min=0, help="How long a call waits for a run to end."),
-    ] = MCP_WAIT_S,
-) -> int:
-    """Serve firmplan to an MCP client over stdin and stdout. It can check and run plans; each saved plan is a tool."""
+@commands.command(uses=MOVES, has_json=False, example="--tools tools.py --store runs.db")
+def mcp(invocation: Invocation, wait: Annotated[float, typer.Option(min=0)] = MCP_WAIT_S) -> int:
+    """Serve firmplan to an MCP client over stdin and stdout. It can check and run plans; each saved plan is a tool.
+
+    Args:
+        wait (SECONDS): How long a call waits for a run to end.
+    """
     try:
         from .mcp import serve_stdio
     except ModuleNotFoundError as missing:
@@ -150,14 +138,13 @@ class Diagnosis:
     advice: str = ""
 
 
-@command(app, "doctor", uses=PLANS, panel=PANEL, example="--tools tools.py")
-def doctor(
-    invocation: Invocation,
-    probe: Annotated[
-        bool, typer.Option("--probe", help="Ask the model one tiny question in each mode: four requests.")
-    ] = False,
-) -> int:
-    """Diagnose the installation and the settings. Where something is wrong, say what to do."""
+@commands.command(uses=PLANS, example="--tools tools.py")
+def doctor(invocation: Invocation, probe: bool = False) -> int:
+    """Diagnose the installation and the settings. Where something is wrong, say what to do.
+
+    Args:
+        probe: Ask the model one tiny question in each mode: four requests.
+    """
     looks: list[Callable[[Invocation], list[Diagnosis]]] = [_python, _packages, _tools, _store, _model]
     diagnoses = [each for look in [*looks, *([_modes] if probe else [])] for each in look(invocation)]
     rows = [(MARKS[each.ok], each.what, each.found) for each in diagnoses]
@@ -213,7 +200,7 @@ def _tools(invocation: Invocation) -> list[Diagnosis]:
         names = invocation.toolset.names
     except FirmplanError as fault:
         return [Diagnosis("tools", False, ", ".join(settings.tools), fault.message)]
-    return [Diagnosis("tools", True, f"{', '.join(names)} (from {settings.origin['tools']})")]
+    return [Diagnosis("tools", True, f"{', '.join(names)} (from {settings.origin('tools')})")]
 
 
 def _store(invocation: Invocation) -> list[Diagnosis]:
@@ -221,7 +208,7 @@ def _store(invocation: Invocation) -> list[Diagnosis]:
     from .invocation import drive
 
     settings = invocation.settings
-    where = f"{settings.store_name} (from {settings.origin['store']})"
+    where = f"{settings.store_name} (from {settings.origin('store')})"
 
     async def look() -> int:
         if not await invocation.is_store_there():

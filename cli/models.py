@@ -13,7 +13,7 @@ import typer
 
 from ..errors import InputRejected
 from . import screen
-from .command import command
+from .command import CommandGroup
 from .failure import Exit
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from ..tools import Models
     from .invocation import Invocation
 
-app = typer.Typer()
-PANEL = "Models"
+commands = CommandGroup()
 SERVER = "firmplan.testing.scripted_model"
 """The module that serves a recording. It runs in a process of its own, because the command line imports no test fake."""
 REPLAYED_MODEL = "recorded"
@@ -50,27 +49,22 @@ HEAD = [
 ]
 
 
-@command(
-    app,
-    "traffic",
-    panel=PANEL,
+@commands.command(
     has_json=False,
-    example="calls.jsonl run 'Compare the weather in Rome and Oslo' --tools tools.py",
     context_settings={
         "ignore_unknown_options": True,
         "allow_extra_args": True,
         "allow_interspersed_args": False,
     },
+    example="calls.jsonl run 'Compare the weather in Rome and Oslo' --tools tools.py",
 )
-def traffic(
-    _invocation: Invocation,
-    context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The recording; exchanges are added to it.")],
-    replay: Annotated[
-        bool, typer.Option("--replay", help="Answer from the recording instead, without a network.")
-    ] = False,
-) -> int:
-    """Record the requests to models and their answers. Another command sends them: `traffic calls.jsonl run "task"`."""
+def traffic(_invocation: Invocation, context: typer.Context, file: Path, replay: bool = False) -> int:
+    """Record the requests to models and their answers. Another command sends them: `traffic calls.jsonl run "task"`.
+
+    Args:
+        file (FILE): The recording; exchanges are added to it.
+        replay: Answer from the recording instead, without a network.
+    """
     from ..tools.models.recorder import recording
 
     words = [word for word in context.args if word != "--"]
@@ -118,44 +112,30 @@ def _replayed(file: Path) -> Generator[None]:
                 os.environ[name] = value
 
 
-@command(
-    app,
-    "eval",
-    uses=("base_url",),
-    panel=PANEL,
-    example="tasks.yaml --model gpt-5-mini --samples 5",
-)
+@commands.command(name="eval", uses=("base_url",), example="tasks.yaml --model gpt-5-mini --samples 5")
 async def evaluate(
     invocation: Invocation,
-    file: Annotated[Path, typer.Argument(metavar="SET", help="The set of tasks: YAML or JSON.")],
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model", "-m", metavar="NAME", help="A model to measure; repeatable. Also FIRMPLAN_MODEL."
-        ),
-    ] = None,
-    samples: Annotated[int, typer.Option("--samples", "-k", min=1, max=100, help="Plannings a task.")] = 1,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", min=1, max=64, help="Plannings at a time.")
-    ] = 4,
-    tasks: Annotated[
-        list[str] | None, typer.Option("--task", metavar="ID", help="Only this task; repeatable.")
-    ] = None,
-    run: Annotated[
-        bool, typer.Option("--run", help="Run plans that only read, and compare their answers.")
-    ] = False,
-    judge: Annotated[
-        str | None,
-        typer.Option("--judge", metavar="NAME", help="A model that compares the models' plans in pairs."),
-    ] = None,
-    at_least: Annotated[
-        float | None,
-        typer.Option(
-            "--at-least", min=0, max=1, help="Exit with 1 if a smaller share of a model's plans is good."
-        ),
-    ] = None,
+    file: Path,
+    models: Annotated[list[str] | None, typer.Option("--model", "-m")] = None,
+    samples: Annotated[int, typer.Option("-k", min=1, max=100)] = 1,
+    concurrency: Annotated[int, typer.Option(min=1, max=64)] = 4,
+    tasks: Annotated[list[str] | None, typer.Option("--task")] = None,
+    run: bool = False,
+    judge: str | None = None,
+    at_least: Annotated[float | None, typer.Option(min=0, max=1)] = None,
 ) -> int:
-    """Measure how well models plan the tasks of a set."""
+    """Measure how well models plan the tasks of a set.
+
+    Args:
+        file (SET): The set of tasks: YAML or JSON.
+        models (NAME): A model to measure; repeatable. Also FIRMPLAN_MODEL.
+        samples: Plannings a task.
+        concurrency: Plannings at a time.
+        tasks (ID): Only this task; repeatable.
+        run: Run plans that only read, and compare their answers.
+        judge (NAME): A model that compares the models' plans in pairs.
+        at_least: Exit with 1 if a smaller share of a model's plans is good.
+    """
     from ..planner import Planner
     from ..planner.evaluate.judging import judge_pairs
     from ..planner.evaluate.measuring import measure
@@ -166,7 +146,8 @@ async def evaluate(
     known = TaskSet.load(file)
     names: Sequence[str | None] = models or (settings.model,)
     planners = {
-        name or "default": Planner(name, base_url=settings.base_url, **settings.planner) for name in names
+        name or "default": Planner(name, base_url=settings.base_url, **settings.planner.options())
+        for name in names
     }
     first = Model(names[0], settings.base_url)
     first.resolve()  # without a model, every planning would fail for the same reason

@@ -13,7 +13,7 @@ import typer
 
 from ..errors import InputRejected
 from . import screen
-from .command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, Inputs, command, group
+from .command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, CommandGroup, Inputs
 from .failure import Exit
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from ..tools import Tool, Toolset
     from .invocation import Invocation
 
-app = typer.Typer()
-PANEL = "Plans and tools"
+commands = CommandGroup()
 
 
 class Format(StrEnum):
@@ -52,23 +51,18 @@ Output = Annotated[
 ]
 
 
-@command(
-    app,
-    "plan",
-    uses=PLANS,
-    panel=PANEL,
-    example="'Compare the weather in Rome and Oslo' --tools tools.py --output plan.yaml",
+@commands.command(
+    uses=PLANS, example="'Compare the weather in Rome and Oslo' --tools tools.py --output plan.yaml"
 )
 async def plan(
-    invocation: Invocation,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="What to do, in words.")],
-    output: Output = None,
-    inputs: Inputs = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the prompt and its token count; send nothing.")
-    ] = False,
+    invocation: Invocation, task: str, output: Output = None, inputs: Inputs = None, dry_run: bool = False
 ) -> int:
-    """Turn a task in words into a checked plan. A saved plan that fits answers it, or else a model."""
+    """Turn a task in words into a checked plan. A saved plan that fits answers it, or else a model.
+
+    Args:
+        task (TASK): What to do, in words.
+        dry_run: Show the prompt and its token count; send nothing.
+    """
     from .arguments import expect_plan_file, read_inputs
 
     values = read_inputs(inputs or (), None) or None
@@ -106,7 +100,7 @@ async def _preview(invocation: Invocation, task: str, inputs: dict[str, Any] | N
     settings = invocation.settings
     async with invocation.look() as engine:
         saved = await engine.list_plans()
-    planner = Planner(settings.model, base_url=settings.base_url, **settings.planner)
+    planner = Planner(settings.model, base_url=settings.base_url, **settings.planner.options())
     preview = planner.preview(task, invocation.toolset, inputs=inputs, saved=saved)
     invocation.answer(preview, _preview_text(preview))
     invocation.note(
@@ -139,7 +133,7 @@ def _preview_text(preview: Preview) -> str:
     return "\n".join([*parts, f"--- schema ({preview.form})\n{canonical(preview.schema).decode()}"])
 
 
-@command(app, "check", uses=TOOLS_AND_STORE, panel=PANEL, example="plan.yaml --tools tools.py")
+@commands.command(uses=TOOLS_AND_STORE, example="plan.yaml --tools tools.py")
 async def check(invocation: Invocation, what: PlanName) -> int:
     """Find every fault of a plan before anything runs."""
     from .arguments import find_plan, report_on
@@ -154,15 +148,13 @@ async def check(invocation: Invocation, what: PlanName) -> int:
     return Exit.OK if report.ok else Exit.WRONG
 
 
-@command(app, "show", uses=TOOLS_AND_STORE, panel=PANEL, example="plan.yaml --format mermaid")
-async def show(
-    invocation: Invocation,
-    what: Annotated[
-        str, typer.Argument(metavar="PLAN|RUN", help="A plan's file, a saved plan's name, or a run's id.")
-    ],
-    form: ShowFormat = Format.TEXT,
-) -> int:
-    """Show a plan as a picture, or a run with its steps."""
+@commands.command(uses=TOOLS_AND_STORE, example="plan.yaml --format mermaid")
+async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT) -> int:
+    """Show a plan as a picture, or a run with its steps.
+
+    Args:
+        what (PLAN|RUN): A plan's file, a saved plan's name, or a run's id.
+    """
     from ..executor import Run
     from ..plans import Plan
     from .arguments import find_file
@@ -229,15 +221,12 @@ def _show_run(run: Run, form: Format, invocation: Invocation) -> None:
     screen.answer("\n\n".join(part for part in parts if part))
 
 
-plans_app = group(
-    app,
-    "plans",
-    panel=PANEL,
-    text="Save, show and list plans in the store. Without a further word, list them.",
+plan_commands = commands.group(
+    "plans", "Save, show and list plans in the store. Without a further word, list them."
 )
 
 
-@command(plans_app, "list", uses=STORE, is_default=True, example="--json")
+@plan_commands.command(uses=STORE, is_default=True, example="--json")
 async def plans_list(invocation: Invocation) -> int:
     """List the saved plans."""
     from .report import flags_of
@@ -281,13 +270,14 @@ async def plans_list(invocation: Invocation) -> int:
     return Exit.OK
 
 
-@command(plans_app, "save", uses=TOOLS_AND_STORE, example="weather plan.yaml --tools tools.py")
-async def plans_save(
-    invocation: Invocation,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
-    file: Annotated[str, typer.Argument(metavar="PLAN", help="The plan's file.")],
-) -> int:
-    """Save a plan under a name. Its task, with {input} where inputs stand, answers tasks in words."""
+@plan_commands.command(uses=TOOLS_AND_STORE, example="weather plan.yaml --tools tools.py")
+async def plans_save(invocation: Invocation, name: str, file: str) -> int:
+    """Save a plan under a name. Its task, with {input} where inputs stand, answers tasks in words.
+
+    Args:
+        name (NAME): What to call it.
+        file (PLAN): The plan's file.
+    """
     from .arguments import checked, find_file, nearest_name
 
     target = find_file(file)
@@ -302,16 +292,19 @@ async def plans_save(
     return Exit.OK
 
 
-@command(plans_app, "learn", uses=TOOLS_AND_STORE, example="run_be40097b6b473dae --name weather")
+@plan_commands.command(uses=TOOLS_AND_STORE, example="run_be40097b6b473dae --name weather")
 async def plans_learn(
     invocation: Invocation,
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The id of a run that succeeded.")],
-    name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Save the template under this name.")
-    ] = None,
+    run_id: str,
+    name: Annotated[str | None, typer.Option("-n")] = None,
     output: Output = None,
 ) -> int:
-    """Make a template of a run's plan. What its task names becomes typed inputs."""
+    """Make a template of a run's plan. What its task names becomes typed inputs.
+
+    Args:
+        run_id (RUN): The id of a run that succeeded.
+        name: Save the template under this name.
+    """
     from ..planner import learn
     from ..plans.values import canonical
     from .arguments import expect_plan_file
@@ -342,13 +335,13 @@ async def plans_learn(
     return Exit.OK
 
 
-@command(plans_app, "show", uses=STORE, example="weather --format yaml")
-async def plans_show(
-    invocation: Invocation,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A saved plan's name or digest.")],
-    form: ShowFormat = Format.TEXT,
-) -> int:
-    """Show a saved plan."""
+@plan_commands.command(uses=STORE, example="weather --format yaml")
+async def plans_show(invocation: Invocation, name: str, form: ShowFormat = Format.TEXT) -> int:
+    """Show a saved plan.
+
+    Args:
+        name (NAME): A saved plan's name or digest.
+    """
     from ..plans.nearest import did_you_mean
     from .arguments import LISTED
 
@@ -364,16 +357,14 @@ async def plans_show(
     return Exit.OK
 
 
-tools_app = group(
-    app,
+tool_commands = commands.group(
     "tools",
-    panel=PANEL,
-    text="List the tools, or find weak spots of them. Without a further word, list them.",
+    "List the tools, or find weak spots of them. Without a further word, list them.",
     example="--tools tools.py",
 )
 
 
-@command(tools_app, "list", uses=TOOLS, is_default=True, example="--tools tools.py --json")
+@tool_commands.command(uses=TOOLS, is_default=True, example="--tools tools.py --json")
 def tools_list(invocation: Invocation) -> int:
     """List the tools with their types and effects."""
     from .invocation import NO_TOOLS
@@ -396,7 +387,7 @@ def _parameters(tool: Tool) -> str:
     return ", ".join(name if name in required else f"{name}?" for name in properties)
 
 
-@command(tools_app, "lint", uses=TOOLS, example="--tools tools.py")
+@tool_commands.command(uses=TOOLS, example="--tools tools.py")
 def tools_lint(invocation: Invocation) -> int:
     """Find weak spots of the tools. They keep tools from being planned, checked, reused or retried well."""
     from ..tools.fingerprint.lint import lint

@@ -14,15 +14,13 @@ import typer
 
 from ..errors import InputRejected
 from . import screen
-from .command import STORE, TOOLS_AND_STORE, RunId, command
+from .command import STORE, TOOLS_AND_STORE, CommandGroup, RunId
 from .failure import Exit
 
 if TYPE_CHECKING:
     from .invocation import Invocation
 
-app = typer.Typer()
-PANEL = "Looking back"
-TESTS_PANEL = "Putting to the test"
+commands = CommandGroup()
 BUNDLE = ".bundle"
 
 
@@ -39,7 +37,7 @@ ExitCode = Annotated[
 ]
 
 
-@command(app, "verify", uses=TOOLS_AND_STORE, panel=PANEL, example="run_be40097b6b473dae --tools tools.py")
+@commands.command(uses=TOOLS_AND_STORE, example="run_be40097b6b473dae --tools tools.py")
 async def verify(invocation: Invocation, run_id: RunId) -> int:
     """Call a run's pure steps again, in fresh processes. The answer names tools that are not deterministic (exit code 3)."""
     from .invocation import NO_TOOLS
@@ -53,15 +51,15 @@ async def verify(invocation: Invocation, run_id: RunId) -> int:
     return Exit.OK if found.ok else Exit.DIVERGED
 
 
-@command(app, "explain", uses=STORE, panel=PANEL, example="run_be40097b6b473dae price")
+@commands.command(uses=STORE, example="run_be40097b6b473dae price")
 async def explain(
-    invocation: Invocation,
-    run_id: RunId,
-    step: Annotated[
-        str | None, typer.Argument(metavar="STEP", help="The step's path; without it, every step.")
-    ] = None,
+    invocation: Invocation, run_id: RunId, step: Annotated[str | None, typer.Argument()] = None
 ) -> int:
-    """Say why a step ran or was reused. The answer names the part that differs from the nearest earlier call."""
+    """Say why a step ran or was reused. The answer names the part that differs from the nearest earlier call.
+
+    Args:
+        step (STEP): The step's path; without it, every step.
+    """
     async with invocation.look() as engine:
         if step is not None:
             invocation.answer(await engine.explain(run_id, step))
@@ -72,26 +70,24 @@ async def explain(
     return Exit.OK
 
 
-@command(
-    app,
-    "diff",
-    uses=STORE,
-    panel=PANEL,
-    example="run_be40097b6b473dae run_d2a00be355d318f9 --format html --output diff.html",
+@commands.command(
+    uses=STORE, example="run_be40097b6b473dae run_d2a00be355d318f9 --format html --output diff.html"
 )
 async def diff(
     invocation: Invocation,
-    a: Annotated[str, typer.Argument(metavar="A", help="A run's id.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The id of the run to compare it with.")],
-    form: Annotated[
-        DiffFormat,
-        typer.Option("--format", "-f", help="Form of the answer; html is one page that loads nothing."),
-    ] = DiffFormat.TEXT,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there, not to stdout.")
-    ] = None,
+    a: str,
+    b: str,
+    form: Annotated[DiffFormat, typer.Option("--format", "-f")] = DiffFormat.TEXT,
+    output: Annotated[Path | None, typer.Option("-o")] = None,
 ) -> int:
-    """Compare two runs step by step. The answer has the differences, their reasons, and the first step that differs."""
+    """Compare two runs step by step. The answer has the differences, their reasons, and the first step that differs.
+
+    Args:
+        a (A): A run's id.
+        b (B): The id of the run to compare it with.
+        form: Form of the answer; html is one page that loads nothing.
+        output (FILE): Write it there, not to stdout.
+    """
     async with invocation.look() as engine:
         found = await engine.diff(a, b)
     if form is DiffFormat.TEXT:
@@ -113,26 +109,23 @@ async def diff(
     return Exit.OK
 
 
-@command(
-    app,
-    "record",
+@commands.command(
     uses=TOOLS_AND_STORE,
     loads_tools=False,
-    panel=TESTS_PANEL,
     example="run_be40097b6b473dae --output tests/golden/rome.bundle --plan plan.yaml",
 )
 async def record(
     invocation: Invocation,
     run_id: RunId,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where it goes: tests/golden/NAME.bundle.")
-    ],
-    plan: Annotated[
-        Path | None,
-        typer.Option("--plan", metavar="PLAN", help="A plan's file, which the test compares with this run."),
-    ] = None,
+    output: Annotated[Path, typer.Option("-o")],
+    plan: Path | None = None,
 ) -> int:
-    """Keep a run as a test for `pytest --firmplan`. The test runs offline, and calls only pure tools."""
+    """Keep a run as a test for `pytest --firmplan`. The test runs offline, and calls only pure tools.
+
+    Args:
+        output (FILE): Where it goes: tests/golden/NAME.bundle.
+        plan (PLAN): A plan's file, which the test compares with this run.
+    """
     from ..plans import Plan
 
     if output.suffix != BUNDLE:
@@ -173,61 +166,43 @@ def _write_case(bundle: Path, plan: Path, tools: Sequence[str]) -> Path:
     return case
 
 
-@command(
-    app,
-    "bisect",
-    uses=STORE,
-    panel=TESTS_PANEL,
-    example="run_be40097b6b473dae run_d2a00be355d318f9 --output items[0].price",
-)
+@commands.command(uses=STORE, example="run_be40097b6b473dae run_d2a00be355d318f9 --output items[0].price")
 async def bisect(
     invocation: Invocation,
-    run_ids: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="At least two runs, in the order of comparing.")
-    ],
-    output: Annotated[
-        str,
-        typer.Option("--output", metavar="PATH", help="A place in the value, such as items[0].price."),
-    ] = "",
-    step: Annotated[
-        str | None, typer.Option("--step", metavar="STEP", help="Look at this step's value, not the run's.")
-    ] = None,
+    run_ids: list[str],
+    output: str = "",
+    step: str | None = None,
     exit_code: ExitCode = False,
 ) -> int:
-    """Find where an output changed in a line of runs. The answer names the two runs, the first step that differs, and why."""
+    """Find where an output changed in a line of runs. The answer names the two runs, the first step that differs, and why.
+
+    Args:
+        run_ids (RUN...): At least two runs, in the order of comparing.
+        output (PATH): A place in the value, such as items[0].price.
+        step (STEP): Look at this step's value, not the run's.
+    """
     async with invocation.look() as engine:
         found = await engine.bisect(run_ids, step=step, output=output)
     invocation.answer(found)
     return Exit.FAILED if exit_code and found else Exit.OK
 
 
-@command(
-    app,
-    "shadow",
-    uses=TOOLS_AND_STORE,
-    panel=TESTS_PANEL,
-    example="run_be40097b6b473dae --model gpt-5-mini --tools tools.py",
-)
+@commands.command(uses=TOOLS_AND_STORE, example="run_be40097b6b473dae --model gpt-5-mini --tools tools.py")
 async def shadow(
     invocation: Invocation,
     run_id: RunId,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", metavar="NAME", help="The new model: its name, or an alias of firmplan.toml."
-        ),
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option("--base-url", metavar="URL", help="The new model's endpoint; default: the usual one."),
-    ] = None,
-    plan: Annotated[
-        Path | None,
-        typer.Option("--plan", metavar="PLAN", help="An edited plan, such as one with another prompt."),
-    ] = None,
+    model: str | None = None,
+    base_url: str | None = None,
+    plan: Path | None = None,
     exit_code: ExitCode = False,
 ) -> int:
-    """Say what another model would have changed in a run. Its model steps are asked again; of other tools only pure ones are called."""
+    """Say what another model would have changed in a run. Its model steps are asked again; of other tools only pure ones are called.
+
+    Args:
+        model (NAME): The new model: its name, or an alias of firmplan.toml.
+        base_url (URL): The new model's endpoint; default: the usual one.
+        plan (PLAN): An edited plan, such as one with another prompt.
+    """
     from ..plans import Plan
     from ..tools import Model
 

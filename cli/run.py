@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import screen
-from .command import MOVES, STORE, Budget, Inputs, RunId, command
+from .command import MOVES, STORE, Budget, CommandGroup, Inputs, RunId
 from .failure import Exit
 
 if TYPE_CHECKING:
@@ -18,44 +18,29 @@ if TYPE_CHECKING:
     from ..plans import Plan
     from .invocation import Invocation
 
-app = typer.Typer()
-PANEL = "Runs"
+commands = CommandGroup()
 
 
-@command(
-    app,
-    "run",
-    uses=MOVES,
-    panel=PANEL,
-    example="plan.yaml --tools tools.py --input today=2026-03-10",
-)
+@commands.command(uses=MOVES, example="plan.yaml --tools tools.py --input today=2026-03-10")
 async def run(
     invocation: Invocation,
-    what: Annotated[
-        str,
-        typer.Argument(metavar="PLAN|TASK", help="A plan's file, a saved plan's name, or a task in words."),
-    ],
+    what: str,
     inputs: Inputs = None,
-    run_id: Annotated[
-        str | None,
-        typer.Option("--run-id", metavar="ID", help="Id of the run; the same id again continues that run."),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", help="Seed of `ctx.random`; default: derived from plan and inputs."),
-    ] = None,
+    run_id: str | None = None,
+    seed: int | None = None,
     budget: Budget = None,
-    reuse: Annotated[
-        bool, typer.Option("--reuse/--no-reuse", help="Reuse earlier results where nothing changed.")
-    ] = True,
-    stream: Annotated[
-        bool,
-        typer.Option(
-            "--stream", help="Start steps while the plan is being written; writes wait for the complete plan."
-        ),
-    ] = False,
+    reuse: Annotated[bool, typer.Option("--reuse/--no-reuse")] = True,
+    stream: bool = False,
 ) -> int:
-    """Run a plan, or plan a task and run it."""
+    """Run a plan, or plan a task and run it.
+
+    Args:
+        what (PLAN|TASK): A plan's file, a saved plan's name, or a task in words.
+        run_id (ID): Id of the run; the same id again continues that run.
+        seed: Seed of `ctx.random`; default: derived from plan and inputs.
+        reuse: Reuse earlier results where nothing changed.
+        stream: Start steps while the plan is being written; writes wait for the complete plan.
+    """
     from .arguments import Task, checked, find_target, read_budget, read_inputs, read_task
     from .following import RunFollower
 
@@ -105,23 +90,15 @@ def _existing(run: Run) -> str:
     return f"run {run.id} exists already ({run.status}) and is continued"
 
 
-@command(
-    app,
-    "resume",
-    uses=MOVES,
-    panel=PANEL,
-    example="run_be40097b6b473dae --tools tools.py --budget usd=2",
-)
+@commands.command(uses=MOVES, example="run_be40097b6b473dae --tools tools.py --budget usd=2")
 async def resume(
-    invocation: Invocation,
-    run_id: RunId,
-    budget: Budget = None,
-    take_over: Annotated[
-        bool,
-        typer.Option("--take-over", help="Take the run from a process that drives it and hangs."),
-    ] = False,
+    invocation: Invocation, run_id: RunId, budget: Budget = None, take_over: bool = False
 ) -> int:
-    """Continue a run after a crash or a decision. Also after a pause, or with a larger budget."""
+    """Continue a run after a crash or a decision. Also after a pause, or with a larger budget.
+
+    Args:
+        take_over: Take the run from a process that drives it and hangs.
+    """
     from ..errors import ConfigError
     from .arguments import read_budget
     from .following import RunFollower
@@ -154,23 +131,13 @@ NewId = Annotated[
 ]
 
 
-@command(
-    app,
-    "retry",
-    uses=MOVES,
-    panel=PANEL,
-    example="run_be40097b6b473dae --tools tools.py --run-id invoices-second-try",
-)
-async def retry(
-    invocation: Invocation,
-    run_id: RunId,
-    new_id: NewId = None,
-    replan: Annotated[
-        int,
-        typer.Option("--replan", metavar="N", help="Patch the plan at most N times if the run fails."),
-    ] = 0,
-) -> int:
-    """Continue a failed or cancelled run as a new run. Calls that succeeded are not repeated; the others run."""
+@commands.command(uses=MOVES, example="run_be40097b6b473dae --tools tools.py --run-id invoices-second-try")
+async def retry(invocation: Invocation, run_id: RunId, new_id: NewId = None, replan: int = 0) -> int:
+    """Continue a failed or cancelled run as a new run. Calls that succeeded are not repeated; the others run.
+
+    Args:
+        replan (N): Patch the plan at most N times if the run fails.
+    """
     from .following import RunFollower
 
     follower = RunFollower(invocation)
@@ -180,36 +147,25 @@ async def retry(
             return await follower.follow(engine, submitted)
 
 
-@command(
-    app,
-    "fork",
-    uses=MOVES,
-    panel=PANEL,
-    example="run_be40097b6b473dae --tools tools.py --at price --set rate=0.07",
-)
+@commands.command(uses=MOVES, example="run_be40097b6b473dae --tools tools.py --at price --set rate=0.07")
 async def fork(
     invocation: Invocation,
     run_id: RunId,
-    at: Annotated[
-        str | None,
-        typer.Option("--at", metavar="STEP", help="Run this step again, and whatever depends on it."),
-    ] = None,
-    values: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="STEP=JSON", help="A value that replaces a step's; repeatable."),
-    ] = None,
+    at: str | None = None,
+    values: Annotated[list[str] | None, typer.Option("--set")] = None,
     inputs: Inputs = None,
-    plan: Annotated[
-        str | None,
-        typer.Option("--plan", metavar="PLAN", help="An edited plan: a file, or a saved plan's name."),
-    ] = None,
-    allow_writes: Annotated[
-        bool,
-        typer.Option("--allow-writes", help="Call affected writes; else each waits for approval."),
-    ] = False,
+    plan: str | None = None,
+    allow_writes: bool = False,
     new_id: NewId = None,
 ) -> int:
-    """Repeat the steps that a change affects, as a new run. The other results come from the parent's journal."""
+    """Repeat the steps that a change affects, as a new run. The other results come from the parent's journal.
+
+    Args:
+        at (STEP): Run this step again, and whatever depends on it.
+        values (STEP=JSON): A value that replaces a step's; repeatable.
+        plan (PLAN): An edited plan: a file, or a saved plan's name.
+        allow_writes: Call affected writes; else each waits for approval.
+    """
     from .arguments import checked, find_plan, read_inputs, read_step_values
     from .following import RunFollower
 
@@ -231,15 +187,14 @@ async def fork(
             return await follower.follow(engine, submitted)
 
 
-@command(app, "replay", uses=STORE, panel=PANEL, example="run_be40097b6b473dae")
-async def replay(
-    invocation: Invocation,
-    what: Annotated[
-        str, typer.Argument(metavar="RUN|BUNDLE", help="The run's id, or the file of an exported run.")
-    ],
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the replay as a run of its own.")] = False,
-) -> int:
-    """Replay a run from its journal. Nothing is called, and every digest must match."""
+@commands.command(uses=STORE, example="run_be40097b6b473dae")
+async def replay(invocation: Invocation, what: str, keep: bool = False) -> int:
+    """Replay a run from its journal. Nothing is called, and every digest must match.
+
+    Args:
+        what (RUN|BUNDLE): The run's id, or the file of an exported run.
+        keep: Keep the replay as a run of its own.
+    """
     from ..engine import Engine
     from ..errors import RunNotFound
     from ..executor.runs.replays import bundle_path
@@ -272,13 +227,13 @@ def _replay_text(run: Run) -> str:
     return f"recorded {run.digest}\nreplayed {run.digest}\n{steps} recomputed, nothing called: the same run"
 
 
-@command(app, "export", uses=STORE, panel=PANEL, example="run_be40097b6b473dae --output run.bundle")
-async def export(
-    invocation: Invocation,
-    run_id: RunId,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the bundle goes.")],
-) -> int:
-    """Write a run into one file. It replays on another machine, without tools and store."""
+@commands.command(uses=STORE, example="run_be40097b6b473dae --output run.bundle")
+async def export(invocation: Invocation, run_id: RunId, output: Annotated[Path, typer.Option("-o")]) -> int:
+    """Write a run into one file. It replays on another machine, without tools and store.
+
+    Args:
+        output (FILE): Where the bundle goes.
+    """
     async with invocation.look() as engine:
         written = await engine.export(run_id, output)
     invocation.answer(

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import InputRejected
 from . import screen
-from .command import STORE, RunId, command, group
+from .command import STORE, CommandGroup, RunId
 from .failure import Exit
 
 if TYPE_CHECKING:
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
     from ..executor.stores.location import StoreLocation
     from .invocation import Invocation
 
-app = typer.Typer()
-PANEL = "This machine"
+commands = CommandGroup()
 TIME = "%Y-%m-%d %H:%M:%S"
 TASK_WIDTH = 100
 """Characters of a task in a table: it tells runs apart, and `show` has all of it."""
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
-runs_app = group(
-    app,
+run_commands = commands.group(
     "runs",
-    panel=PANEL,
-    text="List runs, newest first, or delete some. Without a further word, list them.",
+    "List runs, newest first, or delete some. Without a further word, list them.",
     example="--status failed --limit 5",
 )
 
 
-@command(runs_app, "", uses=STORE, example="")
+@run_commands.command(name="", uses=STORE)
 async def runs(
     invocation: Invocation,
-    status: Annotated[str | None, typer.Option("--status", help="Only runs in this status.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="Most runs to list.")] = 20,
-    cursor: Annotated[
-        str | None, typer.Option("--cursor", help="Continue where an earlier list ended.")
-    ] = None,
-    tree: Annotated[
-        bool, typer.Option("--tree", help="Put forks, retries and kept replays under their parent.")
-    ] = False,
+    status: str | None = None,
+    limit: Annotated[int, typer.Option("-n", min=1, max=500)] = 20,
+    cursor: str | None = None,
+    tree: bool = False,
 ) -> int:
-    """List runs, newest first; as a tree, each under its parent if the parent is in the list."""
+    """List runs, newest first; as a tree, each under its parent if the parent is in the list.
+
+    Args:
+        status: Only runs in this status.
+        limit: Most runs to list.
+        cursor: Continue where an earlier list ended.
+        tree: Put forks, retries and kept replays under their parent.
+    """
     from .report import resume_line
 
     settings = invocation.settings
@@ -107,7 +107,7 @@ def _run_row(run: RunSummary, depth: int | None = None) -> tuple[str, ...]:
     return name, status, created, task or screen.short_digest(run.plan_digest or "")
 
 
-@command(runs_app, "delete", uses=STORE, example="run_be40097b6b473dae")
+@run_commands.command(uses=STORE, example="run_be40097b6b473dae")
 async def runs_delete(invocation: Invocation, run_id: RunId) -> int:
     """Delete a run that has ended. A run with children (forks, retries, kept replays) stays."""
     async with invocation.look() as engine:
@@ -115,19 +115,20 @@ async def runs_delete(invocation: Invocation, run_id: RunId) -> int:
     return Exit.OK
 
 
-@command(runs_app, "prune", uses=STORE, example="--older 90d --keep-failed --dry-run")
+@run_commands.command(uses=STORE, example="--older 90d --keep-failed --dry-run")
 async def runs_prune(
     invocation: Invocation,
-    older: Annotated[
-        str,
-        typer.Option("--older", metavar="AGE", help="Only runs whose last record is older: 90d, 12h."),
-    ],
-    keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Keep runs that failed.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Delete nothing, and list the runs that would be deleted.")
-    ] = False,
+    older: Annotated[str, typer.Option()],
+    keep_failed: bool = False,
+    dry_run: bool = False,
 ) -> int:
-    """Delete the runs that ended long enough ago. Runs that have not ended, and runs with children that stay, are kept."""
+    """Delete the runs that ended long enough ago. Runs that have not ended, and runs with children that stay, are kept.
+
+    Args:
+        older (AGE): Only runs whose last record is older: 90d, 12h.
+        keep_failed: Keep runs that failed.
+        dry_run: Delete nothing, and list the runs that would be deleted.
+    """
     from ..executor.runs.store_care import ENDED
 
     statuses = [status for status in ENDED if status != "failed"] if keep_failed else None
@@ -136,15 +137,12 @@ async def runs_prune(
     return Exit.OK
 
 
-store_app = group(
-    app,
-    "store",
-    panel=PANEL,
-    text="Check the store, copy it, or upgrade its format. Without a further word, check it.",
+store_commands = commands.group(
+    "store", "Check the store, copy it, or upgrade its format. Without a further word, check it."
 )
 
 
-@command(store_app, "check", uses=STORE, is_default=True, example="--store runs.db")
+@store_commands.command(uses=STORE, is_default=True, example="--store runs.db")
 async def store_check(invocation: Invocation) -> int:
     """Check that nothing in the store was changed since it was written. Every run is computed again; exit code 1 if one differs."""
     await _expect_store(invocation)
@@ -154,12 +152,13 @@ async def store_check(invocation: Invocation) -> int:
     return Exit.OK if report.ok else Exit.FAILED
 
 
-@command(store_app, "backup", uses=STORE, example="runs-monday.db --store runs.db")
-async def store_backup(
-    invocation: Invocation,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file that the copy goes to.")],
-) -> int:
-    """Copy the store into one file, as it is now. Engines may go on meanwhile."""
+@store_commands.command(uses=STORE, example="runs-monday.db --store runs.db")
+async def store_backup(invocation: Invocation, file: Path) -> int:
+    """Copy the store into one file, as it is now. Engines may go on meanwhile.
+
+    Args:
+        file (FILE): The new file that the copy goes to.
+    """
     await _expect_store(invocation)
     async with invocation.engine() as engine:
         written = await engine.backup_store(file)
@@ -171,7 +170,7 @@ async def store_backup(
     return Exit.OK
 
 
-@command(store_app, "upgrade", uses=STORE, example="--store runs.db")
+@store_commands.command(uses=STORE, example="--store runs.db")
 async def store_upgrade(invocation: Invocation) -> int:
     """Upgrade the store to this version's format. Every command that opens it does; this one also names the format."""
     location = await _expect_store(invocation)
@@ -205,15 +204,13 @@ async def _expect_store(invocation: Invocation) -> StoreLocation:
     return location
 
 
-cache_app = group(
-    app,
+cache_commands = commands.group(
     "cache",
-    panel=PANEL,
-    text="Count results that may be reused, or remove some. Without a further word, count them. Runs stay as they are.",
+    "Count results that may be reused, or remove some. Without a further word, count them. Runs stay as they are.",
 )
 
 
-@command(cache_app, "stats", uses=STORE, is_default=True, example="--store runs.db")
+@cache_commands.command(uses=STORE, is_default=True, example="--store runs.db")
 async def cache_stats(invocation: Invocation) -> int:
     """Say how many results there are, how large, and how old."""
     async with invocation.look() as engine:
@@ -222,24 +219,20 @@ async def cache_stats(invocation: Invocation) -> int:
     return Exit.OK
 
 
-@command(cache_app, "gc", uses=STORE, example="--max-age 30d --max-size 500MB")
-async def cache_gc(
-    invocation: Invocation,
-    max_age: Annotated[
-        str | None, typer.Option("--max-age", metavar="AGE", help="Remove older results: 30d, 12h.")
-    ] = None,
-    max_size: Annotated[
-        str | None,
-        typer.Option("--max-size", metavar="SIZE", help="Remove the oldest past this size: 500MB, 2GiB."),
-    ] = None,
-) -> int:
-    """Remove bytes that nothing refers to, and results past a limit."""
+@cache_commands.command(uses=STORE, example="--max-age 30d --max-size 500MB")
+async def cache_gc(invocation: Invocation, max_age: str | None = None, max_size: str | None = None) -> int:
+    """Remove bytes that nothing refers to, and results past a limit.
+
+    Args:
+        max_age (AGE): Remove older results: 30d, 12h.
+        max_size (SIZE): Remove the oldest past this size: 500MB, 2GiB.
+    """
     return await _shrink(
         invocation, max_age, None if max_size is None else _read_size("--max-size", max_size)
     )
 
 
-@command(cache_app, "clear", uses=STORE, example="--store runs.db")
+@cache_commands.command(uses=STORE, example="--store runs.db")
 async def cache_clear(invocation: Invocation) -> int:
     """Remove every result: the next run calls everything."""
     return await _shrink(invocation, None, 0)

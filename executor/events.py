@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeGuard
+from typing import Final, TypeAlias, TypeGuard, get_args
 
 from ..plans.values import Json
 from .canonical_value import CanonicalValue
@@ -393,39 +393,11 @@ DecisionEvent: TypeAlias = Approved | Denied | ResolvedDone | ResolvedRetry | Re
 Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 
-CAUSES: tuple[type[Cause], ...] = (
-    RunStarted,
-    RunResumed,
-    RunParked,
-    CallStarted,
-    CallSucceeded,
-    CallMade,
-    CallReused,
-    CallFailed,
-    CallLost,
-    RetryDue,
-    ApprovalRuled,
-    Approved,
-    Denied,
-    ResolvedDone,
-    ResolvedRetry,
-    ResolvedFailed,
-    BudgetReached,
-    BudgetRaised,
-    CancelAsked,
-)
-CONSEQUENCES: tuple[type[Consequence], ...] = (
-    StepSucceeded,
-    StepFailed,
-    StepSkipped,
-    StepCancelled,
-    StepIndeterminate,
-    RetryScheduled,
-    ApprovalAsked,
-    RunFinished,
-)
-REMARKS: tuple[type[Remark], ...] = (PlanMade, CallProgressed, TimeTold, IdMade)
-_CAUSES: frozenset[type] = frozenset(CAUSES)
+# Each kind is listed once, in its type alias; the tuples are for `isinstance` and for the registry of `records.py`.
+CAUSES: Final[tuple[type[Cause], ...]] = get_args(Cause)
+CONSEQUENCES: Final[tuple[type[Consequence], ...]] = get_args(Consequence)
+REMARKS: Final[tuple[type[Remark], ...]] = get_args(Remark)
+_CAUSES: Final[frozenset[type]] = frozenset(CAUSES)
 
 
 def is_cause(event: JournalEvent) -> TypeGuard[Cause]:

@@ -46,8 +46,10 @@ class LruCache(Generic[H, V]):
             weigh: Returns the weight of a value.
         """
         # The lock is not held while `make` runs: one large plan would block all others, and `make` may use this cache itself.
-        if (found := self.find(key)) is not None:
-            return found
+        with self._lock:
+            if (found := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+                return found[0]
         value = make()
         self.keep(key, value, weigh(value))
         return value
@@ -88,9 +90,21 @@ class IdentityCache(Generic[T, V]):
     """
 
     def __init__(self, count: int) -> None:
-        self._kept: LruCache[int, tuple[T, V]] = LruCache(count, weight_min=1)
+        # An entry holds the object itself: its identity cannot be given to another object while the entry is there.
+        self._kept: OrderedDict[int, tuple[T, V]] = OrderedDict()
+        self._count = count
+        self._lock = Lock()
 
     def get(self, of: T, make: Callable[[T], V]) -> V:
         """Return the cached value for an object, computing it on a miss."""
-        # The entry holds the object itself: its identity cannot be given to another object while the entry is there.
-        return self._kept.get(id(of), lambda: (of, make(of)), lambda _: 1)[1]
+        # Not an `LruCache` of weight 1: a small run asks nine times, and each question would cost four Python calls.
+        with self._lock:
+            if (found := self._kept.get(id(of))) is not None:
+                self._kept.move_to_end(id(of))
+                return found[1]
+        value = make(of)
+        with self._lock:
+            self._kept[id(of)] = (of, value)
+            if len(self._kept) > self._count:
+                self._kept.popitem(last=False)
+        return value

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ..errors import PlanRejected
-from .checker.body import Bodies, Body, SavedPlans, bodies_of
+from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
 from .checker.flow import UNTRUSTED
 from .checker.survey import Survey, is_write, survey_of
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
@@ -185,7 +185,7 @@ class _BodyCompiler:
     untrusted: int
 
     @property
-    def body(self) -> Body:
+    def body(self) -> PlanBody:
         return self.survey.bodies.every[self.number]
 
     def program(self) -> Program:
@@ -290,7 +290,7 @@ def _on_error(step: Step) -> OnError:
     return Skip() if step.on_error == "skip" else Fail()
 
 
-def _plan_of(bodies: Bodies, body: Body) -> Plan:
+def _plan_of(bodies: Bodies, body: PlanBody) -> Plan:
     """Return the plan of a body; an inner plan stands alone, with all types and plans that it can name."""
     outer = bodies.units[body.unit].plan
     if body.name is None:

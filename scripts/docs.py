@@ -129,6 +129,8 @@ def _methods_of(made: object) -> list[tuple[str, Callable[..., object]]]:
 
 def _entry(name: str, made: object) -> Iterator[str]:
     """Yield the lines about one name: its signature, the first words of its docstring, and what its parameters mean."""
+    from firmplan.cli.command import documented  # noqa: PLC0415  # each page loads only its room
+
     text = inspect.cleandoc(made.__doc__ or "")
     signature = signature_of(name, made)
     if signature:
@@ -138,7 +140,7 @@ def _entry(name: str, made: object) -> Iterator[str]:
     for heading in ("Attributes", "Args") if signature or not inspect.isclass(made) else ("Attributes",):
         if told := documented(text, heading):
             yield ""
-            yield from (f"- `{word}`: {meaning}" for word, meaning in told.items())
+            yield from (f"- `{word}`: {meaning}" for word, (_, meaning) in told.items())
     if found := re.search(r"[Aa]rguments and errors are those of `(\w+)`", text):
         yield from ("", f"Its parameters are those of `{found[1]}`.")
 
@@ -180,13 +182,6 @@ class _Shown(str):
 
     def __repr__(self) -> str:
         return str(self)
-
-
-def documented(text: str, heading: str) -> dict[str, str]:
-    """Return the description of each name under a docstring heading such as `Args`."""
-    found = re.search(rf"^{heading}:\n((?:    .*\n|\n)+)", f"{text}\n", re.MULTILINE)
-    entries = re.findall(r"^    \**(\w+): (.*(?:\n      .*)*)", found[1] if found else "", re.MULTILINE)
-    return {word: " ".join(meaning.split()) for word, meaning in entries}
 
 
 def schema() -> str:

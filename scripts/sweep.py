@@ -1,7 +1,7 @@
 """Try the laws with all their seeds: `make sweep`; `scripts/sweep.py tests/crash` only those there, `--seed 17` one case of each.
 
-The tests try a sample of what is tried here: the law and its cases are the same (`tests/support/seeds.py`). What fails is told at the end as
-the command that runs this one case again.
+The tests try a sample of what is tried here: the law and its cases are the same (`tests/support/seeds.py`); laws of Hypothesis are tried with
+all their examples. What fails is told at the end as the command that runs this one case again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> int:
     if given.seed is not None:
         os.environ["FIRMPLAN_SEED"] = str(given.seed)
     failures = Failures()
-    code = pytest.main(["-q", "--tb=short", "-m", "sweep", *given.tests], plugins=[failures])
+    code = pytest.main(["-q", "--tb=short", "-m", "sweep or hypothesis", *given.tests], plugins=[failures])
     for nodeid in failures.found:
         sys.stdout.write(f"{again(nodeid)}\n")
     return code

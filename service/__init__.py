@@ -5,6 +5,6 @@ its server), then `routes.py` (what each path does) and `run_queue.py` (which ru
 """
 
 from .app import create_app, serve
-from .auth import Limits
+from .auth import ServerLimits
 
-__all__ = ["Limits", "create_app", "serve"]
+__all__ = ["ServerLimits", "create_app", "serve"]

@@ -23,7 +23,7 @@ from typing_extensions import override
 
 from ..engine import Engine
 from ..errors import ConfigError, FirmplanError
-from .auth import Guard, Limits
+from .auth import Guard, ServerLimits
 from .metrics import Counted, Metrics
 from .problems import on_bad_request, on_bug, on_firmplan_error, on_http_error
 from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
@@ -36,7 +36,7 @@ def create_app(
     engine: Engine,
     *,
     api_keys: Sequence[str] = (),
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
     hosts: Sequence[str] = (),
     closing: asyncio.Event | None = None,
 ) -> FastAPI:
@@ -49,7 +49,7 @@ def create_app(
         hosts: Names in the `Host` header that are answered; with none, all.
         closing: Set by the caller when the server goes down, so that open event streams end.
     """
-    limits = limits or Limits()
+    limits = limits or ServerLimits()
     metrics = Metrics()
     served = ServedEngine(engine, RunQueue(engine, limits, metrics), metrics, closing or asyncio.Event())
 
@@ -115,7 +115,7 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     api_keys: Sequence[str] = (),
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
     on_bound: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve an open engine until SIGINT or SIGTERM; runs under way stay resumable.

@@ -36,7 +36,7 @@ CLIENTS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """The limits of one server.
 
     Attributes:
@@ -70,7 +70,7 @@ class Guard:
         *,
         api_keys: Sequence[str] = (),
         hosts: Sequence[str] = (),
-        limits: Limits,
+        limits: ServerLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app

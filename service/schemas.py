@@ -1,7 +1,8 @@
 """The shapes of request bodies and of answers, as pydantic models; `/openapi.json` is made from them.
 
-Bodies are validated by these models. Answers are the engine's own documents (`to_dict`), which the tests compare with these models, so
-that the schema is true and no request pays for a second serialisation.
+Bodies are validated by these models. Answers are the engine's own documents (`to_dict`). For each the models here name its fields, or are
+the engine's own dataclass where that has the same fields; the tests compare both, so that the schema is true and no request pays for a
+second serialisation.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ..executor import RunError, RunSummary
+from ..executor.states import RunStatus
+from ..plans import Problem
 
-class Body(BaseModel):
+
+class RequestBody(BaseModel):
     """A JSON object with exactly the documented keys."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -25,7 +30,7 @@ Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 """An integer by JSON Schema's rules, as in plans and inputs: `4.0` is one."""
 
 
-class Budget(Body):
+class Budget(RequestBody):
     """At these amounts a run stops and waits; reused steps cost nothing."""
 
     steps: Count | None = None
@@ -39,7 +44,7 @@ class Budget(Body):
         return self.model_dump(exclude_none=True)
 
 
-class TaskBody(Body):
+class TaskBody(RequestBody):
     """A task in words, to be planned and run; with `stream` steps start while the plan is being written."""
 
     task: Annotated[str, Field(min_length=1, examples=["Compare the weather in Rome and Oslo"])]
@@ -48,7 +53,7 @@ class TaskBody(Body):
     stream: bool = False
 
 
-class RunBody(Body):
+class RunBody(RequestBody):
     """A plan to run: as it is, or by the name or digest under which it is saved."""
 
     plan: dict[str, Any] | None = None
@@ -67,7 +72,7 @@ class RunBody(Body):
         return self
 
 
-class ResumeBody(Body):
+class ResumeBody(RequestBody):
     """What may change when a run goes on.
 
     Attributes:
@@ -78,7 +83,7 @@ class ResumeBody(Body):
     take_over: bool = False
 
 
-class ForkBody(Body):
+class ForkBody(RequestBody):
     """What differs in the fork from its parent; without anything the fork is the parent again.
 
     Attributes:
@@ -98,7 +103,7 @@ class ForkBody(Body):
     run_id_new: str | None = None
 
 
-class RetryBody(Body):
+class RetryBody(RequestBody):
     """How a run goes on that failed or was cancelled.
 
     Attributes:
@@ -117,7 +122,7 @@ Attempt = Annotated[
 ]
 
 
-class ApproveBody(Body):
+class ApproveBody(RequestBody):
     """Who allows the call; `edit` replaces its arguments."""
 
     by: Annotated[str, Field(min_length=1)]
@@ -125,7 +130,7 @@ class ApproveBody(Body):
     attempt: Attempt = None
 
 
-class DenyBody(Body):
+class DenyBody(RequestBody):
     """Who refuses the call, and why."""
 
     by: Annotated[str, Field(min_length=1)]
@@ -133,7 +138,7 @@ class DenyBody(Body):
     attempt: Attempt = None
 
 
-class DecideBody(Body):
+class DecideBody(RequestBody):
     """Who decides, and what about each call.
 
     Attributes:
@@ -148,7 +153,7 @@ class DecideBody(Body):
     ]
 
 
-class ResolveBody(Body):
+class ResolveBody(RequestBody):
     """What a person knows of a call whose outcome is unknown: exactly one of `done`, `retry` and `fail`."""
 
     done: Any = None
@@ -173,17 +178,6 @@ class ResolveBody(Body):
 # --- Answers
 
 
-RunStatus = Literal[
-    "queued",
-    "running",
-    "waiting",
-    "indeterminate",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "over_budget",
-    "parked",
-]
 StepStatus = Literal[
     "pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled"
 ]
@@ -197,19 +191,7 @@ class _View(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ErrorView(_View):
-    """One failure."""
-
-    step: Annotated[str, Field(description="Path of the step; empty for the run as a whole.")]
-    code: str
-    message: str
-    temporary: bool
-    took_effect: Annotated[
-        bool, Field(description="A write that is done: only its result was refused. Left out where false.")
-    ] = False
-
-
-class StepView(_View):
+class RunStepView(_View):
     """One step, item or iteration."""
 
     status: StepStatus
@@ -219,7 +201,7 @@ class StepView(_View):
     cost: Annotated[float, Field(description="US dollars.")]
     started: UnixSeconds | None
     finished: UnixSeconds | None
-    error: ErrorView | None
+    error: RunError | None
     reason: str | None
     output_digest: str | None
     args: Annotated[Any, Field(description="What a person has to decide about; else null.")]
@@ -237,7 +219,7 @@ class StepView(_View):
     ] = None
 
 
-class NamedStepView(StepView):
+class NamedStepView(RunStepView):
     """One step with its path and its run."""
 
     run: str
@@ -250,12 +232,12 @@ class RunView(_View):
     id: str
     status: RunStatus
     output: Any
-    errors: list[ErrorView]
+    errors: list[RunError]
     digest: str
     plan: dict[str, Any] | None
     plan_digest: str | None
     inputs: dict[str, Any]
-    steps: Annotated[dict[str, StepView], Field(description="Path -> step, in plan order.")]
+    steps: Annotated[dict[str, RunStepView], Field(description="Path -> step, in plan order.")]
     usage: dict[str, Any]
     parent: str | None
     task: str | None
@@ -267,38 +249,11 @@ class RunView(_View):
     abandoned: Abandoned
 
 
-class RunSummaryView(_View):
-    """A run in a list."""
-
-    id: str
-    status: RunStatus
-    task: str | None
-    plan_digest: str | None
-    parent: str | None
-    created: UnixSeconds
-    updated: UnixSeconds
-    digest: str
-    abandoned: Abandoned
-    reason: Annotated[str | None, Field(description="Why the run is parked; else null.")]
-
-
 class RunPageView(_View):
     """Some runs, newest first; `cursor` leads to the next ones, null at the end."""
 
-    runs: list[RunSummaryView]
+    runs: list[RunSummary]
     cursor: str | None
-
-
-class ProblemView(_View):
-    """One fault, with its place."""
-
-    code: str
-    path: str
-    message: str
-    hint: str
-    severity: Literal["error", "warning"]
-    at: list[int] | None
-    line: int | None
 
 
 class RefusalView(BaseModel):
@@ -309,14 +264,14 @@ class RefusalView(BaseModel):
     status: int
     code: str
     detail: str
-    problems: list[ProblemView]
+    problems: list[Problem]
 
 
 class ReportView(_View):
     """What a check found."""
 
     ok: bool
-    problems: list[ProblemView]
+    problems: list[Problem]
     bounds: dict[str, Any]
     types: Annotated[dict[str, Any], Field(description="Step path -> JSON Schema of its value.")]
 

@@ -9,16 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 from postgres import MISSING, Cluster, find_binaries  # only there since the line above
+from seeds import SAMPLE_MIN, SWEEP
 
 LEFT_OUT = pytest.StashKey[str]()
 
 # How long an example takes says more of what else the machine does than of firmplan, whose speed `benchmarks` measures.
-settings.register_profile("firmplan", deadline=None)
+settings.register_profile(
+    "firmplan",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    print_blob=True,
+    max_examples=100 if os.environ.get(SWEEP) else SAMPLE_MIN,
+)
 settings.load_profile("firmplan")
 
 

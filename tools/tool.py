@@ -51,6 +51,7 @@ from .schemas import SchemaTypes, Types, fault_of
 
 if TYPE_CHECKING:
     from .fingerprint.fingerprint import Fingerprint
+    from .fingerprint.observations import Observations
 
 P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
@@ -197,6 +198,12 @@ class Tool(Declaration, Generic[P, R]):
     def unseen(self) -> str | None:
         """Why there is no fingerprint, as a sentence; then results are not reused unless a `version` is declared."""
         return self._fingerprint.unseen
+
+    @cached_property
+    def last_fingerprints(self) -> dict[str, tuple[Fingerprint, Observations]]:
+        """The last fingerprints by kind, each with what its walk looked at (`fingerprint_of`)."""
+        # Kept by the tool and not in a table of all tools: observations lead back to the tool, and would keep it alive.
+        return {}
 
     @cached_property
     def _fingerprint(self) -> Fingerprint:

@@ -1,21 +1,21 @@
-"""How the calls of many runs share one event loop: fair semaphores, single flight, the synchronous fast path, and the worker pool of a run.
+"""How the calls of many runs share one event loop: fair semaphores, the synchronous fast path, and the worker pool of a run.
 
-These are scheduling primitives. They know neither what a call is nor what a run is: calls have a step path, runs have a name.
+These are scheduling primitives. Of a call they know only its step path, of a run only its name.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 if TYPE_CHECKING:
-    from ..stores.store import Reusable
+    from .dispatch import PreparedCall
 
 T = TypeVar("T")
 
@@ -38,9 +38,14 @@ class FairSemaphore:
         self._free = count
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by run; the first run is next
 
-    def hold(self, run: str) -> AbstractAsyncContextManager[None]:
-        """Return a context manager that holds the semaphore for a call of that run."""
-        return _Slot(self, run)
+    @asynccontextmanager
+    async def hold(self, run: str) -> AsyncGenerator[None]:
+        """Hold the semaphore for a call of that run."""
+        await self.acquire(run)
+        try:
+            yield
+        finally:
+            self.release()
 
     def try_acquire(self) -> bool:
         """Acquire the semaphore if it is free, which implies that nobody waits; return whether it was."""
@@ -75,59 +80,6 @@ class FairSemaphore:
                 slot.set_result(None)
                 return
         self._free += 1
-
-
-class _Slot(AbstractAsyncContextManager[None]):
-    """A class instead of a generator, because every call enters one."""
-
-    __slots__ = ("_run", "_semaphore")
-
-    def __init__(self, semaphore: FairSemaphore, run: str) -> None:
-        self._semaphore = semaphore
-        self._run = run
-
-    async def __aenter__(self) -> None:
-        if not self._semaphore.try_acquire():
-            await self._semaphore.acquire(self._run)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._semaphore.release()
-
-
-# --- single flight
-
-
-class InFlight:
-    """A call under way whose result identical calls take, too. Most have no identical call, so the future is made on demand.
-
-    Args:
-        key: Content key of the call; empty: no other call is identical to it.
-        in_flight: Content key -> the call under way, where identical calls find it until it ends.
-    """
-
-    __slots__ = ("_in_flight", "_key", "_waiter")
-
-    def __init__(self, key: str, in_flight: dict[str, InFlight]) -> None:
-        self._key = key
-        self._in_flight = in_flight
-        self._waiter: asyncio.Future[Reusable | None] | None = None
-        if key:
-            in_flight[key] = self
-
-    async def result(self) -> Reusable | None:
-        """Wait for the end of the call; return its result if identical calls may take it."""
-        if self._waiter is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(
-            self._waiter
-        )  # a waiting call that is cancelled must not cancel the others
-
-    def end(self, result: Reusable | None) -> None:
-        """Hand the result to the calls that wait; `None`: they may not take it."""
-        if self._key:
-            del self._in_flight[self._key]
-        if self._waiter is not None:
-            self._waiter.set_result(result)
 
 
 # --- synchronous fast path
@@ -174,27 +126,18 @@ def notify_wait(work: Coroutine[Any, Any, T], on_wait: Callable[[], None]) -> Ge
 # --- worker pool
 
 TURN_S: Final = 0.002  # how long calls that never wait may hold the event loop before other tasks run
-STAYS: Final = 2  # turns of the event loop that an idle worker waits: the calls that its last call made ready become due then
 
 
-class DueCall(Protocol):
-    """A call that is due."""
-
-    @property
-    def step(self) -> str: ...  # noqa: D102  # path of the leaf
-
-
-C = TypeVar("C", bound=DueCall)
-
-
-class WorkerPool(Generic[C]):
+class WorkerPool:
     """The worker tasks of one run, which make the calls that are due.
 
     A task for each call would cost more than a call that never waits. So a worker makes one call after the other. When a call waits, its
     worker waits with it, and another worker is started for the calls that are due. Calls that never wait need one worker in all; calls
     that wait need as many workers as there are calls under way, up to a limit.
 
-    A call that is cancelled cancels its worker's task, so that worker ends, and so does one whose call has changed the task's context.
+    A call that is cancelled cancels its worker's task, so that worker ends, and so does one whose call has changed the task's context. A worker
+    also ends when no call is due. Rejected: a worker that stays for the calls that its last call makes ready. It saves a task for each call of a
+    chain of calls that never wait, which is less than 5 % of their time, and other plans gain nothing.
 
     Args:
         make: Makes one call.
@@ -206,8 +149,8 @@ class WorkerPool(Generic[C]):
 
     def __init__(
         self,
-        make: Callable[[C], Awaitable[None]],
-        is_wanted: Callable[[C], bool],
+        make: Callable[[PreparedCall], Awaitable[None]],
+        is_wanted: Callable[[PreparedCall], bool],
         spawn: Callable[[str, Coroutine[Any, Any, None]], None],
         tasks: dict[str, asyncio.Task[None]],
         workers_max: int,
@@ -217,19 +160,18 @@ class WorkerPool(Generic[C]):
         self._spawn = spawn
         self._tasks = tasks
         self._workers_max = workers_max
-        self._due: deque[C] = deque()
+        self._due: deque[PreparedCall] = deque()
         self._starting = 0  # workers whose task has not run yet
-        self._idle = 0  # workers that stay for a moment
         self._busy = 0
 
-    def add(self, call: C) -> None:
+    def add(self, call: PreparedCall) -> None:
         """Add a call that is due. It is made after the next `start_workers`."""
         self._due.append(call)
 
     def start_workers(self) -> None:
         """Start as many workers as the due calls need: one, or one for each busy worker, because a busy worker may be waiting in its call."""
-        room = self._workers_max - self._busy - self._idle
-        for _ in range(min(len(self._due) - self._idle, max(self._busy, 1), room) - self._starting):
+        room = self._workers_max - self._busy
+        for _ in range(min(len(self._due), max(self._busy, 1), room) - self._starting):
             self._starting += 1
             self._spawn("", self._work())
 
@@ -237,13 +179,12 @@ class WorkerPool(Generic[C]):
         """Make calls until no call is due, or until this worker has to end."""
         self._starting -= 1
         try:
-            while await self._make_due() and await self._stay():
-                pass
+            await self._make_due()
         finally:
             self.start_workers()
 
-    async def _make_due(self) -> bool:
-        """Make the calls that are due; return `False` if this worker has to end: cancelled, its context changed, or its turn over."""
+    async def _make_due(self) -> None:
+        """Make the calls that are due, until this worker has to end: cancelled, its context changed, or its turn over."""
         due, tasks, time = self._due, self._tasks, asyncio.get_running_loop().time
         worker, context = cast("asyncio.Task[None]", asyncio.current_task()), copy_context()
         until = time() + TURN_S
@@ -263,20 +204,7 @@ class WorkerPool(Generic[C]):
                     del tasks[call.step]
             # A cancel, or a context variable that the call has set, belongs to that call: the next one gets a new task.
             if worker.cancelling() or copy_context() != context or (due and time() > until):
-                return False
-        return True
-
-    async def _stay(self) -> bool:
-        """Let other tasks run; return whether a call is due then."""
-        self._idle += 1
-        try:
-            for _ in range(STAYS):
-                await asyncio.sleep(0)
-                if self._due:
-                    return True
-        finally:
-            self._idle -= 1
-        return False
+                return
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -135,37 +135,34 @@ Substitute: TypeAlias = ApprovalRuled | CallReused | CallFailed
 """An event that takes the place of a call."""
 
 
-class Dispatcher:
-    """Decides what becomes of each command of one run: a call, or an event in its place.
+def dispatch(
+    command: StartCall,
+    machine: Machine,
+    results: Results,
+    flow_policy: FlowPolicy,
+    preparation: Preparation,
+) -> PreparedCall | Substitute | RuleApproval | None:
+    """Return the prepared call of a command, or what takes its place; `None`: the machine no longer wants it.
 
     Args:
+        command: The command.
         machine: The machine of the run.
         results: The results of a fork's parent, which may stand for calls.
         flow_policy: Keeps untrusted data from writes, and asks for approvals.
         preparation: Binds the arguments and names the call.
     """
-
-    def __init__(
-        self, machine: Machine, results: Results, flow_policy: FlowPolicy, preparation: Preparation
-    ) -> None:
-        self._machine = machine
-        self._results = results
-        self._flow_policy = flow_policy
-        self._preparation = preparation
-
-    def dispatch(self, command: StartCall) -> PreparedCall | Substitute | RuleApproval | None:
-        """Return the prepared call, or what takes its place; `None`: the machine no longer wants it."""
-        if self._results.has_parent and (inherited := self._results.of_parent(command)) is not None:
-            return inherited
-        if (intervention := self._flow_policy.find_intervention(command, self._machine)) is not None:
-            return intervention
-        try:
-            return self._preparation.prepare(command)
-        except ToolError as fault:
-            if not self._machine.is_callable(command.step):
-                return None
-            message = self._preparation.without_secrets(command, str(fault))
-            return CallFailed(command.step, fault.code, message, fault.temporary)
+    # The parent's result comes first: where it stands, no call is made that the flow policy would have to look at.
+    if (inherited := results.of_parent(command)) is not None:
+        return inherited
+    if (intervention := flow_policy.find_intervention(command, machine)) is not None:
+        return intervention
+    try:
+        return preparation.prepare(command)
+    except ToolError as fault:
+        if not machine.is_callable(command.step):
+            return None
+        message = preparation.without_secrets(command, str(fault))
+        return CallFailed(command.step, fault.code, message, fault.temporary)
 
 
 # --- preparation

@@ -15,8 +15,8 @@ from ...tools import Models, Tool, Toolset
 from ...tools.logbook import open_log, read_setting
 from ...tools.models.limits import RateLimiter
 from ..journal.journal import Commits
-from ..stores.store import Store
-from .concurrency import FairSemaphore, InFlight
+from ..stores.store import Reusable, Store
+from .concurrency import FairSemaphore
 from .flow_policy import Flow
 from .invoke import ThreadPool
 from .processes import ProcessPool
@@ -84,7 +84,7 @@ class Facilities:
             which the write's intent was handed to the store.
         ownership: The owner of the runs; `None`: no other process can drive them.
         commits: Makes journals durable.
-        in_flight: Content key -> the call under way that identical calls wait for.
+        in_flight: Content key -> the result of the call under way that identical calls wait for; `None`: they may not take the result.
         tool_semaphores: Tool -> the limit on its calls at a time (`max_concurrency`).
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
     """
@@ -102,7 +102,9 @@ class Facilities:
     ownership: Ownership | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     commits: Commits = field(init=False)
-    in_flight: dict[str, InFlight] = field(default_factory=dict[str, InFlight])
+    in_flight: dict[str, asyncio.Future[Reusable | None]] = field(
+        default_factory=dict[str, "asyncio.Future[Reusable | None]"]
+    )
     tool_semaphores: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
     rate_queues: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
 

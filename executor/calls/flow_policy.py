@@ -129,15 +129,14 @@ class FlowPolicy:
     # --- what a tool demands
 
     def _terms_of(self, name: str) -> _Terms:
-        now, locked = self._facilities.tools.get(name), self._header.lock.find(name)
-        known: list[Signature] = [now] if locked is None else [now, locked]
+        # Of the tool now and the tool when the run was submitted, the stricter declaration counts.
+        now = self._facilities.tools.get(name)
+        locked: Signature = self._header.lock.find(name) or now
         made = self._terms[name] = _Terms(
-            is_write=any(each.effect is Effect.WRITE for each in known),
-            allow_untrusted=frozenset(
-                name for name in now.allow_untrusted if all(name in each.allow_untrusted for each in known)
-            ),
+            is_write=Effect.WRITE in (now.effect, locked.effect),
+            allow_untrusted=frozenset(now.allow_untrusted).intersection(locked.allow_untrusted),
             asks=approval_kind(now),
-            asks_of_labelled=any(each.asks_approval for each in known),
+            asks_of_labelled=now.asks_approval or locked.asks_approval,
         )
         return made
 

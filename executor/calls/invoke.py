@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType, coroutine
-from typing import Any, Final, TypeAlias, TypeGuard, cast
+from typing import Any, Final, TypeAlias, cast
 
 from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.signature import Effect
@@ -212,18 +212,18 @@ def _outcome_of(  # noqa: PLR0911  # one outcome for each kind of error: a table
                 return Lost(message)
             return Failed("cancelled", message, temporary=False, retryable=_is_worth_retrying(tool, error))
         case TimeoutError() if timeout_s is not None:
-            return _interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
+            return interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
         case TimeoutError():
-            return _interrupted(tool, error, "timeout", described(error))
+            return interrupted(tool, error, "timeout", described(error))
         case OutcomeUnknown():
-            return _interrupted(tool, error, code_of(error), text_of(error))
+            return interrupted(tool, error, code_of(error), text_of(error))
         case ResultRefused() if tool.effect is Effect.WRITE:
             return _refused(tool, error)
         case ToolError():
             is_temporary = error.temporary is True
             return Failed(code_of(error), text_of(error), is_temporary, _is_worth_retrying(tool, error))
         case _ if _was_interrupted(error):
-            return _interrupted(tool, error, "connection-error", described(error))
+            return interrupted(tool, error, "connection-error", described(error))
         case _:
             may_help = _is_worth_retrying(tool, error)
             return Failed(ToolError.code, described(error), temporary=False, retryable=may_help)
@@ -277,7 +277,15 @@ def _was_interrupted(error: BaseException) -> bool:
     return is_interruption(error) or isinstance(error, OutcomeUnknown)
 
 
-def _interrupted(tool: Tool, error: BaseException, code: str, message: str) -> Outcome:
+def interrupted(tool: Tool, error: BaseException, code: str, message: str) -> Outcome:
+    """Return the outcome of a call that ended without an answer: for a write unknown, for other effects a temporary failure.
+
+    Args:
+        tool: The tool.
+        error: The error that the tool's `retry_on` decides about.
+        code: The code of a failure.
+        message: Why there is no answer.
+    """
     if tool.effect is Effect.WRITE:
         return Lost(message)
     return Failed(code, message, temporary=True, retryable=_is_worth_retrying(tool, error))
@@ -399,13 +407,13 @@ async def _follow(work: _Work, awaited: object) -> object:
     """Step a coroutine as a task does, each time that the future it waits for is done. Raises: _NotHeeded: it ran past its time."""
     loop = asyncio.get_running_loop()
     until: float | None = None  # set when the call is stopped: from then on it only cleans up
+    waiter: asyncio.Future[None] | None = None
     while True:
         fault: BaseException | None = None
         try:
-            if until is None and _is_plain(awaited, loop):
-                await _pass_on(awaited)
-            elif (fault := _bad_yield(awaited, loop)) is None:
-                await _wait_until_done(awaited, loop, until)
+            if (fault := _bad_yield(awaited, loop)) is None:
+                waiter = waiter or _waiter_for(awaited, is_stopped=until is not None)
+                await _wait_until_done(awaited, waiter, until)
         except asyncio.CancelledError as cancel:
             if until is None and cancel.args == (STOPPED,):
                 until = loop.time() + HEED_S
@@ -413,13 +421,13 @@ async def _follow(work: _Work, awaited: object) -> object:
                 continue  # a cancelled future is done soon; a cancelled task may swallow it, so it is waited for again
             fault = cancel
         except GeneratorExit:
-            _close(work)
+            _close(work, waiter)
             raise
         if until is not None and loop.time() >= until:
-            _close(work)
+            _close(work, waiter)
             raise _NotHeeded
         # A failed future holds its exception, whose traceback is about to hold this frame: a cycle. So both are dropped.
-        awaited = None
+        awaited = waiter = None
         try:
             awaited = work.send(None) if fault is None else work.throw(fault)
         except StopIteration as done:
@@ -439,34 +447,32 @@ def _bad_yield(awaited: object, loop: asyncio.AbstractEventLoop) -> RuntimeError
     return None
 
 
-async def _wait_until_done(awaited: object, loop: asyncio.AbstractEventLoop, until: float | None) -> None:
+def _waiter_for(awaited: object, *, is_stopped: bool) -> asyncio.Future[None] | None:
+    """Return a task that waits for a future in the place of the current task; `None`: the current task waits for it.
+
+    A cancel of the task that waits also cancels the future, and an inner task may swallow that. Then the current task must be able to stop
+    waiting, so another task waits. Only a task can do this: `await` marks a future, and the task that gets it clears the mark. Rejected: a
+    done callback instead of a task, because the mark is a private attribute of the future.
+    """
+    # A cancel always ends a plain future, and nearly all futures are plain; so calls that are not stopped rarely need a second task.
+    if awaited is None or (type(awaited) is asyncio.Future and not is_stopped):
+        return None
+    return asyncio.ensure_future(_wait_for(cast("asyncio.Future[object]", awaited)))
+
+
+async def _wait_until_done(awaited: object, waiter: asyncio.Future[None] | None, until: float | None) -> None:
     """Wait until a future is done, or until that time; for `None`: one turn of the event loop."""
-    if awaited is None:
+    if waiter is not None:
+        timeout_s = None if until is None else until - asyncio.get_running_loop().time()
+        await asyncio.wait([waiter], timeout=timeout_s)
+    elif awaited is not None:
+        await _pass_on(cast("asyncio.Future[object]", awaited))
+    else:
         await asyncio.sleep(0)
-        return
-    future = cast("asyncio.Future[object]", awaited)
-    # `await` sets this flag on the future, and whoever steps the coroutine has to clear it, or the next `await` of the same future fails.
-    # There is no public call for it; a task would clear it, but a task would also pass a cancel on to the future.
-    future._asyncio_future_blocking = False  # noqa: SLF001
-    woken: asyncio.Future[None] = loop.create_future()
-
-    def wake(_: object = None) -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    timer = loop.call_at(until, wake) if until is not None else None
-    future.add_done_callback(wake)
-    try:
-        await woken
-    finally:
-        future.remove_done_callback(wake)
-        if timer is not None:
-            timer.cancel()
 
 
-def _is_plain(awaited: object, loop: asyncio.AbstractEventLoop) -> TypeGuard[asyncio.Future[object]]:
-    """Whether the current task can wait for the future itself: a cancel always ends a plain future, but not a task."""
-    return type(awaited) is asyncio.Future and awaited.get_loop() is loop
+async def _wait_for(future: asyncio.Future[object]) -> None:
+    await _pass_on(future)
 
 
 @coroutine
@@ -481,8 +487,10 @@ def _pass_on(future: asyncio.Future[object]) -> Generator[object, None, None]:
             raise
 
 
-def _close(work: _Work) -> None:
+def _close(work: _Work, waiter: asyncio.Future[None] | None) -> None:
     """End a coroutine where it stands, and drop what it raises meanwhile."""
+    if waiter is not None:
+        waiter.cancel()  # nobody would ever end it
     try:
         work.close()
     except BaseException:  # noqa: BLE001  # it swallowed that, too, or failed at it

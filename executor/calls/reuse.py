@@ -10,10 +10,11 @@ says, is not reused. If a result does not stand for a call, the reason goes into
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from ...plans.program import Touch
 from ...plans.values import Json
@@ -27,15 +28,12 @@ from ..journal.header import Header
 from ..journal.journal import Journal
 from ..policy import ReuseMode
 from ..stores.store import EVERYTHING, CallRecord, Reusable, RunRow
-from .concurrency import InFlight
 from .dispatch import PreparedCall, StartCall
 from .facilities import Facilities
-from .identity import ContentKey
 
 if TYPE_CHECKING:
     from ...plans.values import Json
     from ...tools import Used
-    from ...tools.fingerprint.fingerprint import Fingerprint
     from ..journal.journal import Journal
 
 
@@ -70,13 +68,10 @@ class Results:
         self._parent = row.parent or ""
         self._header = header
         self._inherited = inherited
-        self._writer = ReuseWriter(row.id, journal)
-        self._fresh: dict[str, Reusable] = {}
-
-    @property
-    def has_parent(self) -> bool:
-        """Whether the results of a parent may stand for calls."""
-        return bool(self._inherited)
+        self._run_id = row.id
+        self._journal = journal
+        self._named: set[str] = set()  # fingerprints whose parts are in the journal already
+        self._fresh: dict[str, Reusable] = {}  # content key -> result that a call of this run just made
 
     def _mode(self, call: PreparedCall) -> ReuseMode:
         """Return the reuse mode of a call: that of the run, or `refresh` where a fork wants the step made again."""
@@ -115,8 +110,10 @@ class Results:
         if self._mode(call) in ("off", "refresh"):
             return None
         made = self._fresh.get(key)
-        while made is None and (under_way := self._facilities.in_flight.get(key)) is not None:
-            made = await self._checked(call, await under_way.result()) or self._fresh.get(key)
+        # A call under way may end without a result to share; then the first of the calls that waited for it is made, and the others wait for that.
+        while made is None and (in_flight := self._facilities.in_flight.get(key)) is not None:
+            made_there = await asyncio.shield(in_flight)  # a cancel of this call must not cancel the others
+            made = await self._checked(call, made_there) or self._fresh.get(key)
         if made is not None:
             return reused(call, made)
         if self._header.reuse == "only" and not call.is_write:
@@ -142,20 +139,22 @@ class Results:
 
     # --- around a call
 
-    def begin(self, call: PreparedCall) -> InFlight | None:
-        """Enter a call as in flight, so that identical calls wait for its result.
+    def begin(self, call: PreparedCall) -> asyncio.Future[Reusable | None]:
+        """Enter a call as in flight, so that identical calls wait for its result; `end` hands them the result."""
+        in_flight: asyncio.Future[Reusable | None] = asyncio.get_running_loop().create_future()
+        if call.key.key:
+            # An identical call may be in flight already, if this run does not look for results (`refresh`). It stays the one to wait for.
+            self._facilities.in_flight.setdefault(call.key.key, in_flight)
+        return in_flight
 
-        `None`: a result may stand for this call itself, or the call may not be made; `of_identical` decides.
-        """
-        key, in_flight = call.key.key, self._facilities.in_flight
-        if key in self._fresh or key in in_flight or self._header.reuse == "only":
-            return None
-        return InFlight(key, in_flight)
-
-    def begin_beside(self, call: PreparedCall) -> InFlight:
-        """Do the same after `of_identical` found nothing; an identical call that is in flight by now stays the one that others wait for."""
+    def end(
+        self, call: PreparedCall, in_flight: asyncio.Future[Reusable | None], made: Reusable | None
+    ) -> None:
+        """Hand the result of a call to the identical calls that wait; `None`: they may not take it."""
         key = call.key.key
-        return InFlight("" if key in self._facilities.in_flight else key, self._facilities.in_flight)
+        if self._facilities.in_flight.get(key) is in_flight:
+            del self._facilities.in_flight[key]
+        in_flight.set_result(made)
 
     async def epochs(self, call: PreparedCall) -> Mapping[str, int] | None:
         """Return the epochs at the start of a call, empty unless it is a read; `None`: a write is open, so the result is not kept."""
@@ -166,26 +165,50 @@ class Results:
     def keep(
         self, call: PreparedCall, output: CanonicalValue, epochs: Mapping[str, int] | None, at: float
     ) -> Reusable | None:
-        """Keep a result for later calls; return it if it may stand for identical calls right now."""
-        made = self._writer.add(
-            call,
-            output,
-            started=call.started,
-            at=call.ended or at,
-            epochs=epochs,
-            used=call.context.used if call.context is not None else None,
-            fingerprint=call.fingerprint,
-            is_kept=self._mode(call) != "off",
-        )
+        """Put a result and what it was made from into the journal's next commit; return it if identical calls may take it right now.
+
+        Args:
+            call: The call.
+            output: Its result.
+            epochs: Of a read: the epochs at its start; `None`: a write was open.
+            at: Unix seconds from which the age of the result counts, unless the call started early.
+        """
+        used = call.context.used if call.context is not None else None
+        if self._mode(call) == "off":
+            lost = OFF
+        elif epochs is None:
+            lost = WRITE_OPEN
+        else:
+            lost = "" if used is None else _taken(used)
+        key, made = call.key.key, None
+        if key and not lost and epochs is not None:
+            env = _NO_ENV if used is None else cast("Mapping[str, Json]", dict(used.env))
+            made = Reusable(key, self._run_id, call.step, output.data, call.ended or at, epochs, env)
+        self._record(call, lost, made)
+        # An identical call may see other environment variables or another state of a resource. So it asks the store, which compares them.
         if made is None or made.env:
             return None
         if not call.is_kept_read:
-            self._fresh[call.key.key] = made
+            self._fresh[key] = made
         return made
 
     def note_failed(self, call: PreparedCall) -> None:
         """Record what a failed call was made from, for `explain`."""
-        self._writer.note(call, call.started, call.fingerprint, FAILED)
+        self._record(call, FAILED)
+
+    def _record(self, call: PreparedCall, lost: str, made: Reusable | None = None) -> None:
+        """Record what a call was made from, and its entry. A call without a content key needs neither: that it has none explains it."""
+        key = call.key
+        if not key.key:
+            return
+        record = CallRecord(
+            self._run_id, call.step, key.subject, call.started, key.key, key.kept_parts(), key.code, lost
+        )
+        parts: dict[str, Mapping[str, str]] | None = None
+        if key.code and key.code not in self._named and call.fingerprint is not None:
+            self._named.add(key.code)
+            parts = {key.code: call.fingerprint.parts}
+        self._journal.leave(record, made, parts)
 
 
 def reused(call: PreparedCall, made: Reusable) -> CallReused:
@@ -196,19 +219,6 @@ def reused(call: PreparedCall, made: Reusable) -> CallReused:
 # --- earlier results
 
 
-class Candidate(Protocol):
-    """A call for which an earlier result may stand: `dispatch.PreparedCall`, or a call in a test."""
-
-    @property
-    def step(self) -> str: ...  # noqa: D102  # path of the leaf
-    @property
-    def key(self) -> ContentKey: ...  # noqa: D102
-    @property
-    def tool(self) -> Tool | None: ...  # noqa: D102
-    @property
-    def is_kept_read(self) -> bool: ...  # noqa: D102  # whether it is a read whose result may be kept
-
-
 @dataclass(frozen=True, slots=True)
 class Stale:
     """Why an earlier result of the same key does not stand for the call: part of the record of the call."""
@@ -217,30 +227,26 @@ class Stale:
 
 
 async def find_results(
-    facilities: Facilities, candidates: Sequence[Candidate]
+    facilities: Facilities, calls: Sequence[PreparedCall]
 ) -> Mapping[str, Reusable | Stale]:
     """Return step -> the stored result of the same key, or why it does not stand now; steps without one are left out."""
-    entries = await facilities.store.find_reusable(sorted({candidate.key.key for candidate in candidates}))
-    found = [
-        (candidate, entry)
-        for candidate in candidates
-        if (entry := entries.get(candidate.key.key)) is not None
-    ]
+    entries = await facilities.store.find_reusable(sorted({call.key.key for call in calls}))
+    found = [(call, entry) for call in calls if (entry := entries.get(call.key.key)) is not None]
     resources = sorted({name for _, entry in found for name in entry.epochs})
     epochs: Mapping[str, int] = (await facilities.store.epochs(resources)).count if resources else {}
     now = facilities.clock.now()
     results: dict[str, Reusable | Stale] = {}
-    for candidate, entry in found:
+    for call, entry in found:
         why = _refusal(facilities, entry)
-        if why is None and candidate.is_kept_read:
-            why = _expiry(candidate.tool, entry, epochs, now)
+        if why is None and call.is_kept_read:
+            why = _expiry(call.tool, entry, epochs, now)
         if why is None and entry.env:
             why = _changed_env(entry, facilities.environ)
         if why is not None:
             source: dict[str, Json] = {"run": entry.run_id, "step": entry.step}
-            results[candidate.step] = Stale({**why, **source})
+            results[call.step] = Stale({**why, **source})
         else:
-            results[candidate.step] = entry
+            results[call.step] = entry
     return results
 
 
@@ -289,76 +295,6 @@ async def epochs_at_start(facilities: Facilities, tool: Tool) -> Mapping[str, in
     resources = sorted(EVERYTHING if resource is None else resource for resource, _ in awaited)
     epochs = await facilities.store.epochs(resources)
     return None if epochs.open else epochs.count
-
-
-# --- results for later calls
-
-
-class ReuseWriter:
-    """Puts the results of one run, and what its calls were made from, into the batches that the journal commits."""
-
-    def __init__(self, run_id: str, journal: Journal) -> None:
-        self._run_id = run_id
-        self._journal = journal
-        self._named: set[str] = set()  # fingerprints whose parts are in the journal already
-
-    def add(  # noqa: PLR0913  # one keyword for each fact that decides whether a result is kept
-        self,
-        candidate: Candidate,
-        output: CanonicalValue,
-        *,
-        started: float,
-        at: float,
-        epochs: Mapping[str, int] | None,
-        used: Used | None,
-        fingerprint: Fingerprint | None,
-        is_kept: bool,
-    ) -> Reusable | None:
-        """Write a result and what it was made from; return the entry if the result may stand for later calls.
-
-        Args:
-            candidate: The call.
-            output: Its result.
-            started: Unix seconds.
-            at: Unix seconds from which the age of the result counts.
-            epochs: Of a read: the epochs at its start; `None`: a write was open.
-            used: What the call took from its context.
-            fingerprint: The fingerprint of its tool.
-            is_kept: Whether this run keeps results at all.
-        """
-        if not is_kept:
-            lost = OFF
-        elif epochs is None:
-            lost = WRITE_OPEN
-        else:
-            lost = "" if used is None else _taken(used)
-        key, made = candidate.key.key, None
-        if not lost and key and epochs is not None:
-            env = _NO_ENV if used is None else cast("Mapping[str, Json]", dict(used.env))
-            made = Reusable(key, self._run_id, candidate.step, output.data, at, epochs, env)
-        self.note(candidate, started, fingerprint, lost, made)
-        return made
-
-    def note(
-        self,
-        candidate: Candidate,
-        started: float,
-        fingerprint: Fingerprint | None,
-        lost: str,
-        made: Reusable | None = None,
-    ) -> None:
-        """Write what a call was made from, and its entry. A call without a content key needs neither: that it has none explains it."""
-        key = candidate.key
-        if not key.key:
-            return
-        call = CallRecord(
-            self._run_id, candidate.step, key.subject, started, key.key, key.kept_parts(), key.code, lost
-        )
-        parts: dict[str, Mapping[str, str]] | None = None
-        if key.code and key.code not in self._named and fingerprint is not None:
-            self._named.add(key.code)
-            parts = {key.code: fingerprint.parts}
-        self._journal.leave(call, made, parts)
 
 
 def _taken(used: Used) -> str:

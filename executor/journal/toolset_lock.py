@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any, Final, Literal, cast
+from weakref import WeakKeyDictionary
 
 from ...plans.edit.differences import differences
 from ...plans.plan import AgentStep, Plan, ToolStep
@@ -48,8 +50,10 @@ class ToolLock:
 
     @classmethod
     def of(cls, tool: Tool) -> ToolLock:
-        """Return the lock of a tool."""
-        return cls(
+        """Return the lock of a tool. Nobody changes a tool, so each tool has one lock."""
+        if (known := _LOCKS.get(tool)) is not None:
+            return known
+        _LOCKS[tool] = made = cls(
             name=tool.name,
             description=tool.description,
             effect=tool.effect,
@@ -66,6 +70,7 @@ class ToolLock:
             timeout_s=tool.timeout_s,
             fingerprint=tool.fingerprint,
         )
+        return made
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ToolLock:
@@ -145,6 +150,9 @@ def _bare(schema: Json | Mapping[str, Json]) -> Json:
             return cast("Json", schema)
 
 
+_LOCKS: Final[WeakKeyDictionary[Tool, ToolLock]] = WeakKeyDictionary()
+
+
 class ToolsetLock:
     """The tools of one run; satisfies `plans.signature.Signatures`."""
 
@@ -158,7 +166,7 @@ class ToolsetLock:
         found = [tools.find(name) for name in names]
         return cls([ToolLock.of(tool) for tool in found if tool is not None])
 
-    @property
+    @cached_property
     def names(self) -> Sequence[str]:
         """Tool names, sorted."""
         return sorted(self._tools)
@@ -182,13 +190,17 @@ class ToolsetLock:
             ]
         )
 
-    @property
-    def policies(self) -> dict[str, CallPolicy]:
+    @cached_property
+    def policies(self) -> Mapping[str, CallPolicy]:
         """Tool name -> policy."""
         return {name: tool.policy for name, tool in self._tools.items()}
 
     def to_list(self) -> list[Json]:
-        """Return it as JSON, sorted by name."""
+        """Return it as JSON, sorted by name. The list is shared, and never to be changed."""
+        return self._as_json
+
+    @cached_property
+    def _as_json(self) -> list[Json]:
         return [cast("Json", self._tools[name].to_dict()) for name in self.names]
 
     @classmethod

@@ -25,7 +25,7 @@ from ...plans.collecting import PYTHONS_OWN_MAX, Aside
 from ...tools import Used
 from ..calls.caller import Caller, Nondeterminism, Usage
 from ..calls.concurrency import WorkerPool, first_error, notify_wait
-from ..calls.dispatch import Dispatcher, Preparation, PreparedCall, StartCall
+from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch
 from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
 from ..calls.flow_policy import FlowPolicy
@@ -66,7 +66,7 @@ class _Active(NamedTuple):
     """
 
     group: asyncio.TaskGroup
-    pool: WorkerPool[PreparedCall]
+    pool: WorkerPool
 
 
 class Driver:
@@ -108,7 +108,6 @@ class Driver:
         self._results = Results(facilities, row, header, inherited, self.journal)
         self._flow_policy = FlowPolicy(facilities, row.id, header)
         self._preparation = Preparation(facilities, row.id, header.fork)
-        self._dispatcher = Dispatcher(machine, self._results, self._flow_policy, self._preparation)
         self._early = early
         now, is_called = facilities.clock.now, self._recorder.is_called
         self._caller = Caller(
@@ -326,7 +325,7 @@ class Driver:
         commands, self._ready = self._ready, []
         calls: list[PreparedCall] = []
         for command in commands:
-            match self._dispatcher.dispatch(command):
+            match dispatch(command, self.machine, self._results, self._flow_policy, self._preparation):
                 case PreparedCall() as call:
                     calls.append(call)
                 case RuleApproval() as rule:
@@ -365,14 +364,12 @@ class Driver:
 
     async def _make(self, call: PreparedCall) -> None:
         """Make one call, unless the result of an identical call stands for it."""
-        shared = self._results.begin(call)
-        if shared is None:
-            known = await self._results.of_identical(call)
-            if known is not None:
-                if self.machine.is_callable(call.step):
-                    await self._take_in(known)
-                return
-            shared = self._results.begin_beside(call)
+        known = await self._results.of_identical(call)
+        if known is not None:
+            if self.machine.is_callable(call.step):
+                await self._take_in(known)
+            return
+        in_flight = self._results.begin(call)
         made: Reusable | None = None
         try:
             if self._early is None and self._semaphore is None and self.facilities.try_acquire(call.tool):
@@ -383,7 +380,7 @@ class Driver:
             else:
                 made = await self._place_and_call(call)
         finally:
-            shared.end(made)
+            self._results.end(call, in_flight, made)
 
     async def _place_and_call(self, call: PreparedCall) -> Reusable | None:
         """Make a call that may have begun early, or that limits of the run or of its tool may hold up."""

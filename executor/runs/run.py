@@ -337,17 +337,25 @@ def _parked(deaths: int, when: str) -> str:
 
 def run_usage(machine: Machine) -> dict[str, Json]:
     """Return what the run has used so far."""
-    iterations = [
-        iteration for iteration in machine.iterations.values() if iteration.attempts or iteration.reused
-    ]
-    spent = [iteration.usage for iteration in iterations if iteration.usage is not None]
+    steps = calls = reused = 0
+    model_calls: float = 0
+    tokens: float = 0
+    usd = 0.0
+    for iteration in machine.iterations.values():
+        steps += iteration.attempts > 0
+        calls += iteration.attempts
+        reused += iteration.reused
+        if (usage := iteration.usage) is not None:
+            model_calls += _number(usage, "calls")
+            tokens += _number(usage, "tokens")
+            usd += _number(usage, "usd")
     return {
-        "steps": sum(1 for iteration in iterations if iteration.attempts),
-        "calls": sum(iteration.attempts for iteration in iterations),
-        "reused": sum(iteration.reused for iteration in iterations),
-        "model_calls": sum(_number(usage, "calls") for usage in spent),
-        "tokens": sum(_number(usage, "tokens") for usage in spent),
-        "usd": float(sum(_number(usage, "usd") for usage in spent)),
+        "steps": steps,
+        "calls": calls,
+        "reused": reused,
+        "model_calls": model_calls,
+        "tokens": tokens,
+        "usd": usd,
         "seconds": machine.budget.own["seconds"],
     }
 

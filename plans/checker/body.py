@@ -1,7 +1,7 @@
 """Bodies: a body is a list of steps with its scope, of the plan itself, of an inner plan or of a saved plan.
 
 `bodies_of` finds every body that a plan may run, without recursion, and decides which plan a name in `plan:` means.
-`Body.refs` holds the steps that each step waits for, and why.
+`PlanBody.refs` holds the steps that each step waits for, and why.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Refs:
 
 
 @dataclass(slots=True)
-class Body:
+class PlanBody:
     """One list of steps, with the names in its scope.
 
     Attributes:
@@ -114,9 +114,9 @@ class Bodies:
         saved: Names of saved plans; empty if a function finds them.
     """
 
-    every: list[Body] = field(default_factory=list[Body])
+    every: list[PlanBody] = field(default_factory=list[PlanBody])
     units: list[Unit] = field(default_factory=list[Unit])
-    missing: list[tuple[Body, int]] = field(default_factory=list[tuple[Body, int]])
+    missing: list[tuple[PlanBody, int]] = field(default_factory=list[tuple[PlanBody, int]])
     misshapen: list[tuple[int, tuple[Problem, ...]]] = field(
         default_factory=list["tuple[int, tuple[Problem, ...]]"]
     )
@@ -188,12 +188,14 @@ def _add_unit(
     return number
 
 
-def _body(given: Plan | InnerPlan, name: str | None, unit: Unit, number: int, broken: frozenset[int]) -> Body:
+def _body(
+    given: Plan | InnerPlan, name: str | None, unit: Unit, number: int, broken: frozenset[int]
+) -> PlanBody:
     position: dict[str, int] = {}
     for index, step in enumerate(given.steps):
         # Of two steps with one id, references mean the first; the second is a `duplicate-id`.
         position.setdefault(step.id, index)
-    return Body(
+    return PlanBody(
         where="$" if name is None else path_of(("plans", name)),
         unit=number,
         name=name,

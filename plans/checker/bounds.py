@@ -17,7 +17,7 @@ from ..plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
 from ..problems import Bounds
 from ..program import Track
 from ..signature import Effect, Signatures
-from .body import Body
+from .body import PlanBody
 from .context import CheckContext
 from .survey import Survey, Touches
 from .templates import Template
@@ -71,7 +71,7 @@ def bounds_of(context: CheckContext, survey: Survey) -> Bounds:
     return Bounds(costs[0].calls, costs[0].model_calls, chain)
 
 
-def _cost_of(body: Body, inner: Sequence[Cost], lengths: Sequence[int | None], tools: Signatures) -> Cost:
+def _cost_of(body: PlanBody, inner: Sequence[Cost], lengths: Sequence[int | None], tools: Signatures) -> Cost:
     """Return the most that a body costs.
 
     Args:
@@ -98,7 +98,7 @@ def _retries(step: Step, tools: Signatures) -> int:
     return int(getattr(tool, "retries", 0))  # only a real tool has a retry policy, a mere signature has none
 
 
-def _cost_once(body: Body, position: int, inner: Sequence[Cost], tools: Signatures) -> Cost:
+def _cost_once(body: PlanBody, position: int, inner: Sequence[Cost], tools: Signatures) -> Cost:
     match body.steps[position]:
         case ToolStep(tool=name):
             tool = tools.find(name)
@@ -120,7 +120,7 @@ _NO_CHAIN: _Mark = (0, 0, 0)
 
 
 def critical_path(
-    body: Body, order: Sequence[int], touches: Sequence[Touches], inner: Sequence[int]
+    body: PlanBody, order: Sequence[int], touches: Sequence[Touches], inner: Sequence[int]
 ) -> tuple[tuple[str, ...], int]:
     """Return the longest chain of steps that wait for one another, and its number of calls. O(steps + references).
 
@@ -160,7 +160,7 @@ def critical_path(
     return tuple(reversed(chain)), longest[0]
 
 
-def _chain_calls(body: Body, position: int, inner: Sequence[int]) -> int:
+def _chain_calls(body: PlanBody, position: int, inner: Sequence[int]) -> int:
     if isinstance(body.steps[position], SetStep):
         return 0
     called = body.calls.get(position)
@@ -170,7 +170,7 @@ def _chain_calls(body: Body, position: int, inner: Sequence[int]) -> int:
 _LengthOf: TypeAlias = Callable[[str], "int | None"]
 
 
-def _list_lengths(body: Body, order: Sequence[int]) -> list[int | None]:
+def _list_lengths(body: PlanBody, order: Sequence[int]) -> list[int | None]:
     """Return the greatest length of each step's `for_each`: 1 without one, `None` if it depends on data. O(references)."""
     lengths: list[int | None] = [1] * len(body.steps)
     values: list[int | None] = [None] * len(body.steps)

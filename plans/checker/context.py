@@ -19,7 +19,7 @@ from ..types.definitions import named_parts
 from ..types.read import read_schema, read_with_warnings
 from ..types.types import NEVER, TEXT, UNKNOWN, ObjectType, Type
 from ..values import Json
-from .body import Bodies, Body
+from .body import Bodies, PlanBody
 
 _PLAIN_TEXT = {"type": "string"}
 
@@ -58,7 +58,7 @@ class ProblemList:
 
     def add(
         self,
-        body: Body,
+        body: PlanBody,
         code: str,
         path: str,
         message: str,
@@ -86,7 +86,11 @@ class ProblemList:
         self.problems.append(problem(code, path, message, hint, at))
 
     def add_local(
-        self, body: Body, path: str, faults: Iterable[LocalProblem], codes: Mapping[str, str] | None = None
+        self,
+        body: PlanBody,
+        path: str,
+        faults: Iterable[LocalProblem],
+        codes: Mapping[str, str] | None = None,
     ) -> None:
         """Add the faults of the value at `path`.
 
@@ -101,7 +105,7 @@ class ProblemList:
             at = (fault.start, fault.end) if fault.end > fault.start else None
             self.add(body, code, path + fault.inner, fault.message, fault.hint, at)
 
-    def add_inferred(self, body: Body, path: str, faults: Iterable[LocalProblem]) -> None:
+    def add_inferred(self, body: PlanBody, path: str, faults: Iterable[LocalProblem]) -> None:
         """Add faults of expressions. Inference may have searched a nearest name for each, so each uses up one search."""
         found = list(faults)
         self.suggestions_left -= len(found)
@@ -192,7 +196,7 @@ class CheckContext:
             )
         return self._inputs[number]
 
-    def read(self, body: Body, schema: Mapping[str, Json], path: str) -> Type:
+    def read(self, body: PlanBody, schema: Mapping[str, Json], path: str) -> Type:
         """Return the type of a schema of the plan, and add the problems of the schema; `NEVER` if it has an error.
 
         Args:
@@ -209,7 +213,7 @@ class CheckContext:
         self.problems.add_local(body, path, placed)
         return NEVER if faults else found
 
-    def _reading(self, body: Body, schema: Mapping[str, Json]) -> _Reading:
+    def _reading(self, body: PlanBody, schema: Mapping[str, Json]) -> _Reading:
         """Read a schema of the plan once, however often it stands there as one object or as one bare `$ref`."""
         ref = schema.get("$ref") if len(schema) == 1 else None
         # Identity is a safe key: the plan keeps both objects alive during the check.

@@ -21,7 +21,7 @@ from ..paths import parts_of
 from ..plan import AgentStep, PlanStep, Step, ToolStep
 from ..problems import Problem, problem
 from ..signature import Effect, Signature, Signatures
-from .body import Body
+from .body import PlanBody
 from .templates import Template, argument_path, template_of
 
 CLEAN = 0
@@ -46,7 +46,7 @@ class Write:
         control_at: Path of that condition.
     """
 
-    body: Body
+    body: PlanBody
     position: int
     at: tuple[tuple[str, int], ...]
     control: int
@@ -81,7 +81,7 @@ class Labels:
         via: For an untrusted step: the step from which it has untrusted data, or the path inside it where that begins.
     """
 
-    body: Body
+    body: PlanBody
     bits: dict[str, int]
     limits: Limits
     labels: list[int]
@@ -167,11 +167,11 @@ class BodyFlow:
 
     labels: Labels
     summary: FlowSummary
-    problems: tuple[tuple[Body, Problem], ...]
+    problems: tuple[tuple[PlanBody, Problem], ...]
 
 
 def flow_of(
-    body: Body,
+    body: PlanBody,
     order: Sequence[int],
     summaries: Sequence[FlowSummary],
     tools: Signatures,
@@ -187,7 +187,7 @@ def flow_of(
         limits: How long a chain in a message may get.
     """
     labels = _labels_of(body, order, summaries, tools, limits)
-    problems: list[tuple[Body, Problem]] = []
+    problems: list[tuple[PlanBody, Problem]] = []
     writes: dict[tuple[str, int], list[Write]] = {}
     # A write that no caller can make worse is judged here and forgotten; others are kept for the callers.
     for position in order:
@@ -207,7 +207,7 @@ def flow_of(
 
 
 def _labels_of(
-    body: Body, order: Sequence[int], summaries: Sequence[FlowSummary], tools: Signatures, limits: Limits
+    body: PlanBody, order: Sequence[int], summaries: Sequence[FlowSummary], tools: Signatures, limits: Limits
 ) -> Labels:
     is_top = body.unit == 0 and body.name is None  # its inputs come from the person who starts the run
     bits = {} if is_top else {name: 1 << (_FIRST_INPUT + number) for number, name in enumerate(body.inputs)}
@@ -372,7 +372,7 @@ def _keep(variants: list[Write], write: Write) -> None:
         variants[:] = [Write(write.body, write.position, tuple(joined.items()), control, write.control_at)]
 
 
-def _judge(write: Write, labels: Labels, position: int) -> Iterator[tuple[Body, Problem]]:
+def _judge(write: Write, labels: Labels, position: int) -> Iterator[tuple[PlanBody, Problem]]:
     """Yield the problems of a write, as far as its labels are known in this body, each with the body that has it."""
     unsafe = [path for path, label in write.at if label & UNTRUSTED]
     for path in unsafe:

@@ -39,7 +39,7 @@ from ..types.types import (
 from ..values import Json
 from .arguments import argument_problems, part_problems, without_doubts
 from .ask import example_problems, guard_problems
-from .body import Body
+from .body import PlanBody
 from .context import CheckContext, Parameters
 from .templates import Template
 
@@ -91,7 +91,7 @@ class _TypedBody:
     """
 
     context: CheckContext
-    body: Body
+    body: PlanBody
     scope: dict[str, Type]
     skips: list[bool]
     callers: Mapping[str, str]

@@ -14,7 +14,7 @@ from ..plan import AgentStep, PlanStep, Step, ToolStep
 from ..signature import Effect
 from ..types.validate import value_problems
 from ..values import Json
-from .body import Body
+from .body import PlanBody
 from .context import CheckContext
 from .names import close_name, is_name, name_fault
 from .survey import Survey, is_write
@@ -39,7 +39,7 @@ def check_wiring(context: CheckContext, survey: Survey) -> None:
         _check_size(context, survey)
 
 
-def _report_missing(context: CheckContext, body: Body, position: int) -> None:
+def _report_missing(context: CheckContext, body: PlanBody, position: int) -> None:
     step = body.steps[position]
     if isinstance(step, PlanStep):
         inner = tuple(context.bodies.units[body.unit].plan.plans)
@@ -49,7 +49,7 @@ def _report_missing(context: CheckContext, body: Body, position: int) -> None:
         context.problems.add(body, "unknown-plan", f"{body.path(position)}.plan", message, hint)
 
 
-def _report_cycles(context: CheckContext, body: Body) -> None:
+def _report_cycles(context: CheckContext, body: PlanBody) -> None:
     for position, refs in enumerate(body.refs):
         if refs.refers_to_self:
             id_ = body.steps[position].id
@@ -98,7 +98,7 @@ def _check_size(context: CheckContext, survey: Survey) -> None:
         context.problems.add(plan, "limit-exceeded", "$.steps", message, hint)
 
 
-def check_names(context: CheckContext, body: Body) -> None:
+def check_names(context: CheckContext, body: PlanBody) -> None:
     """Report names that are not allowed, ids that two steps share, and unknown steps in `after`. O(steps)."""
     for name in body.inputs:
         _check_name(context, body, f"{body.where}.inputs{key(name)}", "an input", name)
@@ -121,7 +121,7 @@ def check_names(context: CheckContext, body: Body) -> None:
                 context.problems.add(body, "unknown-ref", f"{path}.after[{index}]", message, hint)
 
 
-def _check_name(context: CheckContext, body: Body, path: str, what: str, name: str) -> None:
+def _check_name(context: CheckContext, body: PlanBody, path: str, what: str, name: str) -> None:
     fault = name_fault(name)
     if fault is not None:
         close = close_name(name)
@@ -130,7 +130,7 @@ def _check_name(context: CheckContext, body: Body, path: str, what: str, name: s
         context.problems.add(body, "bad-id", path, message, hint)
 
 
-def check_schemas(context: CheckContext, body: Body) -> None:
+def check_schemas(context: CheckContext, body: PlanBody) -> None:
     """Report faults of a body's types and inputs, and defaults that do not fit their inputs."""
     plan = context.bodies.units[body.unit].plan
     types: Mapping[str, Mapping[str, Json]] = plan.types if body.name is None else plan.plans[body.name].types
@@ -147,7 +147,7 @@ def check_schemas(context: CheckContext, body: Body) -> None:
             context.problems.add_local(body, f"{path}.default", faults, codes)
 
 
-def check_retries(context: CheckContext, body: Body) -> None:
+def check_retries(context: CheckContext, body: PlanBody) -> None:
     """Report `retries` that may repeat a write of which nobody knows whether it took effect. O(steps)."""
     for position, step in enumerate(body.steps):
         if not step.retries or position in body.broken:
@@ -191,7 +191,7 @@ def check_usage(context: CheckContext, survey: Survey) -> None:
         _check_inputs(context, body)
 
 
-def _used(body: Body) -> list[bool]:
+def _used(body: PlanBody) -> list[bool]:
     used = [False] * len(body.steps)
     for refs in body.refs:
         for other in refs.waits:
@@ -212,7 +212,7 @@ def _is_idle(context: CheckContext, survey: Survey, number: int, position: int) 
     return is_known and not is_write(survey.touches[number][position])
 
 
-def _check_inputs(context: CheckContext, body: Body) -> None:
+def _check_inputs(context: CheckContext, body: PlanBody) -> None:
     used: set[str] = set()
     for _, template in body.templates():
         if "inputs" in template.formula.names:

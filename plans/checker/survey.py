@@ -17,7 +17,7 @@ from ..limits import LIMITS, Limits
 from ..plan import AgentStep, Plan, PlanStep, ToolStep
 from ..program import Touch
 from ..signature import Effect, Signature, Signatures, signatures_of
-from .body import Bodies, Body, SavedPlans, bodies_of
+from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .flow import CLEAN, UNTRUSTED, BodyFlow, FlowSummary, Labels, flow_of
 
 Touches: TypeAlias = tuple[Touch, ...]
@@ -84,7 +84,7 @@ def is_write(touches: Touches) -> bool:
     return any(touch.writes for touch in touches)
 
 
-def _touches_of(body: Body, inner: Sequence[Touches], tools: Signatures) -> tuple[Touches, ...]:
+def _touches_of(body: PlanBody, inner: Sequence[Touches], tools: Signatures) -> tuple[Touches, ...]:
     """Return what each step touches: a `plan` step what its plan does (`inner`), an `agent` step what its tools do."""
     # Steps with equal touches share one tuple: a large plan has few different ones.
     shared: dict[Touches, Touches] = {}

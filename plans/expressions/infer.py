@@ -386,7 +386,7 @@ _object_again = lru_cache(1_024)(_object)
 
 # --- The fast path: plain paths, and arithmetic on numbers
 #
-# It answers only where nothing is wrong and nothing doubtful, and then as the general way does (`tests/plans/test_plain_types.py` holds both to each other); `None` leaves the
+# It answers only where nothing is wrong and nothing doubtful, and then as the general way does (`tests/plans/expressions/test_plain_types.py` holds both to each other); `None` leaves the
 # answer to the general way. Without it a check of a large plan takes a third longer (`benchmarks/bench_check.py`).
 
 

@@ -4,7 +4,7 @@ JSON Schema takes `2.0` for an integer; Python and firmplan's values do not. So 
 arguments and results of tools, answers of models), an integral float becomes an integer if the schema takes nothing but integers
 there. One function decides that for all of them: equal values would get different digests within one run, if two did.
 
-The rules that hold of it (`tests/plans/test_integers_laws.py`): the made value equals the given one as JSON, so it is valid just if that was; doing it
+The rules that hold of it (`tests/plans/types/test_integers.py`): the made value equals the given one as JSON, so it is valid just if that was; doing it
 again changes nothing; and schemas that mean the same make the same of a value. So of several branches that a value fits, all have
 to want an integer: `anyOf: [integer, number]` takes any number, as `number` does, in whatever order it is written.
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import firmplan
 from firmplan.executor.budget import LIMITS
 from firmplan.plans import Limits
-from firmplan.service.auth import Limits as ServiceLimits
+from firmplan.service.auth import ServerLimits
 
 ROOT = Path(firmplan.__file__).parent
 PAGE = (ROOT / "docs" / "LIMITS.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def told_in(section):
 def test_every_limit_that_can_be_raised_is_told_with_its_default():
     for section, limits in (
         ("Limits of plans that can be raised", Limits),
-        ("Limits of a server", ServiceLimits),
+        ("Limits of a server", ServerLimits),
     ):
         assert told_in(section) == {field.name: field.default for field in fields(limits)}
 

@@ -10,10 +10,9 @@ from firmplan import check
 from firmplan.plans.codes import CODES
 from firmplan.plans.signature import Effect
 from firmplan.tools import Tool
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
+from seeds import examples
 from typed_plans import INTEGER, RECORD, TEXT, TYPED_TOOLS, typed_plans
-
-SETTINGS = settings(deadline=None, print_blob=True, suppress_health_check=list(HealthCheck), max_examples=8)
 
 
 def _never_called(**_):
@@ -125,7 +124,7 @@ def insert(plan, steps, position):
 
 
 @pytest.mark.parametrize("what", BROKEN)
-@SETTINGS
+@examples(8)
 @given(plan=typed_plans(count_max=4), data=st.data())
 def test_one_fault_is_told_at_its_place_and_no_other(what, plan, data):
     """Whatever plan a faulty step is put into, its fault has the code and the path, and is the only error."""
@@ -138,7 +137,7 @@ def test_one_fault_is_told_at_its_place_and_no_other(what, plan, data):
     assert errors == ([(code, path + suffix)] if CODES[code].severity == "error" else []), str(report)
 
 
-@SETTINGS
+@examples(8)
 @given(plan=typed_plans(count_max=4))
 def test_a_circle_is_told_once_whatever_else_there_is(plan):
     """Three steps in a circle, far apart: one fault, which names them in order."""
@@ -158,7 +157,7 @@ def test_a_circle_is_told_once_whatever_else_there_is(plan):
     assert "za -> zb -> zc -> za" in report.errors[0].message
 
 
-@SETTINGS
+@examples(8)
 @given(plan=typed_plans(count_max=3))
 def test_a_plan_that_runs_itself_is_told(plan):
     inner = {"steps": [{"id": "zz", "plan": "again"}], "output": "${zz}"}
@@ -170,7 +169,7 @@ def test_a_plan_that_runs_itself_is_told(plan):
     ]
 
 
-@SETTINGS
+@examples(8)
 @given(plan=typed_plans(count_max=3), schema=st.sampled_from([INTEGER, TEXT, RECORD]))
 def test_faults_of_inputs_are_told(plan, schema):
     """A default that does not fit, an input that nothing uses, a name that cannot be."""

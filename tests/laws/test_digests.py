@@ -11,7 +11,8 @@ from firmplan import Plan
 from firmplan.plans.digest import canonical_form
 from firmplan.plans.format.source import parse_source
 from firmplan.plans.values import canonical
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
+from seeds import examples
 from typed_plans import typed_plans
 
 VECTORS = sorted((Path(__file__).parent.parent / "vectors" / "digests").glob("*.json"))
@@ -33,7 +34,7 @@ def test_there_are_vectors():
     assert len(VECTORS) >= 6
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@examples(150)
 @given(typed_plans())
 def test_the_naive_implementation_agrees(plan):
     """On plans of every feature both give the same bytes."""
@@ -42,7 +43,7 @@ def test_the_naive_implementation_agrees(plan):
     assert made.digest == naive_digest.digest(plan)
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+@examples(50)
 @given(typed_plans())
 def test_the_canonical_form_is_a_plan_with_the_same_digest(plan):
     """What is canonical stays as it is."""

@@ -8,14 +8,14 @@ from random import Random
 import pytest
 from firmplan import Plan, check
 from firmplan.executor import Header, PlannedRun, ToolsetLock
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rig import Rig, statuses
-from seeds import seeds
+from seeds import examples, seeds
 from small_plans import RECORDER, RECORDING_TOOLS, TOOLS, Recorder, small_plan, small_plans
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(plan=small_plans(), n=st.integers(0, 9), pauses=st.lists(st.integers(0, 12), min_size=1, max_size=9))
 def test_a_run_that_starts_early_is_the_run_of_its_plan(plan, n, pauses):
     """Status, value and digest, whenever the beginnings come; and no call is made that the run does not make."""
@@ -25,7 +25,7 @@ def test_a_run_that_starts_early_is_the_run_of_its_plan(plan, n, pauses):
     assert sorted(early_calls) == sorted(calls)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     plan=small_plans(),
     others=st.lists(small_plans(), max_size=2),
@@ -60,16 +60,22 @@ async def run_of(plan, n, drafts=(), pauses=(0,)):
     async with Rig(RECORDING_TOOLS) as rig:
         made = Plan.model_validate(plan)
 
-        async def planning(early):
+        class Planning:
+            async def plan_run(self, row, inputs, cost, early):
+                del row, inputs, cost
+                await offer(early)
+                return PlannedRun(made, {}, {"n": n}, ToolsetLock.of([made], rig.tools), None)
+
+        async def offer(early):
             for number, beginning in enumerate(each for draft in drafts for each in beginnings(draft)):
                 early.offer(beginning, {"n": n}, ToolsetLock.of([beginning], rig.tools))
                 for _ in range(pauses[number % len(pauses)]):
                     await asyncio.sleep(0)
-            return PlannedRun(made, {}, {"n": n}, ToolsetLock.of([made], rig.tools), None)
 
         header = Header(None, {"n": n}, "", ToolsetLock(()), task="drawn")
         run_id = await rig.execution.submissions.submit(header, run_id="run")
-        await rig.execution.start_planning(run_id, planning)
+        rig.execution.planning.planner = Planning()
+        await (await rig.execution.go_on(run_id, stream=True))
         run = await rig.execution.wait(run_id)
         calls = [(name, step, args["x"]) for what, name, step, args in RECORDER.get().log if what == "start"]
         return run, calls

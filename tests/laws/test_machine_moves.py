@@ -34,10 +34,10 @@ from firmplan.executor.runs.run import run_errors, run_status, run_usage, step_v
 from firmplan.executor.states import TERMINAL, State
 from firmplan.plans import Plan
 from firmplan.tools import Tool, Toolset
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from invariants import assert_invariants
-from seeds import seeds
+from seeds import examples, seeds
 from small_plans import PARAMETERS, TOOLS, answer, small_plan, small_plans
 
 OPTIONS = {
@@ -193,7 +193,7 @@ class Fuzz:
                 self.asked.append(command)
 
 
-@settings(max_examples=200, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
+@examples(200)
 @given(plan=small_plans(), n=st.integers(0, 9), seed=st.integers(0, 2**32))
 def test_every_run_ends_by_legal_moves_and_folds_to_the_same_end(plan, n, seed):
     """Failures, losses, cancels, restarts, decisions, in any order; the journal written and read back gives the same run."""
@@ -213,7 +213,7 @@ def test_every_run_ends_by_legal_moves_and_folds_to_the_same_end(plan, n, seed):
     assert run_usage(again)["calls"] == run_usage(machine)["calls"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(60)
 @given(plan=small_plans(), n=st.integers(0, 9), seed=st.integers(0, 2**32))
 def test_any_prefix_of_a_journal_is_a_legal_state(plan, n, seed):
     """As long as it ends where a cause and its consequences end: a process may die at any flush."""

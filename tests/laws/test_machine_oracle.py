@@ -9,13 +9,11 @@ import hypothesis.strategies as st
 import pytest
 from firmplan.plans import Plan
 from firmplan.plans.errors import SKIPPED
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from oracle import Oracle, in_program_order
 from rig import Rig
-from seeds import seeds
+from seeds import examples, seeds
 from small_plans import ORACLE_TOOLS, RECORDER, RECORDING_TOOLS, TOOLS, Recorder, small_plan, small_plans
-
-SETTINGS = settings(max_examples=150, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
 
 
 async def run_in_any_order(plan, n, seed, log):
@@ -31,7 +29,7 @@ async def run_in_any_order(plan, n, seed, log):
         return await rig.run(Plan.model_validate(plan), inputs={"n": n}, reuse="off")
 
 
-@SETTINGS
+@examples(150)
 @given(plan=small_plans(), n=st.integers(0, 9), seed=st.integers(0, 2**32))
 def test_a_run_agrees_with_the_naive_interpreter(plan, n, seed):
     """Every step's status, reason and value, and the calls made, are those of one step after another."""

@@ -13,15 +13,15 @@ from firmplan.errors import StoreError
 from firmplan.executor.journal.bundle import read_bundle
 from firmplan.executor.journal.restore import read_entries
 from firmplan.testing import MemoryStore
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from seeds import seeds
+from seeds import examples, seeds
 from small_plans import RECORDER, RECORDING_TOOLS, Recorder, small_plan, small_plans
 
 FLIPS = 15  # bits flipped in each journal and each bundle
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(plan=small_plans(), n=st.integers(0, 9), seed=st.integers(0, 2**32))
 def test_a_run_is_the_same_wherever_it_travels(tmp_path_factory, plan, n, seed):
     """Run, replay, kept replay, bundle, bundle kept in another store: one digest; a flipped bit is found in each."""

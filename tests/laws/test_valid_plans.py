@@ -13,16 +13,16 @@ from firmplan.plans.format.source import parse_source
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Models
 from firmplan.tools.models.models import Model
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from oracle import Oracle
 from rig import Rig
+from seeds import examples
 from typed_plans import ORACLE_TOOLS, TYPED_TOOLS, decision, reply, typed_plans
 
-SETTINGS = settings(deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
 DOUBTS = {"maybe-missing", "unused-step", "unused-input", "unchecked-type"}
 
 
-@settings(SETTINGS, max_examples=200)
+@examples(200)
 @given(typed_plans())
 def test_a_valid_plan_checks_clean(plan):
     """No error is told of a plan that is right, and of doubts only those that can be."""
@@ -31,7 +31,7 @@ def test_a_valid_plan_checks_clean(plan):
     assert {problem.code for problem in report.warnings} <= DOUBTS
 
 
-@settings(SETTINGS, max_examples=100)
+@examples(100)
 @given(typed_plans())
 def test_a_plan_is_the_same_in_every_form(plan):
     """As JSON text, as YAML, as a dict and as a `Plan` written out: one digest, one report."""
@@ -85,7 +85,7 @@ async def run_of(plan, inputs):
             return await rig.run(Plan.model_validate(plan), inputs=inputs, reuse="off")
 
 
-@settings(SETTINGS, max_examples=60)
+@examples(60)
 @given(plan=typed_plans(), n=st.integers(-4, 9), t=st.sampled_from(["", "tea", "x/y"]))
 def test_a_run_agrees_with_the_naive_interpreter(plan, n, t):
     """Status, reason and value of every step and the output are those of one step after another."""

@@ -24,8 +24,9 @@ from firmplan.plans.values import (
     shared_copy,
     spelled_in_pieces,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from seeds import examples
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
 scalars = st.none() | st.booleans() | st.integers(INTEGER_MIN, INTEGER_MAX) | floats | st.text()
@@ -268,7 +269,7 @@ LARGE_TEXTS = st.sampled_from(["x" * LARGE_BYTES, 'ä\n"\\' * LARGE_BYTES, "\U00
         max_leaves=3,
     )
 )
-@settings(max_examples=10)
+@examples(10)
 def test_a_large_value_is_spelled_in_pieces_and_copied_as_it_is_parsed(value):
     """What saves memory changes nothing: pieces are the canonical bytes, and a copy with shared texts is what they parse to, in the same order."""
     data = canonical(value)

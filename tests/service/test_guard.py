@@ -9,7 +9,7 @@ import httpx2
 from firmplan import Engine, tool
 from firmplan.service import auth, run_queue
 from firmplan.service.app import create_app
-from firmplan.service.auth import Buckets, Limits
+from firmplan.service.auth import Buckets, ServerLimits
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ def test_too_many_requests_are_told_when_to_come_back():
     """Past the burst a client gets 429 with `Retry-After`; another client, and the health checks, go on."""
 
     async def main():
-        limits = Limits(rate_per_s=0.001, burst=2)
+        limits = ServerLimits(rate_per_s=0.001, burst=2)
         async with served(api_keys=("one", "two"), limits=limits) as client:
             one, two = ({"Authorization": f"Bearer {key}"} for key in ("one", "two"))
             codes = [(await client.get("/v1/runs", headers=one)).status_code for _ in range(3)]
@@ -60,7 +60,7 @@ def test_a_body_without_a_length_is_counted():
             yield b" " * 1000
 
     async def main():
-        async with served(limits=Limits(body_bytes=5_000)) as client:
+        async with served(limits=ServerLimits(body_bytes=5_000)) as client:
             headers = {"Content-Type": "application/json"}
             large = await client.post("/v1/tasks", content=pieces(6), headers=headers)
             assert (large.status_code, large.json()["code"]) == (413, "body-too-large")
@@ -121,7 +121,7 @@ def test_a_queue_may_be_longer_than_a_page_of_runs():
     waiting = {"firmplan": 1, "steps": [{"id": "a", "set": 1}], "output": "${a}"}
 
     async def main():
-        async with served(limits=Limits(queue=100_000)) as client:
+        async with served(limits=ServerLimits(queue=100_000)) as client:
             for _ in range(3):
                 assert (await client.post("/v1/runs", json={"plan": waiting})).status_code == 202
             assert "firmplan_runs_active" in (await client.get("/metrics")).text
@@ -140,7 +140,7 @@ def test_what_a_server_remembers_is_bounded(monkeypatch):
     assert buckets.take("d") == 0
     assert [buckets.take(client) > 0 for client in "acd"] == [True, True, True]
     assert buckets.take("b") == 0
-    taken = run_queue.RunQueue(None, Limits(), None)
+    taken = run_queue.RunQueue(None, ServerLimits(), None)
     for run_id in "abcad":
         taken.adopt(run_id)
         taken._remember(run_id, f"body of {run_id}")
@@ -161,7 +161,7 @@ def test_a_queue_ends_at_its_limit():
             return 1
 
         plan = {"firmplan": 1, "steps": [{"id": "a", "tool": "wait"}]}
-        async with served(tools=[wait], limits=Limits(queue=2)) as client:
+        async with served(tools=[wait], limits=ServerLimits(queue=2)) as client:
             answers = [await client.post("/v1/runs", json={"plan": plan}) for _ in range(3)]
             assert [answer.status_code for answer in answers] == [202, 202, 429]
             assert answers[2].json()["code"] == "queue-full"

@@ -1,7 +1,7 @@
 """Which cases a law is tried with: a sample in `make test`, all of them in `make sweep`, one by its number.
 
-`FIRMPLAN_SWEEP=1` tries all; `FIRMPLAN_SEED=N` tries case N alone, with whatever it had when it failed. Every case is made from its
-number and nothing else.
+`FIRMPLAN_SWEEP=1` tries all; `FIRMPLAN_SEED=N` tries case N alone, with whatever it had when it failed. A case of `seeds` is made from
+its number and nothing else. The cases of `examples` are chosen by Hypothesis, which prints how to repeat one that fails.
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ from __future__ import annotations
 import os
 from random import Random
 
+from hypothesis import settings
+
 SWEEP = "FIRMPLAN_SWEEP"
 SEED = "FIRMPLAN_SEED"
+SAMPLE_PART = 5  # `make test` tries a fifth of the examples of a law
+SAMPLE_MIN = 25  # but no fewer than this many: a law with few examples has them all
 
 
 def seeds(every: int, *, sampled: int) -> list[int]:
@@ -25,3 +29,13 @@ def seeds(every: int, *, sampled: int) -> list[int]:
     if os.environ.get(SWEEP):
         return list(range(every))
     return sorted(Random(every).sample(range(every), sampled))
+
+
+def examples(every: int) -> settings:
+    """Return a decorator for a law of Hypothesis: `every` many examples in a sweep, a part of them in the tests."""
+    return settings(max_examples=every if os.environ.get(SWEEP) else sample_of(every))
+
+
+def sample_of(every: int) -> int:
+    """Return how many of so many examples the tests try."""
+    return min(every, max(SAMPLE_MIN, every // SAMPLE_PART))

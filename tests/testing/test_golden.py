@@ -22,10 +22,11 @@ from firmplan.testing.golden import golden_fault, read_golden
 from firmplan.testing.recorded import read_recorded
 from firmplan.testing.rehearsal import Rehearsal
 from firmplan.tools import ModelReply, Models, Usage
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from public import call, plan, within
 from rig import Rig
+from seeds import examples
 from small_plans import RECORDER, RECORDING_TOOLS, Recorder, small_plans
 
 pytest_plugins = ["pytester"]
@@ -615,7 +616,7 @@ def test_a_changed_argument_of_a_write_is_named(tmp_path):
     assert len(put.calls) == 1
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(40)
 @given(steps=small_plans(), n=st.integers(0, 9))
 def test_any_run_rehearsed_is_the_same_run(tmp_path_factory, steps, n):
     """Record any plan's run, rehearse it with the same tools: the digests are equal, and no tool but pure ones is called."""

@@ -37,10 +37,11 @@ from .attributes import (
 from .constants import Unseen, ValueText
 from .mutable_state import mutations_in
 from .names import NamesRead, read_names
+from .observations import Observations
 from .opaque_calls import reads_docstrings
 from .references import ProjectReferences, captured
 from .resolution import NameResolver, NameScope, reached
-from .syntax import ABSENT, Find, NoSource, class_nodes, function_node, syntax_text, without_own_decorators
+from .syntax import ABSENT, NoSource, class_node, function_node, syntax_text, without_own_decorators
 
 PARTS_MAX = 20_000  # functions, classes and values of one tool: more is a whole program, and the walk says so
 _SELF = frozenset({"self", "cls"})
@@ -55,12 +56,14 @@ class CodeClosure:
         versions: Distribution -> version.
         unseen: What could not be followed, each as a sentence.
         functions: The functions that were reached, in that order.
+        observations: What the walk looked at.
     """
 
     parts: dict[str, str] = field(default_factory=dict[str, str])
     versions: dict[str, str] = field(default_factory=dict[str, str])
     unseen: dict[str, None] = field(default_factory=dict[str, None])
     functions: list[FunctionType] = field(default_factory=list[FunctionType])
+    observations: Observations = field(default_factory=Observations)
 
 
 def close_over(
@@ -77,7 +80,9 @@ def close_over(
     if source is not None:
         walk.constant("entry", "", source)
     if annotations:
-        walk.constant("types", "", dict(annotations))
+        for each in annotations.values():
+            walk.closure.observations.add_value(each)
+        walk.note("types", "", dict(annotations))
     if influences:
         walk.constant("influences", "", influences)
     walk.finish()
@@ -117,7 +122,12 @@ class _ClosureWalk:
         self.closure.parts |= {name: _digest(text) for name, text in self._docstrings.texts().items()}
 
     def constant(self, kind: str, name: str, value: object, owner: str = "it") -> str:
-        """Return the reference to a value that code reads; a value that says more than a name becomes a part.
+        """Return the reference to a value that code reads, and observe the value. Args: as `note`."""
+        self.closure.observations.add_value(value)
+        return self.note(kind, name, value, owner)
+
+    def note(self, kind: str, name: str, value: object, owner: str = "it") -> str:
+        """Return the reference to a value; a value that says more than a name becomes a part.
 
         Args:
             kind: How the code comes by it: `constant`, `captured`, `default` ..
@@ -158,14 +168,16 @@ class _ClosureWalk:
         except NoSource as fault:
             self.unseen(f"{name} {fault}")
             return
-        scope = NameScope(name, fn.__code__.co_filename, fn.__globals__, captured(fn), node)
+        observations = self.closure.observations
+        observations.add_function(fn)
+        scope = NameScope(name, fn.__code__.co_filename, fn.__globals__, captured(fn), observations, node)
         # Types that stand as text (`list['Item']`) are resolved where the value is read.
         self.references.find = scope.find
-        read = read_names((node,), (fn.__code__,), decorators=id(fn) in self.references.decorated)
-        self._docstrings.look(read, scope.find)
+        read = read_names(node, fn.__code__, decorators=id(fn) in self.references.decorated)
+        self._docstrings.look(read, scope)
         lines = [
             syntax_text(without_own_decorators(node, scope.find)),
-            *NameResolver(self, scope).follow(read, mutations_in((node,))),
+            *NameResolver(self, scope).follow(read, mutations_in(node)),
         ]
         lines += [
             f"default {key}={self.constant('default', key, value, name)}"
@@ -185,23 +197,22 @@ class _ClosureWalk:
         # fields.
         own = [each for each in methods_of(cls) if each.__code__.co_filename == filename]
         try:
-            found = class_nodes(cls, filename, module)
-            running = [(each, function_node(each.__code__, each.__globals__)) for each in own]
+            node, code = class_node(cls, filename, module)
+            for each in own:  # a method whose source changed after the import makes the class unseen
+                function_node(each.__code__, each.__globals__)
         except NoSource as fault:
             self._add_made_class(cls, name, fault)
             return
-        nodes, codes = tuple(node for node, _ in found), tuple(code for _, code in found)
         # A class has no closure of its own. The variables that its methods captured are those of the function around
         # it.
         cells = {key: value for each in own for key, value in captured(each).items()}
-        scope = NameScope(name, filename, module, cells)
+        self.closure.observations.end()
+        scope = NameScope(name, filename, module, cells, self.closure.observations)
         self.references.find = scope.find
-        read = read_names(nodes, codes)
-        self._docstrings.look(read, scope.find)
-        lines = [syntax_text(node) for node in nodes]
-        if len(nodes) > 1:  # one of several branches ran: its methods say which
-            lines += [f"method {each.__code__.co_name}: {syntax_text(node)}" for each, node in running]
-        lines += NameResolver(self, scope).follow(read, mutations_in(nodes))
+        read = read_names(node, code)
+        self._docstrings.look(read, scope)
+        lines = [syntax_text(node)]
+        lines += NameResolver(self, scope).follow(read, mutations_in(node))
         lines += [f"base {self.constant('base', each.__name__, each, name)}" for each in cls.__bases__]
         # The metaclass may change whatever the body made.
         lines.append(f"kind {self.constant('kind', type(cls).__name__, type(cls), name)}")
@@ -209,12 +220,12 @@ class _ClosureWalk:
             f"field {key}: {self.constant('type', key, each.annotation, name)}"
             for key, each in _fields_of(cls).items()
         ]
-        for key, value in declared_values(cls, several=len(nodes) > 1).items():
+        for key, value in declared_values(cls).items():
             with suppress(Unseen):  # the text says the same, as long as nobody changed it afterwards
                 lines.append(f"declared {key}: {ValueText(self.references).text(value)}")
         lines += [
             f"attribute {key}: {self.constant('attribute', key, value, name)}"
-            for key, value in held_values(cls, bound_in(codes)).items()
+            for key, value in held_values(cls, bound_in(code)).items()
         ]
         self.closure.parts[name] = _digest("\n".join(lines))
 
@@ -262,15 +273,15 @@ class _Docstrings:
         """Let the docstring of a function or class count. Parts keep their code alive, so that ids stay unique."""
         self._counted.add(id(code))
 
-    def look(self, read: NamesRead, find: Find) -> None:
+    def look(self, read: NamesRead, scope: NameScope) -> None:
         """Take note of what code hands to whom."""
         self._asks_schemas = self._asks_schemas or read.asks_schemas
         for name, chains in read.handed.items():
-            receiver = find(name) if name else ABSENT
+            receiver = scope.find(name) if name else ABSENT
             if name in _SELF or not (receiver is ABSENT or reads_docstrings(receiver)):
                 continue
             for chain in chains:
-                code = reached(find(chain[0]), chain[1:])
+                code = reached(scope.find(chain[0]), chain[1:], scope.observations)
                 if isinstance(code, FunctionType | type):
                     self.count(code)
                     self._asks_schemas = self._asks_schemas or isinstance(code, type)

@@ -42,22 +42,8 @@ class Fingerprint:
 
 
 def fingerprint_of(tool: Tool) -> Fingerprint:
-    """Return the fingerprint of a tool. Reads source files: O(code that the tool reaches)."""
-    from .closure import close_over  # noqa: PLC0415  # needs `Tool`
-
-    found = close_over(tool.source, _annotations(tool), tool.influences)
-    parts = dict(found.parts)
-    parts |= {f"package {name}": version for name, version in found.versions.items()}
-    parts["parameters"] = digest(canonical(with_prose(tool.parameters, lambda _: None)))
-    parts["returns"] = digest(canonical(with_prose(tool.returns, lambda _: None)))
-    if tool.version is not None:
-        parts["version"] = tool.version
-    if tool.fingerprint_extra is not None:
-        parts["fingerprint_extra"] = digest(canonical(tool.fingerprint_extra))
-    parts = {name: parts[name] for name in sorted(parts)}
-    unseen = _told(list(found.unseen))
-    whole = digest(canonical(["fingerprint", FORMAT, parts]))
-    return Fingerprint(None if unseen and tool.version is None else whole, parts, unseen)
+    """Return the fingerprint of a tool as its code is now. Reads source files if anything may have changed: O(code that the tool reaches)."""
+    return _current(tool, "fingerprint") or _keep(tool, "fingerprint", tool.source, _annotations(tool))
 
 
 def judgement_of(tool: Tool) -> Fingerprint:
@@ -65,15 +51,45 @@ def judgement_of(tool: Tool) -> Fingerprint:
 
     The reuse key of such a tool has its request beside it: model, messages, schema.
     """
-    from .closure import close_over  # noqa: PLC0415  # as above
-
     returned = {name: each for name, each in _annotations(tool).items() if name == "return"}
-    found = close_over(None, returned, tool.influences)
+    return _current(tool, "judgement") or _keep(tool, "judgement", None, returned)
+
+
+def _current(tool: Tool, kind: str) -> Fingerprint | None:
+    """Return the last fingerprint of a tool if nothing that it was made from has changed since."""
+    kept = tool.last_fingerprints.get(kind)
+    return kept[0] if kept is not None and kept[1].are_current() else None
+
+
+def _keep(tool: Tool, kind: str, source: object | None, annotations: Mapping[str, object]) -> Fingerprint:
+    from .closure import close_over  # noqa: PLC0415  # needs `Tool`
+
+    found = close_over(source, annotations, tool.influences)
     parts = dict(found.parts) | {f"package {name}": version for name, version in found.versions.items()}
+    if source is not None:
+        parts |= _declared(tool)
+        found.observations.add_value(tool.fingerprint_extra)
     parts = {name: parts[name] for name in sorted(parts)}
-    unseen = _told(list(found.unseen))
-    whole = digest(canonical(["judgement", FORMAT, parts]))
-    return Fingerprint(None if unseen and tool.version is None else whole, parts, unseen)
+    unseen = _shown(list(found.unseen))
+    whole = digest(canonical([kind, FORMAT, parts]))
+    made = Fingerprint(None if unseen and tool.version is None else whole, parts, unseen)
+    # A gap may close without a change of any object: its file is saved again, its module appears.
+    if unseen is None:
+        tool.last_fingerprints[kind] = made, found.observations
+    return made
+
+
+def _declared(tool: Tool) -> dict[str, str]:
+    """Return the parts that follow from the types and the declaration of a tool."""
+    parts: dict[str, str] = {
+        "parameters": digest(canonical(with_prose(tool.parameters, lambda _: None))),
+        "returns": digest(canonical(with_prose(tool.returns, lambda _: None))),
+    }
+    if tool.version is not None:
+        parts["version"] = tool.version
+    if tool.fingerprint_extra is not None:
+        parts["fingerprint_extra"] = digest(canonical(tool.fingerprint_extra))
+    return parts
 
 
 def is_fingerprint(named: str, parts: Mapping[str, str]) -> bool:
@@ -96,7 +112,7 @@ def _annotations(tool: Tool) -> dict[str, object]:
     return {**{each.name: each.annotation for each in found.parameters}, "return": found.returns}
 
 
-def _told(sentences: list[str]) -> str | None:
+def _shown(sentences: list[str]) -> str | None:
     if not sentences:
         return None
     more = len(sentences) - UNSEEN_SHOWN

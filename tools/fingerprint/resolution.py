@@ -25,6 +25,7 @@ from typing import Any, Protocol, cast
 from .constants import Unseen
 from .mutable_state import Mutation, captured_state, initial_state, is_plain
 from .names import Imported, NamesRead, Path
+from .observations import Observations
 from .opaque_calls import HOMES, find_opaque
 from .origin import Origin, is_missing, origin_of
 from .references import ProjectReferences
@@ -55,15 +56,17 @@ class NameScope:
     filename: str
     module: Mapping[str, Any]
     captured: dict[str, Any]
+    observations: Observations
     node: ast.AST | None = None
 
     def find(self, name: str) -> Any:  # noqa: ANN401  # any value
         """Return the value of a name; `ABSENT`: it has none."""
         if name in self.captured:
             return self.captured[name]
-        if name in self.module:
-            return self.module[name]
-        return getattr(builtins, name, ABSENT)
+        for names in (self.module, vars(builtins)):
+            if (value := self.observations.add_name(names, name)) is not ABSENT:
+                return value
+        return ABSENT
 
 
 class NameResolver:
@@ -117,6 +120,7 @@ class NameResolver:
             is_read: Whether the code reads it.
         """
         lines, scope = [f"{name} is mutable state"], self._scope
+        scope.observations.end()  # what other code registers in it later is no change of the name
         # Only written to: a counter or a log of calls. No result follows from it.
         if not is_read:
             return lines
@@ -164,7 +168,10 @@ class NameResolver:
             if origin_of(value.__name__) is not Origin.PROJECT or not path:
                 return self._in_module(kind, name, value, path)
             name = f"{name}.{path[0]}"
+            held = self._scope.observations.add_name(vars(value), path[0])
             value, path = getattr(value, path[0], ABSENT), path[1:]
+            if value is not held:  # made by `__getattr__`, which may return another value the next time
+                self._scope.observations.end()
         if value is ABSENT:
             self._collector.unseen(f"{self._scope.owner} reads '{name}', which is not defined")
             return "absent"
@@ -174,7 +181,7 @@ class NameResolver:
         """Return the reference to a module that is no part of the project, and to what a name of it is beyond that."""
         if module is sys and path[:1] == ("modules",):
             self._collector.unseen(f"{self._scope.owner} looks modules up in sys.modules, by name")
-        found = reached(module, path)
+        found = reached(module, path, self._scope.observations)
         if isinstance(found, ModuleType):
             return self._collector.constant(kind, name, found if path else module, self._scope.owner)
         # The standard library is hashed by the name of the module and not of the attribute: `json.dumps` and
@@ -193,6 +200,7 @@ class NameResolver:
 
     def _imported(self, each: Imported, paths: Iterable[Path]) -> list[str]:
         """Follow an import inside a function; project modules are imported, as the call would."""
+        self._scope.observations.end()
         package = str(self._scope.module.get("__package__") or "")
         try:
             module = resolve_name("." * each.level + each.module, package) if each.level else each.module
@@ -225,12 +233,18 @@ class NameResolver:
         return []
 
 
-def reached(value: Any, path: Path) -> Any:  # noqa: ANN401  # any value
-    """Return the value at a chain of attributes, as far as modules are looked into: looking into an object may run code."""
+def reached(value: Any, path: Path, observations: Observations) -> Any:  # noqa: ANN401  # any value
+    """Return the value at a chain of attributes, as far as modules are looked into: looking into an object may run code.
+
+    Args:
+        value: The start of the chain.
+        path: The names of the attributes.
+        observations: Take note of each value on the way.
+    """
     for attribute in path:
         if not isinstance(value, ModuleType):
             break
-        value = vars(value).get(attribute, ABSENT)
+        value = observations.add_name(vars(value), attribute)
     return value
 
 

@@ -27,7 +27,7 @@ from ...plans.values import Json
 if TYPE_CHECKING:
     import httpx2
 
-Body: TypeAlias = "dict[str, Any]"
+RequestJson: TypeAlias = "dict[str, Any]"
 
 FORMAT = 1
 SECRET_CHARACTERS_MIN = 8
@@ -66,18 +66,24 @@ class Recorder:
         except OSError as fault:
             raise ConfigError(f"expected a file to record to, found {self.path}: {fault}") from fault
 
-    def add(self, request: Body, status: int, headers: Mapping[str, str], body: str, key: str = "") -> None:
+    def add(
+        self, request: RequestJson, status: int, headers: Mapping[str, str], body: str, key: str = ""
+    ) -> None:
         """Write one exchange.
 
         Args:
             request: The body of the request.
             status: HTTP status of the response.
             headers: Headers of the response.
-            body: Body of the response; a stream as it came.
+            body: RequestJson of the response; a stream as it came.
             key: The key of the request, to be masked.
         """
         asked = [{"role": each.get("role"), "content": each.get("content")} for each in _messages(request)]
-        entry: Body = {"request": fingerprint(request), **_reply(status, headers, body), "asked": asked}
+        entry: RequestJson = {
+            "request": fingerprint(request),
+            **_reply(status, headers, body),
+            "asked": asked,
+        }
         line = self._without_secrets(json.dumps(entry, ensure_ascii=False), key)
         with self._lock, self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -135,12 +141,12 @@ def fingerprint(request: Mapping[str, Any]) -> str:
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _messages(request: Body) -> list[Body]:
+def _messages(request: RequestJson) -> list[RequestJson]:
     messages: Json = request.get("messages")
     return [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
 
 
-def _reply(status: int, headers: Mapping[str, str], body: str) -> Body:
+def _reply(status: int, headers: Mapping[str, str], body: str) -> RequestJson:
     """Return a response in the form of the file."""
     document = _document(headers, body)
     if status >= 300:  # HTTP's
@@ -169,5 +175,5 @@ def _document(headers: Mapping[str, str], body: str) -> Json:
     made = StreamedCompletion()
     for chunk in chunks:
         if isinstance(chunk, dict):
-            made.add(cast("Body", chunk))
+            made.add(cast("RequestJson", chunk))
     return made.document()
