@@ -15,8 +15,8 @@ from ..errors import LocalProblem
 from ..expressions.infer import Inferred
 from ..format.shape import describe
 from ..nearest import did_you_mean, listing
-from ..types.keywords import is_pattern
 from ..types.types import UNKNOWN, ListType, ObjectType, Type, Unknown, members
+from ..types.wellformed import is_pattern
 from ..values import Json, NotJson, into, parse
 from .arguments import part_problems
 
