@@ -17,8 +17,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from ..errors import FirmplanError
 from . import decide, host, models, plans, review, run, store
+from .failure import exit_code, failure_document, failure_text
 from .screen import (
     OutputError,
     answer,
@@ -152,16 +152,12 @@ def _outcome(command: Callable[[], Any], words: Sequence[str]) -> int:
         return 130
     except OutputError:
         raise
-    except FirmplanError as error:
-        if "--debug" in words:
-            raise
-        return _failure(error, as_json="--json" in words)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
             raise OutputError(error) from error
         if "--debug" in words:
             raise
-        return _bug(error, as_json="--json" in words)
+        return _failure(error, as_json="--json" in words)
 
 
 def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's class is private
@@ -180,21 +176,9 @@ def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's clas
     return 2
 
 
-def _failure(error: FirmplanError, *, as_json: bool) -> int:
-    from .failure import exit_code, failure_document, failure_text
-
+def _failure(error: Exception, *, as_json: bool) -> int:
     if as_json:
         document(failure_document(error))
     else:
         note(failure_text(error))
-    return int(exit_code(error))
-
-
-def _bug(error: Exception, *, as_json: bool) -> int:
-    """Print an error that is none of firmplan's own classes; it counts as a bug of firmplan."""
-    message = f"{type(error).__name__}: {error} (this is a bug in firmplan; please report it with the output of --debug)"
-    if as_json:
-        document({"error": {"code": "engine-bug", "message": message}})
-    else:
-        note(f"error: {message}")
-    return 1
+    return exit_code(error)

@@ -58,7 +58,7 @@ SHARED: Final[Mapping[str, object]] = {
         typer.Option("--concurrency", min=1, help="Most calls in flight. Also FIRMPLAN_CONCURRENCY."),
     ],
 }
-"""Setting -> the option that sets it. The names are those of `config.Layer`."""
+"""Setting -> the option that sets it. The names are those of `config.Settings`."""
 
 STORE: Final = ("store",)
 TOOLS: Final = ("tools",)

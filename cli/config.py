@@ -9,13 +9,14 @@ This module opens no store and imports no tools; it knows only the names and typ
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from ..errors import ConfigError
 from ..executor.stores.location import shown
@@ -32,7 +33,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 class PlannerTable(BaseModel):
@@ -52,53 +53,56 @@ class PlannerTable(BaseModel):
         return {**given, "choose_over": None} if self.choose_over is False else given
 
 
-class Layer(BaseModel):
-    """The settings of one source: the flags, the environment, or the file; `None`: not given there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    tools: Annotated[list[Text], BeforeValidator(_listed)] | None = None
-    store: Text | None = None
-    model: Text | None = None
-    base_url: Text | None = None
-    concurrency: Annotated[int, Field(ge=1)] | None = None
-    flow: Flow | None = None
-    park_after: Annotated[int, Field(ge=1)] | None = None
-    lease: Annotated[float, Field(ge=1, le=3600)] | None = None
-    models: dict[str, Any] | None = None
-    planner: PlannerTable | None = None
-
-
 class Settings(BaseModel):
-    """The settings of one command, merged from all layers.
+    """Settings of one command: those of one source, or those that are merged from all sources.
 
     Attributes:
         tools: Files and modules that declare tools, in order.
         store: Path or URL of the store; to be displayed as `store_name`, since a URL may hold a password.
         model: The model's name, if any was set.
         base_url: The endpoint, if any was set.
-        concurrency: Most calls in flight at the same time.
-        flow: What the engine does about an unsafe flow of data.
-        park_after: How many deaths of its process in a row, without progress, park a run.
-        lease: Seconds after which others take over the runs of a process that gives no sign of life.
+        concurrency: The most calls in flight.
+        flow: What happens where untrusted data reaches a write.
+        park_after: After so many deaths of its process without progress a run is parked.
+        lease: Seconds without a sign of life after which a run's owner loses the run.
         models: Further model aliases, from the file.
-        planner: Arguments of the planner, from the file.
-        origin: Setting name -> where its value came from, for people.
+        planner: Settings of the planner, from the file.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    tools: tuple[str, ...] = ()
-    store: str = Field(default=STORE_DEFAULT, repr=False)
-    model: str | None = None
-    base_url: str | None = None
-    concurrency: int = CONCURRENCY_DEFAULT
+    tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
+    store: Annotated[Text, Field(repr=False)] = STORE_DEFAULT
+    model: Text | None = None
+    base_url: Text | None = None
+    concurrency: Annotated[int, Field(ge=1)] = CONCURRENCY_DEFAULT
     flow: Flow = "enforce"
-    park_after: int = PARK_AFTER_DEFAULT
-    lease: float = LEASE_DEFAULT
+    park_after: Annotated[int, Field(ge=1)] = PARK_AFTER_DEFAULT
+    lease: Annotated[float, Field(ge=1, le=3600)] = LEASE_DEFAULT
     models: Mapping[str, Any] = {}
-    planner: Mapping[str, Any] = {}
-    origin: Mapping[str, str] = {}
+    planner: PlannerTable = PlannerTable()
+
+    _origin: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
+
+    @classmethod
+    def merged(cls, sources: Sequence[tuple[str, Settings]]) -> Settings:
+        """Return the settings of several sources; a later source wins.
+
+        Args:
+            sources: Name of the source, for people -> the settings that it sets.
+        """
+        values: dict[str, Any] = {}
+        origin: dict[str, str] = {}
+        for where, settings in sources:
+            for name in settings.model_fields_set:
+                values[name], origin[name] = getattr(settings, name), where
+        made = cls(**values)
+        made._origin.update(origin)
+        return made
+
+    def origin(self, name: str) -> str:
+        """Return the source of a setting, for people."""
+        return self._origin.get(name, "the default")
 
     @property
     def store_name(self) -> str:
@@ -107,7 +111,7 @@ class Settings(BaseModel):
 
 
 def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: Path) -> Settings:
-    """Merge all layers into one checked `Settings`.
+    """Merge all sources into one checked `Settings`.
 
     Args:
         flags: Setting -> value of the command line.
@@ -118,20 +122,13 @@ def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: P
         ConfigError: A setting has the wrong type or an unknown name, or the file cannot be read.
     """
     file = find_file(folder)
-    layers = (
-        (str(file), _read_file(file) if file else Layer()),
-        ("the environment", _layer(_read_environment(env), "the environment")),
-        (COMMAND_LINE, _layer(flags, COMMAND_LINE)),
+    return Settings.merged(
+        [
+            (str(file), _read_file(file) if file else Settings()),
+            ("the environment", _checked(_read_environment(env), "the environment")),
+            (COMMAND_LINE, _checked(flags, COMMAND_LINE)),
+        ]
     )
-    merged: dict[str, Any] = {}
-    origin = dict.fromkeys(Settings.model_fields, "the default")
-    for where, layer in layers:
-        values = {name: value for name, value in layer if value is not None}
-        merged |= values
-        origin |= dict.fromkeys(values, where)
-    if "planner" in merged:
-        merged["planner"] = merged["planner"].options()
-    return Settings(**merged, origin=origin)
 
 
 def read_keys(env: Mapping[str, str]) -> tuple[str, ...]:
@@ -144,20 +141,21 @@ def find_file(folder: Path) -> Path | None:
     return next((f for at in (folder, *folder.parents) if (f := at / FILE_NAME).is_file()), None)
 
 
-def _read_file(file: Path) -> Layer:
+def _read_file(file: Path) -> Settings:
     try:
         given = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file}: expected TOML, but {error}") from error
-    layer = _layer(given, str(file))
-    adjusted: dict[str, object] = {}
-    if layer.store and "://" not in layer.store and layer.store != "memory:":
-        adjusted["store"] = str(file.parent / layer.store)
-    if layer.tools:
-        adjusted["tools"] = [
-            str(file.parent / t) if t.endswith(".py") or "/" in t else t for t in layer.tools
-        ]
-    return layer.model_copy(update=adjusted)
+    settings = _checked(given, str(file))
+    beside: dict[str, object] = {}  # what is relative to the file
+    if "store" in given and "://" not in settings.store and settings.store != "memory:":
+        beside["store"] = str(file.parent / settings.store)
+    if settings.tools:
+        beside["tools"] = tuple(
+            str(file.parent / each) if each.endswith(".py") or "/" in each else each
+            for each in settings.tools
+        )
+    return settings.model_copy(update=beside)
 
 
 def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
@@ -168,37 +166,35 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     given["tools"] = [
         part.strip() for part in env.get("FIRMPLAN_TOOLS", "").split(",") if part.strip()
     ] or None
-    for name in ("concurrency", "park_after"):
-        if isinstance(count := given[name], str) and count.strip().isdecimal():
-            given[name] = int(count)
-    if isinstance(lease := given["lease"], str):
-        with suppress(ValueError):  # the error then names the text
-            given["lease"] = float(lease)
+    for name in ("concurrency", "park_after", "lease"):
+        with suppress(ValueError):  # not set, or no number: the error then names the text
+            given[name] = json.loads(str(given[name]))
     return given
 
 
-def _layer(given: Mapping[str, object], where: str) -> Layer:
+def _checked(given: Mapping[str, object], where: str) -> Settings:
+    """Return the settings of one source; `None`: not set there. Raises: ConfigError."""
+    values = {name: value for name, value in given.items() if value is not None}
     try:
-        return Layer.model_validate(dict(given))
+        return Settings.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_problems(given, where)) or f"settings in {where}: {error}") from error
+        raise ConfigError("; ".join(_problems(values, where)) or f"settings in {where}: {error}") from error
 
 
-def _problems(given: Mapping[str, object], where: str) -> list[str]:
-    """Return the problems of a layer, in the words of problems of plans and inputs."""
+def _problems(values: dict[str, Any], where: str) -> list[str]:
+    """Return the problems of one source, in the words of problems of plans and inputs."""
     from ..plans import value_problems  # noqa: PLC0415  # most settings fit, and commands are to start quickly
 
-    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if "tools" in values:
-        values["tools"] = _listed(values["tools"])
+    if isinstance(values.get("tools"), str):
+        values["tools"] = [values["tools"]]
     found: list[str] = []
-    for fault in value_problems(values, Layer.model_json_schema()):
-        table, dot, name = fault.inner.removeprefix(".").rpartition(".")
-        fields = PlannerTable.model_fields if table == "planner" else Layer.model_fields
+    for problem in value_problems(values, Settings.model_json_schema()):
+        table, dot, name = problem.inner.removeprefix(".").rpartition(".")
+        fields = PlannerTable.model_fields if table == "planner" else Settings.model_fields
         if name.isidentifier() and name not in fields and table in ("", "planner"):
-            hint = fault.hint if fault.hint.startswith("did you") else "known are " + ", ".join(fields)
+            hint = problem.hint if problem.hint.startswith("did you") else "known are " + ", ".join(fields)
             found.append(f"unknown setting '{table}{dot}{name}' (in {where}); {hint}")
         else:
-            hint = f"; {fault.hint}" if fault.hint else ""
-            found.append(f"setting '{table}{dot}{name}' (in {where}): {fault.message}{hint}")
+            hint = f"; {problem.hint}" if problem.hint else ""
+            found.append(f"setting '{table}{dot}{name}' (in {where}): {problem.message}{hint}")
     return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import (
     ConfigError,
     Diverged,
+    EngineBug,
     FirmplanError,
     InputRejected,
     PlanError,
@@ -33,7 +34,7 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-def exit_code(error: FirmplanError) -> Exit:
+def exit_code(error: Exception) -> Exit:
     """Return the exit code: 2 where the plan or the command must change, else 1, and 3 for a divergence."""
     match error:
         case Diverged():
@@ -46,8 +47,10 @@ def exit_code(error: FirmplanError) -> Exit:
             return Exit.FAILED
 
 
-def failure_text(error: FirmplanError) -> str:
+def failure_text(error: Exception) -> str:
     """Return the message for people: what is wrong, then each problem on lines of its own."""
+    if not isinstance(error, FirmplanError):
+        return f"error: {_bug_text(error)}"
     head, *rest = error.message.split("\n")
     if head.startswith("error["):  # the message is the list of problems itself
         head, rest = "the given values do not fit", [head, *rest]
@@ -56,14 +59,27 @@ def failure_text(error: FirmplanError) -> str:
     return "\n".join(lines)
 
 
-def failure_document(error: FirmplanError) -> dict[str, object]:
-    """Return the document that `--json` prints instead of an answer."""
-    fault: dict[str, object] = {"code": error.code, "message": error.message}
+def failure_document(error: Exception) -> dict[str, object]:
+    """Return the document that programs get instead of an answer."""
+    if not isinstance(error, FirmplanError):
+        return {"error": {"code": EngineBug.code, "message": _bug_text(error)}}
+    failure: dict[str, object] = {"code": error.code, "message": error.message}
     if isinstance(error, Diverged):
-        fault |= {"step": error.step, "field": error.field, "expected": error.expected, "found": error.found}
+        failure |= {
+            "step": error.step,
+            "field": error.field,
+            "expected": error.expected,
+            "found": error.found,
+        }
     if error.problems:
-        fault["problems"] = [problem.to_dict() for problem in error.problems]
-    return {"error": fault}
+        failure["problems"] = [problem.to_dict() for problem in error.problems]
+    return {"error": failure}
+
+
+def _bug_text(error: Exception) -> str:
+    """Return the message of an error that is none of firmplan's own classes; it counts as a bug of firmplan."""
+    kind = type(error).__name__
+    return f"{kind}: {error} (this is a bug in firmplan; please report it with the output of --debug)"
 
 
 def problem_text(problem: Problem) -> str:

@@ -200,7 +200,7 @@ def _tools(invocation: Invocation) -> list[Diagnosis]:
         names = invocation.toolset.names
     except FirmplanError as fault:
         return [Diagnosis("tools", False, ", ".join(settings.tools), fault.message)]
-    return [Diagnosis("tools", True, f"{', '.join(names)} (from {settings.origin['tools']})")]
+    return [Diagnosis("tools", True, f"{', '.join(names)} (from {settings.origin('tools')})")]
 
 
 def _store(invocation: Invocation) -> list[Diagnosis]:
@@ -208,7 +208,7 @@ def _store(invocation: Invocation) -> list[Diagnosis]:
     from .invocation import drive
 
     settings = invocation.settings
-    where = f"{settings.store_name} (from {settings.origin['store']})"
+    where = f"{settings.store_name} (from {settings.origin('store')})"
 
     async def look() -> int:
         if not await invocation.is_store_there():

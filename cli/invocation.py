@@ -116,7 +116,7 @@ class Invocation:
         engine = Engine(
             self._toolset or Toolset(),
             store=store or settings.store,
-            planner=Planner(settings.model, base_url=settings.base_url, **settings.planner),
+            planner=Planner(settings.model, base_url=settings.base_url, **settings.planner.options()),
             models=_models(settings),
             max_concurrency=settings.concurrency,
             flow=settings.flow,

@@ -43,17 +43,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ..engine import Engine
 from ..errors import FirmplanError, InputRejected
-from ..executor import Run
+from ..executor import Run, RunError
+from ..executor.states import RunStatus
 from ..planner import SavedPlan
 from ..plans import Json, Plan
 from ..plans.nearest import did_you_mean
+from ..plans.types.standalone import self_contained
 from ..tools.logbook import open_log
 from ..tools.schemas import pydantic_problems
 from . import screen
 from .config import Settings
 from .failure import Exit, exit_code, failure_document, failure_text
 from .invocation import Invocation, drive
-from .report import STATUS_EXIT, advice, errors_text, summary, waiting_leaves
+from .report import advice, errors_text, summary, waiting_leaves
 
 Document = dict[str, Any]
 Answering = Callable[..., Awaitable["_Answer"]]
@@ -72,49 +74,34 @@ PLAN_PREFIX: Final = "plan_"
 NAME_MAX: Final = 64  # characters that the strictest clients accept
 PLANS_MAX: Final = 100  # more tools than that help no model to choose
 
-RUN_SCHEMA: Final[Document] = {
-    "type": "object",
-    "properties": {
-        "run_id": {"type": "string"},
-        "status": {
-            "enum": [*STATUS_EXIT],
-            "description": "running and queued: ask wait_run. waiting, indeterminate, over_budget, parked: a person decides.",
-        },
-        "output": {"description": "The plan's output; null unless succeeded."},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "step": {"type": "string"},
-                    "code": {"type": "string"},
-                    "message": {"type": "string"},
-                    "temporary": {"type": "boolean"},
-                },
-                "required": ["step", "code", "message"],
-            },
-        },
-        "waits": {
-            "type": "array",
-            "description": "Calls that a person has to decide about. No tool here decides.",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "step": {"type": "string"},
-                    "reason": {"type": ["string", "null"]},
-                    "args": {"description": "The arguments of the call."},
-                    "past_write": {"description": "What is known of this call if an earlier run made it."},
-                },
-                "required": ["step", "reason", "args"],
-            },
-        },
-        "advice": {"type": "string", "description": "For a person: the commands that let the run go on."},
-        "digest": {"type": "string"},
-        "usage": {"type": "object"},
-    },
-    "required": ["run_id", "status", "output", "errors", "waits"],
-}
-"""JSON Schema of a run's document."""
+
+class _Wait(BaseModel):
+    step: str
+    reason: str | None
+    args: Annotated[Any, Field(description="The arguments of the call.")]
+    past_write: Annotated[Any, Field(description="What is known of this call if an earlier run made it.")] = (
+        None
+    )
+
+
+class _RunAnswer(BaseModel):
+    """Where a run stands: its outcome, or the calls that wait for a person."""
+
+    run_id: str
+    status: Annotated[
+        RunStatus,
+        Field(
+            description="running and queued: ask wait_run. waiting, indeterminate, over_budget, parked: a person decides."
+        ),
+    ]
+    output: Annotated[Any, Field(description="The plan's output; null unless succeeded.")]
+    errors: list[RunError]
+    waits: Annotated[
+        list[_Wait], Field(description="Calls that a person has to decide about. No tool here decides.")
+    ]
+    digest: str
+    usage: dict[str, Any]
+    advice: Annotated[str, Field(description="For a person: the commands that let the run go on.")] = ""
 
 
 def serve_stdio(invocation: Invocation, wait_s: float) -> int:
@@ -371,7 +358,7 @@ class _Tools:
                 name=name,
                 description=" ".join((each.answer.__doc__ or "").split()),
                 input_schema=each.arguments.model_json_schema(),
-                output_schema=RUN_SCHEMA if each.returns_run else {"type": "object"},
+                output_schema=_RunAnswer.model_json_schema() if each.returns_run else {"type": "object"},
                 annotations=ToolAnnotations(read_only_hint=not each.changes),
             )
             for name, each in TOOLS.items()
@@ -381,7 +368,7 @@ class _Tools:
                 name=name,
                 description=_description(saved),
                 input_schema=input_schema(saved.plan),
-                output_schema=RUN_SCHEMA,
+                output_schema=_RunAnswer.model_json_schema(),
             )
             for name, saved in plan_tools(await self._engine.list_plans()).items()
         ]
@@ -393,12 +380,10 @@ class _Tools:
         """Answer a call. An error is an answer too, which says what to do."""
         try:
             answer = await self._answer(params.name, dict(params.arguments or {}))
-        except FirmplanError as error:
-            answer = _Answer(failure_document(error), failure_text(error), is_error=True)
         except Exception as error:  # noqa: BLE001  # the client gets the message that the command line prints
-            open_log().error("a call of an MCP client failed", tool=params.name, error=repr(error))
-            message = f"{type(error).__name__}: {error} (this is a bug in firmplan; please report it)"
-            answer = _Answer({"error": {"code": "engine-bug", "message": message}}, message, is_error=True)
+            if not isinstance(error, FirmplanError):
+                open_log().error("a call of an MCP client failed", tool=params.name, error=repr(error))
+            answer = _Answer(failure_document(error), failure_text(error), is_error=True)
         document = json.dumps(answer.document, ensure_ascii=False)
         text = f"{answer.text}\n\n{document}" if answer.text else document
         content: list[ContentBlock] = [TextContent(type="text", text=text)]
@@ -428,13 +413,14 @@ def _amounts(budget: Mapping[Any, float] | None) -> dict[str, float] | None:
 
 
 def _run_document(run: Run, settings: Settings) -> Document:
-    """Return where a run stands: its outcome, or the calls that wait for a person."""
-    waits: list[Json] = [
+    """Return a run's document; fields that say nothing are left out."""
+    waits = [
         {"step": path, "reason": step.reason, "args": step.args}
         | ({} if step.past_write is None else {"past_write": step.past_write})
         for path, step in waiting_leaves(run)
     ]
-    made: Document = {
+    needs_person = waits or run.status in ("over_budget", "parked")
+    return {
         "run_id": run.id,
         "status": run.status,
         "output": run.output,
@@ -442,9 +428,7 @@ def _run_document(run: Run, settings: Settings) -> Document:
         "waits": waits,
         "digest": run.digest,
         "usage": dict(run.usage),
-    }
-    needs_person = waits or run.status in ("over_budget", "parked")
-    return made | ({"advice": advice(run, settings)} if needs_person else {})
+    } | ({"advice": advice(run, settings)} if needs_person else {})
 
 
 def _run_text(run: Run, settings: Settings) -> str:
@@ -508,39 +492,12 @@ def _description(saved: SavedPlan) -> str:
 
 def input_schema(plan: Plan) -> dict[str, Any]:
     """Return the JSON Schema of a plan's inputs, self-contained."""
-    schemas = {name: cast("dict[str, Json]", dict(schema)) for name, schema in plan.inputs.items()}
-    made: dict[str, Any] = {
+    inputs = cast("dict[str, Json]", dict(plan.inputs))
+    required: list[Json] = [name for name, schema in plan.inputs.items() if "default" not in schema]
+    schema: dict[str, Json] = {
         "type": "object",
-        "properties": {name: _with_local_references(schema) for name, schema in schemas.items()},
-        "required": [name for name, schema in schemas.items() if "default" not in schema],
+        "properties": inputs,
+        "required": required,
         "additionalProperties": False,
     }
-    if plan.types:
-        types = {name: cast("dict[str, Json]", dict(schema)) for name, schema in plan.types.items()}
-        made["$defs"] = {name: _with_local_references(schema) for name, schema in types.items()}
-    return made
-
-
-DATA_KEYWORDS: Final = frozenset({"const", "enum", "default", "examples"})
-NAMING_KEYWORDS: Final = frozenset(
-    {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
-)
-
-
-def _with_local_references(schema: Json) -> Json:
-    """Return a schema whose references to types of the plan are references to `$defs`. Data in it is left as it is."""
-    match schema:
-        case dict():
-            made: dict[str, Json] = {}
-            for key, part in schema.items():
-                if key in NAMING_KEYWORDS and isinstance(part, dict):
-                    made[key] = {name: _with_local_references(each) for name, each in part.items()}
-                elif key == "$ref" and isinstance(part, str):
-                    made[key] = re.sub("^#/types/", "#/$defs/", part)
-                else:
-                    made[key] = part if key in DATA_KEYWORDS else _with_local_references(part)
-            return made
-        case list():
-            return [_with_local_references(part) for part in schema]
-        case _:
-            return schema
+    return self_contained(schema, cast("Mapping[str, Json]", plan.types))

@@ -146,7 +146,8 @@ async def evaluate(
     known = TaskSet.load(file)
     names: Sequence[str | None] = models or (settings.model,)
     planners = {
-        name or "default": Planner(name, base_url=settings.base_url, **settings.planner) for name in names
+        name or "default": Planner(name, base_url=settings.base_url, **settings.planner.options())
+        for name in names
     }
     first = Model(names[0], settings.base_url)
     first.resolve()  # without a model, every planning would fail for the same reason

@@ -100,7 +100,7 @@ async def _preview(invocation: Invocation, task: str, inputs: dict[str, Any] | N
     settings = invocation.settings
     async with invocation.look() as engine:
         saved = await engine.list_plans()
-    planner = Planner(settings.model, base_url=settings.base_url, **settings.planner)
+    planner = Planner(settings.model, base_url=settings.base_url, **settings.planner.options())
     preview = planner.preview(task, invocation.toolset, inputs=inputs, saved=saved)
     invocation.answer(preview, _preview_text(preview))
     invocation.note(

@@ -275,7 +275,7 @@ def flags_of(settings: Settings, names: tuple[str, ...] = STORE) -> str:
     return "".join(
         f" --{name.replace('_', '-')} {shlex.quote(str(each))}"
         for name in names
-        if settings.origin.get(name) == COMMAND_LINE
+        if settings.origin(name) == COMMAND_LINE
         for each in values[name]
     )
 

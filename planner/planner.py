@@ -22,6 +22,7 @@ from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan
 from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
+from ..tools.durations import parse_count
 from ..tools.models.clients import Clients
 from ..tools.models.completion import Usage
 from ..tools.models.endpoint import Endpoint, Model
@@ -423,9 +424,10 @@ def _small_model(given: object) -> str | Model | None:
 
 def _count(name: str, given: object) -> int:
     """Return the setting of a number. Raises: ConfigError."""
-    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
-        return given
-    raise ConfigError(f"{name}: expected an integer of at least 0, found {given!r}")
+    try:
+        return parse_count(given, 0)
+    except ValueError as fault:
+        raise ConfigError(f"{name}: {fault}") from fault
 
 
 def _seconds(given: object) -> float:

@@ -26,6 +26,7 @@ from fastapi.routing import APIRoute
 from ..engine import Engine
 from ..errors import DECIDED, InputRejected, StoreError
 from ..executor import Event, Run
+from ..executor.states import RunStatus
 from ..plans import NotJson, Plan, canonical, parse
 from .auth import CLIENT
 from .metrics import MEDIA_TYPE, Metrics
@@ -45,7 +46,6 @@ from .schemas import (
     RetryBody,
     RunBody,
     RunPageView,
-    RunStatus,
     RunView,
     SavedPlansView,
     SavedPlanView,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ..engine import Engine
 from ..errors import FirmplanError, InputRejected, RunNotFound, StoreError
@@ -64,7 +65,10 @@ class RunQueue:
     limits: ServerLimits
     metrics: Metrics
     _bodies: LruCache[str, str] = field(default_factory=lambda: LruCache(KEYS_MAX, weight_min=1))
-    _locks: dict[str, tuple[asyncio.Lock, int]] = field(default_factory=dict[str, tuple[asyncio.Lock, int]])
+    # Of two equal requests at the same time, one makes the run and the other finds it. A lock lives as long as a request holds it.
+    _locks: WeakValueDictionary[str, asyncio.Lock] = field(
+        default_factory=WeakValueDictionary[str, asyncio.Lock]
+    )
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     _own: LruCache[str, bool] = field(
         default_factory=lambda: LruCache(OWN_MAX, weight_min=1)
@@ -80,7 +84,7 @@ class RunQueue:
             await self.check_queue()
             return await self._submit(submission, None)
         run_id = run_id_of(submission.key)
-        async with self._alone(run_id):
+        async with self._locks.setdefault(run_id, asyncio.Lock()):
             known = await self._is_known(run_id)
             if known and (self._bodies.find(run_id) or submission.body) != submission.body:
                 raise _other_body()
@@ -179,19 +183,6 @@ class RunQueue:
 
     def _remember(self, run_id: str, body: str) -> None:
         self._bodies.keep(run_id, self._bodies.find(run_id) or body)
-
-    @asynccontextmanager
-    async def _alone(self, run_id: str) -> AsyncGenerator[None]:
-        """Hold the key's lock: of two equal requests at the same time, one makes the run and the other finds it."""
-        lock, users = self._locks.get(run_id, (asyncio.Lock(), 0))
-        self._locks[run_id] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks.pop(run_id)
-            if users > 1:
-                self._locks[run_id] = (lock, users - 1)
 
     async def _watched(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
         try:

@@ -1,7 +1,8 @@
 """The shapes of request bodies and of answers, as pydantic models; `/openapi.json` is made from them.
 
-Bodies are validated by these models. Answers are the engine's own documents (`to_dict`), which the tests compare with these models, so
-that the schema is true and no request pays for a second serialisation.
+Bodies are validated by these models. Answers are the engine's own documents (`to_dict`). For each the models here name its fields, or are
+the engine's own dataclass where that has the same fields; the tests compare both, so that the schema is true and no request pays for a
+second serialisation.
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ..executor import RunError, RunSummary
+from ..executor.states import RunStatus
+from ..plans import Problem
 
 
 class RequestBody(BaseModel):
@@ -173,17 +178,6 @@ class ResolveBody(RequestBody):
 # --- Answers
 
 
-RunStatus = Literal[
-    "queued",
-    "running",
-    "waiting",
-    "indeterminate",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "over_budget",
-    "parked",
-]
 StepStatus = Literal[
     "pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled"
 ]
@@ -197,18 +191,6 @@ class _View(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ErrorView(_View):
-    """One failure."""
-
-    step: Annotated[str, Field(description="Path of the step; empty for the run as a whole.")]
-    code: str
-    message: str
-    temporary: bool
-    took_effect: Annotated[
-        bool, Field(description="A write that is done: only its result was refused. Left out where false.")
-    ] = False
-
-
 class RunStepView(_View):
     """One step, item or iteration."""
 
@@ -219,7 +201,7 @@ class RunStepView(_View):
     cost: Annotated[float, Field(description="US dollars.")]
     started: UnixSeconds | None
     finished: UnixSeconds | None
-    error: ErrorView | None
+    error: RunError | None
     reason: str | None
     output_digest: str | None
     args: Annotated[Any, Field(description="What a person has to decide about; else null.")]
@@ -250,7 +232,7 @@ class RunView(_View):
     id: str
     status: RunStatus
     output: Any
-    errors: list[ErrorView]
+    errors: list[RunError]
     digest: str
     plan: dict[str, Any] | None
     plan_digest: str | None
@@ -267,38 +249,11 @@ class RunView(_View):
     abandoned: Abandoned
 
 
-class RunSummaryView(_View):
-    """A run in a list."""
-
-    id: str
-    status: RunStatus
-    task: str | None
-    plan_digest: str | None
-    parent: str | None
-    created: UnixSeconds
-    updated: UnixSeconds
-    digest: str
-    abandoned: Abandoned
-    reason: Annotated[str | None, Field(description="Why the run is parked; else null.")]
-
-
 class RunPageView(_View):
     """Some runs, newest first; `cursor` leads to the next ones, null at the end."""
 
-    runs: list[RunSummaryView]
+    runs: list[RunSummary]
     cursor: str | None
-
-
-class ProblemView(_View):
-    """One fault, with its place."""
-
-    code: str
-    path: str
-    message: str
-    hint: str
-    severity: Literal["error", "warning"]
-    at: list[int] | None
-    line: int | None
 
 
 class RefusalView(BaseModel):
@@ -309,14 +264,14 @@ class RefusalView(BaseModel):
     status: int
     code: str
     detail: str
-    problems: list[ProblemView]
+    problems: list[Problem]
 
 
 class ReportView(_View):
     """What a check found."""
 
     ok: bool
-    problems: list[ProblemView]
+    problems: list[Problem]
     bounds: dict[str, Any]
     types: Annotated[dict[str, Any], Field(description="Step path -> JSON Schema of its value.")]
 

@@ -32,29 +32,19 @@ if TYPE_CHECKING:
     from .scripted_model import ScriptedModel
     from .scripted_tool import Held, ScriptedTool
 
-_MODULES = {
-    "assertions": ("assert_same_run", "assert_step"),
-    "fakes": ("FakeClock", "MemoryStore", "run_plan"),
-    "recorded": ("RecordedRun", "read_recorded"),
-    "replies": (
-        "Body",
-        "Cut",
-        "Drip",
-        "Empty",
-        "Faulted",
-        "HttpError",
-        "Paced",
-        "Raw",
-        "Refusal",
-        "Slow",
-        "Text",
-        "ToolCall",
-        "Truncated",
-    ),
-    "scripted_model": ("ScriptedModel",),
-    "scripted_tool": ("Held", "ScriptedTool"),
+_HOME = {
+    "FakeClock": "fakes",
+    "Held": "scripted_tool",
+    "MemoryStore": "fakes",
+    "RecordedRun": "recorded",
+    "ScriptedModel": "scripted_model",
+    "ScriptedTool": "scripted_tool",
+    "assert_same_run": "assertions",
+    "assert_step": "assertions",
+    "read_recorded": "recorded",
+    "run_plan": "fakes",
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
+"""Public name -> the module that has it; the replies of a scripted model are in `replies`."""
 
 __all__ = [
     "Body",
@@ -84,10 +74,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public name
-    module = _HOME.get(name)
-    if module is None:
+    if name not in __all__:
         raise AttributeError(f"module 'firmplan.testing' has no attribute {name!r}")
-    value = getattr(import_module(f".{module}", __name__), name)
+    value = getattr(import_module(f".{_HOME.get(name, 'replies')}", __name__), name)
     globals()[name] = value
     return value
 

@@ -12,13 +12,10 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
-from ..executor import Run, RunDiff, StepDiff, StepView
-from ..executor.fork import root_of
-from ..executor.review.compare import compare
-from ..plans import Plan
-from ..plans.edit.diff import diff_plans
+from ..executor import Run, RunDiff, StepView
+from ..executor.review.compare import compare, compare_snapshots
 from ..plans.edit.differences import differences
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
@@ -52,7 +49,7 @@ def difference(a: RunOrBundle, b: RunOrBundle) -> RunDiff:
     """Return the difference of two runs, or bundles. Raises: InputRejected."""
     if not isinstance(a, Run) and not isinstance(b, Run):
         return compare(read_recorded(Path(a)).recall, read_recorded(Path(b)).recall)
-    return _compared(_run_of(a), _run_of(b))
+    return compare_snapshots(_run_of(a), _run_of(b))
 
 
 def is_same(found: RunDiff) -> bool:
@@ -146,38 +143,3 @@ def _value_faults(what: str, expected: Json, found: Json) -> Iterator[str]:
 
 def _run_of(given: RunOrBundle) -> Run:
     return given if isinstance(given, Run) else read_recorded(Path(given)).run
-
-
-def _compared(a: Run, b: Run) -> RunDiff:
-    """Return the difference of two snapshots: the steps that differ, without reasons, which only journals have."""
-    plan = diff_plans(_plan_of(a), _plan_of(b))
-    edited = {*plan.changed, *plan.added}
-    paths = dict.fromkeys((*b.steps, *a.steps))
-    steps = tuple(_step_diff(path, a.steps.get(path), b.steps.get(path), edited) for path in paths)
-    changed = [step for step in steps if step.change != "same"]
-    return RunDiff(
-        a=a.id,
-        b=b.id,
-        status=(a.status, b.status),
-        steps=steps,
-        plan=plan,
-        inputs=differences(dict(a.inputs), dict(b.inputs)),
-        output=differences(a.output, b.output),
-        first=changed[0] if changed else None,
-        usage=(a.usage, b.usage),
-    )
-
-
-def _plan_of(run: Run) -> Plan:
-    return run.plan or Plan.model_validate({"firmplan": 1, "steps": []})
-
-
-def _step_diff(path: str, old: StepView | None, new: StepView | None, edited: set[str]) -> StepDiff:
-    status = (old.status if old is not None else None, new.status if new is not None else None)
-    if old is None or new is None:
-        return StepDiff(path, "only_a" if new is None else "only_b", status, why="only one run has this step")
-    if (old.status, old.output_digest) == (new.status, new.output_digest):
-        return StepDiff(path, "same", status)
-    why = "the plan differs here" if root_of(path) in edited else "its result differs"
-    fields: dict[str, Any] = {"output": differences(old.output, new.output)}
-    return StepDiff(path, "changed", status, why, **fields)

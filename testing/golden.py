@@ -25,7 +25,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -86,20 +86,14 @@ class Golden:
 
     Attributes:
         path: Its file.
-        plan: The plan as it is now.
+        rehearsal: The plan as it is now and the answers for its calls, without tools yet.
         tools: Files and modules that declare tools; empty: as configured.
-        artifacts: Bytes that are not part of the recording.
         expect: What is expected; `None`: all that was recorded.
     """
 
     path: Path
-    plan: Plan
-    inputs: Mapping[str, Json]
+    rehearsal: Rehearsal
     tools: tuple[str, ...] = ()
-    recorded: RecordedRun | None = None
-    answers: Mapping[str, Json] = field(default_factory=dict[str, Json])
-    live: tuple[str, ...] = ()
-    artifacts: tuple[bytes, ...] = ()
     expect: Mapping[str, Json] | None = None
 
 
@@ -112,22 +106,22 @@ def read_golden(path: Path) -> Golden:
     """Return the golden test of a file. Raises: InputRejected, Diverged, PlanRejected."""
     if path.suffix == BUNDLE:
         bundle = read_recorded(path)
-        return Golden(path, bundle.plan, bundle.run.inputs, recorded=bundle)
+        return Golden(path, Rehearsal(bundle.plan, bundle.run.inputs, recorded=bundle))
     case = _read_case(path)
     recorded = read_recorded(path.parent / str(case["recording"])) if "recording" in case else None
     inputs = dict(recorded.run.inputs) if recorded is not None else {}
     tools = case.get("tools", [])
-    return Golden(
-        path,
+    rehearsal = Rehearsal(
         _plan_of(path, case.get("plan"), recorded),
         {**inputs, **case.get("inputs", {})},
-        tuple(_beside(path, each) for each in ([tools] if isinstance(tools, str) else tools)),
-        recorded,
-        case.get("answers", {}),
-        tuple(case.get("live", ())),
-        tuple(_bytes_of(path.parent / str(each)) for each in case.get("artifacts", ())),
-        (case["expect"] or {}) if "expect" in case else None if recorded is not None else {},
+        recorded=recorded,
+        answers=case.get("answers", {}),
+        live=case.get("live", ()),
+        artifacts=[_bytes_of(path.parent / each) for each in case.get("artifacts", ())],
     )
+    paths = tuple(_beside(path, each) for each in ([tools] if isinstance(tools, str) else tools))
+    is_compared_with_recording = "expect" not in case and recorded is not None
+    return Golden(path, rehearsal, paths, None if is_compared_with_recording else case.get("expect") or {})
 
 
 def _read_case(path: Path) -> dict[str, Any]:
@@ -161,37 +155,33 @@ def golden_fault(golden: Golden, tools: Toolset, *, update: bool = False) -> str
         tools: As they are now.
         update: Replace the expectation with the present result where that is possible; then nothing differs.
     """
-    rehearsal = Rehearsal(
-        golden.plan, golden.inputs, tools, golden.recorded, golden.answers, golden.live, golden.artifacts
-    )
+    rehearsal = replace(golden.rehearsal, tools=tools)
     try:
         now = asyncio.run(rehearsal.run())
     except (PlanRejected, InputRejected) as fault:
         return str(fault)
     if golden.expect is None:
-        return _recording_fault(golden, now, rehearsal, update=update)
+        return _recording_fault(now, rehearsal, update=update)
     return _expectation_fault(golden, golden.expect, now, update=update)
 
 
-def _recording_fault(golden: Golden, now: Recall, rehearsal: Rehearsal, *, update: bool) -> str | None:
+def _recording_fault(now: Recall, rehearsal: Rehearsal, *, update: bool) -> str | None:
     """Return the differences from the recording, with reasons."""
-    if golden.recorded is None:
-        raise AssertionError("without a recording there are expectations")
+    recorded = rehearsal.recorded
+    assert recorded is not None, "without a recording there are expectations"
     faults: list[str] = []
-    difference = replace(compare(golden.recorded.recall, now), a="recorded", b="now")
+    difference = replace(compare(recorded.recall, now), a="recorded", b="now")
     if not is_same(difference):
         faults.append(str(difference))
-    faults += _changed_models(golden.recorded, now)
+    faults += _changed_models(recorded, now)
     if not faults:
         return None
     missing = [error for error in now.run.errors if error.code == NOT_RECORDED]
     faults += [f"step '{error.step}': {error.message}" for error in missing]
     if update and not missing:
-        asyncio.run(rehearsal.run(keep=golden.recorded.path))
+        asyncio.run(rehearsal.run(keep=recorded.path))
         return None
-    advice = (
-        f"calls are missing from the recording: {AGAIN.format(golden.recorded.path)}" if missing else ACCEPT
-    )
+    advice = f"calls are missing from the recording: {AGAIN.format(recorded.path)}" if missing else ACCEPT
     return "\n".join([*faults, advice])
 
 
@@ -330,7 +320,8 @@ def _mapping(value: Json) -> Mapping[str, Json]:
 
 def is_rehearsable(golden: Golden) -> bool:
     """Whether the recorded run ended by itself, so that it can be run again."""
-    return golden.recorded is None or golden.recorded.run.status in REHEARSABLE
+    recorded = golden.rehearsal.recorded
+    return recorded is None or recorded.run.status in REHEARSABLE
 
 
 # --- Golden tests as pytest collects them. A bundle has two items: `replay` checks that this firmplan still concludes what was recorded,

@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import inspect
 import json
+import math
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -178,10 +179,12 @@ class ScriptedModel:
         await self._answer(connection, request, await _settled(reply, request))
 
     async def _answer(self, connection: _Connection, request: Request, reply: Scripted) -> None:
-        """Send a reply."""
+        """Send a reply in the way that the classes around it say."""
+        reply, connection.delivery = await _unwrapped(reply)
+        fault = connection.delivery.fault
+        if fault is not None and not request.get("stream"):
+            reply = HttpError(500, fault[1])
         match reply:
-            case Slow() | Cut() | Paced() | Faulted():
-                await self._answer(connection, request, await connection.shape(reply, request))
             case HttpError(status, message, headers):
                 await connection.send_json(status, _error(message or f"scripted status {status}"), headers)
             case Body(text, content_type):
@@ -190,30 +193,52 @@ class ScriptedModel:
                 await connection.send_raw(data)
             case Drip():
                 await connection.send_endlessly(reply)
-            case _ if request.get("stream"):
-                documents = list(completion_of(reply, request).chunks(request))
-                await connection.send_stream(self._events(connection, documents), len(documents))
             case _:
-                completion = completion_of(reply, request)
-                if connection.pace is not None:
-                    count = len(list(completion.chunks(request)))
-                    for index in range(count):
-                        await connection.pace(index / count)
-                await connection.send_json(200, completion.body(request))
+                await self._send_completion(connection, request, completion_of(reply, request))
 
-    async def _events(
-        self, connection: _Connection, documents: list[dict[str, Json]]
-    ) -> AsyncIterator[bytes]:
-        share, message = connection.fault or (2.0, "")
+    async def _send_completion(
+        self, connection: _Connection, request: Request, completion: Completion
+    ) -> None:
+        documents, pace = list(completion.chunks(request)), connection.delivery.pace
+        if request.get("stream"):
+            await connection.send_stream(self._events(documents, connection.delivery))
+            return
+        if pace is not None:  # an answer that is not streamed comes once all of its chunks would have come
+            for index in range(len(documents)):
+                await pace(index / len(documents))
+        await connection.send_json(200, completion.body(request))
+
+    async def _events(self, documents: list[dict[str, Json]], delivery: _Delivery) -> AsyncIterator[bytes]:
+        """Yield the server-sent events of a stream; a cut connection and a fault end it early."""
+        count = len(documents)
+        cut_at = None if delivery.cut_share is None else int(count * delivery.cut_share)
+        fault_share, message = delivery.fault or (math.inf, "")
         for index, document in enumerate(documents):
-            if connection.pace is not None:
-                await connection.pace(index / len(documents))
+            if delivery.pace is not None:
+                await delivery.pace(index / count)
             await asyncio.sleep(self._seconds_per_chunk)
-            if index >= share * len(documents):
+            if index == cut_at:
+                raise ConnectionAbortedError
+            if index >= fault_share * count:
                 yield _event(_error(message))
                 return
             yield _event(document)
         yield b"data: [DONE]\n\n"
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """How an answer is sent.
+
+    Attributes:
+        cut_share: The connection breaks after this share of the answer.
+        pace: Awaited before each chunk, with the share of the chunks that have been sent.
+        fault: A stream ends after this share of its chunks in an error with this message.
+    """
+
+    cut_share: float | None = None
+    pace: Callable[[float], Awaitable[object]] | None = None
+    fault: tuple[float, str] | None = None
 
 
 class _Connection:
@@ -223,9 +248,7 @@ class _Connection:
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.SERVER)
-        self.cut_share: float | None = None
-        self.pace: Callable[[float], Awaitable[object]] | None = None
-        self.fault: tuple[float, str] | None = None
+        self.delivery = _Delivery()
 
     async def read_request(self) -> tuple[h11.Request, bytes] | None:
         """Return the next request and its body; `None` once the peer has left."""
@@ -248,28 +271,12 @@ class _Connection:
                 case _:
                     return None
 
-    async def shape(self, reply: Slow | Cut | Paced | Faulted, request: Request) -> Scripted:
-        """Prepare the connection for an answer that is late or incomplete; return the answer."""
-        match reply:
-            case Slow(inner, seconds):
-                await asyncio.sleep(seconds)
-                return inner
-            case Cut(inner, share):
-                self.cut_share = share
-                return inner
-            case Paced(inner, pace):
-                self.pace = pace
-                return inner
-            case Faulted(inner, share, message):
-                self.fault = (share, message)
-                return inner if request.get("stream") else HttpError(500, message)
-
     def is_reusable(self) -> bool:
         """Prepare the connection for the next request; whether there can be one."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
-        self.cut_share = self.pace = self.fault = None
+        self.delivery = _Delivery()
         return True
 
     async def send_json(
@@ -279,10 +286,11 @@ class _Connection:
         await self.send(status, body, {"content-type": "application/json", **(headers or {})})
 
     async def send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send a complete response, or break the connection after a share of its body."""
         fields = [*headers.items(), ("content-length", str(len(body)))]
         await self._write(h11.Response(status_code=status, headers=fields))
-        if self.cut_share is not None:
-            await self._write(h11.Data(data=body[: int(len(body) * self.cut_share)]))
+        if (share := self.delivery.cut_share) is not None:
+            await self._write(h11.Data(data=body[: int(len(body) * share)]))
             raise ConnectionAbortedError
         await self._write(h11.Data(data=body))
         await self._write(h11.EndOfMessage())
@@ -301,15 +309,10 @@ class _Connection:
             await self._write(h11.Data(data=drip.piece.encode()))
             await asyncio.sleep(drip.seconds)
 
-    async def send_stream(self, events: AsyncIterator[bytes], count: int) -> None:
-        """Send server-sent events; a cut connection ends after its share of the `count` events."""
+    async def send_stream(self, events: AsyncIterator[bytes]) -> None:
         await self._write(h11.Response(status_code=200, headers=[("content-type", "text/event-stream")]))
-        left = count + 1 if self.cut_share is None else int(count * self.cut_share)
         async for event in events:
-            if left == 0:
-                raise ConnectionAbortedError
             await self._write(h11.Data(data=event))
-            left -= 1
         await self._write(h11.EndOfMessage())
 
     async def _write(self, event: h11.Event) -> None:
@@ -346,6 +349,23 @@ def _exchanges(replies: Source) -> list[Exchange]:
     if callable(replies):
         return [Exchange(replies, always=True)]
     return [reply if isinstance(reply, Exchange) else Exchange(reply) for reply in replies]
+
+
+async def _unwrapped(reply: Scripted) -> tuple[Scripted, _Delivery]:
+    """Return what a reply says, and how it is sent; a slow one after its time."""
+    delivery = _Delivery()
+    while isinstance(reply, Slow | Cut | Paced | Faulted):
+        match reply:
+            case Slow(seconds=seconds):
+                await asyncio.sleep(seconds)
+            case Cut(share=share):
+                delivery.cut_share = share
+            case Paced(pace=pace):
+                delivery.pace = pace
+            case Faulted(share=share, message=message):
+                delivery.fault = share, message
+        reply = reply.reply
+    return reply, delivery
 
 
 async def _settled(reply: Reply, request: Request) -> Scripted:

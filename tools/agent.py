@@ -19,6 +19,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from math import inf
 from typing import Any, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar
@@ -27,6 +28,7 @@ from ..errors import ConfigError, ToolError
 from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import argument_names, find_context, is_async, plain_function
+from .durations import parse_count
 from .models.completion import Message
 from .models.guard import Guard, check_guards
 from .models.models import DEFAULT, ModelRequest, Models
@@ -57,26 +59,22 @@ class AgentSettings:
 
     def check(self, where: str) -> None:
         """Raise `ConfigError` unless each setting is one."""
-        is_number = isinstance(self.temperature, int | float) and not isinstance(self.temperature, bool)
-        sound: dict[str, tuple[bool, str]] = {
-            "model": (_is_text(self.model), "a model's name or alias"),
-            "temperature": (
-                self.temperature is None or (is_number and 0 <= self.temperature < float("inf")),
-                "a number of at least 0",
-            ),
-            "max_tokens": (
-                self.max_tokens is None or _is_integer(self.max_tokens, 1),
-                "an integer of at least 1",
-            ),
-            "retries": (_is_integer(self.retries, 0), "an integer of at least 0"),
-        }
-        for key, (is_sound, expected) in sound.items():
-            if not is_sound:
-                raise ConfigError(f"{where}: {key}: expected {expected}, found {getattr(self, key)!r}")
+        if not isinstance(cast("object", self.model), str) or not self.model:
+            raise ConfigError(f"{where}: model: expected a model's name or alias, found {self.model!r}")
+        given: object = self.temperature
+        is_number = isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < inf
+        if given is not None and not is_number:
+            raise ConfigError(f"{where}: temperature: expected a number of at least 0, found {given!r}")
+        counts = {"retries": (self.retries, 0), "max_tokens": (self.max_tokens, 1)}
+        for key, (value, least) in counts.items():
+            try:
+                _ = None if value is None else parse_count(value, least)
+            except ValueError as fault:
+                raise ConfigError(f"{where}: {key}: {fault}") from fault
         lists: dict[str, object] = {"examples": self.examples, "guard": self.guard}
-        for key, value in lists.items():
-            if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-                raise ConfigError(f"{where}: {key}: expected a list, found {value!r}; put it in brackets")
+        for key, listed in lists.items():
+            if isinstance(listed, str | Mapping) or not isinstance(listed, Sequence):
+                raise ConfigError(f"{where}: {key}: expected a list, found {listed!r}; put it in brackets")
         check_guards(where, self.guard)
 
 
@@ -120,10 +118,10 @@ def agent(
     Raises:
         ConfigError: The prompt is missing or mentions what is no parameter, or a setting is not one.
     """
-    wishes = AgentSettings(model, temperature, examples, max_tokens, guard, retries)
+    settings = AgentSettings(model, temperature, examples, max_tokens, guard, retries)
 
     def made(decorated: Callable[..., Any]) -> Tool:
-        return _make(decorated, wishes)
+        return _make(decorated, settings)
 
     return made if fn is None else made(fn)
 
@@ -133,32 +131,32 @@ class _AgentRequest:
     """Makes the request of an agent from its arguments."""
 
     template: PromptTemplate
-    wishes: AgentSettings
+    settings: AgentSettings
     head: tuple[Message, ...]
 
     def request(self, args: Mapping[str, Json], schema: Mapping[str, Json]) -> ModelRequest:
         """Return the request for one call. What does not change comes first, so that endpoints can cache it."""
         messages = (*self.head, Message("user", self.template.fill(args)))
-        wishes = self.wishes
+        settings = self.settings
         return ModelRequest(
-            wishes.model,
+            settings.model,
             messages,
             schema,
-            wishes.temperature,
-            wishes.max_tokens,
-            tuple(wishes.guard),
-            wishes.retries,
+            settings.temperature,
+            settings.max_tokens,
+            tuple(settings.guard),
+            settings.retries,
         )
 
 
-def _make(fn: Callable[..., Any], wishes: AgentSettings) -> Tool:
+def _make(fn: Callable[..., Any], settings: AgentSettings) -> Tool:
     """Return the tool."""
     where = f"agent '{getattr(plain_function(fn), '__name__', fn)}'" if callable(fn) else "@agent"
     if not callable(fn) or isinstance(fn, type | Tool):
         raise ConfigError(f"{where}: expected a function whose docstring is the prompt, found {fn!r}")
-    wishes.check(where)
+    settings.check(where)
     template = _template(where, fn)
-    made = _AgentRequest(template, wishes, _head(where, fn, template, wishes))
+    made = _AgentRequest(template, settings, _head(where, fn, template, settings))
 
     def request_of(args: dict[str, Json]) -> ModelRequest:
         return made.request(args, tool.returns or {})
@@ -168,12 +166,12 @@ def _make(fn: Callable[..., Any], wishes: AgentSettings) -> Tool:
         direct,
         source=fn,
         request_of=request_of,
-        influences=made.wishes.guard,
+        influences=made.settings.guard,
         effect="model",
         description=_description(template),
         fingerprint_extra=_extra(template, made),
     )
-    _check_answers(where, tool, wishes)
+    _check_answers(where, tool, settings)
     return tool
 
 
@@ -194,7 +192,7 @@ def _template(where: str, fn: Callable[..., Any]) -> PromptTemplate:
 
 
 def _head(
-    where: str, fn: Callable[..., Any], template: PromptTemplate, wishes: AgentSettings
+    where: str, fn: Callable[..., Any], template: PromptTemplate, settings: AgentSettings
 ) -> tuple[Message, ...]:
     """Return the messages that are the same in every call."""
     from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
@@ -206,16 +204,16 @@ def _head(
         if each.default is not each.empty and each.name in template.names
     }
     system = (Message("system", DATA_NOTE),) if template.names else ()
-    asked = [_asked_as_prompt(each, template, defaults) for each in _examples(where, wishes)]
+    asked = [_asked_as_prompt(each, template, defaults) for each in _examples(where, settings)]
     return (*system, *example_messages(asked))
 
 
-def _examples(where: str, wishes: AgentSettings) -> list[Example]:
+def _examples(where: str, settings: AgentSettings) -> list[Example]:
     from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
 
     return [
         Example.read(f"{where}: examples[{index}]", to_jsonable_python(example, fallback=repr))
-        for index, example in enumerate(wishes.examples)
+        for index, example in enumerate(settings.examples)
     ]
 
 
@@ -235,11 +233,11 @@ def _asked_as_prompt(example: Example, template: PromptTemplate, defaults: Mappi
             return example
 
 
-def _check_answers(where: str, tool: Tool, wishes: AgentSettings) -> None:
+def _check_answers(where: str, tool: Tool, settings: AgentSettings) -> None:
     """Raise `ConfigError` if the answer of an example does not fit the annotated type."""
-    if not wishes.examples or "types" not in tool.__dict__:
+    if not settings.examples or "types" not in tool.__dict__:
         return  # a type defined further down cannot be compared yet
-    for index, example in enumerate(_examples(where, wishes)):
+    for index, example in enumerate(_examples(where, settings)):
         try:
             tool.types.seal(example.answer)
         except ToolError as fault:
@@ -258,9 +256,9 @@ def _extra(template: PromptTemplate, made: _AgentRequest) -> Json:
     return {
         "prompt": template.text,
         "head": [cast("Json", message.to_dict()) for message in made.head],
-        "model": made.wishes.model,
-        "temperature": made.wishes.temperature,
-        "max_tokens": made.wishes.max_tokens,
+        "model": made.settings.model,
+        "temperature": made.settings.temperature,
+        "max_tokens": made.settings.max_tokens,
     }
 
 
@@ -308,11 +306,3 @@ def _wait(call: Callable[[], object]) -> object:
 
     with ThreadPoolExecutor(1, thread_name_prefix="firmplan-agent") as thread:
         return thread.submit(call).result()
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_integer(value: object, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low

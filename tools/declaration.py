@@ -19,7 +19,7 @@ from ..errors import ConfigError
 from ..plans.nearest import nearest
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson, canonical
-from .durations import parse_duration, parse_rate
+from .durations import parse_count, parse_duration, parse_rate
 from .failures import writable
 
 Approval: TypeAlias = Literal["always", "untrusted"] | Callable[[dict[str, Json]], bool] | None
@@ -216,16 +216,10 @@ class _Given:
         value = self.options.get(key)
         if value is None:
             return None
-        if (
-            isinstance(value, int)
-            and not isinstance(value, bool)
-            and value >= low
-            and (high is None or value <= high)
-        ):
-            return value
-        raise self.fault(
-            key, f"a whole number from {low}" + (f" to {high}" if high is not None else " up"), repr(value)
-        )
+        try:
+            return parse_count(value, low, high)
+        except ValueError as fault:
+            raise ConfigError(f"{self.where}: {key}: {fault}") from fault
 
     def above_zero(self, key: str, parse: Callable[[object], float]) -> float | None:
         value = self.options.get(key)

@@ -1,7 +1,7 @@
-"""Durations and rates as people write them: `"1h"`, `"90s"`, `10`, `"10/s"`, `"100/min"`.
+"""Durations, rates and counts as people write them in settings: `"1h"`, `"90s"`, `10`, `"10/s"`, `"100/min"`.
 
-Durations come out in seconds, rates in calls per second. Raises `ValueError` with the accepted spellings; the
-caller adds which tool and which setting.
+Durations are returned in seconds, rates in calls per second. Every function raises `ValueError` with the accepted spellings; the
+caller adds the name of the tool and of the setting.
 """
 
 from __future__ import annotations
@@ -67,6 +67,23 @@ def parse_rate(value: object) -> float:
         case _:
             pass
     raise ValueError(f"expected a rate, found {value!r}; {RATE_HINT}")
+
+
+def parse_count(value: object, least: int, most: int | None = None) -> int:
+    """Return an integer within bounds.
+
+    Args:
+        value: The value of a setting.
+        least: The lower bound.
+        most: The upper bound; `None`: there is none.
+
+    Raises:
+        ValueError: The value is not such an integer; `True` is none.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= (most or value):
+        return value
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+    raise ValueError(f"expected an integer {bounds}, found {value!r}")
 
 
 def _parse_text(text: str) -> float:

@@ -8,6 +8,9 @@ complete plan does not make are dropped. So the run, its journal and its digest 
 Each partial plan gets a new machine, to which the results so far are reported again. That is quadratic in the number of steps, which is
 acceptable since plans that models write are short; changing the program under a running machine would be a second way to move a run. A
 call that failed is not retried here: only the run counts attempts.
+
+Early steps share dispatch, limits and caller with the runs. They have no `Driver` (`runs/driver.py`), because a driver makes every outcome a
+record of a journal, and nothing of a plan that may still change must become one.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 from ...errors import EngineBug, FirmplanError, ToolError
 from ...plans import Plan
@@ -24,8 +27,8 @@ from ...plans.compile import compile_plan
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ..canonical_value import CanonicalValue
-from ..commands import Command, StartModelCall, StartToolCall
-from ..events import CallStarted, CallSucceeded, RunStarted
+from ..commands import StartModelCall, StartToolCall
+from ..events import CallMade, Cause, RunStarted
 from ..journal.header import Header
 from ..journal.toolset_lock import ToolsetLock
 from ..machine import Machine
@@ -40,49 +43,39 @@ from .reuse import epochs_at_start, find_results
 # How long `drop` waits for the calls that it cancels; a call that does not heed its cancel is abandoned.
 DROP_GRACE_S: Final = 5.0
 
-Work: TypeAlias = "asyncio.Task[tuple[Outcome, Usage | None]]"
-
 
 @dataclass(slots=True)
 class EarlyCall:
     """A call that a partial plan makes.
 
     Attributes:
-        call: The prepared call; `None`: not made yet, or an earlier result stands for it.
+        call: The prepared call, with its times; `None`: not made yet, or an earlier result stands for it.
         epochs: The epochs at the start of a read; `None`: its result is not kept.
-        work: The task of the call, whose result is its outcome and usage.
+        ending: Outcome and usage of the call, once it has ended.
         output: The result, or the earlier result that stands for it.
-        started: Unix seconds.
-        ended: Unix seconds, from which the age of the result counts.
         has_waited: Whether the call has waited for anything, so that its start has to be recorded.
-        following: The task that waits for the call and continues with its result.
+        task: The task that finds or makes the result, and continues with it.
     """
 
     command: StartCall
     call: PreparedCall | None = None
     epochs: Mapping[str, int] | None = field(default_factory=dict[str, int])
-    work: Work | None = None
+    ending: tuple[Outcome, Usage | None] | None = None
     output: CanonicalValue | None = None
-    started: float = 0.0
-    ended: float = 0.0
     has_waited: bool = False
-    following: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] = field(init=False)
 
     def note_wait(self) -> None:
         """Note that the call waits."""
         self.has_waited = True
 
-    def tasks(self) -> list[asyncio.Task[None] | Work]:
-        """Return its tasks that have not ended."""
-        return [task for task in (self.following, self.work) if task is not None and not task.done()]
-
     def hand_over(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         """Return the outcome of the call, which has ended, and give its times, context and artifacts to the call of the run."""
-        if self.call is None or self.work is None:
-            raise EngineBug(f"step '{call.step}' takes over a call that was never begun")
-        call.started, call.ended = self.started, self.ended
+        if self.call is None or self.ending is None:
+            raise EngineBug(f"step '{call.step}' takes over a call that was never made")
+        call.started, call.ended = self.call.started, self.call.ended
         call.context, call.blobs = self.call.context, self.call.blobs
-        return self.work.result()
+        return self.ending
 
 
 class EarlySteps:
@@ -109,7 +102,9 @@ class EarlySteps:
         self._preparation = Preparation(facilities, run_id)
         self._caller = Caller(facilities, run_id, header.seed)
         self._calls: dict[str, EarlyCall] = {}
-        self._dropped: list[EarlyCall] = []
+        self._tasks: set[asyncio.Task[None]] = (
+            set()
+        )  # of all calls, those that were replaced or taken included
         self._machine: Machine | None = None
         self._is_closed = bool(header.budget) or header.reuse == "only"
 
@@ -131,10 +126,7 @@ class EarlySteps:
         except FirmplanError:
             return  # it needs more than this part of the plan; if it is a real fault, the run reports it
         self._machine = machine
-        try:
-            self._carry_out(machine, machine.handle(RunStarted("")))
-        except Exception as fault:  # noqa: BLE001  # the run meets the same fault, and records it
-            self._give_up(fault)
+        self._advance(machine, RunStarted(""))
 
     async def take(self, call: PreparedCall) -> EarlyCall | None:
         """Wait for the end of the early call that is the same as this one, and return it, once; `None`: there is none.
@@ -142,79 +134,76 @@ class EarlySteps:
         If the caller gave no seed, the seed follows from the complete plan, so a call that used randomness has to be made again.
         """
         early = self._calls.get(call.step)
-        if early is None or early.work is None or early.command != call.command:
+        if early is None or early.command != call.command:
             return None
-        self._dropped.append(
-            self._calls.pop(call.step)
-        )  # `drop` cancels it, too, if the run stops before it has ended
-        await asyncio.wait([early.work])
-        context = early.call.context if early.call is not None else None
+        del self._calls[call.step]
+        await asyncio.wait([early.task])
+        if early.call is None or early.ending is None:
+            return None
+        context = early.call.context
         is_seeded = bool(self._seed) or context is None or not context.used.random
-        return early if is_seeded and not early.work.cancelled() else None
+        return early if is_seeded else None
 
     def close(self) -> None:
         """Start nothing more. Calls under way continue until the run takes them over or `drop` cancels them."""
         self._is_closed = True
-        for early in self._calls.values():
-            if early.following is not None:
-                early.following.cancel()
 
     async def drop(self) -> None:
         """Cancel the calls that the run did not take over."""
         self.close()
-        tasks = [task for early in (*self._calls.values(), *self._dropped) for task in early.tasks()]
-        self._calls.clear()
-        self._dropped.clear()
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=DROP_GRACE_S)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=DROP_GRACE_S)
 
-    # --- the loop
+    # --- the machine of a partial plan
 
-    def _carry_out(self, machine: Machine, commands: list[Command]) -> None:
-        """Report the results of calls that have ended, and start other calls, until no more commands follow."""
-        queue = list(commands)
-        while queue:
-            command = queue.pop(0)
-            if not isinstance(command, StartToolCall | StartModelCall):
-                continue  # approvals and pauses are left to the run
-            early = self._calls.get(command.step)
-            if early is None or early.command != command:
-                self._begin(command)
-            elif early.output is not None:
-                queue += _report(machine, command, early.output)
+    def _advance(self, machine: Machine, event: Cause) -> None:
+        """Hand an event to a machine, report the results of calls that have ended, and start the other calls that follow."""
+        try:
+            queue = machine.handle(event)
+            while queue:
+                command = queue.pop(0)
+                if not isinstance(command, StartToolCall | StartModelCall):
+                    continue  # approvals and pauses are left to the run
+                early = self._calls.get(command.step)
+                if early is None or early.command != command:
+                    self._begin(command)
+                elif early.output is not None:
+                    queue += machine.handle(_made(command, early.output))
+        except Exception as fault:  # noqa: BLE001  # the run meets the same fault, and records it
+            self._give_up(fault)
 
     def _begin(self, command: StartCall) -> None:
         """Start a call unless it is a write; drop the call that an earlier partial plan made in its place."""
         if command.attempt > 1 or (isinstance(command, StartToolCall) and self._is_write(command.tool)):
             return
         if (other := self._calls.get(command.step)) is not None:
-            for task in other.tasks():
-                task.cancel()
-            self._dropped.append(other)
+            other.task.cancel()
         early = self._calls[command.step] = EarlyCall(command)
         name = f"firmplan early {self._run_id} {command.step}"
-        early.following = asyncio.get_running_loop().create_task(self._follow(early), name=name)
+        early.task = asyncio.get_running_loop().create_task(self._follow(early), name=name)
+        self._tasks.add(early.task)
+        early.task.add_done_callback(self._tasks.discard)
 
     def _is_write(self, name: str) -> bool:
         tool = self._facilities.tools.find(name)
         return tool is None or tool.effect is Effect.WRITE
 
+    # --- one call
+
     async def _follow(self, early: EarlyCall) -> None:
-        """Wait for the result of a call, and continue with it."""
+        """Find or make the result of a call, and continue with it if the longest partial plan still waits for it."""
         try:
-            early.output = await self._output_of(early)
-            if early.output is not None and (machine := self._waiting_for(early)) is not None:
-                self._carry_out(machine, _report(machine, early.command, early.output))
+            output = early.output = await self._output_of(early)
         except Exception as fault:  # noqa: BLE001  # the run meets the same fault, and records it
             self._give_up(fault)
-
-    def _waiting_for(self, early: EarlyCall) -> Machine | None:
-        """Return the machine of the longest partial plan, if it still waits for this call."""
+            return
         step, machine = early.command.step, self._machine
-        is_wanted = self._calls.get(step) is early and not self._is_closed
-        return machine if machine is not None and is_wanted and machine.is_callable(step) else None
+        if output is None or self._is_closed or machine is None or self._calls.get(step) is not early:
+            return
+        if machine.is_callable(step):
+            self._advance(machine, _made(early.command, output))
 
     async def _output_of(self, early: EarlyCall) -> CanonicalValue | None:
         """Return the result of a call, or an earlier result that stands for it; `None`: it failed, or is left to the run."""
@@ -224,45 +213,37 @@ class EarlySteps:
             return None  # the run records the failure
         if digests_in(call.args):
             return None  # artifacts of early steps are not in the store yet
-        if (earlier := await self._earlier(call)) is not None:
-            return earlier
+        may_reuse = self._mode == "auto" and call.key.key
+        if may_reuse:
+            entry = (await find_results(self._facilities, [call])).get(call.step)
+            if isinstance(entry, Reusable):  # the run will find it, too
+                return CanonicalValue(entry.output)
         if call.tool is not None and call.is_kept_read:
             early.epochs = await epochs_at_start(self._facilities, call.tool)
-        work = self._identical(call)
-        if work is None:
-            early.call = call
-            work = early.work = asyncio.get_running_loop().create_task(self._make(early, call))
-        outcome, _ = await asyncio.shield(work)
-        return outcome.output if isinstance(outcome, Returned) else None
+        if may_reuse and (other := self._identical(call)) is not None:
+            await asyncio.wait([other.task])
+            return other.output
+        return None if self._is_closed else await self._make(early, call)
 
-    async def _earlier(self, call: PreparedCall) -> CanonicalValue | None:
-        """Return the result of an earlier run that stands for a call; the run will find the same one."""
-        if self._mode != "auto" or not call.key.key:
-            return None
-        entry = (await find_results(self._facilities, [call])).get(call.step)
-        return CanonicalValue(entry.output) if isinstance(entry, Reusable) else None
+    def _identical(self, call: PreparedCall) -> EarlyCall | None:
+        """Return an identical early call under way, whose result stands for this call in the run, too."""
+        others = (early for early in self._calls.values() if early.call is not None)
+        return next((early for early in others if early.call and early.call.key.key == call.key.key), None)
 
-    def _identical(self, call: PreparedCall) -> Work | None:
-        """Return the task of an identical early call, whose result stands for this call in the run, too."""
-        if self._mode != "auto" or not call.key.key:
-            return None
-        made = (early for early in self._calls.values() if early.call is not None)
-        return next((early.work for early in made if early.call and early.call.key.key == call.key.key), None)
-
-    async def _make(self, early: EarlyCall, call: PreparedCall) -> tuple[Outcome, Usage | None]:
+    async def _make(self, early: EarlyCall, call: PreparedCall) -> CanonicalValue | None:
+        early.call = call  # without an await since `_identical`, so that identical calls are made once
         async with self._facilities.slot_for(self._run_id, call.tool, self.semaphore):
-            early.started = self._facilities.clock.now()
-            made = await notify_wait(self._caller.make(call), early.note_wait)
-            early.ended = self._facilities.clock.now()
-            return made
+            call.started = self._facilities.clock.now()
+            early.ending = await notify_wait(self._caller.make(call), early.note_wait)
+            call.ended = self._facilities.clock.now()
+        outcome, _ = early.ending
+        return outcome.output if isinstance(outcome, Returned) else None
 
     def _give_up(self, fault: Exception) -> None:
         self._is_closed = True
         self._facilities.log.warning("nothing more starts early", run=self._run_id, error=repr(fault))
 
 
-def _report(machine: Machine, command: StartCall, output: CanonicalValue) -> list[Command]:
-    """Report to a machine that a call has returned; return the commands that follow."""
-    args = command.args if isinstance(command, StartToolCall) else command.request
-    machine.handle(CallStarted(command.step, command.attempt, args.digest))
-    return machine.handle(CallSucceeded(command.step, output))
+def _made(command: StartCall, output: CanonicalValue) -> CallMade:
+    """Return the event by which a machine takes a result in. Nothing records it, so its digest and its time are left out."""
+    return CallMade(command.step, command.attempt, "", output, started=0.0)

@@ -1,8 +1,11 @@
-"""What passes between the engine and a child process that calls tools: frames, in both directions.
+"""The protocol between the engine and the child processes that call tools: frames on two pipes, one pipe for each direction.
 
-A frame is one line of JSON, whose `parts` are sizes, and then that many bytes for each part. A tool goes by the file or
-module that declares it and its name; arguments and results are canonical JSON, as everywhere. No pickle: a child that a tool
-has subverted can say wrong things, but not make the engine run code.
+A frame is one line of JSON, followed by the bytes of its parts; the JSON lists their sizes. The engine names a tool by the file or module that
+declares it and by its name. Arguments and results are canonical JSON. Nothing is pickled: a tool may take over its child process, and then the
+child can send wrong values, but it cannot make the engine run code.
+
+For each call, the engine sends one call frame. The child answers with `ready` when it has found the tool, then with any number of `drawn` and
+`progress` frames, then with the outcome. The engine answers each `drawn` frame with `noted`, and only then does the tool get the value.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import ModuleType
-from typing import Any, Final, Protocol
+from typing import Any, BinaryIO, Final
 
 import orjson
 
@@ -21,26 +24,16 @@ from ...tools import Context, Tool, Used
 from ..canonical_value import CanonicalValue
 from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
 
-WORKER_ENV: Final = "FIRMPLAN_WORKER"  # set in children: an engine in one would start children of its own
-HEAD_BYTES_MAX: Final = 16 * 1024 * 1024  # the line of a frame: what the call used, and a failure's message
-EVERY_S: Final = 0.2  # how often the progress of one step is recorded: nobody reads more
+WORKER_ENV: Final = "FIRMPLAN_WORKER"  # set in children: an engine there would start children of its own
+HEAD_BYTES_MAX: Final = (
+    16 * 1024 * 1024
+)  # the line of a frame: the values that the call used, and a failure's message
+EVERY_S: Final = 0.2  # the progress of one step is recorded at most this often: nobody reads more
 NOTE_MAX: Final = 500  # characters of a progress note
 _FILE_MODULE: Final = "firmplan_tools_"  # how `Toolset.load` names the modules of files
 
 READY: Final = {"kind": "ready"}  # the child has found the tool, and calls it now
-NOTED: Final = {"kind": "noted"}  # the engine has what the call has drawn, which may now be told to the tool
-
-
-class ByteReader(Protocol):
-    """What frames are read from in a child."""
-
-    def readline(self) -> bytes:
-        """Return a line, or nothing at the end."""
-        ...
-
-    def read(self, size: int, /) -> bytes:
-        """Return that many bytes, or fewer at the end."""
-        ...
+NOTED: Final = {"kind": "noted"}  # the engine has recorded a time or an id, so the tool may get it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +54,7 @@ def address_of(tool: Tool) -> ToolAddress:
     module = sys.modules.get(function.__module__)
     source = _source_of(module) if module is not None else None
     found = getattr(module, function.__qualname__, None)
-    # By name, and not the same object: the file may have been loaded again since, as a child does too.
+    # Compared by name, not by identity: the file may have been loaded again since, and a child loads it again, too.
     if source is None or not isinstance(found, Tool) or found.name != tool.name:
         raise ConfigError(
             f"tool '{tool.name}': isolation='process' needs a function at the top level of a file or module, found "
@@ -71,23 +64,23 @@ def address_of(tool: Tool) -> ToolAddress:
 
 
 def _source_of(module: ModuleType) -> str | None:
-    """Return what `load_tools` loads a module from: its name, or the file of one that has no name to import it by."""
+    """Return the name by which `load_tools` imports a module, or the file of a module that cannot be imported by name."""
     if module.__name__ == "__main__" and module.__spec__ is not None:
         return module.__spec__.name  # started as `python -m`
     if module.__name__ == "__main__" or module.__name__.startswith(_FILE_MODULE):
-        path = getattr(module, "__file__", None)  # what is typed in has none
-        return os.path.abspath(path) if path is not None else None  # noqa: PTH100  # a link stays one
+        path = getattr(module, "__file__", None)  # code that was typed in has no file
+        return os.path.abspath(path) if path is not None else None  # noqa: PTH100  # symbolic links are not resolved
     return module.__name__
 
 
 def write_frame(head: Mapping[str, Any], parts: Sequence[bytes] = ()) -> list[bytes]:
-    """Return a frame, in pieces to be written one after the other."""
+    """Return the pieces of a frame, to be written one after the other."""
     line = orjson.dumps({**head, "parts": [len(part) for part in parts]}, option=orjson.OPT_APPEND_NEWLINE)
     return [line, *parts]
 
 
-def read_frame(source: ByteReader) -> tuple[dict[str, Any], list[bytes]] | None:
-    """Return the next frame's head and parts, or `None` at the end."""
+def read_frame(source: BinaryIO) -> tuple[dict[str, Any], list[bytes]] | None:
+    """Return head and parts of the next frame; `None`: the pipe has ended."""
     line = source.readline()
     if not line.endswith(b"\n"):
         return None
@@ -102,7 +95,15 @@ def write_call(
     known: Mapping[str, bytes],
     secrets: Mapping[str, str] | None,
 ) -> list[bytes]:
-    """Return the frame that asks for a call."""
+    """Return the frame that asks for a call.
+
+    Args:
+        address: Where the child finds the tool.
+        args: Bound arguments, canonical JSON.
+        context: The context of the call.
+        known: Digest -> bytes of the artifacts that the arguments name.
+        secrets: The secrets that the tool may ask for; `None`: those of the environment.
+    """
     head = {
         "source": address.source,
         "name": address.name,
@@ -115,55 +116,63 @@ def write_call(
 
 
 def write_drawn(drawn: float | str) -> list[bytes]:
-    """Return the frame that says what a call has drawn of time and chance."""
+    """Return the frame that hands a time or an id to the engine before the tool gets it."""
     return write_frame({"kind": "drawn", "drawn": drawn})
 
 
 def write_progress(fraction: float, note: str) -> list[bytes]:
-    """Return the frame that says how far a call is."""
+    """Return the frame with the progress of a call."""
     return write_frame({"kind": "progress", "fraction": fraction, "note": note[:NOTE_MAX]})
 
 
 def drawn_in(said: Mapping[str, Any]) -> float | str:
-    """Return what a child says that its call has drawn. Raises: ValueError."""
+    """Return the time or the id in a frame of a child. Raises: ValueError."""
     drawn = said["drawn"]
     if not isinstance(drawn, float | str):
-        raise ValueError(f"expected a time or an id, found {drawn!r}")  # noqa: TRY004  # of what a child says
+        raise ValueError(f"expected a time or an id, found {drawn!r}")  # noqa: TRY004  # a value of a frame, not an argument
     return drawn
 
 
 def write_outcome(outcome: Outcome, used: Used, blobs: CallBlobs) -> list[bytes]:
-    """Return the frame that answers a call."""
+    """Return the frame with the outcome of a call.
+
+    Args:
+        outcome: The outcome.
+        used: The values that the call took from its context.
+        blobs: The artifacts that the call has saved.
+    """
     said: dict[str, Any] = {"used": asdict(used)}
-    parts = list(blobs.made.values())
+    saved = list(blobs.made.values())
     match outcome:
         case Returned(output):
-            said |= {"kind": "returned"}
-            parts.insert(0, output.data)
-        case Failed(code, message, temporary, retryable):
-            failed: dict[str, Any] = {"code": code, "message": message, "trace": outcome.trace}
-            failed |= {"temporary": temporary, "retryable": retryable, "took_effect": outcome.took_effect}
-            said |= {"kind": "failed", **failed}
-        case Lost(why):
-            said |= {"kind": "lost", "why": why, "trace": outcome.trace}
-    return write_frame(said, parts)
+            return write_frame({**said, "kind": "returned"}, [output.data, *saved])
+        case Failed():
+            return write_frame({**said, "kind": "failed", "outcome": asdict(outcome)}, saved)
+        case Lost():
+            return write_frame({**said, "kind": "lost", "outcome": asdict(outcome)}, saved)
 
 
 def read_outcome(
     said: Mapping[str, Any], parts: Sequence[bytes], context: Context, blobs: CallBlobs
 ) -> Outcome:
-    """Return what a child says came of a call; what the call used of its context goes there. Raises: ValueError."""
+    """Return the outcome in a frame of a child, and note in context and blobs the values that the call took and the artifacts that it saved.
+
+    Args:
+        said: The head of the frame.
+        parts: The parts of the frame.
+        context: The context of the call in the engine.
+        blobs: The artifacts of the call in the engine.
+
+    Raises:
+        ValueError: The result is not canonical JSON.
+        KeyError: The head lacks a field.
+        TypeError: The outcome lacks a field, or has an unknown one.
+    """
     for name, value in said["used"].items():
         setattr(context.used, name, value)
-    made = list(parts)
-    output = made.pop(0) if said["kind"] == "returned" else b""
-    for data in made:
+    is_returned = said["kind"] == "returned"
+    for data in parts[1:] if is_returned else parts:
         blobs.put(data)
-    match said["kind"]:
-        case "returned":
-            return Returned(CanonicalValue.checked(output))
-        case "failed":
-            names = ("code", "message", "temporary", "retryable", "trace", "took_effect")
-            return Failed(**{name: said[name] for name in names})
-        case _:
-            return Lost(said["why"], said["trace"])
+    if is_returned:
+        return Returned(CanonicalValue.checked(parts[0]))
+    return Failed(**said["outcome"]) if said["kind"] == "failed" else Lost(**said["outcome"])

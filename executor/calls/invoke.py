@@ -212,18 +212,18 @@ def _outcome_of(  # noqa: PLR0911  # one outcome for each kind of error: a table
                 return Lost(message)
             return Failed("cancelled", message, temporary=False, retryable=_is_worth_retrying(tool, error))
         case TimeoutError() if timeout_s is not None:
-            return _interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
+            return interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
         case TimeoutError():
-            return _interrupted(tool, error, "timeout", described(error))
+            return interrupted(tool, error, "timeout", described(error))
         case OutcomeUnknown():
-            return _interrupted(tool, error, code_of(error), text_of(error))
+            return interrupted(tool, error, code_of(error), text_of(error))
         case ResultRefused() if tool.effect is Effect.WRITE:
             return _refused(tool, error)
         case ToolError():
             is_temporary = error.temporary is True
             return Failed(code_of(error), text_of(error), is_temporary, _is_worth_retrying(tool, error))
         case _ if _was_interrupted(error):
-            return _interrupted(tool, error, "connection-error", described(error))
+            return interrupted(tool, error, "connection-error", described(error))
         case _:
             may_help = _is_worth_retrying(tool, error)
             return Failed(ToolError.code, described(error), temporary=False, retryable=may_help)
@@ -277,7 +277,15 @@ def _was_interrupted(error: BaseException) -> bool:
     return is_interruption(error) or isinstance(error, OutcomeUnknown)
 
 
-def _interrupted(tool: Tool, error: BaseException, code: str, message: str) -> Outcome:
+def interrupted(tool: Tool, error: BaseException, code: str, message: str) -> Outcome:
+    """Return the outcome of a call that ended without an answer: for a write unknown, for other effects a temporary failure.
+
+    Args:
+        tool: The tool.
+        error: The error that the tool's `retry_on` decides about.
+        code: The code of a failure.
+        message: Why there is no answer.
+    """
     if tool.effect is Effect.WRITE:
         return Lost(message)
     return Failed(code, message, temporary=True, retryable=_is_worth_retrying(tool, error))

@@ -1,8 +1,10 @@
-"""Child processes for tools with `isolation="process"`: kept for the next call, and killed when a call overruns.
+"""The pool of child processes for tools with `isolation="process"`. Children are kept for later calls, and a call that passes its limit is killed.
 
-A child that dies in mid-call is the call's failure, and for a write an unknown outcome; never ours. Until a child has said that it
-is ready nothing was called: what goes wrong before is a failure also for a write, and its time does not count. Each child leads
-a process group, so that what a tool started ends with it.
+If a child dies during a call, the call has failed, and a write has an unknown outcome; the engine goes on. Until the child has sent `ready`,
+the tool has not been called: an error before that is a plain failure, also for a write, and its time does not count against the call's limit.
+Each child leads a process group, so that the processes that its tools start end with it.
+
+This module speaks the protocol of `frames.py`; `worker.py` is the other side. It does not know runs: `caller.py` decides when a call is made.
 """
 
 from __future__ import annotations
@@ -29,25 +31,27 @@ from .frames import (
     write_call,
     write_frame,
 )
-from .invoke import CallBlobs, Failed, Lost, Outcome
+from .invoke import CallBlobs, Failed, Lost, Outcome, interrupted
 from .lease import MOMENT_ENV, Lease, Moment
 
-CALLS_MAX: Final = 1000  # calls of one child; then a new one takes its place, and what tools leaked is gone
-IDLE_MAX: Final = 8  # children kept without work: each holds some 40 MiB
-ANSWER_BYTES_MAX: Final = 1 << 30  # value and artifacts of one call; the child's own limits are below it
-START_S: Final = 60.0  # for Python to start and the tool's module to be imported, on a busy machine
-LOOK_S: Final = 0.2  # how often a silent child is looked at: one that died may have left its pipe to a fork
-END_S: Final = 5.0  # for a killed process to be gone
+CALLS_MAX: Final = (
+    1000  # calls of one child; then a new child takes its place, which frees the memory that tools leaked
+)
+IDLE_MAX: Final = 8  # idle children that are kept: each holds about 40 MiB
+ANSWER_BYTES_MAX: Final = 1 << 30  # result and artifacts of one call; the limits in the child are lower
+START_S: Final = 60.0  # time for Python to start and to import the tool's module, on a busy machine
+LOOK_S: Final = 0.2  # how often the engine looks whether a silent child lives: a dead child may have left its pipe to a fork
+END_S: Final = 5.0  # time for a killed process to end
 
 
 class ProcessPool:
-    """A pool without an upper limit of its own: the engine's limits on calls bound it.
+    """The children of one engine. The pool has no limit of its own: the engine's limits on calls bound it.
 
     Args:
-        extra: Environment of the children beside this process's own.
+        extra: Environment variables of the children, beside those of this process.
 
     Attributes:
-        lease: Their writes end with it.
+        lease: The lease of the engine, which ends the writes of the children, too.
     """
 
     def __init__(self, extra: Mapping[str, str] | None = None) -> None:
@@ -58,10 +62,10 @@ class ProcessPool:
 
     @property
     def pids(self) -> list[int]:
-        """The children that live, sorted."""
+        """The process ids of the living children, sorted."""
         return sorted(child.pid for child in self._all)
 
-    async def call(  # all that a call is made of
+    async def call(
         self,
         tool: Tool,
         args: bytes,
@@ -72,9 +76,16 @@ class ProcessPool:
         timeout_s: float | None,
         on_drawn: Callable[[float | str], Awaitable[None]] | None = None,
     ) -> Outcome:
-        """Call the tool in a child, and return what came of it. A cancel kills the child.
+        """Call a tool in a child, and return the outcome. A cancel kills the child.
 
-        What it draws of time and chance is handed to `on_drawn`, and told to the tool after that.
+        Args:
+            tool: The tool.
+            args: Bound arguments, canonical JSON.
+            context: The context of the call, which receives its progress and the values that it used.
+            blobs: The artifacts that the call may read, and those that it saves.
+            secrets: The secrets that the tool may ask for.
+            timeout_s: `None`: no limit.
+            on_drawn: Records a time or an id; only then does the tool get it.
         """
         own = None if secrets is os.environ else secrets
         frame = write_call(address_of(tool), args, context, blobs.known, own)
@@ -95,29 +106,44 @@ class ProcessPool:
                         await child.write(write_frame(NOTED))
                     said, parts = await child.read()
             outcome = read_outcome(said, parts, context, blobs)
-        except TimeoutError:
+        except TimeoutError as fault:
             await self._end(child)
-            return _interrupted(tool, "timeout", f"no result within {timeout_s:g} s; the process was killed")
-        except (_ChildDied, ValueError, KeyError) as fault:
+            message = f"no result within {timeout_s:g} s; the process was killed"
+            return interrupted(tool, fault, "timeout", message)
+        except (
+            _ChildDied,
+            ValueError,
+            TypeError,
+            LookupError,
+        ) as fault:  # a tool may have garbled the frames
             await self._end(child)
-            return _interrupted(tool, "process-died", f"the process of the call died: {_words(fault)}")
+            message = f"the process of the call died: {_words(fault)}"
+            if tool.effect is Effect.WRITE:
+                return Lost(message)
+            # Not temporary: the same arguments would probably kill the next child, too.
+            return Failed("process-died", message, temporary=False, retryable=False)
         except BaseException:
             await self._end(child)
             raise
-        await self._put_back(child)
+        child.calls += 1
+        if child.calls < CALLS_MAX and len(self._idle) < IDLE_MAX:
+            self._idle.append(child)
+        else:
+            await self._end(child)
         return outcome
 
     async def _asked(self, frame: Sequence[bytes]) -> tuple[_Child, tuple[dict[str, Any], list[bytes]]]:
-        """Return a child that was asked for a call, and its first answer: a kept one that has died is passed over.
+        """Send the frame of a call to a child; return the child and its first answer. An idle child that has died is replaced by the next one.
 
         Raises:
-            _ChildDied: A new one died before it called the tool.
-            TimeoutError: A new one took too long.
+            _ChildDied: A new child died before it called the tool.
+            TimeoutError: A new child took too long.
         """
         while True:
             is_kept = bool(self._idle)
             child = self._idle.pop() if is_kept else await self._new_child()
-            if child.environ != dict(os.environ):  # it would answer with what was set when it began
+            # A child has the environment with which it was started. A tool must see the present one, as it does in a thread.
+            if child.environ != dict(os.environ):
                 await self._end(child)
                 continue
             try:
@@ -137,31 +163,24 @@ class ProcessPool:
         self._all.add(child)
         return child
 
-    async def _put_back(self, child: _Child) -> None:
-        child.calls += 1
-        if child.calls < CALLS_MAX and len(self._idle) < IDLE_MAX:
-            self._idle.append(child)
-        else:
-            await self._end(child)
-
     async def _end(self, child: _Child) -> None:
         child.kill()
         self._all.discard(child)
         await asyncio.shield(child.wait())
 
     async def close(self) -> None:
-        """End all children; those that are in a call first make that call fail."""
+        """End all children. A call that is under way in a child fails."""
         self._idle.clear()
         for child in list(self._all):
             await self._end(child)
 
 
-class _ChildDied(Exception):  # noqa: N818  # what happened
-    """There is no answer, and there will be none."""
+class _ChildDied(Exception):  # noqa: N818  # an event, not an error of the engine
+    """A child has died, so no answer will come."""
 
 
 class _Child:
-    """One child process, as the engine sees it."""
+    """The engine's side of one child process."""
 
     def __init__(self, process: asyncio.subprocess.Process, environ: Mapping[str, str]) -> None:
         self._process = process
@@ -171,7 +190,7 @@ class _Child:
 
     @classmethod
     async def start(cls, extra: Mapping[str, str], lease_end: Moment | None) -> _Child:
-        """Start a child. Raises: _ChildDied: the system gives none."""
+        """Start a child. Raises: _ChildDied: the system starts no process."""
         environ = dict(os.environ)
         shared = {} if lease_end is None else {MOMENT_ENV: str(lease_end.fd)}
         try:
@@ -191,7 +210,7 @@ class _Child:
         return cls(process, environ)
 
     async def write(self, frame: Sequence[bytes]) -> None:
-        """Ask for a call. Raises: _ChildDied."""
+        """Write a frame to the child. Raises: _ChildDied."""
         assert self._process.stdin is not None
         try:
             for piece in frame:
@@ -206,8 +225,10 @@ class _Child:
         try:
             while not reading.done():
                 await asyncio.wait([reading], timeout=LOOK_S)
+                # The pipe of a dead child stays open as long as a process that its tool started holds it. So the end of the pipe cannot be
+                # relied on: the child's own end decides, and its process group is killed.
                 if self._process.returncode is not None and not reading.done():
-                    self.kill()  # what it left behind keeps the pipe open
+                    self.kill()
                     await asyncio.wait([reading], timeout=LOOK_S)
                     break
             if not reading.done():
@@ -228,13 +249,15 @@ class _Child:
         return head, [await source.readexactly(size) for size in head["parts"]]
 
     def kill(self) -> None:
-        """Kill the child, and whatever its tools started."""
+        """Kill the child and the processes that its tools started."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     async def wait(self) -> None:
-        """Wait until a killed child is gone."""
-        with suppress(TimeoutError):  # a fork in a session of its own may hold the pipes
+        """Wait until a killed child has ended."""
+        with suppress(
+            TimeoutError
+        ):  # a process that left the group may hold the pipes, and asyncio waits for them
             async with asyncio.timeout(END_S):
                 await self._process.wait()
 
@@ -250,10 +273,3 @@ class _Child:
 
 def _words(fault: BaseException) -> str:
     return str(fault) or f"no answer within {START_S:g} s"
-
-
-def _interrupted(tool: Tool, code: str, message: str) -> Outcome:
-    if tool.effect is Effect.WRITE:
-        return Lost(message)
-    retryable = code == "timeout" and tool.is_worth_retrying(TimeoutError(message))
-    return Failed(code, message, temporary=code == "timeout", retryable=retryable)

@@ -1,9 +1,9 @@
-"""The child process that calls tools with `isolation="process"`: one call at a time, asked for and answered on pipes.
+"""The child process that calls tools with `isolation="process"`: one call at a time, by the protocol of `frames.py`.
 
-Started as `python -m firmplan.executor.calls.worker`. Tools run on its main thread (async ones on the thread that answers), with an empty
-stdin, and with stdout going to stderr: the pipes are out of their reach. Each call begins in the folder and with the environment
-that the child was started with, whatever the one before changed. The process and whatever it started end with the engine,
-also in mid-call: a thread watches for the end of the pipe.
+The engine starts it as `python -m firmplan.executor.calls.worker`. Synchronous tools run on its main thread, asynchronous tools on the thread
+that answers. Tools have an empty stdin, and their stdout goes to stderr, so they cannot reach the pipes. Each call begins in the folder and
+with the environment with which the child was started, whatever the call before changed. The child and the processes that it started end with
+the engine, also during a call: a thread watches for the end of the pipe.
 """
 
 from __future__ import annotations
@@ -30,27 +30,31 @@ from .frames import EVERY_S, READY, read_frame, write_drawn, write_frame, write_
 from .invoke import CallBlobs, Failed, Outcome, ThreadPool, ToolThread, call_tool, is_unrepeatable
 from .lease import EARLY_S, MOMENT_ENV, Moment, Watchdog
 
-MEMORY_ENV: Final = "FIRMPLAN_PROCESS_MEMORY_MB"  # most memory of a child; without it the system's own limit
-# Most CPU time of one call, all its threads together; without it no limit.
+MEMORY_ENV: Final = (
+    "FIRMPLAN_PROCESS_MEMORY_MB"  # limit on the memory of a child; without it the system's own limit
+)
+# Limit on the CPU time of one call, all its threads together; without it no limit.
 CPU_ENV: Final = "FIRMPLAN_PROCESS_CPU_S"
 
 
 def main() -> None:
-    """Answer calls until the engine has gone."""
+    """Answer calls until the engine has ended."""
     calls, answers = _take_pipes()
     if megabytes := os.environ.get(MEMORY_ENV):
         most = int(megabytes) * 1024 * 1024
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    hand = ToolThread()
+    # Tools that use signals, or libraries that insist on the main thread, work as in a program of their own. So the main thread calls the
+    # tools, and another thread reads the pipe.
+    main_thread = ToolThread()
     watchdog = _watchdog(os.environ.pop(MOMENT_ENV, None))
-    child = Child(calls, answers, ThreadPool([hand]), os.getcwd(), dict(os.environ), watchdog)  # noqa: PTH109  # a plain text
+    child = Child(calls, answers, ThreadPool([main_thread]), os.getcwd(), dict(os.environ), watchdog)  # noqa: PTH109  # a string, as `os.chdir` takes it
     for work in (lambda: _end_with(calls), lambda: _answer_all(child, calls)):
         threading.Thread(target=work, daemon=True).start()
-    hand.work()
+    main_thread.work()
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Move the pipes away from where tools read and print."""
+    """Return the pipes on new file descriptors, and give stdin and stdout other targets, so that tools do not read or print frames."""
     calls, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -60,14 +64,16 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _watchdog(fd: str | None) -> Watchdog | None:
-    """Return the timer that ends this tool process with the engine's lease in the middle of a write."""
+    """Return the timer that ends this process if the engine's lease ends during a write; `None`: no other process takes runs over."""
     return None if fd is None else Watchdog(Moment(int(fd)).get, EARLY_S, lambda _why: _end())
 
 
 def _end_with(calls: BinaryIO) -> None:
-    """End this process group once nobody can ask for calls any more."""
+    """End this process group once the engine's side of the pipe is closed."""
     watch = select.poll()
-    watch.register(calls.fileno(), 0)  # only of the end, not of calls
+    watch.register(
+        calls.fileno(), 0
+    )  # no event mask: `poll` always reports the end, and new calls must not wake this thread
     while not watch.poll():
         pass
     _end()
@@ -89,15 +95,15 @@ def _answer_all(child: Child, calls: BinaryIO) -> None:
 
 @dataclass(frozen=True)
 class Child:
-    """What one child process calls tools with.
+    """The state of one child process.
 
     Attributes:
-        calls: Where calls come from.
-        answers: Where answers go.
-        threads: The main thread, as the only one.
-        folder: Where every call begins.
-        environ: What every call begins with.
-        watchdog: Keeps writes from outliving the engine's lease, where others may take its runs over.
+        calls: The pipe on which the engine sends calls.
+        answers: The pipe on which answers go to the engine.
+        threads: A pool with one thread, the main thread.
+        folder: The working directory at the start of each call.
+        environ: The environment at the start of each call.
+        watchdog: Ends the process if a write would outlive the engine's lease; `None`: no other process takes the runs over.
     """
 
     calls: BinaryIO
@@ -108,7 +114,12 @@ class Child:
     watchdog: Watchdog | None
 
     def answer(self, call: Mapping[str, Any], parts: Sequence[bytes]) -> None:
-        """Make a call, and say what came of it."""
+        """Make a call, and send its outcome.
+
+        Args:
+            call: The head of the call frame.
+            parts: The arguments, then the bytes of the artifacts that they name.
+        """
         args, *known = parts
         blobs, used, line = CallBlobs(dict(zip(call["known"], known, strict=True))), Used(), Line(self)
         try:
@@ -128,7 +139,7 @@ class Child:
 
     def _put_back(self, path: Sequence[str]) -> None:
         sys.path += [entry for entry in path if entry not in sys.path]
-        with suppress(OSError):  # it was removed; the tool will say so if it minds
+        with suppress(OSError):  # the folder was removed; a tool that needs it fails by itself
             os.chdir(self.folder)
         if os.environ != self.environ:
             os.environ.clear()
@@ -158,16 +169,16 @@ class Child:
 
 
 class Line:
-    """What one call says while it runs; of threads that it leaves behind nothing is heard once it has ended."""
+    """The messages of one call while it runs. Threads that the call leaves behind send nothing after its end."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
         self._turn = threading.Lock()
         self._is_open = True
-        self._told, self._done = -math.inf, 0.0
+        self._reported_at, self._fraction = -math.inf, 0.0
 
     def record(self, drawn: float | str) -> None:
-        """Hand over what the call draws, and wait until it is on record: nobody else reads the pipe during a call."""
+        """Send a time or an id to the engine, and wait until the engine has recorded it. Nothing else reads the pipe during a call."""
         with self._turn:
             if self._is_open:
                 self._child.say(write_drawn(drawn))
@@ -175,15 +186,16 @@ class Line:
                     _end()
 
     def tell(self, fraction: float, note: str) -> None:
-        """Say how far the call is, unless it said so just before."""
+        """Send the progress of the call, unless the last report is too recent; the first report of the end is always sent."""
+        # The engine drops reports that come too often (`ProgressLog`). A frame for each of them would delay the call and the engine's event loop.
         with self._turn:
-            is_due = self._done < 1.0 <= fraction or time.monotonic() - self._told >= EVERY_S
+            is_due = self._fraction < 1.0 <= fraction or time.monotonic() - self._reported_at >= EVERY_S
             if self._is_open and is_due:
-                self._told, self._done = time.monotonic(), fraction
+                self._reported_at, self._fraction = time.monotonic(), fraction
                 self._child.say(write_progress(fraction, note))
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Send nothing more."""
         with self._turn:
             self._is_open = False
 
@@ -197,9 +209,10 @@ def _tool(source: str, name: str) -> Tool:
 
 
 def _limit_cpu() -> None:
-    """Have the system end this process if the call computes longer than the setting allows."""
+    """Have the system end this process if the call uses more CPU time than the setting allows."""
     if not (setting := os.environ.get(CPU_ENV)):
         return
+    # The system counts the CPU time of the process, so the limit of this call starts at what earlier calls have used.
     spent = resource.getrusage(resource.RUSAGE_SELF)
     most = int(spent.ru_utime + spent.ru_stime + float(setting)) + 1
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

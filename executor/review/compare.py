@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ...plans.edit.diff import diff_plans
 from ...plans.edit.differences import Difference, differences
+from ...plans.plan import Plan
 from ...plans.program import CallTool, StepCode
 from ...plans.signature import Effect
 from ..execution_tree import Iteration, Node, walk
@@ -27,22 +28,46 @@ T = TypeVar("T")
 
 def compare(a: Recall, b: Recall) -> RunDiff:
     """Return what differs between two runs. O(size of both)."""
-    pairs = [(path, a.run.steps.get(path), b.run.steps.get(path)) for path in _aligned(a.run, b.run)]
+    pairs = list(_pairs(a.run, b.run))
     changes: dict[str, StepChange] = {path: _change(old, new) for path, old, new in pairs}
     reasons = _Reasons(a, b, changes)
     spent = _tokens(a), _tokens(b)
-    steps = tuple(_step_diff(path, old, new, changes[path], reasons, spent) for path, old, new in pairs)
-    return RunDiff(
-        a.run.id,
-        b.run.id,
-        (a.run.status, b.run.status),
-        steps,
-        diff_plans(a.plan, b.plan),
-        differences(dict(a.run.inputs), dict(b.run.inputs)),
-        differences(a.run.output, b.run.output),
-        _first(steps),
-        (a.run.usage, b.run.usage),
+    return _run_diff(
+        a.run, b.run, [_step_diff(path, old, new, changes[path], reasons, spent) for path, old, new in pairs]
     )
+
+
+def compare_snapshots(a: Run, b: Run) -> RunDiff:
+    """Return what differs between two snapshots: without reasons, arguments and tokens, which only journals have."""
+    steps = [
+        StepDiff(
+            path, _change(old, new), _both(old, new, lambda step: step.status), output=_outputs(old, new)
+        )
+        for path, old, new in _pairs(a, b)
+    ]
+    return _run_diff(a, b, steps)
+
+
+def _run_diff(a: Run, b: Run, steps: Sequence[StepDiff]) -> RunDiff:
+    return RunDiff(
+        a.id,
+        b.id,
+        (a.status, b.status),
+        tuple(steps),
+        diff_plans(_plan_of(a), _plan_of(b)),
+        differences(dict(a.inputs), dict(b.inputs)),
+        differences(a.output, b.output),
+        _first(steps),
+        (a.usage, b.usage),
+    )
+
+
+def _plan_of(run: Run) -> Plan:
+    return run.plan or Plan.model_validate({"firmplan": 1, "steps": []})
+
+
+def _pairs(a: Run, b: Run) -> Iterator[tuple[str, StepView | None, StepView | None]]:
+    return ((path, a.steps.get(path), b.steps.get(path)) for path in _aligned(a, b))
 
 
 def _aligned(a: Run, b: Run) -> Iterator[str]:
@@ -86,13 +111,12 @@ def _step_diff(  # a row of the comparison, from all that it is made of
     tokens: tuple[Mapping[str, int], Mapping[str, int]],
 ) -> StepDiff:
     args = reasons.args(path)
-    both = change == "changed" and old is not None and new is not None
     return StepDiff(
         path,
         change,
         _both(old, new, lambda step: step.status),
         reasons.why(path, args) if change != "same" else "",
-        differences(old.output, new.output) if both and old is not None and new is not None else (),
+        _outputs(old, new),
         args,
         _both(old, new, lambda step: step.reused),
         _both(old, new, lambda step: step.cost),
@@ -102,6 +126,12 @@ def _step_diff(  # a row of the comparison, from all that it is made of
             tokens[1].get(path, 0) if new is not None else None,
         ),
     )
+
+
+def _outputs(old: StepView | None, new: StepView | None) -> tuple[Difference, ...]:
+    if old is None or new is None or _change(old, new) == "same":
+        return ()
+    return differences(old.output, new.output)
 
 
 def _both(

@@ -16,10 +16,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from .sql_store import Sql, find_value_in
 from .store import Pruned
+
+if TYPE_CHECKING:
+    from .sql_store import Sql
 
 _NAMED: Final = re.compile(rb'("\$value":")?(sha256:[0-9a-f]{64})')
 _SAVED: Final = "SELECT digest FROM @saved_values WHERE saved >= :since"
@@ -98,6 +100,17 @@ def _written_since(sql: Sql, unused: Unused) -> Iterator[bytes]:
     # These rows have no number by which the new ones could be told. They are few.
     for statement in _OTHERS:
         yield from sql.texts(statement)
+
+
+def find_value_in(sql: Sql) -> Callable[[str], bytes | None]:
+    """Return a function that finds a stored value by its digest."""
+    statement = "SELECT data FROM @stored_values WHERE digest=:digest"
+
+    def find(digest: str) -> bytes | None:
+        found = sql.rows(statement, {"digest": digest})
+        return found[0][0] if found else None
+
+    return find
 
 
 class MarkPhase:

@@ -10,7 +10,7 @@ import re
 import select
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
@@ -26,7 +26,7 @@ from ...errors import StoreError
 from .location import POSTGRES_FORMAT, PostgresUrl, misread
 from .sqlite_file import sqlite_error
 from .sqlite_store import SqliteStore
-from .store import EVERYTHING, PLAN_COLUMNS, RESULT_COLUMNS, damaged_results
+from .store import EVERYTHING
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -252,11 +252,20 @@ def rows(db: Connection, statement: Query, values: Values = ()) -> list[tuple[An
 
 
 @contextmanager
-def durably(db: Connection) -> Generator[None]:
-    """Make what is done inside one transaction that survives a power loss once it is done. It is sent in one go, but for what is read."""
-    with db.pipeline(), db.transaction():
-        db.execute(DURABLE)
+def in_transaction(db: Connection, *, is_durable: bool) -> Generator[None]:
+    """Make what is done inside one transaction, which is sent in one go, but for what is read.
+
+    Args:
+        db: A connection on which no transaction is open.
+        is_durable: Whether the transaction survives a crash of the server, and of its machine, once it is done.
+    """
+    # Not `db.transaction()`: in a pipeline it waits for the server's answer to its BEGIN. `PostgresLink` rolls back what fails.
+    with db.pipeline():
+        db.execute("BEGIN")
+        if is_durable:
+            db.execute(DURABLE)
         yield
+        db.execute("COMMIT")
 
 
 def _is_lost(db: Connection) -> bool:
@@ -294,11 +303,7 @@ STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
     ),
 }
 _HOME: Final = "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace WHERE c.oid='firmplan_store'::regclass"
-_ROTTEN: Final = "SELECT digest FROM firmplan_stored_values WHERE digest <> 'sha256:' || encode(sha256(data), 'hex') ORDER BY digest"
 READ_ROWS: Final = 1_000  # how many rows of a large table are in memory at once
-_CHECKSUMS: Final = (
-    "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
-)
 
 
 def bring_up(db: Connection, name: str) -> None:
@@ -320,22 +325,6 @@ def find_format(db: Connection) -> int | None:
         return None
     found = rows(db, "SELECT format FROM firmplan_store")
     return int(found[0][0]) if found else None
-
-
-def find_rot(db: Connection) -> list[str]:
-    """Return what is wrong below runs and journals: pages that the server could not read, values that are not what they were."""
-    failures = sum(int(count) for (count,) in rows(db, _CHECKSUMS))
-    told = [f"the server has read {failures} pages with a wrong checksum"] if failures else []
-    rotten = rows(db, _ROTTEN)
-    told += [f"the value {digest} is not as it was written" for (digest,) in rotten]
-    return [*told, *damaged_results(_results(db))]
-
-
-def _results(db: Connection) -> Iterator[Sequence[object]]:
-    """Yield all rows of results that may be reused, a bounded number in memory."""
-    with db.transaction(), db.cursor("results", binary=True) as cursor:
-        cursor.itersize = READ_ROWS
-        yield from cursor.execute(f"SELECT {RESULT_COLUMNS} FROM firmplan_reusable ORDER BY key")
 
 
 def _expect_server(db: Connection, name: str) -> None:
@@ -436,25 +425,8 @@ def _statements() -> str:
 
 
 SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-# Table of the copy -> what its rows are there.
-_TABLES: Final = {
-    "runs": "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq FROM firmplan_runs",
-    "owners": "name, beat FROM firmplan_owners",
-    "headers": "run_id, header FROM firmplan_headers",
-    "journal": "run_id, first_seq, lines, head FROM firmplan_journal",
-    "stored_values": "digest, data FROM firmplan_stored_values",
-    "saved_values": "digest, saved FROM firmplan_saved_values",
-    "reusable": f"{RESULT_COLUMNS} FROM firmplan_reusable",
-    "calls": "run_id, step, subject, started, key, parts, code, lost FROM firmplan_calls",
-    "codes": "digest, parts FROM firmplan_codes",
-    "resources": f"name, epoch FROM firmplan_resources UNION ALL SELECT '{EVERYTHING}', sum(epoch)::bigint "
-    "FROM firmplan_resources HAVING count(*) > 0",
-    "open_writes": "run_id, step, resource FROM firmplan_open_writes",
-    "decisions": "number, run_id, record FROM firmplan_decisions",
-    "decided_attempts": "run_id, step, attempt, about, record FROM firmplan_decided_attempts",
-    "plans": f"{PLAN_COLUMNS} FROM firmplan_plans",
-    "plan_uses": "number, name, digest, outcome, run_id, noted FROM firmplan_plan_uses",
-}
+# In a file, a row counts the writes on all resources.
+_ADD_SUM: Final = f"INSERT INTO resources SELECT '{EVERYTHING}', sum(epoch) FROM resources WHERE 1=1 GROUP BY '{EVERYTHING}'"
 COPY_ROWS: Final = 500  # how many rows are in memory at once
 
 
@@ -471,8 +443,10 @@ def _copy_all(url: PostgresUrl, path: Path) -> None:
         with closing(connect(url)) as db, closing(sqlite3.connect(path, isolation_level=None)) as copy:
             db.execute(SNAPSHOT)
             copy.execute("BEGIN IMMEDIATE")
-            for table, columns in _TABLES.items():
-                _copy(db, copy, table, columns)
+            for table in re.findall(r"CREATE TABLE firmplan_(\w+)", _statements()):
+                if table != "store":
+                    _copy(db, copy, table)
+            copy.execute(_ADD_SUM)
             copy.execute("COMMIT")
             copy.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except psycopg.Error as fault:
@@ -481,14 +455,14 @@ def _copy_all(url: PostgresUrl, path: Path) -> None:
         raise sqlite_error(str(path), fault) from fault
 
 
-def _copy(db: Connection, copy: sqlite3.Connection, table: str, columns: str) -> None:
+def _copy(db: Connection, copy: sqlite3.Connection, table: str) -> None:
+    columns = ", ".join(name for _, name, *_ in copy.execute(f"PRAGMA table_info({table})"))
     with db.cursor("copied", binary=True) as cursor:
         cursor.itersize = COPY_ROWS
-        cursor.execute(f"SELECT {columns}".encode())
-        names = [column.name for column in cursor.description or ()]
-        marks = ",".join("?" * len(names))
+        cursor.execute(f"SELECT {columns} FROM firmplan_{table}".encode())
+        marks = ",".join("?" * len(columns.split(", ")))
         rows = (_plain(table, row) for row in cursor)
-        copy.executemany(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", rows)
+        copy.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
 
 
 def _plain(table: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -543,13 +517,6 @@ class PostgresServer:
         finally:
             await link.close()
 
-    async def find_damage(self) -> Sequence[str]:
-        """See `Store.find_damage`."""
-        return await self._side.call(find_rot)
-
     async def copy_to(self, path: Path) -> None:
         """See `Store.copy_to`: the copy is a store in one SQLite file."""
         await copy_into(self._url, path)
-
-    async def _look(self, statement: Query, values: Values = ()) -> list[tuple[Any, ...]]:
-        return await self._side.call(lambda db: rows(db, statement, values))

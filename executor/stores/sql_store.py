@@ -1,56 +1,216 @@
-"""The part of a store that SQLite and PostgreSQL have in common: statements that both understand, and the rows that they give.
+"""The store in an SQL database: every operation of `Store`, once for SQLite and for PostgreSQL.
 
-A statement is written once. `@runs` stands for a table of the store (`runs` in a file, `firmplan_runs` on a server), `:name` for a value,
-and `IN [:names]` for membership in a list. Each store translates these three (`Sql`), and carries statements out on its own connections.
+An operation is written against the face `Sql`, which is one connection inside or outside a transaction. A statement is written once. `@runs`
+stands for a table of the store (`runs` in a file, `firmplan_runs` on a server), `:name` for a value, and `IN [:names]` for membership in a
+list. A dialect translates these three, opens transactions, and says how rows are locked. SQLite has one writer, so it needs no row locks;
+PostgreSQL locks rows in a fixed order, so that two processes cannot deadlock.
 
-A method belongs here if one statement is good for both databases. It belongs to a store if the fast way differs: appends, claims, large
-values, the reuse index of a file that one process holds, transactions of several statements that a server is sent in one go.
-Rejected: a query builder such as SQLAlchemy Core, which would be one more dependency for some thirty statements, and an import of 100 ms.
+Rejected: a query builder such as SQLAlchemy Core, which would be one more dependency for some fifty statements, and an import of 100 ms.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, cast
 
 import orjson
 
+from ...errors import StoreError
+from .garbage import find_unused, find_value_in, named_in, remove_unused
 from .store import (
+    CHILDREN_TOLD,
+    EVERYTHING,
     PLAN_COLUMNS,
+    RESULT_COLUMNS,
     SEQ_MAX,
+    Batch,
     CacheStats,
     CallRecord,
+    DecisionKey,
+    Epochs,
+    Pruned,
+    Removal,
+    Reusable,
+    ReuseEntries,
     RunRow,
     StoredPlan,
+    damaged_results,
     digest_of_plan,
+    fenced,
+    merged_reuse,
 )
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
 Values = Mapping[str, object]
+# What a commit survives: the end of this process; the end of the database's server, which engines outlive; or a power loss.
+Outlives = Literal["process", "server", "power"]
 NO_VALUES: Final[Values] = {}
 
-ROW_COLUMNS: Final = (
+
+class Cursor(Protocol):
+    """What a statement gave, as the DB-API has it."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the statement changed."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows."""
+        ...
+
+
+class Sql(ABC):
+    """One connection to a store, in the notation of this module."""
+
+    # What follows a query whose rows must not change, or must not go, before the transaction ends.
+    lock: ClassVar[str] = ""
+    lock_from_removal: ClassVar[str] = ""
+
+    @abstractmethod
+    def send(self, statement: str, values: Values = NO_VALUES) -> Cursor:
+        """Have a statement carried out. Inside a transaction its cursor may be read only at the end, so that no trip to a server is needed."""
+
+    @abstractmethod
+    def each(self, statement: str, many: Sequence[Values]) -> Sequence[Cursor]:
+        """Carry a statement out with each of these values, and return cursors that may be read now."""
+
+    @abstractmethod
+    def insert(
+        self,
+        table: str,
+        columns: str,
+        rows: Sequence[Row],
+        *,
+        key: str,
+        replaces: bool = False,
+        large: str = "",
+    ) -> None:
+        """Insert rows in the fastest way.
+
+        Args:
+            table: Its name, without `@`.
+            columns: Their names, as in a statement.
+            rows: Their values.
+            key: The columns of the primary key.
+            replaces: Whether a new row takes the place of one with the same key; else the old one stays.
+            large: A column whose values may be large.
+        """
+
+    @abstractmethod
+    def put(
+        self, table: str, row: Values, *, large: str, condition: str = "1=1", values: Values = NO_VALUES
+    ) -> None:
+        """Insert a row if there is none with its key, inside a transaction.
+
+        Args:
+            table: Its name, without `@`.
+            row: The value of each column.
+            large: The column whose value may be large.
+            condition: The row is inserted only if this is true.
+            values: Of the condition.
+        """
+
+    @abstractmethod
+    def stream(self, statement: str, values: Values = NO_VALUES) -> Iterator[Row]:
+        """Yield the rows of an answer, a bounded number in memory. On a server only inside `snapshot` or `removal`."""
+
+    @abstractmethod
+    def snapshot(self) -> AbstractContextManager[object]:
+        """Read the store as it is at one moment, without blocking writers."""
+
+    @abstractmethod
+    def removal(self) -> AbstractContextManager[object]:
+        """Remove stored values in one transaction, while nobody else writes a text that may name one."""
+
+    def rows(self, statement: str, values: Values = NO_VALUES) -> list[Row]:
+        """Return all rows of an answer."""
+        return self.send(statement, values).fetchall()
+
+    def change(self, statement: str, values: Values = NO_VALUES) -> int:
+        """Carry a statement out, and return the number of rows that it changed."""
+        return self.each(statement, [values])[0].rowcount
+
+    def texts(self, statement: str, values: Values = NO_VALUES) -> Iterator[bytes]:
+        """Yield the texts of one column as bytes, a bounded number in memory."""
+        for (text,) in self.stream(statement, values):
+            yield text.encode() if isinstance(text, str) else text
+
+
+# --- statements
+
+_COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
-ROW: Final = f"{ROW_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner)"
-FIND_RUN: Final = f"SELECT {ROW}, header FROM @runs JOIN @headers ON run_id=id WHERE id=:run"
-CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
+RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner)"
+_FIND_RUN: Final = f"SELECT {RUN}, header FROM @runs JOIN @headers ON run_id=id WHERE id=:run"
+_CREATE_RUN: Final = (
+    f"INSERT INTO @runs ({_COLUMNS}) VALUES (:{_COLUMNS.replace(', ', ', :')}) ON CONFLICT DO NOTHING"
+)
+_SET_PLANNED: Final = (
+    "UPDATE @runs SET plan_digest=:digest, status=:status, updated=:at WHERE id=:run AND epoch=:epoch"
+)
+
+# An append changes the run's row if epoch and number of records are as expected. All other statements of the append are carried out only where the
+# row is as the first one leaves it. So no answer has to be waited for in between, and a refused batch leaves nothing.
+_MOVE_RUN: Final = """
+    UPDATE @runs SET {0} status=:status, digest=:digest, updated=:updated, head=:head, last_seq=:last
+    WHERE id=:run AND epoch=:epoch AND last_seq=:before
+"""
+_APPEND: Final = _MOVE_RUN.format("")
+_APPEND_LAST: Final = _MOVE_RUN.format("owner=NULL,")
+_IS_MOVED: Final = (
+    "EXISTS (SELECT 1 FROM @runs WHERE id=:run AND epoch=:epoch AND last_seq=:last AND head=:head)"
+)
+_ADD_LINES: Final = f"""
+    INSERT INTO @journal (run_id, first_seq, lines, head) SELECT :run, :first, :lines, :head WHERE {_IS_MOVED} ON CONFLICT DO NOTHING
+"""
+_DROP_DECIDED: Final = f"DELETE FROM @decisions WHERE number IN [:decided] AND {_IS_MOVED}"
+_WRITES_OF: Final = f"FROM @open_writes WHERE run_id=:run AND step IN [:steps] AND {_IS_MOVED}"
+_OPEN_WRITE: Final = f"""
+    INSERT INTO @open_writes (run_id, step, resource) SELECT :run, :step, :resource WHERE {_IS_MOVED}
+    ON CONFLICT (run_id, step) DO UPDATE SET resource=excluded.resource
+"""
+# The resource of each write that `{writes}` selects is raised by one; `{touched}` is the dialect's (`SqlStore.touched`).
+_RAISE_EPOCHS: Final = """
+    INSERT INTO @resources (name, epoch)
+    SELECT resource, count(*) FROM (WITH touched AS (SELECT resource {writes}) {touched}) AS each_of WHERE 1=1 GROUP BY resource ORDER BY resource
+    ON CONFLICT (name) DO UPDATE SET epoch=@resources.epoch+excluded.epoch
+"""
+_LOCK_RESOURCES: Final = """
+    SELECT 1 FROM @resources WHERE name IN [:opened]
+    OR name IN (SELECT resource FROM @open_writes WHERE run_id IN [:runs] AND step IN [:closed]) ORDER BY name
+"""
+
+_BEATS: Final = "SELECT name, beat FROM @owners WHERE name IN [:owners] ORDER BY name"
+_BEGIN_TO_BEAT: Final = """
+    INSERT INTO @owners (name, beat) VALUES (:owner, :beat) ON CONFLICT (name) DO UPDATE SET beat=@owners.beat+1 RETURNING beat
+"""
+BEAT_MAX: Final = 2**31
+# Other owners without runs stay: on a server, one of them may be claiming its first run right now.
+_FREE_OWNERS: Final = (
+    "DELETE FROM @owners WHERE name IN [:owners] AND NOT EXISTS (SELECT 1 FROM @runs WHERE owner=name)"
+)
+
 # The texts of a run in which digests of stored values stand.
-NAMING: Final = (
+_NAMING: Final = (
     "SELECT header FROM @headers WHERE run_id=:run",
     "SELECT lines FROM @journal WHERE run_id=:run",
     "SELECT record FROM @decisions WHERE run_id=:run",
     "SELECT record FROM @decided_attempts WHERE run_id=:run",
 )
 # Tables whose rows belong to one run and go with it. Rows of `reusable` need no run, and stay.
-OF_ONE_RUN: Final = ("headers", "journal", "decisions", "decided_attempts", "calls")
+OF_ONE_RUN: Final = ("open_writes", "headers", "journal", "decisions", "decided_attempts", "calls")
 # The uses of a saved plan are counted after the run is deleted, too: they keep the outcome that the run had.
-KEEP_USES: Final = """
+_KEEP_USES: Final = """
     UPDATE @plan_uses SET run_id=NULL, outcome=CASE
         WHEN outcome='answered' AND :status IN ('failed', 'cancelled') THEN 'run' ELSE outcome END
     WHERE run_id=:run
@@ -61,6 +221,35 @@ _JOURNAL: Final = """
         (SELECT max(first_seq) FROM @journal WHERE run_id=:run AND first_seq<=:next), 0)
         AND first_seq<=:last ORDER BY first_seq
 """
+
+_LEAVE_DECISION: Final = "INSERT INTO @decisions (run_id, record) VALUES (:run, :record)"
+_DECIDE: Final = """
+    INSERT INTO @decided_attempts (run_id, step, attempt, about, record) VALUES (:run, :step, :attempt, :about, :record) ON CONFLICT DO NOTHING
+"""
+_OF_ATTEMPT: Final = (
+    "FROM @decided_attempts WHERE run_id=:run AND step=:step AND attempt=:attempt AND about=:about"
+)
+
+CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
+_EARLIER_CALLS: Final = (
+    f"SELECT {CALL_COLUMNS} FROM @calls WHERE subject=:subject AND started<=:until{{}} "
+    "ORDER BY started DESC, run_id, step LIMIT :limit"
+)
+_NEWEST_CALLS: Final = _EARLIER_CALLS.format("")
+_CALLS_OF_STEP: Final = _EARLIER_CALLS.format(" AND step=:step")
+_FIND_RESULTS: Final = f"SELECT {RESULT_COLUMNS} FROM @reusable WHERE key IN [:keys]"
+_SIZE: Final = "length(output) + length(key) + length(epochs) + length(env)"
+_STATS: Final = f"""
+    SELECT count(*), CAST(coalesce(sum({_SIZE}), 0) AS bigint), (SELECT count(*) FROM @calls), min(created), max(created)
+    FROM @reusable
+"""
+_SHRINK: Final = f"""
+    DELETE FROM @reusable WHERE key IN (
+        SELECT key FROM (
+            SELECT key, sum({_SIZE}) OVER (ORDER BY created DESC, key) AS size FROM @reusable
+        ) AS sized WHERE size > :bytes_max)
+"""
+
 _FIND_PLAN: Final = f"""
     SELECT {PLAN_COLUMNS} FROM @plans WHERE name=:wanted OR digest=:wanted ORDER BY name=:wanted DESC, name LIMIT 1
 """
@@ -76,62 +265,115 @@ _COUNT_USES: Final = """
     FROM @plan_uses AS uses LEFT JOIN @runs AS runs ON runs.id = uses.run_id
     GROUP BY uses.name, uses.digest, became ORDER BY uses.name, uses.digest, became
 """
-_SIZE: Final = "length(output) + length(key) + length(epochs) + length(env)"
-_STATS: Final = f"""
-    SELECT count(*), CAST(coalesce(sum({_SIZE}), 0) AS bigint), (SELECT count(*) FROM @calls), min(created), max(created)
-    FROM @reusable
-"""
-_SHRINK: Final = f"""
-    DELETE FROM @reusable WHERE key IN (
-        SELECT key FROM (
-            SELECT key, sum({_SIZE}) OVER (ORDER BY created DESC, key) AS size FROM @reusable
-        ) AS sized WHERE size > :bytes_max)
-"""
 # The headers that were last read: a run is looked up several times while it is driven.
 HEADERS_KEPT: Final = 4
 
 
-class Sql(Protocol):
-    """A connection to a store, in the notation of this module."""
-
-    def rows(self, statement: str, values: Values = NO_VALUES) -> list[Row]:
-        """Return all rows of an answer."""
-        ...
-
-    def change(self, statement: str, values: Values = NO_VALUES) -> int:
-        """Carry a statement out, and return the number of rows that it changed."""
-        ...
-
-    def texts(self, statement: str, values: Values = NO_VALUES) -> Iterator[bytes]:
-        """Yield the texts of one column as bytes, a bounded number in memory."""
-        ...
-
-    def snapshot(self) -> AbstractContextManager[object]:
-        """Read the store as it is at one moment, without blocking writers."""
-        ...
-
-    def removal(self) -> AbstractContextManager[object]:
-        """Remove stored values in one transaction, while nobody else writes a text that may name one."""
-        ...
-
-
 class SqlStore(ABC):
-    """The methods of `Store` that are equal in both dialects."""
+    """A store in an SQL database. A dialect has the abstract methods, and overrides an operation only if its fast way differs."""
+
+    # The rows of `resources` that a write touches, selected from `touched`, which has the resource of each write.
+    touched: ClassVar[str] = "SELECT resource FROM touched"
+    # How often all resources together were written.
+    writes_in_all: ClassVar[str]
 
     @abstractmethod
+    async def _query(self, work: Callable[[Sql], T], *, is_short: bool = False) -> T:
+        """Do work that only reads; `is_short`: it finds a few rows by an index, so that the event loop may wait for it."""
+
+    @abstractmethod
+    def _query_here(self, work: Callable[[Sql], T]) -> T:
+        """Do work that only reads, on the thread that asks."""
+
+    @abstractmethod
+    async def _write(
+        self, work: Callable[[Sql], T], *, outlives: Outlives = "process", is_slow: bool = False
+    ) -> T:
+        """Do some work in one transaction; `is_slow`: commits of journals must not wait for it."""
+
+    @abstractmethod
+    def _write_here(self, work: Callable[[Sql], T], *, outlives: Outlives) -> T:
+        """Do some work in one transaction, on the thread that asks."""
+
+    @abstractmethod
+    async def _apart(self, work: Callable[[Sql], T]) -> T:
+        """Do long work through a separate connection, so that commits continue meanwhile. The work makes its own transactions."""
+
+    @abstractmethod
+    def _find_rot(self, sql: Sql) -> list[str]:
+        """Return what is wrong with the medium and with stored values."""
+
     async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
-        """Return the rows of a query; `is_short`: it finds a few rows by an index, so that the event loop may wait for it."""
-
-    @abstractmethod
-    async def _write(self, work: Callable[[Sql], T], *, is_durable: bool = False) -> T:
-        """Do some work in one transaction; `is_durable`: it survives a power loss once this returns."""
-
-    def _row(self, found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
-        """Return a run's row from the columns of `ROW`."""
-        values: list[Any] = [*found[:8], header, *found[8:]]
-        return RunRow(*values)
+        return await self._query(lambda sql: sql.rows(statement, values), is_short=is_short)
 
     # --- runs
+
+    async def create_run(self, row: RunRow) -> bool:
+        """See `Store.create_run`."""
+        values = {name: getattr(row, name) for name in _COLUMNS.split(", ")}
+        values |= {
+            "task": self._task_to_text(row.task),
+            "created": float(row.created),
+            "updated": float(row.updated),
+        }
+
+        def work(sql: Sql) -> Cursor:
+            if row.parent is not None and not row.is_replay:
+                # Whoever deletes the parent waits for this transaction, and then sees the child.
+                parent = f"SELECT 1 FROM @runs WHERE id=:run{sql.lock_from_removal}"
+                row.expect_parent(is_there=bool(sql.rows(parent, {"run": row.parent})))
+            # A run and its header come and go together. If the run is there already, its header is, too, and both inserts do nothing.
+            made = sql.send(_CREATE_RUN, values)
+            self._put_header(sql, row.id, row.header)
+            return made
+
+        return (await self._write(work, outlives="power")).rowcount == 1
+
+    async def set_header(
+        self,
+        run_id: str,
+        header: Mapping[str, Any],
+        plan_digest: str | None,
+        epoch: int,
+        status: str,
+        at: float,
+    ) -> None:
+        """See `Store.set_header`."""
+        values = {"run": run_id, "epoch": epoch, "digest": plan_digest, "status": status, "at": float(at)}
+
+        def work(sql: Sql) -> None:
+            if sql.change(_SET_PLANNED, values) != 1:
+                raise _refusal(sql, run_id, epoch)
+            sql.send("DELETE FROM @headers WHERE run_id=:run", values)
+            self._put_header(sql, run_id, header)
+
+        await self._write(work, outlives="power")
+
+    def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> None:
+        sql.put("headers", {"run_id": run_id, "header": orjson.dumps(header)}, large="header")
+
+    async def find_run(self, run_id: str) -> RunRow | None:
+        """See `Store.find_run`."""
+        return await self._query(lambda sql: self._find(sql, run_id), is_short=True)
+
+    def _find(self, sql: Sql, run_id: str) -> RunRow | None:
+        found = sql.rows(_FIND_RUN, {"run": run_id})
+        return self._row(found[0][:-1], read_header(found[0][-1])) if found else None
+
+    def _row(self, found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
+        """Return a run's row from the columns of `RUN`."""
+        run_id, status, task, *others = found
+        plan_digest, parent, created, updated, digest, *last = others
+        task = self._text_to_task(task)
+        return RunRow(run_id, status, task, plan_digest, parent, created, updated, digest, header, *last)
+
+    def _task_to_text(self, task: str | None) -> str | None:
+        """Return a task as the database keeps it."""
+        return task
+
+    def _text_to_task(self, text: str | None) -> str | None:
+        """Return a task that the database has kept."""
+        return text
 
     async def list_runs(
         self, *, status: str | None, limit: int, before: tuple[float, str] | None
@@ -145,47 +387,170 @@ class SqlStore(ABC):
         if before is not None:
             conditions.append("(created, id) < (:created, :id)")
             values["created"], values["id"] = before
-        statement = f"SELECT {ROW} FROM @runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT :limit"
+        statement = f"SELECT {RUN} FROM @runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT :limit"
         return [self._row(found, {}) for found in await self._read(statement, values)]
 
     async def list_driven(self) -> Sequence[RunRow]:
         """See `Store.list_driven`."""
         statement = (
-            f"SELECT {ROW} FROM @runs WHERE owner IS NOT NULL AND status IN ('queued', 'running') ORDER BY id"
+            f"SELECT {RUN} FROM @runs WHERE owner IS NOT NULL AND status IN ('queued', 'running') ORDER BY id"
         )
         return [self._row(found, {}) for found in await self._read(statement)]
+
+    async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
+        """See `Store.delete_run`."""
+        values = {"run": run_id}
+
+        # Reading all texts of a run takes long, so it is done before the transaction that deletes: an ended run never changes.
+        def look(sql: Sql) -> Removal:
+            with sql.snapshot():
+                found = _removal(sql, run_id, statuses)
+                if not found.is_removed:
+                    return found
+                texts = (text for statement in _NAMING for text in sql.texts(statement, values))
+                digests = sorted(named_in(find_value_in(sql), texts))
+                stored = "SELECT digest FROM @stored_values WHERE digest IN [:digests]"
+                named = frozenset(digest for (digest,) in sql.rows(stored, {"digests": digests}))
+            return replace(found, named=named)
+
+        def delete(sql: Sql) -> Removal:
+            # The run is locked before the query for its children, because a transaction that makes a child locks the parent, too.
+            found = _removal(sql, run_id, statuses, sql.lock)
+            if found.is_removed:
+                self._raise_epochs(sql, "FROM @open_writes WHERE run_id=:run", values)
+                for table in OF_ONE_RUN:
+                    sql.send(f"DELETE FROM @{table} WHERE run_id=:run", values)
+                sql.send(_KEEP_USES, {"run": run_id, "status": found.status})
+                sql.send("DELETE FROM @runs WHERE id=:run", values)
+            return replace(found, named=removed.named)
+
+        removed = await self._query(look)
+        return await self._write(delete) if removed.is_removed else removed
+
+    # --- owners
+
+    async def claim(
+        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
+    ) -> RunRow | None:
+        """See `Store.claim`. The rows of run and owner are locked while the question is asked: neither moves meanwhile."""
+
+        def work(sql: Sql) -> RunRow | None:
+            if sql.lock:
+                sql.send(f"SELECT 1 FROM @runs WHERE id=:run{sql.lock}", {"run": run_id})
+            found = self._find(sql, run_id)
+            if found is None:
+                return None
+            beats = dict(sql.rows(f"{_BEATS}{sql.lock}", {"owners": [found.owner or owner, owner]}))
+            if found.owner is not None and is_alive(found.owner, beats.get(found.owner)):
+                return None
+            is_taken = found.owner not in (None, owner) and not by_force
+            if is_taken:
+                sql.send("DELETE FROM @owners WHERE name=:owner", {"owner": found.owner})
+            # Start from a random number: an observer that watched the same owner before sees a new beat, also after each claim.
+            first = {"owner": owner, "beat": secrets.randbelow(BEAT_MAX)}
+            ((beat,),) = sql.rows(_BEGIN_TO_BEAT, first)
+            sql.send(
+                "UPDATE @runs SET owner=:owner, epoch=epoch+1 WHERE id=:run", {"owner": owner, "run": run_id}
+            )
+            if by_force and found.owner is not None:
+                sql.send(_FREE_OWNERS, {"owners": [found.owner]})
+            taken_from = found.owner if is_taken else None
+            return replace(found, owner=owner, epoch=found.epoch + 1, beat=beat, taken_from=taken_from)
+
+        # A claim has to be durable before it counts: a process that drives a run may outlive the server's memory of the run, and an epoch must not
+        # be given out twice. No process outlives a power loss of the machine that has the file.
+        return await self._write(work, outlives="server")
+
+    async def release(self, epochs: Mapping[str, int]) -> None:
+        """See `Store.release`."""
+
+        def work(sql: Sql) -> None:
+            statement = f"SELECT id, epoch, owner FROM @runs WHERE id IN [:runs] ORDER BY id{sql.lock}"
+            held = {
+                run_id: owner
+                for run_id, epoch, owner in sql.rows(statement, {"runs": list(epochs)})
+                if epoch == epochs[run_id] and owner is not None
+            }
+            sql.send("UPDATE @runs SET owner=NULL WHERE id IN [:runs]", {"runs": list(held)})
+            sql.send(_FREE_OWNERS, {"owners": sorted(set(held.values()))})
+
+        await self._write(work, outlives="server")
+
+    async def raise_beat(self, owner: str) -> bool:
+        """See `Store.raise_beat`."""
+        statement = "UPDATE @owners SET beat=beat+1 WHERE name=:owner"
+        return (await self._write(lambda sql: sql.send(statement, {"owner": owner}))).rowcount == 1
 
     async def list_owned(self, owner: str) -> Mapping[str, int]:
         """See `Store.list_owned`."""
         return dict(await self._read("SELECT id, epoch FROM @runs WHERE owner=:owner", {"owner": owner}))
 
-    # --- decisions
+    # --- journals
 
-    async def add_decision(self, run_id: str, decision: bytes) -> None:
-        """See `Store.add_decision`."""
-        statement = "INSERT INTO @decisions (run_id, record) VALUES (:run, :record)"
-        values = {"run": run_id, "record": decision}
-        await self._write(lambda sql: sql.change(statement, values), is_durable=True)
-
-    async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
-        """See `Store.list_decisions`."""
-        statement = "SELECT number, record FROM @decisions WHERE run_id=:run ORDER BY number"
+    def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
+        """See `Store.append`."""
+        # One commit for all batches: the wait for the disk or the server is its cost, however much it holds. If one batch is refused, the others stand.
+        moved = self._write_here(
+            lambda sql: self._append_all(sql, batches),
+            outlives="power" if any(batch.is_synced for batch in batches) else "process",
+        )
         return [
-            (number, record) for number, record in await self._read(statement, {"run": run_id}, is_short=True)
+            None if cursor is None or cursor.rowcount == 1 else self._refused(batch)
+            for cursor, batch in zip(moved, batches, strict=True)
         ]
 
-    async def drop_decisions(self, numbers: Sequence[int]) -> None:
-        """See `Store.drop_decisions`."""
-        dropped = "SELECT run_id, record FROM @decisions WHERE number IN [:numbers]"
-        values = {"numbers": list(numbers)}
+    def _refused(self, batch: Batch) -> StoreError:
+        return self._query_here(lambda sql: _refusal(sql, batch.run_id, batch.epoch, batch.first_seq))
 
-        def work(sql: Sql) -> None:
-            sql.change(f"DELETE FROM @decided_attempts WHERE (run_id, record) IN ({dropped})", values)
-            sql.change("DELETE FROM @decisions WHERE number IN [:numbers]", values)
+    def _append_all(self, sql: Sql, batches: Sequence[Batch]) -> list[Cursor | None]:
+        """Append in a transaction. Return for each batch with lines a cursor that has changed one row if the batch was appended."""
+        if sql.lock and any(batch.opened or batch.closed for batch in batches):
+            # Batches raise epochs in the order of the runs. So the resources of the whole group are locked first, in the order of names: otherwise two
+            # processes could deadlock.
+            opened = {resource for batch in batches for resource in batch.opened.values()}
+            closed = {step for batch in batches for step in batch.closed}
+            runs = [batch.run_id for batch in batches]
+            values = {"opened": sorted(opened), "closed": sorted(closed), "runs": runs}
+            sql.send(f"{_LOCK_RESOURCES}{sql.lock}", values)
+        moved = [self._append(sql, batch) if batch.lines else None for batch in batches]
+        if owners := sorted({batch.releases for batch in batches if batch.releases is not None}):
+            sql.send(_FREE_OWNERS, {"owners": owners})
+        if (reuse := merged_reuse(batches)) is not None:
+            self._add_reuse(sql, reuse)
+        return moved
 
-        await self._write(work)
+    def _append(self, sql: Sql, batch: Batch) -> Cursor:
+        before = batch.first_seq - 1
+        place: dict[str, object] = {
+            "run": batch.run_id,
+            "epoch": batch.epoch,
+            "last": before + len(batch.lines),
+            "head": batch.head,
+        }
+        standing = {"status": batch.status, "digest": batch.digest, "updated": float(batch.updated)}
+        statement = _APPEND if batch.releases is None else _APPEND_LAST
+        moved = sql.send(statement, {**place, **standing, "before": before})
+        sql.send(_ADD_LINES, {**place, "first": batch.first_seq, "lines": b"\n".join(batch.lines)})
+        # In the order of digests, so that two processes that add the same values cannot deadlock.
+        for digest in sorted(batch.values):
+            value = {"digest": digest, "data": batch.values[digest]}
+            sql.put("stored_values", value, large="data", condition=_IS_MOVED, values=place)
+        # Ends come before beginnings: a write that ends and begins again in one batch stays open.
+        if batch.closed:
+            ended = {**place, "steps": list(batch.closed)}
+            self._raise_epochs(sql, _WRITES_OF, ended)
+            sql.send(f"DELETE {_WRITES_OF}", ended)
+        if batch.opened:
+            for step, resource in batch.opened.items():
+                sql.send(_OPEN_WRITE, {**place, "step": step, "resource": resource})
+            self._raise_epochs(sql, _WRITES_OF, {**place, "steps": list(batch.opened)})
+        if batch.decided:
+            sql.send(_DROP_DECIDED, {**place, "decided": list(batch.decided)})
+        return moved
 
-    # --- journals and values
+    def _raise_epochs(self, sql: Sql, writes: str, values: Values) -> None:
+        """Count the writes that a part of a query selects, on their resources."""
+        sql.send(_RAISE_EPOCHS.replace("{writes}", writes).replace("{touched}", self.touched), values)
 
     async def read_journal(self, run_id: str, after: int = 0, *, limit: int | None = None) -> Sequence[bytes]:
         """See `Store.read_journal`."""
@@ -200,12 +565,128 @@ class SqlStore(ABC):
         statement = "SELECT first_seq, head FROM @journal WHERE run_id=:run ORDER BY first_seq"
         return [(first_seq, head) for first_seq, head in await self._read(statement, {"run": run_id})]
 
+    # --- decisions
+
+    async def add_decision(self, run_id: str, decision: bytes) -> None:
+        """See `Store.add_decision`."""
+        values = {"run": run_id, "record": decision}
+        await self._write(lambda sql: sql.send(_LEAVE_DECISION, values), outlives="power")
+
+    async def add_decisions(
+        self, run_id: str, decisions: Mapping[DecisionKey, bytes]
+    ) -> Mapping[DecisionKey, bytes]:
+        """See `Store.add_decisions`."""
+        # In the order of keys: two processes that decide about the same steps then cannot deadlock.
+        keys = sorted(decisions)
+        values = [
+            {"run": run_id, "step": key.step, "attempt": key.attempt, "about": key.about, "record": decisions[key]}
+            for key in keys
+        ]  # fmt: skip
+
+        def work(sql: Sql) -> dict[DecisionKey, bytes]:
+            # The second writer of a key waits for the commit of the first one, and then adds nothing.
+            is_added = [cursor.rowcount == 1 for cursor in sql.each(_DECIDE, values)]
+            if all(is_added):
+                sql.each(_LEAVE_DECISION, [{"run": run_id, "record": each} for each in decisions.values()])
+                return {}
+            added = [each for each, is_new in zip(values, is_added, strict=True) if is_new]
+            sql.each(f"DELETE {_OF_ATTEMPT}", added)
+            standing = sql.each(f"SELECT record {_OF_ATTEMPT}", values)
+            found = {key: cursor.fetchall() for key, cursor in zip(keys, standing, strict=True)}
+            return {key: rows[0][0] for key, rows in found.items() if rows}
+
+        return await self._write(work, outlives="power")
+
+    async def list_decisions(self, run_id: str) -> Sequence[tuple[int, bytes]]:
+        """See `Store.list_decisions`."""
+        statement = "SELECT number, record FROM @decisions WHERE run_id=:run ORDER BY number"
+        return [
+            (number, record) for number, record in await self._read(statement, {"run": run_id}, is_short=True)
+        ]
+
+    def list_decided(self) -> Sequence[str]:
+        """See `Store.list_decided`."""
+        statement = "SELECT DISTINCT run_id FROM @decisions"
+        return [run_id for (run_id,) in self._query_here(lambda sql: sql.rows(statement))]
+
+    async def drop_decisions(self, numbers: Sequence[int]) -> None:
+        """See `Store.drop_decisions`."""
+        dropped = "SELECT run_id, record FROM @decisions WHERE number IN [:numbers]"
+        values = {"numbers": list(numbers)}
+
+        def work(sql: Sql) -> None:
+            sql.send(f"DELETE FROM @decided_attempts WHERE (run_id, record) IN ({dropped})", values)
+            sql.send("DELETE FROM @decisions WHERE number IN [:numbers]", values)
+
+        await self._write(work)
+
+    # --- values
+
     async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
         """See `Store.find_values`."""
         statement = "SELECT digest, data FROM @stored_values WHERE digest IN [:digests]"
         return dict(await self._read(statement, {"digests": list(digests)}))
 
-    # --- calls
+    async def add_value(self, name: str, data: bytes, at: float) -> None:
+        """See `Store.add_value`."""
+
+        def work(sql: Sql) -> None:
+            sql.insert("stored_values", "digest, data", [(name, data)], key="digest", large="data")
+            sql.insert("saved_values", "digest, saved", [(name, float(at))], key="digest", replaces=True)
+
+        await self._write(work, outlives="power")
+
+    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
+        """See `Store.prune_values`."""
+        unused = await self._apart(lambda sql: find_unused(sql, saved_before, among))
+        return await self._apart(lambda sql: remove_unused(sql, unused))
+
+    async def find_damage(self) -> list[str]:
+        """See `Store.find_damage`."""
+
+        def work(sql: Sql) -> list[str]:
+            rotten = self._find_rot(sql)
+            with sql.snapshot():
+                results = sql.stream(f"SELECT {RESULT_COLUMNS} FROM @reusable ORDER BY key")
+                return rotten + damaged_results(results)
+
+        return await self._query(work)
+
+    # --- the reuse index
+
+    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
+        """See `Store.find_reusable`."""
+        values = {"keys": list(keys)}
+        return await self._query(
+            lambda sql: {row[0]: Reusable.from_row(row) for row in sql.rows(_FIND_RESULTS, values)}
+        )
+
+    def _add_reuse(self, sql: Sql, reuse: ReuseEntries) -> None:
+        """Add what calls leave, inside a transaction."""
+        # In the order of keys: two processes that add the same entries cannot deadlock. Of entries with one key the last counts.
+        results = {entry.key: entry.to_row() for entry in reuse.results}
+        codes = [(digest, orjson.dumps(reuse.codes[digest])) for digest in sorted(reuse.codes)]
+        ordered = [results[key] for key in sorted(results)]
+        sql.insert("reusable", RESULT_COLUMNS, ordered, key="key", replaces=True, large="output")
+        sql.insert("codes", "digest, parts", codes, key="digest")
+        self._add_calls(sql, reuse.calls)
+
+    def _add_calls(self, sql: Sql, calls: Sequence[CallRecord]) -> None:
+        rows = {
+            (call.run_id, call.step): (
+                call.run_id,
+                call.step,
+                call.subject,
+                float(call.started),
+                call.key,
+                call.kept,
+                call.code,
+                call.lost.replace("\0", "\ufffd"),  # which PostgreSQL cannot keep
+            )
+            for call in calls
+        }
+        ordered = [rows[place] for place in sorted(rows)]
+        sql.insert("calls", CALL_COLUMNS, ordered, key="run_id, step", replaces=True)
 
     async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
         """See `Store.find_calls`."""
@@ -213,6 +694,34 @@ class SqlStore(ABC):
         found = await self._read(statement, {"run": run_id, "steps": list(steps)})
         records = {row[1]: CallRecord(*row) for row in found}
         return {step: records[step] for step in steps if step in records}
+
+    async def find_earlier_calls(
+        self, subject: str, until: Mapping[str, float], *, limit: int
+    ) -> Mapping[str, Sequence[CallRecord]]:
+        """See `Store.find_earlier_calls`."""
+        steps: list[Values] = [
+            {"subject": subject, "step": step, "until": float(at), "limit": limit}
+            for step, at in until.items()
+        ]
+        newest: Values = {
+            "subject": subject,
+            "until": max(until.values(), default=0.0),
+            "limit": len(until) + limit,
+        }
+
+        def work(sql: Sql) -> dict[str, Sequence[CallRecord]]:
+            # The newest calls of the subject are read once for all steps, and only those of the same path step by step.
+            others = [CallRecord(*each) for each in sql.rows(_NEWEST_CALLS, newest)]
+            made: dict[str, Sequence[CallRecord]] = {}
+            for (step, at), same in zip(until.items(), sql.each(_CALLS_OF_STEP, steps), strict=True):
+                first = bisect_left(others, -at, key=lambda call: -call.started)
+                made[step] = [
+                    *(CallRecord(*each) for each in same.fetchall()),
+                    *(call for call in others[first : first + limit] if call.step != step),
+                ]
+            return made
+
+        return await self._query(work)
 
     async def find_codes(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         """See `Store.find_codes`."""
@@ -233,13 +742,29 @@ class SqlStore(ABC):
             if before is not None:
                 values = {"before": before}
                 removed += sql.change("DELETE FROM @reusable WHERE created < :before", values)
-                sql.change("DELETE FROM @calls WHERE started < :before", values)
-                sql.change("DELETE FROM @codes WHERE digest NOT IN (SELECT code FROM @calls)")
+                sql.send("DELETE FROM @calls WHERE started < :before", values)
+                sql.send("DELETE FROM @codes WHERE digest NOT IN (SELECT code FROM @calls)")
             if bytes_max is not None:
                 removed += sql.change(_SHRINK, {"bytes_max": bytes_max})
             return removed
 
-        return await self._write(work)
+        return await self._write(work, is_slow=True)
+
+    async def epochs(self, resources: Sequence[str]) -> Epochs:
+        """See `Store.epochs`."""
+        # One query for both: between two queries a write might begin and end.
+        statement = (
+            "SELECT name, epoch, EXISTS (SELECT 1 FROM @open_writes WHERE resource=name) FROM @resources "
+            f"WHERE name IN [:names] AND name <> '{EVERYTHING}'"
+        )
+        if EVERYTHING in resources:
+            statement += f" UNION ALL SELECT '{EVERYTHING}', ({self.writes_in_all}), EXISTS (SELECT 1 FROM @open_writes)"
+        found = await self._read(statement, {"names": list(resources)})
+        count = {name: int(epoch) for name, epoch, _ in found}
+        return Epochs(
+            {name: count.get(name, 0) for name in resources},
+            frozenset(name for name, _, is_open in found if is_open),
+        )
 
     # --- saved plans
 
@@ -247,7 +772,7 @@ class SqlStore(ABC):
         """See `Store.save_plan`."""
         row_digest = digest_of_plan(name, plan, digest, at)
         values = {"name": name, "plan": plan, "digest": digest, "at": float(at), "row_digest": row_digest}
-        await self._write(lambda sql: sql.change(_SAVE_PLAN, values), is_durable=True)
+        await self._write(lambda sql: sql.send(_SAVE_PLAN, values), outlives="power")
 
     async def list_plans(self) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""
@@ -262,7 +787,7 @@ class SqlStore(ABC):
     async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
         """See `Store.note_use`."""
         values = {"name": name, "digest": digest, "outcome": outcome, "run": run_id, "at": float(at)}
-        await self._write(lambda sql: sql.change(_NOTE_USE, values))
+        await self._write(lambda sql: sql.send(_NOTE_USE, values))
 
     async def count_uses(self) -> Sequence[tuple[str, str, str, int]]:
         """See `Store.count_uses`."""
@@ -271,15 +796,26 @@ class SqlStore(ABC):
         ]
 
 
-def find_value_in(sql: Sql) -> Callable[[str], bytes | None]:
-    """Return a function that finds a stored value by its digest."""
-    statement = "SELECT data FROM @stored_values WHERE digest=:digest"
+def _removal(sql: Sql, run_id: str, statuses: Collection[str], lock: str = "") -> Removal:
+    """Return whether a run may be removed now."""
+    found = sql.rows(f"SELECT status FROM @runs WHERE id=:run{lock}", {"run": run_id})
+    if not found:
+        return Removal(None)
+    statement = f"SELECT id FROM @runs WHERE parent=:run ORDER BY created, id LIMIT {CHILDREN_TOLD}"
+    children = tuple(child for (child,) in sql.rows(statement, {"run": run_id}))
+    status = found[0][0]
+    return Removal(status, children, is_removed=status in statuses and not children)
 
-    def find(digest: str) -> bytes | None:
-        found = sql.rows(statement, {"digest": digest})
-        return found[0][0] if found else None
 
-    return find
+def _refusal(sql: Sql, run_id: str, epoch: int, first_seq: int | None = None) -> StoreError:
+    """Return why an owner may not write: it is the owner no more, or the store does not hold what it believes to have written."""
+    found = sql.rows("SELECT epoch, last_seq, owner FROM @runs WHERE id=:run", {"run": run_id})
+    if first_seq is None or not found or found[0][0] != epoch:
+        return fenced(run_id, found[0][2] if found else None)
+    return StoreError(
+        f"run {run_id} has {found[0][1]} records in the store, and record {first_seq} was to follow: the store has lost what was "
+        "not durable yet (did its server crash?); resume the run, it goes on from there"
+    )
 
 
 @lru_cache(512)

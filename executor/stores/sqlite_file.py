@@ -23,7 +23,7 @@ from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from ...errors import StoreError
 
@@ -42,9 +42,6 @@ BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits t
 # Of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls.
 CACHE_KIB: Final = 32 * 1024
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type='table' UNION SELECT name FROM sqlite_temp_master"
-LARGE_BYTES: Final = 1024 * 1024  # a value past this is written and read in portions
-PORTION_BYTES: Final = 256 * 1024
-VARIABLES_MAX: Final = 500  # SQLite's own limit is far above; keeps statements small
 
 T = TypeVar("T")
 
@@ -62,7 +59,6 @@ class SqliteFile:
         self._numbered: frozenset[str] = (
             frozenset()
         )  # tables that have row numbers: those of older stores have none
-        self._has_put_large = False
         self._copied: TemporaryDirectory[str] | None = None
         self.is_read_only = False
 
@@ -94,14 +90,6 @@ class SqliteFile:
     async def expect_writable(self) -> None:
         """See `Store.expect_writable`."""
         await self._call(self._become_writable)
-
-    async def find_damage(self) -> list[str]:
-        """See `Store.find_damage`."""
-        return await self._call(self._find_damage)
-
-    def _find_damage(self) -> list[str]:
-        found = self._sql("PRAGMA integrity_check(20)").fetchall()
-        return [text for (text,) in found if text != "ok"]
 
     async def copy_to(self, path: Path) -> None:
         """See `Store.copy_to`; others may write meanwhile."""
@@ -241,21 +229,13 @@ class SqliteFile:
         # The lock, not the executor, keeps threads apart: the thread of commits calls this directly, without a trip to the store's thread.
         with self._turn:
             try:
-                made = self._written(work)
-                self._let_go_of_pages()
+                return self._written(work)
             except StoreError:
                 self._roll_back()
                 raise
             except Exception as fault:  # whatever it is, whoever waits for the store must hear of it
                 self._roll_back()
                 raise sqlite_error(self.name, fault) from fault
-            return made
-
-    def _let_go_of_pages(self) -> None:
-        """Free the memory pages of a large value, which is not read again soon."""
-        if self._has_put_large:
-            self._has_put_large = False
-            self._sql("PRAGMA shrink_memory")
 
     def _written(self, work: Callable[[], T]) -> T:
         """Do the work. If it writes and the connection is read-only, repeat it on a connection that writes, if the medium allows that by now."""
@@ -281,32 +261,11 @@ class SqliteFile:
     def _sql(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
         return self._open_db().execute(statement, values)
 
-    def _put(self, statement: str, values: Sequence[object], data: bytes, table: str, column: str) -> int:
-        """Insert a row whose last value is `data`, and return the number of inserted rows; large data is not copied in memory.
-
-        SQLite copies what a statement is handed, and once more into the row. Where the table has row numbers, a large value is written in
-        portions into room that is made for it.
-        """
-        if len(data) < LARGE_BYTES or table not in self._numbered:
-            return self._sql(statement, (*values, data)).rowcount
-        head, _, tail = statement.rpartition("?")
-        inserted = self._sql(f"{head}zeroblob(?){tail}", (*values, len(data)))
-        self._has_put_large = True
-        if inserted.rowcount == 1 and inserted.lastrowid is not None:
-            with self._open_db().blobopen(table, column, inserted.lastrowid) as blob:
-                whole = memoryview(data)
-                for start in range(0, len(whole), PORTION_BYTES):
-                    blob.write(whole[start : start + PORTION_BYTES])
-        return inserted.rowcount
-
     def _sync(self, how: Literal["NORMAL", "FULL"]) -> None:
         """Have the next commit survive a killed process, or a power loss too."""
         if self._synchronous != how:
             self._sql(f"PRAGMA synchronous={how}")
             self._synchronous = how
-
-    def _select(self, columns: str, table: str, key: str, wanted: Sequence[str]) -> list[tuple[Any, ...]]:
-        return selected(self._open_db(), columns, table, key, wanted)
 
 
 def numbered_tables(db: sqlite3.Connection) -> frozenset[str]:
@@ -362,18 +321,6 @@ def _connect_to_look(uri: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def selected(
-    db: sqlite3.Connection, columns: str, table: str, key: str, wanted: Sequence[str]
-) -> list[tuple[Any, ...]]:
-    """Return the rows whose `key` is among `wanted`, a bounded number a statement."""
-    rows: list[tuple[Any, ...]] = []
-    for start in range(0, len(wanted), VARIABLES_MAX):
-        part = wanted[start : start + VARIABLES_MAX]
-        marks = ",".join("?" * len(part))
-        rows += db.execute(f"SELECT {columns} FROM {table} WHERE {key} IN ({marks})", part).fetchall()
-    return rows
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

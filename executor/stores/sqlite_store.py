@@ -1,8 +1,8 @@
 """The store in one SQLite file with a write-ahead log: the default, and in memory the store of tests.
 
 A group of appends is one commit. A commit that holds a write's intent or outcome uses `synchronous=FULL`, and survives a power loss; other
-commits use NORMAL, and survive a killed process. `sqlite_file.py` has the file and its connections, `sql_store.py` the statements that
-PostgreSQL understands, too. Here are those whose fast way is SQLite's own.
+commits use NORMAL, and survive a killed process. `sqlite_file.py` has the file and its connections, `sql_store.py` the operations. Here are
+SQLite's dialect, and the operations whose fast way is SQLite's own.
 """
 
 from __future__ import annotations
@@ -11,76 +11,47 @@ import asyncio
 import hashlib
 import sqlite3
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 import orjson
 
 from ...errors import StoreError
 from ...plans.values import digest as digest_of
-from .garbage import find_unused, named_in, remove_unused
 from .sql_store import (
     CALL_COLUMNS,
-    FIND_RUN,
-    KEEP_USES,
-    NAMING,
     NO_VALUES,
-    OF_ONE_RUN,
-    ROW,
-    ROW_COLUMNS,
+    RUN,
+    Outlives,
     Row,
     Sql,
     SqlStore,
     Values,
-    find_value_in,
     read_header,
     translated,
 )
-from .sqlite_file import (
-    BUSY_TIMEOUT_MS,
-    INCREMENTAL,
-    LARGE_BYTES,
-    PORTION_BYTES,
-    SqliteFile,
-    selected,
-    sqlite_error,
-)
+from .sqlite_file import BUSY_TIMEOUT_MS, INCREMENTAL, SqliteFile, sqlite_error
 from .store import (
-    CHILDREN_TOLD,
     EVERYTHING,
     RESULT_COLUMNS,
     Batch,
     CacheStats,
     CallRecord,
-    DecisionKey,
-    Epochs,
-    Pruned,
     Removal,
     Reusable,
     ReuseEntries,
     RunRow,
-    damaged_results,
-    fenced,
-    merged_reuse,
 )
 
-_ADD_RESULT: Final = "INSERT OR REPLACE INTO reusable (key, run_id, step, created, epochs, env, row_digest, output) VALUES (?,?,?,?,?,?,?,?)"
-_ROW: Final = translated(ROW, "", "", "")
-_APPEND: Final = (
-    "UPDATE runs SET status=?, digest=?, updated=?, head=?, last_seq=? WHERE id=? AND epoch=? AND last_seq=?"
-)
-_APPEND_LAST: Final = _APPEND.replace("SET ", "SET owner=NULL, ")
-# Start from a random number: an observer that watched the same owner before sees a new beat, also after each claim.
-_BEGIN_TO_BEAT: Final = (
-    "INSERT INTO owners VALUES (?, abs(random() >> 32)) ON CONFLICT (name) DO UPDATE SET beat=beat+1"
-)
-_FREE_OWNERS: Final = "DELETE FROM owners WHERE NOT EXISTS (SELECT 1 FROM runs WHERE owner=name)"
-_ENDED: Final = ("succeeded", "failed", "cancelled")
-
+LARGE_BYTES: Final = 1024 * 1024  # a value past this is written and read in portions
+PORTION_BYTES: Final = 256 * 1024
+_FIND_SMALL: Final = f"""
+    SELECT {RUN}, headers.rowid, CASE WHEN length(header) < {LARGE_BYTES} THEN header END
+    FROM @runs JOIN @headers ON run_id=id WHERE id=:run
+"""
+_FIND_RESULT: Final = f"SELECT {RESULT_COLUMNS} FROM reusable WHERE key=?"
 
 PORTION_PAGES: Final = 1_000  # of one transaction that makes the file smaller: some milliseconds
 PAUSE_S: Final = 0.005  # between two of them: whoever waits for the file looks as often
@@ -94,8 +65,128 @@ QUIET_S: Final = 1.0  # while others write again and again, there is no use in r
 T = TypeVar("T")
 
 
+class SqliteSql(Sql):
+    """A connection to a file, in the notation of `sql_store`.
+
+    Args:
+        db: The connection.
+        execute: Carries a statement out; `None`: as the connection does.
+        numbered: The tables whose rows have numbers (`SqliteFile`).
+
+    Attributes:
+        has_put_large: Whether a large value was written.
+    """
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        execute: Callable[[str, Values], sqlite3.Cursor] | None = None,
+        numbered: Collection[str] = (),
+    ) -> None:
+        self.db = db
+        self._execute = execute or db.execute
+        self._numbered = numbered
+        self.has_put_large = False
+
+    def send(self, statement: str, values: Values = NO_VALUES) -> sqlite3.Cursor:
+        """See `Sql.send`. The statement is carried out now."""
+        # SQLite has no arrays: a list travels as JSON. Rejected: one mark a value, which is another statement for each length.
+        given = {
+            name: orjson.dumps(value).decode() if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return self._execute(_dialect(statement), given)
+
+    def each(self, statement: str, many: Sequence[Values]) -> Sequence[sqlite3.Cursor]:
+        """See `Sql.each`."""
+        return [self.send(statement, values) for values in many]
+
+    def insert(
+        self,
+        table: str,
+        columns: str,
+        rows: Sequence[Row],
+        *,
+        key: str,
+        replaces: bool = False,
+        large: str = "",
+    ) -> None:
+        """See `Sql.insert`."""
+        # `ON CONFLICT .. DO UPDATE` would not tell the number of the row, by which a large value is written.
+        del key
+        names = columns.split(", ")
+        verb = "REPLACE" if replaces else "IGNORE"
+        statement = f"INSERT OR {verb} INTO {table} ({columns}) VALUES (:{', :'.join(names)})"
+        given = [dict(zip(names, row, strict=True)) for row in rows]
+        self.db.executemany(statement, [row for row in given if not large or len(row[large]) < LARGE_BYTES])
+        for row in given:
+            if large and len(row[large]) >= LARGE_BYTES:
+                self._insert_large(statement, row, table, large)
+
+    def put(
+        self, table: str, row: Values, *, large: str, condition: str = "1=1", values: Values = NO_VALUES
+    ) -> None:
+        """See `Sql.put`."""
+        head = f"INSERT OR IGNORE INTO {table} ({', '.join(row)})"
+        marks = f":{', :'.join(row)}"
+        if len(cast("bytes", row[large])) < LARGE_BYTES:
+            self.send(f"{head} SELECT {marks} WHERE {condition}", {**values, **row})
+        # SQLite would fill room that a SELECT makes with zeros in memory, so the condition is a query of its own.
+        elif self.rows(f"SELECT 1 WHERE {condition}", values):
+            self._insert_large(f"{head} VALUES ({marks})", row, table, large)
+
+    def _insert_large(self, statement: str, row: Values, table: str, large: str) -> None:
+        """Insert a row with a large value, which is not copied in memory."""
+        # SQLite copies what a statement is handed, and once more into the row. Where the table has row numbers, a large value is written in
+        # portions into room that is made for it.
+        if table not in self._numbered:
+            self.send(statement, row)
+            return
+        data = memoryview(cast("bytes", row[large]))
+        inserted = self.send(statement.replace(f":{large}", f"zeroblob(:{large})"), {**row, large: len(data)})
+        self.has_put_large = True
+        if inserted.rowcount == 1 and inserted.lastrowid is not None:
+            with self.db.blobopen(table, large, inserted.lastrowid) as blob:
+                for start in range(0, len(data), PORTION_BYTES):
+                    blob.write(data[start : start + PORTION_BYTES])
+
+    def stream(self, statement: str, values: Values = NO_VALUES) -> Iterator[Row]:
+        """See `Sql.stream`."""
+        return iter(self.send(statement, values))
+
+    def snapshot(self) -> AbstractContextManager[object]:
+        """See `Sql.snapshot`. A reader of a write-ahead log blocks nobody."""
+        return self.transaction("BEGIN")
+
+    def removal(self) -> AbstractContextManager[object]:
+        """See `Sql.removal`. A file has one writer."""
+        return self.transaction("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def transaction(self, begin: str) -> Generator[None]:
+        """Commit what is done inside, or nothing of it if that fails."""
+        self.send(begin)
+        try:
+            yield
+            self.send("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # the error itself may have rolled back
+                self.send("ROLLBACK")
+            raise
+
+
+def _dialect(statement: str) -> str:
+    return translated(statement, "", r":\1", r"IN (SELECT value FROM json_each(:\1))")
+
+
 class SqliteStore(SqliteFile, SqlStore):
     """A store in the SQLite file `path`, made if it is not there."""
+
+    # A row of `resources` counts the writes on all of them.
+    touched: ClassVar[str] = f"SELECT resource FROM touched UNION ALL SELECT '{EVERYTHING}' FROM touched"
+    writes_in_all: ClassVar[str] = f"SELECT coalesce(max(epoch), 0) FROM @resources WHERE name='{EVERYTHING}'"
+    # The last run with a large header that was submitted here, until it ends: id, digest of the text, and the parsed header.
+    _large_header: tuple[str, bytes, Mapping[str, Any]] | None = None
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
@@ -106,502 +197,46 @@ class SqliteStore(SqliteFile, SqlStore):
         await super().close()
         self._known = KeyFilter()
 
-    async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
+    # --- the dialect
+
+    async def _query(self, work: Callable[[Sql], T], *, is_short: bool = False) -> T:
         """See `SqlStore`."""
         if is_short:
-            return await self._look(lambda db: SqliteSql(db.execute).rows(statement, values))
-        return await self._call(lambda: SqliteSql(self._sql).rows(statement, values))
+            return await self._look(lambda db: work(SqliteSql(db)))
+        return await self._call(lambda: work(self._connection()))
 
-    async def _write(self, work: Callable[[Sql], T], *, is_durable: bool = False) -> T:
+    def _query_here(self, work: Callable[[Sql], T]) -> T:
         """See `SqlStore`."""
-
-        def inside() -> T:
-            if is_durable:
-                self._sync("FULL")
-            self._sql("BEGIN IMMEDIATE")
-            made = work(SqliteSql(self._sql))
-            self._sql("COMMIT")
-            return made
-
-        return await self._call(inside)
-
-    # The last run with a large header that was submitted here, until it ends: id, digest of the text, and the parsed header.
-    _large_header: tuple[str, bytes, Mapping[str, Any]] | None = None
-
-    # --- runs
-
-    async def create_run(self, row: RunRow) -> bool:
-        """See `Store.create_run`."""
-
-        def work() -> bool:
-            self._sync("FULL")
-            self._sql("BEGIN IMMEDIATE")
-            if row.parent is not None and not row.is_replay:
-                found = self._sql("SELECT 1 FROM runs WHERE id=?", (row.parent,)).fetchone()
-                row.expect_parent(is_there=found is not None)
-            cursor = self._sql(
-                f"INSERT OR IGNORE INTO runs ({ROW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-                (
-                    row.id,
-                    row.status,
-                    row.task,
-                    row.plan_digest,
-                    row.parent,
-                    row.created,
-                    row.updated,
-                    row.digest,
-                    row.epoch,
-                    row.owner,
-                    row.head,
-                    row.last_seq,
-                ),
-            )
-            is_new = cursor.rowcount == 1
-            if is_new:
-                self._keep_header(row.id, row.header)
-            self._sql("COMMIT")
-            return is_new
-
-        return await self._call(work)
-
-    async def set_header(
-        self,
-        run_id: str,
-        header: Mapping[str, Any],
-        plan_digest: str | None,
-        epoch: int,
-        status: str,
-        at: float,
-    ) -> None:
-        """See `Store.set_header`."""
-
-        def work() -> None:
-            self._sync("FULL")
-            self._sql("BEGIN IMMEDIATE")
-            cursor = self._sql(
-                "UPDATE runs SET plan_digest=?, status=?, updated=? WHERE id=? AND epoch=?",
-                (plan_digest, status, at, run_id, epoch),
-            )
-            if cursor.rowcount != 1:
-                raise self._fenced(run_id)
-            self._sql("DELETE FROM headers WHERE run_id=?", (run_id,))
-            self._keep_header(run_id, header)
-            self._sql("COMMIT")
-
-        await self._call(work)
-
-    async def find_run(self, run_id: str) -> RunRow | None:
-        """See `Store.find_run`."""
-        return await self._look(lambda db: self._find(db, run_id))
-
-    def _find(self, db: sqlite3.Connection, run_id: str) -> RunRow | None:
-        if "headers" not in self._numbered:
-            rows = SqliteSql(db.execute).rows(FIND_RUN, {"run": run_id})
-            return self._row(rows[0][:-1], read_header(rows[0][-1])) if rows else None
-        statement = (
-            f"SELECT {_ROW}, headers.rowid, CASE WHEN length(header) < {LARGE_BYTES} THEN header END "
-            "FROM runs JOIN headers ON run_id=id WHERE id=?"
-        )
-        found = db.execute(statement, (run_id,)).fetchone()
-        if found is None:
-            return None
-        *row, number, text = found
-        if text is not None:
-            return self._row(row, read_header(text))
-        header = self._read_large(db, run_id, number)
-        db.execute("PRAGMA shrink_memory")  # its pages are not needed any more
-        return self._row(row, header)
-
-    def _read_large(self, db: sqlite3.Connection, run_id: str, number: int) -> Mapping[str, Any]:
-        """Return a large header: the cached header of the last run if the bytes are equal, else the parsed text."""
-        with db.blobopen("headers", "header", number, readonly=True) as blob:
-            known = self._large_header
-            if known is not None and known[0] == run_id:
-                hashed = hashlib.sha256()
-                while portion := blob.read(PORTION_BYTES):
-                    hashed.update(portion)
-                if hashed.digest() == known[1]:
-                    return known[2]
-                blob.seek(0)
-            return cast("Mapping[str, Any]", orjson.loads(blob.read()))
-
-    def _keep_header(self, run_id: str, header: Mapping[str, Any]) -> None:
-        """Insert a header, inside a transaction."""
-        text = orjson.dumps(header)
-        self._put("INSERT INTO headers VALUES (?,?)", (run_id,), text, "headers", "header")
-        if len(text) >= LARGE_BYTES:  # it is read again and again while the run is driven
-            self._large_header = (run_id, hashlib.sha256(text).digest(), header)
-
-    def _keep_value(self, name: str, data: bytes) -> None:
-        """Insert a value if it is not there, inside a transaction."""
-        self._put("INSERT OR IGNORE INTO stored_values VALUES (?,?)", (name,), data, "stored_values", "data")
-
-    async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
-        """See `Store.delete_run`. The run is read before the transaction, since an ended run never changes."""
-
-        def work() -> Removal:
-            found = self._removal(run_id, statuses)
-            if not found.is_removed:
-                return found
-            # Reading all texts of a run takes long, so it is done before the write lock is taken.
-            named = self._stored_among(self._named_by(run_id))
-            self._sort_calls()
-            self._sync("NORMAL")
-            self._sql("BEGIN IMMEDIATE")
-            found = self._removal(run_id, statuses)
-            if found.is_removed:
-                self._delete_rows(run_id, found.status or "")
-            self._sql("COMMIT")
-            return replace(found, named=named)
-
-        return await self._call(work)
-
-    def _removal(self, run_id: str, statuses: Collection[str]) -> Removal:
-        """Return whether a run may be removed now."""
-        found = self._sql("SELECT status FROM runs WHERE id=?", (run_id,)).fetchone()
-        if found is None:
-            return Removal(None)
-        statement = f"SELECT id FROM runs WHERE parent=? ORDER BY created, id LIMIT {CHILDREN_TOLD}"
-        children = tuple(child for (child,) in self._sql(statement, (run_id,)))
-        return Removal(found[0], children, is_removed=found[0] in statuses and not children)
-
-    def _named_by(self, run_id: str) -> set[str]:
-        sql = SqliteSql(self._sql)
-        texts = (text for statement in NAMING for text in sql.texts(statement, {"run": run_id}))
-        return named_in(find_value_in(sql), texts)
-
-    def _stored_among(self, digests: Iterable[str]) -> frozenset[str]:
-        found = self._select("digest", "stored_values", "digest", sorted(digests))
-        return frozenset(digest for (digest,) in found)
-
-    def _delete_rows(self, run_id: str, status: str) -> None:
-        statement = "DELETE FROM open_writes WHERE run_id=? RETURNING resource"
-        for (resource,) in self._sql(statement, (run_id,)).fetchall():
-            self._raise_epoch(resource)
-        for table in OF_ONE_RUN:
-            self._sql(f"DELETE FROM {table} WHERE run_id=?", (run_id,))
-        self._sql("DELETE FROM runs WHERE id=?", (run_id,))
-        self._sql(_FREE_OWNERS)
-        SqliteSql(self._sql).change(KEEP_USES, {"run": run_id, "status": status})
-
-    async def claim(
-        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
-    ) -> RunRow | None:
-        """See `Store.claim`."""
-
-        def work() -> RunRow | None:
-            # A run finds all results that were there when it was claimed, so the key filter is checked here.
-            self._known.check(self._open_db())
-            self._sql("BEGIN IMMEDIATE")
-            row = self._find(self._open_db(), run_id)
-            if row is None or (row.owner is not None and is_alive(row.owner, row.beat)):
-                self._sql("ROLLBACK")
-                return None
-            if row.owner != owner and not by_force:
-                self._sql("DELETE FROM owners WHERE name=?", (row.owner,))
-            self._sql(_BEGIN_TO_BEAT, (owner,))
-            self._sql("UPDATE runs SET owner=?, epoch=epoch+1 WHERE id=?", (owner, run_id))
-            if by_force:
-                self._sql(_FREE_OWNERS)
-            (beat,) = self._sql("SELECT beat FROM owners WHERE name=?", (owner,)).fetchone()
-            self._sql("COMMIT")
-            taken_from = row.owner if row.owner != owner and not by_force else None
-            return replace(row, owner=owner, epoch=row.epoch + 1, beat=beat, taken_from=taken_from)
-
-        return await self._call(work)
-
-    async def release(self, epochs: Mapping[str, int]) -> None:
-        """See `Store.release`."""
-
-        def work() -> None:
-            self._sql("BEGIN IMMEDIATE")
-            self._open_db().executemany("UPDATE runs SET owner=NULL WHERE id=? AND epoch=?", epochs.items())
-            self._sql(_FREE_OWNERS)
-            self._sql("COMMIT")
-
-        await self._call(work)
-
-    async def raise_beat(self, owner: str) -> bool:
-        """See `Store.raise_beat`."""
-        statement = "UPDATE owners SET beat=beat+1 WHERE name=?"
-        return await self._call(lambda: self._sql(statement, (owner,)).rowcount == 1)
-
-    # --- journal
-
-    def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
-        """See `Store.append`."""
-        return self._guarded(lambda: self._commit(batches))
-
-    def _commit(self, batches: Sequence[Batch]) -> list[StoreError | None]:
-        # One commit for all batches: the wait for the disk is its cost, however much it holds. If one batch is refused, the others stand.
-        is_synced = any(batch.is_synced for batch in batches)
-        self._sync("FULL" if is_synced else "NORMAL")
-        self._sql("BEGIN IMMEDIATE")
-        faults = [self._append(batch) if batch.lines else None for batch in batches]
-        if any(batch.releases for batch in batches):
-            self._sql(_FREE_OWNERS)
-        if (reuse := merged_reuse(batches)) is not None:
-            self._add_reuse(reuse)
-        self._sql("COMMIT")
-        # A write waits for this commit to return, so the key filter is read on only after commits that nobody waits for.
-        if not is_synced:
-            self._known.read_on(self._open_db())
-        return faults
-
-    def _append(self, batch: Batch) -> StoreError | None:
-        changed = self._sql(
-            _APPEND if batch.releases is None else _APPEND_LAST,
-            (
-                batch.status,
-                batch.digest,
-                batch.updated,
-                batch.head,
-                batch.first_seq - 1 + len(batch.lines),
-                batch.run_id,
-                batch.epoch,
-                batch.first_seq - 1,
-            ),
-        )
-        # The fence: another owner has raised the epoch, or the row has other records than this process believes.
-        if changed.rowcount != 1:
-            return self._fenced(batch.run_id)
-        if (
-            self._large_header is not None
-            and self._large_header[0] == batch.run_id
-            and batch.status in _ENDED
-        ):
-            self._large_header = None
-        self._sql(
-            "INSERT INTO journal VALUES (?,?,?,?)",
-            (batch.run_id, batch.first_seq, b"\n".join(batch.lines), batch.head),
-        )
-        for digest, data in batch.values.items():
-            self._keep_value(digest, data)
-        for step, resource in batch.opened.items():
-            self._sql("INSERT OR REPLACE INTO open_writes VALUES (?,?,?)", (batch.run_id, step, resource))
-            self._raise_epoch(resource)
-        for step in batch.closed:
-            statement = "DELETE FROM open_writes WHERE run_id=? AND step=? RETURNING resource"
-            for (resource,) in self._sql(statement, (batch.run_id, step)).fetchall():
-                self._raise_epoch(resource)
-        for number in batch.decided:
-            self._sql("DELETE FROM decisions WHERE number=?", (number,))
-        return None
-
-    def _fenced(self, run_id: str) -> StoreError:
-        """Return the error for an owner that has lost the run."""
-        found = self._sql("SELECT owner FROM runs WHERE id=?", (run_id,)).fetchone()
-        return fenced(run_id, found[0] if found is not None else None)
-
-    def _raise_epoch(self, resource: str) -> None:
-        for name in (resource, EVERYTHING):
-            self._sql(
-                "INSERT INTO resources VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET epoch=epoch+1", (name,)
-            )
-
-    async def add_decisions(
-        self, run_id: str, decisions: Mapping[DecisionKey, bytes]
-    ) -> Mapping[DecisionKey, bytes]:
-        """See `Store.add_decisions`. The transaction has the only writer, so no row can come between the query and the insert."""
-
-        def work() -> dict[DecisionKey, bytes]:
-            self._sync("FULL")
-            self._sql("BEGIN IMMEDIATE")
-            standing: dict[DecisionKey, bytes] = {}
-            for key, record in decisions.items():
-                place = (run_id, key.step, key.attempt, key.about)
-                added = self._sql(
-                    "INSERT OR IGNORE INTO decided_attempts VALUES (?,?,?,?,?)", (*place, record)
-                )
-                if added.rowcount == 1:
-                    self._sql("INSERT INTO decisions (run_id, record) VALUES (?,?)", (run_id, record))
-                else:
-                    statement = "SELECT record FROM decided_attempts WHERE run_id=? AND step=? AND attempt=? AND about=?"
-                    (standing[key],) = self._sql(statement, place).fetchone()
-            self._sql("ROLLBACK" if standing else "COMMIT")
-            return standing
-
-        return await self._call(work)
-
-    def list_decided(self) -> Sequence[str]:
-        """See `Store.list_decided`."""
-        statement = "SELECT DISTINCT run_id FROM decisions"
-
-        def work() -> list[str]:
-            self._known.read_on(self._open_db())
-            return [run_id for (run_id,) in self._sql(statement)]
-
-        return self._guarded(work)
-
-    async def add_value(self, name: str, data: bytes, at: float) -> None:
-        """See `Store.add_value`."""
-
-        def work() -> None:
-            self._sync("FULL")
-            self._sql("BEGIN IMMEDIATE")
-            self._keep_value(name, data)
-            self._sql("INSERT OR REPLACE INTO saved_values VALUES (?,?)", (name, at))
-            self._sql("COMMIT")
-
-        await self._call(work)
-
-    # --- plans
-
-    # --- the reuse index
-
-    def _find_damage(self) -> list[str]:
-        values = self._sql("SELECT digest, data FROM stored_values ORDER BY digest")
-        results = self._sql(f"SELECT {RESULT_COLUMNS} FROM reusable ORDER BY key")
-        return [
-            *super()._find_damage(),
-            *(
-                f"the value {name} is not as it was written"
-                for name, data in values
-                if digest_of(data) != name
-            ),
-            *damaged_results(results),
-        ]
-
-    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
-        """See `Store.find_reusable`."""
-
-        def work(db: sqlite3.Connection) -> dict[str, Reusable]:
-            found = selected(db, RESULT_COLUMNS, "reusable", "key", wanted)
-            return {row[0]: Reusable.from_row(row) for row in found}
-
-        # Called on the event loop for each call of a run: most keys are new, and the filter answers for them without a query.
-        wanted = self._known.among(keys)
-        return await self._look(work) if wanted else {}
-
-    def _add_reuse(self, reuse: ReuseEntries) -> None:
-        """Add reuse entries, inside a transaction. The records of calls stay unsorted until somebody asks: few are ever asked about."""
-        rows = [_output_last(entry.to_row()) for entry in reuse.results if len(entry.output) < LARGE_BYTES]
-        large = [_output_last(entry.to_row()) for entry in reuse.results if len(entry.output) >= LARGE_BYTES]
-        made_from = [
-            (
-                call.run_id,
-                call.step,
-                call.subject,
-                call.started,
-                call.key,
-                orjson.Fragment(call.kept),
-                call.code,
-                call.lost,
-            )
-            for call in reuse.calls
-        ]
-        self._known.add(entry.key for entry in reuse.results)
-        self._open_db().executemany(_ADD_RESULT, rows)
-        for *row, output in large:
-            self._put(_ADD_RESULT, row, output, "reusable", "output")
-        for digest, parts in reuse.codes.items():
-            self._sql("INSERT OR IGNORE INTO codes VALUES (?,?)", (digest, orjson.dumps(parts)))
-        if made_from:
-            self._sql("INSERT INTO unsorted_calls (calls) VALUES (?)", (orjson.dumps(made_from),))
-
-    def _sort_calls(self) -> None:
-        """Bring what runs have left into the order in which it is asked for."""
-        # An insert into `calls` touches two indexes at random places, for each call of each run; few runs are ever explained. So commits append the
-        # records as one row, and whoever asks sorts them first.
-        if self._sql("SELECT 1 FROM unsorted_calls LIMIT 1").fetchone() is None:
-            return
-        if self.is_read_only:  # in tables of this connection, which hide those of the file
-            for table in ("calls", "unsorted_calls"):
-                self._sql(f"CREATE TEMP TABLE {table} AS SELECT * FROM main.{table}")
-            self._sql("CREATE UNIQUE INDEX temp.calls_by_run ON calls (run_id, step)")
-        self._sql("BEGIN IMMEDIATE")
-        for (calls,) in self._sql("DELETE FROM unsorted_calls RETURNING calls").fetchall():
-            rows = [(*row[:5], orjson.dumps(row[5]), *row[6:]) for row in orjson.loads(calls)]
-            self._open_db().executemany(
-                f"INSERT OR REPLACE INTO calls ({CALL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)", rows
-            )
-        self._sql("COMMIT")
-
-    async def find_earlier_calls(
-        self, subject: str, until: Mapping[str, float], *, limit: int
-    ) -> Mapping[str, Sequence[CallRecord]]:
-        """See `Store.find_earlier_calls`."""
-        select = f"SELECT {CALL_COLUMNS} FROM calls WHERE subject=? AND started<=?"
-        order = "ORDER BY started DESC, run_id, step LIMIT ?"
-
-        def work() -> dict[str, Sequence[CallRecord]]:
-            self._sort_calls()
-            # The newest calls of the subject are read once for all steps, and only those of the same path step by step.
-            last, count = max(until.values(), default=0.0), len(until) + limit
-            newest = [
-                CallRecord(*each)
-                for each in self._sql(f"{select} {order}", (subject, last, count)).fetchall()
-            ]
-            newest.reverse()
-            starts = [each.started for each in newest]
-            made: dict[str, Sequence[CallRecord]] = {}
-            for step, at in until.items():
-                same = self._sql(f"{select} AND step=? {order}", (subject, at, step, limit)).fetchall()
-                end = bisect_right(starts, at)
-                others = newest[max(0, end - limit) : end]
-                made[step] = [
-                    *(CallRecord(*each) for each in same),
-                    *(each for each in reversed(others) if each.step != step),
-                ]
-            return made
-
-        return await self._call(work)
-
-    async def epochs(self, resources: Sequence[str]) -> Epochs:
-        """See `Store.epochs`."""
-
-        def work() -> Epochs:
-            count = dict(self._select("name, epoch", "resources", "name", resources))
-            opened = {resource for (resource,) in self._sql("SELECT DISTINCT resource FROM open_writes")}
-            if opened:
-                opened.add(EVERYTHING)
-            return Epochs(
-                {name: count.get(name, 0) for name in resources}, frozenset(opened & set(resources))
-            )
-
-        return await self._call(work)
-
-    async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
-        """See `Store.find_calls`."""
-        await self._call(self._sort_calls)
-        return await super().find_calls(run_id, steps)
-
-    async def cache_stats(self) -> CacheStats:
-        """See `Store.cache_stats`."""
-        await self._call(self._sort_calls)
-        return await super().cache_stats()
-
-    async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
-        """See `Store.shrink_cache`."""
-
-        def prepare() -> None:
-            self._sort_calls()
-            self._known.forget()
-
-        await self._call(prepare)
-        return await super().shrink_cache(before=before, bytes_max=bytes_max)
-
-    # --- removal of values
-
-    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
-        """See `Store.prune_values`."""
-
-        def work(db: sqlite3.Connection) -> Pruned:
-            sql = SqliteSql(db.execute)
-            return remove_unused(sql, find_unused(sql, saved_before, among))
-
-        return await self._apart(work)
-
-    async def give_back_room(self) -> None:
-        """See `Store.give_back_room`."""
-        if self.name != ":memory:":
-            await self._apart(_give_back_room)
-
-    async def compact(self) -> bool:
-        """See `Store.compact`."""
-        return self.name != ":memory:" and await self._apart(_compact)
-
-    async def _apart(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self._guarded(lambda: work(self._connection()))
+
+    async def _write(
+        self, work: Callable[[Sql], T], *, outlives: Outlives = "process", is_slow: bool = False
+    ) -> T:
+        """See `SqlStore`. A file has one writer, so slow work cannot step aside."""
+        del is_slow
+        return await self._call(lambda: self._in_transaction(work, outlives))
+
+    def _write_here(self, work: Callable[[Sql], T], *, outlives: Outlives) -> T:
+        """See `SqlStore`."""
+        return self._guarded(lambda: self._in_transaction(work, outlives))
+
+    def _connection(self) -> SqliteSql:
+        return SqliteSql(self._open_db(), self._sql, self._numbered)
+
+    def _in_transaction(self, work: Callable[[Sql], T], outlives: Outlives) -> T:
+        sql = self._connection()
+        self._sync("FULL" if outlives == "power" else "NORMAL")
+        with sql.transaction("BEGIN IMMEDIATE"):
+            made = work(sql)
+        if sql.has_put_large:  # the value is not read again soon, so its pages need no memory
+            self._sql("PRAGMA shrink_memory")
+        return made
+
+    async def _apart(self, work: Callable[[Sql], T]) -> T:
+        """See `SqlStore`."""
+        return await self._on_file(lambda db: work(SqliteSql(db)))
+
+    async def _on_file(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do work on a store in a file through a separate connection, so that commits continue meanwhile."""
         if self.name == ":memory:":
             return await self._call(lambda: work(self._open_db()))
@@ -618,63 +253,173 @@ class SqliteStore(SqliteFile, SqlStore):
         except sqlite3.Error as fault:
             raise sqlite_error(self.name, fault) from fault
 
+    def _find_rot(self, sql: Sql) -> list[str]:
+        """See `SqlStore`."""
+        pages = [text for (text,) in sql.rows("PRAGMA integrity_check(20)") if text != "ok"]
+        values = sql.stream("SELECT digest, data FROM @stored_values ORDER BY digest")
+        changed = [name for name, data in values if digest_of(data) != name]
+        return [*pages, *(f"the value {name} is not as it was written" for name in changed)]
 
-def _output_last(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a row of the table `reusable` with the output, which may be large, in the last column."""
-    return (*row[:3], *row[4:], row[3])
+    # --- large headers
 
+    def _find(self, sql: Sql, run_id: str) -> RunRow | None:
+        """See `SqlStore`. A large header is read in portions, and parsed once."""
+        if "headers" not in self._numbered or not isinstance(sql, SqliteSql):
+            return super()._find(sql, run_id)
+        found = sql.rows(_FIND_SMALL, {"run": run_id})
+        if not found:
+            return None
+        *row, number, text = found[0]
+        if text is not None:
+            return self._row(row, read_header(text))
+        header = self._read_large(sql.db, run_id, number)
+        sql.send("PRAGMA shrink_memory")  # its pages are not needed any more
+        return self._row(row, header)
 
-class SqliteSql:
-    """A connection to a file, in the notation of `sql_store`.
+    def _read_large(self, db: sqlite3.Connection, run_id: str, number: int) -> Mapping[str, Any]:
+        """Return a large header: the cached header of the last run if the bytes are equal, else the parsed text."""
+        with db.blobopen("headers", "header", number, readonly=True) as blob:
+            known = self._large_header
+            if known is not None and known[0] == run_id:
+                hashed = hashlib.sha256()
+                while portion := blob.read(PORTION_BYTES):
+                    hashed.update(portion)
+                if hashed.digest() == known[1]:
+                    return known[2]
+                blob.seek(0)
+            return cast("Mapping[str, Any]", orjson.loads(blob.read()))
 
-    Args:
-        execute: Carries a statement out; its values are named.
-    """
+    def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> None:
+        """See `SqlStore`. A large header is kept: it is read again and again while the run is driven."""
+        text = orjson.dumps(header)
+        super()._put_header(sql, run_id, header)
+        if len(text) >= LARGE_BYTES:
+            self._large_header = (run_id, hashlib.sha256(text).digest(), header)
 
-    def __init__(self, execute: Callable[[str, Mapping[str, object]], sqlite3.Cursor]) -> None:
-        self._execute_plain = execute
+    # --- the key filter
 
-    def _execute(self, statement: str, values: Values) -> sqlite3.Cursor:
-        # SQLite has no arrays: a list travels as JSON. Rejected: one mark a value, which is another statement for each length.
-        given = {
-            name: orjson.dumps(value).decode() if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return self._execute_plain(
-            translated(statement, "", r":\1", r"IN (SELECT value FROM json_each(:\1))"), given
-        )
+    async def claim(
+        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
+    ) -> RunRow | None:
+        """See `Store.claim`. A run finds all results that were there when it was claimed, so the key filter is checked here."""
+        await self._call(lambda: self._known.check(self._open_db()))
+        return await super().claim(run_id, owner, is_alive=is_alive, by_force=by_force)
 
-    def rows(self, statement: str, values: Values = NO_VALUES) -> list[Row]:
-        """See `Sql.rows`."""
-        return self._execute(statement, values).fetchall()
+    def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
+        """See `Store.append`."""
+        faults = super().append(batches)
+        # A write waits for its commit to return, so the key filter is read on only after commits that nobody waits for.
+        if not any(batch.is_synced for batch in batches):
+            with suppress(StoreError):
+                self._guarded(lambda: self._known.read_on(self._open_db()))
+        known = self._large_header
+        if known is not None and any(
+            batch.run_id == known[0] and batch.releases is not None for batch in batches
+        ):
+            self._large_header = None
+        return faults
 
-    def change(self, statement: str, values: Values = NO_VALUES) -> int:
-        """See `Sql.change`."""
-        return self._execute(statement, values).rowcount
+    def list_decided(self) -> Sequence[str]:
+        """See `Store.list_decided`."""
+        self._guarded(lambda: self._known.read_on(self._open_db()))
+        return super().list_decided()
 
-    def texts(self, statement: str, values: Values = NO_VALUES) -> Iterator[bytes]:
-        """See `Sql.texts`."""
-        for (text,) in self._execute(statement, values):
-            yield text.encode() if isinstance(text, str) else text
+    async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
+        """See `Store.find_reusable`."""
 
-    def snapshot(self) -> AbstractContextManager[object]:
-        """See `Sql.snapshot`. A reader of a write-ahead log blocks nobody."""
-        return self._transaction("BEGIN")
+        def work(db: sqlite3.Connection) -> dict[str, Reusable]:
+            # One plain query a key takes two thirds of the time of one with `json_each`, and a warm run is little else.
+            found = (db.execute(_FIND_RESULT, (key,)).fetchone() for key in wanted)
+            return {row[0]: Reusable.from_row(row) for row in found if row is not None}
 
-    def removal(self) -> AbstractContextManager[object]:
-        """See `Sql.removal`. A file has one writer."""
-        return self._transaction("BEGIN IMMEDIATE")
+        # Called on the event loop for each call of a run: most keys are new, and the filter answers for them without a query.
+        wanted = self._known.among(keys)
+        return await self._look(work) if wanted else {}
 
-    @contextmanager
-    def _transaction(self, begin: str) -> Generator[None]:
-        self._execute_plain(begin, {})
-        try:
-            yield
-        except BaseException:
-            with suppress(sqlite3.Error):  # the error itself may have rolled back
-                self._execute_plain("ROLLBACK", {})
-            raise
-        self._execute_plain("COMMIT", {})
+    def _add_reuse(self, sql: Sql, reuse: ReuseEntries) -> None:
+        """See `SqlStore`."""
+        self._known.add(entry.key for entry in reuse.results)
+        super()._add_reuse(sql, reuse)
+
+    # --- the records of calls
+    #
+    # An insert into `calls` touches two indexes at random places, for each call of each run; few runs are ever explained. So commits append the
+    # records as one row, and whoever asks sorts them first.
+
+    def _add_calls(self, sql: Sql, calls: Sequence[CallRecord]) -> None:
+        """See `SqlStore`."""
+        made_from = [
+            (
+                call.run_id,
+                call.step,
+                call.subject,
+                call.started,
+                call.key,
+                orjson.Fragment(call.kept),
+                call.code,
+                call.lost,
+            )
+            for call in calls
+        ]
+        if made_from:
+            sql.send("INSERT INTO unsorted_calls (calls) VALUES (:calls)", {"calls": orjson.dumps(made_from)})
+
+    def _sort_calls(self) -> None:
+        """Bring what runs have left into the order in which it is asked for."""
+        if self._sql("SELECT 1 FROM unsorted_calls LIMIT 1").fetchone() is None:
+            return
+        if self.is_read_only:  # in tables of this connection, which hide those of the file
+            for table in ("calls", "unsorted_calls"):
+                self._sql(f"CREATE TEMP TABLE {table} AS SELECT * FROM main.{table}")
+            self._sql("CREATE UNIQUE INDEX temp.calls_by_run ON calls (run_id, step)")
+        sql = self._connection()
+        with sql.transaction("BEGIN IMMEDIATE"):
+            for (calls,) in sql.rows("DELETE FROM unsorted_calls RETURNING calls"):
+                rows = [(*row[:5], orjson.dumps(row[5]), *row[6:]) for row in orjson.loads(calls)]
+                sql.insert("calls", CALL_COLUMNS, rows, key="run_id, step", replaces=True)
+
+    async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
+        """See `Store.delete_run`."""
+        await self._call(self._sort_calls)
+        return await super().delete_run(run_id, statuses)
+
+    async def find_calls(self, run_id: str, steps: Sequence[str]) -> Mapping[str, CallRecord]:
+        """See `Store.find_calls`."""
+        await self._call(self._sort_calls)
+        return await super().find_calls(run_id, steps)
+
+    async def find_earlier_calls(
+        self, subject: str, until: Mapping[str, float], *, limit: int
+    ) -> Mapping[str, Sequence[CallRecord]]:
+        """See `Store.find_earlier_calls`."""
+        await self._call(self._sort_calls)
+        return await super().find_earlier_calls(subject, until, limit=limit)
+
+    async def cache_stats(self) -> CacheStats:
+        """See `Store.cache_stats`."""
+        await self._call(self._sort_calls)
+        return await super().cache_stats()
+
+    async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
+        """See `Store.shrink_cache`."""
+
+        def prepare() -> None:
+            self._sort_calls()
+            self._known.forget()
+
+        await self._call(prepare)
+        return await super().shrink_cache(before=before, bytes_max=bytes_max)
+
+    # --- the size of the file
+
+    async def give_back_room(self) -> None:
+        """See `Store.give_back_room`."""
+        if self.name != ":memory:":
+            await self._on_file(_give_back_room)
+
+    async def compact(self) -> bool:
+        """See `Store.compact`."""
+        return self.name != ":memory:" and await self._on_file(_compact)
 
 
 # --- the key filter

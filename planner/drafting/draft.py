@@ -110,21 +110,18 @@ class DraftChanges:
         return cls(tuple(whole), tuple(map(str, remove)) if isinstance(remove, list) else (), rest)
 
     @classmethod
-    def of_steps(cls, plan: Json) -> DraftChanges | None:
-        """Return a plan as changes: a model that is asked for some steps often writes them as the steps of a plan."""
-        if not isinstance(plan, dict) or not isinstance(steps := plan.get("steps"), list):
-            return None
-        return cls(tuple(each for each in steps if isinstance(each, dict)), (), _beside_steps(plan))
-
-    @classmethod
     def of_some_steps(cls, plan: Json, draft: Mapping[str, Json]) -> DraftChanges | None:
         """Return a plan as changes if it has only some of a draft's steps and no output although the draft has one; else `None`."""
-        changes = cls.of_steps(plan)
-        if changes is None or "output" in changes.rest or draft.get("output") is None:
+        if not isinstance(plan, dict) or not isinstance(listed := plan.get("steps"), list):
+            return None
+        steps = tuple(each for each in listed if isinstance(each, dict))
+        rest = _beside_steps(plan)
+        if "output" in rest or draft.get("output") is None:
             return None
         old = [step.get("id") for step in cast("list[dict[str, Json]]", draft["steps"])]
-        new = [step.get("id") for step in changes.steps]
-        return changes if 0 < len(new) < len(old) and all(each in old for each in new) else None
+        new = [step.get("id") for step in steps]
+        is_part = 0 < len(new) < len(old) and all(each in old for each in new)
+        return cls(steps, (), rest) if is_part else None
 
     def applied_to(self, draft: Mapping[str, Json]) -> dict[str, Json]:
         """Return a draft with the changes; the steps of the draft are objects."""

@@ -15,9 +15,9 @@ A fault that comes back moves on to the next strategy; after the last strategy t
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Literal, TypeAlias, cast
 
 from ...plans.format.shape import draft_of
@@ -179,7 +179,7 @@ class Drafting:
         number = self.conversation.number
         match completion.outcome:
             case Answered(value):
-                self.draft, plan, report = self._best_reading(value, ask)
+                self.draft, plan, report = self._draft_in(value, ask)
                 return Attempt(
                     number, completion.raw, plan, report.problems, completion.usage, approach=ask.approach
                 )
@@ -188,28 +188,15 @@ class Drafting:
             case Refused():
                 raise AssertionError("refusals end the conversation")
 
-    def _best_reading(self, value: Json, ask: _Ask) -> tuple[Json, Plan | None, CheckReport]:
-        """Return the draft that an answer makes, with its plan and report: a whole plan, or the last draft with changes.
-
-        If steps were asked for, a plan in answer may be a whole plan or those steps only: the reading with fewer faults is taken.
-        """
-        old, task = self.draft, self.request.task
-        whole = plan_in(value, task)
-        if ask.approach != "steps" or not isinstance(old, dict):
-            return whole, *self._checked(whole)
-        changes = DraftChanges.read(value) or DraftChanges.of_some_steps(whole, old)
-        if changes is not None:
-            changed = changes.applied_to(old)
-            return changed, *self._checked(changed)
-        plan, report = self._checked(whole)
-        partial = DraftChanges.of_steps(whole)
-        if report.ok or partial is None:
-            return whole, plan, report
-        changed = partial.applied_to(old)
-        changed_plan, changed_report = self._checked(changed)
-        if len(changed_report.errors) < len(report.errors):
-            return changed, changed_plan, changed_report
-        return whole, plan, report
+    def _draft_in(self, value: Json, ask: _Ask) -> tuple[Json, Plan | None, CheckReport]:
+        """Return the draft that an answer makes, with its plan and report: a complete plan, or the last draft with changes."""
+        draft = plan_in(value, self.request.task)
+        if ask.approach == "steps" and isinstance(self.draft, dict):
+            # A model that is asked for changes may still answer with a complete plan, or write the changed steps as a plan.
+            changes = DraftChanges.read(value) or DraftChanges.of_some_steps(draft, self.draft)
+            if changes is not None:
+                draft = cast("Json", changes.applied_to(self.draft))
+        return draft, *self._checked(draft)
 
     def _next(self, ask: _Ask, attempt: Attempt) -> _Ask:
         """Return the request that follows an attempt with faults."""
@@ -364,10 +351,8 @@ def _messages_document(messages: tuple[Message, ...]) -> Json:
 MESSAGE_TOKENS = 4
 """Tokens that an endpoint adds for each message."""
 
-_PIECE = re.compile(r"[^\W\d_]+|\d+|[^\w\s]+|_+|\n+")
-_LETTERS_A_TOKEN = 7
-_DIGITS_A_TOKEN = 3
-_MARKS_A_TOKEN = 2
+CHARACTERS_A_TOKEN = 4
+"""Characters of English text, and of JSON, that common tokenisers put into one token."""
 
 
 def _tokens_of_all(messages: tuple[Message, ...]) -> int:
@@ -375,12 +360,8 @@ def _tokens_of_all(messages: tuple[Message, ...]) -> int:
 
 
 def tokens_of(text: str) -> int:
-    """Return about how many tokens a text has. Common tokenisers split words, runs of digits and runs of marks as this does.
+    """Return about how many tokens a text has.
 
     An estimate for people. A tokeniser would be exact for one family of models only, and is a download of some megabytes.
     """
-    tokens = 0
-    for piece in _PIECE.findall(text):
-        size = _LETTERS_A_TOKEN if piece.isalpha() else _DIGITS_A_TOKEN if piece.isdigit() else _MARKS_A_TOKEN
-        tokens += -(-len(piece) * (1 if piece.isascii() else 2) // size)
-    return tokens
+    return ceil(len(text) / CHARACTERS_A_TOKEN)

@@ -7,7 +7,7 @@ rewrites some steps of a draft, the partial plan is the draft with the steps tha
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
@@ -27,6 +27,9 @@ LISTS = ("steps", CHANGES)
 CHARACTERS_MAX = 500_000
 """A longer text is read only when it is complete."""
 
+PART_CHARACTERS_MAX = 32_000
+"""Characters of a step, or of a value beside the steps: a part is decoded again with each piece of its text."""
+
 STEPS_MAX = 200
 """Steps of a partial plan: each partial plan is checked as a whole."""
 
@@ -36,7 +39,7 @@ EACH_STEP_UP_TO = 32
 PartialPlanHandler: TypeAlias = Callable[[Plan], None]
 """Is called with a partial plan that has passed its check."""
 
-_MARK = re.compile(r'\\.|["{}\[\],:]', re.DOTALL)
+_DECODER = json.JSONDecoder()
 
 
 @dataclass(slots=True)
@@ -44,8 +47,6 @@ class PlanStreamParser:
     """The complete parts, so far, of an object with a list of steps.
 
     Text before the first brace is skipped, and so is an object around the plan. Steps in a JSON string are not seen before the string ends.
-    Each character is looked at once: a partial JSON parser of a library (jiter, pydantic) starts again from the first character with every
-    piece, and does not say whether the last step is complete.
 
     Attributes:
         head: The complete keys beside the list, with their values.
@@ -53,15 +54,15 @@ class PlanStreamParser:
         listed: The key of the list; empty until the list begins.
     """
 
+    # Only the part that is not complete is decoded again with each piece of text: a key, a value of the head, or a
+    # step. A partial JSON parser of a library (jiter, pydantic) decodes the complete text again with each piece, and
+    # does not say whether the last step is complete.
     head: dict[str, Json] = field(default_factory=dict[str, Json])
     steps: list[Json] = field(default_factory=list[Json])
     listed: str = ""
     _text: str = ""  # from the start of the part that is not complete
-    _at: int = 0
-    _start: int = 0
     _total: int = 0
-    _depth: int = 0
-    _in_string: bool = False
+    _in_object: bool = False
     _in_list: bool = False
     _key: str | None = None
     _is_over: bool = False
@@ -69,18 +70,14 @@ class PlanStreamParser:
     def take(self, words: str) -> bool:
         """Read more text; return whether it completes a step, or another part after the list has begun."""
         self._total += len(words)
-        if self._is_over or self._total > CHARACTERS_MAX:
-            self._is_over = True
-            return False
         self._text += words
         before = len(self.steps), len(self.head)
-        for found in _MARK.finditer(self._text, self._at):
-            self._at = found.end()
-            if self._look(found[0], found.start()):
-                break
-        else:  # a backslash at the very end waits for the character that it escapes
-            self._at = len(self._text) - self._text.endswith("\\", self._at)
-        self._forget()
+        while not self._is_over and self._read_part():
+            pass
+        if self._total > CHARACTERS_MAX or len(self._text) > PART_CHARACTERS_MAX:
+            self._is_over = True
+        if self._is_over:
+            self._text = ""
         return bool(self.listed) and (len(self.steps), len(self.head)) != before
 
     def draft(self) -> dict[str, Json]:
@@ -88,76 +85,52 @@ class PlanStreamParser:
         head = {key: part for key, part in self.head.items() if key != "output"}
         return {**head, "steps": list(self.steps)}
 
-    def _forget(self) -> None:
-        """Drop the text of complete parts."""
-        kept = self._start if self._depth else self._at
-        self._text, self._at, self._start = self._text[kept:], self._at - kept, 0
-
-    @property
-    def _level(self) -> int:
-        """The depth of complete parts: 1 for the keys of the object, 2 for the steps of the list."""
-        return 2 if self._in_list else 1
-
-    def _look(self, mark: str, place: int) -> bool:
-        """Look at one mark of JSON, or an escape; return whether it ends the reading."""
-        if mark == '"':
-            self._in_string = not self._in_string and self._depth > 0
-        elif self._in_string:
-            return False
-        elif mark == "{" or (mark == "[" and self._depth > 0):
-            self._open(mark, place)
-        elif mark in "}]" and self._depth > 0:
-            self._close(place)
-        elif mark == "," and self._depth == self._level:
-            self._end_part(place, place + 1)
-        elif mark == ":" and self._depth == 1 and self._key is None:
-            key = self._parsed(self._text[self._start : place])
-            self._key = key if isinstance(key, str) else None
-            self._is_over = self._key is None
-            self._start = place + 1
-        return self._is_over
-
-    def _open(self, mark: str, place: int) -> None:
-        self._depth += 1
-        if self._depth == 1:
-            self._start = place + 1
-        elif self._depth == 2 and not self.listed and self._key in LISTS and mark == "[":
-            self._in_list, self._start, self.listed = True, place + 1, self._key or ""
-        elif self._depth == 2 and not self.listed and self._key in WRAPPERS and mark == "{":
-            self._depth, self._start, self._key = 1, place + 1, None  # the plan is in this object
-
-    def _close(self, place: int) -> None:
-        if self._depth == self._level:
-            self._end_part(place, place + 1)
-            self._in_list = False
-            self._key = None
-        self._depth -= 1
-        if self._in_list and self._depth == self._level:
-            self._end_part(place + 1, place + 1)  # a step is complete with its brace, before a comma comes
-        self._is_over = self._is_over or self._depth == 0
-
-    def _end_part(self, end: int, start: int) -> None:
-        """Add the part that ends before `end`; the next part begins at `start`."""
-        text, self._start = self._text[self._start : end].strip(), start
-        key, self._key = self._key, self._key if self._in_list else None
-        if not text or key is None:
-            return
-        part = self._parsed(text)
-        if self._is_over:
-            return
-        if self._in_list:
-            self.steps.append(part)
-            self._is_over = len(self.steps) >= STEPS_MAX
+    def _read_part(self) -> bool:
+        """Read the next part; return whether it is complete."""
+        if not self._in_object:
+            self._in_object = "{" in self._text
+            self._text = self._text.partition("{")[2]
+            return self._in_object
+        self._text = self._text.lstrip(" \t\r\n,")
+        mark = self._text[:1]
+        if mark == "}" and not self._in_list:
+            self._is_over = True
+        elif mark == "]" and self._in_list:
+            self._in_list, self._key, self._text = False, None, self._text[1:]
+        elif mark == "[" and self._key in LISTS and not self.listed:
+            self._in_list, self.listed, self._text = True, self._key or "", self._text[1:]
+        elif mark == "{" and self._key in WRAPPERS and not self.listed:
+            self._key, self._text = None, self._text[1:]  # the plan is in this object
         else:
-            self.head[key] = part
+            return self._read_value()
+        return True
 
-    def _parsed(self, text: str) -> Json:
-        """Return the value of a part. Text that is not JSON ends the reading: the rest is read when it is complete."""
+    def _read_value(self) -> bool:
+        """Read a step, a key, or the value of a key; return whether it is complete."""
         try:
-            return parse(text)
+            _, end = _DECODER.raw_decode(self._text)
+        except (json.JSONDecodeError, RecursionError):  # of text that is no JSON, no part is ever complete
+            return False
+        rest = self._text[end:].lstrip()
+        is_key = self._key is None and not self._in_list
+        if not rest and (is_key or self._text[end - 1] not in '}]"'):  # `1` may become `12`
+            return False
+        try:
+            value = parse(self._text[:end])
         except NotJson:
             self._is_over = True
-            return None
+            return False
+        if is_key:
+            self._is_over = not isinstance(value, str) or not rest.startswith(":")
+            self._key, self._text = str(value), rest[1:]
+            return True
+        if self._in_list:
+            self.steps.append(value)
+            self._is_over = len(self.steps) >= STEPS_MAX
+        else:
+            self.head[self._key or ""], self._key = value, None
+        self._text = rest
+        return True
 
 
 class PartialPlanListener:

@@ -50,11 +50,10 @@ class PlanShape:
         known = {step.id for step in plan.steps}
         waits = {step.id: _waits(step, known) for step in plan.steps}
         actions = {step.id: action for step in plan.steps if (action := _action(step)) is not None}
-        sources: dict[str, frozenset[str]] = {}
         edges = [
             (actions[source], action)
             for id_, action in actions.items()
-            for source in sorted(_sources(id_, waits, actions, sources, ()))
+            for source in _sources(id_, waits, actions)
         ]
         return cls(tuple(sorted(actions.values())), tuple(sorted(edges)))
 
@@ -93,35 +92,32 @@ def _action(step: Step) -> str | None:
             return "agent"
 
 
-def _waits(step: Step, known: set[str]) -> tuple[str, ...]:
-    """Return the steps that a step waits for, in a fixed order."""
+def _waits(step: Step, known: set[str]) -> set[str]:
+    """Return the steps that a step waits for."""
     named = {name for template in step.templates.values() for name in template.formula.names}
-    return tuple(sorted(((named | set(step.after)) & known) - {step.id}))
+    return ((named | set(step.after)) & known) - {step.id}
 
 
-def _sources(
-    id_: str,
-    waits: Mapping[str, tuple[str, ...]],
-    actions: Mapping[str, str],
-    sources: dict[str, frozenset[str]],
-    path: tuple[str, ...],
-) -> frozenset[str]:
-    """Return the steps with an action that feed a step, directly or through `set` steps.
+def _sources(id_: str, waits: Mapping[str, set[str]], actions: Mapping[str, str]) -> list[str]:
+    """Return the steps with an action that feed a step, directly or through `set` steps, sorted.
 
     Args:
         id_: The step.
         waits: The steps that each step waits for.
         actions: The action of each step that has one.
-        sources: Results so far.
-        path: The steps on the way here: a solution of a set need not pass the check, so it may have a cycle.
     """
-    if id_ in sources or id_ in path:
-        return sources.get(id_, frozenset())
     found: set[str] = set()
-    for each in waits[id_]:
-        found |= {each} if each in actions else _sources(each, waits, actions, sources, (*path, id_))
-    sources[id_] = frozenset(found)
-    return sources[id_]
+    pending = set(waits[id_])
+    # A solution in a task set need not pass the check, so the `set` steps may form a cycle: each is visited once.
+    visited = {id_}
+    while pending:
+        each = pending.pop()
+        if each in actions:
+            found.add(each)
+        elif each not in visited:
+            visited.add(each)
+            pending |= waits[each]
+    return sorted(found)
 
 
 # --- scores
@@ -170,19 +166,10 @@ class Score:
         """Return the score as JSON."""
         return {
             "good": self.good,
-            "valid": self.valid,
-            "valid_first": self.valid_first,
-            "rounds": self.rounds,
-            "tools": self.tools,
+            **{name: getattr(self, name) for name in self.__slots__},
             "forbidden": list(self.forbidden),
-            "steps": self.steps,
-            "edges": self.edges,
-            "brief": self.brief,
-            "answer": self.answer,
-            "seconds": self.seconds,
             "usage": self.usage.to_dict(),
             "plan": None if self.plan is None else self.plan.to_dict(),
-            "error": self.error,
         }
 
 

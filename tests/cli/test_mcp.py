@@ -313,7 +313,7 @@ def test_without_the_extra_it_says_what_to_install(firmplan, monkeypatch):
 
 
 def test_references_lead_into_the_schema_and_names_are_everybodys():
-    """Types of the plan become definitions, data stays; two names that come to the same leave one tool."""
+    """Types of the plan become definitions, closed as in plans, data stays; two names that come to the same leave one tool."""
     data = {"$ref": "#/types/Note"}
     plan = Plan.model_validate(
         {
@@ -328,7 +328,13 @@ def test_references_lead_into_the_schema_and_names_are_everybodys():
         "properties": {"note": {"$ref": "#/$defs/Note"}, "map": {"type": "object", "default": data}},
         "required": ["note"],
         "additionalProperties": False,
-        "$defs": {"Note": {"type": "object", "properties": {"of": {"$ref": "#/$defs/Note"}}}},
+        "$defs": {
+            "Note": {
+                "type": "object",
+                "properties": {"of": {"$ref": "#/$defs/Note"}},
+                "additionalProperties": False,
+            }
+        },
     }
     saved = [SavedPlan(name, plan) for name in ("b", "a.b", "a_b", "x" * 100)]
     assert list(plan_tools(saved)) == ["plan_a_b", "plan_b", ("plan_" + "x" * 100)[:64]]

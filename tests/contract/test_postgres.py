@@ -13,7 +13,7 @@ from appending import append, leave, with_store
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.journal.records import chain
-from firmplan.executor.stores import garbage, postgres_connection, postgres_store
+from firmplan.executor.stores import garbage, postgres_connection, postgres_store, sql_store
 from firmplan.executor.stores.location import POSTGRES_FORMAT
 from firmplan.executor.stores.postgres_connection import DEADLOCKS_MAX
 from firmplan.executor.stores.postgres_store import PostgresStore
@@ -234,50 +234,6 @@ def test_any_text_is_kept(postgres_url):
     on_stores([postgres_url], law)
 
 
-def test_values_past_one_statement_are_kept(postgres_url, monkeypatch):
-    """A batch with more bytes than a statement takes is still one append: all of it, or nothing where it is refused."""
-    monkeypatch.setattr(postgres_store, "KEPT_BYTES_MAX", 10_000)
-    values = {digest(bytes([n]) * 4_000): bytes([n]) * 4_000 for n in range(20)}
-    large = {digest(b"x" * 30_000_000): b"x" * 30_000_000}
-
-    async def law(store):
-        row = await claimed(store)
-        with pytest.raises(StoreError):
-            await append(store, batch_of(replace(row, epoch=7), b"late", values=values))
-        assert await store.find_values(list(values)) == {}
-        first = batch_of(row, b"one", values=values)
-        await append(store, first)
-        await append(store, batch_of(after(row, first), b"two", values=large))
-        assert await store.find_values(list(values)) == values
-        assert await store.find_values(list(large)) == large
-
-    on_stores([postgres_url], law)
-
-
-def test_a_statement_takes_values_up_to_its_size_and_one_that_is_larger_alone(monkeypatch):
-    """The server holds the values of a statement in memory, whole."""
-    monkeypatch.setattr(postgres_store, "KEPT_BYTES_MAX", 10)
-    sizes = {"g": 1, "a": 4, "b": 6, "c": 1, "d": 30, "e": 10, "f": 10, "h": 9, "i": 2}
-    portions = list(postgres_store._portions({name: bytes(size) for name, size in sizes.items()}))
-    assert portions == [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g", "h"], ["i"]]
-    assert list(postgres_store._portions({})) == []
-
-
-def test_a_write_that_ends_and_begins_again_in_one_batch_stays_open(postgres_url):
-    """Both are counted: the end and the beginning."""
-
-    async def law(store):
-        row = await claimed(store)
-        first = batch_of(row, b"one", opened={"w": "box", "v": "mail"})
-        await append(store, first)
-        await append(store, batch_of(after(row, first), b"two", closed=["w", "v"], opened={"w": "box"}))
-        found = await store.epochs(["box", "mail", EVERYTHING])
-        assert found.count == {"box": 3, "mail": 2, EVERYTHING: 5}
-        assert found.open == {"box", EVERYTHING}
-
-    on_stores([postgres_url], law)
-
-
 def test_a_journal_that_the_server_has_lost_the_end_of_is_not_gone_on_with(cluster, postgres_url):
     """As after a crash: an append that follows what is lost is refused, and says so; nobody else has the run."""
 
@@ -291,7 +247,7 @@ def test_a_journal_that_the_server_has_lost_the_end_of_is_not_gone_on_with(clust
             "DELETE FROM firmplan_journal WHERE first_seq=2; UPDATE firmplan_runs SET last_seq=1",
             postgres_url,
         )
-        with pytest.raises(StoreError, match=r"has 1 records.*record 3 was to follow: the server has lost"):
+        with pytest.raises(StoreError, match=r"has 1 records.*record 3 was to follow: the store has lost"):
             await append(store, batch_of(after(after(row, first), second), b"three"))
         assert await store.read_journal("r") == [b"one"]
 
@@ -330,9 +286,7 @@ def test_durable_is_what_the_server_asks_for_but_never_less_than_its_disk(cluste
         await store._main.call(lambda db: seen.append(db.execute(note).fetchone()[0]))
 
         def work(db):
-            from firmplan.executor.stores.postgres_connection import durably
-
-            with durably(db):
+            with postgres_connection.in_transaction(db, is_durable=True):
                 seen.append(db.execute(note).fetchone()[0])
 
         await store._main.call(work)
@@ -518,7 +472,7 @@ def test_a_removal_that_the_server_gives_up_is_tried_so_often_and_then_told(
     postgres_url, monkeypatch, is_last_good
 ):
     """As an append is; what is unused is found once."""
-    tries, remove = [], postgres_store.remove_unused
+    tries, remove = [], sql_store.remove_unused
 
     def give_up(db, unused):
         tries.append(unused)
@@ -526,7 +480,7 @@ def test_a_removal_that_the_server_gives_up_is_tried_so_often_and_then_told(
             return remove(db, unused)
         raise psycopg.errors.DeadlockDetected("given up for another's sake")
 
-    monkeypatch.setattr(postgres_store, "remove_unused", give_up)
+    monkeypatch.setattr(sql_store, "remove_unused", give_up)
 
     async def law(store):
         await store.add_value(digest(b"one"), b"one", 1.0)
@@ -611,7 +565,7 @@ def test_removing_beside_writers_loses_nothing(postgres_url, monkeypatch):
     """A run takes a value that nothing named when all was read, right before it would be removed: it stays."""
     value, orphan = digest(b"taken"), digest(b"orphan")
     is_read, is_taken = threading.Event(), threading.Event()
-    remove = postgres_store.remove_unused
+    remove = sql_store.remove_unused
 
     def late(db, unused, *more):
         assert unused.digests == {value, orphan}
@@ -619,7 +573,7 @@ def test_removing_beside_writers_loses_nothing(postgres_url, monkeypatch):
         assert is_taken.wait(30)
         return remove(db, unused, *more)
 
-    monkeypatch.setattr(postgres_store, "remove_unused", late)
+    monkeypatch.setattr(sql_store, "remove_unused", late)
 
     async def law(store):
         row = await claimed(store)

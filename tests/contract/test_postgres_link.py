@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import closing, suppress
+from contextlib import closing
 
 import psycopg
 import pytest
 from firmplan.errors import ConfigError, StoreError
 from firmplan.executor.stores.location import PostgresUrl
-from firmplan.executor.stores.postgres_connection import DEADLOCKS_MAX, PostgresLink, connect, durably, rows
+from firmplan.executor.stores.postgres_connection import (
+    DEADLOCKS_MAX,
+    PostgresLink,
+    connect,
+    in_transaction,
+    rows,
+)
 
 pytestmark = pytest.mark.postgres
 IDLE = psycopg.pq.TransactionStatus.IDLE
@@ -48,12 +54,11 @@ def test_a_session_is_as_stores_need_it(postgres_url):
             "firmplan",
         ]
         assert db.info.get_parameters()["tcp_user_timeout"] == "30000"
-        with durably(db):
+        with in_transaction(db, is_durable=True):
             inside = db.execute(
                 "SELECT current_setting('synchronous_commit'), pg_current_xact_id_if_assigned()"
             )
             assert inside.fetchone() == ("on", None)
-            assert db.info.transaction_status != IDLE
         assert settings_of(db, "synchronous_commit") == ["off"]
     with closing(
         connect(PostgresUrl.of(f"{postgres_url}{joined}application_name=other&keepalives_idle=77"))
@@ -208,14 +213,21 @@ def test_a_link_that_is_closed_says_so(postgres_url):
     asyncio.run(main())
 
 
-def test_what_is_durable_is_one_transaction(postgres_url):
-    """Of which nothing is left where it fails."""
-    with closing(connect(PostgresUrl.of(postgres_url))) as db:
-        db.execute("CREATE TEMP TABLE t (x int)")
-        with suppress(ZeroDivisionError), durably(db):
+def test_what_fails_in_a_transaction_leaves_nothing(postgres_url):
+    """The link rolls back what the transaction had sent."""
+
+    def work(db, fault=None):
+        with in_transaction(db, is_durable=True):
             db.execute("INSERT INTO t VALUES (1)")
-            1 / 0  # noqa: B018  # it fails
-        assert one(db, "SELECT count(*) FROM t") == 0
-        with durably(db):
-            db.execute("INSERT INTO t VALUES (1)")
-        assert one(db, "SELECT count(*) FROM t") == 1
+            if fault is not None:
+                raise fault
+
+    async def law(link):
+        await link.call(lambda db: db.execute("CREATE TEMP TABLE t (x int)"))
+        with pytest.raises(StoreError, match="a bug"):
+            await link.call(lambda db: work(db, ValueError("a bug")))
+        assert await link.call(lambda db: one(db, "SELECT count(*) FROM t")) == 0
+        await link.call(work)
+        assert await link.call(lambda db: one(db, "SELECT count(*) FROM t")) == 1
+
+    with_link(postgres_url, law)

@@ -15,7 +15,7 @@ import pytest
 from appending import DEAD, after, append, batch_of, claimed, leave, row_of, with_store
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
-from firmplan.executor.stores import postgres_store, sqlite_store
+from firmplan.executor.stores import sql_store, sqlite_store
 from firmplan.executor.stores.garbage import MarkPhase, named_in
 from firmplan.executor.stores.sqlite_file import BUSY_TIMEOUT_MS
 from firmplan.executor.stores.sqlite_store import (
@@ -272,15 +272,15 @@ def test_bytes_that_come_into_use_while_others_are_looked_for_stay(make_shared, 
     values = {kind: digest(kind.encode()) for kind in kinds}
     orphans = {digest(text): text for text in (b"orphan", b"other orphan")}
     is_read, is_taken = threading.Event(), threading.Event()
-    for module in (sqlite_store, postgres_store):
+    remove = sql_store.remove_unused
 
-        def late(db, unused, remove=module.remove_unused):
-            assert unused.digests == {*values.values(), *orphans}
-            is_read.set()
-            assert is_taken.wait(30)
-            return remove(db, unused)
+    def late(sql, unused):
+        assert unused.digests == {*values.values(), *orphans}
+        is_read.set()
+        assert is_taken.wait(30)
+        return remove(sql, unused)
 
-        monkeypatch.setattr(module, "remove_unused", late)
+    monkeypatch.setattr(sql_store, "remove_unused", late)
 
     async def take(store, rows):
         await store.create_run(row_of("new", header={"plan": None, "f": {"digest": values["new run"]}}))
@@ -401,10 +401,10 @@ def test_a_removal_waits_for_others_as_a_write_does(tmp_path):
         note(db)
 
     async def law(store):
-        await store._apart(note)
-        await store._apart(note_last)
+        await store._on_file(note)
+        await store._on_file(note_last)
         with pytest.raises(StoreError, match=r"the store .*s\.db failed: a bug"):
-            await store._apart(_fail)
+            await store._on_file(_fail)
 
     with_store(lambda: SqliteStore(tmp_path / "s.db"), law)
     assert found == [BUSY_TIMEOUT_MS, CHECKPOINT_TIMEOUT_MS]

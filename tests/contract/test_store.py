@@ -22,11 +22,10 @@ from firmplan.executor.stores.sqlite_file import (
     BUSY_TIMEOUT_MS,
     CACHE_KIB,
     INCREMENTAL,
-    LARGE_BYTES,
-    PORTION_BYTES,
     STORE_FORMAT,
     format_of,
 )
+from firmplan.executor.stores.sqlite_store import LARGE_BYTES, PORTION_BYTES
 from firmplan.executor.stores.store import (
     EVERYTHING,
     REPLAY,
@@ -378,6 +377,21 @@ def header_of(size, letter):
     return {"plan": None, "x": letter * (size - len(orjson.dumps(header)))}
 
 
+def test_a_batch_has_all_of_its_values_or_none(make_store):
+    """Small ones and a large one: a batch that is refused leaves none of them."""
+    values = {digest(data): data for data in (b"x" * size for size in (1, 2, 30_000, 3_000_000))}
+
+    async def law(store):
+        row = await claimed(store)
+        with pytest.raises(StoreError):
+            await append(store, batch_of(replace(row, epoch=7), b"late", values=values))
+        assert await store.find_values(list(values)) == {}
+        await append(store, batch_of(row, b"one", values=values))
+        assert await store.find_values(list(values)) == values
+
+    with_store(make_store, law)
+
+
 @pytest.mark.parametrize(
     "size", [LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1, LARGE_BYTES + 3 * PORTION_BYTES + 7]
 )
@@ -551,6 +565,21 @@ def test_writes_raise_the_epoch_of_their_resource_when_they_start_and_when_they_
         await append(store, batch_of(after(row, opening), b"y", closed=["w"]))
         ended = await store.epochs(names)
         assert (ended.count, ended.open) == ({"box": 2, "mail": 0, EVERYTHING: 2}, frozenset())
+
+    with_store(make_store, law)
+
+
+def test_a_write_that_ends_and_begins_again_in_one_batch_stays_open(make_store):
+    """Both are counted: the end and the beginning."""
+
+    async def law(store):
+        row = await claimed(store)
+        first = batch_of(row, b"one", opened={"w": "box", "v": "mail"})
+        await append(store, first)
+        await append(store, batch_of(after(row, first), b"two", closed=["w", "v"], opened={"w": "box"}))
+        found = await store.epochs(["box", "mail", EVERYTHING])
+        assert found.count == {"box": 3, "mail": 2, EVERYTHING: 5}
+        assert found.open == {"box", EVERYTHING}
 
     with_store(make_store, law)
 

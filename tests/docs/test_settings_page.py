@@ -10,7 +10,7 @@ import firmplan
 import pytest
 from firmplan import ConfigError, Planner
 from firmplan.cli.app import app
-from firmplan.cli.config import CONCURRENCY_DEFAULT, FILE_NAME, STORE_DEFAULT, Layer, read_settings
+from firmplan.cli.config import CONCURRENCY_DEFAULT, FILE_NAME, STORE_DEFAULT, Settings, read_settings
 from typer.main import get_command
 
 ROOT = Path(firmplan.__file__).parent
@@ -28,9 +28,9 @@ def rows(head):
 
 def test_every_setting_of_the_file_is_told():
     """The table and the example have all of them, and no others."""
-    assert {row[0].strip("`") for row in rows("setting")} == set(Layer.model_fields)
+    assert {row[0].strip("`") for row in rows("setting")} == set(Settings.model_fields)
     example = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)[1]
-    assert set(tomllib.loads(example)) == set(Layer.model_fields)
+    assert set(tomllib.loads(example)) == set(Settings.model_fields)
 
 
 def test_the_example_is_read_as_the_page_says(tmp_path):
@@ -44,8 +44,8 @@ def test_the_example_is_read_as_the_page_says(tmp_path):
     assert (found.model, found.base_url) == ("gpt-5-mini", "http://127.0.0.1:8080/v1")
     assert (found.concurrency, found.flow, set(found.models)) == (64, "enforce", {"fast", "local"})
     told = {"small_model": "gpt-5-nano", "adapt": True, "choose_over": 20, "max_repairs": 3, "timeout": 60}
-    assert found.planner == told
-    assert Planner(**found.planner)
+    assert found.planner.options() == told
+    assert Planner(**found.planner.options())
     env = {"FIRMPLAN_STORE": "env.db", "FIRMPLAN_TOOLS": "a.py, b.py"}
     assert read_settings({}, env, inside).store == "env.db"
     assert read_settings({}, env, inside).tools == ("a.py", "b.py")
@@ -90,7 +90,7 @@ def test_an_unknown_name_is_an_error(tmp_path):
 def test_the_planners_table_turns_things_off(tmp_path):
     """`false` means that no model chooses tools, or fills in saved plans."""
     (tmp_path / FILE_NAME).write_text("[planner]\nadapt = false\nchoose_over = false\n")
-    assert read_settings({}, {}, tmp_path).planner == {"adapt": False, "choose_over": None}
+    assert read_settings({}, {}, tmp_path).planner.options() == {"adapt": False, "choose_over": None}
 
 
 def test_every_variable_that_is_read_is_told():
@@ -98,6 +98,6 @@ def test_every_variable_that_is_read_is_told():
     sources = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in [ROOT / "engine.py", *sources])
     # `cli/config.py` makes the names of settings' variables of the settings' names.
-    made = {f"FIRMPLAN_{name.upper()}" for name in Layer.model_fields if name not in ("models", "planner")}
+    made = {f"FIRMPLAN_{name.upper()}" for name in Settings.model_fields if name not in ("models", "planner")}
     read = set(re.findall(r"FIRMPLAN_[A-Z_]*[A-Z]\b", text)) | made
     assert set(re.findall(r"FIRMPLAN_[A-Z_]*[A-Z]\b", PAGE)) == read - INTERNAL

@@ -230,7 +230,7 @@ def test_bytes_that_come_into_use_while_others_are_looked_for_stay(tmp_path):
                 }
             )
         with closing(sqlite3.connect(store, isolation_level=None)) as db:
-            unused = find_unused(SqliteSql(db.execute), 0.0)
+            unused = find_unused(SqliteSql(db), 0.0)
             assert len(unused.digests) == 3
             run = engine.run_sync(
                 {
@@ -240,7 +240,7 @@ def test_bytes_that_come_into_use_while_others_are_looked_for_stay(tmp_path):
                 }
             )
             saved = engine.save_artifact_sync(b"draft of two")
-            assert remove_unused(SqliteSql(db.execute), unused).values == 1
+            assert remove_unused(SqliteSql(db), unused).values == 1
         assert engine.read_artifact_sync(run.output) == b"draft of one"
         assert engine.read_artifact_sync(saved) == b"draft of two"
 

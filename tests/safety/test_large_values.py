@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from firmplan import Engine, StoreError, Tool, Toolset, tool
-from firmplan.executor.stores.sqlite_file import LARGE_BYTES
+from firmplan.executor.stores.sqlite_store import LARGE_BYTES
 from public import call, plan
 
 MIB = 1024 * 1024

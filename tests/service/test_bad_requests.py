@@ -48,7 +48,7 @@ MISFITS = {
         [
             (
                 "$.status",
-                '"failed", "cancelled", "over_budget", "parked", found "faild"; did you mean \'failed\'?',
+                '"parked", "succeeded", "failed", "cancelled", found "faild"; did you mean \'failed\'?',
             )
         ],
     ),

@@ -101,34 +101,27 @@ class World:
         return [(line[1], line[2]) for line in self.lines() if line[0] == name]
 
 
-class KilledStore(SqliteStore):
-    """A store whose commits are instants of the world."""
+class Killed:
+    """Makes a store whose commits are instants of the world."""
 
-    def __init__(self, path: str, world: World) -> None:
-        super().__init__(path)
+    def __init__(self, where: str, world: World) -> None:
+        super().__init__(where)  # type: ignore[call-arg]  # the store's
         self.world = world
 
-    def _commit(self, batches: Any) -> Any:
+    def append(self, batches: Any) -> Any:
         self.world.tick()
-        done = super()._commit(batches)
-        self.world.acknowledge(batches)
+        faults = super().append(batches)  # type: ignore[misc]  # the store's
+        self.world.acknowledge([batch for batch, fault in zip(batches, faults, strict=True) if fault is None])
         self.world.tick()
-        return done
+        return faults
 
 
-class KilledPostgres(PostgresStore):
-    """The same on a server."""
+class KilledStore(Killed, SqliteStore):
+    """In a file."""
 
-    def __init__(self, url: str, world: World) -> None:
-        super().__init__(url)
-        self.world = world
 
-    def _commit(self, db: Any, batches: Any) -> Any:
-        self.world.tick()
-        done = super()._commit(db, batches)
-        self.world.acknowledge([batch for batch, fault in zip(batches, done, strict=True) if fault is None])
-        self.world.tick()
-        return done
+class KilledPostgres(Killed, PostgresStore):
+    """On a server."""
 
 
 def store_of(where: str, world: World) -> KilledStore | KilledPostgres:

@@ -51,7 +51,7 @@ def delete_and_die(store: str, at: int) -> None:
         if count == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sql, apart = SqliteStore._sql, SqliteStore._apart
+    sql, apart = SqliteStore._sql, SqliteStore._on_file
 
     def counted(self: SqliteStore, statement: str, values: Any = ()) -> Any:
         if statement.startswith(("DELETE", "UPDATE", "COMMIT", "BEGIN")):
@@ -64,7 +64,7 @@ def delete_and_die(store: str, at: int) -> None:
         tick()
         return found
 
-    SqliteStore._sql, SqliteStore._apart = counted, counted_apart  # type: ignore[method-assign]
+    SqliteStore._sql, SqliteStore._on_file = counted, counted_apart  # type: ignore[method-assign]
     engine = Engine(TOOLS, store=store)
     engine.list_runs_sync()
     is_armed = True

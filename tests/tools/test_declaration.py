@@ -107,7 +107,7 @@ WRONG = {
     "timeout": (0, "more than zero"),
     "retries": (-1, "from 0"),
     "retry_on": ("ValueError", "exception classes"),
-    "max_concurrency": (0, "from 1"),
+    "max_concurrency": (0, "at least 1"),
     "rate": ("fast", "10/s"),
     "approval": ("sometimes", '"always", "untrusted"'),
     "trust": ("maybe", '"trusted", "untrusted"'),

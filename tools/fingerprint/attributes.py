@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dis
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from enum import Enum
 from functools import cached_property, partialmethod, singledispatchmethod
@@ -36,18 +36,12 @@ _MADE = (DynamicClassAttribute, GetSetDescriptorType, MemberDescriptorType, _FIE
 """Attributes that the standard library puts into classes: names of enumerations, slots, fields of named tuples."""
 _FIELD_PARTS = ("default", "default_factory", "init", "repr", "hash", "compare", "kw_only")
 _DATACLASS_PARTS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
-_DECLARING = ("__annotations__", "__match_args__", "__required_keys__", "__slots__", "__total__")
 _MACHINERY = frozenset({"_abc_impl", "model_config"})
 
 
-def bound_in(codes: Iterable[CodeType]) -> frozenset[str]:
+def bound_in(body: CodeType) -> frozenset[str]:
     """Return the names that the body of a class binds."""
-    return frozenset(
-        str(each.argval)
-        for code in codes
-        for each in dis.get_instructions(code)
-        if each.opname == "STORE_NAME"
-    )
+    return frozenset(str(each.argval) for each in dis.get_instructions(body) if each.opname == "STORE_NAME")
 
 
 def held_values(cls: type, bound: Collection[str]) -> dict[str, object]:
@@ -68,13 +62,8 @@ def held_values(cls: type, bound: Collection[str]) -> dict[str, object]:
     return found
 
 
-def declared_values(cls: type, *, several: bool) -> dict[str, object]:
-    """Return the present state of a class's declarations, by name: fields with defaults and factories, settings.
-
-    Args:
-        cls: A class.
-        several: Whether its file defines it more than once, so that its text does not tell which definition ran.
-    """
+def declared_values(cls: type) -> dict[str, object]:
+    """Return the present state of a class's declarations, by name: fields with defaults and factories, settings."""
     held: dict[str, Any] = dict(vars(cls))
     found: dict[str, object] = {}
     if issubclass(cls, BaseModel):
@@ -86,8 +75,6 @@ def declared_values(cls: type, *, several: bool) -> dict[str, object]:
             for each in fields(cast("Any", cls))
         }
         found["settings"] = [getattr(held["__dataclass_params__"], part) for part in _DATACLASS_PARTS]
-    if several:
-        found |= {key: held[key] for key in _DECLARING if key in held}
     return found
 
 

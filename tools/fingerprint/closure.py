@@ -41,7 +41,7 @@ from .observations import Observations
 from .opaque_calls import reads_docstrings
 from .references import ProjectReferences, captured
 from .resolution import NameResolver, NameScope, reached
-from .syntax import ABSENT, NoSource, class_nodes, function_node, syntax_text, without_own_decorators
+from .syntax import ABSENT, NoSource, class_node, function_node, syntax_text, without_own_decorators
 
 PARTS_MAX = 20_000  # functions, classes and values of one tool: more is a whole program, and the walk says so
 _SELF = frozenset({"self", "cls"})
@@ -173,11 +173,11 @@ class _ClosureWalk:
         scope = NameScope(name, fn.__code__.co_filename, fn.__globals__, captured(fn), observations, node)
         # Types that stand as text (`list['Item']`) are resolved where the value is read.
         self.references.find = scope.find
-        read = read_names((node,), (fn.__code__,), decorators=id(fn) in self.references.decorated)
+        read = read_names(node, fn.__code__, decorators=id(fn) in self.references.decorated)
         self._docstrings.look(read, scope)
         lines = [
             syntax_text(without_own_decorators(node, scope.find)),
-            *NameResolver(self, scope).follow(read, mutations_in((node,))),
+            *NameResolver(self, scope).follow(read, mutations_in(node)),
         ]
         lines += [
             f"default {key}={self.constant('default', key, value, name)}"
@@ -197,24 +197,22 @@ class _ClosureWalk:
         # fields.
         own = [each for each in methods_of(cls) if each.__code__.co_filename == filename]
         try:
-            found = class_nodes(cls, filename, module)
-            running = [(each, function_node(each.__code__, each.__globals__)) for each in own]
+            node, code = class_node(cls, filename, module)
+            for each in own:  # a method whose source changed after the import makes the class unseen
+                function_node(each.__code__, each.__globals__)
         except NoSource as fault:
             self._add_made_class(cls, name, fault)
             return
-        nodes, codes = tuple(node for node, _ in found), tuple(code for _, code in found)
         # A class has no closure of its own. The variables that its methods captured are those of the function around
         # it.
         cells = {key: value for each in own for key, value in captured(each).items()}
         self.closure.observations.end()
         scope = NameScope(name, filename, module, cells, self.closure.observations)
         self.references.find = scope.find
-        read = read_names(nodes, codes)
+        read = read_names(node, code)
         self._docstrings.look(read, scope)
-        lines = [syntax_text(node) for node in nodes]
-        if len(nodes) > 1:  # one of several branches ran: its methods say which
-            lines += [f"method {each.__code__.co_name}: {syntax_text(node)}" for each, node in running]
-        lines += NameResolver(self, scope).follow(read, mutations_in(nodes))
+        lines = [syntax_text(node)]
+        lines += NameResolver(self, scope).follow(read, mutations_in(node))
         lines += [f"base {self.constant('base', each.__name__, each, name)}" for each in cls.__bases__]
         # The metaclass may change whatever the body made.
         lines.append(f"kind {self.constant('kind', type(cls).__name__, type(cls), name)}")
@@ -222,12 +220,12 @@ class _ClosureWalk:
             f"field {key}: {self.constant('type', key, each.annotation, name)}"
             for key, each in _fields_of(cls).items()
         ]
-        for key, value in declared_values(cls, several=len(nodes) > 1).items():
+        for key, value in declared_values(cls).items():
             with suppress(Unseen):  # the text says the same, as long as nobody changed it afterwards
                 lines.append(f"declared {key}: {ValueText(self.references).text(value)}")
         lines += [
             f"attribute {key}: {self.constant('attribute', key, value, name)}"
-            for key, value in held_values(cls, bound_in(codes)).items()
+            for key, value in held_values(cls, bound_in(code)).items()
         ]
         self.closure.parts[name] = _digest("\n".join(lines))
 

@@ -211,7 +211,7 @@ def impure_calls(fn: Callable[..., Any]) -> list[str]:
         node = function_node(code, scope)
     except NoSource:
         return []
-    reading = read_names((node,), (code,))
+    reading = read_names(node, code)
     builtin: Mapping[str, object] = getattr(function, "__builtins__", {})
     known = {**builtin, **scope}
     found = {

@@ -16,10 +16,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from .names import TREES_KEPT
-from .syntax import FunctionNode, enclosing_functions, module_statements
+from .syntax import enclosing_functions, module_statements
 
 _MUTATORS: Final = frozenset(
     [
@@ -68,11 +68,10 @@ class Mutation:
 
 
 @lru_cache(TREES_KEPT)
-def mutations_in(nodes: tuple[ast.AST, ...]) -> Mapping[str, Mutation]:
+def mutations_in(node: ast.AST) -> Mapping[str, Mutation]:
     """Return name -> mutation for every variable that code may change, local ones included, sorted."""
     finder = _Finder()
-    for node in nodes:
-        finder.visit(node)
+    finder.visit(node)
     return {
         name: Mutation(is_stored=name in finder.stored, is_read=name in finder.read)
         for name in sorted(finder.stored | finder.mutated)
@@ -97,10 +96,14 @@ def initial_state(name: str, filename: str, module: Mapping[str, Any]) -> list[a
     """
     # Definitions are no statements here: what a function does to the variable happens in a call, after the initial
     # state.
-    statements = [each for each in module_statements(filename, module) if _mentions(each, name)]
+    statements = [
+        each
+        for each in module_statements(filename, module)
+        if any(_mentions(part, name) for part in ast.walk(each))
+    ]
     # A variable that no statement makes comes from somewhere else (`setattr` on the module): then its initial state
     # is unknown.
-    changing = [each for each in statements if name in mutations_in((each,))]
+    changing = [each for each in statements if name in mutations_in(each)]
     return [each for each in statements if each in changing or _hands_over(each, name)] if changing else []
 
 
@@ -108,8 +111,8 @@ def captured_state(name: str, node: ast.AST, filename: str, module: Mapping[str,
     """Return the value that the function around gives to a variable which another function captures; `None`: unknown.
 
     The initial state is known if the function around assigns the variable once, from an expression that stands for itself
-    (`{}`, `0`, `[None] * 3`), and neither fills the variable nor hands it over to be filled. Then no code of the function
-    around, which is not part of the fingerprint, decides the state.
+    (`{}`, `0`, `[None] * 3`), and does not mention it otherwise. Then no code of the function around, which is not part of the
+    fingerprint, decides the state.
 
     Args:
         name: The variable.
@@ -118,19 +121,14 @@ def captured_state(name: str, node: ast.AST, filename: str, module: Mapping[str,
         module: The names of the module.
     """
     for around in enclosing_functions(node, filename, module):
-        if name in _parameters(around):
-            return None
         outside = list(_walk_outside(around, node))
-        values = [value for each in outside if (value := _assigned_value(each, name)) is not None]
-        if not values:
+        mentions = [each for each in outside if _mentions(each, name)]
+        if not mentions:
             continue
-        stores = [each for each in outside if _is_name(each, name) and not isinstance(each.ctx, ast.Load)]
-        is_filled = any(_fills(each, name) for each in outside)
-        return (
-            values[0]
-            if len(values) == len(stores) == 1 and _is_literal(values[0]) and not is_filled
-            else None
-        )
+        values = [value for each in outside if (value := _assigned_value(each, name)) is not None]
+        # Any other mention may fill the variable: `kept["a"] = 1`, `fill(kept)`, `kept.update(..)`, a parameter. To tell
+        # mentions that fill from those that only read would repeat what Python's own scopes decide.
+        return values[0] if len(mentions) == len(values) == 1 and _is_literal(values[0]) else None
     return None
 
 
@@ -198,8 +196,9 @@ class _Finder(ast.NodeVisitor):
             names.add(base.id)
 
 
-def _mentions(statement: ast.stmt, name: str) -> bool:
-    return any(isinstance(each, ast.Name) and each.id == name for each in ast.walk(statement))
+def _mentions(node: ast.AST, name: str) -> bool:
+    """Whether a node reads or binds a name: as a variable, a parameter, a definition, an import, a capture of `match`."""
+    return name in {getattr(node, key, None) for key in ("id", "arg", "name", "asname", "rest")}
 
 
 def _hands_over(statement: ast.stmt, name: str) -> bool:
@@ -222,35 +221,14 @@ def _walk_outside(around: ast.AST, inner: ast.AST) -> Iterator[ast.AST]:
             waiting += ast.iter_child_nodes(node)
 
 
-def _is_name(node: ast.AST, name: str) -> TypeGuard[ast.Name]:
-    return isinstance(node, ast.Name) and node.id == name
-
-
-def _parameters(node: FunctionNode) -> set[str]:
-    return {each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)}
-
-
 def _assigned_value(node: ast.AST, name: str) -> ast.expr | None:
     match node:
-        case ast.Assign(targets=[target], value=value) if _is_name(target, name):
+        case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
             return value
-        case ast.AnnAssign(target=target, value=ast.expr() as value) if _is_name(target, name):
+        case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if target == name:
             return value
         case _:
             return None
-
-
-def _fills(node: ast.AST, name: str) -> bool:
-    """Whether a node may put something into a variable. `clear` puts nothing into it."""
-    match node:
-        case ast.Call(func=ast.Attribute(value=inner, attr=attr)) if attr in _MUTATORS - {"clear"}:
-            return _is_name(_base(inner), name)
-        case ast.Subscript(ctx=ast.Store() | ast.Del()) | ast.Attribute(ctx=ast.Store() | ast.Del()):
-            return _is_name(_base(node), name)
-        case ast.Expr():
-            return _hands_over(node, name)
-        case _:
-            return False
 
 
 def _base(node: ast.AST) -> ast.AST:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import dis
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
@@ -19,6 +19,7 @@ TREES_KEPT: Final = 4_096
 
 _READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
+_CELL_WRITES = frozenset({"STORE_DEREF", "DELETE_DEREF"})
 _HIDDEN = {
     "__doc__": "docstrings, which do not count as code",
     "__subclasses__": "the subclasses of a class, which may stand anywhere",
@@ -83,22 +84,19 @@ class NamesRead:
 
 
 @lru_cache(TREES_KEPT)
-def read_names(
-    nodes: tuple[ast.AST, ...], codes: tuple[CodeType, ...], *, decorators: bool = False
-) -> NamesRead:
+def read_names(node: ast.AST, code: CodeType, *, decorators: bool = False) -> NamesRead:
     """Return the names that a function or class reads.
 
     Args:
-        nodes: Its syntax; for a class that is defined in several branches, of each.
-        codes: Its compiled code, nested code included by itself.
-        decorators: Whether names in the decorators of the nodes count.
+        node: Its syntax.
+        code: Its compiled code, which contains the code nested in it.
+        decorators: Whether names in the decorators of a function count.
     """
     visitor = _Visitor(decorators=decorators)
-    for node in nodes:
-        visitor.visit_root(node)
+    visitor.visit_root(node)
     # The compiler has resolved scopes (comprehensions, class bodies, `nonlocal`), so its verdict on what is global is
     # taken. A walk over the syntax would have to repeat Python's scoping rules.
-    names, assigned = _outside(codes)
+    names, assigned = _outside(code)
     names |= visitor.outer
     return NamesRead(
         names=tuple(sorted(names)),
@@ -139,31 +137,23 @@ def names_in(annotation: ast.AST) -> set[str]:
     return found
 
 
-def _outside(codes: Iterable[CodeType]) -> tuple[set[str], set[str]]:
+def _outside(outermost: CodeType) -> tuple[set[str], set[str]]:
     """Return the names that code looks up outside, and those that it assigns there."""
-    names: set[str] = set()
+    # A captured variable of the outermost code stands for something outside; the captured variables of nested code are
+    # local to the outermost code.
+    names = set(outermost.co_freevars) - _HIDDEN_CELLS
     written: set[str] = set()
-    for outermost in codes:
-        written |= {
-            str(each.argval)
-            for code in all_codes(outermost)
-            for each in dis.get_instructions(code)
-            if each.opname in ("STORE_DEREF", "DELETE_DEREF") and each.argval in outermost.co_freevars
-        }
-        # A captured variable of the outermost code stands for something outside; those of nested code are local to
-        # the outermost one.
-        names |= set(outermost.co_freevars) - _HIDDEN_CELLS
-        for code in all_codes(outermost):
-            found = list(dis.get_instructions(code))
-            # A class body looks its own names up with the same instruction as outside ones, so those that it stores
-            # are its own.
-            own = {each.argval for each in found if each.opname == "STORE_NAME"} | _CLASS_MADE
-            names |= {
-                str(each.argval)
-                for each in found
-                if each.opname in _READS and not (each.opname != "LOAD_GLOBAL" and each.argval in own)
-            }
-            written |= {str(each.argval) for each in found if each.opname in _WRITES}
+    for code in all_codes(outermost):
+        instructions = list(dis.get_instructions(code))
+        # A class body looks up its own names with the same instruction as outside names, so the names that it stores
+        # are its own.
+        own = {each.argval for each in instructions if each.opname == "STORE_NAME"} | _CLASS_MADE
+        for each in instructions:
+            name = str(each.argval)
+            if each.opname == "LOAD_GLOBAL" or (each.opname in _READS and name not in own):
+                names.add(name)
+            elif each.opname in _WRITES or (each.opname in _CELL_WRITES and name in outermost.co_freevars):
+                written.add(name)
     return names, written
 
 

@@ -119,22 +119,27 @@ def _returns_the_same_constant(node: ast.Lambda, code: CodeType) -> bool:
     return _meaning(one) == _meaning(other)
 
 
-def class_nodes(cls: type, filename: str, module: Mapping[str, Any]) -> list[tuple[ast.ClassDef, CodeType]]:
-    """Return every definition of a class in its file, with the code of its body.
+def class_node(cls: type, filename: str, module: Mapping[str, Any]) -> tuple[ast.ClassDef, CodeType]:
+    """Return the definition of a class, with the code of its body.
 
-    Branches may define a class differently, and Python does not record which of them ran.
+    Args:
+        cls: The class.
+        filename: The file of its module.
+        module: The names of its module.
 
     Raises:
-        NoSource: There is none.
+        NoSource: The file has no definition of the class, or more than one.
     """
     source = _read(filename, module)
-    # `inspect.getsource` takes one class of that name. A class in two branches (`if FAST: class A .. else:
-    # class A ..`) would then be hashed by the definition that never ran.
     nodes = source.classes.get(cls.__qualname__, [])
     codes = source.codes.get(cls.__qualname__, [])
-    if not nodes or len(nodes) != len(codes):
+    # Python does not record which branch of `if FAST: class A .. else: class A ..` ran. `inspect.getsource` takes one
+    # of them, and a class would be hashed by a definition that never ran.
+    if len(nodes) > 1:
+        raise NoSource("has several definitions, and nothing says which of them ran")
+    if not nodes or len(codes) != 1:
         raise NoSource("has no source")
-    return list(zip(nodes, codes, strict=True))
+    return nodes[0], codes[0]
 
 
 def module_statements(filename: str, module: Mapping[str, Any]) -> Sequence[ast.stmt]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ...errors import ConfigError
 from ...plans.nearest import did_you_mean, listing
-from ..durations import parse_rate
+from ..durations import parse_count, parse_rate
 
 OPENAI_URL = "https://api.openai.com/v1"
 MODES = ("TOOLS", "JSON_SCHEMA", "JSON", "MD_JSON")
@@ -77,10 +77,11 @@ class Model:
     def __post_init__(self) -> None:
         _mode(self.mode)
         _rate(self.rate)
-        if self.max_concurrency is not None and not _is_count(self.max_concurrency):
-            raise ConfigError(
-                f"max_concurrency: expected an integer of at least 1, found {self.max_concurrency!r}"
-            )
+        if self.max_concurrency is not None:
+            try:
+                parse_count(self.max_concurrency, 1)
+            except ValueError as fault:
+                raise ConfigError(f"max_concurrency: {fault}") from fault
 
     def resolve(self, environment: Mapping[str, str] | None = None) -> Endpoint:
         """Return the endpoint, the open settings filled from the environment.
@@ -114,10 +115,6 @@ def is_loopback(base_url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def _is_count(given: object) -> bool:
-    return isinstance(given, int) and not isinstance(given, bool) and given >= 1
 
 
 def _rate(rate: str | float | None) -> float | None:
