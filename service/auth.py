@@ -187,15 +187,16 @@ class Incoming:
 
     async def receive(self) -> Message:
         """Return the next message, for the application. Raises: Refusal: 413, the body is or will be larger than the limit."""
-        message = {} if self._is_declared_too_large else await self._read()
-        if self._is_declared_too_large or self._size > self._bytes_max:
-            await self.drop()
-            raise Refusal(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                "body-too-large",
-                f"a body may have at most {self._bytes_max:,} bytes",
-            )
-        return message
+        if not self._is_declared_too_large:
+            message = await self._read()
+            if self._size <= self._bytes_max:
+                return message
+        await self.drop()
+        raise Refusal(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "body-too-large",
+            f"a body may have at most {self._bytes_max:,} bytes",
+        )
 
     async def drop(self) -> None:
         """Read and drop the rest of the body, within bounds: many clients read no answer before they have sent the complete body.
