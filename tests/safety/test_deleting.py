@@ -219,7 +219,7 @@ def test_a_fork_of_a_run_that_was_just_deleted_is_refused(store):
             await engine.delete("r")
             made = RunRow("s", "queued", None, None, "r", 1.0, 1.0, "", {})
             with pytest.raises(StoreError, match="run r was deleted meanwhile"):
-                await (await engine._open())._store.create_run(made)
+                await (await engine._open()).execution._store.create_run(made)
             assert (await engine.list_runs()).runs == ()
 
     asyncio.run(main())
@@ -241,7 +241,7 @@ def test_a_run_that_is_deleted_while_it_is_read_is_told_as_deleted(store, tmp_pa
                 "explain": lambda: engine.explain("r", "long"),
                 "diff": lambda: engine.diff("r", "r"),
             }
-            kept = (await engine._open())._store
+            kept = (await engine._open()).execution._store
             whole, reads = kept.read_journal, []
 
             async def read_journal(run_id, *args, **more):
@@ -266,7 +266,7 @@ def test_the_uses_of_a_plan_stay_as_they_are(store):
 
     async def main():
         async with store.engine() as engine:
-            archive = (await engine._open()).archive
+            archive = (await engine._open()).execution.archive
             run = await engine.run(plan(call("f", "fail", args={"of": "a"})))
             await archive.uses.note([("p", "sha256:p", "answered")], run.id)
             before = await archive.uses.of({"p": "sha256:p"})
