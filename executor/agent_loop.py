@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from ..plans.expressions.formula import parse_formula
-from ..plans.program import AskModel, CallTool, Fail, Program, RunAgent, StepCode, Waits
+from ..plans.program import AskModel, CallTool, Program, RunAgent, StepCode, Waits
 from ..plans.values import Json, canonical
 from .budget import amount_of
 from .canonical_value import CanonicalValue
@@ -90,14 +90,10 @@ class AgentLoop:
             system=_constant(agent.instructions),
             examples=None,
             returns=agent.reply,
-            model="default",
-            temperature=None,
-            max_tokens=None,
-            guard=(),
         )
         # The text of the goal and of the results is data: `_constant` escapes it, so that a `${..}` in a web page is never evaluated.
         self.thoughts += 1
-        return _step(f"think{self.thoughts - 1}", ask, ())
+        return StepCode(position=0, id=f"think{self.thoughts - 1}", action=ask)
 
     def decide(self, reply: Json) -> Answer | NextCall | None:
         """Return what the model decided; `None`: it gave both or neither, and is told so next."""
@@ -116,7 +112,8 @@ class AgentLoop:
         # A model that has read untrusted data may put it into any argument, so all of them carry the label.
         tainted = tuple(sorted(call.args)) if self.agent.is_tainted else ()
         self.calls += 1
-        return _step(f"act{self.thoughts - 1}", CallTool(call.tool, _constant(call.args), {}), tainted)
+        action = CallTool(call.tool, _constant(call.args), {})
+        return StepCode(position=0, id=f"act{self.thoughts - 1}", action=action, tainted=tainted)
 
     def note(self, node: Node) -> None:
         """Remember what came of a call."""
@@ -149,28 +146,6 @@ def _escaped(value: Json) -> Json:
             return {key: _escaped(each) for key, each in value.items()}
         case _:
             return value
-
-
-def _step(name: str, action: AskModel | CallTool, tainted: tuple[str, ...]) -> StepCode:
-    return StepCode(
-        position=0,
-        id=name,
-        action=action,
-        when=None,
-        when_filters=False,
-        for_each=None,
-        on_error=Fail(),
-        repeat=None,
-        retries=None,
-        timeout_s=None,
-        needs_when=(),
-        needs=(),
-        lenient=frozenset(),
-        after=(),
-        touches=(),
-        sequential=False,
-        tainted=tainted,
-    )
 
 
 def _shown(output: CanonicalValue) -> str:

@@ -24,8 +24,8 @@ from itertools import islice
 from typing import Final, Literal, assert_never
 
 from ..errors import EngineBug
-from ..plans.errors import Skipped
-from ..plans.expressions.formula import SKIPPED, EvaluationError, Formula, RefersToSkipped
+from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
+from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
 from ..plans.inputs import fit_inputs
 from ..plans.program import (
@@ -198,9 +198,10 @@ class Machine:
         Raises:
             EngineBug: The event is not possible in the state that its step is in.
         """
-        # Time counts only while a call is under way. A run that waits for a person all night uses no seconds of its budget.
-        if at > self._now and self._live and self.status is None and not isinstance(event, _BEGINNINGS):
-            self._spend_time(at - self._now)
+        # Time counts only while a call is under way. A run that waits for a person all night uses no seconds of its budget, and nobody drives a
+        # parked run, whatever people decide about it.
+        if at > self._now and self._live and self.parked is None and not isinstance(event, _BEGINNINGS):
+            self.budget.spent["seconds"] += at - self._now
         self._now = at
         # The four events of an ordinary call come first: `match` tries its cases in order, and nearly all events are one of these.
         match event:
@@ -227,11 +228,6 @@ class Machine:
         if len(calls) > 1:
             calls.sort(key=_order)
         return records + [command for _, command in calls] if calls else records
-
-    def _spend_time(self, seconds: float) -> None:
-        """Count the time while calls are ready or running. Nobody drives a parked run, whatever people decide about it."""
-        if self.parked is None:
-            self.budget.spent["seconds"] += seconds
 
     def _handle_run(self, event: RunStarted | RunResumed | RunParked | BudgetRaised | CancelAsked) -> None:
         """Take in what became of the run as a whole."""
@@ -378,12 +374,8 @@ class Machine:
         return self.budget.find_short(self._needs(self.iterations[step]), seconds)
 
     def _reserve(self, iteration: Iteration) -> None:
-        """Set aside what a call needs."""
-        # Only model calls have costs that are unknown in advance. A tool call counts as one step, when it is made for the first time.
-        if iteration.item.node.policy.effect is Effect.MODEL:
-            self.budget.reserve(iteration.path, self._needs(iteration))
-        elif not iteration.attempts or iteration.is_cut_off:
-            self.budget.spent["steps"] += 1.0
+        """Reserve the amounts that a call needs. A tool call is one step; only a model call has costs that are unknown in advance."""
+        self.budget.reserve(iteration.path, self._needs(iteration))
         if iteration.is_cut_off:
             iteration.is_cut_off = False
 
@@ -950,13 +942,27 @@ class Machine:
         if call is None:
             raise EngineBug(f"step '{iteration.path}' is ready without arguments")
         if (
-            (policy.approval != "never" or policy.effect is Effect.WRITE)
-            and isinstance(code.action, CallTool)
-            and self._needs_ruling(iteration, policy)
+            isinstance(code.action, CallTool)
+            and not iteration.is_ruled
+            and self._is_deferred(iteration, policy, code.action.tool, call)
         ):
-            self._rule(iteration, code.action.tool, call)
-        elif not self.is_recounting:
+            return
+        if not self.is_recounting:
             self._calls.append((iteration, self._call_of(iteration, policy, call)))
+
+    def _is_deferred(self, iteration: Iteration, policy: CallPolicy, tool: str, call: CanonicalValue) -> bool:
+        """Whether a person, or the tool's own rule, has to decide before the call; if so, ask."""
+        # Nearly all calls pass here, so the two cheap questions come first.
+        if policy.approval == "never" and not self._is_held(iteration.path, policy, tool, call):
+            return False
+        ruling = self._ruling(iteration.path, iteration.item.node, call)
+        if ruling == "ruled":
+            self._calls.append((iteration, RuleApproval(iteration.path, tool, call)))
+            return True
+        iteration.is_ruled = True
+        if ruling == "asked":
+            self._ask_approval(iteration)
+        return ruling == "asked"
 
     def _call_of(self, iteration: Iteration, policy: CallPolicy, call: CanonicalValue) -> Command:
         """Return the call that a turn is ready for."""
@@ -987,12 +993,6 @@ class Machine:
             case _:
                 raise EngineBug(f"step '{iteration.path}' has nothing to call")
 
-    def _needs_ruling(self, iteration: Iteration, policy: CallPolicy) -> bool:
-        if iteration.is_ruled or iteration.call is None:
-            return False
-        tool = self.tool_of(iteration.path) or ""
-        return policy.approval != "never" or self._is_held(iteration.path, policy, tool, iteration.call)
-
     def _is_held(self, path: str, policy: CallPolicy, tool: str, call: CanonicalValue) -> bool:
         """Whether this write waits for a person because of the fork."""
         return policy.effect is Effect.WRITE and (
@@ -1022,18 +1022,6 @@ class Machine:
         if is_tainted:
             return "asked"
         return "ruled" if policy.approval == "rule" else "free"
-
-    def _rule(self, iteration: Iteration, tool: str, call: CanonicalValue) -> None:
-        """Decide whether a person is needed, or have the tool's own rule decide."""
-        match self._ruling(iteration.path, iteration.item.node, call):
-            case "free":
-                iteration.is_ruled = True
-                self._start_call(iteration)
-            case "asked":
-                iteration.is_ruled = True
-                self._ask_approval(iteration)
-            case "ruled":
-                self._calls.append((iteration, RuleApproval(iteration.path, tool, call)))
 
     def _ask_approval(self, iteration: Iteration) -> None:
         self._move(iteration, State.WAITING)

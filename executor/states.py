@@ -59,24 +59,10 @@ FINAL = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
 SOFT = frozenset({Reason.WHEN, Reason.ON_ERROR, Reason.SKIPPED_REFERENCE})
 
 MOVES: dict[State, frozenset[State]] = {
-    State.PENDING: frozenset(
-        {State.READY, State.RUNNING, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
-    ),
-    State.READY: frozenset(
-        {
-            State.PENDING,  # the tool's rule wants no person, but the turn of the item has not come
-            State.RUNNING,
-            State.WAITING,
-            State.INDETERMINATE,
-            State.SUCCEEDED,
-            State.FAILED,
-            State.SKIPPED,
-            State.CANCELLED,
-        }
-    ),
-    State.RUNNING: frozenset(
-        {State.READY, State.INDETERMINATE, State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED}
-    ),
+    State.PENDING: frozenset({State.READY, State.RUNNING}) | TERMINAL,
+    # Back to pending: the approval rule of the tool wants no person, but the turn of the item has not come.
+    State.READY: frozenset({State.PENDING, State.RUNNING, State.WAITING, State.INDETERMINATE}) | TERMINAL,
+    State.RUNNING: frozenset({State.READY, State.INDETERMINATE}) | TERMINAL,
     # Back to pending: a person decided about an item whose turn has not come. Skipped: an earlier item failed.
     State.WAITING: frozenset(
         {State.PENDING, State.READY, State.INDETERMINATE, State.SKIPPED, State.CANCELLED}

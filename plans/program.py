@@ -71,10 +71,10 @@ class AskModel:
     system: Formula | None
     examples: Formula | None
     returns: Mapping[str, Json]
-    model: str
-    temperature: float | None
-    max_tokens: int | None
-    guard: tuple[Json, ...]
+    model: str = "default"
+    temperature: float | None = None
+    max_tokens: int | None = None
+    guard: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +164,19 @@ class StepCode:
     position: int
     id: str
     action: Action
-    when: Formula | None
-    when_filters: bool
-    for_each: Formula | None
-    on_error: OnError
-    repeat: RepeatUntil | None
-    retries: int | None
-    timeout_s: float | None
-    needs_when: tuple[int, ...]
-    needs: tuple[int, ...]
-    lenient: frozenset[int]
-    after: tuple[int, ...]
-    touches: tuple[Touch, ...]
-    sequential: bool
+    when: Formula | None = None
+    when_filters: bool = False
+    for_each: Formula | None = None
+    on_error: OnError = Fail()
+    repeat: RepeatUntil | None = None
+    retries: int | None = None
+    timeout_s: float | None = None
+    needs_when: tuple[int, ...] = ()
+    needs: tuple[int, ...] = ()
+    lenient: frozenset[int] = frozenset()
+    after: tuple[int, ...] = ()
+    touches: tuple[Touch, ...] = ()
+    sequential: bool = False
     tainted: tuple[str, ...] = ()
 
 

@@ -90,10 +90,13 @@ class PostgresSql(Sql):
         )
         self._db.execute(statement.encode(), [list(column) for column in zip(*rows, strict=True)])
 
-    def put(self, statement: str, values: Values, table: str, column: str) -> PostgresCursor:
+    def put(
+        self, table: str, row: Values, *, large: str, condition: str = "1=1", values: Values = NO_VALUES
+    ) -> None:
         """See `Sql.put`. A server is sent a value of any size in one piece."""
-        del table, column
-        return self.send(statement, values)
+        del large
+        statement = f"INSERT INTO @{table} ({', '.join(row)}) SELECT :{', :'.join(row)} WHERE {condition} ON CONFLICT DO NOTHING"
+        self.send(statement, {**values, **row})
 
     def stream(self, statement: str, values: Values = NO_VALUES) -> Iterator[Row]:
         """See `Sql.stream`."""

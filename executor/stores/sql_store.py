@@ -106,8 +106,18 @@ class Sql(ABC):
         """
 
     @abstractmethod
-    def put(self, statement: str, values: Values, table: str, column: str) -> Cursor:
-        """Send an insert of one row, in which the value `:column` of that column may be large."""
+    def put(
+        self, table: str, row: Values, *, large: str, condition: str = "1=1", values: Values = NO_VALUES
+    ) -> None:
+        """Insert a row if there is none with its key, inside a transaction.
+
+        Args:
+            table: Its name, without `@`.
+            row: The value of each column.
+            large: The column whose value may be large.
+            condition: The row is inserted only if this is true.
+            values: Of the condition.
+        """
 
     @abstractmethod
     def stream(self, statement: str, values: Values = NO_VALUES) -> Iterator[Row]:
@@ -145,8 +155,6 @@ _FIND_RUN: Final = f"SELECT {RUN}, header FROM @runs JOIN @headers ON run_id=id 
 _CREATE_RUN: Final = (
     f"INSERT INTO @runs ({_COLUMNS}) VALUES (:{_COLUMNS.replace(', ', ', :')}) ON CONFLICT DO NOTHING"
 )
-# A run and its header come and go together. So where the run is there already, its header is, too, and both inserts do nothing.
-_PUT_HEADER: Final = "INSERT INTO @headers (run_id, header) VALUES (:run, :header) ON CONFLICT DO NOTHING"
 _SET_PLANNED: Final = (
     "UPDATE @runs SET plan_digest=:digest, status=:status, updated=:at WHERE id=:run AND epoch=:epoch"
 )
@@ -165,7 +173,6 @@ _IS_MOVED: Final = (
 _ADD_LINES: Final = f"""
     INSERT INTO @journal (run_id, first_seq, lines, head) SELECT :run, :first, :lines, :head WHERE {_IS_MOVED} ON CONFLICT DO NOTHING
 """
-_ADD_VALUE: Final = f"INSERT INTO @stored_values (digest, data) SELECT :digest, :data WHERE {_IS_MOVED} ON CONFLICT DO NOTHING"
 _DROP_DECIDED: Final = f"DELETE FROM @decisions WHERE number IN [:decided] AND {_IS_MOVED}"
 _WRITES_OF: Final = f"FROM @open_writes WHERE run_id=:run AND step IN [:steps] AND {_IS_MOVED}"
 _OPEN_WRITE: Final = f"""
@@ -315,6 +322,7 @@ class SqlStore(ABC):
                 # Whoever deletes the parent waits for this transaction, and then sees the child.
                 parent = f"SELECT 1 FROM @runs WHERE id=:run{sql.lock_from_removal}"
                 row.expect_parent(is_there=bool(sql.rows(parent, {"run": row.parent})))
+            # A run and its header come and go together. If the run is there already, its header is, too, and both inserts do nothing.
             made = sql.send(_CREATE_RUN, values)
             self._put_header(sql, row.id, row.header)
             return made
@@ -342,7 +350,7 @@ class SqlStore(ABC):
         await self._write(work, outlives="power")
 
     def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> None:
-        sql.put(_PUT_HEADER, {"run": run_id, "header": orjson.dumps(header)}, "headers", "header")
+        sql.put("headers", {"run_id": run_id, "header": orjson.dumps(header)}, large="header")
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
@@ -525,8 +533,8 @@ class SqlStore(ABC):
         sql.send(_ADD_LINES, {**place, "first": batch.first_seq, "lines": b"\n".join(batch.lines)})
         # In the order of digests, so that two processes that add the same values cannot deadlock.
         for digest in sorted(batch.values):
-            value = {**place, "digest": digest, "data": batch.values[digest]}
-            sql.put(_ADD_VALUE, value, "stored_values", "data")
+            value = {"digest": digest, "data": batch.values[digest]}
+            sql.put("stored_values", value, large="data", condition=_IS_MOVED, values=place)
         # Ends come before beginnings: a write that ends and begins again in one batch stays open.
         if batch.closed:
             ended = {**place, "steps": list(batch.closed)}

@@ -121,25 +121,34 @@ class SqliteSql(Sql):
         self.db.executemany(statement, [row for row in given if not large or len(row[large]) < LARGE_BYTES])
         for row in given:
             if large and len(row[large]) >= LARGE_BYTES:
-                self.put(statement, row, table, large)
+                self._insert_large(statement, row, table, large)
 
-    def put(self, statement: str, values: Values, table: str, column: str) -> sqlite3.Cursor:
-        """See `Sql.put`. Large data is not copied in memory."""
+    def put(
+        self, table: str, row: Values, *, large: str, condition: str = "1=1", values: Values = NO_VALUES
+    ) -> None:
+        """See `Sql.put`."""
+        head = f"INSERT OR IGNORE INTO {table} ({', '.join(row)})"
+        marks = f":{', :'.join(row)}"
+        if len(cast("bytes", row[large])) < LARGE_BYTES:
+            self.send(f"{head} SELECT {marks} WHERE {condition}", {**values, **row})
+        # SQLite would fill room that a SELECT makes with zeros in memory, so the condition is a query of its own.
+        elif self.rows(f"SELECT 1 WHERE {condition}", values):
+            self._insert_large(f"{head} VALUES ({marks})", row, table, large)
+
+    def _insert_large(self, statement: str, row: Values, table: str, large: str) -> None:
+        """Insert a row with a large value, which is not copied in memory."""
         # SQLite copies what a statement is handed, and once more into the row. Where the table has row numbers, a large value is written in
         # portions into room that is made for it.
-        data = cast("bytes", values[column])
-        if len(data) < LARGE_BYTES or table not in self._numbered:
-            return self.send(statement, values)
-        inserted = self.send(
-            statement.replace(f":{column}", f"zeroblob(:{column})"), {**values, column: len(data)}
-        )
+        if table not in self._numbered:
+            self.send(statement, row)
+            return
+        data = memoryview(cast("bytes", row[large]))
+        inserted = self.send(statement.replace(f":{large}", f"zeroblob(:{large})"), {**row, large: len(data)})
         self.has_put_large = True
         if inserted.rowcount == 1 and inserted.lastrowid is not None:
-            with self.db.blobopen(table, column, inserted.lastrowid) as blob:
-                whole = memoryview(data)
-                for start in range(0, len(whole), PORTION_BYTES):
-                    blob.write(whole[start : start + PORTION_BYTES])
-        return inserted
+            with self.db.blobopen(table, large, inserted.lastrowid) as blob:
+                for start in range(0, len(data), PORTION_BYTES):
+                    blob.write(data[start : start + PORTION_BYTES])
 
     def stream(self, statement: str, values: Values = NO_VALUES) -> Iterator[Row]:
         """See `Sql.stream`."""

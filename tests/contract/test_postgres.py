@@ -234,25 +234,6 @@ def test_any_text_is_kept(postgres_url):
     on_stores([postgres_url], law)
 
 
-def test_many_and_large_values_are_kept(postgres_url):
-    """They are one append: all of them, or nothing if it is refused."""
-    values = {digest(bytes([n]) * 4_000): bytes([n]) * 4_000 for n in range(20)}
-    large = {digest(b"x" * 30_000_000): b"x" * 30_000_000}
-
-    async def law(store):
-        row = await claimed(store)
-        with pytest.raises(StoreError):
-            await append(store, batch_of(replace(row, epoch=7), b"late", values=values))
-        assert await store.find_values(list(values)) == {}
-        first = batch_of(row, b"one", values=values)
-        await append(store, first)
-        await append(store, batch_of(after(row, first), b"two", values=large))
-        assert await store.find_values(list(values)) == values
-        assert await store.find_values(list(large)) == large
-
-    on_stores([postgres_url], law)
-
-
 def test_a_journal_that_the_server_has_lost_the_end_of_is_not_gone_on_with(cluster, postgres_url):
     """As after a crash: an append that follows what is lost is refused, and says so; nobody else has the run."""
 

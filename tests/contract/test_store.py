@@ -377,6 +377,21 @@ def header_of(size, letter):
     return {"plan": None, "x": letter * (size - len(orjson.dumps(header)))}
 
 
+def test_a_batch_has_all_of_its_values_or_none(make_store):
+    """Small ones and a large one: a batch that is refused leaves none of them."""
+    values = {digest(data): data for data in (b"x" * size for size in (1, 2, 30_000, 3_000_000))}
+
+    async def law(store):
+        row = await claimed(store)
+        with pytest.raises(StoreError):
+            await append(store, batch_of(replace(row, epoch=7), b"late", values=values))
+        assert await store.find_values(list(values)) == {}
+        await append(store, batch_of(row, b"one", values=values))
+        assert await store.find_values(list(values)) == values
+
+    with_store(make_store, law)
+
+
 @pytest.mark.parametrize(
     "size", [LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 1, LARGE_BYTES + 3 * PORTION_BYTES + 7]
 )

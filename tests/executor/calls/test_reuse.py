@@ -146,7 +146,7 @@ def test_a_read_from_the_future_is_called_again(reuse_for):
             clock.advance(-3600)
             run = await rig.run(ONE, **x(1))
             assert (len(read.calls), run.steps["s"].reused) == (2, False)
-            why = await Review.of(rig.execution).explain(run.id, "s")
+            why = await Review(rig.facilities, rig.execution.archive).explain(run.id, "s")
             assert why.because == "future"
             assert "was made 3600 s in the future" in str(why)
             assert (await rig.run(ONE, **x(1))).steps["s"].reused

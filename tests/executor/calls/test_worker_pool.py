@@ -147,35 +147,6 @@ def test_a_worker_whose_call_swallows_its_cancel_makes_no_other():
     asyncio.run(main())
 
 
-def test_a_worker_stays_for_what_its_call_makes_ready():
-    """In the turn of the loop after it, or the next: the workers of the first calls make those of all rounds."""
-    rounds = 5
-
-    async def main():
-        answer = asyncio.Event()
-        asked = ended = 0
-
-        async def wait(_step):
-            nonlocal asked, ended, answer
-            asked += 1
-            if asked % 3 == 0:
-                asyncio.get_running_loop().call_soon(answer.set)
-            await answer.wait()
-            ended += 1
-            if ended % 3 == 0 and ended < 3 * rounds:
-                answer = asyncio.Event()
-                for letter in "abc":
-                    work.pool.add(Call(f"{ended}{letter}"))
-                asyncio.get_running_loop().call_soon(work.pool.start_workers)
-
-        work = Work(wait)
-        await work.finish("0a", "0b", "0c")
-        assert len(work.made) == 3 * rounds
-        assert work.workers <= 4
-
-    asyncio.run(main())
-
-
 def test_a_call_that_is_not_wanted_any_more_is_left_out():
     """It is asked right before: what came first may have decided it."""
 
