@@ -182,6 +182,7 @@ class _Reader:
                 tree, f"{value!r} is not a value of JSON", "write a number, a text, True, False or None"
             )
         if type(value) is not int or not INTEGER_MIN <= value <= INTEGER_MAX:
+            # `1e999` and lone surrogates are literals of Python and no values of JSON.
             try:
                 canonical(value)
             except NotJson as error:
@@ -190,6 +191,7 @@ class _Reader:
 
     def name(self, tree: ast.Name, _room: int) -> Node:
         name = tree.id
+        # Inner names hide outer ones. A name that a later `for` binds is not visible yet.
         for scope in reversed(self._scopes) if self._scopes else ():
             if name in scope:
                 local = scope[name]
@@ -287,6 +289,7 @@ class _Reader:
         clauses: list[ast.comprehension],
         room: int,
     ) -> Node:
+        # Python evaluates the first iterable outside the comprehension, so it is read before the names exist.
         outside = self.read(clauses[0].iter, room)
         names = [target for clause in clauses for target in self._targets(clause.target)]
         self._scopes.append({target.id: None for target in names})
