@@ -332,7 +332,7 @@ class SqliteStore(SqliteFile, SqlStore):
             found = (db.execute(_FIND_RESULT, (key,)).fetchone() for key in wanted)
             return {row[0]: Reusable.from_row(row) for row in found if row is not None}
 
-        # Called on the event loop for each call of a run: most keys are new, and the filter answers for them without a query.
+    # Called on the event loop for each call of a run: most keys are new, and the filter answers for them without a query.
         wanted = self._known.among(keys)
         return await self._look(work) if wanted else {}
 
