@@ -6,9 +6,8 @@
 Every coroutine method has a `_sync` twin for programs without an event loop; the engine then runs on a thread of its own. An engine opens
 at its first use, belongs to the event loop that opened it, and stays closed after it is closed.
 
-The module is long because it has the whole public surface in one place: a method for each public call, whose docstring states what the
-method promises, and which delegates the work. Its own part is what needs both the planner and the executor, since these do not know each
-other: the plan of a task that becomes a run, and the patch of the plan of a failed run.
+This module is the whole public surface: a method for each public call, whose docstring states what the method promises, and which reads its
+arguments and delegates. Plans come from `run_planner.py`, runs are in `executor/runs`, reviews of runs in `executor/review`.
 """
 
 from __future__ import annotations
@@ -18,32 +17,25 @@ import functools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar, cast
 
 from .errors import (
     ConfigError,
-    FirmplanError,
     InputRejected,
-    PlanError,
-    PlanningFailed,
-    PlanRejected,
 )
 from .executor import (
     FINAL,
     Bisection,
     CacheStats,
     Clock,
-    EarlySteps,
     Event,
     Execution,
     Explanation,
     Facilities,
     Header,
-    PlannedRun,
-    PlanningCost,
     PlanUses,
     Pruned,
     ReuseMode,
@@ -53,7 +45,6 @@ from .executor import (
     RunOwner,
     RunPage,
     RunsDeleted,
-    RunStatus,
     ShadowReport,
     Store,
     StoreReport,
@@ -64,27 +55,21 @@ from .executor import (
 from .executor.calls.concurrency import FairSemaphore
 from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
-from .executor.fork import Holds, root_of
-from .executor.machine import RULES_VERSION
 from .executor.runs.deaths import PARK_AFTER
+from .executor.runs.execution import RunWork
 from .executor.runs.owner import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
 from .executor.runs.request import (
-    CheckedPlans,
     Options,
     age_of,
     artifact_of,
-    attempt_of,
     budget_of,
     bytes_of,
     child_id_of,
     concurrency_of,
     count_of,
     decisions_of,
-    edit_of,
     file_of,
-    fitted_inputs,
-    judged,
     lease_of,
     limits_of,
     park_after_of,
@@ -100,54 +85,35 @@ from .executor.runs.request import (
     values_of,
     words_of,
 )
-from .executor.runs.store_care import back_up, check_store, statuses_of
-from .executor.runs.submission import expect_resume, expect_retry, patch_id, with_cost
+from .executor.runs.store_care import statuses_of
+from .executor.runs.submission import expect_resume, expect_retry
 from .executor.stores.location import StoreLocation, open_location
 from .executor.stores.store import LEASE_S
-from .planner import Planned, Planner, SavedPlan, Use, pattern_fault
-from .plans import CheckReport, Plan, check
-from .plans.format.saved import find_plan_in, saved_plans_of, template_digest
-from .plans.inputs import fit_inputs
+from .planner import Planner, SavedPlan, pattern_fault
+from .plans import CheckReport, Plan
+from .plans.format.saved import template_digest
 from .plans.values import Json
+from .run_planner import EnginePlanner, PlanLike
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
 from .tools.mcp.tools import hold_servers, release_servers
-from .tools.models.completion import Usage
 
 if TYPE_CHECKING:
-    from .executor.stores.store import RunRow
     from .tools.mcp.session import McpServer
     from .tools.models.models import Spec
 
 P = ParamSpec("P")
 R = TypeVar("R")
-PlanLike: TypeAlias = Plan | Mapping[str, Any]
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
 
 @dataclass(frozen=True, slots=True)
-class _Changes:
-    """The differences of a fork from its parent."""
+class _Opened:
+    """The parts of an open engine."""
 
-    at: str | None
-    values: Mapping[str, Json]
-    inputs: Mapping[str, Json]
-    holds: Holds
-    also: Sequence[str] = ()
-    planning: Json = None
-    budget: Mapping[str, float] = field(default_factory=dict[str, float])
-    run_id: str | None = None
-    replan: int = 0
-
-
-def _adding(cost: PlanningCost) -> Callable[[Usage], None]:
-    """Return a callback that adds the usage of a planner's requests to the cost of a run's planning."""
-
-    def add(usage: Usage) -> None:
-        tokens = usage.prompt_tokens + usage.completion_tokens
-        cost.add(model_calls=usage.requests, tokens=tokens, usd=usage.usd)
-
-    return add
+    execution: Execution
+    plans: EnginePlanner
+    review: Review
 
 
 def _twin(
@@ -219,25 +185,20 @@ class Engine:
         self._planner = planner or Planner()
         fallback = {"default": self._planner.endpoint} if models is None and self._planner.endpoint else None
         self._models = Models(fallback if models is None else models)
-        self._places = concurrency_of(max_concurrency)
+        self._calls_max = concurrency_of(max_concurrency)
         self._flow: Flow = flow
-        self._accepted = CheckedPlans()
         self._secrets = os.environ if secrets is None else secrets_of(secrets)
         self._recovers = recover
         self._lease = lease_of(lease)
         self._park_after = park_after_of(park_after)
         self._on_waiting = on_waiting
         self._clock = clock or SystemClock()
-        self._execution: Execution | None = None
+        self._opened: _Opened | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._background: Background | None = None
         self._threads = threading.Lock()  # the first uses may come from several at once
         self._servers: tuple[McpServer, ...] = ()
-        self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
-        self._tending: dict[
-            str, asyncio.Task[None]
-        ] = {}  # runs whose plan is patched though nobody waits for them
         self._is_closed = False
 
     # --- life
@@ -263,14 +224,9 @@ class Engine:
     async def aclose(self) -> None:
         """Stop the active runs and close the store; idempotent. `resume` continues the runs in another engine."""
         self._is_closed = True
-        execution, self._execution, self._loop = self._execution, None, None
-        mending: list[asyncio.Task[Any]] = [*self._tending.values(), *self._patching.values()]
-        self._tending, self._patching = {}, {}
-        for task in mending:
-            task.cancel()
-        await asyncio.gather(*mending, return_exceptions=True)
-        if execution is not None:
-            await execution.close()
+        opened, self._opened, self._loop = self._opened, None, None
+        if opened is not None:
+            await opened.execution.close()
             await self._planner.aclose()
             await release_servers(self._servers)
 
@@ -282,8 +238,8 @@ class Engine:
             call(background.loop, self.aclose())
             background.close()
 
-    async def _open(self) -> Execution:
-        """Return the open execution; the first use opens it. Raises: StoreError, ConfigError."""
+    async def _open(self) -> _Opened:
+        """Return the parts of the engine; the first use opens it. Raises: StoreError, ConfigError."""
         self._expect_not_closed()
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
@@ -291,12 +247,12 @@ class Engine:
                 "this engine belongs to another event loop; close it there, or make an engine for each loop"
             )
         async with self._opening:
-            if self._execution is None:
+            if self._opened is None:
                 facilities = Facilities(
                     self.tools,
                     self._models,
                     self._location.store,
-                    FairSemaphore(self._places),
+                    FairSemaphore(self._calls_max),
                     clock=self._clock,
                     secrets=self._secrets,
                     flow=self._flow,
@@ -308,12 +264,15 @@ class Engine:
                     lease_s=self._lease,
                     on_waiting=self._on_waiting,
                 )
+                plans = EnginePlanner(self._planner, self.tools, self._flow, execution.archive)
+                execution.planning.planner = plans
                 await execution.open()
-                self._execution, self._loop = execution, loop
+                self._opened = _Opened(execution, plans, Review(facilities, execution.archive))
+                self._loop = loop
                 self._servers = hold_servers(self.tools)
                 if self._recovers:
-                    execution.recover(lambda run_id: self._go_on(execution, run_id))
-        return self._execution
+                    execution.recover()
+        return self._opened
 
     def _expect_not_closed(self) -> None:
         """Raise ConfigError if the engine is closed: if it opened again by itself, the content of a store in memory would be lost."""
@@ -345,149 +304,44 @@ class Engine:
         Raises:
             PlanningFailed: There is no valid plan; `.attempts` has every draft and its problems.
         """
-        await self._open()
-        return (await self._planned(task, inputs)).runnable
+        return (await (await self._open()).plans.plan(task, inputs)).runnable
 
     async def check_plan(self, plan: PlanLike | str) -> CheckReport:
         """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. Never raises for a bad plan."""
-        found = find_plan_in(plan)
-        saved = await self._saved_for(found) if found is not None else {}
-        return judged(check(plan, self.tools, plans=saved), self._flow)
+        return await (await self._open()).plans.check(plan)
 
     async def save_plan(self, name: str, plan: PlanLike) -> SavedPlan:
         """Save a plan under a name, replacing one of that name; tasks that fit its `task` are answered by it.
 
         Raises:
-            PlanRejected: It has faults.
+            PlanRejected: It has problems.
             InputRejected: The name is no valid name, or the plan's `task` is a pattern that would match unrelated tasks.
         """
-        execution = await self._open()
-        checked, _ = await self._accept(plan)
+        opened = await self._open()
+        checked, _ = await opened.plans.accept(plan)
         if (fault := pattern_fault(checked)) is not None:
             raise InputRejected(f"the plan '{name}' cannot be saved with the task '{checked.task}': {fault}")
+        execution = opened.execution
         return SavedPlan(name, await execution.archive.save_plan(name, checked, execution.now()))
 
     async def list_plans(self) -> list[SavedPlan]:
         """Return the saved plans, by name. A plan that was altered in the store is left out, with a warning in the log."""
-        execution = await self._open()
-        return [SavedPlan(name, plan) for name, plan in await execution.archive.list_plans()]
+        archive = (await self._open()).execution.archive
+        return [SavedPlan(name, plan) for name, plan in await archive.list_plans()]
 
     async def find_altered_plans(self) -> dict[str, str]:
         """Return the saved plans that were altered in the store and do not run: name -> the fault and what to do."""
-        execution = await self._open()
-        return (await execution.archive.sift_plans())[1]
+        return (await (await self._open()).execution.archive.sift_plans())[1]
 
     async def plan_uses(self) -> dict[str, PlanUses]:
         """Return how often each saved plan of the store and the library answered a task, and how often it only seemed to, by name."""
-        execution = await self._open()
-        plans = {each.name: each.plan for each in self._planner.library} | (
-            await execution.archive.sift_plans()
-        )[0]
-        return await execution.archive.uses.of({name: template_digest(plan) for name, plan in plans.items()})
+        archive = (await self._open()).execution.archive
+        plans = {each.name: each.plan for each in self._planner.library} | (await archive.sift_plans())[0]
+        return await archive.uses.of({name: template_digest(plan) for name, plan in plans.items()})
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan by name or digest, or `None`."""
-        return await (await self._open()).archive.find_plan(name_or_digest)
-
-    async def _saved_for(self, plan: Plan) -> dict[str, Plan]:
-        execution = await self._open()
-        return await saved_plans_of(plan, execution.archive.find_plan)
-
-    async def _accept(self, plan: PlanLike) -> tuple[Plan, dict[str, Plan]]:
-        """Return a plan that passed its check, and the saved plans that it uses. Raises: PlanRejected."""
-        if (known := self._accepted.find(plan, self.tools)) is not None:
-            return known, {}
-        report = await self.check_plan(plan)
-        if not report.ok:
-            raise PlanRejected(report)
-        accepted = Plan.model_validate(plan)
-        self._accepted.keep(plan, self.tools, accepted)
-        return accepted, await self._saved_for(accepted)
-
-    async def _header(
-        self, plan: PlanLike, options: Options, inputs: Mapping[str, Json], parent: Run | None = None
-    ) -> Header:
-        """Return the header of a run of a plan.
-
-        Args:
-            plan: The plan.
-            options: How it is run.
-            inputs: Values of its inputs.
-            parent: The run that it differs from, whose inputs count where `inputs` says nothing.
-
-        Raises:
-            PlanRejected: The plan has faults.
-            InputRejected: An input does not fit.
-        """
-        accepted, saved = await self._accept(plan)
-        lock = ToolsetLock.of((accepted, *saved.values()), self.tools)
-        earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
-        kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
-        given = fitted_inputs(accepted, {**kept, **inputs})
-        task = accepted.task or (None if parent is None else parent.task)
-        return options.header(accepted, given, saved, lock, task=task)
-
-    async def _planned(
-        self,
-        task: str,
-        inputs: Mapping[str, Json] | None,
-        *,
-        complete: bool = False,
-        early: EarlySteps | None = None,
-        run_id: str | None = None,
-        cost: PlanningCost | None = None,
-    ) -> Planned:
-        """Return the planner's plan of a task; the store's saved plans are asked first. Raises: PlanningFailed, PlanRejected."""
-        uses: list[Use] = []
-        archive = (await self._open()).archive
-        saved = [SavedPlan(name, plan) for name, plan in await archive.list_plans()]
-        by_name = {each.name: each.plan for each in saved}
-        try:
-            found = await self._planner.plan(
-                words_of(task),
-                self.tools,
-                inputs=values_of("inputs", inputs),
-                saved=saved,
-                plans=by_name.get,
-                judge=lambda found: judged(found, self._flow),
-                complete=complete,
-                cache=archive.planned,
-                heard=None if early is None else self._offering(early, inputs or {}, by_name),
-                used=uses.append,
-                budget=None if cost is None else cost.left,
-                spent=None if cost is None else _adding(cost),
-            )
-        finally:
-            await archive.uses.note([(use.name, use.digest, use.outcome) for use in uses], run_id)
-        report = await self.check_plan(found.plan)
-        if not report.ok:
-            raise PlanRejected(report)
-        return found
-
-    def _offering(
-        self, early: EarlySteps, given: Mapping[str, Json], saved: Mapping[str, Plan]
-    ) -> Callable[[Plan], None]:
-        """Return a callback that offers partial plans for an early start, if they take the given inputs."""
-
-        def offer(partial: Plan) -> None:
-            inputs, problems = fit_inputs(partial, given)
-            if not problems:
-                lock = ToolsetLock.of((partial, *saved.values()), self.tools)
-                early.offer(partial, inputs, lock, saved.get)
-
-        return offer
-
-    async def _make_plan(
-        self, row: RunRow, inputs: Mapping[str, Json], cost: PlanningCost, early: EarlySteps | None = None
-    ) -> PlannedRun:
-        """Return a task's plan with everything that a run needs. Raises: PlanningFailed, PlanRejected, InputRejected."""
-        task = words_of(row.task)
-        found = await self._planned(task, inputs, complete=True, early=early, run_id=row.id, cost=cost)
-        plans = await self._saved_for(found.plan)
-        lock = ToolsetLock.of((found.plan, *plans.values()), self.tools)
-        attempts = [attempt.to_dict() for attempt in found.attempts]
-        record: Json = {"source": found.source, "usage": found.usage.to_dict(), "attempts": list(attempts)}
-        return PlannedRun(found.plan, plans, fitted_inputs(found.plan, found.inputs), lock, record)
+        return await (await self._open()).execution.archive.find_plan(name_or_digest)
 
     # --- runs
 
@@ -527,23 +381,9 @@ class Engine:
             ConfigError: An option is wrong.
             StoreError: The store cannot be written.
         """
-        execution = await self._open()
         options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget), times_of(replan))
-        given: Mapping[str, Json] = {} if inputs is None else inputs
-        run_id, planning = await self._start(execution, plan_or_task, given, options, stream=stream)
-        return await self._planned_and_moved(execution, run_id, planning)
-
-    async def _planned_and_moved(
-        self, execution: Execution, run_id: str, planning: asyncio.Task[None] | None
-    ) -> Run:
-        """Return a new run as `run` does, after its planning has ended (if it has a planning). Raises: the errors of the planning."""
-        if planning is not None:
-            await asyncio.wait([planning])
-            if not planning.cancelled() and isinstance(
-                fault := planning.exception(), PlanError | InputRejected | ConfigError
-            ):
-                raise fault
-        return await self._patched(execution, await self._moved(execution, run_id))
+        execution, run_id, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
+        return await execution.finish(run_id, planning)
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,
@@ -563,70 +403,22 @@ class Engine:
         Arguments and errors are those of `run`. With `replan`, `wait` returns the run of the last patched plan; the number is stored with the run, so
         that `wait` and `resume` of a later engine patch the plan too.
         """
-        execution = await self._open()
         options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget), times_of(replan))
-        given: Mapping[str, Json] = {} if inputs is None else inputs
-        run_id, _ = await self._start(execution, plan_or_task, given, options, stream=stream)
+        execution, run_id, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.archive.get(run_id)
 
-    async def _start(
-        self,
-        execution: Execution,
-        what: PlanLike | str,
-        inputs: Mapping[str, Json],
-        options: Options,
-        *,
-        stream: bool,
-    ) -> tuple[str, asyncio.Task[None] | None]:
-        """Submit a run; return its id, and the planning that is under way for it."""
+    async def _submit(
+        self, what: PlanLike | str, inputs: Mapping[str, Json] | None, options: Options, *, stream: bool
+    ) -> tuple[Execution, str, RunWork | None]:
+        """Submit and start a run; return its id, and the planning that is under way for it."""
+        opened = await self._open()
         if isinstance(what, str):
-            given = task_inputs(inputs)
-            header = options.header(None, given, {}, ToolsetLock(()), task=words_of(what))
-            run_id = await execution.submissions.submit(header, run_id=options.run_id)
-            return run_id, await self._go_on(execution, run_id, stream=stream)
-        header = await self._header(what, options, inputs)
+            header = options.header(None, task_inputs(inputs), {}, ToolsetLock(()), task=words_of(what))
+        else:
+            header = await opened.plans.header(what, options, {} if inputs is None else inputs)
+        execution = opened.execution
         run_id = await execution.submissions.submit(header, run_id=options.run_id)
-        await self._go_on(execution, run_id)
-        return run_id, None
-
-    async def _go_on(
-        self,
-        execution: Execution,
-        run_id: str,
-        *,
-        stream: bool = False,
-        is_asked: bool = False,
-        take_over: bool = False,
-    ) -> asyncio.Task[None] | None:
-        """Drive a run that nobody drives, and a parked one if someone asks for it; return the planning of one that has no plan yet."""
-        row = await execution.archive.row(run_id)
-        if row.status == RunStatus.PARKED and not is_asked:
-            return None
-        if row.plan_digest is None and row.task is not None and row.status not in FINAL:
-            inputs, cost = Header.from_dict(row.header).inputs, await execution.planning_cost(row)
-            return execution.start_planning(
-                run_id,
-                lambda early: self._make_plan(row, inputs, cost, early if stream else None),
-                cost,
-                is_asked=is_asked,
-            )
-        await execution.go_on(row, is_asked=is_asked, take_over=take_over)
-        if row.header.get("replan") and row.status not in FINAL:
-            self._tend(execution, run_id)
-        return None
-
-    def _tend(self, execution: Execution, run_id: str) -> None:
-        """Patch the plan of a run if the run fails, whether or not a caller waits for the run."""
-        tending = self._tending.get(run_id)
-        if tending is None or tending.done():
-            name, work = f"firmplan mend {run_id}", self._tended(execution, run_id)
-            self._tending[run_id] = asyncio.get_running_loop().create_task(work, name=name)
-
-    async def _tended(self, execution: Execution, run_id: str) -> None:
-        try:
-            await self._patched(execution, await execution.wait(run_id))
-        except FirmplanError as fault:  # whoever waits for the run is told as well
-            execution.log.warning("not mended", run=run_id, why=str(fault))
+        return execution, run_id, await execution.go_on(run_id, stream=stream)
 
     async def go_on(self, run_id: str) -> Run:
         """Continue a run that nobody drives, as `recover` does, and return as `run` does; a parked run stays parked.
@@ -634,17 +426,9 @@ class Engine:
         Raises:
             RunNotFound: There is no such run.
         """
-        execution = await self._open()
-        await self._go_on(execution, run_id)
-        return await self._patched(execution, await self._moved(execution, run_id))
-
-    async def _moved(self, execution: Execution, run_id: str) -> Run:
-        """Return the run when it has ended or waits. If its driver stops before that, drive the run here."""
-        run = await execution.wait(run_id)
-        while run.abandoned and not self._is_closed:
-            await self._go_on(execution, run_id)
-            run = await execution.wait(run_id)
-        return run
+        execution = (await self._open()).execution
+        await execution.go_on(run_id)
+        return await execution.finish(run_id)
 
     async def wait(self, run_id: str) -> Run:
         """Return the run when it has ended or waits for a person. If a run with `replan` failed, return the run of its last plan.
@@ -652,21 +436,19 @@ class Engine:
         Raises:
             RunNotFound: There is no such run.
         """
-        execution = await self._open()
-        return await self._patched(execution, await execution.wait(run_of(run_id)))
+        return await (await self._open()).execution.wait_patched(run_of(run_id))
 
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""
-        return await (await self._open()).archive.get(run_id)
+        return await (await self._open()).execution.archive.get(run_id)
 
     async def find_owner(self, run_id: str) -> RunOwner | None:
         """Return the living process that drives a run, with the age of its last record; `None`: none does. Raises: RunNotFound."""
-        return await (await self._open()).find_owner(run_of(run_id))
+        return await (await self._open()).execution.find_owner(run_of(run_id))
 
     async def status(self, run_id: str) -> str:
         """Return a run's status alone, as `list_runs` has it; its journal, which may be long, is not read. Raises: RunNotFound."""
-        execution = await self._open()
-        return (await execution.archive.row(run_id)).status
+        return (await (await self._open()).execution.archive.row(run_id)).status
 
     async def list_runs(
         self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
@@ -681,7 +463,9 @@ class Engine:
         Raises:
             InputRejected: An argument is out of its range.
         """
-        return await (await self._open()).archive.list_runs(status=status, limit=limit, cursor=cursor)
+        return await (await self._open()).execution.archive.list_runs(
+            status=status, limit=limit, cursor=cursor
+        )
 
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
         """Yield the run's events past number `after` as they become durable, until nothing more comes by itself.
@@ -689,7 +473,7 @@ class Engine:
         Raises:
             RunNotFound: There is no such run.
         """
-        execution = await self._open()
+        execution = (await self._open()).execution
         async for event in execution.events(run_id, count_of("after", after)):
             yield event
 
@@ -716,12 +500,12 @@ class Engine:
                 decision has ended it, the first `resume` after that returns the run.
             ConfigError: A tool of the run is missing, or has changed since a person was asked about its call.
         """
-        execution = await self._open()
+        execution = (await self._open()).execution
         if budget is not None:
             await execution.decisions.raise_budget(run_id, budget_of(budget))
         row = await execution.archive.row(run_id)
-        await self._go_on(execution, run_id, is_asked=True, take_over=take_over_of(take_over))
-        run = await self._patched(execution, await self._moved(execution, run_id))
+        await execution.resume(run_id, take_over=take_over_of(take_over))
+        run = await execution.finish(run_id)
         if run.id == row.id and row.status in FINAL and not await execution.archive.take_decided_end(row):
             expect_resume(row)
         return run
@@ -745,7 +529,7 @@ class Engine:
             PlanningFailed: The run is a task without a plan, and the planning failed.
         """
         execution, retried, planning = await self._retry(run_id, run_id_new, replan)
-        return await self._planned_and_moved(execution, retried, planning)
+        return await execution.finish(retried, planning)
 
     async def submit_retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
         """Start a retry and return its run immediately. Arguments and errors are those of `retry`; if the planning fails, the run fails."""
@@ -754,19 +538,14 @@ class Engine:
 
     async def _retry(
         self, run_id: str, run_id_new: str | None, replan: int
-    ) -> tuple[Execution, str, asyncio.Task[None] | None]:
-        execution, name, times = await self._open(), child_id_of(run_id_new), times_of(replan)
+    ) -> tuple[Execution, str, RunWork | None]:
+        opened, name, times = await self._open(), child_id_of(run_id_new), times_of(replan)
+        execution = opened.execution
         row = await execution.archive.row(run_id)
         expect_retry(row)
-        before = Header.from_dict(row.header)
-        header = replace(before, fork=None, planning=None, replan=times, rules=RULES_VERSION)
-        if before.plan is not None:
-            report = judged(check(before.plan, self.tools, plans=before.plans), self._flow)
-            if not report.ok:
-                raise PlanRejected(report)
-            header = replace(header, lock=ToolsetLock.of((before.plan, *before.plans.values()), self.tools))
+        header = opened.plans.retry_header(Header.from_dict(row.header), times)
         retried = await execution.submissions.retry(row, header, retry_id=name)
-        return execution, retried, await self._go_on(execution, retried)
+        return execution, retried, await execution.go_on(retried)
 
     async def replay(self, run_id_or_bundle: str | os.PathLike[str], *, keep: bool = False) -> Run:
         """Return a run as its journal tells it, with every conclusion computed and compared again; nothing is called.
@@ -783,7 +562,7 @@ class Engine:
         if (bundle := bundle_path(run_id_or_bundle)) is not None:
             if not keep:
                 return replayed(await load_bundle(bundle))
-            return await (await self._open()).replays.replay_bundle(bundle, keep=True)
+            return await (await self._open()).execution.replays.replay_bundle(bundle, keep=True)
         return await self.replay_run(os.fspath(run_id_or_bundle), keep=keep)
 
     async def replay_run(self, run_id: str, *, keep: bool = False) -> Run:
@@ -793,7 +572,7 @@ class Engine:
             RunNotFound: There is no such run.
             Diverged: Something differs from what was recorded.
         """
-        return await (await self._open()).replays.replay(run_id, keep=keep)
+        return await (await self._open()).execution.replays.replay(run_id, keep=keep)
 
     async def export(self, run_id: str, path: str | os.PathLike[str]) -> Path:
         """Write a run into one portable file, a bundle, and return its path: `replay(path)` needs neither tools nor store.
@@ -804,7 +583,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: It was never planned, or the file cannot be written.
         """
-        return await (await self._open()).replays.export(run_id, path)
+        return await (await self._open()).execution.replays.export(run_id, path)
 
     async def explain(self, run_id: str, step: str) -> Explanation:
         """Return why a step ran or was reused, with the part that differs from the nearest earlier call; `str()` is a sentence.
@@ -813,7 +592,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: It has no such step.
         """
-        return await Review.of(await self._open()).explain(run_id, step)
+        return await (await self._open()).review.explain(run_id, step)
 
     async def explain_all(self, run_id: str) -> list[Explanation]:
         """Return an explanation of every step, in the order of `run.steps`; all are looked up together.
@@ -822,7 +601,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: It was never planned.
         """
-        return await Review.of(await self._open()).explain_all(run_id)
+        return await (await self._open()).review.explain_all(run_id)
 
     async def verify(self, run_id: str) -> Verification:
         """Call a run's pure steps again, in fresh processes with other hash seeds and in another order, and compare the results.
@@ -834,7 +613,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: It was never planned.
         """
-        return await Review.of(await self._open()).verify(run_id)
+        return await (await self._open()).review.verify(run_id)
 
     async def diff(self, a: str, b: str) -> RunDiff:
         """Return what differs between two runs, by step path, and why; false if nothing does.
@@ -843,7 +622,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: One of them was never planned.
         """
-        return await Review.of(await self._open()).diff(a, b)
+        return await (await self._open()).review.diff(a, b)
 
     async def bisect(self, run_ids: Sequence[str], *, step: str | None = None, output: str = "") -> Bisection:
         """Return where an output changed in a line of runs: between which two, and at which step first; false if it did not.
@@ -857,7 +636,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: There are too few runs, one was never planned, or none has the step.
         """
-        return await Review.of(await self._open()).bisect(run_ids, step=step, output=output)
+        return await (await self._open()).review.bisect(run_ids, step=step, output=output)
 
     async def shadow(
         self, run_id: str, *, model: Spec | None = None, plan: PlanLike | None = None
@@ -878,12 +657,12 @@ class Engine:
             PlanRejected: The edited plan has faults.
             ConfigError: The model is not one.
         """
-        execution = await self._open()
+        opened = await self._open()
         header: Header | None = None
         if plan is not None:
-            run = await execution.archive.get(run_id)
-            header = await self._header(plan, Options(None, None, None, "off", {}), {}, run)
-        return await Review.of(execution).shadow(run_id, model, header)
+            run = await opened.execution.archive.get(run_id)
+            header = await opened.plans.header(plan, Options(reuse="off"), {}, run)
+        return await opened.review.shadow(run_id, model, header)
 
     async def fork(  # the contract's options
         self,
@@ -936,93 +715,25 @@ class Engine:
         run_id_new: str | None = None,
     ) -> Run:
         """Start a fork and return it immediately. Arguments and errors are those of `fork`."""
-        execution = await self._open()
+        opened = await self._open()
+        execution = opened.execution
         parent = await execution.archive.get(run_id)
         if parent.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
-        values, given = values_of("set", set), values_of("inputs", inputs)
-        holds: Holds = "none" if allow_writes else "all"
-        changes = _Changes(
-            None if at is None else step_of(at), values, given, holds, run_id=child_id_of(run_id_new)
-        )
-        return await self._fork(execution, parent, parent.plan if plan is None else plan, changes)
-
-    async def _fork(self, execution: Execution, parent: Run, plan: PlanLike, changes: _Changes) -> Run:
-        """Start a fork with a plan and return it immediately."""
-        options = Options(None, None, None, "auto", changes.budget)
-        header = await self._header(plan, options, changes.inputs, parent)
-        report = await self.check_plan(plan)
-        overrides = {path: value_for(report, path, value) for path, value in changes.values.items()}
+        edited = parent.plan if plan is None else plan
+        values, given, name = values_of("set", set), values_of("inputs", inputs), child_id_of(run_id_new)
+        header = await opened.plans.header(edited, Options(), given, parent)
+        report = await opened.plans.check(edited)
         forked = await execution.submissions.fork(
             parent.id,
-            at=changes.at,
-            overrides=overrides,
-            holds=changes.holds,
-            header=replace(header, planning=changes.planning, replan=changes.replan),
-            also=changes.also,
-            fork_id=changes.run_id,
+            at=None if at is None else step_of(at),
+            overrides={path: value_for(report, path, value) for path, value in values.items()},
+            holds="none" if allow_writes else "all",
+            header=header,
+            fork_id=name,
         )
         await execution.resume(forked)
         return await execution.archive.get(forked)
-
-    async def _patched(self, execution: Execution, run: Run) -> Run:
-        """Return a run; if the run failed, return the run of its patched plan (the header says how often a plan is patched).
-
-        Each patched plan is a run of its own, whose parent is the run that failed: finished steps keep their results, and a
-        write that was made is not made again unless a person allows it.
-        """
-        while run.status == RunStatus.FAILED and run.plan is not None:
-            times = Header.from_dict((await execution.archive.row(run.id)).header).replan
-            if not times:
-                return run
-            patching = self._patching.get(run.id)
-            if patching is None:  # of an attempt without a patch this engine makes no second one
-                name, work = f"firmplan mend {run.id}", self._patch(execution, run, times)
-                patching = self._patching[run.id] = asyncio.get_running_loop().create_task(work, name=name)
-            await asyncio.wait([patching])
-            patched = None if patching.cancelled() else patching.result()
-            if patched is None:
-                return run
-            run = await self._moved(execution, patched)
-        return run
-
-    async def _patch(self, execution: Execution, run: Run, times: int) -> str | None:
-        """Return the run of a failed run's patched plan; its id is the same in every engine. `None`: there is no patch."""
-        name = patch_id(run.id)
-        if await execution.archive.is_known(name) or run.plan is None:
-            return name
-        saved = dict(await execution.archive.list_plans())
-        cost = await execution.patching_cost(run.id)
-        try:
-            mended = await self._planner.repair_run(
-                run.plan,
-                run.steps,
-                self.tools,
-                task=run.task,
-                plans=saved.get,
-                judge=lambda report: judged(report, self._flow),
-                output_error=next((error for error in run.errors if not error.step), None),
-                budget=cost.left,
-                spent=_adding(cost),
-            )
-        except (PlanningFailed, ConfigError) as no_patch:
-            execution.log.warning("no patch for the plan", run=run.id, why=no_patch.message)
-            return None
-        attempts = [attempt.to_dict() for attempt in mended.attempts]
-        record: Json = {
-            "source": f"patch of {run.id}",
-            "usage": mended.usage.to_dict(),
-            "attempts": list(attempts),
-        }
-        failed = tuple(dict.fromkeys(root_of(error.step) for error in run.errors if error.step))
-        record = with_cost(record, cost)
-        changes = _Changes(None, {}, {}, "made", failed, record, cost.rest, name, times - 1)
-        try:
-            return (await self._fork(execution, run, mended.plan, changes)).id
-        except InputRejected:
-            if await execution.archive.is_known(name):  # another engine has just patched it otherwise
-                return name
-            raise
 
     # --- deleting
 
@@ -1036,7 +747,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: The run has not ended (code `not-ended`), or has children (code `has-children`).
         """
-        return await (await self._open()).delete(run_of(run_id))
+        return await (await self._open()).execution.delete(run_of(run_id))
 
     async def prune(
         self,
@@ -1060,7 +771,7 @@ class Engine:
                 "prune: expected older_than, statuses or both; without them every ended run would be deleted"
             )
         age_s, named = age_of("older_than", older_than), statuses_of(statuses)
-        return await (await self._open()).prune(age_s=age_s, statuses=named, is_dry_run=dry_run)
+        return await (await self._open()).execution.prune(age_s=age_s, statuses=named, is_dry_run=dry_run)
 
     # --- artifacts
 
@@ -1070,7 +781,7 @@ class Engine:
         Raises:
             InputRejected: It is no artifact, or its bytes are not in this store.
         """
-        return await (await self._open()).archive.read_artifact(artifact_of(artifact))
+        return await (await self._open()).execution.archive.read_artifact(artifact_of(artifact))
 
     async def save_artifact(
         self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
@@ -1085,7 +796,7 @@ class Engine:
         Raises:
             InputRejected: They are too many, or the file cannot be read.
         """
-        execution = await self._open()
+        execution = (await self._open()).execution
         name = name or ("" if isinstance(data, bytes) else file_of(data).name)
         now = execution.now()
         return await execution.archive.save_artifact(bytes_of(data), media_type=media_type, name=name, at=now)
@@ -1094,7 +805,7 @@ class Engine:
 
     async def cache_stats(self) -> CacheStats:
         """Return how many results may be reused, and how large they are."""
-        return await Review.of(await self._open()).cache_stats()
+        return await (await self._open()).execution.care.cache_stats()
 
     async def shrink_cache(self, *, max_age: str | float | None = None, max_bytes: int | None = None) -> int:
         """Forget results that are older than `max_age`, and the oldest past `max_bytes` in all; return how many went.
@@ -1109,22 +820,21 @@ class Engine:
             InputRejected: A limit is not one.
         """
         age_s, bytes_max = limits_of(max_age, max_bytes)
-        return await Review.of(await self._open()).shrink_cache(age_s=age_s, bytes_max=bytes_max)
+        return await (await self._open()).execution.care.shrink_cache(age_s=age_s, bytes_max=bytes_max)
 
     async def prune_artifacts(self) -> Pruned:
         """Remove bytes that no run, result for reuse, decision or saved plan refers to; return how many, and how large.
 
         Others may go on writing meanwhile. Artifacts that were saved in the last 24 hours stay, used or not.
         """
-        return await Review.of(await self._open()).prune_artifacts()
+        return await (await self._open()).execution.care.prune_artifacts()
 
     async def check_store(self) -> StoreReport:
         """Check the store's file, and compute every run again from its journal; return what is not as it was written.
 
         Nothing is called or changed. `.ok` is false if something is wrong; `str()` says what.
         """
-        execution = await self._open()
-        return await check_store(self._location.store, execution.archive)
+        return await (await self._open()).execution.care.check()
 
     async def backup_store(self, path: str | os.PathLike[str]) -> Path:
         """Copy the store into one new file, as it is at this moment, and return its path; other engines may go on meanwhile.
@@ -1132,8 +842,7 @@ class Engine:
         Raises:
             InputRejected: There is a file of that name, or it cannot be written.
         """
-        await self._open()
-        return await back_up(self._location.store, path)
+        return await (await self._open()).execution.care.back_up(path)
 
     # --- decisions
 
@@ -1162,9 +871,8 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: Nothing waits there, the arguments do not fit, or another decision stands.
         """
-        return await (await self._open()).decisions.approve(
-            run_id, step_of(step), by=person_of(by), edit=edit_of(edit), attempt=attempt_of(attempt)
-        )
+        said = {"approve": True, "edit": edit, "attempt": attempt}
+        return await (await self._open()).execution.decisions.decide_one(run_id, step, said, by=person_of(by))
 
     async def deny(
         self, run_id: str, step: str, *, by: str, reason: str = "", attempt: int | None = None
@@ -1182,13 +890,8 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: Nothing waits there, or another decision stands.
         """
-        return await (await self._open()).decisions.deny(
-            run_id,
-            step_of(step),
-            by=person_of(by),
-            reason=reason_of("reason", reason),
-            attempt=attempt_of(attempt),
-        )
+        said = {"deny": True, "reason": reason, "attempt": attempt}
+        return await (await self._open()).execution.decisions.decide_one(run_id, step, said, by=person_of(by))
 
     async def resolve(  # the contract's options
         self,
@@ -1216,22 +919,14 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: Not exactly one of the three, the step's outcome is not unknown, the value does not fit, or another decision stands.
         """
-        given = [
-            name
-            for name, is_given in (("done", done is not UNSET), ("retry", retry), ("fail", fail))
-            if is_given
-        ]
-        if len(given) != 1:
-            found = " and ".join(given) or "none"
+        said: dict[str, object] = {} if done is UNSET else {"done": done}
+        said |= ({"retry": True} if retry else {}) | ({"fail": fail} if fail else {})
+        if len(said) != 1:
+            found = " and ".join(said) or "none"
             raise InputRejected(f"resolve: expected exactly one of done=, retry=True, fail=, found {found}")
-        decisions = (await self._open()).decisions
-        path, who, number = step_of(step), reason_of("by", by), attempt_of(attempt)
-        if done is not UNSET:
-            return await decisions.resolve_done(run_id, path, done, by=who, attempt=number)
-        if fail:
-            why = reason_of("fail", fail)
-            return await decisions.resolve_failed(run_id, path, why, by=who, attempt=number)
-        return await decisions.resolve_retry(run_id, path, by=who, attempt=number)
+        said["attempt"] = attempt
+        decisions = (await self._open()).execution.decisions
+        return await decisions.decide_one(run_id, step, said, by=reason_of("by", by))
 
     async def decide(self, run_id: str, decisions: Mapping[str, str | Mapping[str, Any]], *, by: str) -> Run:
         """Decide about several calls at once, all or none: about single items of a list, or all items together.
@@ -1247,13 +942,12 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: An entry is not valid, or another decision stands. No decision is recorded, and the error names each such entry.
         """
-        execution = await self._open()
         said = decisions_of(decisions)
-        return await execution.decisions.decide(run_id, said, by=person_of(by))
+        return await (await self._open()).execution.decisions.decide(run_id, said, by=person_of(by))
 
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: nothing new starts; writes in flight end by themselves. Raises: RunNotFound."""
-        return await (await self._open()).decisions.cancel(run_id)
+        return await (await self._open()).execution.decisions.cancel(run_id)
 
     aclose_sync = close
     plan_sync = _twin(plan)

@@ -72,7 +72,7 @@ async def measured(steps: int, folder: Path, profile: str | None) -> dict[str, f
     plan = plan_of(steps)
     async with Engine([add], store=folder / "bench.db") as engine:
         first = (await engine.run(plan)).raise_for_status()
-        execution = await engine._open()  # noqa: SLF001  # the floor reads what a replay reads
+        execution = (await engine._open()).execution  # noqa: SLF001  # the floor reads what a replay reads
         store = execution._store  # noqa: SLF001
 
         async def floor() -> None:

@@ -23,9 +23,9 @@ from .review.verify import ToolVerdict, Verification
 from .runs.archive import RunPage, RunSummary
 from .runs.execution import Execution
 from .runs.owner import RunOwner
+from .runs.planning import PlannedRun
 from .runs.run import Run, RunError, StepView
 from .runs.store_care import Damage, RunsDeleted, StoreReport
-from .runs.submission import PlannedRun
 from .states import FINAL, MOVES, RunStatus, State
 from .stores.sqlite_store import SqliteStore
 from .stores.store import CacheStats, PlanUses, Pruned, Store

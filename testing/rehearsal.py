@@ -131,9 +131,10 @@ class Rehearsal:
             match decided.pop(step):
                 case Approved(by=by, edit=edit):
                     changed = cast("dict[str, Json]", edit.value) if edit is not None else None
-                    await execution.decisions.approve(run_id, step, by=by, edit=changed)
+                    said: dict[str, object] = {"approve": True, "edit": changed}
                 case Denied(by=by, reason=reason):
-                    await execution.decisions.deny(run_id, step, by=by, reason=reason)
+                    said = {"deny": True, "reason": reason}
+            await execution.decisions.decide_one(run_id, step, said, by=by)
             await execution.resume(run_id)
         return run_id
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from ..tools.models.recorder import fingerprint
+from ..tools.models.recorder import request_digest
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Request: TypeAlias = "dict[str, Json]"
@@ -137,7 +137,10 @@ class Drip:
     seconds: float = 0.01
 
 
-Scripted: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall | HttpError | Body | Slow | Cut | Paced | Faulted | Raw | Drip"
+Sent: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall | HttpError | Body | Raw | Drip"
+"""Replies that say what is sent."""
+Scripted: TypeAlias = "Sent | Slow | Cut | Paced | Faulted"
+"""Replies, with those that say how another one is sent."""
 Answerer: TypeAlias = "Callable[[Request], Scripted | Awaitable[Scripted]]"
 Reply: TypeAlias = "Scripted | Answerer"
 
@@ -167,7 +170,7 @@ class Exchange:
 
     def fits(self, request: Request) -> bool:
         """Whether this is an answer to `request`."""
-        if self.fingerprint is not None and self.fingerprint != fingerprint(request):
+        if self.fingerprint is not None and self.fingerprint != request_digest(request):
             return False
         text = _text(request.get("messages"))
         return all(word in text for word in self.words)

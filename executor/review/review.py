@@ -1,7 +1,7 @@
-"""Looking back at runs: why a step ran, what differs between two, and what comes out differently when it is called again.
+"""The questions about finished calls: why a step ran, what differs between two runs, and which calls give another result when they are repeated.
 
-Nothing here moves a run; only `verify` calls tools, and only pure ones. Beside runs it looks after what they left for others: the
-results that may be reused, and bytes that nothing needs any more.
+Each method reads the journals that its question needs, once, and hands them to the module that answers it. No run is moved or changed; `verify` and
+`shadow` repeat calls, but only of pure tools and of models.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from ..calls.facilities import Facilities
 from ..runs.archive import Archive
 from ..runs.request import runs_of
-from ..runs.store_care import SAVED_S
-from ..stores.store import CacheStats, Pruned
 from .bisect import Bisection, changed_pairs, places_of
 from .compare import compare
 from .explain import Explanation, explain, explain_all
@@ -26,14 +24,13 @@ from .verify import Verification, verify
 if TYPE_CHECKING:
     from ...tools.models.models import Spec
     from ..journal.header import Header
-    from ..runs.execution import Execution
 
 
 class Review:
-    """See the module.
+    """Answers questions about the runs of one store.
 
     Args:
-        facilities: What runs share.
+        facilities: What the runs of an engine share.
         archive: Looks runs up.
     """
 
@@ -41,11 +38,6 @@ class Review:
         self._facilities = facilities
         self._store = facilities.store
         self._archive = archive
-
-    @classmethod
-    def of(cls, execution: Execution) -> Review:
-        """Return what looks back at the runs of an execution."""
-        return cls(execution.facilities, execution.archive)
 
     async def explain(self, run_id: str, step: str) -> Explanation:
         """Return why a step of a run ran or was reused. Raises: RunNotFound, InputRejected."""
@@ -75,18 +67,3 @@ class Review:
     async def verify(self, run_id: str) -> Verification:
         """Return which pure tools of a run give the same results again. Raises: RunNotFound, InputRejected: no plan."""
         return await verify(self._facilities, await recall(self._store, await self._archive.row(run_id)))
-
-    async def cache_stats(self) -> CacheStats:
-        """Return how large the reuse index is."""
-        return await self._store.cache_stats()
-
-    async def shrink_cache(self, *, age_s: float | None, bytes_max: int | None) -> int:
-        """Forget results past an age, and the oldest past a size; return how many went."""
-        before = None if age_s is None else self._facilities.clock.now() - age_s
-        return await self._store.shrink_cache(before=before, bytes_max=bytes_max)
-
-    async def prune_artifacts(self) -> Pruned:
-        """Remove bytes that nothing refers to; return how many."""
-        pruned = await self._store.prune_values(saved_before=self._facilities.clock.now() - SAVED_S)
-        await self._store.give_back_room()
-        return pruned

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
@@ -137,6 +137,14 @@ class Archive:
                 f"there is no run '{run_id}' in the store {self._store.name}; `firmplan runs` lists them"
             )
         return row
+
+    async def rows(self, status: str | None = None) -> AsyncIterator[RunRow]:
+        """Yield the rows of all runs, newest first, a page at a time; `status`: only those of one status."""
+        before: tuple[float, str] | None = None
+        while rows := await self._store.list_runs(status=status, limit=LIMIT_MAX, before=before):
+            for row in rows:
+                yield row
+            before = (rows[-1].created, rows[-1].id)
 
     async def is_known(self, run_id: str) -> bool:
         """Whether there is a run of that id."""

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self
 
 from ..events import CallFailed, CallLost, CallMade, CallReused, CallStarted, CallSucceeded, RunResumed
 
@@ -31,10 +31,6 @@ ALONE_AFTER: Final = 2  # deaths
 # How long a new run lets the runs go first that wait to be driven alone. The time is bounded to prevent a deadlock: such a run may wait for
 # a run that waits for the new one.
 PATIENCE_S: Final = 30.0
-
-PLANNING_DEATHS: Final = (
-    "deaths"  # where a task without a plan has the count: in its header, under `planning`
-)
 
 OUTCOMES: Final = (CallSucceeded, CallMade, CallReused, CallFailed, CallLost)
 
@@ -120,16 +116,6 @@ def count_deaths(entries: Iterable[Entry], *, has_died: bool) -> Deaths:
         count.read(entry)
     count.take_up(has_died=has_died)
     return count.deaths(has_died=has_died)
-
-
-def planning_deaths(header: Mapping[str, Any]) -> int:
-    """Return how many deaths count against a task that has no plan yet, and therefore no journal."""
-    planning = header.get("planning")
-    return (
-        int(cast("Mapping[str, Any]", planning).get(PLANNING_DEATHS, 0))
-        if isinstance(planning, Mapping)
-        else 0
-    )
 
 
 class DriveLock:

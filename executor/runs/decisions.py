@@ -47,7 +47,7 @@ from ..stores.store import DecisionKey, RunRow
 from .archive import Archive, read_decision
 from .driver import Driver
 from .owner import Owner
-from .request import attempt_of, edit_of, expect_small, reason_of, run_of
+from .request import attempt_of, edit_of, expect_small, reason_of, run_of, step_of
 from .run import Run
 
 PART: Final = re.compile(r"[\[#/]")  # what stands between a step's path and its part's
@@ -204,7 +204,7 @@ class Decisions:
         archive: Archive,
         owner: Owner,
         drivers: Mapping[str, Driver],
-        driving: Mapping[str, asyncio.Task[None]],
+        driving: Mapping[str, asyncio.Task[Exception | None]],
     ) -> None:
         self._facilities = facilities
         self._store = facilities.store
@@ -214,49 +214,27 @@ class Decisions:
         self._driving = driving
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by run
 
-    async def approve(
-        self,
-        run_id: str,
-        step: str,
-        *,
-        by: str,
-        edit: Mapping[str, Json] | None = None,
-        attempt: int | None = None,
-    ) -> Run:
-        """Allow a waiting call with exactly its present arguments.
+    async def decide_one(self, run_id: str, step: str, said: Mapping[str, object], *, by: str) -> Run:
+        """Decide about one leaf.
 
         Args:
             run_id: The run.
             step: Path of the leaf.
+            said: The decision, as `ruling_of` reads it; its `attempt` may be `None`: the attempt that waits now.
             by: Who decides.
-            edit: Arguments that replace some of the call's.
-            attempt: The attempt that the decision is about; `None`: the attempt that waits now. The same holds for every decision.
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: The step does not wait for approval, the edited arguments do not fit its tool, or another decision stands.
+            InputRejected: Nothing waits there, a value does not fit, or another decision stands.
         """
-        return await self._decide_one(run_id, Ruling(step, "approve", attempt, edit), by)
-
-    async def deny(self, run_id: str, step: str, *, by: str, reason: str, attempt: int | None = None) -> Run:
-        """Refuse a call that waits; what depends on it is cancelled. Raises: RunNotFound, InputRejected."""
-        return await self._decide_one(run_id, Ruling(step, "deny", attempt, reason), by)
-
-    async def resolve_done(
-        self, run_id: str, step: str, output: object, *, by: str = "", attempt: int | None = None
-    ) -> Run:
-        """Say that a call of unknown outcome took effect, and what it returned. Raises: RunNotFound, InputRejected."""
-        return await self._decide_one(run_id, Ruling(step, "done", attempt, output), by)
-
-    async def resolve_retry(self, run_id: str, step: str, *, by: str = "", attempt: int | None = None) -> Run:
-        """Say that a call of unknown outcome did nothing, and may be made again. Raises: RunNotFound, InputRejected."""
-        return await self._decide_one(run_id, Ruling(step, "retry", attempt), by)
-
-    async def resolve_failed(
-        self, run_id: str, step: str, why: str, *, by: str = "", attempt: int | None = None
-    ) -> Run:
-        """Say that a call of unknown outcome did nothing, and counts as failed. Raises: RunNotFound, InputRejected."""
-        return await self._decide_one(run_id, Ruling(step, "fail", attempt, why), by)
+        ruling = ruling_of(step_of(step), said)
+        async with self._alone(run_id):
+            faults: dict[str, InputRejected] = {}
+            asked = await self._asked(run_id)
+            await self._record(asked, [ruling], by, faults)
+            for fault in faults.values():
+                raise fault
+            return await self._archive.get(run_id)
 
     async def decide(self, run_id: str, decisions: Mapping[str, object], *, by: str) -> Run:
         """Decide about several leaves at once, all or nothing.
@@ -323,15 +301,6 @@ class Decisions:
     def _alone(self, run_id: str) -> asyncio.Lock:
         """Return the lock that makes this engine record decisions about a run one at a time; the store orders decisions of other processes."""
         return self._locks.setdefault(run_of(run_id), asyncio.Lock())
-
-    async def _decide_one(self, run_id: str, ruling: Ruling, by: str) -> Run:
-        async with self._alone(run_id):
-            faults: dict[str, InputRejected] = {}
-            asked = await self._asked(run_id)
-            await self._record(asked, [ruling], by, faults)
-            for fault in faults.values():
-                raise fault
-            return await self._archive.get(run_id)
 
     async def _record(
         self, asked: Asked, rulings: Sequence[Ruling], by: str, faults: dict[str, InputRejected]

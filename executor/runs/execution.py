@@ -1,9 +1,9 @@
 """The runs of one store, from submission to result: the entry point of this folder.
 
-An `Execution` plans, drives, resumes and waits for runs. Other modules do the parts: `submission.py` makes runs, `archive.py` shows them,
-`decisions.py` records decisions, `driver.py` drives one run, and `restore.py` reads a journal back.
+An `Execution` starts, drives, resumes and waits for runs. Other modules do the parts: `submission.py` makes runs, `planning.py` plans tasks,
+`archive.py` shows runs, `decisions.py` records decisions, and `driver.py` drives one run.
 
-Rules: a run is driven by one owner, which has claimed it in the store. A decision is left in the store, where the owner finds it. A
+Rules: a run is driven by one owner, which has claimed it in the store. A decision is left in the store, where the owner finds it. The
 snapshot of a run that this process does not drive is made from its journal.
 """
 
@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ...errors import ConfigError, InputRejected, PlanError, PlanningFailed, StoreError
+from ...errors import ConfigError, FirmplanError, StoreError
 from ...plans.nearest import listing
-from ..budget import PlanningCost, amounts_in
 from ..calls.caller import callers_in, recorded_values
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
-from ..events import BudgetRaised, Cause, RunParked, RunResumed, RunStarted
+from ..events import Cause, RunParked, RunResumed, RunStarted
 from ..execution_tree import is_decided, undecided_attempt
 from ..fork import Fork, Inherited, inherited_from
 from ..journal.header import Header, header_digest
@@ -32,23 +31,15 @@ from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.store import LEASE_S, Decision, OwnerName, RunRow
 from .archive import UNDER_WAY, Archive
-from .deaths import (
-    ALONE_AFTER,
-    PARK_AFTER,
-    PLANNING_DEATHS,
-    Deaths,
-    DriveLock,
-    Permit,
-    count_deaths,
-    planning_deaths,
-)
+from .deaths import ALONE_AFTER, PARK_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
 from .driver import Driver, expect_outcomes, heap_frozen
 from .owner import Owner, Presence, RunOwner
+from .planning import Planning, planning_deaths
 from .replays import Replays
 from .run import Run, run_status
-from .store_care import Deletion, RunsDeleted
-from .submission import PlannedRun, Submissions
+from .store_care import RunsDeleted, StoreCare
+from .submission import Submissions
 from .watch import POLL_S, Takeover, Watch
 
 if TYPE_CHECKING:
@@ -64,6 +55,9 @@ TAKE_OVER_HINT: Final = (
 )
 LINES_MAX: Final = 100  # of a journal, read at once for whoever follows its events
 CUT_OFF_S: Final = 5.0  # how long cancelled calls may clean up
+
+RunWork: TypeAlias = "asyncio.Task[Exception | None]"
+"""The work on one run, planning and driving; its result is the error of the planning, which the run has as its failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +118,22 @@ class Execution:
         facilities.processes.lease = self._owner.lease
         facilities.expect_lease = lambda since: self._owner.expect_lease(self._store, since)
         self._drivers: dict[str, Driver] = {}
-        self._driving: dict[str, asyncio.Task[None]] = {}
-        self._faults: dict[str, BaseException] = {}
-        self._unplanned: set[str] = set()  # runs whose plan is being made here
+        self._driving: dict[str, RunWork] = {}  # the work on each run: planning and driving
+        self._errors: dict[str, BaseException] = {}  # of runs whose work has stopped here
+        self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
+        self._tending: dict[str, asyncio.Task[None]] = {}  # by run: the work that patches its plan
+        self._is_closing = False
         self.archive = Archive(self._store, self._drivers, self._is_driven)
         self.submissions = Submissions(self._store, self.archive, facilities.clock)
+        self.planning = Planning(facilities, self.archive, self.submissions, park_after)
         self._watch = Watch(
             facilities.commits, self._store, self.archive, self._owner, self._drivers, self._driving
         )
         self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
-        self._deletion = Deletion(self._store, self.archive, facilities.clock.now)
+        self.care = StoreCare(self._store, self.archive, facilities.clock.now)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
         self._takeover = Takeover(
-            self._store, self.archive, self._is_driven, self._expect_tools, lambda: facilities.log
+            self._store, self.archive, self._is_driven, self._expect_tools, self.go_on, lambda: facilities.log
         )
 
     # --- life
@@ -149,6 +146,12 @@ class Execution:
 
     async def close(self) -> None:
         """Stop the active runs and release all runs; `resume` continues them."""
+        self._is_closing = True
+        # Patches first: the run of a new patch would start after the active runs have been stopped.
+        patching: list[asyncio.Task[Any]] = [*self._tending.values(), *self._patching.values()]
+        for task in patching:
+            task.cancel()
+        await asyncio.gather(*patching, return_exceptions=True)
         await self._takeover.end()
         self.facilities.threads.is_closing = True
         driven = [self._driving[run_id] for run_id in self._drivers if run_id in self._driving]
@@ -158,12 +161,14 @@ class Execution:
         await asyncio.gather(*(driver.park() for driver in self._drivers.values()))
         if driven:
             await asyncio.wait(driven, timeout=CUT_OFF_S)
-        left = [*self._driving.values(), *self._watch.tasks()]
-        left = [task for task in left if task.cancel()]  # the others have ended, with their loop perhaps
-        if left:  # a tool may not heed it: its run stays where its journal ends
-            await asyncio.wait(left, timeout=CUT_OFF_S)
-        for row in list(self._claimed.values()):  # what was to drive it did not get so far, or does not end
-            with suppress(StoreError):  # its next owner takes this process for dead then
+        running = [*self._driving.values(), *self._watch.tasks()]
+        # `cancel` is false for tasks that have ended; the loop of such a task may be closed, so it must not be awaited.
+        running = [task for task in running if task.cancel()]
+        if running:  # a tool may ignore the cancel; its run then stays where its journal ends
+            await asyncio.wait(running, timeout=CUT_OFF_S)
+        # Runs that were claimed, but whose tasks did not begin to drive them, or do not end.
+        for row in list(self._claimed.values()):
+            with suppress(StoreError):  # the next owner then takes this process for dead
                 await self._let_go(row)
         await self._owner.wait()
         self.facilities.threads.close()
@@ -177,220 +182,211 @@ class Execution:
         """The log of this execution."""
         return self.facilities.log
 
-    def _is_driven(self, row: RunRow) -> bool:
-        return row.id in self._driving or self._owner.is_driven(row)
-
     def now(self) -> float:
         """Unix seconds, by the clock of this execution."""
         return self.facilities.clock.now()
 
-    # --- start
+    def recover(self) -> None:
+        """Continue, in the background, every run that nobody drives, and, while this execution is open, every run whose owner dies."""
+        self._takeover.begin()
 
-    async def planning_cost(self, row: RunRow) -> PlanningCost:
-        """Return the budget for planning a task, and the usage of its earlier plannings."""
-        header = Header.from_dict(row.header)
-        limits = dict(header.budget)
-        for decision in await self.archive.decisions(row.id):
-            if isinstance(decision.event, BudgetRaised):  # the run itself takes it in once it is driven
-                limits |= amounts_in(decision.event.budget)
-        return PlanningCost(self.facilities.clock.now, limits, before=header.planning_cost)
+    # --- start and continue
+    #
+    # Every run comes here, whether it was just submitted, is resumed, was taken over or forked: `go_on` claims it and begins its work, a
+    # task in the background. The claim itself is awaited, so that a caller gets its errors; only a run that has to wait for other runs
+    # (`_start_later`) is claimed in the background.
 
-    async def patching_cost(self, run_id: str) -> PlanningCost:
-        """Return the budget for patching the plan of an ended run, and for the run of the patched plan."""
-        budget = (await self.archive.machine(await self.archive.row(run_id))).budget
-        return PlanningCost(self.facilities.clock.now, budget.limits, budget.own, budget.planning)
-
-    def start_planning(
-        self,
-        run_id: str,
-        plan: Callable[[EarlySteps], Awaitable[PlannedRun]],
-        cost: PlanningCost | None = None,
-        *,
-        is_asked: bool = False,
-    ) -> asyncio.Task[None]:
-        """Plan a submitted task in the background, then drive it; return that work.
-
-        A failure of planning is recorded as the run's failure, and is the fault of the returned task. A planning that comes to the end
-        of the run's budget leaves the run over its budget.
+    async def resume(self, run_id: str, *, take_over: bool = False) -> RunWork | None:
+        """Continue a run as `go_on` does, also a parked run: earlier deaths no longer count against it.
 
         Args:
             run_id: The run.
-            plan: Makes its plan.
-            cost: Counts the usage of `plan`; recorded with the outcome of the planning.
-            is_asked: Whether this is an explicit resume, so that earlier deaths do not count.
+            take_over: Whether another process that drives the run loses it: what it still appends is refused, and it calls no further write.
+
+        Raises:
+            RunNotFound: There is no such run.
         """
-        under_way = self._driving.get(run_id)
-        if under_way is not None:
-            return under_way
-        return self._follow(run_id, self._plan_and_drive(run_id, plan, cost, is_asked=is_asked))
+        return await self.go_on(run_id, is_asked=True, take_over=take_over)
 
-    async def _plan_and_drive(
-        self,
-        run_id: str,
-        plan: Callable[[EarlySteps], Awaitable[PlannedRun]],
-        cost: PlanningCost | None,
-        *,
-        is_asked: bool,
-    ) -> None:
-        known = await self.archive.row(run_id)
-        count = 0 if is_asked else planning_deaths(known.header) + self._has_lost_owner(known)
-        with await self._permit(count) as permit:
-            row = await self._owner.claim(self._store, run_id)
-            if row is None:
-                return
-            self._claimed[run_id] = row
-            try:
-                row = await self._count_planning_deaths(row, is_asked=is_asked)
-                if row.status in FINAL or row.status == RunStatus.PARKED:
-                    return
-                early = EarlySteps(self.facilities, run_id, Header.from_dict(row.header))
-                try:
-                    await self._plan_with(early, row, plan, cost, permit)
-                finally:
-                    await early.drop()
-            finally:
-                if run_id in self._claimed:
-                    await self._let_go(row)
+    async def go_on(
+        self, run_id: str, *, stream: bool = False, is_asked: bool = False, take_over: bool = False
+    ) -> RunWork | None:
+        """Continue a run if nobody drives it and it has not ended; return its planning if it is a task without a plan.
 
-    async def _count_planning_deaths(self, row: RunRow, *, is_asked: bool) -> RunRow:
-        """Return the row of a task that is about to be planned, with the deaths that count against it made durable."""
-        before = planning_deaths(row.header)
-        count = 0 if is_asked else before + (row.taken_from is not None)
-        if count == before and (not is_asked or row.status != RunStatus.PARKED):
-            return row
-        planning = {name: value for name, value in _planning_of(row).items() if name != PLANNING_DEATHS}
-        if count:
-            planning[PLANNING_DEATHS] = count
-        status = RunStatus.PARKED if count >= self._park_after else RunStatus.QUEUED
-        if status is RunStatus.PARKED:
-            self.facilities.log.warning("run parked", run=row.id, deaths=count, calls="its planning")
-        return await self._set_planning(row, planning, status.value)
+        Args:
+            run_id: The run.
+            stream: Whether steps of a task start while its plan is being written.
+            is_asked: Whether this is an explicit resume, which alone continues a parked run.
+            take_over: As in `resume`.
 
-    def _has_lost_owner(self, row: RunRow) -> bool:
-        """Whether the process that has a run by its row is dead."""
-        return row.owner is not None and not self._owner.is_driven(row)
+        Raises:
+            RunNotFound: There is no such run.
+            ConfigError: A tool of the run is missing here.
+            StoreError: Its journal was changed.
+        """
+        row = await self.archive.row(run_id)
+        if row.status in FINAL or (row.status == RunStatus.PARKED and not is_asked):
+            return None
+        if row.plan_digest is None:
+            if self.planning.planner is None:
+                return None
+            if (work := self._driving.get(run_id)) is not None:
+                return work
+            return self._follow(run_id, self._plan_and_drive(row, stream=stream, is_asked=is_asked))
+        await self._claim_and_drive(row, is_asked=is_asked, take_over=take_over)
+        if row.header.get("replan"):
+            self._tend(run_id)
+        return None
 
-    async def _permit(self, deaths: int) -> Permit:
-        """Return a permit to drive a run: alone, once no other run is driven, if so many deaths count against it."""
-        is_alone = self._is_suspect(deaths) and not self._lock.is_inside
-        return await (self._lock.alone() if is_alone else self._lock.share())
-
-    async def _plan_with(
-        self,
-        early: EarlySteps,
-        row: RunRow,
-        plan: Callable[[EarlySteps], Awaitable[PlannedRun]],
-        cost: PlanningCost | None,
-        permit: Permit,
-    ) -> None:
-        run_id = row.id
-        header = Header.from_dict(row.header)
-        self._unplanned.add(run_id)
-        try:
-            planned = await plan(early)
-        except PlanningFailed as fault:
-            if fault.limit is None:
-                await self._leave_unplanned(row, cost, fault)
-                raise
-            self.facilities.log.info("planning over budget", run=run_id, limit=fault.limit)
-            await self._leave_unplanned(row, cost, fault, over=fault.limit)
+    async def _claim_and_drive(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
+        by_force = take_over and self._owner.is_anothers(row)
+        if self._is_under_way(row.id) and not by_force:
             return
-        except Exception as fault:  # whatever it is, it is recorded, and raised again for whoever waits
-            await self._leave_unplanned(row, cost, fault)
-            raise
-        except asyncio.CancelledError:
-            if cost is not None and any(cost.used.values()):  # it is planned again, within what is left
-                await self._set_planning(row, _planning_of(row) | {"cost": cost.to_dict()}, row.status)
-            await self._let_go(row)
-            raise
-        header = planned.complete(header, cost)
-        digest = planned.plan.digest
-        await self._store.set_header(
-            run_id, header.to_dict(), digest, row.epoch, RunStatus.QUEUED.value, self.now()
-        )
-        self._unplanned.discard(run_id)
-        early.close()
-        settled = replace(row, header=header.to_dict())
-        first = (self._started(settled),)
-        await self._drive(Taken(settled, header, (), Deaths(), first), permit, early)
+        row.expect_to_go_on()
+        if by_force:
+            await self._prepare_takeover(row)
+        seen = None if is_asked else await self._see(row)
+        if self._is_under_way(row.id):  # somebody else has begun while the journal was read
+            return
+        count = seen.deaths.count if seen is not None else 0
+        permit = None if self._must_be_alone(count) else self._lock.try_share()
+        if permit is None:
+            work = self._start_later(row.id, count, is_asked=is_asked, by_force=by_force)
+            self._follow(row.id, work)
+            return
+        taken = await self._take_under(permit, row.id, seen, is_asked=is_asked, by_force=by_force)
+        if taken is not None:
+            self._follow(row.id, self._drive(taken, permit))
+        elif row.id not in self._driving:
+            row = await self.archive.row(row.id)
+            if row.owner is not None and self._owner.is_elsewhere(row.owner):
+                self._follow(row.id, self._take_over(row.id, is_asked=is_asked))
 
-    async def _leave_unplanned(
-        self, row: RunRow, cost: PlanningCost | None, fault: Exception, over: str | None = None
-    ) -> None:
-        """Record why a task has no plan, and the usage of its planning: the run failed, or is over its budget (`over` names the limit)."""
-        why: dict[str, Json] = (
-            {"failed": {"code": getattr(fault, "code", "error"), "message": str(fault)}}
-            if over is None
-            else {"over": over}
-        )
-        status = RunStatus.FAILED if over is None else RunStatus.OVER_BUDGET
-        if cost is not None:
-            why["cost"] = cost.to_dict()
-        await self._set_planning(row, why, status.value)
-        await self._let_go(row)
-
-    async def _set_planning(self, row: RunRow, planning: Mapping[str, Json] | None, status: str) -> RunRow:
-        """Record how the planning of a task stands; return its row. Raises: StoreError."""
-        header = replace(Header.from_dict(row.header), planning=dict(planning) if planning else None)
-        await self._store.set_header(row.id, header.to_dict(), None, row.epoch, status, self.now())
-        return replace(row, header=header.to_dict(), status=status)
-
-    def _follow(self, run_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do the work in the background, owned by this execution; a fault reaches whoever waits for the run, or the log."""
-        task = asyncio.get_running_loop().create_task(work, name=f"firmplan {run_id}")
-        self._driving[run_id] = task
-        task.add_done_callback(lambda done: self._note_fault(run_id, done))
-        self._watch.begin()
-        return task
-
-    def _note_fault(self, run_id: str, task: asyncio.Task[None]) -> None:
-        fault = None if task.cancelled() else task.exception()
-        is_planning = run_id in self._unplanned
-        self._unplanned.discard(run_id)
-        stands_in_run = is_planning and isinstance(fault, PlanError | InputRejected | ConfigError)
-        if self._driving.get(run_id) is task:
-            del self._driving[run_id]
-        if fault is not None and not stands_in_run:
-            self._faults[run_id] = fault
-            # Last: a program's own log may raise, and whoever waits for the run must not wait for that.
-            self.facilities.log.error(
-                "run stopped", run=run_id, error=str(fault), code=getattr(fault, "code", "")
-            )
-
-    async def _start(
-        self, run_id: str, permit: Permit, seen: JournalSeen | None, *, is_asked: bool, by_force: bool = False
-    ) -> bool:
-        """Claim a run and drive it in the background; `False`: another owner has it. The permit is given back in any case."""
-        try:
-            taken = await self._take(run_id, seen, is_asked=is_asked, by_force=by_force)
-        except BaseException:
-            permit.give_back()
-            raise
-        if taken is None:
-            permit.give_back()
-            return False
-        self._faults.pop(run_id, None)
-        self._follow(run_id, self._drive(taken, permit))
-        return True
+    def _is_under_way(self, run_id: str) -> bool:
+        task = self._driving.get(run_id)
+        return task is not None and not task.done()
 
     async def _start_later(self, run_id: str, deaths: int, *, is_asked: bool, by_force: bool = False) -> None:
         """Wait until a run may be driven, then claim and drive it. Before the claim the run has no owner, so that no death counts against it."""
         permit = await self._permit(deaths)
+        taken = await self._take_under(permit, run_id, None, is_asked=is_asked, by_force=by_force)
+        if taken is not None:
+            await self._drive(taken, permit)
+
+    async def _see(self, row: RunRow) -> JournalSeen | None:
+        """Return the journal of a run before the claim: if reading it kills this process, the death does not count against the run. `None`: not useful."""
+        if not (row.last_seq or row.owner) or self._owner.is_driven(row):
+            return None
+        entries = await load_entries(self._store, row)
+        return JournalSeen(row.head, entries, count_deaths(entries, has_died=row.owner is not None))
+
+    async def _prepare_takeover(self, row: RunRow) -> None:
+        """Log the process from which a run is taken by force, and stop waiting for that process."""
+        self.facilities.log.warning("run taken over by force", **_logged(self._owner_of(row)))
+        task = self._driving.get(row.id)
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _take_over(self, run_id: str, *, is_asked: bool) -> None:
+        """Wait for a run that a process of another machine drives, and continue it here once the lease of that process has ended."""
+        row, tell_at = await self.archive.row(run_id), time.monotonic() + TELL_S
+        while row.status in UNDER_WAY and self._owner.is_driven(row):
+            tell_at = await self._pause(row, tell_at)
+            row = await self.archive.row(run_id)
+        if row.status in UNDER_WAY:
+            seen = None if is_asked else await self._see(row)
+            await self._start_later(run_id, seen.deaths.count if seen is not None else 0, is_asked=is_asked)
+
+    def _follow(self, run_id: str, work: Coroutine[Any, Any, Exception | None]) -> RunWork:
+        """Do the work in the background, owned by this execution; its error reaches whoever waits for the run, or the log."""
+        task = asyncio.get_running_loop().create_task(work, name=f"firmplan {run_id}")
+        self._driving[run_id] = task
+        task.add_done_callback(lambda done: self._note_error(run_id, done))
+        self._watch.begin()
+        return task
+
+    def _note_error(self, run_id: str, task: RunWork) -> None:
+        if self._driving.get(run_id) is task:
+            del self._driving[run_id]
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._errors[run_id] = error
+            # Last: a program's own log may raise, and whoever waits for the run must not wait for that.
+            self.facilities.log.error(
+                "run stopped", run=run_id, error=str(error), code=getattr(error, "code", "")
+            )
+
+    # --- permits: who is driven alone
+
+    async def _permit(self, deaths: int) -> Permit:
+        """Return a permit to drive a run: alone, once no other run is driven, if so many deaths count against it."""
+        return await (self._lock.alone() if self._must_be_alone(deaths) else self._lock.share())
+
+    def _must_be_alone(self, deaths: int) -> bool:
+        return self._is_suspect(deaths) and not self._lock.is_inside
+
+    def _is_suspect(self, deaths: int) -> bool:
+        """Whether so many deaths count against a run that no other run may be driven beside it."""
+        return ALONE_AFTER <= deaths < self._park_after
+
+    # --- plan
+
+    async def _plan_and_drive(self, row: RunRow, *, stream: bool, is_asked: bool) -> Exception | None:
+        """Plan a submitted task, then drive it; return the error of the planning, which is recorded as the failure of the run."""
+        run_id = row.id
+        has_lost_owner = row.owner is not None and not self._owner.is_driven(row)
+        deaths = 0 if is_asked else planning_deaths(row.header) + has_lost_owner
+        with await self._permit(deaths) as permit:
+            claimed = await self._owner.claim(self._store, run_id)
+            if claimed is None:
+                return None
+            self._claimed[run_id] = claimed
+            early: EarlySteps | None = None
+            try:
+                claimed = await self.planning.count_deaths(claimed, is_asked=is_asked)
+                if claimed.status in FINAL or claimed.status == RunStatus.PARKED:
+                    return None
+                if stream:
+                    early = EarlySteps(self.facilities, run_id, Header.from_dict(claimed.header))
+                match await self.planning.plan(claimed, early):
+                    case None:
+                        return None
+                    case Exception() as failed:
+                        return failed
+                    case settled, header:
+                        pass
+                if early is not None:
+                    early.close()
+                taken = Taken(settled, header, (), Deaths(), (self._started(settled),))
+                await self._drive(taken, permit, early)
+            finally:
+                if early is not None:
+                    await early.drop()
+                if run_id in self._claimed:
+                    await self._let_go(claimed)
+        return None
+
+    # --- claim
+
+    async def _take_under(
+        self, permit: Permit, run_id: str, seen: JournalSeen | None, *, is_asked: bool, by_force: bool
+    ) -> Taken | None:
+        """Claim a run that is to be driven under a permit; the permit is given back unless the run is claimed."""
+        taken = None
         try:
-            taken = await self._take(run_id, is_asked=is_asked, by_force=by_force)
-        except BaseException:
-            permit.give_back()
-            raise
-        if taken is None:
-            permit.give_back()
-            return
-        self._faults.pop(run_id, None)
-        await self._drive(taken, permit)
+            taken = await self._take(run_id, seen, is_asked=is_asked, by_force=by_force)
+        finally:
+            if taken is None:
+                permit.give_back()
+        if taken is not None:
+            self._errors.pop(run_id, None)
+        return taken
 
     async def _take(
         self, run_id: str, seen: JournalSeen | None = None, *, is_asked: bool = False, by_force: bool = False
     ) -> Taken | None:
-        """Claim a run and return the objects that drive it; `None`: another owner has the run.
+        """Claim a run and return what drives it; `None`: another owner has the run.
 
         Args:
             run_id: The run.
@@ -409,8 +405,9 @@ class Execution:
         try:
             header = Header.from_dict(row.header)
             self._expect_tools(row.id, header)
-            entries = seen.entries if seen is not None and seen.head == row.head else None
-            entries = await load_entries(self._store, row) if entries is None else entries
+            # The chain's head is the same if nobody has appended since, so the journal need not be read twice.
+            is_seen = seen is not None and seen.head == row.head
+            entries = seen.entries if seen is not None and is_seen else await load_entries(self._store, row)
             check_header(row, entries)
         except BaseException:
             await self._let_go(row)
@@ -425,6 +422,9 @@ class Execution:
             has_died = row.taken_from is not None
             first.append(RunResumed(self._owner.name, has_died or None, deaths.count or None))
         return first
+
+    def _started(self, row: RunRow) -> RunStarted:
+        return RunStarted(header_digest(row.header), self._owner.name)
 
     async def _let_go(self, row: RunRow) -> None:
         self._claimed.pop(row.id, None)
@@ -469,61 +469,64 @@ class Execution:
                     "and retry the run with the new tool"
                 )
 
-    async def _drive(self, taken: Taken | None, permit: Permit, early: EarlySteps | None = None) -> None:
-        """Drive a claimed run until it has ended or waits, then let go of it.
+    # --- drive
 
-        Whoever decides leaves the decision in the store first and then looks for an owner; the owner lets go first and
-        then looks for decisions: so one of them sees the other.
-        """
+    async def _drive(self, taken: Taken | None, permit: Permit, early: EarlySteps | None = None) -> None:
+        """Drive a claimed run until it has ended or waits, then release it."""
         with permit:
             while taken is not None:
                 run_id = taken.row.id
-                # Another process may have died with the run since its journal was read.
+                # Another process may have died with the run since its journal was read. Then the deaths are recorded, the run is
+                # released, and it is claimed again once no other run is driven.
                 is_to_wait = self._is_suspect(taken.deaths.count) and not (
                     permit.is_alone or permit.is_inside
                 )
                 try:
-                    if is_to_wait:
-                        goes_on = await self._note(taken, taken.first)
+                    machine = self._machine_of(taken)
+                    if machine is None:
+                        goes_on = False
+                    elif is_to_wait:
+                        goes_on = await self._note(taken, taken.first, machine)
                     else:
-                        goes_on = await self._drive_once(taken, permit, early)
+                        goes_on = await self._drive_once(taken, machine, permit, early)
                 finally:
                     self._claimed.pop(run_id, None)
                     if self._owner.has(run_id):  # else the store released the run with its last record
                         await asyncio.wait([self._owner.let_go_beside(self._store, taken.row)])
                 if is_to_wait and goes_on:
                     await permit.exclude_others()
+                # Whoever decides leaves the decision in the store first and then looks for an owner; the owner releases the run first and
+                # then looks for decisions. So one of them sees the other, and no decision is left lying.
                 elif not goes_on or not await self.archive.decisions(run_id):
                     return
                 taken = await self._take(run_id)
 
-    def _is_suspect(self, deaths: int) -> bool:
-        """Whether a run is to be driven alone, since so many deaths count against it."""
-        return ALONE_AFTER <= deaths < self._park_after
+    def _machine_of(self, taken: Taken) -> Machine | None:
+        """Return the machine of a claimed run, as its journal says; `None`: the run has ended, or is parked and nobody asked for it."""
+        machine = build_machine(taken.header)
+        fold(machine, taken.entries)
+        has_stopped = machine.status is not None or (machine.parked is not None and not taken.is_asked)
+        return None if has_stopped else machine
 
-    async def _drive_once(self, taken: Taken, permit: Permit, early: EarlySteps | None) -> bool:
+    async def _drive_once(
+        self, taken: Taken, machine: Machine, permit: Permit, early: EarlySteps | None
+    ) -> bool:
         """Drive a run as its owner; return whether a decision could move it on."""
         row, header = taken.row, taken.header
-        machine = build_machine(header)
-        fold(machine, taken.entries)
-        if machine.status is not None or (machine.parked is not None and not taken.is_asked):
-            return False
         if taken.deaths.count >= self._park_after:
-            return await self._park(taken, machine)
+            await self._park(taken, machine)
+            return False
         self._expect_signatures(row.id, header, machine)
-        inherited = await self._inherited(row, header)
-        drawn = recorded_values(taken.entries, await self._drawn_before(header))
-        is_careful = taken.deaths.is_careful or row.taken_from is not None
         driver = Driver(
             self.facilities,
             row,
             machine,
             header,
-            inherited,
+            await self._inherited(row, header),
             early,
-            drawn,
+            recorded_values(taken.entries, await self._drawn_before(header)),
             callers=callers_in(taken.entries),
-            is_careful=is_careful,
+            is_careful=taken.deaths.is_careful or row.taken_from is not None,
         )
         if permit.is_alone:
             self.facilities.log.warning("run driven alone", run=row.id, deaths=taken.deaths.count)
@@ -549,8 +552,8 @@ class Execution:
             del self._drivers[row.id]
         return run_status(machine) not in FINAL
 
-    async def _park(self, taken: Taken, machine: Machine) -> bool:
-        """Record that a run is parked; return whether the record could be made now."""
+    async def _park(self, taken: Taken, machine: Machine) -> None:
+        """Record that a run is parked."""
         calls: list[Mapping[str, Json]] = [
             {"step": step, "tool": tool} if (tool := machine.tool_of(step)) is not None else {"step": step}
             for step in taken.deaths.cut_off
@@ -560,15 +563,9 @@ class Execution:
             "run parked", run=taken.row.id, deaths=count, calls=listing(taken.deaths.cut_off)
         )
         await self._note(taken, [*taken.first, RunParked(count, calls)], machine)
-        return False
 
-    async def _note(self, taken: Taken, events: Sequence[Cause], machine: Machine | None = None) -> bool:
+    async def _note(self, taken: Taken, events: Sequence[Cause], machine: Machine) -> bool:
         """Record events of a claimed run, and the decisions about it, without a call. Return whether the run goes on."""
-        if machine is None:
-            machine = build_machine(taken.header)
-            fold(machine, taken.entries)
-        if machine.status is not None or (machine.parked is not None and not taken.is_asked):
-            return False
         driver = Driver(self.facilities, taken.row, machine, taken.header)
         await driver.note(await self.archive.decisions(taken.row.id), events)
         return machine.status is None
@@ -591,25 +588,6 @@ class Execution:
             }
         return found
 
-    # --- delete
-
-    async def delete(self, run_id: str) -> RunsDeleted:
-        """Delete a run that has ended. Raises: RunNotFound, InputRejected: the run has not ended, or has children."""
-        task = self._driving.get(run_id)
-        if task is not None and self.archive.find_ended(run_id) is not None:  # it is about to be let go of
-            await asyncio.wait([task])
-        await self._owner.wait()
-        deleted = await self._deletion.delete(run_id)
-        self._faults.pop(run_id, None)
-        return deleted
-
-    async def prune(
-        self, *, age_s: float | None, statuses: Sequence[str] | None, is_dry_run: bool
-    ) -> RunsDeleted:
-        """Delete the runs of these statuses whose end is that long ago; see `Deletion.prune`."""
-        await self._owner.wait()
-        return await self._deletion.prune(age_s, statuses, is_dry_run=is_dry_run)
-
     # --- wait
 
     async def wait(self, run_id: str) -> Run:
@@ -621,17 +599,16 @@ class Execution:
         """
         tell_at = time.monotonic() + TELL_S
         while True:
-            task = self._driving.get(run_id)
-            if task is not None:
+            if (task := self._driving.get(run_id)) is not None:
                 await asyncio.wait([task])
                 continue
             if (ended := self.archive.find_ended(run_id)) is not None:
                 return ended
             row = await self.archive.row(run_id)
             is_driven = self._owner.is_driven(row)
-            fault = self._faults.get(run_id)  # kept until the run goes on: all who wait must hear of it
-            if fault is not None and row.status not in FINAL and not is_driven:
-                raise fault
+            error = self._errors.get(run_id)  # kept until the run goes on: all who wait must get it
+            if error is not None and row.status not in FINAL and not is_driven:
+                raise error
             if row.status not in UNDER_WAY:
                 return await self.archive.shown(row)
             if not is_driven:
@@ -640,6 +617,35 @@ class Execution:
                     continue
                 return await self.archive.shown(row)
             tell_at = await self._pause(row, tell_at)
+
+    async def finish(self, run_id: str, planning: RunWork | None = None) -> Run:
+        """Return a run when it has ended or waits; if its driver stops before that, drive it here. A failed plan is patched.
+
+        Args:
+            run_id: The run.
+            planning: The planning of the run, whose error is raised.
+
+        Raises:
+            RunNotFound: There is no such run.
+            PlanningFailed: The planning has found no plan.
+        """
+        if planning is not None:
+            await asyncio.wait([planning])
+            is_done = not planning.cancelled() and planning.exception() is None
+            if is_done and (failed := planning.result()) is not None:
+                raise failed
+        return await self._patched(await self._moved(run_id))
+
+    async def wait_patched(self, run_id: str) -> Run:
+        """Return as `wait` does, but the run of the last patched plan if the plan of the run is patched. Raises: as `wait`."""
+        return await self._patched(await self.wait(run_id))
+
+    async def _moved(self, run_id: str) -> Run:
+        run = await self.wait(run_id)
+        while run.abandoned and not self._is_closing:
+            await self.go_on(run_id)
+            run = await self.wait(run_id)
+        return run
 
     async def _pause(self, row: RunRow, tell_at: float) -> float:
         """Wait a moment for another process that drives a run. If the wait is long, log the process; return the time of the next log line."""
@@ -678,85 +684,52 @@ class Execution:
                 return
             await asyncio.sleep(POLL_S)
 
-    # --- go on
+    # --- patched plans
+    #
+    # Each patched plan is a run of its own, whose parent is the run that failed: finished steps keep their results, and a write that was
+    # made is not made again unless a person allows it.
 
-    async def resume(self, run_id: str, *, take_over: bool = False) -> None:
-        """Continue a run that nobody drives, also a parked run: earlier deaths no longer count against it.
+    def _tend(self, run_id: str) -> None:
+        """Patch the plan of a run if the run fails, whether or not a caller waits for the run."""
+        tending = self._tending.get(run_id)
+        if tending is None or tending.done():
+            name = f"firmplan patch {run_id}"
+            self._tending[run_id] = asyncio.get_running_loop().create_task(self._tended(run_id), name=name)
 
-        A run that has ended, or is driven, is left as it is.
+    async def _tended(self, run_id: str) -> None:
+        try:
+            await self.wait_patched(run_id)
+        except FirmplanError as fault:  # whoever waits for the run gets the error as well
+            self.log.warning("not mended", run=run_id, why=str(fault))
 
-        Args:
-            run_id: The run.
-            take_over: Whether another process that drives the run loses it: what it still appends is refused, and it calls no further write.
+    async def _patched(self, run: Run) -> Run:
+        """Return a run; if the run failed, return the run of its patched plan (the header says how often a plan is patched)."""
+        while run.status == RunStatus.FAILED and run.plan is not None:
+            times = Header.from_dict((await self.archive.row(run.id)).header).replan
+            if not times:
+                return run
+            # The task stays in the map, so that this engine makes no second attempt after an attempt without a patch.
+            if (patching := self._patching.get(run.id)) is None:
+                name = f"firmplan patch {run.id}"
+                work = self._patch(run, times)
+                patching = self._patching[run.id] = asyncio.get_running_loop().create_task(work, name=name)
+            await asyncio.wait([patching])
+            patched = None if patching.cancelled() else patching.result()
+            if patched is None:
+                return run
+            run = await self._moved(patched)
+        return run
 
-        Raises:
-            RunNotFound: There is no such run.
-        """
-        await self.go_on(await self.archive.row(run_id), is_asked=True, take_over=take_over)
+    async def _patch(self, run: Run, times: int) -> str | None:
+        patched = await self.planning.patch(run, times)
+        if patched is not None:
+            await self.resume(patched)
+        return patched
 
-    async def go_on(self, row: RunRow, *, is_asked: bool = False, take_over: bool = False) -> None:
-        """Continue a run, whose row was just read, if nobody drives it; a parked run continues only on an explicit resume.
+    # --- owners
 
-        Args:
-            row: The run's.
-            is_asked: Whether this is an explicit resume.
-            take_over: As in `resume`.
-        """
-        task = self._driving.get(row.id)
-        if row.status in FINAL or row.plan_digest is None:
-            return
-        by_force = take_over and self._owner.is_anothers(row)
-        if (task is not None and not task.done() and not by_force) or (
-            row.status == RunStatus.PARKED and not is_asked
-        ):
-            return
-        row.expect_to_go_on()
-        if by_force:
-            await self._prepare_takeover(row, task)
-        seen = None if is_asked else await self._see(row)
-        count = seen.deaths.count if seen is not None else 0
-        is_alone = self._is_suspect(count) and not self._lock.is_inside
-        permit = None if is_alone else self._lock.try_share()
-        asked = {"is_asked": is_asked, "by_force": by_force}
-        if (task := self._driving.get(row.id)) is not None and not task.done():  # while its journal was read
-            if permit is not None:
-                permit.give_back()
-        elif permit is None:
-            self._follow(row.id, self._start_later(row.id, count, **asked))
-        elif not await self._start(row.id, permit, seen, **asked) and row.id not in self._driving:
-            row = await self.archive.row(row.id)
-            if row.owner is not None and self._owner.is_elsewhere(row.owner):
-                self._follow(row.id, self._take_over(row.id, is_asked=is_asked))
-
-    async def _prepare_takeover(self, row: RunRow, task: asyncio.Task[None] | None) -> None:
-        """Log the process from which a run is taken by force, and stop waiting for that process."""
-        self.facilities.log.warning("run taken over by force", **_logged(self._owner_of(row)))
-        if task is not None and not task.done():
-            task.cancel()
-            await asyncio.wait([task])
-
-    async def _see(self, row: RunRow) -> JournalSeen | None:
-        """Return the journal of a run before the claim: if reading it kills this process, the death does not count against the run. `None`: not useful."""
-        if not (row.last_seq or row.owner) or self._owner.is_driven(row):
-            return None
-        entries = await load_entries(self._store, row)
-        return JournalSeen(row.head, entries, count_deaths(entries, has_died=row.owner is not None))
-
-    async def _take_over(self, run_id: str, *, is_asked: bool) -> None:
-        """Watch a run that a process of another machine had, and go on with it here once its lease has ended."""
-        row, tell_at = await self.archive.row(run_id), time.monotonic() + TELL_S
-        while row.status in UNDER_WAY and self._owner.is_driven(row):
-            tell_at = await self._pause(row, tell_at)
-            row = await self.archive.row(run_id)
-        if row.status in UNDER_WAY:
-            seen = None if is_asked else await self._see(row)
-            await self._start_later(run_id, seen.deaths.count if seen is not None else 0, is_asked=is_asked)
-
-    def _log_waiting(self, owner: RunOwner) -> None:
-        """Tell the log for whom is waited."""
-        self.facilities.log.warning(
-            "waits for another process that drives the run", **_logged(owner), hint=TAKE_OVER_HINT
-        )
+    def _is_driven(self, row: RunRow) -> bool:
+        return row.id in self._driving or self._owner.is_driven(row)
 
     async def find_owner(self, run_id: str) -> RunOwner | None:
         """Return the living process that drives a run; `None`: none does. Raises: RunNotFound."""
@@ -770,28 +743,32 @@ class Execution:
         name = OwnerName.of(self._owner.name if is_here else row.owner or "")
         return RunOwner(row.id, str(name), silent_s, is_here)
 
-    def _started(self, row: RunRow) -> RunStarted:
-        return RunStarted(header_digest(row.header), self._owner.name)
+    def _log_waiting(self, owner: RunOwner) -> None:
+        """Log the process that this one waits for."""
+        self.facilities.log.warning(
+            "waits for another process that drives the run", **_logged(owner), hint=TAKE_OVER_HINT
+        )
 
-    async def find_abandoned(self) -> list[Run]:
-        """Return every unfinished run that nobody drives, oldest first, as it stands (`watch.py`)."""
-        return await self._takeover.find()
+    # --- delete
 
-    def recover(self, go_on: Callable[[str], Awaitable[object]]) -> None:
-        """Continue, in the background, every run that nobody drives, and, while this execution is open, every run whose owner dies.
+    async def delete(self, run_id: str) -> RunsDeleted:
+        """Delete a run that has ended. Raises: RunNotFound, InputRejected: the run has not ended, or has children."""
+        task = self._driving.get(run_id)
+        if task is not None and self.archive.find_ended(run_id) is not None:  # it is about to be released
+            await asyncio.wait([task])
+        await self._owner.wait()
+        deleted = await self.care.delete(run_id)
+        self._errors.pop(run_id, None)
+        return deleted
 
-        Args:
-            go_on: Continues the run of an id; leaves a parked run alone.
-        """
-        self._takeover.begin(go_on)
+    async def prune(
+        self, *, age_s: float | None, statuses: Sequence[str] | None, is_dry_run: bool
+    ) -> RunsDeleted:
+        """Delete the runs of these statuses whose end is that long ago; see `StoreCare.prune`."""
+        await self._owner.wait()
+        return await self.care.prune(age_s, statuses, is_dry_run=is_dry_run)
 
 
 def _logged(owner: RunOwner) -> dict[str, object]:
     """Return who drives a run of another process, as fields for the log."""
     return {"run": owner.run, "owner": owner.process, "last_record_s_ago": owner.silent_s}
-
-
-def _planning_of(row: RunRow) -> dict[str, Json]:
-    """Return the record of the planning of a task without a plan."""
-    planning = Header.from_dict(row.header).planning
-    return dict(planning) if isinstance(planning, dict) else {}

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar, cast
@@ -47,11 +47,11 @@ from ..stores.store import REPLAY
 class Options:
     """How a run is to be run."""
 
-    run_id: str | None
-    seed: str | int | None
-    concurrency_max: int | None
-    reuse: ReuseMode
-    budget: Mapping[str, float]
+    run_id: str | None = None
+    seed: str | int | None = None
+    concurrency_max: int | None = None
+    reuse: ReuseMode = "auto"
+    budget: Mapping[str, float] = field(default_factory=dict[str, float])
     replan: int = 0
 
     def __post_init__(self) -> None:

@@ -7,7 +7,8 @@ file that holds the store as it was at one moment.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
@@ -17,13 +18,14 @@ from ...plans.format.shape import describe
 from ...plans.values import Json
 from ..journal.restore import check_heads
 from ..states import FINAL, RunStatus
-from ..stores.store import Removal, RunRow, Store
-from .archive import LIMIT_MAX, Archive, read_plan
+from ..stores.store import CacheStats, Pruned, Removal, RunRow, Store
+from .archive import Archive, read_plan
 from .request import file_of
 from .run import Run
 
-PAGE: Final = 500  # rows that are looked at together
-SHOWN_MAX: Final = 20  # damaged runs that the text names
+ENDED: Final = tuple(status.value for status in RunStatus if status in FINAL)
+SAVED_S: Final = 24 * 3600.0  # how long bytes stay that a caller has saved, and that no run has taken yet
+SHOWN_MAX: Final = 20  # damages, or kept runs, that a text lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,102 +82,6 @@ class StoreReport:
         return {"store": self.store, "ok": self.ok, "runs": self.runs, "damages": damages}
 
 
-async def check_store(store: Store, archive: Archive) -> StoreReport:
-    """Return what in a store is not as it was written. O(size of the store)."""
-    damages = [Damage("", text) for text in await store.find_damage()]
-    count = 0
-    async for row in _rows(store):
-        count += 1
-        if (why := await _damage_of(store, archive, row.id)) is not None:
-            damages.append(Damage(row.id, why))
-    damages += [Damage("", text) for text in await _damaged_plans(store)]
-    return StoreReport(store.name, count, tuple(damages))
-
-
-async def _damaged_plans(store: Store) -> list[str]:
-    """Return the saved plans, and the plans kept for the planner, that were changed since they were saved."""
-    found: list[str] = []
-    for stored in await store.list_plans():
-        try:
-            read_plan(stored)
-        except StoreError as fault:
-            found.append(fault.message)
-    return found
-
-
-async def _rows(store: Store) -> AsyncIterator[RunRow]:
-    before: tuple[float, str] | None = None
-    while rows := await store.list_runs(status=None, limit=PAGE, before=before):
-        for row in rows:
-            yield row
-        before = (rows[-1].created, rows[-1].id)
-
-
-async def _damage_of(store: Store, archive: Archive, run_id: str) -> str | None:
-    """Return why a run cannot be computed again from its journal; `None`: it can."""
-    try:
-        row = await archive.row(run_id)
-        if row.plan_digest is not None:
-            if row.status in FINAL:
-                _expect_row(row, await archive.replayed(row))
-            else:
-                await archive.rebuilt(row)
-            await check_heads(store, row)
-    except FirmplanError as fault:
-        return fault.message
-    return None
-
-
-def _expect_row(row: RunRow, run: Run) -> None:
-    """Raise `StoreError` if the row of an ended run differs from its header and journal."""
-    found = (run.status, run.plan.digest if run.plan is not None else None)
-    if (row.status, row.plan_digest) != found:
-        raise StoreError(
-            f"the row of run {row.id} was changed: its status or its plan's digest is not that of its journal"
-        )
-
-
-async def back_up(store: Store, path: str | os.PathLike[str]) -> Path:
-    """Copy a store into one new file, whole or not at all, and return its path.
-
-    Raises:
-        InputRejected: There is a file of that name, or it cannot be written.
-    """
-    target = file_of(path)
-    try:
-        _expect_new(target)
-    except OSError as fault:  # its name is longer than a file's may be
-        raise InputRejected(f"backup: {target} cannot be written: {fault}") from fault
-    part = target.with_name(f"{target.name}-part-{os.getpid()}")
-    try:
-        await store.copy_to(part)
-        part.rename(target)
-    except (OSError, StoreError) as fault:
-        raise InputRejected(f"backup: {target} cannot be written: {fault}") from fault
-    finally:
-        part.unlink(missing_ok=True)
-    return target
-
-
-def _expect_new(target: Path) -> None:
-    if target.exists():
-        raise InputRejected(f"backup: expected a new file, found one at {target}: name another")
-    if not target.parent.is_dir():
-        raise InputRejected(f"backup: the folder {target.parent} does not exist: make it, or name another")
-
-
-# --- deletion
-#
-# A run that has not ended is not deleted, because a process may continue it. A run with children is not deleted, because a fork needs the journal
-# of its parent. Each run is deleted in one transaction, so that a kill leaves it complete or gone. The bytes that no run names any more
-# are removed afterwards; if the process is killed before that, they take space until the next `prune` and do no harm. Results that
-# later runs may reuse stay: each has its own digest and needs no journal.
-
-ENDED: Final = tuple(status.value for status in RunStatus if status in FINAL)
-SAVED_S: Final = 24 * 3600.0  # how long bytes stay that a caller has saved, and that no run has taken yet
-TOLD_MAX: Final = 20  # runs that the text names
-
-
 @dataclass(frozen=True, slots=True)
 class RunsDeleted:
     """What was deleted, or would be.
@@ -199,7 +105,7 @@ class RunsDeleted:
         told = f"{count} {'run' if count == 1 else 'runs'} {'would be ' if self.is_dry_run else ''}deleted"
         if self.values:
             told += f", with {self.values} stored {'value' if self.values == 1 else 'values'} ({self.bytes} bytes)"
-        kept = [f"{run_id} stays: {why}" for run_id, why in list(self.kept.items())[:TOLD_MAX]]
+        kept = [f"{run_id} stays: {why}" for run_id, why in list(self.kept.items())[:SHOWN_MAX]]
         more = len(self.kept) - len(kept)
         return "\n".join([told, *kept, *([f"and {more} more stay"] if more > 0 else [])])
 
@@ -214,12 +120,12 @@ class RunsDeleted:
         }
 
 
-class Deletion:
-    """Deletes runs of one store.
+class StoreCare:
+    """Checks, copies and cleans one store.
 
     Args:
-        store: Where they are.
-        archive: Looks them up, and forgets them.
+        store: The store.
+        archive: Looks runs up, and forgets deleted ones.
         now: Unix seconds.
     """
 
@@ -227,6 +133,83 @@ class Deletion:
         self._store = store
         self._archive = archive
         self._now = now
+
+    # --- check and copy
+
+    async def check(self) -> StoreReport:
+        """Return everything in the store that differs from what was written. O(size of the store)."""
+        damages = [Damage("", text) for text in await self._store.find_damage()]
+        count = 0
+        async for row in self._archive.rows():
+            count += 1
+            if (why := await self._damage_of(row.id)) is not None:
+                damages.append(Damage(row.id, why))
+        for stored in await self._store.list_plans():  # the plans that are kept for the planner included
+            try:
+                read_plan(stored)
+            except StoreError as fault:
+                damages.append(Damage("", fault.message))
+        return StoreReport(self._store.name, count, tuple(damages))
+
+    async def _damage_of(self, run_id: str) -> str | None:
+        """Return why a run cannot be computed again from its journal; `None`: it can."""
+        try:
+            row = await self._archive.row(run_id)
+            if row.plan_digest is not None:
+                if row.status in FINAL:
+                    _expect_row(row, await self._archive.replayed(row))
+                else:
+                    await self._archive.rebuilt(row)
+                await check_heads(self._store, row)
+        except FirmplanError as fault:
+            return fault.message
+        return None
+
+    async def back_up(self, path: str | os.PathLike[str]) -> Path:
+        """Copy the store into one new file, complete or not at all, and return its path.
+
+        Raises:
+            InputRejected: There is a file of that name, or it cannot be written.
+        """
+        target = file_of(path)
+        part = target.with_name(f"{target.name}-part-{os.getpid()}")
+        try:
+            _expect_new(target)
+            await self._store.copy_to(part)
+            part.rename(target)
+        except (
+            OSError,
+            StoreError,
+        ) as fault:  # an `OSError` of `_expect_new`: the name is too long for a file
+            raise InputRejected(f"backup: {target} cannot be written: {fault}") from fault
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        return target
+
+    # --- results for reuse, and stored bytes
+
+    async def cache_stats(self) -> CacheStats:
+        """Return how many results may be reused, and how large they are."""
+        return await self._store.cache_stats()
+
+    async def shrink_cache(self, *, age_s: float | None, bytes_max: int | None) -> int:
+        """Forget results past an age, and the oldest past a size; return how many were forgotten."""
+        before = None if age_s is None else self._now() - age_s
+        return await self._store.shrink_cache(before=before, bytes_max=bytes_max)
+
+    async def prune_artifacts(self, among: frozenset[str] | None = None) -> Pruned:
+        """Remove bytes that nothing refers to; `among`: only these digests. Bytes that a caller saved lately stay."""
+        pruned = await self._store.prune_values(saved_before=self._now() - SAVED_S, among=among)
+        await self._store.give_back_room()
+        return pruned
+
+    # --- delete
+    #
+    # A run that has not ended is not deleted, because a process may continue it. A run with children is not deleted, because a fork needs
+    # the journal of its parent. Each run is deleted in one transaction, so that a kill leaves it complete or gone. The bytes that no run
+    # refers to any more are removed afterwards; if the process is killed before that, they take space until the next `prune` and do no
+    # harm. Results that later runs may reuse stay: each has its own digest and needs no journal.
 
     async def delete(self, run_id: str) -> RunsDeleted:
         """Delete one run.
@@ -244,12 +227,8 @@ class Deletion:
                 f"run {run_id} stays: {_why_kept(removed)}",
                 code=HAS_CHILDREN if removed.children else NOT_ENDED,
             )
-        values, size = 0, 0
-        if removed.named:
-            pruned = await self._store.prune_values(saved_before=self._saved_before(), among=removed.named)
-            values, size = pruned.values, pruned.bytes
-        await self._store.give_back_room()
-        return RunsDeleted((run_id,), {}, values, size)
+        pruned = await self.prune_artifacts(removed.named)
+        return RunsDeleted((run_id,), {}, pruned.values, pruned.bytes)
 
     async def prune(
         self, age_s: float | None, statuses: Collection[str] | None, *, is_dry_run: bool
@@ -261,15 +240,14 @@ class Deletion:
             statuses: Some of `ENDED`; `None`: each of them.
             is_dry_run: Delete nothing, and report the runs that would be deleted.
         """
-        rows = [row async for row in self._rows()]
+        rows = [row async for row in self._archive.rows()]
         gone, kept = await self._remove_old(rows, age_s, statuses, is_dry_run=is_dry_run)
         runs = tuple(row.id for row in rows if row.id in gone)
         why = {row.id: kept[row.id] for row in rows if row.id in kept}
         if is_dry_run:
             return RunsDeleted(runs, why, is_dry_run=True)
         # Scan all bytes, not only those of these runs, to remove also the bytes that a killed process has left behind.
-        pruned = await self._store.prune_values(saved_before=self._saved_before())
-        await self._store.give_back_room()
+        pruned = await self.prune_artifacts()
         return RunsDeleted(runs, why, pruned.values, pruned.bytes)
 
     async def _remove_old(
@@ -314,16 +292,6 @@ class Deletion:
             self._archive.forget(row.id)
         return removed
 
-    async def _rows(self) -> AsyncIterator[RunRow]:
-        before: tuple[float, str] | None = None
-        while rows := await self._store.list_runs(status=None, limit=LIMIT_MAX, before=before):
-            for row in rows:
-                yield row
-            before = (rows[-1].created, rows[-1].id)
-
-    def _saved_before(self) -> float:
-        return self._now() - SAVED_S
-
 
 def statuses_of(given: object) -> Sequence[str] | None:
     """Return statuses of ended runs; `None`: all such statuses. Raises: InputRejected: a value is no such status."""
@@ -354,3 +322,19 @@ def _why_kept(removal: Removal) -> str:
             f"{' and '.join(removal.children[:3])} came of it and may need its journal: delete that run first"
         )
     return f"it has not ended (it is {removal.status}): cancel it first, or let it end"
+
+
+def _expect_row(row: RunRow, run: Run) -> None:
+    """Raise `StoreError` if the row of an ended run differs from its header and journal."""
+    found = (run.status, run.plan.digest if run.plan is not None else None)
+    if (row.status, row.plan_digest) != found:
+        raise StoreError(
+            f"the row of run {row.id} was changed: its status or its plan's digest is not that of its journal"
+        )
+
+
+def _expect_new(target: Path) -> None:
+    if target.exists():
+        raise InputRejected(f"backup: expected a new file, found one at {target}: name another")
+    if not target.parent.is_dir():
+        raise InputRejected(f"backup: the folder {target.parent} does not exist: make it, or name another")

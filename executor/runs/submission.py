@@ -5,19 +5,15 @@ A run that is submitted goes on whatever happens to this process. The same name 
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from ...errors import InputRejected
-from ...plans import Plan
-from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.inputs import filled
 from ...plans.nearest import did_you_mean
-from ...plans.values import Json, canonical
-from ..budget import PlanningCost
+from ...plans.values import canonical
 from ..calls.facilities import Clock
 from ..canonical_value import CanonicalValue
 from ..execution_tree import walk
@@ -34,40 +30,13 @@ from ..fork import (
     retry_of,
     root_of,
 )
-from ..journal.header import Header, default_seed, keep_plan, program_of
+from ..journal.header import Header, keep_plan, program_of
 from ..journal.records import Entry
 from ..journal.restore import check_header, load_entries, rebuild
-from ..journal.toolset_lock import ToolsetLock
 from ..machine import Machine
 from ..states import RunStatus
 from ..stores.store import RunRow, Store
 from .archive import Archive
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
-    """What became of a task: a checked plan, its inputs, and the record of its planning."""
-
-    plan: Plan
-    plans: Mapping[str, Plan]
-    inputs: Mapping[str, Json]
-    lock: ToolsetLock
-    record: Json
-
-    def complete(self, header: Header, cost: PlanningCost | None = None) -> Header:
-        """Return a task's header with its plan, and the usage of the planning."""
-        seed = header.seed or default_seed(self.plan, self.inputs)
-        return replace(
-            header,
-            plan=self.plan,
-            plans=self.plans,
-            inputs=self.inputs,
-            lock=self.lock,
-            seed=seed,
-            planning=with_cost(self.record, cost),
-            language=EXPRESSION_VERSION,  # of the planner, which may be newer than the process that took the task
-        )
-
 
 _NOT_ENDED: Final = "it has not ended; wait for it, resume it if its process has died, or cancel it"
 _NOT_RETRIED: Final = {
@@ -102,18 +71,6 @@ def expect_resume(row: RunRow) -> None:
             f"resume: run {row.id} {became}, and an ended run never changes; continue it as a new run: "
             f"`firmplan retry {row.id}`, engine.retry({row.id!r}) or POST /v1/runs/{row.id}/retry"
         )
-
-
-def patch_id(run_id: str) -> str:
-    """Return the id for the run of a failed run's patched plan: the same id in every engine, so that a plan is patched once."""
-    return f"run_{hashlib.sha256(f'patch of {run_id}'.encode()).hexdigest()[:16]}"
-
-
-def with_cost(record: Json, cost: PlanningCost | None) -> Json:
-    """Return the record of a planning, with the usage of all plannings of the run."""
-    if cost is None or not isinstance(record, dict):
-        return record
-    return {**record, "cost": cost.to_dict()}
 
 
 class Submissions:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ...errors import FirmplanError, StoreError
 from ..journal.header import Header
 from ..stores.store import RunRow, Store
-from .archive import LIMIT_MAX, UNDER_WAY, Archive
-from .run import Run
+from .archive import UNDER_WAY, Archive
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -118,8 +117,6 @@ STOP_S: Final = (
     15.0  # how long a claim that is under way may take when the engine closes: a locked store takes ten
 )
 
-GoOn = Callable[[str], Awaitable[object]]
-
 
 class Takeover:
     """Continues the runs that no living process drives.
@@ -129,6 +126,7 @@ class Takeover:
         archive: Reads them.
         is_driven: Whether a living owner has a run.
         expect_tools: Raises `ConfigError` if a run needs tools that this engine does not have.
+        go_on: Continues the run of an id; leaves a parked run alone.
         log: The log, for runs that cannot continue here.
     """
 
@@ -138,28 +136,29 @@ class Takeover:
         archive: Archive,
         is_driven: Callable[[RunRow], bool],
         expect_tools: Callable[[str, Header], None],
+        go_on: Callable[[str], Awaitable[object]],
         log: Callable[[], FilteringBoundLogger],
     ) -> None:
         self._store = store
         self._archive = archive
         self._is_driven = is_driven
         self._expect_tools = expect_tools
+        self._go_on = go_on
         self._log = log
         self._left: set[tuple[str, int]] = (
             set()
         )  # runs that cannot continue here, with their epochs: each is logged once
         # The runs that the first scan has tried; a future is done when its run was tried. `None`: no first scan is under way.
         self._tried: dict[str, asyncio.Future[None]] | None = None
-        self._go_on: GoOn | None = None
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     # --- life
 
-    def begin(self, go_on: GoOn) -> None:
+    def begin(self) -> None:
         """Continue, in the background, every run that nobody drives, then every run whose owner dies."""
         if self._task is None:
-            self._go_on, self._tried = go_on, {}
+            self._tried = {}
             self._task = asyncio.get_running_loop().create_task(self._work(), name="firmplan takeover")
 
     async def end(self) -> None:
@@ -228,8 +227,6 @@ class Takeover:
             await self._try(row)
 
     async def _try(self, row: RunRow) -> None:
-        if self._go_on is None:
-            return
         try:
             await self._expect_readable(row)
             if row.owner is not None:
@@ -250,29 +247,14 @@ class Takeover:
 
     # --- scanning
 
-    async def find(self) -> list[Run]:
-        """Return every unfinished run that nobody drives, oldest first, as it stands; kept replays never go on.
-
-        What cannot go on here, since its journal was changed or its tools are missing, is left out and told to the log.
-        """
-        runs: list[Run] = []
-        for row in sorted(await self._unowned_and_orphans(), key=lambda row: (row.created, row.id)):
-            try:
-                await self._expect_readable(row)
-                runs.append(await self._archive.get(row.id))
-            except FirmplanError as fault:
-                self._leave(row, fault)
-        return runs
-
     async def _unowned_and_orphans(self) -> list[RunRow]:
         """Return the rows of every unfinished run that nobody drives."""
-        found: list[RunRow] = []
-        for status in UNDER_WAY:
-            before: tuple[float, str] | None = None
-            while rows := await self._store.list_runs(status=status, limit=LIMIT_MAX, before=before):
-                found += [row for row in rows if not row.is_replay and not self._is_driven(row)]
-                before = (rows[-1].created, rows[-1].id)
-        return found
+        return [
+            row
+            for status in UNDER_WAY
+            async for row in self._archive.rows(status)
+            if not row.is_replay and not self._is_driven(row)
+        ]
 
     async def _expect_readable(self, row: RunRow) -> None:
         """Raise if a run cannot go on here. The claim would replace the dead owner in the row, and hide the death from other engines."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
 from ..nearest import did_you_mean, listing
 from ..paths import Part, key, parts_of, path_of
-from ..plan import ACTIONS, OWNED, Plan
+from ..plan import ACTIONS, OWNED, STEPS, Agent, Ask, Budgeted, Fallback, InnerPlan, Plan, Repeat, StepKeys
 from ..problems import Problem, problem
 from ..values import Json, NotJson, normal_in_order
 
@@ -24,8 +24,6 @@ NOT_JSON_MAX = 20
 _ROUNDS_MAX = 6
 """Rounds of leaving out what is faulty; each round leaves strictly less, and nesting is this shallow."""
 
-_COMMON = ("id", "for_each", "when", "after", "on_error", "repeat", "retries", "timeout", "why")
-_KEYS_OF_ACTION = {"tool": ("args",), "plan": ("args",)}
 _SLIPS = {
     "if": "when",
     "condition": "when",
@@ -116,6 +114,7 @@ def draft_of(given: object, *, owned: bool = False) -> Draft:
         )
         return Draft(None, whole=False, problems=(*problems, found))
     raw = cast("dict[str, Any]", read)
+    # Right plans, which most are, pass through pydantic once; everything below is for those that do not.
     try:
         plan = Plan.model_validate(raw, context={OWNED: True})
     except ValidationError as fault:
@@ -146,6 +145,7 @@ def describe(value: object) -> str:  # noqa: PLR0911  # one case, one line
 
 def _as_json(given: object, problems: list[Problem]) -> Json:
     """Return a canonical copy with null in the place of what is not JSON, which is noted in `problems`."""
+    # `normal_in_order` stops at the first such place, so each round replaces one and tries again.
     current = given
     for _ in range(NOT_JSON_MAX):
         try:
@@ -184,6 +184,7 @@ def _mend(raw: dict[str, Any], fault: ValidationError, problems: list[Problem]) 
     broken: set[tuple[str | None, int]] = set()
     current = raw
     for _ in range(_ROUNDS_MAX):
+        # pydantic may hide faults behind others (a step without a clear action is not looked into), hence the rounds.
         places: list[tuple[Part, ...]] = []
         seen = {found.path for found in problems}
         for parts, kind, context in _faults(current, fault):
@@ -213,6 +214,8 @@ def _place(raw: object, loc: tuple[Part, ...], kind: str) -> tuple[Part, ...]:
     """Return pydantic's location as a place in the plan: without the names of union members."""
     parts: list[Part] = []
     current: Any = raw
+    # pydantic's location holds, beside keys and indices, the names of union members and of validators: what does not exist in the value is skipped. The tag of a
+    # step's action looks like a key that exists, so it is recognised by where it stands.
     for number, part in enumerate(loc):
         is_tag = (
             part in ACTIONS
@@ -282,7 +285,7 @@ def _no_single_action(path: str, given: object) -> Problem:
         return problem(
             "bad-shape", path, f"expected exactly one action at {path}, found {both}", "make one step of each"
         )
-    keys = [name for name in step if name not in _COMMON]
+    keys = [name for name in step if name not in StepKeys.model_fields]
     guesses = (did_you_mean(name, ACTIONS) for name in keys[:20])
     hint = next(
         (guess for guess in guesses if guess), "give the step a 'tool', 'ask', 'set', 'plan' or 'agent'"
@@ -292,32 +295,29 @@ def _no_single_action(path: str, given: object) -> Problem:
     )
 
 
-def _known_keys(raw: dict[str, Any], parts: tuple[Part, ...]) -> tuple[str, ...]:  # noqa: PLR0911  # one case, one line
-    """Return the keys that the object around `parts` may have."""
+def _known_keys(raw: dict[str, Any], parts: tuple[Part, ...]) -> tuple[str, ...]:
+    """Return the keys that the object around `parts` may have, as the models of the format have them."""
     match parts[:-1]:
         case ():
             return tuple(Plan.model_fields)
         case ("plans", _):
-            return ("inputs", "types", "steps", "output")
+            return tuple(InnerPlan.model_fields)
         case (*_, "steps", int()):
             action = next((name for name in ACTIONS if name in _at(raw, parts[:-1])), "tool")
-            return (action, *_KEYS_OF_ACTION.get(action, ()), *_COMMON)
-        case (*_, "ask"):
-            return ("prompt", "returns", "model", "system", "examples", "temperature", "max_tokens", "guard")
-        case (*_, "agent"):
-            return ("goal", "tools", "returns", "max_steps", "budget")
+            fields = STEPS[action].model_fields
+            return (*(name for name in fields if name not in StepKeys.model_fields), *StepKeys.model_fields)
         case (*_, "budget"):
-            return ("steps", "model_calls", "tokens", "usd", "seconds")
-        case (*_, "repeat"):
-            return ("until", "max")
+            return get_args(Budgeted)
         case _:
-            return ("value",)
+            models = {"ask": Ask, "agent": Agent, "repeat": Repeat}
+            return tuple(models.get(str(parts[-2]), Fallback).model_fields)
 
 
 def _without(  # noqa: C901  # one case for each place
     raw: dict[str, Any], places: list[tuple[Part, ...]], broken: set[tuple[str | None, int]]
 ) -> dict[str, Any]:
     """Return the plan without its faulty places; steps that need them become a null of the same id."""
+    # What was given belongs to the caller: only copies are changed.
     mended: dict[str, Any] = {name: _copy(value) for name, value in raw.items()}
     for parts in places:
         match parts:
@@ -375,6 +375,7 @@ def _mend_step(
             "goal",
         ):
             step[action] = {name: value for name, value in step[action].items() if name != part}
+        # A wrong modifier is dropped and the step stays; without its action, id or arguments a step does not say what its author meant.
         case [str() as part, *_] if part in step and part not in (*ACTIONS, "id", "args"):
             del step[part]
         case _:

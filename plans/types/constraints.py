@@ -3,22 +3,97 @@
 A constraint is a JSON Schema of its own, as canonical JSON, so equal texts demand the same wherever they stand. A constraint that rests on definitions, or
 is very long, is kept as a digest only; whether a value meets it is then decided at run time.
 
-A *whole* constraint repeats a schema that its type does not express exactly. It holds for the schema as it stands alone, where objects are closed, and not for
-the same schema as a part of a composition: `read.py` removes it there and constrains the composition instead.
+A *whole* constraint repeats a complete schema that its type does not express exactly.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import cast
 
-from ..values import Json, NotJson, canonical, digest
-from .keywords import KIND_OF_KEYWORD
-from .standalone import find_validator, self_contained
+from ..values import Json, canonical, digest
+from .standalone import find_validator
 from .types import UNKNOWN, Constraints, ListType, ObjectType, Scalar, Unknown
+
+# --- Keywords that demand something of values beyond their type
+
+
+KINDS = ("null", "boolean", "integer", "number", "string", "array", "object")
+
+_NUMERIC = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+
+_Group = tuple[str, ...]
+
+_OF_NUMBERS: tuple[_Group, ...] = tuple((key,) for key in _NUMERIC)
+
+GROUPS: Mapping[str, tuple[_Group, ...]] = MappingProxyType(
+    {
+        "string": (("pattern",), ("minLength",), ("maxLength",)),
+        "integer": _OF_NUMBERS,
+        "number": _OF_NUMBERS,
+        "array": (
+            ("prefixItems", "items"),
+            ("contains", "minContains", "maxContains"),
+            ("minItems",),
+            ("maxItems",),
+            ("uniqueItems",),
+        ),
+        "object": (
+            ("patternProperties", "additionalProperties"),
+            ("minProperties",),
+            ("maxProperties",),
+            ("propertyNames",),
+            ("dependentRequired",),
+            ("dependentSchemas",),
+        ),
+        "boolean": (),
+        "null": (),
+    }
+)
+"""By kind, what narrows it further than a type can say: keywords that demand something together, the one that does it first."""
+
+# The order within a group matters: the first keyword says that there is a demand at all, the others only change it (`minContains` alone demands nothing).
+_OF_ANY_KIND: tuple[_Group, ...] = (("not",), ("if", "then", "else"))
+_OF_UNTYPED: tuple[_Group, ...] = (
+    *GROUPS["string"],
+    *GROUPS["number"],
+    *GROUPS["array"],
+    *GROUPS["object"],
+    ("required",),
+    ("additionalProperties", "patternProperties"),
+)
+
+KIND_OF_KEYWORD: Mapping[str, str] = MappingProxyType(
+    {
+        **{key: kind for kind, groups in GROUPS.items() for group in groups for key in group},
+        "properties": "object",
+        "required": "object",
+    }
+)
+"""The kind of values that a keyword is about; what is not here is about values of every kind."""
+
+
+def demands(schema: Mapping[str, Json], kind: str | None) -> Iterator[dict[str, Json]]:
+    """Yield what a schema demands of values of one kind beyond their type; `None`: of all kinds, if it says no type."""
+    for group in (*(_OF_UNTYPED if kind is None else GROUPS[kind]), *_OF_ANY_KIND):
+        # Beside `properties`, the schemas of other fields mean nothing alone: `read.py` then demands the whole schema.
+        starts = group[0] in schema and not (group[0] == "patternProperties" and "properties" in schema)
+        if starts and not _says_nothing(group[0], schema):
+            yield {key: schema[key] for key in group if key in schema}
+
+
+# Demands that every value meets are dropped: a type with one would be another type than the same type without it.
+def _says_nothing(key: str, schema: Mapping[str, Json]) -> bool:
+    value = schema.get(key)
+    if key == "uniqueItems":
+        return value is not True
+    if key in ("required", "additionalProperties"):
+        return value is True or value == []
+    return key.startswith("min") and value == 0 and key != "minimum"
+
 
 # --- Ranges (`minimum`, `maxLength`, `minItems` ..): which imply others, and which exclude one another
 
@@ -39,6 +114,7 @@ _ENDS: Mapping[str, tuple[str, int, bool]] = MappingProxyType(
 
 def implies(every: Constraints, one: str) -> bool:
     """Whether constraints on values leave no value that does not meet one more."""
+    # Of two demands on the same side of the same measure the stricter one implies the other; all else is compared as text.
     wanted = _ends((one,))
     given = _ends(every)
     return bool(wanted) and all(side in given and given[side] >= end for side, end in wanted.items())
@@ -69,6 +145,8 @@ def _ends(every: Constraints) -> dict[tuple[str, int], _End]:
         known = cast("dict[str, float]", json.loads(one))
         key = next(iter(known))
         if key in _ENDS and len(known) == 1:
+            # A lower bound grows inwards as it is; an upper bound does with its sign changed. So both sides are compared by one rule, and an excluded end
+            # is further in than the same end included.
             what, sign, is_strict = _ENDS[key]
             end = (sign * known[key], is_strict)
             found[what, sign] = max(found.get((what, sign), end), end)
@@ -95,6 +173,7 @@ def constraint(demanded: Mapping[str, Json], rests_on: Sequence[str] = ()) -> st
         rests_on: Digests of the definitions that they name.
     """
     text = canonical(demanded)
+    # Two constraints with equal texts may rest on different definitions. The digest covers these, so equal constraints demand the same.
     if rests_on or len(text) > TEXT_MAX:
         parts: list[Json] = [text.decode(), *rests_on]
         text = canonical({"$comment": f"{min(demanded)} {digest(canonical(parts))}"})
@@ -121,6 +200,7 @@ def is_met(demanded: Constraints, by: Scalar | ListType | ObjectType | Unknown) 
 
 def holds(value: Json, demanded: Constraints) -> bool | None:
     """Return whether a value meets constraints; `None`: nobody can say."""
+    # One constraint that is not met decides, whatever is unknown of the others.
     answers = [_holds(value, one) for one in demanded]
     return False if False in answers else None if None in answers else True
 
@@ -152,11 +232,6 @@ def is_plain_tuple(one: str, of: ListType | ObjectType) -> bool:
     return all(head == heads[0] for head in (*heads, *rest))
 
 
-def is_whole(one: str) -> bool:
-    """Whether a constraint repeats a whole schema."""
-    return _key_of(one) == WHOLE
-
-
 def repeated_by(one: str) -> dict[str, Json] | None:
     """Return the schema that a whole constraint repeats; `None` if it is another constraint, or known by its digest only."""
     known = cast("dict[str, list[dict[str, Json]]]", json.loads(one))
@@ -166,7 +241,7 @@ def repeated_by(one: str) -> dict[str, Json] | None:
 def as_schema(every: Constraints) -> dict[str, Json]:
     """Return constraints as one JSON Schema; what is known by its digest only becomes a comment."""
     made: dict[str, Json] = {}
-    others: list[Json] = []
+    others: list[Json] = []  # constraints that share a keyword with an earlier one, such as two patterns
     for one in every:
         schema = cast("dict[str, Json]", json.loads(one))
         if made.keys().isdisjoint(schema):
@@ -180,9 +255,9 @@ def _holds(value: Json, one: str) -> bool | None:
     if _is_opaque(one):
         return None
     try:
-        validator = find_validator(canonical(self_contained(cast("dict[str, Json]", json.loads(one)))))
+        validator = find_validator(one.encode())
         return None if validator is None else validator.is_valid(value)
-    except (NotJson, ValueError):  # no JSON, or too deep for the validator
+    except ValueError:  # no JSON, or too deep for the validator
         return None
 
 

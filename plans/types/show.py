@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import cast
 
-from ..values import Json, canonical
+from ..values import Json, NotJson, canonical
 from .constraints import as_schema, repeated_by
 from .types import (
     NEVER,
@@ -29,6 +29,7 @@ VALUES_SHOWN_MAX = 6
 MEMBERS_SHOWN_MAX = 5
 NESTING_SHOWN_MAX = 3
 CONSTRAINTS_SHOWN_MAX = 80  # characters: a pattern may be long
+VALUE_SHOWN_MAX = 60  # characters of a found value: enough to recognise it
 TEXT_SHOWN_MAX = 40  # characters of a known text: enough to recognise it
 
 CONSTRAINT_WORDS: Mapping[str, str] = MappingProxyType(
@@ -81,6 +82,15 @@ def _scalar(of: Scalar) -> str:
     return texts[0] if len(texts) == 1 else f"one of {', '.join(texts)}"
 
 
+def value_text(value: object) -> str:
+    """Return a value as it stands in a plan, cut short."""
+    try:
+        text = canonical(value).decode()
+    except NotJson:
+        text = repr(value)
+    return text if len(text) <= VALUE_SHOWN_MAX else f"{text[: VALUE_SHOWN_MAX - 2]}.."
+
+
 def bounded(words: str, bound: object) -> str:
     """Return words with their bound, in the singular for one."""
     if isinstance(bound, float) and bound.is_integer():  # the validator's own spelling of 0
@@ -113,6 +123,7 @@ def _item(item: Type, room: int) -> str:
 
 def _union(alternatives: tuple[Type, ...], room: int) -> str:
     others = [member for member in alternatives if member != NULL]
+    # Different members may read alike, such as two objects with the same fields; null stands last, as in speech.
     texts = list(dict.fromkeys(_shown(member, room) for member in others))
     if len(texts) > MEMBERS_SHOWN_MAX:
         texts = [*texts[:MEMBERS_SHOWN_MAX], f"{len(texts) - MEMBERS_SHOWN_MAX} more"]
@@ -180,6 +191,7 @@ class _Writing:
 
     def object(self, of: ObjectType) -> dict[str, Json]:
         """Return the schema of an object: that which it was read from, where only that says all of it."""
+        # A constraint that repeats the complete schema says more than the fields, in words that the author knows.
         said = [one for one in map(repeated_by, of.constraints) if one is not None]
         if said:
             return said[0]
@@ -198,11 +210,13 @@ class _Writing:
         plain = [member for member in of.members if isinstance(member, Scalar) and member.only is None]
         if len(plain) == len(of.members) and all(member.exact for member in plain):
             return {"type": [member.kind for member in plain]}
+        # Types that differ only in constraints known by digest are written alike; one branch says it.
         every = {canonical(made): made for made in map(self.schema, of.members)}
         return {"anyOf": list(every.values())} if len(every) > 1 else next(iter(every.values()))
 
     def name(self, named: Named) -> str:
         if named not in self.names:
+            # Names are unique within one schema; two schemas may use one name for different types.
             taken = set(self.names.values())
             name, number = named.name, 2
             while name in taken:

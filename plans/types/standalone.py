@@ -19,10 +19,9 @@ import orjson
 from ..values import Json
 from .definitions import (
     DEPTH_MAX,
-    NAMED_SCHEMAS,
-    ONE_SCHEMA,
-    ONE_SCHEMA_RARE,
+    MAPS,
     ROOT,
+    SINGLE,
     Documents,
     Place,
     as_mapping,
@@ -55,6 +54,7 @@ def self_contained(schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_T
 
     A reference that leads nowhere admits anything; `read_schema` tells of it.
     """
+    # Program headers and content keys hold the result, so its text must stay the same for the same schema: names, order of keys and all.
     carrying = _Carrying(Documents(schema, types))
     made = carrying.carried(cast("Json", schema), "", "closed", DEPTH_MAX)
     alone: dict[str, Json] = made if isinstance(made, dict) else {} if made else {"not": {}}
@@ -74,6 +74,7 @@ class _Carrying:
     def definitions(self) -> dict[str, Json]:
         """Return every definition met, also those met on the way."""
         made: dict[str, Json] = {}
+        # A loop instead of recursion through references: a chain of them may be as long as `types`.
         for place, mode in self.waiting:  # grows while definitions name others
             name = self.names[place, mode]
             made[name] = self.carried(self.documents.at(place), place.document, mode, DEPTH_MAX)
@@ -87,11 +88,14 @@ class _Carrying:
         if given is None or room <= 0:
             return {}
         made: dict[str, Json] = {}
+        # `additionalProperties` sees only the `properties` beside it, so closing a part would forbid the fields of all other parts. A composition is closed as a
+        # whole, by `unevaluatedProperties`, which sees the fields of all parts that accept the value.
         composed = mode == "closed" and is_composed(given)
         inner: Mode = "open" if composed else mode
         for key, value in given.items():
             if key not in _DROPPED:
                 self.keyword(made, key, value, document, _mode_of(key, mode, inner), room - 1)
+        # Before 2020-12, `items` was the list of heads and `additionalItems` what follows; `keyword` has made `prefixItems` of the former.
         if "additionalItems" in given and _is_old_tuple(given):
             made.setdefault("items", self.carried(given["additionalItems"], document, "closed", room - 1))
         if mode != "verbatim":
@@ -111,9 +115,9 @@ class _Carrying:
             made[key] = [self.carried(one, document, mode, room) for one in value]
         elif isinstance(value, list) and key == "items":  # how drafts before 2020-12 spell tuples
             made.setdefault("prefixItems", [self.carried(one, document, mode, room) for one in value])
-        elif isinstance(value, Mapping) and key in NAMED_SCHEMAS:
+        elif isinstance(value, Mapping) and key in MAPS:
             made[key] = {name: self.carried(one, document, mode, room) for name, one in value.items()}
-        elif key in ONE_SCHEMA or key in ONE_SCHEMA_RARE:
+        elif key in SINGLE:
             made[key] = self.carried(value, document, mode, room)
         else:
             made[key] = value
@@ -122,6 +126,7 @@ class _Carrying:
         place = self.documents.place(ref, document)
         if place is None:
             return
+        # The root is closed, so a reference to it from a part that must stay open needs an open copy.
         if place == ROOT and mode == "closed":
             made["$ref"] = "#"
             return
@@ -144,7 +149,7 @@ class _Carrying:
         """Let an object have no fields but those that it names."""
         if not composed and "properties" in given:
             made.setdefault("additionalProperties", False)
-        elif composed and closedness(cast("Json", given), document, self.documents) == "closed":
+        elif composed and named_fields(cast("Json", given), document, self.documents) is not None:
             made["unevaluatedProperties"] = False
 
 
@@ -155,6 +160,7 @@ def _is_old_tuple(given: Mapping[str, Json]) -> bool:
 
 def _mode_of(key: str, mode: Mode, inner: Mode) -> Mode:
     """Return how what stands under a keyword is carried."""
+    # What these keywords ask of a value must not change: a closed object under `not` would let values pass that the author excluded.
     if mode == "verbatim" or key in {"if", "not", "contains", "propertyNames"}:
         return "verbatim"
     if key in {"then", "else", "dependentSchemas"}:
@@ -164,6 +170,7 @@ def _mode_of(key: str, mode: Mode, inner: Mode) -> Mode:
 
 def _name_required(made: dict[str, Json], given: Mapping[str, Json]) -> None:
     """Name the fields that a schema requires."""
+    # A field that is required but not among `properties` would be forbidden as soon as the object is closed.
     fields, required = made.get("properties"), given.get("required")
     if isinstance(fields, dict) and isinstance(required, list):
         for name in required:
@@ -173,11 +180,9 @@ def _name_required(made: dict[str, Json], given: Mapping[str, Json]) -> None:
 
 # --- Composed schemas: open or closed
 #
-# JSON Schema composes with `allOf`, `anyOf`, `oneOf`, conditions, and `$ref` beside other keywords. `read.py` and `self_contained` both ask this one rule, so
-# that the check and validation agree.
+# JSON Schema composes with `allOf`, `anyOf`, `oneOf`, conditions, and `$ref` beside other keywords. `read.py` asks the same rule of the schema that stands alone,
+# so that the check and validation agree.
 
-
-Closedness: TypeAlias = Literal["closed", "open", "silent"]
 
 PARTS_MAX = 1_000
 """Parts of one composition that are looked at; a larger one counts as open."""
@@ -194,23 +199,23 @@ def is_composed(schema: Mapping[str, Json]) -> bool:
     return count + (len(every) if isinstance(every, list) else 0) > 1
 
 
-def closedness(schema: Json, document: str, documents: Documents) -> Closedness:
-    """Return whether objects may have other fields than the parts of a schema name.
+def named_fields(schema: Json, document: str, documents: Documents) -> list[str] | None:
+    """Return the names of all fields of a composed schema whose objects have no other fields; `None`: they may have others.
 
-    One part that is open on purpose, or that adds fields on a constraint, opens the whole; else one that names fields closes
-    it. The checker and validation at run time both go by this answer.
+    One part that is open on purpose, or that adds fields on a condition, opens the composition; else one that names fields closes it.
     """
-    found: Closedness = "silent"
+    names: dict[str, None] = {}
+    is_closed = False
     for known in _parts(schema, document, documents):
         if (
             known is None
             or any(known.get(key, False) is not False for key in _OPENING)
             or any(key in known for key in ("patternProperties", *CONDITIONAL))
         ):
-            return "open"
-        if "properties" in known or "additionalProperties" in known:
-            found = "closed"
-    return found
+            return None
+        is_closed = is_closed or "properties" in known or "additionalProperties" in known
+        names.update(dict.fromkeys(as_mapping(known.get("properties")) or {}))
+    return list(names) if is_closed else None
 
 
 def _parts(schema: Json, document: str, documents: Documents) -> Iterator[Mapping[str, Json] | None]:
@@ -225,6 +230,7 @@ def _parts(schema: Json, document: str, documents: Documents) -> Iterator[Mappin
         if known is None:
             continue
         yield known
+        # `not` names no fields, and `if` and `dependentSchemas` have opened the composition before.
         for key in ("allOf", "anyOf", "oneOf"):
             branches = known.get(key)
             waiting += [(branch, where) for branch in branches] if isinstance(branches, list) else []

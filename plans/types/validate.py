@@ -14,8 +14,8 @@ from ..errors import LocalProblem
 from ..nearest import did_you_mean, listing, nearest
 from ..paths import path_of
 from ..values import Json, NotJson, canonical
-from .read import read_schema
-from .show import CONSTRAINT_WORDS, bounded, type_text
+from .read import read_standalone
+from .show import CONSTRAINT_WORDS, VALUE_SHOWN_MAX, bounded, type_text, value_text
 from .standalone import find_validator, self_contained
 from .types import ListType, ObjectType, Property, Type, members
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 PROBLEMS_MAX = 100
-"""Faults told of one value; more help nobody."""
+"""Problems that are reported of one value; more help nobody."""
 
 BRANCHES_MAX = 8
 """Alternatives within alternatives that are followed to a problem's own place."""
@@ -37,17 +37,21 @@ def value_problems(
 ) -> list[LocalProblem]:
     """Return what in a value does not fit a schema, one `bad-literal` problem for each violation, in the value's order.
 
-    Numbers count as JSON Schema counts them: `4.0` is an integer, `true` is no number. A schema with problems of its own, of
-    which `read_schema` tells, accepts anything.
+    Numbers count as JSON Schema counts them: `4.0` is an integer, `true` is no number. A schema with problems of its own, which
+    `read_schema` reports, accepts anything.
     """
     try:
-        validator = find_validator(canonical(self_contained(schema, types)))
+        alone = self_contained(schema, types)
+        validator = find_validator(canonical(alone))
+        # Nearly all values are valid: the type, which only messages need, is read after this question.
         if validator is None or validator.is_valid(value):
             return []
-        telling = _Telling(read_schema(schema, types)[0])
+        explanation = _Explanation(read_standalone(alone))
         errors = list(validator.iter_errors(value))
-        found = dict.fromkeys(problem for error in errors for problem in telling.problems(error))
-        if not found:  # nothing but fields that only one part of a composition knows
+        found = dict.fromkeys(problem for error in errors for problem in explanation.problems(error))
+        # `unevaluatedProperties` also names fields that are known but have a wrong value. Their own problems explain them, so such names are skipped; if only
+        # such names were found, the validator's own words have to do.
+        if not found:
             found = dict.fromkeys(problem_at(error, error.message) for error in errors)
     except NotJson as problem:
         return [LocalProblem("bad-literal", f"expected JSON, found what is not: {problem}")]
@@ -60,14 +64,15 @@ def value_problems(
     return list(found)[:PROBLEMS_MAX]
 
 
-class _Telling:
-    """Findings of one value in words, with the type that it should have: that knows the fields of every place."""
+class _Explanation:
+    """Errors of one value in words. The type that the value should have knows the fields of every place, for hints."""
 
     def __init__(self, wanted: Type) -> None:
         self.wanted = wanted
 
     def problems(self, error: ValidationError, room: int = BRANCHES_MAX) -> Iterable[LocalProblem]:
         """Yield the problems of one finding: of alternatives, those of the closest."""
+        # The errors of branches may hold errors of branches; `room` bounds how far a message is sought.
         kind = error.kind
         context: Sequence[Sequence[ValidationError]] = getattr(kind, "context", ())
         if kind.name in {"anyOf", "oneOf"} and room > 0 and context and all(context):
@@ -88,8 +93,9 @@ class _Telling:
         tags = [
             inner for branch in context for inner in branch if _tells_apart(inner, len(error.instance_path))
         ]
+        # If every branch fails at one and the same field with listed values, that field is the tag of the union; the message then lists all tags.
         if best is None:
-            yield problem_at(error, f"expected {_alternatives(context)}, found {found_text(error.instance)}")
+            yield problem_at(error, f"expected {_alternatives(context)}, found {value_text(error.instance)}")
         elif len(tags) >= len(context) and len({tuple(tag.instance_path) for tag in tags}) == 1:
             yield not_listed(tags[0], [option for tag in tags for option in options_of(tag)])
         else:
@@ -98,6 +104,7 @@ class _Telling:
 
     def fields(self, path: Sequence[str | int]) -> dict[str, Property]:
         """Return the fields that the wanted type knows at a place, of all its alternatives."""
+        # Types are an upper bound, so this may know too many fields; it never decides whether a value is valid.
         here = [self.wanted]
         for part in path:
             here = [inner for one in here for inner in _inside(one, part)][:BRANCHES_MAX]
@@ -117,7 +124,7 @@ class _Telling:
                 )
                 yield LocalProblem(
                     "bad-literal",
-                    f"{listed}, found '{name[:SHOWN_MAX]}'",
+                    f"{listed}, found '{name[:VALUE_SHOWN_MAX]}'",
                     did_you_mean(name, free, "leave it out"),
                     path_of([*error.instance_path, name], ""),
                 )
@@ -151,6 +158,8 @@ def _closest(
     error: ValidationError, context: Sequence[Sequence[ValidationError]]
 ) -> Sequence[ValidationError] | None:
     """Return the findings of the alternative that a value comes closest to, or `None` if it is of none's kind."""
+    # A branch that refuses the value as a whole (a list where text was meant) explains nothing; of the others, the one with the right tag and the fewest
+    # errors is the branch that the author most likely meant.
     here = len(error.instance_path)
     fitting = [branch for branch in context if not any(_refuses(inner, here) for inner in branch)]
     if len(fitting) == 1:
@@ -184,7 +193,7 @@ def _alternatives(context: Sequence[Sequence[ValidationError]]) -> str:
             if kind.name == "type":
                 wishes.update(dict.fromkeys(map(kind_word, cast("list[str]", getattr(kind, "types", [])))))
             elif kind.name in {"enum", "const"}:
-                wishes.update(dict.fromkeys(map(found_text, options_of(error))))
+                wishes.update(dict.fromkeys(map(value_text, options_of(error))))
             elif kind.name in {"anyOf", "oneOf"}:
                 wishes[_alternatives(getattr(kind, "context", ()))] = None
     return " or ".join(wishes) or "another value"
@@ -192,11 +201,8 @@ def _alternatives(context: Sequence[Sequence[ValidationError]]) -> str:
 
 # --- The wording of each kind of error
 #
-# `TOLD` has one line for each keyword whose error explains itself; fields and alternatives need the type of the whole value, which `_Telling` has.
+# `TOLD` has one line for each keyword whose error explains itself; fields and alternatives need the type of the complete value, which `_Explanation` has.
 
-
-SHOWN_MAX = 60
-"""Characters of a found value: enough to recognise it."""
 
 _KINDS = {"string": "text", "array": "list"}
 
@@ -204,10 +210,11 @@ _KINDS = {"string": "text", "array": "list"}
 def wrong_type(error: ValidationError) -> LocalProblem:
     """Tell of a value of another kind than its place wants."""
     kinds = [kind_word(one) for one in cast("list[str]", getattr(error.kind, "types", [])) if one != "null"]
+    # "or null" stands last: the other kinds say what was meant.
     kinds += ["null"] * (len(getattr(error.kind, "types", [])) - len(kinds))
     return problem_at(
         error,
-        f"expected {' or '.join(kinds)}, found {found_text(error.instance)}",
+        f"expected {' or '.join(kinds)}, found {value_text(error.instance)}",
         _cure(kinds, error.instance),
     )
 
@@ -215,15 +222,15 @@ def wrong_type(error: ValidationError) -> LocalProblem:
 def _cure(kinds: Sequence[str], found: object) -> str:
     """Return a hint for the commonest slips: numbers and lists written as text, and the other way round."""
     if kinds == ["list"] and not isinstance(found, dict) and found is not None:
-        return f"write [{found_text(found)}]"
+        return f"write [{value_text(found)}]"
     if kinds == ["text"] and isinstance(found, int | float):
-        return f'write "{found_text(found)}"'
+        return f'write "{value_text(found)}"'
     if isinstance(found, str) and "text" not in kinds:
         try:
             plain = json.loads(found)
         except ValueError:
             return ""
-        return f"write {found_text(plain)} without quotes" if _is_of(plain, kinds) else ""
+        return f"write {value_text(plain)} without quotes" if _is_of(plain, kinds) else ""
     return ""
 
 
@@ -245,9 +252,9 @@ def not_listed(error: ValidationError, options: Sequence[Json] = ()) -> LocalPro
         if isinstance(found, str)
         else ""
     )
-    listed = listing([found_text(one) for one in options])
+    listed = listing([value_text(one) for one in options])
     expected = listed if len(options) == 1 else f"one of {listed}"
-    return problem_at(error, f"expected {expected}, found {found_text(found)}", hint)
+    return problem_at(error, f"expected {expected}, found {value_text(found)}", hint)
 
 
 def options_of(error: ValidationError) -> list[Json]:
@@ -269,7 +276,7 @@ def _limit(words: str) -> Callable[[ValidationError], LocalProblem]:
 
     def tell(error: ValidationError) -> LocalProblem:
         told = bounded(words, error.kind.value)
-        return problem_at(error, f"expected {told}, found {found_text(error.instance)}")
+        return problem_at(error, f"expected {told}, found {value_text(error.instance)}")
 
     return tell
 
@@ -279,23 +286,23 @@ TOLD: Mapping[str, Callable[[ValidationError], LocalProblem]] = {
     "enum": not_listed,
     "const": not_listed,
     "falseSchema": lambda error: problem_at(
-        error, f"expected nothing here, found {found_text(error.instance)}"
+        error, f"expected nothing here, found {value_text(error.instance)}"
     ),
     "oneOf": lambda error: problem_at(
-        error, f"expected a value that fits only one of several types, found {found_text(error.instance)}"
+        error, f"expected a value that fits only one of several types, found {value_text(error.instance)}"
     ),
     "propertyNames": lambda error: problem_at(error, _name_expected(error)),
     "unevaluatedItems": lambda error: problem_at(
-        error, f"expected no items that its schema has no place for, found {found_text(error.instance)}"
+        error, f"expected no items that its schema has no place for, found {value_text(error.instance)}"
     ),
     "not": lambda error: problem_at(
-        error, f"expected a value that the schema does not rule out, found {found_text(error.instance)}"
+        error, f"expected a value that the schema does not rule out, found {value_text(error.instance)}"
     ),
     "uniqueItems": lambda error: problem_at(
-        error, f"expected items that differ, found {found_text(error.instance)}"
+        error, f"expected items that differ, found {value_text(error.instance)}"
     ),
     "contains": lambda error: problem_at(
-        error, f"expected a list with an item that its schema asks for, found {found_text(error.instance)}"
+        error, f"expected a list with an item that its schema asks for, found {value_text(error.instance)}"
     ),
     "minimum": _limit(f"a number {CONSTRAINT_WORDS['minimum']}"),
     "maximum": _limit(f"a number {CONSTRAINT_WORDS['maximum']}"),
@@ -320,12 +327,3 @@ def problem_at(error: ValidationError, message: str, hint: str = "") -> LocalPro
 def kind_word(name: str) -> str:
     """Return JSON Schema's name of a kind as messages say it."""
     return _KINDS.get(name, name)
-
-
-def found_text(value: object) -> str:
-    """Return a value as it stands in a plan, cut short."""
-    try:
-        text = canonical(value).decode()
-    except NotJson:
-        text = repr(value)
-    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 2]}.."

@@ -60,16 +60,22 @@ async def run_of(plan, n, drafts=(), pauses=(0,)):
     async with Rig(RECORDING_TOOLS) as rig:
         made = Plan.model_validate(plan)
 
-        async def planning(early):
+        class Planning:
+            async def plan_run(self, row, inputs, cost, early):
+                del row, inputs, cost
+                await offer(early)
+                return PlannedRun(made, {}, {"n": n}, ToolsetLock.of([made], rig.tools), None)
+
+        async def offer(early):
             for number, beginning in enumerate(each for draft in drafts for each in beginnings(draft)):
                 early.offer(beginning, {"n": n}, ToolsetLock.of([beginning], rig.tools))
                 for _ in range(pauses[number % len(pauses)]):
                     await asyncio.sleep(0)
-            return PlannedRun(made, {}, {"n": n}, ToolsetLock.of([made], rig.tools), None)
 
         header = Header(None, {"n": n}, "", ToolsetLock(()), task="drawn")
         run_id = await rig.execution.submissions.submit(header, run_id="run")
-        await rig.execution.start_planning(run_id, planning)
+        rig.execution.planning.planner = Planning()
+        await (await rig.execution.go_on(run_id, stream=True))
         run = await rig.execution.wait(run_id)
         calls = [(name, step, args["x"]) for what, name, step, args in RECORDER.get().log if what == "start"]
         return run, calls

@@ -34,6 +34,36 @@ class Call:
     key: str = ""
 
 
+class Deciding:
+    """The decisions of an execution, with a method for each kind, as an engine has them."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._decisions = execution.decisions
+        self.decide = self._decisions.decide
+        self.cancel = self._decisions.cancel
+        self.raise_budget = self._decisions.raise_budget
+
+    async def approve(self, run_id: str, step: str, *, by: str, **more: Any) -> Run:
+        """Allow a call."""
+        return await self._decisions.decide_one(run_id, step, {"approve": True, **more}, by=by)
+
+    async def deny(self, run_id: str, step: str, *, by: str, **more: Any) -> Run:
+        """Refuse a call."""
+        return await self._decisions.decide_one(run_id, step, {"deny": True, **more}, by=by)
+
+    async def resolve_done(self, run_id: str, step: str, output: Any, *, by: str = "", **more: Any) -> Run:
+        """Say that a call took effect."""
+        return await self._decisions.decide_one(run_id, step, {"done": output, **more}, by=by)
+
+    async def resolve_retry(self, run_id: str, step: str, *, by: str = "", **more: Any) -> Run:
+        """Say that a call did nothing, and may be made again."""
+        return await self._decisions.decide_one(run_id, step, {"retry": True, **more}, by=by)
+
+    async def resolve_failed(self, run_id: str, step: str, why: str, *, by: str = "", **more: Any) -> Run:
+        """Say that a call did nothing, and counts as failed."""
+        return await self._decisions.decide_one(run_id, step, {"fail": why, **more}, by=by)
+
+
 class Rig:
     """See the module. `async with Rig(tools) as rig: run = await rig.run(plan)`."""
 
@@ -46,7 +76,7 @@ class Rig:
         models = facilities.pop("models", Models({}))
         self.facilities = Facilities(self.tools, models, self.store, FairSemaphore(places), **facilities)
         self.execution = Execution(self.facilities, presence_of(location))
-        self.decisions = self.execution.decisions
+        self.decisions = Deciding(self.execution)
 
     async def __aenter__(self) -> Self:
         await self.execution.open()

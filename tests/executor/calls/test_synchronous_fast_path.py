@@ -100,7 +100,7 @@ def test_a_call_in_one_piece_counts_as_any_other(tmp_path):
             assert run.usage["steps"] == 3
             again = await rig.execution.replays.replay("r", keep=False)
             assert (again.digest, statuses(again)) == (run.digest, statuses(run))
-            review = Review.of(rig.execution)
+            review = Review(rig.facilities, rig.execution.archive)
             explained = await review.explain("r", "a")
             assert str(explained) == "step 'a' ran because it is the first call of 'double' in this store"
             changed = await rig.run(

@@ -222,7 +222,7 @@ def test_an_expired_read_tells_its_age():
             await rig.run(plan_of(*LOOK["steps"]), "one")
             clock.advance(90)
             run = await rig.run(plan_of(*LOOK["steps"]))
-            return await Review.of(rig.execution).explain(run.id, "p")
+            return await Review(rig.facilities, rig.execution.archive).explain(run.id, "p")
 
     found = asyncio.run(main())
     assert str(found) == "step 'p' ran because its result in run one was 90 s old, and reuse_for is 60 s"

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 from firmplan import InputRejected
 from firmplan.executor import Header, ToolsetLock
-from firmplan.executor.budget import PlanningCost
 from firmplan.testing import ScriptedTool
 from rig import Rig, plan_of
 
@@ -22,11 +21,11 @@ def pay():
 class Planning:
     """The planning of a task: it has begun, it never ends, and it was cut off."""
 
-    def __init__(self, cost):
-        self.cost, self.begun, self.is_cut_off = cost, asyncio.Event(), False
+    def __init__(self):
+        self.begun, self.is_cut_off = asyncio.Event(), False
 
-    async def plan(self, early):
-        self.cost.add(model_calls=2, tokens=30, usd=0.5)
+    async def plan_run(self, row, inputs, cost, early):
+        cost.add(model_calls=2, tokens=30, usd=0.5)
         self.begun.set()
         try:
             await asyncio.Event().wait()
@@ -43,8 +42,8 @@ async def task(rig, run_id="t"):
 
 async def planning(rig):
     """A task that is being planned, and that planning."""
-    made = Planning(PlanningCost(rig.facilities.clock.now))
-    work = rig.execution.start_planning(await task(rig), made.plan, made.cost)
+    made = rig.execution.planning.planner = Planning()
+    work = await rig.execution.go_on(await task(rig))
     await made.begun.wait()
     return made, work
 
@@ -144,7 +143,7 @@ def test_a_budget_for_a_task_without_a_plan_waits_for_its_first_driver():
             await rig.decisions.raise_budget("t", {"steps": 9})
             assert await rig.execution.archive.row("t") == before
             assert len(await rig.store.list_decisions("t")) == 1
-            assert (await rig.execution.planning_cost(before)).limits == {"steps": 9}
+            assert (await rig.execution.planning.cost_of(before)).limits == {"steps": 9}
 
     asyncio.run(main())
 

@@ -20,7 +20,8 @@ from firmplan.executor.events import (
 )
 from firmplan.executor.journal.records import Entry
 from firmplan.executor.runs import deaths
-from firmplan.executor.runs.deaths import DriveLock, count_deaths, planning_deaths
+from firmplan.executor.runs.deaths import DriveLock, count_deaths
+from firmplan.executor.runs.planning import planning_deaths
 from firmplan.testing import Held, ScriptedTool
 from rig import Rig, plan_of
 
@@ -307,7 +308,7 @@ async def make_suspect(rig, path, run_id):
     """Have a run lose two owners, as deaths are: the journal says so of the first, the row of the second."""
     suspect(path, run_id)
     taken = await rig.execution._take(run_id)
-    await rig.execution._note(taken, taken.first)
+    await rig.execution._note(taken, taken.first, rig.execution._machine_of(taken))
     await rig.execution._let_go(taken.row)
     suspect(path, run_id)
 
@@ -330,10 +331,10 @@ def test_a_suspect_lets_others_in_once_its_call_has_returned(tmp_path):
         async with Rig(tools, str(path)) as rig:
             await rig.submit(plan, "suspect")
             await make_suspect(rig, path, "suspect")
-            await rig.execution.go_on(await rig.execution.archive.row("suspect"))
+            await rig.execution.go_on("suspect")
             await first.called.wait()
             await rig.submit(other, "other")
-            await rig.execution.go_on(await rig.execution.archive.row("other"))
+            await rig.execution.go_on("other")
             await iterations()
             row = await rig.execution.archive.row("other")
             assert (row.owner, row.last_seq) == (None, 0)

@@ -16,7 +16,6 @@ from rig import plan_of
 
 PLAN = plan_of({"id": "a", "set": 1}, output="${a}")
 HEADER = Header(PLAN, {}, 1, ToolsetLock.of([PLAN], Toolset([])), {}).to_dict()
-PAGE = 3  # runs in one page of the store
 
 
 def row(run_id, *, owner=None, created=0.0, epoch=1, status="running", parent=None):
@@ -27,37 +26,39 @@ class World:
     """Runs, and a takeover of them: what it goes on with, what it tells the log, and which owners live."""
 
     def __init__(self, *rows):
-        self.rows = {each.id: each for each in rows}
+        self.runs = {each.id: each for each in rows}
         self.begun, self.told, self.looks = [], [], 0
         self.fault = self.missing = None
         self.looked = asyncio.Event()
-        self.takeover = Takeover(self, self, lambda each: each.owner == "alive", self._expect, lambda: self)
+        self.drive = self.go_on
+        self.takeover = Takeover(
+            self,
+            self,
+            lambda each: each.owner == "alive",
+            self._expect,
+            lambda run_id: self.drive(run_id),  # noqa: PLW0108  # tests replace it
+            lambda: self,
+        )
 
     # as store and archive
 
-    async def list_runs(self, *, status, limit, before):
+    async def rows(self, status):
         if self.fault is not None:
             raise self.fault
-        rows = sorted(
-            (each for each in self.rows.values() if each.status == status),
-            key=lambda each: (each.created, each.id),
-            reverse=True,
-        )
-        return [each for each in rows if before is None or (each.created, each.id) < before][:PAGE]
+        for each in sorted(self.runs.values(), key=lambda each: (each.created, each.id), reverse=True):
+            if each.status == status:
+                yield each
 
     async def list_driven(self):
         self.looks += 1
         self.looked.set()
         if self.fault is not None:
             raise self.fault
-        return [each for each in self.rows.values() if each.owner is not None]
+        return [each for each in self.runs.values() if each.owner is not None]
 
     async def row(self, run_id):
-        known = self.rows[run_id]
+        known = self.runs[run_id]
         return RunRow(known.id, known.status, None, "p", None, 0.0, 0.0, "", HEADER)
-
-    async def get(self, run_id):
-        return run_id
 
     def _expect(self, run_id, header):
         assert header.plan == PLAN
@@ -80,8 +81,8 @@ class World:
     async def go_on(self, run_id):
         """Drive a run from now on."""
         self.begun.append(run_id)
-        known = self.rows[run_id]
-        self.rows[run_id] = row(run_id, owner="alive", created=known.created, epoch=known.epoch + 1)
+        known = self.runs[run_id]
+        self.runs[run_id] = row(run_id, owner="alive", created=known.created, epoch=known.epoch + 1)
 
     async def look_twice(self):
         """Wait until a whole look that began after this has ended."""
@@ -93,7 +94,8 @@ class World:
 @asynccontextmanager
 async def looking(world, go_on=None):
     """Look for runs all the time, until the context is left."""
-    world.takeover.begin(go_on or world.go_on)
+    world.drive = go_on or world.go_on
+    world.takeover.begin()
     try:
         yield world
     finally:
@@ -107,19 +109,16 @@ def often(monkeypatch):
 
 
 def test_all_runs_that_nobody_drives_go_on_oldest_first():
-    """Queued ones and running ones, page after page; not those of living owners, and no kept replays."""
+    """Queued ones and running ones; not those of living owners, and no kept replays."""
 
     async def main():
         rows = [row(f"r{n}", created=float(n), status="queued" if n % 2 else "running") for n in range(20)]
         dead = row("dead", owner="dead", created=4.5)
         others = [row("driven", owner="alive"), row("waits", status="waiting"), row("ended", status="failed")]
         world = World(*reversed(rows), dead, *others, row(f"{REPLAY}x", parent="r1"))
-        found = await world.takeover.find()
         async with looking(world):
             await world.look_twice()
-        assert (
-            world.begun == found == [*(f"r{n}" for n in range(5)), "dead", *(f"r{n}" for n in range(5, 20))]
-        )
+        assert world.begun == [*(f"r{n}" for n in range(5)), "dead", *(f"r{n}" for n in range(5, 20))]
         assert world.told == [("run taken over", "dead")], "the others had no owner"
 
     asyncio.run(main())
@@ -133,8 +132,8 @@ def test_runs_whose_owner_dies_later_go_on_and_others_are_left_alone():
         async with looking(world):
             await world.look_twice()
             assert world.begun == []
-            world.rows["r"], world.rows["t"] = row("r", owner="dead", created=2.0), row("t", owner="dead")
-            world.rows["s"] = row("s")
+            world.runs["r"], world.runs["t"] = row("r", owner="dead", created=2.0), row("t", owner="dead")
+            world.runs["s"] = row("s")
             await world.look_twice()
             assert world.begun == ["t", "r"]
 
@@ -162,21 +161,9 @@ def test_what_cannot_go_on_here_is_tried_once_for_each_owner_that_dies(fault):
             assert world.begun == ["s"]
             assert world.told.count(("run not recovered", "r")) == 1
             world.missing = None
-            world.rows["r"] = row("r", owner="dead", epoch=2)
+            world.runs["r"] = row("r", owner="dead", epoch=2)
             await world.look_twice()
         assert tried.count("r") == (1 if fault == "missing" else 2)
-
-    asyncio.run(main())
-
-
-def test_what_cannot_go_on_here_is_not_found_either():
-    """The others are, and the log has the reason."""
-
-    async def main():
-        world = World(row("r"), row("s"))
-        world.missing = "r"
-        assert await world.takeover.find() == ["s"]
-        assert world.told == [("run not recovered", "r")]
 
     asyncio.run(main())
 
@@ -195,7 +182,7 @@ def test_a_look_that_fails_is_told_and_the_next_one_comes(fault):
                 ("no look for runs of dead processes", (str(fault), getattr(fault, "code", "")))
             }
             assert world.begun == []
-            assert not world.takeover.is_to_come(world.rows["r"]), "the first look is over"
+            assert not world.takeover.is_to_come(world.runs["r"]), "the first look is over"
             world.fault = None
             await world.look_twice()
             assert world.begun == ["r"]
@@ -226,7 +213,7 @@ def test_claims_are_bounded_and_each_run_is_tried_once_in_the_first_look():
     async def main():
         world = World(*(row(f"r{n:02}", created=float(n)) for n in range(20)))
         gate = Gate(world)
-        last, replay = world.rows["r19"], row(f"{REPLAY}x", parent="r1")
+        last, replay = world.runs["r19"], row(f"{REPLAY}x", parent="r1")
         assert not world.takeover.is_to_come(last), "nobody looks yet"
         async with looking(world, gate.go_on):
             assert world.takeover.is_to_come(last)
@@ -234,7 +221,7 @@ def test_claims_are_bounded_and_each_run_is_tried_once_in_the_first_look():
             await gate.is_full.wait()
             assert gate.under_way == CLAIMS_MAX
             asked = [
-                asyncio.create_task(world.takeover.take_up(world.rows[run_id])) for run_id in ("r00", "r19")
+                asyncio.create_task(world.takeover.take_up(world.runs[run_id])) for run_id in ("r00", "r19")
             ]
             for _ in range(5):
                 await asyncio.sleep(0)
@@ -248,7 +235,7 @@ def test_claims_are_bounded_and_each_run_is_tried_once_in_the_first_look():
             assert sorted(world.begun) == [f"r{n:02}" for n in range(20)]
             assert gate.most == CLAIMS_MAX + 1
             assert not world.takeover.is_to_come(row("new"))
-            await world.takeover.take_up(world.rows["r00"])
+            await world.takeover.take_up(world.runs["r00"])
             assert world.begun.count("r00") == 2, (
                 "the first look is over: it is claimed as whoever asks wants it"
             )
@@ -270,7 +257,7 @@ def test_who_waits_for_a_run_that_cannot_go_on_is_told_by_the_run_and_waits_no_l
 
         async with looking(world, fail):
             await begun.wait()
-            asked = asyncio.create_task(world.takeover.take_up(world.rows["r"]))
+            asked = asyncio.create_task(world.takeover.take_up(world.runs["r"]))
             await asyncio.sleep(0)
             assert not asked.done()
             go_on.set()
@@ -287,8 +274,9 @@ def test_the_end_waits_for_claims_under_way_and_begins_none():
         world = World(*(row(f"r{n:02}", created=float(n)) for n in range(20)))
         gate = Gate(world)
         await world.takeover.end()
-        world.takeover.begin(gate.go_on)
-        world.takeover.begin(world.go_on)
+        world.drive = gate.go_on
+        world.takeover.begin()
+        world.takeover.begin()
         await gate.is_full.wait()
         ending = asyncio.create_task(world.takeover.end())
         for _ in range(5):
@@ -318,20 +306,10 @@ def test_a_claim_that_does_not_end_is_cut_off(monkeypatch):
             finally:
                 cut_off.set()
 
-        world.takeover.begin(hang)
+        world.drive = hang
+        world.takeover.begin()
         await begun.wait()
         await world.takeover.end()
         assert cut_off.is_set()
-
-    asyncio.run(main())
-
-
-def test_nothing_is_claimed_before_the_search_has_begun():
-    """Whoever asks for a run of a takeover that never began gets nothing done."""
-
-    async def main():
-        world = World(row("r"))
-        await world.takeover.take_up(world.rows["r"])
-        assert (world.begun, world.told) == ([], [])
 
     asyncio.run(main())

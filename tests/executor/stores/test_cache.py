@@ -7,7 +7,6 @@ import threading
 
 import pytest
 from firmplan import Engine, InputRejected
-from firmplan.executor import Review
 from firmplan.testing import FakeClock, MemoryStore, ScriptedTool
 from public import call, plan, within
 from rig import Rig, plan_of
@@ -73,10 +72,8 @@ def test_the_oldest_go_first():
             for n in (1000, 1001, 1002):
                 await rig.run(plan_of(call("s", "grow", args={"n": n})))
                 clock.advance(10)
-            stats = await Review.of(rig.execution).cache_stats()
-            gone = await Review.of(rig.execution).shrink_cache(
-                age_s=None, bytes_max=stats.bytes * 2 // 3 + 10
-            )
+            stats = await rig.execution.care.cache_stats()
+            gone = await rig.execution.care.shrink_cache(age_s=None, bytes_max=stats.bytes * 2 // 3 + 10)
             assert gone == 1
             for n, reused in ((1002, True), (1001, True), (1000, False)):
                 run = await rig.run(plan_of(call("s", "grow", args={"n": n})))
@@ -95,9 +92,9 @@ def test_old_results_go_by_age():
             await rig.run(plan_of(call("s", "grow", args={"n": 1})))
             clock.advance(100)
             await rig.run(plan_of(call("s", "grow", args={"n": 2})))
-            review = Review.of(rig.execution)
-            assert await review.shrink_cache(age_s=50, bytes_max=None) == 1
-            assert ((await review.cache_stats()).results, (await review.cache_stats()).calls) == (1, 1)
+            care = rig.execution.care
+            assert await care.shrink_cache(age_s=50, bytes_max=None) == 1
+            assert ((await care.cache_stats()).results, (await care.cache_stats()).calls) == (1, 1)
 
     asyncio.run(main())
 

@@ -1,0 +1,224 @@
+"""`EnginePlanner`: what needs both a planner and the executor, since these do not know each other.
+
+It checks plans against the engine's tools, makes the headers of runs, plans the tasks of runs, and patches the plans of failed runs. It does not
+start or drive runs (`executor/runs`), and it does not know how a plan is written (`planner`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .errors import PlanRejected
+from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
+from .executor.machine import RULES_VERSION
+from .executor.runs.planning import with_cost
+from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
+from .planner import Planned, Planner, SavedPlan, Use
+from .plans import CheckReport, Plan, check
+from .plans.format.saved import find_plan_in, saved_plans_of
+from .plans.inputs import fit_inputs
+from .plans.values import Json
+
+if TYPE_CHECKING:
+    from .executor.calls.flow_policy import Flow
+    from .executor.runs.archive import Archive
+    from .executor.stores.store import RunRow
+    from .planner.drafting.attempt import Attempt
+    from .tools import Toolset
+    from .tools.models.completion import Usage
+
+PlanLike: TypeAlias = Plan | Mapping[str, Any]
+
+
+class EnginePlanner:
+    """Gives the runs of one engine their plans; a `RunPlanner` of the executor.
+
+    Args:
+        planner: Writes plans and patches.
+        tools: The tools of the engine.
+        flow: The severity of untrusted data at an argument of a write.
+        archive: Has the saved plans.
+    """
+
+    def __init__(self, planner: Planner, tools: Toolset, flow: Flow, archive: Archive) -> None:
+        self._planner = planner
+        self._tools = tools
+        self._flow: Flow = flow
+        self._archive = archive
+        self._accepted = CheckedPlans()
+
+    # --- given plans
+
+    async def check(self, plan: PlanLike | str) -> CheckReport:
+        """Return every problem of a plan. Never raises for a bad plan."""
+        found = find_plan_in(plan)
+        saved = await self._saved_for(found) if found is not None else {}
+        return self._judge(check(plan, self._tools, plans=saved))
+
+    async def accept(self, plan: PlanLike) -> tuple[Plan, dict[str, Plan]]:
+        """Return a plan that passed its check, and the saved plans that it runs. Raises: PlanRejected."""
+        if (known := self._accepted.find(plan, self._tools)) is not None:
+            return known, {}
+        report = await self.check(plan)
+        if not report.ok:
+            raise PlanRejected(report)
+        accepted = Plan.model_validate(plan)
+        self._accepted.keep(plan, self._tools, accepted)
+        return accepted, await self._saved_for(accepted)
+
+    async def header(
+        self, plan: PlanLike, options: Options, inputs: Mapping[str, Json], parent: Run | None = None
+    ) -> Header:
+        """Return the header of a run of a plan.
+
+        Args:
+            plan: The plan.
+            options: How it is run.
+            inputs: Values of its inputs.
+            parent: The run that it differs from, whose inputs count where `inputs` has no value.
+
+        Raises:
+            PlanRejected: The plan has problems.
+            InputRejected: An input does not fit.
+        """
+        accepted, saved = await self.accept(plan)
+        earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
+        kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
+        given = fitted_inputs(accepted, {**kept, **inputs})
+        task = accepted.task or (None if parent is None else parent.task)
+        return options.header(accepted, given, saved, self._lock(accepted, saved), task=task)
+
+    def retry_header(self, before: Header, replan: int) -> Header:
+        """Return the header for the retry of an ended run, which uses the present tools.
+
+        Raises:
+            PlanRejected: The plan has problems with the tools as they are now.
+        """
+        header = replace(before, fork=None, planning=None, replan=replan, rules=RULES_VERSION)
+        if before.plan is None:
+            return header
+        report = self._judge(check(before.plan, self._tools, plans=before.plans))
+        if not report.ok:
+            raise PlanRejected(report)
+        return replace(header, lock=self._lock(before.plan, before.plans))
+
+    # --- planned tasks
+
+    async def plan(
+        self,
+        task: str,
+        inputs: Mapping[str, Json] | None,
+        *,
+        row: RunRow | None = None,
+        early: EarlySteps | None = None,
+        cost: PlanningCost | None = None,
+    ) -> Planned:
+        """Return the planner's plan of a task; the store's saved plans are asked first.
+
+        Args:
+            task: The task in words.
+            inputs: Values that are given beside the words.
+            row: The run of the task, which has just these inputs; `None`: the plan is made for later.
+            early: Gets each partial plan.
+            cost: The budget of the planning.
+
+        Raises:
+            PlanningFailed: There is no plan.
+            PlanRejected: The plan does not pass the check of the engine.
+        """
+        uses: list[Use] = []
+        saved = dict(await self._archive.list_plans())
+        try:
+            found = await self._planner.plan(
+                words_of(task),
+                self._tools,
+                inputs=values_of("inputs", inputs),
+                saved=[SavedPlan(name, plan) for name, plan in saved.items()],
+                plans=saved.get,
+                judge=self._judge,
+                complete=row is not None,
+                cache=self._archive.planned,
+                heard=None if early is None else self._offering(early, inputs or {}, saved),
+                used=uses.append,
+                budget=None if cost is None else cost.left,
+                spent=None if cost is None else _adding(cost),
+            )
+        finally:
+            run_id = None if row is None else row.id
+            await self._archive.uses.note([(use.name, use.digest, use.outcome) for use in uses], run_id)
+        report = await self.check(found.plan)
+        if not report.ok:
+            raise PlanRejected(report)
+        return found
+
+    async def plan_run(
+        self, row: RunRow, inputs: Mapping[str, Json], cost: PlanningCost, early: EarlySteps | None
+    ) -> PlannedRun:
+        """See `RunPlanner.plan_run`."""
+        found = await self.plan(words_of(row.task), inputs, row=row, early=early, cost=cost)
+        plans = await self._saved_for(found.plan)
+        record = _record(found.source, found.usage, found.attempts)
+        fitted = fitted_inputs(found.plan, found.inputs)
+        return PlannedRun(found.plan, plans, fitted, self._lock(found.plan, plans), record)
+
+    async def patch_run(self, run: Run, plan: Plan, cost: PlanningCost) -> Header:
+        """See `RunPlanner.patch_run`."""
+        saved = dict(await self._archive.list_plans())
+        mended = await self._planner.repair_run(
+            plan,
+            run.steps,
+            self._tools,
+            task=run.task,
+            plans=saved.get,
+            judge=self._judge,
+            output_error=next((error for error in run.errors if not error.step), None),
+            budget=cost.left,
+            spent=_adding(cost),
+        )
+        header = await self.header(mended.plan, Options(budget=cost.rest), {}, run)
+        record = _record(f"patch of {run.id}", mended.usage, mended.attempts)
+        return replace(header, planning=with_cost(record, cost))
+
+    def _offering(
+        self, early: EarlySteps, given: Mapping[str, Json], saved: Mapping[str, Plan]
+    ) -> Callable[[Plan], None]:
+        """Return a callback that offers partial plans for an early start, if they take the given inputs."""
+
+        def offer(partial: Plan) -> None:
+            inputs, problems = fit_inputs(partial, given)
+            if not problems:
+                early.offer(partial, inputs, self._lock(partial, saved), saved.get)
+
+        return offer
+
+    # --- the engine's tools and saved plans
+
+    def _judge(self, report: CheckReport) -> CheckReport:
+        return judged(report, self._flow)
+
+    def _lock(self, plan: Plan, saved: Mapping[str, Plan]) -> ToolsetLock:
+        return ToolsetLock.of((plan, *saved.values()), self._tools)
+
+    async def _saved_for(self, plan: Plan) -> dict[str, Plan]:
+        return await saved_plans_of(plan, self._archive.find_plan)
+
+
+def _record(source: str, usage: Usage, attempts: Sequence[Attempt]) -> Json:
+    """Return the record of a planning, as the header of a run has it."""
+    return {
+        "source": source,
+        "usage": usage.to_dict(),
+        "attempts": [attempt.to_dict() for attempt in attempts],
+    }
+
+
+def _adding(cost: PlanningCost) -> Callable[[Usage], None]:
+    """Return a callback that adds the usage of a planner's requests to the cost of a run's planning."""
+
+    def add(usage: Usage) -> None:
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        cost.add(model_calls=usage.requests, tokens=tokens, usd=usage.usd)
+
+    return add
