@@ -402,7 +402,7 @@ class SqlStore(ABC):
                 if not found.is_removed:
                     return found
                 texts = (text for statement in _NAMING for text in sql.texts(statement, values))
-                digests = sorted(named_in(find_value_in(sql), texts))
+                digests = sorted(set(named_in(find_value_in(sql), texts)))
                 stored = "SELECT digest FROM @stored_values WHERE digest IN [:digests]"
                 named = frozenset(digest for (digest,) in sql.rows(stored, {"digests": digests}))
             return replace(found, named=named)
