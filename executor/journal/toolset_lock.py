@@ -157,10 +157,15 @@ _LOCKS: Final[WeakKeyDictionary[Tool, ToolLock]] = WeakKeyDictionary()
 
 
 class ToolsetLock:
-    """The tools of one run; satisfies `plans.signature.Signatures`."""
+    """The tools of one run; satisfies `plans.signature.Signatures`.
+
+    Attributes:
+        names: Tool names, sorted.
+    """
 
     def __init__(self, tools: Sequence[ToolLock]) -> None:
         self._tools = {tool.name: tool for tool in tools}
+        self.names: Sequence[str] = sorted(self._tools)
 
     @classmethod
     def of(cls, plans: Iterable[Plan], tools: Toolset) -> ToolsetLock:
@@ -169,11 +174,6 @@ class ToolsetLock:
         names = sorted({name for plan in plans for name in tool_names(plan)})
         found = [tools.find(name) for name in names]
         return cls([ToolLock.of(tool) for tool in found if tool is not None])
-
-    @cached_property
-    def names(self) -> Sequence[str]:
-        """Tool names, sorted."""
-        return sorted(self._tools)
 
     def items(self) -> Iterable[tuple[str, ToolLock]]:
         """Tool names with their tools."""
