@@ -112,6 +112,14 @@ async def find_plan(engine: Engine, what: str) -> PlanText | SavedName:
     )
 
 
+async def get_saved_plan(engine: Engine, name: str) -> Plan:
+    """Return a saved plan by its name or digest. Raises: InputRejected: there is none, with the nearest name."""
+    if (plan := await engine.find_plan(name)) is not None:
+        return plan
+    saved = [each.name for each in await engine.list_plans()]
+    raise InputRejected(f"no plan is saved as {name!r}; {did_you_mean(name, saved, LISTED)}")
+
+
 async def _find_known(engine: Engine, what: str) -> PlanText | SavedName | None:
     if (file := find_file(what)) is not None:
         return file

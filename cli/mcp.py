@@ -52,6 +52,7 @@ from ..plans.types.standalone import self_contained
 from ..tools.logbook import open_log
 from ..tools.schemas import pydantic_problems
 from . import screen
+from .arguments import get_saved_plan
 from .config import Settings
 from .failure import Exit, exit_code, failure_document, failure_text
 from .invocation import Invocation, drive
@@ -234,7 +235,7 @@ class _Tools:
         """Run a plan: its document, or a saved plan by name. Writes that need a person's approval wait for it."""
         if (plan is None) == (name is None):
             raise InputRejected("run_plan: expected exactly one of plan and name")
-        work = plan if name is None else await self._find_plan(name)
+        work = plan if name is None else await get_saved_plan(self._engine, name)
         run = await self._engine.submit(work or {}, inputs=inputs, budget=_amounts(budget), run_id=run_id)
         return await self._wait(run)
 
@@ -326,13 +327,6 @@ class _Tools:
                 "work on it"
             )
         return _Answer(artifact, part=_content_of(data, artifact))
-
-    async def _find_plan(self, name: str) -> Plan:
-        plan = await self._engine.find_plan(name)
-        if plan is None:
-            hint = did_you_mean(name, [each.name for each in await self._engine.list_plans()])
-            raise InputRejected(f"no plan is saved as {name!r}" + (f"; {hint}" if hint else ""))
-        return plan
 
     async def _wait(self, run: Run) -> _Answer:
         return await self._wait_for(self._engine.wait(run.id), run.id)
