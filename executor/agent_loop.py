@@ -63,6 +63,7 @@ class AgentLoop:
 
     def find_exhausted(self, iterations: Iterator[Iteration]) -> Failure | None:
         """Return the failure if another thought would pass a limit; `None`: it would not."""
+        # Limits are compared before each thought, never during a call: a call that has started is paid for, and its result may be the last one needed.
         if self.thoughts >= self.agent.steps_max:
             return Failure(
                 "agent-exhausted", f"no answer after {self.thoughts} turns, which is its max_steps"
@@ -86,6 +87,7 @@ class AgentLoop:
     def thought(self) -> StepCode:
         """Return the next question to the model, as a step."""
         agent = self.agent
+        # A prompt is bounded, but an agent's history is not, so the earliest calls are left out. The latest ones lead to the next decision.
         shown = self.history[-HISTORY_SHOWN_MAX:]
         left_out = len(self.history) - len(shown)
         so_far = [f"(the first {left_out} calls are left out)"] if left_out else []

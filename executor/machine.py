@@ -19,7 +19,7 @@ The module is long because it is one table of moves: each half of a divided mach
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Literal, assert_never
 
@@ -636,10 +636,7 @@ class Machine:
         elif State.FAILED in states:
             self._iteration_failed(frame.owner, None)
         elif State.CANCELLED in states:
-            reasons = {node.reason for node in frame.nodes if node.state is State.CANCELLED}
-            self._iteration_cancelled(
-                frame.owner, Reason.DENIED if Reason.DENIED in reasons else Reason.CANCELLED
-            )
+            self._iteration_cancelled(frame.owner, _cancel_reason(frame.nodes))
         elif failure is not None:
             self._iteration_failed(frame.owner, failure)
         else:
@@ -1146,9 +1143,7 @@ class Machine:
         if State.FAILED in states:
             self._end_node(node, State.FAILED)
         elif State.CANCELLED in states:
-            self._end_node(
-                node, State.CANCELLED, Reason.DENIED if Reason.DENIED in reasons else Reason.CANCELLED
-            )
+            self._end_node(node, State.CANCELLED, _cancel_reason(kept))
         elif Reason.SKIPPED_REFERENCE in reasons:
             self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
         else:
@@ -1215,6 +1210,12 @@ class Machine:
         if part.is_call:
             self._live += (state in LIVE) - (before in LIVE)
         part.state = state
+
+
+def _cancel_reason(parts: Iterable[Iteration]) -> Reason:
+    """Return the reason of a step whose parts were cancelled: a denial explains more than a cancel."""
+    is_denied = any(part.reason is Reason.DENIED for part in parts)
+    return Reason.DENIED if is_denied else Reason.CANCELLED
 
 
 def _open_items_after(item: Item) -> Iterator[Item]:
