@@ -947,6 +947,7 @@ class Machine:
         if (
             isinstance(code.action, CallTool)
             and not iteration.is_ruled
+            and (policy.approval != "never" or policy.effect is Effect.WRITE)
             and self._is_deferred(iteration, policy, code.action.tool, call)
         ):
             return
@@ -955,7 +956,6 @@ class Machine:
 
     def _is_deferred(self, iteration: Iteration, policy: CallPolicy, tool: str, call: CanonicalValue) -> bool:
         """Whether a person, or the tool's own rule, has to decide before the call; if so, ask."""
-        # Nearly all calls pass here, so the two cheap questions come first.
         if policy.approval == "never" and not self._is_held(iteration.path, policy, tool, call):
             return False
         ruling = self._ruling(iteration.path, iteration.item.node, call)

@@ -283,6 +283,8 @@ class Preparation:
     def _secrets_of(self, command: StartCall, asked: Sequence[str] = ()) -> dict[str, str]:
         """Return name -> value of the secrets in the arguments of a call, and of those that it took from its context."""
         given = command.secrets.values() if isinstance(command, StartToolCall) else ()
+        if not given and not asked:
+            return {}
         found = {name: self._facilities.secrets.get(name) for name in sorted({*given, *asked})}
         return {name: secret for name, secret in found.items() if secret}
 
