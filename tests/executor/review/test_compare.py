@@ -114,7 +114,7 @@ def test_a_changed_plan_is_told():
     changes = {step.step: (step.change, step.why) for step in found.changed}
     assert changes["new"] == ("only_b", "the other plan has no such step")
     assert changes["cold"] == ("only_a", "the other plan has no such step")
-    assert changes["rome"] == ("changed", "the plan says otherwise here")
+    assert changes["rome"] == ("changed", "the plan is different here")
     assert [step.step for step in found.steps][:3] == ["oslo", "new", "rome"]
     assert found.first.step == "new"
     assert "rome.args.city" in str(found.plan)
