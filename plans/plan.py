@@ -46,7 +46,7 @@ Value: TypeAlias = Any
 """JSON whose strings may hold `${expression}`."""
 _Names: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
 _Values: TypeAlias = Annotated[tuple[Any, ...], Field(strict=False)]
-_Budgeted: TypeAlias = Literal["steps", "model_calls", "tokens", "usd", "seconds"]
+Budgeted: TypeAlias = Literal["steps", "model_calls", "tokens", "usd", "seconds"]
 _Amount: TypeAlias = Annotated[int | float, Field(ge=0)]
 _TEXT: Schema = {"type": "string"}
 
@@ -88,7 +88,7 @@ class Agent(_Frozen):
     tools: _Names = ()
     returns: Schema = _TEXT
     max_steps: int = Field(default=10, ge=1)
-    budget: dict[_Budgeted, _Amount] = Field(default_factory=dict[_Budgeted, _Amount])
+    budget: dict[Budgeted, _Amount] = Field(default_factory=dict[Budgeted, _Amount])
 
 
 class StepKeys(_Frozen):
@@ -159,19 +159,18 @@ def action_of(step: object) -> str | None:
     if isinstance(step, dict):
         found = [name for name in ACTIONS if name in step]
         return found[0] if len(found) == 1 else None
-    for kind, name in _KINDS.items():
-        if isinstance(step, kind):
-            return name
-    return None
+    return next((name for name, kind in STEPS.items() if isinstance(step, kind)), None)
 
 
-_KINDS: dict[type[StepKeys], str] = {
-    ToolStep: "tool",
-    AskStep: "ask",
-    SetStep: "set",
-    PlanStep: "plan",
-    AgentStep: "agent",
+STEPS: dict[str, type[StepKeys]] = {
+    "tool": ToolStep,
+    "ask": AskStep,
+    "set": SetStep,
+    "plan": PlanStep,
+    "agent": AgentStep,
 }
+"""The model of a step, by the key that names its action."""
+
 Step: TypeAlias = ToolStep | AskStep | SetStep | PlanStep | AgentStep
 _AnyStep = Annotated[
     Annotated[ToolStep, Tag("tool")]

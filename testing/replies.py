@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from ..tools.models.recorder import fingerprint
+from ..tools.models.recorder import request_digest
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Request: TypeAlias = "dict[str, Json]"
@@ -167,7 +167,7 @@ class Exchange:
 
     def fits(self, request: Request) -> bool:
         """Whether this is an answer to `request`."""
-        if self.fingerprint is not None and self.fingerprint != fingerprint(request):
+        if self.fingerprint is not None and self.fingerprint != request_digest(request):
             return False
         text = _text(request.get("messages"))
         return all(word in text for word in self.words)

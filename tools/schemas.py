@@ -23,6 +23,7 @@ import jsonschema_rs
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.paths import path_of
+from ..plans.types.definitions import rewritten
 from ..plans.types.integers import Schema, with_integers
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical, shared_copy
 from .failures import described
@@ -114,10 +115,6 @@ class Checker:
 
 
 _PROSE = frozenset({"title", "description", "$comment", "examples"})
-_VALUES = frozenset({"const", "enum", "default", "required"})
-_NAMED = frozenset(
-    {"properties", "$defs", "definitions", "patternProperties", "dependentSchemas", "dependentRequired"}
-)
 
 
 def with_prose(schema: Json, change: Callable[[Json], Json]) -> Json:
@@ -127,22 +124,12 @@ def with_prose(schema: Json, change: Callable[[Json], Json]) -> Json:
         schema: A JSON Schema.
         change: From such a part (a title, a description, a list of examples) to another; `None` leaves it out.
     """
-    match schema:
-        case dict():
-            made: dict[str, Json] = {}
-            for key, part in schema.items():
-                if key in _PROSE:
-                    if (prose := change(part)) is not None:
-                        made[key] = prose
-                elif key in _NAMED and isinstance(part, dict):
-                    made[key] = {name: with_prose(each, change) for name, each in part.items()}
-                else:
-                    made[key] = part if key in _VALUES else with_prose(part, change)
-            return made
-        case list():
-            return [with_prose(part, change) for part in schema]
-        case _:
-            return schema
+
+    def changed(one: dict[str, Json]) -> dict[str, Json]:
+        made = {key: change(part) if key in _PROSE else part for key, part in one.items()}
+        return {key: part for key, part in made.items() if part is not None or key not in _PROSE}
+
+    return rewritten(schema, changed)
 
 
 class SchemaTypes:

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ...errors import PlanningFailed
 from ...plans.plan import Plan
+from ...plans.problems import Problem
 from ...plans.values import Json
 from ...tools.models.answer import AnswerForm
 from ...tools.models.clients import Clients
@@ -54,6 +55,9 @@ REFUSAL_CHARACTERS_MAX = 500
 """Characters of a refusal that are shown."""
 
 T = TypeVar("T")
+
+Reading: TypeAlias = "tuple[Plan | None, tuple[Problem, ...]]"
+"""A plan, if there is one, and its problems."""
 
 
 @dataclass(slots=True)
@@ -261,18 +265,31 @@ class Conversation:
         self.budget.add(completion.usage)
         return completion
 
-    def unread(self, completion: Completion, outcome: Invalid | TruncatedAnswer, approach: str) -> Attempt:
-        """Return the attempt of an answer that cannot be read.
+    def judge(self, completion: Completion, approach: str, read: Callable[[Json], Reading]) -> Attempt:
+        """Return an answer as an attempt of the planning, and record it.
 
         Args:
             completion: The model's words.
-            outcome: Why they cannot be read.
             approach: What was asked for.
+            read: Returns the plan in an answer, if there is one, and its problems.
         """
-        what = "patch" if approach == "patch" else "plan"
-        cut = f"{CUT_OFF}: make the {what} shorter"
-        error = cut if isinstance(outcome, TruncatedAnswer) else outcome.fault
-        return Attempt(self.number, completion.raw, usage=completion.usage, error=error, approach=approach)
+        plan: Plan | None = None
+        problems: tuple[Problem, ...] = ()
+        error = None
+        match completion.outcome:
+            case Answered(value):
+                plan, problems = read(value)
+            case Invalid(fault):
+                error = fault
+            case TruncatedAnswer():
+                error = f"{CUT_OFF}: make the {'patch' if approach == 'patch' else 'plan'} shorter"
+            case Refused():
+                raise AssertionError("refusals end the conversation")
+        attempt = Attempt(
+            self.number, completion.raw, plan, problems, completion.usage, error, approach=approach
+        )
+        self.attempts.append(attempt)
+        return attempt
 
     def _ended(self, fault: ModelError, completion: Completion | None = None) -> PlanningFailed:
         """Return the failure of a planning whose model gave no answer, after recording it as an attempt."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from typing import Literal, TypeAlias, cast
 
@@ -26,13 +27,13 @@ from ...plans.plan import Plan
 from ...plans.problems import CheckReport, Problem
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
-from ...tools.models.completion import Answered, Completion, Invalid, Message, Refused, TruncatedAnswer
+from ...tools.models.completion import Completion, Message
 from ...tools.tool import Tool
 from ..library.library import SavedPlan
 from ..request import PlanRequest, input_faults
 from .adapting import fit_question, nearest_plans
 from .attempt import Attempt, no_good_draft
-from .conversation import Conversation
+from .conversation import Conversation, Reading
 from .draft import DraftChanges, can_change, plan_in
 from .form import Form, changes_answer, plan_answer
 from .prompt import Plea, choosing_messages, planning_messages, repair_messages, unread_messages
@@ -152,9 +153,11 @@ class Drafting:
         self.shown, completion, self.examples = chosen.shown, chosen.draft, nearest_plans(self.request)
         ask = _Ask(self._opening(), plan_answer(self.shown)[0])
         for _ in range(self.max_repairs + 1):
-            attempt = self._judge(completion or await self._ask(ask), ask)
+            answer = completion or await self._ask(ask)
             completion = None
-            self.conversation.attempts.append(attempt)
+            attempt = self.conversation.judge(
+                answer, ask.approach, partial(self._read, approach=ask.approach)
+            )
             if attempt.ok and attempt.plan is not None:
                 return attempt.plan
             ask = self._next(ask, attempt)
@@ -174,29 +177,17 @@ class Drafting:
         """Return the model's answer to a request. Raises: PlanningFailed."""
         return await self.conversation.ask(ask.messages, ask.answer, self._listener())
 
-    def _judge(self, completion: Completion, ask: _Ask) -> Attempt:
-        """Return an answer as an attempt, and keep the draft in it."""
-        number = self.conversation.number
-        match completion.outcome:
-            case Answered(value):
-                self.draft, plan, report = self._draft_in(value, ask)
-                return Attempt(
-                    number, completion.raw, plan, report.problems, completion.usage, approach=ask.approach
-                )
-            case Invalid() | TruncatedAnswer() as unread:
-                return self.conversation.unread(completion, unread, ask.approach)
-            case Refused():
-                raise AssertionError("refusals end the conversation")
-
-    def _draft_in(self, value: Json, ask: _Ask) -> tuple[Json, Plan | None, CheckReport]:
-        """Return the draft that an answer makes, with its plan and report: a complete plan, or the last draft with changes."""
+    def _read(self, value: Json, approach: str) -> Reading:
+        """Return the plan that an answer makes, and its problems; keep the draft: a complete plan, or the last draft with changes."""
         draft = plan_in(value, self.request.task)
-        if ask.approach == "steps" and isinstance(self.draft, dict):
+        if approach == "steps" and isinstance(self.draft, dict):
             # A model that is asked for changes may still answer with a complete plan, or write the changed steps as a plan.
             changes = DraftChanges.read(value) or DraftChanges.of_some_steps(draft, self.draft)
             if changes is not None:
                 draft = cast("Json", changes.applied_to(self.draft))
-        return draft, *self._checked(draft)
+        self.draft = draft
+        plan, report = self._checked(draft)
+        return plan, report.problems
 
     def _next(self, ask: _Ask, attempt: Attempt) -> _Ask:
         """Return the request that follows an attempt with faults."""

@@ -18,10 +18,10 @@ from ...plans.problems import CheckReport, Problem, problem
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
-from ...tools.models.completion import Answered, Completion, Invalid, Refused, TruncatedAnswer, Usage
+from ...tools.models.completion import Usage
 from ..request import PlanRequest
 from .attempt import Attempt, no_good_draft
-from .conversation import Conversation
+from .conversation import Conversation, Reading
 from .draft import parsed, plan_in, unwrapped
 from .failure_report import FailureReport
 from .prompt import patch_messages, repair_messages, unread_messages
@@ -79,11 +79,16 @@ class Mended:
 
 @dataclass(slots=True)
 class PatchDrafting:
-    """The patches that a model proposes for one failed run."""
+    """The patches that a model proposes for one failed run.
+
+    Attributes:
+        patch: The patch in the last answer; `None`: there is none.
+    """
 
     failure_report: FailureReport
     conversation: Conversation
     max_repairs: int
+    patch: Patch | None = None
 
     @property
     def request(self) -> PlanRequest:
@@ -103,13 +108,15 @@ class PatchDrafting:
         )
         messages = opening = patch_messages(self.failure_report.rendered(), shown)
         for _ in range(self.max_repairs + 1):
-            patch, attempt = self._judge(await self.conversation.ask(messages, ANSWER))
-            attempts.append(attempt)
-            if patch is not None and not patch.operations:
+            self.patch = None
+            attempt = self.conversation.judge(
+                await self.conversation.ask(messages, ANSWER), "patch", self._read
+            )
+            if self.patch is not None and not self.patch.operations:
                 raise PlanningFailed(_NO_WAY, attempts)
-            if patch is not None and attempt.ok and attempt.plan is not None:
+            if self.patch is not None and attempt.ok and attempt.plan is not None:
                 usage = sum((each.usage for each in attempts), Usage())
-                return Mended(patch, attempt.plan, tuple(attempts), usage)
+                return Mended(self.patch, attempt.plan, tuple(attempts), usage)
             unseen = [tool for tool in self.request.tools if tool not in shown]
             plea = (
                 unread_messages("" if attempt.is_cut else attempt.text, attempt.error, "patch")
@@ -119,31 +126,15 @@ class PatchDrafting:
             messages = (*opening, *plea)
         raise no_good_draft(self.request.task, attempts)
 
-    def _judge(self, completion: Completion) -> tuple[Patch | None, Attempt]:
-        """Return the patch in an answer, if there is one, and the answer as an attempt."""
-        match completion.outcome:
-            case Answered(value):
-                patch, plan, problems = self._read(value)
-                number = self.conversation.number
-                return patch, Attempt(
-                    number, completion.raw, plan, problems, completion.usage, approach="patch"
-                )
-            case Invalid() | TruncatedAnswer() as unread:
-                return None, self.conversation.unread(completion, unread, "patch")
-            case Refused():
-                raise AssertionError("refusals end the conversation")
-
-    def _read(self, value: Json) -> tuple[Patch | None, Plan | None, tuple[Problem, ...]]:
-        """Return the patch in an answer, the patched plan, and their problems."""
+    def _read(self, value: Json) -> Reading:
+        """Return the patched plan that an answer makes, and its problems; keep the patch."""
         try:
             patch = self._patch_in(value)
-            if not patch.operations:
-                return patch, None, ()
-            plan = apply_patch(self.failure_report.plan, patch)
+            plan = apply_patch(self.failure_report.plan, patch) if patch.operations else None
         except PlanRejected as rejected:
-            return None, None, rejected.report.problems
-        report = self.request.check(plan)
-        return patch, plan, (*self.broken_rules(plan), *report.problems)
+            return None, rejected.report.problems
+        self.patch = patch
+        return plan, () if plan is None else (*self.broken_rules(plan), *self.request.check(plan).problems)
 
     def _patch_in(self, value: Json) -> Patch:
         """Return the patch in an answer; a whole plan in answer is read as its difference from the plan. Raises: PlanRejected."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
@@ -17,14 +16,12 @@ from ...errors import ConfigError, InputRejected, PlanRejected
 from ...plans.format.saved import template_digest
 from ...plans.plan import Plan
 from ...plans.values import Json
-from .pattern import TaskPattern, plain_task
+from .pattern import TaskPattern
+from .retrieval import ranked_by_words
 
 SUFFIXES = (".json", ".yaml", ".yml")
 FILES_MAX = 2_000
 """Files of a folder that are read: each costs about a millisecond, for every task."""
-
-COMPARED_CHARACTERS_MAX = 500
-"""Characters of a task that are compared for likeness: the time of a comparison grows with their square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +132,9 @@ def find_matches(task: str, saved: Sequence[SavedPlan], inputs: Mapping[str, Jso
 
 
 def nearest_tasks(task: str, saved: Sequence[SavedPlan], most: int = 3) -> list[SavedPlan]:
-    """Return the saved plans whose tasks read most like a task, for messages.
-
-    Characters are compared, not words as in retrieval: the reader of the message has often misspelt a word of a pattern.
-    """
-    wanted = _comparable(task)
-
-    def likeness(each: SavedPlan) -> float:
-        return SequenceMatcher(None, wanted, _comparable(each.plan.task or "")).ratio()
-
-    with_task = [each for each in saved[:FILES_MAX] if each.plan.task]
-    return sorted(with_task, key=lambda each: (-likeness(each), each.name))[:most]
-
-
-def _comparable(task: str) -> str:
-    return plain_task(task).casefold()[:COMPARED_CHARACTERS_MAX]
+    """Return the saved plans whose tasks share most words with a task, for messages."""
+    with_task = [each for each in saved if each.plan.task]
+    return ranked_by_words(task, with_task, lambda each: each.plan.task or "")[:most]
 
 
 def _listed(source: object) -> list[object]:

@@ -24,6 +24,8 @@ from ...errors import ConfigError, PlanRejected
 from ..checker.names import derived_id
 from ..plan import Plan
 from ..signature import Signature, Signatures
+from ..types.definitions import rewritten
+from ..values import Json
 from .reference import (
     CONDITION,
     OR,
@@ -600,22 +602,9 @@ def _schema_of_annotation(annotation: object) -> dict[str, Any]:
         raise ConfigError(
             f"expected a type that JSON can carry, or a JSON Schema, found {annotation!r}: {reason}"
         ) from fault
-    return cast("dict[str, Any]", _without_titles(schema))
+    return cast("dict[str, Any]", rewritten(schema, _without_title))
 
 
-def _without_titles(schema: object, *, is_names: bool = False) -> object:
-    """Return a schema without the titles that pydantic derives from names; `is_names`: keys are names, not keywords."""
-    match schema:
-        case dict():
-            entries = cast("dict[str, object]", schema).items()
-            return {
-                name: inner
-                if name in ("default", "const", "enum", "examples") and not is_names
-                else _without_titles(inner, is_names=not is_names and name in ("properties", "$defs"))
-                for name, inner in entries
-                if is_names or name != "title"
-            }
-        case list():
-            return [_without_titles(inner) for inner in cast("list[object]", schema)]
-        case _:
-            return schema
+def _without_title(schema: dict[str, Json]) -> dict[str, Json]:
+    """Return a schema without the title that pydantic derives from a name."""
+    return {key: part for key, part in schema.items() if key != "title"}

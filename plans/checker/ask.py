@@ -14,8 +14,8 @@ from typing import Any, Final, cast
 from ..errors import LocalProblem
 from ..format.shape import describe
 from ..nearest import did_you_mean, listing
-from ..types.keywords import is_pattern
 from ..types.types import ListType, ObjectType, Type, Unknown, members
+from ..types.wellformed import is_pattern
 from ..values import Json, NotJson, into, parse
 from .arguments import Computed, part_problems
 

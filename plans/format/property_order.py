@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from ..plan import AgentStep, AskStep
-from ..types.definitions import MANY_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA, ONE_SCHEMA_RARE
+from ..types.definitions import LISTS, MAPS, SINGLE, placed_schemas, rewritten
 from ..values import Json, canonical, normal_in_order, parse_canonical
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 PARTS_MAX = 100
 """Most schemas of one value that are searched for properties."""
-
-_MAPS = (*NAMED_SCHEMAS, "$defs", "definitions")
-_LISTS = (*MANY_SCHEMAS, "items")
-_ONES = (*ONE_SCHEMA, *ONE_SCHEMA_RARE)
 
 
 def property_order(schema: Json) -> dict[str, Json]:
@@ -39,17 +35,11 @@ def _declared(schema: Json, at: str) -> Iterator[tuple[str, Mapping[str, Json]]]
     """Yield where a schema declares properties, and these."""
     if not isinstance(schema, Mapping):
         return
-    for key, value in schema.items():
-        if key == "properties" and isinstance(value, Mapping):
-            yield f"{at}/properties", value
-        if key in _MAPS and isinstance(value, Mapping):
-            for name, inner in value.items():
-                yield from _declared(inner, f"{at}/{key}/{name}")
-        elif key in _LISTS and isinstance(value, list):
-            for place, inner in enumerate(value):
-                yield from _declared(inner, f"{at}/{key}/{place}")
-        elif key in _ONES:
-            yield from _declared(value, f"{at}/{key}")
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping):
+        yield f"{at}/properties", properties
+    for parts, inner in placed_schemas(schema):
+        yield from _declared(inner, "/".join([at, *map(str, parts)]))
 
 
 def order_in(plan: Plan) -> dict[str, Json]:
@@ -71,24 +61,20 @@ def order_in(plan: Plan) -> dict[str, Json]:
 
 def as_written(schema: Mapping[str, Json]) -> dict[str, Json]:
     """Return a schema with its properties in their author's order, and all else sorted: equal schemas of one order are equal text."""
-    return {key: _written(key, schema[key]) for key in sorted(schema)}
+    return cast("dict[str, Json]", rewritten(cast("Json", schema), _sorted))
 
 
-def _written(key: str, value: Json) -> Json:
-    match value:
-        case dict() if key in _MAPS:
-            names = value if key == "properties" else sorted(value)
-            return {name: _schema(value[name]) for name in names}
-        case list() if key in _LISTS:
-            return [_schema(one) for one in value]
-        case dict() if key in _ONES:
-            return _schema(value)
-        case _:
-            return parse_canonical(canonical(value))
+def _sorted(schema: dict[str, Json]) -> dict[str, Json]:
+    """Return a schema with its keywords, and the names under them, sorted; the schemas in it are so already."""
+    return {key: _sorted_value(key, schema[key]) for key in sorted(schema)}
 
 
-def _schema(value: Json) -> Json:
-    return cast("Json", as_written(value)) if isinstance(value, dict) else value
+def _sorted_value(key: str, value: Json) -> Json:
+    if key == "properties" or key in SINGLE or key in LISTS:
+        return value
+    if key in MAPS and isinstance(value, dict):
+        return {name: value[name] for name in sorted(value)}
+    return parse_canonical(canonical(value))
 
 
 def arranged(value: Json, schema: Mapping[str, Json]) -> Json:

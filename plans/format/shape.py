@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
 from ..nearest import did_you_mean, listing
 from ..paths import Part, key, parts_of, path_of
-from ..plan import ACTIONS, OWNED, Plan
+from ..plan import ACTIONS, OWNED, STEPS, Agent, Ask, Budgeted, Fallback, InnerPlan, Plan, Repeat, StepKeys
 from ..problems import Problem, problem
 from ..values import Json, NotJson, normal_in_order
 
@@ -24,8 +24,6 @@ NOT_JSON_MAX = 20
 _ROUNDS_MAX = 6
 """Rounds of leaving out what is faulty; each round leaves strictly less, and nesting is this shallow."""
 
-_COMMON = ("id", "for_each", "when", "after", "on_error", "repeat", "retries", "timeout", "why")
-_KEYS_OF_ACTION = {"tool": ("args",), "plan": ("args",)}
 _SLIPS = {
     "if": "when",
     "condition": "when",
@@ -282,7 +280,7 @@ def _no_single_action(path: str, given: object) -> Problem:
         return problem(
             "bad-shape", path, f"expected exactly one action at {path}, found {both}", "make one step of each"
         )
-    keys = [name for name in step if name not in _COMMON]
+    keys = [name for name in step if name not in StepKeys.model_fields]
     guesses = (did_you_mean(name, ACTIONS) for name in keys[:20])
     hint = next(
         (guess for guess in guesses if guess), "give the step a 'tool', 'ask', 'set', 'plan' or 'agent'"
@@ -292,26 +290,22 @@ def _no_single_action(path: str, given: object) -> Problem:
     )
 
 
-def _known_keys(raw: dict[str, Any], parts: tuple[Part, ...]) -> tuple[str, ...]:  # noqa: PLR0911  # one case, one line
-    """Return the keys that the object around `parts` may have."""
+def _known_keys(raw: dict[str, Any], parts: tuple[Part, ...]) -> tuple[str, ...]:
+    """Return the keys that the object around `parts` may have, as the models of the format have them."""
     match parts[:-1]:
         case ():
             return tuple(Plan.model_fields)
         case ("plans", _):
-            return ("inputs", "types", "steps", "output")
+            return tuple(InnerPlan.model_fields)
         case (*_, "steps", int()):
             action = next((name for name in ACTIONS if name in _at(raw, parts[:-1])), "tool")
-            return (action, *_KEYS_OF_ACTION.get(action, ()), *_COMMON)
-        case (*_, "ask"):
-            return ("prompt", "returns", "model", "system", "examples", "temperature", "max_tokens", "guard")
-        case (*_, "agent"):
-            return ("goal", "tools", "returns", "max_steps", "budget")
+            fields = STEPS[action].model_fields
+            return (*(name for name in fields if name not in StepKeys.model_fields), *StepKeys.model_fields)
         case (*_, "budget"):
-            return ("steps", "model_calls", "tokens", "usd", "seconds")
-        case (*_, "repeat"):
-            return ("until", "max")
+            return get_args(Budgeted)
         case _:
-            return ("value",)
+            models = {"ask": Ask, "agent": Agent, "repeat": Repeat}
+            return tuple(models.get(str(parts[-2]), Fallback).model_fields)
 
 
 def _without(  # noqa: C901  # one case for each place

@@ -3,22 +3,95 @@
 A constraint is a JSON Schema of its own, as canonical JSON, so equal texts demand the same wherever they stand. A constraint that rests on definitions, or
 is very long, is kept as a digest only; whether a value meets it is then decided at run time.
 
-A *whole* constraint repeats a schema that its type does not express exactly. It holds for the schema as it stands alone, where objects are closed, and not for
-the same schema as a part of a composition: `read.py` removes it there and constrains the composition instead.
+A *whole* constraint repeats a complete schema that its type does not express exactly.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import cast
 
-from ..values import Json, NotJson, canonical, digest
-from .keywords import KIND_OF_KEYWORD
-from .standalone import find_validator, self_contained
+from ..values import Json, canonical, digest
+from .standalone import find_validator
 from .types import UNKNOWN, Constraints, ListType, ObjectType, Scalar, Unknown
+
+# --- Keywords that demand something of values beyond their type
+
+
+KINDS = ("null", "boolean", "integer", "number", "string", "array", "object")
+
+_NUMERIC = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+
+_Group = tuple[str, ...]
+
+_OF_NUMBERS: tuple[_Group, ...] = tuple((key,) for key in _NUMERIC)
+
+GROUPS: Mapping[str, tuple[_Group, ...]] = MappingProxyType(
+    {
+        "string": (("pattern",), ("minLength",), ("maxLength",)),
+        "integer": _OF_NUMBERS,
+        "number": _OF_NUMBERS,
+        "array": (
+            ("prefixItems", "items"),
+            ("contains", "minContains", "maxContains"),
+            ("minItems",),
+            ("maxItems",),
+            ("uniqueItems",),
+        ),
+        "object": (
+            ("patternProperties", "additionalProperties"),
+            ("minProperties",),
+            ("maxProperties",),
+            ("propertyNames",),
+            ("dependentRequired",),
+            ("dependentSchemas",),
+        ),
+        "boolean": (),
+        "null": (),
+    }
+)
+"""By kind, what narrows it further than a type can say: keywords that demand something together, the one that does it first."""
+
+_OF_ANY_KIND: tuple[_Group, ...] = (("not",), ("if", "then", "else"))
+_OF_UNTYPED: tuple[_Group, ...] = (
+    *GROUPS["string"],
+    *GROUPS["number"],
+    *GROUPS["array"],
+    *GROUPS["object"],
+    ("required",),
+    ("additionalProperties", "patternProperties"),
+)
+
+KIND_OF_KEYWORD: Mapping[str, str] = MappingProxyType(
+    {
+        **{key: kind for kind, groups in GROUPS.items() for group in groups for key in group},
+        "properties": "object",
+        "required": "object",
+    }
+)
+"""The kind of values that a keyword is about; what is not here is about values of every kind."""
+
+
+def demands(schema: Mapping[str, Json], kind: str | None) -> Iterator[dict[str, Json]]:
+    """Yield what a schema demands of values of one kind beyond their type; `None`: of all kinds, if it says no type."""
+    for group in (*(_OF_UNTYPED if kind is None else GROUPS[kind]), *_OF_ANY_KIND):
+        # Beside `properties`, the schemas of other fields mean nothing alone: `read.py` then demands the whole schema.
+        starts = group[0] in schema and not (group[0] == "patternProperties" and "properties" in schema)
+        if starts and not _says_nothing(group[0], schema):
+            yield {key: schema[key] for key in group if key in schema}
+
+
+def _says_nothing(key: str, schema: Mapping[str, Json]) -> bool:
+    value = schema.get(key)
+    if key == "uniqueItems":
+        return value is not True
+    if key in ("required", "additionalProperties"):
+        return value is True or value == []
+    return key.startswith("min") and value == 0 and key != "minimum"
+
 
 # --- Ranges (`minimum`, `maxLength`, `minItems` ..): which imply others, and which exclude one another
 
@@ -152,11 +225,6 @@ def is_plain_tuple(one: str, of: ListType | ObjectType) -> bool:
     return all(head == heads[0] for head in (*heads, *rest))
 
 
-def is_whole(one: str) -> bool:
-    """Whether a constraint repeats a whole schema."""
-    return _key_of(one) == WHOLE
-
-
 def repeated_by(one: str) -> dict[str, Json] | None:
     """Return the schema that a whole constraint repeats; `None` if it is another constraint, or known by its digest only."""
     known = cast("dict[str, list[dict[str, Json]]]", json.loads(one))
@@ -180,9 +248,9 @@ def _holds(value: Json, one: str) -> bool | None:
     if _is_opaque(one):
         return None
     try:
-        validator = find_validator(canonical(self_contained(cast("dict[str, Json]", json.loads(one)))))
+        validator = find_validator(one.encode())
         return None if validator is None else validator.is_valid(value)
-    except (NotJson, ValueError):  # no JSON, or too deep for the validator
+    except ValueError:  # no JSON, or too deep for the validator
         return None
 
 

@@ -13,19 +13,26 @@ from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import unquote
 
-from ..values import Json, canonical, digest
+from ..values import Json
 
 DEPTH_MAX = 64
 """Schemas inside one another in one definition."""
 
-KEYS_MAX = 16
-"""Named definitions of one schema that are told apart by what each rests on."""
+SINGLE = (
+    *("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"),
+    *("unevaluatedProperties", "unevaluatedItems", "additionalItems"),
+)
+"""The keywords that hold one schema; drafts before 2020-12 also have a list under `items`."""
 
-ONE_SCHEMA = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
-ONE_SCHEMA_RARE = ("unevaluatedProperties", "unevaluatedItems", "additionalItems")
-MANY_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
+LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+"""The keywords that hold a list of schemas."""
+
+DEFINITIONS = ("$defs", "definitions")
+MAPS = ("properties", "patternProperties", "dependentSchemas", *DEFINITIONS)
+"""The keywords that hold schemas by name."""
+
 SAME_VALUE = ("anyOf", "oneOf", "allOf", "not", "if", "then", "else", "dependentSchemas")
-NAMED_SCHEMAS = ("properties", "patternProperties", "dependentSchemas")
+"""The keywords whose schemas are about the same value, not about a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,84 +141,36 @@ def same_value_schemas(schema: Mapping[str, Json]) -> Iterator[Json]:
 
 def inner_schemas(schema: Mapping[str, Json]) -> Iterator[Json]:
     """Yield the schemas that stand directly in a schema, its definitions left out."""
+    return (inner for parts, inner in placed_schemas(schema) if parts[0] not in DEFINITIONS)
+
+
+def placed_schemas(schema: Mapping[str, Json]) -> Iterator[tuple[tuple[str | int, ...], Json]]:
+    """Yield the schemas that stand directly in a schema, its definitions included, each with the keys that lead to it."""
     for key, value in schema.items():
-        if isinstance(value, list) and key in {*MANY_SCHEMAS, "items"}:
-            yield from value
-        elif isinstance(value, Mapping):
-            if key in NAMED_SCHEMAS:
-                yield from value.values()
-            elif key in ONE_SCHEMA or key in ONE_SCHEMA_RARE:
-                yield value
+        if isinstance(value, list) and key in LISTS:
+            yield from (((key, at), one) for at, one in enumerate(value))
+        elif isinstance(value, Mapping) and key in MAPS:
+            yield from (((key, name), one) for name, one in value.items())
+        elif isinstance(value, Mapping) and key in SINGLE:
+            yield (key,), value
 
 
-@dataclass(slots=True)
-class Order:
-    """The places that a schema rests on, each after those that it rests on itself; which of them hold themselves.
+def rewritten(schema: Json, change: Callable[[dict[str, Json]], dict[str, Json]]) -> Json:
+    """Return a schema with a change applied to it and to all schemas in it, its definitions included; the innermost are changed first.
 
-    Attributes:
-        places: In reading order.
-        loops: The places where a walk comes back to one that it has not left: they have to stay names.
-        edges: What each place refers to directly.
+    Data in a schema (`enum`, `const`, `default` ..) and unknown keywords are handed to `change` as they are.
     """
-
-    places: list[Place] = field(default_factory=list[Place])
-    loops: set[Place] = field(default_factory=set[Place])
-    edges: dict[Place, tuple[Place, ...]] = field(default_factory=dict[Place, tuple[Place, ...]])
-
-    def reach(self, start: Place) -> list[Place]:
-        """Return a place and all that it rests on, in order."""
-        seen = {start: None}
-        waiting = [start]
-        while waiting:
-            for place in self.edges.get(waiting.pop(), ()):
-                if place not in seen:
-                    seen[place] = None
-                    waiting.append(place)
-        return list(seen)
-
-
-def order_of(documents: Documents) -> Order:
-    """Return the order in which to read what a schema rests on. O(size of what is reached)."""
-    made = Order()
-    made.edges[ROOT] = tuple(documents.reached(cast("Json", documents.schema), ""))
-    path: list[tuple[Place, Iterator[Place]]] = [(ROOT, iter(made.edges[ROOT]))]
-    open_now = {ROOT}
-    while path:
-        place, rest = path[-1]
-        for ahead in rest:
-            if ahead in open_now:
-                made.loops.add(ahead)
-            elif ahead not in made.edges:
-                made.edges[ahead] = tuple(documents.reached(documents.at(ahead), ahead.document))
-                open_now.add(ahead)
-                path.append((ahead, iter(made.edges[ahead])))
-                break
+    if not isinstance(schema, dict):
+        return schema
+    made: dict[str, Json] = {}
+    for key, value in schema.items():
+        if isinstance(value, list) and key in LISTS:
+            made[key] = [rewritten(one, change) for one in value]
+        elif isinstance(value, dict) and key in MAPS:
+            made[key] = {name: rewritten(one, change) for name, one in value.items()}
         else:
-            path.pop()
-            open_now.discard(place)
-            made.places.append(place)
-    return made
-
-
-def endless_places(documents: Documents, order: Order) -> set[Place]:
-    """Return the places whose meaning rests on itself: a walk from them comes around without going into a part of the value."""
-    if not order.loops:
-        return set()
-    rests_on: dict[Place, set[Place]] = {}
-    carries: dict[Place, set[Place]] = {place: set() for place in order.places}
-    for place in order.places:
-        refs = refs_in(documents.at(place), same_value_schemas)
-        found = (documents.place(ref, place.document) for ref in refs)
-        rests_on[place] = {each for each in found if each is not None}
-        for each in rests_on[place]:
-            carries[each].add(place)
-    grounded = [place for place, others in rests_on.items() if not others]
-    for place in grounded:  # grows while it is walked
-        for other in carries[place]:
-            rests_on[other].discard(place)
-            if not rests_on[other]:
-                grounded.append(other)
-    return set(rests_on) - set(grounded)
+            made[key] = rewritten(value, change) if key in SINGLE else value
+    return change(made)
 
 
 def named_parts(schema: Json, types: Mapping[str, Json], most: int) -> int:
@@ -234,37 +193,6 @@ def named_parts(schema: Json, types: Mapping[str, Json], most: int) -> int:
             waiting.append((documents.at(place), place.document))
         waiting.extend((inner, document) for inner in inner_schemas(known))
     return count
-
-
-class Names:
-    """The names and keys of places that stay names: unique in one schema, equal for equal definitions."""
-
-    def __init__(self, documents: Documents, order: Order) -> None:
-        self.documents = documents
-        self.order = order
-        self._names: dict[Place, str] = {}
-        self._taken: set[str] = set()
-        self._keys: dict[Place, str] = {}
-
-    def name(self, place: Place) -> str:
-        """Return a place's own name, with a number if another place has it."""
-        if place not in self._names:
-            name, number = place.name, 2
-            while name in self._taken:
-                name, number = f"{place.name}_{number}", number + 1
-            self._names[place] = name
-            self._taken.add(name)
-        return self._names[place]
-
-    def key(self, place: Place) -> str:
-        """Return the digest of what a place rests on; past `KEYS_MAX` places, of all that the schema rests on."""
-        start = place if place in self._keys or len(self._keys) < KEYS_MAX else ROOT
-        if start not in self._keys:
-            parts: list[Json] = [
-                [each.document, each.pointer, self.documents.at(each)] for each in self.order.reach(start)
-            ]
-            self._keys[start] = digest(canonical(parts))
-        return self._keys[start]
 
 
 def unescaped_name(ref: str) -> str:

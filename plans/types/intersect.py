@@ -112,9 +112,6 @@ def _are_two_disjoint(left: Alternative, right: Alternative) -> bool:
 
 
 # --- Intersection
-#
-# Parts of a composition know the fields of one another: an object that is closed on its own says nothing there of other fields. Whether the whole is
-# closed is decided in `read.py`.
 
 
 Alternative: TypeAlias = Scalar | ListType | ObjectType | Unknown
@@ -123,22 +120,16 @@ PAIRS_MAX = 2_000
 """Pairs of parts that are compared."""
 
 FIELDS_MAX = 100_000
-"""Fields that are compared: wide alternatives multiply as many ones do."""
+"""Fields that are compared: wide alternatives multiply as many alternatives do."""
 
 DEPTH_MAX = 60
 """Levels that a comparison goes down: types that hold themselves have no end."""
 
 
-def intersect(left: Type, right: Type, *, composing: bool = False) -> Type | None:
-    """Return the type of exactly the values that have both types; `None` if no type says just that.
-
-    Args:
-        left: One type.
-        right: The other.
-        composing: Whether both are parts of one composition, whose closed objects leave it to the whole to be closed.
-    """
+def intersect(left: Type, right: Type) -> Type | None:
+    """Return the type of exactly the values that have both types; `None` if no type says just that."""
     try:
-        return _Intersection(composing=composing).of(left, right, 0)
+        return _Intersection().of(left, right, 0)
     except _Unsaid:
         return None
 
@@ -158,8 +149,7 @@ class _Unsaid(Exception):  # noqa: N818  # not an error: nobody sees it
 class _Intersection:
     """One comparison, with the work that it may still do: alternatives within alternatives multiply."""
 
-    def __init__(self, *, composing: bool) -> None:
-        self.composing = composing
+    def __init__(self) -> None:
         self.pairs = PAIRS_MAX
         self.fields = FIELDS_MAX
 
@@ -198,28 +188,23 @@ class _Intersection:
             raise _Unsaid
         fields: dict[str, Property] = {}
         for name in dict.fromkeys([*left.fields, *right.fields]):
-            mine = left.fields.get(name) or Property(self.rest(left), required=False)
-            theirs = right.fields.get(name) or Property(self.rest(right), required=False)
+            mine = left.fields.get(name) or Property(_rest(left), required=False)
+            theirs = right.fields.get(name) or Property(_rest(right), required=False)
             fields[name] = Property(
                 self.of(mine.type, theirs.type, depth + 1), mine.required or theirs.required
             )
         if any(known.required and isinstance(known.type, Never) for known in fields.values()):
             return NEVER
-        extra: Type | None
+        extra = None
         if left.extra is not None and right.extra is not None:
             extra = self.of(left.extra, right.extra, depth + 1)
-        elif self.composing:
-            extra = right.extra if left.extra is None else left.extra
-        else:
-            extra = None
         kept = {name: known for name, known in fields.items() if extra is not None or known.type != NEVER}
         return ObjectType(kept, extra, together(left.constraints, right.constraints))
 
-    def rest(self, of: ObjectType) -> Type:
-        """Return what an object may hold in a field that it has no name for."""
-        if of.extra is None:
-            return UNKNOWN if self.composing else NEVER
-        return of.extra
+
+def _rest(of: ObjectType) -> Type:
+    """Return what an object may hold in a field that it has no name for."""
+    return NEVER if of.extra is None else of.extra
 
 
 def _said(of: Type | None) -> Type:

@@ -1,51 +1,34 @@
 """Types read from JSON Schemas.
 
-The type of a schema has every value that the schema accepts (it is an upper bound); a demand that no type expresses (a pattern, a minimum, a composition)
-stays with the type as a constraint. So the check can tell a value that fits from one that may fit, and validation at run time decides the rest.
+The type of a schema has every value that the schema accepts: it is an upper bound. A demand that no type expresses (a pattern, a minimum, a `not`) stays
+with the type as a constraint. So the check can tell a value that fits from one that may fit, and validation at run time decides the rest.
 
-A schema without `type` admits values of every kind, as JSON Schema has it: its `properties` bind objects alone. An object is closed unless
-`additionalProperties` is given and not false, or it has no `properties`. References are inlined where that is harmless, and stay names where a type holds itself
-or would get large.
+A schema is first written as one that stands alone (`standalone.py`): that is the schema which validation uses at run time, so the check and validation read the
+same text. In it plain JSON Schema holds: objects are open unless the schema closes them, `nullable` and other dialects are gone, and every reference
+names an entry of `$defs`. References are inlined where that is harmless, and stay names where a type holds itself or would get large.
 
-References are resolved in `definitions.py`, keywords are listed in `keywords.py`.
+Whatever cannot be computed exactly is bounded: the type keeps what is known, and one constraint repeats the complete schema. The values of a bound that
+meet the schema are exactly the values of the schema, however wide the bound is. So a bound costs a warning `unchecked-type`, never a wrong answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 from ..errors import LocalProblem
-from ..nearest import did_you_mean, listing
-from ..values import Json, into
-from .constraints import WHOLE, constraint, is_whole, together
-from .definitions import (
-    DEPTH_MAX,
-    ROOT,
-    Documents,
-    Names,
-    Place,
-    as_mapping,
-    endless_places,
-    order_of,
-    unescaped_name,
-)
-from .intersect import Alternative, alternatives, are_disjoint, intersect, parts_of
-from .keywords import (
-    KIND_OF_KEYWORD,
-    KINDS,
-    demands,
-    for_no_kind,
-    for_no_schema,
-    found_value,
-    kinds_of,
-    misshapen,
-)
-from .standalone import Closedness, closedness, is_composed
+from ..values import Json, canonical, digest
+from .constraints import KINDS, WHOLE, constraint, demands, together
+from .definitions import Documents, as_mapping, refs_in, same_value_schemas
+from .intersect import alternatives, are_disjoint, intersect
+from .standalone import is_composed, named_fields, self_contained
 from .types import (
+    BOOLEAN,
     NEVER,
     NULL,
+    NUMBER,
+    TEXT,
     UNKNOWN,
     Constraints,
     Kind,
@@ -60,7 +43,9 @@ from .types import (
     members,
     size_of,
     type_of,
+    union,
 )
+from .wellformed import PARTS_MAX, schema_problems
 
 INLINE_SIZE_MAX = 300
 """Parts of a definition that is written out where it is named; a larger one stays a name."""
@@ -68,14 +53,11 @@ INLINE_SIZE_MAX = 300
 INLINE_DEPTH_MAX = 8
 """Levels of the same."""
 
-DEPENDENT = ("unevaluatedProperties", "unevaluatedItems")
-"""Keywords that mean something only beside the others of their schema."""
+KEYS_MAX = 16
+"""Definitions of one schema that are told apart by what each rests on: finding that out costs a walk each."""
 
-PARTS_MAX = 200
-"""Schemas in one `allOf`: each is held against all before it."""
-
-SUGGESTIONS_MAX = 20
-"""Faults of one schema that get a nearest name: finding one costs time for every name."""
+FIELDS_MAX = 100_000
+"""Fields that the alternatives of one composition get from one another; a larger one stays open."""
 
 _ENDLESS = "expected a type, found one that says of a value only what it says of that same value"
 _NO_TYPES: Mapping[str, Json] = {}
@@ -88,7 +70,7 @@ def read_schema(
 
     Args:
         schema: Any JSON; what is not a JSON Schema is a problem and reads as `UNKNOWN`.
-        types: Schemas for `#/types/Name`. Their own problems are not told here: read each of them for that.
+        types: Schemas for `#/types/Name`. Their own problems are not reported here: read each of them for that.
     """
     made, problems, _ = read_with_warnings(schema, types)
     return made, problems
@@ -98,426 +80,294 @@ def read_with_warnings(
     schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES
 ) -> tuple[Type, list[LocalProblem], list[LocalProblem]]:
     """As `read_schema`; also return a warning for each schema that constrains one kind and has no `type`."""
-    reader = _Reader(Documents(schema, types))
-    return reader.read_all(), reader.problems, reader.warnings
+    problems, warnings = schema_problems(schema, types)
+    reader = _Reader(self_contained(schema, types))
+    made = reader.read_all()
+    if reader.endless:
+        problems.append(LocalProblem("bad-shape", _ENDLESS))
+    return made, problems, warnings
+
+
+def read_standalone(schema: Mapping[str, Json]) -> Type:
+    """Return the type of a schema that `self_contained` made."""
+    return _Reader(schema).read_all()
 
 
 class _Reader:
-    """The reading of one schema: the definitions first, each after those that it rests on, then the schema itself.
+    """The reading of one schema that stands alone: its definitions first, each after those that it rests on, then the schema itself.
 
-    The order replaces recursion through references: a chain of thousands of definitions needs no stack.
+    The order replaces recursion through references: a chain of thousands of definitions needs no stack. Definitions are known by the reference that names
+    them; `#` is the schema itself.
     """
 
-    def __init__(self, documents: Documents) -> None:
-        self.documents = documents
-        self.order = order_of(documents)
-        self.names = Names(documents, self.order)
-        self.book: dict[str, Type] = {}
-        self.read_places: dict[Place, Type] = {}
-        self.endless = endless_places(documents, self.order)
-        self.problems: list[LocalProblem] = []
-        self.warnings: list[LocalProblem] = []
-        self.said = SaidKinds(documents)
-        self.context: frozenset[str] | None = (
-            None  # kinds that the schema around a part says; `None`: it says none
+    def __init__(self, root: Mapping[str, Json]) -> None:
+        definitions = as_mapping(root.get("$defs")) or {}
+        self.documents = Documents(root, {})
+        self.schemas: dict[str, Json] = {
+            "#": {key: value for key, value in root.items() if key != "$defs"},
+            **{f"#/$defs/{name}": schema for name, schema in definitions.items()},
+        }
+        self.edges = {ref: tuple(dict.fromkeys(refs_in(one))) for ref, one in self.schemas.items()}
+        self.order, self.loops, _ = _depth_first(self.edges)
+        # A walk from an endless definition comes around without going into a part of the value: the definition has no meaning.
+        self.endless = (
+            self.loops
+            and _depth_first(
+                {ref: tuple(refs_in(one, same_value_schemas)) for ref, one in self.schemas.items()}
+            )[2]
         )
+        self.known: dict[str, Type] = {}
+        self.book: dict[str, Type] = {}
+        self.keys: dict[str, str] = {}
 
     def read_all(self) -> Type:
-        made: Type = UNKNOWN
-        for place in self.order.places:
-            path = "" if place == ROOT else None
-            schema = self.documents.at(place)
-            self.context = None
-            if place in self.endless:
-                self.problem("bad-shape", path, _ENDLESS)
-                made = UNKNOWN
-            else:
-                made = self.part(schema, path, place.document, DEPTH_MAX)
-            self.read_places[place] = made
-            made = self.settled(made, schema, path, place.document)
-            if place in self.order.loops:
-                self.book[self.names.name(place)] = made
+        for ref in self.order:
+            self.known[ref] = UNKNOWN if ref in self.endless else self.part(self.schemas[ref])
+            if ref in self.loops:
+                self.book[_name_of(ref)] = self.settled(self.known[ref], self.schemas[ref])
+        made = self.settled(self.known["#"], self.schemas["#"])
         return made.resolved if isinstance(made, Named) else made
 
-    def read(self, schema: Json, path: str | None, document: str, room: int) -> Type:
-        """Return the type of one schema that alone constrains a value.
+    def read(self, schema: Json) -> Type:
+        """Return the type of a schema that alone constrains a value."""
+        return self.settled(self.part(schema), schema)
 
-        Args:
-            schema: What stands at `path`.
-            path: For problems; `None`: they are told elsewhere.
-            document: Where references are looked up.
-            room: Levels that may still be read.
-        """
-        before, self.context = self.context, None
-        made = self.settled(self.part(schema, path, document, room), schema, path, document)
-        self.context = before
-        return made
+    def settled(self, made: Type, schema: Json) -> Type:
+        """Return the type of a complete schema, given the type of it as a part. A schema that names no kind is one constraint on any value.
 
-    def settled(self, made: Type, schema: Json, path: str | None, document: str) -> Type:
-        """Return the type of a whole schema. If no part of the schema names a kind, return the type of any value, with the schema as a constraint.
-
-        Parts of a schema are read kind by kind, so that `{"allOf": [{"type": "object"}, {"properties": ..}]}` is an object with fields.
-        Without a kind, a union of all kinds would claim more than the author wrote: its text alternative would fit no parameter for an object.
+        Parts of a schema are read kind by kind, so that `{"allOf": [{"type": "object"}, {"properties": ..}]}` is an object with fields. Without a kind, a union
+        of all kinds would claim more than the author wrote: its text alternative would fit no parameter for an object.
         """
         known = as_mapping(schema)
-        if known is None or self.said.of(schema, document) is not None or not members(made):
+        if known is None or not set(map(_kind_of, members(made))) >= _EVERY_KIND:
             return made
-        if not isinstance(made, Unknown):
-            made = Unknown((self.repeated(known, document),))
-        key = next((key for key in known if key in KIND_OF_KEYWORD), None)
-        if path is not None and key is not None:
-            kind = KIND_OF_KEYWORD[key]
-            message = f"expected 'type' beside '{key}', found none: a value that is no {kind} fits too"
-            self.warnings.append(
-                LocalProblem("unchecked-type", message, f'write "type": "{kind}" beside it', path)
-            )
-        return made
+        return UNKNOWN if made == _ANYTHING else Unknown((self.repeated(known),))
 
-    def part(self, schema: Json, path: str | None, document: str, room: int) -> Type:
-        """Return the type of one schema, which may be one of several that constrain a value; arguments as for `read`."""
+    def part(self, schema: Json) -> Type:
+        """Return the type of a schema that may be one of several which constrain the same value."""
         if isinstance(schema, bool):
             return UNKNOWN if schema else NEVER
         known = as_mapping(schema)
         if known is None:
-            self.problem(
-                "bad-shape",
-                path,
-                f"expected a JSON Schema, found {found_value(schema)}",
-                for_no_schema(schema),
-            )
             return UNKNOWN
-        if room <= 0:
-            message = f"expected at most {DEPTH_MAX} schemas inside one another, found more"
-            self.problem("limit-exceeded", path, message, "name parts of it in 'types'")
-            return UNKNOWN
-        for key, expected, found in misshapen(known):
-            self.problem("bad-shape", _at(path, key), f"expected {expected}, found {found}")
-        # The kinds that the schemas around this part admit: `{"properties": ..}` inside `{"type": "object"}` is about objects only.
-        around = self.context
-        self.context = both_kinds(around, self.said.of(schema, document, nullable=False))
-        made = self.whole(known, path, document, room)
-        self.context = around
-        if any(key in known for key in DEPENDENT):
-            made = self.conditional(made, known, document)
-        if known.get("nullable") is True:
-            made = alternatives([made, NULL]) or Unknown((self.repeated(known, document),))
-        return made
-
-    def whole(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
-        """Return the type that all parts of a schema say together."""
-        own = self.own(schema, path, document, room)
-        parts = list(self.parts(schema, path, document, room))
-        if is_composed(schema):
-            return self.composition([(own, None), *parts], schema, document)
-        made = own
-        for part, _ in parts:
-            made = intersect(made, part) or self.conditional(made, schema, document)
-        return made
-
-    def composition(
-        self, parts: Iterable[tuple[Type, Json]], schema: Mapping[str, Json], document: str
-    ) -> Type:
-        """Return the type of a schema whose parts know the fields of one another.
-
-        The type is an upper bound, and the whole schema stays with it as a constraint: validation decides at run time. To compute the exact type,
-        each branch of each part would have to be combined with each branch of all others, for schemas that few tools have.
-        """
-        how = closedness(cast("Json", schema), document, self.documents)
-        # If an intersection has no exact type, the wider side stays: still an upper bound.
         made: Type = UNKNOWN
-        for of, said in parts:
-            part = _as_part(of, closedness(said, document, self.documents))
-            if part is None:
-                how = "open"  # the part may name fields that nobody has seen
-            else:
-                made = intersect(made, part, composing=True) or made
-        if how != "silent":
-            every = [_closed(one, how) if isinstance(one, ObjectType) else one for one in members(made)]
-            made = alternatives(every) or UNKNOWN
-        return self.conditional(made, schema, document)
+        # To compute a composition exactly, each branch of each part would have to be combined with each branch of all others and with the fields that these
+        # evaluate, for schemas that few tools have. `unevaluated..` means something only beside the other keywords of its schema.
+        is_exact = not is_composed(known) and not any(key.startswith("unevaluated") for key in known)
+        for part in self.parts(known):
+            both = None if part is None else intersect(made, part)
+            is_exact = is_exact and both is not None
+            made = made if both is None else both  # without an exact intersection the wider side stays
+        return made if is_exact else self.bounded(self.closed(made, known), known)
 
-    def parts(
-        self, schema: Mapping[str, Json], path: str | None, document: str, room: int
-    ) -> Iterable[tuple[Type, Json]]:
-        """Yield the types that a schema is composed of besides its own, and the schemas that say them."""
+    def bounded(self, bound: Type, schema: Mapping[str, Json]) -> Type:
+        """Return exactly the values that a schema accepts, given a type that has all of them.
+
+        The other constraints of the bound are dropped, as the schema implies them. Constraints of parts also must not outlive their composition: they repeat
+        schemas that leave it to the composition to close objects.
+        """
+        demanded = Unknown((self.repeated(schema),))
+        bare = alternatives([replace(one, constraints=()) for one in members(bound)])
+        made = None if bare is None else intersect(bare, demanded)
+        return demanded if made is None else made
+
+    def closed(self, made: Type, schema: Mapping[str, Json]) -> Type:
+        """Return the type of a composed schema whose objects have only the fields that some part names.
+
+        A value that fits one branch may also fit others and have their fields. So each alternative gets the names of all others, with values of any type.
+        """
+        names = (
+            named_fields(cast("Json", schema), "", self.documents)
+            if schema.get("unevaluatedProperties") is False
+            else None
+        )
+        every = members(made)
+        if names is None or len(names) * len(every) > FIELDS_MAX:
+            return made
+        others = {name: Property(UNKNOWN, required=False) for name in names}
+        closed: list[Type] = [
+            ObjectType({**one.fields, **{k: v for k, v in others.items() if k not in one.fields}}, None)
+            if isinstance(one, ObjectType)
+            else one
+            for one in every
+        ]
+        return alternatives(closed) or made
+
+    def parts(self, schema: Mapping[str, Json]) -> Iterator[Type | None]:
+        """Yield the types of which a value must have all; `None` stands for a demand that no type expresses exactly."""
+        yield self.typed(schema)
+        if "patternProperties" in schema and "properties" in schema:
+            yield None  # which schema a field is held to depends on both
+        for listed in ([schema["const"]] if "const" in schema else None, schema.get("enum")):
+            if isinstance(listed, list):
+                yield alternatives(map(type_of, listed))
+                if any(isinstance(value, list | dict) for value in listed):
+                    yield None  # the types of two lists may be equal though their items differ in order
         ref = schema.get("$ref")
         if isinstance(ref, str):
-            yield self.named(ref, path, document), {"$ref": ref}
+            yield self.named(ref)
         for key in ("anyOf", "oneOf"):
             branches = schema.get(key)
             if isinstance(branches, list) and branches:
-                place = _at(path, key)
-                read = [self.part(one, _at(place, at), document, room - 1) for at, one in enumerate(branches)]
-                said: dict[str, Json] = {key: branches}
-                made = alternatives(read) or Unknown((self.repeated(said, document),))
-                is_exact = key == "anyOf" or are_disjoint(read)
-                yield made if is_exact else self.conditional(made, said, document), said
+                yield from self.branches(branches, is_exclusive=key == "oneOf")
         every = schema.get("allOf")
         if isinstance(every, list):
-            place = _at(path, "allOf")
+            yield from map(self.part, every[:PARTS_MAX])
             if len(every) > PARTS_MAX:
-                message = f"expected at most {PARTS_MAX} schemas in one 'allOf', found {len(every)}"
-                self.problem("limit-exceeded", place, message, "write them as one schema")
-            for at, one in enumerate(every[:PARTS_MAX]):
-                yield self.part(one, _at(place, at), document, room - 1), one
+                yield None
 
-    def conditional(self, of: Type, schema: Mapping[str, Json], document: str) -> Type:
-        """Return the type of values that meet a schema, of those that have a type."""
-        constraint = Unknown((self.repeated(schema, document),))
-        return intersect(of, constraint) or constraint
+    def branches(self, schemas: Sequence[Json], *, is_exclusive: bool) -> Iterator[Type | None]:
+        """As `parts`, for `anyOf` and `oneOf`: a value that fits two branches of `oneOf` is refused, which no union says."""
+        read = list(map(self.part, schemas))
+        yield alternatives(read)
+        if is_exclusive and not are_disjoint(read):
+            yield None
 
-    def repeated(self, schema: Mapping[str, Json], document: str) -> str:
-        """Return the constraint that repeats a schema."""
-        return self.constraint({WHOLE: [cast("Json", schema)]}, document)
-
-    def constraint(self, demanded: dict[str, Json], document: str) -> str:
-        places = self.documents.reached(cast("Json", demanded), document)
-        return constraint(demanded, [self.names.key(place) for place in places])
-
-    def constraints(self, schema: Mapping[str, Json], kind: str | None, document: str) -> Constraints:
-        """Return what a schema demands of values of a kind beyond their type."""
-        made = [self.constraint(one, document) for one in demands(schema, kind)]
-        if kind == "object" and "patternProperties" in schema and "properties" in schema:
-            made.append(self.repeated(schema, document))
-        return together(made)
-
-    def own(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
-        """Return the type that a schema's `type`, `enum` and `const` say, with the keywords that go with them."""
-        kinds = self.kinds(schema, path)
-        made: Type | None
+    def typed(self, schema: Mapping[str, Json]) -> Type | None:
+        """Return the type that `type` and the keywords of single kinds say."""
+        kinds = _kinds(schema)
         if kinds is not None:
-            made = alternatives([self.kind(kind, schema, path, document, room) for kind in kinds])
-        elif schema.get("not") in ({}, True):
+            every = [self.kind(kind, schema) for kind in kinds]
+            known = [one for one in every if one is not None]
+            return alternatives(known) if len(known) == len(every) else None
+        if schema.get("not") in ({}, True):
             return NEVER
-        else:
-            made = Unknown(self.constraints(schema, None, document))
-        values = schema.get("enum")
-        for listed in ([schema["const"]] if "const" in schema else None, values):
-            if isinstance(listed, list):
-                only = alternatives(map(_listed, listed))
-                made = None if made is None or only is None else intersect(made, only)
-        return Unknown((self.repeated(schema, document),)) if made is None else made
+        return Unknown(self.constraints(schema, None))
 
-    def kinds(self, schema: Mapping[str, Json], path: str | None) -> list[str] | None:
-        """Return the kinds that a schema admits; `None`: it does not say."""
-        given = schema.get("type")
-        if given is None and "type" not in schema:
-            if "properties" not in schema and "items" not in schema:
-                return None  # constraints say it all
-            return [kind for kind in KINDS if kind in (self.context or KINDS_APART)]
-        every = given if isinstance(given, list) else [given]
-        known = [kind for kind in every if isinstance(kind, str) and kind in KINDS]
-        if len(known) < len(every) or not every:
-            wrong = next((kind for kind in every if kind not in KINDS), None)
-            self.problem(
-                "bad-shape",
-                _at(path, "type"),
-                f"expected one of {', '.join(KINDS)}, found {found_value(wrong)}",
-                for_no_kind(wrong),
-            )
-            return None
-        return known
-
-    def kind(self, kind: str, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
-        """Return the type of values of one kind."""
-        constraints = self.constraints(schema, kind, document)
+    def kind(self, kind: str, schema: Mapping[str, Json]) -> Type | None:
+        """Return the type of the values of one kind."""
+        constraints = self.constraints(schema, kind)
         if kind == "array":
-            return ListType(self.item(schema, path, document, room), constraints)
+            return ListType(self.item(schema), constraints)
         if kind == "object":
-            return self.object(schema, path, document, room, constraints)
-        made = intersect(Scalar(cast("Kind", kind)), Unknown(constraints))
-        return Unknown((self.repeated(schema, document),)) if made is None else made
+            return self.object(schema, constraints)
+        return intersect(Scalar(cast("Kind", kind)), Unknown(constraints))
 
-    def item(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type:
-        key = "prefixItems" if isinstance(schema.get("prefixItems"), list) else "items"
-        heads = schema.get(key)
-        rest = schema.get("items", True)
-        if isinstance(heads, list):
-            if isinstance(rest, list):  # how drafts before 2020-12 spell tuples
-                rest = schema.get("additionalItems", True) if key == "items" else True
-            most = schema.get("maxItems")
-            if isinstance(most, int) and most <= len(heads):
-                rest = False  # a tuple: there is nothing after its heads
-        else:
-            heads = []
-        place = _at(path, key)
-        read = [self.read(one, _at(place, at), document, room - 1) for at, one in enumerate(heads)]
-        if isinstance(rest, Mapping | bool):
-            read.append(self.read(rest, _at(path, "items"), document, room - 1))
-        return alternatives(read) or UNKNOWN  # what stands in which place is a constraint of the list
+    def constraints(self, schema: Mapping[str, Json], kind: str | None) -> Constraints:
+        """Return what a schema demands of values of a kind beyond their type."""
+        return together([self.constraint(one) for one in demands(schema, kind)])
 
-    def object(
-        self, schema: Mapping[str, Json], path: str | None, document: str, room: int, constraints: Constraints
-    ) -> ObjectType:
+    def repeated(self, schema: Mapping[str, Json]) -> str:
+        """Return the constraint that repeats a schema."""
+        return self.constraint({WHOLE: [cast("Json", schema)]})
+
+    def constraint(self, demanded: dict[str, Json]) -> str:
+        return constraint(demanded, [self.key(ref) for ref in dict.fromkeys(refs_in(cast("Json", demanded)))])
+
+    def item(self, schema: Mapping[str, Json]) -> Type:
+        """Return the type of all items; which of them stands at which place is a constraint of the list."""
+        heads = schema.get("prefixItems")
+        first = heads if isinstance(heads, list) else []
+        most = schema.get("maxItems")
+        # A tuple has nothing after its heads, so the schema of further items says nothing.
+        is_tuple = bool(first) and isinstance(most, int) and most <= len(first)
+        rest = False if is_tuple else schema.get("items", True)
+        return alternatives(map(self.read, [*first, rest])) or UNKNOWN
+
+    def object(self, schema: Mapping[str, Json], constraints: Constraints) -> ObjectType:
         properties = as_mapping(schema.get("properties")) or {}
         names = schema.get("required")
         required = {name: None for name in names if isinstance(name, str)} if isinstance(names, list) else {}
-        place = _at(path, "properties")
-        fields: dict[str, Property] = {}
-        for name, field in properties.items():
-            fields[name] = Property(self.read(field, _at(place, name), document, room - 1), name in required)
-        extra = self.others(schema, path, document, room)
+        fields = {name: Property(self.read(field), name in required) for name, field in properties.items()}
+        # A field that patterns may match has no schema of its own here, so nothing is known of it.
+        others = True if "patternProperties" in schema else schema.get("additionalProperties", True)
+        extra = None if others is False else self.read(others)
         for name in required:
             if name not in fields:
-                fields[name] = Property(UNKNOWN if extra is None else extra, required=True)
+                fields[name] = Property(NEVER if extra is None else extra)
         return ObjectType(fields, extra, constraints)
 
-    def others(self, schema: Mapping[str, Json], path: str | None, document: str, room: int) -> Type | None:
-        """Return what fields without a name of their own may hold; `None`: there are none."""
-        given = schema.get("additionalProperties")
-        if isinstance(schema.get("patternProperties"), Mapping):
-            return UNKNOWN
-        if given is None:
-            return None if "properties" in schema else UNKNOWN
-        if given is False:
-            return None
-        return self.read(given, _at(path, "additionalProperties"), document, room - 1)
-
-    def named(self, ref: str, path: str | None, document: str) -> Type:
+    def named(self, ref: str) -> Type:
         """Return the type that a reference names."""
-        place = self.documents.place(ref, document)
-        if place is None:
-            self.unknown(ref, path)
+        made = self.known.get(ref)
+        if ref in self.endless or ref not in self.schemas:
             return UNKNOWN
-        made = self.read_places.get(place)
-        if place in self.endless:
-            self.problem("bad-shape", path, _ENDLESS)
-            return UNKNOWN
-        if place not in self.order.loops and made is not None and _is_small(made):
+        if ref not in self.loops and made is not None and _is_small(made):
             return made
-        name = self.names.name(place)
         if made is not None:
-            self.book.setdefault(name, self.settled(made, self.documents.at(place), None, place.document))
-        return Named(name, self.names.key(place), self.book)
+            self.book.setdefault(_name_of(ref), self.settled(made, self.schemas[ref]))
+        return Named(_name_of(ref), self.key(ref), self.book)
 
-    def unknown(self, ref: str, path: str | None) -> None:
-        """Note a reference that leads nowhere."""
-        known = list(self.documents.types)
-        name = unescaped_name(ref)
-        if name in self.documents.types:
-            hint = f"write '#/types/{name}'"
-        elif len(self.problems) < SUGGESTIONS_MAX:
-            hint = did_you_mean(name, known, "define it in the plan's 'types'")
-        else:
-            hint = ""
-        self.problem(
-            "unknown-type", path, f"expected the name of a type ({listing(known)}), found '{ref[:80]}'", hint
-        )
-
-    def problem(self, code: str, path: str | None, message: str, hint: str = "") -> None:
-        if path is not None:
-            self.problems.append(LocalProblem(code, message, hint, path))
+    def key(self, ref: str) -> str:
+        """Return the digest of what a definition rests on; past `KEYS_MAX` definitions, of all that the schema rests on."""
+        start = ref if ref in self.keys or len(self.keys) < KEYS_MAX else "#"
+        if start not in self.keys:
+            reached = {start: None}
+            waiting = [start]
+            while waiting:
+                ahead = [each for each in self.edges.get(waiting.pop(), ()) if each not in reached]
+                reached.update(dict.fromkeys(ahead))
+                waiting += ahead
+            self.keys[start] = digest(canonical([[each, self.schemas.get(each)] for each in reached]))
+        return self.keys[start]
 
 
-KINDS_APART = frozenset(KINDS) - {"integer"}
+_EVERY_KIND = frozenset(KINDS) - {"integer"}
 """The kinds of all values, each once: an integer is a number."""
 
-
-class SaidKinds:
-    """The kinds that schemas admit, as far as their text shows; each schema is read once."""
-
-    def __init__(self, documents: Documents) -> None:
-        self._documents = documents
-        self._known: dict[int, frozenset[str] | None] = {}  # by identity: the documents hold the schemas
-
-    def of(self, schema: Json, document: str, *, nullable: bool = True) -> frozenset[str] | None:
-        """Return an upper bound of the kinds that a schema admits; `None`: the schema names no kind.
-
-        Args:
-            schema: A schema of one of the documents.
-            document: Where its references are looked up.
-            nullable: Whether null counts where `nullable` admits it.
-        """
-        known = as_mapping(schema)
-        if known is None:
-            return None
-        if id(schema) not in self._known:
-            self._known[id(schema)] = None  # of a schema that comes back to itself
-            self._known[id(schema)] = self._found(known, document)
-        found = self._known[id(schema)]
-        return found | {"null"} if found is not None and nullable and known.get("nullable") is True else found
-
-    def _found(self, schema: Mapping[str, Json], document: str) -> frozenset[str] | None:
-        found = kinds_of(schema)
-        parts = schema.get("allOf")
-        for part in parts if isinstance(parts, list) else ():
-            found = both_kinds(found, self.of(part, document))
-        ref = schema.get("$ref")
-        place = self._documents.place(ref, document) if isinstance(ref, str) else None
-        if place is not None:
-            found = both_kinds(found, self.of(self._documents.at(place), place.document))
-        for key in ("anyOf", "oneOf"):
-            branches = schema.get(key)
-            if isinstance(branches, list):
-                every = [self.of(branch, document) for branch in branches]
-                known = [kinds for kinds in every if kinds is not None]
-                if len(known) == len(every):
-                    found = both_kinds(found, frozenset[str]().union(*known))
-        return found
+_ANYTHING = union(NULL, BOOLEAN, NUMBER, TEXT, ListType(UNKNOWN), ObjectType({}, UNKNOWN))
 
 
-def both_kinds(left: frozenset[str] | None, right: frozenset[str] | None) -> frozenset[str] | None:
-    """Return the kinds that two schemas admit together; `None` stands for a schema that names no kind."""
-    if left is None or right is None:
-        return right if left is None else left
-    both = left & right
-    numbers = {"integer", "number"}
-    return both | {"integer"} if left & numbers and right & numbers and not both & numbers else both
+def _kind_of(member: Scalar | ListType | ObjectType | Unknown) -> str:
+    match member:
+        case Scalar(kind=kind):
+            return kind
+        case ListType():
+            return "array"
+        case ObjectType():
+            return "object"
+        case Unknown():
+            return "unknown"
 
 
-def _at(path: str | None, part: str | int) -> str | None:
-    return None if path is None else into(path, part)
+def _kinds(schema: Mapping[str, Json]) -> Sequence[str] | None:
+    """Return the kinds that a schema admits; `None`: constraints say all that it demands."""
+    if "type" not in schema:
+        return sorted(_EVERY_KIND) if "properties" in schema or "items" in schema else None
+    given = schema["type"]
+    every = given if isinstance(given, list) else [given]
+    known = [kind for kind in every if isinstance(kind, str) and kind in KINDS]
+    return known if len(known) == len(every) and every else None
+
+
+def _name_of(ref: str) -> str:
+    return ref.rpartition("/")[2] if ref != "#" else "Self"
 
 
 def _is_small(of: Type) -> bool:
     return size_of(of) <= INLINE_SIZE_MAX and depth_of(of) <= INLINE_DEPTH_MAX
 
 
-def _listed(value: Json) -> Type:
-    """Return the type of one value that a schema lists; of lists and objects, all but their value is a constraint."""
-    made = type_of(value)
-    if isinstance(value, list | dict) and value != []:
-        return intersect(made, Unknown((constraint({"enum": [value]}),))) or UNKNOWN
-    return made
+def _depth_first(edges: Mapping[str, Iterable[str]]) -> tuple[list[str], set[str], set[str]]:
+    """Walk a graph, depth first, without recursion. O(nodes + edges).
 
-
-FIELDS_MAX = 100_000
-"""Fields that the branches of one part get from one another; a larger part counts as open."""
-
-
-def _as_part(of: Type, own: Closedness) -> Type | None:
-    """Return a type as that of a part of a composition; `None`: it does not show all fields that the part names.
-
-    A part leaves it to the whole to be closed. So a value of one branch may also have the fields that other branches of the part name, and a
-    constraint that repeats a closed schema says nothing of it.
-
-    Args:
-        of: What the part's schema reads as, alone.
-        own: Whether that schema's objects are closed.
+    Returns:
+        The nodes, each after those that it leads to; the nodes at which a walk comes back to one that it has not left; the nodes that lead to a loop.
     """
-    every = parts_of(of)
-    if every is None:
-        return None
-    if own == "closed" and any(
-        isinstance(one, Unknown) or (isinstance(one, ObjectType) and one.extra is not None) for one in every
-    ):
-        return None
-    names = dict.fromkeys(name for one in every if isinstance(one, ObjectType) for name in one.fields)
-    if len(every) * len(names) > FIELDS_MAX:
-        return None
-    others = {name: Property(UNKNOWN, required=False) for name in names}
-    return alternatives([_open(one, others) for one in every])
-
-
-def _open(of: Alternative, others: Mapping[str, Property]) -> Alternative:
-    kept = tuple([one for one in of.constraints if not is_whole(one)])
-    if isinstance(of, ObjectType):
-        return ObjectType(
-            {**of.fields, **{k: v for k, v in others.items() if k not in of.fields}}, of.extra, kept
-        )
-    return of if kept == of.constraints else replace(of, constraints=kept)
-
-
-def _closed(made: ObjectType, how: Closedness) -> ObjectType:
-    extra = None if how == "closed" else UNKNOWN if made.extra is None else made.extra
-    return ObjectType(made.fields, extra, made.constraints)
+    order: list[str] = []
+    loops: set[str] = set()
+    endless: set[str] = set()
+    seen: set[str] = set()
+    open_now: dict[str, Iterator[str]] = {}  # the path from a start to where the walk is
+    for start in edges:
+        ahead: str | None = start if start not in seen else None
+        while ahead is not None or open_now:
+            if ahead is not None:
+                seen.add(ahead)
+                open_now[ahead] = iter(edges.get(ahead, ()))
+            here = next(reversed(open_now))
+            ahead = None
+            for other in open_now[here]:
+                if other in open_now:
+                    loops.add(other)
+                if other in open_now or other in endless:
+                    endless.add(here)
+                elif other not in seen:
+                    ahead = other
+                    break
+            else:
+                del open_now[here]
+                order.append(here)
+                if here in endless and open_now:
+                    endless.add(next(reversed(open_now)))
+    return order, loops, endless

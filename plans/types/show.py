@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import cast
 
-from ..values import Json, canonical
+from ..values import Json, NotJson, canonical
 from .constraints import as_schema, repeated_by
 from .types import (
     NEVER,
@@ -29,6 +29,7 @@ VALUES_SHOWN_MAX = 6
 MEMBERS_SHOWN_MAX = 5
 NESTING_SHOWN_MAX = 3
 CONSTRAINTS_SHOWN_MAX = 80  # characters: a pattern may be long
+VALUE_SHOWN_MAX = 60  # characters of a found value: enough to recognise it
 TEXT_SHOWN_MAX = 40  # characters of a known text: enough to recognise it
 
 CONSTRAINT_WORDS: Mapping[str, str] = MappingProxyType(
@@ -79,6 +80,15 @@ def _scalar(of: Scalar) -> str:
     if len(of.only) > VALUES_SHOWN_MAX:
         texts.append("..")
     return texts[0] if len(texts) == 1 else f"one of {', '.join(texts)}"
+
+
+def value_text(value: object) -> str:
+    """Return a value as it stands in a plan, cut short."""
+    try:
+        text = canonical(value).decode()
+    except NotJson:
+        text = repr(value)
+    return text if len(text) <= VALUE_SHOWN_MAX else f"{text[: VALUE_SHOWN_MAX - 2]}.."
 
 
 def bounded(words: str, bound: object) -> str:

@@ -19,10 +19,9 @@ import orjson
 from ..values import Json
 from .definitions import (
     DEPTH_MAX,
-    NAMED_SCHEMAS,
-    ONE_SCHEMA,
-    ONE_SCHEMA_RARE,
+    MAPS,
     ROOT,
+    SINGLE,
     Documents,
     Place,
     as_mapping,
@@ -111,9 +110,9 @@ class _Carrying:
             made[key] = [self.carried(one, document, mode, room) for one in value]
         elif isinstance(value, list) and key == "items":  # how drafts before 2020-12 spell tuples
             made.setdefault("prefixItems", [self.carried(one, document, mode, room) for one in value])
-        elif isinstance(value, Mapping) and key in NAMED_SCHEMAS:
+        elif isinstance(value, Mapping) and key in MAPS:
             made[key] = {name: self.carried(one, document, mode, room) for name, one in value.items()}
-        elif key in ONE_SCHEMA or key in ONE_SCHEMA_RARE:
+        elif key in SINGLE:
             made[key] = self.carried(value, document, mode, room)
         else:
             made[key] = value
@@ -144,7 +143,7 @@ class _Carrying:
         """Let an object have no fields but those that it names."""
         if not composed and "properties" in given:
             made.setdefault("additionalProperties", False)
-        elif composed and closedness(cast("Json", given), document, self.documents) == "closed":
+        elif composed and named_fields(cast("Json", given), document, self.documents) is not None:
             made["unevaluatedProperties"] = False
 
 
@@ -173,11 +172,9 @@ def _name_required(made: dict[str, Json], given: Mapping[str, Json]) -> None:
 
 # --- Composed schemas: open or closed
 #
-# JSON Schema composes with `allOf`, `anyOf`, `oneOf`, conditions, and `$ref` beside other keywords. `read.py` and `self_contained` both ask this one rule, so
-# that the check and validation agree.
+# JSON Schema composes with `allOf`, `anyOf`, `oneOf`, conditions, and `$ref` beside other keywords. `read.py` asks the same rule of the schema that stands alone,
+# so that the check and validation agree.
 
-
-Closedness: TypeAlias = Literal["closed", "open", "silent"]
 
 PARTS_MAX = 1_000
 """Parts of one composition that are looked at; a larger one counts as open."""
@@ -194,23 +191,23 @@ def is_composed(schema: Mapping[str, Json]) -> bool:
     return count + (len(every) if isinstance(every, list) else 0) > 1
 
 
-def closedness(schema: Json, document: str, documents: Documents) -> Closedness:
-    """Return whether objects may have other fields than the parts of a schema name.
+def named_fields(schema: Json, document: str, documents: Documents) -> list[str] | None:
+    """Return the names of all fields of a composed schema whose objects have no other fields; `None`: they may have others.
 
-    One part that is open on purpose, or that adds fields on a constraint, opens the whole; else one that names fields closes
-    it. The checker and validation at run time both go by this answer.
+    One part that is open on purpose, or that adds fields on a condition, opens the composition; else one that names fields closes it.
     """
-    found: Closedness = "silent"
+    names: dict[str, None] = {}
+    is_closed = False
     for known in _parts(schema, document, documents):
         if (
             known is None
             or any(known.get(key, False) is not False for key in _OPENING)
             or any(key in known for key in ("patternProperties", *CONDITIONAL))
         ):
-            return "open"
-        if "properties" in known or "additionalProperties" in known:
-            found = "closed"
-    return found
+            return None
+        is_closed = is_closed or "properties" in known or "additionalProperties" in known
+        names.update(dict.fromkeys(as_mapping(known.get("properties")) or {}))
+    return list(names) if is_closed else None
 
 
 def _parts(schema: Json, document: str, documents: Documents) -> Iterator[Mapping[str, Json] | None]:

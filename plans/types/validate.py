@@ -14,8 +14,8 @@ from ..errors import LocalProblem
 from ..nearest import did_you_mean, listing, nearest
 from ..paths import path_of
 from ..values import Json, NotJson, canonical
-from .read import read_schema
-from .show import CONSTRAINT_WORDS, bounded, type_text
+from .read import read_standalone
+from .show import CONSTRAINT_WORDS, VALUE_SHOWN_MAX, bounded, type_text, value_text
 from .standalone import find_validator, self_contained
 from .types import ListType, ObjectType, Property, Type, members
 
@@ -41,10 +41,11 @@ def value_problems(
     which `read_schema` tells, accepts anything.
     """
     try:
-        validator = find_validator(canonical(self_contained(schema, types)))
+        alone = self_contained(schema, types)
+        validator = find_validator(canonical(alone))
         if validator is None or validator.is_valid(value):
             return []
-        telling = _Telling(read_schema(schema, types)[0])
+        telling = _Telling(read_standalone(alone))
         errors = list(validator.iter_errors(value))
         found = dict.fromkeys(problem for error in errors for problem in telling.problems(error))
         if not found:  # nothing but fields that only one part of a composition knows
@@ -89,7 +90,7 @@ class _Telling:
             inner for branch in context for inner in branch if _tells_apart(inner, len(error.instance_path))
         ]
         if best is None:
-            yield problem_at(error, f"expected {_alternatives(context)}, found {found_text(error.instance)}")
+            yield problem_at(error, f"expected {_alternatives(context)}, found {value_text(error.instance)}")
         elif len(tags) >= len(context) and len({tuple(tag.instance_path) for tag in tags}) == 1:
             yield not_listed(tags[0], [option for tag in tags for option in options_of(tag)])
         else:
@@ -117,7 +118,7 @@ class _Telling:
                 )
                 yield LocalProblem(
                     "bad-literal",
-                    f"{listed}, found '{name[:SHOWN_MAX]}'",
+                    f"{listed}, found '{name[:VALUE_SHOWN_MAX]}'",
                     did_you_mean(name, free, "leave it out"),
                     path_of([*error.instance_path, name], ""),
                 )
@@ -184,7 +185,7 @@ def _alternatives(context: Sequence[Sequence[ValidationError]]) -> str:
             if kind.name == "type":
                 wishes.update(dict.fromkeys(map(kind_word, cast("list[str]", getattr(kind, "types", [])))))
             elif kind.name in {"enum", "const"}:
-                wishes.update(dict.fromkeys(map(found_text, options_of(error))))
+                wishes.update(dict.fromkeys(map(value_text, options_of(error))))
             elif kind.name in {"anyOf", "oneOf"}:
                 wishes[_alternatives(getattr(kind, "context", ()))] = None
     return " or ".join(wishes) or "another value"
@@ -195,9 +196,6 @@ def _alternatives(context: Sequence[Sequence[ValidationError]]) -> str:
 # `TOLD` has one line for each keyword whose error explains itself; fields and alternatives need the type of the whole value, which `_Telling` has.
 
 
-SHOWN_MAX = 60
-"""Characters of a found value: enough to recognise it."""
-
 _KINDS = {"string": "text", "array": "list"}
 
 
@@ -207,7 +205,7 @@ def wrong_type(error: ValidationError) -> LocalProblem:
     kinds += ["null"] * (len(getattr(error.kind, "types", [])) - len(kinds))
     return problem_at(
         error,
-        f"expected {' or '.join(kinds)}, found {found_text(error.instance)}",
+        f"expected {' or '.join(kinds)}, found {value_text(error.instance)}",
         _cure(kinds, error.instance),
     )
 
@@ -215,15 +213,15 @@ def wrong_type(error: ValidationError) -> LocalProblem:
 def _cure(kinds: Sequence[str], found: object) -> str:
     """Return a hint for the commonest slips: numbers and lists written as text, and the other way round."""
     if kinds == ["list"] and not isinstance(found, dict) and found is not None:
-        return f"write [{found_text(found)}]"
+        return f"write [{value_text(found)}]"
     if kinds == ["text"] and isinstance(found, int | float):
-        return f'write "{found_text(found)}"'
+        return f'write "{value_text(found)}"'
     if isinstance(found, str) and "text" not in kinds:
         try:
             plain = json.loads(found)
         except ValueError:
             return ""
-        return f"write {found_text(plain)} without quotes" if _is_of(plain, kinds) else ""
+        return f"write {value_text(plain)} without quotes" if _is_of(plain, kinds) else ""
     return ""
 
 
@@ -245,9 +243,9 @@ def not_listed(error: ValidationError, options: Sequence[Json] = ()) -> LocalPro
         if isinstance(found, str)
         else ""
     )
-    listed = listing([found_text(one) for one in options])
+    listed = listing([value_text(one) for one in options])
     expected = listed if len(options) == 1 else f"one of {listed}"
-    return problem_at(error, f"expected {expected}, found {found_text(found)}", hint)
+    return problem_at(error, f"expected {expected}, found {value_text(found)}", hint)
 
 
 def options_of(error: ValidationError) -> list[Json]:
@@ -269,7 +267,7 @@ def _limit(words: str) -> Callable[[ValidationError], LocalProblem]:
 
     def tell(error: ValidationError) -> LocalProblem:
         told = bounded(words, error.kind.value)
-        return problem_at(error, f"expected {told}, found {found_text(error.instance)}")
+        return problem_at(error, f"expected {told}, found {value_text(error.instance)}")
 
     return tell
 
@@ -279,23 +277,23 @@ TOLD: Mapping[str, Callable[[ValidationError], LocalProblem]] = {
     "enum": not_listed,
     "const": not_listed,
     "falseSchema": lambda error: problem_at(
-        error, f"expected nothing here, found {found_text(error.instance)}"
+        error, f"expected nothing here, found {value_text(error.instance)}"
     ),
     "oneOf": lambda error: problem_at(
-        error, f"expected a value that fits only one of several types, found {found_text(error.instance)}"
+        error, f"expected a value that fits only one of several types, found {value_text(error.instance)}"
     ),
     "propertyNames": lambda error: problem_at(error, _name_expected(error)),
     "unevaluatedItems": lambda error: problem_at(
-        error, f"expected no items that its schema has no place for, found {found_text(error.instance)}"
+        error, f"expected no items that its schema has no place for, found {value_text(error.instance)}"
     ),
     "not": lambda error: problem_at(
-        error, f"expected a value that the schema does not rule out, found {found_text(error.instance)}"
+        error, f"expected a value that the schema does not rule out, found {value_text(error.instance)}"
     ),
     "uniqueItems": lambda error: problem_at(
-        error, f"expected items that differ, found {found_text(error.instance)}"
+        error, f"expected items that differ, found {value_text(error.instance)}"
     ),
     "contains": lambda error: problem_at(
-        error, f"expected a list with an item that its schema asks for, found {found_text(error.instance)}"
+        error, f"expected a list with an item that its schema asks for, found {value_text(error.instance)}"
     ),
     "minimum": _limit(f"a number {CONSTRAINT_WORDS['minimum']}"),
     "maximum": _limit(f"a number {CONSTRAINT_WORDS['maximum']}"),
@@ -320,12 +318,3 @@ def problem_at(error: ValidationError, message: str, hint: str = "") -> LocalPro
 def kind_word(name: str) -> str:
     """Return JSON Schema's name of a kind as messages say it."""
     return _KINDS.get(name, name)
-
-
-def found_text(value: object) -> str:
-    """Return a value as it stands in a plan, cut short."""
-    try:
-        text = canonical(value).decode()
-    except NotJson:
-        text = repr(value)
-    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 2]}.."

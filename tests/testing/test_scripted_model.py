@@ -23,10 +23,10 @@ from firmplan.testing.replies import (
     ToolCall,
     Truncated,
     exchanges_of,
-    fingerprint,
     read_recording,
 )
 from firmplan.testing.scripted_model import ScriptedModel
+from firmplan.tools.models.recorder import request_digest
 
 TOOL = {"type": "function", "function": {"name": "plan", "parameters": {"type": "object", "properties": {}}}}
 FORMAT = {"type": "json_schema", "json_schema": {"name": "plan", "schema": {"type": "object"}}}
@@ -192,7 +192,7 @@ def test_a_recording_answers_by_words_and_fingerprint_before_order(tmp_path):
     """Conditional exchanges find their requests in any order; the rest follow the file."""
     with ScriptedModel(["x"]) as model:
         complete(model, "by digest")
-        digest = fingerprint(model.requests[0])
+        digest = request_digest(model.requests[0])
     document = {
         "recording": 1,
         "exchanges": [

@@ -76,7 +76,7 @@ def close_over(
         annotations: Its resolved types by parameter, `return` included: classes that only they name count too.
         influences: Further values and functions that decide a result.
     """
-    walk = _ClosureWalk()
+    walk = ClosureWalk()
     if source is not None:
         walk.constant("entry", "", source)
     if annotations:
@@ -89,7 +89,7 @@ def close_over(
     return walk.closure
 
 
-class _ClosureWalk:
+class ClosureWalk:
     """One walk. Functions and classes wait in a queue, so that long chains of calls need no deep stack."""
 
     def __init__(self) -> None:

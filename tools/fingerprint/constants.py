@@ -26,7 +26,7 @@ from enum import Enum
 from fractions import Fraction
 from pathlib import PurePath
 from types import CellType, CodeType, GenericAlias, MappingProxyType, SimpleNamespace, UnionType
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -36,6 +36,9 @@ from pydantic_core import PydanticUndefined
 
 from .names import names_in
 from .syntax import ABSENT
+
+if TYPE_CHECKING:
+    from .references import ProjectReferences
 
 # Values inside values: far from Python's own limit, and deeper data is not a constant of a program.
 DEPTH_MAX = 60
@@ -93,26 +96,10 @@ class Unseen(Exception):  # noqa: N818  # reads as what it says
     """A value cannot be read in full. The message ends a sentence: "a Session, whose state cannot be seen"."""
 
 
-class CodeReferences(Protocol):
-    """Refers to functions, classes and modules."""
-
-    def code(self, value: object) -> str | None:
-        """Return the reference to a function, class, method or module; `None`: it is none of these."""
-        ...
-
-    def is_project_class(self, cls: type) -> bool:
-        """Whether a class is the project's own."""
-        ...
-
-    def find(self, name: str, /) -> object:
-        """Return the value of a name where the constant is read; `ABSENT`: it has none."""
-        ...
-
-
 class ValueText:
     """Writes one constant, whose parts it counts."""
 
-    def __init__(self, references: CodeReferences) -> None:
+    def __init__(self, references: ProjectReferences) -> None:
         self._references = references
         self._open: list[int] = []
         self._count = 0
@@ -269,22 +256,22 @@ class ValueText:
         return f"{self.text(kind)}{self._content(whole)}{self._mapping(_state(whole))}"
 
     def _content(self, value: object) -> str:
-        """Write the content of an instance whose class extends a type of Python: its items, or its text or number."""
-        # The first base that Python itself made holds the content; project classes hold attributes only.
+        """Write the text or the number of an instance whose class extends a scalar type of Python."""
+        # A class of the project holds its state in attributes, which `_instance` writes. Of the types that it may extend,
+        # only scalars are read; a class that extends `dict` or `list` is refused. `UserDict` and its like keep their
+        # content in an attribute.
         for cls in type(value).__mro__:
-            if cls is object or self._references.is_project_class(cls) or cls.__module__ in ("abc", "typing"):
-                continue
-            if cls in (dict, OrderedDict, defaultdict, Counter):
-                return self._mapping(cast("Mapping[object, object]", value))
-            if cls in (list, tuple, deque):
-                return f"[{self._each(cast('Iterable[object]', value))}]"
-            if cls in (set, frozenset):
-                return f"[{self._set(cast('Iterable[object]', value))}]"
             if cls in (str, int, float, bytes):
                 return self.text(cast("Callable[[object], object]", cls)(value))
-            if cls.__module__ in ("collections.abc", "contextlib") or cls in _HELD_PLAINLY:
-                continue
-            raise Unseen(f"a {type(value).__qualname__}, whose state in {cls.__qualname__} cannot be seen")
+            is_plain = (
+                cls is object
+                or cls in _HELD_PLAINLY
+                or cls.__module__ in ("abc", "typing", "collections.abc", "contextlib")
+            )
+            if not is_plain and not self._references.is_project_class(cls):
+                raise Unseen(
+                    f"a {type(value).__qualname__}, whose state in {cls.__qualname__} cannot be seen"
+                )
         return ""
 
     def _set(self, values: Iterable[object]) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import resolve_name
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .constants import Unseen
 from .mutable_state import Mutation, captured_state, initial_state, is_plain
@@ -28,24 +28,15 @@ from .names import Imported, NamesRead, Path
 from .observations import Observations
 from .opaque_calls import HOMES, find_opaque
 from .origin import Origin, is_missing, origin_of
-from .references import ProjectReferences
 from .syntax import ABSENT, syntax_text
+
+if TYPE_CHECKING:
+    from .closure import ClosureWalk
 
 _PLACES = frozenset(
     {"__name__", "__file__", "__package__", "__spec__", "__loader__", "__builtins__", "__debug__"}
 )
 """Names that say where a module is. Moving code changes no result that a fingerprint is about."""
-
-
-class Collector(Protocol):
-    """Keeps what is found: the walk of `closure.py`."""
-
-    @property
-    def references(self) -> ProjectReferences: ...  # noqa: D102  # the names that were given
-
-    def constant(self, kind: str, name: str, value: object, owner: str = "it") -> str: ...  # noqa: D102  # see `closure.py`
-
-    def unseen(self, sentence: str) -> None: ...  # noqa: D102  # see `closure.py`
 
 
 @dataclass
@@ -72,8 +63,8 @@ class NameScope:
 class NameResolver:
     """Follows the names of one function or class."""
 
-    def __init__(self, collector: Collector, scope: NameScope) -> None:
-        self._collector = collector
+    def __init__(self, walk: ClosureWalk, scope: NameScope) -> None:
+        self._walk = walk
         self._scope = scope
 
     def follow(self, read: NamesRead, mutations: Mapping[str, Mutation]) -> list[str]:
@@ -106,7 +97,7 @@ class NameResolver:
         for each in read.imports:
             lines += self._imported(each, read.paths.get(each.name, ()))
         for what in read.hidden:
-            self._collector.unseen(f"{self._scope.owner} reads {what}")
+            self._walk.unseen(f"{self._scope.owner} reads {what}")
         return lines
 
     # --- what code changes
@@ -135,7 +126,7 @@ class NameResolver:
         # Functions that decorators registered in it stand in no statement of the module's own.
         held = sorted(_code_in(scope.find(name)), key=lambda code: (code.__module__ or "", code.__qualname__))
         return lines + [
-            f"{name} holds {self._collector.constant('constant', name, code, scope.owner)}" for code in held
+            f"{name} holds {self._walk.constant('constant', name, code, scope.owner)}" for code in held
         ]
 
     def _initial_state(self, name: str) -> Sequence[ast.AST]:
@@ -148,15 +139,13 @@ class NameResolver:
         return [] if made is None else [made]
 
     def _not_fixed(self, name: str) -> None:
-        self._collector.unseen(
-            f"{self._scope.owner} changes '{name}' while it runs, so its value is not fixed"
-        )
+        self._walk.unseen(f"{self._scope.owner} changes '{name}' while it runs, so its value is not fixed")
 
     # --- what code reads
 
     def _followed(self, name: str, value: object, paths: Iterable[Path]) -> list[str]:
         if value is ABSENT:
-            self._collector.unseen(f"{self._scope.owner} reads '{name}', which is not defined")
+            self._walk.unseen(f"{self._scope.owner} reads '{name}', which is not defined")
             return []
         kind = "captured" if name in self._scope.captured else "constant"
         return [f"{'.'.join((name, *path))} is {self._at(kind, name, value, path)}" for path in paths]
@@ -173,29 +162,27 @@ class NameResolver:
             if value is not held:  # made by `__getattr__`, which may return another value the next time
                 self._scope.observations.end()
         if value is ABSENT:
-            self._collector.unseen(f"{self._scope.owner} reads '{name}', which is not defined")
+            self._walk.unseen(f"{self._scope.owner} reads '{name}', which is not defined")
             return "absent"
-        return self._collector.constant(kind, name.rpartition(".")[2], value, self._scope.owner)
+        return self._walk.constant(kind, name.rpartition(".")[2], value, self._scope.owner)
 
     def _in_module(self, kind: str, name: str, module: ModuleType, path: Path) -> str:
         """Return the reference to a module that is no part of the project, and to what a name of it is beyond that."""
         if module is sys and path[:1] == ("modules",):
-            self._collector.unseen(f"{self._scope.owner} looks modules up in sys.modules, by name")
+            self._walk.unseen(f"{self._scope.owner} looks modules up in sys.modules, by name")
         found = reached(module, path, self._scope.observations)
         if isinstance(found, ModuleType):
-            return self._collector.constant(kind, name, found if path else module, self._scope.owner)
+            return self._walk.constant(kind, name, found if path else module, self._scope.owner)
         # The standard library is hashed by the name of the module and not of the attribute: `json.dumps` and
         # `json.loads` differ in the syntax already.
         if origin_of(module.__name__) is Origin.STANDARD:
             reference = f"module {module.__name__}"
         else:
-            reference = self._collector.constant(kind, name, module, self._scope.owner)
+            reference = self._walk.constant(kind, name, module, self._scope.owner)
         if isinstance(found, FunctionType | BuiltinFunctionType | type) and (
             find_opaque(found) or _is_project(found)
         ):
-            reference += (
-                f".{self._collector.constant(kind, '.'.join((name, *path)), found, self._scope.owner)}"
-            )
+            reference += f".{self._walk.constant(kind, '.'.join((name, *path)), found, self._scope.owner)}"
         return reference
 
     def _imported(self, each: Imported, paths: Iterable[Path]) -> list[str]:
@@ -223,11 +210,11 @@ class NameResolver:
                 part = () if each.part is None else (each.part,)
                 for path in paths:
                     self._in_module("constant", each.name, loaded, (*part, *path))
-            return [f"{each.name} is {self._collector.references.module(module)}.{each.part}"]
+            return [f"{each.name} is {self._walk.references.module(module)}.{each.part}"]
         except Unseen as fault:
-            self._collector.unseen(f"{self._scope.owner} imports '{each.module}', {fault}")
+            self._walk.unseen(f"{self._scope.owner} imports '{each.module}', {fault}")
         except Exception as fault:  # noqa: BLE001  # whatever a module raises when imported
-            self._collector.unseen(
+            self._walk.unseen(
                 f"{self._scope.owner} imports '{each.module}', which cannot be imported here ({fault})"
             )
         return []

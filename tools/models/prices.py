@@ -21,30 +21,36 @@ from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Annotated, Literal, TypeAlias, cast
+
+from pydantic import BaseModel, Field, ValidationError
 
 from ...errors import ConfigError
-from ...plans.values import Json
 from .endpoint import Endpoint
 
 FORMAT = 1
 TOKENS_A_PRICE = 1_000_000
 
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$|-\d{8}$|-\d{4}$")
-_AMOUNTS = ("input", "output", "cached_input")
+_Amount: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 PricesSource: TypeAlias = "Prices | Mapping[str, object] | str | os.PathLike[str] | None"
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What one model's tokens cost at one endpoint, in US dollars a million."""
+class Price(BaseModel, frozen=True, strict=True):
+    """The price of one model's tokens at one endpoint, in US dollars a million.
+
+    Attributes:
+        model: The model's name; it may end in `*`.
+        at: The beginning of the endpoint's address; empty: any endpoint.
+        cached_input: The price of cached tokens of a prompt; `None`: the price of other tokens of the prompt.
+    """
 
     model: str
-    at: str
-    input: float
-    output: float
-    cached_input: float
+    at: str = ""
+    input: _Amount
+    output: _Amount
+    cached_input: _Amount | None = None
 
     def fits(self, endpoint: Endpoint) -> bool:
         """Whether this is the price of an endpoint's model."""
@@ -64,10 +70,17 @@ class Price:
         cached = min(cached_tokens, prompt_tokens)
         parts = (
             (prompt_tokens - cached) * self.input,
-            cached * self.cached_input,
+            cached * (self.input if self.cached_input is None else self.cached_input),
             completion_tokens * self.output,
         )
         return sum(parts) / TOKENS_A_PRICE
+
+
+class _Table(BaseModel, strict=True):
+    """The document of a table."""
+
+    prices: Literal[1]
+    models: list[Price]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,7 @@ class Prices:
         named = os.environ.get("FIRMPLAN_PRICES") if source is None else source
         if not named:
             return _ours()
-        own = _read("prices", cast("Json", named)) if isinstance(named, Mapping) else _load(named)
+        own = _read("prices", dict(named)) if isinstance(named, Mapping) else _load(named)
         return cls((*own, *_ours().lines))
 
     def find(self, endpoint: Endpoint) -> Price | None:
@@ -111,30 +124,13 @@ def _load(path: object) -> Iterable[Price]:
     return _read(where, document)
 
 
-def _read(where: str, document: Json) -> list[Price]:
-    match document:
-        case {"prices": 1, "models": list(lines)}:
-            return [_line(f"{where}: models[{index}]", line) for index, line in enumerate(lines)]
-        case _:
-            raise ConfigError(f'{where}: expected {{"prices": {FORMAT}, "models": [..]}}')
-
-
-def _line(where: str, line: Json) -> Price:
-    match line:
-        case {"model": str(model), "input": _, "output": _, **rest}:
-            fields = cast("Mapping[str, Json]", line)
-            amounts = {key: _amount(where, key, fields[key]) for key in _AMOUNTS if key in fields}
-            at = rest.get("at", "")
-            amounts.setdefault("cached_input", amounts["input"])
-            return Price(model, at if isinstance(at, str) else "", **amounts)
-        case _:
-            raise ConfigError(
-                f'{where}: expected {{"model": .., "input": .., "output": ..}}, with "at" and "cached_input" if need be, '
-                f"found {line!r}"
-            )
-
-
-def _amount(where: str, key: str, value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
-        return float(value)
-    raise ConfigError(f"{where}: {key}: expected US dollars a million tokens, found {value!r}")
+def _read(where: str, document: object) -> list[Price]:
+    try:
+        return _Table.model_validate(document).models
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise ConfigError(
+            f'{where}: expected {{"prices": {FORMAT}, "models": [{{"model": .., "input": .., "output": ..}}]}}; '
+            f"at {place}: {first['msg']}"
+        ) from fault

@@ -80,7 +80,7 @@ class Recorder:
         """
         asked = [{"role": each.get("role"), "content": each.get("content")} for each in _messages(request)]
         entry: RequestJson = {
-            "request": fingerprint(request),
+            "request": request_digest(request),
             **_reply(status, headers, body),
             "asked": asked,
         }
@@ -134,7 +134,7 @@ async def record_exchange(response: httpx2.Response) -> None:
         recorder.add(request, response.status_code, dict(response.headers), response.text, key)
 
 
-def fingerprint(request: Mapping[str, Any]) -> str:
+def request_digest(request: Mapping[str, Any]) -> str:
     """Return the digest of a request without its model's name and the options of its transport."""
     identity = {key: value for key, value in request.items() if key not in NOT_IDENTITY}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
