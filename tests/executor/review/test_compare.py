@@ -180,7 +180,7 @@ def test_a_pure_tool_that_is_not():
     lying = ScriptedTool("roll", lambda: numbers.pop(0), effect="pure", version="1")
     steps = plan(call("r", "roll"), output="${r}")
     found = compared(([lying], steps, {"reuse": "off"}), ([lying], steps, {"reuse": "off"}))
-    assert "`firmplan verify` tells whether it is deterministic" in found.first.why
+    assert "`firmplan verify` checks whether it is deterministic" in found.first.why
 
 
 def test_a_model_that_answers_otherwise():
