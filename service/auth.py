@@ -1,4 +1,4 @@
-"""The checks before every route, in this order: origin, key, rate, size of the body.
+"""The checks before every route, in this order: origin, key, rate; and the limit of the body, which holds while a route reads it.
 
 A request that fails a check reaches no handler. Time arrives as data. This module knows no routes, except the paths that need no
 key: the page and the schema, which hold no data, and the two health checks.
@@ -84,21 +84,21 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers, incoming = Headers(scope=scope), Incoming(receive)
+        headers = Headers(scope=scope)
+        incoming = Incoming(receive, headers, self._limits.body_bytes)
         try:
             self._check_origin(headers, scope["method"])
             if scope["path"] not in OPEN_PATHS:
                 scope[CLIENT] = self._identify(headers)
                 self._check_rate(scope[CLIENT] or _address(scope))
-            body = await _read_body(headers, incoming, self._limits.body_bytes)
         except Refusal as refusal:
-            await incoming.drop(headers)
+            await incoming.drop()
             answer = problem_response(
                 refusal.status_code, refusal.code, refusal.detail, headers=refusal.headers
             )
             await answer(scope, receive, send)
             return
-        await self._app(scope, _replayed(body, receive), send)
+        await self._app(scope, incoming.receive, send)
 
     def _check_origin(self, headers: Headers, method: str) -> None:
         """Refuse foreign host names, and requests of other sites' pages that would change something."""
@@ -168,64 +168,51 @@ def _address(scope: Scope) -> str:
 
 
 class Incoming:
-    """The body of one request, as it comes.
+    """The body of one request, as it comes, up to the limit.
 
-    Attributes:
-        has_more: Whether more may come.
+    Args:
+        receive: The server's function that returns the next message.
+        headers: Of the request.
+        bytes_max: The limit.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, headers: Headers, bytes_max: int) -> None:
         self._receive = receive
-        self.has_more = True
+        self._bytes_max = bytes_max
+        self._size = 0
+        self._has_more = True
+        declared = headers.get("content-length", "0")
+        self._is_declared_too_large = declared.isdecimal() and int(declared) > bytes_max
+        self._waits_for_answer = "expect" in headers
 
-    async def read(self) -> bytes:
-        """Return the next piece."""
-        message = await self._receive()
-        self.has_more = message["type"] == "http.request" and message.get("more_body", False)
-        piece: bytes = message.get("body", b"")
-        return piece
+    async def receive(self) -> Message:
+        """Return the next message, for the application. Raises: Refusal: 413, the body is or will be larger than the limit."""
+        if not self._is_declared_too_large:
+            message = await self._read()
+            if self._size <= self._bytes_max:
+                return message
+        await self.drop()
+        raise Refusal(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "body-too-large",
+            f"a body may have at most {self._bytes_max:,} bytes",
+        )
 
-    async def drop(self, headers: Headers) -> None:
+    async def drop(self) -> None:
         """Read and drop the rest of the body, within bounds: many clients read no answer before they have sent the complete body.
 
         A client that asked first whether it may send (`Expect`) gets its answer immediately.
         """
-        if "expect" in headers:
+        if self._waits_for_answer:
             return
-        size = 0
+        dropped_max = self._size + DROPPED_BYTES_MAX
         with suppress(TimeoutError):
             async with asyncio.timeout(DROPPED_S_MAX):
-                while self.has_more and size < DROPPED_BYTES_MAX:
-                    size += len(await self.read())
+                while self._has_more and self._size < dropped_max:
+                    await self._read()
 
-
-async def _read_body(headers: Headers, incoming: Incoming, bytes_max: int) -> bytes:
-    """Return the complete body. At most the limit is held in memory, and nothing of a body that is declared too long."""
-    declared = headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > bytes_max:
-        raise _too_large(bytes_max)
-    chunks: list[bytes] = []
-    size = 0
-    while incoming.has_more:
-        chunk = await incoming.read()
-        size += len(chunk)
-        if size > bytes_max:
-            raise _too_large(bytes_max)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _too_large(bytes_max: int) -> Refusal:
-    return Refusal(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", f"a body may have at most {bytes_max:,} bytes"
-    )
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body once, then the client's further messages, such as its disconnect."""
-    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return first.pop() if first else await receive()
-
-    return replay
+    async def _read(self) -> Message:
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        self._has_more = message["type"] == "http.request" and message.get("more_body", False)
+        return message

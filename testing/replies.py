@@ -137,7 +137,10 @@ class Drip:
     seconds: float = 0.01
 
 
-Scripted: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall | HttpError | Body | Slow | Cut | Paced | Faulted | Raw | Drip"
+Sent: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall | HttpError | Body | Raw | Drip"
+"""Replies that say what is sent."""
+Scripted: TypeAlias = "Sent | Slow | Cut | Paced | Faulted"
+"""Replies, with those that say how another one is sent."""
 Answerer: TypeAlias = "Callable[[Request], Scripted | Awaitable[Scripted]]"
 Reply: TypeAlias = "Scripted | Answerer"
 

@@ -43,6 +43,7 @@ from .replies import (
     Request,
     Script,
     Scripted,
+    Sent,
     Slow,
     Text,
     ToolCall,
@@ -180,11 +181,11 @@ class ScriptedModel:
 
     async def _answer(self, connection: _Connection, request: Request, reply: Scripted) -> None:
         """Send a reply in the way that the classes around it say."""
-        reply, connection.delivery = await _unwrapped(reply)
+        sent, connection.delivery = await _unwrapped(reply)
         fault = connection.delivery.fault
         if fault is not None and not request.get("stream"):
-            reply = HttpError(500, fault[1])
-        match reply:
+            sent = HttpError(500, fault[1])
+        match sent:
             case HttpError(status, message, headers):
                 await connection.send_json(status, _error(message or f"scripted status {status}"), headers)
             case Body(text, content_type):
@@ -192,9 +193,9 @@ class ScriptedModel:
             case Raw(data):
                 await connection.send_raw(data)
             case Drip():
-                await connection.send_endlessly(reply)
+                await connection.send_endlessly(sent)
             case _:
-                await self._send_completion(connection, request, completion_of(reply, request))
+                await self._send_completion(connection, request, completion_of(sent, request))
 
     async def _send_completion(
         self, connection: _Connection, request: Request, completion: Completion
@@ -351,7 +352,7 @@ def _exchanges(replies: Source) -> list[Exchange]:
     return [reply if isinstance(reply, Exchange) else Exchange(reply) for reply in replies]
 
 
-async def _unwrapped(reply: Scripted) -> tuple[Scripted, _Delivery]:
+async def _unwrapped(reply: Scripted) -> tuple[Sent, _Delivery]:
     """Return what a reply says, and how it is sent; a slow one after its time."""
     delivery = _Delivery()
     while isinstance(reply, Slow | Cut | Paced | Faulted):

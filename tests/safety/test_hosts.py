@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from firmplan.executor.runs import owner
 from firmplan.executor.runs.owner import HOST_ENV, LockFilePresence, Owner, is_same_host, this_host
 from firmplan.executor.stores.store import LEASE_S as USUAL_LEASE_S
 from firmplan.tools import tool
+from forked import Program
 from lease_child import wait_at_gate
 from rig import Rig, plan_of
 from stopping import stop
@@ -40,17 +39,11 @@ def tools(tmp_path, monkeypatch):
 @pytest.fixture
 def first(tmp_path):
     """A process of machine `a` in the middle of the run `r`."""
-    process = subprocess.Popen(
-        [sys.executable, CHILD, "run", tmp_path],
-        env={**os.environ, HOST_ENV: "a", "LEASE_S": str(LEASE_S)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_at_gate(tmp_path / "s.db")
-    yield process
-    process.kill()
-    process.communicate()
+    with Program(
+        [CHILD, "run", tmp_path], env={**os.environ, HOST_ENV: "a", "LEASE_S": str(LEASE_S)}
+    ) as process:
+        wait_at_gate(tmp_path / "s.db")
+        yield process
 
 
 def effects(folder):

@@ -19,6 +19,7 @@ from firmplan.executor.runs import owner as presence
 from firmplan.executor.runs.owner import HOST_ENV, ProcessPresence
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.testing import ScriptedTool
+from forked import Program
 from lease_child import wait_at_gate
 from rig import Rig, plan_of
 from stopping import stop
@@ -36,12 +37,8 @@ def start(tmp_path, postgres_url):
     @contextmanager
     def start(command, run_id="r", host=None, lease_s=LEASE_S):
         env = {**os.environ, "LEASE_STORE": postgres_url, "LEASE_S": str(lease_s)}
-        process = subprocess.Popen(
-            [sys.executable, CHILD, command, tmp_path, run_id],
-            env=env if host is None else {**env, HOST_ENV: host},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        process = Program(
+            [CHILD, command, tmp_path, run_id], env=env if host is None else {**env, HOST_ENV: host}
         )
         started.append(process)
         yield process
