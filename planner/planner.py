@@ -426,8 +426,8 @@ def _count(name: str, given: object) -> int:
     """Return the setting of a number. Raises: ConfigError."""
     try:
         return parse_count(given, 0)
-    except ValueError as fault:
-        raise ConfigError(f"{name}: {fault}") from fault
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def _seconds(given: object) -> float:

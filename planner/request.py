@@ -76,8 +76,8 @@ def inputs_of(given: Mapping[str, Json] | None) -> dict[str, Json]:
     """Return a canonical copy of given inputs. Raises: InputRejected: they are not JSON."""
     try:
         values = normal(dict(given or {}))
-    except NotJson as fault:
-        raise InputRejected(f"the inputs of a task must be JSON: {fault}") from fault
+    except NotJson as error:
+        raise InputRejected(f"the inputs of a task must be JSON: {error}") from error
     return cast("dict[str, Json]", values)
 
 

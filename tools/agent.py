@@ -69,8 +69,8 @@ class AgentSettings:
         for key, (value, least) in counts.items():
             try:
                 _ = None if value is None else parse_count(value, least)
-            except ValueError as fault:
-                raise ConfigError(f"{where}: {key}: {fault}") from fault
+            except ValueError as error:
+                raise ConfigError(f"{where}: {key}: {error}") from error
         lists: dict[str, object] = {"examples": self.examples, "guard": self.guard}
         for key, listed in lists.items():
             if isinstance(listed, str | Mapping) or not isinstance(listed, Sequence):
@@ -240,9 +240,9 @@ def _check_answers(where: str, tool: Tool, settings: AgentSettings) -> None:
     for index, example in enumerate(_examples(where, settings)):
         try:
             tool.types.seal(example.answer)
-        except ToolError as fault:
+        except ToolError as error:
             raise ConfigError(
-                f"{where}: examples[{index}]: its answer does not fit the annotation: {fault}"
+                f"{where}: examples[{index}]: its answer does not fit the annotation: {error}"
             ) from None
 
 

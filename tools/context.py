@@ -257,8 +257,8 @@ class Context:
         if self._on_progress is not None:
             from .logbook import masked_text  # noqa: PLC0415  # only for calls that tell their progress
 
-            told = masked_text(text_of(note or ""), self._read_secrets())
-            self._on_progress(min(max(0.0, float(fraction)), 1.0), told)
+            words = masked_text(text_of(note or ""), self._read_secrets())
+            self._on_progress(min(max(0.0, float(fraction)), 1.0), words)
 
     def __repr__(self) -> str:
         return f"Context(run_id={self.run_id!r}, step={self.step!r}, attempt={self.attempt})"

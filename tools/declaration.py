@@ -173,10 +173,10 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
     }
     try:
         canonical(fields["fingerprint_extra"])
-    except NotJson as fault:
+    except NotJson as error:
         raise given.fault(
-            "fingerprint_extra", "JSON", f"{fault}; turn it into text or a list first"
-        ) from fault
+            "fingerprint_extra", "JSON", f"{error}; turn it into text or a list first"
+        ) from error
     return fields
 
 
@@ -218,8 +218,8 @@ class _Given:
             return None
         try:
             return parse_count(value, low, high)
-        except ValueError as fault:
-            raise ConfigError(f"{self.where}: {key}: {fault}") from fault
+        except ValueError as error:
+            raise ConfigError(f"{self.where}: {key}: {error}") from error
 
     def above_zero(self, key: str, parse: Callable[[object], float]) -> float | None:
         value = self.options.get(key)
@@ -227,8 +227,8 @@ class _Given:
             return None
         try:
             amount = parse(value)
-        except ValueError as fault:
-            raise ConfigError(f"{self.where}: {key}: {fault}") from fault
+        except ValueError as error:
+            raise ConfigError(f"{self.where}: {key}: {error}") from error
         if amount <= 0:
             raise self.fault(key, "more than zero", f"{value!r}; leave it out for no limit")
         return amount
@@ -260,8 +260,8 @@ def _reuse_for(given: _Given, effect: Effect) -> float | None:
         return math.inf
     try:
         return parse_duration(value) or None
-    except ValueError as fault:
-        raise ConfigError(f'{given.where}: reuse_for: {fault}, or "forever"') from fault
+    except ValueError as error:
+        raise ConfigError(f'{given.where}: reuse_for: {error}, or "forever"') from error
 
 
 def _retry_on(given: _Given) -> tuple[type[BaseException], ...] | Callable[[BaseException], bool] | None:

@@ -221,8 +221,8 @@ class Conversation:
         """
         try:
             completion = await self._send(messages, answer, listener)
-        except ModelError as fault:
-            raise self._ended(fault) from fault
+        except ModelError as error:
+            raise self._ended(error) from error
         if isinstance(completion.outcome, Refused):
             raise self._ended(ModelError(_refusal(completion.outcome.text), code="refused"), completion)
         return completion
@@ -244,9 +244,9 @@ class Conversation:
         """
         try:
             return SideAnswer.of(await self._send(messages, answer, listener, ONCE, self.small))
-        except ModelError as fault:
+        except ModelError as error:
             self.is_reachable = False
-            return SideAnswer(fault=str(fault))
+            return SideAnswer(fault=str(error))
 
     async def _send(
         self,

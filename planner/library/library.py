@@ -166,5 +166,5 @@ def _files(path: Path) -> list[Path]:
 def _load(file: Path) -> SavedPlan:
     try:
         return SavedPlan(file.stem, Plan.load(file))
-    except (InputRejected, PlanRejected) as fault:
-        raise ConfigError(f"library: {file} holds no plan: {fault}") from fault
+    except (InputRejected, PlanRejected) as error:
+        raise ConfigError(f"library: {file} holds no plan: {error}") from error

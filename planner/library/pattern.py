@@ -183,8 +183,8 @@ class TaskPattern:
     def _read(self, index: int, words: str) -> Json | NoValue:
         try:
             return read_words(words, self.inputs[self.holes[index]], self.types)
-        except NoValue as fault:
-            return fault
+        except NoValue as error:
+            return error
 
 
 def as_words(value: object) -> str | None:
@@ -353,8 +353,8 @@ def _items(words: str, schema: Mapping[str, Json], types: Mapping[str, Json]) ->
 def _json(words: str) -> Json:
     try:
         return parse(words)
-    except NotJson as fault:
-        raise NoValue from fault
+    except NotJson as error:
+        raise NoValue from error
 
 
 def _chosen(words: str, options: list[Json]) -> Json:

@@ -122,8 +122,8 @@ def _listed(server: str, tool: TheirTool) -> ListedTool:
 def _schema(where: str, what: str, schema: Mapping[str, Any]) -> dict[str, Json]:
     try:
         size = len(canonical(cast("Json", schema)))
-    except (NotJson, RecursionError) as fault:
-        raise ConfigError(f"{where}: its {what} is not JSON: {fault}") from fault
+    except (NotJson, RecursionError) as error:
+        raise ConfigError(f"{where}: its {what} is not JSON: {error}") from error
     if size > SCHEMA_BYTES_MAX:
         raise ConfigError(
             f"{where}: its {what} has {size} bytes; expected at most {SCHEMA_BYTES_MAX}. Leave the tool out with only=[..]"

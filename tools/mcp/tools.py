@@ -164,8 +164,8 @@ def _check_installed() -> None:
 def _seconds(value: object) -> float:
     try:
         seconds = parse_duration(value)
-    except ValueError as fault:
-        raise ConfigError(f"connect_timeout: {fault}") from fault
+    except ValueError as error:
+        raise ConfigError(f"connect_timeout: {error}") from error
     if seconds <= 0:
         raise ConfigError(f"connect_timeout: expected more than zero, found {value!r}")
     return seconds
@@ -258,10 +258,10 @@ def value_of(result: CallToolResult, context: Context | None, *, is_structured: 
         raise ToolError(_said(result) or "the server says that the call failed, and nothing more")
     try:
         return _taken(result, context, is_structured=is_structured)
-    except ToolError as fault:
+    except ToolError as error:
         if context is None or context.effect is not Effect.WRITE:
             raise
-        raise ResultRefused(str(fault), code=fault.code) from fault
+        raise ResultRefused(str(error), code=error.code) from error
 
 
 def _taken(result: CallToolResult, context: Context | None, *, is_structured: bool) -> Json:
@@ -302,9 +302,9 @@ def _artifact(data: str, media_type: str | None, name: str, context: Context | N
         )
     try:
         content = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError) as fault:
+    except (binascii.Error, ValueError) as error:
         raise ToolError(
-            f"the server answers with bytes that are not in base64: {fault}", code="bad-result"
+            f"the server answers with bytes that are not in base64: {error}", code="bad-result"
         ) from None
     return cast("Json", context.save(content, media_type=media_type, name=name).model_dump(mode="json"))
 
