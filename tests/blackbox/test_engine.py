@@ -1063,14 +1063,6 @@ def test_a_wrong_setting_of_an_engine_is_told(options: dict[str, Any], message: 
         Engine([add], **options)
 
 
-def test_every_public_coroutine_method_has_its_twin():
-    """Contract: every coroutine method has a `_sync` twin."""
-    methods = [name for name in vars(Engine) if not name.startswith("_")]
-    for name in methods:
-        if inspect.iscoroutinefunction(getattr(Engine, name)):
-            assert hasattr(Engine, f"{name}_sync"), name
-
-
 def test_a_plan_that_was_saved_anew_stays_by_its_digest(tmp_path: Path):
     """A digest means one plan for ever: a name may move on, and plans that run it by digest still run that one."""
     first, second = (plan({"id": "a", "set": number}, output="${a}") for number in (1, 2))
