@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias
 
-from ..plans.errors import Skipped
-from ..plans.expressions.formula import SKIPPED, EvaluationError, Formula, RefersToSkipped
+from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
+from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
 from ..plans.program import AskModel, CallTool, Program, StepCode
 from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
@@ -364,7 +364,7 @@ class ItemScope:
 
 def canonical_value_of(formula: Formula, scope: Scope) -> CanonicalValue:
     """Return a template's value; a large value shares memory with existing values. Raises: EvaluationError, RefersToSkipped, NotJson."""
-    data, value = formula.serialize_with_value(scope, scope.canonical)
+    data, value = formula.serialize(scope, scope.canonical)
     copy = shared_copy(value, data)
     return CanonicalValue(data) if copy is None else CanonicalValue.known(data, copy)
 

@@ -24,8 +24,8 @@ from itertools import islice
 from typing import Final, Literal, assert_never
 
 from ..errors import EngineBug
-from ..plans.errors import Skipped
-from ..plans.expressions.formula import SKIPPED, EvaluationError, Formula, RefersToSkipped
+from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
+from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
 from ..plans.inputs import fit_inputs
 from ..plans.program import (
