@@ -1,4 +1,4 @@
-"""What a run may use, and what it has used: steps, model calls, tokens, US dollars, seconds.
+"""The budget of a run, and the amounts that the run has used: steps, model calls, tokens, US dollars, seconds.
 
 A call is reserved before it starts and settled when it has ended. `steps` and `model_calls` are reserved exactly. `tokens` and `usd` are
 unknown before a call, so the reservation is the usage of the largest call so far (for tokens at least the call's own `max_tokens`). Rejected:
@@ -15,7 +15,7 @@ from typing import Final, cast
 from ..plans.values import Json
 
 LIMITS: Final = ("steps", "model_calls", "tokens", "usd", "seconds")
-PLANNING: Final = ("model_calls", "tokens", "usd", "seconds")  # what a planning uses
+PLANNING: Final = ("model_calls", "tokens", "usd", "seconds")  # the limits that a planning counts against
 
 
 @dataclass(slots=True)
@@ -24,8 +24,8 @@ class Budget:
 
     Attributes:
         limits: Name -> its limit; a missing name has no limit.
-        planning: Name -> how much of it the planning of the run used.
-        spent: Name -> how much of it is used or reserved, by the planning too.
+        planning: Name -> the amount that the planning of the run used.
+        spent: Name -> the amount that is used or reserved, by steps and planning together.
     """
 
     limits: dict[str, float] = field(default_factory=dict[str, float])
@@ -58,7 +58,13 @@ class Budget:
         return None
 
     def needs_of(self, *, is_first: bool, is_model: bool, tokens_max: int | None) -> dict[str, float]:
-        """Return what a call will need, as far as that can be said before it."""
+        """Return the amounts that a call will need, as far as they are known before the call.
+
+        Args:
+            is_first: Whether it is the first call of its step.
+            is_model: Whether a model is called.
+            tokens_max: The limit on the tokens of the answer; `None`: the endpoint's own.
+        """
         if not is_model:
             return {"steps": 1.0} if is_first else {}
         return {
@@ -69,15 +75,16 @@ class Budget:
         }
 
     def reserve(self, step: str, needs: Mapping[str, float]) -> None:
-        """Set aside what a call needs."""
+        """Reserve the amounts that a call needs."""
         for name, amount in needs.items():
             self.spent[name] += amount
-        if len(needs) > 1:  # a model's
+        # Steps are used as soon as they are reserved. Only a model call has amounts that `settle` has to correct.
+        if len(needs) > 1:
             self._reserved[step] = {name: amount for name, amount in needs.items() if name != "steps"}
 
     def settle(self, step: str, usage: Mapping[str, Json] | None) -> None:
-        """Put what a call really used in the place of what was set aside for it."""
-        if usage is None and step not in self._reserved:  # a call of no model
+        """Replace the reservation of a call by the amounts that it used."""
+        if usage is None and step not in self._reserved:  # not a model call
             return
         reserved = self._reserved.pop(step, None) or {}
         used = {
@@ -85,6 +92,7 @@ class Budget:
             "tokens": amount_of(usage, "tokens"),
             "usd": amount_of(usage, "usd"),
         }
+        # The usage of a call that was cut off is unknown. The request was sent, so it counts as a model call; tokens and dollars are given back.
         if usage is None:
             used["model_calls"] = reserved.get("model_calls", 0.0)
         for name, amount in used.items():
@@ -115,7 +123,7 @@ class PlanningCost:
         self._started = self.now()
 
     def add(self, *, model_calls: int, tokens: int, usd: float | None) -> None:
-        """Note what requests have used."""
+        """Add the usage of requests."""
         self.used["model_calls"] += model_calls
         self.used["tokens"] += tokens
         self.used["usd"] += usd or 0.0
@@ -143,7 +151,7 @@ class PlanningCost:
 
 
 def added(before: Mapping[str, Json] | None, more: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
-    """Return what several attempts of one call used together."""
+    """Return the usage of several attempts of one call together."""
     if before is None or more is None:
         return more if before is None else before
     sums: dict[str, Json] = {
@@ -154,11 +162,11 @@ def added(before: Mapping[str, Json] | None, more: Mapping[str, Json] | None) ->
 
 
 def amounts_in(budget: Mapping[str, Json]) -> dict[str, float]:
-    """Return the limits of a budget as a record has them."""
+    """Return the limits of a budget that was read from a record."""
     return {name: float(amount) for name, amount in budget.items() if isinstance(amount, int | float)}
 
 
 def amount_of(usage: Mapping[str, Json] | None, name: str) -> float:
-    """Return how much of something a call used; 0 where that is not known."""
+    """Return one amount of a usage; 0 if it is unknown."""
     value = usage.get(name) if usage is not None else None
     return float(value) if isinstance(value, int | float) else 0.0

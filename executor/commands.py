@@ -1,6 +1,6 @@
-"""What the machine asks of the driver, in the imperative. The driver carries commands out in the order given.
+"""The commands of the machine to the driver, in the imperative. The driver carries them out in their order.
 
-Nobody changes a command; as with events, freezing them would cost more than making them.
+Nothing changes a command after it was made. As with events, the classes are not frozen, because that would take longer than making them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ class StartToolCall:
 
     Attributes:
         step: Path of the leaf.
-        args: Resolved arguments, as they go into the journal: secrets stand as their expressions.
+        args: Evaluated arguments, as the journal holds them: with the expressions of secrets in the place of their values.
         secrets: Argument name -> secret name.
-        sample: Of a model call, item indices and iterations, which belong to its key if it is sampled; else empty.
-        timeout_s: The step's own limit, else the tool's.
-        reconcile: An unknown outcome went before, or a person asked for the call: ask the tool first whether it took place.
+        sample: Of a model call: indices of items and iterations, which are a part of its content key if the model is sampled; else empty.
+        timeout_s: The step's own limit, else that of the tool.
+        reconcile: Whether the tool is asked first if the write took effect: an earlier attempt has an unknown outcome, or the parent of a fork
+            called the write.
     """
 
     step: str
@@ -46,7 +47,7 @@ class StartToolCall:
 
 @dataclass(slots=True)
 class StartModelCall:
-    """Ask one prompt; `request` is {prompt, system, examples}, rendered."""
+    """Send one prompt to a model; `request` is {prompt, system, examples}, rendered."""
 
     step: str
     request: CanonicalValue
@@ -62,7 +63,7 @@ class StartModelCall:
 
 @dataclass(slots=True)
 class RuleApproval:
-    """Ask the tool's own rule whether this call needs a person."""
+    """Ask the tool's own rule whether this call needs a person, and hand in `ApprovalRuled`."""
 
     step: str
     tool: str
@@ -79,7 +80,7 @@ class Pause:
 
 @dataclass(slots=True)
 class StopCall:
-    """Stop a call in flight; it changes nothing in the world, so nothing is lost."""
+    """Stop a call in flight, or the pause before its next attempt. It is never a write, so nothing is lost."""
 
     step: str
 

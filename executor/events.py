@@ -1,12 +1,14 @@
-"""The vocabulary of the journal: what happened in a run, in the past tense.
+"""The events of a run, in the past tense: the vocabulary of the journal.
 
-Three kinds. A **cause** comes from outside the machine (a call returned, a person decided, a process resumed the run) and is
-handed to `Machine.handle`. A **consequence** is what the machine concluded from it (a step was skipped, an approval is
-asked for, the run is finished); the journal holds both, so that a replay, which recomputes every consequence, has
-something to compare with. A **remark** moves nothing: it is for people, or for a call that is made again. Times are Unix seconds and stand beside
-the event (a `CallMade` has two, so the earlier one stands in it): they decide nothing.
+There are three kinds. A **cause** comes from outside the machine (a call returned, a person decided, a process resumed the run) and is handed
+to `Machine.handle`. A **consequence** is a conclusion of the machine from a cause (a step was skipped, an approval is asked for, the run is
+finished). The journal holds both, so that a replay, which computes every consequence again, can compare them. A **remark** changes no state: it
+is for people, or for a call that is made again.
 
-Nobody changes an event. The classes are not frozen all the same: that makes each three times as dear, and a run makes thousands.
+Times are Unix seconds and decide nothing. The journal keeps one time beside each event; a `CallMade` has two times, so it holds the earlier one.
+
+Nothing changes an event after it was made. The classes are not frozen, because a frozen dataclass takes three times as long to make, and a run
+makes thousands of events. New fields are optional, so that older journals can be read; `JOURNAL_FORMAT.md` describes all of them.
 """
 
 from __future__ import annotations
@@ -18,20 +20,21 @@ from typing import Final, TypeAlias, TypeGuard, get_args
 from ..plans.values import Json
 from .canonical_value import CanonicalValue
 
-WITHDRAWN: Final = "withdrawn"  # the code of a call that was noted and not made: it did nothing
-RESOLVED_FAILED: Final = (
-    "resolved-failed"  # the code of a call of which a person has said that it did nothing
+WITHDRAWN: Final = (
+    "withdrawn"  # code of a call whose start was recorded and which was not made: it had no effect
 )
+RESOLVED_FAILED: Final = "resolved-failed"  # code of a call that had no effect, as a person decided
 
 _TOOK_EFFECT: Final = "the call took effect, but what it returned is refused: "
 
 
 @dataclass(slots=True)
 class RunStarted:
-    """The run begins: `header` is the digest of its header, which holds plan, inputs, seed and tool signatures.
+    """The run begins.
 
     Attributes:
-        by: The owner that drives the run until the next `RunResumed`; empty in older journals.
+        header: Digest of the run's header, which holds plan, inputs, seed and tool signatures.
+        by: The owner that drives the run until the next `RunResumed`; `None` in older journals.
     """
 
     header: str
@@ -40,10 +43,10 @@ class RunStarted:
 
 @dataclass(slots=True)
 class RunResumed:
-    """Another process, or the same one after a pause, takes the run over: calls in flight were cut off.
+    """A process continues the run, another one or the same one after a pause: the calls that were in flight were cut off.
 
     Attributes:
-        died: Whether the process that had the run died with it; `None`: no.
+        died: Whether the former owner died while it drove the run; `None`: no.
         deaths: How many deaths count against the run now (`deaths.py`); `None`: none.
     """
 
@@ -54,10 +57,10 @@ class RunResumed:
 
 @dataclass(slots=True)
 class RunParked:
-    """The run lost its process again and again without progress: nobody drives it until someone resumes it.
+    """The run lost its process repeatedly without progress: no process drives it until someone resumes it.
 
     Attributes:
-        deaths: How many deaths count against it.
+        deaths: How many deaths count against the run.
         calls: The calls that were in flight at the last death: `{"step": path, "tool": name}` each; an `ask` step has no tool.
     """
 
@@ -67,10 +70,13 @@ class RunParked:
 
 @dataclass(slots=True)
 class CallStarted:
-    """A call is about to be made; for a write this is the intent, durable before the call, with its arguments.
+    """A call is about to be made. For a write this is the intent: it is durable before the call, and holds the arguments.
 
     Attributes:
-        why: Why no earlier result stood for it (`explain.py`); `None`: there was none.
+        args: Digest of the arguments.
+        key: Idempotency key of a write, else the content key.
+        intent: The arguments of a write.
+        why: Why no earlier result stood for the call (`explain.py`); `None`: the store had no result of its key.
     """
 
     step: str
@@ -86,7 +92,7 @@ class CallSucceeded:
     """A call returned a value that fits its declared type.
 
     Attributes:
-        used: What the call read of its context: environment values, clock, randomness (`Context.used`).
+        used: The values that the call took from its context: environment, clock, randomness (`Context.used`).
         usage: Tokens and cost of model calls.
     """
 
@@ -98,10 +104,10 @@ class CallSucceeded:
 
 @dataclass(slots=True)
 class CallMade:
-    """A call that is no write returned without ever having waited: its start and its success in one.
+    """A call that is not a write returned without having waited: its start and its success in one event.
 
     Attributes:
-        started: When it began; the event itself stands at its end.
+        started: When the call began; the time beside the event is the time of its end.
         why: As in `CallStarted`.
     """
 
@@ -116,7 +122,12 @@ class CallMade:
 
 @dataclass(slots=True)
 class CallReused:
-    """An earlier result stands for the call: `source` is the run, `key` the content key that was found."""
+    """An earlier result stands for the call.
+
+    Attributes:
+        key: The content key under which the result was found; empty: it is the result of the same step in the parent of a fork.
+        source: The run that made the result.
+    """
 
     step: str
     args: str
@@ -127,11 +138,13 @@ class CallReused:
 
 @dataclass(slots=True)
 class CallFailed:
-    """A call failed; `retryable` is what the tool's retry policy says of this failure.
+    """A call failed.
 
     Attributes:
-        took_effect: Of a write: the call is done, and only its result was refused. Otherwise the call did nothing.
-        args: Of a call that was not made because it had failed in the parent of a fork: the digest of the arguments that the plan gave it there.
+        temporary: Whether the tool says that the call had no effect and may succeed later.
+        retryable: Whether the tool's retry policy covers this failure.
+        took_effect: Of a write: the call took effect, and only its result was refused. Otherwise the call had no effect.
+        args: Of a call that was not made because it had failed in the parent of a fork: the digest of its arguments there.
     """
 
     step: str
@@ -145,7 +158,7 @@ class CallFailed:
 
     @property
     def is_done(self) -> bool:
-        """Whether the call took effect although it failed; records of older versions say this only in the message."""
+        """Whether the call took effect although it failed; records of older versions have this only in the message."""
         return bool(self.took_effect) or self.message.startswith(_TOOK_EFFECT)
 
 
@@ -166,7 +179,7 @@ class RetryDue:
 
 @dataclass(slots=True)
 class ApprovalRuled:
-    """The tool's own rule said whether this call needs a person."""
+    """The tool's own rule decided whether this call needs a person."""
 
     step: str
     needed: bool
@@ -174,9 +187,11 @@ class ApprovalRuled:
 
 @dataclass(slots=True)
 class Approved:
-    """A person allowed a call with exactly the arguments of digest `args`; `edit` replaces them.
+    """A person allowed a call.
 
     Attributes:
+        args: Digest of the arguments that the person saw: the consent is for exactly these.
+        edit: Arguments that the person gave in their place.
         attempt: The attempt that the decision is about, counted from 1; `None`: an older record without an attempt.
     """
 
@@ -199,7 +214,7 @@ class Denied:
 
 @dataclass(slots=True)
 class ResolvedDone:
-    """A person says that the call of unknown outcome took effect, and what it returned.
+    """A person decided that the call of unknown outcome took effect, and gave its result.
 
     Attributes:
         attempt: The attempt whose outcome was unknown; `None`: an older record without an attempt.
@@ -214,7 +229,7 @@ class ResolvedDone:
 
 @dataclass(slots=True)
 class ResolvedRetry:
-    """A person says that the call of unknown outcome did nothing, and may be made again."""
+    """A person decided that the call of unknown outcome had no effect and may be made again."""
 
     step: str
     attempt: int | None = None
@@ -223,7 +238,7 @@ class ResolvedRetry:
 
 @dataclass(slots=True)
 class ResolvedFailed:
-    """A person says that the call of unknown outcome did nothing, and shall count as failed."""
+    """A person decided that the call of unknown outcome had no effect and counts as failed."""
 
     step: str
     why: str
@@ -233,7 +248,11 @@ class ResolvedFailed:
 
 @dataclass(slots=True)
 class BudgetReached:
-    """A call would take more than the run may use: it waits for a larger budget. `limit` is `steps`, `tokens` .."""
+    """A call would pass a limit of the budget, so it waits for a larger budget.
+
+    Attributes:
+        limit: The name of the limit, such as `steps`.
+    """
 
     step: str
     limit: str
@@ -241,7 +260,7 @@ class BudgetReached:
 
 @dataclass(slots=True)
 class BudgetRaised:
-    """Someone changed how much the run may use; names that are not given keep their limit."""
+    """Someone changed limits of the budget; the other limits stay."""
 
     budget: Mapping[str, Json]
 
@@ -255,7 +274,11 @@ class CancelAsked:
 
 @dataclass(slots=True)
 class StepSucceeded:
-    """A `set` step has its value, or a step of several parts is complete."""
+    """A `set` step has its value, or a step of several parts has succeeded. A step of one call has no such event: the call's own says it.
+
+    Attributes:
+        output: Digest of the output.
+    """
 
     step: str
     output: str
@@ -272,7 +295,7 @@ class StepFailed:
 
 @dataclass(slots=True)
 class StepSkipped:
-    """A step or item will not run: `reason` says why."""
+    """A step or item does not run."""
 
     step: str
     reason: str
@@ -288,7 +311,7 @@ class StepCancelled:
 
 @dataclass(slots=True)
 class StepIndeterminate:
-    """A write may or may not have taken effect, and only a person can tell."""
+    """A write may or may not have taken effect, and a person has to decide."""
 
     step: str
     why: str
@@ -296,7 +319,7 @@ class StepIndeterminate:
 
 @dataclass(slots=True)
 class RetryScheduled:
-    """The call will be made again after `delay_s`; the next attempt's number is `attempt`."""
+    """The call will be made again after `delay_s`, as attempt number `attempt`."""
 
     step: str
     attempt: int
@@ -305,7 +328,7 @@ class RetryScheduled:
 
 @dataclass(slots=True)
 class ApprovalAsked:
-    """A call waits for a person, who will see `args` and answer for their digest."""
+    """A call waits for a person, who sees `args`; the answer names their digest."""
 
     step: str
     args: CanonicalValue
@@ -321,7 +344,7 @@ class RunFinished:
 
 @dataclass(slots=True)
 class PlanMade:
-    """A planner made the run's plan, or the patch that this run goes on with. The event changes no state: the header holds the details.
+    """A planner made the run's plan, or the patch with which this run continues. The header holds the details.
 
     Attributes:
         source: `"model"`, `"saved:<name>"`, `"adapted:<name>"`, `"reused"` or `"patch of <run>"`.
@@ -334,7 +357,7 @@ class PlanMade:
 
 @dataclass(slots=True)
 class CallProgressed:
-    """A call says how far it has come: `fraction` from 0 to 1. It moves nothing, and a replay passes over it."""
+    """A call reported its progress: `fraction` is from 0 to 1. A replay passes over the event."""
 
     step: str
     fraction: float
@@ -343,7 +366,7 @@ class CallProgressed:
 
 @dataclass(slots=True)
 class TimeTold:
-    """A call asked for the time, in Unix seconds; a repeated call of the step is told the same. Of a write it is durable before that."""
+    """A call got the time, in Unix seconds; a repeated call of the step gets the same. For a write, the event is durable before the call gets it."""
 
     step: str
     seconds: float
@@ -351,7 +374,7 @@ class TimeTold:
 
 @dataclass(slots=True)
 class IdMade:
-    """A call asked for a new id; a repeated call of the step gets the same. Of a write it is durable before that."""
+    """A call got a new id; a repeated call of the step gets the same. For a write, the event is durable before the call gets it."""
 
     step: str
     id: str

@@ -1,6 +1,6 @@
-"""How calls are treated: effect, retries and approval of one tool, and how far earlier results stand in one run. Values, frozen with the run.
+"""The policies of a run: effect, retries and approval of each tool, and the modes of reuse.
 
-A run keeps the policies that it started with (its lock), so that a resume or a replay decides as the first process did.
+A run keeps the policies with which it started, as its toolset lock has them. Therefore a resume or a replay decides as the first process did.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ ApprovalKind: TypeAlias = Literal["never", "always", "untrusted", "rule"]
 ReuseMode: TypeAlias = Literal["auto", "off", "refresh", "only"]
 REUSE_MODES: Final = ("auto", "off", "refresh", "only")
 
-RETRY_FIRST_S: Final = 0.2  # the first pause: long enough for a dropped connection, short for a person
+RETRY_FIRST_S: Final = (
+    0.2  # the first pause: long enough for a dropped connection to recover, short for a person who waits
+)
 RETRY_MAX_S: Final = 60.0
-# An idempotent write whose outcome stays unknown is called again this often, then a person decides.
+# Further calls of an idempotent write whose outcome stays unknown; then a person decides.
 LOST_RETRIES_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class CallPolicy:
-    """What the machine needs to know of a tool.
+    """The properties of a tool that the machine decides by.
 
     Attributes:
-        retries: Further calls after a failed one, unless the step says otherwise.
-        timeout_s: Limit of one call, unless the step says otherwise.
-        defaults: Arguments that the tool takes where a call gives none.
+        retries: Further calls after a failed call, unless the step has its own number.
+        timeout_s: Limit of one call, unless the step has its own limit.
+        defaults: Argument -> the value that the tool uses if a call does not give the argument.
     """
 
     effect: Effect = Effect.WRITE
@@ -48,8 +50,13 @@ MODEL_POLICY: Final = CallPolicy(effect=Effect.MODEL)
 def retry_pause_s(failed_count: int, *, seed: str, step: str) -> float:
     """Return the pause before the next attempt: exponential from 0.2 s to 60 s, with jitter from the run's seed.
 
-    Deterministic, so that a resumed run waits as the first process would have. tenacity's own jitter draws from
-    the global generator, which is why only its exponential part is used.
+    The pause is deterministic, so that a resumed run waits as the first process would have waited. The jitter of tenacity draws from the global
+    random generator; therefore only its exponential part is used.
+
+    Args:
+        failed_count: Attempts so far, counted from 1.
+        seed: The seed of the run.
+        step: Path of the step, so that steps that fail together do not retry together.
     """
     from tenacity import RetryCallState, Retrying, wait_exponential  # noqa: PLC0415  # only failing runs pay for it
 

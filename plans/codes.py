@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from .errors import LocalProblem
 
 EXAMPLE_TOOLS = """\
 weather(city: string) -> {celsius: number, text: string}    read
@@ -41,6 +44,11 @@ def _error(meaning: str, example: str, path: str) -> Code:
 
 def _warning(meaning: str, example: str, path: str) -> Code:
     return Code("warning", meaning, example, path)
+
+
+def is_error(found: LocalProblem) -> bool:
+    """Whether a problem stops the plan; a warning does not."""
+    return CODES[found.code].severity == "error"
 
 
 CODES: Mapping[str, Code] = MappingProxyType(

@@ -52,29 +52,23 @@ from .invoke import (
 
 Usage: TypeAlias = Mapping[str, Json]
 
+# Events after which a step needs no more calls, and those after which it is known what became of its calls so far.
+_RETURNED: Final = (CallSucceeded, CallMade, CallReused, ResolvedDone)
+_SETTLED: Final = (*_RETURNED, CallFailed, ResolvedRetry, ResolvedFailed)
+
 
 def callers_in(entries: Iterable[Entry]) -> dict[str, tuple[str, ...]]:
     """Return step -> the owners, oldest first, that started a call of the step whose outcome is not in the journal."""
     owner: str | None = None
     found: dict[str, tuple[str, ...]] = {}
     for entry in entries:
-        match entry.event:
-            case RunStarted(by=owner) | RunResumed(by=owner):
-                pass
-            case CallStarted(step=step) if owner is not None:
-                found[step] = (*(name for name in found.get(step, ()) if name != owner), owner)
-            case (
-                CallSucceeded(step=step)
-                | CallFailed(step=step)
-                | CallMade(step=step)
-                | CallReused(step=step)
-                | ResolvedDone(step=step)
-                | ResolvedRetry(step=step)
-                | ResolvedFailed(step=step)
-            ):
-                found.pop(step, None)
-            case _:
-                pass
+        event = entry.event
+        if isinstance(event, RunStarted | RunResumed):
+            owner = event.by
+        elif isinstance(event, CallStarted) and owner is not None:
+            found[event.step] = (*(name for name in found.get(event.step, ()) if name != owner), owner)
+        elif isinstance(event, _SETTLED):
+            found.pop(event.step, None)
     return found
 
 
@@ -135,9 +129,11 @@ class Caller:
         """Return the outcome of a call and its model usage. Raises: StoreError: the lease was lost before a write was called."""
         if not call.is_write:
             return await self._make(call)
+        # The intent is durable, but waiting for the disk may have taken longer than the lease. Then another process may be making this write.
         if self._facilities.expect_lease is not None:
             await self._facilities.expect_lease(call.handed)
         ownership = self._facilities.ownership
+        # An idempotent write needs no guard: if it happens twice, it has happened once.
         if ownership is None or call.tool is None or not is_unrepeatable(call.tool):
             return await self._make(call)
         with ownership.lease.guarding(self._run_id):
@@ -149,7 +145,8 @@ class Caller:
         tool = call.tool
         if tool is None:
             raise EngineBug(f"step '{call.step}' has neither tool nor request")
-        if tool.is_async and not tool.wants_context:  # no context has to be made
+        # Such a tool needs no context and no artifacts. To make them costs 12 % of a step that never waits (`benchmarks/bench_executor.py`).
+        if tool.is_async and not tool.wants_context:
             timeout_s = call.command.timeout_s
             return await call_tool(
                 tool, call.args, None, self._facilities.threads, timeout_s, call.value
@@ -159,7 +156,9 @@ class Caller:
     def adopt(self, call: PreparedCall, ended: tuple[Outcome, Usage | None]) -> tuple[Outcome, Usage | None]:
         """Return the outcome of a call that started early, and record the times and ids that it got, so that a later attempt gets the same."""
         if call.context is not None and self._nondeterminism is not None:
-            self._nondeterminism.record_used(call.step, call.context.used)
+            record = self._nondeterminism.recorder(call.step, is_write=False)  # a write never starts early
+            for drawn in (*call.context.used.now, *call.context.used.uuids):
+                record(drawn)
         return ended
 
     def forget(self, call: PreparedCall) -> None:
@@ -198,11 +197,14 @@ class Caller:
 
     def _context(self, call: PreparedCall, tool: Tool, blobs: CallBlobs) -> Context:
         nondeterminism = self._nondeterminism if tool.wants_context else None
+        key = call.write_key
+        if not key and tool.wants_context:  # a tool without a context parameter cannot ask for the key
+            key = idempotency_key(self._run_id, call.step, call.args_digest)
         return Context(
             run_id=self._run_id,
             step=call.step,
             attempt=call.command.attempt,
-            idempotency_key=self._key_of(call, tool),
+            idempotency_key=key,
             seed=self._seed,
             effect=tool.effect,
             clock=self._facilities.clock.now,
@@ -216,12 +218,6 @@ class Caller:
             on_progress=self._progress_of(call.step),
             given=tuple(call.command.secrets.values()) if isinstance(call.command, StartToolCall) else (),
         )
-
-    def _key_of(self, call: PreparedCall, tool: Tool) -> str:
-        """Return the idempotency key of a call; empty for a tool without a context parameter, which cannot ask for it."""
-        if call.write_key or not tool.wants_context:
-            return call.write_key
-        return idempotency_key(self._run_id, call.step, call.args_digest)
 
     def _progress_of(self, step: str) -> Callable[[float, str], None] | None:
         """Return the callback for the progress of a call, which may run on any thread."""
@@ -240,6 +236,7 @@ class Caller:
                 CanonicalValue(tool.seal(reply.value)) if tool is not None else CanonicalValue.of(reply.value)
             )
         except ToolError as fault:
+            # A request that failed has cost tokens, too, and they count against the budget.
             spent = fault.usage if isinstance(fault, ModelError) else None
             failed = Failed(fault.code, text_of(fault), fault.temporary, retryable=fault.temporary)
             return failed, None if spent is None else _usage(spent)
@@ -285,18 +282,13 @@ def recorded_values(entries: Iterable[Entry], before: Mapping[str, Used] = _NOTH
     """
     found: dict[str, Used] = dict(before)
     for entry in entries:
-        match entry.event:
-            case TimeTold(step=step, seconds=drawn) | IdMade(step=step, id=drawn):
-                _add(found.setdefault(step, Used()), drawn)
-            case (
-                CallSucceeded(step=step)
-                | CallMade(step=step)
-                | CallReused(step=step)
-                | ResolvedDone(step=step)
-            ):
-                found.pop(step, None)
-            case _:
-                pass
+        event = entry.event
+        if isinstance(event, TimeTold):
+            found.setdefault(event.step, Used()).now.append(event.seconds)
+        elif isinstance(event, IdMade):
+            found.setdefault(event.step, Used()).uuids.append(event.id)
+        elif isinstance(event, _RETURNED):
+            found.pop(event.step, None)
     return found
 
 
@@ -347,16 +339,14 @@ class Nondeterminism:
     def _note(self, step: str, drawn: float | str, *, is_write: bool) -> bool:
         if not self._is_running(step):
             return False
-        _add(self.of(step), drawn)
-        event = IdMade(step, drawn) if isinstance(drawn, str) else TimeTold(step, drawn)
-        self._journal.add(event, self._now(), is_synced=is_write)
+        known = self.of(step)
+        if isinstance(drawn, str):
+            known.uuids.append(drawn)
+            self._journal.add(IdMade(step, drawn), self._now(), is_synced=is_write)
+        else:
+            known.now.append(drawn)
+            self._journal.add(TimeTold(step, drawn), self._now(), is_synced=is_write)
         return True
-
-    def record_used(self, step: str, used: Used) -> None:
-        """Record the values of a call that started early, which is never a write."""
-        drawn: list[float | str] = [*used.now, *used.uuids]
-        for each in drawn:
-            self._note(step, each, is_write=False)
 
     def forget(self, step: str) -> None:
         """Forget a step that has returned."""
@@ -369,10 +359,3 @@ def _is_here(loop: asyncio.AbstractEventLoop) -> bool:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
-
-
-def _add(used: Used, drawn: float | str) -> None:
-    if isinstance(drawn, str):
-        used.uuids.append(drawn)
-    else:
-        used.now.append(drawn)

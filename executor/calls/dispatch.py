@@ -1,7 +1,7 @@
 """From a command of the machine to a call that is ready to be made, or to the event that takes its place.
 
-In a fork, the result of the parent may stand for the call. The flow policy may refuse the call or have a person asked. The arguments may not
-fit. A call that passes all of this is prepared: its arguments are bound, its secrets are filled in, and it is named by its keys.
+In a fork, the parent's result may stand for the call. The flow policy may refuse the call, or have a person asked. The arguments may not fit
+the tool. A call that passes these questions is prepared: its arguments are bound, its secrets are filled in, and its keys are computed.
 
 Only the call itself gets the values of secrets; journal, keys and messages hold their names. Whether an earlier result stands for a
 prepared call is decided in `reuse.py`; `caller.py` makes it.
@@ -10,7 +10,7 @@ prepared call is decided in `reuse.py`; `caller.py` makes it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ...errors import ConfigError, ToolError
@@ -50,9 +50,9 @@ class PreparedCall:
         args_digest: Digest of the arguments as the journal holds them: with the names of secrets.
         args: Bound arguments, canonical; empty for an `ask` step.
         request: The request, if it is a model call.
-        fingerprint: The tool's fingerprint, if the content key names it.
+        fingerprint: The tool's fingerprint, if it is a part of the content key.
         write_key: Idempotency key of a write; empty for other effects.
-        why: Why no earlier result stands for the call.
+        why: The reason why no earlier result stands for the call; `None`: the store has no result of its key.
         is_begun: Whether its start is recorded.
         started: Unix seconds.
         handed: When the intent of a write was handed to the store, by `elapsed_s`.
@@ -110,6 +110,7 @@ class PreparedCall:
     @property
     def value(self) -> Json:
         """The parsed arguments, if they are large and unchanged from the plan; else `None`."""
+        # `is`, not `==`: `prepare` keeps the same bytes if binding has changed nothing, and comparing megabytes would cost as much as parsing.
         given = getattr(self.command, "args", None)
         return given.shared if isinstance(given, CanonicalValue) and self.args is given.data else None
 
@@ -117,9 +118,10 @@ class PreparedCall:
         """Note that the start is recorded, and return its event; the event of a write holds the intent."""
         self.is_begun = True
         command = self.command
+        # The intent has the arguments themselves, so that a person who decides about a lost write sees them. For other effects a digest will do.
         intent = command.args if isinstance(command, StartToolCall) and self.is_write else None
         key = self.write_key or self.key.key
-        why = self.why if command.attempt == 1 else None
+        why = self.why if command.attempt == 1 else None  # the same for each attempt, so it is recorded once
         return CallStarted(self.step, command.attempt, self.args_digest, key, intent, why)
 
     def made(self, output: CanonicalValue) -> CallMade:
@@ -168,15 +170,6 @@ def dispatch(
 # --- preparation
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A tool with its fingerprint and the content keys of its calls."""
-
-    tool: Tool
-    fingerprint: Fingerprint
-    keys: ToolKeys
-
-
 class Preparation:
     """Binds and names the calls of one run.
 
@@ -190,7 +183,7 @@ class Preparation:
         self._facilities = facilities
         self._run_id = run_id
         self._fork = fork or Fork()
-        self._tools: dict[str, _Known] = {}
+        self._tools: dict[str, ToolKeys] = {}
 
     def prepare(self, command: StartCall) -> PreparedCall:
         """Bind arguments and name the call. Raises: ToolError: the arguments do not fit."""
@@ -198,49 +191,56 @@ class Preparation:
             request = _request(command)
             key = self._model_key(command, ASK, request)
             return PreparedCall(command, command.request.digest, None, b"", request, key)
+        # Once a run, not once a call: a fingerprint is expensive. But not once an engine: constants that the tool reads may have changed since.
         known = self._tools.get(command.tool) or self._look_up(command.tool)
         if command.secrets:
             return self._with_secrets(command, known.tool)
         given = command.args
         args = known.tool.bind_canonical(given.data, given.shared)
+        # An `@agent` tool is a prompt with a signature: its call is a request to a model, and its key names the request, not the tool's code.
         if known.tool.request_of is not None:
             return self._agent_call(command, known, args)
-        if args == given.data:  # in most calls binding changes nothing, and the digest is known
+        # In most calls binding changes nothing: no default is filled in. Then the digest is known, and the bytes are shared with the journal.
+        if args == given.data:
             args, args_digest = given.data, given.digest
         else:
             args_digest = digest(args)
-        key = known.keys.of(args, args_digest, command.sample, given.shared if args is given.data else None)
+        key = known.of(args, args_digest, command.sample, given.shared if args is given.data else None)
         return self._with_tool(PreparedCall(command, given.digest, known.tool, args, None, key), known)
 
     def _with_secrets(self, command: StartToolCall, tool: Tool) -> PreparedCall:
-        """Prepare a call with secrets. Its result is never reused: the content key would have to hold the secret."""
+        """Prepare a call with secrets. Its result is never reused: the content key would have to hold the secret, or a digest of it.
+
+        A digest would let everyone who reads the store test guesses of the secret.
+        """
         secrets = {name: self._secret(command, secret) for name, secret in command.secrets.items()}
         args = tool.bind({**cast("dict[str, Json]", command.args.value), **secrets})
         request = _request_of(tool, args) if tool.request_of is not None else None
         return self._with_tool(PreparedCall(command, command.args.digest, tool, args, request, _SECRET), None)
 
-    def _agent_call(self, command: StartToolCall, known: _Known, args: bytes) -> PreparedCall:
+    def _agent_call(self, command: StartToolCall, known: ToolKeys, args: bytes) -> PreparedCall:
         request = _request_of(known.tool, args)
         key = self._model_key(command, known.tool.name, request, known.fingerprint)
         return self._with_tool(
             PreparedCall(command, command.args.digest, known.tool, args, request, key), known
         )
 
-    def _with_tool(self, call: PreparedCall, known: _Known | None) -> PreparedCall:
+    def _with_tool(self, call: PreparedCall, known: ToolKeys | None) -> PreparedCall:
         """Add the fingerprint and, for a write, the idempotency key to a call."""
         if known is not None:
             call.fingerprint = known.fingerprint
+        # In a fork, a write that the parent has called keeps the parent's key, so that the world sees one write, not two.
         if call.is_write:
             call.write_key = self._fork.key_of(
                 call.step, call.tool.name if call.tool is not None else "", call.args_digest
             ) or idempotency_key(self._run_id, call.step, call.args_digest)
         return call
 
-    def _look_up(self, name: str) -> _Known:
-        """Return a tool with its fingerprint, once a run: constants that the tool reads may have changed since the last run."""
+    def _look_up(self, name: str) -> ToolKeys:
+        """Return the keys of a tool, as the tool is now."""
         tool = self._facilities.tools.get(name)
         fingerprint = fingerprint_of(tool) if tool.request_of is None else judgement_of(tool)
-        found = self._tools[name] = _Known(tool, fingerprint, ToolKeys(tool, fingerprint))
+        found = self._tools[name] = ToolKeys(tool, fingerprint)
         return found
 
     def _secret(self, command: StartToolCall, name: str) -> str:
@@ -254,17 +254,20 @@ class Preparation:
     ) -> ContentKey:
         try:
             parts = self._facilities.models.key_parts(request)
-        except ConfigError as fault:  # the call itself will fail with this message
+        # The key only says that there is none: the call itself fails with this message, as a failure of its step.
+        except ConfigError as fault:
             return ContentKey.none("no-model", str(fault))
         return model_key(parts, command.sample, request.temperature, subject, judgement)
 
     def without_secrets(self, command: StartCall, text: str) -> str:
         """Return a message for the journal, in which the expression of a secret replaces its value."""
-        return masked_text(text, self._secrets_of(command, ()))
+        return masked_text(text, self._secrets_of(command))
 
     def redacted(self, call: PreparedCall, outcome: Outcome) -> Outcome:
         """Return an outcome for the journal: without the values of the call's secrets, and with a bounded message."""
-        secrets = self._secrets_for(call)
+        # A tool that asked its context for a secret may put it into a result or a message, too.
+        asked = call.context.used.secrets if call.context is not None else ()
+        secrets = self._secrets_of(call.command, asked)
         match outcome:
             case Returned(output):
                 masked = masked_value(output.data, secrets) if secrets else output.data
@@ -277,13 +280,8 @@ class Preparation:
             case Lost(why, trace):
                 return Lost(bounded(masked_text(why, secrets)), shortened(masked_text(trace, secrets)))
 
-    def _secrets_for(self, call: PreparedCall) -> Mapping[str, str]:
-        """Return the secrets in a call's arguments and those that it took from its context, by name."""
-        if call.context is None and not getattr(call.command, "secrets", None):
-            return {}
-        return self._secrets_of(call.command, call.context.used.secrets if call.context is not None else ())
-
-    def _secrets_of(self, command: StartCall, asked: Sequence[str]) -> dict[str, str]:
+    def _secrets_of(self, command: StartCall, asked: Sequence[str] = ()) -> dict[str, str]:
+        """Return name -> value of the secrets in the arguments of a call, and of those that it took from its context."""
         given = command.secrets.values() if isinstance(command, StartToolCall) else ()
         if not given and not asked:
             return {}

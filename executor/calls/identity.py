@@ -1,7 +1,7 @@
-"""The names of things: idempotency keys and content keys.
+"""The keys of calls: idempotency keys and content keys.
 
-A content key is the digest of everything that can change a result; its parts are kept, so that a later run can
-say which of them differs. What cannot be named is not reused: `content_key` then says which part is missing.
+A content key is the digest of everything that can change a result. Its parts are stored, so that a later run can say which part differs. A call
+that has a part which cannot be hashed has no content key: its result is not reused, and `ContentKey.why_not` names that part.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ...tools import Tool
 from ...tools.fingerprint.fingerprint import Fingerprint
 
 KEY_FORMAT: Final = 1
-ASK: Final = "ask"  # the subject of prompts that are no tool's
-# Arguments and messages kept in full for explanations; of larger ones long texts go by digest.
+ASK: Final = "ask"  # the subject of the prompt of an `ask` step, which has no tool
+# Arguments and messages up to this size are stored in full for explanations; in larger ones, long texts are replaced by their digests.
 PARTS_BYTES_MAX: Final = 4096
-TEXT_KEPT_MAX: Final = 256  # characters of a text in large arguments that are kept
+TEXT_KEPT_MAX: Final = 256  # characters of a text that is stored in full within large arguments
 
 _NO_PARTS: Final[Mapping[str, Json]] = {}
 
@@ -30,17 +30,17 @@ NotKept: TypeAlias = Literal["write", "no-reuse-for", "unseen", "secret", "no-mo
 
 @dataclass(slots=True)
 class ContentKey:
-    """The name of a call by what decides its result. Nobody changes it.
+    """The content key of a call, with its parts. Nothing changes it after it was made.
 
     Attributes:
-        key: `sha256:` and 64 hex digits, or empty: not reusable.
-        subject: The tool, or `ask`.
-        parts: What it was made from, but for code and arguments.
+        key: `sha256:` and 64 hex digits; empty: the result is not reusable.
+        subject: The name of the tool, or `ask`.
+        parts: The other parts of the key: those beside code and arguments.
         args: The arguments, canonical; empty for a prompt.
-        value: The same as they are parsed, where they are large and that is at hand.
+        value: The parsed arguments, if they are large and were parsed already.
         code: Digest of the tool's fingerprint; empty for a prompt.
-        because: Why there is no key, as a word.
-        why_not: The same as a sentence.
+        because: The reason why there is no key, as a word.
+        why_not: The same reason as a sentence.
     """
 
     key: str
@@ -54,11 +54,11 @@ class ContentKey:
 
     @classmethod
     def none(cls, because: NotKept, why_not: str) -> ContentKey:
-        """Return that there is no key, and why."""
+        """Return the reason for which a call has no key, in the place of a key."""
         return cls("", because=because, why_not=why_not)
 
     def kept_parts(self) -> bytes:
-        """Return what the key was made from as JSON, small enough to be kept for explanations."""
+        """Return the parts of the key as JSON, shortened so that they can be stored for explanations."""
         if not self.parts and len(self.args) <= PARTS_BYTES_MAX:
             return b'{"args":%b}' % self.args if self.args else b"{}"
         parts = {name: _abridged(value) for name, value in self.parts.items()}
@@ -69,33 +69,36 @@ class ContentKey:
 
 
 def idempotency_key(run_id: str, step: str, args_digest: str) -> str:
-    """Return the key that a write hands to the world: the same over attempts and resumes."""
+    """Return the key under which a write is made: the same in all attempts and after each resume."""
     return hashlib.sha256(f"{run_id}\n{step}\n{args_digest}".encode()).hexdigest()
 
 
 class ToolKeys:
-    """The content keys of one tool's calls, as the tool is now.
+    """The content keys of the calls of one tool, as the tool is now.
 
     Args:
         tool: The tool.
-        fingerprint: What decides what it does.
+        fingerprint: The fingerprint of its code.
     """
 
     def __init__(self, tool: Tool, fingerprint: Fingerprint) -> None:
+        self.tool = tool
+        self.fingerprint = fingerprint
         self._subject = tool.name
         self._code = fingerprint.digest or ""
         self._is_sampled = tool.effect is Effect.MODEL
-        self._none = _unnamed(tool, fingerprint)
+        self._none = _no_key(tool, fingerprint)
+        # The first elements of the list that is hashed, serialized once: they are the same for all calls of the tool.
         self._stem = canonical(["tool", KEY_FORMAT, tool.name, self._code])[:-1]
 
     def of(self, args: bytes, args_digest: Digest, sample: Sequence[int], value: Json = None) -> ContentKey:
         """Return the key of a call.
 
         Args:
-            args: Bound, canonical.
+            args: Bound arguments, canonical.
             args_digest: Their digest.
             sample: Indices of items and iterations.
-            value: The arguments as they are parsed, where they are large.
+            value: The parsed arguments, if they are large.
         """
         if self._none is not None:
             return self._none
@@ -107,8 +110,8 @@ class ToolKeys:
         return ContentKey(digest(named), self._subject, parts, args, self._code)
 
 
-def _unnamed(tool: Tool, fingerprint: Fingerprint) -> ContentKey | None:
-    """Return why calls of a tool have no key; `None`: they have one."""
+def _no_key(tool: Tool, fingerprint: Fingerprint) -> ContentKey | None:
+    """Return the reason why the calls of a tool have no key; `None`: they have one."""
     if tool.effect is Effect.WRITE:
         return ContentKey.none("write", "a write is never reused")
     if tool.effect is Effect.READ and tool.reuse_for_s is None:
@@ -125,14 +128,14 @@ def model_key(
     subject: str = ASK,
     judgement: Fingerprint | None = None,
 ) -> ContentKey:
-    """Return the content key of a prompt: five samples are five answers, unless temperature is 0.
+    """Return the content key of a prompt. Five items with equal prompts are five samples, and have five keys, unless the temperature is 0.
 
     Args:
-        request_parts: What is asked of whom.
+        request_parts: Models, messages, schema and parameters of the request.
         sample: Indices of items and iterations.
-        temperature: As it is sent.
-        subject: The tool, or `ask`.
-        judgement: Of a tool: the code that reads the answer.
+        temperature: The temperature that is sent.
+        subject: The name of the tool, or `ask`.
+        judgement: Of a tool: the fingerprint of the code that validates the answer.
     """
     if judgement is not None and judgement.digest is None:
         return ContentKey.none("unseen", f"its code cannot be seen in full: {judgement.unseen}")
@@ -140,7 +143,8 @@ def model_key(
     if temperature != 0:
         parts["sample"] = list(sample)
     if judgement is None or judgement.digest is None:
-        # Keys are sorted in a key's parts. The output type of an `@agent`, and so its order, is part of the judgement.
+        # Canonical JSON sorts the keys of the schema, but a model answers in the order of the schema. So the order is a part of its own. The output
+        # type of an `@agent`, and with it the order, is a part of the judgement.
         if order := property_order(parts.get("schema")):
             parts["order"] = order
         return ContentKey(digest(canonical(["model", parts])), subject, parts)
@@ -149,7 +153,7 @@ def model_key(
 
 
 def _abridged(value: Json) -> Json:
-    """Return a value with its long texts by digest: equal parts stay equal, different ones different."""
+    """Return a value in which long texts are replaced by their digests: equal parts stay equal, different parts stay different."""
     match value:
         case str() if len(value) > TEXT_KEPT_MAX:
             return {"$text": digest_of_text(value), "length": len(value), "start": value[:40]}
@@ -162,6 +166,6 @@ def _abridged(value: Json) -> Json:
 
 
 def _is_long(value: Json, parts: Iterable[Json]) -> bool:
-    """Whether a list or an object is too long to be kept in full; a value with a long text always is."""
+    """Whether a list or an object is too long to be stored in full; a value with a long text always is."""
     has_long = any(isinstance(part, str) and len(part) > PARTS_BYTES_MAX for part in parts)
     return has_long or len(canonical(value)) > PARTS_BYTES_MAX

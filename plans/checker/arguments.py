@@ -7,72 +7,33 @@ reported at the string that computes it, even if they lie deeper inside its valu
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, cast
 
+from ..codes import is_error
 from ..errors import LocalProblem
-from ..immutable import immutable
+from ..expressions.infer import Inferred
 from ..nearest import did_you_mean, listing
 from ..paths import key, parts_of, path_of
 from ..types.assignable import assignability_problems, expression_of, for_null
 from ..types.constraints import as_schema, is_plain_tuple, of_shape
 from ..types.show import schema_of, type_text
 from ..types.types import (
-    NEVER,
     NULL,
     TEXT,
     UNKNOWN,
     ListType,
     ObjectType,
-    Property,
     Type,
     members,
     type_of,
-    union,
 )
 from ..types.validate import value_problems
 from ..values import Json, into
-from .context import Parameters, is_error
-
-
-@immutable
-class Computed:
-    """The strings of a value that hold expressions.
-
-    Attributes:
-        types: Path inside the value -> type; `NEVER` where an error is reported already.
-        holders: Paths of the lists and objects that hold such a string at any depth.
-    """
-
-    types: Mapping[str, Type]
-    holders: AbstractSet[str]
-
+from .context import Parameters
 
 MISSING_MAX = 50
 """Missing arguments of one step that get a problem each; more share one, since a short plan can lack any number of them."""
-
-
-def computed(leaves: Mapping[str, Type], wrong: Collection[str]) -> Computed:
-    """Return the computed parts of a value; `wrong` are paths that have an error already."""
-    types = (
-        {inner: NEVER if inner in wrong else found for inner, found in leaves.items()} if wrong else leaves
-    )
-    holders: set[str] = set()
-    for inner in leaves:
-        holders.update(_holders_again(inner) if len(inner) <= _CACHED_LENGTH_MAX else _holders(inner))
-    return Computed(types, holders)
-
-
-def _holders(inner: str) -> tuple[str, ...]:
-    """Return the paths of the lists and objects that hold a place."""
-    parts = parts_of(inner)
-    return tuple([path_of(parts[:count], "") for count in range(len(parts))])
-
-
-_holders_again = lru_cache(1_024)(_holders)  # the arguments of a plan's tools have few names
-_CACHED_LENGTH_MAX = 64
 
 
 def without_doubts(faults: Sequence[LocalProblem], others: Sequence[LocalProblem]) -> Sequence[LocalProblem]:
@@ -100,7 +61,7 @@ _DOUBTS = frozenset({"maybe-missing", "unchecked-type"})
 
 
 def argument_problems(
-    args: Mapping[str, Json], parameters: Parameters, parts: Computed, secrets: Collection[str] = ()
+    args: Mapping[str, Json], parameters: Parameters, parts: Inferred, secrets: Collection[str] = ()
 ) -> Iterator[LocalProblem]:
     """Yield the faults of arguments, with paths such as `.city`; faults of all together only if no argument has an error.
 
@@ -123,9 +84,9 @@ def argument_problems(
 
 
 def _together_problems(
-    args: Json, wanted: Type, schema: Mapping[str, Json], parts: Computed
+    args: Json, wanted: Type, schema: Mapping[str, Json], parts: Inferred
 ) -> Iterable[LocalProblem]:
-    if not parts.types:
+    if not parts.leaves:
         return value_problems(args, schema)
     if isinstance(wanted, ObjectType):
         return _shape_problems(args, "", wanted)
@@ -133,13 +94,13 @@ def _together_problems(
 
 
 def _each_argument(
-    args: Mapping[str, Json], parameters: Parameters, parts: Computed, secrets: Collection[str] = ()
+    args: Mapping[str, Json], parameters: Parameters, parts: Inferred, secrets: Collection[str] = ()
 ) -> Iterator[LocalProblem]:
     for name, value in args.items():
         inner = key(name)
         wanted = parameters.types.get(name, parameters.extra)
         # Most arguments are one expression of exactly the wanted type: nothing to compare, and no message to build.
-        if wanted is not None and parts.types.get(inner) == wanted:
+        if wanted is not None and parts.leaves.get(inner) == wanted:
             continue
         if wanted is None:
             yield _unknown(name, inner, parameters, args)
@@ -166,7 +127,7 @@ def part_problems(
     value: Json,
     inner: str,
     wanted: Type,
-    parts: Computed,
+    parts: Inferred,
     schema: Mapping[str, Json] | None = None,
     definitions: Mapping[str, Json] | None = None,
 ) -> Iterator[LocalProblem]:
@@ -180,9 +141,9 @@ def part_problems(
         schema: The schema of its place, which judges a literal value more exactly than the type does.
         definitions: The types that the schema names.
     """
-    if inner in parts.types:
-        yield from _computed_problems(parts.types[inner], wanted, inner, value)
-    elif inner not in parts.holders:
+    if inner in parts.leaves:
+        yield from _computed_problems(parts.leaves[inner], wanted, inner, value)
+    elif inner not in parts.branches:
         yield from _literal_problems(value, inner, wanted, schema, definitions or {})
     else:
         yield from _partly_computed_problems(value, inner, wanted, parts)
@@ -211,7 +172,7 @@ def _literal_problems(
 
 
 def _partly_computed_problems(
-    value: Json, inner: str, wanted: Type, parts: Computed
+    value: Json, inner: str, wanted: Type, parts: Inferred
 ) -> Iterator[LocalProblem]:
     """Judge the parts of a list or object that holds expressions, if its place allows one kind of list or object only."""
     others = [member for member in members(wanted) if member != NULL]
@@ -240,7 +201,7 @@ def _shape_problems(value: Json, inner: str, wanted: ObjectType | ListType) -> I
 
 
 def _object_problems(
-    value: Mapping[str, Json], inner: str, wanted: ObjectType, parts: Computed
+    value: Mapping[str, Json], inner: str, wanted: ObjectType, parts: Inferred
 ) -> Iterator[LocalProblem]:
     for name, part in value.items():
         at = into(inner, name)
@@ -262,9 +223,10 @@ def _object_problems(
             yield LocalProblem("bad-literal", message, f"add '{name}'", inner)
 
 
-def _composed_problems(value: Json, inner: str, wanted: Type, parts: Computed) -> Iterator[LocalProblem]:
+def _composed_problems(value: Json, inner: str, wanted: Type, parts: Inferred) -> Iterator[LocalProblem]:
     """Judge a value as one by the type that its parts give it, where its place allows several types."""
-    for fault in assignability_problems(composed(value, inner, parts), wanted):
+    found = parts.leaves.get(inner) or parts.branches.get(inner) or type_of(value)
+    for fault in assignability_problems(found, wanted):
         at = inner + fault.inner
         # The plan has no text inside a computed part, so its problems move up to the string that computes it.
         holder = _nearest_computed(at, parts)
@@ -273,7 +235,7 @@ def _composed_problems(value: Json, inner: str, wanted: Type, parts: Computed) -
             hint = for_null(expression_of(_at(value, holder, inner))) if is_null else fault.hint
             yield replace(fault, inner=holder, hint=hint)
         # A literal part has a place of its own, where its problem is `bad-literal` like any other literal's.
-        elif fault.code == "type-mismatch" and fault.inner and at not in parts.holders:
+        elif fault.code == "type-mismatch" and fault.inner and at not in parts.branches:
             yield replace(fault, code="bad-literal", inner=at)
         elif fault.code != "unchecked-type":
             yield replace(fault, inner=at)
@@ -286,36 +248,14 @@ def _at(value: Json, place: str, inner: str) -> Json:
     return value
 
 
-def _nearest_computed(at: str, parts: Computed) -> str | None:
+def _nearest_computed(at: str, parts: Inferred) -> str | None:
     """Return the computed string at a path or above it."""
     steps = parts_of(at)
     for count in range(len(steps), -1, -1):
         path = path_of(steps[:count], "")
-        if path in parts.types:
+        if path in parts.leaves:
             return path
     return None
-
-
-def composed(value: Json, inner: str, parts: Computed) -> Type:
-    """Return the type of a value with computed parts."""
-    if inner in parts.types:
-        return parts.types[inner]
-    if inner not in parts.holders:
-        return type_of(value)
-    match value:
-        case dict():
-            return ObjectType(
-                {
-                    name: Property(composed(part, into(inner, name), parts), required=True)
-                    for name, part in value.items()
-                }
-            )
-        case list():
-            return ListType(
-                union(*(composed(part, f"{inner}[{index}]", parts) for index, part in enumerate(value)))
-            )
-        case _:
-            return type_of(value)
 
 
 def _unknown(name: str, inner: str, parameters: Parameters, args: Mapping[str, Json]) -> LocalProblem:

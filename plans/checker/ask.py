@@ -12,12 +12,13 @@ from contextlib import suppress
 from typing import Any, Final, cast
 
 from ..errors import LocalProblem
+from ..expressions.infer import Inferred
 from ..format.shape import describe
 from ..nearest import did_you_mean, listing
-from ..types.types import ListType, ObjectType, Type, Unknown, members
+from ..types.types import UNKNOWN, ListType, ObjectType, Type, Unknown, members
 from ..types.wellformed import is_pattern
 from ..values import Json, NotJson, into, parse
-from .arguments import Computed, part_problems
+from .arguments import part_problems
 
 INPUT_KEYS: Final = ("input", "in", "prompt", "question", "args")
 OUTPUT_KEYS: Final = ("output", "out", "answer", "result")
@@ -120,7 +121,7 @@ def read_example(example: object) -> tuple[Json, Json, str] | None:
     return None
 
 
-def example_problems(examples: list[Json], answer: Type, parts: Computed) -> Iterator[LocalProblem]:
+def example_problems(examples: list[Json], answer: Type, parts: Inferred) -> Iterator[LocalProblem]:
     """Yield the faults of worked examples: those that are none, and outputs that have not the answer's type.
 
     Args:
@@ -130,7 +131,7 @@ def example_problems(examples: list[Json], answer: Type, parts: Computed) -> Ite
     """
     for index, example in enumerate(examples):
         inner = f"[{index}]"
-        if inner in parts.types:
+        if inner in parts.leaves:
             continue
         found = read_example(example)
         if found is None:
@@ -140,8 +141,8 @@ def example_problems(examples: list[Json], answer: Type, parts: Computed) -> Ite
         _, output, place = found
         at = inner + place
         faults = list(part_problems(output, at, answer, parts))
-        if faults and isinstance(output, str) and at not in parts.types:
+        if faults and isinstance(output, str) and at not in parts.leaves:
             # A model answers in text, so an author may write the answer's JSON as text too.
             with suppress(NotJson):
-                faults = list(part_problems(parse(output), at, answer, Computed({}, frozenset())))
+                faults = list(part_problems(parse(output), at, answer, Inferred(UNKNOWN, [])))
         yield from faults

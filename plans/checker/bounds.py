@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from ..expressions.formula import EvaluationError
+from ..errors import EvaluationError
 from ..expressions.nodes import Call, Comprehension, ListOf, Name, Node
 from ..immutable import immutable
 from ..plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-from ..codes import CODES
 from ..errors import LocalProblem
 from ..limits import LIMITS, Limits
 from ..nearest import did_you_mean
@@ -23,11 +22,6 @@ from ..values import Json
 from .body import Bodies, PlanBody
 
 _PLAIN_TEXT = {"type": "string"}
-
-
-def is_error(fault: LocalProblem) -> bool:
-    """Whether a fault stops the plan."""
-    return CODES[fault.code].severity == "error"
 
 
 @dataclass(slots=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
-from ..expressions.formula import Leaf, LocalProblem, infer
-from ..expressions.infer import infer_parts, infer_tree
+from ..codes import is_error
+from ..expressions.infer import Inferred, infer
 from ..expressions.nodes import Call, Field, Index, Name, Node, Slice
+from ..expressions.template import Leaf
 from ..nearest import listing, short
 from ..plan import AgentStep, AskStep, PlanStep, SetStep, Step, ToolStep
 from ..types.assignable import expression_of, for_null
@@ -36,10 +37,10 @@ from ..types.types import (
     widened,
 )
 from ..values import Json
-from .arguments import argument_problems, computed, part_problems, without_doubts
+from .arguments import argument_problems, part_problems, without_doubts
 from .ask import example_problems, guard_problems
 from .body import PlanBody
-from .context import CheckContext, Parameters, is_error
+from .context import CheckContext, Parameters
 from .templates import Template
 
 PREVIOUS_ROUNDS_MAX = 4
@@ -140,19 +141,21 @@ class _TypedBody:
 
     def value_type(self, path: str, template: Template, scope: Mapping[str, Type]) -> Type:
         """Return the type of a template's value, and report its faults; `NEVER` if it has an error."""
-        problems, formula = self.context.problems, template.formula
+        return self.inferred(path, template, scope).type
+
+    def inferred(self, path: str, template: Template, scope: Mapping[str, Type]) -> Inferred:
+        """Return the types of a template's value and of its parts, and report its faults; `NEVER` if it has an error."""
+        problems = self.context.problems
         problems.add_local(self.body, path, template.faults)
-        inferred = infer_tree(
-            formula.value, formula.tree, scope, suggestions=problems.suggests, callers=self.callers
-        )
-        problems.add_inferred(self.body, path, inferred.problems)
-        wrong = _wrong_places(template, inferred.problems)
-        if formula.secret is not None and not wrong:
+        found = infer(template.formula, scope, suggestions=problems.suggests, callers=self.callers)
+        problems.add_inferred(self.body, path, found.problems)
+        has_error = any(map(is_error, (*template.faults, *found.problems)))
+        if template.formula.secret is not None and not has_error:
             message = "expected secret(..) as the whole of an argument of a tool step, found it elsewhere"
             hint = "hand the secret to the tool that needs it, as an argument"
             problems.add(self.body, "bad-expr", path, message, hint)
-            return NEVER
-        return NEVER if wrong else inferred.type
+            has_error = True
+        return replace(found, type=NEVER) if has_error else found
 
     # Conditions, lists and skipping
 
@@ -309,37 +312,31 @@ class _TypedBody:
         template = step.templates["args"]
         problems, body, at = self.context.problems, self.body, path + template.where
         problems.add_local(body, at, template.faults)
-        inferred = infer_parts(
-            template.formula.tree, scope, suggestions=problems.suggests, callers=self.callers
-        )
+        parts = infer(template.formula, scope, suggestions=problems.suggests, callers=self.callers)
         if parameters is None:
-            problems.add_inferred(body, at, inferred.problems)
+            problems.add_inferred(body, at, parts.problems)
             return
-        # Places with an error count as `NEVER`, so that the argument is not reported again for the same reason.
-        parts = computed(inferred.leaves, _wrong_places(template, inferred.problems))
         args = cast("dict[str, Json]", template.formula.literal(cast("Json", step.args)))
         faults = list(argument_problems(args, parameters, parts, template.secrets))
-        problems.add_inferred(body, at, without_doubts(inferred.problems, faults))
-        problems.add_local(body, at, without_doubts(faults, inferred.problems))
+        problems.add_inferred(body, at, without_doubts(parts.problems, faults))
+        problems.add_local(body, at, without_doubts(faults, parts.problems))
 
     def _expect_text(self, path: str, step: Step, names: Sequence[str], scope: Mapping[str, Type]) -> None:
         for name in names:
             template = step.templates.get(name)
             if template is not None:
                 at = path + template.where
-                parts = computed({"": self.value_type(at, template, scope)}, ())
+                parts = self.inferred(at, template, scope)
                 self.context.problems.add_local(self.body, at, part_problems(template.value, "", TEXT, parts))
 
     def _expect_examples(
         self, path: str, template: Template, answer: Type, scope: Mapping[str, Type]
     ) -> None:
         at = path + template.where
-        found = self.value_type(at, template, scope)
+        parts = self.inferred(at, template, scope)
         if isinstance(template.value, str):
-            self._expect(at, found, _ANY_LIST, "type-mismatch", template.value)
+            self._expect(at, parts.type, _ANY_LIST, "type-mismatch", template.value)
             return
-        inferred = infer_parts(template.formula.tree, scope, suggestions=False)
-        parts = computed(inferred.leaves, _wrong_places(template, inferred.problems))
         examples = cast("list[Json]", template.formula.literal(template.value))
         self.context.problems.add_local(self.body, at, example_problems(examples, answer, parts))
 
@@ -351,11 +348,6 @@ def _with_previous(step: Step, made: Type, scope: Mapping[str, Type]) -> Mapping
 
 def _extended(scope: Mapping[str, Type], names: dict[str, Type]) -> Mapping[str, Type]:
     return ChainMap(names, scope)  # type: ignore[arg-type]  # a mapping that is only read
-
-
-def _wrong_places(template: Template, faults: Sequence[LocalProblem]) -> list[str]:
-    """Return the places in a template that have an error already."""
-    return [fault.inner for fault in (*template.faults, *faults) if is_error(fault)]
 
 
 def _is_like(member: Type, wanted: Type) -> bool:

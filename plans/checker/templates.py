@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import BaseModel
 
-from ..expressions.formula import Formula, LocalProblem, parse_formula
+from ..errors import LocalProblem
+from ..expressions.formula import Formula, parse_formula
 from ..immutable import immutable
 from ..paths import key
 from ..plan import ToolStep

@@ -11,7 +11,7 @@ copying: consumers treat them as immutable.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias, assert_never, cast
+from typing import TypeAlias, assert_never
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..values import Json
@@ -54,14 +54,14 @@ def compile_node(node: Node) -> Callable[[Scope], Json]:
 
     It raises `EvaluationError`, or `RefersToSkipped`.
     """
-    path = as_path(node)
-    if path is not None:
-        return _path(node, *path)
-    run, slots = _compile(node), _slots(node)
+    run = _compile(node)
+    # A path makes no value: what it takes from the scope was counted when it was made.
+    takes = _is_path(node)
 
     def evaluate(scope: Scope) -> Json:
         try:
-            return checked(run(Frame(scope, slots)))
+            value = run(Frame(scope))
+            return value if takes else checked(value)
         except (RecursionError, MemoryError):
             raise EvaluationError("limit-exceeded", _TOO_DEEP) from None
 
@@ -74,7 +74,7 @@ def evaluate_closed(node: Node, budget: Frame) -> Json:
     Raises:
         EvaluationError: It has no value.
     """
-    frame = Frame(budget.scope, _slots(node))
+    frame = Frame(budget.scope)
     frame.work = budget.work
     try:
         return checked(_compile(node)(frame))
@@ -87,57 +87,11 @@ def evaluate_closed(node: Node, budget: Frame) -> Json:
 _TOO_DEEP = "the value is nested too deep or too large to compute with"
 
 
-def as_path(node: Node) -> tuple[str, tuple[str | int, ...]] | None:
-    """Return the name and the parts of a plain path such as `a.b[0]`, or `None`."""
-    parts: list[str | int] = []
-    while True:
-        match node:
-            case Name():
-                return node.name, tuple(reversed(parts))
-            case Field():
-                parts.append(node.name)
-                node = node.base
-            case Index(key=Literal(value=str() | int() as part) | Constant(value=str() | int() as part)) if (
-                type(part) is not bool
-            ):
-                parts.append(part)
-                node = node.base
-            case _:
-                return None
-
-
-def _path(node: Node, name: str, parts: tuple[str | int, ...]) -> Callable[[Scope], Json]:
-    run = _compile(node)  # the general way, which says what is wrong
-
-    def whole(scope: Scope) -> Json:
-        try:
-            value = scope[name]
-        except KeyError:
-            return run(Frame(scope, 0))
-        return run(Frame(scope, 0)) if value is SKIPPED else value
-
-    def inside(scope: Scope) -> Json:
-        try:
-            value: Any = scope[name]
-            for part in parts:
-                value = value[part]
-        except (KeyError, IndexError, TypeError):
-            return run(Frame(scope, 0))
-        return cast("Json", value)
-
-    return inside if parts else whole
-
-
-def _slots(node: Node) -> int:
-    """Return how many places for loop and lambda names an expression needs; folding may have left gaps."""
-    match node:
-        case Comprehension():
-            own = max(target.slot + 1 for clause in node.clauses for target in clause.targets)
-        case Call(key=Lambda(parameter=parameter)):
-            own = parameter.slot + 1
-        case _:
-            own = 0
-    return max([own, *map(_slots, node.parts)])
+def _is_path(node: Node) -> bool:
+    """Whether an expression is a plain path such as `a.b[0]`."""
+    while isinstance(node, Field) or (isinstance(node, Index) and isinstance(node.key, Literal | Constant)):
+        node = node.base
+    return isinstance(node, Name)
 
 
 def _compile(node: Node) -> Run:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind of node
@@ -406,13 +360,7 @@ def _call(node: Call) -> Run:
 
 
 def _apply(apply: Callable[..., Json], arguments: list[Run]) -> Run:
-    match arguments:
-        case [only]:
-            return lambda frame: apply(frame, only(frame))
-        case [one, two]:
-            return lambda frame: apply(frame, one(frame), two(frame))
-        case _:
-            return lambda frame: apply(frame, *[argument(frame) for argument in arguments])
+    return lambda frame: apply(frame, *[argument(frame) for argument in arguments])
 
 
 def _keys(function: str, key: Lambda) -> Callable[[Frame, list[Json]], list[Json]]:
@@ -502,7 +450,7 @@ class _Folding:
         self.large: dict[
             int, tuple[Constant, Node]
         ] = {}  # by identity of the constant, which stays alive here
-        self._budget = Frame({}, 0)
+        self._budget = Frame({})
         self._firsts = 0  # calls of `first` around the node
 
     def find_free(self, node: Node) -> frozenset[int] | None:

@@ -4,22 +4,22 @@ A string that is exactly one `${..}` is that expression's value, type kept; othe
 strings as they are and other values as canonical JSON. Only the plan's own strings are read; data that flows is never
 scanned.
 
-Parsing never raises: it returns problems, and evaluating an invalid formula raises `EvaluationError`. `infer.py` computes the types of the
-expressions. The canonical form and the compiled form are computed on demand: a plan has many templates, and a check evaluates none.
+Parsing never raises: it returns problems; evaluating an invalid formula raises `EvaluationError`. `infer.py` computes the types of the expressions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, cast
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..paths import key
 from ..values import DEPTH_MAX, Json, canonical
 from .evaluate import compile_node
 from .functions import text_of
-from .nodes import Call, Literal, Name, together
+from .nodes import NOTHING, Call, Literal, Name, joined_references
 from .operators import CHARACTERS_MAX, Frame, checked
 from .template import (
     Branch,
@@ -33,24 +33,6 @@ from .template import (
     whole_pieces,
 )
 
-if TYPE_CHECKING:
-    from ..types.types import Type
-    from .infer import Inferred
-
-
-__all__ = [
-    "SKIPPED",
-    "Branch",
-    "EvaluationError",
-    "Formula",
-    "Leaf",
-    "LocalProblem",
-    "RefersToSkipped",
-    "Skipped",
-    "infer",
-    "parse_formula",
-]
-
 PATH_LENGTH_MAX = 4_000
 """Characters of the keys that lead to a list or an object in a template: each string in it is told by its path."""
 
@@ -62,9 +44,12 @@ class Serialized(Protocol):
     """A value in its canonical form."""
 
     @property
-    def data(self) -> bytes: ...
+    def data(self) -> bytes:
+        """The canonical bytes."""
+        ...
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Formula:
     """A template that was read. Immutable.
 
@@ -72,67 +57,47 @@ class Formula:
         value: As the plan has it.
         tree: Its parts that are not plain; `None` if all of it is.
         leaves: Each string with expressions, in order.
+        has_escapes: Whether a string without expressions has an escape.
         strict: Step ids referred to outside `first(..)`.
         lenient: Step ids referred to inside `first(..)`, whether outside too or not.
         names: Every name used: step ids, and `inputs`, `item`, `index`, `prev`.
         inputs: Inputs used by name; empty if `inputs` is used as a whole.
-        constant: Whether it refers to nothing.
-        has_escapes: Whether a string without expressions has an escape.
         secret: The name of the secret that is the whole value.
     """
 
-    __slots__ = (
-        "_canonical",
-        "_form",
-        "_run",
-        "_splices",
-        "constant",
-        "has_escapes",
-        "inputs",
-        "leaves",
-        "lenient",
-        "names",
-        "secret",
-        "strict",
-        "tree",
-        "value",
-    )
+    value: Json
+    tree: Tree | None = None
+    leaves: tuple[Leaf, ...] = ()
+    has_escapes: bool = False
+    strict: AbstractSet[str] = field(init=False)
+    lenient: AbstractSet[str] = field(init=False)
+    names: AbstractSet[str] = field(init=False)
+    inputs: AbstractSet[str] = field(init=False)
+    secret: str | None = field(init=False)
+    # Computed on demand, because a check evaluates no template.
+    _run: Run | None = field(default=None, init=False)
+    _splices: Sequence[Splice] | None = field(default=None, init=False)
 
-    def __init__(
-        self,
-        value: Json,
-        tree: Tree | None = None,
-        leaves: tuple[Leaf, ...] = (),
-        *,
-        has_escapes: bool = False,
-    ) -> None:
-        self.value = value
-        self.has_escapes = has_escapes
-        self.tree = tree
-        self.leaves = leaves
-        self._canonical: tuple[Json] | None = None
-        self._run: Run | None = None
-        self._splices: Sequence[Splice] | None = None
-        self._form: Form | None = None
-        self.strict = self.lenient = self.names = self.inputs = _NO_NAMES
-        if leaves:
-            self._refer()
-        self.secret = _secret(tree) if type(tree) is Leaf else None
-        self.constant = not self.names and self.secret is None
-
-    def _refer(self) -> None:
-        found = together(
-            [
-                piece.parsed.refers
-                for leaf in self.leaves
-                for piece in leaf.pieces
-                if type(piece) is Expression
-            ]
-        )
-        self.strict, self.lenient = found.strict, found.lenient
+    def __post_init__(self) -> None:
+        found = NOTHING
+        if self.leaves:
+            found = joined_references(
+                [
+                    piece.parsed.refers
+                    for leaf in self.leaves
+                    for piece in leaf.pieces
+                    if not isinstance(piece, str)
+                ]
+            )
+        self.strict, self.lenient, self.inputs = found.strict, found.lenient, found.inputs
         others = found.lenient | found.roots
         self.names = found.strict | others if others else found.strict
-        self.inputs = _NO_NAMES if found.all_inputs else found.inputs
+        self.secret = _secret(self.tree) if isinstance(self.tree, Leaf) else None
+
+    @property
+    def constant(self) -> bool:
+        """Whether it refers to nothing."""
+        return not self.names and self.secret is None
 
     def __repr__(self) -> str:
         return f"Formula({self.value!r})"
@@ -147,9 +112,7 @@ class Formula:
     @property
     def canonical(self) -> Json:
         """The value with its expressions in canonical form."""
-        if self._canonical is None:
-            self._canonical = (self.value if self.tree is None else unparsed_tree(self.tree),)
-        return self._canonical[0]
+        return self.value if self.tree is None else unparsed_tree(self.tree)
 
     def evaluate(self, scope: Scope) -> Json:
         """Return the template's value in a scope of values; parts taken from the scope are not copied.
@@ -172,27 +135,24 @@ class Formula:
 
     @property
     def whole(self) -> str | None:
-        """The step whose value is the template's value; `None`: the template is more than a step's name."""
-        self._spliced()
-        form = self._form
-        return form.names[0] if form is not None and form.text == b"%b" else None
+        """The name whose value is the template's value; `None`: the template is more than a name."""
+        match self._spliced():
+            case [str() as name]:
+                return name
+            case _:
+                return None
 
     def ready(self) -> Formula:
-        """Return the template, made ready to be serialized: a run then begins with that behind it."""
+        """Return the template, prepared for serialization when the plan is compiled, so that runs need not do it."""
         self._spliced()
         return self
 
     def _spliced(self) -> Sequence[Splice]:
         if self._splices is None:
             self._splices = spliced(self.value, self.tree)
-            self._form = form_of(self._splices, self.strict)
         return self._splices
 
-    def serialize(self, scope: Scope, serialized: Mapping[str, Serialized]) -> bytes:
-        """Return the canonical bytes of the template's value; arguments and errors are those of `serialize_with_value`."""
-        return self.serialize_with_value(scope, serialized)[0]
-
-    def serialize_with_value(self, scope: Scope, serialized: Mapping[str, Serialized]) -> tuple[bytes, Json]:
+    def serialize(self, scope: Scope, serialized: Mapping[str, Serialized]) -> tuple[bytes, Json]:
         """Return the canonical bytes of the template's value, and the value itself if it had to be evaluated, else `None`.
 
         Complete values of steps are copied as their canonical bytes.
@@ -206,20 +166,11 @@ class Formula:
             RefersToSkipped: As `evaluate`.
             NotJson: The value is too deep or too large.
         """
-        if self._form is not None:
-            try:
-                texts = tuple([serialized[name].data for name in self._form.names])
-            except KeyError:
-                pass  # one is skipped, or has not been serialized
-            else:
-                made = self._form.text % texts if sum(map(len, texts)) <= SPLICED_BYTES_MAX else None
-                return (made, None) if made is not None and _is_surely_small(made) else self._told(scope)
-        if not serialized.keys() >= self.strict and SKIPPED in map(scope.get, self.strict):
-            return self._told(scope)  # which says what was skipped
-        made = self._put_together(scope, serialized)
-        return (made, None) if made is not None and _is_surely_small(made) else self._told(scope)
-
-    def _told(self, scope: Scope) -> tuple[bytes, Json]:
+        # Evaluating comes to the problem that stands first in the plan, and says which step was skipped.
+        skipped = SKIPPED in map(scope.get, self.strict)
+        made = None if skipped else self._put_together(scope, serialized)
+        if made is not None and _is_surely_small(made):
+            return made, None
         value = self.evaluate(scope)
         return canonical(value), value
 
@@ -238,11 +189,8 @@ class Formula:
                 if len(parts[-1]) > SPLICED_BYTES_MAX:
                     return None
         except (EvaluationError, RefersToSkipped, KeyError):
-            return None  # evaluating it comes to the problem that stands first in the plan
+            return None
         return b"".join(parts)
-
-
-_NO_NAMES: frozenset[str] = frozenset()
 
 
 def _is_surely_small(serialized: bytes) -> bool:
@@ -266,19 +214,6 @@ def parse_formula(value: Json) -> tuple[Formula, list[LocalProblem]]:
     tree = reader.tree(value, DEPTH_MAX)
     formula = Formula(value, tree, tuple(reader.leaves), has_escapes=reader.has_escapes)
     return formula, reader.problems if formula.secret is None else []
-
-
-def infer(formula: Formula, scope: Mapping[str, Type], *, suggestions: bool = True) -> Inferred:
-    """Return the type of a template and of each of its strings with expressions, and what is wrong with its operands.
-
-    Args:
-        formula: The template; about what is wrong with its text nothing is said again.
-        scope: Type of each name: step ids, `inputs`, `item`, `index`, `prev`.
-        suggestions: Whether hints name the nearest known name, which takes time for every name.
-    """
-    from .infer import infer_tree  # noqa: PLC0415  # what only runs plans needs no types
-
-    return infer_tree(formula.value, formula.tree, scope, suggestions=suggestions)
 
 
 def _formula_of(value: Json) -> Formula:
@@ -408,7 +343,7 @@ def _branch(value: list[Json] | dict[str, Json], parts: list[tuple[int | str, Ru
 
 def _text(pieces: list[str | Run]) -> Run:
     def run(scope: Scope) -> Json:
-        frame, length = Frame(scope, 0), 0
+        frame, length = Frame(scope), 0
         made: list[str] = []
         for piece in pieces:
             made.append(piece if isinstance(piece, str) else text_of(frame, piece(scope)))
@@ -418,22 +353,6 @@ def _text(pieces: list[str | Run]) -> Run:
         return "".join(made)
 
     return run
-
-
-class Form(NamedTuple):
-    """A template that only passes on whole values: its canonical form, with `%b` for each, and their names in order."""
-
-    text: bytes
-    names: tuple[str, ...]
-
-
-def form_of(splices: Sequence[Splice], names: AbstractSet[str]) -> Form | None:
-    """Return the form of a template that nothing but the whole values of these names goes into; `None`: it has none."""
-    whole = [part for part in splices if not isinstance(part, bytes)]
-    if not all(isinstance(part, str) and part in names for part in whole):
-        return None
-    text = [part.replace(b"%", b"%%") if isinstance(part, bytes) else b"%b" for part in splices]
-    return Form(b"".join(text), tuple(cast("list[str]", whole)))
 
 
 def spliced(value: Json, tree: Tree | None) -> list[Splice]:

@@ -7,10 +7,11 @@ Every node has a type. A node with a reported problem has the type `NEVER`, so t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
+from ..codes import is_error
 from ..errors import LocalProblem
 from ..nearest import did_you_mean, listing
 from ..types.types import (
@@ -31,7 +32,7 @@ from ..types.types import (
     union,
     without_null,
 )
-from ..values import Json
+from ..values import Json, into
 from . import type_rules as parts
 from . import type_rules as results
 from .evaluate import is_exact
@@ -60,112 +61,106 @@ from .nodes import (
     Unary,
 )
 from .template import Branch, Expression, Leaf, Tree
+
+if TYPE_CHECKING:
+    from .formula import Formula
 from .type_rules import A_TEXT, NOBODY, ExpressionProblems, TupleType, items_of, joined, listed, operand
 
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """What a template's value is.
+    """The types of a template's value and of its computed parts.
 
     Attributes:
-        type: Of the whole.
-        problems: What is wrong with it, placed as `LocalProblem` says.
-        leaves: Type of each string with expressions, by its path inside the value.
+        type: Of the whole value.
+        problems: The problems of the expressions, placed as `LocalProblem` says.
+        leaves: The type of each string with expressions, by its path inside the value; `NEVER` if the string has an error.
+        branches: The type of each list and object that holds such a string at any depth, by its path.
     """
 
     type: Type
-    problems: list[LocalProblem]
-    leaves: Mapping[str, Type]
+    problems: Sequence[LocalProblem]
+    leaves: Mapping[str, Type] = field(default_factory=dict[str, "Type"])
+    branches: Mapping[str, Type] = field(default_factory=dict[str, "Type"])
 
 
-def infer_tree(
-    value: Json,
-    tree: Tree | None,
+def infer(
+    formula: Formula,
     scope: Mapping[str, Type],
     *,
     suggestions: bool = True,
     callers: Mapping[str, str] = NOBODY,
 ) -> Inferred:
-    """Return the types of a template that was read; `callers`: the step that calls a tool, for who names the tool instead."""
-    if tree is None:
-        return Inferred(type_of(value), [], {})
-    inferring = _Template(scope, suggestions, callers)
-    found = inferring.tree(tree)
-    return Inferred(found, inferring.problems, inferring.leaves)
+    """Return the types of a template, and the problems of its operands; problems of its text are those of the parser.
 
-
-def infer_parts(
-    tree: Tree | None,
-    scope: Mapping[str, Type],
-    *,
-    suggestions: bool = True,
-    callers: Mapping[str, str] = NOBODY,
-) -> Inferred:
-    """Return the types of a template's strings with expressions, and of the whole no more than that it is something."""
-    inferring = _Template(scope, suggestions, callers)
-    if tree is not None:
-        inferring.parts(tree)
-    return Inferred(UNKNOWN, inferring.problems, inferring.leaves)
-
-
-class _Template:
-    """The inference of one template."""
-
-    def __init__(self, scope: Mapping[str, Type], suggestions: bool, callers: Mapping[str, str]) -> None:  # noqa: FBT001  # private, one caller
-        self.scope = scope
-        self.suggestions = suggestions
-        self.callers = callers
-        self.problems: list[LocalProblem] = []
-        self.leaves: dict[str, Type] = {}
-
-    def tree(self, tree: Tree) -> Type:
-        if isinstance(tree, Branch):
-            return self._branch(tree)
-        whole = tree.whole
-        if whole is not None:
-            made = self._expression(whole, tree)
-        elif not [self._expression(expression, tree) for expression in tree.expressions]:
-            return type_of("".join(piece for piece in tree.pieces if isinstance(piece, str)))
-        else:
-            made = TEXT
-        self.leaves[tree.inner] = made
-        return made
-
-    def _branch(self, branch: Branch) -> Type:
-        computed = {name: self.tree(part) for name, part in branch.parts.items()}
-        types = [
-            computed[name] if name in computed else type_of(part)
-            for name, part in (
-                branch.value.items() if isinstance(branch.value, dict) else enumerate(branch.value)
-            )
-        ]
-        return object_of(tuple(branch.value), types) if isinstance(branch.value, dict) else listed(types)
-
-    def parts(self, tree: Tree) -> None:
-        """Find the types of the strings alone."""
-        if isinstance(tree, Branch):
-            for part in tree.parts.values():
-                self.parts(part)
-        else:
-            self.tree(tree)
-
-    def _expression(self, expression: Expression, leaf: Leaf) -> Type:
-        plain = plain_type(expression.parsed.folded, self.scope)
-        if plain is not None:
-            return plain
-        findings = ExpressionProblems(expression.parsed.text, self.suggestions, self.callers)
-        found = _Inference(self.scope, findings).type(expression.parsed.folded)
-        self.problems += [problem.moved(leaf.inner, expression.start) for problem in findings.problems]
-        return found
+    Args:
+        formula: The template.
+        scope: The type of each name: step ids, `inputs`, `item`, `index`, `prev`.
+        suggestions: Whether hints name the nearest known name; each search compares all names.
+        callers: The step that calls a tool, by the tool's name, for hints.
+    """
+    if formula.tree is None:
+        return Inferred(type_of(formula.value), [])
+    inferring = _Inference(scope, ExpressionProblems("", suggestions, callers))
+    tree = formula.tree
+    found = inferring.leaf(tree) if isinstance(tree, Leaf) else inferring.branch(tree, "")
+    return Inferred(found, inferring.problems, inferring.leaves, inferring.branches)
 
 
 class _Inference:
-    """The inference of one expression."""
+    """The inference of one template; one object for all of its expressions, because a plan has very many."""
 
     def __init__(self, scope: Mapping[str, Type], findings: ExpressionProblems) -> None:
         self.scope = scope
         self.findings = findings
+        """The problems of the expression that is looked at."""
         self.locals: dict[int, Type] = {}
+        self.problems: list[LocalProblem] = []
+        self.leaves: dict[str, Type] = {}
+        self.branches: dict[str, Type] = {}
+
+    def part(self, tree: Tree | None, value: Json, inner: str, name: str | int) -> Type:
+        """Return the type of one part of the list or object at `inner`."""
+        if tree is None:
+            return type_of(value)
+        return self.leaf(tree) if isinstance(tree, Leaf) else self.branch(tree, into(inner, name))
+
+    def branch(self, branch: Branch, inner: str) -> Type:
+        value, parts = branch.value, branch.parts
+        if isinstance(value, dict):
+            types = [self.part(parts.get(name), part, inner, name) for name, part in value.items()]
+            made: Type = object_of(tuple(value), types)
+        else:
+            made = listed([self.part(parts.get(at), part, inner, at) for at, part in enumerate(value)])
+        self.branches[inner] = made
+        return made
+
+    def leaf(self, leaf: Leaf) -> Type:
+        whole = leaf.whole
+        if whole is not None:
+            made = self._expression(whole, leaf)
+        elif found := [self._expression(expression, leaf) for expression in leaf.expressions]:
+            made = None if None in found else TEXT
+        else:
+            return type_of("".join(piece for piece in leaf.pieces if isinstance(piece, str)))
+        # A string with an error fits every place, so that its place does not report it again.
+        self.leaves[leaf.inner] = made or NEVER
+        return made or NEVER
+
+    def _expression(self, expression: Expression, leaf: Leaf) -> Type | None:
+        """Return the type of an expression; `None` if it has an error."""
+        parsed, findings = expression.parsed, self.findings
+        plain = None if parsed.problems else plain_type(parsed.folded, self.scope)
+        if plain is not None:
+            return plain
+        findings.text = parsed.text
+        found = self.type(parsed.folded)
+        has_error = bool(parsed.problems)
+        if findings.problems:
+            has_error = has_error or any(map(is_error, findings.problems))
+            self.problems += [problem.moved(leaf.inner, expression.start) for problem in findings.problems]
+            findings.problems = []
+        return None if has_error else found
 
     def type(self, node: Node) -> Type:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind of node
         match node:
@@ -284,12 +279,12 @@ class _Inference:
     def _dict(self, node: DictOf) -> Type:
         fields: dict[str, Type] = {}
         computed: list[Type] = []
-        for key, value in node.pairs:
+        for name, value in node.pairs:
             found = self.type(value)
-            if isinstance(key, Literal | Constant) and isinstance(key.value, str):
-                fields[key.value] = found
+            if isinstance(name, Literal | Constant) and isinstance(name.value, str):
+                fields[name.value] = found
             else:
-                operand(self.findings, key, self.type(key), A_TEXT, "a key of an object")
+                operand(self.findings, name, self.type(name), A_TEXT, "a key of an object")
                 computed.append(found)
         return ObjectType(
             {name: Property(union(found, *computed)) for name, found in fields.items()},

@@ -323,9 +323,9 @@ class Frame:
 
     __slots__ = ("locals", "scope", "work")
 
-    def __init__(self, scope: Mapping[str, Json | Skipped], slots: int) -> None:
+    def __init__(self, scope: Mapping[str, Json | Skipped]) -> None:
         self.scope = scope
-        self.locals: list[Json] = [None] * slots
+        self.locals: dict[int, Json] = {}
         self.work = WORK_MAX
 
     def pay(self, units: int) -> None:

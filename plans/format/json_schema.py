@@ -206,6 +206,7 @@ def _lifted(schema: Json, root: str) -> Json:
     """Return the schema of a value that may also be an expression, wholly or in parts."""
     if not isinstance(schema, dict):
         return schema
+    # The description stays outside the alternatives: it is about the argument, whichever way its value is given.
     described: _Object = {key: value for key, value in schema.items() if key in ("description", "default")}
     inner: Json = _lifted_parts({key: value for key, value in schema.items() if key not in described}, root)
     return {**described, "anyOf": [inner, EXPRESSION]} if inner else described
@@ -225,7 +226,9 @@ def _lifted_parts(schema: Mapping[str, Json], root: str) -> _Object:
             parts = [_lifted(part, root) for part in cast("list[Json]", value)]
             made["allOf"] = [*cast("list[Json]", made.get("allOf", [])), *parts]
         elif key == "$ref" and isinstance(value, str) and value.startswith("#"):
-            made[key] = root + value[1:]
+            made[key] = (
+                root + value[1:]
+            )  # the tool's schema became a definition, and its own definitions lie inside that
         elif key in _LIFTED:
             made[key] = _lifted(value, root)
         elif key in _LIFTED_LISTS and isinstance(value, list):

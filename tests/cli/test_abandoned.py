@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 from firmplan import Engine
 from firmplan.executor.stores.store import OwnerName
+from forked import Program
 from stopping import stop
 
 TOOLS = '''
@@ -38,14 +37,12 @@ def stalled(home, plan_file):
     (home / "stalling.py").write_text(TOOLS)
     path = plan_file(inputs={}, task=None, steps=[{"id": "s", "tool": "stall"}], output="${s}")
     words = ("-m", "firmplan", "run", str(path), "-t", "stalling.py", "--run-id", "stuck")
-    process = subprocess.Popen([sys.executable, *words], cwd=home, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + PATIENCE_S
-    while not (home / "begun").exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    with process:
+    with Program(words, cwd=home) as process:
+        until = time.monotonic() + PATIENCE_S
+        while not (home / "begun").exists():
+            assert time.monotonic() < until
+            time.sleep(0.01)
         yield process
-        process.kill()
 
 
 def test_a_killed_process_leaves_an_abandoned_run(firmplan, home, stalled):
@@ -125,15 +122,14 @@ def waiting(stalled, monkeypatch):
     processes = []
 
     def resume(*words):
-        words = (sys.executable, "-m", "firmplan", "resume", "stuck", "-t", "stalling.py", *words)
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = Program(["-m", "firmplan", "resume", "stuck", "-t", "stalling.py", *words])
         processes.append(process)
         return process
 
     yield resume
     for process in processes:
         with process:
-            process.kill()
+            pass
 
 
 def told_of_owner(command):

@@ -111,6 +111,11 @@ ANSWERING = (
     ("demo", "--folder", "demo"),
 )
 """Command lines whose answer goes to stdout by each of the ways there are: text, document, typer's, an error's, rich's."""
+BUFFERING = pytest.mark.parametrize(
+    ("answering", "environment"),
+    [(ANSWERING, {}), (ANSWERING[:2], {"PYTHONUNBUFFERED": "1"})],
+    ids=["buffered", "unbuffered"],
+)
 
 
 def run_writing_to(stdout, home, words, **environment):
@@ -126,23 +131,23 @@ def run_writing_to(stdout, home, words, **environment):
     )
 
 
-@pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
-def test_a_full_disk_behind_stdout_is_one_message(two_runs, home, environment):
+@BUFFERING
+def test_a_full_disk_behind_stdout_is_one_message(two_runs, home, answering, environment):
     """What cannot be written, and exit code 1: no traceback, and nothing of Python's own while it ends."""
     with Path("/dev/full").open("w") as full:
-        for words in ANSWERING:
+        for words in answering:
             done = run_writing_to(full, home, words, **environment)
             assert done.stderr == "error: the output cannot be written: No space left on device\n", words
             assert done.returncode == 1, words
 
 
-@pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
-def test_a_closed_pipe_is_no_message(two_runs, home, environment):
+@BUFFERING
+def test_a_closed_pipe_is_no_message(two_runs, home, answering, environment):
     """`firmplan show a | head -0`: who reads has read enough, so nothing is told, and the exit code is 1."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as unread:
-        for words in ANSWERING:
+        for words in answering:
             done = run_writing_to(unread, home, words, **environment)
             assert done.stderr == "", words
             assert done.returncode == 1, words

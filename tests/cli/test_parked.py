@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from contextlib import suppress
 
 import httpx2
 import pytest
+from forked import Program
 from served import Server
 
 TOOLS = '''
@@ -41,10 +39,15 @@ def parked(home, plan_file):
     """A run that has killed three processes of `firmplan run`, and its plan's file."""
     (home / "biting.py").write_text(TOOLS)
     path = str(plan_file(inputs={}, task=None, steps=STEPS, output="${b}"))
-    words = [sys.executable, "-m", "firmplan", "run", path, "-t", "biting.py", "--run-id", "r"]
     for _ in range(3):
-        assert subprocess.run(words, cwd=home, check=False, capture_output=True, timeout=120).returncode == 9
+        killed(home, path)
     return path
+
+
+def killed(home, path):
+    """Run the plan in a process of its own, which dies of it."""
+    with Program(["-m", "firmplan", "run", path, "-t", "biting.py", "--run-id", "r"], cwd=home) as process:
+        assert process.wait(120) == 9
 
 
 def test_commands_say_that_a_run_is_parked(firmplan, home, parked):
@@ -74,9 +77,7 @@ def test_a_setting_says_after_how_many_deaths(firmplan, home, plan_file, monkeyp
     """`FIRMPLAN_PARK_AFTER`, or `park_after` in the file."""
     (home / "biting.py").write_text(TOOLS)
     path = str(plan_file(inputs={}, task=None, steps=STEPS, output="${b}"))
-    words = [sys.executable, "-m", "firmplan", "run", path, "-t", "biting.py", "--run-id", "r"]
-    killed = subprocess.run(words, cwd=home, env=os.environ, check=False, capture_output=True, timeout=120)
-    assert killed.returncode == 9
+    killed(home, path)
     monkeypatch.setenv("FIRMPLAN_PARK_AFTER", "1")
     assert firmplan("run", path, "-t", "biting.py", "--run-id", "r").code == 4
     assert bites(home) == 1

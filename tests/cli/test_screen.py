@@ -49,9 +49,16 @@ def test_a_picture_is_as_wide_as_its_terminal(monkeypatch):
     assert screen.picture_width(Terminal()) == screen.PICTURE_WIDTH
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize(
-    "words", ["run plan.json -t tools.py -i a=1 --run-id r", "check plan.json -t tools.py", "runs"]
+    ("words", "closed"),
+    [
+        *(
+            ("run plan.json -t tools.py -i a=1 --run-id r", closed)
+            for closed in (">&-", "2>&-", "<&- >&- 2>&-")
+        ),
+        ("check plan.json -t tools.py", "<&- >&- 2>&-"),
+        ("runs", "<&- >&- 2>&-"),
+    ],
 )
 def test_a_command_works_without_the_streams_that_it_was_not_given(home, closed, words):
     """As a scheduler may start it: what would be said there is lost, and nothing else."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -12,13 +11,10 @@ from random import Random
 import pytest
 from crash_child import PLAN, World, run_child, tools_of
 from firmplan import Engine
+from forked import is_killed, start
 from rig import Rig, statuses
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["firmplan.executor.runs.driver", "firmplan.executor.runs.execution", "jsonschema_rs"]
-)
-TICKS_MAX = 60  # more than a run has: the last ones do not kill
+TICKS_MAX = 42  # more than a run has: the last ones do not kill
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +34,7 @@ def unharmed(tmp_path_factory):
 def kill(folder, kill_at, *, is_resumed=False, after_s=None):
     """Run the plan in a process of its own, which dies; return whether it did."""
     args = (str(folder / "s.db"), str(folder / "effects"), "run", kill_at)
-    child = PROCESSES.Process(target=run_child, args=args, kwargs={"is_resumed": is_resumed})
-    child.start()
-    if after_s is not None:
-        child.join(after_s)
-        child.kill()
-    child.join(30)
-    assert child.exitcode in (0, -9)
-    return child.exitcode == -9
+    return is_killed(start(run_child, *args, is_resumed=is_resumed), after_s=after_s)
 
 
 async def go_on(folder, world):
@@ -167,10 +156,7 @@ def test_a_run_of_a_dead_process_is_seen_as_it_was_left(tmp_path):
 
 def test_two_processes_cannot_drive_one_run(tmp_path):
     """While one lives, the other waits for what it does."""
-    child = PROCESSES.Process(
-        target=run_child, args=(str(tmp_path / "s.db"), str(tmp_path / "effects"), "run", 0)
-    )
-    child.start()
+    child = start(run_child, str(tmp_path / "s.db"), str(tmp_path / "effects"), "run", 0)
     world = World(tmp_path / "effects")
 
     async def main():
@@ -178,8 +164,8 @@ def test_two_processes_cannot_drive_one_run(tmp_path):
             return await rig.run(PLAN, "run", inputs={"n": 1})
 
     run = asyncio.run(main())
-    child.join(30)
-    assert (run.status, child.exitcode) == ("succeeded", 0)
+    assert not is_killed(child)
+    assert run.status == "succeeded"
     assert Counter(line[0] for line in world.lines()) == {
         "work": 1,
         "look": 3,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import time
 from collections import Counter
 from random import Random
@@ -12,20 +11,11 @@ import pytest
 from crash_child import LONG_PLAN, World, models_at, run_child, tools_of
 from firmplan.executor.journal.records import chain
 from firmplan.testing import ScriptedModel
+from forked import is_killed, start
 from rig import Rig
 from seeds import seeds
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    [
-        "firmplan.executor.runs.driver",
-        "firmplan.executor.runs.execution",
-        "jsonschema_rs",
-        "openai",
-        "crash_child",
-    ]
-)
-TICKS_MAX = 320  # more than the run has: the last ones do not kill, and neither does the first
+TICKS_MAX = 270  # more than the run has: the last ones do not kill, and neither does the first
 TIMES = 500
 SURE = ("put_once", "put_asked")  # what a second call would do twice
 
@@ -69,14 +59,7 @@ def unharmed(tmp_path_factory, model):
 def kill(folder, model, kill_at, *, after_s=None):
     """Run the plan in a process of its own, which dies; return whether it did."""
     args = (str(folder / "s.db"), str(folder / "effects"), "run", kill_at, model.base_url)
-    child = PROCESSES.Process(target=run_child, args=args)
-    child.start()
-    if after_s is not None:
-        child.join(after_s)
-        child.kill()
-    child.join(60)
-    assert child.exitcode in (0, -9)
-    return child.exitcode == -9
+    return is_killed(start(run_child, *args), after_s=after_s)
 
 
 async def go_on(folder, model):
@@ -133,7 +116,7 @@ def assert_done_right(folder, run, asked, unharmed):
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("kill_at", seeds(TICKS_MAX, sampled=8))
+@pytest.mark.parametrize("kill_at", seeds(TICKS_MAX, sampled=6))
 def test_a_long_run_killed_at_any_tick_goes_on(tmp_path, model, unharmed, kill_at):
     """Before and after each commit of the journal, and before and after each effect."""
     is_dead = kill(tmp_path, model, kill_at)

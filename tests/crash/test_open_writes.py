@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-
 import pytest
 from firmplan import Engine, InputRejected
+from forked import is_killed, start
 from public import statuses, within
 from write_child import PLAN, Server, run_and_die
 
-PROCESSES = multiprocessing.get_context("forkserver")
 STORES = ["file", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 
@@ -28,10 +26,7 @@ def options(request):
 @pytest.fixture
 def server(store, tmp_path, options):
     """What the write has acted on once, when its process died."""
-    child = PROCESSES.Process(target=run_and_die, args=(store, str(tmp_path / "till"), options))
-    child.start()
-    child.join(60)
-    assert child.exitcode == -9
+    assert is_killed(start(run_and_die, store, str(tmp_path / "till"), options))
     made = Server(tmp_path / "till")
     assert len(made.calls()) == 1
     return made

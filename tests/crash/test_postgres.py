@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import threading
 from collections import Counter
 
@@ -13,13 +12,12 @@ from firmplan import StoreError
 from firmplan.executor.journal.restore import check_heads, load_entries
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.testing import ScriptedTool
+from forked import is_killed, start
 from rig import Rig, plan_of
 from seeds import seeds
 
 pytestmark = pytest.mark.postgres
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["firmplan.executor.runs.execution", "jsonschema_rs", "crash_child"])
-TICKS_MAX = 60  # more than a run has: the last ones do nothing
+TICKS_MAX = 42  # more than a run has: the last ones do nothing
 SURE = ("put_once", "put_asked")  # what a second call would do twice
 
 
@@ -63,14 +61,11 @@ def assert_nothing_twice(world, run, unharmed):
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("kill_at", seeds(TICKS_MAX, sampled=10))
+@pytest.mark.parametrize("kill_at", seeds(TICKS_MAX, sampled=6))
 def test_an_engine_killed_at_any_tick_goes_on(tmp_path, postgres_url, unharmed, kill_at):
     """Kill -9 before or after an effect or a commit: all that was acknowledged is there, and no write runs twice."""
     effects = tmp_path / "effects"
-    child = PROCESSES.Process(target=run_child, args=(postgres_url, str(effects), "run", kill_at))
-    child.start()
-    child.join(60)
-    assert child.exitcode in (0, -9)
+    is_killed(start(run_child, postgres_url, str(effects), "run", kill_at))
     world = World(effects)
 
     async def main():
@@ -103,7 +98,7 @@ class Crashing(World):
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("crash_at", seeds(TICKS_MAX, sampled=10))
+@pytest.mark.parametrize("crash_at", seeds(TICKS_MAX, sampled=6))
 def test_a_server_that_crashes_at_any_tick_loses_nothing_durable(
     tmp_path, cluster, postgres_url, unharmed, crash_at
 ):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import sqlite3
 import threading
 import time
@@ -13,13 +12,9 @@ import pytest
 from firmplan import Context, tool
 from firmplan.executor import SqliteStore
 from firmplan.tools.context import DRAWN_MAX
+from forked import is_killed, start
 from nondeterminism_child import WRITES, run_child, unsteady, unsteady_process
 from rig import Rig, plan_of
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["firmplan.executor.runs.driver", "firmplan.executor.runs.execution", "jsonschema_rs"]
-)
 
 
 @pytest.fixture
@@ -47,13 +42,8 @@ def lines_in(place):
 def test_a_write_killed_after_any_draw_is_told_the_same_again(tmp_path, noted, name, kill_at):
     """Killed the moment a value was told, which may have gone out with it: resumed, it is told that value again."""
     place = str(tmp_path / "s.db")
-    child = PROCESSES.Process(
-        target=run_child,
-        args=({"DRAWS_FILE": str(tmp_path / "draws"), "DRAWS_KILL": str(kill_at)}, place, name),
-    )
-    child.start()
-    child.join(60)
-    assert child.exitcode == -9
+    env = {"DRAWS_FILE": str(tmp_path / "draws"), "DRAWS_KILL": str(kill_at)}
+    assert is_killed(start(run_child, env, place, name))
     first = noted()
     assert len(first) == kill_at
 
@@ -142,7 +132,7 @@ class Watched(SqliteStore):
         self.synced = {}
         self.has_seen = threading.Event()
 
-    def _commit(self, batches):
+    def _append_all(self, sql, batches):
         is_synced = any(batch.is_synced for batch in batches)
         for batch in batches:
             for line in batch.lines:
@@ -150,7 +140,7 @@ class Watched(SqliteStore):
                 self.synced.setdefault((record["type"], record.get("step")), is_synced)
         if ("TimeTold", "seen") in self.synced:
             self.has_seen.set()
-        return super()._commit(batches)
+        return super()._append_all(sql, batches)
 
 
 @pytest.mark.parametrize("isolation", ["inline", "thread"])
@@ -227,10 +217,10 @@ def test_a_draw_that_cannot_be_recorded_stops_the_run(tmp_path):
     class Full(SqliteStore):
         is_full = False
 
-        def _commit(self, batches):
+        def _append_all(self, sql, batches):
             if self.is_full and any(b"TimeTold" in line for batch in batches for line in batch.lines):
                 raise sqlite3.OperationalError("database or disk is full")
-            return super()._commit(batches)
+            return super()._append_all(sql, batches)
 
     @tool(effect="write", idempotent=True)
     async def pay(*, ctx: Context) -> str:

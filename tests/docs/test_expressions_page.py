@@ -9,8 +9,10 @@ from typing import Any
 
 import firmplan
 import pytest
-from firmplan.plans.expressions.formula import EvaluationError, infer, parse_formula
+from firmplan.plans.errors import EvaluationError
+from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
+from firmplan.plans.expressions.infer import infer
 from firmplan.plans.expressions.lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX
 from firmplan.plans.expressions.operators import CHARACTERS_MAX, ITEMS_MAX, WORK_MAX
 from firmplan.plans.expressions.syntax import EXPRESSION_DEPTH_MAX

@@ -7,7 +7,7 @@ import json
 
 import hypothesis.strategies as st
 from firmplan import Plan, check
-from firmplan.plans.expressions.formula import SKIPPED
+from firmplan.plans.errors import SKIPPED
 from firmplan.plans.format.load import to_yaml
 from firmplan.plans.format.source import parse_source
 from firmplan.testing import ScriptedModel

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import decision_child
 import pytest
 from firmplan import Engine, InputRejected, OutcomeUnknown, tool
+from forked import Program
 from public import call, plan
 
 ROUNDS = 20
@@ -22,12 +21,7 @@ class Decider:
 
     def __init__(self, store, name):
         self.name = name
-        self.process = subprocess.Popen(
-            [sys.executable, CHILD, str(store), name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.process = Program([CHILD, store, name], stdin=True)
 
     def tell(self, run, what, **more):
         self.process.stdin.write(json.dumps({"run": run, "step": "p", "what": what, **more}) + "\n")

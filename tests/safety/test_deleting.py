@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
-from firmplan import Artifact, Context, Engine, InputRejected, RunNotFound, StoreError, tool
+from delete_child import SIZE, TOOLS, delete_and_die
+from firmplan import Engine, InputRejected, RunNotFound, StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.stores.sql_store import OF_ONE_RUN
 from firmplan.executor.stores.store import RunRow
 from firmplan.testing import FakeClock
+from forked import is_killed, start
 from public import call, plan
 
-SIZE = 200_000
 LONG = plan(
     call("long", "stretch", args={"of": "${inputs.of}"}),
     inputs={"of": {"type": "string"}},
@@ -32,33 +29,6 @@ FILE = plan(
 )
 WAITS = plan(call("pay", "pay", args={}))
 DAY = 24 * 3600.0
-
-
-@tool(effect="read")
-def stretch(of: str) -> str:
-    """Make a value that stands out of line."""
-    return of * SIZE
-
-
-@tool(effect="pure", version="1")
-def save(of: str, *, ctx: Context) -> Artifact:
-    """Make an artifact."""
-    return ctx.save(of.encode() * SIZE, name="file")
-
-
-@tool(effect="write", approval="always", resource="bank")
-def pay() -> int:
-    """Pay."""
-    return 1
-
-
-@tool(effect="read")
-def fail(of: str) -> str:
-    """Fail."""
-    raise ValueError(of)
-
-
-TOOLS = [stretch, save, pay, fail]
 
 
 class Where:
@@ -330,58 +300,15 @@ def test_the_file_of_an_older_store_gets_smaller_after_its_upgrade(tmp_path, mon
             assert engine.check_store_sync().ok
 
 
-CHILD = """
-import os, signal, sys
-from firmplan import Engine
-from firmplan.executor.stores.sqlite_store import SqliteStore
-sys.path.insert(0, {tests!r})
-from safety.test_deleting import TOOLS
-
-count, at = 0, int(sys.argv[2])
-def tick():
-    global count
-    count += armed
-    if count == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-sql, apart = SqliteStore._sql, SqliteStore._on_file
-def counted(self, statement, values=()):
-    if statement.startswith(("DELETE", "UPDATE", "COMMIT", "BEGIN")):
-        tick()
-    return sql(self, statement, values)
-async def counted_apart(self, work):
-    tick()
-    found = await apart(self, work)
-    tick()
-    return found
-SqliteStore._sql, SqliteStore._on_file = counted, counted_apart
-armed = False
-engine = Engine(TOOLS, store=sys.argv[1])
-engine.list_runs_sync()
-armed = True
-engine.delete_sync("r")
-print("deleted")
-"""
-
-
 def test_a_delete_that_is_killed_anywhere_leaves_the_run_whole_or_gone(tmp_path):
     """Killed before each statement of it; the store is sound, and the next prune removes what was left."""
-    tests = str(Path(__file__).parents[1])
     seen = set()
     for at in range(1, 100):
         path = tmp_path / f"{at}.db"
         with Engine(TOOLS, store=path) as engine:
             digest = engine.run_sync(LONG, inputs={"of": "a"}, run_id="r").digest
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, str(Path(tests) / "support")])}
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD.format(tests=tests), path, str(at)],
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode == 0:
+        if not is_killed(start(delete_and_die, str(path), at)):
             break
-        assert done.returncode == -signal.SIGKILL, done.stderr
         with Engine(TOOLS, store=path) as engine:
             assert engine.check_store_sync().ok
             is_there = bool(engine.list_runs_sync().runs)

@@ -64,7 +64,8 @@ def test_before_a_bracket_a_name_is_the_function_and_elsewhere_the_value():
     """`slug(x)` calls the function also where a step, a loop or a lambda has its name: values cannot be called."""
     found = _grown(
         """
-from firmplan.plans.expressions.formula import infer, parse_formula
+from firmplan.plans.expressions.formula import parse_formula
+from firmplan.plans.expressions.infer import infer
 from firmplan.plans.types.show import type_text
 from firmplan.plans.types.types import TEXT, ListType, ObjectType
 def run(text, scope):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import poison_child
 import pytest
 from firmplan import ConfigError, Engine
+from forked import Program
 
 CHILD = Path(poison_child.__file__)
 LIVES_MAX = 40
@@ -42,8 +41,7 @@ class Supervisor:
 
     def start(self, runs=None):
         what = runs if isinstance(runs, str) else json.dumps(runs or {})
-        words = [sys.executable, CHILD, self.folder, self.store, what]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = Program([CHILD, self.folder, self.store, what])
         self.processes.append(process)
         return process
 

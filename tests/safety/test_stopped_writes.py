@@ -21,6 +21,8 @@ from firmplan import ConfigError, Engine, RunNotFound
 from firmplan.executor.calls.lease import EXIT_CODE, Lease, Moment, Watchdog, elapsed_s, ends_surely
 from firmplan.executor.runs.owner import HOST_ENV, LockFilePresence, Owner, ProcessPresence
 from firmplan.executor.stores.store import LEASE_S, OwnerName
+from forked import Program
+from lease_child import effects
 from stopping import stop
 
 CHILD = Path(lease_child.__file__)
@@ -41,12 +43,8 @@ class Zombie:
 
     def __init__(self, folder, command, env):
         self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, CHILD, command, folder],
-            env={**os.environ, "LEASE_FOLDER": str(folder), **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        self.process = Program(
+            [CHILD, command, folder], env={**os.environ, "LEASE_FOLDER": str(folder), **env}
         )
         until = time.monotonic() + 60
         while not (folder / "waiting").exists() or not (folder / "waiting").read_text():
@@ -100,12 +98,6 @@ def stop_in_write(tmp_path, monkeypatch):
         zombie.end()
 
 
-def effects(folder):
-    """Return (word, process) of each change of the world."""
-    path = folder / "effects"
-    return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def resolved(engine, folder):
     """Return the run once a person, who has looked at the world, has said what became of its write."""
     if effects(folder):
@@ -150,12 +142,7 @@ def test_a_write_whose_process_is_dead_is_repeated_at_once(tmp_path, stop_in_wri
 def test_of_several_owners_the_first_one_counts_too(tmp_path, stop_in_write):
     """Whoever took the run over from the stopped process is dead: a third one still knows who made the call."""
     zombie = stop_in_write()
-    second = subprocess.Popen(
-        [sys.executable, CHILD, "take_over", tmp_path],
-        env={**os.environ, "LEASE_FOLDER": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    second = Program([CHILD, "take_over", tmp_path], env={**os.environ, "LEASE_FOLDER": str(tmp_path)})
     assert second.stdout.readline() == "taken\n"
     second.kill()
     second.communicate()

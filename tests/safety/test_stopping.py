@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 
 import pytest
 from firmplan import Engine, Toolset
+from forked import Program
 from served import Server
 
 TOOLS = '''
@@ -93,15 +93,9 @@ def running(folder, plan):
     (folder / "plan.json").write_text(json.dumps(plan))
     words = ["run", "plan.json", "--tools", "tools.py", "--run-id", "r", "--store", "s.db"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FIRMPLAN_")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "firmplan", *words], cwd=folder, env=clean, stderr=subprocess.PIPE, text=True
-    )
-    try:
+    with Program(["-m", "firmplan", *words], cwd=folder, env=clean) as process:
         wait_for(folder / "begun")
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def resumed(folder, monkeypatch):

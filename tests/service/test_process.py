@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 
 import pytest
+from forked import Program
 from served import MAIL, PLAN, Server
 from stopping import stop
 
@@ -136,6 +135,7 @@ def test_a_decision_beside_the_server_lets_its_run_go_on(tmp_path):
     with Server(tmp_path) as server:
         run = server.post("/v1/runs", {"plan": MAIL}).json()["id"]
         server.wait(run, "waiting")
-        words = [sys.executable, "-m", "firmplan", "approve", run, "mail", "--by", "me"]
-        subprocess.run(words, check=True, cwd=tmp_path, capture_output=True)
+        words = ["-m", "firmplan", "approve", run, "mail", "--by", "me"]
+        with Program(words, cwd=tmp_path) as approving:
+            assert approving.wait(60) == 0
         assert server.wait(run)["output"] == "sent to me"

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from firmplan.plans.expressions.formula import SKIPPED, EvaluationError, RefersToSkipped, parse_formula
+from firmplan.plans.errors import SKIPPED, EvaluationError, RefersToSkipped
+from firmplan.plans.expressions.formula import parse_formula
 
 BAD = ("failed", "skipped:dependency-failed", "skipped:blocked")
 KEYS = ("args", "set", "for_each", "when")

@@ -1,4 +1,7 @@
-"""A PostgreSQL server of the tests' own: a cluster in a temporary folder, on a free port of this machine, with `fsync` on.
+"""A PostgreSQL server of the tests' own: a cluster in a temporary folder, on a free port of this machine.
+
+`fsync` is off: the tests kill the server and never its machine, and what a commit has handed to the operating system outlives the server. With it on,
+each restart after a kill would first write every file of every test to the disk.
 
 PostgreSQL refuses to run as root: then it runs as the user that its package made, or as nobody.
 """
@@ -74,7 +77,7 @@ class Cluster:
             "initdb", "-D", self._data, "-U", USER, "--auth=scram-sha-256", f"--pwfile={secret}",
             "--encoding=UTF8", "--locale=C", "--no-sync",
         )  # fmt: skip
-        settings = f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = ''\nmax_connections = 60\n"
+        settings = f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = ''\nmax_connections = 60\nfsync = off\n"
         with (self._data / "postgresql.conf").open("a") as file:
             file.write(settings)
 

@@ -6,11 +6,10 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import httpx2
+from forked import Program
 
 TOOLS = '''
 import time
@@ -60,12 +59,10 @@ class Server:
         clean = {
             name: value for name, value in os.environ.items() if not name.startswith(("FIRMPLAN_", "OPENAI_"))
         }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "firmplan", "serve", "--tools", "tools.py", "--port", "0", *words],
+        self.process = Program(
+            ["-m", "firmplan", "serve", "--tools", "tools.py", "--port", "0", *words],
             cwd=folder,
             env={**clean, **env},
-            stderr=subprocess.PIPE,
-            text=True,
         )
         self.said = []
         self.url = ""
@@ -91,7 +88,7 @@ class Server:
         code = self.process.wait(END_S)
         if not self.process.stderr.closed:
             self.said += self.process.stderr.readlines()
-        self.process.stderr.close()
+        self.process.close()
         return code
 
     def get(self, path, **options):

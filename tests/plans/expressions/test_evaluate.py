@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from firmplan.plans.errors import SKIPPED, EvaluationError, RefersToSkipped
 from firmplan.plans.expressions.evaluate import compile_node
-from firmplan.plans.expressions.formula import SKIPPED, EvaluationError, RefersToSkipped, parse_formula
+from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.syntax import parse
 
 SCOPE: dict[str, Any] = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from firmplan.plans.errors import EvaluationError
 from firmplan.plans.expressions import operators as frame
 from firmplan.plans.expressions.evaluate import evaluate_closed
-from firmplan.plans.expressions.formula import EvaluationError, parse_formula
+from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.operators import (
     CHARACTERS_A_UNIT,
     CHARACTERS_MAX,
@@ -128,7 +129,7 @@ def work_of(text: str, scope: dict[str, Any]) -> int:
     whole = formula.leaves[0].whole
     assert whole is not None
     assert whole.parsed.node is not None
-    budget = Frame(scope, 0)
+    budget = Frame(scope)
     evaluate_closed(whole.parsed.node, budget)
     return WORK_MAX - budget.work
 
@@ -165,7 +166,7 @@ def test_work_ends_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_constant_parts_share_one_budget() -> None:
     """What one part of an expression has paid is not there for the next: a plan of constants is bounded as well."""
     parts = [parse(text) for text in ("[x for x in [1, 2, 3]]", "[x for x in [1, 2]]")]
-    budget = Frame({}, 0)
+    budget = Frame({})
     budget.work = 15
     for node, left in zip(parts, (6, 0), strict=True):
         evaluate_closed(node, budget)
@@ -178,7 +179,7 @@ def test_constant_parts_share_one_budget() -> None:
 
 def test_a_frame_has_no_more_than_its_work() -> None:
     """The bound itself, to the unit."""
-    budget = Frame({}, 0)
+    budget = Frame({})
     budget.pay(WORK_MAX)
     with pytest.raises(EvaluationError, match=f"more than {WORK_MAX} operations"):
         budget.pay(1)
@@ -186,13 +187,13 @@ def test_a_frame_has_no_more_than_its_work() -> None:
 
 def test_a_list_has_no_more_items_than_its_bound() -> None:
     """Refused before it is made, and its items are work."""
-    budget = Frame({}, 0)
+    budget = Frame({})
     budget.pay_items(ITEMS_MAX)
     assert budget.work == WORK_MAX - ITEMS_MAX
     with pytest.raises(
         EvaluationError, match=f"a list of {ITEMS_MAX + 1} items; .* at most {ITEMS_MAX}"
     ) as caught:
-        Frame({}, 0).pay_items(ITEMS_MAX + 1)
+        Frame({}).pay_items(ITEMS_MAX + 1)
     assert caught.value.code == "limit-exceeded"
     assert len(parse_formula("${range(n)}")[0].evaluate({"n": ITEMS_MAX})) == ITEMS_MAX  # type: ignore[arg-type]
     assert code_of("range(n)", n=ITEMS_MAX + 1) == "limit-exceeded"
@@ -200,13 +201,13 @@ def test_a_list_has_no_more_items_than_its_bound() -> None:
 
 def test_a_text_has_no_more_characters_than_its_bound() -> None:
     """Refused before it is made, and its characters are work."""
-    budget = Frame({}, 0)
+    budget = Frame({})
     budget.pay_text(CHARACTERS_MAX)
     assert budget.work == WORK_MAX - CHARACTERS_MAX // CHARACTERS_A_UNIT
     with pytest.raises(
         EvaluationError, match=f"a text of {CHARACTERS_MAX + 1} characters; .* at most {CHARACTERS_MAX}"
     ):
-        Frame({}, 0).pay_text(CHARACTERS_MAX + 1)
+        Frame({}).pay_text(CHARACTERS_MAX + 1)
     assert code_of("t * n", t="abcd", n=CHARACTERS_MAX // 4 + 1) == "limit-exceeded"
 
 
@@ -267,7 +268,7 @@ def test_what_nests_deeper_than_the_stack_is_a_fault() -> None:
     assert code_of("one == other", one=one, other=other) == "limit-exceeded"
     assert code_of("[one]", one=one) == "limit-exceeded"
     with pytest.raises(EvaluationError, match="nested too deep"):
-        evaluate_closed(parse("one == other"), Frame({"one": one, "other": other}, 0))
+        evaluate_closed(parse("one == other"), Frame({"one": one, "other": other}))
     deep: Any = 1
     for _ in range(300):
         deep = [deep]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from firmplan.plans.expressions.formula import infer, parse_formula
+from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.function_types import FUNCTION_TYPES, METHOD_TYPES
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
+from firmplan.plans.expressions.infer import infer
 from firmplan.plans.types.show import type_text
 from firmplan.plans.types.types import (
     BOOLEAN,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from firmplan.plans.expressions.formula import EvaluationError, parse_formula
+from firmplan.plans.errors import EvaluationError
+from firmplan.plans.expressions.formula import parse_formula
 
 BAD = [
     # ways into Python

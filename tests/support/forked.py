@@ -1,0 +1,160 @@
+"""Processes of tests, forked from one that has loaded what they need: each starts in milliseconds, where a new interpreter takes a second."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+# A process of tests has one server, which loads these modules when the first child starts; the modules of tests are not on its path.
+_CONTEXT.set_forkserver_preload(
+    [
+        "firmplan.cli.app",
+        "firmplan.engine",
+        "firmplan.executor.calls.worker",
+        "firmplan.executor.stores.postgres_store",
+        "firmplan.service",
+        "firmplan.tools.fingerprint.closure",
+        "firmplan.tools.models.completion",
+        "instructor",
+        "uvicorn",
+    ]
+)
+END_S = 60.0  # a child lives for less than a second; a machine under load gets some patience
+
+
+def start(work: Callable[..., None], *args: Any, **options: Any) -> BaseProcess:
+    """Start a process that does some work and ends."""
+    child = _CONTEXT.Process(target=work, args=args, kwargs=options)
+    child.start()
+    return child
+
+
+def is_killed(child: BaseProcess, *, after_s: float | None = None) -> bool:
+    """Wait until a process has ended, or kill it after a time; return whether it was killed. It never fails."""
+    if after_s is not None:
+        child.join(after_s)
+        child.kill()
+    child.join(END_S)
+    assert child.exitcode in (0, -9)
+    return child.exitcode == -9
+
+
+class Program:
+    """A Python program in a process of its own, with the face of `subprocess.Popen`: its output is text in pipes.
+
+    Args:
+        words: What follows `python` on a command line: a path or `-m` and a module, then arguments.
+        cwd: The folder in which it runs.
+        env: Its environment; without it, this process's.
+        stdin: Whether it has a pipe to read from.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[object],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bool = False,
+    ) -> None:
+        ends = [os.pipe() for _ in range(3)]
+        (read, write), *outs = ends
+        theirs = [Connection(read, writable=False), *(Connection(fd, readable=False) for _, fd in outs)]
+        self.stdin = open(write, "w")  # noqa: SIM115, PTH123  # closed with the program
+        self.stdout, self.stderr = (open(fd) for fd, _ in outs)  # noqa: SIM115, PTH123
+        if not stdin:
+            self.stdin.close()
+        environment = dict(os.environ if env is None else env)
+        # A daemon: a program that a failed test leaves behind ends with the tests.
+        self._process = _CONTEXT.Process(
+            target=_become,
+            args=([str(word) for word in words], str(cwd or Path.cwd()), environment, theirs),
+            daemon=True,
+        )
+        self._process.start()
+        self.pid = self._process.pid
+        for end in theirs:
+            end.close()
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, or the negative number of the signal that ended it; `None` while it lives."""
+        return self._process.exitcode
+
+    poll = returncode.fget
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended; return its exit code."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("a program of a test", timeout or 0.0)
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Close its input, wait until it has ended, and return its output and errors."""
+        self.stdin.close()
+        with ThreadPoolExecutor(2) as pool:
+            said = [pool.submit(_rest, pipe) for pipe in (self.stdout, self.stderr)]
+            out, err = (each.result(timeout) for each in said)
+        self.wait(timeout)
+        self.close()
+        return out, err
+
+    def close(self) -> None:
+        """Let go of its pipes."""
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            pipe.close()
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it lives."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, if it lives."""
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self.communicate()
+
+
+def _rest(pipe: TextIO) -> str:
+    return "" if pipe.closed else pipe.read()
+
+
+def _become(words: list[str], cwd: str, env: dict[str, str], ends: list[Connection]) -> None:
+    """Run a program in this process, as `python` would."""
+    for number, end in enumerate(ends):
+        os.dup2(end.fileno(), number)
+        end.close()
+    encoding = env.get("PYTHONIOENCODING")
+    sys.stdin = open(0, encoding=encoding)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding=encoding)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding=encoding, buffering=1, errors="backslashreplace")  # noqa: SIM115
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    is_module = words[0] == "-m"
+    if is_module:
+        words = words[1:]
+    sys.argv = words
+    sys.path.insert(0, cwd if is_module else str(Path(words[0]).parent))
+    if is_module:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(words[0], run_name="__main__")
