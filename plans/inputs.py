@@ -76,6 +76,7 @@ def fit_value(
         return None, [problem("bad-input", at, f"input '{name}': expected JSON, found {what}")]
     if bytes_max is not None and len(data) > bytes_max:
         return None, [too_large(name, len(data), bytes_max)]
+    # The caller may change its object later, so the run works on a copy in canonical form. The bytes are dropped before validation, which needs memory too.
     copy = shared_copy(given, data)
     value = with_integers(parse_canonical(data) if copy is None else copy, self_contained(schema, types))
     del data

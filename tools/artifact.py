@@ -80,10 +80,10 @@ class Artifact(BaseModel):
         """
         try:
             data = Path(path).read_bytes()
-        except OSError as fault:
+        except OSError as error:
             raise ConfigError(
-                f"{Path(path)}: expected a file that can be read, found: {fault.strerror or fault}; check the path"
-            ) from fault
+                f"{Path(path)}: expected a file that can be read, found: {error.strerror or error}; check the path"
+            ) from error
         return cls.of_bytes(data, media_type=media_type, name=Path(path).name if name is None else name)
 
 

@@ -97,7 +97,9 @@ def read_annotations(fn: Callable[..., Any], where: str, local: Mapping[str, Any
         ConfigError: A missing annotation, or a parameter that cannot be given by name.
         NameError: An annotation names what does not exist (yet).
     """
-    hints = _hints(fn, local)
+    hints = _hints(
+        fn, local
+    )  # resolved all at once: a name that does not exist yet is found before anything is made
     parameters: list[Parameter] = []
     contexts: list[str] = []
     for found in _by_name(fn, where):
@@ -124,6 +126,7 @@ def read_annotations(fn: Callable[..., Any], where: str, local: Mapping[str, Any
 
 def find_context(fn: Callable[..., Any]) -> str | None:
     """Return the parameter annotated `Context` of a callable whose other annotations may be unusable."""
+    # The annotation may be text that nobody can resolve here, since other annotations of the function are unusable; then its spelling has to do.
     for name, hint in getattr(plain_function(fn), "__annotations__", {}).items():
         if _is_context(hint) or (
             isinstance(hint, str) and hint.split("[")[-1].split(" |")[0].strip("]\"'") == "Context"
@@ -167,6 +170,7 @@ def check_by_keyword(fn: Callable[..., Any], where: str, schema: Mapping[str, Js
 def caller_locals() -> Mapping[str, Any]:
     """Return the local names of the nearest caller outside this folder, to resolve annotations of local classes."""
     frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as pydantic and attrs do: there is no public way to see local classes
+    # The module that calls `@tool` is the first frame outside this folder, whichever of our functions the decorator passed through.
     while frame.f_back and str(frame.f_globals.get("__name__", "")).startswith(_FOLDER):
         frame = frame.f_back
     return dict(frame.f_locals)
@@ -181,7 +185,7 @@ def _by_name(fn: Callable[..., Any], where: str) -> list[inspect.Parameter]:
             f"{where}: expected a function with a signature, found {fn!r}; wrap it in a function of your own"
         ) from fault
     if is_method(fn):
-        found = found[1:]
+        found = found[1:]  # `self`, which the instance fills in when the method is bound
     bound = fn.keywords if isinstance(fn, partial) else {}
     for parameter in found:
         if parameter.kind is parameter.POSITIONAL_ONLY:

@@ -149,6 +149,7 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
             f"{where}: unknown setting '{unknown[0]}'{_nearest(unknown[0], ToolOptions.__annotations__)}"
         )
     given = _Given(where, options)
+    # The effect is read first: other keywords belong to one effect only.
     effect = Effect(given.one_of("effect", [str(known) for known in Effect], UNDECLARED))
     fields: dict[str, Any] = {
         "name": _name(where, name if options.get("name") is None else options.get("name")),
@@ -173,10 +174,10 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
     }
     try:
         canonical(fields["fingerprint_extra"])
-    except NotJson as fault:
+    except NotJson as error:
         raise given.fault(
-            "fingerprint_extra", "JSON", f"{fault}; turn it into text or a list first"
-        ) from fault
+            "fingerprint_extra", "JSON", f"{error}; turn it into text or a list first"
+        ) from error
     return fields
 
 
@@ -218,8 +219,8 @@ class _Given:
             return None
         try:
             return parse_count(value, low, high)
-        except ValueError as fault:
-            raise ConfigError(f"{self.where}: {key}: {fault}") from fault
+        except ValueError as error:
+            raise ConfigError(f"{self.where}: {key}: {error}") from error
 
     def above_zero(self, key: str, parse: Callable[[object], float]) -> float | None:
         value = self.options.get(key)
@@ -227,8 +228,8 @@ class _Given:
             return None
         try:
             amount = parse(value)
-        except ValueError as fault:
-            raise ConfigError(f"{self.where}: {key}: {fault}") from fault
+        except ValueError as error:
+            raise ConfigError(f"{self.where}: {key}: {error}") from error
         if amount <= 0:
             raise self.fault(key, "more than zero", f"{value!r}; leave it out for no limit")
         return amount
@@ -256,12 +257,13 @@ def _reuse_for(given: _Given, effect: Effect) -> float | None:
             'a tool with effect="read"',
             f'effect="{effect}", whose results {always}; leave reuse_for out, or declare the effect "read"',
         )
+    # Infinity as a number is refused, so that it stands in no file by accident.
     if value == "forever":
         return math.inf
     try:
         return parse_duration(value) or None
-    except ValueError as fault:
-        raise ConfigError(f'{given.where}: reuse_for: {fault}, or "forever"') from fault
+    except ValueError as error:
+        raise ConfigError(f'{given.where}: reuse_for: {error}, or "forever"') from error
 
 
 def _retry_on(given: _Given) -> tuple[type[BaseException], ...] | Callable[[BaseException], bool] | None:
@@ -274,6 +276,7 @@ def _retry_on(given: _Given) -> tuple[type[BaseException], ...] | Callable[[Base
         kinds = tuple(cast("Iterable[object]", value))
         if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
             return cast("tuple[type[BaseException], ...]", kinds)
+    # A class is callable too, and a class that is no exception is a mistake.
     elif callable(chosen := given.get("retry_on")) and not isinstance(chosen, type):
         return cast("Callable[[BaseException], bool]", chosen)
     raise given.fault(

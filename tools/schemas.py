@@ -163,6 +163,7 @@ class SchemaTypes:
         }
 
     def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
+        # Names first: JSON Schema would report an unknown name without the nearest known one.
         closed = self.parameters.get("additionalProperties") is False
         faults = argument_problems(args, self._known if closed else tuple(args), self._required)
         if faults:
@@ -174,6 +175,7 @@ class SchemaTypes:
         except NotJson as fault:
             raise bad_args([str(fault)]) from None
         parsed = _parsed(given, text)
+        # Integers before validation: the validator takes `2.0` for an integer, and the tool would get a float.
         value = self._arguments.with_integers(parsed)
         if not self._arguments.accepts(value):
             raise bad_args(self._arguments.faults(value))
@@ -232,6 +234,7 @@ def _refuse_remote(address: str) -> NoReturn:
 def _object_schema(where: str, schema: object) -> dict[str, Json]:
     """Return the schema of the arguments: of an object, closed unless it says otherwise."""
     made = _schema(where, "parameters", schema)
+    # Arguments go by name, so nothing but an object can describe them; an argument that nobody declared is a mistake unless the schema says otherwise.
     if made.setdefault("type", "object") != "object":
         raise ConfigError(
             f'{where}: parameters: expected {{"type": "object", "properties": {{..}}}} with a property for each '

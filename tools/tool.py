@@ -91,6 +91,7 @@ class Tool(Declaration, Generic[P, R]):
 
     def __get__(self, instance: object, owner: type | None = None) -> Tool[..., R]:
         """Bind a tool that is a method to its instance, as functions do."""
+        # Dataclass fields and class attributes may hold tools; only a method gets its instance.
         if instance is None or not self.needs_instance:
             return self
         return replace(self, fn=MethodType(self.fn, instance), source=MethodType(self.source, instance))
@@ -100,11 +101,11 @@ class Tool(Declaration, Generic[P, R]):
         """The tool's types. Raises `ConfigError` if an annotation names what does not exist."""
         try:
             return self.read_types()
-        except NameError as fault:
+        except NameError as error:
             raise ConfigError(
-                f"{_where(self.name, self.source)}: an annotation names '{fault.name}', which is not defined in "
+                f"{_where(self.name, self.source)}: an annotation names '{error.name}', which is not defined in "
                 f"{self.source.__module__}; import it outside `if TYPE_CHECKING`, or define it at module level"
-            ) from fault
+            ) from error
 
     @property
     def parameters(self) -> dict[str, Json]:
@@ -139,15 +140,15 @@ class Tool(Declaration, Generic[P, R]):
         """
         try:
             return self.types.bind(args)
-        except Exception as fault:  # noqa: BLE001  # validators are other people's code; the same below
-            raise fault_of(self.name, fault, "bad-args") from None
+        except Exception as error:  # noqa: BLE001  # validators are other people's code; the same below
+            raise fault_of(self.name, error, "bad-args") from None
 
     def bind_canonical(self, args: bytes, value: Json = None) -> bytes:
         """Return arguments that are canonical JSON already, validated and normalised; `value` as for `invoke`. Raises: ToolError: as `bind`."""
         try:
             return self.types.bind_canonical(args, value)
-        except Exception as fault:  # noqa: BLE001
-            raise fault_of(self.name, fault, "bad-args") from None
+        except Exception as error:  # noqa: BLE001
+            raise fault_of(self.name, error, "bad-args") from None
 
     def invoke(self, args: bytes, ctx: Context | None, value: Json = None) -> object:
         """Call the function with bound arguments; return what it returns, for async functions an awaitable.
@@ -171,8 +172,8 @@ class Tool(Declaration, Generic[P, R]):
         """
         try:
             return self.types.seal(result)
-        except Exception as fault:  # noqa: BLE001
-            raise fault_of(self.name, fault, "bad-result") from None
+        except Exception as error:  # noqa: BLE001
+            raise fault_of(self.name, error, "bad-result") from None
 
     def is_worth_retrying(self, error: BaseException) -> bool:
         """Whether `retry_on` covers a failure. The engine decides whether another call is safe, and counts `retries`."""

@@ -107,13 +107,14 @@ class TaskSet:
         file = Path(path)
         try:
             document = read_source(file).value
-        except (OSError, ValueError, FirmplanError) as fault:
-            raise ConfigError(f"expected a set of tasks, found {file}: {fault}") from fault
+        except (OSError, ValueError, FirmplanError) as error:
+            raise ConfigError(f"expected a set of tasks, found {file}: {error}") from error
         match document:
             case {"eval": 1, "groups": list(groups), **rest}:
                 tasks = [task for index, group in enumerate(groups) for task in _group(file, index, group)]
             case _:
                 raise ConfigError(f'{file}: expected {{"eval": {FORMAT}, "groups": [..]}}')
+        # Labels name tasks by their ids.
         ids = [task.id for task in tasks]
         if twice := next((each for each in ids if ids.count(each) > 1), None):
             raise ConfigError(f"{file}: expected an id of its own for each task, found '{twice}' twice")
@@ -193,10 +194,10 @@ def _listed_labels(file: Path, given: Json) -> tuple[str, list[Json]]:
         where = str(beside)
         try:
             given = read_source(beside).value
-        except (OSError, ValueError, FirmplanError) as fault:
+        except (OSError, ValueError, FirmplanError) as error:
             raise ConfigError(
-                f"{file}: labels: expected a list, or a file with one, found {given}: {fault}"
-            ) from fault
+                f"{file}: labels: expected a list, or a file with one, found {given}: {error}"
+            ) from error
     if not isinstance(given, list | None):
         raise ConfigError(f"{where}: expected a list of labels, found {given!r}")
     return where, given or []
@@ -261,5 +262,5 @@ def _check_keys(where: str, given: Mapping[str, object], known: Sequence[str]) -
 def _check_json(where: str, value: object) -> None:
     try:
         canonical(value)
-    except NotJson as fault:
-        raise ConfigError(f"{where}: expected JSON: {fault}") from fault
+    except NotJson as error:
+        raise ConfigError(f"{where}: expected JSON: {error}") from error

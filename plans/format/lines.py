@@ -38,6 +38,7 @@ class _Open:
 
 def lines_of(text: str, paths: Iterable[str], *, is_json: bool) -> dict[str, int]:
     """Return the line, from 1, of each path in the text. O(text + paths)."""
+    # Only the wanted paths are in the tree: the walk notes a line where text and tree meet, and forgets all else.
     root = _Place(line=1)
     wanted = {path: parts_of(path) for path in paths}
     for parts in wanted.values():
@@ -85,6 +86,7 @@ def _name(top: _Open, name: str, line: int) -> None:
 def _walk_json(text: str, root: _Place) -> None:
     stack: list[_Open] = []
     line, counted = 1, 0
+    # The text was parsed before, so tokens are enough: the walk never has to decide whether the JSON is right.
     for match in _TOKEN.finditer(text):
         line += text.count("\n", counted, match.start())
         counted = match.start()

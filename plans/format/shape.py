@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..nearest import did_you_mean, listing
 from ..paths import Part, key, parts_of, path_of
@@ -114,6 +114,7 @@ def draft_of(given: object, *, owned: bool = False) -> Draft:
         )
         return Draft(None, whole=False, problems=(*problems, found))
     raw = cast("dict[str, Any]", read)
+    # Right plans, which most are, pass through pydantic once; everything below is for those that do not.
     try:
         plan = Plan.model_validate(raw, context={OWNED: True})
     except ValidationError as fault:
@@ -144,6 +145,7 @@ def describe(value: object) -> str:  # noqa: PLR0911  # one case, one line
 
 def _as_json(given: object, problems: list[Problem]) -> Json:
     """Return a canonical copy with null in the place of what is not JSON, which is noted in `problems`."""
+    # `normal_in_order` stops at the first such place, so each round replaces one and tries again.
     current = given
     for _ in range(NOT_JSON_MAX):
         try:
@@ -182,6 +184,7 @@ def _mend(raw: dict[str, Any], fault: ValidationError, problems: list[Problem]) 
     broken: set[tuple[str | None, int]] = set()
     current = raw
     for _ in range(_ROUNDS_MAX):
+        # pydantic may hide faults behind others (a step without a clear action is not looked into), hence the rounds.
         places: list[tuple[Part, ...]] = []
         seen = {found.path for found in problems}
         for parts, kind, context in _faults(current, fault):
@@ -211,6 +214,8 @@ def _place(raw: object, loc: tuple[Part, ...], kind: str) -> tuple[Part, ...]:
     """Return pydantic's location as a place in the plan: without the names of union members."""
     parts: list[Part] = []
     current: Any = raw
+    # pydantic's location holds, beside keys and indices, the names of union members and of validators: what does not exist in the value is skipped. The tag of a
+    # step's action looks like a key that exists, so it is recognised by where it stands.
     for number, part in enumerate(loc):
         is_tag = (
             part in ACTIONS
@@ -304,7 +309,7 @@ def _known_keys(raw: dict[str, Any], parts: tuple[Part, ...]) -> tuple[str, ...]
         case (*_, "budget"):
             return get_args(Budgeted)
         case _:
-            models = {"ask": Ask, "agent": Agent, "repeat": Repeat}
+            models: dict[str, type[BaseModel]] = {"ask": Ask, "agent": Agent, "repeat": Repeat}
             return tuple(models.get(str(parts[-2]), Fallback).model_fields)
 
 
@@ -312,6 +317,7 @@ def _without(  # noqa: C901  # one case for each place
     raw: dict[str, Any], places: list[tuple[Part, ...]], broken: set[tuple[str | None, int]]
 ) -> dict[str, Any]:
     """Return the plan without its faulty places; steps that need them become a null of the same id."""
+    # What was given belongs to the caller: only copies are changed.
     mended: dict[str, Any] = {name: _copy(value) for name, value in raw.items()}
     for parts in places:
         match parts:
@@ -369,6 +375,7 @@ def _mend_step(
             "goal",
         ):
             step[action] = {name: value for name, value in step[action].items() if name != part}
+        # A wrong modifier is dropped and the step stays; without its action, id or arguments a step does not say what its author meant.
         case [str() as part, *_] if part in step and part not in (*ACTIONS, "id", "args"):
             del step[part]
         case _:

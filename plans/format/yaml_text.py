@@ -81,6 +81,7 @@ def parse_yaml(text: str) -> Json:
     Raises:
         SourceError: The text is no YAML, or has no value in JSON: with the place and the line.
     """
+    # The stack of open lists and objects is ours, so hostile nesting ends at a bound instead of in Python's recursion.
     reading = _Reading()
     for event in events_of(text):
         match event:
@@ -156,6 +157,7 @@ def _alias(reading: _Reading, event: _Event) -> None:
         raise _fault(
             reading, event, f"the alias *{event.anchor} stands for nothing that is complete before it"
         )
+    # An alias repeats the same object, which costs nothing here; but whoever walks the value walks it each time ("billion laughs").
     value, count = reading.anchors[event.anchor]
     reading.aliased += count
     if reading.aliased > ALIASED_MAX:
@@ -172,6 +174,7 @@ def _alias(reading: _Reading, event: _Event) -> None:
 
 def _resolved(reading: _Reading, event: _Event) -> Json:
     """Return the value of a scalar: by its tag, else by its spelling if it is plain."""
+    # YAML 1.1 readers, PyYAML's constructor among them, would read `yes`, `12:30` and `1_000` as other values than text.
     text: str = event.value
     tag = event.tag
     if tag in ("!", f"{_TAG}str") or (tag is None and not event.implicit[0]):
@@ -198,6 +201,7 @@ def _resolved(reading: _Reading, event: _Event) -> Json:
 
 def _integer(reading: _Reading, event: _Event, text: str) -> int:
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    # The length is tested first: Python's conversion of long digits takes quadratic time.
     value = int(text, base) if len(text) <= 64 else 2**64
     if not -(2**63) <= value < 2**63:
         raise _fault(reading, event, f"expected an integer of at most 64 bits, found {text[:40]}")

@@ -6,7 +6,11 @@
   `unchecked-type`, and the value is validated at run time.
 
 Lists compare by element, objects by field. The comparison is coinductive: recursive types fit unless a difference is found. It is bounded in depth and in work;
-past a bound the answer is `unchecked-type`. So "fits" is never said wrongly, and `unchecked-type` may be said too often.
+past a bound the answer is `unchecked-type`. So "fits" is never a wrong answer, and `unchecked-type` may be given too often.
+
+The three answers of `fitting` are those of every comparison here: yes (all values fit), no (none fits), and `None` (some may). Alternatives of the source are
+joined by "all", alternatives of the target by "one is enough". To compare one alternative with one other at a time is sound but not complete: any integer is
+at most 5 or at least 5, yet integers are `unchecked-type` where the target is the union of these two.
 """
 
 from __future__ import annotations
@@ -35,9 +39,11 @@ def fitting(source: Scalar, target: Scalar | Unknown) -> bool | None:
         {"integer", "number"},
     ):
         return False
+    # Known values are decided one by one, which no rule about constraints can do better.
     if source.only is not None:
         return _all_or_none(_fits(value, target) for value in source.only)
     if not is_met(demanded, source):
+        # A source whose own constraints exclude each other has no values. Then "none fits" would be true, but of no use to anybody.
         is_apart = are_apart(source.constraints, demanded) and not are_apart(
             source.constraints, source.constraints
         )
@@ -72,7 +78,7 @@ DEPTH_MAX = 60
 """Levels that one comparison goes down: two types that hold themselves can go on for long without meeting again."""
 
 PROBLEMS_MAX = 50
-"""Faults told of one comparison."""
+"""Problems that one comparison reports."""
 
 EVERY_ITEM = "[*]"
 """The place of a list's items, of which types do not know the number."""
@@ -111,6 +117,7 @@ class _Comparison:
             if self.pairs <= 0 or depth > DEPTH_MAX:
                 return [_unchecked(source, target)]
             # Coinduction: while a pair is compared, it is assumed to fit, so that recursive types come to an end.
+            # A finite difference between two recursive types is always found on some path that does not come back to a pair.
             before = len(self.known)
             self.assumed.add(pair)
             found = _one_a_place(self.compared(source, target, depth))
@@ -121,7 +128,7 @@ class _Comparison:
         return self.known[pair]
 
     def forget(self, count: int) -> None:
-        """Drop what was found to fit since there were so many pairs: it may rest on an assumption that did not hold."""
+        """Drop the pairs found to fit since `count` pairs were known: they may rest on an assumption that did not hold."""
         for pair in list(self.known)[count:]:
             if not self.known[pair]:
                 del self.known[pair]
@@ -129,9 +136,10 @@ class _Comparison:
     def compared(self, source: Type, target: Type, depth: int) -> list[LocalProblem]:
         wanted = members(target)
         if UNKNOWN in wanted:
-            return []
+            return []  # one alternative without demands is enough
         given = members(source)
         self.pairs -= len(given) * len(wanted)
+        # The other alternatives of such a source are not looked at: the value may have any type, and is validated at run time anyhow.
         if any(isinstance(member, Unknown) for member in given):
             return [_unchecked(source, target)]
         found: list[LocalProblem] = []
@@ -191,7 +199,9 @@ class _Comparison:
             given = source.fields.get(name)
             if given is None and source.extra is None:
                 if wanted.required:
-                    lacking.append(name)
+                    lacking.append(
+                        name
+                    )  # one problem for all of them: they have no place of their own in the value
                 continue
             found += _moved(
                 self.field(given or Property(source.extra or NEVER, required=False), wanted, depth), key(name)
@@ -200,6 +210,7 @@ class _Comparison:
             found.append(place.lacks(lacking, source))
         found += self.strangers(source, target, depth)
         if source.extra is not None:
+            # The unnamed fields of the source may hold nothing, so a closed target is never a mismatch.
             if target.extra is None:
                 found.append(place.unchecked)
             else:
@@ -211,6 +222,7 @@ class _Comparison:
         found = self.problems(given.type, wanted.type, depth + 1)
         if given.required:
             return found
+        # A field that is absent where the target requires it is a warning only while a present one could fit.
         if wanted.required:
             refused = [problem for problem in found if problem.code == "type-mismatch"]
             return refused or [*found, _absent(given.type, wanted.type)]
@@ -231,7 +243,7 @@ class _Comparison:
 
 @dataclass(frozen=True)
 class _Place:
-    """What a place wants and gets; its problems are worded only once somebody asks."""
+    """The types that a place wants and gets. Its problems are built on demand: most comparisons of alternatives are tried and dropped."""
 
     source: Type
     target: Type
@@ -310,6 +322,7 @@ def _moved(problems: Iterable[LocalProblem], inner: str) -> list[LocalProblem]:
 
 def _here(problems: Iterable[LocalProblem], place: _Place) -> list[LocalProblem]:
     """Return the problems of fields without names as one of the object that holds them."""
+    # Unnamed fields have no place in a message, and their mismatch is one of the object.
     worst = min(problems, key=lambda problem: _WEIGHT[problem.code], default=None)
     if worst is None:
         return []

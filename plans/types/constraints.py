@@ -55,6 +55,7 @@ GROUPS: Mapping[str, tuple[_Group, ...]] = MappingProxyType(
 )
 """By kind, what narrows it further than a type can say: keywords that demand something together, the one that does it first."""
 
+# The order within a group matters: the first keyword says that there is a demand at all, the others only change it (`minContains` alone demands nothing).
 _OF_ANY_KIND: tuple[_Group, ...] = (("not",), ("if", "then", "else"))
 _OF_UNTYPED: tuple[_Group, ...] = (
     *GROUPS["string"],
@@ -84,6 +85,7 @@ def demands(schema: Mapping[str, Json], kind: str | None) -> Iterator[dict[str, 
             yield {key: schema[key] for key in group if key in schema}
 
 
+# Demands that every value meets are dropped: a type with one would be another type than the same type without it.
 def _says_nothing(key: str, schema: Mapping[str, Json]) -> bool:
     value = schema.get(key)
     if key == "uniqueItems":
@@ -112,6 +114,7 @@ _ENDS: Mapping[str, tuple[str, int, bool]] = MappingProxyType(
 
 def implies(every: Constraints, one: str) -> bool:
     """Whether constraints on values leave no value that does not meet one more."""
+    # Of two demands on the same side of the same measure the stricter one implies the other; all else is compared as text.
     wanted = _ends((one,))
     given = _ends(every)
     return bool(wanted) and all(side in given and given[side] >= end for side, end in wanted.items())
@@ -142,6 +145,8 @@ def _ends(every: Constraints) -> dict[tuple[str, int], _End]:
         known = cast("dict[str, float]", json.loads(one))
         key = next(iter(known))
         if key in _ENDS and len(known) == 1:
+            # A lower bound grows inwards as it is; an upper bound does with its sign changed. So both sides are compared by one rule, and an excluded end
+            # is further in than the same end included.
             what, sign, is_strict = _ENDS[key]
             end = (sign * known[key], is_strict)
             found[what, sign] = max(found.get((what, sign), end), end)
@@ -168,6 +173,7 @@ def constraint(demanded: Mapping[str, Json], rests_on: Sequence[str] = ()) -> st
         rests_on: Digests of the definitions that they name.
     """
     text = canonical(demanded)
+    # Two constraints with equal texts may rest on different definitions. The digest covers these, so equal constraints demand the same.
     if rests_on or len(text) > TEXT_MAX:
         parts: list[Json] = [text.decode(), *rests_on]
         text = canonical({"$comment": f"{min(demanded)} {digest(canonical(parts))}"})
@@ -194,6 +200,7 @@ def is_met(demanded: Constraints, by: Scalar | ListType | ObjectType | Unknown) 
 
 def holds(value: Json, demanded: Constraints) -> bool | None:
     """Return whether a value meets constraints; `None`: nobody can say."""
+    # One constraint that is not met decides, whatever is unknown of the others.
     answers = [_holds(value, one) for one in demanded]
     return False if False in answers else None if None in answers else True
 
@@ -234,7 +241,7 @@ def repeated_by(one: str) -> dict[str, Json] | None:
 def as_schema(every: Constraints) -> dict[str, Json]:
     """Return constraints as one JSON Schema; what is known by its digest only becomes a comment."""
     made: dict[str, Json] = {}
-    others: list[Json] = []
+    others: list[Json] = []  # constraints that share a keyword with an earlier one, such as two patterns
     for one in every:
         schema = cast("dict[str, Json]", json.loads(one))
         if made.keys().isdisjoint(schema):

@@ -1,9 +1,10 @@
-"""The named schemas that a schema rests on: finding them, their order, and taking them along.
+"""Where schemas stand inside schemas, and which named schemas a schema rests on.
 
-A reference names a schema in one of two places: `#/types/Name` in the plan's `types`, anything else that starts with `#`
-in the document where the reference stands, which is the schema itself or one of the `types`. Nothing is ever fetched.
+A reference names a schema in one of two places: `#/types/Name` in the plan's `types`, anything else that starts with `#` in the document where the reference
+stands, which is the schema itself or one of the `types`. Nothing is ever fetched.
 
-Walks are loops or bounded by `DEPTH_MAX`: schemas come from strangers.
+The lists of keywords here are the only ones: whoever walks through schemas uses `placed_schemas`, `refs_in` or `rewritten`. What stands under any other
+keyword (`enum`, `const`, `default`, `x-..`) is data, even if it looks like a schema. Walks are loops or bounded by a depth: schemas come from strangers.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Documents:
 
     def place(self, ref: str, document: str) -> Place | None:
         """Return where a reference that stands in a document leads, or `None` if there is nothing."""
+        # A large schema names few types many times, and each lookup walks along a pointer.
         key = (ref, document)
         if key not in self._found:
             place = _place(ref, document)
@@ -107,7 +109,7 @@ def _place(ref: str, document: str) -> Place | None:
         return Place(head.replace("~1", "/").replace("~0", "~"), slash + rest)
     if ref == "#" or ref.startswith("#/"):
         return Place(document, ref[1:])
-    return None
+    return None  # another address, or an `$anchor`: the former would make the check depend on the network
 
 
 def refs_in(
@@ -179,12 +181,13 @@ def named_parts(schema: Json, types: Mapping[str, Json], most: int) -> int:
     seen: set[Place] = set()
     waiting: list[tuple[Json, str]] = [(schema, "")]
     count = 0
+    # The walk counts what `self_contained` would copy, without copying it: a short plan can name large types again and again.
     while waiting and count <= most:
         one, document = waiting.pop()
         known = as_mapping(one)
         if known is None:
             continue
-        if seen:
+        if seen:  # the schema's own parts are in the plan's text, which has a bound of its own
             count += 1 + sum([len(value) for value in known.values() if isinstance(value, list | dict)])
         ref = known.get("$ref")
         place = documents.place(ref, document) if isinstance(ref, str) else None

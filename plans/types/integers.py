@@ -54,6 +54,7 @@ def _has_integral(value: Json) -> bool:
             return False
 
 
+# Most schemas compose nothing, and every part of every value comes here: one look at the keys saves the generators below.
 _COMPOSING = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"})
 """The keywords that apply further schemas to the same value."""
 
@@ -85,11 +86,13 @@ class _Walk:
         if kind is not float and kind is not list and kind is not dict:
             return value  # most parts of most values
         schema = self.schema(at)
+        # Recursion ends: either the value gets smaller, which empties `active`, or a schema on this same value comes back and is in it.
         if not isinstance(schema, dict) or at in active:
             return value
         if _COMPOSING.isdisjoint(schema):
             return self.own(value, schema, at)
         active = (*active, at)
+        # All of these schemas apply, so what any of them takes as an integer is one: conversions add up.
         for part in self.conjuncts(value, schema, at):
             value = self.made(value, part, active)
         for union in ("anyOf", "oneOf"):
@@ -116,6 +119,8 @@ class _Walk:
 
     def chosen(self, value: Json, branches: Sequence[str], active: tuple[str, ...]) -> Json:
         """Return a value, normalised by all branches that it fits."""
+        # Of a union only the branches that accept the value say how it is written, and only together: which of two accepting branches "is meant" depends on
+        # the order in which the author wrote them, and equal schemas must give equal bytes.
         fitting = [branch for branch in branches if self.accepts(branch, value)]
         return _agreed(value, [self.made(value, branch, active) for branch in fitting])
 
@@ -138,6 +143,7 @@ class _Walk:
         return _whole(value) if "integer" in kinds and "number" not in kinds else value
 
     def array(self, value: list[Json], schema: Schema, at: str) -> list[Json]:
+        # Parts are values of their own, so `active` starts empty: a recursive type comes back to its schema at every level.
         heads = schema.get("prefixItems")
         count = len(heads) if isinstance(heads, list) else 0
         rest = f"{at}/items"
@@ -150,6 +156,7 @@ class _Walk:
         return parts if _differ(parts.values(), value.values()) else value
 
     def field(self, name: str, item: Json, schema: Schema, at: str) -> Json:
+        # As validation has it: `properties` and all matching patterns apply, and `additionalProperties` only where none of these does.
         places = self._places.get((at, name))
         if places is None:
             known, patterns = schema.get("properties"), schema.get("patternProperties")
@@ -165,6 +172,7 @@ class _Walk:
 
     def accepts(self, at: str, value: Json) -> bool:
         """Whether a value passes the schema at a pointer; an invalid document accepts nothing."""
+        # The validator sees the document and a pointer, not the branch alone, since references in the branch lead into the document.
         if self._spelled is None:
             self._spelled = canonical(self.root)
         validator = find_validator_inside(self._spelled, at)
@@ -221,6 +229,7 @@ def _whole(value: float) -> Json:
 
 def _as_listed(value: Json, schema: Schema) -> Json:
     """Return a value, written as the equal options of `enum` or `const`, if there are any."""
+    # `enum: [1, 2.5]` accepts `1.0`. It becomes `1`, which the option is; `enum: [1, 1.0]` accepts both spellings, and the value stays.
     if "const" not in schema and "enum" not in schema:
         return value
     for key in ("const", "enum"):
@@ -237,6 +246,7 @@ def _as_listed(value: Json, schema: Schema) -> Json:
 
 def _are_equal(value: Json, other: Json) -> bool:
     """Whether two values are equal as JSON: numbers by value, and no boolean is a number."""
+    # Python's `==` would take `True` for `1`, inside lists and objects too.
     match value, other:
         case bool(), _:
             return other is value
@@ -267,6 +277,7 @@ def _written(value: Json, option: Json) -> Json:
 
 def _agreed(value: Json, every: Sequence[Json]) -> Json:
     """Return a value with the integers on which several spellings of the value agree."""
+    # A branch that changed nothing returns the value itself; then not all branches want an integer.
     if not every or any(made is value for made in every):
         return value
     match value:

@@ -3,6 +3,9 @@
 `intersect` returns the type of the values that have both types: schemas demand that with `allOf`, with a reference beside other keywords, and with
 constraints beside alternatives. `alternatives` returns exactly the values of several types, where `types.union` may widen. Both return `None` if no type
 expresses the result exactly; the caller then keeps the schema as a constraint. Work is bounded, because alternatives within alternatives multiply.
+
+Exactness matters in both directions. A type that has too few values would make the check refuse plans that run; a type that has too many values would let
+the check accept arguments that the schema refuses.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from .types import (
     Union,
     Unknown,
     flattened,
+    joined_scalars,
     members,
     unabsorbed,
 )
@@ -46,7 +50,7 @@ def alternatives(types: Iterable[Type]) -> Type | None:
     others: list[Member] = []
     for member in flat:
         if isinstance(member, Unknown):
-            return None
+            return None  # values of any kind that meet a constraint: the union with another type has no form here
         if isinstance(member, Scalar):
             groups.setdefault((member.kind, member.constraints), []).append(member)
         else:
@@ -57,19 +61,13 @@ def alternatives(types: Iterable[Type]) -> Type | None:
 
 def _one_of(group: Sequence[Scalar]) -> Scalar:
     """Return one scalar for those of one kind, with the same constraints."""
-    head = group[0]
-    values: dict[Json, None] = {}
-    for member in group:
-        if member.only is None:
-            return member
-        values.update(dict.fromkeys(member.only))
-    if head.kind == "boolean" and len(values) == 2:
-        return Scalar(head.kind, None, head.constraints)
-    if len(values) > VALUES_MAX:
-        return Scalar(
-            head.kind, None, together(head.constraints, [constraint({"enum": sorted(values, key=canonical)})])
-        )
-    return Scalar(head.kind, tuple(values), head.constraints)
+    made = joined_scalars(group)
+    values: dict[Json, None] = {value: None for member in group for value in member.only or ()}
+    if len(values) <= VALUES_MAX or any(member.only is None for member in group):
+        return made
+    # `union` drops values that nobody reads; here the list decides what is valid, so it becomes a constraint.
+    listed = constraint({"enum": sorted(values, key=canonical)})
+    return Scalar(made.kind, None, together(made.constraints, [listed]))
 
 
 def are_disjoint(types: Sequence[Type]) -> bool:
@@ -80,7 +78,7 @@ def are_disjoint(types: Sequence[Type]) -> bool:
     every = [parts_of(one) for one in types]
     flat = [(at, one) for at, members_ in enumerate(every) for one in members_ or (UNKNOWN,)]
     if len(flat) > ALTERNATIVES_MAX:
-        return False
+        return False  # each is compared with each other
     return all(
         _are_two_disjoint(one, other) for (at, one), (number, other) in combinations(flat, 2) if at != number
     )
@@ -93,11 +91,13 @@ def _are_two_disjoint(left: Alternative, right: Alternative) -> bool:
         case Scalar(), Scalar():
             if left.kind != right.kind and {left.kind, right.kind} != {"integer", "number"}:
                 return True
+            # Python's equality is JSON Schema's here, as both sides are numbers or of one kind: `1` and `1.0` are one value.
             known = left.only is not None and right.only is not None
             return are_apart(left.constraints, right.constraints) or (
                 known and set(left.only or ()).isdisjoint(right.only or ())
             )
         case ObjectType(), ObjectType():
+            # A tag that one side may leave out proves nothing: `{}` would have both types.
             shared = [(left.fields[name], right.fields[name]) for name in left.fields if name in right.fields]
             return any(
                 one.required
@@ -108,7 +108,9 @@ def _are_two_disjoint(left: Alternative, right: Alternative) -> bool:
                 for one, other in shared
             )
         case _:
-            return type(left) is not type(right)
+            return type(left) is not type(
+                right
+            )  # two lists share at least `[]`, unless constraints forbid it
 
 
 # --- Intersection
@@ -161,6 +163,7 @@ class _Intersection:
         mine, theirs = parts_of(left), parts_of(right)
         if mine is None or theirs is None or depth > DEPTH_MAX:
             raise _Unsaid
+        # Intersection distributes over union: (a | b) & (c | d) is the union of four intersections, most of them empty.
         self.pairs -= len(mine) * len(theirs)
         if self.pairs < 0:
             raise _Unsaid
@@ -175,6 +178,7 @@ class _Intersection:
             case Scalar(), Scalar():
                 return _scalars(left, right)
             case ListType(), ListType():
+                # A list of (A & B) is exactly what is a list of A and a list of B. Both hold `[]`, so an empty item type is no empty list type.
                 item = self.of(left.item, right.item, depth + 1)
                 return ListType(item, together(left.constraints, right.constraints))
             case ObjectType(), ObjectType():
@@ -193,11 +197,13 @@ class _Intersection:
             fields[name] = Property(
                 self.of(mine.type, theirs.type, depth + 1), mine.required or theirs.required
             )
+        # An object that must have a field without a possible value does not exist.
         if any(known.required and isinstance(known.type, Never) for known in fields.values()):
             return NEVER
         extra = None
         if left.extra is not None and right.extra is not None:
             extra = self.of(left.extra, right.extra, depth + 1)
+        # A forbidden field needs its entry only where other fields are allowed.
         kept = {name: known for name, known in fields.items() if extra is not None or known.type != NEVER}
         return ObjectType(kept, extra, together(left.constraints, right.constraints))
 
@@ -221,6 +227,7 @@ def _scalars(left: Scalar, right: Scalar) -> Type:
     only = left.only if right.only is None else right.only
     if left.only is not None and right.only is not None:
         only = tuple(value for value in left.only if value in right.only)
+    # Integer and number together are the integers, and `2.0` is one of them, spelled as one.
     if only is not None and len(kinds) == 2:
         only = tuple(
             value for value in only if type(value) is int or (isinstance(value, float) and value.is_integer())
@@ -251,6 +258,7 @@ def _narrowed_scalar(of: Scalar, demanded: Constraints) -> Type:
     values = of.only or _EVERY.get(of.kind, ())
     if not demanded or not values:
         return Scalar(of.kind, of.only, demanded)
+    # Where the values are known, constraints are decided now, so that they need not be compared as texts later.
     kept = [(value, holds(value, demanded)) for value in values]
     good = tuple([value for value, answer in kept if answer is not False])
     if not good:
@@ -258,7 +266,7 @@ def _narrowed_scalar(of: Scalar, demanded: Constraints) -> Type:
     unsure = any(answer is None for _, answer in kept)
     if of.kind == "null":
         if unsure:
-            raise _Unsaid
+            raise _Unsaid  # null with a constraint would no longer be equal to `NULL`, by which null is recognised
         return Scalar("null")
     only = None if of.kind == "boolean" and len(good) == 2 else good
     return Scalar(of.kind, only, demanded if unsure else ())
@@ -268,6 +276,7 @@ def _narrowed_object(of: ObjectType, demanded: Constraints) -> ObjectType:
     """Return an object with further constraints; fields that it knows can be required without one."""
     names, others = required_by(demanded)
     fields = dict(of.fields)
+    # Requiring an unknown field stays a constraint: whether the object may have it at all is not decided here.
     strange: list[Json] = [name for name in names if name not in fields]
     for name in names:
         if name in fields:

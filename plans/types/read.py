@@ -107,6 +107,7 @@ class _Reader:
             "#": {key: value for key, value in root.items() if key != "$defs"},
             **{f"#/$defs/{name}": schema for name, schema in definitions.items()},
         }
+        # The order comes from one walk over all references. Reading on demand would be shorter, but a chain of references is as deep as its author likes.
         self.edges = {ref: tuple(dict.fromkeys(refs_in(one))) for ref, one in self.schemas.items()}
         self.order, self.loops, _ = _depth_first(self.edges)
         # A walk from an endless definition comes around without going into a part of the value: the definition has no meaning.
@@ -122,10 +123,12 @@ class _Reader:
 
     def read_all(self) -> Type:
         for ref in self.order:
+            # Definitions are kept as parts: whether a definition without `type` admits every kind depends on the schemas beside the reference.
             self.known[ref] = UNKNOWN if ref in self.endless else self.part(self.schemas[ref])
             if ref in self.loops:
                 self.book[_name_of(ref)] = self.settled(self.known[ref], self.schemas[ref])
         made = self.settled(self.known["#"], self.schemas["#"])
+        # The root is written out, since whoever asked for its type looks at its alternatives first.
         return made.resolved if isinstance(made, Named) else made
 
     def read(self, schema: Json) -> Type:
@@ -150,7 +153,7 @@ class _Reader:
         known = as_mapping(schema)
         if known is None:
             return UNKNOWN
-        made: Type = UNKNOWN
+        made: Type = UNKNOWN  # the top of the lattice: each part only narrows it
         # To compute a composition exactly, each branch of each part would have to be combined with each branch of all others and with the fields that these
         # evaluate, for schemas that few tools have. `unevaluated..` means something only beside the other keywords of its schema.
         is_exact = not is_composed(known) and not any(key.startswith("unevaluated") for key in known)
@@ -158,6 +161,7 @@ class _Reader:
             both = None if part is None else intersect(made, part)
             is_exact = is_exact and both is not None
             made = made if both is None else both  # without an exact intersection the wider side stays
+        # Closing comes before the constraint, which then tells values with these fields from values that the schema accepts.
         return made if is_exact else self.bounded(self.closed(made, known), known)
 
     def bounded(self, bound: Type, schema: Mapping[str, Json]) -> Type:
@@ -167,6 +171,7 @@ class _Reader:
         schemas that leave it to the composition to close objects.
         """
         demanded = Unknown((self.repeated(schema),))
+        # If even the bound has no exact form with the constraint, the constraint alone is exact: it is the schema.
         bare = alternatives([replace(one, constraints=()) for one in members(bound)])
         made = None if bare is None else intersect(bare, demanded)
         return demanded if made is None else made
@@ -195,6 +200,7 @@ class _Reader:
 
     def parts(self, schema: Mapping[str, Json]) -> Iterator[Type | None]:
         """Yield the types of which a value must have all; `None` stands for a demand that no type expresses exactly."""
+        # Intersection is commutative, so the order of the parts decides only the order in which messages list fields.
         yield self.typed(schema)
         if "patternProperties" in schema and "properties" in schema:
             yield None  # which schema a field is held to depends on both
@@ -231,7 +237,7 @@ class _Reader:
             known = [one for one in every if one is not None]
             return alternatives(known) if len(known) == len(every) else None
         if schema.get("not") in ({}, True):
-            return NEVER
+            return NEVER  # how types write the empty type (`show.py`); any other `not` is a constraint
         return Unknown(self.constraints(schema, None))
 
     def kind(self, kind: str, schema: Mapping[str, Json]) -> Type | None:
@@ -262,6 +268,7 @@ class _Reader:
         # A tuple has nothing after its heads, so the schema of further items says nothing.
         is_tuple = bool(first) and isinstance(most, int) and most <= len(first)
         rest = False if is_tuple else schema.get("items", True)
+        # Item types by position would help tuples only, and every rule for lists would have to know them.
         return alternatives(map(self.read, [*first, rest])) or UNKNOWN
 
     def object(self, schema: Mapping[str, Json], constraints: Constraints) -> ObjectType:
@@ -274,16 +281,19 @@ class _Reader:
         extra = None if others is False else self.read(others)
         for name in required:
             if name not in fields:
-                fields[name] = Property(NEVER if extra is None else extra)
+                fields[name] = Property(
+                    NEVER if extra is None else extra
+                )  # required and forbidden: no object is valid
         return ObjectType(fields, extra, constraints)
 
     def named(self, ref: str) -> Type:
         """Return the type that a reference names."""
-        made = self.known.get(ref)
+        made = self.known.get(ref)  # absent while the definition is being read: the reference closes a loop
         if ref in self.endless or ref not in self.schemas:
             return UNKNOWN
         if ref not in self.loops and made is not None and _is_small(made):
             return made
+        # Large definitions stay names as well: written out at each reference, they would double from definition to definition.
         if made is not None:
             self.book.setdefault(_name_of(ref), self.settled(made, self.schemas[ref]))
         return Named(_name_of(ref), self.key(ref), self.book)

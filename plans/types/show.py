@@ -123,6 +123,7 @@ def _item(item: Type, room: int) -> str:
 
 def _union(alternatives: tuple[Type, ...], room: int) -> str:
     others = [member for member in alternatives if member != NULL]
+    # Different members may read alike, such as two objects with the same fields; null stands last, as in speech.
     texts = list(dict.fromkeys(_shown(member, room) for member in others))
     if len(texts) > MEMBERS_SHOWN_MAX:
         texts = [*texts[:MEMBERS_SHOWN_MAX], f"{len(texts) - MEMBERS_SHOWN_MAX} more"]
@@ -190,6 +191,7 @@ class _Writing:
 
     def object(self, of: ObjectType) -> dict[str, Json]:
         """Return the schema of an object: that which it was read from, where only that says all of it."""
+        # A constraint that repeats the complete schema says more than the fields, in words that the author knows.
         said = [one for one in map(repeated_by, of.constraints) if one is not None]
         if said:
             return said[0]
@@ -208,11 +210,13 @@ class _Writing:
         plain = [member for member in of.members if isinstance(member, Scalar) and member.only is None]
         if len(plain) == len(of.members) and all(member.exact for member in plain):
             return {"type": [member.kind for member in plain]}
+        # Types that differ only in constraints known by digest are written alike; one branch says it.
         every = {canonical(made): made for made in map(self.schema, of.members)}
         return {"anyOf": list(every.values())} if len(every) > 1 else next(iter(every.values()))
 
     def name(self, named: Named) -> str:
         if named not in self.names:
+            # Names are unique within one schema; two schemas may use one name for different types.
             taken = set(self.names.values())
             name, number = named.name, 2
             while name in taken:

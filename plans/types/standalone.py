@@ -54,6 +54,7 @@ def self_contained(schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_T
 
     A reference that leads nowhere admits anything; `read_schema` tells of it.
     """
+    # Program headers and content keys hold the result, so its text must stay the same for the same schema: names, order of keys and all.
     carrying = _Carrying(Documents(schema, types))
     made = carrying.carried(cast("Json", schema), "", "closed", DEPTH_MAX)
     alone: dict[str, Json] = made if isinstance(made, dict) else {} if made else {"not": {}}
@@ -73,6 +74,7 @@ class _Carrying:
     def definitions(self) -> dict[str, Json]:
         """Return every definition met, also those met on the way."""
         made: dict[str, Json] = {}
+        # A loop instead of recursion through references: a chain of them may be as long as `types`.
         for place, mode in self.waiting:  # grows while definitions name others
             name = self.names[place, mode]
             made[name] = self.carried(self.documents.at(place), place.document, mode, DEPTH_MAX)
@@ -86,11 +88,14 @@ class _Carrying:
         if given is None or room <= 0:
             return {}
         made: dict[str, Json] = {}
+        # `additionalProperties` sees only the `properties` beside it, so closing a part would forbid the fields of all other parts. A composition is closed as a
+        # whole, by `unevaluatedProperties`, which sees the fields of all parts that accept the value.
         composed = mode == "closed" and is_composed(given)
         inner: Mode = "open" if composed else mode
         for key, value in given.items():
             if key not in _DROPPED:
                 self.keyword(made, key, value, document, _mode_of(key, mode, inner), room - 1)
+        # Before 2020-12, `items` was the list of heads and `additionalItems` what follows; `keyword` has made `prefixItems` of the former.
         if "additionalItems" in given and _is_old_tuple(given):
             made.setdefault("items", self.carried(given["additionalItems"], document, "closed", room - 1))
         if mode != "verbatim":
@@ -121,6 +126,7 @@ class _Carrying:
         place = self.documents.place(ref, document)
         if place is None:
             return
+        # The root is closed, so a reference to it from a part that must stay open needs an open copy.
         if place == ROOT and mode == "closed":
             made["$ref"] = "#"
             return
@@ -154,6 +160,7 @@ def _is_old_tuple(given: Mapping[str, Json]) -> bool:
 
 def _mode_of(key: str, mode: Mode, inner: Mode) -> Mode:
     """Return how what stands under a keyword is carried."""
+    # What these keywords ask of a value must not change: a closed object under `not` would let values pass that the author excluded.
     if mode == "verbatim" or key in {"if", "not", "contains", "propertyNames"}:
         return "verbatim"
     if key in {"then", "else", "dependentSchemas"}:
@@ -163,6 +170,7 @@ def _mode_of(key: str, mode: Mode, inner: Mode) -> Mode:
 
 def _name_required(made: dict[str, Json], given: Mapping[str, Json]) -> None:
     """Name the fields that a schema requires."""
+    # A field that is required but not among `properties` would be forbidden as soon as the object is closed.
     fields, required = made.get("properties"), given.get("required")
     if isinstance(fields, dict) and isinstance(required, list):
         for name in required:
@@ -222,6 +230,7 @@ def _parts(schema: Json, document: str, documents: Documents) -> Iterator[Mappin
         if known is None:
             continue
         yield known
+        # `not` names no fields, and `if` and `dependentSchemas` have opened the composition before.
         for key in ("allOf", "anyOf", "oneOf"):
             branches = known.get(key)
             waiting += [(branch, where) for branch in branches] if isinstance(branches, list) else []

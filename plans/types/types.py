@@ -42,6 +42,7 @@ def _type_of(value: Json, room: int) -> Type:  # noqa: PLR0911  # one case, one 
         case _ if room <= 0:
             return UNKNOWN
         case list():
+            # Equal types are joined before `union` sees them: rows of a table mostly have few types.
             items = dict.fromkeys(_type_of(item, room - 1) for item in value)
             return ListType(union(*items) if items else NEVER)
         case dict():
@@ -90,10 +91,15 @@ class Unknown:
         return hash(("unknown", self.constraints))
 
 
+# An enum member is a value of its own class, so that type checkers can narrow by it; a plain sentinel object they could not.
 class Never(Enum):
     """The type that no value has; its one member is `NEVER`."""
 
     NEVER = "never"
+
+
+# Types have their own equality: that of dataclasses compares tuples of fields, where `1`, `1.0` and `True` are equal and the order of fields counts. Hashes
+# are kept, because types are keys of every cache of the check.
 
 
 UNKNOWN = Unknown()
@@ -151,6 +157,7 @@ class ListType:
     _hash: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        # The bound is kept where types are made, so that no walk over a type needs a bound of its own.
         if depth_of(self.item) >= DEPTH_MAX or size_of(self.item) >= SIZE_MAX:
             object.__setattr__(self, "item", Unknown((CUT,)))
         object.__setattr__(self, "depth", depth_of(self.item) + 1)
@@ -204,6 +211,7 @@ class ObjectType:
         fields, extra = self.fields, self.extra
         size, depth = _extent(fields, extra)
         if size > SIZE_MAX or depth >= DEPTH_MAX:
+            # All names of fields stay: a wide object without fields would make every reference to it a problem. Only what lies below them is cut.
             shallow = size > SIZE_MAX
             fields = {name: Property(_cut(p.type, shallow=shallow), p.required) for name, p in fields.items()}
             extra = None if extra is None else _cut(extra, shallow=shallow)
@@ -246,6 +254,7 @@ class Union:
     _hash: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        # Members are no deeper and, being at most `ALTERNATIVES_MAX`, not much larger than the bound; so a union is never cut.
         object.__setattr__(self, "depth", max(map(depth_of, self.members)))
         object.__setattr__(self, "size", sum(map(size_of, self.members)))
         object.__setattr__(self, "_hash", hash(("union", frozenset(self.members))))
@@ -343,7 +352,7 @@ def union(*types: Type) -> Type:
     if len(flat) <= 1:
         return next(iter(flat), NEVER)
     if any(isinstance(one, Unknown) for one in flat):
-        return UNKNOWN
+        return UNKNOWN  # also for an unknown type with constraints: inference does not combine constraints
     groups: dict[object, list[Member]] = {}
     for member in flat:
         if not isinstance(member, Unknown):
@@ -371,6 +380,7 @@ def members(of: Type) -> tuple[Scalar | ListType | ObjectType | Unknown, ...]:
         return (of,)
     if isinstance(of, Never):
         return ()
+    # A name may stand for a union of names, and come back to itself; hence the loop over what is still to be looked up.
     found: dict[Scalar | ListType | ObjectType | Unknown, None] = {}
     seen: set[Named] = set()
     waiting: list[Type] = [of]
@@ -407,6 +417,7 @@ def widened(of: Type) -> Type:
         return of if of.only is None else Scalar(of.kind, None, of.constraints)
     if not isinstance(of, ListType | ObjectType | Union):
         return of
+    # `union` widens every member to group it, at each level of nested data: without the cache that is quadratic in the depth.
     if of.wide is None:
         made = _widened(of)
         if made == of:
@@ -439,6 +450,7 @@ def _group(member: Member) -> object:
     """Return what members that can be joined without a loss have in common."""
     if isinstance(member, Scalar):
         return (member.kind, member.constraints)
+    # Two objects join only if all that tells them apart are known values. Joining any two objects would lose which fields go together.
     return widened(member)
 
 
@@ -446,9 +458,9 @@ def _joined(group: Sequence[Member]) -> Member:
     """Return one member for members of one group."""
     head = group[0]
     if len(group) == 1 or isinstance(head, Named):
-        return head if not isinstance(head, Scalar) else _scalar(head, [head])
+        return head if not isinstance(head, Scalar) else joined_scalars([head])
     if isinstance(head, Scalar):
-        return _scalar(head, [member for member in group if isinstance(member, Scalar)])
+        return joined_scalars([member for member in group if isinstance(member, Scalar)])
     if isinstance(head, ListType):
         items = [member.item for member in group if isinstance(member, ListType)]
         return ListType(union(*items), head.constraints)
@@ -461,12 +473,15 @@ def _joined(group: Sequence[Member]) -> Member:
     return ObjectType(fields, union(*extras) if extras else None, head.constraints)
 
 
-def _scalar(head: Scalar, group: Sequence[Scalar]) -> Scalar:
+def joined_scalars(group: Sequence[Scalar]) -> Scalar:
+    """Return one scalar for those of one kind, with the same constraints; it has more values than they where they know more than `VALUES_MAX`."""
+    head = group[0]
     values: dict[Json, None] = {}
     for member in group:
         if member.only is None:
             return member
         values.update(dict.fromkeys(member.only))
+    # Both booleans are every boolean: else `union` would not be associative.
     everything = head.kind == "boolean" and len(values) == 2
     return Scalar(
         head.kind, None if everything or len(values) > VALUES_MAX else tuple(values), head.constraints
@@ -475,6 +490,7 @@ def _scalar(head: Scalar, group: Sequence[Scalar]) -> Scalar:
 
 def unabsorbed(made: Sequence[Member]) -> tuple[Member, ...]:
     """Return the members that no other one holds: numbers hold integers, text holds known texts, a list holds `[]`."""
+    # Only what has no constraints can hold another alternative: of constraints it is not known which is wider.
     plain = {member.kind for member in made if isinstance(member, Scalar) and _is_plain(member)}
     lists = any(isinstance(member, ListType) and member.exact and member.item != NEVER for member in made)
     return tuple(member for member in made if not _is_held(member, plain, has_lists=lists))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 PROBLEMS_MAX = 100
-"""Faults told of one value; more help nobody."""
+"""Problems that are reported of one value; more help nobody."""
 
 BRANCHES_MAX = 8
 """Alternatives within alternatives that are followed to a problem's own place."""
@@ -37,18 +37,21 @@ def value_problems(
 ) -> list[LocalProblem]:
     """Return what in a value does not fit a schema, one `bad-literal` problem for each violation, in the value's order.
 
-    Numbers count as JSON Schema counts them: `4.0` is an integer, `true` is no number. A schema with problems of its own, of
-    which `read_schema` tells, accepts anything.
+    Numbers count as JSON Schema counts them: `4.0` is an integer, `true` is no number. A schema with problems of its own, which
+    `read_schema` reports, accepts anything.
     """
     try:
         alone = self_contained(schema, types)
         validator = find_validator(canonical(alone))
+        # Nearly all values are valid: the type, which only messages need, is read after this question.
         if validator is None or validator.is_valid(value):
             return []
-        telling = _Telling(read_standalone(alone))
+        explanation = _Explanation(read_standalone(alone))
         errors = list(validator.iter_errors(value))
-        found = dict.fromkeys(problem for error in errors for problem in telling.problems(error))
-        if not found:  # nothing but fields that only one part of a composition knows
+        found = dict.fromkeys(problem for error in errors for problem in explanation.problems(error))
+        # `unevaluatedProperties` also names fields that are known but have a wrong value. Their own problems explain them, so such names are skipped; if only
+        # such names were found, the validator's own words have to do.
+        if not found:
             found = dict.fromkeys(problem_at(error, error.message) for error in errors)
     except NotJson as problem:
         return [LocalProblem("bad-literal", f"expected JSON, found what is not: {problem}")]
@@ -61,14 +64,15 @@ def value_problems(
     return list(found)[:PROBLEMS_MAX]
 
 
-class _Telling:
-    """Findings of one value in words, with the type that it should have: that knows the fields of every place."""
+class _Explanation:
+    """Errors of one value in words. The type that the value should have knows the fields of every place, for hints."""
 
     def __init__(self, wanted: Type) -> None:
         self.wanted = wanted
 
     def problems(self, error: ValidationError, room: int = BRANCHES_MAX) -> Iterable[LocalProblem]:
         """Yield the problems of one finding: of alternatives, those of the closest."""
+        # The errors of branches may hold errors of branches; `room` bounds how far a message is sought.
         kind = error.kind
         context: Sequence[Sequence[ValidationError]] = getattr(kind, "context", ())
         if kind.name in {"anyOf", "oneOf"} and room > 0 and context and all(context):
@@ -89,6 +93,7 @@ class _Telling:
         tags = [
             inner for branch in context for inner in branch if _tells_apart(inner, len(error.instance_path))
         ]
+        # If every branch fails at one and the same field with listed values, that field is the tag of the union; the message then lists all tags.
         if best is None:
             yield problem_at(error, f"expected {_alternatives(context)}, found {value_text(error.instance)}")
         elif len(tags) >= len(context) and len({tuple(tag.instance_path) for tag in tags}) == 1:
@@ -99,6 +104,7 @@ class _Telling:
 
     def fields(self, path: Sequence[str | int]) -> dict[str, Property]:
         """Return the fields that the wanted type knows at a place, of all its alternatives."""
+        # Types are an upper bound, so this may know too many fields; it never decides whether a value is valid.
         here = [self.wanted]
         for part in path:
             here = [inner for one in here for inner in _inside(one, part)][:BRANCHES_MAX]
@@ -152,6 +158,8 @@ def _closest(
     error: ValidationError, context: Sequence[Sequence[ValidationError]]
 ) -> Sequence[ValidationError] | None:
     """Return the findings of the alternative that a value comes closest to, or `None` if it is of none's kind."""
+    # A branch that refuses the value as a whole (a list where text was meant) explains nothing; of the others, the one with the right tag and the fewest
+    # errors is the branch that the author most likely meant.
     here = len(error.instance_path)
     fitting = [branch for branch in context if not any(_refuses(inner, here) for inner in branch)]
     if len(fitting) == 1:
@@ -193,7 +201,7 @@ def _alternatives(context: Sequence[Sequence[ValidationError]]) -> str:
 
 # --- The wording of each kind of error
 #
-# `TOLD` has one line for each keyword whose error explains itself; fields and alternatives need the type of the whole value, which `_Telling` has.
+# `TOLD` has one line for each keyword whose error explains itself; fields and alternatives need the type of the complete value, which `_Explanation` has.
 
 
 _KINDS = {"string": "text", "array": "list"}
@@ -202,6 +210,7 @@ _KINDS = {"string": "text", "array": "list"}
 def wrong_type(error: ValidationError) -> LocalProblem:
     """Tell of a value of another kind than its place wants."""
     kinds = [kind_word(one) for one in cast("list[str]", getattr(error.kind, "types", [])) if one != "null"]
+    # "or null" stands last: the other kinds say what was meant.
     kinds += ["null"] * (len(getattr(error.kind, "types", [])) - len(kinds))
     return problem_at(
         error,

@@ -69,6 +69,7 @@ class _Walk:
             message = f"expected at most {DEPTH_MAX} schemas inside one another, found more"
             self.problem("limit-exceeded", path, message, "name parts of it in 'types'")
             return
+        # A faulty keyword does not end the walk: all problems of a schema are reported in one check.
         for key, expected, found in _misshapen(known):
             self.problem("bad-shape", into(path, key), f"expected {expected}, found {found}")
         self.type(known, path)
@@ -77,6 +78,7 @@ class _Walk:
         if isinstance(every, list) and len(every) > PARTS_MAX:
             message = f"expected at most {PARTS_MAX} schemas in one 'allOf', found {len(every)}"
             self.problem("limit-exceeded", into(path, "allOf"), message, "write them as one schema")
+        # `{"minLength": 1}` also accepts 5 and null. Under `allOf`, `not` or `if` that is common and meant; where nothing else constrains the value, it mostly is not.
         if alone and not _says_kind(known):
             self.warn(known, path)
         for parts, inner in placed_schemas(known):
@@ -206,16 +208,11 @@ def _is_number(value: Json) -> bool:
 
 
 def _is_positive(value: Json) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return _is_number(value) and cast("float", value) > 0
 
 
 def _is_length(value: Json) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and value >= 0
-        and float(value).is_integer()
-    )
+    return _is_number(value) and cast("float", value) >= 0 and float(cast("float", value)).is_integer()
 
 
 def _is_object(value: Json) -> bool:
@@ -239,9 +236,10 @@ def _are_schemas(value: Json) -> bool:
 
 
 def is_pattern(value: Json) -> bool:
-    """Whether a value is a regular expression that can be compiled, as it is where a text is held against it."""
+    """Whether a value is a regular expression that the validator can compile."""
     if not isinstance(value, str):
         return False
+    # Python's `re` would accept other expressions than the validator, which has the last word at run time.
     from jsonschema_rs import Draft202012Validator  # noqa: PLC0415  # only for schemas with patterns
 
     try:
@@ -257,6 +255,8 @@ def _are_patterns(value: Json) -> bool:
 
 _Rule = tuple[str, Callable[[Json], bool]]
 
+# JSON Schema has a schema of schemas, but that refuses what does no harm (a `title` that is no text, a name twice in `required`), and plans with such schemas
+# run today.
 _RULES: Mapping[str, _Rule] = MappingProxyType(
     {
         "$ref": ("a reference such as '#/types/Name'", lambda value: isinstance(value, str)),

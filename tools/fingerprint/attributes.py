@@ -67,6 +67,8 @@ def declared_values(cls: type) -> dict[str, object]:
     held: dict[str, Any] = dict(vars(cls))
     found: dict[str, object] = {}
     if issubclass(cls, BaseModel):
+        # `Model.model_fields[..].default = 2` after the class was made changes what the class does, and no text
+        # says so.
         found["model_config"] = held.get("model_config")
         found |= {f"field {name}": each for name, each in cls.model_fields.items()}
     if "__dataclass_fields__" in held:

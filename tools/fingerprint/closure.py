@@ -115,8 +115,8 @@ class ClosureWalk:
                     self._add_class(value, name)
                 else:
                     self._add_function(value, name)
-            except Exception as fault:  # noqa: BLE001  # proxies and lazy objects raise anything when looked at
-                self.unseen(f"{name} reads what cannot be looked at ({type(fault).__name__}: {fault})")
+            except Exception as error:  # noqa: BLE001  # proxies and lazy objects raise anything when looked at
+                self.unseen(f"{name} reads what cannot be looked at ({type(error).__name__}: {error})")
         for code in self.references.shown:
             self._docstrings.count(code)
         self.closure.parts |= {name: _digest(text) for name, text in self._docstrings.texts().items()}
@@ -137,11 +137,11 @@ class ClosureWalk:
         """
         try:
             text = ValueText(self.references).text(value)
-        except Unseen as fault:
-            self.unseen(f"{owner} uses '{name}', {fault}" if name else f"the tool itself is {fault}")
+        except Unseen as error:
+            self.unseen(f"{owner} uses '{name}', {error}" if name else f"the tool itself is {error}")
             return "unseen"
-        except Exception as fault:  # noqa: BLE001  # proxies and lazy objects raise anything when looked at
-            self.unseen(f"{owner} uses '{name}', which cannot be looked at ({type(fault).__name__}: {fault})")
+        except Exception as error:  # noqa: BLE001  # proxies and lazy objects raise anything when looked at
+            self.unseen(f"{owner} uses '{name}', which cannot be looked at ({type(error).__name__}: {error})")
             return "unseen"
         # Code is a part of its own, so its reference says all; only the entry point gets a part, which tells bound
         # arguments and objects.
@@ -165,8 +165,8 @@ class ClosureWalk:
         self.closure.functions.append(fn)
         try:
             node = function_node(fn.__code__, fn.__globals__)
-        except NoSource as fault:
-            self.unseen(f"{name} {fault}")
+        except NoSource as error:
+            self.unseen(f"{name} {error}")
             return
         observations = self.closure.observations
         observations.add_function(fn)
@@ -200,8 +200,8 @@ class ClosureWalk:
             node, code = class_node(cls, filename, module)
             for each in own:  # a method whose source changed after the import makes the class unseen
                 function_node(each.__code__, each.__globals__)
-        except NoSource as fault:
-            self._add_made_class(cls, name, fault)
+        except NoSource as error:
+            self._add_made_class(cls, name, error)
             return
         # A class has no closure of its own. The variables that its methods captured are those of the function around
         # it.
@@ -244,8 +244,8 @@ class ClosureWalk:
         bases = [self.constant("base", base.__name__, base, name) for base in cls.__bases__]
         try:
             self.closure.parts[name] = _digest(f"{bases}{ValueText(self.references).text(members)}")
-        except Unseen as fault:
-            self.unseen(f"{name} holds {fault}")
+        except Unseen as error:
+            self.unseen(f"{name} holds {error}")
 
 
 class _Docstrings:

@@ -66,24 +66,24 @@ _AS_WRITTEN = (
     type(NotImplemented),
 )
 _PARTS: Final[Mapping[type, Callable[[Any], Iterable[object]]]] = {
-    slice: lambda whole: (whole.start, whole.stop, whole.step),
-    re.Pattern: lambda whole: (whole.pattern, whole.flags),
-    deque: lambda whole: (whole.maxlen, list(whole)),
-    defaultdict: lambda whole: (whole.default_factory, dict(whole)),
-    ChainMap: lambda whole: whole.maps,
-    SimpleNamespace: lambda whole: (cast("dict[str, object]", vars(whole)),),
-    property: lambda whole: (whole.fget, whole.fset, whole.fdel),
-    classmethod: lambda whole: (whole.__func__,),
-    staticmethod: lambda whole: (whole.__func__,),
-    functools.cached_property: lambda whole: (whole.func,),
-    functools.partial: lambda whole: (whole.func, whole.args, whole.keywords),
-    functools.partialmethod: lambda whole: (whole.func, whole.args, whole.keywords),
-    functools.singledispatchmethod: lambda whole: (whole.func, dict(whole.dispatcher.registry)),
-    operator.itemgetter: lambda whole: whole.__reduce__()[1:],
-    operator.attrgetter: lambda whole: whole.__reduce__()[1:],
-    operator.methodcaller: lambda whole: whole.__reduce__()[1:],
-    typing.NewType: lambda whole: (whole.__name__, whole.__supertype__),
-    TypeAdapter: lambda whole: (whole._type, whole._config),  # noqa: SLF001  # no public name for them
+    slice: lambda raw: (raw.start, raw.stop, raw.step),
+    re.Pattern: lambda raw: (raw.pattern, raw.flags),
+    deque: lambda raw: (raw.maxlen, list(raw)),
+    defaultdict: lambda raw: (raw.default_factory, dict(raw)),
+    ChainMap: lambda raw: raw.maps,
+    SimpleNamespace: lambda raw: (cast("dict[str, object]", vars(raw)),),
+    property: lambda raw: (raw.fget, raw.fset, raw.fdel),
+    classmethod: lambda raw: (raw.__func__,),
+    staticmethod: lambda raw: (raw.__func__,),
+    functools.cached_property: lambda raw: (raw.func,),
+    functools.partial: lambda raw: (raw.func, raw.args, raw.keywords),
+    functools.partialmethod: lambda raw: (raw.func, raw.args, raw.keywords),
+    functools.singledispatchmethod: lambda raw: (raw.func, dict(raw.dispatcher.registry)),
+    operator.itemgetter: lambda raw: raw.__reduce__()[1:],
+    operator.attrgetter: lambda raw: raw.__reduce__()[1:],
+    operator.methodcaller: lambda raw: raw.__reduce__()[1:],
+    typing.NewType: lambda raw: (raw.__name__, raw.__supertype__),
+    TypeAdapter: lambda raw: (raw._type, raw._config),  # noqa: SLF001  # no public name for them
 }
 """Objects that are the sum of these parts. Subclasses are none of them: they may hold more."""
 _HELD_PLAINLY = (UserDict, UserList, UserString)  # their content is an attribute like others
@@ -110,6 +110,8 @@ class ValueText:
         Raises:
             Unseen: It cannot be read in full.
         """
+        # Both bounds hold for the complete constant and not for a part of it, since a walk over a large value of
+        # small parts takes as long as one over a large part.
         self._count += 1
         if self._count > VALUES_MAX:
             raise Unseen(f"which holds more than {VALUES_MAX} values")
@@ -134,12 +136,12 @@ class ValueText:
 
     def _scalar(self, value: object) -> str | None:
         # `Any` keeps the type checkers from narrowing what they cannot narrow fully; the same below.
-        whole: Any = value
+        raw: Any = value
         # `type(..) is`, so that `True` is no integer. Hexadecimal, since Python limits the length of decimal texts.
         if type(value) is int:
             return hex(value)
         if isinstance(value, Enum):
-            name: str | None = whole.name  # a combination of flags has none
+            name: str | None = raw.name  # a combination of flags has none
             return f"{self.text(type(value))}.{name or self.text(value.value)}"
         # The text of a time zone object may not tell all of it, so it is written as a value of its own.
         if isinstance(value, dt.datetime | dt.time) and value.tzinfo is not None:
@@ -159,6 +161,7 @@ class ValueText:
         # In the order of insertion: code that iterates over the mapping sees that order.
         if kind in (dict, OrderedDict, Counter, MappingProxyType):
             return f"{kind.__name__}{self._mapping(cast('Mapping[object, object]', value))}"
+        # `type(..) in`, not `isinstance`: a subclass may hold more than these parts.
         if kind in _PARTS:
             return f"{kind.__name__}[{self._each(_PARTS[kind](value))}]"
         return None
@@ -172,6 +175,8 @@ class ValueText:
             return f"type({self.text(typing.get_origin(value))})[{parts}]"
         if type(value).__name__ == "TypeAliasType":
             return f"type alias[{self.text(cast('Any', value).__value__)}]"
+        # A forward reference says the same text for two classes of one name, so the class that it means is
+        # written too.
         if isinstance(value, typing.ForwardRef):
             return self._forward(value.__forward_arg__)
         if isinstance(value, typing.TypeVar):
@@ -192,42 +197,42 @@ class ValueText:
 
     def _bounds(self, variable: typing.TypeVar) -> str:
         """Write the bound, the constraints and the default of a type variable."""
-        whole: Any = variable
-        bounds: list[object] = [whole.__bound__, *whole.__constraints__]
-        if getattr(whole, "has_default", bool)():  # since Python 3.13, or of typing_extensions
-            bounds.append(whole.__default__)
+        raw: Any = variable
+        bounds: list[object] = [raw.__bound__, *raw.__constraints__]
+        if getattr(raw, "has_default", bool)():  # since Python 3.13, or of typing_extensions
+            bounds.append(raw.__default__)
         return f"[{self._each(bounds)}]" if any(each is not None for each in bounds) else ""
 
     def _known(self, value: object) -> str | None:  # noqa: PLR0911  # one kind of object, one line
         """Write objects of the standard library, pydantic and structlog whose state is known, or decides no result."""
-        kind, whole = type(value), cast("Any", value)
+        kind, raw = type(value), cast("Any", value)
         if isinstance(value, logging.Logger | logging.LoggerAdapter) or kind.__module__.startswith(
             "structlog."
         ):
             return "logger"
         # Its present value belongs to the context of a call and not to the code.
         if kind is ContextVar:
-            return f"ContextVar({whole.name}){self._default_of(whole)}"
+            return f"ContextVar({raw.name}){self._default_of(raw)}"
         if kind.__name__ in _LOCKS and kind.__module__ in ("_thread", "threading", "asyncio.locks"):
             return kind.__name__
         if kind is random.Random and value is cast("Any", random)._inst:  # noqa: SLF001  # the generator of the module
             return "random.Random"
         if isinstance(value, FieldInfo):
-            return self._field(whole)
+            return self._field(raw)
         if kind.__module__ == "pydantic._internal._fields":  # constraints that have no class of their own
-            return f"{kind.__name__.lstrip('_')}{self._mapping(cast('Mapping[str, object]', vars(whole)))}"
+            return f"{kind.__name__.lstrip('_')}{self._mapping(cast('Mapping[str, object]', vars(raw)))}"
         if value is PydanticUndefined or value is MISSING:
             return "nothing given"
         return None
 
-    def _field(self, whole: Any) -> str:  # noqa: ANN401  # pydantic's, with its private part
+    def _field(self, raw: Any) -> str:  # noqa: ANN401  # pydantic's, with its private part
         """Write a field of pydantic: what its call was given, with the present values, since they may have been changed."""
-        given: dict[str, object] = whole._attributes_set  # noqa: SLF001  # what the call was given
-        if whole.description is not None:  # pydantic can read it from a text below the field
-            given = given | {"description": whole.description}
-        now = {key: getattr(whole, key, given[key]) for key in sorted(given) if key != "annotation"}
+        given: dict[str, object] = raw._attributes_set  # noqa: SLF001  # what the call was given
+        if raw.description is not None:  # pydantic can read it from a text below the field
+            given = given | {"description": raw.description}
+        now = {key: getattr(raw, key, given[key]) for key in sorted(given) if key != "annotation"}
         # Newer pydantic keeps constraints (`ge`, `pattern`, `strict`) apart from the other arguments.
-        constraints = f"[{self._each(whole.metadata)}]" if whole.metadata else ""
+        constraints = f"[{self._each(raw.metadata)}]" if raw.metadata else ""
         return f"Field{self._mapping(now)}{constraints}"
 
     def _default_of(self, variable: ContextVar[object]) -> str:
@@ -239,7 +244,8 @@ class ValueText:
     def _instance(self, value: object) -> str:
         """Write an instance by its class and its state."""
         kind: type = type(value)
-        whole: Any = value
+        raw: Any = value
+        # The attributes beside the fields count as well: `__post_init__` and callers may set any.
         if is_dataclass(value):
             state = {field.name: getattr(value, field.name, None) for field in fields(value)}
             return f"{self.text(kind)}{self._mapping(state | getattr(value, '__dict__', {}))}"
@@ -249,11 +255,11 @@ class ValueText:
                 f"{self.text(kind)}{self._mapping({**value.__dict__, **(value.model_extra or {}), **extra})}"
             )
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
-            return f"{self.text(kind)}[{self._each(whole)}]"
+            return f"{self.text(kind)}[{self._each(raw)}]"
         # An instance of a class from elsewhere may hold its state in C, in a connection or in a file: fail closed.
         if not self._references.is_project_class(kind):
             raise Unseen(f"a {kind.__qualname__}, whose state cannot be seen")
-        return f"{self.text(kind)}{self._content(whole)}{self._mapping(_state(whole))}"
+        return f"{self.text(kind)}{self._content(raw)}{self._mapping(_state(raw))}"
 
     def _content(self, value: object) -> str:
         """Write the text or the number of an instance whose class extends a scalar type of Python."""

@@ -69,8 +69,10 @@ def _keep(tool: Tool, kind: str, source: object | None, annotations: Mapping[str
     if source is not None:
         parts |= _declared(tool)
         found.observations.add_value(tool.fingerprint_extra)
+    # Sorted, so that the digest does not depend on the order of the walk.
     parts = {name: parts[name] for name in sorted(parts)}
     unseen = _shown(list(found.unseen))
+    # The number of the format is in the digest: an older fingerprint can never equal a newer one by chance.
     whole = digest(canonical([kind, FORMAT, parts]))
     made = Fingerprint(None if unseen and tool.version is None else whole, parts, unseen)
     # A gap may close without a change of any object: its file is saved again, its module appears.
@@ -95,6 +97,7 @@ def _declared(tool: Tool) -> dict[str, str]:
 def is_fingerprint(named: str, parts: Mapping[str, str]) -> bool:
     """Whether parts have that digest, in this format or an older one."""
     given = dict(parts)
+    # Journals keep fingerprints of every format, and `explain` compares their parts.
     return any(
         named == digest(canonical([kind, number, given]))
         for number in range(FORMAT, 0, -1)

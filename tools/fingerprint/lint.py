@@ -81,6 +81,7 @@ def _untyped_arguments(tool: Tool) -> Iterator[str]:
 def _impure(tool: Tool) -> Iterator[str]:
     if tool.effect is not Effect.PURE:
         return
+    # The tool's own code comes first, and a helper is named only for calls that the tool does not make itself.
     own = plain_function(tool.source)
     found = dict.fromkeys(impure_calls(own), "")
     for helper in close_over(tool.source, {}).functions:
@@ -213,6 +214,7 @@ def impure_calls(fn: Callable[..., Any]) -> list[str]:
         return []
     reading = read_names(node, code)
     builtin: Mapping[str, object] = getattr(function, "__builtins__", {})
+    # Module names hide builtins, as in Python.
     known = {**builtin, **scope}
     found = {
         name
@@ -221,6 +223,7 @@ def impure_calls(fn: Callable[..., Any]) -> list[str]:
         for path in reading.paths.get(each, ((),))
         for name in _qualified(known[each], path)
     }
+    # An import inside the function binds no global, so its names are known by the text of the import.
     for each in reading.imports:
         head = each.module if each.part is None else f"{each.module}.{each.part}"
         found |= {".".join((head, *path)) for path in reading.paths.get(each.name, ((),))}
@@ -259,4 +262,5 @@ def _is_outside(name: str) -> bool:
     heads = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
     if name == "random.Random":  # seeded by its user
         return False
+    # A harmless part of an impure module, such as `os.path` of `os`, is harmless with everything below it.
     return name in _CLOCKS or (bool(heads & _OUTSIDE) and not heads & _HARMLESS)

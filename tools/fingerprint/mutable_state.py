@@ -81,6 +81,8 @@ def mutations_in(node: ast.AST) -> Mapping[str, Mutation]:
 def is_plain(value: object) -> bool:
     """Whether a value is a plain container, scalar or iterator: changing it runs no project code."""
     made_by = type(value).__module__
+    # An instance of a project class is not plain: which attributes a method changes would have to be followed
+    # through its code.
     return isinstance(value, _PLAIN) or (isinstance(value, Iterator) and made_by in ("builtins", "itertools"))
 
 
@@ -103,6 +105,8 @@ def initial_state(name: str, filename: str, module: Mapping[str, Any]) -> list[a
     ]
     # A variable that no statement makes comes from somewhere else (`setattr` on the module): then its initial state
     # is unknown.
+    # A statement that only reads the variable is left out: it may read other names, which decide nothing of the
+    # initial state.
     changing = [each for each in statements if name in mutations_in(each)]
     return [each for each in statements if each in changing or _hands_over(each, name)] if changing else []
 
@@ -120,6 +124,7 @@ def captured_state(name: str, node: ast.AST, filename: str, module: Mapping[str,
         filename: The file of the module.
         module: The names of the module.
     """
+    # The innermost function that mentions the variable owns it; Python's scopes work in the same order.
     for around in enclosing_functions(node, filename, module):
         outside = list(_walk_outside(around, node))
         mentions = [each for each in outside if _mentions(each, name)]
@@ -160,8 +165,11 @@ class _Finder(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         match node:
+            # Inside an expression, `KEPT.pop()` both changes and reads the variable; only a statement of its own
+            # is a pure write.
             case ast.Call(func=ast.Attribute(value=inner, attr=attr)) if attr in _MUTATORS:
                 self._note(inner, self.mutated)
+            # An iterator is changed by taking from it, without any method that says so.
             case ast.Call(func=ast.Name(id="next"), args=[first, *_]):
                 self._note(first, self.mutated)
             case _:

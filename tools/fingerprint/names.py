@@ -48,14 +48,14 @@ class Imported:
         module: The module that is imported, relative to the function's package if `level` is not 0.
         part: The name taken from it; `None`: the module itself.
         level: Number of leading dots.
-        whole: For `import a.b`: `a` is bound, though `a.b` is imported.
+        full_name: For `import a.b`: `a` is bound, though `a.b` is imported.
     """
 
     name: str
     module: str
     part: str | None
     level: int
-    whole: str = ""
+    full_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,8 @@ def all_codes(code: CodeType) -> Iterator[CodeType]:
     """Yield a code object and all that are nested in it."""
     yield code
     for const in code.co_consts:
+        # Since Python 3.14 the compiler puts annotations into functions of their own; an older version has no
+        # such code, and the fingerprint must be the same.
         if isinstance(const, CodeType) and const.co_name not in _ANNOTATING:
             yield from all_codes(const)
 
@@ -175,8 +177,10 @@ class _Visitor(ast.NodeVisitor):
         head: list[ast.AST] = []
         body: list[ast.AST] = [node]
         match node:
+            # The decorators, bases and keywords of a class run once, when it is made, and decide what it is.
             case ast.ClassDef():
                 head, body = [*node.decorator_list, *node.bases, *node.keywords], [*node.body]
+            # The defaults of a function are hashed by value, and its decorators by the wrappers that they left.
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 head, body = [*node.decorator_list] if self.decorators else [], [*node.body]
                 self._annotation(node.returns)
@@ -208,7 +212,7 @@ class _Visitor(ast.NodeVisitor):
         self._path(node.id, ())
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        # A chain is read as a whole: of `prices.RATES.get` the module's table counts, not the module.
+        # A chain of attributes is read to its end: of `prices.RATES.get` the module's table counts, not the module.
         attributes = [node.attr]
         inner = node.value
         while isinstance(inner, ast.Attribute):
@@ -235,7 +239,7 @@ class _Visitor(ast.NodeVisitor):
             else:
                 # `import a.b` binds `a`, and loads `a.b` all the same.
                 top = each.name.partition(".")[0]
-                self.imports.append(Imported(top, top, None, 0, whole=each.name))
+                self.imports.append(Imported(top, top, None, 0, full_name=each.name))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         self.imports += [

@@ -17,6 +17,8 @@ _FRAMES: Final = "which looks at the names of its callers"
 _TEXTS: Final = "which reads docstrings or source"
 _ANYTHING: Final = "which looks at whatever there is"
 
+# The list names functions that run or find code by text. It is short: a function that takes a callable is
+# followed through the callable, and a library's own tricks are fixed by its version.
 _OPAQUE: Final = {
     **dict.fromkeys(("builtins.eval", "builtins.exec", "builtins.compile"), _RUNS_TEXT),
     **dict.fromkeys(("builtins.globals", "builtins.locals"), _FRAMES),
@@ -45,11 +47,14 @@ _NO_READERS: Final = frozenset({"pydantic", "pydantic_core", "attr", "attrs", "t
 def find_opaque(value: object) -> str | None:
     """Return why calls of a function are opaque, as the end of a sentence; `None`: they are not, for all that is known."""
     if isinstance(value, ModuleType):
+        # `import importlib` is harmless; the module as a value may have any of its functions called by a computed
+        # name.
         return f"the module {value.__name__} as a value" if value.__name__ in _BARE else None
     if not isinstance(value, FunctionType | BuiltinFunctionType | type):
         return None
     home = str(getattr(value, "__module__", None) or "")
     name = f"{home}.{value.__qualname__}"
+    # Known by the qualified name of the object and not by the name in the code: `e = eval` is still `eval`.
     why = _OPAQUE.get(name) or (_BY_NAME if home in _IMPORTERS else None)
     return f"{name}, {why}: what that is does not stand in the code" if why else None
 

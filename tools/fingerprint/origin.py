@@ -33,10 +33,13 @@ def origin_of(module: str) -> Origin:
     top = module.partition(".")[0]
     if top == "__main__":
         return Origin.PROJECT
+    # firmplan's own code counts by name, without a version: an update of firmplan must not make every result
+    # anew. A change of the rules raises `FORMAT`.
     if top == _OWN:
         return Origin.OWN
     if top in sys.stdlib_module_names:
         return Origin.STANDARD
+    # A submodule may be made at run time and have no file of its own; then its top package decides.
     folders = _places(module) or _places(top)
     return Origin.PROJECT if folders and not any(map(_is_installed, folders)) else Origin.INSTALLED
 
@@ -108,6 +111,7 @@ def _installed_folders() -> tuple[Path, ...]:
 @cache
 def _is_installed(filename: str) -> bool:
     path = Path(filename).resolve()
+    # Also for a virtual environment that this process does not run in, such as a vendored copy.
     if "site-packages" in path.parts or "dist-packages" in path.parts:
         return True
     return any(path.is_relative_to(folder) for folder in _installed_folders())

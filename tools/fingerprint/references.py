@@ -190,6 +190,8 @@ class ProjectReferences:
 
     def _refer(self, value: FunctionType | type, label: str) -> str:
         if id(value) not in self._named:
+            # The name is taken before the body is read: recursive functions refer to each other, and order of
+            # naming is order of reading.
             self._named[id(value)] = (value, self.free(label))
             self.waiting.append((value, self._named[id(value)][1]))
         return self._named[id(value)][1]

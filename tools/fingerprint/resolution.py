@@ -193,7 +193,7 @@ class NameResolver:
             module = resolve_name("." * each.level + each.module, package) if each.level else each.module
             # The call would import the module anyway, and without its code there is nothing to hash.
             if origin_of(module) is Origin.PROJECT:
-                importlib.import_module(each.whole or module)
+                importlib.import_module(each.full_name or module)
                 value: object = sys.modules[module]
                 if each.part is not None and not hasattr(value, each.part):
                     importlib.import_module(f"{module}.{each.part}")
@@ -211,11 +211,11 @@ class NameResolver:
                 for path in paths:
                     self._in_module("constant", each.name, loaded, (*part, *path))
             return [f"{each.name} is {self._walk.references.module(module)}.{each.part}"]
-        except Unseen as fault:
-            self._walk.unseen(f"{self._scope.owner} imports '{each.module}', {fault}")
-        except Exception as fault:  # noqa: BLE001  # whatever a module raises when imported
+        except Unseen as error:
+            self._walk.unseen(f"{self._scope.owner} imports '{each.module}', {error}")
+        except Exception as error:  # noqa: BLE001  # whatever a module raises when imported
             self._walk.unseen(
-                f"{self._scope.owner} imports '{each.module}', which cannot be imported here ({fault})"
+                f"{self._scope.owner} imports '{each.module}', which cannot be imported here ({error})"
             )
         return []
 

@@ -289,8 +289,8 @@ def _read(filename: str, module: Mapping[str, Any]) -> SourceFile:
             with warnings.catch_warnings(action="ignore"):  # the import has given them already
                 tree = ast.parse(text, filename)
                 known = (text, _indexed(tree, compile(tree, filename, "exec", dont_inherit=True)))
-        except (SyntaxError, ValueError) as fault:
-            raise NoSource("has another source now than when it was imported") from fault
+        except (SyntaxError, ValueError) as error:
+            raise NoSource("has another source now than when it was imported") from error
         _sources[filename] = known
     return known[1]
 

@@ -76,8 +76,8 @@ class McpServer:
         loop = _loop()
         try:
             return call(loop, self._sessions.listed())
-        except FirmplanError as fault:
-            raise ConfigError(str(fault)) from fault
+        except FirmplanError as error:
+            raise ConfigError(str(error)) from error
 
     async def call_tool(
         self, name: str, arguments: dict[str, Json], *, meta: dict[str, Any], progress: ProgressFnT | None
@@ -286,7 +286,7 @@ class _Session:
                 self._opened.set_exception(_innermost(error))
                 self._opened.exception()  # retrieved: `open` raises it
             else:
-                self._why = _told(_innermost(error))
+                self._why = _described(_innermost(error))
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -337,11 +337,11 @@ class _Watched:
 def _unreachable(target: Target, error: Exception, open_s: float) -> FirmplanError:
     if isinstance(error, ConfigError):
         return error
-    why = f"nothing within {open_s:g} s" if isinstance(error, TimeoutError) else _told(error)
+    why = f"nothing within {open_s:g} s" if isinstance(error, TimeoutError) else _described(error)
     return ToolError(f"the MCP server {target} cannot be reached: {why}", temporary=True)
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     text = plain(str(error), SAID_CHARACTERS_MAX)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -511,8 +511,8 @@ def _words(server: object) -> tuple[str, ...]:
     if isinstance(server, str):
         try:
             words: Sequence[object] = shlex.split(server)
-        except ValueError as fault:
-            raise ConfigError(f"{wanted}, found {server!r}: {fault}") from fault
+        except ValueError as error:
+            raise ConfigError(f"{wanted}, found {server!r}: {error}") from error
     elif isinstance(server, Sequence):
         words = cast("Sequence[object]", server)
     else:

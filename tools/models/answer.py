@@ -92,6 +92,7 @@ class AnswerForm:
         Raises:
             InvalidAnswer: The text holds no JSON, or JSON of another shape.
         """
+        # The bound comes first, since each of the tests below reads the complete text.
         if len(text) > TEXT_CHARACTERS_MAX:
             raise InvalidAnswer(
                 f"the answer has {len(text)} characters; at most {TEXT_CHARACTERS_MAX} are read"
@@ -102,13 +103,18 @@ class AnswerForm:
             )
         if not text.strip():
             raise NoJson("the answer is empty")
+        # A plain text needs no JSON, so that the most common answer cannot be malformed.
         if self.is_text:
             return text.strip()
+        # Several readings are tried, and the schema decides. A model told to wrap its value in an object may
+        # answer with the bare value, and one told to write JSON may put the JSON into a string.
         faults: list[str] = []
         for value in self._readings(text):
             value = self._checker.with_integers(value)  # noqa: PLW2901  # the same value, in the schema's kinds
             if self._checker.accepts(value):
                 return value
+            # The faults of the likeliest reading are reported: those of a less likely one would mislead the
+            # model.
             faults = faults or self._checker.faults(value)
         raise InvalidAnswer("the JSON does not fit its schema: " + "; ".join(faults))
 
@@ -120,6 +126,7 @@ class AnswerForm:
             if not self._checker.accepts(text.strip()):
                 raise
             value = text.strip()  # an option of an enum without its quotes
+        # Exactly this one key: an object that happens to have a key `answer` beside others is the value itself.
         if self.is_wrapped and isinstance(value, dict) and list(value) == [WRAPPER]:
             yield value[WRAPPER]
         yield value
@@ -152,6 +159,7 @@ def find_json(text: str) -> Json:
         NoJson: There is none.
     """
     fault: NotJson | None = None
+    # The last fence first: models quote the question before they answer, and correct themselves afterwards.
     for candidate in [text.strip(), *reversed(_FENCE.findall(text)), *_last_span(text)]:
         try:
             return parse(candidate)
@@ -169,12 +177,14 @@ def _last_span(text: str) -> list[str]:
         tried += 1
         try:
             _, end = decoder.raw_decode(text, opening)
-        except json.JSONDecodeError as fault:
-            is_broken = fault.pos - opening > _BROKEN_CHARACTERS
-            position = fault.pos if is_broken else opening + 1
+        except json.JSONDecodeError as error:
+            # An inner value of broken JSON is never the answer, so that the search goes on behind the break.
+            is_broken = error.pos - opening > _BROKEN_CHARACTERS
+            position = error.pos if is_broken else opening + 1
         except RecursionError:
             position = opening + 1
         else:
+            # Decoding goes from opening to opening, so that an inner object is not taken for the answer.
             found = [text[opening:end]]
             position = end
     return found

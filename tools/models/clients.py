@@ -166,11 +166,14 @@ class Modes:
 
     def prove(self, endpoint: Endpoint, mode: str) -> None:
         """Remember that an answer came in this mode."""
+        # From now on a refusal is about the request: another mode would only repeat the cost.
         self._proven[endpoint.base_url, endpoint.name] = mode
 
     def give_up(self, endpoint: Endpoint, mode: str) -> bool:
         """Go on to the mode after `mode`; return whether there is one."""
         key = (endpoint.base_url, endpoint.name)
+        # A mode that the user has set is never changed, and a mode that worked is not given up because of one bad
+        # answer.
         if endpoint.mode != AUTO or key in self._proven:
             return False
         if mode == MODES[-1]:

@@ -174,17 +174,19 @@ async def complete_within(
             completion = await _send_with_retries(
                 budget, replace(call, endpoint=replace(endpoint, mode=mode)), clients, policy
             )
-        except ModelError as fault:
-            if call.listener is not None and is_about_streams(fault):
+        except ModelError as error:
+            if call.listener is not None and is_about_streams(error):
                 modes.give_up_streams(endpoint)
             # A text is asked for without any mode, so that its refusal is never about the mode.
-            elif call.answer.is_text or not is_about_form(fault) or not modes.give_up(endpoint, mode):
-                if call.listener is None or not is_about_form(fault):
+            elif call.answer.is_text or not is_about_form(error) or not modes.give_up(endpoint, mode):
+                if call.listener is None or not is_about_form(error):
                     raise
                 call = replace(
                     call, listener=None
                 )  # the last chance: the endpoint may refuse the options of streams
             continue
+        # Text without JSON is the only sign of an endpoint that ignores the mode; an answer of a wrong shape is
+        # the model's own mistake.
         if isinstance(completion.outcome, Answered) and not call.answer.is_text:
             modes.prove(endpoint, mode)
         elif isinstance(completion.outcome, Invalid) and completion.outcome.has_no_json:
@@ -205,8 +207,8 @@ async def _send_with_retries(
                 timeout_s = min(call.timeout_s, budget.seconds_left)
                 try:
                     return await complete(replace(call, timeout_s=timeout_s), clients)
-                except ModelError as fault:
-                    if fault.broke_off:  # then in one piece
+                except ModelError as error:
+                    if error.broke_off:  # then in one piece
                         call = replace(call, listener=None)
                     raise
     raise AssertionError("tenacity ends by returning or raising")
@@ -226,10 +228,14 @@ async def complete(call: ModelCall, clients: Clients) -> Completion:
         try:
             async with asyncio.timeout(call.timeout_s):
                 parsed = await _send(client, call, seen)
+        # The client's own timeout is for a phase (connect, read), so that a slow stream never ends by it. This
+        # one holds for the complete request.
         except TimeoutError:
             raise timed_out(call.endpoint, call.timeout_s) from None
         except Exception as error:  # noqa: BLE001  # sorted below: errors of the transport are raised, others are outcomes
             fault = _root(error)
+            # No completion came, so the error is the transport's. With a completion, instructor has failed to
+            # parse it, and that is an outcome of the model.
             if not seen:
                 raise _outage(fault, call) from None
             return _completion(call, seen[-1], fault, price)
@@ -242,6 +248,7 @@ def _outage(fault: BaseException, call: ModelCall) -> BaseException:
         return outage(fault, call.endpoint, call.timeout_s)
     from .transport import ListenerFailed, StreamBroken  # noqa: PLC0415  # loads openai
 
+    # The listener is our own code. Its failure must not look like a failure of the model, which would be retried.
     if isinstance(fault, ListenerFailed):
         return fault.__cause__ or fault
     broke_off = isinstance(fault, StreamBroken)
@@ -254,6 +261,7 @@ async def _send(client: AsyncInstructor, call: ModelCall, seen: list[Any]) -> ob
     """Send the request through instructor; the completion as it came is put into `seen`."""
     from instructor.core.hooks import Hooks  # noqa: PLC0415  # heavy
 
+    # A hook for each call and not for the client: calls share the client.
     hooks = Hooks()
     hooks.on("completion:response", seen.append)
     options: dict[str, Any] = {"model": call.endpoint.name, "timeout": call.timeout_s, "hooks": hooks}
@@ -262,6 +270,8 @@ async def _send(client: AsyncInstructor, call: ModelCall, seen: list[Any]) -> ob
     if call.max_tokens is not None:
         options[call.endpoint.max_tokens_key] = call.max_tokens
     form = None if call.answer.is_text else _response_model(call.answer)
+    # `max_retries=0`: asking again is for `models.py`, which counts requests and keeps the wrong answer in the
+    # conversation. instructor's own retries would hide both.
     messages: Any = [message.to_dict() for message in call.messages]
     if call.listener is None:
         return await client.create(response_model=form, messages=messages, max_retries=0, **options)
@@ -326,18 +336,21 @@ def _outcome(call: ModelCall, completion: object, parsed: object, raw: str) -> O
         return Refused(str(refusal or "the endpoint's content filter stopped the answer"))
     if finish == "length":
         return TruncatedAnswer()
+    # instructor has parsed the answer by `AnswerForm.read` already; in other cases (prose, a bare value) the text
+    # is read here.
     if isinstance(value := getattr(parsed, "__dict__", {}), dict) and "value" in value:
         return Answered(cast("Json", value["value"]))
     try:
         return Answered(call.answer.read(raw))
-    except InvalidAnswer as fault:
-        return Invalid(str(fault), isinstance(fault, NoJson))
+    except InvalidAnswer as error:
+        return Invalid(str(error), isinstance(error, NoJson))
 
 
 def _words(completion: object) -> str:
     """Return the model's text: the arguments of its first tool call, else its content."""
     message = _get(completion, "choices", 0, "message")
     for words in (
+        # Only the first call counts. Small models repeat a call, and instructor refuses more than one.
         _get(message, "tool_calls", 0, "function", "arguments"),
         _get(message, "function_call", "arguments"),
         _parts(_get(message, "content")),
@@ -360,6 +373,7 @@ def _parts(content: object) -> object:
 def _usage(completion: object, price: Price | None) -> Usage:
     def count(*path: str) -> int:
         number = _get(completion, "usage", *path)
+        # An endpoint may send anything as a count. A count without a bound would overflow the sums of a run.
         return min(number, TOKENS_MAX) if isinstance(number, int) and number >= 0 else 0
 
     prompt, written = count("prompt_tokens"), count("completion_tokens")
@@ -370,6 +384,7 @@ def _usage(completion: object, price: Price | None) -> Usage:
 
 def _get(value: object, *path: str | int) -> object:
     """Follow fields and positions through a value of any shape; `None` where there is none."""
+    # openai's models check nothing when they are constructed, so any field may be missing or of another type.
     for part in path:
         match part, value:
             case int(), list():
@@ -436,8 +451,8 @@ async def _probe(endpoint: Endpoint, clients: Clients, timeout_s: float) -> Prob
     call = ModelCall(endpoint, (Message("user", _QUESTION),), answer, timeout_s)
     try:
         completion = await complete(call, clients)
-    except ModelError as fault:
-        return Probe(endpoint.mode, works=False, found=f"{fault.code}: {fault}")
+    except ModelError as error:
+        return Probe(endpoint.mode, works=False, found=f"{error.code}: {error}")
     match completion.outcome:
         case Answered():
             return Probe(endpoint.mode, works=True, found="answers in the form that is asked for")

@@ -80,8 +80,8 @@ class Model:
         if self.max_concurrency is not None:
             try:
                 parse_count(self.max_concurrency, 1)
-            except ValueError as fault:
-                raise ConfigError(f"max_concurrency: {fault}") from fault
+            except ValueError as error:
+                raise ConfigError(f"max_concurrency: {error}") from error
 
     def resolve(self, environment: Mapping[str, str] | None = None) -> Endpoint:
         """Return the endpoint, the open settings filled from the environment.
@@ -121,8 +121,8 @@ def _rate(rate: str | float | None) -> float | None:
     """Return requests a second. Raises: ConfigError."""
     try:
         return None if rate is None else parse_rate(rate)
-    except ValueError as fault:
-        raise ConfigError(f"rate: {fault}") from fault
+    except ValueError as error:
+        raise ConfigError(f"rate: {error}") from error
 
 
 def _mode(mode: str | Enum | None) -> str:

@@ -64,6 +64,7 @@ def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelE
     match error:
         case openai.APITimeoutError():
             return timed_out(endpoint, timeout_s)
+        # An answer past the bound is not temporary: the endpoint would send as much again.
         case openai.APIConnectionError(__cause__=BodyTooLarge() as cause):
             return ModelError(f"{endpoint.base_url}: {cause}", code="model-unavailable")
         case openai.APIConnectionError():
@@ -86,6 +87,7 @@ def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelE
 
 def _status(status: int, headers: Mapping[str, str], said: str, endpoint: Endpoint) -> ModelError:
     """Return the error for an HTTP status."""
+    # OpenAI answers 429 both for a rate, which passes, and for a used-up quota, which does not.
     stays = headers.get("x-should-retry") == "false" or "insufficient_quota" in said
     wait = _retry_after(headers)
     where = f"{endpoint.base_url} answered {status}"

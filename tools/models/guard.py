@@ -118,6 +118,7 @@ def _question_of(guard: Any) -> Callable[[Json], object] | None:  # noqa: ANN401
     """Return a function that asks code about a value. A validator refuses by raising; its return value is no verdict."""
     if isinstance(guard, Mapping):
         return None
+    # By the methods and not by the classes: pydantic is not imported for guards that are data.
     for name in ("model_validate", "validate_python"):
         method = getattr(guard, name, None)
         if callable(method):
@@ -135,11 +136,13 @@ def _asked(guard: Guard, value: Json) -> str | None:
         return None
     try:
         verdict = question(value)
-    except ValueError as fault:
-        return _sentence(fault) or f"the guard '{_called(guard)}' refused it"
-    except Exception as fault:
-        text = f"the guard '{_called(guard)}' went wrong: {described(fault)}"
-        raise ToolError(text, code="guard-failed") from fault
+    # A `ValueError` is a verdict, by the convention of pydantic's validators. Any other exception is a mistake in
+    # the guard, and asking again would not help.
+    except ValueError as error:
+        return _sentence(error) or f"the guard '{_called(guard)}' refused it"
+    except Exception as error:
+        text = f"the guard '{_called(guard)}' went wrong: {described(error)}"
+        raise ToolError(text, code="guard-failed") from error
     if isinstance(verdict, str):
         return verdict
     return f"the guard '{_called(guard)}' refused it" if verdict is False else None
@@ -161,6 +164,8 @@ def _measured(guard: Mapping[str, Json], value: Json, question: Question) -> str
     validator = _validator(guard)
     field = guard.get("field")
     name = f"'{field}'" if isinstance(field, str) else "the answer"
+    # jsonschema's validator does the work: `regex` is ECMA 262 in linear time, as in schemas, and not Python's
+    # `re`.
     for text in _texts(value, field if isinstance(field, str) else None):
         for fault in validator.iter_errors(text):
             return f"{name}: {fault.message}"

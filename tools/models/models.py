@@ -174,20 +174,21 @@ class Models:
         """
         try:
             endpoints = self.resolve(request.alias)
-        except ConfigError as fault:
-            raise ModelError(str(fault), code="no-model") from fault
+        except ConfigError as error:
+            raise ModelError(str(error), code="no-model") from error
         try:
+            # A broken price table is found before the first request, and not after the money is spent.
             assert self._clients.prices is not None
-        except ConfigError as fault:
-            raise ModelError(str(fault), code="no-model") from fault
+        except ConfigError as error:
+            raise ModelError(str(error), code="no-model") from error
         # One budget for all endpoints and judges of the request: fallbacks must not multiply the cost of a step.
         tally = _Tally(
             RequestBudget(REQUESTS_MAX, timeout_s or TIMEOUT_S * REQUESTS_MAX), timeout_s or TIMEOUT_S
         )
         try:
             return await self._first_of(endpoints, request, tally)
-        except ModelError as fault:
-            fault.usage = tally.usage if tally.usage.requests else None
+        except ModelError as error:
+            error.usage = tally.usage if tally.usage.requests else None
             raise
 
     async def _first_of(
@@ -199,8 +200,8 @@ class Models:
         for endpoint in endpoints[:-1]:
             try:
                 return await self._converse(endpoint, request, tally)
-            except ModelError as fault:
-                if fault.code not in _ELSEWHERE:
+            except ModelError as error:
+                if error.code not in _ELSEWHERE:
                     raise
         return await self._converse(endpoints[-1], request, tally)
 
@@ -212,8 +213,11 @@ class Models:
         )
         question = Question("\n".join(message.content for message in request.messages))
         fault = ""
+        # Fails for good only with `bad-output`: transport errors are raised by `complete_within` and move on to
+        # the next endpoint.
         for _ in range(request.retries + 1):
             completion = await complete_within(tally.budget, call, self._clients)
+            # Usage is added before the answer is judged: a refused answer costs as much as a valid one.
             tally.usage += completion.usage
             # Guards that are data or code cost nothing, so that judges, which cost a request each, come last.
             outcome = _judged(completion, request, question)
@@ -235,6 +239,8 @@ class Models:
         """Return why a judge refuses an answer; `None` if none does. All requests come out of one budget."""
         for guard in request.guard:
             judge = Judge.of(guard)
+            # A judge asks a model too, and may ask one of another alias. It never has judges of its own, so that
+            # this ends.
             if judge is None:
                 continue
             wanted = ModelRequest(
@@ -245,8 +251,8 @@ class Models:
             )
             try:
                 endpoints = self.resolve(wanted.alias)
-            except ConfigError as fault:
-                raise ModelError(str(fault), code="no-model") from fault
+            except ConfigError as error:
+                raise ModelError(str(error), code="no-model") from error
             verdict = cast("Mapping[str, Json]", (await self._first_of(endpoints, wanted, tally)).value)
             if verdict["holds"] is not True:
                 return f"it does not meet the condition '{judge.condition}': {verdict['reason']}"
@@ -295,6 +301,8 @@ def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
     check_guards("ask", guard)
     schema: Mapping[str, Json] = {"type": "string"} if returns is None else returns
     read = [Example.read(f"ask: examples[{index}]", example) for index, example in enumerate(examples)]
+    # The answers of examples get the order of the schema's fields: models copy the order, and reasoning that
+    # comes first is written first.
     pairs = [replace(each, answer=arranged(each.answer, schema)) for each in read]
     head = (Message("system", system),) if system else ()
     messages = (*head, *example_messages(pairs), Message("user", prompt))
@@ -331,6 +339,7 @@ def _read(alias: str, spec: object) -> tuple[Model, ...]:
         return (spec,)
     if isinstance(spec, str) and spec:
         return (Model(spec),)
+    # A list is flattened, so that a fallback may itself be an entry with settings.
     if isinstance(spec, Mapping):
         return (_from_fields(alias, cast("Mapping[str, Any]", spec)),)
     if isinstance(spec, list | tuple) and spec:

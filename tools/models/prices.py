@@ -119,18 +119,18 @@ def _load(path: object) -> Iterable[Price]:
     where = f"prices: {path}"
     try:
         document = json.loads(Path(cast("str", path)).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError) as fault:
-        raise ConfigError(f"{where}: expected a table of prices in JSON, found none: {fault}") from fault
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: expected a table of prices in JSON, found none: {error}") from error
     return _read(where, document)
 
 
 def _read(where: str, document: object) -> list[Price]:
     try:
         return _Table.model_validate(document).models
-    except ValidationError as fault:
-        first = fault.errors()[0]
+    except ValidationError as error:
+        first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the document"
         raise ConfigError(
             f'{where}: expected {{"prices": {FORMAT}, "models": [{{"model": .., "input": .., "output": ..}}]}}; '
             f"at {place}: {first['msg']}"
-        ) from fault
+        ) from error

@@ -63,8 +63,8 @@ class Recorder:
             with self.path.open("a", encoding="utf-8") as file:
                 if not file.tell():
                     file.write(json.dumps({"recording": FORMAT}) + "\n")
-        except OSError as fault:
-            raise ConfigError(f"expected a file to record to, found {self.path}: {fault}") from fault
+        except OSError as error:
+            raise ConfigError(f"expected a file to record to, found {self.path}: {error}") from error
 
     def add(
         self, request: RequestJson, status: int, headers: Mapping[str, str], body: str, key: str = ""
@@ -78,6 +78,7 @@ class Recorder:
             body: RequestJson of the response; a stream as it came.
             key: The key of the request, to be masked.
         """
+        # The words of the request are for people who read the file; its digest finds the answer.
         asked = [{"role": each.get("role"), "content": each.get("content")} for each in _messages(request)]
         entry: RequestJson = {
             "request": request_digest(request),
@@ -90,6 +91,7 @@ class Recorder:
 
     def _without_secrets(self, line: str, key: str) -> str:
         for secret in (key, *self._secrets) if len(key) >= SECRET_CHARACTERS_MIN else self._secrets:
+            # Secrets are masked in the line of JSON, where they stand escaped.
             line = line.replace(json.dumps(secret, ensure_ascii=False)[1:-1], _MASK)
         return _SECRET_TEXT.sub(_MASK, line)
 

@@ -57,6 +57,8 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
     """
 
     async def create(**options: Any) -> object:  # noqa: ANN401  # openai's own options
+        # Before the request and not before its first words: an answer that broke off is void as soon as another
+        # one is asked for.
         listener.begin()
         response = await client.chat.completions.with_raw_response.create(
             **options, stream=True, stream_options={"include_usage": True}
@@ -65,6 +67,8 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
         kind = http.headers.get("content-type", "")
         made = StreamedCompletion()
         try:
+            # Some servers ignore `stream` and answer in one piece. The answer is good, so it is not asked for
+            # again.
             if not kind.startswith("text/event-stream"):
                 body = (await http.aread()).decode("utf-8", "replace")
                 return _in_one_piece(body) if "json" in kind else body
@@ -76,12 +80,14 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
             raise
         # openai translates errors of the connection only while it waits for the response; those inside a stream are
         # translated here.
-        except httpx2.TransportError as fault:
+        except httpx2.TransportError as error:
             gone = openai.APIConnectionError(request=http.request)
-            gone.__cause__ = fault
+            gone.__cause__ = error
             raise StreamBroken from gone
-        except Exception as fault:
-            raise StreamBroken from fault
+        except Exception as error:
+            raise StreamBroken from error
+        # Without this test an answer that was cut by a lost connection would be read as a complete one: JSON of
+        # the last chunks may parse.
         if made.is_open:
             raise StreamBroken from EOFError("the stream ended before the answer did")
         return ChatCompletion.construct(**cast("Any", made.document()))
@@ -92,8 +98,8 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
 def _tell(listener: Listener, words: str) -> None:
     try:
         listener.hear(words)
-    except Exception as fault:
-        raise ListenerFailed from fault
+    except Exception as error:
+        raise ListenerFailed from error
 
 
 def _in_one_piece(body: str) -> object:
@@ -118,6 +124,9 @@ class StreamedCompletion:
         """Whether words have come, and the answer has not ended."""
         return self._finish is None and any(self._said.values())
 
+    # openai's `ChatCompletionStreamState` does the same for chunks of the documented shape. It raises on others,
+    # such as tool calls without an index, which servers for local models send; and it copies the complete message
+    # with each chunk.
     def add(self, chunk: Mapping[str, object]) -> str:
         """Take a chunk in; return the words in it that are part of the answer."""
         fields = cast("Mapping[str, Json]", chunk)
