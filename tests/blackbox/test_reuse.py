@@ -157,14 +157,6 @@ def test_equal_calls_in_one_run_are_made_once(reuse: Reuse):
     assert sorted(reuse.calls) == ["compute", "put_a", "put_a"]
 
 
-def test_arguments_are_normalised_before_the_key_is_made(reuse: Reuse):
-    """Arguments are validated, and so normalised, before the call and before the key is made."""
-    assert reuse.is_reused("compute", 2) is False
-    steps = plan(call("t", "compute", args={"x": "${4 / 2}"}), output="${t}")
-    run = once(reuse.tools, steps, reuse.store)
-    assert (run.output, run.steps["t"].reused) == (4, True)
-
-
 def test_the_step_and_the_plan_are_no_part_of_the_key(reuse: Reuse):
     """.. by content key: tool, fingerprint and arguments."""
     reuse.run("compute", 3)

@@ -148,18 +148,6 @@ def test_other_names_are_config_errors(name: str):
             return 1
 
 
-@pytest.mark.parametrize("effect", ["pure", "model", "write", None])
-def test_reuse_for_belongs_to_reads(effect: str | None):
-    """`reuse_for` on a tool that is not a `read` is a `ConfigError`."""
-    options: dict[str, Any] = {} if effect is None else {"effect": effect}
-    with pytest.raises(ConfigError):
-
-        @tool(reuse_for="1h", **options)
-        def one() -> int:
-            """Return one."""
-            return 1
-
-
 @pytest.mark.parametrize(
     "options",
     [

@@ -12,6 +12,7 @@ from pathlib import Path
 import firmplan
 import pytest
 from firmplan import Engine, Plan, Toolset, check
+from forked import Program
 
 FOLDER = Path(firmplan.__file__).parent / "examples" / "invoices"
 TODAY = {"today": "2026-03-10"}
@@ -121,8 +122,7 @@ def test_killed_right_after_the_payment_pays_once(ledger):
 
 def firmplan_(*words, code=0):
     """Run a command in a process of its own and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "firmplan", *words], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout
+    process = Program(["-m", "firmplan", *words])
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == code, err
+    return out

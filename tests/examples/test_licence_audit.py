@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from firmplan import Engine, Plan, Planner, Toolset, check
 from firmplan.demo import tools
 from firmplan.testing import ScriptedModel
+from forked import Program
 
 FOLDER = Path(firmplan.__file__).parent / "examples" / "licence_audit"
 UNSET = ("OPENAI_API_KEY", "FIRMPLAN_BASE_URL", "FIRMPLAN_MODEL", "FIRMPLAN_STORE", "FIRMPLAN_TOOLS")
@@ -102,18 +101,21 @@ def test_recorded_drafts_are_a_faulty_one_and_the_plan(plan, toolset):
 
 def demo(folder, cwd, **environment):
     kept = {key: value for key, value in os.environ.items() if key not in UNSET}
-    words = [sys.executable, "-m", "firmplan", "demo", "--folder", str(folder)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(words, cwd=cwd, env={**kept, **environment}, **pipes)
+    return Program(["-m", "firmplan", "demo", "--folder", folder], cwd=cwd, env={**kept, **environment})
+
+
+def told_by(process):
+    """Return the exit code and all that was printed."""
+    out, err = process.communicate(timeout=100)
+    return process.returncode, out + err
 
 
 def test_demo_from_any_folder_twice(tmp_path):
     """The demo shows a repair, a run, reuse and equal digests; so does a second one there, on a poorer terminal."""
     (tmp_path / "elsewhere").mkdir()
     for encoding in ("utf-8", "ascii"):
-        process = demo(tmp_path / "chosen", tmp_path / "elsewhere", PYTHONIOENCODING=encoding)
-        told, _ = process.communicate(timeout=100)
-        assert process.returncode == 0, told
+        code, told = told_by(demo(tmp_path / "chosen", tmp_path / "elsewhere", PYTHONIOENCODING=encoding))
+        assert code == 0, told
         assert "recording" in told
         assert "did you mean 'list_packages'" in told
         assert "The digests are equal" in told
@@ -131,17 +133,17 @@ def test_demo_killed_midway_leaves_a_usable_folder(tmp_path):
             break
     process.communicate(timeout=30)
     assert process.returncode == -signal.SIGKILL
-    again = demo(tmp_path, tmp_path)
-    told, _ = again.communicate(timeout=100)
-    assert again.returncode == 0, told
+    code, told = told_by(demo(tmp_path, tmp_path))
+    assert code == 0, told
 
 
 def test_demo_asks_the_endpoint_that_is_set(tmp_path):
     """Where an endpoint is set, it is asked for the plan and for the summary, and the screen says so."""
     with ScriptedModel(FOLDER / "recording.json") as model:
-        process = demo(tmp_path, tmp_path, FIRMPLAN_BASE_URL=model.base_url, FIRMPLAN_MODEL="live")
-        told, _ = process.communicate(timeout=100)
-        assert process.returncode == 0, told
+        code, told = told_by(
+            demo(tmp_path, tmp_path, FIRMPLAN_BASE_URL=model.base_url, FIRMPLAN_MODEL="live")
+        )
+        assert code == 0, told
         assert [request["model"] for request in model.requests] == ["live"] * 3
     assert f"Planned by the model live at {model.base_url}" in told
     assert "recording" not in told
@@ -149,8 +151,8 @@ def test_demo_asks_the_endpoint_that_is_set(tmp_path):
 
 def test_demo_of_an_endpoint_that_is_not_there(tmp_path):
     """An endpoint that cannot be reached is one message and an exit code, without a traceback."""
-    process = demo(tmp_path, tmp_path, FIRMPLAN_BASE_URL="http://127.0.0.1:9/v1", FIRMPLAN_MODEL="live")
-    told, _ = process.communicate(timeout=100)
-    assert process.returncode in (1, 2)
+    nowhere = {"FIRMPLAN_BASE_URL": "http://127.0.0.1:9/v1", "FIRMPLAN_MODEL": "live"}
+    code, told = told_by(demo(tmp_path, tmp_path, **nowhere))
+    assert code in (1, 2)
     assert "Traceback" not in told
     assert "127.0.0.1:9" in told

@@ -20,7 +20,7 @@ from firmplan.executor.runs.owner import HOST_ENV, LockFilePresence, Owner, is_s
 from firmplan.executor.stores.store import LEASE_S as USUAL_LEASE_S
 from firmplan.tools import tool
 from forked import Program
-from lease_child import wait_at_gate
+from lease_child import effects, wait_at_gate
 from rig import Rig, plan_of
 from stopping import stop
 
@@ -36,24 +36,36 @@ def tools(tmp_path, monkeypatch):
     return lease_child.TOOLS
 
 
+def on_postgres(host):
+    return pytest.param(("postgres", host), marks=pytest.mark.postgres, id=f"postgres-{host}")
+
+
+@pytest.fixture(params=[pytest.param(("file", "a"), id="file-a"), on_postgres("a"), on_postgres("b")])
+def place(request, tmp_path):
+    """A store, and the machine of the first process: another one than ours, or ours."""
+    where, host = request.param
+    return (tmp_path / "s.db" if where == "file" else request.getfixturevalue("postgres_url")), host
+
+
 @pytest.fixture
-def first(tmp_path):
-    """A process of machine `a` in the middle of the run `r`."""
-    with Program(
-        [CHILD, "run", tmp_path], env={**os.environ, HOST_ENV: "a", "LEASE_S": str(LEASE_S)}
-    ) as process:
-        wait_at_gate(tmp_path / "s.db")
+def store(place):
+    """The store of all machines."""
+    return place[0]
+
+
+@pytest.fixture
+def first(tmp_path, place):
+    """A process in the middle of the run `r`."""
+    store, host = place
+    env = {**os.environ, HOST_ENV: host, "LEASE_S": str(LEASE_S), "LEASE_STORE": str(store)}
+    with Program([CHILD, "run", tmp_path], env=env) as process:
+        wait_at_gate(store)
         yield process
 
 
-def effects(folder):
-    """Return (word, process) of each change of the world."""
-    return [tuple(line.split()) for line in (folder / "effects").read_text().splitlines()]
-
-
-def test_a_living_owner_elsewhere_keeps_its_run(tmp_path, tools, first):
+def test_a_living_owner_keeps_its_run(tmp_path, store, tools, first):
     """It beats: however long it is watched, nobody else drives its run."""
-    with Engine(tools, store=tmp_path / "s.db", recover=True) as engine:
+    with Engine(tools, store=store, recover=True) as engine:
         until = time.monotonic() + 2 * LEASE_S
         while time.monotonic() < until:
             assert not engine.get_sync("r").abandoned
@@ -64,14 +76,15 @@ def test_a_living_owner_elsewhere_keeps_its_run(tmp_path, tools, first):
     assert effects(tmp_path) == [("first", str(first.pid)), ("second", str(first.pid))]
 
 
+@pytest.mark.parametrize("place", [pytest.param(("file", "a"), id="file-a"), on_postgres("a")], indirect=True)
 @pytest.mark.parametrize("is_asked", [True, False], ids=["resume", "recover"])
-def test_a_dead_owner_elsewhere_is_followed_once_its_lease_has_ended(tmp_path, tools, first, is_asked):
+def test_a_dead_owner_elsewhere_is_followed_once_its_lease_has_ended(tmp_path, store, tools, first, is_asked):
     """Not at once, since it cannot be seen; but then by whoever asked for it, and by whoever recovers."""
     first.kill()
     first.wait()
     (tmp_path / "go").touch()
     began = time.monotonic()
-    with Engine(tools, store=tmp_path / "s.db", recover=not is_asked) as engine:
+    with Engine(tools, store=store, recover=not is_asked) as engine:
         if is_asked:
             assert engine.resume_sync("r").output == "second"
         while engine.get_sync("r").status != "succeeded":
@@ -81,16 +94,17 @@ def test_a_dead_owner_elsewhere_is_followed_once_its_lease_has_ended(tmp_path, t
     assert effects(tmp_path) == [("first", str(first.pid)), ("second", str(os.getpid()))]
 
 
-def test_an_owner_that_slept_past_its_lease_writes_nothing(tmp_path, tools, first):
-    """Stopped, overtaken by another machine, and woken: it sees how the run ended, and has done nothing more."""
+def test_an_owner_that_slept_past_its_lease_writes_nothing(tmp_path, store, tools, first):
+    """Stopped, overtaken, and woken: it sees how the run ended, and has done nothing more."""
     stop(first.pid)
     (tmp_path / "go").touch()
-    with Engine(tools, store=tmp_path / "s.db") as engine:
+    with Engine(tools, store=store) as engine:
         run = engine.resume_sync("r")
         assert run.output == "second"
         first.send_signal(signal.SIGCONT)
         assert first.communicate(timeout=30)[0] == "succeeded\n"
         assert engine.get_sync("r").last_event == run.last_event
+        assert engine.replay_sync("r").digest == run.digest
     assert effects(tmp_path) == [("first", str(first.pid)), ("second", str(os.getpid()))]
 
 

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import lease_child
@@ -20,32 +20,16 @@ from firmplan.executor.runs import watch as takeover
 from firmplan.executor.runs.owner import LockFilePresence, Owner
 from firmplan.testing import ScriptedTool
 from forked import Program
-from lease_child import wait_at_gate
+from lease_child import effects, wait_at_gate, wait_for
 from rig import Rig, plan_of
 from stopping import stop
 
 CHILD = Path(lease_child.__file__)
 
 
-@contextmanager
 def child(command, folder, *more):
-    """A process of `lease_child`; killed at the end, if it lives."""
-    with Program([CHILD, command, folder, *more]) as process:
-        yield process
-
-
-def wait_for(path, within_s=30):
-    """Wait until a file is there."""
-    end = time.monotonic() + within_s
-    while not path.exists() or not path.read_text():
-        assert time.monotonic() < end, f"no {path.name}"
-        time.sleep(0.02)
-
-
-def effects(folder):
-    """Return (word, process) of each change of the world."""
-    path = folder / "effects"
-    return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
+    """A process of `lease_child`; as a context, it is killed at the end, if it lives."""
+    return Program([CHILD, command, folder, *more])
 
 
 @pytest.fixture
@@ -59,7 +43,7 @@ def test_many_processes_drive_a_run_once(tmp_path):
     """All of them resume it while it goes on: each write happens once, all by one process."""
     with child("many", tmp_path) as first:
         wait_for(tmp_path / "effects")
-        others = [Program([CHILD, "resume", tmp_path, "r"]) for _ in range(3)]
+        others = [child("resume", tmp_path, "r") for _ in range(3)]
         for other in others:
             other.communicate(timeout=60)
         assert [other.returncode for other in others] == [0, 0, 0]
@@ -233,7 +217,7 @@ def test_engines_that_open_at_once_take_nobodys_run(tmp_path):
     """Many processes open and close the store, sweeping after the dead, while one drives a run: it stays the only one."""
     with child("run", tmp_path) as first:
         wait_at_gate(tmp_path / "s.db")
-        others = [Program([CHILD, "open", tmp_path]) for _ in range(4)]
+        others = [child("open", tmp_path) for _ in range(4)]
         said = [other.communicate(timeout=100)[1] for other in others]
         assert said == [""] * 4
         (tmp_path / "go").touch()

@@ -1,15 +1,14 @@
-"""Many processes, one database: a run has one driver, whichever machine that is on, and a late one writes nothing."""
+"""Many processes, one database: a run has one driver. What holds of owners on other machines and of late ones: `test_hosts.py`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import lease_child
@@ -20,9 +19,8 @@ from firmplan.executor.runs.owner import HOST_ENV, ProcessPresence
 from firmplan.executor.stores.postgres_store import PostgresStore
 from firmplan.testing import ScriptedTool
 from forked import Program
-from lease_child import wait_at_gate
+from lease_child import effects, wait_at_gate, wait_for
 from rig import Rig, plan_of
-from stopping import stop
 
 pytestmark = pytest.mark.postgres
 CHILD = Path(lease_child.__file__)
@@ -32,21 +30,14 @@ LEASE_S = 3.0
 @pytest.fixture
 def start(tmp_path, postgres_url):
     """Starts a process of `lease_child`, on a machine of that name where one is given; killed at the end, if it lives."""
-    started = []
+    with ExitStack() as started:
 
-    @contextmanager
-    def start(command, run_id="r", host=None, lease_s=LEASE_S):
-        env = {**os.environ, "LEASE_STORE": postgres_url, "LEASE_S": str(lease_s)}
-        process = Program(
-            [CHILD, command, tmp_path, run_id], env=env if host is None else {**env, HOST_ENV: host}
-        )
-        started.append(process)
-        yield process
+        def start(command, run_id="r", host=None, lease_s=LEASE_S):
+            env = {**os.environ, "LEASE_STORE": postgres_url, "LEASE_S": str(lease_s)}
+            named = {} if host is None else {HOST_ENV: host}
+            return started.enter_context(Program([CHILD, command, tmp_path, run_id], env=env | named))
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+        yield start
 
 
 @pytest.fixture
@@ -54,19 +45,6 @@ def tools(tmp_path, monkeypatch):
     """The tools of the children, in this process, with their short leases."""
     monkeypatch.setattr(lease_child, "FOLDER", tmp_path)
     return lease_child.TOOLS
-
-
-def wait_for(path, within_s=30):
-    """Wait until a file is there."""
-    end = time.monotonic() + within_s
-    while not path.exists() or not path.read_text():
-        assert time.monotonic() < end, f"no {path.name}"
-        time.sleep(0.02)
-
-
-def effects(folder):
-    """Return (word, process) of each change of the world."""
-    return [tuple(line.split()) for line in (folder / "effects").read_text().splitlines()]
 
 
 def test_many_processes_drive_a_run_once(tmp_path, start):
@@ -107,51 +85,6 @@ def test_a_living_engine_takes_over_what_dies_beside_it(tmp_path, postgres_url, 
             assert time.monotonic() < until, "nobody took it over"
             time.sleep(0.05)
     assert [word for word, _ in effects(tmp_path)] == ["first", "second"]
-
-
-def test_a_dead_owner_elsewhere_is_followed_once_its_lease_has_ended(tmp_path, postgres_url, tools, start):
-    """Not at once, since it cannot be seen."""
-    with start("run", host="elsewhere") as first:
-        wait_at_gate(postgres_url)
-        first.kill()
-        first.wait()
-        (tmp_path / "go").touch()
-        began = time.monotonic()
-        with Engine(tools, store=postgres_url) as engine:
-            assert engine.resume_sync("r").output == "second"
-        assert time.monotonic() - began >= LEASE_S
-    assert [word for word, _ in effects(tmp_path)] == ["first", "second"]
-
-
-@pytest.mark.parametrize("host", [None, "elsewhere"])
-def test_a_stopped_owner_that_wakes_late_writes_nothing(tmp_path, postgres_url, tools, start, host):
-    """Stopped past its lease, overtaken, woken: its write is not called, its records are refused; it sees how the run ended."""
-    with start("run", host=host) as first:
-        wait_at_gate(postgres_url)
-        stop(first.pid)
-        (tmp_path / "go").touch()
-        with Engine(tools, store=postgres_url) as engine:
-            run = engine.resume_sync("r")
-            assert run.output == "second"
-            first.send_signal(signal.SIGCONT)
-            assert first.communicate(timeout=30)[0] == "succeeded\n", "as the other process left it"
-            assert engine.get_sync("r").last_event == run.last_event
-            assert engine.replay_sync("r").digest == run.digest
-    assert effects(tmp_path) == [("first", str(first.pid)), ("second", str(os.getpid()))]
-
-
-def test_a_living_owner_keeps_its_run_however_long_it_is_watched(tmp_path, postgres_url, tools, start):
-    """It beats; whoever wants the run waits for it."""
-    with start("run") as first, Engine(tools, store=postgres_url, recover=True) as engine:
-        wait_at_gate(postgres_url)
-        until = time.monotonic() + 1.5 * LEASE_S
-        while time.monotonic() < until:
-            assert not engine.get_sync("r").abandoned
-            time.sleep(0.05)
-        (tmp_path / "go").touch()
-        assert engine.resume_sync("r").output == "second"
-        assert first.communicate(timeout=30)[0] == "succeeded\n"
-    assert effects(tmp_path) == [("first", str(first.pid)), ("second", str(first.pid))]
 
 
 def test_a_server_that_is_away_for_longer_than_a_lease_gives_nobodys_run_away(

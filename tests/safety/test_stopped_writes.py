@@ -22,6 +22,7 @@ from firmplan.executor.calls.lease import EXIT_CODE, Lease, Moment, Watchdog, el
 from firmplan.executor.runs.owner import HOST_ENV, LockFilePresence, Owner, ProcessPresence
 from firmplan.executor.stores.store import LEASE_S, OwnerName
 from forked import Program
+from lease_child import effects
 from stopping import stop
 
 CHILD = Path(lease_child.__file__)
@@ -95,12 +96,6 @@ def stop_in_write(tmp_path, monkeypatch):
     yield start
     for zombie in made:
         zombie.end()
-
-
-def effects(folder):
-    """Return (word, process) of each change of the world."""
-    path = folder / "effects"
-    return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def resolved(engine, folder):

@@ -142,7 +142,10 @@ def _become(words: list[str], cwd: str, env: dict[str, str], ends: list[Connecti
     for number, end in enumerate(ends):
         os.dup2(end.fileno(), number)
         end.close()
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    encoding = env.get("PYTHONIOENCODING")
+    sys.stdin = open(0, encoding=encoding)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding=encoding)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding=encoding, buffering=1, errors="backslashreplace")  # noqa: SIM115
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

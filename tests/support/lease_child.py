@@ -106,6 +106,20 @@ def wait_at_gate(store: str | Path, run_id: str = "r", step: str = "gate") -> No
             time.sleep(0.02)
 
 
+def wait_for(path: Path, within_s: float = 30.0) -> None:
+    """Wait until something stands in a file."""
+    end = time.monotonic() + within_s
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() < end, f"no {path.name}"
+        time.sleep(0.02)
+
+
+def effects(folder: Path) -> list[tuple[str, ...]]:
+    """Return (word, process) of each change of the world."""
+    path = folder / "effects"
+    return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 FORKS = {
     "firmplan": 1,
     "steps": [{"id": "f", "tool": "leave_a_fork"}, {"id": "g", "tool": "wait_for_go", "after": ["f"]}],

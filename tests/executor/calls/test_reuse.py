@@ -472,34 +472,3 @@ def test_items_around_a_sub_plan_are_samples_too():
     assert (alone, plain, sorted(many), till) == (10, 10, [10, 11, 12], 14)
     assert two.output == one.output
     assert len(made.calls) == 5
-
-
-def test_early_cutoff_keeps_dependants_reusable():
-    """Keys are made from values: a step that ran again with an unchanged value changes nothing downstream."""
-    parity, after = Counted(lambda x: x % 2, name="parity"), Counted(name="after")
-    plan = plan_of(
-        {"id": "p", "tool": "parity", "args": {"x": "${inputs.x}"}},
-        {"id": "s", "tool": "after", "args": {"x": "${p}"}},
-        inputs={"x": {"type": "integer"}},
-    )
-    tools = [parity.tool, after.tool]
-    runs((tools, plan, x(1)), (tools, plan, x(3)))
-    assert (parity.calls, after.calls) == ([1, 3], [1])
-
-
-def test_a_parent_is_reused_if_all_its_leaves_were():
-    """`set` steps never are."""
-    counted = Counted()
-    plan = plan_of(
-        {"id": "e", "set": "${[inputs.x, 2]}"},
-        {"id": "s", "tool": "t", "for_each": "${e}", "args": {"x": "${item}"}},
-        inputs={"x": {"type": "integer"}},
-    )
-    _, same, other = runs(*[([counted.tool], plan, x(value)) for value in (1, 1, 5)])
-    assert {path: view.reused for path, view in same.steps.items()} == {
-        "e": False,
-        "s": True,
-        "s[0]": True,
-        "s[1]": True,
-    }
-    assert [other.steps[path].reused for path in ("s", "s[0]", "s[1]")] == [False, False, True]

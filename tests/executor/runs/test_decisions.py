@@ -12,7 +12,7 @@ from firmplan.executor import SqliteStore, limits
 from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import Approved, Denied, ResolvedDone, ResolvedFailed, ResolvedRetry
 from firmplan.executor.journal.decision_history import key_of
-from firmplan.executor.journal.records import Entry, write_entry
+from firmplan.executor.journal.records import write_line
 from firmplan.testing import Held, ScriptedTool
 from firmplan.tools import tool
 from rig import Rig, plan_of, statuses
@@ -168,22 +168,6 @@ def test_a_denial_cancels_the_dependent_cone():
     asyncio.run(main())
 
 
-def test_on_error_does_not_handle_a_denial():
-    """`on_error` and retries are for failures."""
-    plan = plan_of(
-        {"id": "p", "tool": "pay", "args": {"amount": 1}, "on_error": {"value": 0}, "retries": 3},
-        output="${p}",
-    )
-
-    async def main():
-        async with Rig([pay(idempotent=True)]) as rig:
-            await rig.run(plan, "r")
-            await rig.decisions.deny("r", "p", by="bob", reason="no")
-            assert statuses(await rig.resume("r")) == {"p": "cancelled:denied"}
-
-    asyncio.run(main())
-
-
 @pytest.mark.parametrize("step", ["due", "nope", "also"])
 def test_only_what_waits_can_be_decided(step):
     """The message says what the step is, and which steps wait."""
@@ -268,22 +252,6 @@ def test_a_write_of_unknown_outcome_waits_for_a_person(fault):
             run = await rig.resume("r")
             assert (run.status, run.output, len(sending.calls)) == ("succeeded", "sent", 1)
             assert (await rig.execution.replays.replay("r", keep=False)).digest == run.digest
-
-    asyncio.run(main())
-
-
-def test_resolve_retry_calls_again_with_the_same_key():
-    """The person says that it did nothing."""
-    sending = sender(OutcomeUnknown("lost"), "sent")
-
-    async def main():
-        async with Rig([sending]) as rig:
-            await rig.run(CALLS_ONCE, "r")
-            await rig.decisions.resolve_retry("r", "w")
-            run = await rig.resume("r")
-            assert (run.status, run.output) == ("succeeded", "sent")
-            assert len({call.idempotency_key for call in sending.played}) == 1
-            assert [call.attempt for call in sending.played] == [1, 2]
 
     asyncio.run(main())
 
@@ -569,7 +537,7 @@ def lost_twice():
 
 def left(event):
     """A decision as it lies in the store, from a process that has looked at the run before."""
-    return write_entry(Entry(0, 1.0, event), inline_bytes_max=None)[0]
+    return write_line(0, 1.0, event, inline_bytes_max=None)[0]
 
 
 LATE = [ResolvedRetry("w", 1), ResolvedFailed("w", "no", 1), ResolvedDone("w", CanonicalValue(b'"x"'), 1)]

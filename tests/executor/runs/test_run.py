@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 from firmplan import Context, Engine, Run, tool
-from firmplan.errors import ConfigError, InputRejected, RunFailed, StoreError, ToolError
+from firmplan.errors import ConfigError, RunFailed, StoreError, ToolError
 from firmplan.executor import SqliteStore
 from firmplan.executor.runs.execution import LINES_MAX
 from firmplan.service.routes import event_stream
@@ -200,26 +200,6 @@ def test_a_run_is_queued_until_it_begins_and_then_running():
             assert (running.status, statuses(running)) == ("running", {"a": "running", "b": "pending"})
             held.release()
             assert (await rig.execution.wait("r")).status == "succeeded"
-
-    asyncio.run(main())
-
-
-def test_the_same_run_id_is_continued_or_refused():
-    """The same plan and inputs: returned; others: InputRejected."""
-    plan = plan_of(
-        {"id": "a", "tool": "t", "args": {"x": "${inputs.n}"}}, inputs={"n": NUMBER}, output="${a}"
-    )
-
-    async def main():
-        made = grow()
-        async with Rig([made]) as rig:
-            one = await rig.run(plan, "r", inputs={"n": 1})
-            assert await rig.run(plan, "r", inputs={"n": 1}) == one
-            with pytest.raises(InputRejected, match="inputs"):
-                await rig.run(plan, "r", inputs={"n": 2})
-            with pytest.raises(InputRejected, match="plan"):
-                await rig.run(NESTED, "r")
-            assert len(made.calls) == 1
 
     asyncio.run(main())
 
