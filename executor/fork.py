@@ -510,6 +510,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     Raises:
         InputRejected: A path is none of the plan's.
     """
+    # What starts the cone: the step of `at`, overrides, edited steps, steps that the caller names, and steps that refer to a changed input.
     asked = [*([at] if at is not None else []), *overrides]
     _expect_steps(program, asked)
     items = [path for path in asked if _is_lone_item(program, path)]
@@ -615,6 +616,7 @@ def changed_steps(before: Header, after: Header, *, but: Sequence[str] = ()) -> 
     if before.plan is None or after.plan is None:
         return []
 
+    # The canonical form, so that two spellings of one step are the same step.
     def said(step: Step) -> dict[str, Json]:
         return {key: part for key, part in canonical_step(step).items() if key not in but}
 
@@ -652,6 +654,7 @@ def steps_of_inputs(program: Program, before: Mapping[str, Json], after: Mapping
 def _mentions(formula: Any, names: set[str]) -> bool:  # noqa: ANN401  # a Formula or None
     if formula is None or "inputs" not in formula.names:
         return False
+    # A formula that uses `inputs` as a value, without naming a field, depends on all inputs.
     return not formula.inputs or not names.isdisjoint(formula.inputs)
 
 
@@ -714,11 +717,13 @@ def retry_of(
 
 def _calls_again(machine: Machine, inherited: Mapping[str, Inherited]) -> Iterator[str]:
     """Yield the paths of the calls of the ended run that the retry repeats."""
+    # Failed calls, unless the plan handled the failure: then the run went on with it, and the retry must not undo that.
     for path, known in inherited.items():
         if isinstance(known.outcome, CallFailed) and not _is_handled(machine.iterations[path]):
             yield path
     for iteration in machine.iterations.values():
         failure = iteration.failure or iteration.item.failure
+        # A loop that was exhausted without a failed call would be exhausted again, so all its calls are repeated, unless one is a write.
         if failure is not None and failure.code in EXHAUSTED and not _is_handled(iteration):
             calls = list(_calls_in(iteration.item))
             if not any(call.item.node.policy.effect is Effect.WRITE for call in calls):

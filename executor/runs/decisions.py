@@ -315,6 +315,7 @@ class Decisions:
 
     def _alone(self, run_id: str) -> asyncio.Lock:
         """Return the lock that makes this engine record decisions about a run one at a time; the store orders decisions of other processes."""
+        # Weak values: the lock lives as long as somebody holds or awaits it, so the map does not grow with the number of runs.
         return self._locks.setdefault(run_of(run_id), asyncio.Lock())
 
     async def _record(
@@ -340,6 +341,7 @@ class Decisions:
         if made and not faults:
             # A decision survives a crash, so the record of its question must survive too: otherwise the person would be asked again.
             await self._flush(run_id)
+            # A person has decided about what was shown: the store refuses the record if another decision about the attempt came first.
             faults.update(await self._leave(run_id, _in_order(asked.machine, made)))
         # Also without a new decision: an earlier process may have died between recording a decision and handing it over.
         if not faults and (made or asked.pending):
@@ -474,6 +476,7 @@ class Decisions:
     def _done(self, asked: Asked, iteration: Iteration, output: object) -> CanonicalValue:
         lock = asked.lock_of(iteration)
         tool = self._facilities.tools.find(lock.name) if lock is not None else None
+        # A value that a person gives passes the same checks as a result of the tool: later steps rely on its type.
         try:
             value = (
                 CanonicalValue(tool.seal(output))
@@ -565,6 +568,7 @@ def _in_order(
 def _refused(faults: Mapping[str, InputRejected], count: int) -> InputRejected:
     """Return one error that names each faulty entry."""
     listed = "; ".join(f"'{step}': {fault.message}" for step, fault in faults.items())
+    # The code `decided` lets a client treat the error as success if somebody else was quicker, so it must hold for every entry.
     are_decided = all(fault.code == DECIDED for fault in faults.values())
     return InputRejected(
         f"nothing was decided, {len(faults)} of {count} entries {'is' if len(faults) == 1 else 'are'} at fault: {listed}",

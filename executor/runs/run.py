@@ -124,7 +124,8 @@ class StepView:
         """Return it as JSON."""
         # Not `report_json`: it takes twice as long, and a large run has thousands of these.
         said: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
-        return said | {"error": self.error.to_dict() if self.error is not None else None}
+        said["error"] = self.error.to_dict() if self.error is not None else None
+        return said
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,7 @@ def run_status(machine: Machine) -> RunStatus:
         return RunStatus.PARKED
     if not machine.is_stuck():
         return RunStatus.RUNNING
+    # The worst of what the run waits for: an unknown outcome needs a person to find something out, an approval only a yes.
     iterations = machine.iterations.values()
     if any(iteration.state is State.INDETERMINATE for iteration in iterations):
         return RunStatus.INDETERMINATE
@@ -290,6 +292,7 @@ def _views_of(machine: Machine) -> dict[str, StepView]:
                 views[iteration.path] = replace(
                     views[iteration.path], past_write=_past_write(past, iteration.call.digest)
                 )
+    # In the machine these steps are pending, since a decision about the unknown write may still let them run; readers see what blocks them.
     if any(iteration.state is State.INDETERMINATE for iteration in machine.iterations.values()):
         for path, reason in blocked_by_unknown(machine.root).items():
             views[path] = replace(views[path], status=State.SKIPPED.value, reason=reason.value)
