@@ -90,16 +90,16 @@ class PastWrite:
 
     def to_dict(self) -> dict[str, str]:
         """Return the known fields as JSON."""
-        said = {
+        data = {
             "outcome": self.outcome,
             "run": self.run,
             "args": self.args,
             "key": self.key,
             "tool": self.tool,
         }
-        return {name: value for name, value in said.items() if value}
+        return {name: value for name, value in data.items() if value}
 
-    def told(self, args: str) -> str:
+    def describe(self, args: str) -> str:
         """Return a sentence for the person who decides about a call with arguments of this digest."""
         where = f"run {self.run}" if self.run else "an ancestor of this run"
         other = " with other arguments" if self.args not in ("", args) else ""
@@ -304,9 +304,9 @@ class Fork:
         )
 
 
-def is_within(path: str, whole: str) -> bool:
+def is_within(path: str, outer: str) -> bool:
     """Whether a path is a step, item or iteration, or lies inside it."""
-    return path == whole or path.startswith((f"{whole}[", f"{whole}#", f"{whole}/"))
+    return path == outer or path.startswith((f"{outer}[", f"{outer}#", f"{outer}/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -520,11 +520,13 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     starts += [*changed, *also]
     starts += steps_of_inputs(program, before.inputs, after.inputs)
     roots = list(dict.fromkeys(map(root_of, items)))
-    # An item that was asked for alone leaves the other items of its step to the parent, unless something else affects the whole step. Steps
+    # An item that was asked for alone leaves the other items of its step to the parent, unless something else affects the complete step. Steps
     # behind it are affected in either case, because they may see the list.
-    whole = set(cone_of(program, starts)).union(*(set(cone_of(program, [root])) - {root} for root in roots))
+    complete = set(cone_of(program, starts)).union(
+        *(set(cone_of(program, [root])) - {root} for root in roots)
+    )
     cone = cone_of(program, [*starts, *roots])
-    kept = tuple(path for path in items if root_of(path) not in whole)
+    kept = tuple(path for path in items if root_of(path) not in complete)
     return Fork(
         cone,
         given,
@@ -612,15 +614,15 @@ def patched_steps(before: Header, after: Header, *, is_patch: bool) -> tuple[str
 
 
 def changed_steps(before: Header, after: Header, *, but: Sequence[str] = ()) -> list[str]:
-    """Return the ids of `after`'s steps that `before` has not, or has otherwise, the plans that they run included; keys in `but` do not count."""
+    """Return the ids of the steps of `after` that are new or differ from `before`, the plans that they run included; keys in `but` do not count."""
     if before.plan is None or after.plan is None:
         return []
 
     # The canonical form, so that two spellings of one step are the same step.
-    def said(step: Step) -> dict[str, Json]:
+    def canonical_of(step: Step) -> dict[str, Json]:
         return {key: part for key, part in canonical_step(step).items() if key not in but}
 
-    old = {step.id: said(step) for step in before.plan.steps}
+    old = {step.id: canonical_of(step) for step in before.plan.steps}
     are_inner_same = (
         before.plan.plans == after.plan.plans
         and before.plan.types == after.plan.types
@@ -629,7 +631,7 @@ def changed_steps(before: Header, after: Header, *, but: Sequence[str] = ()) -> 
     return [
         step.id
         for step in after.plan.steps
-        if old.get(step.id) != (made := said(step)) or ("plan" in made and not are_inner_same)
+        if old.get(step.id) != (made := canonical_of(step)) or ("plan" in made and not are_inner_same)
     ]
 
 

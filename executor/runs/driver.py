@@ -85,7 +85,7 @@ class Driver:
 
     Attributes:
         journal: The run's journal.
-        is_parking: Whether the driver was told to stop.
+        is_parking: Whether the driver has been asked to stop.
     """
 
     def __init__(  # noqa: PLR0913  # everything that a run is driven with
@@ -250,7 +250,7 @@ class Driver:
         """Carry out the commands that follow from an event; `None`: from several events, none of which belongs to a write."""
         if self._recorder.must_be_durable(event):
             await self.journal.flush()
-        # The driver may have been told to stop during the flush. The event is in the journal, so the next owner carries out the commands.
+        # The driver may have been asked to stop during the flush. The event is in the journal, so the next owner carries out the commands.
         if not self.is_parking:
             self._carry_out(follow_up)
 
@@ -340,7 +340,7 @@ class Driver:
                 case instead:
                     await self._take_in(instead)
         found = await self._results.of_earlier(calls)
-        # During the lookup steps may have been cancelled, and the driver told to stop: so each call is checked again.
+        # During the lookup steps may have been cancelled, and the driver asked to stop: so each call is checked again.
         if self._active is None:
             raise EngineBug("a call became ready while nobody drives the run")
         pool = self._active.pool

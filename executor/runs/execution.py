@@ -53,7 +53,7 @@ TELL_AGAIN_S: Final = 60.0
 TAKE_OVER_HINT: Final = (
     "if it hangs, `firmplan resume RUN --take-over`, or resume(take_over=True), takes the run from it"
 )
-LINES_MAX: Final = 100  # of a journal, read at once for whoever follows its events
+LINES_MAX: Final = 100  # of a journal, read together for a reader who follows its events
 CUT_OFF_S: Final = 5.0  # how long cancelled calls may clean up
 
 RunWork: TypeAlias = "asyncio.Task[Exception | None]"

@@ -330,9 +330,9 @@ def _plain(name: str) -> str:
 # --- presence: how processes of the same machine see an owner
 #
 # A store in a file: each owner is a file beside the store that its process has locked. The operating system releases the lock when the process
-# dies, however it dies, so a dead owner is recognised at once, and a stopped one (SIGSTOP) still counts as alive.
+# dies, however it dies, so a dead owner is recognised immediately, and a stopped one (SIGSTOP) still counts as alive.
 #
-# A store on a server: an owner is named by its process id and start time. Processes that see the same ids notice at once that it is gone. A
+# A store on a server: an owner is named by its process id and start time. Processes that see the same ids notice immediately that it is gone. A
 # live process proves nothing (its engine may be closed), so then its beat decides, as for other machines. The server is not asked who
 # is connected: a connection ends with its process, but also when the server restarts or the network fails, and the owner may be in the
 # middle of a write then.

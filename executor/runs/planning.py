@@ -236,7 +236,7 @@ class Planning:
                 fork_id=name,
             )
         except InputRejected:
-            if await self._archive.is_known(name):  # another engine has just patched the plan otherwise
+            if await self._archive.is_known(name):  # another engine has just submitted another patch
                 return name
             raise
 

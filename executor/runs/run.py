@@ -78,10 +78,10 @@ class RunError:
 
     def to_dict(self) -> dict[str, Json]:
         """Return the failure as JSON; `took_effect` is left out where it is false."""
-        said = report_json(self)
+        data = report_json(self)
         if not self.took_effect:
-            del said["took_effect"]
-        return said
+            del data["took_effect"]
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +123,9 @@ class StepView:
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
         # Not `report_json`: it takes twice as long, and a large run has thousands of these.
-        said: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
-        said["error"] = self.error.to_dict() if self.error is not None else None
-        return said
+        data: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
+        data["error"] = self.error.to_dict() if self.error is not None else None
+        return data
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ def _views_of(machine: Machine) -> dict[str, StepView]:
 def _past_write(past: PastWrite, args: str) -> Json:
     """Return what an earlier run knows of a call, for the person who decides about a call with these arguments."""
     same_key = bool(past.key) and past.args == args
-    return {"outcome": past.outcome, "run": past.run, "same_key": same_key, "message": past.told(args)}
+    return {"outcome": past.outcome, "run": past.run, "same_key": same_key, "message": past.describe(args)}
 
 
 def run_errors(machine: Machine) -> tuple[RunError, ...]:

@@ -252,7 +252,7 @@ class Submissions:
 
     async def _done_writes(self, row: RunRow, entries: Sequence[Entry]) -> Mapping[str, Mapping[str, str]]:
         """Return the writes that a run and its ancestors have done: tool -> digest of the complete arguments -> the run that made it."""
-        # The whole line of ancestors, since a fork takes results from its parent, which may have taken them from its own.
+        # All ancestors, since a fork takes results from its parent, which may have taken them from its own.
         line = [(row, entries)]
         while Header.from_dict(row.header).fork is not None and row.parent is not None:
             row = await self._archive.row(row.parent)
