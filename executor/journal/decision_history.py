@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TypeGuard
 
@@ -54,13 +54,7 @@ class RecordedDecision:
 
     def to_dict(self) -> dict[str, Json]:
         """Return the decision as JSON."""
-        return {
-            "decision": self.decision,
-            "at": self.at,
-            "by": self.by,
-            "reason": self.reason,
-            "edited": self.edited,
-        }
+        return asdict(self)
 
 
 def decision_of(entry: Entry) -> RecordedDecision | None:
@@ -97,6 +91,7 @@ def is_decision(event: JournalEvent) -> TypeGuard[DecisionEvent]:
 
 def key_of(event: DecisionEvent, attempt: int) -> DecisionKey:
     """Return the attempt that a decision is about; `attempt` is used for older records, which do not name theirs."""
+    # An approval and an outcome are two questions about one attempt: whoever approves a call does not say what became of it.
     number = event.attempt if event.attempt is not None else attempt
     return DecisionKey(event.step, number, "call" if isinstance(event, Approved | Denied) else "outcome")
 
@@ -125,6 +120,7 @@ class DecisionHistory:
                     attempts[step] = attempt
                 case ApprovalAsked(step=step, args=args):
                     found.asked[step] = args
+                # An approval comes before the call that it is about, an outcome after it: hence the attempt that follows, or the last one.
                 case Approved() | Denied():
                     found.decided[key_of(event, attempts.get(event.step, 0) + 1)] = entry
                 case ResolvedDone() | ResolvedRetry() | ResolvedFailed():
