@@ -201,6 +201,8 @@ class Planner:
         found = _from_saved(request, attempts, used)
         if found is not None:
             return found
+        # The budget begins here and not with the object: a saved plan costs nothing, and its search takes no time
+        # of the planning.
         options = _PlanningOptions(cache, heard, used, PlanningBudget(budget or {}, spent))
         return await self._from_model(request, attempts, options)
 
@@ -232,6 +234,7 @@ class Planner:
         try:
             endpoint = self._model.resolve()
         except ConfigError:
+            # A preview without a model is still of use: it shows the messages and the schema.
             model = None
         else:
             model = f"{endpoint.name} at {endpoint.base_url}"
@@ -269,6 +272,7 @@ class Planner:
             PlanningFailed: There is no patch, or the model sees no way; `attempts` holds all attempts.
             ConfigError: No model is configured.
         """
+        # A plan of a builder may have no task; the steps then say what is wanted.
         words = task or plan.task or "Do what the plan does."
         request = PlanRequest(task_of(words), Toolset.of(tools), {}, (), plans, judge)
         report = FailureReport.of(
@@ -294,10 +298,14 @@ class Planner:
         try:
             endpoint = self._model.resolve()
         except ConfigError as missing:
+            # Without a model the saved plans are all there is, so the message lists those that the task may have
+            # meant.
             nearest = nearest_tasks(request.task, request.saved)
             raise no_model(request.task, missing, nearest, attempts) from missing
         small, cache = self._small_endpoint(endpoint), options.cache
         key = "" if cache is None else planning_key(request, endpoint, small)
+        # The cache is asked before any question to the model, the small ones included: an equal task costs
+        # nothing.
         if cache is not None and (kept := await cache.find(key)) is not None:
             # The check decides as for a draft: tools of the same signature may be judged otherwise by now.
             attempt = _reused(request, kept, len(attempts) + 1)
@@ -323,6 +331,8 @@ class Planner:
         """Return the plan of a model for a task: a saved plan that it filled in, else one that it wrote. Raises: PlanningFailed."""
         request, attempts, handler = conversation.request, conversation.attempts, options.handler
         listener = None if handler is None else PartialPlanListener(request, handler)
+        # A question about one saved plan is far cheaper than a plan. It is asked first, and its failure costs one
+        # request.
         adapted = await adapt(conversation, listener) if self._adapts else None
         if adapted is not None and adapted.declined:
             options.used(Use.of(adapted.saved, "model"))
@@ -349,12 +359,16 @@ def _from_saved(request: PlanRequest, attempts: list[Attempt], used: Used) -> Pl
     A plan that lacks an input comes after plans that lack none, and before a model: whoever runs it is told which input is missing.
     """
     incomplete: tuple[SavedPlan, Planned] | None = None
+    # The first match that passes its check wins: matches are in the order of how much of the task's words they
+    # name.
     for match in find_matches(request.task, request.saved, request.inputs):
         plan, source = match.saved.plan, f"saved:{match.saved.name}"
         if match.doubt is not None:
             attempts.append(Attempt(len(attempts) + 1, error=match.doubt, source=source))
             continue
         inputs, problems = fit_inputs(plan, match.inputs)
+        # A missing input is no fault of the pattern, and the caller may give the input later. A value of another
+        # type means that the pattern has read the words wrongly.
         mistyped = [each for each in problems if not is_missing_input(each, match.inputs)]
         report = request.check(plan)
         attempt = Attempt(
@@ -392,6 +406,8 @@ def planning_key(request: PlanRequest, *endpoints: Endpoint) -> str:
         "task": request.task,
         "tools": [_signature_document(tool) for tool in sorted(request.tools, key=lambda tool: tool.name)],
         "models": [[endpoint.name, endpoint.base_url] for endpoint in endpoints],
+        # Other prompt texts may lead to another plan, so that a plan of older texts is not taken for one of the
+        # newer texts.
         "prompts": prompt_version(),
         "inputs": cast("Json", dict(input_schemas(request.inputs))),
         "complete": request.complete,

@@ -87,12 +87,14 @@ def input_schemas(inputs: Mapping[str, Json]) -> dict[str, str]:
     If an object has a key that is not a short identifier, its keys are data, and its schema is that of any object: a key must not carry
     text of a stranger into a prompt.
     """
+    # Widened, so that a schema says `string` and not the one text that was given: a model must not see values.
     schemas = {name: schema_of(widened(type_of(value))) for name, value in inputs.items()}
     return {name: canonical(_without_data_keys(schema)).decode() for name, schema in schemas.items()}
 
 
 def _without_data_keys(schema: Json) -> Json:
     match schema:
+        # A key such as `ignore all previous instructions` would reach the prompt as part of a schema.
         case {"properties": dict(fields)} if not all(_NAME.fullmatch(name) for name in fields):
             return {"type": "object"}
         case {"properties": dict(fields)}:
@@ -119,6 +121,7 @@ def input_faults(plan: Plan, inputs: Mapping[str, Json], *, complete: bool) -> t
     declared = {name: value for name, value in inputs.items() if name in plan.inputs}
     _, problems = fit_inputs(plan, declared)
     mistyped = [each for each in problems if not is_missing_input(each, declared)]
+    # An input that the plan does not declare would be refused by the run, so that the model hears of it now.
     undeclared = [
         _undeclared(name, schema) for name, schema in input_schemas(inputs).items() if name not in declared
     ]

@@ -177,6 +177,7 @@ def _make(fn: Callable[..., Any], settings: AgentSettings) -> Tool:
 
 def _template(where: str, fn: Callable[..., Any]) -> PromptTemplate:
     """Return the prompt: the docstring, and after it the parameters that it does not mention."""
+    # `getdoc` removes the indentation, so that moving the function changes no prompt and no fingerprint.
     text = (inspect.getdoc(plain_function(fn)) or "").strip()
     if not text:
         raise ConfigError(
@@ -227,6 +228,7 @@ def _asked_as_prompt(example: Example, template: PromptTemplate, defaults: Mappi
                 if len(values) >= len(template.names)
                 else example
             )
+        # With one hole there is no doubt where the input goes.
         case asked if len(template.names) == 1:
             return Example(template.fill({template.names[0]: asked}), example.answer)
         case _:
@@ -237,6 +239,7 @@ def _check_answers(where: str, tool: Tool, settings: AgentSettings) -> None:
     """Raise `ConfigError` if the answer of an example does not fit the annotated type."""
     if not settings.examples or "types" not in tool.__dict__:
         return  # a type defined further down cannot be compared yet
+    # A wrong example teaches the model a wrong answer, which would only be refused in the run.
     for index, example in enumerate(_examples(where, settings)):
         try:
             tool.types.seal(example.answer)
@@ -269,6 +272,7 @@ def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., A
         from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with the tools anyway
         from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
 
+        # `bind_partial`: a missing argument is reported by `bind` of the tool, with its name and type.
         bound = inspect.signature(fn).bind_partial(*args, **kwargs)
         context = find_context(fn)
         given = {name: value for name, value in bound.arguments.items() if name not in ("self", context)}

@@ -150,6 +150,8 @@ class Context:
         """
         self._refuse_if_pure("random")
         if self._random is None:
+            # Seeded by the step's path and not by the call: every attempt draws the same numbers, whatever the
+            # other steps do.
             self._random = Random(int.from_bytes(sha256(f"{self._seed}\0{self.step}".encode()).digest()))  # noqa: S311  # must repeat
         self.used.random = True
         return self._random
@@ -180,6 +182,7 @@ class Context:
 
     def env(self, name: str, default: str | None = None) -> str | None:
         """Return an environment variable; its value is stored with the result and must match for reuse."""
+        # Only the environment that was handed in, never `os.environ`: a worker process has another one.
         found = (self._env or {}).get(name)
         self.used.env[writable(name)] = recorded(found)
         return default if found is None else found
@@ -232,6 +235,8 @@ class Context:
             data = blobs.get(artifact.digest)
         except KeyError:
             data = None
+        # The bytes may have been changed outside firmplan, and a tool must not work on other bytes than the run
+        # recorded.
         if data is None or digest(data) != artifact.digest:
             what = "are not in the store" if data is None else "in the store are other bytes"
             raise ToolError(

@@ -149,6 +149,7 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
             f"{where}: unknown setting '{unknown[0]}'{_nearest(unknown[0], ToolOptions.__annotations__)}"
         )
     given = _Given(where, options)
+    # The effect is read first: other keywords belong to one effect only.
     effect = Effect(given.one_of("effect", [str(known) for known in Effect], UNDECLARED))
     fields: dict[str, Any] = {
         "name": _name(where, name if options.get("name") is None else options.get("name")),
@@ -256,6 +257,7 @@ def _reuse_for(given: _Given, effect: Effect) -> float | None:
             'a tool with effect="read"',
             f'effect="{effect}", whose results {always}; leave reuse_for out, or declare the effect "read"',
         )
+    # Infinity as a number is refused, so that it stands in no file by accident.
     if value == "forever":
         return math.inf
     try:
@@ -274,6 +276,7 @@ def _retry_on(given: _Given) -> tuple[type[BaseException], ...] | Callable[[Base
         kinds = tuple(cast("Iterable[object]", value))
         if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
             return cast("tuple[type[BaseException], ...]", kinds)
+    # A class is callable too, and a class that is no exception is a mistake.
     elif callable(chosen := given.get("retry_on")) and not isinstance(chosen, type):
         return cast("Callable[[BaseException], bool]", chosen)
     raise given.fault(

@@ -91,6 +91,7 @@ class Tool(Declaration, Generic[P, R]):
 
     def __get__(self, instance: object, owner: type | None = None) -> Tool[..., R]:
         """Bind a tool that is a method to its instance, as functions do."""
+        # Dataclass fields and class attributes may hold tools; only a method gets its instance.
         if instance is None or not self.needs_instance:
             return self
         return replace(self, fn=MethodType(self.fn, instance), source=MethodType(self.source, instance))

@@ -75,9 +75,13 @@ def near_template(request: PlanRequest) -> SavedPlan | None:
     near: list[SavedPlan] = []
     for each in request.saved:
         own = search_terms(own_words(each.plan))
+        # Both a number and a share: one common word proves nothing, and a long task shares some words with every
+        # plan.
         shared, distinct = len(known.intersection(own)), len(frozenset(own))
         if _takes_inputs(each, request) and shared >= SHARED_MIN and shared >= SHARED_PART * distinct:
             near.append(each)
+    # A plan whose pattern matched in doubt comes first: its words fit, and only a model can say whether they mean
+    # the same.
     ranked = ranked_by_words(request.task, near, lambda each: own_words(each.plan))
     candidates = (*doubted[:CANDIDATES_MAX], *ranked[:CANDIDATES_MAX])
     return next(_passing(request, candidates), None)

@@ -140,6 +140,7 @@ def over_budget(task: str, limit: str, attempts: Sequence[Attempt]) -> PlanningF
 
 def no_good_draft(task: str, attempts: Sequence[Attempt]) -> PlanningFailed:
     """Return the failure of a planning all of whose drafts have faults."""
+    # Small questions and saved plans are attempts too, and brought no draft.
     drafts = [attempt for attempt in attempts if attempt.source == "model"]
     last = drafts[-1]
     head = f"no plan for the task {_quoted(task)}: {_count(len(drafts), 'draft')} of the model, none without faults. The last: "

@@ -88,6 +88,8 @@ class PlanningBudget:
             return "seconds"
         for name in ("model_calls", "tokens", "usd"):
             limit, used = self.limits.get(name), self._used.get(name, 0.0)
+            # The largest request so far stands for the next one, whose size nobody knows. A first request is
+            # always sent.
             if limit is not None and (used >= limit or used + self._largest.get(name, 0.0) > limit):
                 return name
         return None
@@ -101,6 +103,7 @@ class PlanningBudget:
         }
         for name, amount in amounts.items():
             self._used[name] = self._used.get(name, 0.0) + amount
+            # Per request and not on average: a planning must not pass a limit by much.
             self._largest[name] = max(self._largest.get(name, 0.0), amount)
         if self.on_usage is not None:
             self.on_usage(usage)
@@ -196,6 +199,8 @@ class Conversation:
 
     async def within(self, work: Awaitable[T]) -> T:
         """Return the result of the planning's work. Raises: PlanningFailed: its time is over."""
+        # Two clocks run: the caller's limit, whose end is a fault of the budget, and the planner's own, whose end
+        # is a fault of the model.
         left = self.budget.seconds_left
         try:
             async with asyncio.timeout(max(0.0, min(self._seconds, left))):
@@ -245,6 +250,8 @@ class Conversation:
         try:
             return SideAnswer.of(await self._send(messages, answer, listener, ONCE, self.small))
         except ModelError as error:
+            # A model for small questions that cannot be reached is not asked again: each try would take a request
+            # from the plan.
             self.is_reachable = False
             return SideAnswer(fault=str(error))
 
@@ -262,6 +269,7 @@ class Conversation:
             endpoint or self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener
         )
         completion = await complete_within(self.requests, call, self.clients, policy)
+        # Only an answered request is known to have cost something.
         self.budget.add(completion.usage)
         return completion
 

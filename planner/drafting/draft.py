@@ -52,6 +52,7 @@ def plan_in(value: Json, task: str) -> Json:
 
 def unwrapped(value: dict[str, Json]) -> dict[str, Json]:
     """Return the plan inside an object around it."""
+    # A wrapper counts only if the object has no steps of its own: a plan may have an input called `answer`.
     for wrapper in WRAPPERS:
         inner = parsed(value.get(wrapper))
         if "steps" not in value and isinstance(inner, dict) and "steps" in inner:
@@ -71,6 +72,7 @@ def parsed(value: Json) -> Json:
 
 def _step_in(step: Mapping[str, Json]) -> Json:
     """Return a step without nulls for keys that are not used; `"set": null` is an action if it is the only one."""
+    # `null` is a value that a step may set, so that it is dropped only beside another action.
     is_other_action = any(step.get(key) is not None for key in ACTIONS)
     unused = (*_STEP_KEYS_OFTEN_NULL, *(key for key in ACTIONS if key != "set" or is_other_action))
     kept = {key: part for key, part in step.items() if not (part is None and key in unused)}
@@ -103,6 +105,8 @@ class DraftChanges:
         changes = parsed(value.get("changes"))
         steps = [changes] if isinstance(changes, dict) else changes
         remove, rest = value.get("remove"), _beside_steps(value)
+        # Something else entirely, such as prose in an object: the answer is read as a plan, and the check says
+        # what is missing.
         if not isinstance(steps, list) and not rest and not remove:
             return None
         listed = steps if isinstance(steps, list) else []
@@ -127,6 +131,8 @@ class DraftChanges:
         """Return a draft with the changes; the steps of the draft are objects."""
         old = cast("list[dict[str, Json]]", draft["steps"])
         steps = [each for each in old if each.get("id") not in self.remove]
+        # A changed step keeps its place, since order decides the order of effects. A new step goes where the
+        # model wrote it: before the changed step that follows it.
         places = {each.get("id"): index for index, each in enumerate(steps)}
         groups = [[each] for each in steps]
         new: list[dict[str, Json]] = []

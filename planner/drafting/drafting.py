@@ -70,6 +70,8 @@ class RepairState:
     def after(self, faults: Iterable[tuple[str, str]]) -> RepairState:
         """Return the state after a draft with these faults."""
         found = frozenset(faults)
+        # The comparison is by code and message, without the place: a fault that moved with its step is the same
+        # fault.
         return RepairState(min(3, self.stage + bool(found & self.faults)), found)
 
     @property
@@ -88,6 +90,8 @@ def _has_few_faulty_steps(draft: Json, faults: Sequence[Problem]) -> bool:
     """Whether at most half of the steps are at fault, and every fault has a place that changes can repair."""
     if not isinstance(draft, dict) or not can_change(draft) or not faults:
         return False
+    # A fault of the plan as a whole, such as a cycle, cannot be repaired in one step, so that no list of steps is
+    # asked for.
     count = len(cast("list[Json]", draft["steps"]))
     faulty: set[int] = set()
     for fault in faults:
@@ -150,10 +154,13 @@ class Drafting:
             if self.first is None
             else ToolChoice(choose_tools(self.request.task, self.request.tools), self.first)
         )
+        # A model may answer the small question with a complete plan. Its draft is judged like any other, and
+        # saves a request.
         self.shown, completion, self.examples = chosen.shown, chosen.draft, nearest_plans(self.request)
         ask = _Ask(self._opening(), plan_answer(self.shown)[0])
         for _ in range(self.max_repairs + 1):
             answer = completion or await self._ask(ask)
+            # The first draft may come from a small question; every further one is asked for.
             completion = None
             attempt = self.conversation.judge(
                 answer, ask.approach, partial(self._read, approach=ask.approach)
@@ -192,13 +199,18 @@ class Drafting:
     def _next(self, ask: _Ask, attempt: Attempt) -> _Ask:
         """Return the request that follows an attempt with faults."""
         if attempt.error is not None:
+            # An answer that could not be read counts as a fault that comes back: prose twice in a row moves to
+            # the next strategy.
             self.repair = self.repair.after([("", attempt.error)])
+            # Half a plan would only make the conversation longer.
             said = "" if attempt.is_cut else attempt.text
             answer, _ = plan_answer(self.shown, simplest=self.repair.stage > 1)
             strategy = self.repair.strategy(None, ())
             return _Ask((*self._opening(), *unread_messages(said, attempt.error)), answer, strategy)
         faults = attempt.faults
         self.repair = self.repair.after((fault.code, fault.message) for fault in faults)
+        # The draft named tools that were not shown, so the model knows more than it saw: it is shown them before
+        # it repairs.
         self.shown = widened_tools(self.request.task, self.request.tools, self.shown, self.draft)
         strategy = self.repair.strategy(self.draft, faults)
         unseen = [tool for tool in self.request.tools if tool not in self.shown]
@@ -223,6 +235,8 @@ class Drafting:
             *report.errors,
             *input_faults(plan, self.request.inputs, complete=self.request.complete),
         )
+        # Faults of inputs count like faults of the check, so that the model hears of both at once and repairs
+        # them in one answer.
         return plan, CheckReport((*faults, *report.warnings), report.bounds, report.inferred)
 
 

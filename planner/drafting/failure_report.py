@@ -93,6 +93,7 @@ class StepState:
         return cls(
             status,
             None if step.error is None else own_code(step.error),
+            # `is True`: the error may come from a stored journal, where any JSON could stand.
             step.error is not None and step.error.temporary is True,
             step.reason if step.reason in REASONS else None,
             status == DONE and step.error is not None,  # a call that succeeds in the end keeps no error
@@ -154,6 +155,8 @@ class FailureReport:
         ids = [step.id for step in plan.steps]
         parts: dict[str, Counter[str]] = {each: Counter() for each in ids}
         for path, step in steps.items():
+            # Items, iterations and inner steps are counted under the step of the plan: the model changes steps
+            # and not their parts.
             head = path.partition("/")[0].partition("[")[0].partition("#")[0]
             if path not in parts and head in parts and step.status in STATUSES:
                 parts[head][StepState.of(step).rendered()] += 1
@@ -182,6 +185,7 @@ class FailureReport:
 
     @staticmethod
     def _has_begun(state: StepState) -> bool:
+        # A part whose value `on_error` filled in has made its call, whatever came of it.
         kept = (DONE, "indeterminate", FILLED_IN)
         return state.took_effect or any(part.startswith(kept) or REFUSED in part for part in state.parts)
 

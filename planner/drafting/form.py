@@ -85,6 +85,7 @@ def _fitting(
         "typed": partial(_typed, tools),
         "named": partial(_any_step, {"enum": [tool.name for tool in tools]}),
     }
+    # The size is measured and not guessed by the number of tools: one tool may have a schema of pages.
     for form, build in () if simplest or not tools else forms.items():
         step, definitions = build()
         schema = wrap({"type": "array", "items": step})
@@ -128,6 +129,7 @@ def _any_step(tool: Json) -> tuple[Json, _Object]:
 def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
     """Return a schema with one alternative for each tool and each other action, and its definitions."""
     lifted = cast("dict[str, _Object]", json_schema(list(tools))["$defs"])
+    # A part of the schema that every alternative repeats goes into `$defs`; a reference costs fewer tokens.
     definitions: _Object = {f"{key}": part for key, part in _COMMON.items() if part not in (_ANY, _NAMES)}
     common: _Object = {
         key: {"$ref": f"#/$defs/{key}"} if key in definitions else part for key, part in _COMMON.items()
@@ -142,6 +144,7 @@ def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
         args = _shown(lifted[f"args of {tool.name}"], tool.name)
         definitions[f"{tool.name}_args"] = args
         action: _Object = {"tool": {"const": tool.name}, "args": {"$ref": f"#/$defs/{tool.name}_args"}}
+        # A tool without required arguments may be called with none, and models leave `args` out then.
         needs = isinstance(args, dict) and bool(args.get("required"))
         alternatives.append(step(action, ["tool", "args"] if needs else ["tool"]))
     alternatives += [
@@ -163,10 +166,13 @@ def _shown(schema: Json, tool: str, *, is_names: bool = False) -> Json:
         return _TEXT
     made: _Object = {}
     for key, part in schema.items():
+        # Servers that compile a schema to a grammar refuse patterns and formats. The check holds the arguments to
+        # them all the same.
         if key in _NOT_SHOWN and not is_names:
             continue
         if key == "$ref" and isinstance(part, str):
             made[key] = part.replace(f"#/$defs/args%20of%20{tool}", f"#/$defs/{tool}_args")
+        # These hold values and not schemas: a value may look like a schema.
         elif key in ("enum", "const", "required") and not is_names:
             made[key] = part
         else:
@@ -177,6 +183,8 @@ def _shown(schema: Json, tool: str, *, is_names: bool = False) -> Json:
 
 def _merged(schema: _Object) -> Json:
     """Return a schema with nested alternatives in one list; a single alternative replaces the list."""
+    # Each argument is `anyOf` its type and an expression, so that lists of alternatives nest. Flat lists are
+    # shorter, and models read them better.
     branches = schema.get("anyOf")
     if not isinstance(branches, list):
         return schema

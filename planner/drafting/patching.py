@@ -140,6 +140,8 @@ class PatchDrafting:
         """Return the patch in an answer; a whole plan in answer is read as its difference from the plan. Raises: PlanRejected."""
         if isinstance(value, dict):
             whole = unwrapped(value)
+            # Models write a plan as easily as a patch. Its difference from the old plan is a patch, and passes
+            # the same rules.
             if "operations" not in value and "steps" in whole:
                 plan = plan_in(value, self.request.task)
                 report = self.request.check(plan)
@@ -164,6 +166,8 @@ class PatchDrafting:
                 change = "removed" if id_ not in new else "changed"
                 text = f"step '{id_}' has {state} and must stay as it is, found it {change}"
                 problems.append(problem("bad-shape", "$.steps", text, "leave it as it was, and refer to it"))
+        # A step that has written for some of its items goes on with the rest; with other arguments it would write
+        # twice for the same items.
         begun = [id_ for id_ in self.failure_report.begun if self._may_write(old[id_])]
         for id_ in begun:
             if id_ not in new or self._work(new[id_], plan) != self._work(old[id_], self.failure_report.plan):
@@ -177,6 +181,7 @@ class PatchDrafting:
         """Whether a step may change the world: it calls a write, an unknown tool, an inner plan or an agent."""
         if not isinstance(step, ToolStep):
             return isinstance(step, PlanStep | AgentStep)
+        # A tool that is gone may have been a write, so that the careful answer is yes.
         tool = self.request.tools.find(step.tool)
         return tool is None or tool.effect is Effect.WRITE
 
@@ -185,6 +190,8 @@ class PatchDrafting:
         """Return what a step does, including the inner plan that it runs, and excluding how its failures are handled."""
         given = step.model_dump(mode="json", exclude_unset=True)
         inner = plan.plans.get(step.plan) if isinstance(step, PlanStep) else None
+        # Retries and timeouts decide how often a call is made and not what it does, so that a patch may change
+        # them.
         work = {key: part for key, part in given.items() if key not in _ABOUT_FAILURE}
         return canonical([work, None if inner is None else inner.model_dump(mode="json", exclude_unset=True)])
 
@@ -236,4 +243,6 @@ def _call(step: Step) -> bytes:
         case PlanStep():
             return canonical(["plan", step.plan, step.args])
         case _:
+            # Other steps write by what they reach and not by their arguments, so that only the same step is the
+            # same call.
             return canonical([step.id])

@@ -82,6 +82,8 @@ def planning_messages(
     if given:
         parts.append(f"# Given inputs\n\n{text_of('given')}\n{given}")
     parts.append(f"# Task\n\n{task}")
+    # The system message never changes, and the user's part ends with the task: endpoints cache the longest equal
+    # beginning.
     return (Message("system", text_of("plan")), Message("user", "\n\n".join(parts)))
 
 
@@ -124,6 +126,7 @@ def repair_messages(
     if len(every) > PROBLEMS_MAX:
         listed.append(f"- and {len(every) - PROBLEMS_MAX} more")
     shown = "\n".join(listed)
+    # A hint of the check may say `did you mean 'search'`, and the model needs the signature to follow it.
     named = [signature_line(tool) for tool in unseen if f"'{tool.name}'" in shown][:NAMED_MAX]
     tools = ["\nTools that these faults name:", *named] if named else []
     return _again(draft, "\n".join([text_of(plea), shown, *tools]))
@@ -189,6 +192,7 @@ def signature_line(tool: Signature) -> str:
     properties = cast("dict[str, Json]", schema.get("properties") or {})
     parameters = [
         _parameter(name, properties[name], schema, is_required=name in required)
+        # Required parameters first, as in a Python signature.
         for name in sorted(properties, key=lambda name: name not in required)
     ]
     result = "anything" if tool.returns is None else shown_schema(tool.returns)

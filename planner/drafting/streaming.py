@@ -170,6 +170,8 @@ class PartialPlanListener:
     def _written(self) -> Json:
         """Return the partial plan of a new draft; `None`: it has a fault, or no check is due."""
         count = len(self._parser.steps)
+        # Checking costs time proportional to the steps. Growing gaps between checks keep the sum linear instead
+        # of quadratic.
         if count == 0 or self._checked < count < self._due:
             return None
         self._checked, self._due = count, count + 1 + count // EACH_STEP_UP_TO
@@ -188,6 +190,8 @@ class PartialPlanListener:
         report = self._request.check(draft)
         if report.ok:
             return draft
+        # Steps of the old draft that are still at fault will be rewritten, so that the plan ends before the first
+        # of them.
         steps = cast("list[Json]", draft["steps"])[: _first_faulty(report)]
         draft = {**draft, "steps": steps}
         return draft if steps and self._request.check(draft).ok else None

@@ -89,6 +89,7 @@ def widened_tools(task: str, tools: Iterable[T], shown: Sequence[T], draft: Json
     if not unseen:
         return list(shown)
     every = list(tools)
+    # A made-up name is a hint as well: `send_email` finds `mail.send` by its words.
     used = [tool for tool in every if tool.name in unseen]
     similar = [tool for name in unseen for tool in choose_tools(name, every, SIMILAR_SHOWN)]
     wanted = dict.fromkeys(tool.name for tool in (*shown, *used, *similar, *choose_tools(task, every)))
@@ -164,6 +165,8 @@ async def ask_for_tools(
     conversation.attempts.append(answer.attempt(conversation.number, SOURCE, "choose", fault))
     if not names:
         return ToolChoice(by_name(ranked[:SHOWN_MAX]))
+    # A model overlooks tools in long lists, and words miss synonyms; a few by words beside the model's choice
+    # cover both.
     always = [tool.name for tool in ranked[:ALWAYS_SHOWN]]
     wanted = {*names[: SHOWN_MAX - ALWAYS_SHOWN], *always}
     return ToolChoice(by_name(tool for tool in tools if tool.name in wanted))
@@ -205,6 +208,7 @@ def _names_in(answer: SideAnswer, listed: Sequence[Tool]) -> list[str]:
     alike = {tool.name.casefold(): tool.name for tool in listed}
     exact = {tool.name: tool.name for tool in listed}
     texts = [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
+    # The exact name first: two tools may differ in case only.
     found = [exact.get(each) or alike.get(_bare_name(each)) for each in texts]
     return [name for name in found if name is not None]
 

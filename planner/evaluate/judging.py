@@ -139,6 +139,8 @@ async def judge_pairs(models: Models, measured: Measured, labels: Sequence[Label
         labelled.append(LabelVerdict(label.id, label.about, found.verdict, agrees, found.swapped))
     plans = {each.planner: dict[str, Plan]() for each in measured.summaries}
     for result in measured.results:
+        # The first plan of each task stands for the planner: comparing all samples would cost their square in
+        # requests.
         if result.scores and (plan := result.scores[0].plan) is not None:
             plans[result.planner][result.task] = plan
     duels: list[Duel] = []
@@ -168,6 +170,8 @@ async def compare(models: Models, task: str, first: Plan, second: Plan) -> PairV
     if first.digest == second.digest:
         return PairVerdict("even", swapped=False, usage=Usage())
     answer, usage = await _ask(models, task, first, second)
+    # Judges prefer the first plan or the second one, whichever it is. A verdict that changes with the order is no
+    # verdict.
     answer_swapped, usage_swapped = await _ask(models, task, second, first)
     verdict: Mapping[str, Verdict] = {"A": "first", "B": "second", "even": "even"}
     verdict_swapped: Mapping[str, Verdict] = {"A": "second", "B": "first", "even": "even"}

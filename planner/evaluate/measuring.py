@@ -49,6 +49,7 @@ class PlanShape:
         """Return the shape of a plan; steps of inner plans are not looked into."""
         known = {step.id for step in plan.steps}
         waits = {step.id: _waits(step, known) for step in plan.steps}
+        # `set` steps have no action, and an edge through them goes from the action before to the action after.
         actions = {step.id: action for step in plan.steps if (action := _action(step)) is not None}
         edges = [
             (actions[source], action)
@@ -360,6 +361,8 @@ async def measure(
         async with slots:
             return await _sample(planner, task, run)
 
+    # All samples start together and a semaphore spaces them; results are collected in the order of planners and
+    # tasks, whichever ends first.
     async with asyncio.TaskGroup() as group:
         waiting = [
             (name, task.id, [group.create_task(one(planner, task)) for _ in range(samples)])
@@ -379,6 +382,7 @@ async def _sample(planner: Planner, task: EvalTask, run: Run | None) -> Score:
     """Return the score of one planning of a task."""
     begun = time.monotonic()
     try:
+        # `complete=True`: a plan that still needs an input would be valid and could not be run.
         planned = await planner.plan(task.task, task.tools, inputs=task.inputs, complete=True)
     except PlanningFailed as failure:
         attempts: tuple[Attempt, ...] = tuple(failure.attempts)

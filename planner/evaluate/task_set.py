@@ -114,6 +114,7 @@ class TaskSet:
                 tasks = [task for index, group in enumerate(groups) for task in _group(file, index, group)]
             case _:
                 raise ConfigError(f'{file}: expected {{"eval": {FORMAT}, "groups": [..]}}')
+        # Labels name tasks by their ids.
         ids = [task.id for task in tasks]
         if twice := next((each for each in ids if ids.count(each) > 1), None):
             raise ConfigError(f"{file}: expected an id of its own for each task, found '{twice}' twice")

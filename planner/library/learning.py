@@ -138,12 +138,15 @@ def learn(
     if not words:
         raise InputRejected("expected a plan with a task to learn from, found none; give the plan a 'task'")
     template = _TemplateDraft(cast("_Raw", normal_in_order(plan.to_dict())), words)
+    # The plan's own inputs come first. A value that is both an input's and an argument's belongs to the input,
+    # which the plan already has.
     named = _inputs_in_task(template, plan, inputs or {})
     free = [
         each
         for each in _arguments_in_task(template, tools)
         if each.text not in {other.text for other in named}
     ]
+    # Places decide, not values: `York` inside `New York` is another value at the same place.
     alone, shared = _by_place([*named, *free])
     for each in shared:
         _keep_literal(template, each)
@@ -152,6 +155,8 @@ def learn(
             _open_holes(template, each)
         else:
             _lift(template, each)
+    # The result is read as a plan again, and its pattern has to match the task it came from: a template that does
+    # not even answer its own task would answer others wrongly.
     learned = Plan.model_validate({**template.raw, "task": template.pattern})
     _check(learned, words, {name: learned.inputs[name].get("default") for name in template.holes.values()})
     return LearnedTemplate(learned, tuple(template.lifted), tuple(template.kept))
@@ -166,6 +171,7 @@ def _inputs_in_task(template: _TemplateDraft, plan: Plan, inputs: Mapping[str, J
     found: dict[str, _NamedValue] = {}
     for name, schema in plan.inputs.items():
         value = inputs.get(name, schema.get("default"))
+        # A task says `8` for 8.0, and holes are found by the words of the task.
         if isinstance(value, float) and value.is_integer():  # words spell 8.0 as `8`
             value = int(value)
         if not _is_liftable(value) or not (places := _places(template.task, value)):
@@ -185,8 +191,11 @@ def _arguments_in_task(template: _TemplateDraft, tools: Signatures | None) -> li
         for argument, value in cast("_Raw", step.get("args") or {}).items():
             for name, each, is_whole in _argument_values(argument, value):
                 if places := _places(template.task, each):
+                    # A part of an object or a list has no schema of its own here, so that its own type must do.
                     schema = parameters.get(argument) if is_whole else None
                     candidate = _NamedValue(each, places, (), name, _type_of(each, schema))
+                    # The first argument names the input. 1 and True, or 1 and 1.0, are equal in Python and two
+                    # values in a plan.
                     found.setdefault((type(each), each), candidate)
     return list(found.values())
 
@@ -230,6 +239,7 @@ def _by_place(values: Sequence[_NamedValue]) -> tuple[list[_NamedValue], list[_N
     owners: dict[Span, _NamedValue] = {}
     alone: list[_NamedValue] = []
     shared: list[_NamedValue] = []
+    # Longest first, so that a longer value takes its places before the values inside it.
     for each in sorted(values, key=lambda value: -len(value.text)):
         within = [owner for span, owner in owners.items() if any(_overlap(span, own) for own in each.places)]
         own = tuple(place for place in each.places if not any(_overlap(place, span) for span in owners))
@@ -255,6 +265,8 @@ def _keep_literal(template: _TemplateDraft, each: _NamedValue) -> None:
 def _lift(template: _TemplateDraft, each: _NamedValue) -> None:
     """Make an input of a value, unless the value would remain somewhere in the plan."""
     name = _free_name(derived_id(each.argument).removeprefix("step_") or "value", template)
+    # Replace first and look afterwards: what is left of the value is in a place that cannot hold a reference,
+    # such as a key or a tool's name.
     changed = with_reference(template.raw, each.value, f"inputs.{name}")
     if is_still_named(changed, each.value, everywhere=len(each.places) > 1):
         template.kept.append(each.value)
@@ -280,6 +292,8 @@ def _open_holes(template: _TemplateDraft, each: _NamedValue) -> None:
                 "expected a task that names each input at a place of its own: reword it, or run it with distinct values"
             )
         places = own
+    # If the task says the value more often than there are inputs for it, the extra word may mean a setting such
+    # as `retries`.
     if is_still_named(template.raw, each.value, everywhere=len(each.places) > len(each.inputs)):
         raise InputRejected(
             f"the task names the value {shown} of the input {names}, but the plan also has it as a literal: "
@@ -320,6 +334,7 @@ def _free_name(base: str, template: _TemplateDraft) -> str:
 
 def _is_liftable(value: object) -> TypeGuard[str | int | float]:
     if isinstance(value, str):
+        # A text with outer or double spaces never stands in a task, whose spaces are single.
         return len(value.strip()) >= TEXT_CHARACTERS_MIN and value == " ".join(value.split())
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -335,6 +350,7 @@ def _overlap(one: Span, other: Span) -> bool:
 def _check(plan: Plan, task: str, values: Mapping[str, Json]) -> None:
     """Raise `InputRejected` unless the template's pattern matches the task that it was learnt from, and is specific enough."""
     shown = f"the task '{plan.task}'"
+    # In this order: the first test says best what to do about the words.
     if (fault := pattern_fault(plan)) is not None:
         raise InputRejected(f"{shown}: {fault}")
     pattern = TaskPattern.of(plan)
@@ -378,6 +394,7 @@ def _replaced(part: object, value: str | float, reference: str) -> object:
             return [_replaced(each, value, reference) for each in cast("list[object]", part)]
         case str() if isinstance(value, str):
             return _replaced_in_text(part, value, reference)
+        # By type, since `True == 1` and `1.0 == 1`.
         case _ if type(part) is type(value) and part == value:
             return f"${{{reference}}}"
         case _:
@@ -401,6 +418,7 @@ def _template_mapped(text: str, outside: Callable[[str], str], inside: Callable[
     made: list[str] = []
     at = 0
     while (start := text.find("${", at)) >= 0:
+        # `$${` is a literal `${`, so that what follows is text.
         if start > 0 and text[start - 1] == "$":
             made.append(outside(text[at : start + 2]))
             at = start + 2
@@ -458,6 +476,7 @@ def _texts_and_numbers(part: Json) -> Iterator[str | int | float]:
 
 def _names_value(leaf: str | float, value: str | float) -> bool:
     """Whether a text or a number of a plan contains a value: as a word of its own, or as a number of equal value."""
+    # Compared as a number and as text, since words spell 8 and 8.0 alike.
     if not isinstance(leaf, str):
         return leaf == value or str(leaf) == str(value)
     if task_word(str(value)).search(leaf) is not None:

@@ -89,6 +89,7 @@ class Library:
             ConfigError: A file holds no plan; the message names it.
         """
         found: list[SavedPlan] = []
+        # A folder is listed for each task, so that a plan that is put there is found by the next task.
         for entry in self._entries:
             match entry:
                 case SavedPlan():
@@ -141,6 +142,7 @@ def _listed(source: object) -> list[object]:
     """Return the entries of a library's source, which is one entry or many."""
     if source is None:
         return []
+    # A string is iterable too, and stands for one file.
     is_one = isinstance(source, str | PathLike | Plan | SavedPlan) or not isinstance(source, Iterable)
     return [source] if is_one else list(cast("Iterable[object]", source))
 

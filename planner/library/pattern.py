@@ -95,6 +95,8 @@ class TaskPattern:
             return PatternMatch({})
         if len(text) > TASK_CHARACTERS_MAX:
             return None
+        # Literals are compared by regular expressions and not by casefolded text: casefolding may change the
+        # length of a text, and with it every place.
         head = re.compile(re.escape(self.literals[0]), re.IGNORECASE).match(text)
         if head is None:
             return None
@@ -107,12 +109,14 @@ class TaskPattern:
         # Defaults show how long a value usually is. A match within these lengths is preferred, if all such matches agree; any other match
         # of the pattern is in doubt, since the extra words may be a condition that the plan does not know ("Rome on Sundays only").
         if self._words_max:
+            # Several readings are searched for, since one reading does not show that there is no other.
             found = self._fill(text, 0, head, {}, READINGS_MAX, self._words_max)
             if found:
                 same = all(dict(other) == dict(found[0]) for other in found)
                 return PatternMatch(
                     dict(found[0]), None if same else "its words can be read in more than one way"
                 )
+        # Any reading at all is enough here: it only becomes a question to a model.
         found = self._fill(text, 0, head, {}, 1)
         if not found:
             return None
@@ -163,6 +167,8 @@ class TaskPattern:
         name = self.holes[index]
         is_last = index + 1 == len(self.holes)
         found: list[Values] = []
+        # A hole takes at least one character, and as few words as possible: `{a} and {b}` splits at the first
+        # `and`.
         for end, after in _ends(self.literals[index + 1], text, start + 1, is_last=is_last):
             if name in bounds and len(words_in(text[start:end])) > bounds[name]:
                 break  # ends come in rising order, so every later end takes more words
@@ -175,6 +181,7 @@ class TaskPattern:
                 for rest in rests
                 if all(other == value for each, other in rest if each == name)  # a hole may occur twice
             ]
+            # The caller needs no more, and without this bound the number of readings grows exponentially.
             if len(found) >= most:
                 break
         known[index, start] = found[:most]
@@ -205,6 +212,7 @@ def pattern_fault(plan: Plan) -> str | None:
         return None
     if not literals[0].strip() and not any(map(words_in, literals)):
         return "its pattern has only holes and would answer every task; expected words beside the holes"
+    # Two holes side by side could split the words anywhere.
     if "" in literals[1:-1]:
         return "nothing tells two of its holes apart; expected words between them"
     defaults = {name: plan.inputs[name].get("default") for name in plan.inputs}
@@ -244,6 +252,7 @@ def plain_task(text: str) -> str:
 
 def _ends(literal: str, text: str, start: int, *, is_last: bool) -> list[tuple[int, int]]:
     """Return where a hole may end, the nearest first: pairs of its end and the end of the literal after it."""
+    # The last literal has to stand at the end of the task; all others may stand at several places.
     if is_last:
         found = re.compile(re.escape(literal) + r"\Z", re.IGNORECASE).search(text, start)
         return [] if found is None else [found.span()]
@@ -286,6 +295,7 @@ def read_words(text: str, schema: Mapping[str, Json], types: Mapping[str, Json])
             return _chosen(words, [wanted])
         case {"enum": list(options)}:
             return _chosen(words, options)
+        # `oneOf` is read like `anyOf`: whether two branches fit is decided by the check of the inputs.
         case {"anyOf": list(branches)} | {"oneOf": list(branches)}:
             return _first(words, branches, types)
         case {"type": list(kinds)}:
@@ -345,6 +355,7 @@ def _items(words: str, schema: Mapping[str, Json], types: Mapping[str, Json]) ->
         return _json(words)
     items = schema.get("items")
     item: Mapping[str, Json] = items if isinstance(items, dict) else {"type": "string"}
+    # Commas of an inner list cannot be told from those of the outer list.
     if _followed(item, types).get("type", "string") in ("array", "object"):
         raise NoValue
     return [read_words(part, item, types) for part in _BETWEEN.split(words)]

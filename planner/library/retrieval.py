@@ -47,6 +47,8 @@ def search_terms(text: str) -> list[str]:
     """
     terms = (term.casefold() for term in _TERM.findall(text))
     return [
+        # A stemmer would find more and confuse more: names of tools are short, and a wrong stem ranks a wrong
+        # tool.
         term[:-1] if len(term) > 3 and term.endswith("s") else term
         for term in terms
         if term not in _STOP_WORDS
@@ -63,6 +65,7 @@ def bm25_scores(query: Sequence[str], documents: Sequence[Sequence[str]]) -> lis
     length_mean = sum(count.total() for count in counts) / (len(counts) or 1) or 1.0
     scores: list[float] = []
     for count in counts:
+        # A long document has each word more often by chance, so that its counts are damped by its length.
         slowdown = _SATURATION * (1 - _LENGTH_WEIGHT + _LENGTH_WEIGHT * count.total() / length_mean)
         score = 0.0
         for term in query:  # a term that the query repeats counts again

@@ -75,11 +75,13 @@ async def read_listing(client: Client) -> Listing:
     found: dict[str, ListedTool] = {}
     cursor: str | None = None
     for _ in range(PAGES_MAX):
+        # Without the client's cache: a server that was restarted may have other tools.
         page = await client.list_tools(cursor=cursor, cache_mode="bypass")
         for tool in page.tools:
             if tool.name in found:
                 raise ConfigError(f"the MCP server '{name}' lists two tools called {_shown(tool.name)}")
             found[tool.name] = _listed(name, tool)
+        # After each page, so that a list without end stops early.
         if len(found) > TOOLS_MAX:
             raise ConfigError(f"the MCP server '{name}' lists more than {TOOLS_MAX} tools")
         cursor = page.next_cursor
@@ -100,6 +102,8 @@ def valid_name(name: str) -> str:
 
 def plain(text: str, characters_max: int) -> str:
     """Return text on one line, without invisible characters (controls, marks of direction, tags), cut to its bound."""
+    # Cut before the characters are looked at: a description of megabytes costs no time. Eight times the bound
+    # leaves room for what is removed.
     seen = "".join(" " if char.isspace() else char for char in text[: characters_max * 8])
     kept = "".join(char for char in seen if unicodedata.category(char)[0] != "C")
     line = " ".join(kept.split())
@@ -121,6 +125,7 @@ def _listed(server: str, tool: TheirTool) -> ListedTool:
 
 def _schema(where: str, what: str, schema: Mapping[str, Any]) -> dict[str, Json]:
     try:
+        # The size of the canonical form, since spaces in a server's JSON mean nothing.
         size = len(canonical(cast("Json", schema)))
     except (NotJson, RecursionError) as error:
         raise ConfigError(f"{where}: its {what} is not JSON: {error}") from error

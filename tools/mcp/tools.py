@@ -121,6 +121,7 @@ def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[
     only, prefix = rest.pop("only", None), rest.pop("prefix", "")
     overrides = cast("Mapping[str, ToolOptions]", rest.pop("overrides", None) or {})
     open_s = _seconds(rest.pop("connect_timeout", CONNECT_TIMEOUT))
+    # The target is read before the package `mcp` is looked for, so that a wrong setting is named first.
     target = read_target(server, **where)
     _check_installed()
     found = McpServer(target, open_s)
@@ -195,18 +196,24 @@ def _made(server: McpServer, offered: Listing, listed: ListedTool, options: Tool
     types = SchemaTypes(where, listed.parameters, listed.returns, CONTEXT)
     if CONTEXT in cast("dict[str, Json]", types.parameters["properties"]):
         raise ConfigError(f"{where}: an argument is called '{CONTEXT}', which is firmplan's own word")
+    # A server that says nothing about effects has made no promise, so that `@tool`'s default (`write`) stands. A
+    # server that denies `readOnly` has declared a write.
     effect: ToolOptions = {} if listed.is_read_only is None else {"effect": "write"}
     if listed.is_read_only:
         effect["effect"] = "read"
     settings: ToolOptions = {"trust": "untrusted", "timeout": TIMEOUT, **effect, **options}
     if settings.get("effect", "write") == "write":
+        # The promise of the server decides whether a call of unknown outcome is repeated; `overrides` can say otherwise.
         settings.setdefault("idempotent", listed.is_idempotent)
     if settings.get("isolation") == "process":
         raise ConfigError(f"{where}: isolation: it runs in a process of its server's already; leave it out")
     said = listed.description
     if settings.get("trust") == "untrusted" and said:
+        # The planner reads this text. Marked as a quotation, an instruction in it is less likely to be followed.
         said = f"(in the words of the MCP server '{offered.name}') {said}"
     settings.setdefault("description", said)
+    # The code of the tool is elsewhere. Its version stands for it, with the target and the schemas in
+    # `fingerprint_extra`.
     settings.setdefault("version", f"{offered.name} {offered.version}".strip())
     settings["fingerprint_extra"] = {
         "mcp": listed.name,
@@ -259,12 +266,14 @@ def value_of(result: CallToolResult, context: Context | None, *, is_structured: 
     try:
         return _taken(result, context, is_structured=is_structured)
     except ToolError as error:
+        # A write whose answer cannot be used has happened all the same, and must not be repeated.
         if context is None or context.effect is not Effect.WRITE:
             raise
         raise ResultRefused(str(error), code=error.code) from error
 
 
 def _taken(result: CallToolResult, context: Context | None, *, is_structured: bool) -> Json:
+    # The text beside a structured result repeats it for people.
     if is_structured or result.structured_content is not None:
         return cast("Json", result.structured_content)
     parts = [_value(part, context) for part in result.content]

@@ -263,7 +263,7 @@ def test_a_step_whose_parts_wait_no_more_is_told_as_such():
             await rig.run(PAYS, "r")
             await rig.decisions.decide("r", {"pay": "approve"}, by="ann")
             for step, found in (
-                ("pay", "'pay', which stands for its parts, none of which does"),
+                ("pay", "'pay', which has parts, none of which does"),
                 ("no", "'no', which is not there"),
             ):
                 with pytest.raises(InputRejected) as caught:

@@ -220,6 +220,7 @@ TOLD = {
         "FAST = True\nif FAST:\n    class A:\n        def go(self): return 1\nelse:\n    class A:\n        def go(self): return 2",
         "True", "False", "A().go()",
     ),
+    "content_of_a_dict_subclass": ("class D(dict): pass\nd = D(a=1)", "a=1", "a=2", "d['a']"),
     "method_made_of_a_text": ("class A: pass\nexec('def go(s): return 1')\nA.go = go", "return 1", "return 2", "A().go()"),
     "memory_of_an_object": ("class B:\n    def __init__(s, n): s.n = n\nb = B(1)\ndef g(x):\n    b.n += 1\n    return b.n", "B(1)", "B(5)", "g(x)"),
     "captured_memory_that_is_filled": (
