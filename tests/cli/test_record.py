@@ -7,7 +7,7 @@ import sys
 
 
 def pytest_of(folder, *words):
-    others = ("cacheprovider", "hypothesispytest", "xdist", "timeout")  # plugins that the project does not use
+    others = ("cacheprovider", "hypothesispytest", "xdist", "timeout")  # what this project does not use
     command = [sys.executable, "-m", "pytest", "-q", *(f"-pno:{name}" for name in others), *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
