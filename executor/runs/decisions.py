@@ -38,7 +38,7 @@ from ..execution_tree import Iteration, is_asked, undecided_attempt
 from ..fork import is_within
 from ..journal.decision_history import DecisionHistory, decision_of, is_decision, key_of
 from ..journal.header import Header
-from ..journal.records import Entry, write_entry
+from ..journal.records import Entry, write_line
 from ..journal.restore import load_entries
 from ..journal.toolset_lock import ToolLock
 from ..machine import Machine
@@ -497,9 +497,7 @@ class Decisions:
     ) -> Mapping[str, InputRejected]:
         """Make decisions durable, all or none; return the decisions that conflict, by path."""
         now = self._facilities.clock.now()
-        records = {
-            key: write_entry(Entry(0, now, event), inline_bytes_max=None)[0] for key, event in made.items()
-        }
+        records = {key: write_line(0, now, event, inline_bytes_max=None)[0] for key, event in made.items()}
         while records and (standing := await self._store.add_decisions(run_id, records)):
             others = {key: read_decision(record) for key, record in standing.items()}
             # Another process may have left the same decision at this moment. An equal decision is no conflict; the others are left again,
@@ -514,7 +512,7 @@ class Decisions:
 
     async def _leave_for_run(self, run_id: str, decision: Cause) -> Run:
         """Make a decision about a whole run durable, and pass it on."""
-        line, _ = write_entry(Entry(0, self._facilities.clock.now(), decision), inline_bytes_max=None)
+        line, _ = write_line(0, self._facilities.clock.now(), decision, inline_bytes_max=None)
         await self._store.add_decision(run_id, line)
         await self._hand_over(run_id)
         return await self._archive.get(run_id)
