@@ -66,13 +66,11 @@ from .executor.runs.request import (
     budget_of,
     bytes_of,
     child_id_of,
-    concurrency_of,
     count_of,
     decisions_of,
     file_of,
     lease_of,
     limits_of,
-    park_after_of,
     person_of,
     reason_of,
     run_of,
@@ -185,12 +183,12 @@ class Engine:
         self._planner = planner or Planner()
         fallback = {"default": self._planner.endpoint} if models is None and self._planner.endpoint else None
         self._models = Models(fallback if models is None else models)
-        self._calls_max = concurrency_of(max_concurrency)
+        self._calls_max = count_of("max_concurrency", max_concurrency, least=1, error=ConfigError)
         self._flow: Flow = flow
         self._secrets = os.environ if secrets is None else secrets_of(secrets)
         self._recovers = recover
         self._lease = lease_of(lease)
-        self._park_after = park_after_of(park_after)
+        self._park_after = count_of("park_after", park_after, least=1, error=ConfigError)
         self._on_waiting = on_waiting
         self._clock = clock or SystemClock()
         self._opened: _Opened | None = None

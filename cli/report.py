@@ -150,6 +150,7 @@ def advice(run: Run, settings: Settings) -> str:
                 typed("resolve", path, f"--retry {bound}"),
                 typed("resolve", path, f"--fail WHY {bound}"),
             ]
+        # A list of waiting calls is one question with one command; the same lines for each of a hundred items would hide it.
         elif step.reason != "budget":  # it waits for no person: one line below is for all that do so
             lines += [
                 f"step '{path}' waits: {step.reason or 'a person has to decide'}{_asked(step)}",

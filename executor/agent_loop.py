@@ -21,8 +21,10 @@ from .execution_tree import Failure, Frame, Item, Iteration, Node, policies_of
 from .policy import CallPolicy
 from .states import State
 
-RESULT_SHOWN_BYTES: Final = 16 * 1024  # of one result that the model is shown; the whole stays in the journal
-HISTORY_SHOWN_MAX: Final = 50  # calls that the model is reminded of, the latest ones
+RESULT_SHOWN_BYTES: Final = (
+    16 * 1024
+)  # size of one result in the prompt; the journal keeps the complete result
+HISTORY_SHOWN_MAX: Final = 50  # latest calls in the prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,14 @@ class NextCall:
 
 @dataclass(slots=True)
 class AgentLoop:
-    """How far one agent has come.
+    """The progress of one agent.
 
     Attributes:
-        goal: As rendered.
-        history: One line for each call so far: what was called and what came of it.
+        goal: The goal, rendered.
+        history: A text for each call so far: the call and its outcome.
+        thoughts: Questions to the model so far.
+        calls: Calls of tools so far.
+        chosen: The last call that the model chose.
     """
 
     agent: RunAgent
@@ -57,7 +62,8 @@ class AgentLoop:
     chosen: NextCall | None = None
 
     def find_exhausted(self, iterations: Iterator[Iteration]) -> Failure | None:
-        """Return the limit that another thought would pass, or `None`."""
+        """Return the failure if another thought would pass a limit; `None`: it would not."""
+        # Limits are compared before each thought, never during a call: a call that has started is paid for, and its result may be the last one needed.
         if self.thoughts >= self.agent.steps_max:
             return Failure(
                 "agent-exhausted", f"no answer after {self.thoughts} turns, which is its max_steps"
@@ -81,6 +87,7 @@ class AgentLoop:
     def thought(self) -> StepCode:
         """Return the next question to the model, as a step."""
         agent = self.agent
+        # A prompt is bounded, but an agent's history is not, so the earliest calls are left out. The latest ones lead to the next decision.
         shown = self.history[-HISTORY_SHOWN_MAX:]
         left_out = len(self.history) - len(shown)
         so_far = [f"(the first {left_out} calls are left out)"] if left_out else []
@@ -96,7 +103,7 @@ class AgentLoop:
         return StepCode(position=0, id=f"think{self.thoughts - 1}", action=ask)
 
     def decide(self, reply: Json) -> Answer | NextCall | None:
-        """Return what the model decided; `None`: it gave both or neither, and is told so next."""
+        """Return the decision of the model; `None`: it gave both or neither, and the next prompt says so."""
         said = cast("dict[str, Any]", reply)
         has_call, has_answer = said.get("call") is not None, "answer" in said and said["answer"] is not None
         if has_answer and not has_call:
@@ -116,7 +123,7 @@ class AgentLoop:
         return StepCode(position=0, id=f"act{self.thoughts - 1}", action=action, tainted=tainted)
 
     def note(self, node: Node) -> None:
-        """Remember what came of a call."""
+        """Add the outcome of a call to the history."""
         assert self.chosen is not None
         called = f"{self.chosen.tool}({canonical(cast('Json', self.chosen.args)).decode()})"
         if node.state is State.SUCCEEDED and node.output is not None:
@@ -127,12 +134,12 @@ class AgentLoop:
 
 
 def frame_of(code: StepCode, iteration: Iteration, policies: Mapping[str, CallPolicy]) -> Frame:
-    """Return a frame below a turn that runs this one step."""
+    """Return a frame below an iteration that runs this one step."""
     program = Program(iteration.item.node.frame.program.plan, (code,), (0,), None, {}, Waits.of((code,)))
     return Frame(program, policies_of(program, policies), {}, prefix=f"{iteration.path}/", owner=iteration)
 
 
-def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula; what stands in it is data, never a template
+def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula, of which every text is data, never a template
     return parse_formula(_escaped(value))[0]
 
 

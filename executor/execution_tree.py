@@ -55,7 +55,7 @@ INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")
 
 @dataclass(frozen=True, slots=True)
 class PersonDecision:
-    """What a person decided about a call."""
+    """The decision of a person about a call."""
 
     what: str
     by: str = ""
@@ -63,27 +63,28 @@ class PersonDecision:
     edit: CanonicalValue | None = None
 
     def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON, without what is not said."""
+        """Return the decision as JSON, without empty fields."""
         said: dict[str, Json] = {"decision": self.what, "by": self.by, "reason": self.reason}
         edit: dict[str, Json] = {} if self.edit is None else {"args": self.edit.value}
         return {name: value for name, value in said.items() if value} | edit
 
 
-# Fields that most objects of the tree never set are class attributes with a default: a plan of 100,000 steps builds 100,000 nodes, and each
-# assignment in `__init__` would be paid for all of them. So these classes are no dataclasses, and have no `__slots__`, which allow no defaults.
+# Fields that most objects of the tree never set are class attributes with a default: a plan of 100,000 steps makes 100,000 nodes, and each
+# assignment in `__init__` would cost time and memory for all of them. Therefore these classes are not dataclasses, and they have no `__slots__`,
+# which would not allow defaults.
 class Iteration:
     """One round of an item: a call, a computed value, or an inner frame.
 
     Attributes:
-        frames: The inner frame of a sub-plan; of an agent one for each of its steps, in order.
-        agency: What an agent has done so far.
+        frames: The inner frame of a sub-plan; for an agent, one frame for each of its steps, in order.
+        agent_loop: The progress of an agent; `None`: the iteration is not that of an agent.
         call: The arguments or the request, until the call has ended.
-        is_call: Whether it calls something, rather than computing a value or holding inner steps.
+        is_call: Whether the iteration makes a call, instead of computing a value or holding inner steps.
         attempts: Calls started so far.
-        failed: Calls so far that failed, which is what retries are counted by: a call that a crash cut off is none of them.
-        lost: Calls so far whose outcome stayed unknown.
-        is_cut_off: Whether the process died in the last call, so that another call uses budget again.
-        is_ruled: Whether it has been decided whether a person is needed.
+        failed: Failed calls so far, by which retries are counted; a call that a crash cut off is not counted.
+        lost: Calls of unknown outcome so far.
+        is_cut_off: Whether the process died during the last call, so that another call uses budget again.
+        is_ruled: Whether the question if the call needs a person has been answered.
         is_approved: Whether a person has allowed the call.
         is_ahead: Whether a person was asked about the call before the earlier items of an ordered `for_each` have ended.
     """
@@ -120,12 +121,12 @@ class Iteration:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether the turn itself calls or computes, rather than holding inner steps."""
+        """Whether the iteration itself calls or computes, instead of holding inner steps."""
         return not self.frames and self.agent_loop is None
 
     @property
     def order(self) -> Order:
-        """Where it stands in the plan: calls that become ready together start in this order."""
+        """The place of the iteration in the plan: calls that become ready together start in this order."""
         item = self.item
         frame = item.node.frame
         return (*frame.order, item.node.code.position, item.index or 0, self.number)
@@ -278,22 +279,20 @@ def first_iteration_of(item: Item) -> StepPath:
 
 
 def sample_of(iteration: Iteration) -> tuple[int, ...]:
-    """Return which one of several equal questions a leaf asks: item index and iteration, of the items around a sub-plan too."""
+    """Return the number of the sample that a leaf asks for: item index and iteration, also of the items around a sub-plan."""
     found: tuple[int, ...] = (iteration.item.index or 0, iteration.number)
     around = iteration.item.node.frame.owner
     while around is not None:
         found = (around.item.index or 0, around.number, *found)
         around = around.item.node.frame.owner
-    while len(found) > 2 and found[:2] == (
-        0,
-        0,
-    ):  # a sub-plan that is no item asks what a plan by itself asks
+    # A sub-plan that is not an item asks for the same samples as the plan by itself, so that results are reused between the two.
+    while len(found) > 2 and found[:2] == (0, 0):
         found = found[2:]
     return found
 
 
 def is_bad(part: Node | Item | Iteration, soft: frozenset[Reason]) -> bool:
-    """Whether it ended in a way that blocks later effects: failed, refused, stopped, or skipped because of such."""
+    """Whether a part ended in a way that blocks later effects: failed, refused, stopped, or skipped for such a reason."""
     match part.state:
         case State.FAILED | State.CANCELLED:
             return True
@@ -304,12 +303,12 @@ def is_bad(part: Node | Item | Iteration, soft: frozenset[Reason]) -> bool:
 
 
 def is_asked(iteration: Iteration) -> bool:
-    """Whether the turn waits for a person to allow its call."""
+    """Whether the iteration waits for a person to allow its call."""
     return iteration.state is State.WAITING and iteration.reason is Reason.APPROVAL
 
 
 def is_decided(iteration: Iteration) -> bool:
-    """Whether a person has allowed the turn's call and the call has not been made yet."""
+    """Whether a person has allowed the call of the iteration and the call has not been made yet."""
     return iteration.state is State.READY and iteration.decision is not None
 
 
@@ -330,10 +329,10 @@ def undecided_attempt(iteration: Iteration) -> int | None:
 
 
 class ItemScope:
-    """A frame's scope with an item's own names, for the length of one evaluation.
+    """The scope of a frame with the names of an item, for the length of one evaluation.
 
-    The names are put into the frame's dictionary and taken out again: copying it for every call would cost the size
-    of the plan. Scopes nest: a `set` that repeats asks its `until` while its value is still being made.
+    The names are put into the dictionary of the frame and removed again, because a copy for every call would cost time in the size of the plan.
+    Scopes may be nested: a `set` that repeats evaluates its `until` while its value is being made.
     """
 
     __slots__ = ("_extra", "_hidden", "_item", "_scope")

@@ -1,7 +1,7 @@
-"""How much one run may hold: named bounds, so that what passes them is a failed step with a message, not a process without memory.
+"""The limits on the data of one run. A value that passes a limit is a failed step with a message, not a process without memory.
 
-Items, sub-plans and results of expressions have theirs where they are made (`machine.py`, `plans/expressions`). Queues need none: a
-run has as many events under way as it has calls, and calls are bounded by `max_concurrency`.
+The limits on items and sub-plans are in `machine.py`, those on results of expressions in `plans/expressions`. Queues need no limit: a run has
+as many events under way as it has calls, and `max_concurrency` bounds the calls.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ MIB: Final = 1024 * 1024
 VALUE_BYTES_MAX: Final = 64 * MIB  # one value as canonical JSON: it is parsed, hashed and stored in one piece
 INPUTS_BYTES_MAX: Final = 512 * MIB  # all inputs of a run, which are stored in one piece: see the next limit
 ARTIFACT_BYTES_MAX: Final = 512 * MIB  # SQLite's own limit of a value is 1,000,000,000 bytes
-MESSAGE_MAX: Final = 10_000  # characters of what a failed call says: it stands in journal, answers and logs
-RUN_BYTES_MAX: Final = 1024 * MIB  # all results of a run: they are in memory as long as it is driven
+MESSAGE_MAX: Final = (
+    10_000  # characters of the message of a failed call, which journal, answers and logs hold
+)
+RUN_BYTES_MAX: Final = 1024 * MIB  # all results of a run, which are in memory as long as a process drives it
 
 
 def bounded(message: str) -> str:
-    """Return a message, or its beginning and how long it was."""
+    """Return a message; of a long message the beginning, with the length of the complete message."""
     if len(message) <= MESSAGE_MAX:
         return message
     return f"{message[:MESSAGE_MAX]}.. ({len(message)} characters)"

@@ -2,13 +2,13 @@
 
 Rules that it keeps:
 
-- It does no I/O, reads no clock, draws no random number and knows no asyncio: equal events give equal commands. `at` is noted for people
-  and for budgets, and decides nothing by itself.
+- It does no I/O, reads no clock, draws no random number and knows no asyncio: equal events give equal commands. The times of events are kept
+  for people and for budgets; no move depends on them.
 - Every change of state is a legal move of `states.MOVES`.
-- The outcome of a step depends on the outcomes of its inputs, never on their timing: a step decides once all that it waits for has
-  ended, and `skip_rules.py` looks at failures in a fixed order of precedence.
+- The outcome of a step depends on the outcomes of its inputs, never on their timing: a step decides when all its inputs have ended, and
+  `skip_rules.py` looks at failures in a fixed order of precedence.
 - The work for an event is proportional to the edges of the steps that it ends. Nothing recurses over the plan: nodes, items and frames
-  that may go on are put on an agenda.
+  that may continue are put on an agenda.
 
 A step passes these stations: its condition (`when`), its inputs, its place in effect order, then its items, each with its iterations
 (`execution_tree.py`). The machine does not know tools, stores, models or processes. The driver carries its commands out.
@@ -19,7 +19,7 @@ The module is long because it is one table of moves: each half of a divided mach
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Literal, assert_never
 
@@ -117,17 +117,19 @@ from .policy import LOST_RETRIES_MAX, CallPolicy, retry_pause_s
 from .skip_rules import ending_by, ending_by_inputs
 from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
 
-ITEMS_MAX: Final = 100_000  # items of one for_each: beyond this a run would not fit in memory
+ITEMS_MAX: Final = 100_000  # items of one for_each: a run with more would not fit in memory
 # The version of these moves; a run keeps the version that it began with. 1: a person is asked about the items of an ordered `for_each` one
 # after the other, each when it is next. 2: a person is asked about all items as one list when the step begins.
 RULES_VERSION: Final = 2
-DEPTH_MAX: Final = 32  # sub-plans within sub-plans; recursion is refused at check, this bounds honest nesting
+DEPTH_MAX: Final = 32  # sub-plans within sub-plans: the check refuses recursion, and this limit bounds a chain of different plans
 
 
-DENIED: Final = "denied"  # a person's decision, and the code of the failure that it is
+DENIED: Final = "denied"  # a decision of a person, and the code of the failure that follows from it
 _BEGINNINGS: Final = (RunStarted, RunResumed)
 _CALLS: Final = (CallTool, AskModel)  # actions whose end is recorded by the event of their call
-WHOLE: Final = Fork()  # the fork of a run without a parent: nothing is overridden, held or settled
+NO_FORK: Final = (
+    Fork()
+)  # stands for the fork in a run without a parent: no step is overridden, held or settled
 
 
 class Iterations(dict[str, Iteration]):
@@ -147,12 +149,12 @@ class Machine:
         is_recounting: Whether the events come from a journal. Then no calls are asked for, because they were made in the past.
         status: `None` until the run has finished.
         output: The run's output, once it has succeeded.
-        failure: A fault of the run itself (its output expression), not of a step.
-        parked: Why nobody drives the run until someone resumes it; `None`: it is not parked.
-        fork: How the run came of its parent.
+        failure: An error of the run's output expression, which belongs to no step.
+        parked: The event after which no process drives the run until someone resumes it; `None`: the run is not parked.
+        fork: The fork that made the run from its parent.
     """
 
-    def __init__(  # noqa: PLR0913  # what a run is made of
+    def __init__(  # noqa: PLR0913  # the parts of a run
         self,
         program: Program,
         inputs: Mapping[str, Json],
@@ -161,7 +163,7 @@ class Machine:
         seed: str = "",
         budget: Mapping[str, float] | None = None,
         planning: Mapping[str, float] | None = None,
-        fork: Fork = WHOLE,
+        fork: Fork = NO_FORK,
         rules: int = RULES_VERSION,
     ) -> None:
         self._policies = policies
@@ -190,10 +192,14 @@ class Machine:
         self._records: list[Command] = []
         self._calls: list[tuple[Iteration, Command]] = []
 
-    # --- the door
+    # --- the entrance
 
     def handle(self, event: Cause, at: float = 0.0) -> list[Command]:
-        """Take in what happened; return what to do about it: records first, then calls in plan order.
+        """Handle an event; return the commands that follow from it: records first, then calls in plan order.
+
+        Args:
+            event: The event, from the driver or from the journal.
+            at: When it happened, in Unix seconds.
 
         Raises:
             EngineBug: The event is not possible in the state that its step is in.
@@ -230,7 +236,7 @@ class Machine:
         return records + [command for _, command in calls] if calls else records
 
     def _handle_run(self, event: RunStarted | RunResumed | RunParked | BudgetRaised | CancelAsked) -> None:
-        """Take in what became of the run as a whole."""
+        """Handle an event that belongs to no step."""
         match event:
             case RunStarted():
                 self.is_started = True
@@ -282,7 +288,7 @@ class Machine:
             )
 
     def _handle_iteration(self, iteration: Iteration, event: Cause) -> None:
-        """Take in what else became of a call."""
+        """Handle an event of a call that is not one of the four of an ordinary call."""
         match event:
             case CallFailed():
                 self._call_failed(iteration, event)
@@ -307,7 +313,7 @@ class Machine:
                 self._decided(iteration, event)
 
     def _decided(self, iteration: Iteration, event: Cause) -> None:
-        """Take in what a person decided."""
+        """Handle the decision of a person."""
         match event:
             case Approved(by=by, edit=edit):
                 iteration.decision, iteration.is_approved = PersonDecision("approved", by, edit=edit), True
@@ -367,7 +373,7 @@ class Machine:
                 return iteration.state is State.INDETERMINATE
 
     def find_short(self, step: str, at: float) -> str | None:
-        """Return the limit of the budget that the call would pass now, or `None`."""
+        """Return the limit of the budget that the call would pass at this time; `None`: it would pass none."""
         if not self.budget.limits:
             return None
         seconds = self.budget.spent["seconds"] + max(0.0, at - self._now)
@@ -389,7 +395,7 @@ class Machine:
         return self.budget.needs_of(is_first=is_first, is_model=is_model, tokens_max=tokens_max)
 
     def _raise_budget(self, budget: Mapping[str, Json]) -> None:
-        """Take in a changed budget, and try again what waits for it."""
+        """Change limits of the budget, and start the calls that waited for it."""
         self.budget.limits.update(amounts_in(budget))
         for iteration in self._open_leaves():
             if iteration.state is State.WAITING and iteration.reason is Reason.BUDGET:
@@ -403,9 +409,9 @@ class Machine:
         return self._cancelled_by is not None
 
     def withdrawn(self, step: str) -> CallFailed | CallLost:
-        """Return the end of a call that was noted and then, since the run was cancelled, not made.
+        """Return the outcome of a call whose start was recorded and which was then not made, because the run was cancelled.
 
-        It did nothing, but an earlier attempt whose outcome is unknown may have.
+        The call had no effect, but an earlier attempt of unknown outcome may have had one.
         """
         if self.iterations[step].lost:
             return CallLost(
@@ -414,28 +420,28 @@ class Machine:
         return CallFailed(step, WITHDRAWN, "the run was cancelled before the call was made")
 
     def is_callable(self, step: str) -> bool:
-        """Whether the call that was asked for may still start: a cancel may have come between."""
+        """Whether the call that the machine asked for may still start: the run may have been cancelled since."""
         iteration = self.iterations.get(step)
         return iteration is not None and iteration.state is State.READY and iteration.pause_s is None
 
     def is_running(self, step: str) -> bool:
-        """Whether the step's call is under way as far as the run is concerned: it may have been stopped."""
+        """Whether the machine counts the call of the step as under way: a call that it has stopped may still run."""
         iteration = self.iterations.get(step)
         return iteration is not None and iteration.state is State.RUNNING
 
     def is_pausing(self, step: str) -> bool:
-        """Whether the step waits for the time of its next attempt."""
+        """Whether the step pauses before its next attempt."""
         iteration = self.iterations.get(step)
         return iteration is not None and iteration.state is State.READY and iteration.pause_s is not None
 
     def tool_of(self, step: str) -> str | None:
-        """Return the name of the tool that the leaf calls, or `None` where it calls none."""
+        """Return the name of the tool that the leaf calls; `None`: it calls no tool."""
         iteration = self.iterations.get(step)
         action = iteration.item.node.code.action if iteration is not None else None
         return action.tool if isinstance(action, CallTool) else None
 
     def past_write_of(self, iteration: Iteration) -> PastWrite | None:
-        """Return what an earlier run knows of a call that waits for a person."""
+        """Return the write of an earlier run that a call which waits for a person would repeat; `None`: there is none."""
         if not is_asked(iteration) or iteration.call is None:
             return None
         tool = self.tool_of(iteration.path) or ""
@@ -445,7 +451,7 @@ class Machine:
         )
 
     def is_stuck(self) -> bool:
-        """Whether nothing goes on without a person: unfinished, and no call ready, running or pausing."""
+        """Whether the run continues only after a decision of a person: unfinished, and no call ready, running or pausing."""
         return self.status is None and self._live == 0
 
     # --- frames and nodes
@@ -455,11 +461,11 @@ class Machine:
     ) -> Frame:
         # A sub-plan in a `for_each` opens one frame an item, all with the same program. The program is alive as long as the machine, so its
         # identity is a safe key.
-        treated = self._policies_of.get(id(program))
-        if treated is None:
-            treated = self._policies_of[id(program)] = policies_of(program, self._policies)
+        policies = self._policies_of.get(id(program))
+        if policies is None:
+            policies = self._policies_of[id(program)] = policies_of(program, self._policies)
         prefix = f"{owner.path}/" if owner else ""
-        return Frame(program, treated, inputs, prefix=prefix, owner=owner)
+        return Frame(program, policies, inputs, prefix=prefix, owner=owner)
 
     def _open_frame(self, frame: Frame) -> None:
         # An overridden step ends immediately, whatever it waits for. So it goes on the agenda even if its inputs have not ended.
@@ -497,8 +503,8 @@ class Machine:
         elif not node.pending_when and self._is_admitted(node):
             self._begin(node)
 
-    def _is_admitted(self, node: Node) -> bool:  # noqa: PLR0911  # one way out for each thing it waits for
-        """Whether a pending step begins now; if it ends without beginning, that is done here."""
+    def _is_admitted(self, node: Node) -> bool:  # noqa: PLR0911  # one return for each condition
+        """Whether a pending step begins now; a step that ends without having begun is ended here."""
         code = node.code
         # The condition is evaluated as soon as its own inputs have ended, before the other inputs: a step that is switched off must not wait for
         # them, and their failure must not change its reason. It is evaluated once: a step may come here again for its inputs or its effect order.
@@ -525,7 +531,7 @@ class Machine:
         return True
 
     def _end_overridden(self, node: Node, value: CanonicalValue) -> None:
-        """End a step whose value a fork gives: nothing of it runs, whatever it waits for."""
+        """End a step whose value the fork gives: the step does not run, and waits for nothing."""
         self._end_node(node, State.SUCCEEDED, output=value)
         self._record(StepSucceeded(node.path, value.digest))
 
@@ -613,7 +619,7 @@ class Machine:
         return False
 
     def _close_frame(self, frame: Frame) -> None:
-        """Every node of the frame has ended: give the output, or the failure, to its owner."""
+        """Hand the output or the failure of a frame, whose nodes have all ended, to its owner."""
         if frame.owner is not None and frame.owner.agent_loop is not None:
             self._agent_stepped(frame.owner, frame.owner.agent_loop, frame.nodes[0])
             return
@@ -630,10 +636,7 @@ class Machine:
         elif State.FAILED in states:
             self._iteration_failed(frame.owner, None)
         elif State.CANCELLED in states:
-            reasons = {node.reason for node in frame.nodes if node.state is State.CANCELLED}
-            self._iteration_cancelled(
-                frame.owner, Reason.DENIED if Reason.DENIED in reasons else Reason.CANCELLED
-            )
+            self._iteration_cancelled(frame.owner, _cancel_reason(frame.nodes))
         elif failure is not None:
             self._iteration_failed(frame.owner, failure)
         else:
@@ -799,7 +802,7 @@ class Machine:
         self._run_frame(iteration, frame_of(code, iteration, self._policies))
 
     def _agent_stepped(self, iteration: Iteration, agent_loop: AgentLoop, node: Node) -> None:
-        """A thought or a call of an agent has ended: go on with what follows from it."""
+        """Continue an agent after a thought or a call of it has ended."""
         if node.state is State.CANCELLED:
             self._iteration_cancelled(iteration, node.reason or Reason.CANCELLED)
         elif isinstance(node.code.action, CallTool):
@@ -944,6 +947,7 @@ class Machine:
         if (
             isinstance(code.action, CallTool)
             and not iteration.is_ruled
+            and (policy.approval != "never" or policy.effect is Effect.WRITE)
             and self._is_deferred(iteration, policy, code.action.tool, call)
         ):
             return
@@ -952,7 +956,6 @@ class Machine:
 
     def _is_deferred(self, iteration: Iteration, policy: CallPolicy, tool: str, call: CanonicalValue) -> bool:
         """Whether a person, or the tool's own rule, has to decide before the call; if so, ask."""
-        # Nearly all calls pass here, so the two cheap questions come first.
         if policy.approval == "never" and not self._is_held(iteration.path, policy, tool, call):
             return False
         ruling = self._ruling(iteration.path, iteration.item.node, call)
@@ -965,7 +968,7 @@ class Machine:
         return ruling == "asked"
 
     def _call_of(self, iteration: Iteration, policy: CallPolicy, call: CanonicalValue) -> Command:
-        """Return the call that a turn is ready for."""
+        """Return the command for the call of an iteration."""
         code = iteration.item.node.code
         timeout_s = code.timeout_s if code.timeout_s is not None else policy.timeout_s
         match code.action:
@@ -991,7 +994,7 @@ class Machine:
                     timeout_s,
                 )
             case _:
-                raise EngineBug(f"step '{iteration.path}' has nothing to call")
+                raise EngineBug(f"step '{iteration.path}' has no call")
 
     def _is_held(self, path: str, policy: CallPolicy, tool: str, call: CanonicalValue) -> bool:
         """Whether this write waits for a person because of the fork."""
@@ -1066,14 +1069,14 @@ class Machine:
             self._lose(iteration, why)
 
     def _lose(self, iteration: Iteration, why: str) -> None:
-        """Leave it to a person what became of the call."""
+        """Leave the outcome of a call to the decision of a person."""
         self._move(iteration, State.INDETERMINATE)
         iteration.pause_s, iteration.reason = None, None
         iteration.failure = Failure("outcome-unknown", why)
         self._record(StepIndeterminate(iteration.path, why))
 
     def _take_over(self, *, has_died: bool) -> None:
-        """Go on after a stop: what was in flight was cut off, what was ready is asked for again."""
+        """Continue after a stop: calls in flight were cut off, and calls that were ready are asked for again."""
         # In plan order, so that two processes that take over the same run ask for the same calls in the same order.
         for iteration in self._open_leaves():
             if has_died and iteration.state is State.RUNNING:
@@ -1113,8 +1116,9 @@ class Machine:
                     self._end_node(node, State.CANCELLED, Reason.CANCELLED)
 
     def _open_leaves(self) -> list[Iteration]:
-        iterations = [t for t in self.iterations.values() if t.is_leaf and t.state not in TERMINAL]
-        return sorted(iterations, key=lambda iteration: iteration.order)
+        every = self.iterations.values()
+        leaves = [each for each in every if each.is_leaf and each.state not in TERMINAL]
+        return sorted(leaves, key=lambda iteration: iteration.order)
 
     def _frames(self) -> Iterator[Frame]:
         yield self.root
@@ -1123,7 +1127,7 @@ class Machine:
     # --- ends
 
     def _node_failed(self, node: Node, failure: Failure) -> None:
-        """The step failed before it had items: `on_error` is about items, or about a step that runs once."""
+        """Fail a step before it has items. `on_error` applies to a step that runs once, and else only to its items."""
         if node.code.for_each is None:
             self._item_failed(node, failure)
         else:
@@ -1131,7 +1135,7 @@ class Machine:
             self._end_node(node, State.FAILED)
 
     def _finish_node(self, node: Node) -> None:
-        """Every item of a list has ended: the node's state follows from theirs."""
+        """End a node whose items have all ended: its state follows from theirs."""
         # Items that the filter left out are no part of the list. An item that `on_error: "skip"` left out has no output.
         kept = [item for item in node.items if item.reason is not Reason.WHEN]
         states = {item.state for item in kept}
@@ -1139,9 +1143,7 @@ class Machine:
         if State.FAILED in states:
             self._end_node(node, State.FAILED)
         elif State.CANCELLED in states:
-            self._end_node(
-                node, State.CANCELLED, Reason.DENIED if Reason.DENIED in reasons else Reason.CANCELLED
-            )
+            self._end_node(node, State.CANCELLED, _cancel_reason(kept))
         elif Reason.SKIPPED_REFERENCE in reasons:
             self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
         else:
@@ -1152,7 +1154,7 @@ class Machine:
     def _end_node(
         self, node: Node, state: State, reason: Reason | None = None, output: CanonicalValue | None = None
     ) -> None:
-        """End a step, and look again at what waited for it."""
+        """End a step, and put the steps that waited for it on the agenda."""
         self._move(node, state)
         node.reason, node.output, node.finished = reason, output, self._now
         frame, code = node.frame, node.code
@@ -1185,29 +1187,35 @@ class Machine:
         if frame.open_nodes == 0:
             self._agenda.append(frame)
 
-    def _record_end(self, cell: Item) -> None:
-        match cell.state:
+    def _record_end(self, part: Item) -> None:
+        match part.state:
             case State.SUCCEEDED:
-                self._record(StepSucceeded(cell.path, cell.output.digest if cell.output else ""))
+                self._record(StepSucceeded(part.path, part.output.digest if part.output else ""))
             case State.FAILED:
-                failure = cell.failure or Failure("items-failed", "at least one of its parts failed")
-                self._record(StepFailed(cell.path, failure.code, failure.message))
+                failure = part.failure or Failure("items-failed", "at least one of its parts failed")
+                self._record(StepFailed(part.path, failure.code, failure.message))
             case State.SKIPPED:
-                self._record(StepSkipped(cell.path, cell.reason or ""))
+                self._record(StepSkipped(part.path, part.reason or ""))
             case _:
-                self._record(StepCancelled(cell.path, cell.reason or ""))
+                self._record(StepCancelled(part.path, part.reason or ""))
 
     def _record(self, event: Consequence) -> None:
         self._records.append(Record(event))
 
-    def _move(self, cell: Iteration, state: State) -> None:
+    def _move(self, part: Iteration, state: State) -> None:
         # The only place that changes a state: an illegal move is a bug of this module, or a journal that was changed, and stops the run here.
-        before = cell.state
+        before = part.state
         if state not in MOVES[before]:
-            raise EngineBug(f"illegal move of '{cell.path}': {before} -> {state}")
-        if cell.is_call:
+            raise EngineBug(f"illegal move of '{part.path}': {before} -> {state}")
+        if part.is_call:
             self._live += (state in LIVE) - (before in LIVE)
-        cell.state = state
+        part.state = state
+
+
+def _cancel_reason(parts: Iterable[Iteration]) -> Reason:
+    """Return the reason of a step whose parts were cancelled: a denial explains more than a cancel."""
+    is_denied = any(part.reason is Reason.DENIED for part in parts)
+    return Reason.DENIED if is_denied else Reason.CANCELLED
 
 
 def _open_items_after(item: Item) -> Iterator[Item]:

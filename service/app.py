@@ -105,6 +105,7 @@ class _Server(uvicorn.Server):
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn waits for open requests, and an event stream is one that does not end by itself.
         self._closing.set()
         await super().shutdown(sockets)
 

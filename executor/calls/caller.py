@@ -129,9 +129,11 @@ class Caller:
         """Return the outcome of a call and its model usage. Raises: StoreError: the lease was lost before a write was called."""
         if not call.is_write:
             return await self._make(call)
+        # The intent is durable, but waiting for the disk may have taken longer than the lease. Then another process may be making this write.
         if self._facilities.expect_lease is not None:
             await self._facilities.expect_lease(call.handed)
         ownership = self._facilities.ownership
+        # An idempotent write needs no guard: if it happens twice, it has happened once.
         if ownership is None or call.tool is None or not is_unrepeatable(call.tool):
             return await self._make(call)
         with ownership.lease.guarding(self._run_id):
@@ -234,6 +236,7 @@ class Caller:
                 CanonicalValue(tool.seal(reply.value)) if tool is not None else CanonicalValue.of(reply.value)
             )
         except ToolError as fault:
+            # A request that failed has cost tokens, too, and they count against the budget.
             spent = fault.usage if isinstance(fault, ModelError) else None
             failed = Failed(fault.code, text_of(fault), fault.temporary, retryable=fault.temporary)
             return failed, None if spent is None else _usage(spent)

@@ -197,6 +197,7 @@ class Preparation:
             return self._with_secrets(command, known.tool)
         given = command.args
         args = known.tool.bind_canonical(given.data, given.shared)
+        # An `@agent` tool is a prompt with a signature: its call is a request to a model, and its key names the request, not the tool's code.
         if known.tool.request_of is not None:
             return self._agent_call(command, known, args)
         # In most calls binding changes nothing: no default is filled in. Then the digest is known, and the bytes are shared with the journal.
@@ -253,7 +254,8 @@ class Preparation:
     ) -> ContentKey:
         try:
             parts = self._facilities.models.key_parts(request)
-        except ConfigError as fault:  # the call itself will fail with this message
+        # The key only says that there is none: the call itself fails with this message, as a failure of its step.
+        except ConfigError as fault:
             return ContentKey.none("no-model", str(fault))
         return model_key(parts, command.sample, request.temperature, subject, judgement)
 
@@ -281,6 +283,8 @@ class Preparation:
     def _secrets_of(self, command: StartCall, asked: Sequence[str] = ()) -> dict[str, str]:
         """Return name -> value of the secrets in the arguments of a call, and of those that it took from its context."""
         given = command.secrets.values() if isinstance(command, StartToolCall) else ()
+        if not given and not asked:
+            return {}
         found = {name: self._facilities.secrets.get(name) for name in sorted({*given, *asked})}
         return {name: secret for name, secret in found.items() if secret}
 

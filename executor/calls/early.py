@@ -136,6 +136,7 @@ class EarlySteps:
         early = self._calls.get(call.step)
         if early is None or early.command != call.command:
             return None
+        # Only this call may take it: a retry has to make a new call. `drop` still cancels its task if the run stops meanwhile.
         del self._calls[call.step]
         await asyncio.wait([early.task])
         if early.call is None or early.ending is None:
@@ -178,6 +179,7 @@ class EarlySteps:
         """Start a call unless it is a write; drop the call that an earlier partial plan made in its place."""
         if command.attempt > 1 or (isinstance(command, StartToolCall) and self._is_write(command.tool)):
             return
+        # Another draft of the plan has the same step with other arguments. A call without side effects may be stopped at any time.
         if (other := self._calls.get(command.step)) is not None:
             other.task.cancel()
         early = self._calls[command.step] = EarlyCall(command)

@@ -69,7 +69,8 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-# By tool, for all engines of this process, and by clock: `None` is the system's clock, the others are clocks of tests.
+# The rate of a tool is a promise to the service behind it, so it holds for all engines of this process. The inner key is the clock: `None` stands
+# for the system's clock, the others are clocks of tests, whose times cannot be compared.
 _RATE_LIMITERS: Final[WeakKeyDictionary[Tool, dict[Clock | None, RateLimiter]]] = WeakKeyDictionary()
 
 
@@ -128,6 +129,7 @@ class Facilities:
         self, run: str, tool: Tool | None, of_run: asyncio.Semaphore | None = None
     ) -> AsyncGenerator[None]:
         """Hold the semaphores of the run, the tool and the engine for one call, after the tool's rate allows the call."""
+        # The order prevents that a call holds a slot of the engine while it waits for its tool or its run: other calls could use the slot.
         of_tool: AbstractAsyncContextManager[None] = nullcontext()
         if tool is not None:
             await self._wait_for_rate(run, tool)

@@ -104,6 +104,7 @@ def write_call(
         known: Digest -> bytes of the artifacts that the arguments name.
         secrets: The secrets that the tool may ask for; `None`: those of the environment.
     """
+    # The child imports modules as this process does, also from folders that the program has added since the child was started.
     head = {
         "source": address.source,
         "name": address.name,
@@ -168,6 +169,7 @@ def read_outcome(
         KeyError: The head lacks a field.
         TypeError: The outcome lacks a field, or has an unknown one.
     """
+    # The child's context is a copy. Journal and reuse look at the context of the engine, so the values move there.
     for name, value in said["used"].items():
         setattr(context.used, name, value)
     is_returned = said["kind"] == "returned"

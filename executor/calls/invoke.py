@@ -96,6 +96,7 @@ async def call_tool(
         value: Large arguments, already parsed, of which the tool gets a copy; `None`: `args` is parsed.
     """
     forks = Forks.count
+    # Most calls have no limit, and `asyncio.timeout(None)` would cost each of them about a microsecond.
     limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
     try:
         try:
@@ -205,6 +206,7 @@ def _outcome_of(  # noqa: PLR0911  # one outcome for each kind of error: a table
     tool: Tool, error: BaseException, timeout_s: float | None
 ) -> Outcome:
     """Return the outcome that an error means: a table. `timeout_s` is the limit that the call passed, or `None`."""
+    # The order matters: a `TimeoutError` of the tool is an interruption like the engine's own, and a `ResultRefused` is a `ToolError`.
     match error:
         case asyncio.CancelledError():
             message = "CancelledError: the tool cancelled itself"
@@ -271,6 +273,7 @@ def is_cancelled() -> bool:
 
 def _was_interrupted(error: BaseException) -> bool:
     """Whether the error is a timeout or a broken connection, or a group that holds one."""
+    # One interrupted part is enough: for a write, the group then says nothing about that part's effect.
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         return any(_was_interrupted(part) for part in group.exceptions)

@@ -169,7 +169,8 @@ class Lease:
     def __init__(self, length_s: float, *, is_needed: bool) -> None:
         self.length_s = length_s
         self.beat_s = length_s / BEATS
-        self.margin_s = length_s / 3  # a write is called only while the lease has more left than this
+        # A write is called only while the lease has more left than this, so that an ordinary write ends within the lease.
+        self.margin_s = length_s / 3
         self._renewed = elapsed_s()
         self._guarded: Counter[str] = Counter()
         self._watchdog = Watchdog(lambda: self.until, early_s(length_s), end_process) if is_needed else None
@@ -209,6 +210,7 @@ class Lease:
     @contextmanager
     def guarding(self, run_id: str) -> Generator[None]:
         """Guard a write of a run: the process ends before the write can outlive the lease."""
+        # Counted by run, so that the owner can name the runs whose writes it has to end.
         self._guarded[run_id] += 1
         try:
             if self._watchdog is None:
@@ -297,6 +299,7 @@ def ends_surely() -> bool:
     """Whether the system kills a stopped process at the end of its lease, before the process can do anything more."""
     if not sys.platform.startswith("linux"):
         return False
+    # Tried instead of looked up: a container or a C library may not have the call.
     try:
         _KernelTimer().close()
     except (OSError, AttributeError):

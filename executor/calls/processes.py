@@ -87,13 +87,14 @@ class ProcessPool:
             timeout_s: `None`: no limit.
             on_drawn: Records a time or an id; only then does the tool get it.
         """
-        own = None if secrets is os.environ else secrets
+        own = None if secrets is os.environ else secrets  # the child has the environment already
         frame = write_call(address_of(tool), args, context, blobs.known, own)
         try:
             child, first = await self._asked(frame)
         except (_ChildDied, TimeoutError) as fault:
             message = f"no process for the call: {_words(fault)}"
             return Failed("process-died", message, temporary=False, retryable=False)
+        # From here on the tool may run, so the outcome of a write is unknown unless the child sends it.
         try:
             async with asyncio.timeout(timeout_s):
                 said, parts = first if first[0]["kind"] != "ready" else await child.read()
@@ -123,6 +124,7 @@ class ProcessPool:
             # Not temporary: the same arguments would probably kill the next child, too.
             return Failed("process-died", message, temporary=False, retryable=False)
         except BaseException:
+            # A cancel, or an error while a time or an id was recorded. The child is in the middle of a call, so it cannot be used again.
             await self._end(child)
             raise
         child.calls += 1
@@ -152,6 +154,7 @@ class ProcessPool:
                     return child, await child.read()
             except (_ChildDied, TimeoutError):
                 await self._end(child)
+                # An idle child may have died since its last call, which says nothing about this call. A new child that dies does.
                 if not is_kept:
                     raise
             except BaseException:
@@ -166,6 +169,7 @@ class ProcessPool:
     async def _end(self, child: _Child) -> None:
         child.kill()
         self._all.discard(child)
+        # Shielded, so that a cancelled call still leaves no zombie process.
         await asyncio.shield(child.wait())
 
     async def close(self) -> None:
@@ -237,6 +241,7 @@ class _Child:
         except (asyncio.IncompleteReadError, ConnectionError) as fault:
             raise _ChildDied(await self._ending()) from fault
         finally:
+            # A reader that is left behind would take bytes of the next answer.
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 

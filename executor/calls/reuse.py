@@ -83,6 +83,7 @@ class Results:
     def of_parent(self, command: StartCall) -> CallReused | CallFailed | None:
         """Return the parent's outcome for a call of a fork; `None`: the call is inside the cone, or its arguments differ."""
         fork, known = self._header.fork, self._inherited.get(command.step)
+        # The digest is that of the plan's arguments, before binding: the parent's journal has this one.
         args = command.args if isinstance(command, StartToolCall) else command.request
         if fork is None or known is None or known.given != args.digest:
             return None
@@ -126,6 +127,7 @@ class Results:
         """Return the result of a joined call, unless a write came in between: a read that started before the write must not stand for one after it."""
         if made is None or not call.is_kept_read:
             return made
+        # A result of the same run or engine needs no look at its age: it is seconds old. Only a write can have overtaken it.
         epochs = await self.epochs(call)
         return made if epochs is not None and epochs == made.epochs else None
 
@@ -185,7 +187,8 @@ class Results:
             env = _NO_ENV if used is None else cast("Mapping[str, Json]", dict(used.env))
             made = Reusable(key, self._run_id, call.step, output.data, call.ended or at, epochs, env)
         self._record(call, lost, made)
-        # An identical call may see other environment variables or another state of a resource. So it asks the store, which compares them.
+        # Identical calls under way take the result without asking the store. So it must depend on nothing that may differ for them: a result that
+        # depends on the environment is not handed on, and the result of a read is not kept in memory, where nothing would count its writes.
         if made is None or made.env:
             return None
         if not call.is_kept_read:
@@ -232,6 +235,7 @@ async def find_results(
     """Return step -> the stored result of the same key, or why it does not stand now; steps without one are left out."""
     entries = await facilities.store.find_reusable(sorted({call.key.key for call in calls}))
     found = [(call, entry) for call in calls if (entry := entries.get(call.key.key)) is not None]
+    # One question to the store for all keys, and one for the epochs of all resources that the found reads name, however many calls there are.
     resources = sorted({name for _, entry in found for name in entry.epochs})
     epochs: Mapping[str, int] = (await facilities.store.epochs(resources)).count if resources else {}
     now = facilities.clock.now()
@@ -268,6 +272,7 @@ def _expiry(
         return None
     if entry.created > now:  # the clock was ahead when it was made, so its age is unknown
         return {"because": "future", "ahead_s": round(entry.created - now, 3)}
+    # Fail closed: a read without `reuse_for` has no content key, but if one came here, no result would be young enough. `not <=` refuses a NaN, too.
     limit_s = tool.reuse_for_s if tool.reuse_for_s is not None else -math.inf
     if not now - entry.created <= limit_s:
         age_s = round(now - entry.created, 3)
@@ -291,6 +296,7 @@ def _changed_env(entry: Reusable, environ: Mapping[str, str]) -> dict[str, Json]
 
 async def epochs_at_start(facilities: Facilities, tool: Tool) -> Mapping[str, int] | None:
     """Return the epochs at the start of a read; `None`: a conflicting write is open, so the result is not kept."""
+    # The resources are those that a read waits for in effect order: the same rule, for writes of all runs of the store.
     awaited = Touch(tool.resource, writes=False).awaited
     resources = sorted(EVERYTHING if resource is None else resource for resource, _ in awaited)
     epochs = await facilities.store.epochs(resources)

@@ -132,12 +132,14 @@ class Child:
             is_guarded = self.watchdog is not None and is_unrepeatable(tool)
             with self.watchdog.guarding() if self.watchdog is not None and is_guarded else nullcontext():
                 outcome: Outcome = asyncio.run(call_tool(tool, args, context, self.threads, None))
+        # Only a tool that cannot be found gets here: `call_tool` turns every error of the tool itself into an outcome.
         except ConfigError as fault:
             outcome = Failed("config-error", str(fault), temporary=False, retryable=False)
         line.close()
         self.say(write_outcome(outcome, used, blobs))
 
     def _put_back(self, path: Sequence[str]) -> None:
+        # Paths are added, never removed: modules that an earlier call imported may need them.
         sys.path += [entry for entry in path if entry not in sys.path]
         with suppress(OSError):  # the folder was removed; a tool that needs it fails by itself
             os.chdir(self.folder)
@@ -205,7 +207,7 @@ def _tool(source: str, name: str) -> Tool:
     found = next((tool for tool in load_tools(source) if tool.name == name), None)
     if found is None:
         raise ConfigError(f"{source} has no tool '{name}' any more")
-    return replace(found, isolation="thread")
+    return replace(found, isolation="thread")  # the tool is in its process already
 
 
 def _limit_cpu() -> None:

@@ -90,6 +90,7 @@ def write_bundle(bundle: Bundle) -> bytes:
         "records": len(bundle.lines),
         "head": chain(GENESIS, bundle.lines).hex(),
     }
+    # Values and blobs are sorted by digest, so that one run gives the same bytes from every store.
     parts = [("bundle", orjson.dumps(about)), ("header", orjson.dumps(row.header))]
     parts += [("value", bundle.values[name]) for name in sorted(bundle.values)]
     parts += [("blob", b'"%s"' % b64encode(bundle.blobs[name])) for name in sorted(bundle.blobs)]
@@ -109,6 +110,7 @@ def read_bundle(data: bytes, name: str) -> Bundle:
     Raises:
         InputRejected: It is no bundle, of a newer format, cut short, or changed; the message names the line.
     """
+    # A file of another kind is told apart from a damaged bundle: the remedy differs.
     if not data.startswith(_START):
         raise InputRejected(
             f"{name}: expected a bundle of firmplan, found a file of another kind; `firmplan export RUN -o FILE` makes one"
@@ -116,6 +118,7 @@ def read_bundle(data: bytes, name: str) -> Bundle:
     parts = list(_checked_lines(data, name))
     found: dict[str, list[bytes]] = {kind: [part for each, part in parts if each == kind] for kind in _ORDER}
     about = _read_about(found["bundle"][0], name)
+    # Each line matches its checksum here. What still does not fit was written by something else, or by hand with new checksums.
     try:
         bundle = _bundle_of(about, found)
     except (LookupError, TypeError, ValueError) as fault:
@@ -144,6 +147,7 @@ def _end(lines: int, body: bytes) -> bytes:
 
 def _checked_lines(data: bytes, name: str) -> Iterator[tuple[str, bytes]]:
     """Yield kind and data of each line. Raises: InputRejected: at the first one that is not as it was written."""
+    # Lines are checked in order, so that the first one that was changed is named. The format has no line feed inside a line: JSON escapes it.
     lines = data.split(b"\n")
     rank = records = 0
     for number, line in enumerate(lines[:-1], 1):
@@ -158,6 +162,7 @@ def _checked_lines(data: bytes, name: str) -> Iterator[tuple[str, bytes]]:
             _refuse(name, f"{what} does not match its checksum")
         if shown not in _ORDER:
             _refuse(name, f"{what} is of a kind that this firmplan does not know; a newer one may")
+        # Kinds come in one order, each of `_ONCE` once: a reader never has to look ahead, and equal runs are equal files.
         place = _ORDER.index(shown)
         if place < rank or (shown in _ONCE and place == rank and number > 1) or (number == 1 and place > 0):
             _refuse(name, f"{what} stands in a wrong place")
@@ -193,6 +198,7 @@ def _bundle_of(about: Mapping[str, Any], found: Mapping[str, list[bytes]]) -> Bu
         head=bytes.fromhex(about["head"]),
         last_seq=about["records"],
     )
+    # Digests are computed here and not read: a value that was exchanged has another name, and the record that wants the old one misses it.
     values: dict[str, bytes] = {digest(data): data for data in found["value"]}
     blobs: dict[str, bytes] = {
         digest(data): data for data in (b64decode(part[1:-1], validate=True) for part in found["blob"])

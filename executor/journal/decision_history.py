@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TypeGuard
 
@@ -51,13 +51,7 @@ class RecordedDecision:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "decision": self.decision,
-            "at": self.at,
-            "by": self.by,
-            "reason": self.reason,
-            "edited": self.edited,
-        }
+        return asdict(self)
 
 
 def decision_of(entry: Entry) -> RecordedDecision | None:
@@ -94,6 +88,7 @@ def is_decision(event: JournalEvent) -> TypeGuard[DecisionEvent]:
 
 def key_of(event: DecisionEvent, attempt: int) -> DecisionKey:
     """Return what a decision is about; `attempt` counts where an older record does not name one."""
+    # An approval and an outcome are two questions about one attempt: whoever approves a call does not say what became of it.
     number = event.attempt if event.attempt is not None else attempt
     return DecisionKey(event.step, number, "call" if isinstance(event, Approved | Denied) else "outcome")
 
@@ -122,6 +117,7 @@ class DecisionHistory:
                     attempts[step] = attempt
                 case ApprovalAsked(step=step, args=args):
                     found.asked[step] = args
+                # An approval comes before the call that it is about, an outcome after it: hence the attempt that follows, or the last one.
                 case Approved() | Denied():
                     found.decided[key_of(event, attempts.get(event.step, 0) + 1)] = entry
                 case ResolvedDone() | ResolvedRetry() | ResolvedFailed():

@@ -1,7 +1,6 @@
-"""Finding where an output changed, in a line of runs: between which two, at which step first, and why.
+"""Find where an output changed in a sequence of runs: between which two runs, at which step first, and why.
 
-Every run is looked at, not only half of them: they are recorded, so looking costs little, and an output that changed and changed
-back is found too. Pure, but for what it is handed.
+A binary search would miss an output that changed and changed back. The runs are recorded, so reading all of them costs little. Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from ...plans.edit.differences import shown
 from ...plans.nearest import did_you_mean, listing
 from ...plans.paths import parts_of, path_of
 from ...plans.values import Json, canonical
-from .report import report_json
+from ..runs.run import report_json
 
 if TYPE_CHECKING:
     from ..runs.run import Run
@@ -28,13 +27,13 @@ ABSENT: Final = "absent"
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was looked at, in one run.
+    """The observed place in one run.
 
     Attributes:
-        status: Of the step, or of the run; `absent`: the run has no such step.
-        value: `None` where there is none.
-        is_there: Whether the place is there at all.
-        is_changed: Whether it differs from the run before.
+        status: The status of the step or of the run; `absent`: the run has no such step.
+        value: The value at the place; `None` if the place does not exist.
+        is_there: Whether the place exists, since its value may be null.
+        is_changed: Whether the observation differs from that of the run before.
     """
 
     run: str
@@ -44,7 +43,7 @@ class Observation:
     is_changed: bool = False
 
     def is_like(self, other: Observation) -> bool:
-        """Whether the same was seen."""
+        """Whether status and value are equal."""
         return (self.status, self.is_there) == (other.status, other.is_there) and canonical(
             self.value
         ) == canonical(other.value)
@@ -56,12 +55,12 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Bisection:
-    """Where an output changed; false if it did not.
+    """The changes of an output over a sequence of runs; false if there is none.
 
     Attributes:
-        place: What was looked at: `output`, `step 'wear'`, with the path in its value.
-        seen: In each run, in the order given.
-        changes: For each change, what differs between the run before it and the run with it.
+        place: The observed place: `output` or `step 'wear'`, with the path in its value.
+        seen: One observation for each run, in the order given.
+        changes: For each change, the differences between the run before it and the run with it.
     """
 
     place: str
@@ -77,13 +76,13 @@ class Bisection:
     def _lines(self) -> Iterator[str]:
         count = len(self.seen)
         if not self.changes:
-            yield f"{self.place} is the same in all {count} runs: {_told(self.seen[0])}"
+            yield f"{self.place} is the same in all {count} runs: {_text(self.seen[0])}"
             return
         times = "once" if len(self.changes) == 1 else f"{len(self.changes)} times"
         yield f"{self.place} changed {times} in {count} runs"
         for at, each in enumerate(self.seen):
             mark = ">" if each.is_changed else " "
-            yield f"{mark} {each.run}  {_told(each) if at == 0 or each.is_changed else '='}"
+            yield f"{mark} {each.run}  {_text(each) if at == 0 or each.is_changed else '='}"
         for change in self.changes:
             yield f"between {change.a} and {change.b}:"
             yield from (f"  {line}" for line in _reasons(change))
@@ -99,19 +98,20 @@ class Bisection:
 
 
 def places_of(runs: Sequence[Run], step: str | None, output: str) -> tuple[str, tuple[Observation, ...]]:
-    """Return the place that is looked at, and what each run has there.
+    """Return the observed place as text, and the observation of each run.
 
     Args:
-        runs: In the order in which they are compared.
-        step: Path of a step; `None`: the run's own output.
-        output: Place in its value, such as `items[0].price`; empty: the whole.
+        runs: The runs, in the order in which they are compared.
+        step: Path of a step; `None`: the output of the run.
+        output: A place in that value, such as `items[0].price`; empty: the complete value.
 
     Raises:
-        InputRejected: There are fewer than two runs, no run has the step, or the place does not read as one.
+        InputRejected: There are fewer than two runs, no run has the step, or `output` is not a valid place.
     """
     if len(runs) < RUNS_MIN:
         raise InputRejected(f"bisect: expected at least {RUNS_MIN} runs, found {len(runs)}")
     parts = _parts(output)
+    # One run with the step is enough: the step may have been added or removed on the way, which is a change to report.
     if step is not None and not any(step in run.steps for run in runs):
         known = list(dict.fromkeys(path for run in runs for path in run.steps))
         raise InputRejected(
@@ -128,14 +128,15 @@ def places_of(runs: Sequence[Run], step: str | None, output: str) -> tuple[str, 
 
 
 def changed_pairs(seen: Sequence[Observation]) -> list[tuple[str, str]]:
-    """Return the ids of each two runs between which it changed."""
+    """Return the ids of each two neighbours between which the observation changed."""
     return [(before.run, after.run) for before, after in pairwise(seen) if after.is_changed]
 
 
 def _parts(output: str) -> tuple[str | int, ...]:
-    whole = output if not output or output.startswith(("[", ".")) else f".{output}"
-    parts = parts_of(whole)
-    if path_of(parts, "") != whole:
+    path = output if not output or output.startswith(("[", ".")) else f".{output}"
+    parts = parts_of(path)
+    # `parts_of` skips what it cannot read, so only a path that can be written again was read completely.
+    if path_of(parts, "") != path:
         raise InputRejected(f"--output: expected a place such as items[0].price, found '{output}'")
     return parts
 
@@ -148,6 +149,7 @@ def _seen(run: Run, step: str | None, parts: Sequence[str | int]) -> Observation
         if view is None:
             return Observation(run.id, ABSENT, None, is_there=False)
         value, status = view.output, view.status
+    # A place that does not exist is an observation, not an error: the output may have lost or gained the field.
     for part in parts:
         match value:
             case dict() if isinstance(part, str) and part in value:
@@ -159,14 +161,14 @@ def _seen(run: Run, step: str | None, parts: Sequence[str | int]) -> Observation
     return Observation(run.id, status, value, is_there=True)
 
 
-def _told(seen: Observation) -> str:
+def _text(seen: Observation) -> str:
     if seen.status not in ("succeeded", ABSENT):
         return seen.status
     return shown(seen.value) if seen.is_there else ABSENT
 
 
 def _reasons(change: RunDiff) -> Iterator[str]:
-    """Yield why two runs differ: what was different to begin with, and the first step that came out otherwise."""
+    """Yield the reasons why two runs differ: other plans or inputs, and the first step with another result."""
     if change.plan:
         yield from (str(each) for each in change.plan.changes)
     yield from (f"inputs.{each}" for each in change.inputs)
@@ -174,7 +176,7 @@ def _reasons(change: RunDiff) -> Iterator[str]:
         yield f"first divergence: step '{change.first.step}': {change.first.why}"
         yield str(change.first)
     elif not change.plan:
-        yield "no step differs: the run itself came out differently"
+        yield "no step differs: the run itself ended differently"
 
 
 def _change_of(change: RunDiff) -> Json:

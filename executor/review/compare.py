@@ -1,7 +1,7 @@
-"""Comparing two runs, step by step, and saying why a step came out differently.
+"""Compare two runs step by step, and say why a step ended differently.
 
-Steps are aligned by path. The reason is looked for in the order in which one would: the step's own lines in the plan, what it was
-called with and the step or input that this came from, the tool's code, and then only the world, the model or chance. Pure.
+Steps are aligned by path. The causes are tried from the certain ones to the guesses: an edit of the step, an earlier step or an input that differs,
+other arguments, an override of a fork, the code of the tool, and only then the world, the model or chance. Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ T = TypeVar("T")
 
 
 def compare(a: Recall, b: Recall) -> RunDiff:
-    """Return what differs between two runs. O(size of both)."""
+    """Return the differences between two runs. O(size of both)."""
+    # All changes are found first: the reason of a step names the step before it that differs.
     pairs = list(_pairs(a.run, b.run))
     changes: dict[str, StepChange] = {path: _change(old, new) for path, old, new in pairs}
     reasons = _Reasons(a, b, changes)
@@ -71,7 +72,8 @@ def _pairs(a: Run, b: Run) -> Iterator[tuple[str, StepView | None, StepView | No
 
 
 def _aligned(a: Run, b: Run) -> Iterator[str]:
-    """Yield the paths of both, in the order of `b`, those that only `a` has where `a` has them."""
+    """Yield the paths of both runs, in the order of `b`; paths that only `a` has stand where `a` has them."""
+    # A merge, not a sorted union: the paths have no order of their own, and plan order is what readers see everywhere else.
     rest = iter([*a.steps, None])
     for path in b.steps:
         if path in a.steps:
@@ -87,13 +89,14 @@ def _change(old: StepView | None, new: StepView | None) -> StepChange:
         return "only_b"
     if new is None:
         return "only_a"
+    # Digests, not values: outputs may be large, and equal digests mean equal canonical values.
     is_same = (old.status, old.output_digest) == (new.status, new.output_digest)
     return "same" if is_same else "changed"
 
 
 def _tokens(recalled: Recall) -> Mapping[str, int]:
-    """Return how many tokens each step, item and iteration of a run used; what used none is left out."""
-    used = {cell.path: sum(map(_used, iterations_of(cell))) for cell in walk(recalled.machine.root)}
+    """Return how many tokens each step, item and iteration of a run used, without those that used none."""
+    used = {node.path: sum(map(_used, iterations_of(node))) for node in walk(recalled.machine.root)}
     return {path: count for path, count in used.items() if count}
 
 
@@ -102,7 +105,7 @@ def _used(iteration: Iteration) -> int:
     return found if isinstance(found, int) else 0
 
 
-def _step_diff(  # a row of the comparison, from all that it is made of
+def _step_diff(
     path: str,
     old: StepView | None,
     new: StepView | None,
@@ -147,7 +150,7 @@ def _seconds(step: StepView) -> float | None:
 
 
 def _first(steps: Sequence[StepDiff]) -> StepDiff | None:
-    """Return the first step that differs, and of a step of parts its first part that does."""
+    """Return the first step that differs; if it has parts, its first differing part."""
     changed = [step for step in steps if step.change != "same"]
     first = next(iter(changed), None)
     while first is not None:
@@ -160,19 +163,19 @@ def _first(steps: Sequence[StepDiff]) -> StepDiff | None:
 
 
 class _Reasons:
-    """Why steps of two runs differ."""
+    """Finds out why steps of two runs differ."""
 
     def __init__(self, a: Recall, b: Recall, changes: Mapping[str, StepChange]) -> None:
         self._a, self._b = a, b
         self._changes = changes
         self._nodes: dict[str, Node] = {
-            cell.path: cell for cell in walk(b.machine.root) if isinstance(cell, Node)
+            node.path: node for node in walk(b.machine.root) if isinstance(node, Node)
         }
         self._edited = set(changed_steps(a.header, b.header))
         self._by_input = set(steps_of_inputs(b.machine.root.program, a.header.inputs, b.header.inputs))
 
     def args(self, path: str) -> tuple[Difference, ...]:
-        """Return where the arguments of a leaf differ."""
+        """Return the places in which the arguments of a leaf differ."""
         old, new = self._a.calls.get(path), self._b.calls.get(path)
         if old is None or new is None or old == new:
             return ()
@@ -180,27 +183,29 @@ class _Reasons:
 
     def why(self, path: str, args: Sequence[Difference]) -> str:
         """Return why a step differs, as a sentence."""
+        # The order is the point: each cause explains the causes below it (an edited step has other arguments, other arguments have another
+        # result), so the first cause that holds is the one to name.
         change, root = self._changes[path], root_of(path)
         if change in ("only_a", "only_b"):
             return self._why_alone(path, change, root)
         if root in self._edited:
-            return "the plan says otherwise here"
+            return "the plan is different here"
         if (upstream := self._upstream(path)) is not None:
             return f"it depends on '{upstream}', which differs"
         if root in self._by_input:
             return "it depends on an input that differs"
         if args:
-            return f"it was called with something else: args.{args[0]}"
+            return f"it was called with other arguments: args.{args[0]}"
         return self._why_given(path) or self._why_open(path) or self._why_same_call(path)
 
     def _why_given(self, path: str) -> str:
-        """Return that one of the runs is a fork that was given this step's value; empty: none is."""
+        """Return a sentence if one of the runs is a fork with an override for this step, else an empty text."""
         forks = [recall.header.fork for recall in (self._a, self._b)]
         is_given = any(fork is not None and path in fork.overrides for fork in forks)
         return "a fork gave it its value" if is_given else ""
 
     def _why_open(self, path: str) -> str:
-        """Return which run has not ended this step; empty: both have."""
+        """Return a sentence that names the run in which the step has not ended; empty: it has ended in both."""
         for recall in (self._a, self._b):
             if (status := recall.run.steps[path].status) in _OPEN:
                 return f"it has not ended in run {recall.run.id}, where it is {status}"
@@ -230,7 +235,9 @@ class _Reasons:
         return self._nodes[path]
 
     def _why_same_call(self, path: str) -> str:
-        """Return why a call with the same arguments came out differently."""
+        """Return why a call with the same arguments had another result."""
+        # Nothing in the plan, the inputs or the arguments differs here. What is left depends on the effect of the tool: a pure tool has no
+        # excuse, a read may have seen another world, a model may answer anything.
         node = self._node(path)
         action = node.code.action if node is not None else None
         if not isinstance(action, CallTool):
@@ -248,7 +255,7 @@ class _Reasons:
             return f"the tool '{action.tool}' was changed between the runs"
         match new.effect if new is not None else None:
             case Effect.PURE:
-                return f"the same call of '{action.tool}' came out differently: `firmplan verify` tells whether it is deterministic"
+                return f"the same call of '{action.tool}' had another result: `firmplan verify` checks whether it is deterministic"
             case Effect.MODEL:
                 return "the model answered otherwise to the same prompt"
             case _:

@@ -26,11 +26,10 @@ from ..journal.restore import load_entries
 from ..machine import Machine
 from ..runs.archive import Archive
 from ..runs.request import step_of
-from ..runs.run import iterations_of
+from ..runs.run import iterations_of, report_json
 from ..states import TERMINAL, Reason, State
 from ..stores.store import CallRecord, Reusable, Store
 from .key_changes import KeyChange, key_changes
-from .report import report_json
 
 if TYPE_CHECKING:
     from ...plans.values import Json
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from .key_changes import KeyChange
 
 
-CHANGES_TOLD: Final = 3  # differing parts that the sentence names; `changes` has all
+CHANGES_NAMED: Final = 3  # differing parts that the sentence names; `changes` has all
 
 
 async def explain(store: Store, archive: Archive, run_id: str, step: str) -> Explanation:
@@ -49,19 +48,19 @@ async def explain(store: Store, archive: Archive, run_id: str, step: str) -> Exp
         InputRejected: It has no plan, or no such step.
     """
     view = await _look(store, archive, run_id)
-    if step_of(step) not in view.cells:
-        known = list(view.cells)
+    if step_of(step) not in view.parts:
+        known = list(view.parts)
         hint = did_you_mean(step, known, f"it has {listing(known)}")
         raise InputRejected(f"run {run_id} has no step '{step}': {hint}")
-    await view.gather([view.cells[step]])
-    return view.explain(view.cells[step])
+    await view.gather([view.parts[step]])
+    return view.explain(view.parts[step])
 
 
 async def explain_all(store: Store, archive: Archive, run_id: str) -> list[Explanation]:
     """Return why each step of a run ran or was reused, in the order of `run.steps`. O(size of the run). Raises: as `explain`."""
     view = await _look(store, archive, run_id)
-    await view.gather(list(view.cells.values()))
-    return [view.explain(cell) for cell in view.cells.values()]
+    await view.gather(list(view.parts.values()))
+    return [view.explain(part) for part in view.parts.values()]
 
 
 async def _look(store: Store, archive: Archive, run_id: str) -> _View:
@@ -72,9 +71,12 @@ async def _look(store: Store, archive: Archive, run_id: str) -> _View:
 
 
 class _View:
-    """One run, as it is explained."""
+    """One run, with everything that its explanations are made from.
 
-    def __init__(  # all that an explanation draws from
+    The journal says what happened; the store (`Evidence`) says what the keys of the calls were made from. The two are joined here.
+    """
+
+    def __init__(
         self,
         store: Store,
         run_id: str,
@@ -88,16 +90,16 @@ class _View:
         self._header = header
         self._parent = parent
         is_replay = parent is not None and header.fork is None
-        self._told_by = (
-            parent if parent is not None and is_replay else run_id
-        )  # who made the calls of a kept replay
+        # A kept replay has made no calls: the store knows them under the id of its parent.
+        self._caller = parent if parent is not None and is_replay else run_id
         self._machine = machine
-        self.cells: dict[str, Iteration] = {cell.path: cell for cell in walk(machine.root)}
+        self.parts: dict[str, Iteration] = {part.path: part for part in walk(machine.root)}
         self._evidence = Evidence({}, {}, {}, {})
-        self._explained: dict[str, Explanation] = {}
+        self._known: dict[str, Explanation] = {}
         self._first: dict[str, Entry] = {}
         self._failed: dict[str, CallFailed] = {}
         self._decided = decisions_by_step(entries)
+        # The first record of a call has the reason why no earlier result was reused; a retry of the call does not ask again.
         for entry in split_calls(entries):
             match entry.event:
                 case CallStarted(step=step) | CallReused(step=step):
@@ -107,45 +109,48 @@ class _View:
                 case _:
                     pass
 
-    async def gather(self, cells: Sequence[Iteration]) -> None:
-        """Look up what is to be known of the calls of some steps."""
-        iterations = dict.fromkeys(iteration.path for cell in cells for iteration in iterations_of(cell))
+    async def gather(self, parts: Sequence[Iteration]) -> None:
+        """Read what the store knows of the calls of some steps."""
+        iterations = dict.fromkeys(iteration.path for part in parts for iteration in iterations_of(part))
         firsts = [self._first[path] for path in iterations if path in self._first]
-        self._evidence = await gather(self._store, self._told_by, firsts)
+        self._evidence = await gather(self._store, self._caller, firsts)
 
-    def explain(self, cell: Iteration) -> Explanation:
-        """Return why a step ran or was reused, of several calls one by one."""
-        iterations = list(iterations_of(cell))
+    def explain(self, part: Iteration) -> Explanation:
+        """Return why a step ran or was reused; a step of several calls has one part for each call."""
+        iterations = list(iterations_of(part))
         fork = self._header.fork
         overrides = list(fork.overrides) if fork is not None else []
-        if cell.path in overrides:
-            return self._given(cell.path)
-        given = [path for path in overrides if path.startswith(f"{cell.path}[")]
+        if part.path in overrides:
+            return self._given(part.path)
+        given = [path for path in overrides if path.startswith(f"{part.path}[")]
+        # A step with one call is that call, under the name of the step: nobody thinks of `pay` as `pay[0]#0`.
         if len(iterations) == 1 and not given:
             found = self._explain_iteration(iterations[0])
             return replace(
                 found,
-                step=cell.path,
-                sentence=found.sentence.replace(f"'{iterations[0].path}'", f"'{cell.path}'", 1),
+                step=part.path,
+                sentence=found.sentence.replace(f"'{iterations[0].path}'", f"'{part.path}'", 1),
             )
         if not iterations and not given:
-            reason, text = standing(cell, self._machine)
-            return self._said(cell.path, "ended" if cell.state in TERMINAL else "waits", reason, text)
-        places = {path: place for place, path in enumerate(self.cells)}
-        told = [*map(self._explain_iteration, iterations), *map(self._given, given)]
-        parts = tuple(sorted(told, key=lambda part: places.get(part.step, len(places))))
-        return replace(self._said(cell.path, "parts", "parts", _summed(parts)), parts=parts)
+            reason, text = standing(part, self._machine)
+            return self._explained_as(part.path, "ended" if part.state in TERMINAL else "waits", reason, text)
+        places = {path: place for place, path in enumerate(self.parts)}
+        explained = [*map(self._explain_iteration, iterations), *map(self._given, given)]
+        parts = tuple(sorted(explained, key=lambda part: places.get(part.step, len(places))))
+        return replace(self._explained_as(part.path, "parts", "parts", _summed(parts)), parts=parts)
 
     def _given(self, path: str) -> Explanation:
-        return self._said(path, "given", "given", "has the value that the fork gave it; nothing of it ran")
+        return self._explained_as(
+            path, "given", "given", "has the value that the fork gave it; it did not run"
+        )
 
     def _explain_iteration(self, iteration: Iteration) -> Explanation:
-        found = self._explained.get(iteration.path)
+        found = self._known.get(iteration.path)
         if found is None:
             found = self._with_decisions(self._with_refusal(self._explain_leaf(iteration)))
-            if self._told_by != self._run_id and found.verdict in ("ran", "reused"):
-                found = replace(found, sentence=f"{found.sentence}; this is a replay of run {self._told_by}")
-            self._explained[iteration.path] = found
+            if self._caller != self._run_id and found.verdict in ("ran", "reused"):
+                found = replace(found, sentence=f"{found.sentence}; this is a replay of run {self._caller}")
+            self._known[iteration.path] = found
         return found
 
     def _with_refusal(self, found: Explanation) -> Explanation:
@@ -156,21 +161,22 @@ class _View:
         return replace(found, sentence=f"{found.sentence}; its call is {refused(failed.message)}")
 
     def _with_decisions(self, found: Explanation) -> Explanation:
-        """Add what people decided about a call, and when."""
+        """Add the decisions of people about a call, with their times."""
         decisions = self._decided.get(found.step, ())
         if not decisions:
             return found
-        told = ", ".join(map(str, decisions))
-        return replace(found, sentence=f"{found.sentence}; its call was {told}", decisions=decisions)
+        listed = ", ".join(map(str, decisions))
+        return replace(found, sentence=f"{found.sentence}; its call was {listed}", decisions=decisions)
 
     def _explain_leaf(self, iteration: Iteration) -> Explanation:
+        # A record of a call decides first. Without one, the step is a `set`, a failure that came without a call, or it has not run.
         entry = self._first.get(iteration.path)
         if entry is not None and isinstance(entry.event, CallStarted):
             return self._explain_call(entry.event)
         if entry is not None and isinstance(entry.event, CallReused):
             return self._explain_reuse(entry.event)
         if isinstance(iteration.item.node.code.action, SetValue) and iteration.output is not None:
-            return self._said(
+            return self._explained_as(
                 iteration.path,
                 "computed",
                 "set",
@@ -180,64 +186,74 @@ class _View:
             text = (
                 "failed without a call" if failed.args is None else f"failed as in its parent {self._parent}"
             )
-            return self._said(iteration.path, "ended", failed.code, f"{text}: {failed.message}")
+            return self._explained_as(iteration.path, "ended", failed.code, f"{text}: {failed.message}")
         reason, text = standing(iteration, self._machine)
         past = self._machine.past_write_of(iteration)
         if past is not None and iteration.call is not None:
             text += f": {past.told(iteration.call.digest)}"
-        return self._said(iteration.path, "ended" if iteration.state in TERMINAL else "waits", reason, text)
+        return self._explained_as(
+            iteration.path, "ended" if iteration.state in TERMINAL else "waits", reason, text
+        )
 
     def _explain_reuse(self, event: CallReused) -> Explanation:
+        # Without a key the result comes from the parent of a fork or retry, whose journal answers by path.
         if not event.key:
             text = (
                 f"was taken from its parent {event.source}, where it succeeded: this run continues that run"
                 if self._machine.fork.again is not None
                 else f"was taken from its parent {event.source}: nothing that it depends on was changed by the fork"
             )
-            said = self._said(event.step, "reused", "parent", text)
+            said = self._explained_as(event.step, "reused", "parent", text)
             return replace(said, source=(event.source, event.step))
+        # Another step may have made the result. If the store has forgotten which, the same path is the best guess.
         made = self._evidence.results.get(event.key)
         step = made.step if made is not None and made.run_id == event.source else event.step
         where = self._where(event.source, step, event.step)
         text = f"was reused from {where}: arguments, code and all else that decides the result are the same"
-        return replace(self._said(event.step, "reused", "same", text), source=(event.source, step))
+        return replace(self._explained_as(event.step, "reused", "same", text), source=(event.source, step))
 
     def _where(self, run_id: str, step: str, own: str) -> str:
-        """Return an earlier call in words; its step is named where it is not the same."""
+        """Return the place of an earlier call as text; its step is named if it is another step."""
         if run_id == self._run_id:
             return f"step '{step}' of this run"
         return f"run {run_id}" if step == own else f"step '{step}' of run {run_id}"
 
     def _explain_call(self, event: CallStarted) -> Explanation:
+        # A reason that is not the key was known when the call began, and is recorded with it.
         if event.why is not None:
-            because, text, source = _told(event.why)
+            because, text, source = _recorded_reason(event.why)
             if because == "afresh" and event.step in (self._machine.fork.again or ()):
                 text = f"it failed in the parent {self._parent}, and this run continues that run"
-            return replace(self._said(event.step, "ran", because, f"ran because {text}"), source=source)
+            return replace(
+                self._explained_as(event.step, "ran", because, f"ran because {text}"), source=source
+            )
         own = self._evidence.own.get(event.step)
         if own is None:
             text = "ran because no earlier result stood for it; what the call was made from is not recorded"
-            return self._said(event.step, "ran", "first", text)
+            return self._explained_as(event.step, "ran", "first", text)
         nearest = self._evidence.nearest(event.step, self._parent)
         if nearest is None:
             what = "prompt" if not own.code and own.subject == "ask" else f"call of '{own.subject}'"
-            return self._said(event.step, "ran", "first", f"ran because it is the first {what} in this store")
+            return self._explained_as(
+                event.step, "ran", "first", f"ran because it is the first {what} in this store"
+            )
+        # The key is new, or the equal call left no result. The nearest earlier call is what a person would compare with.
         earlier, changes = nearest
         source = (earlier.run_id, earlier.step)
         where = self._where(earlier.run_id, earlier.step, own.step)
         if not changes:
             lost = earlier.lost or "its result is not in the cache any more"
             text = f"ran because the same call in {where} left no result to reuse: {lost}"
-            return replace(self._said(event.step, "ran", "not-kept", text), source=source)
+            return replace(self._explained_as(event.step, "ran", "not-kept", text), source=source)
         text = f"ran because {_listed(changes)} (compared with {where})"
-        return replace(self._said(event.step, "ran", "changed", text), changes=changes, source=source)
+        return replace(self._explained_as(event.step, "ran", "changed", text), changes=changes, source=source)
 
-    def _said(self, step: str, verdict: Verdict, because: str, text: str) -> Explanation:
+    def _explained_as(self, step: str, verdict: Verdict, because: str, text: str) -> Explanation:
         return Explanation(self._run_id, step, verdict, because, f"step '{step}' {text}")
 
 
-def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
-    """Return a recorded reason as a word, as the end of a sentence, and the earlier result that it speaks of."""
+def _recorded_reason(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
+    """Return a recorded reason as a word and as the end of a sentence, with run and step of the earlier result that it is about."""
     given = cast("Mapping[str, Any]", why)
     source = (str(given["run"]), str(given["step"])) if "run" in given else None
     because = str(given["because"])
@@ -251,7 +267,7 @@ def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
         case "env":
             text = f"the environment variable {given['name']} is not what it was in run {given['run']}"
         case "altered" | "no-digest" | "future":
-            text = _told_refusal(given)
+            text = _refusal(given)
         case "off":
             text = "the run was started with reuse='off', which calls every step"
         case "refresh":
@@ -263,8 +279,8 @@ def _told(why: Mapping[str, Json]) -> tuple[str, str, tuple[str, str] | None]:
     return because, text, source
 
 
-def _told_refusal(given: Mapping[str, Any]) -> str:
-    """Return why an earlier result could not be relied on, as the end of a sentence."""
+def _refusal(given: Mapping[str, Any]) -> str:
+    """Return why an earlier result was not trusted, as the end of a sentence."""
     run = given["run"]
     match given["because"]:
         case "altered":
@@ -281,16 +297,15 @@ def _told_refusal(given: Mapping[str, Any]) -> str:
 
 
 def _listed(changes: Sequence[KeyChange]) -> str:
-    said = list(
-        dict.fromkeys(each.text for each in changes)
-    )  # a word of a template stands in each message made of it
-    texts = said[:CHANGES_TOLD]
-    more = len(said) - len(texts)
+    # Equal texts once: an edit of a template changes each message that is made from it.
+    every = list(dict.fromkeys(each.text for each in changes))
+    texts = every[:CHANGES_NAMED]
+    more = len(every) - len(texts)
     return ", and ".join(texts) + (f", and {more} more" if more > 0 else "")
 
 
 def _summed(parts: Sequence[Explanation]) -> str:
-    """Return how many parts ran, and why the first of them did."""
+    """Return how many parts ran, and why the first of these ran."""
     words = {
         "ran": "ran",
         "reused": "reused",
@@ -303,9 +318,9 @@ def _summed(parts: Sequence[Explanation]) -> str:
     for part in parts:
         word = words.get(part.verdict, part.verdict)
         counts[word] = counts.get(word, 0) + 1
-    told = ", ".join(f"{count} {word}" for word, count in counts.items())
+    summary = ", ".join(f"{count} {word}" for word, count in counts.items())
     ran = next((part for part in parts if part.verdict == "ran"), None)
-    return f"has {len(parts)} parts: {told}" + (f"; {ran.sentence}" if ran is not None else "")
+    return f"has {len(parts)} parts: {summary}" + (f"; {ran.sentence}" if ran is not None else "")
 
 
 # --- the explanation
@@ -352,15 +367,15 @@ class Explanation:
 #
 # It is read once for all calls in question: a step of thousands of items costs a handful of queries, not some for each item.
 
-EARLIER_MAX: Final = 64  # earlier calls that one is compared with, of the same step and of others
+EARLIER_MAX: Final = 64  # earlier calls that a call is compared with
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """See the module.
+    """The stored parts of keys, by step.
 
     Attributes:
-        own: Step -> what its call was made from.
+        own: Step -> the parts of the key of its call.
         earlier: Step -> the calls before it of the same tool, or of prompts.
         codes: Digest -> the parts of a fingerprint.
         results: Content key -> the result that stands for it.
@@ -372,46 +387,32 @@ class Evidence:
     results: Mapping[str, Reusable]
 
     def nearest(self, step: str, parent: str | None) -> tuple[CallRecord, tuple[KeyChange, ...]] | None:
-        """Return the earlier call with the fewest differing parts, and these.
+        """Return the earlier call with the fewest differing parts, and these parts.
 
-        Where there is a choice: of the same step, of the parent run, and the newest. Calls with the same key come first, and
-        a key that differs has one differing part at least, so that the first one with no more ends the search.
+        Among calls with equally many, a call of the same step goes first, then a call of the parent run, then the newest.
         """
         own = self.own[step]
         others = [each for each in self.earlier[step] if (each.run_id, each.step) != (own.run_id, own.step)]
         others.sort(key=lambda each: (each.key != own.key, each.step != own.step, each.run_id != parent))
         best: tuple[CallRecord, tuple[KeyChange, ...]] | None = None
         for each in others:
-            if best is not None and _fewest_changes(each, own) >= len(best[1]):
-                continue
             changes = key_changes(each, own, self.codes)
             if best is None or len(changes) < len(best[1]):
                 best = each, changes
+            # Calls with the same key come first, and another key differs in at least one part: no later call can be nearer.
             if len(best[1]) <= 1:
                 break
         return best
 
 
-def _fewest_changes(before: CallRecord, after: CallRecord) -> int:
-    """Return a number that the differing parts of two calls are not below, without looking into arguments."""
-    count = sum(
-        before.parts[name] != part
-        for name, part in after.parts.items()
-        if name in before.parts and name != "args"
-    )
-    old, new = before.parts.get("args"), after.parts.get("args")
-    if isinstance(old, dict) and isinstance(new, dict):
-        return count + sum(old[name] != value for name, value in new.items() if name in old)
-    return count + (old != new)
-
-
 async def gather(store: Store, run_id: str, firsts: Iterable[Entry]) -> Evidence:
-    """Return what is known of the calls with which steps began."""
+    """Read the evidence about the calls with which steps began."""
     called: dict[str, float] = {}
     journaled: dict[str, str] = {}
     keys: dict[str, None] = {}
     for entry in firsts:
         match entry.event:
+            # Calls with a recorded reason need no comparison.
             case CallStarted(step=step, why=None, key=key):
                 called[step] = entry.at
                 journaled[step] = key
@@ -439,7 +440,7 @@ async def gather(store: Store, run_id: str, firsts: Iterable[Entry]) -> Evidence
 
 
 def _intact(codes: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
-    """Return the parts whose digest matches their fingerprint; `explain` gives no reason from parts that were changed."""
+    """Return the fingerprints whose parts still match their digest; `explain` gives no reason from parts that were changed in the store."""
     return {name: parts for name, parts in codes.items() if is_fingerprint(name, parts)}
 
 
@@ -455,16 +456,16 @@ _TEXTS: Final = {
 _BAD: Final = (State.FAILED, State.CANCELLED, State.SKIPPED)
 
 
-def standing(cell: Iteration, machine: Machine) -> tuple[str, str]:
-    """Return the reason as a word, and as the end of a sentence."""
-    node = cell.item.node
-    reason = cell.reason or node.reason
+def standing(part: Iteration, machine: Machine) -> tuple[str, str]:
+    """Return why a step made no call, as a word and as the end of a sentence."""
+    node = part.item.node
+    reason = part.reason or node.reason
     if reason is not None:
         return reason.value, _reason_text(reason, node)
-    failure = cell.failure or node.failure
-    if cell.state is State.FAILED and failure is not None:
+    failure = part.failure or node.failure
+    if part.state is State.FAILED and failure is not None:
         return failure.code, f"failed before it called anything: {failure.message}"
-    if cell.state is State.SUCCEEDED:
+    if part.state is State.SUCCEEDED:
         return "empty", "called nothing: its list was empty"
     needs = [node.frame.nodes[at] for at in (*node.code.needs, *node.code.after)]
     waiting = dict.fromkeys(f"'{need.code.id}'" for need in needs if not _is_over(need))
@@ -502,7 +503,7 @@ def _culprit(node: Node, states: tuple[State, ...], otherwise: str = "a step") -
 
 
 def _blocker(node: Node) -> str:
-    """Return what blocks: a step of `after`, or one on the same resource."""
+    """Return the step that blocks this one: a step of `after`, or a step on the same resource."""
     after = [node.frame.nodes[at] for at in node.code.after]
     found = next((each.code.id for each in after if each.state in _BAD), None)
     return (

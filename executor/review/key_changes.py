@@ -12,8 +12,8 @@ from typing import Final, Literal, TypeAlias
 
 from ...plans.edit.differences import Difference, differences, shown_pair
 from ...plans.values import Json
+from ..runs.run import report_json
 from ..stores.store import CallRecord
-from .report import report_json
 
 ChangePart: TypeAlias = Literal[
     "argument", "code", "package", "schema", "version", "model", "prompt", "parameter", "guard", "sample"

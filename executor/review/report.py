@@ -1,39 +1,14 @@
-"""The printer that the reports of this folder share: a report as JSON, and differing places as text."""
+"""Differing places as text, as all reports of this folder show them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ...plans.edit.differences import Difference
-    from ...plans.values import Json
 
 PLACES_SHOWN: Final = 3  # differing places that the text of a report shows; its JSON has all of them
-
-
-def report_json(report: object, **renamed: str) -> dict[str, Json]:
-    """Return the fields of a report as JSON, nested reports included.
-
-    Args:
-        report: The report, a dataclass.
-        renamed: Field -> its name in JSON, where the names differ.
-    """
-    return {
-        renamed.get(field.name, field.name): _json_of(getattr(report, field.name))
-        for field in fields(cast("Any", report))
-    }
-
-
-def _json_of(value: object) -> Json:
-    if hasattr(value, "to_dict"):
-        return cast("Json", cast("Any", value).to_dict())
-    if isinstance(value, tuple):
-        return [_json_of(each) for each in cast("Sequence[object]", value)]
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[str, Json]", value))
-    return cast("Json", value)
 
 
 def places_text(where: str, places: Sequence[Difference]) -> str:

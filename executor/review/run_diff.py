@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...plans.edit.differences import Difference
 from ...plans.values import Json
-from ..runs.run import amount, counted, steps_in
-from .report import PLACES_SHOWN, place_name, place_text, places_text, report_json
+from ..runs.run import amount, counted, report_json, steps_in
+from .report import PLACES_SHOWN, place_name, place_text, places_text
 
 if TYPE_CHECKING:
     from ...plans.edit.diff import PlanDiff

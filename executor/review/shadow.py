@@ -1,9 +1,8 @@
-"""Shadow runs: what a run would have been with another model, or another plan, without touching the world.
+"""Shadow runs: how a run would have gone with another model or another plan, without an effect on the world.
 
-The run's machine is walked once more. Every model step is asked again, on its recorded input; where earlier answers change that
-input, a second time, with the new one. `pure` tools are called where their arguments or their code are new. Reads and writes are
-never called: the recording answers for equal calls, and what would be called otherwise is told, with the arguments; what
-waits for it is unknown. Nothing is stored.
+A new machine runs the plan once more. Each model step is asked again with its recorded input, and a second time with the new input if earlier answers
+change it. A `pure` tool is called if its arguments or its code are new. Reads and writes are never called: for equal calls the recording
+answers, and a call that would be different is reported with its arguments; steps that wait for it stay unknown. Nothing is stored.
 """
 
 from __future__ import annotations
@@ -47,19 +46,19 @@ if TYPE_CHECKING:
     from ..calls.facilities import Facilities
     from .recall import Recall
 
-ALIAS: Final = "firmplan-shadow"  # what the new model is called while it is asked
+ALIAS: Final = "firmplan-shadow"  # the alias of the new model while it is asked
 ASKS_PERSON: Final = "a person would be asked first"
 OUTAGES: Final = frozenset(
     {"model-unreachable", "model-unavailable", "model-auth", "model-unknown", "rate-limited", "timeout"}
 )
-"""Failures that say nothing of a model: it was never heard."""
+"""Codes of failures in which the model gave no answer, so that they say nothing about the model."""
 
 StartCall: TypeAlias = StartToolCall | StartModelCall
 
 
 @dataclass(frozen=True, slots=True)
 class ShadowReply:
-    """What a model said, once."""
+    """One answer of a model."""
 
     outcome: Outcome
     usage: Mapping[str, Json]
@@ -71,7 +70,7 @@ class ShadowReply:
 
 
 def shadow_models(models: Models, model: Spec) -> Models:
-    """Return the models with the new one among them: an alias, else a name at the usual endpoint. Raises: ConfigError."""
+    """Return the models with the new model added under `ALIAS`; a text is an alias, else a name at the usual endpoint. Raises: ConfigError."""
     aliases = models.aliases
     new: Spec = model
     if isinstance(model, str):
@@ -85,13 +84,13 @@ def shadow_models(models: Models, model: Spec) -> Models:
 async def shadow(
     facilities: Facilities, recalled: Recall, header: Header | None, model: Spec | None
 ) -> ShadowWalk:
-    """Return the run as it would have been; `shadow_report.py` says what differs.
+    """Return the walk through the run as it would have gone; `shadow_report.py` reports the differences.
 
     Args:
         facilities: Tools and models.
-        recalled: The run.
-        header: With another plan; `None`: the run's own.
-        model: Whom to ask; `None`: each step's own model.
+        recalled: The recorded run.
+        header: A header with another plan; `None`: the plan of the run.
+        model: The model to ask; `None`: each step's own model.
 
     Raises:
         InputRejected: The run asked no model, and the plan asks none.
@@ -110,12 +109,12 @@ async def shadow(
 
 @dataclass(slots=True)
 class ShadowWalk:
-    """One walk through the machine.
+    """One walk of a new machine through the recorded run.
 
     Attributes:
-        direct: Path of a model step -> what was said to the recorded input.
-        flowing: The same for the input as it would be, where that is another.
-        calls: Path -> what the leaf is called with now.
+        direct: Path of a model step -> the answer to the recorded input.
+        flowing: Path of a model step -> the answer to the new input, if the input would be another.
+        calls: Path -> the arguments or prompt of the leaf in this walk.
         withheld: Path -> why the call was not made.
     """
 
@@ -136,6 +135,7 @@ class ShadowWalk:
     ruled: Mapping[str, ApprovalRuled] = field(init=False)
 
     def __post_init__(self) -> None:
+        # Without the budget: the recording has paid for most calls, and the walk must not stop for calls that it does not make.
         self.machine = build_machine(replace(self.header, budget={}))
         self.known = inherited_from(entry.event for entry in self.recalled.entries)
         run_id, seed = self.recalled.run.id, self.header.seed
@@ -146,7 +146,8 @@ class ShadowWalk:
         self.ruled = {event.step: event for event in events if isinstance(event, ApprovalRuled)}
 
     async def go(self) -> None:
-        """Walk until nothing goes on."""
+        """Walk until no command is left."""
+        # In rounds, not as tasks that feed the machine whenever one ends: so the walk, and with it the report, does not depend on timing.
         batch = self._take(RunStarted(self.recalled.run.id))
         while batch:
             found = await asyncio.gather(*(self._carried_out(command) for command in batch))
@@ -158,7 +159,7 @@ class ShadowWalk:
         return self.machine.handle(event)
 
     def _is_wanted(self, event: Cause) -> bool:
-        """Whether the machine still waits for it: a failure elsewhere may have come between."""
+        """Whether the machine still waits for the event: another event of the same round may have cancelled its step."""
         step = getattr(event, "step", "")
         return (
             self.machine.is_callable(step)
@@ -173,6 +174,7 @@ class ShadowWalk:
                 return await self._asked(command, command.request)
             case StartToolCall():
                 return await self._called(command)
+            # The world is not asked: rules of tools may read it, and people decided about the recorded arguments only.
             case RuleApproval(step=step, args=args):
                 return self._ruled_again(step, args)
             case Record(event=ApprovalAsked(step=step, args=args)):
@@ -187,12 +189,14 @@ class ShadowWalk:
     async def _called(self, command: StartToolCall) -> Sequence[Cause]:
         self.calls[command.step] = command.args
         lock = self.header.lock.find(command.tool)
+        # A tool that the header does not know counts as a write: it is not called.
         effect = lock.effect if lock is not None else Effect.WRITE
         if effect is Effect.MODEL:
             return await self._asked(command, command.args)
         recorded = self._recorded(command)
         tool = self.facilities.tools.find(command.tool)
         is_same_code = tool is None or lock is None or tool.fingerprint == self._old_fingerprint(command.tool)
+        # A read or write with equal arguments is answered by the recording whatever its code is now: it cannot be called to find out.
         if recorded is not None and (effect is not Effect.PURE or is_same_code):
             return recorded
         if tool is not None and (unfit := self._unfit(command)) is not None:
@@ -204,7 +208,7 @@ class ShadowWalk:
         return self._events(command, command.args, (await self._made(command)).outcome)
 
     def _recorded(self, command: StartToolCall) -> Sequence[Cause] | None:
-        """Return what the recording answers for a call; `None`: it was not made so, or of another tool."""
+        """Return the recorded events of an equal call; `None`: there is no call with these arguments and this tool."""
         step, args = command.step, command.args
         known, iteration = self.known.get(step), self.recalled.machine.iterations.get(step)
         action = iteration.item.node.code.action if iteration is not None else None
@@ -212,13 +216,14 @@ class ShadowWalk:
         if known is None or known.args != args.digest or not is_same_tool:
             return None
         match known.outcome:
+            # Not retryable: a retry would be another attempt of a call that the recording does not have.
             case CallFailed() as failed:
                 return [CallStarted(step, 1, args.digest, ""), replace(failed, retryable=False)]
             case outcome:
                 return [CallReused(step, args.digest, outcome.output, "", self.recalled.run.id)]
 
     def _unfit(self, command: StartToolCall) -> CallFailed | None:
-        """Return the failure of a call that would not be made, since its arguments do not fit the tool."""
+        """Return the failure of a call whose arguments do not fit the tool; `None`: they fit."""
         try:
             self.preparation.prepare(command)
         except ToolError as fault:
@@ -258,7 +263,8 @@ class ShadowWalk:
     # --- models
 
     async def _asked(self, command: StartCall, asked: CanonicalValue) -> Sequence[Cause]:
-        """Ask the model what the recording asked it; and what it would be asked now, if that is another thing."""
+        """Ask the model with the recorded input, and with the input of this walk if that is different."""
+        # Both are needed: the answer to the recorded input compares the models, the answer to the new input is what later steps would get.
         step = command.step
         self.calls[step] = asked
         if isinstance(command, StartToolCall) and self.facilities.tools.find(command.tool) is None:
@@ -274,14 +280,14 @@ class ShadowWalk:
         return [] if self.is_unheard(step, answer) else self._events(command, asked, answer.outcome)
 
     def is_unheard(self, step: str, answer: ShadowReply) -> bool:
-        """Whether the model could not be asked, unlike in the recording: then what would follow is not known."""
+        """Whether the model could not be reached, unlike in the recording, so that the following steps are unknown."""
         if not isinstance(answer.outcome, Failed) or answer.outcome.code not in OUTAGES:
             return False
         known = self.recalled.run.steps.get(step)
         return known is None or known.error is None or known.error.code != answer.outcome.code
 
     async def ask_the_rest(self) -> None:
-        """Ask also at the model steps that the walk did not come to: their recorded input is known."""
+        """Ask the model also at the steps that the walk did not reach, with their recorded input."""
         wanted = [
             command
             for iteration in model_iterations(self.recalled)
@@ -291,7 +297,7 @@ class ShadowWalk:
         self.direct.update({command.step: made for command, made in zip(wanted, answers, strict=True)})
 
     def _command(self, iteration: Iteration) -> StartCall | None:
-        """Return the call of a model step, as it was made; `None`: its tool is not loaded."""
+        """Return the recorded call of a model step; `None`: its tool is not loaded."""
         asked = self.recalled.calls[iteration.path]
         match iteration.item.node.code.action:
             case AskModel() as ask:
@@ -329,6 +335,7 @@ class ShadowWalk:
             return [decided]
         if isinstance(decided, Denied):
             return [decided]
+        # A step that waits in the recording too is no difference, so it is not reported.
         if self.recalled.run.steps.get(step) is None or self.recalled.run.steps[step].status != "waiting":
             self.withheld[step] = ASKS_PERSON
         return []

@@ -1,6 +1,6 @@
-"""`ShadowReport`: what another model, or another plan, would have changed in a run, as text and as JSON.
+"""`ShadowReport`: the differences that another model or another plan would have made in a run, as text and as JSON.
 
-`shadow.py` walks the run again; `findings` makes a report of that walk. Nothing here calls a model or reads a clock.
+`shadow.py` walks the run again; `findings` compares the walk with the recording. Nothing here calls a model or reads a clock.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ...plans.edit.differences import Difference, differences
 from ...plans.values import Json
 from ..calls.invoke import Failed
 from ..execution_tree import walk
-from ..runs.run import StepView, run_status, step_views
+from ..runs.run import StepView, counted, report_json, run_status, step_views
 from ..states import FINAL, TERMINAL
-from .report import places_text, report_json
+from .report import places_text
 from .shadow import ALIAS, ASKS_PERSON, ShadowWalk
 
 AnswerKind: TypeAlias = Literal["same", "changed", "failed", "new", "unheard"]
@@ -37,15 +37,16 @@ _MARKS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ShadowAnswer:
-    """What the new model said at one model step.
+    """The answer of the new model at one model step.
 
     Attributes:
-        kind: `same` as recorded, `changed`, `failed`: it gave no valid answer; `new`: nothing was recorded there; `unheard`: its endpoint
-            could not be reached, or gave nothing of a model, so that what would follow is not known.
-        output: Where its answer to the recorded input differs from the recorded one.
+        kind: `same` as recorded; `changed`; `failed`: no valid answer; `new`: the recording has no answer there; `unheard`: the endpoint
+            gave no answer of a model, so that the following steps are unknown.
+        output: The differences between its answer to the recorded input and the recorded answer.
         value: The answer.
-        error: Code and message, where there is no answer.
-        input: Where its input would differ, since earlier answers do: then it was asked a second time, with that.
+        error: Code and message, if there is no answer.
+        input: The differences between the recorded input and the input that follows from earlier answers. If there are any, the model was
+            asked a second time with the new input.
     """
 
     step: str
@@ -67,14 +68,14 @@ class ShadowAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ShadowEffect:
-    """What would be otherwise at a step that is no model's.
+    """A difference at a step that asks no model.
 
     Attributes:
-        kind: `changed`: it comes out otherwise; `would-call`: a tool that is not pure would be called otherwise than it was, and was
-            not called; `would-ask`: the same, and a person would be asked first; `unknown`: it waits for one of these;
-            `gone`: it would not come to this step.
-        places: Where output or arguments differ.
-        detail: More in words: a status, why nothing is known.
+        kind: `changed`: the step has another result; `would-call`: a tool that is not pure would be called with other arguments, and was
+            not called; `would-ask`: the same, but a person would be asked first; `unknown`: the step waits for such a call;
+            `gone`: the run would not reach the step.
+        places: The differing places of the output or of the arguments.
+        detail: A status, or why the result is unknown.
     """
 
     step: str
@@ -102,15 +103,15 @@ class ShadowEffect:
 
 @dataclass(frozen=True, slots=True)
 class ShadowReport:
-    """What would be otherwise; false if nothing would.
+    """The differences between a recorded run and its shadow; false if there is none.
 
     Attributes:
-        model: The new model; empty: each step's own.
-        answers: Of every model step, in plan order.
-        effects: What would be otherwise elsewhere, in plan order.
-        same: Steps that are no model's and come out the same.
-        status: Of the run as recorded, and as it would be (`unknown`: it waits for calls that were not made).
-        output: Where the run's output would differ; empty where it would not or is not known.
+        model: The new model; empty: each step's own model.
+        answers: The answers at all model steps, in plan order.
+        effects: The differences at other steps, in plan order.
+        same: The number of other steps with the same result.
+        status: The status of the recorded run and of the shadow (`unknown`: it waits for calls that were not made).
+        output: The differences of the run's output; empty if there are none or they are unknown.
         usage: `calls tokens usd` of the recorded model calls, and of the new ones.
     """
 
@@ -128,7 +129,7 @@ class ShadowReport:
 
     @property
     def changed(self) -> tuple[ShadowAnswer, ...]:
-        """The model steps that were answered otherwise, or not at all."""
+        """The model steps with another answer, or with none."""
         return tuple(each for each in self.answers if each.kind != "same")
 
     def __str__(self) -> str:
@@ -140,12 +141,12 @@ class ShadowReport:
         told = f"{len(self.changed) - unheard} answered otherwise" + (
             f", {unheard} not at all" if unheard else ""
         )
-        yield f"run {self.run_id}{by}: {count} model {_steps(count)} asked again, {told}"
+        yield f"run {self.run_id}{by}: {counted(count, 'model step')} asked again, {told}"
         yield from (str(each) for each in self.answers if each.kind != "same" or each.input)
         if not self.effects:
-            yield f"downstream nothing would change: {self.same} other {_steps(self.same)} come out the same"
+            yield f"downstream nothing would change: {counted(self.same, 'other step')} come out the same"
         else:
-            yield f"downstream {len(self.effects)} {_steps(len(self.effects))} would be otherwise, {self.same} the same"
+            yield f"downstream {counted(len(self.effects))} would be otherwise, {self.same} the same"
             yield from (str(each) for each in self.effects)
         if self.status[0] != self.status[1]:
             yield f"status: {self.status[0]} -> {self.status[1]}"
@@ -167,10 +168,6 @@ class ShadowReport:
         return report_json(self, run_id="run") | {"changed": bool(self)}
 
 
-def _steps(count: int) -> str:
-    return "step" if count == 1 else "steps"
-
-
 # --- from a walk to its report
 
 UNKNOWN: Final = "unknown"
@@ -179,7 +176,7 @@ _ENDED: Final = tuple(state.value for state in TERMINAL)
 
 
 def findings(walked: ShadowWalk) -> ShadowReport:
-    """Return what is otherwise in a run that was walked, in plan order."""
+    """Return the differences between a recorded run and the walk through it, in plan order."""
     recalled, machine = walked.recalled, walked.machine
     new, old = step_views(machine), recalled.run.steps
     paths: list[str] = [cell.path for cell in walk(machine.root)]
@@ -207,7 +204,7 @@ def findings(walked: ShadowWalk) -> ShadowReport:
 
 
 def _answer(walked: ShadowWalk, path: str) -> ShadowAnswer:
-    """Return how a new answer differs from the recorded one."""
+    """Return the new answer at a model step, compared with the recorded answer."""
     answer, asked = walked.direct[path], walked.recalled.calls.get(path)
     known = walked.recalled.run.steps.get(path)
     changed = _changed_input(walked, path)
@@ -231,7 +228,7 @@ def _changed_input(walked: ShadowWalk, path: str) -> tuple[Difference, ...]:
 def _effect(
     walked: ShadowWalk, path: str, old: StepView | None, views: Mapping[str, StepView]
 ) -> ShadowEffect | None:
-    """Return what is otherwise at a step that is no model's; `None`: nothing."""
+    """Return the difference at a step that asks no model; `None`: there is none."""
     new = views.get(path)
     if (why := walked.withheld.get(path)) is not None:
         asked, now = walked.recalled.calls.get(path), walked.calls[path]
@@ -250,14 +247,14 @@ def _effect(
 
 
 def _waits_outside(path: str, views: Mapping[str, StepView]) -> bool:
-    """Whether the step of which a part was not reached has not ended: then it may still come to it."""
+    """Whether the innermost step around an unreached part has not ended, so that the run may still reach the part."""
     while path not in views and (inner := _INNERMOST.search(path)) is not None:
         path = path[: inner.start()]
     return path in views and views[path].status not in _ENDED
 
 
 def _total(usages: Iterable[Mapping[str, Json] | None]) -> dict[str, float]:
-    """Return what model calls have used in all."""
+    """Return the total usage of model calls."""
     total = {"calls": 0.0, "tokens": 0.0, "usd": 0.0}
     for usage in usages:
         for name in total:

@@ -29,8 +29,9 @@ from ..calls.invoke import CallBlobs, Failed, Lost, Outcome, Returned, call_tool
 from ..calls.processes import ProcessPool
 from ..canonical_value import CanonicalValue
 from ..events import CallMade, CallReused, CallSucceeded
+from ..runs.run import counted, report_json
 from .recall import Recall
-from .report import places_text, report_json
+from .report import places_text
 
 # Passes, each in a new process: the first reverses the order of calls, the second makes each call twice. Each pass halves the chance that
 # the order of a set of two elements goes unnoticed, so there are more passes as long as they are quick.
@@ -250,7 +251,7 @@ class ToolVerdict:
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
-        times = f"{self.calls} call{'s' * (self.calls != 1)}"
+        times = counted(self.calls, "call")
         match self.finding:
             case "deterministic":
                 return f"'{self.tool}': {times} again, the same results{detail}"

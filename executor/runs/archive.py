@@ -1,6 +1,7 @@
-"""Looking at runs: one, a page of them, or one again from its journal; and the saved plans. Nothing here moves a run.
+"""Reads runs and saved plans: the snapshot of a run, a page of runs, a run rebuilt from its journal. Nothing here moves a run.
 
-A run that this process drives is shown as its machine stands, any other as its journal says.
+The snapshot of a run that this process drives comes from the machine of its driver, any other snapshot from the journal. Rebuilding a run
+compares every conclusion and digest with the records, so a changed journal or plan is an error, never another result.
 """
 
 from __future__ import annotations
@@ -47,18 +48,21 @@ from .run import (
 
 PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
-PLANNED: Final = (
-    "~"  # begins the names of plans that nobody sees: kept for the planner, or by their digest only
+HIDDEN: Final = (
+    "~"  # begins the names of plans that no list shows: kept for the planner, or by their digest only
 )
-TAIL: Final = 20  # records at the end of a journal, among which it stands why the run is parked
+TAIL: Final = 20  # records at the end of a journal that are searched for the reason why the run is parked
 LIMIT_MAX: Final = 1000  # runs in one page
-GIVEN_MAX: Final = 10_000  # ended runs of which it is remembered that `resume` has returned them
-UNDER_WAY: Final = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)  # they go on by themselves, if driven
+RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` to have returned
+UNDER_WAY: Final = (
+    RunStatus.QUEUED.value,
+    RunStatus.RUNNING.value,
+)  # these continue by themselves, if driven
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A line in a list of runs. Times are Unix seconds; `abandoned` as in `Run`; `reason` says of a parked run why it is."""
+    """A line in a list of runs. Times are Unix seconds; `abandoned` is as in `Run`; `reason` is why a parked run is parked."""
 
     id: str
     status: str
@@ -85,14 +89,14 @@ class RunPage:
 
 
 class PlannedPlans:
-    """Plans that models wrote, by the key of their planning: a task that was planned before is not planned again."""
+    """Plans that models wrote, by the key of their planning, so that the same task is planned once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def find(self, key: str, /) -> Plan | None:
         """Return the plan that was kept under a key, if there is one."""
-        stored = await self._store.find_plan(f"{PLANNED}{key}")
+        stored = await self._store.find_plan(f"{HIDDEN}{key}")
         if stored is None:
             return None
         try:
@@ -103,8 +107,8 @@ class PlannedPlans:
             return None
 
     async def keep(self, key: str, plan: Plan, /) -> None:
-        """Keep a plan under a key; an older one of that key goes."""
-        await self._store.save_plan(f"{PLANNED}{key}", plan.to_json(indent=None), plan.digest, time.time())
+        """Keep a plan under a key; it replaces an older plan of the key."""
+        await self._store.save_plan(f"{HIDDEN}{key}", plan.to_json(indent=None), plan.digest, time.time())
 
 
 class Archive:
@@ -125,9 +129,8 @@ class Archive:
         self.planned = PlannedPlans(store)
         self.uses = PlanUseCounts(store)
         self._recent: LruCache[str, Run] = LruCache(RECENT_MAX, weight_min=1)
-        self._given: dict[
-            str, None
-        ] = {}  # ended runs that `resume` has returned since a decision had ended them
+        # Ended runs that `resume` has returned since a decision ended them; a dict, because it keeps the order of insertion.
+        self._returned: dict[str, None] = {}
 
     async def row(self, run_id: str) -> RunRow:
         """Return a run's row. Raises: RunNotFound."""
@@ -152,7 +155,8 @@ class Archive:
 
     async def take_decided_end(self, row: RunRow) -> bool:
         """Whether a decision ended a run that nobody has resumed since. A second question returns false: the first caller got the end of the run."""
-        if row.id in self._given:
+        # Whoever denies a call and then resumes wants the end of the run, not an error that the run has ended. Later resumes are mistakes.
+        if row.id in self._returned:
             return False
         events = [entry.event for entry in await load_entries(self._store, row)]
         begun = max(
@@ -161,22 +165,23 @@ class Archive:
         )
         if not any(is_decision(event) or isinstance(event, CancelAsked) for event in events[begun:]):
             return False
-        self._given[row.id] = None
-        if len(self._given) > GIVEN_MAX:
-            del self._given[next(iter(self._given))]
+        self._returned[row.id] = None
+        if len(self._returned) > RETURNED_MAX:
+            del self._returned[next(iter(self._returned))]
         return True
 
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""
-        return await self.shown(await self.row(run_id))
+        return await self.snapshot_of(await self.row(run_id))
 
     def find_ended(self, run_id: str) -> Run | None:
-        """Return a run that has ended here not long ago: nothing about it changes any more."""
+        """Return a run that has just ended in this process, without asking the store: an ended run never changes."""
         run = self._recent.find(run_id)
         return run if run is not None and run.status in FINAL else None
 
-    async def shown(self, row: RunRow) -> Run:
+    async def snapshot_of(self, row: RunRow) -> Run:
         """Return the run of a row that was just read, as it stands."""
+        # The number of the last record tells whether the snapshot is up to date; `created` tells a new run under the id of a deleted one.
         recent = self._recent.find(row.id)
         if recent is not None and (recent.created, recent.last_event) == (row.created, row.last_seq):
             run = recent
@@ -238,7 +243,8 @@ class Archive:
         return machine
 
     async def replayed(self, row: RunRow) -> Run:
-        """Return a run as its journal replays, digests compared. Raises: as `rebuilt`."""
+        """Return a run as its journal replays, and compare the digest of the run. Raises: as `rebuilt`."""
+        # The heap is frozen, because a rebuild makes many long-lived objects, which the garbage collector would scan again and again.
         with heap_frozen():
             machine = await self.rebuilt(row)
             if row.digest != machine.digest:
@@ -246,7 +252,7 @@ class Archive:
             return snapshot(row, Header.from_dict(row.header), machine)
 
     async def decisions(self, run_id: str) -> list[Decision]:
-        """Return what people decided about a run and its journal does not hold yet, oldest first."""
+        """Return the decisions about a run that its journal does not hold yet, oldest first."""
         return [
             Decision(number, cast("Cause", entry.event))
             for number, entry in await self.decision_records(run_id)
@@ -263,6 +269,7 @@ class Archive:
         if status is not None and status not in [known.value for known in RunStatus]:
             known = ", ".join(known.value for known in RunStatus)
             raise InputRejected(f"status: expected one of {known}, found {describe(status)}")
+        # One row more than the page has, to know whether there is a next page.
         rows = await self._store.list_runs(status=status, limit=limit + 1, before=_read_cursor(cursor))
         page = [
             RunSummary(
@@ -283,7 +290,7 @@ class Archive:
         return RunPage(tuple(page), more)
 
     async def _why_parked(self, row: RunRow) -> str:
-        """Return why a run is parked, by the end of its journal: its machine need not be built for a line in a list."""
+        """Return why a run is parked, from the end of its journal, so that a list need not rebuild the machine."""
         lines = await self._store.read_journal(row.id, max(0, row.last_seq - TAIL), limit=TAIL)
         for line in reversed(lines):
             if b'"type":"RunParked"' in line and isinstance(
@@ -294,7 +301,7 @@ class Archive:
         return "; ".join(error.message for error in (await self.get(row.id)).errors if error.code == PARKED)
 
     async def save_plan(self, name: str, plan: Plan, at: float) -> Plan:
-        """Save a plan under a name; an earlier one of it stays, by its digest. Raises: InputRejected: the name is not one."""
+        """Save a plan under a name; an earlier plan of that name stays, under its digest. Raises: InputRejected: the name is not valid."""
         if not isinstance(cast("object", name), str) or not PLAN_NAME.fullmatch(name):
             raise InputRejected(
                 f"a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {describe(name)}"
@@ -310,10 +317,12 @@ class Archive:
             return
         try:
             old = read_plan(earlier)
-        except StoreError as fault:  # to save a plan anew is what mends it
+        except (
+            StoreError
+        ) as fault:  # the earlier plan was altered: saving a plan again is the remedy, so it must not fail
             open_log().warning("altered plan replaced", plan=name, error=str(fault))
         else:
-            await self._store.save_plan(f"{PLANNED}{old.digest}", earlier.text, old.digest, at)
+            await self._store.save_plan(f"{HIDDEN}{old.digest}", earlier.text, old.digest, at)
 
     async def list_plans(self) -> list[tuple[str, Plan]]:
         """Return the unaltered saved plans, by name: an altered plan answers no task, and hides no other plan."""
@@ -327,7 +336,7 @@ class Archive:
         sound: dict[str, Plan] = {}
         altered: dict[str, str] = {}
         for each in await self._store.list_plans():
-            if each.name.startswith(PLANNED):
+            if each.name.startswith(HIDDEN):
                 continue
             try:
                 sound[each.name] = read_plan(each)
@@ -338,7 +347,7 @@ class Archive:
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan, or `None`. Raises: StoreError: the plan was changed since it was saved."""
         if not isinstance(cast("object", name_or_digest), str) or not name_or_digest.isascii():
-            return None  # no name of a plan, and no digest
+            return None  # neither a valid name nor a digest; stores cannot look for such a text
         stored = await self._store.find_plan(name_or_digest)
         return None if stored is None else read_plan(stored)
 
@@ -354,7 +363,7 @@ def _no_value(digest: str) -> bytes:
 
 def read_plan(stored: StoredPlan) -> Plan:
     """Return a saved plan, compared with its digests. Raises: StoreError: the plan was changed since it was saved."""
-    is_kept = stored.name.startswith(PLANNED)
+    is_kept = stored.name.startswith(HIDDEN)
     what = f"the plan {stored.digest}" if is_kept else f"the saved plan '{stored.name}'"
     cure = "plan or save it again" if is_kept else f"save it again: firmplan plans save {stored.name} FILE"
     altered = f"{what} is not as it was saved: it was changed outside firmplan, and does not run; {cure}"
@@ -368,7 +377,7 @@ def read_plan(stored: StoredPlan) -> Plan:
 
 
 def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
-    """Return a run as its machine stands."""
+    """Return the snapshot of a run from its machine."""
     return Run(
         id=row.id,
         status=run_status(machine).value,
@@ -396,6 +405,7 @@ def _unplanned(row: RunRow, header: Header) -> Run:
             errors = (RunError("", PARKED, parked_planning_message(deaths)),)
         case _:
             pass
+    # Without a plan there is no machine; status and errors are those that the planning left in row and header.
     return Run(
         id=row.id,
         status=row.status,

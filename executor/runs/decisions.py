@@ -1,8 +1,8 @@
-"""What people decide: approve, deny, resolve, cancel.
+"""Decisions of people about runs: approve, deny, resolve, cancel, raise the budget.
 
-A decision is about one attempt of one leaf, and an approval about the very arguments that were shown. It is made durable first, which
-the store grants to one decision about an attempt, whoever else decides at that moment; then whoever drives the run takes it in. If nobody
-drives the run, the decision is noted in the journal, and a resume goes on from there.
+A decision is about one attempt of one leaf, and an approval is about exactly the arguments that were shown. First the decision is made durable; the
+store accepts only one decision about an attempt, also if several processes decide at the same moment. Then the driver of the run
+handles it. If nobody drives the run, this module records the decision in the journal, and a resume continues from there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ..execution_tree import Iteration, is_asked, undecided_attempt
 from ..fork import is_within
 from ..journal.decision_history import DecisionHistory, decision_of, is_decision, key_of
 from ..journal.header import Header
-from ..journal.records import Entry, write_entry
+from ..journal.records import Entry, write_line
 from ..journal.restore import load_entries
 from ..journal.toolset_lock import ToolLock
 from ..machine import Machine
@@ -50,7 +50,7 @@ from .owner import Owner
 from .request import attempt_of, edit_of, expect_small, reason_of, run_of, step_of
 from .run import Run
 
-PART: Final = re.compile(r"[\[#/]")  # what stands between a step's path and its part's
+PART: Final = re.compile(r"[\[#/]")  # the marks after which a path goes into a part of a step
 About: TypeAlias = Literal["call", "outcome"]
 VERDICTS: Final[Mapping[str, About]] = {
     "approve": "call",
@@ -63,7 +63,7 @@ VERDICTS: Final[Mapping[str, About]] = {
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What a person says about a leaf.
+    """The decision of a person about a leaf.
 
     Attributes:
         step: Path of the leaf.
@@ -82,8 +82,8 @@ class Ruling:
         return VERDICTS[self.verdict]
 
 
-WORDS: Final = ("approve", "deny", "retry")  # decisions that need nothing else to be said
-BESIDES: Final[Mapping[str, tuple[str, ...]]] = {
+WORDS: Final = ("approve", "deny", "retry")  # decisions that need no value, so that the word alone is one
+FIELDS_BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
     "approve": ("edit", "attempt"),
     "deny": ("reason", "attempt"),
 }
@@ -94,7 +94,7 @@ _FORMS: Final = (
 
 
 def ruling_of(step: str, said: object) -> Ruling:
-    """Return a decision as people write it: a word, or an object that says more.
+    """Read a decision as people write it: a word or an object.
 
     `"approve"`, `"deny"`, `"retry"`; `{"approve": true, "edit": {..}}`, `{"deny": true, "reason": ".."}`, `{"done": value}`,
     `{"retry": true}`, `{"fail": "why"}`, each with `attempt` if it is to be named.
@@ -107,16 +107,18 @@ def ruling_of(step: str, said: object) -> Ruling:
         given = {said: True} if said in WORDS else {}
     elif isinstance(said, Mapping):
         said = given = cast("Mapping[str, object]", said)
+    # Exactly one verdict: `{"approve": true, "deny": true}` must not depend on the order of keys.
     named = [name for name in VERDICTS if name in given]
     if len(named) != 1:
         raise InputRejected(f"expected {_FORMS}, found {describe(said)}")
     verdict = named[0]
-    known = (verdict, *BESIDES.get(verdict, ("attempt",)))
+    known = (verdict, *FIELDS_BESIDE.get(verdict, ("attempt",)))
     if others := [name for name in given if name not in known]:
         raise InputRejected(
             f"expected no other fields than {', '.join(known)} beside '{verdict}', found {others[0]!r}"
         )
-    if verdict in ("approve", "deny", "retry") and given[verdict] is not True:
+    # `{"approve": false}` is refused rather than read as a denial: a denial has to be written as one.
+    if verdict in WORDS and given[verdict] is not True:
         raise InputRejected(f"{verdict}: expected true, found {describe(given[verdict])}")
     attempt = attempt_of(given.get("attempt"))
     match verdict:
@@ -157,13 +159,15 @@ class Asked:
         iteration = self.machine.iterations.get(ruling.step)
         if iteration is not None and iteration.is_leaf:
             return [ruling]
+        # The path of a step means all its parts that wait. With a value of its own, the decision would be about several calls at once, of
+        # which nobody has seen more than one.
         waiting = [
             path
             for path, part in self.machine.iterations.items()
             if _is_about(part, ruling.about) and is_within(path, ruling.step)
         ]
         if not waiting:
-            return [ruling]  # it will be told what does wait
+            return [ruling]  # refused later, with a list of the leaves that do wait
         if (
             ruling.attempt is not None
             or ruling.verdict == "done"
@@ -171,6 +175,7 @@ class Asked:
         ):
             what = "attempt" if ruling.attempt is not None else "done" if ruling.verdict == "done" else "edit"
             raise InputRejected(f"'{what}' applies to one call only; name the call: {listing(waiting)}")
+        # Parts that are decided are left alone: repeating "approve all" after some single decisions must not conflict with them.
         decided = {key.step for key in self.pending if key.about == ruling.about}
         return [
             replace(ruling, step=path)
@@ -188,7 +193,7 @@ class Asked:
         return max((key for key in known if key.step == step and key.about == about), default=None)
 
     def lock_of(self, iteration: Iteration) -> ToolLock | None:
-        """Return the tool of a leaf from the run's header, since the deciding process may not have the tool."""
+        """Return the tool of a leaf from the header of the run: the process in which a person decides may not have the tool."""
         action = iteration.item.node.code.action
         return (
             Header.from_dict(self.row.header).lock.find(action.tool) if isinstance(action, CallTool) else None
@@ -196,7 +201,15 @@ class Asked:
 
 
 class Decisions:
-    """The place where decisions about the runs of one store are left."""
+    """Records decisions about the runs of one store, and passes them to the drivers of the runs.
+
+    Args:
+        facilities: What the runs of an engine share.
+        archive: Reads runs.
+        owner: Claims runs that nobody drives.
+        drivers: Run id -> the driver of the run in this process.
+        driving: Run id -> the work on the run in this process.
+    """
 
     def __init__(
         self,
@@ -258,6 +271,7 @@ class Decisions:
                 except InputRejected as fault:
                     faults[step] = fault
             await self._record(asked, rulings, by, faults)
+            # All faults in one error, so that a person corrects them together.
             if faults:
                 raise _refused(faults, len(decisions))
             return await self._archive.get(run_id)
@@ -284,6 +298,7 @@ class Decisions:
 
     async def _cancel_planning(self, row: RunRow) -> Run:
         """Cancel a task that has no plan yet."""
+        # There is no journal yet that could hold the decision, so the planning is stopped here, or the cancel is refused.
         if (planning := self._driving.get(row.id)) is not None:
             planning.cancel()
             await asyncio.wait([planning])
@@ -291,7 +306,7 @@ class Decisions:
         if claimed is None:
             raise InputRejected(f"run {row.id} is being planned by another process; cancel it once it runs")
         now = self._facilities.clock.now()
-        header = claimed.header  # as the planning left it: what it used stands in it
+        header = claimed.header  # as the planning left it, with its usage
         await self._store.set_header(row.id, header, None, claimed.epoch, RunStatus.CANCELLED.value, now)
         await self._owner.let_go(self._store, claimed)
         return await self._archive.get(row.id)
@@ -326,6 +341,7 @@ class Decisions:
             # A decision survives a crash, so the record of its question must survive too: otherwise the person would be asked again.
             await self._flush(run_id)
             faults.update(await self._leave(run_id, _in_order(asked.machine, made)))
+        # Also without a new decision: an earlier process may have died between recording a decision and handing it over.
         if not faults and (made or asked.pending):
             await self._hand_over(run_id)
 
@@ -347,7 +363,8 @@ class Decisions:
         return found
 
     async def _recall(self, asked: Asked) -> None:
-        """Read the earlier decisions, up to this moment."""
+        """Read the decisions in the journal, up to this moment."""
+        # Only for a decision about an attempt that no longer waits: reading a journal costs as much as a rebuild, and most decisions are new.
         if asked.history is None:
             await self._flush(asked.row.id)
             asked.pending = await self._pending(asked.row.id, asked.machine)
@@ -367,6 +384,7 @@ class Decisions:
             if iteration is not None and _is_about(iteration, ruling.about)
             else None
         )
+        # Which attempt? The named one, else the one that waits, else (for the error or a repetition) the last one that was decided.
         attempt = ruling.attempt if ruling.attempt is not None else waits
         key = DecisionKey(ruling.step, attempt, ruling.about) if attempt is not None else None
         standing = asked.pending.get(key) if key is not None else None
@@ -391,11 +409,13 @@ class Decisions:
     async def _is_repeated(
         self, asked: Asked, iteration: Iteration, ruling: Ruling, by: str, standing: Entry
     ) -> bool:
-        """Whether the decision repeats a decision of the same person exactly."""
+        """Whether the decision repeats a decision of the same person exactly: a client that retries a request must get the run, not an error."""
         if not is_decision(standing.event):
             return False
         call = iteration.call
-        if asked.history is not None:  # the call may have ended, or been edited
+        if (
+            asked.history is not None
+        ):  # the call may have ended or been edited, so compare with the arguments that were shown
             call = asked.history.asked.get(ruling.step)
         attempt = standing.event.attempt
         try:
@@ -435,6 +455,7 @@ class Decisions:
         lock = asked.lock_of(iteration)
         if lock is None:
             raise InputRejected(f"step '{iteration.path}' calls no tool, so it has no arguments to edit")
+        # With the tool itself if this process has it, because its own validators see more than the schema; the schema of the header otherwise.
         edited = {**cast("dict[str, Json]", call.value), **edit}
         tool = self._facilities.tools.find(lock.name)
         try:
@@ -476,12 +497,11 @@ class Decisions:
     ) -> Mapping[str, InputRejected]:
         """Make decisions durable, all or none; return the decisions that conflict, by path."""
         now = self._facilities.clock.now()
-        records = {
-            key: write_entry(Entry(0, now, event), inline_bytes_max=None)[0] for key, event in made.items()
-        }
+        records = {key: write_line(0, now, event, inline_bytes_max=None)[0] for key, event in made.items()}
         while records and (standing := await self._store.add_decisions(run_id, records)):
             others = {key: read_decision(record) for key, record in standing.items()}
-            # Another process may have left the same decision at this moment.
+            # Another process may have left the same decision at this moment. An equal decision is no conflict; the others are left again,
+            # without those that stand.
             faults = {
                 key.step: _decided(key, other) for key, other in others.items() if other.event != made[key]
             }
@@ -492,13 +512,14 @@ class Decisions:
 
     async def _leave_for_run(self, run_id: str, decision: Cause) -> Run:
         """Make a decision about a whole run durable, and pass it on."""
-        line, _ = write_entry(Entry(0, self._facilities.clock.now(), decision), inline_bytes_max=None)
+        line, _ = write_line(0, self._facilities.clock.now(), decision, inline_bytes_max=None)
         await self._store.add_decision(run_id, line)
         await self._hand_over(run_id)
         return await self._archive.get(run_id)
 
     async def _hand_over(self, run_id: str) -> None:
         """Pass decisions to the run's driver, or keep them until a resume; another process finds them in the store."""
+        # A loop, because others may decide while this process records: then they find the run claimed, and rely on this process.
         while decisions := await self._archive.decisions(run_id):
             if (driver := self._drivers.get(run_id)) is not None:
                 await driver.take_decisions(decisions)
@@ -506,11 +527,12 @@ class Decisions:
             if (await self._archive.row(run_id)).plan_digest is None:
                 return  # its first driver takes them in
             row = await self._owner.claim(self._store, run_id)
-            if row is None:
+            if row is None:  # another owner has it, and polls the store for decisions
                 return
-            await self._note(row)  # others may decide meanwhile, and find the run claimed: so look again
+            await self._note(row)
 
     async def _note(self, row: RunRow) -> None:
+        """Record the decisions about a claimed run that nobody drives, and release the run."""
         try:
             header = Header.from_dict(row.header)
             machine = await self._archive.rebuilt(row)
@@ -540,10 +562,10 @@ def _in_order(
 
 def _refused(faults: Mapping[str, InputRejected], count: int) -> InputRejected:
     """Return one error that names each faulty entry."""
-    told = "; ".join(f"'{step}': {fault.message}" for step, fault in faults.items())
+    listed = "; ".join(f"'{step}': {fault.message}" for step, fault in faults.items())
     are_decided = all(fault.code == DECIDED for fault in faults.values())
     return InputRejected(
-        f"nothing was decided, {len(faults)} of {count} entries {'is' if len(faults) == 1 else 'are'} at fault: {told}",
+        f"nothing was decided, {len(faults)} of {count} entries {'is' if len(faults) == 1 else 'are'} at fault: {listed}",
         code=DECIDED if are_decided else None,
     )
 
@@ -568,7 +590,7 @@ def _not_decidable(step: str, machine: Machine, about: About) -> str:
     if iteration is not None:
         found = f"is {iteration.state.value}"
     elif any(is_within(path, step) for path in machine.iterations):
-        found = "stands for its parts, none of which does"
+        found = "has parts, none of which does"
     else:
         found = "is not there, or has not started"
     wanted = "waits for approval" if state is State.WAITING else "is of unknown outcome"
@@ -586,7 +608,7 @@ def _not_decidable(step: str, machine: Machine, about: About) -> str:
 
 
 def _expect_fit(value: Json, schema: Mapping[str, Json]) -> None:
-    """Hold a value against a schema. Raises: ToolError: it does not fit."""
+    """Validate a value against a schema. Raises: ToolError: it does not fit."""
     faults = value_problems(value, schema)
     if faults:
         raise ToolError(

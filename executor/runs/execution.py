@@ -610,12 +610,12 @@ class Execution:
             if error is not None and row.status not in FINAL and not is_driven:
                 raise error
             if row.status not in UNDER_WAY:
-                return await self.archive.shown(row)
+                return await self.archive.snapshot_of(row)
             if not is_driven:
                 if self._takeover.is_to_come(row):
                     await self._takeover.take_up(row)
                     continue
-                return await self.archive.shown(row)
+                return await self.archive.snapshot_of(row)
             tell_at = await self._pause(row, tell_at)
 
     async def finish(self, run_id: str, planning: RunWork | None = None) -> Run:

@@ -1,7 +1,7 @@
-"""Replays: runs once more from what was recorded, out of the store or out of a bundle; nothing is called.
+"""Replays: a run is computed again from its records, from the store or from a bundle; nothing is called.
 
-Strict: every consequence, the arguments of every call and the digest are computed again and compared. A replay out of a
-bundle needs neither the tools nor a store. Bundles are written and read here; their format is `bundle.py`.
+A replay is strict: every consequence, the arguments of every call and the digest are computed again and compared. The replay of a
+bundle needs neither tools nor a store. Bundles are written and read here; their format is in `bundle.py`.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from .owner import Owner
     from .run import Run
 
-BUNDLE_BYTES_MAX: Final = 4 * 1024**3  # a bundle is read whole: beyond this it would not fit in memory
+BUNDLE_BYTES_MAX: Final = 4 * 1024**3  # a bundle is read into memory at once
 
 
 class Replays:
     """Replays and bundles of one store's runs.
 
     Args:
-        store: Where the runs are.
+        store: Has the runs.
         archive: Looks runs up.
         owner: Claims a replay that is kept.
-        clock: When it was kept.
+        clock: The time of a kept replay.
     """
 
     def __init__(self, store: Store, archive: Archive, owner: Owner, clock: Clock) -> None:
@@ -51,15 +51,15 @@ class Replays:
         self._clock = clock
 
     async def replay(self, run_id: str, *, keep: bool) -> Run:
-        """Return what the journal of a run says happened, every conclusion drawn and compared again.
+        """Return a run as its journal says, with every conclusion computed and compared again.
 
         Args:
             run_id: The run.
-            keep: Whether to keep the replay as a run of its own, with the replayed one as its parent.
+            keep: Whether to keep the replay as a run of its own, whose parent is the replayed run.
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: It was never planned.
+            InputRejected: The run has no plan.
             Diverged: The plan language or the machine concludes something else than what was recorded.
             StoreError: The journal was changed outside firmplan.
         """
@@ -71,33 +71,33 @@ class Replays:
         return await self._keep(row, lines, {**values, **blobs})
 
     async def replay_bundle(self, path: Path, *, keep: bool) -> Run:
-        """Return what a bundle says happened, as `replay` does. Raises: InputRejected, Diverged, StoreError."""
+        """Return the run of a bundle, as `replay` does. Raises: InputRejected, Diverged, StoreError."""
         bundle = await load_bundle(path)
         run = replayed(bundle)
         return await self._keep(bundle.row, bundle.lines, {**bundle.values, **bundle.blobs}) if keep else run
 
     async def export(self, run_id: str, where: str | os.PathLike[str]) -> Path:
-        """Write a run into a bundle, replacing a file of that name whole, and return its path.
+        """Write a run into a bundle and return its path; a file of that name is replaced at once.
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: It was never planned, or the file cannot be written.
+            InputRejected: The run has no plan, or the file cannot be written.
             StoreError: The journal was changed outside firmplan.
         """
         path = _path_of(where)
         row = await self._archive.row(run_id)
-        await self._archive.rebuilt(row)  # what does not replay here would replay nowhere
+        await self._archive.rebuilt(row)  # a run that does not replay here would not replay elsewhere
         lines, values, blobs = await self._read(row)
         decisions = [line for _, line in await self._store.list_decisions(run_id)]
         data = write_bundle(Bundle(row, lines, values, blobs, decisions))
-        await asyncio.to_thread(_write_whole, path, data)
+        await asyncio.to_thread(_write_atomically, path, data)
         return path
 
     async def _read(self, row: RunRow) -> tuple[Sequence[bytes], Mapping[str, bytes], Mapping[str, bytes]]:
         """Return a run's records up to its row's last one, their values, and the bytes of their artifacts.
 
         Raises:
-            RunNotFound: It was deleted meanwhile: a copy would lack some of it.
+            RunNotFound: The run was deleted meanwhile, so that the copy would be incomplete.
             StoreError: A value was changed.
         """
         lines = (await self._store.read_journal(row.id))[: row.last_seq]
@@ -109,13 +109,14 @@ class Replays:
     async def _artifacts(
         self, row: RunRow, lines: Sequence[bytes], values: Mapping[str, bytes]
     ) -> Mapping[str, bytes]:
-        """Return the bytes of the artifacts among a run's inputs and values, as far as the store has them."""
+        """Return the bytes of the artifacts in the inputs and values of a run, as far as the store has them."""
         inputs = canonical(row.header["inputs"])
         wanted = {name for data in (inputs, *lines, *values.values()) for name in digests_in(data)}
         return await read_values(self._store, sorted(wanted - set(values)))
 
     async def _keep(self, row: RunRow, lines: Sequence[bytes], values: Mapping[str, bytes]) -> Run:
-        """Keep a replay as a run whose parent is the replayed one."""
+        """Keep a replay as a run whose parent is the replayed run."""
+        # The records are copied, not written again: the copy has the same chain of digests, and so proves that it is the same run.
         now = self._clock.now()
         name = f"{REPLAY}{secrets.token_hex(8)}"
         copy = replace(
@@ -144,16 +145,19 @@ class Replays:
 
 
 def bundle_path(name: str | os.PathLike[str]) -> Path | None:
-    """Return the path of the bundle that a name means; `None`: there is no such file, so it names a run.
+    """Return the path of the bundle that a name means; `None`: there is no such file, so the name means a run.
 
     Raises:
-        InputRejected: There is no such file, and no run can have that name.
+        InputRejected: There is no such file, and the name cannot be the id of a run.
     """
     try:
         path = _path_of(name)
         if path.is_file():
             return path
-    except (OSError, InputRejected):  # a name can be longer than a file's may be, or hold what none may
+    except (
+        OSError,
+        InputRejected,
+    ):  # the name of a run can be too long for a file, or have characters that a file's name cannot have
         if isinstance(name, str):
             return None
         raise
@@ -163,15 +167,15 @@ def bundle_path(name: str | os.PathLike[str]) -> Path | None:
 
 
 async def load_bundle(path: Path) -> Bundle:
-    """Return the run that a file holds. Raises: InputRejected: it cannot be read, or is no whole bundle."""
-    return read_bundle(await asyncio.to_thread(_read_whole, path), str(path))
+    """Return the bundle in a file. Raises: InputRejected: the file cannot be read, or is no complete bundle."""
+    return read_bundle(await asyncio.to_thread(_read_bytes, path), str(path))
 
 
 def replayed(bundle: Bundle) -> Run:
-    """Return what a bundle says happened, every conclusion drawn and compared again.
+    """Return the run of a bundle, with every conclusion computed and compared again.
 
     Raises:
-        InputRejected: The run was never planned.
+        InputRejected: The run has no plan.
         Diverged: The plan language or the machine concludes something else than what was recorded.
         StoreError: Its records are of another format.
     """
@@ -189,11 +193,11 @@ def _path_of(name: str | os.PathLike[str]) -> Path:
     path = file_of(name)
     try:
         return path.expanduser()
-    except RuntimeError:  # it begins with `~` and a name that is nobody's
+    except RuntimeError:  # the path begins with `~` and the name of an unknown user
         return path
 
 
-def _read_whole(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         if (size := path.stat().st_size) > BUNDLE_BYTES_MAX:
             raise InputRejected(f"{path}: a bundle of {size} bytes; the limit is {BUNDLE_BYTES_MAX}")
@@ -202,8 +206,8 @@ def _read_whole(path: Path) -> bytes:
         raise InputRejected(f"the bundle {path} cannot be read: {fault.strerror or fault}") from fault
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write beside the file and put it in its place, so that nobody ever sees half a bundle."""
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Write a temporary file and rename it, so that nobody sees an incomplete bundle."""
     beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with beside.open("xb") as file:

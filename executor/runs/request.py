@@ -1,7 +1,8 @@
-"""What a caller asks for: the arguments of the engine's methods are read and validated here, before anything is stored.
+"""Reads and validates the arguments of the engine's methods, before anything is stored.
 
-The first part fits arguments to a plan: options, inputs, budgets, values for steps. The second reads single arguments: ids, counts, files,
-names of people. The third remembers the plans that have just passed their check.
+The first part fits arguments to a plan: options, inputs, budgets, values for steps. The second part reads single arguments: ids, counts, files,
+names of people. Each reader returns the value in the form that the executor uses, or raises an error that says what was expected and found. The
+third part remembers the plans that have just passed their check.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from ..stores.store import REPLAY
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a run is to be run."""
+    """The options of a run, validated."""
 
     run_id: str | None = None
     seed: str | int | None = None
@@ -58,7 +59,7 @@ class Options:
         if self.reuse not in REUSE_MODES:
             raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
         if self.concurrency_max is not None:
-            concurrency_of(self.concurrency_max)
+            count_of("max_concurrency", self.concurrency_max, least=1, error=ConfigError)
         seed_of(self.seed)
         new_id_of("run_id", self.run_id)
 
@@ -158,7 +159,7 @@ def expect_small(what: str, value: CanonicalValue) -> None:
 
 
 def judged(report: CheckReport, flow: Flow) -> CheckReport:
-    """Return a report in which unsafe flows count as the engine's `flow` says."""
+    """Return a report in which unsafe flows have the severity that the engine's `flow` gives them."""
     if flow == "enforce":
         return report
     kept = [each for each in report.problems if flow == "warn" or each.code != UNSAFE_FLOW]
@@ -191,7 +192,7 @@ def _is_amount(given: object) -> bool:
 
 
 def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
-    """Return an artifact. Raises: InputRejected: it is none."""
+    """Return an artifact. Raises: InputRejected: the value is not one."""
     try:
         return Artifact.model_validate(given)
     except ValidationError as fault:
@@ -203,7 +204,7 @@ def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
 
 
 def bytes_of(given: bytes | os.PathLike[str]) -> bytes:
-    """Return bytes, or those of a file. Raises: InputRejected: it cannot be read."""
+    """Return the given bytes, or the bytes of a file. Raises: InputRejected: the file cannot be read."""
     if isinstance(given, bytes):
         return given
     try:
@@ -215,14 +216,14 @@ def bytes_of(given: bytes | os.PathLike[str]) -> bytes:
 
 
 def limits_of(max_age: str | float | None, max_bytes: int | None) -> tuple[float | None, int | None]:
-    """Return limits of the cache: seconds and bytes. Raises: InputRejected."""
+    """Return the limits of the cache, in seconds and bytes. Raises: InputRejected."""
     if max_bytes is not None:
         count_of("max_bytes", max_bytes)
     return age_of("max_age", max_age), max_bytes
 
 
 def age_of(what: str, given: str | float | None) -> float | None:
-    """Return an age in seconds; `None`: there is no limit. Raises: InputRejected: it is none."""
+    """Return an age in seconds; `None`: there is no limit. Raises: InputRejected: the value is not an age."""
     try:
         return None if given is None else parse_duration(given)
     except ValueError as fault:
@@ -235,8 +236,8 @@ Value = TypeVar("Value")
 
 COUNT_MAX: Final = 2**63 - 1  # the largest integer of JSON and of stores
 REPLANS_MAX: Final = 20  # patches of one plan: a plan that needs more is another plan
-LEASE_S_MIN: Final = 1.0  # an owner renews it six times in that time, and timers strike a moment late
-LEASE_S_MAX: Final = 3600.0  # for so long nobody takes over what a dead machine left
+LEASE_S_MIN: Final = 1.0  # an owner renews its lease six times in that time, and timers are a moment late
+LEASE_S_MAX: Final = 3600.0  # the longest time in which nobody takes over the runs of a dead machine
 RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -244,27 +245,27 @@ def run_of(run_id: object) -> str:
     """Return the id of a run. Raises: RunNotFound: no run can have it."""
     if not isinstance(run_id, str):
         raise RunNotFound(f"expected the id of a run, found {describe(run_id)}; `firmplan runs` lists them")
-    if "\0" in run_id or not _is_writable(run_id):  # stores cannot even look for it
+    if "\0" in run_id or not _is_writable(run_id):  # databases refuse such a text in a query
         raise RunNotFound(f"there is no run of that name: {describe(run_id)}; `firmplan runs` lists them")
     return run_id
 
 
 def runs_of(run_ids: object) -> Sequence[str]:
-    """Return ids of runs. Raises: InputRejected: they are no list; RunNotFound: no run can have one of them."""
+    """Return a list of ids of runs. Raises: InputRejected: the value is no list; RunNotFound: no run can have one of the ids."""
     if not isinstance(run_ids, list | tuple):
         raise InputRejected(f"expected a list of ids of runs, found {describe(run_ids)}")
     return [run_of(each) for each in cast("Sequence[object]", run_ids)]
 
 
 def step_of(step: object) -> str:
-    """Return the path of a step. Raises: InputRejected: it is no text."""
+    """Return the path of a step. Raises: InputRejected: the value is no text."""
     if not isinstance(step, str):
         raise InputRejected(f"expected the path of a step, such as 'pay' or 'pay[0]', found {describe(step)}")
     return step
 
 
 def words_of(given: object) -> str:
-    """Return a task's words. Raises: InputRejected: there are none, or they are the name of a file."""
+    """Return the words of a task. Raises: InputRejected: the text is empty, or the name of a file."""
     if not isinstance(given, str) or not given.strip():
         found = "nothing" if isinstance(given, str) else describe(given)
         raise InputRejected(f"a task: expected words, found {found}; a plan is a Plan or a dict")
@@ -278,7 +279,7 @@ def words_of(given: object) -> str:
 
 
 def values_of(what: str, given: Mapping[str, Value] | None, kind: str = "values") -> Mapping[str, Value]:
-    """Return values by name, none for `None`. Raises: InputRejected: they are none."""
+    """Return values by name; `None` means no values. Raises: InputRejected: the value is not an object with text keys."""
     if given is None:
         return {}
     if not isinstance(cast("object", given), Mapping):
@@ -290,11 +291,30 @@ def values_of(what: str, given: Mapping[str, Value] | None, kind: str = "values"
     return given
 
 
-def count_of(what: str, given: object, *, least: int = 0, most: int = COUNT_MAX) -> int:
-    """Return a whole number. Raises: InputRejected: it is none, or is out of its range."""
+def count_of(
+    what: str,
+    given: object,
+    *,
+    least: int = 0,
+    most: int = COUNT_MAX,
+    error: type[InputRejected | ConfigError] = InputRejected,
+) -> int:
+    """Return an integer argument.
+
+    Args:
+        what: The name of the argument, for the message.
+        given: Its value.
+        least: The smallest valid value.
+        most: The largest valid value.
+        error: The error to raise; settings of an engine or a run raise `ConfigError`.
+
+    Raises:
+        InputRejected: The value is no integer, or out of its range.
+        ConfigError: The same, for a setting.
+    """
     if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
         bounds = f"of at least {least}" if most == COUNT_MAX else f"from {least} to {most}"
-        raise InputRejected(f"{what}: expected an integer {bounds}, found {describe(given)}")
+        raise error(f"{what}: expected an integer {bounds}, found {describe(given)}")
     return given
 
 
@@ -312,14 +332,14 @@ def file_of(given: str | os.PathLike[str]) -> Path:
 
 
 def person_of(by: object) -> str:
-    """Return who decides. Raises: InputRejected: nobody is named."""
+    """Return the name of the person who decides. Raises: InputRejected: the name is empty."""
     if not isinstance(by, str) or not by.strip() or not _is_writable(by):
         raise InputRejected(f"by: expected the name of who decides, found {describe(by)}")
     return by
 
 
 def reason_of(what: str, given: object) -> str:
-    """Return why somebody decided so, nothing for `None`. Raises: InputRejected: it is no text."""
+    """Return a reason as text; `None` means an empty text. Raises: InputRejected: the value is no text."""
     if given is None:
         return ""
     if not isinstance(given, str) or not _is_writable(given):
@@ -342,7 +362,7 @@ def decisions_of(given: Mapping[str, Value]) -> Mapping[str, Value]:
 
 
 def edit_of(edit: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
-    """Return edited arguments by name. Raises: InputRejected: they are none."""
+    """Return edited arguments by name. Raises: InputRejected: the value is not an object."""
     return None if edit is None else values_of("edit", edit, "arguments")
 
 
@@ -363,13 +383,6 @@ def child_id_of(given: object) -> str | None:
     return found
 
 
-def concurrency_of(given: object) -> int:
-    """Return a limit on calls at a time. Raises: ConfigError."""
-    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= COUNT_MAX:
-        raise ConfigError(f"max_concurrency: expected an integer of at least 1, found {given!r:.80}")
-    return given
-
-
 def lease_of(given: object) -> float:
     """Return the length of a lease in seconds. Raises: ConfigError."""
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
@@ -381,16 +394,9 @@ def lease_of(given: object) -> float:
 
 
 def take_over_of(given: object) -> bool:
-    """Return whether a run is taken over by force. Raises: InputRejected."""
+    """Return whether a run is taken over by force. Raises: InputRejected: the value is not a boolean."""
     if not isinstance(given, bool):
         raise InputRejected(f"take_over: expected true or false, found {describe(given)}")
-    return given
-
-
-def park_after_of(given: object) -> int:
-    """Return after how many deaths of its process a run is parked. Raises: ConfigError."""
-    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= COUNT_MAX:
-        raise ConfigError(f"park_after: expected an integer of at least 1, found {given!r:.80}")
     return given
 
 
@@ -405,7 +411,7 @@ def seed_of(given: object) -> str:
 
 
 def secrets_of(given: Mapping[str, str]) -> Mapping[str, str]:
-    """Return secrets by name, as they were given. Raises: ConfigError: they are none; the message shows no value."""
+    """Return secrets by name, as given. Raises: ConfigError: the value is not a mapping of texts; the message shows no value."""
     if not hasattr(given, "get"):
         raise ConfigError(f"secrets: expected secrets by name, found {type(given).__name__}")
     if isinstance(cast("object", given), Mapping):
@@ -419,14 +425,12 @@ def secrets_of(given: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def times_of(replan: object) -> int:
-    """Return how often a plan may be patched. Raises: ConfigError."""
-    if not isinstance(replan, int) or isinstance(replan, bool) or not 0 <= replan <= REPLANS_MAX:
-        raise ConfigError(f"replan: expected an integer from 0 to {REPLANS_MAX}, found {describe(replan)}")
-    return replan
+    """Return how often a plan may be patched. Raises: ConfigError: the value is out of its range."""
+    return count_of("replan", replan, most=REPLANS_MAX, error=ConfigError)
 
 
 def _is_writable(text: str, encode: Callable[[str], bytes] = str.encode) -> bool:
-    """Whether a text can be written down: one with lone surrogates cannot."""
+    """Whether a text can be encoded: a text with lone surrogates cannot, and neither stores nor JSON accept it."""
     try:
         encode(text)
     except UnicodeEncodeError:

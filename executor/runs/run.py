@@ -1,13 +1,14 @@
 """`Run`: a snapshot of a run, for people and programs.
 
-Made from the machine's cells (`snapshot`), never kept up to date: ask the engine for a newer one.
+A snapshot is made from the execution tree of the run's machine (`archive.py`) and never updated: ask the engine for a newer one. The status, errors
+and reasons of a step are derived here from its parts, so that every reader sees the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ...errors import RunFailed
 from ...plans.nearest import listing
@@ -46,7 +47,7 @@ NO_USAGE: Mapping[str, Json] = {
     "usd": 0.0,
     "seconds": 0.0,
 }
-"""Of a run no step of which has begun."""
+"""The usage of a run in which no step has begun."""
 
 _BECAME: Mapping[str, str] = {
     RunStatus.FAILED: "failed",
@@ -54,7 +55,7 @@ _BECAME: Mapping[str, str] = {
     RunStatus.OVER_BUDGET: "is over its budget",
     RunStatus.PARKED: "is parked",
 }
-# The worst state of a part is the state of the whole, as long as the whole has not ended.
+# A step that has not ended has the worst state of its parts.
 WENT_WRONG = (State.FAILED, State.CANCELLED)
 WORST = (State.INDETERMINATE, State.RUNNING, State.WAITING, State.READY, State.PENDING)
 
@@ -64,9 +65,9 @@ class RunError:
     """One failure.
 
     Attributes:
-        step: Path of the leaf, empty for the run as a whole.
+        step: Path of the leaf; empty if the failure is that of the run itself.
         temporary: Whether the same call may succeed later.
-        took_effect: Whether it is a write that is done: only its result was refused.
+        took_effect: Whether the call is a write that took effect, and only its result was refused.
     """
 
     step: str
@@ -76,28 +77,29 @@ class RunError:
     took_effect: bool = False
 
     def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON; `took_effect` stands in it where it is true."""
-        said: dict[str, Json] = {"step": self.step, "code": self.code, "message": self.message}
-        said["temporary"] = self.temporary
-        return said | {"took_effect": True} if self.took_effect else said
+        """Return the failure as JSON; `took_effect` is left out where it is false."""
+        said = report_json(self)
+        if not self.took_effect:
+            del said["took_effect"]
+        return said
 
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """One step, item or iteration as a person sees it.
+    """The snapshot of one step, item or iteration.
 
     Attributes:
         status: `pending running waiting indeterminate succeeded failed skipped cancelled`.
-        output: The value; `None` unless succeeded.
-        attempts: Calls started.
-        reused: An earlier result stood for the call (for a step of parts: for all of them).
+        output: The value; `None` unless the step succeeded.
+        attempts: The number of calls that were started.
+        reused: Whether an earlier result was used in place of the call; for a step with parts, whether that holds for all of them.
         cost: US dollars spent on model calls, as far as prices are known.
         started: Unix seconds, or `None`.
         finished: Unix seconds, or `None`.
-        reason: Why it was skipped or cancelled, or what it waits for.
-        args: What it would be called with, while a person has to decide about the call; secrets by name.
+        reason: Why the step was skipped or cancelled, or what it waits for.
+        args: The arguments of the call, while a person has to decide about it; secrets by name.
         attempt: The attempt that a person has to decide about, counted from 1; `None`: no attempt waits. A decision may name it.
-        decision: What a person decided about it: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
+        decision: The decision of a person about the call: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
         past_write: Why the step waits for a person in a fork, retry or patched run, where an earlier run has called it or a person has denied it there: `outcome`
             (`unknown`, `refused`, `denied`, `done`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
             key) and `message`, a sentence.
@@ -120,44 +122,31 @@ class StepView:
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "status": self.status,
-            "output": self.output,
-            "attempts": self.attempts,
-            "reused": self.reused,
-            "cost": self.cost,
-            "started": self.started,
-            "finished": self.finished,
-            "error": self.error.to_dict() if self.error else None,
-            "reason": self.reason,
-            "output_digest": self.output_digest,
-            "args": self.args,
-            "attempt": self.attempt,
-            "decision": self.decision,
-            "past_write": self.past_write,
-        }
+        # Not `report_json`: it takes twice as long, and a large run has thousands of these.
+        said: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
+        return said | {"error": self.error.to_dict() if self.error is not None else None}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it stood when it was asked for.
+    """A snapshot of a run.
 
     Attributes:
         status: `queued running waiting indeterminate succeeded failed cancelled over_budget parked`.
-        output: The plan's output; `None` unless succeeded.
-        errors: Failures in plan order; those that `on_error` handled are not among them. Of a parked run also the calls that were in
-            flight when it last lost its process.
-        digest: Over plan, inputs, statuses and outputs; final once succeeded or failed.
+        output: The plan's output; `None` unless the run succeeded.
+        errors: The failures that `on_error` did not handle, in plan order. A parked run also has the calls that were in flight when it
+            last lost its process.
+        digest: The digest over plan, inputs, statuses and outputs; final when the run has succeeded or failed.
         plan: `None` while a task has not been planned.
-        steps: Path -> view, in plan order, each step followed by its leaves.
-        usage: `steps calls reused model_calls tokens usd seconds` of its steps; where a planner began it, `planning` has
-            `model_calls tokens usd seconds` of making its plan, patches included. A budget holds for both together.
-        parent: The run that this one replays or forks.
-        task: The words it came from, if any.
+        steps: Path -> snapshot of the step, in plan order, each step followed by its leaves.
+        usage: `steps calls reused model_calls tokens usd seconds` of the steps; if a planner made the plan, `planning` has
+            `model_calls tokens usd seconds` of the planning, patches included. A budget holds for both together.
+        parent: The run that this run replays, forks or retries.
+        task: The words of the task, if there is one.
         created: Unix seconds.
         updated: Unix seconds.
-        last_event: Number of its newest durable event: `events(id, after=last_event)` goes on from this snapshot.
-        abandoned: It is queued or running, but no process drives it any more: `resume` goes on with it.
+        last_event: Number of the newest durable event: `events(id, after=last_event)` continues from this snapshot.
+        abandoned: Whether the run is queued or running, but no process drives it; `resume` continues it.
     """
 
     id: str
@@ -178,14 +167,14 @@ class Run:
 
     @property
     def is_replay(self) -> bool:
-        """Whether it is a kept replay, which tells what happened in its parent and never goes on."""
+        """Whether it is a kept replay, which repeats its parent from the journal and never continues."""
         return self.parent is not None and self.id.startswith(REPLAY)
 
     def raise_for_status(self) -> Run:
         """Return the run if it succeeded.
 
         Raises:
-            RunFailed: It did not; the message names the first error, or what it waits for.
+            RunFailed: The run did not succeed; the message names the first error, or what the run waits for.
         """
         if self.status == RunStatus.SUCCEEDED:
             return self
@@ -202,29 +191,45 @@ class Run:
         return ": it waits for a larger one" if self.status == RunStatus.OVER_BUDGET else ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the whole as JSON."""
+        """Return the run as JSON."""
         return {
-            "id": self.id,
-            "status": self.status,
-            "output": self.output,
-            "errors": [error.to_dict() for error in self.errors],
-            "digest": self.digest,
-            "plan": self.plan.to_dict() if self.plan else None,
+            **report_json(self),
             "plan_digest": self.plan.digest if self.plan else None,
-            "inputs": dict(self.inputs),
             "steps": {path: step.to_dict() for path, step in self.steps.items()},
-            "usage": dict(self.usage),
-            "parent": self.parent,
-            "task": self.task,
-            "created": self.created,
-            "updated": self.updated,
-            "last_event": self.last_event,
-            "abandoned": self.abandoned,
         }
 
 
+# --- reports as JSON
+
+
+def report_json(report: object, **renamed: str) -> dict[str, Json]:
+    """Return the fields of a report as JSON, nested reports included.
+
+    Args:
+        report: The report, a dataclass.
+        renamed: Field -> its name in JSON, where the names differ.
+    """
+    return {
+        renamed.get(field.name, field.name): _json_of(getattr(report, field.name))
+        for field in fields(cast("Any", report))
+    }
+
+
+def _json_of(value: object) -> Json:
+    if hasattr(value, "to_dict"):
+        return cast("Json", cast("Any", value).to_dict())
+    if isinstance(value, tuple):
+        return [_json_of(each) for each in cast("Sequence[object]", value)]
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Json]", value))
+    return cast("Json", value)
+
+
+# --- from a machine to its snapshot
+
+
 def run_status(machine: Machine) -> RunStatus:
-    """Return where the run stands."""
+    """Return the status of a run from its machine."""
     if machine.status is not None:
         return machine.status
     if not machine.is_started:
@@ -242,7 +247,7 @@ def run_status(machine: Machine) -> RunStatus:
 
 
 class StepViews(Mapping[str, StepView]):
-    """The steps of a run that has ended, made when someone first looks: most people want only the output."""
+    """The steps of a run that has ended, made at the first access: most callers want only the output, and a large run has many steps."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine: Machine | None = machine
@@ -272,12 +277,13 @@ class StepViews(Mapping[str, StepView]):
 
 
 def step_views(machine: Machine) -> Mapping[str, StepView]:
-    """Return the view of every cell, in plan order."""
+    """Return the snapshots of all steps, items and iterations, in plan order."""
+    # Lazy only if the run has ended: the machine of a driven run goes on, and a snapshot must not change.
     return StepViews(machine) if machine.status is not None else _views_of(machine)
 
 
 def _views_of(machine: Machine) -> dict[str, StepView]:
-    views: dict[str, StepView] = {cell.path: _view(cell) for cell in walk(machine.root)}
+    views: dict[str, StepView] = {part.path: _view(part) for part in walk(machine.root)}
     if machine.fork.past_writes or machine.fork.unknown or machine.fork.done_writes:
         for iteration in machine.iterations.values():
             if (past := machine.past_write_of(iteration)) is not None and iteration.call is not None:
@@ -291,7 +297,7 @@ def _views_of(machine: Machine) -> dict[str, StepView]:
 
 
 def _past_write(past: PastWrite, args: str) -> Json:
-    """Return what is known of an earlier run's call, for the person who decides about a call with these arguments."""
+    """Return what an earlier run knows of a call, for the person who decides about a call with these arguments."""
     same_key = bool(past.key) and past.args == args
     return {"outcome": past.outcome, "run": past.run, "same_key": same_key, "message": past.told(args)}
 
@@ -307,7 +313,7 @@ def run_errors(machine: Machine) -> tuple[RunError, ...]:
 
 
 def parked_errors(parked: RunParked) -> list[RunError]:
-    """Return why a run is parked, as an error at each call that was in flight when it last lost its process."""
+    """Return an error that says why a run is parked, at each call that was in flight when it last lost its process."""
     message = parked_message(parked)
     return [RunError(str(call["step"]), PARKED, message) for call in parked.calls] or [
         RunError("", PARKED, message)
@@ -324,7 +330,7 @@ def parked_message(parked: RunParked) -> str:
 
 
 def parked_planning_message(deaths: int) -> str:
-    """Return why a task is parked that died while its plan was made."""
+    """Return why a task is parked whose process died while the plan was made."""
     return _parked(deaths, "its plan was being made")
 
 
@@ -336,7 +342,7 @@ def _parked(deaths: int, when: str) -> str:
 
 
 def run_usage(machine: Machine) -> dict[str, Json]:
-    """Return what the run has used so far."""
+    """Return the usage of a run's steps so far."""
     steps = calls = reused = 0
     model_calls: float = 0
     tokens: float = 0
@@ -361,7 +367,7 @@ def run_usage(machine: Machine) -> dict[str, Json]:
 
 
 def with_planning(usage: Mapping[str, Json], header: Header) -> dict[str, Json]:
-    """Return the usage of a run's steps with that of its planning, where a planner began the run."""
+    """Return the usage of a run's steps, with the usage of its planning if a planner made the plan."""
     match header.planning:
         case {"cost": dict(cost)}:
             return {**usage, "planning": dict(cost)}
@@ -378,6 +384,7 @@ def _errors(frame: Frame) -> Iterator[RunError]:
     for node in frame.nodes:
         if node.state not in WENT_WRONG:
             continue
+        # Errors of the innermost parts only: the failure of a step with failed parts says nothing more.
         inner = [error for item in node.items if item.state in WENT_WRONG for error in _item_errors(item)]
         yield from inner
         if not inner and node.failure is not None:
@@ -394,84 +401,46 @@ def _item_errors(item: Item) -> Iterator[RunError]:
         yield _error(item)
 
 
-def _error(cell: Iteration) -> RunError:
-    failure = cell.failure
+def _error(part: Iteration) -> RunError:
+    failure = part.failure
     if failure is None:
-        return RunError(cell.path, "failed", "a part of it failed")
-    return _error_of(cell.path, failure)
+        return RunError(part.path, "failed", "a part of it failed")
+    return _error_of(part.path, failure)
 
 
 def _error_of(path: str, failure: Failure) -> RunError:
     return RunError(path, failure.code, failure.message, failure.temporary, failure.took_effect)
 
 
-def _view(cell: Iteration) -> StepView:
-    if cell.state is State.SUCCEEDED and (only := _only_iteration(cell)) is not None:
-        return _view_of_success(cell, only)
-    iterations = list(iterations_of(cell))
+def _view(part: Iteration) -> StepView:
+    iterations = list(iterations_of(part))
     ends = [iteration.finished for iteration in iterations if iteration.finished is not None]
     starts = [iteration.started for iteration in iterations if iteration.started is not None]
-    is_over = cell.state in TERMINAL
-    failure = _own_failure(cell, iterations)
-    asked = _undecided(cell, iterations)
+    is_over = part.state in TERMINAL
+    failure = _own_failure(part, iterations)
+    asked = _undecided(part, iterations)
     return StepView(
-        status=_status(cell, iterations),
-        output=cell.output.value if cell.output else None,
+        status=_status(part, iterations),
+        output=part.output.value if part.output else None,
         attempts=sum(iteration.attempts for iteration in iterations),
         reused=bool(iterations) and all(iteration.reused for iteration in iterations),
         cost=float(
             sum(_number(iteration.usage, "usd") for iteration in iterations if iteration.usage is not None)
         ),
         started=min(starts, default=None),
-        finished=max(ends, default=getattr(cell, "finished", None)) if is_over else None,
-        error=_error_of(cell.path, failure) if failure else None,
-        reason=_reason(cell, iterations),
-        output_digest=cell.output.digest if cell.output else None,
+        finished=max(ends, default=getattr(part, "finished", None)) if is_over else None,
+        error=_error_of(part.path, failure) if failure else None,
+        reason=_reason(part, iterations),
+        output_digest=part.output.digest if part.output else None,
         args=asked.call.value if asked is not None and asked.call is not None else None,
         attempt=undecided_attempt(asked) if asked is not None else None,
-        decision=_decision(cell, iterations),
+        decision=_decision(part, iterations),
     )
 
 
-def _view_of_success(cell: Iteration, iteration: Iteration) -> StepView:
-    """Return the view of a cell that has succeeded by one call or value, as most have."""
-    output, failure = (
-        cell.output,
-        cell.failure or (iteration.failure if iteration.path == cell.path else None),
-    )
-    return StepView(
-        status=State.SUCCEEDED.value,
-        output=output.value if output is not None else None,
-        attempts=iteration.attempts,
-        reused=iteration.reused,
-        cost=float(_number(iteration.usage, "usd")) if iteration.usage is not None else 0.0,
-        started=iteration.started,
-        finished=iteration.finished if iteration.finished is not None else getattr(cell, "finished", None),
-        error=_error_of(cell.path, failure) if failure else None,
-        reason=cell.reason.value if cell.reason is not None else None,
-        output_digest=output.digest if output is not None else None,
-        decision=iteration.decision.to_dict()
-        if iteration.decision is not None and iteration.path == cell.path
-        else None,
-    )
-
-
-def _only_iteration(cell: Iteration) -> Iteration | None:
-    """Return the one call or value that a cell consists of; `None`: it consists of several, or of inner steps."""
-    if isinstance(cell, Node):
-        if len(cell.items) != 1:
-            return None
-        cell = cell.items[0]
-    if isinstance(cell, Item):
-        if len(cell.iterations) != 1:
-            return None
-        cell = cell.iterations[0]
-    return cell if cell.is_leaf else None
-
-
-def iterations_of(cell: Iteration) -> Iterator[Iteration]:
-    """The calls and values that a cell consists of."""
-    items: Sequence[Iteration] = cell.items if isinstance(cell, Node) else (cell,)
+def iterations_of(part: Iteration) -> Iterator[Iteration]:
+    """Yield the calls and values that a step, item or iteration consists of."""
+    items: Sequence[Iteration] = part.items if isinstance(part, Node) else (part,)
     for item in items:
         for iteration in item.iterations if isinstance(item, Item) else (item,):
             if iteration.is_leaf:
@@ -481,40 +450,40 @@ def iterations_of(cell: Iteration) -> Iterator[Iteration]:
                     yield from iterations_of(node)
 
 
-def _status(cell: Iteration, iterations: list[Iteration]) -> str:
-    if cell.state in TERMINAL:
-        return cell.state.value
+def _status(part: Iteration, iterations: list[Iteration]) -> str:
+    if part.state in TERMINAL:
+        return part.state.value
     states = {iteration.state for iteration in iterations}
-    worst = next((state for state in WORST if state in states), cell.state)
+    worst = next((state for state in WORST if state in states), part.state)
     is_under_way = len(iterations) > 1 or any(state in TERMINAL for state in states)
     if worst in (State.READY, State.PENDING):
         return State.RUNNING.value if is_under_way else State.PENDING.value
     return worst.value
 
 
-def _decision(cell: Iteration, iterations: list[Iteration]) -> Json:
-    """Return what a person decided about the one call of a leaf."""
-    if len(iterations) != 1 or iterations[0].path != cell.path or iterations[0].decision is None:
+def _decision(part: Iteration, iterations: list[Iteration]) -> Json:
+    """Return the decision of a person about the only call of a leaf."""
+    if len(iterations) != 1 or iterations[0].path != part.path or iterations[0].decision is None:
         return None
     return iterations[0].decision.to_dict()
 
 
-def _undecided(cell: Iteration, iterations: list[Iteration]) -> Iteration | None:
-    """Return the leaf's only call, where a person has to decide about it."""
-    if len(iterations) != 1 or iterations[0].path != cell.path:
+def _undecided(part: Iteration, iterations: list[Iteration]) -> Iteration | None:
+    """Return the only call of a leaf if a person has to decide about it."""
+    if len(iterations) != 1 or iterations[0].path != part.path:
         return None
     return iterations[0] if undecided_attempt(iterations[0]) is not None else None
 
 
-def _own_failure(cell: Iteration, iterations: list[Iteration]) -> Failure | None:
-    if cell.failure is not None:
-        return cell.failure
-    return iterations[0].failure if len(iterations) == 1 and iterations[0].path == cell.path else None
+def _own_failure(part: Iteration, iterations: list[Iteration]) -> Failure | None:
+    if part.failure is not None:
+        return part.failure
+    return iterations[0].failure if len(iterations) == 1 and iterations[0].path == part.path else None
 
 
-def _reason(cell: Iteration, iterations: list[Iteration]) -> str | None:
-    if cell.reason is not None:
-        return cell.reason.value
+def _reason(part: Iteration, iterations: list[Iteration]) -> str | None:
+    if part.reason is not None:
+        return part.reason.value
     waiting = [
         iteration.reason
         for iteration in iterations
@@ -523,7 +492,7 @@ def _reason(cell: Iteration, iterations: list[Iteration]) -> str | None:
     return waiting[0].value if waiting else None
 
 
-# --- amounts for people: one way to count steps, one way to round; programs get the exact numbers
+# --- amounts for people: one way to count and one way to round; programs get the exact numbers
 
 
 def steps_in(paths: Iterable[str]) -> int:
@@ -531,13 +500,19 @@ def steps_in(paths: Iterable[str]) -> int:
     return len({root_of(path) for path in paths})
 
 
-def counted(steps: int) -> str:
-    """Return a number of steps as text."""
-    return "1 step" if steps == 1 else f"{steps} steps"
+def counted(count: int, noun: str = "step") -> str:
+    """Return a number of things as text: `1 step`, `2 steps`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def and_more(lines: Sequence[str], count: int, rest: str = "more") -> list[str]:
+    """Return the first lines of a long list, and a line that says how many of all `count` are not shown."""
+    left = count - len(lines)
+    return [*lines, f"and {left} {rest}"] if left > 0 else list(lines)
 
 
 def amount(value: float) -> str:
-    """Return an amount as text: whole numbers as they are, others rounded, small ones to three digits."""
+    """Return an amount as text: integers as they are, other numbers rounded, small ones to three digits."""
     if isinstance(value, int):
         return str(value)
     return f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}".rstrip("0").rstrip(".")

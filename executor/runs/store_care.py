@@ -21,32 +21,33 @@ from ..states import FINAL, RunStatus
 from ..stores.store import CacheStats, Pruned, Removal, RunRow, Store
 from .archive import Archive, read_plan
 from .request import file_of
-from .run import Run
+from .run import Run, and_more, counted, report_json
 
 ENDED: Final = tuple(status.value for status in RunStatus if status in FINAL)
-SAVED_S: Final = 24 * 3600.0  # how long bytes stay that a caller has saved, and that no run has taken yet
+SAVED_S: Final = 24 * 3600.0  # how long bytes stay that a caller has saved and no run has used yet
 SHOWN_MAX: Final = 20  # damages, or kept runs, that a text lists
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something that is not as it was written; `run` is empty where it is the file itself."""
+    """A difference from what was written; `run` is empty if the damage is in the file itself or in a saved plan."""
 
     run: str
     message: str
 
     def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON."""
-        return {"run": self.run, "message": self.message}
+        """Return the damage as JSON."""
+        return report_json(self)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """What a check of a store found.
+    """The result of a check of a store.
 
     Attributes:
-        runs: How many were looked at.
-        damages: All that is wrong, the file's own first, then runs, newest first, then saved plans.
+        store: The name of the store.
+        runs: The number of runs that were checked.
+        damages: All damages: of the file, then of runs, newest first, then of saved plans.
     """
 
     store: str
@@ -55,41 +56,36 @@ class StoreReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no damage."""
         return not self.damages
 
     def __str__(self) -> str:
-        head = f"{self.store}: {self.runs} {'run' if self.runs == 1 else 'runs'} checked, "
+        head = f"{self.store}: {counted(self.runs, 'run')} checked, "
         if self.ok:
             return f"{head}everything is as it was written"
-        shown = [
+        lines = [
             f"{f'run {each.run}' if each.run else 'the store'}: {each.message}"
             for each in self.damages[:SHOWN_MAX]
         ]
-        more = len(self.damages) - SHOWN_MAX
-        return "\n".join([f"{head}{self._counted()}", *shown, *([f"and {more} more"] if more > 0 else [])])
-
-    def _counted(self) -> str:
-        """Return how many runs are damaged, and how much else is: a line in a list need not be about a run."""
         runs = len({each.run for each in self.damages if each.run})
-        others = sum(not each.run for each in self.damages)
-        more = f", {others} {'other damage' if others == 1 else 'other damages'}" if others else ""
-        return f"{runs} {'run' if runs == 1 else 'runs'} damaged{more}"
+        others = sum(not each.run for each in self.damages)  # of the file or of saved plans
+        more = f", {counted(others, 'other damage')}" if others else ""
+        damaged = f"{head}{counted(runs, 'run')} damaged{more}"
+        return "\n".join([damaged, *and_more(lines, len(self.damages))])
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        damages = [cast("Json", each.to_dict()) for each in self.damages]
-        return {"store": self.store, "ok": self.ok, "runs": self.runs, "damages": damages}
+        return {"ok": self.ok, **report_json(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class RunsDeleted:
-    """What was deleted, or would be.
+    """The runs that were deleted, or would be.
 
     Attributes:
-        runs: Ids of the runs, newest first.
+        runs: Ids of the deleted runs, newest first.
         kept: Run -> why it stays, for runs that were old enough.
-        values: How many stored values, artifacts among them, nothing named any more.
+        values: The number of stored values, artifacts included, that were removed because no run refers to them any more.
         bytes: Their size.
         is_dry_run: Whether nothing was deleted; `values` and `bytes` are then unknown.
     """
@@ -101,23 +97,16 @@ class RunsDeleted:
     is_dry_run: bool = False
 
     def __str__(self) -> str:
-        count = len(self.runs)
-        told = f"{count} {'run' if count == 1 else 'runs'} {'would be ' if self.is_dry_run else ''}deleted"
+        would = "would be " if self.is_dry_run else ""
+        deleted = f"{counted(len(self.runs), 'run')} {would}deleted"
         if self.values:
-            told += f", with {self.values} stored {'value' if self.values == 1 else 'values'} ({self.bytes} bytes)"
+            deleted += f", with {counted(self.values, 'stored value')} ({self.bytes} bytes)"
         kept = [f"{run_id} stays: {why}" for run_id, why in list(self.kept.items())[:SHOWN_MAX]]
-        more = len(self.kept) - len(kept)
-        return "\n".join([told, *kept, *([f"and {more} more stay"] if more > 0 else [])])
+        return "\n".join([deleted, *and_more(kept, len(self.kept), "more stay")])
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {
-            "runs": list(self.runs),
-            "kept": dict(self.kept),
-            "values": self.values,
-            "bytes": self.bytes,
-            "dry_run": self.is_dry_run,
-        }
+        return report_json(self, is_dry_run="dry_run")
 
 
 class StoreCare:
@@ -267,6 +256,7 @@ class StoreCare:
         left = [row for row in rows if _is_meant(row, until, statuses)]
         gone: set[str] = set()
         kept: dict[str, str] = {}
+        # Leaves of the family tree first, until a pass deletes nothing: a parent can go once its last child has gone.
         goes_on = True
         while goes_on:
             goes_on = False
@@ -277,7 +267,7 @@ class StoreCare:
                 removed = None if is_dry_run else await self._remove(row)
                 if removed is None or removed.is_removed or removed.status is None:
                     gone.add(row.id)
-                else:  # a child came meanwhile
+                else:  # a child was made meanwhile
                     kept[row.id] = _why_kept(removed)
         for row in left:
             if row.id not in gone and row.id not in kept:
@@ -318,9 +308,7 @@ def _is_meant(row: RunRow, until: float | None, statuses: Collection[str] | None
 
 def _why_kept(removal: Removal) -> str:
     if removal.children:
-        return (
-            f"{' and '.join(removal.children[:3])} came of it and may need its journal: delete that run first"
-        )
+        return f"{' and '.join(removal.children[:3])} was made from it and may need its journal: delete that run first"
     return f"it has not ended (it is {removal.status}): cancel it first, or let it end"
 
 

@@ -1,6 +1,8 @@
-"""Submitting runs: what is settled about a run before its first event, made durable under its name.
+"""Submits runs: makes the header of a run, what is settled before its first event, durable under the id of the run.
 
-A run that is submitted goes on whatever happens to this process. The same name with the same work is the same run.
+A submitted run survives this process. Submitting the same work under the same id again returns the run that exists; other work under the id is
+refused. A fork, a retry and the run of a patched plan are submitted here too: their headers also have a `Fork`, which is computed from the
+journals of the parent and its ancestors.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ _NOT_RETRIED: Final = {
 
 
 def expect_retry(row: RunRow) -> None:
-    """Raise `InputRejected` for a run that a retry cannot go on with: it has neither failed nor been cancelled, or is a kept replay."""
+    """Raise `InputRejected` for a run that cannot be retried: it has neither failed nor been cancelled, or it is a kept replay."""
     if row.is_replay:
         raise InputRejected(
             f"run {row.id} is a replay of run {row.parent} that was kept; retry run {row.parent}, if that has failed"
@@ -64,7 +66,7 @@ def expect_retry(row: RunRow) -> None:
 
 
 def expect_resume(row: RunRow) -> None:
-    """Raise `InputRejected` for a run that failed or was cancelled: it never changes; only a retry continues it."""
+    """Raise `InputRejected` for a run that failed or was cancelled: an ended run never changes; only a retry continues it."""
     if row.status in (RunStatus.FAILED, RunStatus.CANCELLED) and not row.is_replay:
         became = "has failed" if row.status == RunStatus.FAILED else "was cancelled"
         raise InputRejected(
@@ -74,7 +76,13 @@ def expect_resume(row: RunRow) -> None:
 
 
 class Submissions:
-    """New runs of one store."""
+    """Submits the runs of one store.
+
+    Args:
+        store: Has the runs.
+        archive: Looks up parents.
+        clock: The time of new runs.
+    """
 
     def __init__(self, store: Store, archive: Archive, clock: Clock) -> None:
         self._store = store
@@ -82,7 +90,7 @@ class Submissions:
         self._clock = clock
 
     async def submit(self, header: Header, *, run_id: str | None, parent: str | None = None) -> str:
-        """Make a run durable and return its id; a run of that id that is the same work is left as it is.
+        """Make a run durable and return its id; a run of that id with the same work is left unchanged.
 
         Raises:
             InputRejected: A run of that id exists, with another plan or other inputs.
@@ -91,9 +99,8 @@ class Submissions:
         row = self._new_row(header, run_id, parent)
         if header.plan is not None:
             keep_plan(row.header["plan"], header.plan)
-            program_of(
-                header.plan, header.lock, header.plans, header.language
-            )  # compiled before anything is stored
+            # Compiled before anything is stored: a plan that cannot be compiled must not become a run that nobody can continue.
+            program_of(header.plan, header.lock, header.plans, header.language)
         if not await self._store.create_run(row):
             await self._expect_same(row, header)
         return row.id
@@ -120,6 +127,7 @@ class Submissions:
             if header.plan is not None and existing.plan is not None
             else existing.task == header.task
         )
+        # A task is compared by the inputs that were given with it, since the planner may have added others.
         given = (
             {name: existing.inputs.get(name) for name in header.inputs}
             if header.plan is None
@@ -163,7 +171,7 @@ class Submissions:
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: A path is none of the plan's, the run was never planned, or the id is another run's.
+            InputRejected: A path is not in the plan, the run has no plan, or the id belongs to another run.
         """
         row = await self._archive.row(run_id)
         parent = Header.from_dict(row.header)
@@ -176,6 +184,7 @@ class Submissions:
         inherited = inherited_from(events)
         is_patch = holds == "made"
         patched = patched_steps(parent, header, is_patch=is_patch)
+        # A fork by a person keeps the done writes that its parent knew from a patch; only a new patch has to collect them again.
         carried = (parent.fork or Fork()).done_writes
         fork = fork_of(
             program,
@@ -198,11 +207,11 @@ class Submissions:
 
         Args:
             row: The ended run.
-            header: The new run's: plan and inputs are those of the ended one; its plan is `None` where that was never planned.
-            retry_id: The new run's id; `None`: a new one.
+            header: The header of the new run, with plan and inputs of the ended run; its plan is `None` if the ended run has no plan.
+            retry_id: The id of the new run; `None`: a new id.
 
         Raises:
-            InputRejected: The id is another run's.
+            InputRejected: The id belongs to another run.
         """
         if header.plan is None:
             return await self.submit(header, run_id=retry_id, parent=row.id)
@@ -216,11 +225,13 @@ class Submissions:
         """Return the writes about which every fork of a run asks a person, by path."""
         fork = Header.from_dict(row.header).fork or Fork()
         before = dict(fork.past_writes)
-        if fork.unknown and row.parent is not None:  # a fork of an older version tells their paths only
+        if fork.unknown and row.parent is not None:  # a fork of an older version has only their paths
             parent = await self._archive.row(row.parent)
             above = await self._past_writes(parent, await load_entries(self._store, parent))
             before |= {path: above.get(path, PastWrite("unknown")) for path in fork.unknown}
-        machines: list[Machine] = []  # built where it is needed, which is seldom
+        machines: list[
+            Machine
+        ] = []  # rebuilt at the first need: most forks have no open write, and a rebuild reads the complete journal
 
         def machine() -> Machine:
             if not machines:
@@ -257,11 +268,11 @@ class Submissions:
         return {tool: dict(sorted(found[tool].items())) for tool in sorted(found)}
 
     async def _expect_parts(self, row: RunRow, paths: Sequence[str]) -> None:
-        """Raise where a path is an item, iteration or inner step that the run has not. Raises: InputRejected."""
+        """Check that the run has the named items, iterations and inner steps. Raises: InputRejected: a path does not exist."""
         inside = [path for path in paths if path != root_of(path)]
         if not inside:
             return
-        known = [cell.path for cell in walk((await self._archive.machine(row)).root)]
+        known = [part.path for part in walk((await self._archive.machine(row)).root)]
         for path in inside:
             if path not in known:
                 hint = did_you_mean(path, known, "`firmplan show` lists its steps and their parts")

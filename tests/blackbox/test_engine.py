@@ -1018,9 +1018,17 @@ WRONG = {
         r"seconds, found 'step'; did you mean 'steps'\?",
     ),
     "run_id of another type": ({"run_id": 5}, InputRejected, "run_id: expected text"),
-    "concurrency as text": ({"max_concurrency": "3"}, ConfigError, "an integer of at least 1, found '3'"),
-    "concurrency of none": ({"max_concurrency": 0}, ConfigError, "an integer of at least 1, found 0"),
-    "concurrency as truth": ({"max_concurrency": True}, ConfigError, "an integer of at least 1, found True"),
+    "concurrency as text": (
+        {"max_concurrency": "3"},
+        ConfigError,
+        "an integer of at least 1, found the text '3'",
+    ),
+    "concurrency of none": (
+        {"max_concurrency": 0},
+        ConfigError,
+        "an integer of at least 1, found the integer 0",
+    ),
+    "concurrency as truth": ({"max_concurrency": True}, ConfigError, "an integer of at least 1, found true"),
 }
 
 
@@ -1046,7 +1054,7 @@ def test_a_wrong_option_of_a_run_is_told(name: str):
         ({"secrets": {"A": 5}}, "secrets: 'A': expected text, found int"),
         ({"secrets": {"A": b"hush"}}, "secrets: 'A': expected text, found bytes"),
         ({"secrets": {5: "hush"}}, "secrets: expected names that are text, found the integer 5"),
-        ({"max_concurrency": "x"}, "an integer of at least 1, found 'x'"),
+        ({"max_concurrency": "x"}, "an integer of at least 1, found the text 'x'"),
     ],
 )
 def test_a_wrong_setting_of_an_engine_is_told(options: dict[str, Any], message: str):

@@ -49,7 +49,10 @@ def test_a_run_with_a_fork_stays(kept):
     fork = kept("fork", "r1", "--at", "total", "-t", "tools.py", "--json").document["id"]
     refused = kept("runs", "delete", "r1")
     assert refused.code == 2
-    assert f"run r1 stays: {fork} came of it and may need its journal: delete that run first" in refused.err
+    assert (
+        f"run r1 stays: {fork} was made from it and may need its journal: delete that run first"
+        in refused.err
+    )
     told = kept("runs", "prune", "--older", "0s", "--json").document
     assert told == {"runs": [fork, "r3", "r2", "r1"], "kept": {}, "values": 0, "bytes": 0, "dry_run": False}
     assert ids(kept) == ["r4"]

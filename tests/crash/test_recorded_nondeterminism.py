@@ -132,7 +132,7 @@ class Watched(SqliteStore):
         self.synced = {}
         self.has_seen = threading.Event()
 
-    def _commit(self, batches):
+    def _append_all(self, sql, batches):
         is_synced = any(batch.is_synced for batch in batches)
         for batch in batches:
             for line in batch.lines:
@@ -140,7 +140,7 @@ class Watched(SqliteStore):
                 self.synced.setdefault((record["type"], record.get("step")), is_synced)
         if ("TimeTold", "seen") in self.synced:
             self.has_seen.set()
-        return super()._commit(batches)
+        return super()._append_all(sql, batches)
 
 
 @pytest.mark.parametrize("isolation", ["inline", "thread"])
@@ -217,10 +217,10 @@ def test_a_draw_that_cannot_be_recorded_stops_the_run(tmp_path):
     class Full(SqliteStore):
         is_full = False
 
-        def _commit(self, batches):
+        def _append_all(self, sql, batches):
             if self.is_full and any(b"TimeTold" in line for batch in batches for line in batch.lines):
                 raise sqlite3.OperationalError("database or disk is full")
-            return super()._commit(batches)
+            return super()._append_all(sql, batches)
 
     @tool(effect="write", idempotent=True)
     async def pay(*, ctx: Context) -> str:

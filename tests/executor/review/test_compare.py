@@ -114,7 +114,7 @@ def test_a_changed_plan_is_told():
     changes = {step.step: (step.change, step.why) for step in found.changed}
     assert changes["new"] == ("only_b", "the other plan has no such step")
     assert changes["cold"] == ("only_a", "the other plan has no such step")
-    assert changes["rome"] == ("changed", "the plan says otherwise here")
+    assert changes["rome"] == ("changed", "the plan is different here")
     assert [step.step for step in found.steps][:3] == ["oslo", "new", "rome"]
     assert found.first.step == "new"
     assert "rome.args.city" in str(found.plan)
@@ -180,7 +180,7 @@ def test_a_pure_tool_that_is_not():
     lying = ScriptedTool("roll", lambda: numbers.pop(0), effect="pure", version="1")
     steps = plan(call("r", "roll"), output="${r}")
     found = compared(([lying], steps, {"reuse": "off"}), ([lying], steps, {"reuse": "off"}))
-    assert "`firmplan verify` tells whether it is deterministic" in found.first.why
+    assert "`firmplan verify` checks whether it is deterministic" in found.first.why
 
 
 def test_a_model_that_answers_otherwise():
