@@ -75,6 +75,7 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # typer's context
         """Parse the line with `--debug` moved to the front, so that it may stand anywhere."""
+        # typer takes an option of the group only before the command's name; a person adds `--debug` at the end of the line that failed.
         end = args.index("--") if "--" in args else len(args)
         debug = ["--debug"] if "--debug" in args[:end] else []
         return super().parse_args(ctx, debug + [w for w in args[:end] if w != "--debug"] + args[end:])
@@ -133,10 +134,10 @@ def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
     try:
         code = _outcome(command, words)
         flush_streams()
-    except OutputError as fault:
-        if not fault.is_unread and sys.__stderr__ is not None:
+    except OutputError as error:
+        if not error.is_unread and sys.__stderr__ is not None:
             with suppress(OSError):
-                sys.__stderr__.write(f"error: {fault}\n")
+                sys.__stderr__.write(f"error: {error}\n")
         return 1
     return code
 
@@ -144,6 +145,7 @@ def _answer(command: Callable[[], Any], words: Sequence[str]) -> int:
 def _outcome(command: Callable[[], Any], words: Sequence[str]) -> int:
     """Run the command and return its exit code; print its error as text or, with `--json`, as a document."""
     try:
+        # The word is looked for before typer reads the line, because the error may be that typer cannot read it.
         with stdout_for_the_document() if "--json" in words else nullcontext():
             return int(command() or 0)
     except USAGE_ERROR as error:
@@ -153,6 +155,7 @@ def _outcome(command: Callable[[], Any], words: Sequence[str]) -> int:
     except OutputError:
         raise
     except Exception as error:
+        # Without a file's name the disk that is full is the one that stdout goes to.
         if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
             raise OutputError(error) from error
         if "--debug" in words:

@@ -112,6 +112,14 @@ async def find_plan(engine: Engine, what: str) -> PlanText | SavedName:
     )
 
 
+async def get_saved_plan(engine: Engine, name: str) -> Plan:
+    """Return a saved plan by its name or digest. Raises: InputRejected: there is none, with the nearest name."""
+    if (plan := await engine.find_plan(name)) is not None:
+        return plan
+    saved = [each.name for each in await engine.list_plans()]
+    raise InputRejected(f"no plan is saved as {name!r}; {did_you_mean(name, saved, LISTED)}")
+
+
 async def _find_known(engine: Engine, what: str) -> PlanText | SavedName | None:
     if (file := find_file(what)) is not None:
         return file
@@ -196,14 +204,15 @@ async def read_task(engine: Engine, task: str, words: Sequence[str], settings: S
         PlanningFailed: No saved plan answers the task, and no model is configured.
         InputRejected: The saved plan that answers it lacks an input, or an input does not fit.
     """
+    # The planner would find the same problems, but in a run that is stored by then: a wrong command stores nothing.
     saved = await engine.list_plans()
     inputs = read_inputs(words, _taking([fit.saved.plan for fit in find_matches(task, saved, {})], words))
     found = find_matches(task, saved, inputs)
-    faults = [fit_inputs(fit.saved.plan, fit.inputs)[1] for fit in found]
-    if found and all(faults) and all(is_missing_input(fault, found[0].inputs) for fault in faults[0]):
+    problems = [fit_inputs(fit.saved.plan, fit.inputs)[1] for fit in found]
+    if found and all(problems) and all(is_missing_input(each, found[0].inputs) for each in problems[0]):
         fitted_inputs(found[0].saved.plan, found[0].inputs)
     if not is_model_configured(settings):
-        fitting = [fit.saved.plan for fit, fault in zip(found, faults, strict=True) if not fault]
+        fitting = [fit.saved.plan for fit, misfits in zip(found, problems, strict=True) if not misfits]
         if not any([(await engine.check_plan(plan)).ok for plan in fitting]):
             await engine.plan(task, inputs=inputs or None)
     return inputs
@@ -306,29 +315,30 @@ def _read(name: str, text: str, schema: Mapping[str, Any], types: Mapping[str, A
     """Return an input's value: the text itself if that fits its type, else what it is as JSON."""
     if not any(key in schema for key in SHAPE_KEYS):
         return _guess(text)
+    # Text comes first: `7` for a string, or for a string or an integer, is the text that the person typed.
     of_text = value_problems(text, schema, types)
     if not of_text:
         return text
     wanted = read_schema(schema, types)[0]
     try:
         value = parse(text)
-        faults = value_problems(value, schema, types)
-        if not faults:
+        of_value = value_problems(value, schema, types)
+        if not of_value:
             return value
-    except NotJson as fault:
+    except NotJson as error:
         if not _takes_text(wanted):
-            why = "which is not JSON" if "not JSON: " in str(fault) else str(fault).removeprefix("$: ")
+            why = "which is not JSON" if "not JSON: " in str(error) else str(error).removeprefix("$: ")
             raise InputRejected(
                 f"--input {name}: expected {type_text(wanted)}, found {text!r}, {why}"
-            ) from fault
-        faults = of_text
-    found = of_text if _takes_text(wanted) else faults
-    raise InputRejected(f"--input {name}: {'; '.join(map(_fault_text, found))}")
+            ) from error
+        of_value = of_text
+    found = of_text if _takes_text(wanted) else of_value
+    raise InputRejected(f"--input {name}: {'; '.join(map(_problem_text, found))}")
 
 
-def _fault_text(fault: LocalProblem) -> str:
-    where = f" (at ${fault.inner})" if fault.inner else ""
-    return f"{fault.message}{where}{f'; {fault.hint}' if fault.hint else ''}"
+def _problem_text(problem: LocalProblem) -> str:
+    where = f" (at ${problem.inner})" if problem.inner else ""
+    return f"{problem.message}{where}{f'; {problem.hint}' if problem.hint else ''}"
 
 
 def _takes_text(wanted: Type) -> bool:

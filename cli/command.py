@@ -143,6 +143,7 @@ class CommandGroup:
             if word:
                 epilog = _epilog(f"{self._name} {word}", example)
                 self.app.command(word, help=_help(work), epilog=epilog, **options)(_typed(called, parameters))
+            # typer calls a group's callback before each of its commands, and alone where no further word follows.
             if is_default or not word:
                 context = inspect.Parameter("ctx", KIND, annotation=typer.Context)
                 self.app.callback()(_typed(_in_group(called), [context, *parameters]))

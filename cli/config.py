@@ -150,6 +150,7 @@ def _read_file(file: Path) -> Settings:
         raise ConfigError(f"{file}: expected TOML, but {error}") from error
     settings = _checked(given, str(file))
     beside: dict[str, object] = {}  # what is relative to the file
+    # A file may be found from any folder below it, so its paths cannot be relative to the current folder.
     if "store" in given and "://" not in settings.store and settings.store != "memory:":
         beside["store"] = str(file.parent / settings.store)
     if settings.tools:
@@ -169,6 +170,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
         part.strip() for part in env.get("FIRMPLAN_TOOLS", "").split(",") if part.strip()
     ] or None
     for name in ("concurrency", "park_after", "lease"):
+        # Variables are text; the model is strict, so that `"64"` in the file remains an error.
         with suppress(ValueError):  # not set, or no number: the error then names the text
             given[name] = json.loads(str(given[name]))
     return given

@@ -6,6 +6,7 @@ A decision is recorded and nothing more: the process that drives the run continu
 from __future__ import annotations
 
 import getpass
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from .command import STORE, TOOLS_AND_STORE, CommandGroup, RunId, StepPath
 from .failure import Exit
 
 if TYPE_CHECKING:
+    from ..engine import Engine
     from ..executor import Run
     from .invocation import Invocation
 
@@ -53,10 +55,11 @@ async def approve(
     args = None if edit is None else read_json("--edit", edit)
     if args is not None and not isinstance(args, dict):
         raise InputRejected(f"--edit: expected a JSON object with the call's arguments, found {edit}")
-    who = by or _login()
-    async with invocation.look() as engine:
-        run = await engine.approve(run_id, step, by=who, edit=args, attempt=attempt)
-    return _recorded(invocation, run, "approved")
+    return await _record(
+        invocation,
+        "approved",
+        lambda engine: engine.approve(run_id, step, by=by or _login(), edit=args, attempt=attempt),
+    )
 
 
 @commands.command(
@@ -77,10 +80,11 @@ async def deny(
     Args:
         reason (TEXT): Why, for the record.
     """
-    who = by or _login()
-    async with invocation.look() as engine:
-        run = await engine.deny(run_id, step, by=who, reason=reason, attempt=attempt)
-    return _recorded(invocation, run, "denied")
+    return await _record(
+        invocation,
+        "denied",
+        lambda engine: engine.deny(run_id, step, by=by or _login(), reason=reason, attempt=attempt),
+    )
 
 
 @commands.command(
@@ -89,7 +93,7 @@ async def deny(
     example='run_be40097b6b473dae \'paid[0]=approve\' \'paid[1]={"deny": true, "reason": "paid last week"}\' --by ann',
 )
 async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by: By = None) -> int:
-    """Decide about several calls at once, all or none. Items of a list may be decided together.
+    """Decide about several calls together, all or none. Items of a list may be decided together.
 
     Args:
         decisions (STEP=DECISION..): approve, deny, retry, or a JSON object. A step stands for all its waiting parts.
@@ -105,10 +109,7 @@ async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by
                 f"expected STEP=DECISION for each step once, such as pay[0]=approve, found {each!r}: {why}"
             )
         read[step] = read_json(step, decision) if decision.startswith("{") else decision
-    who = by or _login()
-    async with invocation.look() as engine:
-        run = await engine.decide(run_id, read, by=who)
-    return _recorded(invocation, run, "decided")
+    return await _record(invocation, "decided", lambda engine: engine.decide(run_id, read, by=by or _login()))
 
 
 @commands.command(
@@ -141,25 +142,26 @@ async def resolve(
         )
     if done is not None:
         outcome = {"done": read_json("--done", done)}
-    who = by or _login()
-    async with invocation.look() as engine:
-        run = await engine.resolve(run_id, step, by=who, attempt=attempt, **outcome)
-    return _recorded(invocation, run, "resolved")
+    return await _record(
+        invocation,
+        "resolved",
+        lambda engine: engine.resolve(run_id, step, by=by or _login(), attempt=attempt, **outcome),
+    )
 
 
 @commands.command(uses=STORE, example="run_be40097b6b473dae")
 async def cancel(invocation: Invocation, run_id: RunId) -> int:
     """Stop a run: no further calls start."""
-    async with invocation.look() as engine:
-        run = await engine.cancel(run_id)
-    return _recorded(invocation, run, "cancelled")
+    return await _record(invocation, "cancelled", lambda engine: engine.cancel(run_id))
 
 
-def _recorded(invocation: Invocation, run: Run, decision: str) -> int:
-    """Print that the decision is recorded, and who continues the run."""
+async def _record(invocation: Invocation, decision: str, decide: Callable[[Engine], Awaitable[Run]]) -> int:
+    """Make a decision; print that it is recorded, and who continues the run."""
     from ..executor.runs.archive import UNDER_WAY
     from .report import advice, resume_line
 
+    async with invocation.look() as engine:
+        run = await decide(engine)
     is_cancel = decision == "cancelled"
     if is_cancel and run.status in ("succeeded", "failed"):
         text = f"nothing to cancel: run {run.id} has {run.status}"

@@ -58,12 +58,17 @@ class RunFollower:
         self._run_id = run.id
         if not self._as_json:
             screen.note(f"run {run.id}")
+        # One task moves the run, the other prints its events. Events come from the journal and not from the driver, so that a run that
+        # another process drives is followed in the same way.
         moving = asyncio.ensure_future(resumed or engine.wait(run.id))
         watching = asyncio.ensure_future(self._watch(engine.events(run.id, after)))
         try:
+            # The iterator of events ends by itself after the last durable event; not waiting for it would cut off the last lines.
             run = await moving
             await watching
         except asyncio.CancelledError:
+            # Who drives the run, and which steps ran, can be asked only while the engine is open. If the store fails now, the interrupt
+            # counts all the same, and its message has less to say.
             with suppress(FirmplanError):
                 owner = await engine.find_owner(run.id)
                 self._other = owner if owner is not None and not owner.is_here else None
@@ -144,6 +149,7 @@ class Progress:
     """
 
     def __init__(self, *, is_quiet: bool = False) -> None:
+        # On a terminal the last line is rewritten in place; in a file or a pipe each event is a line of its own.
         self._is_live = sys.stderr.isatty()
         self._is_silent = is_quiet and not self._is_live
         self._started: dict[str, float] = {}
@@ -186,6 +192,7 @@ class Progress:
         step, data = one_line(event.step), event.data
         match event.type:
             case "CallStarted":
+                # A step that is tried again has been under way since its first attempt.
                 self._started.setdefault(event.step, event.at)
                 return None
             case "CallMade":
@@ -198,6 +205,7 @@ class Progress:
                 self._printed.add(event.step)
                 return f"{OK} {step}  reused"
             case "StepSucceeded":
+                # A leaf has been printed with its call already; `set` steps and steps of parts have no call.
                 return None if event.step in self._printed else f"{OK} {step}"
             case "RetryScheduled":
                 return f"{AGAIN} {step}  attempt {data.get('attempt')} follows"
@@ -208,6 +216,7 @@ class Progress:
             case "StepCancelled":
                 return f"{OUT} {step}  cancelled: {data.get('reason')}"
             case "StepIndeterminate":
+                # The call is over as far as this process knows: without this the last line would name the step as under way.
                 self._started.pop(event.step, None)
                 return f"{WAIT} {step}  outcome unknown: {one_line(str(data.get('why')))}"
             case "ApprovalAsked":

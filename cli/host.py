@@ -198,8 +198,8 @@ def _tools(invocation: Invocation) -> list[Diagnosis]:
         ]
     try:
         names = invocation.toolset.names
-    except FirmplanError as fault:
-        return [Diagnosis("tools", False, ", ".join(settings.tools), fault.message)]
+    except FirmplanError as error:
+        return [Diagnosis("tools", False, ", ".join(settings.tools), error.message)]
     return [Diagnosis("tools", True, f"{', '.join(names)} (from {settings.origin('tools')})")]
 
 
@@ -219,8 +219,8 @@ def _store(invocation: Invocation) -> list[Diagnosis]:
 
     try:
         is_made, path = drive(look), open_location(settings.store).path
-    except FirmplanError as fault:
-        return [Diagnosis("store", False, where, fault.message)]
+    except FirmplanError as error:
+        return [Diagnosis("store", False, where, error.message)]
     if is_made or path is None:
         return [Diagnosis("store", True, where if is_made else f"{where}: not made yet")]
     is_open = os.access(Path(path).resolve().parent, os.W_OK)
@@ -233,8 +233,8 @@ def _model(invocation: Invocation) -> list[Diagnosis]:
 
     try:
         endpoint = Model(invocation.settings.model, base_url=invocation.settings.base_url).resolve()
-    except FirmplanError as fault:
-        return [Diagnosis("model", None, "none configured: only saved plans answer tasks", fault.message)]
+    except FirmplanError as error:
+        return [Diagnosis("model", None, "none configured: only saved plans answer tasks", error.message)]
     return [Diagnosis("model", True, f"{endpoint.name} at {endpoint.base_url}")]
 
 

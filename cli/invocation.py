@@ -34,7 +34,7 @@ STOPPING_S = 0.5
 """Seconds after a signal until the command prints what it still waits for."""
 STRAYS_S = 2.0
 """Seconds that tasks which are left at the end may take to clean up."""
-STOPPING = "stopping once the write under way has ended; Ctrl-C again stops at once and leaves the outcome of that write unknown"
+STOPPING = "stopping once the write under way has ended; Ctrl-C again stops immediately and leaves the outcome of that write unknown"
 
 
 class Documented(Protocol):
@@ -113,6 +113,7 @@ class Invocation:
             ConfigError: The store cannot be opened.
         """
         settings = self.settings
+        # Not `self.toolset`: a command that needs no tools must not import a module of the user's here.
         engine = Engine(
             self._toolset or Toolset(),
             store=store or settings.store,
@@ -143,18 +144,19 @@ class Invocation:
             RunNotFound: A run was looked for where there is no store.
             ConfigError: The store cannot be opened.
         """
+        # A command that only looks must not leave an empty store behind, so a store in memory stands for the missing one.
         is_absent = not await self.is_store_there()
         try:
             async with self.engine(on_waiting=on_waiting, store=MEMORY if is_absent else None) as engine:
                 yield engine
-        except RunNotFound as fault:
+        except RunNotFound as error:
             if not is_absent:
                 raise
-            what = fault.message.partition(" in the store ")[0]
+            what = error.message.partition(" in the store ")[0]
             raise RunNotFound(
                 f"{what}; there is no store at {self.settings.store_name} yet: name the one that has it with --store, FIRMPLAN_STORE or "
                 "firmplan.toml"
-            ) from fault
+            ) from error
 
     async def is_store_there(self) -> bool:
         """Whether the store has been made already. Raises: ConfigError: it cannot be looked at."""
@@ -184,6 +186,7 @@ def is_model_configured(settings: Settings) -> bool:
 
 async def _close(engine: Engine) -> None:
     """Close the engine, also if the command is cancelled meanwhile: runs are parked, and writes in flight are awaited."""
+    # The shield lets the closing end although the command is cancelled: a run that is not released would count as lost with its process.
     closing = asyncio.ensure_future(engine.aclose())
     try:
         await asyncio.shield(closing)
@@ -194,6 +197,7 @@ async def _close(engine: Engine) -> None:
 
 def drive(work: Callable[[], Awaitable[int]], *, stopped: Exit | None = None) -> int:
     """Run a command's coroutine to its exit code; a signal cancels it and, unless `stopped` is given, decides the code."""
+    # Not `asyncio.run`, which waits without a limit for tasks that ignore their cancellation.
     runner = asyncio.Runner()
     try:
         return runner.run(_until_signal(work, stopped))
@@ -230,6 +234,7 @@ async def _until_signal(work: Callable[[], Awaitable[int]], stopped: Exit | None
         if codes:  # whatever is under way: the journal is made for it
             os._exit(code)
         codes.append(code)
+        # `call_soon` would not wake a loop that sleeps until its next event.
         loop.call_soon_threadsafe(begin)
 
     before = {}

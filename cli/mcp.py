@@ -52,6 +52,7 @@ from ..plans.types.standalone import self_contained
 from ..tools.logbook import open_log
 from ..tools.schemas import pydantic_problems
 from . import screen
+from .arguments import get_saved_plan
 from .config import Settings
 from .failure import Exit, exit_code, failure_document, failure_text
 from .invocation import Invocation, drive
@@ -75,6 +76,7 @@ NAME_MAX: Final = 64  # characters that the strictest clients accept
 PLANS_MAX: Final = 100  # more tools than that help no model to choose
 
 
+# These models are the output schema, by which clients validate the answers. The documents themselves are the dicts of `_run_document`.
 class _Wait(BaseModel):
     step: str
     reason: str | None
@@ -113,6 +115,7 @@ def serve_stdio(invocation: Invocation, wait_s: float) -> int:
     """
 
     async def work() -> int:
+        # The transport opens first: it keeps the descriptors of the protocol before a module of tools can print to them.
         async with stdio_server() as (incoming, outgoing):
             try:
                 with screen.stdout_for_the_document():
@@ -190,6 +193,8 @@ def _tool(*, returns_run: bool = False, changes: bool = False) -> Callable[[Answ
             each.name: (hints[each.name], ... if each.default is each.empty else each.default)
             for each in parameters
         }
+        # A misspelt argument and a number written as text are errors, as they are in plans: if they were dropped or converted, the
+        # model would take a run for the one that it asked for.
         config = ConfigDict(extra="forbid", frozen=True, strict=True)
         arguments: type[BaseModel] = create_model(method.__name__, __config__=config, **fields)
         TOOLS[method.__name__] = _Declared(method, arguments, returns_run, changes)
@@ -234,7 +239,7 @@ class _Tools:
         """Run a plan: its document, or a saved plan by name. Writes that need a person's approval wait for it."""
         if (plan is None) == (name is None):
             raise InputRejected("run_plan: expected exactly one of plan and name")
-        work = plan if name is None else await self._find_plan(name)
+        work = plan if name is None else await get_saved_plan(self._engine, name)
         run = await self._engine.submit(work or {}, inputs=inputs, budget=_amounts(budget), run_id=run_id)
         return await self._wait(run)
 
@@ -327,19 +332,13 @@ class _Tools:
             )
         return _Answer(artifact, part=_content_of(data, artifact))
 
-    async def _find_plan(self, name: str) -> Plan:
-        plan = await self._engine.find_plan(name)
-        if plan is None:
-            hint = did_you_mean(name, [each.name for each in await self._engine.list_plans()])
-            raise InputRejected(f"no plan is saved as {name!r}" + (f"; {hint}" if hint else ""))
-        return plan
-
     async def _wait(self, run: Run) -> _Answer:
         return await self._wait_for(self._engine.wait(run.id), run.id)
 
     async def _wait_for(self, moving: Awaitable[Run], run_id: str) -> _Answer:
         """Return a run's outcome, or its state when the client has waited long enough."""
         try:
+            # The timeout ends the waiting only: the engine drives the run in a task of its own.
             async with asyncio.timeout(self._wait_s):
                 run = await moving
         except TimeoutError:
@@ -395,8 +394,8 @@ class _Tools:
         if (declared := TOOLS.get(name)) is not None:
             try:
                 read = declared.arguments.model_validate(arguments)
-            except ValidationError as fault:
-                raise InputRejected(f"{name}: {'; '.join(pydantic_problems(fault))}") from fault
+            except ValidationError as error:
+                raise InputRejected(f"{name}: {'; '.join(pydantic_problems(error))}") from error
             return await declared.answer(self, **dict(read))
         plans = plan_tools(await self._engine.list_plans())
         if name not in plans:
@@ -444,6 +443,7 @@ def _run_text(run: Run, settings: Settings) -> str:
 def _content_of(data: bytes, artifact: Mapping[str, Any]) -> ContentBlock:
     """Return an artifact's bytes by their media type: a picture, a text, or a file of any kind."""
     media_type, uri = str(artifact.get("media_type", "")), f"firmplan:{artifact['digest']}"
+    # Clients show pictures and texts to the model; for any other file they need the bytes and the type.
     coded = base64.b64encode(data).decode()
     if media_type.startswith("image/"):
         return ImageContent(type="image", data=coded, mime_type=media_type)
@@ -469,6 +469,7 @@ def plan_tools(saved: Sequence[SavedPlan]) -> dict[str, SavedPlan]:
     for each in sorted(saved, key=lambda each: each.name):
         name = (PLAN_PREFIX + re.sub(r"[^A-Za-z0-9_-]", "_", each.name))[:NAME_MAX]
         if len(found) < PLANS_MAX:
+            # Of two plans whose tool names are equal, the first by name keeps the tool.
             found.setdefault(name, each)
     return found
 

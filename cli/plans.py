@@ -342,15 +342,11 @@ async def plans_show(invocation: Invocation, name: str, form: ShowFormat = Forma
     Args:
         name (NAME): A saved plan's name or digest.
     """
-    from ..plans.nearest import did_you_mean
-    from .arguments import LISTED
+    from .arguments import get_saved_plan
 
     form = Format.JSON if invocation.as_json else form
     async with invocation.look() as engine:
-        found, uses = await engine.find_plan(name), (await engine.plan_uses()).get(name)
-        saved = [each.name for each in await engine.list_plans()] if found is None else []
-    if found is None:
-        raise InputRejected(f"no plan is saved as {name!r}; {did_you_mean(name, saved, LISTED)}")
+        found, uses = await get_saved_plan(engine, name), (await engine.plan_uses()).get(name)
     _show_plan(found, form, invocation.toolset)
     if form is Format.TEXT and uses is not None:
         screen.answer(f"\n{uses}")

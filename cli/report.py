@@ -130,7 +130,7 @@ def _asked(step: StepView) -> str:
 def advice(run: Run, settings: Settings) -> str:
     """Return what the run waits for, and the exact commands that let it go on."""
     if run.is_replay:
-        return f"a kept replay cannot go on; continue run {run.parent}, of which it was made, with\n  {resume_line(run.parent or '', settings)}"
+        return f"a kept replay never continues; continue the run that it replays, {run.parent}, with\n  {resume_line(run.parent or '', settings)}"
     lines: list[str] = []
 
     def typed(word: str, step: str, wants: str = "") -> str:
@@ -150,6 +150,7 @@ def advice(run: Run, settings: Settings) -> str:
                 typed("resolve", path, f"--retry {bound}"),
                 typed("resolve", path, f"--fail WHY {bound}"),
             ]
+        # A list of waiting calls is one question with one command; the same lines for each of a hundred items would hide it.
         elif step.reason != "budget":  # it waits for no person: one line below is for all that do so
             lines += [
                 f"step '{path}' waits: {step.reason or 'a person has to decide'}{_asked(step)}",

@@ -99,8 +99,8 @@ async def diff(
     if output is not None:
         try:
             output.write_text(text + "\n", encoding="utf-8")
-        except OSError as fault:
-            raise InputRejected(f"--output {output}: cannot be written: {fault.strerror or fault}") from fault
+        except OSError as error:
+            raise InputRejected(f"--output {output}: cannot be written: {error.strerror or error}") from error
         screen.note(f"written to {output}")
     if invocation.as_json or (form is DiffFormat.JSON and output is None):
         screen.document(found.to_dict())

@@ -113,10 +113,10 @@ async def resume(
             try:
                 resumed = engine.resume(run_id, budget=raised, take_over=take_over)
                 code = await follower.follow(engine, found, resumed, after=found.last_event)
-            except ConfigError as fault:
+            except ConfigError as error:
                 if len(invocation.toolset):
                     raise
-                raise ConfigError(f"{fault.message}; {NO_TOOLS}") from fault
+                raise ConfigError(f"{error.message}; {NO_TOOLS}") from error
             if found.status in ("failed", "cancelled"):
                 line = retry_line(run_id, invocation.settings)
                 invocation.note(f"the run has ended and never changes; continue it as a new run\n  {line}")
@@ -207,10 +207,10 @@ async def replay(invocation: Invocation, what: str, keep: bool = False) -> int:
         async with invocation.engine() if is_bundle else invocation.look() as engine:
             try:
                 replayed = await engine.replay(what, keep=keep)
-            except RunNotFound as fault:
+            except RunNotFound as error:
                 raise RunNotFound(
-                    f"expected a run's id or a bundle's file, found neither under '{what}': {fault.message}"
-                ) from fault
+                    f"expected a run's id or a bundle's file, found neither under '{what}': {error.message}"
+                ) from error
     invocation.answer(replayed, _replay_text(replayed))
     if keep:
         screen.note(f"kept as run {replayed.id}, whose parent is {replayed.parent}")

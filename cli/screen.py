@@ -39,9 +39,9 @@ class OutputError(Exception):
         is_unread: Whether the reader has closed the pipe, as `head` does; then no message is needed.
     """
 
-    def __init__(self, fault: OSError) -> None:
-        super().__init__(f"the output cannot be written: {fault.strerror or fault}")
-        self.is_unread = isinstance(fault, BrokenPipeError)
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"the output cannot be written: {error.strerror or error}")
+        self.is_unread = isinstance(error, BrokenPipeError)
 
 
 _kept: list[TextIO] = []  # the kept stdouts; a command inside another command adds one
@@ -63,8 +63,8 @@ def flush_streams() -> None:
     for stream in _own_streams():
         try:
             stream.flush()
-        except OSError as fault:
-            raise OutputError(fault) from fault
+        except OSError as error:
+            raise OutputError(error) from error
 
 
 def drop_unwritten() -> None:
@@ -91,6 +91,7 @@ def _own_streams() -> list[TextIO]:
 @contextmanager
 def stdout_for_the_document() -> Generator[None]:
     """Keep stdout for the one document. Output of tools, and of programs that they start, goes to stderr meanwhile."""
+    # Both are needed: a program that a tool starts writes to the descriptor, and `print` to whatever `sys.stdout` is.
     with _descriptor_kept(_kept[-1] if _kept else sys.stdout) as out:
         _kept.append(out)
         try:
@@ -105,6 +106,7 @@ def _descriptor_kept(out: TextIO) -> Generator[TextIO]:
     """Yield a new stream to the process's stdout, whose descriptor is stderr's meanwhile. Other streams are yielded as they are."""
     kept: int | None = None
     with suppress(OSError, ValueError, AttributeError):  # the stream is closed, or is not a file
+        # Under pytest and in other programs stdout is not the process's own; its descriptor is none of this command's business.
         if out is sys.__stdout__ and out.fileno() == 1:
             out.flush()
             kept = os.dup(1)
@@ -197,18 +199,19 @@ def _put(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except OSError as fault:
-        raise OutputError(fault) from fault
+    except OSError as error:
+        raise OutputError(error) from error
 
 
-def _to_ascii(fault: UnicodeError) -> tuple[str, int]:
-    if not isinstance(fault, UnicodeEncodeError):
-        raise fault
-    lacking = fault.object[fault.start : fault.end]
+def _to_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    # A sign keeps its width, so that pictures and tables stay aligned.
+    lacking = error.object[error.start : error.end]
     replaced = (
         ASCII_SIGNS.get(char) or char.encode("ascii", "backslashreplace").decode() for char in lacking
     )
-    return "".join(replaced), fault.end
+    return "".join(replaced), error.end
 
 
 codecs.register_error(ASCII_HANDLER, _to_ascii)

@@ -63,6 +63,7 @@ class CanonicalValue:
     @classmethod
     def checked(cls, data: bytes) -> CanonicalValue:
         """Seal canonical bytes that come from outside: a child process, a file. Raises: NotJson: they are not canonical."""
+        # Written anew and compared, instead of checked by rules of its own: one function decides what the canonical form is.
         sealed = cls.of(parse(data))
         if sealed.data != data:
             raise NotJson("the bytes are JSON, but not in canonical form")
@@ -78,6 +79,7 @@ class CanonicalValue:
     @property
     def shared(self) -> Json:
         """The parsed form of a large value, if it is kept; `None`: a reader parses the bytes."""
+        # A small value is parsed again for each tool, which may change its copy; the texts of a large one are shared by all copies.
         if len(self.data) < LARGE_BYTES or isinstance(self._value, _Unread):
             return None
         return self._value

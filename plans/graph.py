@@ -23,6 +23,7 @@ def program_order(waits: WaitLists) -> tuple[list[int], bool]:
     The order is the list's, with each step preceded by its not yet listed dependencies, in the order in which `waits` has them. This is a
     depth-first order; networkx has topological orders, but none that keeps to the list. O(steps + edges), without recursion.
     """
+    # An explicit stack: a chain of 200,000 steps is allowed, and Python's own stack is shorter.
     fresh, open_, done = 0, 1, 2
     state = [fresh] * len(waits)
     order: list[int] = []
@@ -71,6 +72,7 @@ def cycles(waits: WaitLists) -> list[list[int]]:
         first = min(group)
         if len(group) > 1 or first in waits[first]:
             inside = graph.subgraph(group).copy()
+            # A shortest path needs two different ends, so the edges back to the first step lead to a stand-in for it.
             inside.add_edges_from((step, _BACK) for step in [*inside.pred[first]])
             found.append([*nx.bidirectional_shortest_path(inside, first, _BACK)[:-1], first])
     return sorted(found)
@@ -82,6 +84,7 @@ def cone(waits: WaitLists, roots: Iterable[int]) -> list[int]:
     for step, others in enumerate(waits):
         for other in others:
             dependants[other].append(step)
+    # Steps are entered when they are found, not when they are visited, so none is queued twice.
     seen = set(roots)
     queue = list(seen)
     while queue:
@@ -96,6 +99,7 @@ def depths(waits: WaitLists, order: Sequence[int]) -> list[int]:
     """Return how many steps the longest chain up to each step has, the step included. O(steps + edges)."""
     depth = [0] * len(waits)
     for step in order:
+        # Dependencies come first in the order, so their depths are known.
         depth[step] = 1 + max((depth[other] for other in waits[step]), default=0)
     return depth
 

@@ -58,51 +58,61 @@ class _Frozen(BaseModel):
 class Repeat(_Frozen):
     """Repeat an action until `until` holds, at most `max` times."""
 
-    until: str | bool
-    max: int = Field(ge=1)
+    until: str | bool = Field(description="A condition on the value just made, by the step's own id.")
+    max: int = Field(ge=1, description="The most iterations.")
 
 
 class Fallback(_Frozen):
     """The value that replaces the result of a failed step."""
 
-    value: Value
+    value: Value = Field(description="The value instead.")
 
 
 class Ask(_Frozen):
     """One small prompt with a typed answer."""
 
-    prompt: str
-    returns: Schema = _TEXT
-    model: str | None = None
-    system: str | None = None
-    examples: str | _Values | None = None
-    temperature: int | float | None = Field(default=None, ge=0)
-    max_tokens: int | None = Field(default=None, ge=1)
-    guard: _Values = ()
+    prompt: str = Field(description="The prompt; ${..} puts values into it.")
+    returns: Schema = Field(default=_TEXT, description="JSON Schema of the answer.")
+    model: str | None = Field(default=None, description="The model, or an alias of one.")
+    system: str | None = Field(default=None, description="The system prompt.")
+    examples: str | _Values | None = Field(
+        default=None, description="Examples: a list, or an expression that gives one."
+    )
+    temperature: int | float | None = Field(default=None, ge=0, description="0 for the likeliest answer.")
+    max_tokens: int | None = Field(default=None, ge=1, description="The most tokens of the answer.")
+    guard: _Values = Field(default=(), description="Conditions on the answer.")
 
 
 class Agent(_Frozen):
     """A bounded agent step."""
 
-    goal: str
-    tools: _Names = ()
-    returns: Schema = _TEXT
-    max_steps: int = Field(default=10, ge=1)
-    budget: dict[Budgeted, _Amount] = Field(default_factory=dict[Budgeted, _Amount])
+    goal: str = Field(description="What to achieve; ${..} puts values into it.")
+    tools: _Names = Field(default=(), description="Names of the tools it may call.")
+    returns: Schema = Field(default=_TEXT, description="JSON Schema of the answer.")
+    max_steps: int = Field(default=10, ge=1, description="The most model calls.")
+    budget: dict[Budgeted, _Amount] = Field(
+        default_factory=dict[Budgeted, _Amount], description="The most it may use."
+    )
 
 
 class StepKeys(_Frozen):
     """The keys that every step may have, whatever its action."""
 
-    id: str
-    for_each: Value = None
-    when: Value = None
-    after: _Names = ()
-    on_error: Literal["fail", "skip"] | Fallback = "fail"
+    id: str = Field(description="The step's name, by which others refer to it.")
+    for_each: Value = Field(
+        default=None, description="A list: the action runs once an item, with `item` and `index` in scope."
+    )
+    when: Value = Field(
+        default=None, description="A condition: false skips the step, or leaves the item out."
+    )
+    after: _Names = Field(default=(), description="Ids of steps that must finish first.")
+    on_error: Literal["fail", "skip"] | Fallback = Field(
+        default="fail", description="What a failure becomes: a failed step, a skipped one, or a value."
+    )
     repeat: Repeat | None = None
-    retries: int | None = Field(default=None, ge=0)
-    timeout: int | float | None = Field(default=None, gt=0)
-    why: str | None = None
+    retries: int | None = Field(default=None, ge=0, description="Further calls after a failed one.")
+    timeout: int | float | None = Field(default=None, gt=0, description="Seconds a call.")
+    why: str | None = Field(default=None, description="What the step is for, in words.")
 
     def has(self, name: str) -> bool:
         """Whether the key was given: an explicit null in `when` or `for_each` is a value."""
@@ -125,8 +135,8 @@ class StepKeys(_Frozen):
 class ToolStep(StepKeys):
     """Call a tool."""
 
-    tool: str
-    args: dict[str, Value] = Field(default_factory=dict)
+    tool: str = Field(description="The tool's name.")
+    args: dict[str, Value] = Field(default_factory=dict, description="Arguments by name.")
 
 
 class AskStep(StepKeys):
@@ -138,14 +148,14 @@ class AskStep(StepKeys):
 class SetStep(StepKeys):
     """Compute a value from other values."""
 
-    set: Value
+    set: Value = Field(description="The value.")
 
 
 class PlanStep(StepKeys):
     """Run a plan as one step."""
 
-    plan: str
-    args: dict[str, Value] = Field(default_factory=dict)
+    plan: str = Field(description="One of the plan's own `plans`, or a saved plan by name or digest.")
+    args: dict[str, Value] = Field(default_factory=dict, description="Arguments by name.")
 
 
 class AgentStep(StepKeys):
@@ -186,10 +196,14 @@ _Steps: TypeAlias = Annotated[tuple[_AnyStep, ...], Field(strict=False)]
 class InnerPlan(_Frozen):
     """A plan that only its outer plan can run, by name."""
 
-    inputs: dict[str, Schema] = Field(default_factory=dict)
-    types: dict[str, Schema] = Field(default_factory=dict)
-    steps: _Steps
-    output: Value = None
+    inputs: dict[str, Schema] = Field(
+        default_factory=dict, description="The plan's inputs: a JSON Schema each, which may have a `default`."
+    )
+    types: dict[str, Schema] = Field(
+        default_factory=dict, description="Named types: `#/types/Name` in every schema of the plan."
+    )
+    steps: _Steps = Field(description="The steps.")
+    output: Value = Field(default=None, description="What the plan gives.")
 
 
 class Plan(_Frozen):
@@ -209,14 +223,20 @@ class Plan(_Frozen):
         output: Its result; absent: null.
     """
 
-    firmplan: Literal[1]
-    task: str | None = None
-    description: str | None = None
-    inputs: dict[str, Schema] = Field(default_factory=dict)
-    types: dict[str, Schema] = Field(default_factory=dict)
-    plans: dict[str, InnerPlan] = Field(default_factory=dict)
-    steps: _Steps
-    output: Value = None
+    firmplan: Literal[1] = Field(description="Version of the format.")
+    task: str | None = Field(default=None, description="What the plan is for, in words.")
+    description: str | None = Field(default=None, description="More about it.")
+    inputs: dict[str, Schema] = Field(
+        default_factory=dict, description="The plan's inputs: a JSON Schema each, which may have a `default`."
+    )
+    types: dict[str, Schema] = Field(
+        default_factory=dict, description="Named types: `#/types/Name` in every schema of the plan."
+    )
+    plans: dict[str, InnerPlan] = Field(
+        default_factory=dict, description="Plans that only this one runs, by name."
+    )
+    steps: _Steps = Field(description="The steps.")
+    output: Value = Field(default=None, description="What the plan gives.")
 
     @model_validator(mode="wrap")
     @classmethod

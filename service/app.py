@@ -105,6 +105,7 @@ class _Server(uvicorn.Server):
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn waits for open requests, and an event stream is one that does not end by itself.
         self._closing.set()
         await super().shutdown(sockets)
 
@@ -126,7 +127,7 @@ async def serve(
         port: The port; 0 takes a free one.
         api_keys: Bearer keys that are accepted.
         limits: Body size, queue and rate.
-        on_bound: Told the server's URL once clients can connect.
+        on_bound: Called with the server's URL once clients can connect.
 
     Raises:
         ConfigError: No keys for a public interface, or the address cannot be bound.

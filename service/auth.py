@@ -156,6 +156,7 @@ class Buckets:
         """Take one token and return 0, or return the seconds until there is one."""
         now = self._clock()
         level, since = self._levels.find(client) or (self._burst, now)
+        # The bucket is filled when it is looked at: no timer runs for clients that do not come back.
         level = min(self._burst, level + (now - since) * self._rate)
         enough = level >= 1
         self._levels.keep(client, (level - 1 if enough else level, now))
@@ -187,6 +188,7 @@ class Incoming:
 
     async def receive(self) -> Message:
         """Return the next message, for the application. Raises: Refusal: 413, the body is or will be larger than the limit."""
+        # A body that is declared too large is refused before its first byte is kept.
         if not self._is_declared_too_large:
             message = await self._read()
             if self._size <= self._bytes_max:

@@ -157,23 +157,25 @@ CODE: Final = "bad-request"
 
 def request_problems(request: Request, error: RequestValidationError) -> list[Problem]:
     """Return every problem of a request that the framework refused; at least one."""
+    # `openapi()` is computed once and kept by the framework.
     document = request.app.openapi()
     operation = document["paths"][request.scope["route"].path_format][request.method.lower()]
-    raw: list[dict[str, Any]] = list(error.errors())
-    found = [problem for fault in raw for problem in _parameter_problems(fault, operation, document)]
-    if any(fault["loc"][0] == "body" for fault in raw):
+    errors: list[dict[str, Any]] = list(error.errors())
+    found = [problem for each in errors for problem in _parameter_problems(each, operation, document)]
+    if any(each["loc"][0] == "body" for each in errors):
         found += _body_problems(operation, document, error.body)
-    return found or [_rule_problem(fault) for fault in raw]
+    # A rule of a model, such as "exactly one of", is not in the schema; then pydantic's message is the rule's own text.
+    return found or [_rule_problem(each) for each in errors]
 
 
 def _parameter_problems(
-    fault: Mapping[str, Any], operation: Mapping[str, Any], document: Mapping[str, Any]
+    error: Mapping[str, Any], operation: Mapping[str, Any], document: Mapping[str, Any]
 ) -> Iterator[Problem]:
     """Yield the problems of one parameter of the query, the headers or the path."""
-    place, name = fault["loc"][0], str(fault["loc"][-1])
+    place, name = error["loc"][0], str(error["loc"][-1])
     for known in operation.get("parameters", ()):
         if known["in"] == place and known["name"].lower() == name.lower():
-            value = _read_parameter(str(fault["input"]), known["schema"])
+            value = _read_parameter(str(error["input"]), known["schema"])
             for each in value_problems(value, _with_components(known["schema"], document)):
                 where = f"$.{known['name']}{each.inner}"
                 yield Problem(CODE, where, f"{each.message} (in the {place})", each.hint)
@@ -199,15 +201,15 @@ def _body_problems(
         expected = f" with the keys {listing(keys)}" if keys else ""
         yield Problem(CODE, "$", f"expected a JSON object{expected}, found no body")
         return
-    for fault in value_problems(cast("Json", body), _with_components(schema, document)):
-        yield Problem(CODE, f"${fault.inner}", f"{fault.message} (in the body)", fault.hint)
+    for each in value_problems(cast("Json", body), _with_components(schema, document)):
+        yield Problem(CODE, f"${each.inner}", f"{each.message} (in the body)", each.hint)
 
 
 def _with_components(schema: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
     return {**schema, "components": document["components"]}
 
 
-def _rule_problem(fault: Mapping[str, Any]) -> Problem:
+def _rule_problem(error: Mapping[str, Any]) -> Problem:
     """Return the message of a body's own rule as a problem."""
-    reason = fault.get("ctx", {}).get("error", fault["msg"])
-    return Problem(CODE, path_of(fault["loc"][1:]), f"{reason} (in the {fault['loc'][0]})")
+    reason = error.get("ctx", {}).get("error", error["msg"])
+    return Problem(CODE, path_of(error["loc"][1:]), f"{reason} (in the {error['loc'][0]})")

@@ -35,7 +35,7 @@ PAGE = 500
 LOOK_S = 1.0
 """Seconds between two looks for decisions that were recorded outside this server."""
 RETRY_AFTER_S = 5
-"""Seconds that a client is told to wait when the queue is full."""
+"""Seconds in the header `Retry-After` when the queue is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,8 @@ class RunQueue:
             return await self._submit(submission, None)
         run_id = run_id_of(submission.key)
         async with self._locks.setdefault(run_id, asyncio.Lock()):
+            # The store compares plan and inputs of the two requests. What it does not compare, such as the budget, the digest of the body does, as
+            # long as this process remembers it.
             known = await self._is_known(run_id)
             if known and (self._bodies.find(run_id) or submission.body) != submission.body:
                 raise _other_body()
@@ -101,6 +103,7 @@ class RunQueue:
     def drive(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
         """Carry out work on a run in the background; an error is in the run, or else in the log."""
         self.adopt(run_id)
+        # The loop holds tasks weakly; the set keeps them alive.
         task = asyncio.create_task(self._watched(run_id, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -114,6 +117,8 @@ class RunQueue:
         while True:
             await asyncio.sleep(LOOK_S)
             with suppress(StoreError):  # the next user of the store gets the error
+                # A decision by another process makes the run ready but leaves it without a driver: it shows as abandoned. Runs of other servers that share the
+                # store are not touched, because these look for their own.
                 for status in UNDER_WAY:
                     for run in await self._runs_in(status):
                         if run.abandoned and self._own.find(run.id):
@@ -164,6 +169,7 @@ class RunQueue:
         """Raise if the queue is full. Raises: Refusal (429)."""
         under_way = 0
         for status in UNDER_WAY:
+            # The limit bounds the work of this store's processes, not the number of rows.
             # No process works on an abandoned run.
             under_way += sum(not run.abandoned for run in await self._runs_in(status))
         if under_way >= self.limits.queue:

@@ -69,11 +69,11 @@ def assert_step(run: Run, step: str, **expected: Json) -> None:
         AssertionError: The step differs; the message has expected and found, by path in the value.
     """
     __tracebackhide__ = True
-    if faults := list(step_faults(run, step, expected)):
-        raise AssertionError("\n".join(faults))
+    if mismatches := list(step_mismatches(run, step, expected)):
+        raise AssertionError("\n".join(mismatches))
 
 
-def step_faults(run: Run, step: str, expected: Mapping[str, Json]) -> Iterator[str]:
+def step_mismatches(run: Run, step: str, expected: Mapping[str, Json]) -> Iterator[str]:
     """Yield the differences of a step from the expectation, a line each."""
     view = run.steps.get(step)
     if view is None:
@@ -84,13 +84,13 @@ def step_faults(run: Run, step: str, expected: Mapping[str, Json]) -> Iterator[s
         if name not in STEP_KEYS:
             yield f"step '{step}': expected {listing(STEP_KEYS)}, found '{name}'"
             continue
-        yield from _value_faults(f"step '{step}': {name}", wanted, _found(view, name))
+        yield from _value_mismatches(f"step '{step}': {name}", wanted, _found(view, name))
     is_expected_to_fail = expected.get("status", "failed") == "failed" and expected.get("output") is None
     if view.error is not None and not is_expected_to_fail:
         yield f"step '{step}' failed [{view.error.code}]: {view.error.message}"
 
 
-def run_faults(run: Run, expected: Mapping[str, Json], calls: Mapping[str, int]) -> Iterator[str]:
+def run_mismatches(run: Run, expected: Mapping[str, Json], calls: Mapping[str, int]) -> Iterator[str]:
     """Yield the differences of a run from the expectation, a line each.
 
     Args:
@@ -98,29 +98,33 @@ def run_faults(run: Run, expected: Mapping[str, Json], calls: Mapping[str, int])
         expected: Any of `status`, `output`, `errors` (codes by step), `steps` (see `assert_step`), `calls` (tool -> how many).
         calls: Tool -> how often it was called.
     """
-    faults = list(_expectation_faults(run, expected, calls))
-    yield from faults
-    if "errors" not in expected and (faults or expected.get("status", "failed") != "failed"):
+    mismatches = list(_expectation_mismatches(run, expected, calls))
+    yield from mismatches
+    if "errors" not in expected and (mismatches or expected.get("status", "failed") != "failed"):
         yield from (f"step '{error.step}' failed [{error.code}]: {error.message}" for error in run.errors)
 
 
-def _expectation_faults(run: Run, expected: Mapping[str, Json], calls: Mapping[str, int]) -> Iterator[str]:
+def _expectation_mismatches(
+    run: Run, expected: Mapping[str, Json], calls: Mapping[str, int]
+) -> Iterator[str]:
     for name, wanted in expected.items():
         match name:
             case "status":
-                yield from _value_faults("status", wanted, run.status)
+                yield from _value_mismatches("status", wanted, run.status)
             case "output":
-                yield from _value_faults("output", wanted, run.output)
+                yield from _value_mismatches("output", wanted, run.output)
             case "errors":
-                yield from _value_faults("errors", wanted, {error.step: error.code for error in run.errors})
+                yield from _value_mismatches(
+                    "errors", wanted, {error.step: error.code for error in run.errors}
+                )
             case "steps":
                 for step, keys in cast("dict[str, dict[str, Json]]", wanted).items():
-                    yield from step_faults(run, step, keys)
+                    yield from step_mismatches(run, step, keys)
             case "calls":
                 counted: dict[str, Json] = {
                     tool: calls.get(tool, 0) for tool in cast("dict[str, Json]", wanted)
                 }
-                yield from _value_faults("calls", wanted, counted)
+                yield from _value_mismatches("calls", wanted, counted)
             case _:
                 yield f"expected {listing(EXPECT_KEYS)}, found '{name}'"
 
@@ -131,7 +135,7 @@ def _found(view: StepView, name: str) -> Json:
     return cast("Json", getattr(view, name))
 
 
-def _value_faults(what: str, expected: Json, found: Json) -> Iterator[str]:
+def _value_mismatches(what: str, expected: Json, found: Json) -> Iterator[str]:
     places = differences(expected, found)
     for place in places[:PLACES_SHOWN]:
         dot = "" if not place.path or place.path.startswith("[") else "."

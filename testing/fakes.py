@@ -59,6 +59,7 @@ class FakeClock:
 
     def _tick(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
         """Wake the sleepers one after another, each after some turns of the loop."""
+        # A fixed number of turns and not "until the loop is idle", which asyncio does not tell.
         if turns == 0:
             self._wake_next()
             turns = TURNS

@@ -39,7 +39,7 @@ from ..plans import Plan, check, value_problems
 from ..plans.format.source import SourceError, parse_source
 from ..plans.values import Json
 from ..tools import Toolset
-from .assertions import STEP_KEYS, is_same, run_faults
+from .assertions import STEP_KEYS, is_same, run_mismatches
 from .recorded import REHEARSABLE, RecordedRun, read_recorded
 from .rehearsal import NOT_RECORDED, Rehearsal
 
@@ -125,7 +125,7 @@ def read_golden(path: Path) -> Golden:
 
 
 def _read_case(path: Path) -> dict[str, Any]:
-    """Return the keys of a case; texts and numbers are told apart as in a plan. Raises: InputRejected: the file is no case."""
+    """Return the keys of a case; texts and numbers differ as in a plan. Raises: InputRejected: the file is no case."""
     try:
         case = parse_source(path.read_bytes()).value
     except (OSError, SourceError) as error:
@@ -136,18 +136,18 @@ def _read_case(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", case)
 
 
-def replay_fault(path: Path) -> str | None:
+def replay_mismatch(path: Path) -> str | None:
     """Return why a recorded run no longer replays; `None`: it replays."""
     try:
         read_recorded(path)
-    except Diverged as fault:
-        return f"{fault}\nthis version of firmplan concludes something else than the version that recorded the run"
-    except InputRejected as fault:
-        return str(fault)
+    except Diverged as error:
+        return f"{error}\nthis version of firmplan concludes something else than the version that recorded the run"
+    except InputRejected as error:
+        return str(error)
     return None
 
 
-def golden_fault(golden: Golden, tools: Toolset, *, update: bool = False) -> str | None:
+def golden_mismatch(golden: Golden, tools: Toolset, *, update: bool = False) -> str | None:
     """Return the differences from the expectation as text; `None`: there are none.
 
     Args:
@@ -158,36 +158,37 @@ def golden_fault(golden: Golden, tools: Toolset, *, update: bool = False) -> str
     rehearsal = replace(golden.rehearsal, tools=tools)
     try:
         now = asyncio.run(rehearsal.run())
-    except (PlanRejected, InputRejected) as fault:
-        return str(fault)
+    except (PlanRejected, InputRejected) as error:
+        return str(error)
     if golden.expect is None:
-        return _recording_fault(now, rehearsal, update=update)
-    return _expectation_fault(golden, golden.expect, now, update=update)
+        return _recording_mismatch(now, rehearsal, update=update)
+    return _expectation_mismatch(golden, golden.expect, now, update=update)
 
 
-def _recording_fault(now: Recall, rehearsal: Rehearsal, *, update: bool) -> str | None:
+def _recording_mismatch(now: Recall, rehearsal: Rehearsal, *, update: bool) -> str | None:
     """Return the differences from the recording, with reasons."""
     recorded = rehearsal.recorded
     assert recorded is not None, "without a recording there are expectations"
-    faults: list[str] = []
+    mismatches: list[str] = []
+    # Names of this comparison in place of the ids, which are equal.
     difference = replace(compare(recorded.recall, now), a="recorded", b="now")
     if not is_same(difference):
-        faults.append(str(difference))
-    faults += _changed_models(recorded, now)
-    if not faults:
+        mismatches.append(str(difference))
+    mismatches += _changed_models(recorded, now)
+    if not mismatches:
         return None
     missing = [error for error in now.run.errors if error.code == NOT_RECORDED]
-    faults += [f"step '{error.step}': {error.message}" for error in missing]
+    mismatches += [f"step '{error.step}': {error.message}" for error in missing]
     if update and not missing:
         asyncio.run(rehearsal.run(keep=recorded.path))
         return None
     advice = f"calls are missing from the recording: {AGAIN.format(recorded.path)}" if missing else ACCEPT
-    return "\n".join([*faults, advice])
+    return "\n".join([*mismatches, advice])
 
 
 def _changed_models(recorded: RecordedRun, now: Recall) -> list[str]:
     """Return the model tools that have changed, because their recorded answers were given to other prompts."""
-    faults: list[str] = []
+    mismatches: list[str] = []
     for name in now.header.lock.names:
         old, new = recorded.header.lock.find(name), now.header.lock.find(name)
         if old is None or new is None or new.effect != "model" or old.fingerprint == new.fingerprint:
@@ -197,11 +198,11 @@ def _changed_models(recorded: RecordedRun, now: Recall) -> list[str]:
         described = (
             f': "{old.description}" -> "{new.description}"' if old.description != new.description else ""
         )
-        faults.append(f"the model tool '{name}' is not the one that was recorded: {what}{described}")
-    return faults
+        mismatches.append(f"the model tool '{name}' is not the one that was recorded: {what}{described}")
+    return mismatches
 
 
-def _expectation_fault(
+def _expectation_mismatch(
     golden: Golden, expect: Mapping[str, Json], now: Recall, *, update: bool
 ) -> str | None:
     """Return the differences from the written expectation."""
@@ -210,8 +211,8 @@ def _expectation_fault(
         return None
     if not expect:
         return "nothing is expected yet: write `expect:`, or let `pytest --firmplan --firmplan-update` fill it in"
-    faults = list(run_faults(now.run, expect, _calls(now)))
-    return "\n".join([*faults, f"(expected -> found; {ACCEPT})"]) if faults else None
+    mismatches = list(run_mismatches(now.run, expect, _calls(now)))
+    return "\n".join([*mismatches, f"(expected -> found; {ACCEPT})"]) if mismatches else None
 
 
 def _calls(now: Recall) -> Mapping[str, int]:
@@ -241,16 +242,16 @@ def _plan_in(plan: Mapping[str, Any]) -> Plan:
     document = {"firmplan": 1, **plan}
     try:
         return Plan.model_validate(document)
-    except ValidationError as fault:
-        raise PlanRejected(check(document, ())) from fault
+    except ValidationError as error:
+        raise PlanRejected(check(document, ())) from error
 
 
 def _bytes_of(path: Path) -> bytes:
     """Return the bytes of a file beside a case. Raises: InputRejected: it cannot be read."""
     try:
         return path.read_bytes()
-    except OSError as fault:
-        raise InputRejected(f"the artifact {path} cannot be read: {fault.strerror or fault}") from fault
+    except OSError as error:
+        raise InputRejected(f"the artifact {path} cannot be read: {error.strerror or error}") from error
 
 
 def _beside(path: Path, tools: str) -> str:
@@ -273,6 +274,7 @@ def _rewrite(path: Path, expect: Mapping[str, Json], now: Recall) -> None:
         "expect": made
     }:  # PyYAML writes YAML 1.1, where the text `1e3` needs no quotes
         block = f"expect: {json.dumps(made)}\n"
+    # Only the block of `expect` is exchanged as text: writing the complete document anew would lose the comments of the case.
     lines = text.splitlines(keepends=True)
     start = next((at for at, line in enumerate(lines) if line.startswith("expect:")), len(lines))
     inside = [at for at in range(start + 1, _end_of(lines, start)) if lines[at].startswith((" ", "\t", "-"))]
@@ -372,8 +374,8 @@ class ReplayItem(_Item):
     @override
     def runtest(self) -> None:
 
-        if (fault := replay_fault(self.path)) is not None:
-            raise GoldenMismatch(fault)
+        if (mismatch := replay_mismatch(self.path)) is not None:
+            raise GoldenMismatch(mismatch)
 
 
 class GoldenItem(_Item):
@@ -391,8 +393,8 @@ class GoldenItem(_Item):
             pytest.skip(NO_TOOLS)
         tools = Toolset.load(list(named)) if named else Toolset()
         update = bool(self.config.getoption("firmplan_update"))
-        if (fault := golden_fault(golden, tools, update=update)) is not None:
-            raise GoldenMismatch(fault)
+        if (mismatch := golden_mismatch(golden, tools, update=update)) is not None:
+            raise GoldenMismatch(mismatch)
 
 
 def _configured_tools(config: pytest.Config, folder: Path) -> tuple[str, ...]:

@@ -90,8 +90,8 @@ def read_recorded(path: Path) -> RecordedRun:
     """
     try:
         data = path.read_bytes()
-    except OSError as fault:
-        raise InputRejected(f"the bundle {path} cannot be read: {fault.strerror or fault}") from fault
+    except OSError as error:
+        raise InputRejected(f"the bundle {path} cannot be read: {error.strerror or error}") from error
     return recorded_of(read_bundle(data, str(path)), path)
 
 
@@ -115,6 +115,7 @@ def _ended(entries: Sequence[Entry]) -> dict[str, Outcome]:
     for entry in entries:
         match entry.event:
             case CallStarted(step=step):
+                # A call that started and has no end was under way when the recording ended; the outcome of an earlier attempt is not its outcome.
                 found.pop(step, None)
             case (
                 CallReused(step=step, output=output)

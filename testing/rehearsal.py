@@ -82,6 +82,7 @@ class Rehearsal:
             raise PlanRejected(report)
         inputs = fitted_inputs(self.plan, self.inputs)
         seed = self.recorded.header.seed if self.recorded is not None else default_seed(self.plan, inputs)
+        # The lock names the real tools and not their stand-ins, so that the comparison finds the tools that changed since the recording.
         lock = ToolsetLock(
             [self._lock(tool) for name in _names(self.plan, saved) if (tool := tools.find(name))]
         )
@@ -122,6 +123,7 @@ class Rehearsal:
         run_id = await execution.submissions.submit(header, run_id=name)
         await execution.resume(run_id)
         decided = dict(self.recorded.decided) if self.recorded is not None else {}
+        # One decision at a time: it may bring the run to its next question, and the recording has the answer to that one too.
         for _ in range(DECISIONS_MAX):
             run = await execution.wait(run_id)
             waiting = [path for path, view in run.steps.items() if view.reason == "approval"]
@@ -168,6 +170,7 @@ class Rehearsal:
                 yield stand_in(lock, types, self._answerer(name, types), self._approval(tool, lock))
 
     def _is_called(self, name: str, tool: Tool) -> bool:
+        # A pure tool has no effect on the world, and calling it shows what its present code returns.
         return tool.effect is Effect.PURE and name not in self.answers
 
     def _lock(self, tool: Tool) -> ToolLock:
@@ -239,6 +242,7 @@ class Rehearsal:
             for path in (self.recorded.decided if self.recorded is not None else ())
             if self.recorded is not None and path in self.recorded.recall.calls
         }
+        # A rule that is a function cannot be in the recording: its answers are.
         return lambda args: canonical(args) in asked
 
 
@@ -301,6 +305,8 @@ class Answers:
         here = [each for each in fitting if each.step == step and step] or fitting
         if not here:
             raise ToolError(self._missing(step, asked), code=NOT_RECORDED)
+        # Equal calls of one step get the recorded answers in their order; when these are used up, the last one again, because a plan
+        # of today may call more often than the recorded one.
         key = (step if here[0].step == step else "", asked)
         at = self.later.get(key, 0)
         self.later[key] = at + 1

@@ -209,8 +209,8 @@ def read_recording(path: str | Path) -> list[Exchange]:
             return exchanges_of({"recording": FORMAT, "exchanges": entries})
         document: Json = json.loads(text)
         return exchanges_of(document)
-    except ValueError as fault:
-        raise ValueError(f"{path} is no recording of a model's answers: {fault}") from fault
+    except ValueError as error:
+        raise ValueError(f"{path} is no recording of a model's answers: {error}") from error
 
 
 def exchanges_of(document: Json) -> list[Exchange]:
@@ -226,7 +226,7 @@ def exchanges_of(document: Json) -> list[Exchange]:
 
 def _exchange(entry: Json, index: int) -> Exchange:
     if not isinstance(entry, dict):
-        raise ValueError(f"exchanges[{index}]: expected an object, found {type(entry).__name__}")  # noqa: TRY004  # a fault of the file
+        raise ValueError(f"exchanges[{index}]: expected an object, found {type(entry).__name__}")  # noqa: TRY004  # a error of the file
     words, digest, seconds = entry.get("match", []), entry.get("request"), entry.get("seconds", 0)
     reply = _reply(entry, index)
     return Exchange(

@@ -175,6 +175,7 @@ class ScriptedModel:
             left = self._script.left
             form = _UNFIT if left else _EXHAUSTED
             text = form.format(count=self._script.count, number=len(self.requests), left=left)
+            # Without the header the openai client would repeat the request, and the mistake in the test would come out as a timeout.
             await connection.send_json(500, _error(text), {"x-should-retry": "false"})
             return
         await self._answer(connection, request, await _settled(reply, request))
@@ -182,9 +183,9 @@ class ScriptedModel:
     async def _answer(self, connection: _Connection, request: Request, reply: Scripted) -> None:
         """Send a reply in the way that the classes around it say."""
         sent, connection.delivery = await _unwrapped(reply)
-        fault = connection.delivery.fault
-        if fault is not None and not request.get("stream"):
-            sent = HttpError(500, fault[1])
+        error = connection.delivery.error
+        if error is not None and not request.get("stream"):
+            sent = HttpError(500, error[1])
         match sent:
             case HttpError(status, message, headers):
                 await connection.send_json(status, _error(message or f"scripted status {status}"), headers)
@@ -210,17 +211,18 @@ class ScriptedModel:
         await connection.send_json(200, completion.body(request))
 
     async def _events(self, documents: list[dict[str, Json]], delivery: _Delivery) -> AsyncIterator[bytes]:
-        """Yield the server-sent events of a stream; a cut connection and a fault end it early."""
+        """Yield the server-sent events of a stream; a cut connection and an error end it early."""
         count = len(documents)
+        # The share is of chunks and not of bytes, so that a test knows which pieces have arrived.
         cut_at = None if delivery.cut_share is None else int(count * delivery.cut_share)
-        fault_share, message = delivery.fault or (math.inf, "")
+        error_share, message = delivery.error or (math.inf, "")
         for index, document in enumerate(documents):
             if delivery.pace is not None:
                 await delivery.pace(index / count)
             await asyncio.sleep(self._seconds_per_chunk)
             if index == cut_at:
                 raise ConnectionAbortedError
-            if index >= fault_share * count:
+            if index >= error_share * count:
                 yield _event(_error(message))
                 return
             yield _event(document)
@@ -234,12 +236,12 @@ class _Delivery:
     Attributes:
         cut_share: The connection breaks after this share of the answer.
         pace: Awaited before each chunk, with the share of the chunks that have been sent.
-        fault: A stream ends after this share of its chunks in an error with this message.
+        error: A stream ends after this share of its chunks in an error with this message.
     """
 
     cut_share: float | None = None
     pace: Callable[[float], Awaitable[object]] | None = None
-    fault: tuple[float, str] | None = None
+    error: tuple[float, str] | None = None
 
 
 class _Connection:
@@ -258,6 +260,7 @@ class _Connection:
         while True:
             match self._http.next_event():
                 case h11.NEED_DATA:
+                    # An empty read tells h11 that the peer has left; the next event then is ConnectionClosed.
                     self._http.receive_data(await self._reader.read(65536))
                 case h11.Request() as head:
                     if self._http.they_are_waiting_for_100_continue:
@@ -274,6 +277,7 @@ class _Connection:
 
     def is_reusable(self) -> bool:
         """Prepare the connection for the next request; whether there can be one."""
+        # After a cut or raw answer h11 is in another state, and the connection is closed.
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
@@ -291,6 +295,7 @@ class _Connection:
         fields = [*headers.items(), ("content-length", str(len(body)))]
         await self._write(h11.Response(status_code=status, headers=fields))
         if (share := self.delivery.cut_share) is not None:
+            # The head has declared the complete length, so the client sees a broken transfer and not a short body.
             await self._write(h11.Data(data=body[: int(len(body) * share)]))
             raise ConnectionAbortedError
         await self._write(h11.Data(data=body))
@@ -337,6 +342,7 @@ class _Thread:
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._model.__aexit__(None, None, None), self._loop).result()
+        # The model is closed first: connections are tasks of this loop, and a stopped loop would leave them open.
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -364,7 +370,7 @@ async def _unwrapped(reply: Scripted) -> tuple[Sent, _Delivery]:
             case Paced(pace=pace):
                 delivery.pace = pace
             case Faulted(share=share, message=message):
-                delivery.fault = share, message
+                delivery.error = share, message
         reply = reply.reply
     return reply, delivery
 
@@ -454,6 +460,7 @@ class Completion:
             yield {"refusal": piece}
         if self.call:
             name, arguments = self.call
+            # As real servers do: the name comes once, then pieces of the arguments, which the client joins by their index.
             function: Json = {"name": name, "arguments": ""}
             yield {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]}
             for piece in _pieces(arguments):
@@ -498,6 +505,7 @@ def _formed(value: Json, request: Request) -> Completion:
             return Completion(content=_dump(_wrapped(value, schema)))
         case _:
             text = _dump(value)
+            # instructor's markdown mode is the one that asks for a code block in its last message.
             fenced = not isinstance(value, str) and _asks_for_codeblock(request)
             return Completion(content=f"```json\n{text}\n```" if fenced else text)
 
@@ -569,6 +577,7 @@ def _envelope(request: Request, kind: str) -> dict[str, Json]:
 def _usage(request: Request, completion: Completion) -> Json:
     if completion.usage is not None:
         return completion.usage
+    # The counts have to be plausible and equal on every machine; a real tokenizer would be a dependency and a download.
     prompt = len(json.dumps(request.get("messages"), ensure_ascii=False)) // CHARACTERS_A_TOKEN
     answer = len(completion.text) // CHARACTERS_A_TOKEN + 1
     return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}

@@ -46,6 +46,7 @@ class Gate:
 
     async def wait(self) -> None:
         """Return when the gate is open."""
+        # An asyncio event belongs to one loop, and the tool may be called on another loop than the test's: each waiter has its own event.
         event = asyncio.Event()
         with self._lock:
             if self.is_open:

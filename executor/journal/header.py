@@ -108,12 +108,14 @@ class Header:
             "budget": dict(self.budget),
             "fork": self.fork.to_dict() if self.fork else None,
         }
+        # Absent where they have their first value: headers of older versions keep their bytes, and so their digests.
         data |= {"rules": self.rules} if self.rules != RULES_ONCE else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Header:
         """Read it back. Raises: StoreError: it is of a format that this version does not know, or was changed."""
+        # A header was written by firmplan, so its fields are not validated one by one: what does not fit fails with one of these errors.
         try:
             return _READ.get(data, cls._read)
         except (LookupError, TypeError, ValueError, AttributeError) as fault:
@@ -125,6 +127,7 @@ class Header:
             raise StoreError(
                 f"a run header of format {data.get('format')!r}; this firmplan reads {HEADER_FORMAT} and {ASKING_FORMAT}"
             )
+        # A newer language or newer rules might give another result, silently. An older one is evaluated as it was.
         if (language := data.get("expressions", 1)) > EXPRESSION_VERSION:
             raise StoreError(
                 f"a run whose expressions are of version {language}; this firmplan evaluates up to "
@@ -167,6 +170,7 @@ def header_digest(header: Mapping[str, Any]) -> Digest:
 
 def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:
     """Return the seed of a run that was given none: the same for the same plan and inputs."""
+    # The first 32 hex digits of the digest are enough for a seed.
     return digest(canonical(["seed", plan.digest, cast("Json", dict(inputs))]))[7:39]
 
 
@@ -202,6 +206,7 @@ def program_of(plan: Plan, lock: ToolsetLock, plans: Mapping[str, Plan], languag
     Raises:
         PlanRejected: The plan cannot be compiled.
     """
+    # The digest of a plan does not cover the order of properties that models are asked for, and the program has that order. So it is in the key.
     key = (
         str(language).encode(),
         _ORDERS.get(plan, _order),

@@ -84,17 +84,17 @@ class Event:
         return {"seq": self.seq, "type": self.type, "step": self.step, "at": self.at, "data": dict(self.data)}
 
 
-def write_entry(
-    entry: Entry, *, inline_bytes_max: int | None = INLINE_BYTES_MAX
-) -> tuple[bytes, Sequence[CanonicalValue]]:
-    """Return the entry's line, and the values that are too large to stand in it (`None`: none is)."""
-    return write_line(entry.seq, entry.at, entry.event, inline_bytes_max)
-
-
 def write_line(
     seq: int, at: float, event: JournalEvent, inline_bytes_max: int | None = INLINE_BYTES_MAX
 ) -> tuple[bytes, Sequence[CanonicalValue]]:
-    """Return the line of an event in its place, as `write_entry` does."""
+    """Return the line of an event in its place, and the values that are too large to stand in it.
+
+    Args:
+        seq: Number of the record.
+        at: Unix seconds.
+        event: What happened.
+        inline_bytes_max: The size past which a value is too large; `None`: none is.
+    """
     kind = type(event)
     record: dict[str, Any] = {"n": seq, "at": at, "type": kind.__name__}
     large: Sequence[CanonicalValue] = ()
@@ -121,6 +121,7 @@ def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
     """
     try:
         record: dict[str, Any] = orjson.loads(line)
+        # The class checks nothing: a record was written by this module, and the chain says that nobody has changed it.
         kind = _KINDS[record.pop("type")]
         seq, at = record.pop("n"), record.pop("at")
         # Unknown fields raise a TypeError below: a record of a newer version must not be read as if the field were not there.
@@ -137,6 +138,7 @@ def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
 def _read_field(value: dict[str, Json], find_value: Callable[[str], bytes]) -> Json | CanonicalValue:
     if "$json" in value:
         return CanonicalValue.of(value["$json"])
+    # Bytes from the store are parsed with a check of their form: they were fetched by digest, and a digest says nothing of canonical form.
     if "$value" in value:
         return CanonicalValue.checked(find_value(cast("str", value["$value"])))
     return value

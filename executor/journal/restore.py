@@ -65,6 +65,7 @@ async def load_entries(store: Store, row: RunRow) -> list[Entry]:
         return []
     try:
         return await read_entries(store, row, await store.read_journal(row.id))
+    # A journal that is deleted while it is read looks like one that was changed. So the error is kept only if the run is still there.
     except StoreError:
         await expect_run(store, row)
         raise
@@ -139,12 +140,14 @@ async def check_heads(store: Store, row: RunRow) -> None:
 
 async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> list[Entry]:
     """Return the entries of all lines of a journal. Raises: StoreError."""
+    # The journal may have grown since the row was read: the row's head is that of its first `last_seq` lines.
     if len(lines) < row.last_seq or chain(GENESIS, lines[: row.last_seq]) != row.head:
         raise StoreError(
             f"the journal of run {row.id} does not match its hash chain{await _place(store, row, lines)}: "
             "it was changed outside firmplan"
         )
     entries = await parse_lines(store, lines)
+    # The chain covers the numbers, too, but only as far as the row's length.
     for place, entry in enumerate(entries, 1):
         if entry.seq != place:
             raise StoreError(f"record {place} of the journal of run {row.id} is numbered {entry.seq}")
@@ -153,6 +156,7 @@ async def read_entries(store: Store, row: RunRow, lines: Sequence[bytes]) -> lis
 
 async def _place(store: Store, row: RunRow, lines: Sequence[bytes]) -> str:
     """Return where a journal stops matching the heads that its flushes left, as words."""
+    # The head of the last flush stands in the run's row, too. The heads before it narrow down the place of a change.
     heads = await store.read_heads(row.id)
     head = GENESIS
     for (first, recorded), (following, _) in pairwise([*heads, (row.last_seq + 1, b"")]):
@@ -166,6 +170,7 @@ async def _place(store: Store, row: RunRow, lines: Sequence[bytes]) -> str:
 
 async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:
     """Return the entries of some lines, with large values fetched from the store."""
+    # Large values are named by a pattern in the bytes, and fetched by one query, before any line is parsed.
     listed = list(lines)
     wanted = value_names(listed)
     values = await read_values(store, wanted)
@@ -216,6 +221,7 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, CanonicalV
         Diverged: The machine draws other conclusions than those recorded, or computes other arguments.
     """
     # A cause is followed in the journal by its consequences, in the order in which the machine draws them. So a queue is enough to compare them.
+    # Remarks have no influence on the machine, and are skipped.
     drawn: deque[Consequence] = deque()
     machine.is_recounting = True
     for entry in entries:
@@ -240,6 +246,7 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, CanonicalV
                     drawn.append(command.event)
         elif not isinstance(event, REMARKS):
             _compare(event, drawn.popleft() if drawn else None)
+    # A journal that ends between a cause and its consequences cannot be: both are of one flush, and a flush is durable as a whole.
     _expect_none(drawn)
     machine.is_recounting = False
 
@@ -267,6 +274,7 @@ def _expect_none(drawn: Sequence[Consequence]) -> None:
 def _compare(recorded: JournalEvent, drawn: Consequence | None) -> None:
     if recorded == drawn:
         return
+    # The most telling field comes first: a changed output says more than "succeeded instead of succeeded".
     step = getattr(recorded, "step", "")
     if isinstance(recorded, RunFinished) and isinstance(drawn, RunFinished):
         field = "status" if recorded.status != drawn.status else "digest"

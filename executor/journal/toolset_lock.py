@@ -75,6 +75,7 @@ class ToolLock:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ToolLock:
         """Read it back from `to_dict`."""
+        # Only two fields are no JSON as they are. A field that is missing or unknown raises a TypeError, which the header turns into a StoreError.
         settled: dict[str, Any] = dict(data)
         settled["effect"] = Effect(data["effect"])
         settled["allow_untrusted"] = tuple(data["allow_untrusted"])
@@ -103,6 +104,7 @@ class ToolLock:
             ("parameters", self.parameters, tool.parameters),
             ("result", self.returns, tool.returns),
         ):
+            # Most schemas are equal, and comparing them as they are costs less than making bare copies.
             if before != now and (old := _bare(before)) != (new := _bare(now)):
                 places = "; ".join(map(str, differences(old, new)[:CHANGES_TOLD]))
                 return f"its {what} changed: {places}"
@@ -118,6 +120,7 @@ class ToolLock:
             idempotent=self.idempotent,
             can_reconcile=self.can_reconcile,
             approval=self.approval,
+            # Only a write is compared with earlier calls by its arguments, where a default counts as if it had been given.
             defaults=self._defaults if self.effect is Effect.WRITE else {},
         )
 
@@ -154,22 +157,23 @@ _LOCKS: Final[WeakKeyDictionary[Tool, ToolLock]] = WeakKeyDictionary()
 
 
 class ToolsetLock:
-    """The tools of one run; satisfies `plans.signature.Signatures`."""
+    """The tools of one run; satisfies `plans.signature.Signatures`.
+
+    Attributes:
+        names: Tool names, sorted.
+    """
 
     def __init__(self, tools: Sequence[ToolLock]) -> None:
         self._tools = {tool.name: tool for tool in tools}
+        self.names: Sequence[str] = sorted(self._tools)
 
     @classmethod
     def of(cls, plans: Iterable[Plan], tools: Toolset) -> ToolsetLock:
         """Return the lock of the tools that these plans name."""
+        # Sorted, so that the same tools give the same header. A name without a tool is left to the check, which says so.
         names = sorted({name for plan in plans for name in tool_names(plan)})
         found = [tools.find(name) for name in names]
         return cls([ToolLock.of(tool) for tool in found if tool is not None])
-
-    @cached_property
-    def names(self) -> Sequence[str]:
-        """Tool names, sorted."""
-        return sorted(self._tools)
 
     def items(self) -> Iterable[tuple[str, ToolLock]]:
         """Tool names with their tools."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from .store import Pruned
@@ -64,14 +65,15 @@ def find_unused(sql: Sql, saved_before: float, among: frozenset[str] | None = No
         among: Look only at values of these digests; `None`: at all.
     """
     with sql.snapshot():
+        # Digests, numbers and texts are of one snapshot: what is appended later lies past these numbers, where the second look begins.
         stored = {digest for (digest,) in sql.rows("SELECT digest FROM @stored_values")}
         last = {(run_id, created): seq for run_id, created, seq in sql.rows(_LAST)}
         gone = frozenset(run_id for (run_id,) in sql.rows(_DELETED))
-        marking = MarkPhase(find_value_in(sql), stored if among is None else stored & among)
-        marking.mark(digest for (digest,) in sql.rows(_SAVED, {"since": saved_before}))
-        for statement in (_HEADERS, _JOURNALS, _RESULTS, *_OTHERS):
-            marking.mark_named(sql.texts(statement) if marking.unmarked else ())
-    return Unused(frozenset(marking.unmarked), last, gone, saved_before)
+        saved = (digest for (digest,) in sql.rows(_SAVED, {"since": saved_before}))
+        texts = chain.from_iterable(map(sql.texts, (_HEADERS, _JOURNALS, _RESULTS, *_OTHERS)))
+        named = chain(saved, named_in(find_value_in(sql), texts))
+        unused = without(stored if among is None else stored & among, named)
+    return Unused(unused, last, gone, saved_before)
 
 
 def remove_unused(sql: Sql, unused: Unused) -> Pruned:
@@ -79,10 +81,9 @@ def remove_unused(sql: Sql, unused: Unused) -> Pruned:
     if not unused.digests:
         return Pruned(0, 0)
     with sql.removal():
-        marking = MarkPhase(find_value_in(sql), set(unused.digests))
-        marking.mark(digest for (digest,) in sql.rows(_SAVED, {"since": unused.saved_before}))
-        marking.mark_named(_written_since(sql, unused))
-        removed = sql.rows(_REMOVE, {"digests": sorted(marking.unmarked)})
+        saved = (digest for (digest,) in sql.rows(_SAVED, {"since": unused.saved_before}))
+        named = chain(saved, named_in(find_value_in(sql), _written_since(sql, unused)))
+        removed = sql.rows(_REMOVE, {"digests": sorted(without(unused.digests, named))})
         sql.change("DELETE FROM @saved_values WHERE saved < :since", {"since": unused.saved_before})
     return Pruned(len(removed), sum(size for (size,) in removed))
 
@@ -90,7 +91,8 @@ def remove_unused(sql: Sql, unused: Unused) -> Pruned:
 def _written_since(sql: Sql, unused: Unused) -> Iterator[bytes]:
     for run_id, created, now in sql.rows(_LAST):
         before = unused.last.get((run_id, created), 0)
-        if before == 0:  # the run is new, or was planned only now
+        # A header changes only until the first record, so it is read again only if there was none.
+        if before == 0:
             yield from sql.texts(f"{_HEADERS} WHERE run_id=:run", {"run": run_id})
         if before != now:
             values = {"run": run_id, "before": before}
@@ -113,53 +115,26 @@ def find_value_in(sql: Sql) -> Callable[[str], bytes | None]:
     return find
 
 
-class MarkPhase:
-    """The digests of `unmarked` that no scanned text has named so far.
-
-    Args:
-        find_value: Returns the bytes of a digest; `None`: there are none.
-        unmarked: The digests to begin with.
-    """
-
-    def __init__(self, find_value: Callable[[str], bytes | None], unmarked: set[str]) -> None:
-        self._find_value = find_value
-        self._scanned: set[str] = set()  # large values: each is scanned once, however many texts refer to it
-        self.unmarked = unmarked
-
-    def mark(self, digests: Iterable[str]) -> None:
-        """Mark these digests as used."""
-        self.unmarked.difference_update(digests)
-
-    def mark_named(self, texts: Iterable[bytes]) -> None:
-        """Mark all digests that the texts name, directly or in a large value that stands in a text's place."""
-        wanted: list[str] = []
-        for text in texts if self.unmarked else ():
-            wanted += self._named(text)
-            while wanted:
-                data = self._find_value(wanted.pop())
-                if data is not None:
-                    wanted += self._named(data)
-
-    def _named(self, text: bytes) -> Iterator[str]:
-        for stands_for, name in _NAMED.findall(text):
-            digest = name.decode()
-            self.unmarked.discard(digest)
-            if stands_for and digest not in self._scanned:
-                self._scanned.add(digest)
-                yield digest
-
-
-def named_in(find_value: Callable[[str], bytes | None], texts: Iterable[bytes]) -> set[str]:
-    """Return the digests that some texts name, and those named in the large values that stand in a text's place."""
-    named: set[str] = set()
-    scanned: set[str] = set()
+def named_in(find_value: Callable[[str], bytes | None], texts: Iterable[bytes]) -> Iterator[str]:
+    """Yield the digests that some texts name, and those named in the large values that stand in a text's place."""
+    scanned: set[str] = set()  # large values: each is scanned once, however many texts refer to it
     for text in texts:
         wanted = [text]
         while wanted:
             for stands_for, name in _NAMED.findall(wanted.pop()):
                 digest = name.decode()
-                named.add(digest)
+                yield digest
+                # A digest in any other place may be text of a person: it keeps a value, which is safe, but its bytes are not scanned.
                 if stands_for and digest not in scanned:
                     scanned.add(digest)
                     wanted += [data for data in (find_value(digest),) if data is not None]
-    return named
+
+
+def without(digests: Iterable[str], named: Iterable[str]) -> frozenset[str]:
+    """Return the digests that are not among `named`, which is read only as long as some are left."""
+    left = set(digests)
+    for digest in named if left else ():
+        left.discard(digest)
+        if not left:
+            break
+    return frozenset(left)

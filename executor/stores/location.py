@@ -142,6 +142,7 @@ def open_location(where: str | os.PathLike[str] | Store) -> StoreLocation:
     Raises:
         ConfigError: It is none of these, or what it needs is not installed.
     """
+    # A store is known by its name, not by its class: a test or a program may bring one of its own.
     if not isinstance(where, str | os.PathLike):
         if not isinstance(getattr(where, "name", None), str):
             raise ConfigError(f"store: expected {_KINDS}, or a store, found {where!r:.200}")
@@ -161,6 +162,7 @@ def open_location(where: str | os.PathLike[str] | Store) -> StoreLocation:
         )
     if not text:
         raise ConfigError("store: expected a path, found nothing; the default is firmplan.db")
+    # The path stays relative if it is: messages and commands to type next show it as the user wrote it.
     path = str(Path(text).expanduser())
     return StoreLocation(SqliteStore(path), path)
 

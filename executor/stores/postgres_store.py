@@ -88,6 +88,7 @@ class PostgresSql(Sql):
             f"INSERT INTO firmplan_{table} ({columns}) SELECT * FROM unnest({', '.join(['%b'] * len(names))}) "
             f"ON CONFLICT ({key}) DO {does}"
         )
+        # Rejected: one statement a row. A run leaves two rows a call, and psycopg and the server would handle each of them.
         self._db.execute(statement.encode(), [list(column) for column in zip(*rows, strict=True)])
 
     def put(
@@ -115,6 +116,7 @@ class PostgresSql(Sql):
     @contextmanager
     def removal(self) -> Generator[None]:
         """See `Sql.removal`."""
+        # Table locks, not row locks: a new row that names a value cannot be locked before it is there.
         with self._db.transaction():
             self._db.execute(_LOCK_WRITERS)
             yield
@@ -157,6 +159,7 @@ class PostgresStore(PostgresServer, SqlStore):
 
     def _on_connection(self, work: Callable[[Sql], T]) -> T:
         with closing(connect(self._url)) as db:
+            # `PostgresLink` tries again in the same way, but its connections are for short work.
             try:
                 for _ in range(TRIES - 1):
                     try:

@@ -159,24 +159,18 @@ _SET_PLANNED: Final = (
     "UPDATE @runs SET plan_digest=:digest, status=:status, updated=:at WHERE id=:run AND epoch=:epoch"
 )
 
-# An append changes the run's row if epoch and number of records are as expected. All other statements of the append are carried out only where the
-# row is as the first one leaves it. So no answer has to be waited for in between, and a refused batch leaves nothing.
-_MOVE_RUN: Final = """
-    UPDATE @runs SET {0} status=:status, digest=:digest, updated=:updated, head=:head, last_seq=:last
-    WHERE id=:run AND epoch=:epoch AND last_seq=:before
-"""
-_APPEND: Final = _MOVE_RUN.format("")
-_APPEND_LAST: Final = _MOVE_RUN.format("owner=NULL,")
-_IS_MOVED: Final = (
-    "EXISTS (SELECT 1 FROM @runs WHERE id=:run AND epoch=:epoch AND last_seq=:last AND head=:head)"
-)
-_ADD_LINES: Final = f"""
-    INSERT INTO @journal (run_id, first_seq, lines, head) SELECT :run, :first, :lines, :head WHERE {_IS_MOVED} ON CONFLICT DO NOTHING
-"""
-_DROP_DECIDED: Final = f"DELETE FROM @decisions WHERE number IN [:decided] AND {_IS_MOVED}"
-_WRITES_OF: Final = f"FROM @open_writes WHERE run_id=:run AND step IN [:steps] AND {_IS_MOVED}"
+# The fence of an append: epoch and number of records are what the owner believes. Each statement of an append is carried out only behind the fence,
+# and the last one moves the run's row. So no answer has to be waited for in between, and a refused batch leaves nothing.
+_FENCE: Final = "id=:run AND epoch=:epoch AND last_seq=:before"
+_STANDS: Final = f"EXISTS (SELECT 1 FROM @runs WHERE {_FENCE})"
+_ADD_LINES: Final = f"INSERT INTO @journal (run_id, first_seq, lines, head) SELECT :run, :first, :lines, :head WHERE {_STANDS}"
+_MOVE_RUN: Final = f"UPDATE @runs SET status=:status, digest=:digest, updated=:updated, head=:head, last_seq=:last WHERE {_FENCE}"
+_MOVE_AND_RELEASE: Final = _MOVE_RUN.replace("SET", "SET owner=NULL,")
+_LOCK_RUNS: Final = "SELECT 1 FROM @runs WHERE id IN [:runs] ORDER BY id"
+_DROP_DECIDED: Final = f"DELETE FROM @decisions WHERE number IN [:decided] AND {_STANDS}"
+_WRITES_OF: Final = f"FROM @open_writes WHERE run_id=:run AND step IN [:steps] AND {_STANDS}"
 _OPEN_WRITE: Final = f"""
-    INSERT INTO @open_writes (run_id, step, resource) SELECT :run, :step, :resource WHERE {_IS_MOVED}
+    INSERT INTO @open_writes (run_id, step, resource) SELECT :run, :step, :resource WHERE {_STANDS}
     ON CONFLICT (run_id, step) DO UPDATE SET resource=excluded.resource
 """
 # The resource of each write that `{writes}` selects is raised by one; `{touched}` is the dialect's (`SqlStore.touched`).
@@ -408,7 +402,7 @@ class SqlStore(ABC):
                 if not found.is_removed:
                     return found
                 texts = (text for statement in _NAMING for text in sql.texts(statement, values))
-                digests = sorted(named_in(find_value_in(sql), texts))
+                digests = sorted(set(named_in(find_value_in(sql), texts)))
                 stored = "SELECT digest FROM @stored_values WHERE digest IN [:digests]"
                 named = frozenset(digest for (digest,) in sql.rows(stored, {"digests": digests}))
             return replace(found, named=named)
@@ -504,14 +498,16 @@ class SqlStore(ABC):
 
     def _append_all(self, sql: Sql, batches: Sequence[Batch]) -> list[Cursor | None]:
         """Append in a transaction. Return for each batch with lines a cursor that has changed one row if the batch was appended."""
-        if sql.lock and any(batch.opened or batch.closed for batch in batches):
+        if sql.lock:
             # Batches raise epochs in the order of the runs. So the resources of the whole group are locked first, in the order of names: otherwise two
-            # processes could deadlock.
+            # processes could deadlock. The runs are locked, because a fence that holds at the first statement has to hold at the last one.
             opened = {resource for batch in batches for resource in batch.opened.values()}
             closed = {step for batch in batches for step in batch.closed}
             runs = [batch.run_id for batch in batches]
-            values = {"opened": sorted(opened), "closed": sorted(closed), "runs": runs}
-            sql.send(f"{_LOCK_RESOURCES}{sql.lock}", values)
+            if opened or closed:
+                touched = {"opened": sorted(opened), "closed": sorted(closed), "runs": runs}
+                sql.send(f"{_LOCK_RESOURCES}{sql.lock}", touched)
+            sql.send(f"{_LOCK_RUNS}{sql.lock}", {"runs": runs})
         moved = [self._append(sql, batch) if batch.lines else None for batch in batches]
         if owners := sorted({batch.releases for batch in batches if batch.releases is not None}):
             sql.send(_FREE_OWNERS, {"owners": owners})
@@ -521,20 +517,13 @@ class SqlStore(ABC):
 
     def _append(self, sql: Sql, batch: Batch) -> Cursor:
         before = batch.first_seq - 1
-        place: dict[str, object] = {
-            "run": batch.run_id,
-            "epoch": batch.epoch,
-            "last": before + len(batch.lines),
-            "head": batch.head,
-        }
-        standing = {"status": batch.status, "digest": batch.digest, "updated": float(batch.updated)}
-        statement = _APPEND if batch.releases is None else _APPEND_LAST
-        moved = sql.send(statement, {**place, **standing, "before": before})
-        sql.send(_ADD_LINES, {**place, "first": batch.first_seq, "lines": b"\n".join(batch.lines)})
+        place: dict[str, object] = {"run": batch.run_id, "epoch": batch.epoch, "before": before}
+        lines = {"first": batch.first_seq, "lines": b"\n".join(batch.lines), "head": batch.head}
+        sql.send(_ADD_LINES, {**place, **lines})
         # In the order of digests, so that two processes that add the same values cannot deadlock.
         for digest in sorted(batch.values):
             value = {"digest": digest, "data": batch.values[digest]}
-            sql.put("stored_values", value, large="data", condition=_IS_MOVED, values=place)
+            sql.put("stored_values", value, large="data", condition=_STANDS, values=place)
         # Ends come before beginnings: a write that ends and begins again in one batch stays open.
         if batch.closed:
             ended = {**place, "steps": list(batch.closed)}
@@ -546,7 +535,14 @@ class SqlStore(ABC):
             self._raise_epochs(sql, _WRITES_OF, {**place, "steps": list(batch.opened)})
         if batch.decided:
             sql.send(_DROP_DECIDED, {**place, "decided": list(batch.decided)})
-        return moved
+        standing = {
+            "status": batch.status,
+            "digest": batch.digest,
+            "updated": float(batch.updated),
+            "head": batch.head,
+            "last": before + len(batch.lines),
+        }
+        return sql.send(_MOVE_RUN if batch.releases is None else _MOVE_AND_RELEASE, {**place, **standing})
 
     def _raise_epochs(self, sql: Sql, writes: str, values: Values) -> None:
         """Count the writes that a part of a query selects, on their resources."""

@@ -97,6 +97,7 @@ class SqliteFile:
 
     def _connect(self) -> sqlite3.Connection:
         """Return a connection that writes, or a read-only connection if the medium takes no writes."""
+        # A file that is not there yet counts as one that can be written: SQLite says best why it could not be made.
         if why_read_only(self.name) is None:
             return self._connect_to_write()
         db, self._copied = look_at(Path(self.name))
@@ -118,6 +119,7 @@ class SqliteFile:
         why = why_read_only(self.name)
         if why is not None:
             raise StoreError(f"the store {self.name} is read-only: {why}")
+        # First the new connection, then the end of the old one: if the file cannot be opened to write, the store stays readable.
         db = self._connect_to_write()
         if self._db is not None:
             self._db.close()
@@ -134,9 +136,8 @@ class SqliteFile:
         try:
             db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
             db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-            if db.execute("PRAGMA page_count").fetchone() == (
-                0,
-            ):  # only before there is anything in the file
+            # SQLite takes the mode only before there is anything in the file; `store upgrade` rewrites older files.
+            if db.execute("PRAGMA page_count").fetchone() == (0,):
                 db.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
             self._migrate(db)
             _use_wal(db)
@@ -158,6 +159,7 @@ class SqliteFile:
         return reader
 
     def _migrate(self, db: sqlite3.Connection) -> None:
+        # One transaction, and the format is read inside it: of several processes that open an old or a new file, one brings it up.
         db.execute("BEGIN IMMEDIATE")
         found = self._expect_format(db)
         if found == 0:
@@ -170,6 +172,7 @@ class SqliteFile:
                 db.execute(statement)
         if found < STORE_FORMAT:
             db.execute(f"PRAGMA user_version={STORE_FORMAT}")
+        # Indexes come last: they may be of tables that were just added, and a file of something else must get none.
         _add(db, "TABLE")
         self._expect_tables(db)
         _add(db, "INDEX")
@@ -186,6 +189,7 @@ class SqliteFile:
 
     def _show_as_newest(self, db: sqlite3.Connection) -> None:
         """Make a store that cannot be upgraded look like the newest format, by temporary views and tables of this connection."""
+        # Temporary tables and views stand before those of the file when a name is looked up, so every statement works unchanged.
         there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
         for statement in _schema().split(";"):
             found = re.search(r"CREATE TABLE (\w+)", statement)
@@ -244,6 +248,7 @@ class SqliteFile:
         except sqlite3.OperationalError as fault:
             if not self.is_read_only or fault.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
                 raise
+        # SQLite refuses the first statement that writes, so nothing of the work was done yet, and it may be done again.
         self._roll_back()
         self._become_writable()
         return work()
@@ -263,6 +268,7 @@ class SqliteFile:
 
     def _sync(self, how: Literal["NORMAL", "FULL"]) -> None:
         """Have the next commit survive a killed process, or a power loss too."""
+        # The mode is of the connection, and SQLite refuses to change it inside a transaction: it is set before each one, if it differs.
         if self._synchronous != how:
             self._sql(f"PRAGMA synchronous={how}")
             self._synchronous = how
@@ -365,6 +371,7 @@ def sqlite_error(path: str, fault: Exception) -> StoreError:
     """Return the error for a file that could not be used: which one, why, and what to do."""
     if path == ":memory:":
         return StoreError(f"the store in memory failed: {fault}")
+    # A lock is looked at first: a file that another process holds is neither read-only nor broken.
     code = getattr(fault, "sqlite_errorcode", None)
     if isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreError(f"the store {path} failed: {fault}, by {_holder(Path(path))}")

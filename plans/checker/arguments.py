@@ -113,6 +113,7 @@ def _each_argument(
         )
         for fault in found:
             yield replace(fault, message=f"argument '{name}' of {parameters.owner}: {fault.message}")
+    # Reported after the given arguments, since a misspelt one is the likelier reason.
     missing = [name for name in parameters.required if name not in args]
     if len(missing) > MISSING_MAX:
         message = f"{parameters.owner} needs {len(missing)} arguments that are not given: {listing(missing)}"

@@ -93,6 +93,7 @@ class Labels:
         if template is None:
             return CLEAN
         formula = template.formula
+        # `first(a, b)` has the labels of both: which of them it gives depends on data.
         label = CLEAN
         for id_ in (*formula.strict, *formula.lenient):
             other = self.body.position.get(id_)
@@ -138,6 +139,7 @@ class Labels:
     def origin(self, templates: Iterable[Template]) -> int | None:
         """Return the first step from which one of the templates has untrusted data."""
         for template in templates:
+            # Sorted, because sets have no order and equal plans have equal messages.
             for id_ in sorted(template.formula.strict | template.formula.lenient):
                 other = self.body.position.get(id_)
                 if other is not None and self.labels[other] & UNTRUSTED:
@@ -306,6 +308,7 @@ def _writes(
 
 
 def _allows_all(tool: Signature) -> bool:
+    # A tool whose schema lists no properties may take any argument, so it allows none for sure.
     properties = tool.parameters.get("properties")
     return isinstance(properties, dict) and set(properties) <= set(tool.allow_untrusted)
 
@@ -361,6 +364,7 @@ def _keep(variants: list[Write], write: Write) -> None:
     """Keep a write for callers, and join its variants when there are too many."""
     if write in variants:
         return
+    # A write that is reached on several ways may be labelled differently on each; joining them at once would blame every caller.
     variants.append(write)
     if len(variants) > VARIANTS_MAX:
         joined: dict[str, int] = {}

@@ -60,6 +60,7 @@ def infer_body(context: CheckContext, number: int, order: Sequence[int]) -> None
     """
     body = context.bodies.every[number]
     inputs = context.inputs(number).types
+    # Steps in a cycle refer to steps without a type; `NEVER` fits every place, so the cycle is the only problem.
     scope: dict[str, Type] = dict.fromkeys(body.position, NEVER)
     scope["inputs"] = ObjectType({name: Property(found, required=True) for name, found in inputs.items()})
     # A plan that says `${weather.text}` usually means the step that calls the tool `weather`: hints name that step.
@@ -73,6 +74,7 @@ def infer_body(context: CheckContext, number: int, order: Sequence[int]) -> None
         # A second step with the same id must not change the type that references to the first one have.
         if body.position.get(step.id) == position:
             scope[step.id] = types[position]
+    # The report shows what kind of value a `set` step computes, not the one value that the plan happens to fix.
     context.steps[number] = [
         widened(found) if isinstance(step, SetStep) else found
         for step, found in zip(body.steps, types, strict=True)
@@ -182,6 +184,7 @@ class _TypedBody:
             code: The code of a value that never is one.
             text: The template, for the hint.
         """
+        # No member fits: an error. Null or unknown among the members: a warning, and the run decides.
         kinds = members(found)
         others = [member for member in kinds if member != NULL]
         problems = self.context.problems
@@ -205,8 +208,10 @@ class _TypedBody:
         """Whether a step may be skipped without a failure that its dependants would share."""
         is_each = "for_each" in step.templates
         refs = self.body.refs[position]
+        # A filter leaves items out and never skips the step; a condition that has an error is reported already.
         if when not in (None, NEVER, _TRUE) and not refs.is_filter:
             return True
+        # With `for_each`, `skip` leaves the item out.
         if step.on_error == "skip" and not is_each:
             return True
         skipping = [other for other in refs.needs if self.skips[other]]
@@ -313,6 +318,7 @@ class _TypedBody:
         problems, body, at = self.context.problems, self.body, path + template.where
         problems.add_local(body, at, template.faults)
         parts = infer(template.formula, scope, suggestions=problems.suggests, callers=self.callers)
+        # The tool or plan is unknown, which is reported; its arguments can still have faults of their own.
         if parameters is None:
             problems.add_inferred(body, at, parts.problems)
             return

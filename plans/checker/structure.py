@@ -55,6 +55,7 @@ def _report_cycles(context: CheckContext, body: PlanBody) -> None:
             id_ = body.steps[position].id
             hint = "the step's own value is known only in repeat.until; in a repeated step 'prev' is the value before"
             context.problems.add(body, "cycle", body.path(position), f"step '{id_}' refers to itself", hint)
+    # One cycle for each group of steps that wait for one another: all cycles may be exponentially many.
     for cycle in cycles([refs.waits for refs in body.refs]):
         if len(cycle) == 2:
             continue  # a step that waits for itself is reported above
@@ -85,6 +86,7 @@ def _check_size(context: CheckContext, survey: Survey) -> None:
     for number in survey.order:
         body = bodies.every[number]
         called = body.calls.values()
+        # Counts and depths are computed from the inside out, so that nested plans cost no more than their own size.
         depth[number] = 1 + max((depth[inner] for inner in called), default=0)
         count[number] = len(body.steps) + sum(count[inner] for inner in called)
     plan = bodies.every[0]

@@ -50,10 +50,10 @@ class Template:
     @property
     def canonical(self) -> Json:
         """The value in canonical form, secrets as expressions."""
-        spelled = self.formula.canonical
-        if not self.secrets or not isinstance(spelled, dict):
-            return spelled
-        return {**spelled, **{arg: secret_text(name) for arg, name in self.secrets.items()}}
+        canonical = self.formula.canonical
+        if not self.secrets or not isinstance(canonical, dict):
+            return canonical
+        return {**canonical, **{arg: secret_text(name) for arg, name in self.secrets.items()}}
 
 
 def secret_text(name: str) -> str:

@@ -271,11 +271,16 @@ def _renamed(old: Mapping[str, dict[str, Json]], new: Mapping[str, dict[str, Jso
 
 def _moves(old: list[str], new: list[str], plan: str | None) -> Iterator[PlanChange]:
     """Yield the fewest steps whose moving gives the new order."""
-    place = {id_: position for position, id_ in enumerate(old)}
-    stays = set(_longest_rising([place[id_] for id_ in new]))
+    place, stays = {id_: position for position, id_ in enumerate(old)}, _staying(old, new)
     for position, id_ in enumerate(new):
-        if place[id_] not in stays:
+        if id_ not in stays:
             yield PlanChange("moved", "steps", id_, "", place[id_], position, plan)
+
+
+def _staying(old: Sequence[str], new: Sequence[str]) -> set[str]:
+    """Return the most ids that can keep their places when a list of ids gets the order of `new`."""
+    place = {id_: position for position, id_ in enumerate(old)}
+    return {old[position] for position in _longest_rising([place[id_] for id_ in new])}
 
 
 def _inner_text(plan: InnerPlan | None) -> Json:
@@ -328,8 +333,7 @@ def _step_operations(old: Sequence[_Raw], new: Sequence[_Raw]) -> Iterator[_Raw]
         if id_ not in is_:
             yield {"op": "remove", "step": id_}
     order = [id_ for id_ in was if id_ in is_]
-    place_of = {id_: position for position, id_ in enumerate(order)}
-    stays = {order[position] for position in _longest_rising([place_of[id_] for id_ in is_ if id_ in was])}
+    stays = _staying(order, [id_ for id_ in is_ if id_ in was])
     # The first step needs no place if it is first already, or if nothing is there to stand before.
     place: _Raw = {"before": order[0]} if order and order[0] != next(iter(is_)) else {}
     for id_, step in is_.items():

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ...errors import PlanRejected
 from ..format.shape import draft_of
@@ -25,8 +25,6 @@ from ..plan import Plan
 from ..problems import CheckReport, Problem, problem
 from ..values import Json, NotJson, normal_in_order
 from .renaming import NameCapturedError, rename_input, rename_step
-
-__all__ = ["Patch", "apply_patch"]
 
 _Raw: TypeAlias = dict[str, Any]
 
@@ -159,7 +157,6 @@ Operation: TypeAlias = (
     | SetInput | SetType | SetInner | SetOutput | SetTask
 )  # fmt: skip
 _Every: TypeAlias = Annotated[Operation, Field(discriminator="op")]
-_OPERATION: TypeAdapter[Operation] = TypeAdapter(_Every)
 
 
 class Patch(BaseModel):
@@ -181,16 +178,10 @@ class Patch(BaseModel):
         listed: object = given.get("operations") if isinstance(given, Mapping) else given
         if not isinstance(listed, list | tuple):
             raise rejected([_fault("$", 'expected a list of operations, or {"operations": [..]}')])
-        found: list[Operation] = []
-        problems: list[Problem] = []
-        for number, each in enumerate(cast("Sequence[object]", listed)):
-            try:
-                found.append(_OPERATION.validate_python(each))
-            except ValidationError as fault:
-                problems += _shape_faults(number, fault)
-        if problems:
-            raise rejected(problems)
-        return cls(operations=tuple(found))
+        try:
+            return cls(operations=cast("Any", listed))
+        except ValidationError as fault:
+            raise rejected(_shape_faults(fault)) from fault
 
     def to_dict(self) -> dict[str, Json]:
         """Return the patch as JSON; `Patch.of` reads it back."""
@@ -206,11 +197,12 @@ def _fault(path: str, message: str) -> Problem:
     return problem("bad-shape", path, message)
 
 
-def _shape_faults(number: int, fault: ValidationError) -> list[Problem]:
+def _shape_faults(fault: ValidationError) -> list[Problem]:
     found: list[Problem] = []
     for error in fault.errors(include_url=False, include_input=False):
-        inside = [str(part) for part in error["loc"][1:]]
-        path = ".".join([f"$.operations[{number}]", *inside])
+        # A location is "operations", the number of the operation, its kind, and the place in it.
+        _, number, *inside = error["loc"]
+        path = ".".join([f"$.operations[{number}]", *map(str, inside[1:])])
         found.append(_fault(path, f"operation {number}: {error['msg'][:1].lower()}{error['msg'][1:]}"))
     return found
 

@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, cast
 
 from ..checker.templates import TEMPLATE_PLACES
-from ..expressions.lexical import find_placeholder
 from ..expressions.nodes import Field, Index, Literal, Name, Node, walk
-from ..expressions.syntax import ExpressionSyntaxError, parse
+from ..expressions.template import Expression, pieces_of
 
 _Raw: TypeAlias = dict[str, Any]
 Span: TypeAlias = tuple[int, int, str]
 """Start and end in an expression, and the new text."""
-
-_LINE_BREAKS = {ord("\n"): " ", ord("\r"): " ", ord("\t"): " ", ord("\f"): " "}
 
 
 class NameCapturedError(Exception):
@@ -100,48 +97,27 @@ def _value(value: object, spans: Callable[[Node], Iterator[Span]], free: str | N
 
 
 def _text(text: str, spans: Callable[[Node], Iterator[Span]], free: str | None) -> str:
-    made: list[str] = []
-    at = 0
-    while (dollar := text.find("$", at)) >= 0:
-        if text.startswith("$${", dollar):
-            made.append(text[at : dollar + 3])
-            at = dollar + 3
-        elif text.startswith("${", dollar):
-            hole = find_placeholder(text, dollar + 2)
-            inside = text[hole.start : hole.end]
-            made += [text[at : hole.start], inside if hole.problem else _expression(inside, spans, free)]
-            at = hole.end
-        else:
-            made.append(text[at : dollar + 1])
-            at = dollar + 1
-    return "".join([*made, text[at:]])
-
-
-def _expression(text: str, spans: Callable[[Node], Iterator[Span]], free: str | None) -> str:
-    plain = text.translate(_LINE_BREAKS)
-    lead = len(plain) - len(plain.lstrip())
-    stripped = plain.strip()
-    try:
-        node = parse(stripped)
-    except ExpressionSyntaxError:
-        return text
-    # Replace from the end, so that earlier spans keep their places.
-    found = sorted((span for inner in walk(node) for span in spans(inner)), reverse=True)
-    if not found:
-        return text
-    made = stripped
-    for start, end, new in found:
-        made = made[:start] + new + made[end:]
+    found = [(at + start, at + end, new) for at, node in _nodes(text) for start, end, new in spans(node)]
+    parts: list[str] = []
+    last = 0
+    for start, end, new in sorted(found):
+        parts += [text[last:start], new]
+        last = end
+    made = "".join([*parts, text[last:]])
     # A loop variable of the new name would capture the reference: then fewer occurrences are free than were replaced.
-    if free is not None and _free_count(made, free) < len(found):
-        raise NameCapturedError(free, stripped)
-    return plain[:lead] + made + plain[lead + len(stripped) :]
+    if free is not None and _free_count(made, free) < _free_count(text, free) + len(found):
+        raise NameCapturedError(free, text)
+    return made
+
+
+def _nodes(text: str) -> Iterator[tuple[int, Node]]:
+    """Yield the nodes of all expressions of a string, each with the place of its expression; text that does not parse has none."""
+    for piece in pieces_of(text)[0]:
+        if isinstance(piece, Expression) and piece.parsed.node is not None:
+            for node in walk(piece.parsed.node):
+                yield piece.start, node
 
 
 def _free_count(text: str, name: str) -> int:
-    """Return how often a name is free in an expression; 0 if the expression no longer parses."""
-    try:
-        node = parse(text)
-    except ExpressionSyntaxError:
-        return 0
-    return sum(isinstance(inner, Name) and inner.name == name for inner in walk(node))
+    """Return how often a name is free in the expressions of a string."""
+    return sum(isinstance(node, Name) and node.name == name for _, node in _nodes(text))

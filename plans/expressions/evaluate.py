@@ -54,12 +54,14 @@ def compile_node(node: Node) -> Callable[[Scope], Json]:
 
     It raises `EvaluationError`, or `RefersToSkipped`.
     """
+    # Closures call each other directly, so an evaluation looks at no node again.
     run = _compile(node)
     # A path makes no value: what it takes from the scope was counted when it was made.
     takes = _is_path(node)
 
     def evaluate(scope: Scope) -> Json:
         try:
+            # The parser bounds the depth of expressions, but not that of values; a value that is too deep fails its step, not the process.
             value = run(Frame(scope))
             return value if takes else checked(value)
         except (RecursionError, MemoryError):
@@ -153,6 +155,7 @@ def _compile_optional(node: Node | None) -> Run:
 
 
 def _constant(value: Json) -> Run:
+    # Minus zero becomes zero, as in every canonical value.
     if type(value) is float:
         value += 0.0
     return lambda _frame: value
@@ -186,6 +189,7 @@ def _field(base: Run, name: str) -> Run:
     def run(frame: Frame) -> Json:
         value = base(frame)
         try:
+            # Python's own lookup is right in nearly all cases; `operators.field` says what is wrong in the others.
             return value[name]  # type: ignore[index, call-overload]  # TypeError is caught
         except (KeyError, TypeError):
             return operators.field(value, name)
@@ -217,6 +221,7 @@ def _binary(apply: operators.Operator, left: Run, right: Run) -> Run:
 
 def _compare(node: Compare) -> Run:
     first = _compile(node.first)
+    # As in Python, an operand between two comparisons is evaluated once, and the first false one ends the chain.
     links = [
         (operators.COMPARE[op], _compile(right)) for op, right in zip(node.operators, node.rest, strict=True)
     ]
@@ -241,6 +246,7 @@ def _logic(is_and: bool, operands: list[Run]) -> Run:  # noqa: FBT001  # private
     def run(frame: Frame) -> Json:
         for operand in most:
             value = operand(frame)
+            # The result is an operand and not a boolean, as in Python.
             if bool(value) is not is_and:
                 return value
         return last(frame)
@@ -268,6 +274,7 @@ def _key(value: Json) -> str:
 
 def _comprehension(node: Comprehension) -> Run:
     clauses = [_clause(clause) for clause in node.clauses]
+    # A round pays for all of its operations at once: counting each would cost more than the operations.
     weight = 1 + _size(node.element) + (0 if node.value is None else _size(node.value))
     element = _compile(node.element)
 
@@ -305,6 +312,7 @@ def _clause(clause: Clause) -> _Clause:
 
 def _rounds(frame: Frame, clauses: list[_Clause], depth: int) -> Iterator[None]:
     """Set the loop names to each combination in turn; yields once for each that passes the conditions."""
+    # Recursion over clauses, not over items: it is as deep as the expression has `for`s.
     if depth == len(clauses):
         yield
         return
@@ -339,6 +347,7 @@ def _call(node: Call) -> Run:
     if node.function == "first":
         return _first([(frozenset(references(part).strict), _compile(part)) for part in node.arguments])
     if node.function == "secret":
+        # The checker takes allowed secrets out of arguments, so a secret that is evaluated stands in a wrong place.
         return _broken("bad-expr", "a secret is the whole of an argument of a tool step, and never a value")
     apply = FUNCTIONS[node.function].apply
     arguments = [_compile(part) for part in node.arguments]
@@ -364,6 +373,7 @@ def _apply(apply: Callable[..., Json], arguments: list[Run]) -> Run:
 
 
 def _keys(function: str, key: Lambda) -> Callable[[Frame, list[Json]], list[Json]]:
+    # Keys are computed before the function runs, so that no function calls back into an expression.
     slot, body, weight = key.parameter.slot, _compile(key.body), 1 + _size(key.body)
 
     def run(frame: Frame, values: list[Json]) -> list[Json]:
@@ -386,6 +396,7 @@ def _first(arguments: list[tuple[frozenset[str], Run]]) -> Run:
         missing: EvaluationError | None = None  # of the last argument that was looked at
         looked = False
         for names, argument in arguments:
+            # A skipped step makes an argument absent even where its evaluation would not reach the reference, as it would skip a step.
             gone = [name for name in names if frame.scope.get(name) is SKIPPED]
             if gone:
                 skipped = skipped or min(gone)
@@ -461,6 +472,7 @@ class _Folding:
             return _NO_SLOTS
         if isinstance(node, Local):
             return frozenset({node.slot})
+        # From the leaves up: a node is constant if it takes no name from outside itself.
         free: frozenset[int] | None = _NO_SLOTS
         for part in node.parts:
             inner = self.find_free(part)
@@ -479,13 +491,16 @@ class _Folding:
         self._firsts += is_first
         made = mapped(node, self.folded)
         self._firsts -= is_first
+        # A part with a problem inside has no value that means anything, so it is not evaluated.
         if id(node) not in self.constants or len(self.problems) > before:
             return made
         try:
             value = evaluate_closed(made, self._budget)
         except EvaluationError as error:
+            # The run passes the missing value over, so the part stays as it is.
             if self._firsts and error.is_missing:
                 return node
+            # The codes of evaluation are finer than those of plans.
             code = "limit-exceeded" if error.code == "limit-exceeded" else "bad-expr"
             self.problems.append(LocalProblem(code, str(error), "", "", node.start, node.end))
             return Broken(node.start, node.end, code, str(error))

@@ -342,6 +342,7 @@ def _distinct(frame: Frame, values: Json) -> Json:
     items = a_list(values, "distinct(..)")
     frame.pay(len(items))
     kept: list[Json] = []
+    # Comparing each pair would be quadratic; only values with equal signs are compared.
     alike: dict[object, list[Json]] = {}
     for item in items:
         seen = alike.setdefault(_sign(frame, item), [])
@@ -354,6 +355,7 @@ def _distinct(frame: Frame, values: Json) -> Json:
 def _sign(frame: Frame, value: Json) -> object:
     """Return something that can be hashed and is the same for equal values."""
     match value:
+        # Python takes True for 1, also as the key of a dict.
         case bool():
             return ("boolean", value)
         case list():

@@ -33,8 +33,7 @@ from ..types.types import (
     without_null,
 )
 from ..values import Json, into
-from . import type_rules as parts
-from . import type_rules as results
+from . import type_rules as rules
 from .evaluate import is_exact
 from .function_types import FUNCTION_TYPES, METHOD_TYPES, Argument, FunctionUse
 from .functions import FUNCTIONS
@@ -61,10 +60,10 @@ from .nodes import (
     Unary,
 )
 from .template import Branch, Expression, Leaf, Tree
+from .type_rules import A_TEXT, NOBODY, ExpressionProblems, TupleType, items_of, joined, listed, operand
 
 if TYPE_CHECKING:
     from .formula import Formula
-from .type_rules import A_TEXT, NOBODY, ExpressionProblems, TupleType, items_of, joined, listed, operand
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +111,14 @@ class _Inference:
 
     def __init__(self, scope: Mapping[str, Type], findings: ExpressionProblems) -> None:
         self.scope = scope
+        # The problems of one expression; moved to `problems` when it is done, since a doubt is reported once an expression.
         self.findings = findings
-        """The problems of the expression that is looked at."""
         self.locals: dict[int, Type] = {}
         self.problems: list[LocalProblem] = []
         self.leaves: dict[str, Type] = {}
         self.branches: dict[str, Type] = {}
+
+    # The parts of a template
 
     def part(self, tree: Tree | None, value: Json, inner: str, name: str | int) -> Type:
         """Return the type of one part of the list or object at `inner`."""
@@ -126,16 +127,19 @@ class _Inference:
         return self.leaf(tree) if isinstance(tree, Leaf) else self.branch(tree, into(inner, name))
 
     def branch(self, branch: Branch, inner: str) -> Type:
+        """Return the type of the list or object at `inner`."""
         value, parts = branch.value, branch.parts
         if isinstance(value, dict):
             types = [self.part(parts.get(name), part, inner, name) for name, part in value.items()]
             made: Type = object_of(tuple(value), types)
         else:
             made = listed([self.part(parts.get(at), part, inner, at) for at, part in enumerate(value)])
+        # The check compares the type of each list and object on the way with its place, so all of them are kept.
         self.branches[inner] = made
         return made
 
     def leaf(self, leaf: Leaf) -> Type:
+        """Return the type of a string."""
         whole = leaf.whole
         if whole is not None:
             made = self._expression(whole, leaf)
@@ -150,6 +154,7 @@ class _Inference:
     def _expression(self, expression: Expression, leaf: Leaf) -> Type | None:
         """Return the type of an expression; `None` if it has an error."""
         parsed, findings = expression.parsed, self.findings
+        # The fast path reports nothing, so it may not answer for a text that has a problem.
         plain = None if parsed.problems else plain_type(parsed.folded, self.scope)
         if plain is not None:
             return plain
@@ -161,6 +166,8 @@ class _Inference:
             self.problems += [problem.moved(leaf.inner, expression.start) for problem in findings.problems]
             findings.problems = []
         return None if has_error else found
+
+    # The nodes of an expression
 
     def type(self, node: Node) -> Type:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind of node
         match node:
@@ -174,6 +181,7 @@ class _Inference:
                 return self.locals.get(node.slot, NEVER)
             case Field():
                 return self._field(node, node.name)
+            # `inputs["x"]` names an input as `inputs.x` does, so an unknown one is `unknown-ref` and not `unknown-field`.
             case Index(key=Literal(value=str() as key)) if isinstance(node.base, Name):
                 return self._field(node, key)
             case Index():
@@ -182,13 +190,13 @@ class _Inference:
                 bounds = [
                     (part, self.type(part)) for part in (node.low, node.high, node.step) if part is not None
                 ]
-                return parts.cut(self.findings, node, self.type(node.base), bounds)
+                return rules.cut(self.findings, node, self.type(node.base), bounds)
             case Unary():
                 of = self.type(node.operand)
                 return (
                     BOOLEAN
                     if node.operator == "not"
-                    else results.signed(self.findings, node, node.operator, of)
+                    else rules.signed(self.findings, node, node.operator, of)
                 )
             case Binary():
                 return self._binary(node)
@@ -197,6 +205,7 @@ class _Inference:
             case Logic():
                 return self._logic(node)
             case Condition():
+                # The test does not choose a branch: conditions do not narrow types.
                 self.type(node.test)
                 return joined([self.type(node.then), self.type(node.otherwise)])
             case ListOf():
@@ -217,8 +226,8 @@ class _Inference:
     def _index(self, node: Index) -> Type:
         base, key = self.type(node.base), self.type(node.key)
         if isinstance(node.key, Name) and node.key.name not in self.scope:
-            parts.unquoted(self.findings, node, base, node.key)
-        return parts.index(self.findings, node, base, key)
+            rules.unquoted(self.findings, node, base, node.key)
+        return rules.index(self.findings, node, base, key)
 
     def _argument(self, node: Node) -> Argument:
         return node, self.type(node)
@@ -235,6 +244,7 @@ class _Inference:
             )
             self.findings.add("unknown-ref", node, message, hint)
             return NEVER
+        # `first(prev, ..)` says what holds in the first iteration; every other use of `prev` is doubtful there.
         if node.name == "prev":
             self.findings.missing(node, "'prev' is absent in the first iteration")
             return without_null(found)
@@ -242,38 +252,41 @@ class _Inference:
 
     def _field(self, node: Field | Index, name: str) -> Type:
         if not isinstance(node.base, Name):
-            return parts.field_of(self.findings, node, self.type(node.base), name)
+            return rules.field_of(self.findings, node, self.type(node.base), name)
         base = self._name(node.base, name)
+        # An input that is not declared is a wrong name, not a wrong part, and its hint lists the inputs.
         if node.base.name == "inputs" and isinstance(base, ObjectType) and name not in base.fields:
             message, hint = unknown_input(name, base.fields, suggestions=self.findings.suggestions)
             self.findings.add("unknown-ref", node, message, hint)
             return NEVER
         return (
-            parts.field_of(self.findings, node, base, name)
+            rules.field_of(self.findings, node, base, name)
             if isinstance(node, Field)
-            else parts.index(self.findings, node, base, exact(name))
+            else rules.index(self.findings, node, base, exact(name))
         )
 
     def _binary(self, node: Binary) -> Type:
         left, right = self._argument(node.left), self._argument(node.right)
+        # Only an exponent as written decides that the result is an integer; `evaluate.operator_of` asks the same.
         if node.operator == "**" and is_exact(node.right):
-            return results.exact_power(self.findings, node, left, right)
-        return results.arithmetic(self.findings, node, node.operator, left, right)
+            return rules.exact_power(self.findings, node, left, right)
+        return rules.arithmetic(self.findings, node, node.operator, left, right)
 
     def _compare(self, node: Compare) -> Type:
         left = self._argument(node.first)
         for operator, part in zip(node.operators, node.rest, strict=True):
             right = self._argument(part)
             if operator in {"in", "not in"}:
-                results.contains(self.findings, node, operator, left, right)
+                rules.contains(self.findings, node, operator, left, right)
             elif operator in {"<", "<=", ">", ">="}:
-                results.ordering(self.findings, node, operator, left, right)
+                rules.ordering(self.findings, node, operator, left, right)
             left = right
         return BOOLEAN
 
     def _logic(self, node: Logic) -> Type:
+        # `a and b` gives `a` only where `a` is false, and `a or b` only where `a` is true; the last operand is given as it is.
         *most, last = [self.type(part) for part in node.operands]
-        keep = results.falsy if node.operator == "and" else results.truthy
+        keep = rules.falsy if node.operator == "and" else rules.truthy
         return union(*map(keep, most), last)
 
     def _dict(self, node: DictOf) -> Type:
@@ -286,6 +299,7 @@ class _Inference:
             else:
                 operand(self.findings, name, self.type(name), A_TEXT, "a key of an object")
                 computed.append(found)
+        # A computed key may be equal to a written one and replace its value.
         return ObjectType(
             {name: Property(union(found, *computed)) for name, found in fields.items()},
             union(*computed) if computed else None,
@@ -296,6 +310,7 @@ class _Inference:
             self._bind(clause)
             for condition in clause.conditions:
                 self.type(condition)
+        # Clauses first, although they are written last: they bind the names that the element uses.
         element = self.type(node.element)
         if node.value is None:
             return ListType(element)
@@ -339,6 +354,7 @@ class _Inference:
         arguments = [self._argument(part) for part in node.arguments]
         key = None
         if node.key is not None:
+            # The lambda gets single items: those of the only list, or the arguments themselves.
             of = (
                 arguments[0][1]
                 if len(arguments) == 1
@@ -355,6 +371,7 @@ class _Inference:
 
     def _first(self, arguments: Sequence[Node]) -> Type:
         *most, last = arguments
+        # A value that may be missing is what `first` is for. Only the last argument has nothing after it.
         self.findings.firsts += 1
         found = [without_null(self.type(part)) for part in most]
         self.findings.firsts -= 1
@@ -371,9 +388,8 @@ def exact(value: Json) -> Type:
 def object_of(names: tuple[str, ...], types: Sequence[Type]) -> ObjectType:
     """Return the type of an object whose fields are all there."""
     if all(type(one) is Scalar and one.only is None for one in types):
-        return _object_again(
-            names, tuple(types)
-        )  # types that differ only in the order of what is known are equal: leave them
+        # Types with known values are not cached: equal ones may list their values in another order, which messages show.
+        return _object_again(names, tuple(types))
     return _object(names, types)
 
 
@@ -475,6 +491,7 @@ def unknown_name(  # noqa: PLR0911  # one case, one line for each slip
         suggestions: Whether the nearest may be looked for.
         caller: The step that calls the tool of this name.
     """
+    # The surest mistake first. The search for the nearest name comes last, because it compares all names.
     if name in _PLACES:
         return _PLACES[name]
     message = f"'{name}' is neither a step nor a name in scope"
@@ -501,6 +518,7 @@ def unknown_name(  # noqa: PLR0911  # one case, one line for each slip
 
 
 def _some(scope: Mapping[str, Type]) -> Iterable[str]:
+    # Sorted, so that equal plans get equal hints; a hint from a large scope is not worth sorting it.
     return sorted(scope) if len(scope) <= 100 else scope
 
 

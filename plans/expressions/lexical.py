@@ -35,6 +35,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _ESCAPE = r"""\\(?:[\\'"abfnrtv]|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}"']+\})"""
+# Possessive repetition (`*+`): a text without its closing quote is read once and never tried again from a shorter match.
 _COOKED = {quote: re.compile(rf"(?:[^\\{quote}]|{_ESCAPE})*+") for quote in "\"'"}
 _RAW = {quote: re.compile(rf"(?:[^\\{quote}]|\\.)*+", re.DOTALL) for quote in "\"'"}
 _CLOSER = {"(": ")", "[": "]", "{": "}"}
@@ -111,6 +112,7 @@ class _Walk:
             if token is None:
                 self._refuse_character()
             kind, word = token.lastgroup, token.group()
+            # Asked at each token, so that reading stops soon after the limit and not at the end of a huge string.
             if self.at > limit:
                 self._stop(f"an expression longer than {EXPRESSION_LENGTH_MAX} characters",
                            "compute parts of it in steps of their own with 'set'", code="limit-exceeded")  # fmt: skip
@@ -159,6 +161,7 @@ class _Walk:
             self._stop(
                 f"'{word}' is a word of Python, so it cannot follow a dot", f'write: x["{word}"]', end=end
             )
+        # Python would normalize the name, and then it would not be the key of the data that looks the same.
         if not word.isascii() and unicodedata.normalize("NFKC", word) != word:
             self._stop(f"the name {word!r} is not in normal form", f'write: x["{word}"]', end=end)
         return end
@@ -175,6 +178,7 @@ class _Walk:
         return self._string(quote_at, self.text[quote_at], _RAW if prefix == "r" else _COOKED)
 
     def _number(self, end: int) -> None:
+        # Python reads `1if x` with a warning, and a later Python will refuse it.
         follows = self.text[end : end + 1]
         if follows.isalnum() or follows == "_":
             self._stop("a number that runs into a name", "put a space between them", end=end + 1)
@@ -205,6 +209,7 @@ class _Walk:
                     f"unbalanced brackets: expected '{self.brackets[-1]}'",
                     "close every bracket that was opened",
                 )
+            # The problem is where the hole opens: that it does not end says nothing about its last character.
             self.at = self.start - 2
             self._stop(
                 "unclosed '${'",

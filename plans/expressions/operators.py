@@ -62,6 +62,7 @@ def integer(value: int) -> int:
 def number(value: float) -> float:
     """Return a float result without minus zero, if it is finite."""
     if math.isfinite(value):
+        # Adding zero turns minus zero into zero.
         return value + 0.0
     raise EvaluationError("not-finite", "the result is too large for a number, or none")
 
@@ -111,6 +112,7 @@ def multiply(frame: Frame, left: Json, right: Json) -> Json:
     if type(right) is int:
         count = max(right, 0)
         if type(left) is str:
+            # Paid before the text is made: `"a" * 10**9` must fail, not fill the memory.
             frame.pay_text(len(left) * count)
             return left * count if left else ""
         if type(left) is list:
@@ -198,6 +200,7 @@ def plus(value: Json) -> Json:
 def equal(frame: Frame, left: Json, right: Json) -> bool:
     """Whether two values are the same: numbers by value, booleans only to booleans, all the way down."""
     kind, other = type(left), type(right)
+    # `True == 1` holds in Python, but not in JSON: only numbers are equal across kinds.
     if kind is not other:
         return is_number(left) and is_number(right) and left == right
     if kind is list:
@@ -373,6 +376,7 @@ def weigh(value: Json, room: int) -> int:
         parts = cast("dict[str, Json]", value).values()
     else:
         return 1
+    # Shared parts are counted wherever they stand, because serializing writes them out each time.
     total = 1
     for part in parts:
         total += weigh(part, room - total)

@@ -182,6 +182,7 @@ class _Reader:
                 tree, f"{value!r} is not a value of JSON", "write a number, a text, True, False or None"
             )
         if type(value) is not int or not INTEGER_MIN <= value <= INTEGER_MAX:
+            # `1e999` and lone surrogates are literals of Python and no values of JSON.
             try:
                 canonical(value)
             except NotJson as error:
@@ -190,6 +191,7 @@ class _Reader:
 
     def name(self, tree: ast.Name, _room: int) -> Node:
         name = tree.id
+        # Inner names hide outer ones. A name that a later `for` binds is not visible yet.
         for scope in reversed(self._scopes) if self._scopes else ():
             if name in scope:
                 local = scope[name]
@@ -287,6 +289,7 @@ class _Reader:
         clauses: list[ast.comprehension],
         room: int,
     ) -> Node:
+        # Python evaluates the first iterable outside the comprehension, so it is read before the names exist.
         outside = self.read(clauses[0].iter, room)
         names = [target for clause in clauses for target in self._targets(clause.target)]
         self._scopes.append({target.id: None for target in names})
@@ -402,12 +405,9 @@ class _Reader:
         name = func.attr
         method = METHODS.get(name)
         if method is None:
-            hint = METHODS_ELSEWHERE.get(name)
-            self._refuse(
-                func,
-                f"there is no method '.{name}(..)'",
-                f"write: {hint}" if hint else did_you_mean(name, METHODS),
-            )
+            instead = f"{name}(x)" if name in FUNCTIONS else ELSEWHERE.get(name)
+            hint = f"write: {instead}" if instead else did_you_mean(name, METHODS)
+            self._refuse(func, f"there is no method '.{name}(..)'", hint)
         if tree.keywords:
             self._refuse(tree.keywords[0], f".{name}(..) takes no names", "give the arguments by position")
         base = self.read(func.value, room)
@@ -428,7 +428,7 @@ class _Reader:
 def _function_hint(name: str) -> str:
     if name in METHODS:
         return f"it is a method of text, write: x.{name}(..)"
-    instead = FUNCTIONS_ELSEWHERE.get(name)
+    instead = ELSEWHERE.get(name)
     return (
         f"write: {instead}" if instead else did_you_mean(name, FUNCTIONS, "what needs code is a tool's work")
     )
@@ -485,6 +485,7 @@ _SLIPS: Final = {
     "++": "write: x + 1",
     "--": "write: x - 1",
     "..": "one dot reaches into a value: x.field",
+    ".": "positions stand in brackets: x[0]",
     "*": "join lists with +",
     "if": _CONDITION,
     "then": _CONDITION,
@@ -496,58 +497,32 @@ _SLIPS: Final = {
 
 
 def syntax_problem(error: SyntaxError, text: str) -> LocalProblem:
-    """Return what is wrong with a text that is no expression."""
+    """Return the problem of a text that is no expression: the word or sign at the place that Python names, and a hint for it."""
     if "Exceeds the limit" in error.msg:
         return LocalProblem("bad-expr", "an integer past 64 bits", "write it as text", "", 0, len(text))
+    tokens = [found for found in _TOKEN.finditer(text) if not found[0].isspace()]
+    if not tokens:
+        return LocalProblem("bad-expr", "an empty expression")
     at = (error.offset or len(text) + 1) - 1
+    token = next((found for found in tokens if found.end() > at), tokens[-1])
+    word, start, end, hint = token[0], token.start(), token.end(), ""
     if at >= len(text):
-        return _at_the_end(text)
-    said = error.msg.split(". ", 1)[0]
-    if "forgot a comma" in error.msg:
-        end = max((error.end_offset or 0) - 1, at + 1)
-        return _problem(f"'{_short(text[at:end])}' are two values", at, end, _BETWEEN)
-    at, token = _token(text, at)
-    end = at + len(token)
-    hint = _hint(text, at, token)
-    if said != "invalid syntax":
-        return _problem(f"{said[:1].lower()}{said[1:]}", at, end, hint)
-    if not hint and _VALUE_BEGINS.match(token) and _VALUE_ENDS.search(text[:at]):
-        return _problem(f"expected an operator before '{_short(token)}'", at, end, _BETWEEN)
-    return _problem(f"found '{_short(token)}' where no such thing can stand", at, end, hint)
+        words = f"it ends after '{word}', where a value is expected"
+        hint = f"write what follows '{word}', or leave '{word}' out"
+    elif "forgot a comma" in error.msg:
+        start, end = at, max((error.end_offset or 0) - 1, at + 1)
+        words, hint = f"'{_short(text[start:end])}' are two values", _BETWEEN
+    elif error.msg != "invalid syntax":
+        words = error.msg[:1].lower() + error.msg[1:].split(". ", 1)[0]
+    elif word not in _SLIPS and _VALUE_BEGINS.match(word) and _VALUE_ENDS.search(text[:start]):
+        words, hint = f"expected an operator before '{_short(word)}'", _BETWEEN
+    else:
+        words = f"found '{_short(word)}' where no such thing can stand"
+    message = f"not an expression: {words} (column {start + 1})"
+    return LocalProblem("bad-expr", message, _SLIPS.get(word, hint), "", start, end)
 
 
 _BETWEEN: Final = "put an operator or a comma between them; text stands in quotes"
-
-
-def _at_the_end(text: str) -> LocalProblem:
-    last = [token for token in _TOKEN.findall(text) if not token.isspace()][-1:] or [""]
-    hint = _SLIPS.get(last[0], f"write what follows '{last[0]}', or leave '{last[0]}' out")
-    begin = len(text) - len(last[0])
-    return LocalProblem(
-        "bad-expr",
-        f"not an expression: it ends after '{last[0]}', where a value is expected",
-        hint,
-        "",
-        begin,
-        len(text),
-    )
-
-
-def _token(text: str, at: int) -> tuple[int, str]:
-    """Return the word or sign that stands at a place, and where it begins."""
-    found = next(found for found in _TOKEN.finditer(text) if found.end() > at)
-    return found.start(), found[0]
-
-
-def _hint(text: str, at: int, token: str) -> str:
-    before = text[:at].rstrip()
-    if token.startswith(".") and text[at + 1 : at + 2].isdigit():
-        return f"positions stand in brackets: {_short(before)}[{text[at + 1]}]"
-    return _SLIPS.get(token, "")
-
-
-def _problem(words: str, start: int, end: int, hint: str) -> LocalProblem:
-    return LocalProblem("bad-expr", f"not an expression: {words} (column {start + 1})", hint, "", start, end)
 
 
 def _short(text: str) -> str:
@@ -577,56 +552,43 @@ REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.JoinedStr: ("f-strings are not part of the language", 'write text + str(x), or join([..], "")'),
     ast.Slice: ("a slice stands only inside x[..]", ""),
 }
-METHODS_ELSEWHERE = {
-    "items": "items(x)",
-    "keys": "keys(x)",
-    "values": "values(x)",
-    "get": "first(x.field, default)",
+ELSEWHERE: Final = {
     "append": "xs + [x]",
-    "extend": "xs + ys",
-    "sort": "sorted(xs)",
-    "reverse": "reversed(xs)",
-    "format": "text + str(x)",
-    "map": "[.. for x in xs]",
-    "filter": "[x for x in xs if ..]",
-    "includes": "x in xs",
-    "concat": "xs + ys",
-    "len": "len(x)",
-    "length": "len(x)",
-    "push": "xs + [x]",
-    "size": "len(x)",
-    "slice": "x[a:b]",
-    "substring": "x[a:b]",
-    "trim": "x.strip()",
-    "contains": "x in xs",
-    "toString": "str(x)",
-    "toLowerCase": "x.lower()",
-    "toUpperCase": "x.upper()",
-}
-FUNCTIONS_ELSEWHERE = {
     "average": "avg(xs)",
     "coalesce": "first(a, b)",
-    "concat": "join(xs), or xs + ys",
+    "concat": "xs + ys",
     "contains": "x in xs",
     "count": "len(xs)",
     "default": "first(x, default)",
     "dict": "{k: v for k, v in items(x)}",
     "dumps": "str(x)",
+    "extend": "xs + ys",
     "filter": "[x for x in xs if ..]",
     "format": "text + str(x)",
     "get": "first(x.field, default)",
+    "includes": "x in xs",
     "json": "str(x)",
-    "length": "len(xs)",
+    "length": "len(x)",
     "list": "[x for x in xs]",
     "map": "[.. for x in xs]",
     "mean": "avg(xs)",
     "next": "xs[0]",
     "pow": "x ** 2",
+    "push": "xs + [x]",
+    "reverse": "reversed(xs)",
     "set": "distinct(xs)",
-    "size": "len(xs)",
+    "size": "len(x)",
+    "slice": "x[a:b]",
+    "sort": "sorted(xs)",
     "string": "str(x)",
+    "substring": "x[a:b]",
     "to_json": "str(x)",
+    "toLowerCase": "x.lower()",
+    "toString": "str(x)",
+    "toUpperCase": "x.upper()",
     "tojson": "str(x)",
+    "trim": "x.strip()",
     "tuple": "[a, b]",
     "unique": "distinct(xs)",
 }
+"""Functions and methods of Python and of other languages, and what the language has instead."""

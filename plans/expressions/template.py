@@ -309,9 +309,17 @@ def _misplaced(node: Node) -> LocalProblem:
 
 def suspicious(text: str, pieces: tuple[str | Expression, ...] | tuple[str]) -> Iterator[LocalProblem]:
     """Yield a warning for text that looks like another language's reference, one for each way to write it."""
-    gaps = _gaps(text, [piece for piece in pieces if isinstance(piece, Expression)])
+    made: list[str] = []
+    at = 0
+    for piece in pieces:
+        if isinstance(piece, Expression):
+            start = text.rindex("${", at, piece.start)  # only space stands between
+            # NUL characters, which no pattern matches, stand for the expression and keep the places of the rest.
+            made += [text[at:start], "\0" * len(piece.source)]
+            at = start + len(piece.source)
+    plain = "".join([*made, text[at:]])
     for pattern in (_BRACES, _DOLLAR):
-        found = next((match for low, high in gaps if (match := pattern.search(text, low, high))), None)
+        found = pattern.search(plain)
         if found is not None:
             yield LocalProblem(
                 "suspicious-text",
@@ -321,17 +329,6 @@ def suspicious(text: str, pieces: tuple[str | Expression, ...] | tuple[str]) -> 
                 found.start(),
                 found.end(),
             )
-
-
-def _gaps(text: str, expressions: list[Expression]) -> list[tuple[int, int]]:
-    """Return where a string is plain text: before, between and after its expressions."""
-    gaps: list[tuple[int, int]] = []
-    low = 0
-    for expression in expressions:
-        high = text.rindex("${", low, expression.start)  # only space stands between
-        gaps.append((low, high))
-        low = high + len(expression.source)
-    return [*gaps, (low, len(text))]
 
 
 def _short(text: str) -> str:

@@ -63,12 +63,14 @@ def listed(cells: Sequence[Type]) -> ListType:
     if not 0 < len(cells) <= ROW_MAX or depth_of(item) > ROW_DEPTH_MAX:
         return ListType(item)
     row = TupleType(item)
+    # The type is frozen and its constructor knows no cells.
     object.__setattr__(row, "cells", tuple(cells))
     return row
 
 
 def joined(types: Sequence[Type]) -> Type:
     """Return the union of types; of rows of one length, a row."""
+    # Rows of one length stay rows, so that `for k, v in [["a", 1], ["b", 2]]` knows both types.
     if len(types) > 1 and isinstance(types[0], TupleType):
         rows = [
             each for each in types if isinstance(each, TupleType) and len(each.cells) == len(types[0].cells)
@@ -93,7 +95,7 @@ def kind_of(member: Member) -> str:
 
 @dataclass(slots=True)
 class ExpressionProblems:
-    """What was found wrong in one expression.
+    """The problems of one expression.
 
     Attributes:
         text: The expression, for messages.
@@ -116,6 +118,7 @@ class ExpressionProblems:
 
     def add(self, code: str, node: Node, message: str, hint: str = "") -> None:
         """Note a problem, once for each code and place."""
+        # Several rules may look at one operand, and its problem is reported once.
         if not any(
             problem.code == code and problem.start == node.start and problem.end == node.end
             for problem in self.problems
@@ -143,6 +146,7 @@ class ExpressionProblems:
 
     def unchecked(self, node: Node, of: Type, what: str) -> None:
         """Note that an operand is checked at run time only; said once of an expression."""
+        # One doubt is enough: what is computed from a value of unknown type is unknown too.
         if any(problem.code == "unchecked-type" for problem in self.problems):
             return
         message = (
@@ -184,6 +188,7 @@ class Takes:
     def fits(self, member: Member) -> bool | None:
         """Whether a member fits; `None`: some of its values do."""
         kind = kind_of(member)
+        # A number may be an integer, so where an integer is wanted it fits in part.
         if kind == "unknown" or (kind == "number" and "integer" in self.kinds and "number" not in self.kinds):
             return None
         return kind in self.kinds
@@ -213,12 +218,14 @@ def operand(
     others = [member for member in every if kind_of(member) != "null"]
     fits = [(member, wanted.fits(member)) for member in others]
     good = tuple([member for member, fit in fits if fit is not False])
+    # An error needs certainty: no alternative fits. If one fits, the run decides.
     if every and not good and not (wanted.nulls and not others):
         findings.add("bad-expr", node, f"{what} takes {wanted.wanted}, found {type_text(of)}", wanted.hint)
         return ()
     if len(others) < len(every) and not wanted.nulls:
         findings.null(node, what)
     if any(fit is not True for _, fit in fits):
+        # The unknown alternative is the one that needs a type, so the message names it instead of the union.
         odd = next(member for member, fit in fits if fit is not True)
         findings.unchecked(node, odd if isinstance(odd, Unknown) else of, what)
     return good
@@ -244,6 +251,7 @@ _BOUND = takes("integer", wanted="integers", nulls=True)
 
 def field_of(findings: ExpressionProblems, node: Field | Index, base: Type, name: str) -> Type:
     """Return the type of the field of a name."""
+    # Null has no fields; `_doubts` reports it once for the base, whatever the other alternatives have.
     every = [member for member in members(base) if kind_of(member) != "null"]
     found: list[Type] = []
     absent = False
@@ -257,6 +265,7 @@ def field_of(findings: ExpressionProblems, node: Field | Index, base: Type, name
                 absent = absent or known is None or not known.required
                 if part is not None:
                     found.append(part)
+            # A text, a number or a list has no fields, so the field is absent where the value is one.
             case _:
                 absent = True
     if not members(base):
@@ -300,6 +309,7 @@ def _field_hint(  # noqa: PLR0911  # one case, one line for each slip
     findings: ExpressionProblems, node: Field | Index, base: Type, name: str, names: Sequence[str]
 ) -> str:
     source = findings.source(node.base)
+    # From the most specific slip to the most general one, because a later hint fits earlier cases too.
     if isinstance(node.base, Name) and name in _VALUE_NAMES:
         return f"a step's id is its value itself, write: {source}"
     if name in METHODS and any(kind_of(member) == "string" for member in members(base)):
@@ -318,7 +328,7 @@ def _field_hint(  # noqa: PLR0911  # one case, one line for each slip
 
 
 def unquoted(findings: ExpressionProblems, node: Index, base: Type, key: Name) -> None:
-    """Say of a key that is no name what it was meant to be, if it is a field's: `w[celsius]`."""
+    """Hint that a key which is no known name, but the name of a field, needs no brackets: `w[celsius]`."""
     if key.name in _names(base):
         findings.rehint("unknown-ref", key, f"write: {findings.source(node.base)}.{key.name}")
 
@@ -326,6 +336,7 @@ def unquoted(findings: ExpressionProblems, node: Index, base: Type, key: Name) -
 def index(findings: ExpressionProblems, node: Index, base: Type, key: Type) -> Type:
     """Return the type of `base[key]`."""
     position = node.key.value if isinstance(node.key, Literal | Constant) else None
+    # A text as key asks for a field. If the base may be text itself, the key may be wrong, so the rule for positions judges it.
     if isinstance(position, str) and not any(kind_of(member) == "string" for member in members(base)):
         return field_of(findings, node, base, position)
     keys = operand(findings, node.key, key, _KEY, "[..]")
@@ -356,6 +367,7 @@ def _part(member: Member, kinds: set[str], position: object) -> Type | None:
             return UNKNOWN
         case ObjectType(fields=fields, extra=extra) if named and (fields or extra is not None):
             return union(*[known.type for known in fields.values()], *([] if extra is None else [extra]))
+        # A position outside the row falls through to the union of its cells: the run reports it, as of any list.
         case TupleType(cells=cells) if (
             whole and type(position) is int and -len(cells) <= position < len(cells)
         ):
@@ -441,6 +453,7 @@ def _addition(left: Member, right: Member) -> Type | None:
             return UNKNOWN
         case (ListType(), ListType()):
             return ListType(union(left.item, right.item))
+        # A list can only be added to a list, so an unknown operand beside one has to be a list.
         case (ListType(), Unknown()) | (Unknown(), ListType()):
             return ListType(UNKNOWN)
         case _:
@@ -449,6 +462,7 @@ def _addition(left: Member, right: Member) -> Type | None:
 
 
 def _product(left: Member, right: Member) -> Type | None:
+    # `3 * "ab"` and `"ab" * 3` are the same.
     for one, count in ((left, right), (right, left)):
         if kind_of(count) in {"integer", "number", "unknown"}:
             if kind_of(one) == "string":
@@ -498,6 +512,7 @@ def _pairs(
     sides = [[member for member in members(of) if kind_of(member) != "null"] for _, of in (left, right)]
     if not members(left[1]) or not members(right[1]):
         return NEVER
+    # Judged pair by pair: no pair fits is an error, and some pairs fit is a doubt.
     results = [table(one, other) for one in _distinct(sides[0]) for other in _distinct(sides[1])]
     given = [result for result in results if result is not None]
     if not given:
@@ -511,6 +526,7 @@ def _pairs(
         if any(isinstance(member, Unknown) for member in side):
             findings.unchecked(part, UNKNOWN, what[0])
     if len(given) < len(results):
+        # The operand with several alternatives is the doubtful one; the left one if both have several.
         odd = left if len(sides[0]) > 1 or len(sides[1]) == 1 else right
         findings.unchecked(*odd, what[0])
     elif _needs_whole(results, sides):
@@ -521,6 +537,7 @@ def _pairs(
 
 def _distinct(side: Sequence[Member]) -> Sequence[Member]:
     """Return alternatives that matter to an operator: scalars of one kind count once."""
+    # Two unions of a hundred known texts each would otherwise be ten thousand equal pairs.
     once: dict[object, Member] = {}
     for member in side:
         once.setdefault(kind_of(member) if isinstance(member, Scalar | ObjectType) else member, member)
@@ -581,6 +598,7 @@ def contains(findings: ExpressionProblems, node: Node, operator: str, left: Oper
         return BOOLEAN if fits else None
 
     what = (f"'{operator}'", "an item and a list, or a text and a text or an object")
+    # Any value may be an item of a list, null included, so only the right operand is judged.
     if all(
         isinstance(member, ListType | Unknown) for member in members(right[1]) if kind_of(member) != "null"
     ):
@@ -626,6 +644,7 @@ def _falsy(member: Member) -> Sequence[Type]:
     match member:
         case Scalar(kind="null"):
             return [NULL]
+        # A JSON number that is zero may be 0.0 or the integer 0.
         case Scalar(kind="number", only=None):
             return [Scalar("number", (0.0,)), Scalar("integer", (0,))]
         case Scalar(kind=kind):
@@ -634,6 +653,7 @@ def _falsy(member: Member) -> Sequence[Type]:
         case ListType():
             return [ListType(NEVER)]
         case ObjectType(fields=fields):
+            # Only an object without fields counts as false.
             return [] if any(known.required for known in fields.values()) else [_NO_FIELDS]
         case Unknown():
             return [UNKNOWN]

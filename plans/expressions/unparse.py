@@ -1,4 +1,4 @@
-"""The canonical spelling of an expression: one text for every way to write the same tree.
+"""Prints an expression in canonical form: one text for every way to write the same tree.
 
 Spelling changes only spacing, quotes, redundant parentheses and how literals are written: parsing the text gives
 the same tree again. Nothing is folded, reordered or unified: `x["a"]` stays apart from `x.a`, and `(a and b) and c` from
@@ -48,7 +48,7 @@ _BINDS = {
 
 def unparse(node: Node) -> str:
     """Return the canonical text of an expression, as parsed: folded nodes have no spelling."""
-    return _spelled(node)[0]
+    return _printed(node)[0]
 
 
 def quoted(value: str) -> str:
@@ -58,11 +58,11 @@ def quoted(value: str) -> str:
 
 def _at(node: Node, least: int) -> str:
     """Return the text of a node for a place that wants a form that binds at least so tightly."""
-    text, binds = _spelled(node)
+    text, binds = _printed(node)
     return text if binds >= least else f"({text})"
 
 
-def _spelled(node: Node) -> tuple[str, int]:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind
+def _printed(node: Node) -> tuple[str, int]:  # noqa: C901, PLR0911, PLR0912  # one case, one line for each kind
     match node:
         case Literal(value=value):
             return _literal(value)

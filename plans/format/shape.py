@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..nearest import did_you_mean, listing
 from ..paths import Part, key, parts_of, path_of
@@ -309,7 +309,7 @@ def _known_keys(raw: dict[str, Any], parts: tuple[Part, ...]) -> tuple[str, ...]
         case (*_, "budget"):
             return get_args(Budgeted)
         case _:
-            models = {"ask": Ask, "agent": Agent, "repeat": Repeat}
+            models: dict[str, type[BaseModel]] = {"ask": Ask, "agent": Agent, "repeat": Repeat}
             return tuple(models.get(str(parts[-2]), Fallback).model_fields)
 
 

@@ -165,6 +165,7 @@ def picture_of(plan: Plan, toolset: Signatures | Sequence[Signature] | None = No
 
 def _picture(survey: Survey, number: int, plan: Plan | InnerPlan, tools: Signatures) -> Picture:
     body, order, touches = survey.bodies.every[number], survey.steps[number], survey.touches[number]
+    # Of a cycle the order keeps all waits but those that lead back; layers need a graph without cycles.
     rank = {position: at for at, position in enumerate(order)}
     needs, after = (
         [tuple(other for other in found if rank[other] < rank[at]) for at, found in enumerate(every)]
@@ -176,7 +177,9 @@ def _picture(survey: Survey, number: int, plan: Plan | InnerPlan, tools: Signatu
     waits = [(*first, *then) for first, then in zip(needs, after, strict=True)]
     direct, ordered = _direct_and_ordered(waits, touches, order)
     stages = depths(waits, order)
+    # Stages follow data alone, as plans are read; rows follow effects too, so that no line of the SVG leads upwards.
     rows = depths([(*data, *effects) for data, effects in zip(waits, ordered, strict=True)], order)
+    # Every inner plan counts as one call: it has a picture of its own.
     chain, _ = critical_path(body, order, touches, [1] * len(survey.touches))
     links = [body.position[id_] for id_ in chain]
     before = dict(zip(links, [-1, *links], strict=False))
@@ -205,12 +208,15 @@ def _direct_and_ordered(
     waits: Sequence[Sequence[int]], touches: Sequence[Touches], order: Sequence[int]
 ) -> tuple[list[Sequence[int]], list[tuple[int, ...]]]:
     """Return, for each step, the waits that no other wait implies, and the waits that only effects cause."""
+    # Without reductions every wait is drawn as a direct one.
     if len(order) > IMPLIED_STEPS_MAX:
         return list(waits), [()] * len(order)
     rank = {position: at for at, position in enumerate(order)}
+    # Bits, because the waits of steps that write one resource grow with the square of their number.
     bits = [sum(1 << rank[other] for other in set(others)) for others in waits]
     both = [own | effects for own, effects in zip(bits, effect_waits(touches, order), strict=True)]
     found = direct_waits(both, order)
+    # Effects that follow from data need no line of their own.
     ordered = [
         tuple(other for other in others if other not in own) for others, own in zip(found, waits, strict=True)
     ]
@@ -225,6 +231,7 @@ def effect_waits(touches: Sequence[Touches], order: Sequence[int]) -> list[int]:
         for touch in touches[position]:
             for track in touch.awaited:
                 found[position] |= tracks.get(track, 0)
+        # Only after all touches of the step were asked: a step does not wait for itself.
         for touch in touches[position]:
             for track in touch.tracks:
                 tracks[track] = tracks.get(track, 0) | 1 << rank
@@ -241,6 +248,7 @@ def _effect(step: Step, touches: Touches, tools: Signatures) -> str:
             tool = tools.find(name)
             return "" if tool is None else str(tool.effect)
         case AgentStep() | PlanStep():
+            # An agent or an inner plan counts by the strongest effect of its tools.
             fallback = "model" if isinstance(step, AgentStep) else ""
             return "write" if is_write(touches) else "read" if touches else fallback
 
@@ -300,6 +308,7 @@ def _arguments(args: dict[str, Json]) -> str:
 
 def _plain(text: str) -> str:
     """Return text on one line, without characters that move a cursor, change the direction of text or are not allowed in XML."""
+    # Titles and prompts come from models, and the picture may be shown in a terminal or a page.
     return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
 
 
@@ -308,6 +317,7 @@ def _short(value: Json) -> str:
     match value:
         case str():
             text = " ".join(value.split())
+            # Two expressions in one string also begin with `${` and end with `}`.
             whole = text.startswith("${") and text.endswith("}") and text.count("${") == 1
             return text[2:-1].strip() if whole else f'"{text}"'
         case list():

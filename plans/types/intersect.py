@@ -62,7 +62,7 @@ def alternatives(types: Iterable[Type]) -> Type | None:
 def _one_of(group: Sequence[Scalar]) -> Scalar:
     """Return one scalar for those of one kind, with the same constraints."""
     made = joined_scalars(group)
-    values = {value for member in group for value in member.only or ()}
+    values: dict[Json, None] = {value: None for member in group for value in member.only or ()}
     if len(values) <= VALUES_MAX or any(member.only is None for member in group):
         return made
     # `union` drops values that nobody reads; here the list decides what is valid, so it becomes a constraint.

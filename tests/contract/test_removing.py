@@ -16,7 +16,7 @@ from appending import DEAD, after, append, batch_of, claimed, leave, row_of, wit
 from firmplan.errors import StoreError
 from firmplan.executor import SqliteStore
 from firmplan.executor.stores import sql_store, sqlite_store
-from firmplan.executor.stores.garbage import MarkPhase, named_in
+from firmplan.executor.stores.garbage import named_in, without
 from firmplan.executor.stores.sqlite_file import BUSY_TIMEOUT_MS
 from firmplan.executor.stores.sqlite_store import (
     CHECKPOINT_TIMEOUT_MS,
@@ -343,18 +343,21 @@ def test_what_texts_name_is_found_through_the_values_that_stand_in_their_places(
         return stored.get(wanted)
 
     texts = [text(stand_in="a", mention="f"), text(stand_in="ab"), b"sha256:" + b"0" * 63]
-    marking = MarkPhase(find_value, {*name.values(), "sha256:other"})
-    marking.mark_named(texts)
-    assert marking.unmarked == {name["g"], name["h"], "sha256:other"}
+    assert set(named_in(find_value, texts)) == {name[letter] for letter in "abcdef"}
     assert sorted(read) == sorted(name[letter] for letter in "abe")
-    marking.mark([name["g"], "sha256:strange"])
-    marking.mark_named([text(stand_in="f")])
-    assert marking.unmarked == {"sha256:other"}  # what is kept is still read for what it names
-    read.clear()
-    assert named_in(find_value, texts) == {name[letter] for letter in "abcdef"}
-    assert sorted(read) == sorted(name[letter] for letter in "abe")
-    marking.mark(["sha256:other"])
-    marking.mark_named(pytest.fail("read in vain") for _ in range(1))
+    assert without({name["a"], name["g"]}, named_in(find_value, texts)) == {name["g"]}
+    assert without({name["f"]}, [name["a"], name["f"]]) == frozenset()
+
+
+def test_what_names_bytes_is_read_only_while_some_are_left():
+    """A look for few bytes, or for none, need not read the whole store."""
+
+    def named(*digests):
+        yield from digests
+        pytest.fail("read in vain")
+
+    assert without((), named()) == frozenset()
+    assert without(("a", "b"), named("b", "c", "a")) == frozenset()
 
 
 @pytest.mark.parametrize("is_file", [True, False])

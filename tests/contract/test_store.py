@@ -242,6 +242,25 @@ def test_an_append_goes_to_the_end_or_nowhere(make_store):
     with_store(make_store, law)
 
 
+def test_a_batch_that_is_repeated_changes_nothing(make_store):
+    """Neither its records nor its writes and decisions count twice."""
+
+    async def law(store):
+        row = await claimed(store)
+        first = batch_of(row, b"one", opened={"w": "box"})
+        await append(store, first)
+        await append(store, batch_of(after(row, first), b"two", closed=["w"]))
+        await store.add_decision("r", b"decided")
+        ((number, _),) = await store.list_decisions("r")
+        before = await store.epochs(["box", EVERYTHING])
+        with pytest.raises(StoreError):
+            await append(store, replace(first, decided=[number]))
+        assert await store.epochs(["box", EVERYTHING]) == before
+        assert await store.list_decisions("r") == [(number, b"decided")]
+
+    with_store(make_store, law)
+
+
 def test_one_fenced_batch_does_not_harm_others_of_its_group(make_store):
     """What is appended together is committed together, each by its own right."""
 

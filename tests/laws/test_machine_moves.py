@@ -28,7 +28,7 @@ from firmplan.executor.events import (
     RunStarted,
 )
 from firmplan.executor.execution_tree import walk
-from firmplan.executor.journal.records import Entry, read_entry, write_entry
+from firmplan.executor.journal.records import Entry, read_entry, write_line
 from firmplan.executor.journal.restore import build_machine, fold
 from firmplan.executor.runs.run import run_errors, run_status, run_usage, step_views
 from firmplan.executor.states import TERMINAL, State
@@ -202,7 +202,7 @@ def test_every_run_ends_by_legal_moves_and_folds_to_the_same_end(plan, n, seed):
     machine = fuzz.machine
     assert all(cell.state in TERMINAL for cell in walk(machine.root))
     assert not any(command for command in fuzz.asked if fuzz.machine.is_callable(command.step))
-    lines = [write_entry(entry, inline_bytes_max=None)[0] for entry in fuzz.entries]
+    lines = [write_line(entry.seq, entry.at, entry.event, None)[0] for entry in fuzz.entries]
     again = build_machine(fuzz.header)
     fold(again, [read_entry(line, lambda name: b"") for line in lines])
     assert (again.status, again.digest, again.output) == (machine.status, machine.digest, machine.output)

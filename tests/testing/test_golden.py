@@ -18,7 +18,7 @@ from firmplan.executor.review.compare import compare
 from firmplan.plans import Plan
 from firmplan.testing import ScriptedModel, ScriptedTool
 from firmplan.testing.assertions import is_same
-from firmplan.testing.golden import golden_fault, read_golden
+from firmplan.testing.golden import golden_mismatch, read_golden
 from firmplan.testing.recorded import read_recorded
 from firmplan.testing.rehearsal import Rehearsal
 from firmplan.tools import ModelReply, Models, Usage
@@ -370,7 +370,7 @@ def test_a_case_whose_plan_names_no_tool_says_which_was_meant(pytester):
 
 
 def fault_of(path, *tools, update=False):
-    return golden_fault(read_golden(path), Toolset(list(tools)), update=update)
+    return golden_mismatch(read_golden(path), Toolset(list(tools)), update=update)
 
 
 def test_decisions_are_made_again(tmp_path):

@@ -63,7 +63,24 @@ class Box:
         return self.ends
 
 
-def test_what_comes_within_a_few_milliseconds_shares_a_commit():
+class Clock:
+    """What commits take for `time`: it stands still until a test moves it, however long the machine takes."""
+
+    now = 1_000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of all commits of a test."""
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+def test_what_comes_within_a_few_milliseconds_shares_a_commit(clock):
     """And what comes while it is under way is the next."""
     shelf = Shelf()
     commits = Commits(shelf)
@@ -71,6 +88,7 @@ def test_what_comes_within_a_few_milliseconds_shares_a_commit():
     shelf.gate.clear()
     for box in (one, two, one):
         commits.expect(box)
+    clock.now += module.LATE_MAX_S
     assert shelf.entered.wait(10)
     commits.expect(three)
     commits.expect(four, 0)
@@ -99,15 +117,17 @@ def test_each_hears_what_became_of_its_own():
     asyncio.run(commits.close())
 
 
-def test_what_may_wait_longer_goes_with_what_comes_then():
+def test_what_may_wait_longer_goes_with_what_comes_then(clock):
     """It is not committed before its time."""
     shelf = Shelf()
     commits = Commits(shelf)
     patient, hasty = Box("patient"), Box("hasty")
     commits.expect(patient, 0.2)
     commits.expect(hasty)
+    clock.now += 0.1
     hasty.wait()
     assert shelf.groups == [["hasty"]]
+    clock.now += 0.1
     patient.wait()
     assert shelf.groups == [["hasty"], ["patient"]]
     asyncio.run(commits.close())
@@ -117,13 +137,16 @@ def test_what_must_not_wait_wakes_the_thread_that_waits_for_something_later(monk
     """However long that would sleep."""
     monkeypatch.setattr(module, "IDLE_S", 1_000)
     commits = Commits(Shelf())
-    patient, hasty, sleeps = Box("patient"), Box("hasty"), threading.Event()
+    patient, hasty, sleeps = Box("patient"), Box("hasty"), threading.Semaphore(0)
     wait = commits._changed.wait
-    commits._changed.wait = lambda timeout: sleeps.set() or wait(timeout)
+    commits._changed.wait = lambda timeout: sleeps.release() or wait(timeout)
     commits.expect(patient, 1_000)
-    assert sleeps.wait(10)
+    assert sleeps.acquire(timeout=10)
     commits.expect(hasty, 0)
     assert hasty.wait() == [("hasty", None)]
+    assert sleeps.acquire(
+        timeout=10
+    )  # and it sleeps on, instead of asking again and again whether it is time
     assert patient.ends == []
     asyncio.run(commits.close())
 
@@ -133,8 +156,17 @@ def test_closing_commits_what_is_expected(monkeypatch):
     shelf = Shelf()
     commits = Commits(shelf)
     box = Box("late")
+    shelf.gate.clear()
     commits.expect(box, 1_000)
-    asyncio.run(commits.close())
+
+    async def close():
+        closing = asyncio.create_task(commits.close())
+        assert await asyncio.to_thread(shelf.entered.wait, 10)
+        assert not closing.done()
+        shelf.gate.set()
+        await closing
+
+    asyncio.run(close())
     assert (box.ends, [thread.is_alive() for thread in shelf.threads]) == ([("late", None)], [False])
     asyncio.run(commits.close())
     box.settled.clear()

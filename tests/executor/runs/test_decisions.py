@@ -12,7 +12,7 @@ from firmplan.executor import SqliteStore, limits
 from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import Approved, Denied, ResolvedDone, ResolvedFailed, ResolvedRetry
 from firmplan.executor.journal.decision_history import key_of
-from firmplan.executor.journal.records import Entry, write_entry
+from firmplan.executor.journal.records import write_line
 from firmplan.testing import Held, ScriptedTool
 from firmplan.tools import tool
 from rig import Rig, plan_of, statuses
@@ -537,7 +537,7 @@ def lost_twice():
 
 def left(event):
     """A decision as it lies in the store, from a process that has looked at the run before."""
-    return write_entry(Entry(0, 1.0, event), inline_bytes_max=None)[0]
+    return write_line(0, 1.0, event, inline_bytes_max=None)[0]
 
 
 LATE = [ResolvedRetry("w", 1), ResolvedFailed("w", "no", 1), ResolvedDone("w", CanonicalValue(b'"x"'), 1)]

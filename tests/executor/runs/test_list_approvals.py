@@ -15,7 +15,7 @@ from firmplan.errors import InputRejected, OutcomeUnknown, ToolError
 from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import Approved
 from firmplan.executor.journal.header import Header
-from firmplan.executor.journal.records import Entry, write_entry
+from firmplan.executor.journal.records import write_line
 from firmplan.testing import ScriptedTool
 from firmplan.tools import tool
 from rig import Rig, plan_of, statuses
@@ -36,7 +36,7 @@ def pay(script=lambda amount: amount, **options):
 
 def left(event):
     """A decision as it lies in the store, before anybody takes it in."""
-    return write_entry(Entry(0, 1.0, event), inline_bytes_max=None)[0]
+    return write_line(0, 1.0, event, inline_bytes_max=None)[0]
 
 
 def digest_of(amount):

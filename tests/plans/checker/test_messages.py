@@ -26,7 +26,7 @@ OBJECTIONS = {
     "if a then b": ("if", "(column 1)", "write: x if condition else y"),
     "for x in y": ("for", "(column 1)", "write a list: [x.field for x in xs]"),
     "import os": ("import", "(column 1)", "statements are no part of the language"),
-    "a.1": (".", "(column 2)", "positions stand in brackets: a[1]"),
+    "a.1": (".", "(column 2)", "positions stand in brackets: x[0]"),
     "é b": ("b", "expected an operator before 'b' (column 3)", "put an operator"),
 }
 
