@@ -14,7 +14,7 @@ demo: $(DEMO_STAMP)
 test: $(STAMP)
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
-# The laws with all their seeds, of which the tests try a sample: takes an hour or more.
+# The laws with all their seeds and examples, of which the tests try a sample: takes an hour or more.
 sweep: $(STAMP)
 	$(BIN)/python scripts/sweep.py
 

@@ -3,8 +3,8 @@
     planner = Planner(model="gpt-5-mini", library="plans/")
     planned = await planner.plan("Compare the weather in Rome and Oslo", toolset)
 
-Saved plans are asked first: a plan whose pattern matches the task answers it without a model. If none does, a `PlanCache` is asked for what a
-model planned before, then a model whether the nearest saved plan fits, and only then for a new plan. Settings that are not given come from
+Saved plans are asked first: a plan whose pattern matches the task answers it without a model. If none does, a `PlanCache` is asked for a plan that a
+model wrote before, then a model whether the nearest saved plan fits, and only then for a new plan. Settings that are not given come from
 the environment, which is read when a plan is wanted.
 """
 
@@ -289,7 +289,7 @@ class Planner:
         return await conversation.within(PatchDrafting(report, conversation, self._max_repairs).run())
 
     async def aclose(self) -> None:
-        """Release what the planner holds: nothing lives longer than a call, so this returns immediately."""
+        """Release the resources of the planner. Clients live no longer than a call, so this returns immediately."""
 
     async def _from_model(
         self, request: PlanRequest, attempts: list[Attempt], options: _PlanningOptions
@@ -356,7 +356,7 @@ def _ignore(_: Use) -> None:
 def _from_saved(request: PlanRequest, attempts: list[Attempt], used: Used) -> Planned | None:
     """Return the most specific saved plan that matches without doubt and passes its check; the others become attempts.
 
-    A plan that lacks an input comes after plans that lack none, and before a model: whoever runs it is told which input is missing.
+    A plan that lacks an input comes after plans that lack none, and before a model: the run then names the missing input.
     """
     incomplete: tuple[SavedPlan, Planned] | None = None
     # The first match that passes its check wins: matches are in the order of how much of the task's words they

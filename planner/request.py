@@ -1,4 +1,4 @@
-"""What a planning is asked for: the task, the tools, the given inputs, and the check that a plan has to pass.
+"""The request of a planning: the task, the tools, the given inputs, and the check that a plan has to pass.
 
 A model sees the names and the types of given inputs (`input_schemas`), never their values. `input_faults` says whether a plan takes the
 inputs that are given, and whether it needs others.
@@ -34,7 +34,7 @@ Judge: TypeAlias = Callable[[CheckReport], CheckReport]
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What is to be planned.
+    """The request of a planning.
 
     Attributes:
         inputs: The given values, by name.

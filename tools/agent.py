@@ -107,16 +107,16 @@ def agent(
 
     Args:
         fn: The function; its body is never run.
-        model: Whom to ask: a name that the engine's `models` know.
+        model: The name by which the engine's `models` know the model.
         temperature: `None` is not sent; the same of `max_tokens`.
         examples: Worked examples: `{"input": .., "output": ..}` or pairs. An input that is an object with the
             parameters' names fills the prompt as a call does.
         max_tokens: The most that an answer may be long.
         guard: Further conditions on the answer: see `guard.py`.
-        retries: How often an answer that does not fit its type or a guard is asked for again, told why.
+        retries: How often an answer that does not fit its type or a guard is asked for again, with the reason.
 
     Raises:
-        ConfigError: The prompt is missing or mentions what is no parameter, or a setting is not one.
+        ConfigError: The prompt is missing or refers to no parameter of the function, or a setting is not valid.
     """
     settings = AgentSettings(model, temperature, examples, max_tokens, guard, retries)
 

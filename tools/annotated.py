@@ -344,7 +344,7 @@ def _with_json_scalars(value: Any) -> Any:
 # The fast path. Most tools take and return texts, numbers, booleans, and lists and dicts of them. pydantic would read such a value
 # and write the same bytes again, which takes 15 microseconds a call, so it is not asked. The fast path only says yes: a value that is
 # not exactly of its type (an integer for a float, a subclass, a wrong value) takes the long way, which converts it or says what is
-# wrong. `tests/tools/test_exact.py` holds both ways to the same results.
+# wrong. `tests/tools/test_annotated.py` holds both ways to the same results.
 
 Fits: TypeAlias = Callable[[Any], bool]
 

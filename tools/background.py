@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own: what the `_sync` methods run on.
+"""An event loop on a thread of its own, on which the `_sync` methods run.
 
 The thread is a daemon: a program that forgets to close its engine still ends. Calls in progress are then cut off as by a
 killed process, which the journal is made for.
@@ -28,14 +28,14 @@ class Background:
         is_running.wait()
 
     def close(self) -> None:
-        """Stop the loop; what was handed in has ended before."""
+        """Stop the loop; its coroutines have ended before."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
 
 
 def call(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Return what the coroutine returns on that loop; an interrupt here cancels it there. Raises: ConfigError: the loop does not run."""
+    """Run a coroutine on that loop, and return its result; an interrupt here cancels it there. Raises: ConfigError: the loop does not run."""
     if not loop.is_running():  # nobody would ever answer
         work.close()
         raise ConfigError(
@@ -51,7 +51,7 @@ def call(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
 
 
 def iterate(loop: asyncio.AbstractEventLoop, items: AsyncIterator[T]) -> Iterator[T]:
-    """Yield what the asynchronous iterator yields on that loop."""
+    """Yield the items of an asynchronous iterator that runs on that loop."""
     end = object()
 
     async def following() -> T | object:

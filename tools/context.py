@@ -36,7 +36,7 @@ DRAWN_MAX: Final = 1_000
 
 @dataclass(slots=True)
 class Used:
-    """What one call took from its context.
+    """The times, ids, environment variables and secrets that one call took from its context.
 
     Attributes:
         now: Every time read, in order, as seconds since the epoch, up to `DRAWN_MAX`.

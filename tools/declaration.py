@@ -1,7 +1,7 @@
 """The declaration of a tool beside its types: effect, retries, limits, safety. All of it is checked here, once.
 
 Rules: an undeclared effect is `write`; `reuse_for` belongs to reads and `reconcile` to writes; every mistake is a
-`ConfigError` that says which tool, what was expected, what was found and what to do. Knows no function and no
+`ConfigError` that names the tool, the expected value, the value found and a remedy. The module knows no function and no
 schema; `allow_untrusted` is checked against the parameters by `tool.py`.
 """
 
@@ -74,16 +74,16 @@ class ToolOptions(ToolSettings, total=False):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Declaration:
-    """What is declared about one tool, checked.
+    """The checked declaration of one tool.
 
     Attributes:
         name: Matches `NAME`.
-        description: What the tool does, for people and planners.
-        effect: What a call may do to the world.
-        is_effect_declared: Whether the author said so.
+        description: The purpose of the tool, for people and planners.
+        effect: The kind of change that a call may make in the world.
+        is_effect_declared: Whether the author declared the effect.
         idempotent: Whether a `write` may be called again with the same `ctx.idempotency_key`.
         reuse_for_s: How long a `read` may be reused; `None`: never, `inf`: for ever.
-        version: Settles what the fingerprint cannot see.
+        version: Stands for everything that the fingerprint cannot see.
         timeout_s: Of one call; `None`: no limit.
         retries: Further calls after a failed one.
         retry_on: Which failures are worth another call; `None`: temporary ones, timeouts, connection errors.
@@ -91,7 +91,7 @@ class Declaration:
         rate: Most calls a second, over all runs of an engine.
         approval: When a person is asked.
         trust: Whether the output may steer writes.
-        resource: What the effect touches; `"world"` conflicts with every other.
+        resource: The thing that the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters of a `write` that may hold untrusted values.
         isolation: Where a synchronous call runs.
         reconcile: Asked with key and arguments whether a `write` of unknown outcome took place.

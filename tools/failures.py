@@ -4,7 +4,7 @@ After a timeout or a connection error another call is worth trying, and nobody k
 have classes of their own for these, outside Python's `ConnectionError` and `TimeoutError`. They are known by name, so that none of the
 libraries is imported.
 
-Texts are made safe: the `__str__` of an exception may raise, and may return what is no text.
+Texts are made safe: the `__str__` of an exception may raise, and may return something that is no text.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 only warnings are shown, on the console; a form alone shows `info`, one line for each change of a run's state. A program that
 configures structlog itself gets the events in its own processors instead. Lines go to stderr: stdout is for answers.
 
-Rules it keeps: no secret that a call was given stands in a line, no field is longer than `FIELD_LENGTH_MAX`, and lines that nobody
+Rules: no line contains a secret that a call was given, no field is longer than `FIELD_LENGTH_MAX`, and lines that nobody
 can read any more (a pipe whose reader is gone, a full disk) are lost and stop no run.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 SETTING: Final = "FIRMPLAN_LOG"
-FIELD_LENGTH_MAX: Final = 2_000  # characters: a log is read by people, and what a tool says may be endless
+FIELD_LENGTH_MAX: Final = 2_000  # characters: a log is read by people, and the text of a tool may be endless
 FIELDS_MAX: Final = 40  # of one event
 
 Form: TypeAlias = Literal["json", "console"]
@@ -62,7 +62,7 @@ def open_log(secrets: Callable[[], Mapping[str, str]] = dict, **bound: object) -
     """Return a log whose lines all have these fields.
 
     Args:
-        secrets: Tells, for each line, the secrets that may not stand in it, by name.
+        secrets: Returns, for each line, the secrets that the line must not contain, by name.
         **bound: Fields of every line.
     """
     import structlog  # noqa: PLC0415  # 100 ms that a quiet run never needs

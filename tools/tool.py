@@ -1,9 +1,9 @@
 """`Tool`: one thing that a step may do, and `@tool`, which makes one of a Python function.
 
-A tool is what was declared (`Declaration`), its types (`Types`) and the function. It is immutable, and calling it
+A tool has a declaration (`Declaration`), types (`Types`) and a function. It is immutable, and calling it
 calls the function. The engine calls it in three steps: `bind` makes canonical bytes of the arguments, `invoke` calls the
 function with values parsed from them, and `seal` makes canonical bytes of the result. So a tool that changes its arguments or its
-result later cannot reach what is stored.
+result later cannot change stored values.
 
 A mistake in a declaration is a `ConfigError` at the declaration. Only an annotation that names a class defined further down is
 resolved later: when the types are first used, at the latest by the `Toolset`.
@@ -151,7 +151,7 @@ class Tool(Declaration, Generic[P, R]):
             raise fault_of(self.name, error, "bad-args") from None
 
     def invoke(self, args: bytes, ctx: Context | None, value: Json = None) -> object:
-        """Call the function with bound arguments; return what it returns, for async functions an awaitable.
+        """Call the function with bound arguments; return its result, for async functions an awaitable.
 
         Args:
             args: As `bind` returned them.

@@ -117,7 +117,7 @@ class AdaptedPlan:
 
     Attributes:
         filled: The saved plan, if it fits, with the values as defaults of its inputs.
-        draft: The answer, if it was a whole plan: then it is the first draft.
+        draft: The answer, if it was a complete plan: then it is the first draft.
         declined: Whether the model turned the saved plan down, or filled it in wrongly.
     """
 
@@ -128,7 +128,7 @@ class AdaptedPlan:
 
 
 async def adapt(conversation: Conversation, listener: Listener | None) -> AdaptedPlan | None:
-    """Return what a model makes of the saved plan that is nearest to a task; `None`: no plan is near.
+    """Return the saved plan that is nearest to a task, as a model adapts it; `None`: no plan is near.
 
     The question is one of the conversation's attempts, and its failure does not end the planning.
     """

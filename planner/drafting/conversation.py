@@ -139,7 +139,7 @@ class SideAnswer:
 
     @property
     def plan(self) -> Completion | None:
-        """The model's words, if they are a whole plan instead of an answer."""
+        """The model's words, if they are a complete plan instead of an answer."""
         is_plan = isinstance(self.value, dict) and "steps" in unwrapped(self.value)
         return self.completion if is_plan else None
 
@@ -217,7 +217,7 @@ class Conversation:
         """Return the model's words.
 
         Args:
-            messages: The whole conversation.
+            messages: All messages of the request.
             answer: The form of the answer.
             listener: Hears the words while they are written.
 

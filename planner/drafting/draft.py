@@ -1,9 +1,9 @@
 """The draft in a model's answer: a plan, or changes to the last draft.
 
-Any JSON object is read, and the check says what is wrong with it. Only what models add for the wire's sake is removed: `reasoning`, nulls
+Any JSON object is read, and the check reports its problems. Only additions of models for the wire format are removed: `reasoning`, nulls
 for keys that are not used, an object around the plan, steps and arguments as JSON in a string. Pure.
 
-If the model is asked for the faulty steps only, it answers with whole steps by their ids:
+If the model is asked for the faulty steps only, it answers with complete steps by their ids:
 
     {"changes": [{"id": "wb", "tool": "weather", "args": {"city": "Oslo"}}], "remove": ["wc"], "output": "${wb}"}
 """

@@ -6,8 +6,8 @@ that is due. Only the last draft is shown again, so that the conversation does n
 | repair strategy | the model is asked for | schema of the answer |
 | --- | --- | --- |
 | `steps` | the faulty steps only | changes |
-| `whole` | the whole plan; if the same fault came back, anew and in another way | typed |
-| `simple` | the whole plan anew | the simplest |
+| `whole` | the complete plan; if the same fault came back, a new plan written in another way | typed |
+| `simple` | a new complete plan | the simplest |
 
 A fault that comes back moves on to the next strategy; after the last strategy the planning fails.
 """
@@ -52,7 +52,7 @@ from .tool_choice import (
 RepairStrategy: TypeAlias = Literal["steps", "whole", "simple"]
 
 STEPS_MIN = 3
-"""A plan of fewer steps is asked for as a whole: its steps are hardly more to write than the changes."""
+"""A plan of fewer steps is asked for in full: its steps are hardly more to write than the changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _has_few_faulty_steps(draft: Json, faults: Sequence[Problem]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """One request to the model: the messages, the form of the answer, and what it asks for."""
+    """One request to the model: the messages, the form of the answer, and the approach."""
 
     messages: tuple[Message, ...]
     answer: AnswerForm
@@ -123,7 +123,7 @@ class Drafting:
         shown: The tools that the model is shown.
         examples: The saved plans that it is shown.
         repair: How often faults came back.
-        first: The model's answer to a small question, if it was a whole plan: it is taken as the first draft.
+        first: The model's answer to a small question, if it was a complete plan: it is taken as the first draft.
         choose_over: A small question chooses from a toolset of more tools than this; `None`: words alone choose.
         handler: Is called with each longer partial plan that passes its check, while the draft is written.
     """
@@ -140,7 +140,7 @@ class Drafting:
 
     @property
     def request(self) -> PlanRequest:
-        """What is to be planned."""
+        """The request of the planning."""
         return self.conversation.request
 
     async def run(self) -> Plan:
@@ -322,7 +322,7 @@ def preview_of(
     """Return the first requests of a planning.
 
     Args:
-        request: What is to be planned.
+        request: The request of the planning.
         answered_by: The source of the saved plan that answers the task.
         model: The model that would be asked.
         adapts: Whether a small question about the nearest saved plan is asked.

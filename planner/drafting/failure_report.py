@@ -1,7 +1,7 @@
 """The report of a failed run for a planner: statuses, types and codes, and nothing that flowed through the run.
 
 Outputs, arguments, error messages and the codes of tools may contain anyone's words, so none of them is in the report. A code that is not
-one of firmplan's own is shown as `tool-error`, since a tool may derive its codes from what it read. So nothing that a tool says can reach
+one of firmplan's own is shown as `tool-error`, since a tool may derive its codes from the data that it read. So no text of a tool can reach
 a planner's prompt.
 """
 
@@ -72,7 +72,7 @@ class StepState:
     Attributes:
         code: Why it failed: one of `OWN_CODES`.
         temporary: Whether the same call may succeed later.
-        reason: Why it was skipped, or what it waits for.
+        reason: Why it was skipped, or why it waits.
         is_filled_in: Whether the step failed and the value of its `on_error` replaces its result.
         parts: The states of its items or iterations: a state on one line -> the number of parts in it.
         took_effect: Whether the step is a write that took effect although it failed, since its result was refused.

@@ -7,8 +7,8 @@
 | plain | any text | any |
 
 The first form that is not too large is shown. It has only the keys that the prompt explains, since each key costs its tokens once for each
-tool. The schema does not decide what is accepted: every object is read, also a plan exactly in the format, and the check says what is
-wrong with it. Constraints that servers with grammars refuse (patterns, formats) are left out.
+tool. The schema does not decide which answers are accepted: every object is read, also a plan exactly in the format, and the check
+reports its problems. Constraints that servers with grammars refuse (patterns, formats) are left out.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _REST: _Object = {
 
 
 def plan_answer(tools: Sequence[Signature], *, simplest: bool = False) -> tuple[AnswerForm, Form]:
-    """Return the answer that is asked for if a whole plan is wanted, and the form of its schema."""
+    """Return the answer that is asked for if a complete plan is wanted, and the form of its schema."""
     schema, form = _fitting(_plan, tools, simplest=simplest)
     purpose = "A plan in the firmplan format, version 1."
     return AnswerForm({"type": "object"}, name="plan", purpose=purpose, shown_schema=schema), form

@@ -137,7 +137,7 @@ class PatchDrafting:
         return plan, () if plan is None else (*self.broken_rules(plan), *self.request.check(plan).problems)
 
     def _patch_in(self, value: Json) -> Patch:
-        """Return the patch in an answer; a whole plan in answer is read as its difference from the plan. Raises: PlanRejected."""
+        """Return the patch in an answer; a complete plan in answer is read as its difference from the plan. Raises: PlanRejected."""
         if isinstance(value, dict):
             whole = unwrapped(value)
             # Models write a plan as easily as a patch. Its difference from the old plan is a patch, and passes
@@ -187,7 +187,7 @@ class PatchDrafting:
 
     @staticmethod
     def _work(step: Step, plan: Plan) -> bytes:
-        """Return what a step does, including the inner plan that it runs, and excluding how its failures are handled."""
+        """Return the work of a step, with the inner plan that it runs, and without the handling of its failures."""
         given = step.model_dump(mode="json", exclude_unset=True)
         inner = plan.plans.get(step.plan) if isinstance(step, PlanStep) else None
         # Retries and timeouts decide how often a call is made and not what it does, so that a patch may change

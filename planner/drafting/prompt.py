@@ -71,7 +71,7 @@ def planning_messages(
         tools: The tools that are shown.
         inputs: The given inputs, of which names and types are shown.
         examples: Saved plans for similar tasks.
-        count: The number of all tools; if some are not shown, the model is told how to ask for another.
+        count: The number of all tools; if some are not shown, the prompt says how to ask for another.
     """
     given = "\n".join(f'- "{name}": {schema}' for name, schema in input_schemas(inputs).items())
     parts = [f"# Tools\n\n{_listed(tools)}"]
@@ -212,7 +212,7 @@ def shown_schema(schema: Mapping[str, Json]) -> str:
 
 
 def _marks(tool: Signature) -> list[str]:
-    """Return what a call may do, as far as it matters for a plan."""
+    """Return the properties of a call that matter for a plan."""
     marks = [str(tool.effect)]
     if tool.asks_approval:
         marks.append("a person approves")

@@ -31,7 +31,7 @@ PART_CHARACTERS_MAX = 32_000
 """Characters of a step, or of a value beside the steps: a part is decoded again with each piece of its text."""
 
 STEPS_MAX = 200
-"""Steps of a partial plan: each partial plan is checked as a whole."""
+"""Steps of a partial plan: each partial plan is checked completely."""
 
 EACH_STEP_UP_TO = 32
 """Up to this many steps each longer partial plan is checked; after one of n steps, the next has about n + n / 32."""
@@ -81,7 +81,7 @@ class PlanStreamParser:
         return bool(self.listed) and (len(self.steps), len(self.head)) != before
 
     def draft(self) -> dict[str, Json]:
-        """Return what is complete as a draft of a plan, without its output, which may refer to later steps."""
+        """Return the complete parts as a draft of a plan, without its output, which may refer to later steps."""
         head = {key: part for key, part in self.head.items() if key != "output"}
         return {**head, "steps": list(self.steps)}
 
@@ -137,7 +137,7 @@ class PartialPlanListener:
     """Listens to the drafts of one request.
 
     Args:
-        request: What is to be planned.
+        request: The request of the planning.
         handler: Is called with each longer partial plan that passes its check.
         draft: The last draft, if the model may rewrite some of its steps.
     """

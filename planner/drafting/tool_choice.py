@@ -135,7 +135,7 @@ class ToolChoice:
 
     Attributes:
         shown: The tools, by name.
-        draft: The answer, if it was a whole plan instead of a choice: then it is the first draft.
+        draft: The answer, if it was a complete plan instead of a choice: then it is the first draft.
     """
 
     shown: list[Tool]
@@ -150,7 +150,7 @@ async def ask_for_tools(
     Args:
         conversation: The planning; the question is one of its attempts.
         choose_over: A model chooses from a toolset of more tools than this; `None`: never.
-        listener: Hears an answer that is a whole plan.
+        listener: Hears an answer that is a complete plan.
     """
     task, tools = conversation.request.task, conversation.request.tools
     if not (is_choice_due(tools, choose_over) and conversation.is_reachable):

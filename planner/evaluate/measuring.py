@@ -398,6 +398,6 @@ async def _sample(planner: Planner, task: EvalTask, run: Run | None) -> Score:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of what was measured; `None`: nothing was."""
+    """Return the mean of the measured values; `None`: nothing was measured."""
     found = [float(value) for value in values if value is not None]
     return sum(found) / len(found) if found else None

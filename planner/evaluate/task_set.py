@@ -1,4 +1,4 @@
-"""Sets of tasks that planners are measured by: the tasks, their tools, and what is expected of a plan.
+"""Sets of tasks that planners are measured by: the tasks, their tools, and the expectations of a plan.
 
     eval: 1
     groups:
@@ -46,7 +46,7 @@ _ANSWER_KEYS = ("equals", "contains", "schema")
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What is expected of a plan for a task; `None` is not looked at.
+    """The expectations of a plan for a task; an expectation that is `None` is not looked at.
 
     Attributes:
         tools: Tools that must be called.

@@ -1,6 +1,6 @@
 """Saved plans: a library of them, the plans whose pattern matches a task, and the record of how they fared.
 
-A folder is read again for each task, so that a plan put there is found at once. A plan's name is its file's name without the ending.
+A folder is read again for each task, so that a new plan is found immediately. A plan's name is its file's name without the ending.
 `find_matches` compares words only; whether a plan that matches passes its check is for the planner to ask.
 """
 

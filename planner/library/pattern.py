@@ -6,7 +6,7 @@ as a value of its input's schema. A hole for text whose input has a default take
 task can be read in one way; otherwise the pattern matches in doubt (`PatternMatch.doubt`).
 
 A value is read strictly as to its type and leniently as to its spelling: `300` and `3,000` are integers, `three hundred` is not. Whether
-a value fits the whole schema is decided later, by the check of a plan's inputs.
+a value fits the complete schema is decided later, by the check of a plan's inputs.
 
 Time is bounded by the number of holes and by the square of the task's length, which is bounded itself.
 """
@@ -152,7 +152,7 @@ class TaskPattern:
     ) -> list[Values]:
         """Return up to `most` lists of values for the holes from `index` on, the first of which begins at `start`.
 
-        A backtracking search. `known` makes it polynomial: what the holes from `index` on can be depends on `index` and `start` only.
+        A backtracking search. `known` makes it polynomial: the values of the holes from `index` on depend on `index` and `start` only.
 
         Args:
             text: The task.

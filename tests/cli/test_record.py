@@ -7,7 +7,8 @@ import sys
 
 
 def pytest_of(folder, *words):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
+    others = ("cacheprovider", "hypothesispytest", "xdist", "timeout")  # what this project does not use
+    command = [sys.executable, "-m", "pytest", "-q", *(f"-pno:{name}" for name in others), *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

@@ -122,7 +122,7 @@ def test_a_run_that_another_came_of_stays(store):
     with store.engine() as engine:
         run = engine.run_sync(LONG, inputs={"of": "a"})
         fork = engine.fork_sync(run.id, at="long")
-        with pytest.raises(InputRejected, match=f"stays: {fork.id} came of it") as told:
+        with pytest.raises(InputRejected, match=f"stays: {fork.id} was made from it") as told:
             engine.delete_sync(run.id)
         assert told.value.code == "has-children"
         assert engine.replay_sync(fork.id).digest == fork.digest

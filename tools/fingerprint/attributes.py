@@ -1,8 +1,8 @@
-"""The attributes of classes and functions that their text does not tell.
+"""The attributes of classes and functions that their source does not show.
 
-The text of a class tells what its body made. Code can set anything later (`Page.price = price`), a decorator or metaclass can add
-more, and of two definitions in two branches only one ran: hence the present attributes are hashed beside the text. Looks at values,
-and follows nothing.
+The source of a class shows the attributes that its body makes. Code can set others later (`Page.price = price`), a decorator or metaclass can add
+more, and of two definitions in two branches only one ran: hence the present attributes are hashed beside the source. The module reads
+values, and follows nothing.
 """
 
 from __future__ import annotations

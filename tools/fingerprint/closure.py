@@ -1,4 +1,4 @@
-"""The code closure of a function: all code and values that decide what it does, as named parts.
+"""The code closure of a function: all code and values that decide its behaviour, as named parts.
 
 From one function the walk follows the names that the code reads: to project functions and classes, through module attributes,
 captured variables, partials, bound methods, decorators that keep `__wrapped__`, base classes and annotations; and to constants,
@@ -49,12 +49,12 @@ _SELF = frozenset({"self", "cls"})
 
 @dataclass
 class CodeClosure:
-    """What the walk has found.
+    """The result of a walk.
 
     Attributes:
         parts: Name -> digest; equal digests mean equal behaviour.
         versions: Distribution -> version.
-        unseen: What could not be followed, each as a sentence.
+        unseen: The gaps, each as a sentence.
         functions: The functions that were reached, in that order.
         observations: What the walk looked at.
     """
@@ -130,7 +130,7 @@ class ClosureWalk:
         """Return the reference to a value; a value that says more than a name becomes a part.
 
         Args:
-            kind: How the code comes by it: `constant`, `captured`, `default` ..
+            kind: The kind of access: `constant`, `captured`, `default` ..
             name: The name by which the code reads it.
             value: The value.
             owner: The name of the part whose code reads it.
@@ -158,7 +158,7 @@ class ClosureWalk:
         return known
 
     def unseen(self, sentence: str) -> None:
-        """Take note of what cannot be followed."""
+        """Record a gap."""
         self.closure.unseen[sentence] = None
 
     def _add_function(self, fn: FunctionType, name: str) -> None:
@@ -251,8 +251,8 @@ class ClosureWalk:
 class _Docstrings:
     """The docstrings that decide a result: those of code that is handed to somebody who may read them.
 
-    A docstring is no code. But libraries that speak to models send docstrings along: of classes that describe an answer, of
-    functions that are offered as tools. So a docstring counts where its function or class is handed to installed code or to an
+    A docstring is no code. But libraries that call models send docstrings of classes that describe an answer, and of
+    functions that are offered as tools. So a docstring counts where its function or class is passed to installed code or to an
     unknown object, where installed code decorated the function, where a class extends an installed class, and for all classes
     where code asks a type for its schema. Counting every docstring would be simpler, but then each edit of prose would cost a
     call.
@@ -264,7 +264,7 @@ class _Docstrings:
         self._asks_schemas = False
 
     def add(self, code: FunctionType | type, name: str) -> None:
-        """Take note that a function or class is a part, by that name."""
+        """Record a function or class that is a part, with the name of the part."""
         self._parts[name] = code
         if isinstance(code, type) and any(reads_docstrings(each) for each in (type(code), *code.__mro__)):
             self.count(code)
@@ -274,7 +274,7 @@ class _Docstrings:
         self._counted.add(id(code))
 
     def look(self, read: NamesRead, scope: NameScope) -> None:
-        """Take note of what code hands to whom."""
+        """Count the docstrings of functions and classes that code passes to a receiver which may read them."""
         self._asks_schemas = self._asks_schemas or read.asks_schemas
         for name, chains in read.handed.items():
             receiver = scope.find(name) if name else ABSENT

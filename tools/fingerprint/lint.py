@@ -1,6 +1,6 @@
-"""Lint of a toolset: what is allowed but will cost someone later (`firmplan tools lint`).
+"""Lint of a toolset: declarations that are allowed but will cost someone time later (`firmplan tools lint`).
 
-A remark has a code, the tool, what was found and what to do. An error is no remark: it is a `ConfigError` where the tool is
+A remark has a code, the name of the tool, the finding and a remedy. An error is no remark: it is a `ConfigError` where the tool is
 declared. Remarks come by tool name, and for each tool in the order of `_RULES`.
 """
 
@@ -32,13 +32,13 @@ PARAMETERS_MAX = 10  # more are seldom filled in right by a model
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing that will cost someone later.
+    """One declaration that will cost someone time later.
 
     Attributes:
         code: A stable word for programs, such as `no-description`.
         tool: The tool's name.
-        message: What was seen.
-        hint: What to do.
+        message: The finding.
+        hint: The remedy.
     """
 
     code: str
@@ -51,7 +51,7 @@ class Remark:
 
 
 def lint(toolset: Toolset | Iterable[Tool]) -> list[Remark]:
-    """Return what could be better about tools. Deterministic; reads source files, calls nothing."""
+    """Return the remarks on tools. Deterministic; reads source files, calls nothing."""
     tools = sorted(toolset, key=lambda tool: tool.name)
     return [
         Remark(code, tool.name, message, hint)
@@ -202,7 +202,7 @@ _OF_FILES = frozenset(
 
 
 def impure_calls(fn: Callable[..., Any]) -> list[str]:
-    """Return the qualified names of what a function uses of the outside world, sorted; none if it has no source."""
+    """Return the qualified names of clocks, files, networks and processes that a function uses, sorted; none if it has no source."""
     function = plain_function(fn)
     code = getattr(function, "__code__", None)
     scope: Mapping[str, object] = getattr(function, "__globals__", {})

@@ -3,9 +3,9 @@
 Hashing the present value of such a variable would give another fingerprint after every call. So code that only writes to it
 ignores the variable, and code that also reads it hashes the initial state: the module's own statements that make and fill the
 variable, before any call; for a captured variable it is the assignment in the function around. Fail closed: where the initial state
-cannot be told (it depends on a parameter, or is an attribute of an object), the fingerprint is unseen.
+is unknown (it depends on a parameter, or is an attribute of an object), the fingerprint is unseen.
 
-Knows syntax and the shapes of values. `resolution.py` decides what is followed.
+The module knows syntax and kinds of values. `resolution.py` decides which names are followed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def is_plain(value: object) -> bool:
 
 
 def initial_state(name: str, filename: str, module: Mapping[str, Any]) -> list[ast.stmt]:
-    """Return the statements by which a module makes and fills one of its variables; none if that cannot be told.
+    """Return the statements by which a module makes and fills one of its variables; none if the initial state is unknown.
 
     These are the statements that assign the variable, change it, or hand it to a call: `fill(TABLE)`.
 

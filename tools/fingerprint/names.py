@@ -1,7 +1,8 @@
-"""The names that a function or class reads beside its own local ones, and what it does that no name shows.
+"""The names that a function or class reads from outside, and the reads that no name shows.
 
-The compiled code tells whether a name is global, since the compiler knows scopes. The syntax tells the rest: what is read *of* a
-name (`prices.RATES`), what is imported on the way, what annotations name. Everything comes out sorted. Knows no values: `resolution.py` finds what a name stands for.
+The compiled code says whether a name is global, since the compiler knows scopes. The syntax says the rest: the attributes that are read
+of a name (`prices.RATES`), the imports inside the code, the names in annotations. All results are sorted. The module knows no values:
+`resolution.py` finds the value of a name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from types import CodeType
 from typing import Final
 
 TREES_KEPT: Final = 4_096
-"""Size of the caches of what a syntax tree says. Each run looks at its tools again, and a tree never changes."""
+"""Size of the caches of facts about syntax trees. Each run looks at its tools again, and a tree never changes."""
 
 _READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
@@ -69,7 +70,7 @@ class NamesRead:
         annotated: Names in annotations: types, which may not exist at run time.
         assigned: Names that it assigns outside.
         hidden: Reads that no name shows, as the ends of sentences.
-        handed: The first name of what is called (empty if it has none) -> the chains of attributes that it is handed.
+        handed: The first name in the called expression (empty: it has none) -> the chains of attributes in its arguments.
         asks_schemas: Whether it asks a type for its schema, and so for its docstrings.
     """
 
@@ -94,7 +95,7 @@ def read_names(node: ast.AST, code: CodeType, *, decorators: bool = False) -> Na
     """
     visitor = _Visitor(decorators=decorators)
     visitor.visit_root(node)
-    # The compiler has resolved scopes (comprehensions, class bodies, `nonlocal`), so its verdict on what is global is
+    # The compiler has resolved scopes (comprehensions, class bodies, `nonlocal`), so its decision about globals is
     # taken. A walk over the syntax would have to repeat Python's scoping rules.
     names, assigned = _outside(code)
     names |= visitor.outer

@@ -26,7 +26,7 @@ _EMPTY: Final = CellType()
 
 
 class Observations:
-    """What one walk looked at."""
+    """The objects that one walk looked at."""
 
     def __init__(self) -> None:
         self._is_complete = True

@@ -1,7 +1,7 @@
 """Opaque calls: functions that run text, import by name, or look at docstrings, sources and frames.
 
 Code that calls one of them reads what does not stand in it, so that a fingerprint cannot follow it. The functions are known by
-identity and not by the name that code uses: `e = eval` is `eval`. Also here: which code may read the docstrings of what it is handed.
+identity and not by the name that code uses: `e = eval` is `eval`. The module also says which code may read the docstrings of its arguments.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def find_opaque(value: object) -> str | None:
 
 
 def reads_docstrings(value: object) -> bool:
-    """Whether the receiver of an argument may look at the docstring of it: installed code may, unless it is known not to."""
+    """Whether the receiver of an argument may read the argument's docstring: installed code may, except for packages that are known not to."""
     if isinstance(value, ModuleType):
         home = value.__name__
     else:

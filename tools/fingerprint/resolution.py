@@ -1,4 +1,4 @@
-"""Name resolution: what the names that a function or class reads stand for, each followed to its end.
+"""Name resolution: the values of the names that a function or class reads, each followed to its end.
 
 - A name that code only reads is hashed by its value. A name that code itself changes is mutable state (`mutable_state.py`).
 - Through modules of the project a chain of attributes is followed to the value that it leads to: `prices.RATES` is the table, and
@@ -6,7 +6,7 @@
 - In other modules a chain is hashed as the module. It is looked up all the same, since it may lead to project code that someone
   put there, or to an opaque call.
 
-Knows no digest. `closure.py` keeps what is found, and says what cannot be seen.
+The module knows no digest. `closure.py` keeps the parts that are found, and names the gaps.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class NameResolver:
         self._scope = scope
 
     def follow(self, read: NamesRead, mutations: Mapping[str, Mutation]) -> list[str]:
-        """Return a line for each name that is read, with what it stands for, and follow that.
+        """Return a line for each name that is read, with a reference to its value, and follow the value.
 
         Args:
             read: The names that the code reads.
@@ -100,7 +100,7 @@ class NameResolver:
             self._walk.unseen(f"{self._scope.owner} reads {what}")
         return lines
 
-    # --- what code changes
+    # --- names that code changes
 
     def _mutable(self, name: str, state: Sequence[str], *, is_read: bool) -> list[str]:
         """Return the lines of a variable that code changes: its initial state if it is also read, and the code that it holds.
@@ -141,7 +141,7 @@ class NameResolver:
     def _not_fixed(self, name: str) -> None:
         self._walk.unseen(f"{self._scope.owner} changes '{name}' while it runs, so its value is not fixed")
 
-    # --- what code reads
+    # --- names that code reads
 
     def _followed(self, name: str, value: object, paths: Iterable[Path]) -> list[str]:
         if value is ABSENT:
@@ -151,7 +151,7 @@ class NameResolver:
         return [f"{'.'.join((name, *path))} is {self._at(kind, name, value, path)}" for path in paths]
 
     def _at(self, kind: str, name: str, value: object, path: Path) -> str:
-        """Return the reference to what a chain of attributes leads to: through modules to a value of theirs."""
+        """Return the reference to the value at the end of a chain of attributes, which may lead through modules."""
         # `getattr`, not `vars`: a module may define `__getattr__`, and the code would get its value from there.
         while isinstance(value, ModuleType):
             if origin_of(value.__name__) is not Origin.PROJECT or not path:
@@ -167,7 +167,7 @@ class NameResolver:
         return self._walk.constant(kind, name.rpartition(".")[2], value, self._scope.owner)
 
     def _in_module(self, kind: str, name: str, module: ModuleType, path: Path) -> str:
-        """Return the reference to a module that is no part of the project, and to what a name of it is beyond that."""
+        """Return the reference to a module outside the project; project code and opaque calls that it holds are added to the reference."""
         if module is sys and path[:1] == ("modules",):
             self._walk.unseen(f"{self._scope.owner} looks modules up in sys.modules, by name")
         found = reached(module, path, self._scope.observations)
@@ -243,7 +243,7 @@ def _loaded(node: ast.AST) -> set[str]:
 
 
 def _code_in(value: object) -> list[FunctionType | type]:
-    """Return the project's functions and classes that a container holds: what was registered in it."""
+    """Return the project's functions and classes in a container, such as a registry."""
     match value:
         case dict():
             parts: Iterable[object] = cast("dict[object, object]", value).values()

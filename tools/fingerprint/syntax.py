@@ -1,10 +1,10 @@
-"""The source of functions and classes: find it, make sure that it is what runs, and write it so that only meaning counts.
+"""The source of functions and classes: it is found, compared with the running code, and written as text in which only meaning counts.
 
-Written is the syntax tree without comments, docstrings, positions and formatting, in a form of our own: `ast.dump` changes between
+The text is the syntax tree without comments, docstrings, positions and formatting, in a form of our own: `ast.dump` changes between
 Python versions, and bytecode changes even more.
 
-A file that was edited after its import no longer says what runs. So the file is compiled again, and the running code has to be among
-what it compiles to. The modification time would be cheaper, but it is too coarse and survives copies.
+A file that was edited after its import is no source of the running code. So the file is compiled again, and the running code has to be
+among the compiled code. The modification time would be cheaper, but it is too coarse and survives copies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NOT_MEANING = frozenset({"ctx", "kind", "type_comment", "type_ignores", "lineno
 
 
 class NoSource(Exception):  # noqa: N818  # reads as what it says
-    """The source is missing, or is not what runs. The message says which, as the end of a sentence."""
+    """The source is missing, or the running code has another source. The message says which, as the end of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def function_node(code: CodeType, module: Mapping[str, Any]) -> FunctionNode:
 def _lambda_node(code: CodeType, source: SourceFile) -> ast.Lambda:
     """Return the innermost lambda that begins at the code's line and holds all its instructions.
 
-    Python 3.12 keeps no position of a lambda that returns a constant. Such a lambda is told by its meaning instead: two lambdas
+    Python 3.12 keeps no position of a lambda that returns a constant. Such a lambda is identified by its meaning instead: two lambdas
     that return the same constant are equally good.
     """
     places = [
@@ -353,7 +353,7 @@ def _same_code(code: CodeType, compiled: list[CodeType]) -> CodeType:
     """Return the freshly compiled code of the same name that does what `code` does, at the same line if there is a choice.
 
     Raises:
-        NoSource: There is none, so the file is not what runs.
+        NoSource: There is none, so the running code has another source.
     """
     # Two functions of one qualified name and equal code, as in two branches, are equally good; the nearest line wins,
     # so that messages and trees agree with what a reader sees.
@@ -364,7 +364,7 @@ def _same_code(code: CodeType, compiled: list[CodeType]) -> CodeType:
 
 
 def _meaning(code: CodeType) -> tuple[object, ...]:
-    """Return what a code object does, without where it stands."""
+    """Return the meaning of a code object, without its position."""
     # Positions, file name and first line are left out: they change when other lines do. Flags and exception table
     # belong to the meaning.
     consts = tuple(

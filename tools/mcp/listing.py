@@ -1,4 +1,4 @@
-"""The listing of an MCP server: its name and its tools, read with care, since a server may be anyone's.
+"""The listing of an MCP server: its name and its tools, with limits on everything, since a server may be anyone's.
 
 Pages, tools and schemas are bounded, and names are made valid. Text for people and models is cut to one short line without invisible
 characters. Schemas keep their conditions; only their prose is cut.
@@ -64,7 +64,7 @@ class Listing:
 
 
 async def read_listing(client: Client) -> Listing:
-    """Return what a connected server offers.
+    """Return the listing of a connected server.
 
     Raises:
         ConfigError: It has no tools or too many, its list does not end, or a schema is too large.

@@ -5,7 +5,7 @@ when it is first needed, opened again when it has died, and closed when the last
 the server is left, or when the process ends.
 
 - A call that could not be handed to a dead session is handed to a new one.
-- A call that was in progress when its session died is not repeated, since the server may have heard it.
+- A call that was in progress when its session died is not repeated, since the server may have received it.
 - A tool that has changed since it was loaded is not called in a new session.
 """
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 CLOSE_S: Final = 8.0  # the transport kills a server that does not heed after half of it
-SAID_CHARACTERS_MAX: Final = 500  # of what a server says of a failure
+SAID_CHARACTERS_MAX: Final = 500  # of a server's message about a failure
 GONE: Final = "Session terminated"  # what the transport says where a server no longer knows the session
 
 
@@ -92,7 +92,7 @@ class McpServer:
 
         Raises:
             ToolError: It was not called, or says that it does not do such calls; temporary where it cannot be reached.
-            ConnectionError: The connection broke, or what came was no answer: the call may have been heard.
+            ConnectionError: The connection broke, or the reply was no answer to a call: the server may have received the call.
         """
         asked = asyncio.run_coroutine_threadsafe(
             self._sessions.call(name, arguments, meta, progress), _loop()
@@ -155,7 +155,7 @@ class _Sessions:
                 raise await self._meaning(session, error) from error
             except ValidationError as error:
                 raise ConnectionError(
-                    f"the MCP server {self.target} answers with what is no result of a call"
+                    f"the MCP server {self.target} answers with something that is no result of a call"
                 ) from error
         raise ConnectionError(f"the MCP server {self.target} ends its sessions immediately")
 
@@ -377,7 +377,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _close_all() -> None:
-    """Close what is still open when the process ends, so that no server outlives it."""
+    """Close all open sessions when the process ends, so that no server outlives it."""
     loop = _running_loop()
     if loop is not None and any(each.is_open for each in _servers):
         with suppress(Exception):
@@ -410,7 +410,7 @@ class Command:
     cwd: str | None = None
 
     def __str__(self) -> str:
-        # Options may hold secrets; the program, and what it is to run, do not.
+        # Options may hold secrets; the program and its first argument do not.
         shown = [
             word for word in self.words[:2] if word == self.words[0] or not (word[0] == "-" or "=" in word)
         ]
@@ -506,7 +506,7 @@ def read_target(
 
 
 def _words(server: object) -> tuple[str, ...]:
-    """Return the words of a command, or say what is there instead."""
+    """Return the words of a command. Raises: ConfigError: it is none."""
     wanted = 'expected a command such as "python server.py", a list of its words, or an http(s) address'
     if isinstance(server, str):
         try:

@@ -60,7 +60,7 @@ class McpSettings(ToolSettings, total=False):
         only: Names of the tools to take, as the server says them; by default all.
         prefix: Stands before every name.
         overrides: A tool's name at the server -> keywords of `@tool` for it alone, `name` included.
-        env: For a command: what it finds in its environment beside `PATH`, `HOME` and their like.
+        env: For a command: environment variables beside `PATH`, `HOME` and their like.
         cwd: For a command: the folder in which it is started.
         headers: For an address: sent with every request.
         connect_timeout: How long it may take until the server has listed its tools.
@@ -110,7 +110,7 @@ def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[
     """Return the tools of a server, by name. `settings` are `McpSettings`.
 
     Raises:
-        ConfigError: The server cannot be reached, what it lists cannot be used, or a setting is wrong.
+        ConfigError: The server cannot be reached, its listing cannot be used, or a setting is wrong.
     """
     rest = dict(settings)
     where: _Where = {
@@ -229,7 +229,7 @@ async def _remote(**arguments: Json) -> Json:
 
 
 def _source(offered: Listing, listed: ListedTool) -> FunctionType:
-    """Return a function by which messages can name the tool; its code says nothing of what the server does."""
+    """Return a function by which messages can name the tool; its code is not the code of the server."""
     made = FunctionType(_remote.__code__, globals(), valid_name(listed.name))
     made.__qualname__ = f"{valid_name(offered.name)}.{valid_name(listed.name)}"
     return made
@@ -246,7 +246,7 @@ def _progress_of(context: Context) -> ProgressFnT:
 # list, none is null. Text stays text, even if it looks like JSON. Pictures, sounds and files are artifacts; a link is an object.
 
 
-ERROR_CHARACTERS_MAX: Final = 2_000  # of what a server says of a failure: it may be anything
+ERROR_CHARACTERS_MAX: Final = 2_000  # of a server's message about a failure, which may be any text
 
 
 def value_of(result: CallToolResult, context: Context | None, *, is_structured: bool) -> Json:

@@ -5,7 +5,7 @@
 - Anything else is asked for inside an object with the one property `answer`; the bare value is accepted too.
 
 Reading is generous about wrapping and strict about the value. JSON may stand in a markdown fence, in prose, or in a JSON string. The
-last JSON wins, since an earlier one may be quoted from the question. Then the whole schema must hold. Knows no endpoint and no client.
+last JSON wins, since an earlier one may be quoted from the question. Then the value must fit the complete schema. The module knows no endpoint and no client.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SPANS_MAX = 64
 
 
 class InvalidAnswer(ValueError):  # noqa: N818  # reads as what it says
-    """The model's text is no value of the wanted form; the message tells the model why."""
+    """The model's text is no value of the wanted form; the message says why, in words for the model."""
 
 
 class NoJson(InvalidAnswer):
@@ -50,7 +50,7 @@ class AnswerForm:
         schema: Self-contained JSON Schema of the value.
         name: What the value is called on the wire: `[a-zA-Z0-9_-]{1,64}`.
         purpose: One sentence for the model.
-        shown_schema: JSON Schema that the model is shown in place of `schema`, where it asks for more than must hold.
+        shown_schema: JSON Schema that the model is shown in place of `schema`, if it asks for more than the answer must meet.
     """
 
     schema: Mapping[str, Json]

@@ -44,7 +44,7 @@ class Clients:
     """The open clients, by event loop and endpoint.
 
     Args:
-        prices: What tokens cost; `None`: the table that `FIRMPLAN_PRICES` names, read with the first call, and ours.
+        prices: The prices of tokens; `None`: the table that `FIRMPLAN_PRICES` names, read with the first call, and ours.
 
     Attributes:
         modes: In which mode each endpoint is asked for structure.
@@ -59,7 +59,7 @@ class Clients:
 
     @property
     def prices(self) -> Prices:
-        """What tokens cost. Raises: ConfigError: the table that the environment names is none."""
+        """The prices of tokens. Raises: ConfigError: the table that the environment names is no table."""
         if self._prices is None:
             self._prices = Prices.of()
         return self._prices

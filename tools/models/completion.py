@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...plans.values import Json
@@ -51,11 +51,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What model calls cost.
+    """The cost of model calls.
 
     Attributes:
-        prompt_tokens: As the endpoint counts them; 0 where it does not.
-        completion_tokens: The same of what the model wrote.
+        prompt_tokens: As the endpoint counts them; 0 if it does not.
+        completion_tokens: Tokens of the answer, counted in the same way.
         usd: The price; `None` where it is not known.
         requests: Requests that were answered.
         cached_tokens: Those of the prompt that the endpoint had seen before, as it counts them.
@@ -79,13 +79,7 @@ class Usage:
 
     def to_dict(self) -> dict[str, Json]:
         """Return the usage as JSON."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "usd": self.usd,
-            "requests": self.requests,
-            "cached_tokens": self.cached_tokens,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +88,7 @@ class ModelCall:
 
     Attributes:
         temperature: `None` is not sent; the same of `max_tokens`.
-        timeout_s: The longest that the request may take, whole.
+        timeout_s: The longest time from sending the request to the end of the answer.
         listener: Hears the answer while the model writes; an endpoint that does not stream is asked without it.
     """
 
@@ -425,7 +419,7 @@ _QUESTION = "Give the word 'seven' and the list of the numbers 7 and 8, in the f
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One mode: whether it works, and what came back where it does not."""
+    """One mode: whether it works, and the answer if it does not."""
 
     mode: str
     works: bool

@@ -53,7 +53,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model at one endpoint; what is `None` comes from the environment when the model is used.
+    """One model at one endpoint; settings that are `None` come from the environment when the model is used.
 
     Attributes:
         name: The model's name at the endpoint; `None`: `FIRMPLAN_MODEL`.

@@ -1,11 +1,11 @@
-"""The error of an endpoint that gives no answer: a stable code, whether it is temporary, and what to do about it.
+"""The error of an endpoint that gives no answer: a stable code, whether the error is temporary, and a remedy.
 
 | code | when | temporary |
 | --- | --- | --- |
 | `model-unreachable` | nobody listens, or the connection broke | yes |
-| `timeout` | no whole answer in time | yes |
+| `timeout` | no complete answer in time | yes |
 | `rate-limited` | 429; not temporary where the quota is used up | yes |
-| `model-unavailable` | 408, 409, 5xx, or what is no HTTP answer of a model; not temporary where it does not end | yes |
+| `model-unavailable` | 408, 409, 5xx, or an answer that is not HTTP of a model; not temporary if the answer does not end | yes |
 | `model-auth` | 401, 403 | no |
 | `model-unknown` | 404, or a redirect | no |
 | `model-rejected` | any other status: the endpoint does not take such requests | no |
@@ -28,8 +28,8 @@ class ModelError(ToolError):
     """A model call failed.
 
     Attributes:
-        retry_after_s: What the endpoint asked to wait, if it did.
-        usage: What the requests before the failure cost (a `Usage`); `None`: none was answered.
+        retry_after_s: The pause that the endpoint asked for, if it did.
+        usage: The cost of the requests before the failure (a `Usage`); `None`: none was answered.
         broke_off: Whether a part of an answer had come: a stream ended before its answer did.
     """
 
@@ -79,7 +79,7 @@ def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelE
             return _status(error.status_code, error.response.headers, endpoint.quote(error.message), endpoint)
         case _:
             return ModelError(
-                f"{endpoint.base_url} sent what is no answer of a model: {type(error).__name__}: {endpoint.quote(error)}",
+                f"{endpoint.base_url} sent something that is no answer of a model: {type(error).__name__}: {endpoint.quote(error)}",
                 code="model-unavailable",
                 temporary=True,
             )

@@ -10,10 +10,10 @@ In plans a guard is data:
     {"judge": "It is polite"}                 a model finds that the answer meets the condition
     {"judge": "It is polite", "model": "small"}   and which one is asked
 
-`@agent` also takes code: callables, of which `guard(value)` returns `True` or `None` where all is well, and `False` or a
-sentence where it is not; and pydantic's models, type adapters and validators, which accept the value or not. A
-`ValueError` counts as its sentence. Knows nothing of endpoints: a judge is asked by `models.py`, after all other guards
-hold, since they cost nothing.
+`@agent` also takes code: callables, of which `guard(value)` returns `True` or `None` for a good value, and `False` or a
+sentence for any other; and pydantic's models, type adapters and validators, which accept the value or not. A
+`ValueError` counts as its sentence. The module knows no endpoint: a judge is asked by `models.py` after all other guards hold,
+since these cost nothing.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What bounds the requests to a model: the budget of a conversation, the retries of one request, and the limits of an endpoint.
+"""Limits of the requests to a model: the budget of a conversation, the retries of one request, and the limits of an endpoint.
 
 - A `RequestBudget` bounds requests and seconds of a whole conversation, retries and waiting included. Every request is taken
   from it before it is sent.
-- A `RetryPolicy` says which failures of the transport are tried again, how often, and after which pause. It never waits past
-  what the budget has left. tenacity runs it.
+- A `RetryPolicy` says which failures of the transport are tried again, how often, and after which pause. It never waits longer
+  than the budget allows. tenacity runs it.
 - `EndpointLimits` hold the settings `max_concurrency` and `rate` of a `Model`: a semaphore and a `RateLimiter` for each endpoint.
 
-Knows no client. The clock is handed in.
+The module knows no client. The clock is an argument.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STARTS_KEPT_MAX: Final = 1_000
 
 @dataclass(slots=True)
 class RequestBudget:
-    """What is left to a conversation.
+    """The requests and the time that a conversation has left.
 
     Attributes:
         requests: Requests that may still be sent.
@@ -97,7 +97,7 @@ class RetryPolicy:
         )
 
     def _pause_s(self, state: RetryCallState) -> float:
-        """Return the pause before the next try: what the endpoint asks for, else twice the last one."""
+        """Return the pause before the next try: the pause that the endpoint asks for, else twice the last pause."""
         error = state.outcome.exception() if state.outcome else None
         # No jitter: the pause of a recorded conversation should be the same each time, and an endpoint that wants
         # another pause says so.

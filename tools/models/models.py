@@ -67,7 +67,7 @@ class ModelRequest:
     """A request to a model, before its alias is resolved.
 
     Attributes:
-        alias: Whom to ask: a name that `Models` knows.
+        alias: The name by which `Models` knows the model.
         schema: Self-contained JSON Schema of the answer.
         temperature: `None` is not sent; the same of `max_tokens`.
         guard: Further conditions on the answer (see `guard.py`).
@@ -100,8 +100,8 @@ class Models:
 
     Args:
         models: Alias -> a model's name, a `Model`, its fields as a mapping, or a list of these (fallbacks, in order).
-            `None`: what the environment says, read when a model is used.
-        prices: What tokens cost: a table, or its file (see `prices.py`); `None`: `FIRMPLAN_PRICES`, then ours.
+            `None`: the settings of the environment, read when a model is used.
+        prices: The prices of tokens: a table, or its file (see `prices.py`); `None`: `FIRMPLAN_PRICES`, then ours.
 
     Raises:
         ConfigError: An entry is none of these.
@@ -165,7 +165,7 @@ class Models:
         """Return a valid answer to a request.
 
         Args:
-            request: What is asked.
+            request: The request.
             timeout_s: Time for the whole conversation; `None`: `TIMEOUT_S` for each request.
 
         Raises:
@@ -261,7 +261,7 @@ class Models:
 
 @dataclass(slots=True)
 class _Tally:
-    """What is left to a conversation, and its cost so far.
+    """The budget of a conversation, and its cost so far.
 
     Attributes:
         timeout_s: The longest that one request may take.

@@ -1,13 +1,13 @@
-"""What tokens cost: a table of models, the one beside this module or one of the user's own.
+"""Prices of tokens: a table of models, the table beside this module or a table of the user.
 
     {"prices": 1, "models": [
       {"model": "gpt-5-mini", "at": "https://api.openai.com/", "input": 0.25, "cached_input": 0.025, "output": 2.0},
       {"model": "qwen*", "at": "http://127.0.0.1", "input": 0, "output": 0}]}
 
 Prices are US dollars a million tokens. `model` may end in `*` and also stands for its dated versions (`-2025-08-07`); `at`
-is how the endpoint's address begins, any where it is left out. The first line that fits counts, those of the user's
-table (`FIRMPLAN_PRICES`, or `Models(prices=..)`) before those of ours. A model in neither has no price, which is not
-the price 0.
+is the beginning of the endpoint's address, and without it a line holds for any endpoint. The first line that fits counts; lines of
+the user's table (`FIRMPLAN_PRICES`, or `Models(prices=..)`) come before lines of our table. A model that is in neither has no
+price, which is not the price 0.
 """
 
 from __future__ import annotations

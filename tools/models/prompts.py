@@ -26,7 +26,7 @@ _HOLE = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A worked example: what is asked, and the answer that is wanted."""
+    """A worked example: a question, and the wanted answer."""
 
     asked: Json
     answer: Json

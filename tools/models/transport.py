@@ -1,8 +1,8 @@
 """The transport of answers: streams that are read while the model writes, and the bound on what an endpoint may send.
 
 The words of a streamed answer go to a listener. instructor gets the finished completion only, so that one rule reads and sorts all
-answers. Chunks may have any shape: what is not part of a completion is passed over. A stream that broke off is told apart from a
-request without an answer, since it can be sent again in one piece.
+answers. Chunks may have any shape: fields that are no part of a completion are ignored. A stream that broke off has an error of its own,
+distinct from that of a request without an answer, since it can be sent again in one piece.
 
 A seam: openai and httpx are heavy, and only the first call loads this module.
 """
@@ -46,7 +46,7 @@ class StreamBroken(Exception):  # noqa: N818  # reads as what it says
 
 
 class ListenerFailed(Exception):  # noqa: N818  # the same
-    """The listener raised, which is no error of the model; the cause is what it raised."""
+    """The listener raised, which is no error of the model; the cause is the exception of the listener."""
 
 
 def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable[object]]:

@@ -11,9 +11,12 @@ from firmplan import Plan, Planner, PlanningFailed, SavedPlan, check, tool
 from firmplan.planner.drafting.conversation import REQUESTS_MAX
 from firmplan.testing import ScriptedModel
 from misbehaviours import EVERY, GOOD, Misbehaviour, table
+from seeds import seeds
 
 OVERHEAD_S = 12.0
 """What a planning may take beyond waiting for its endpoint, on a busy machine."""
+SAMPLED = 36
+"""How many misbehaviours the tests try in the ways of planning that differ only before the draft; `make sweep` tries all."""
 
 
 @tool(effect="read")
@@ -63,9 +66,11 @@ def test_each_misbehaviour_has_its_outcome(case):
         assert word in again
 
 
-@pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
-def test_each_misbehaviour_ends_as_well_when_it_is_listened_to(case):
+@pytest.mark.sweep
+@pytest.mark.parametrize("number", seeds(len(EVERY), sampled=SAMPLED))
+def test_each_misbehaviour_ends_as_well_when_it_is_listened_to(number):
     """The same plan, or the same failure, within the same bounds; what is heard before has passed its check."""
+    case = EVERY[number]
     beginnings: list[Plan] = []
     outcome, requests, seconds = planning(case, beginnings.append)
     shown = str(outcome)[:2000] if isinstance(outcome, PlanningFailed) else "a plan"
@@ -79,9 +84,11 @@ def test_each_misbehaviour_ends_as_well_when_it_is_listened_to(case):
         assert outcome.plan == Plan.model_validate(GOOD), shown
 
 
-@pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
-def test_each_misbehaviour_ends_as_well_where_small_questions_come_first(case):
+@pytest.mark.sweep
+@pytest.mark.parametrize("number", seeds(len(EVERY), sampled=SAMPLED))
+def test_each_misbehaviour_ends_as_well_where_small_questions_come_first(number):
     """With a saved plan to fill in, and tools to choose from: the same plan, or the same failure, within the same bounds."""
+    case = EVERY[number]
     outcome, requests, seconds = planning(case, lambda _: None, tools=MANY, saved=[NEAR])
     assert requests[0]["messages"][0]["content"].startswith("You fill in a form")
     shown = str(outcome)[:2000] if isinstance(outcome, PlanningFailed) else "a plan"

@@ -2,11 +2,12 @@
 
 import copy
 import json
+from importlib.resources import files
 from typing import Literal
 
 import jsonschema_rs
 import pytest
-from firmplan import Plan, tool
+from firmplan import Plan, PlanBuilder, tool
 from firmplan.plans.plan import Plan as Model
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,3 +201,25 @@ def test_expressions_may_stand_for_any_part_of_an_argument():
     assert not fits([{"name": "x", "kind": "sea"}])
     assert not fits([{"name": "x", "near": {"nam": "y"}}])
     assert not fits("plain text")
+
+
+# --- the schema as a file of the package, for editors
+
+
+def test_the_file_is_the_schema_that_the_code_gives():
+    """`make docs` writes it; it is part of the package."""
+    text = files("firmplan").joinpath("plans", "plan.schema.json").read_text(encoding="utf-8")
+    assert json.loads(text) == Plan.json_schema()
+
+
+def test_the_file_takes_a_plan_and_marks_a_misspelt_key():
+    """What an editor does with it."""
+    schema = json.loads(files("firmplan").joinpath("plans", "plan.schema.json").read_text(encoding="utf-8"))
+    validator = jsonschema_rs.validator_for(schema)
+    builder = PlanBuilder("Add one")
+    number = builder.input("n", int)
+    builder.output(builder.set(number + 1, id="more"))
+    plan = builder.build([]).to_dict()
+    assert validator.is_valid(plan)
+    assert not validator.is_valid({**plan, "step": []})
+    assert not validator.is_valid({"firmplan": 1, "steps": [{"id": "a", "sett": 1}]})

@@ -4,52 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
-import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from firmplan import ConfigError, Engine, Toolset
+from mcp_http import Served
 
 SUPPORT = Path(__file__).parents[2] / "support"
-PATIENCE_S = 30.0
-
-
-class Served:
-    """A server's script as a process that listens on a port of its own."""
-
-    def __init__(self, *words):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self._words = [sys.executable, *map(str, words), str(self.port)]
-        self.url = f"http://127.0.0.1:{self.port}/mcp"
-        self.start()
-
-    def start(self):
-        self._process = subprocess.Popen(self._words)
-        end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end and self._process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise AssertionError("the server does not listen")
-
-    def stop(self):
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    server = Served(SUPPORT / "mcp_server.py", tmp_path_factory.mktemp("server"))
-    yield server
-    server.stop()
 
 
 def step(name, args=None, **more):

@@ -16,6 +16,7 @@ from firmplan.tools import lint
 
 SERVER = Path(__file__).parents[2] / "support" / "mcp_server.py"
 PATIENCE_S = 20.0
+ENV = {"SERVER_WORD": "given"}
 
 
 def command(folder):
@@ -30,7 +31,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tools(folder):
     """One server for all tests that do not end it: an engine that stays open holds it."""
-    found = Toolset.from_mcp(command(folder), env={"SERVER_WORD": "given"})
+    found = Toolset.from_mcp(command(folder), env=ENV)
     with Engine(tools=found, store="memory:"):
         yield found
 
@@ -169,7 +170,7 @@ def test_the_server_sees_a_small_environment_and_what_was_given(tools, monkeypat
 
 def test_the_fingerprint_holds_server_version_schemas_and_target(folder, tools):
     """Equal servers give equal fingerprints; another version, tool or environment gives another."""
-    again = Toolset.from_mcp(command(folder), env={"SERVER_WORD": "given"})
+    again = Toolset.from_mcp(command(folder), env=ENV)
     assert again.get("say").fingerprint == tools.get("say").fingerprint
     other = Toolset.from_mcp(command(folder), env={"SERVER_WORD": "given", "SERVER_VERSION": "1.3"})
     assert other.get("say").fingerprint != tools.get("say").fingerprint
@@ -178,18 +179,18 @@ def test_the_fingerprint_holds_server_version_schemas_and_target(folder, tools):
     assert tools.get("say").unseen is None
 
 
-def test_settings_for_all_and_for_one(folder):
+def test_settings_for_all_and_for_one(served):
     """Keywords of `@tool` hold for all tools, overrides for one; names can be chosen."""
-    tools = Toolset.from_mcp(
-        command(folder),
+    chosen = Toolset.from_mcp(
+        served.url,
         only=["weather", "say"],
         prefix="w_",
         trust="trusted",
         resource="weather",
         overrides={"say": {"name": "speak", "effect": "pure"}, "weather": {"reuse_for": "1h"}},
     )
-    assert tools.names == ("speak", "w_weather")
-    weather, speak = tools.get("w_weather"), tools.get("speak")
+    assert chosen.names == ("speak", "w_weather")
+    weather, speak = chosen.get("w_weather"), chosen.get("speak")
     assert (weather.trust, weather.resource, weather.reuse_for_s) == ("trusted", "weather", 3600.0)
     assert (speak.effect, speak.timeout_s) == (Effect.PURE, 300.0)
     assert weather.description == "The weather of a city."
@@ -203,15 +204,20 @@ def test_settings_for_all_and_for_one(folder):
         ({"only": "weather"}, r"write \['weather'\]"),
         ({"overrides": {"say": {"name": "pid"}}}, "two tools that would be called 'pid'"),
         ({"overrides": {"say": {"efect": "read"}}}, "unknown setting 'efect'; did you mean 'effect'"),
-        ({"headers": {"A": "b"}}, "headers are for a server at an address"),
         ({"connect_timeout": 0}, "connect_timeout: expected more than zero"),
         ({"isolation": "process"}, "isolation"),
     ],
 )
-def test_settings_that_are_wrong(folder, settings, said):
+def test_settings_that_are_wrong(served, settings, said):
     """Each is told where it stands, with what was expected."""
     with pytest.raises(ConfigError, match=said):
-        Toolset.from_mcp(command(folder), **settings)
+        Toolset.from_mcp(served.url, **settings)
+
+
+def test_headers_are_for_an_address(folder):
+    """A command has an environment instead."""
+    with pytest.raises(ConfigError, match="headers are for a server at an address"):
+        Toolset.from_mcp(command(folder), headers={"A": "b"})
 
 
 @pytest.mark.parametrize(

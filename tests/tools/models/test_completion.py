@@ -19,6 +19,7 @@ from firmplan.testing import (
     Truncated,
 )
 from firmplan.tools import Model, ModelError, Models, ask_request
+from firmplan.tools.models.completion import probe
 
 AT_ONCE = {"retry-after-ms": "1"}
 RETURNS = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -219,3 +220,36 @@ def test_an_unknown_mode_is_refused(mode):
     """The modes are named, with the nearest."""
     with pytest.raises(ConfigError, match=r"mode: expected one of tools, json_schema, json, md_json, found"):
         Model("m", mode=mode)
+
+
+# --- what an endpoint can do
+
+GOOD = {"word": "seven", "numbers": [7, 8]}
+
+
+def probed(script):
+    async def main():
+        async with ScriptedModel(script) as model:
+            return await probe(Model("m", model.base_url).resolve()), model.requests
+
+    return asyncio.run(main())
+
+
+def test_every_mode_is_asked_once():
+    """In order; each with its own form."""
+    found, requests = probed(lambda _: GOOD)
+    assert [(each.mode, each.works) for each in found] == [
+        ("TOOLS", True), ("JSON_SCHEMA", True), ("JSON", True), ("MD_JSON", True)
+    ]  # fmt: skip
+    assert ["tools" in request for request in requests] == [True, False, False, False]
+
+
+def test_what_does_not_work_says_why():
+    """A server that only takes schemas, one that talks, one that declines."""
+    script = [HttpError(400, "tools need --jinja"), GOOD, Text("Seven!"), Refusal("No.")]
+    found, requests = probed(script)
+    assert [each.works for each in found] == [False, True, False, False]
+    assert "--jinja" in found[0].found
+    assert "no JSON" in found[2].found
+    assert "declines" in found[3].found
+    assert len(requests) == 4
