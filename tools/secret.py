@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 from typing_extensions import override
 
 from ..errors import ConfigError, ToolError
+from ..plans.format.shape import describe
 from ..plans.signature import SecretPlaces, is_place
 from .failures import writable
 
@@ -231,16 +232,16 @@ def _open_variables() -> Mapping[str, str]:
 def _read(given: Mapping[str, str | Secret]) -> Mapping[str, str | Secret]:
     if not hasattr(given, "get"):
         raise ConfigError(
-            f"secrets: expected secrets by name, 'environment' or None, found {type(given).__name__}"
+            f"secrets: expected secrets by name, found {type(given).__name__}; or 'environment'"
         )
     if not isinstance(cast("object", given), Mapping):
         return given
     for name, secret in cast("Mapping[object, object]", given).items():
         if not _is_text(name):
-            raise ConfigError(f"secrets: expected names that are text, found {name!r:.80}")
+            raise ConfigError(f"secrets: expected names that are text, found {describe(name)}")
         if secret is not None and not isinstance(secret, Secret) and not _is_text(secret):
             what = "half a character in it" if isinstance(secret, str) else type(secret).__name__
-            raise ConfigError(f"secrets: '{name}': expected text or a Secret, found {what}")
+            raise ConfigError(f"secrets: '{name}': expected text, found {what}; or a Secret")
     return given
 
 
