@@ -6,7 +6,7 @@
 Every coroutine method has a `_sync` twin for programs without an event loop; the engine then runs on a thread of its own. An engine opens
 at its first use, belongs to the event loop that opened it, and stays closed after it is closed.
 
-This module is the whole public surface: a method for each public call, whose docstring states what the method promises, and which reads its
+This module is the complete public surface: a method for each public call, whose docstring states what the method promises, and which reads its
 arguments and delegates. Plans come from `run_planner.py`, runs are in `executor/runs`, reviews of runs in `executor/review`.
 """
 
@@ -195,7 +195,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._background: Background | None = None
-        self._threads = threading.Lock()  # the first uses may come from several at once
+        self._threads = threading.Lock()  # the first uses may come from several threads
         self._servers: tuple[McpServer, ...] = ()
         self._is_closed = False
 
@@ -642,7 +642,7 @@ class Engine:
         """Return what another model, or another plan, would have changed in a run; false if nothing would. Nothing is stored.
 
         Model steps are asked again on their recorded input; pure tools are called where their arguments or code are new. Nothing
-        else is called: the recording answers, and what would be called otherwise is told.
+        else is called: the recording answers, and calls that would be different are reported.
 
         Args:
             run_id: The run.
@@ -869,8 +869,10 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: Nothing waits there, the arguments do not fit, or another decision stands.
         """
-        said = {"approve": True, "edit": edit, "attempt": attempt}
-        return await (await self._open()).execution.decisions.decide_one(run_id, step, said, by=person_of(by))
+        decision = {"approve": True, "edit": edit, "attempt": attempt}
+        return await (await self._open()).execution.decisions.decide_one(
+            run_id, step, decision, by=person_of(by)
+        )
 
     async def deny(
         self, run_id: str, step: str, *, by: str, reason: str = "", attempt: int | None = None
@@ -888,8 +890,10 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: Nothing waits there, or another decision stands.
         """
-        said = {"deny": True, "reason": reason, "attempt": attempt}
-        return await (await self._open()).execution.decisions.decide_one(run_id, step, said, by=person_of(by))
+        decision = {"deny": True, "reason": reason, "attempt": attempt}
+        return await (await self._open()).execution.decisions.decide_one(
+            run_id, step, decision, by=person_of(by)
+        )
 
     async def resolve(  # the contract's options
         self,
@@ -917,17 +921,17 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: Not exactly one of the three, the step's outcome is not unknown, the value does not fit, or another decision stands.
         """
-        said: dict[str, object] = {} if done is UNSET else {"done": done}
-        said |= ({"retry": True} if retry else {}) | ({"fail": fail} if fail else {})
-        if len(said) != 1:
-            found = " and ".join(said) or "none"
+        decision: dict[str, object] = {} if done is UNSET else {"done": done}
+        decision |= ({"retry": True} if retry else {}) | ({"fail": fail} if fail else {})
+        if len(decision) != 1:
+            found = " and ".join(decision) or "none"
             raise InputRejected(f"resolve: expected exactly one of done=, retry=True, fail=, found {found}")
-        said["attempt"] = attempt
+        decision["attempt"] = attempt
         decisions = (await self._open()).execution.decisions
-        return await decisions.decide_one(run_id, step, said, by=reason_of("by", by))
+        return await decisions.decide_one(run_id, step, decision, by=reason_of("by", by))
 
     async def decide(self, run_id: str, decisions: Mapping[str, str | Mapping[str, Any]], *, by: str) -> Run:
-        """Decide about several calls at once, all or none: about single items of a list, or all items together.
+        """Decide about several calls together, all or none: about single items of a list, or all items together.
 
         Args:
             run_id: The run.
@@ -940,8 +944,8 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: An entry is not valid, or another decision stands. No decision is recorded, and the error names each such entry.
         """
-        said = decisions_of(decisions)
-        return await (await self._open()).execution.decisions.decide(run_id, said, by=person_of(by))
+        read = decisions_of(decisions)
+        return await (await self._open()).execution.decisions.decide(run_id, read, by=person_of(by))
 
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: nothing new starts; writes in flight end by themselves. Raises: RunNotFound."""

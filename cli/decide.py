@@ -93,7 +93,7 @@ async def deny(
     example='run_be40097b6b473dae \'paid[0]=approve\' \'paid[1]={"deny": true, "reason": "paid last week"}\' --by ann',
 )
 async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by: By = None) -> int:
-    """Decide about several calls at once, all or none. Items of a list may be decided together.
+    """Decide about several calls together, all or none. Items of a list may be decided together.
 
     Args:
         decisions (STEP=DECISION..): approve, deny, retry, or a JSON object. A step stands for all its waiting parts.

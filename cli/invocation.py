@@ -34,7 +34,7 @@ STOPPING_S = 0.5
 """Seconds after a signal until the command prints what it still waits for."""
 STRAYS_S = 2.0
 """Seconds that tasks which are left at the end may take to clean up."""
-STOPPING = "stopping once the write under way has ended; Ctrl-C again stops at once and leaves the outcome of that write unknown"
+STOPPING = "stopping once the write under way has ended; Ctrl-C again stops immediately and leaves the outcome of that write unknown"
 
 
 class Documented(Protocol):

@@ -130,7 +130,7 @@ def _asked(step: StepView) -> str:
 def advice(run: Run, settings: Settings) -> str:
     """Return what the run waits for, and the exact commands that let it go on."""
     if run.is_replay:
-        return f"a kept replay cannot go on; continue run {run.parent}, of which it was made, with\n  {resume_line(run.parent or '', settings)}"
+        return f"a kept replay never continues; continue the run that it replays, {run.parent}, with\n  {resume_line(run.parent or '', settings)}"
     lines: list[str] = []
 
     def typed(word: str, step: str, wants: str = "") -> str:

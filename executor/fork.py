@@ -90,16 +90,16 @@ class PastWrite:
 
     def to_dict(self) -> dict[str, str]:
         """Return the known fields as JSON."""
-        said = {
+        data = {
             "outcome": self.outcome,
             "run": self.run,
             "args": self.args,
             "key": self.key,
             "tool": self.tool,
         }
-        return {name: value for name, value in said.items() if value}
+        return {name: value for name, value in data.items() if value}
 
-    def told(self, args: str) -> str:
+    def describe(self, args: str) -> str:
         """Return a sentence for the person who decides about a call with arguments of this digest."""
         where = f"run {self.run}" if self.run else "an ancestor of this run"
         other = " with other arguments" if self.args not in ("", args) else ""
@@ -304,9 +304,9 @@ class Fork:
         )
 
 
-def is_within(path: str, whole: str) -> bool:
+def is_within(path: str, outer: str) -> bool:
     """Whether a path is a step, item or iteration, or lies inside it."""
-    return path == whole or path.startswith((f"{whole}[", f"{whole}#", f"{whole}/"))
+    return path == outer or path.startswith((f"{outer}[", f"{outer}#", f"{outer}/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -510,6 +510,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     Raises:
         InputRejected: A path is none of the plan's.
     """
+    # What starts the cone: the step of `at`, overrides, edited steps, steps that the caller names, and steps that refer to a changed input.
     asked = [*([at] if at is not None else []), *overrides]
     _expect_steps(program, asked)
     items = [path for path in asked if _is_lone_item(program, path)]
@@ -519,11 +520,13 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     starts += [*changed, *also]
     starts += steps_of_inputs(program, before.inputs, after.inputs)
     roots = list(dict.fromkeys(map(root_of, items)))
-    # An item that was asked for alone leaves the other items of its step to the parent, unless something else affects the whole step. Steps
+    # An item that was asked for alone leaves the other items of its step to the parent, unless something else affects the complete step. Steps
     # behind it are affected in either case, because they may see the list.
-    whole = set(cone_of(program, starts)).union(*(set(cone_of(program, [root])) - {root} for root in roots))
+    complete = set(cone_of(program, starts)).union(
+        *(set(cone_of(program, [root])) - {root} for root in roots)
+    )
     cone = cone_of(program, [*starts, *roots])
-    kept = tuple(path for path in items if root_of(path) not in whole)
+    kept = tuple(path for path in items if root_of(path) not in complete)
     return Fork(
         cone,
         given,
@@ -611,14 +614,15 @@ def patched_steps(before: Header, after: Header, *, is_patch: bool) -> tuple[str
 
 
 def changed_steps(before: Header, after: Header, *, but: Sequence[str] = ()) -> list[str]:
-    """Return the ids of `after`'s steps that `before` has not, or has otherwise, the plans that they run included; keys in `but` do not count."""
+    """Return the ids of the steps of `after` that are new or differ from `before`, the plans that they run included; keys in `but` do not count."""
     if before.plan is None or after.plan is None:
         return []
 
-    def said(step: Step) -> dict[str, Json]:
+    # The canonical form, so that two spellings of one step are the same step.
+    def canonical_of(step: Step) -> dict[str, Json]:
         return {key: part for key, part in canonical_step(step).items() if key not in but}
 
-    old = {step.id: said(step) for step in before.plan.steps}
+    old = {step.id: canonical_of(step) for step in before.plan.steps}
     are_inner_same = (
         before.plan.plans == after.plan.plans
         and before.plan.types == after.plan.types
@@ -627,7 +631,7 @@ def changed_steps(before: Header, after: Header, *, but: Sequence[str] = ()) -> 
     return [
         step.id
         for step in after.plan.steps
-        if old.get(step.id) != (made := said(step)) or ("plan" in made and not are_inner_same)
+        if old.get(step.id) != (made := canonical_of(step)) or ("plan" in made and not are_inner_same)
     ]
 
 
@@ -652,6 +656,7 @@ def steps_of_inputs(program: Program, before: Mapping[str, Json], after: Mapping
 def _mentions(formula: Any, names: set[str]) -> bool:  # noqa: ANN401  # a Formula or None
     if formula is None or "inputs" not in formula.names:
         return False
+    # A formula that uses `inputs` as a value, without naming a field, depends on all inputs.
     return not formula.inputs or not names.isdisjoint(formula.inputs)
 
 
@@ -714,11 +719,13 @@ def retry_of(
 
 def _calls_again(machine: Machine, inherited: Mapping[str, Inherited]) -> Iterator[str]:
     """Yield the paths of the calls of the ended run that the retry repeats."""
+    # Failed calls, unless the plan handled the failure: then the run went on with it, and the retry must not undo that.
     for path, known in inherited.items():
         if isinstance(known.outcome, CallFailed) and not _is_handled(machine.iterations[path]):
             yield path
     for iteration in machine.iterations.values():
         failure = iteration.failure or iteration.item.failure
+        # A loop that was exhausted without a failed call would be exhausted again, so all its calls are repeated, unless one is a write.
         if failure is not None and failure.code in EXHAUSTED and not _is_handled(iteration):
             calls = list(_calls_in(iteration.item))
             if not any(call.item.node.policy.effect is Effect.WRITE for call in calls):

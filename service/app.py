@@ -127,7 +127,7 @@ async def serve(
         port: The port; 0 takes a free one.
         api_keys: Bearer keys that are accepted.
         limits: Body size, queue and rate.
-        on_bound: Told the server's URL once clients can connect.
+        on_bound: Called with the server's URL once clients can connect.
 
     Raises:
         ConfigError: No keys for a public interface, or the address cannot be bound.

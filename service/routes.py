@@ -300,7 +300,7 @@ async def retry_run(run_id: str, served: Served, body: RetryBody | None = None) 
 
 
 @run_router.post(
-    "/runs/{run_id}/decide", response_model=RunView, summary="Decide about several calls at once"
+    "/runs/{run_id}/decide", response_model=RunView, summary="Decide about several calls together"
 )
 async def decide_run(run_id: str, body: DecideBody, served: Served) -> Response:
     """Record all decisions, or none if a decision is not valid; the run goes on."""

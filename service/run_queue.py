@@ -35,7 +35,7 @@ PAGE = 500
 LOOK_S = 1.0
 """Seconds between two looks for decisions that were recorded outside this server."""
 RETRY_AFTER_S = 5
-"""Seconds that a client is told to wait when the queue is full."""
+"""Seconds in the header `Retry-After` when the queue is full."""
 
 
 @dataclass(frozen=True, slots=True)

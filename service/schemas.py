@@ -182,7 +182,7 @@ StepStatus = Literal[
     "pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled"
 ]
 Abandoned = Annotated[
-    bool, Field(description="Queued or running, but no process drives it: `resume` goes on with it.")
+    bool, Field(description="Queued or running, but no process drives it: `resume` continues it.")
 ]
 UnixSeconds = Annotated[float, Field(description="Unix time in seconds.")]
 

@@ -125,7 +125,7 @@ def read_golden(path: Path) -> Golden:
 
 
 def _read_case(path: Path) -> dict[str, Any]:
-    """Return the keys of a case; texts and numbers are told apart as in a plan. Raises: InputRejected: the file is no case."""
+    """Return the keys of a case; texts and numbers differ as in a plan. Raises: InputRejected: the file is no case."""
     try:
         case = parse_source(path.read_bytes()).value
     except (OSError, SourceError) as error:

@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--firmplan-update",
         action="store_true",
         dest="firmplan_update",
-        help="Collect them, and make what comes out now what they expect.",
+        help="Collect them, and replace what they expect with the present results.",
     )
     parser.addini(
         "firmplan_tools",

@@ -1,10 +1,10 @@
-"""A bundle: one run as one file, that replays anywhere without tools and store.
+"""A bundle: one run in one file, which replays anywhere without tools and store.
 
-Lines of JSON, `{"sha256": .., "kind": .., "data": ..}`, in this order: `bundle` (what it is), `header` (plan, inputs, seed, lock of the
-tools), `value`s that the journal refers to, `blob`s: the bytes of artifacts, `journal` records byte for byte as they were written, `decision`s that no
-record holds yet, `end`. `sha256` covers kind and data, so that a changed line is found at its place; `end` covers all that stands
-before it, so that no line can be lost, added or moved; the records keep their own chain. There is no code in it and no pickle,
-and secrets stand as their names. The sums find what was changed, not who wrote it: a bundle is not signed.
+A bundle has lines of JSON, `{"sha256": .., "kind": .., "data": ..}`, in this order: `bundle` (the format), `header` (plan, inputs, seed, toolset
+lock), `value`s that the journal refers to, `blob`s (the bytes of artifacts), `journal` records byte for byte as they were written, `decision`s that
+the journal does not hold yet, `end`. `sha256` covers kind and data, so that a changed line is found at its place. `end` covers all lines
+before it, so that no line can be lost, added or moved. The records keep their own chain. A bundle has no code and no pickle, and
+secrets only by name. The checksums show that something was changed, not who wrote it: a bundle is not signed.
 
 Pure: bytes in, bytes out. `docs/REUSE.md` is the specification.
 """
@@ -35,14 +35,14 @@ _ONCE: Final = ("bundle", "header", "end")
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One run, whole.
+    """One run with everything that a replay needs.
 
     Attributes:
-        row: The run's row; its owner and epoch mean nothing elsewhere.
-        lines: The journal, as it was written.
+        row: The row of the run; its owner and epoch have no meaning in another store.
+        lines: The records of the journal, as they were written.
         values: Digest -> bytes of the values that the lines refer to.
         blobs: Digest -> bytes of the artifacts that the run has among its inputs and values.
-        decisions: Records of what people decided and the journal does not hold yet.
+        decisions: Records of decisions that the journal does not hold yet.
     """
 
     row: RunRow
@@ -53,7 +53,7 @@ class Bundle:
 
     @property
     def header(self) -> Header:
-        """What was settled before the first event. Raises: StoreError: it has another format. InputRejected."""
+        """The header of the run. Raises: StoreError: it has another format. InputRejected: it is no header."""
         try:
             return Header.from_dict(self.row.header)
         except StoreError as fault:
@@ -65,7 +65,7 @@ class Bundle:
 
     @property
     def entries(self) -> list[Entry]:
-        """The journal's entries. Raises: StoreError: a line is no record of this format. InputRejected: a value is missing."""
+        """The records of the journal. Raises: StoreError: a line is no record of this format. InputRejected: a value is missing."""
         return [read_entry(line, self._value) for line in self.lines]
 
     def _value(self, name: str) -> bytes:
@@ -101,14 +101,14 @@ def write_bundle(bundle: Bundle) -> bytes:
 
 
 def read_bundle(data: bytes, name: str) -> Bundle:
-    """Return the run that a bundle holds, every byte accounted for.
+    """Read a bundle and check every byte of it.
 
     Args:
         data: The file's bytes.
         name: The file's name, for messages.
 
     Raises:
-        InputRejected: It is no bundle, of a newer format, cut short, or changed; the message names the line.
+        InputRejected: The data is no bundle, has a newer format, is incomplete or was changed; the message names the line.
     """
     # A file of another kind is told apart from a damaged bundle: the remedy differs.
     if not data.startswith(_START):
@@ -141,12 +141,12 @@ def _sum(kind: bytes, data: bytes) -> bytes:
 
 
 def _end(lines: int, body: bytes) -> bytes:
-    whole = {"lines": lines, "sha256": hashlib.sha256(body).hexdigest()}
-    return _line("end", orjson.dumps(whole))
+    total = {"lines": lines, "sha256": hashlib.sha256(body).hexdigest()}
+    return _line("end", orjson.dumps(total))
 
 
 def _checked_lines(data: bytes, name: str) -> Iterator[tuple[str, bytes]]:
-    """Yield kind and data of each line. Raises: InputRejected: at the first one that is not as it was written."""
+    """Yield kind and data of each line. Raises: InputRejected: a line was changed; the first such line is named."""
     # Lines are checked in order, so that the first one that was changed is named. The format has no line feed inside a line: JSON escapes it.
     lines = data.split(b"\n")
     rank = records = 0

@@ -1,4 +1,7 @@
-"""What people decided about steps, who and when, as the journal has it; in words and as JSON."""
+"""The decisions of people in a journal: which decision, by whom and when, as text and as JSON.
+
+`explain` and the snapshots of runs show them; `decisions.py` finds out with them whether a new decision repeats or contradicts an old one.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,11 @@ class RecordedDecision:
     """One decision.
 
     Attributes:
-        decision: `approved`, `denied`, or what the call of unknown outcome was resolved as.
+        decision: `approved`, `denied`, or how a call of unknown outcome was resolved.
         at: Unix seconds.
-        by: Who; empty where nobody was named.
-        reason: Why; may be empty.
-        edited: Whether the arguments were changed with it.
+        by: The person; empty if no name was given.
+        reason: The reason; may be empty.
+        edited: Whether the person changed the arguments.
     """
 
     decision: str
@@ -50,12 +53,12 @@ class RecordedDecision:
         return f"{self.decision}{what}{who} at {when}{why}"
 
     def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON."""
+        """Return the decision as JSON."""
         return asdict(self)
 
 
 def decision_of(entry: Entry) -> RecordedDecision | None:
-    """Return a record as a decision; `None`: it is none."""
+    """Return the decision in a record; `None`: the record is not a decision."""
     match entry.event:
         case Approved(by=by, edit=edit):
             return RecordedDecision("approved", entry.at, by, edited=edit is not None)
@@ -87,7 +90,7 @@ def is_decision(event: JournalEvent) -> TypeGuard[DecisionEvent]:
 
 
 def key_of(event: DecisionEvent, attempt: int) -> DecisionKey:
-    """Return what a decision is about; `attempt` counts where an older record does not name one."""
+    """Return the attempt that a decision is about; `attempt` is used for older records, which do not name theirs."""
     # An approval and an outcome are two questions about one attempt: whoever approves a call does not say what became of it.
     number = event.attempt if event.attempt is not None else attempt
     return DecisionKey(event.step, number, "call" if isinstance(event, Approved | Denied) else "outcome")
@@ -95,10 +98,10 @@ def key_of(event: DecisionEvent, attempt: int) -> DecisionKey:
 
 @dataclass(slots=True)
 class DecisionHistory:
-    """What was asked and decided in a journal.
+    """The questions and decisions in a journal.
 
     Attributes:
-        decided: The record of each decision, in order.
+        decided: Attempt -> the record of its decision, in order.
         asked: Path of a leaf -> the arguments that a person was last asked about.
     """
 
@@ -107,7 +110,7 @@ class DecisionHistory:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> DecisionHistory:
-        """Read it from a journal, in which older decisions do not name their attempt."""
+        """Return the history in a journal; the attempt of an older decision is found by counting the calls before it."""
         found = cls()
         attempts: dict[str, int] = {}
         for entry in entries:

@@ -120,6 +120,7 @@ def places_of(runs: Sequence[Run], step: str | None, output: str) -> tuple[str, 
     found: list[Observation] = []
     for run in runs:
         seen = _seen(run, step, parts)
+        # Compared with the run before, not with the first run: each change is reported where it happened.
         is_changed = bool(found) and not seen.is_like(found[-1])
         found.append(Observation(seen.run, seen.status, seen.value, seen.is_there, is_changed))
     head = "output" if step is None else f"step '{step}'"
@@ -162,7 +163,10 @@ def _seen(run: Run, step: str | None, parts: Sequence[str | int]) -> Observation
 
 
 def _text(seen: Observation) -> str:
-    if seen.status not in ("succeeded", ABSENT):
+    if seen.status not in (
+        "succeeded",
+        ABSENT,
+    ):  # the output of such a step is null, and the status says more
         return seen.status
     return shown(seen.value) if seen.is_there else ABSENT
 

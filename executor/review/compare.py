@@ -153,6 +153,7 @@ def _first(steps: Sequence[StepDiff]) -> StepDiff | None:
     """Return the first step that differs; if it has parts, its first differing part."""
     changed = [step for step in steps if step.change != "same"]
     first = next(iter(changed), None)
+    # Parts come after their step in plan order, so the step itself is found first; its first differing part says more.
     while first is not None:
         inside = tuple(first.step + mark for mark in _PARTS)
         part = next((step for step in changed if step.step.startswith(inside)), None)
@@ -222,6 +223,7 @@ class _Reasons:
         node = self._node(path)
         if node is None:
             return None
+        # Only steps that this one refers to or comes after: effect order does not carry values, so it cannot explain a difference.
         code: StepCode = node.code
         needs = [node.frame.nodes[at].path for at in (*code.needs_when, *code.needs, *code.after)]
         return next((need for need in needs if self._changes.get(need, "same") != "same"), None)

@@ -190,7 +190,7 @@ class _View:
         reason, text = standing(iteration, self._machine)
         past = self._machine.past_write_of(iteration)
         if past is not None and iteration.call is not None:
-            text += f": {past.told(iteration.call.digest)}"
+            text += f": {past.describe(iteration.call.digest)}"
         return self._explained_as(
             iteration.path, "ended" if iteration.state in TERMINAL else "waits", reason, text
         )
@@ -203,8 +203,8 @@ class _View:
                 if self._machine.fork.again is not None
                 else f"was taken from its parent {event.source}: nothing that it depends on was changed by the fork"
             )
-            said = self._explained_as(event.step, "reused", "parent", text)
-            return replace(said, source=(event.source, event.step))
+            found = self._explained_as(event.step, "reused", "parent", text)
+            return replace(found, source=(event.source, event.step))
         # Another step may have made the result. If the store has forgotten which, the same path is the best guess.
         made = self._evidence.results.get(event.key)
         step = made.step if made is not None and made.run_id == event.source else event.step
@@ -495,11 +495,11 @@ def _is_over(node: Node) -> bool:
     return node.state in (State.SUCCEEDED, *_BAD)
 
 
-def _culprit(node: Node, states: tuple[State, ...], otherwise: str = "a step") -> str:
+def _culprit(node: Node, states: tuple[State, ...], default: str = "a step") -> str:
     """Return the first step that this one refers to and that did not succeed."""
     needs = [node.frame.nodes[at] for at in (*node.code.needs_when, *node.code.needs)]
     found = next((need.code.id for need in needs if need.state in states), None)
-    return f"'{found}'" if found is not None else otherwise
+    return f"'{found}'" if found is not None else default
 
 
 def _blocker(node: Node) -> str:

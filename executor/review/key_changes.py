@@ -1,6 +1,6 @@
-"""Which parts of two content keys differ, and how that is said: an argument, a helper, a model, a word of the prompt.
+"""Which parts of two content keys differ, as data and as text: an argument, a helper function, a model, a word of the prompt.
 
-Parts are compared as they are kept (`identity.py`, `tools/fingerprint/fingerprint.py`): arguments and messages by value and path, code by
+Parts are compared in the form in which they are stored (`identity.py`, `tools/fingerprint/fingerprint.py`): arguments and messages by value and path, code by
 the names that people know it by. Pure.
 """
 
@@ -39,7 +39,7 @@ class KeyChange:
         name: What differs: a path such as `args.city`, or a name such as `function parse_price`, `package requests`.
         before: The value in the earlier call, where it is known.
         after: The value in this one.
-        text: All of it as the end of a sentence: `args.city was "Oslo", now "Rome"`.
+        text: The change as the end of a sentence: `args.city was "Oslo", now "Rome"`.
     """
 
     part: ChangePart
@@ -56,7 +56,7 @@ class KeyChange:
 def key_changes(
     before: CallRecord, after: CallRecord, codes: Mapping[str, Mapping[str, str]]
 ) -> tuple[KeyChange, ...]:
-    """Return which parts of two calls' keys differ, what is asked before who answers; empty: the keys are the same."""
+    """Return the differing parts of the keys of two calls, arguments first, code last; empty: the keys are equal."""
     found: list[KeyChange] = list(_argument_changes(before.parts.get("args"), after.parts.get("args")))
     for name in dict.fromkeys((*before.parts, *after.parts)):
         if name != "args" and not (name == "sample" and _follows_from_temperature(before, after)):
@@ -67,7 +67,7 @@ def key_changes(
 
 
 def _follows_from_temperature(before: CallRecord, after: CallRecord) -> bool:
-    """Whether one key holds no item and iteration since its temperature is 0, which is told by itself."""
+    """Whether only one key has an item and iteration, because the other has temperature 0; then the temperature is the change to name."""
     samples = (before.parts.get("sample"), after.parts.get("sample"))
     return None in samples and before.parts.get("temperature") != after.parts.get("temperature")
 
@@ -75,26 +75,26 @@ def _follows_from_temperature(before: CallRecord, after: CallRecord) -> bool:
 def _argument_changes(before: Json, after: Json) -> Iterator[KeyChange]:
     for each in _shortened(differences(before, after)):
         name = f"args.{each.path}" if each.path and not each.path.startswith("[") else f"args{each.path}"
-        yield KeyChange("argument", name, _said(name, each), each.before, each.after)
+        yield KeyChange("argument", name, _change_text(name, each), each.before, each.after)
 
 
 def _shortened(found: tuple[Difference, ...]) -> Iterator[Difference]:
-    """Yield differences with those inside an abridged text told as one of that text."""
-    told: set[str] = set()
+    """Yield differences; all differences inside one shortened text become one difference of that text."""
+    named: set[str] = set()
     for each in found:
         path, dot, last = each.path.rpartition(".")
         is_inside = last in ('["$text"]', "length", "start") or each.path.endswith('["$text"]')
         if not is_inside:
             yield each
-        elif (whole := path if dot else each.path.removesuffix('["$text"]')) not in told:
-            told.add(whole)
-            yield Difference(whole.removesuffix('["$text"]'), "changed", _LONG, _LONG)
+        elif (text_path := path if dot else each.path.removesuffix('["$text"]')) not in named:
+            named.add(text_path)
+            yield Difference(text_path.removesuffix('["$text"]'), "changed", _LONG, _LONG)
 
 
 _LONG: Final = "a long text"
 
 
-def _said(name: str, each: Difference) -> str:
+def _change_text(name: str, each: Difference) -> str:
     before, after = shown_pair(each.before, each.after)
     match each.kind:
         case "added":
@@ -165,11 +165,11 @@ def _part_changes(name: str, before: Json, after: Json) -> Iterator[KeyChange]:
     old, new = (
         value[0] if isinstance(value, list) and len(value) == 1 else value for value in (before, after)
     )
-    yield KeyChange(part, name, _said(known_as, Difference("", "changed", old, new)), before, after)
+    yield KeyChange(part, name, _change_text(known_as, Difference("", "changed", old, new)), before, after)
 
 
 def _message_change(each: Difference) -> KeyChange:
     name = f"messages{each.path}"
     if each.path.endswith(".content"):
-        return KeyChange("prompt", name, _said("the prompt", each), each.before, each.after)
+        return KeyChange("prompt", name, _change_text("the prompt", each), each.before, each.after)
     return KeyChange("prompt", name, "the prompt has other messages", each.before, each.after)

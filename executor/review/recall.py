@@ -1,4 +1,4 @@
-"""One run with all that was called in it, as its journal says: what comparing and verifying start from."""
+"""One run with the arguments of its calls, rebuilt from its journal: the input of comparing, verifying and shadowing."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """A run, remembered.
+    """A run, rebuilt from its journal.
 
     Attributes:
-        calls: Path of each leaf that was called or reused -> its arguments, or the rendered prompt; secrets by name.
+        calls: Path of each leaf that was called or reused -> its arguments, or its rendered prompt; secrets by name.
     """
 
     run: Run
@@ -37,10 +37,10 @@ class Recall:
 
 
 async def recall(store: Store, row: RunRow) -> Recall:
-    """Return a run as its journal says, every conclusion drawn and compared again.
+    """Rebuild a run from its journal; every conclusion is computed and compared again.
 
     Raises:
-        InputRejected: It has no plan.
+        InputRejected: The run has no plan.
         Diverged: The plan language or the machine concludes something else than what was recorded.
         StoreError: The journal was changed outside firmplan.
     """

@@ -30,16 +30,16 @@ _MARKS: Final[dict[StepChange, str]] = {"same": " ", "changed": "~", "only_a": "
 
 @dataclass(frozen=True, slots=True)
 class StepDiff:
-    """One step of two runs. Pairs are (in a, in b); `None` where the step is not there.
+    """The comparison of one step in two runs. Pairs are (in a, in b); `None` if the run does not have the step.
 
     Attributes:
-        change: Same status and output, or not, or in one run only.
-        output: Where the outputs differ.
-        args: Where that with which it was called differs.
-        why: Why it differs, as a sentence; empty: it does not.
-        cost: In USD.
-        seconds: From the first start to the end, where it has ended.
-        tokens: Of all its model calls.
+        change: Whether status and output are the same, or only one run has the step.
+        output: The differences between the outputs.
+        args: The differences between the arguments of the call.
+        why: Why the step differs, as a sentence; empty if it does not differ.
+        cost: US dollars.
+        seconds: The time from the first start to the end, if the step has ended.
+        tokens: The tokens of all model calls of the step.
     """
 
     step: str
@@ -61,9 +61,8 @@ class StepDiff:
             parts.append(places_text("output", self.output))
         if self.tokens[0] != self.tokens[1] and None not in self.tokens:
             parts.append(f"tokens {self.tokens[0]} -> {self.tokens[1]}")
-        told = "; ".join(parts)
         why = f"  [{self.why}]" if self.why else ""
-        return f"{_MARKS[self.change]} {self.step}  {told}".rstrip() + why
+        return f"{_MARKS[self.change]} {self.step}  {'; '.join(parts)}".rstrip() + why
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -72,15 +71,15 @@ class StepDiff:
 
 @dataclass(frozen=True, slots=True)
 class RunDiff:
-    """What differs between run `a` and run `b`; false if nothing does. Cost, time and reuse are told, and are no difference.
+    """The differences between run `a` and run `b`; false if there is none. Cost, time and reuse are shown, but do not count as differences.
 
     Attributes:
-        steps: Every step of either, in plan order.
-        plan: What differs between the plans; false if nothing does.
-        inputs: Where the inputs differ.
-        output: Where the outputs differ.
-        first: The first step in plan order that differs, of a step of parts its first differing part.
-        usage: Of both.
+        steps: All steps of both runs, in plan order.
+        plan: The differences between the plans; false if there is none.
+        inputs: The differences between the inputs.
+        output: The differences between the outputs.
+        first: The first differing step in plan order; if it has parts, its first differing part.
+        usage: The usage of both runs.
     """
 
     a: str
@@ -123,7 +122,7 @@ class RunDiff:
 
     @property
     def counted(self) -> str:
-        """How many steps there are, and how many of them differ, each with its parts."""
+        """The number of steps, and of differing steps, as text; a step counts once, whatever parts it has."""
         every = steps_in(step.step for step in self.steps)
         return (
             f"{steps_in(step.step for step in self.changed)} of {counted(every)} differ"
@@ -133,12 +132,12 @@ class RunDiff:
 
     @property
     def used(self) -> tuple[tuple[str, float, float], ...]:
-        """What the runs used, by name, in `a` and in `b`; what neither used is left out."""
+        """The usage by name, in `a` and in `b`, without the names of which neither run used anything."""
         pairs = [(name, *(cast("Any", usage.get(name, 0)) for usage in self.usage)) for name in _USAGE]
         return tuple((name, old, new) for name, old, new in pairs if old or new)
 
     def to_html(self) -> str:
-        """Return it as a page that stands alone: no script, nothing loaded."""
+        """Return the comparison as a self-contained page of HTML: no script, nothing loaded."""
         return page_of(self)
 
     def to_dict(self) -> dict[str, Json]:
@@ -208,11 +207,11 @@ def page_of(diff: RunDiff) -> str:
 
 def _head(diff: RunDiff) -> Iterator[str]:
     yield f"<h1>{_code(diff.a)} <span class=soft>\N{RIGHTWARDS ARROW}</span> {_code(diff.b)}</h1>"
-    told = diff.counted if diff else f"the same: {diff.counted}"
-    yield f"<div class=soft>{told}</div><ul class=cards>"
-    yield f"<li><span class=soft>status</span><b>{_turned(*diff.status)}</b></li>"
+    summary = diff.counted if diff else f"the same: {diff.counted}"
+    yield f"<div class=soft>{summary}</div><ul class=cards>"
+    yield f"<li><span class=soft>status</span><b>{_change_text(*diff.status)}</b></li>"
     for name, old, new in diff.used:
-        yield f"<li><span class=soft>{escape(name.replace('_', ' '))}</span><b>{_turned(_amount(old), _amount(new))}</b></li>"
+        yield f"<li><span class=soft>{escape(name.replace('_', ' '))}</span><b>{_change_text(_amount(old), _amount(new))}</b></li>"
     yield "</ul>"
     if diff.first is not None:
         yield f"<p class=first><b>First divergence: {_code(diff.first.step)}</b><br>{escape(diff.first.why)}</p>"
@@ -241,17 +240,17 @@ def _row(step: StepDiff) -> str:
     reused = ", ".join(
         name for name, is_reused in zip(("first", "second"), step.reused, strict=True) if is_reused
     )
-    told = [f"<div class=why>{escape(step.why)}</div>"] if step.why else []
-    told += [f"<div class=why>reused in the {reused} run</div>"] if reused else []
-    told += [_places("output", step.output), _places("args", step.args)]
+    notes = [f"<div class=why>{escape(step.why)}</div>"] if step.why else []
+    notes += [f"<div class=why>reused in the {reused} run</div>"] if reused else []
+    notes += [_places("output", step.output), _places("args", step.args)]
     amounts = (
         *(tuple(each or None for each in pair) for pair in (step.tokens, step.cost)),  # most steps have none
         tuple(None if each is None else round(each, 3) for each in step.seconds),
     )
     return (
         f"<tr class={step.change}><td class=mark title={step.change}>{_PAGE_MARKS[step.change]}</td>"
-        f"<td>{_code(step.step)}{''.join(told)}</td><td>{_turned(*step.status)}</td>"
-        + "".join(f"<td class=number>{_turned(*map(_amount, pair))}</td>" for pair in amounts)
+        f"<td>{_code(step.step)}{''.join(notes)}</td><td>{_change_text(*step.status)}</td>"
+        + "".join(f"<td class=number>{_change_text(*map(_amount, pair))}</td>" for pair in amounts)
         + "</tr>"
     )
 
@@ -281,14 +280,14 @@ def _value(value: Json) -> str:
     return escape(text if more <= 0 else f"{text[:VALUE_LENGTH_MAX]} .. and {more} more characters")
 
 
-def _turned(old: str | None, new: str | None) -> str:
-    """Return what something was and is; once, if that is the same."""
+def _change_text(old: str | None, new: str | None) -> str:
+    """Return an old and a new text with an arrow between them; one text if they are equal."""
     if old == new:
         return escape(old or "")
-    return " \N{RIGHTWARDS ARROW} ".join(_shown([old, new]))
+    return " \N{RIGHTWARDS ARROW} ".join(_texts([old, new]))
 
 
-def _shown(texts: Iterable[str | None]) -> Iterator[str]:
+def _texts(texts: Iterable[str | None]) -> Iterator[str]:
     return (escape(text) if text else "<span class=soft>none</span>" for text in texts)
 
 

@@ -77,7 +77,7 @@ def shadow_models(models: Models, model: Spec) -> Models:
         usual = aliases.get(DEFAULT, (Model(),))[0]
         new = aliases.get(model, (replace(usual, name=model),))
     made = Models({**aliases, ALIAS: new}, prices=models.own_prices)
-    made.resolve(ALIAS)
+    made.resolve(ALIAS)  # raises for a model that does not exist, before anything is asked
     return made
 
 
@@ -293,6 +293,7 @@ class ShadowWalk:
             for iteration in model_iterations(self.recalled)
             if iteration.path not in self.direct and (command := self._command(iteration)) is not None
         ]
+        # Together, since they depend on nothing but the recording; the limits of the endpoint hold here as well.
         answers = await asyncio.gather(*(self._made(command) for command in wanted))
         self.direct.update({command.step: made for command, made in zip(wanted, answers, strict=True)})
 
@@ -330,6 +331,7 @@ class ShadowWalk:
 
     def _decided_again(self, step: str, args: CanonicalValue) -> Sequence[Cause]:
         self.calls[step] = args
+        # An approval is about exactly its arguments; a denial is about the call, whatever its arguments have become.
         decided = self.decided.get(step)
         if isinstance(decided, Approved) and decided.args == args.digest:
             return [decided]

@@ -57,9 +57,9 @@ class ShadowAnswer:
     input: tuple[Difference, ...] = ()
 
     def __str__(self) -> str:
-        told = self.error or places_text("output", self.output)
+        text = self.error or places_text("output", self.output)
         changed = f"  (its input would be another: {places_text('', self.input)})" if self.input else ""
-        return f"{_MARKS[self.kind]} {self.step}  {told}".rstrip() + changed
+        return f"{_MARKS[self.kind]} {self.step}  {text}".rstrip() + changed
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -86,15 +86,15 @@ class ShadowEffect:
     def __str__(self) -> str:
         match self.kind:
             case "would-call" | "would-ask":
-                told = f"would be called otherwise: {places_text('', self.places) or 'for the first time'}"
+                text = f"would be called otherwise: {places_text('', self.places) or 'for the first time'}"
             case "unknown":
-                told = "unknown"
+                text = "unknown"
             case "gone":
-                told = "would not be reached"
+                text = "would not be reached"
             case "changed":
-                told = places_text("output", self.places)
+                text = places_text("output", self.places)
         detail = f"  [{self.detail}]" if self.detail else ""
-        return f"{_MARKS[self.kind]} {self.step}  {told}".rstrip() + detail
+        return f"{_MARKS[self.kind]} {self.step}  {text}".rstrip() + detail
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -138,10 +138,10 @@ class ShadowReport:
     def _lines(self) -> Iterator[str]:
         by = f" with model '{self.model}'" if self.model else ""
         count, unheard = len(self.answers), sum(each.kind == "unheard" for each in self.answers)
-        told = f"{len(self.changed) - unheard} answered otherwise" + (
+        text = f"{len(self.changed) - unheard} answered otherwise" + (
             f", {unheard} not at all" if unheard else ""
         )
-        yield f"run {self.run_id}{by}: {counted(count, 'model step')} asked again, {told}"
+        yield f"run {self.run_id}{by}: {counted(count, 'model step')} asked again, {text}"
         yield from (str(each) for each in self.answers if each.kind != "same" or each.input)
         if not self.effects:
             yield f"downstream nothing would change: {counted(self.same, 'other step')} come out the same"

@@ -1,4 +1,4 @@
-"""Call the pure steps of a run again, to find tools that are not deterministic.
+"""Calls the pure steps of a run again, to find tools that are not deterministic.
 
 They are called in new processes. Each process has another hash seed, which shows a result that depends on the order of a set, and another order
 of calls. One process makes each call twice in a row, which shows a result that depends on earlier calls. A tool that another process
@@ -58,7 +58,7 @@ class _RecordedCall:
 
 @dataclass(slots=True)
 class _Bench:
-    """One tool and its calls; `found` is the first verdict in plan order that is not a good one."""
+    """One tool and its calls; `found` is the first deviation in plan order."""
 
     tool: Tool
     calls: Sequence[_RecordedCall]
@@ -68,7 +68,7 @@ class _Bench:
 
 
 async def verify(facilities: Facilities, recalled: Recall) -> Verification:
-    """Return which pure tools of a run give the same results again."""
+    """Call the pure steps of a run again; return a verdict for each tool."""
     benches: list[_Bench] = []
     calls_of, left = _pure_calls(recalled)
     verdicts = {name: ToolVerdict(name, "unchecked", 0, detail=why) for name, why in left.items()}
@@ -90,7 +90,7 @@ async def verify(facilities: Facilities, recalled: Recall) -> Verification:
 
 
 def _pure_calls(recalled: Recall) -> tuple[dict[str, list[_RecordedCall]], dict[str, str]]:
-    """Return tool -> the calls of it that returned, equal ones once, in plan order; and why there is none of a tool that was called."""
+    """Return tool -> its calls that returned, in plan order, without repetitions; and tool -> why it has no call to compare."""
     ends = {
         entry.event.step: entry.event
         for entry in recalled.entries
@@ -106,6 +106,7 @@ def _pure_calls(recalled: Recall) -> tuple[dict[str, list[_RecordedCall]], dict[
         lock = recalled.header.lock.find(action.tool)
         if lock is None or lock.effect is not Effect.PURE:
             continue
+        # A recording holds secrets by name only, so a call with a secret cannot be made again.
         end = ends.get(iteration.path)
         if end is None or action.secrets:
             left.setdefault(action.tool, _NOT_HELD if action.secrets else _NO_RESULT)
@@ -121,7 +122,7 @@ def _pure_calls(recalled: Recall) -> tuple[dict[str, list[_RecordedCall]], dict[
 
 
 def _refusal(tool: Tool, recalled: Recall) -> ToolVerdict | None:
-    """Return the verdict on a tool that is not called again; `None`: it is."""
+    """Return the verdict on a tool that must not be called again; `None`: it may be called."""
     lock = recalled.header.lock.find(tool.name)
     if tool.effect is not Effect.PURE:
         return ToolVerdict(tool.name, "unchecked", 0, detail=f"it is declared {tool.effect.value} now")
@@ -153,6 +154,7 @@ async def _call_again(
                 continue
             outcome = await _outcome(facilities, processes, recalled, bench, made)
             bench.overruns += isinstance(outcome, Failed) and outcome.code == "timeout"
+            # The order of calls differs between passes, so the first deviation in time is not the first in plan order.
             verdict = _compared(bench.tool.name, made, outcome)
             earlier = bench.found.step if bench.found is not None else None
             if verdict is not None and (earlier is None or place[made.step] < place[earlier]):
@@ -162,7 +164,7 @@ async def _call_again(
 
 
 def _seed(run_id: str, number: int) -> str:
-    """Return a hash seed that this process does not have."""
+    """Return a hash seed that differs from the seed of this process."""
     seed = int.from_bytes(sha256(f"{run_id}\n{number}".encode()).digest()[:4]) or 1
     return str(seed - 1 if str(seed) == os.environ.get(SEED_ENV) else seed)
 
@@ -194,13 +196,14 @@ async def _outcome(
 
 
 def _compared(tool: str, made: _RecordedCall, outcome: Outcome) -> ToolVerdict | None:
-    """Return the verdict that a result calls for; `None`: it is the recorded one."""
+    """Return the verdict for an outcome that differs from the recorded result; `None`: it is equal."""
     match outcome:
         case Returned(output) if output == made.output:
             return None
         case Returned(output):
             places = differences(made.output.value, output.value)
             return ToolVerdict(tool, "differs", 0, made.step, places)
+        # Such failures happen before the tool is called, so they say nothing about it.
         case Failed(code, message) if code in _NO_CALL:
             return ToolVerdict(tool, "unchecked", 0, made.step, detail=message)
         case Failed(_, message) | Lost(message):
@@ -217,7 +220,7 @@ def _verdict(bench: _Bench) -> ToolVerdict:
 
 
 def _changed_env(calls: Sequence[_RecordedCall]) -> str:
-    """Return which environment variables are not what the run read: another result may be right."""
+    """Return the environment variables that differ from what the run read, since another result may then be right."""
     differing = {
         name for made in calls for name, value in made.env.items() if recorded(os.environ.get(name)) != value
     }
@@ -231,15 +234,15 @@ ToolFinding: TypeAlias = Literal["deterministic", "differs", "changed", "uncheck
 
 @dataclass(frozen=True, slots=True)
 class ToolVerdict:
-    """What calling one tool again showed.
+    """The verdict on one tool.
 
     Attributes:
-        finding: `deterministic`: every call gave what is recorded; `differs`: at least one did not; `changed`: its code is not what
-            it was in the run, so nothing was called; `unchecked`: there is nothing to compare, and `detail` says why.
-        calls: Calls made again, and compared.
-        step: The first step in plan order that came out differently.
-        differences: Where its output differs from the recorded one.
-        detail: More in words: an error in place of a result, why it was not called, that it was called in this process.
+        finding: `deterministic`: every call returned the recorded result; `differs`: at least one call did not; `changed`: its code has
+            changed since the run, so nothing was called; `unchecked`: there is nothing to compare, and `detail` says why.
+        calls: The number of calls that were repeated and compared.
+        step: The first step in plan order with another result.
+        differences: The differences between its output and the recorded output.
+        detail: An error in place of a result, why the tool was not called, or that it was called in this process.
     """
 
     tool: str
@@ -270,9 +273,10 @@ class ToolVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What calling a run's pure steps again showed, tool by tool.
+    """The verdicts on the pure tools of a run.
 
     Attributes:
+        run_id: The run.
         tools: One verdict for each pure tool that the run called, by name.
     """
 
@@ -281,7 +285,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether no tool came out differently; tools that could not be called do not count."""
+        """Whether no tool had another result; tools that could not be called do not count."""
         return not self.differing
 
     @property
@@ -291,7 +295,7 @@ class Verification:
 
     @property
     def calls(self) -> int:
-        """Calls made again, and compared."""
+        """The number of calls that were repeated and compared."""
         return sum(each.calls for each in self.tools)
 
     def __str__(self) -> str:

@@ -199,6 +199,7 @@ class Archive:
 
     def remember(self, driver: Driver) -> None:
         """Keep the snapshot of a run that was just driven: whoever waited for it asks next."""
+        # The row that was claimed is older than the journal, so its time and number are those of the journal.
         row = replace(driver.row, updated=driver.journal.updated, last_seq=driver.journal.last)
         self._recent.keep(row.id, snapshot(row, driver.header, driver.machine))
 
@@ -228,6 +229,7 @@ class Archive:
 
     async def machine(self, row: RunRow) -> Machine:
         """Return the machine of a run, as it stands. Raises: InputRejected: it has no plan yet."""
+        # The machine of a driver may be ahead of the durable journal. That is right for readers in this process, which would wait otherwise.
         driver = self._drivers.get(row.id)
         return driver.machine if driver is not None else await self.rebuilt(row)
 
@@ -260,6 +262,7 @@ class Archive:
 
     async def decision_records(self, run_id: str) -> list[tuple[int, Entry]]:
         """Return the decisions as numbered records, which also hold the time of the decision."""
+        # Decisions have the form of records, but the numbers of their own table: their place in the journal is not known yet.
         found = await self._store.list_decisions(run_id)
         return [(number, read_decision(line)) for number, line in found]
 
@@ -292,6 +295,7 @@ class Archive:
     async def _why_parked(self, row: RunRow) -> str:
         """Return why a run is parked, from the end of its journal, so that a list need not rebuild the machine."""
         lines = await self._store.read_journal(row.id, max(0, row.last_seq - TAIL), limit=TAIL)
+        # A look at the bytes first: most lines are other records, and reading one costs more than the search in it.
         for line in reversed(lines):
             if b'"type":"RunParked"' in line and isinstance(
                 event := read_entry(line, _no_value).event, RunParked
@@ -335,6 +339,7 @@ class Archive:
         """Return the unaltered saved plans, and the faults of the altered plans, each by name."""
         sound: dict[str, Plan] = {}
         altered: dict[str, str] = {}
+        # Plans are read one by one, because one altered plan must not make all others unreadable.
         for each in await self._store.list_plans():
             if each.name.startswith(HIDDEN):
                 continue
@@ -371,6 +376,7 @@ def read_plan(stored: StoredPlan) -> Plan:
         plan = Plan.model_validate(orjson.loads(stored.text))
     except (ValueError, PlanError) as fault:
         raise StoreError(altered) from fault
+    # The digest of the row (`is_altered`) covers the name and the text; rows of an old format have only the digest of the plan.
     if stored.is_altered or plan.digest != stored.digest:
         raise StoreError(altered)
     return plan

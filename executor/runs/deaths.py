@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..journal.records import Entry
 
-PARK_AFTER: Final = 3  # deaths; the engine's setting says otherwise
+PARK_AFTER: Final = 3  # deaths; the default of the engine's setting
 ALONE_AFTER: Final = 2  # deaths
 # How long a new run lets the runs go first that wait to be driven alone. The time is bounded to prevent a deadlock: such a run may wait for
 # a run that waits for the new one.
@@ -160,7 +160,7 @@ class DriveLock:
         return permit
 
     async def exclude(self, permit: Permit) -> None:
-        """Give a permit that holds nothing the whole lock."""
+        """Give the exclusive lock to a permit that holds nothing."""
         self._waiting.append(permit)
         try:
             while self._alone is not None or self._shared or self._waiting[0] is not permit:

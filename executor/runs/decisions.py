@@ -93,7 +93,7 @@ _FORMS: Final = (
 )
 
 
-def ruling_of(step: str, said: object) -> Ruling:
+def ruling_of(step: str, written: object) -> Ruling:
     """Read a decision as people write it: a word or an object.
 
     `"approve"`, `"deny"`, `"retry"`; `{"approve": true, "edit": {..}}`, `{"deny": true, "reason": ".."}`, `{"done": value}`,
@@ -103,14 +103,14 @@ def ruling_of(step: str, said: object) -> Ruling:
         InputRejected: The value is not one of these forms.
     """
     given: Mapping[str, object] = {}
-    if isinstance(said, str):
-        given = {said: True} if said in WORDS else {}
-    elif isinstance(said, Mapping):
-        said = given = cast("Mapping[str, object]", said)
+    if isinstance(written, str):
+        given = {written: True} if written in WORDS else {}
+    elif isinstance(written, Mapping):
+        written = given = cast("Mapping[str, object]", written)
     # Exactly one verdict: `{"approve": true, "deny": true}` must not depend on the order of keys.
     named = [name for name in VERDICTS if name in given]
     if len(named) != 1:
-        raise InputRejected(f"expected {_FORMS}, found {describe(said)}")
+        raise InputRejected(f"expected {_FORMS}, found {describe(written)}")
     verdict = named[0]
     known = (verdict, *FIELDS_BESIDE.get(verdict, ("attempt",)))
     if others := [name for name in given if name not in known]:
@@ -159,7 +159,7 @@ class Asked:
         iteration = self.machine.iterations.get(ruling.step)
         if iteration is not None and iteration.is_leaf:
             return [ruling]
-        # The path of a step means all its parts that wait. With a value of its own, the decision would be about several calls at once, of
+        # The path of a step means all its parts that wait. With a value of its own, the decision would be about several calls together, of
         # which nobody has seen more than one.
         waiting = [
             path
@@ -227,20 +227,20 @@ class Decisions:
         self._driving = driving
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by run
 
-    async def decide_one(self, run_id: str, step: str, said: Mapping[str, object], *, by: str) -> Run:
+    async def decide_one(self, run_id: str, step: str, written: Mapping[str, object], *, by: str) -> Run:
         """Decide about one leaf.
 
         Args:
             run_id: The run.
             step: Path of the leaf.
-            said: The decision, as `ruling_of` reads it; its `attempt` may be `None`: the attempt that waits now.
+            written: The decision, as `ruling_of` reads it; its `attempt` may be `None`: the attempt that waits now.
             by: Who decides.
 
         Raises:
             RunNotFound: There is no such run.
             InputRejected: Nothing waits there, a value does not fit, or another decision stands.
         """
-        ruling = ruling_of(step_of(step), said)
+        ruling = ruling_of(step_of(step), written)
         async with self._alone(run_id):
             faults: dict[str, InputRejected] = {}
             asked = await self._asked(run_id)
@@ -250,7 +250,7 @@ class Decisions:
             return await self._archive.get(run_id)
 
     async def decide(self, run_id: str, decisions: Mapping[str, object], *, by: str) -> Run:
-        """Decide about several leaves at once, all or nothing.
+        """Decide about several leaves together, all or nothing.
 
         Args:
             run_id: The run.
@@ -265,9 +265,9 @@ class Decisions:
             faults: dict[str, InputRejected] = {}
             asked = await self._asked(run_id)
             rulings: list[Ruling] = []
-            for step, said in decisions.items():
+            for step, written in decisions.items():
                 try:
-                    rulings += asked.spread(ruling_of(step, said), decisions)
+                    rulings += asked.spread(ruling_of(step, written), decisions)
                 except InputRejected as fault:
                     faults[step] = fault
             await self._record(asked, rulings, by, faults)
@@ -315,6 +315,7 @@ class Decisions:
 
     def _alone(self, run_id: str) -> asyncio.Lock:
         """Return the lock that makes this engine record decisions about a run one at a time; the store orders decisions of other processes."""
+        # Weak values: the lock lives as long as somebody holds or awaits it, so the map does not grow with the number of runs.
         return self._locks.setdefault(run_of(run_id), asyncio.Lock())
 
     async def _record(
@@ -340,6 +341,7 @@ class Decisions:
         if made and not faults:
             # A decision survives a crash, so the record of its question must survive too: otherwise the person would be asked again.
             await self._flush(run_id)
+            # A person has decided about what was shown: the store refuses the record if another decision about the attempt came first.
             faults.update(await self._leave(run_id, _in_order(asked.machine, made)))
         # Also without a new decision: an earlier process may have died between recording a decision and handing it over.
         if not faults and (made or asked.pending):
@@ -474,6 +476,7 @@ class Decisions:
     def _done(self, asked: Asked, iteration: Iteration, output: object) -> CanonicalValue:
         lock = asked.lock_of(iteration)
         tool = self._facilities.tools.find(lock.name) if lock is not None else None
+        # A value that a person gives passes the same checks as a result of the tool: later steps rely on its type.
         try:
             value = (
                 CanonicalValue(tool.seal(output))
@@ -511,7 +514,7 @@ class Decisions:
         return {}
 
     async def _leave_for_run(self, run_id: str, decision: Cause) -> Run:
-        """Make a decision about a whole run durable, and pass it on."""
+        """Make a decision about a run, not about a leaf, durable, and pass it on."""
         line, _ = write_line(0, self._facilities.clock.now(), decision, inline_bytes_max=None)
         await self._store.add_decision(run_id, line)
         await self._hand_over(run_id)
@@ -542,9 +545,9 @@ class Decisions:
             await self._owner.let_go(self._store, row)
 
 
-def _within(path: str, whole: str) -> list[str]:
+def _within(path: str, outer: str) -> list[str]:
     """Return a path, and the enclosing steps and items up to, but not including, a given step."""
-    ends = [mark.start() for mark in PART.finditer(path) if mark.start() > len(whole)]
+    ends = [mark.start() for mark in PART.finditer(path) if mark.start() > len(outer)]
     return [path, *(path[:end] for end in ends)]
 
 
@@ -563,6 +566,7 @@ def _in_order(
 def _refused(faults: Mapping[str, InputRejected], count: int) -> InputRejected:
     """Return one error that names each faulty entry."""
     listed = "; ".join(f"'{step}': {fault.message}" for step, fault in faults.items())
+    # The code `decided` lets a client treat the error as success if somebody else was quicker, so it must hold for every entry.
     are_decided = all(fault.code == DECIDED for fault in faults.values())
     return InputRejected(
         f"nothing was decided, {len(faults)} of {count} entries {'is' if len(faults) == 1 else 'are'} at fault: {listed}",

@@ -85,7 +85,7 @@ class Driver:
 
     Attributes:
         journal: The run's journal.
-        is_parking: Whether the driver was told to stop.
+        is_parking: Whether the driver has been asked to stop.
     """
 
     def __init__(  # noqa: PLR0913  # everything that a run is driven with
@@ -119,7 +119,8 @@ class Driver:
             Nondeterminism(drawn, self.journal, now, is_called),
             callers,
         )
-        self._semaphore: asyncio.Semaphore | None = None  # the run's own limit on calls at a time
+        # The run's own limit on calls at a time. Calls that began early hold its places already, so both share one semaphore.
+        self._semaphore: asyncio.Semaphore | None = None
         if header.concurrency_max is not None:
             shared = early.semaphore if early is not None else None
             self._semaphore = shared or asyncio.Semaphore(header.concurrency_max)
@@ -157,6 +158,7 @@ class Driver:
         await self.journal.rest()
 
     async def _take_in_first(self, first: Sequence[Cause]) -> None:
+        # The commands of the last event start everything that may start; those of an event before it would start the same calls twice.
         for event in first:
             follow_up = self._recorder.note(event, self.facilities.clock.now())
             if event is first[-1] or self.machine.status is not None:
@@ -212,6 +214,7 @@ class Driver:
             if decision.number in self._taken:
                 continue
             self._taken.add(decision.number)
+            # The machine is asked, not the journal: another decision, or the end of the step, may have come first.
             if self.machine.accepts(decision.event):
                 await self._take_in(decision.event, decision.number)
                 if isinstance(decision.event, CancelAsked) and self._writing:
@@ -247,6 +250,7 @@ class Driver:
         """Carry out the commands that follow from an event; `None`: from several events, none of which belongs to a write."""
         if self._recorder.must_be_durable(event):
             await self.journal.flush()
+        # The driver may have been asked to stop during the flush. The event is in the journal, so the next owner carries out the commands.
         if not self.is_parking:
             self._carry_out(follow_up)
 
@@ -298,6 +302,7 @@ class Driver:
             self._forget(step)
 
     async def _rule(self, command: RuleApproval) -> None:
+        # The rule runs in a task of its own, since its turn may come after the step was cancelled, and it is code of the tool that may block.
         needed = self._flow_policy.is_person_needed(command)
         if self.machine.is_callable(command.step):
             await self._take_in(ApprovalRuled(command.step, needed))
@@ -335,6 +340,7 @@ class Driver:
                 case instead:
                     await self._take_in(instead)
         found = await self._results.of_earlier(calls)
+        # During the lookup steps may have been cancelled, and the driver asked to stop: so each call is checked again.
         if self._active is None:
             raise EngineBug("a call became ready while nobody drives the run")
         pool = self._active.pool
@@ -392,6 +398,7 @@ class Driver:
 
     async def _call(self, call: PreparedCall, early: EarlyCall | None = None) -> Reusable | None:
         """Start one call and record its outcome; return the result if identical calls may take it."""
+        # A write of unknown outcome whose tool can tell what became of it: ask first, and do not call if it took effect.
         is_write, now = call.is_write, self.facilities.clock.now
         known = await self._caller.reconcile(call) if is_write else None
         if known is not None and self.machine.is_callable(call.step):
@@ -405,6 +412,7 @@ class Driver:
             epochs = await self._results.epochs(call)
         if not self.machine.is_callable(call.step):
             return None
+        # The budget is asked at the last moment, since other calls may have used it up while this one waited for its place.
         at = now()
         if (limit := self.machine.find_short(call.step, at)) is not None:
             await self._take_in(BudgetReached(call.step, limit))

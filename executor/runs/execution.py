@@ -53,7 +53,7 @@ TELL_AGAIN_S: Final = 60.0
 TAKE_OVER_HINT: Final = (
     "if it hangs, `firmplan resume RUN --take-over`, or resume(take_over=True), takes the run from it"
 )
-LINES_MAX: Final = 100  # of a journal, read at once for whoever follows its events
+LINES_MAX: Final = 100  # of a journal, read together for a reader who follows its events
 CUT_OFF_S: Final = 5.0  # how long cancelled calls may clean up
 
 RunWork: TypeAlias = "asyncio.Task[Exception | None]"
@@ -116,6 +116,7 @@ class Execution:
         self._owner = Owner(presence, lease_s)
         facilities.ownership = self._owner
         facilities.processes.lease = self._owner.lease
+        # Calls must know the owner and its lease, but the owner is made here: so the facilities get both now.
         facilities.expect_lease = lambda since: self._owner.expect_lease(self._store, since)
         self._drivers: dict[str, Driver] = {}
         self._driving: dict[str, RunWork] = {}  # the work on each run: planning and driving
@@ -141,7 +142,9 @@ class Execution:
     async def open(self) -> None:
         """Open the store and become an owner. Raises: StoreError."""
         await self._store.open()
-        if not self._store.is_read_only:
+        if (
+            not self._store.is_read_only
+        ):  # an engine that only reads must not look like an owner, nor leave a file beside the store
             self._owner.acquire()
 
     async def close(self) -> None:
@@ -230,7 +233,7 @@ class Execution:
         if row.plan_digest is None:
             if self.planning.planner is None:
                 return None
-            if (work := self._driving.get(run_id)) is not None:
+            if (work := self._driving.get(run_id)) is not None:  # two callers of one run share its planning
                 return work
             return self._follow(run_id, self._plan_and_drive(row, stream=stream, is_asked=is_asked))
         await self._claim_and_drive(row, is_asked=is_asked, take_over=take_over)
@@ -347,6 +350,7 @@ class Execution:
                 claimed = await self.planning.count_deaths(claimed, is_asked=is_asked)
                 if claimed.status in FINAL or claimed.status == RunStatus.PARKED:
                     return None
+                # The claim holds while the plan is made, so that no second process plans the same task and pays for it.
                 if stream:
                     early = EarlySteps(self.facilities, run_id, Header.from_dict(claimed.header))
                 match await self.planning.plan(claimed, early):
@@ -451,7 +455,7 @@ class Execution:
 
         Otherwise the call would fail, and the run for ever with it; or the call would differ from the one that the person saw.
         """
-        if not machine.iterations:  # as in every run that begins
+        if not machine.iterations:  # a run that begins has asked nobody yet
             return
         changed = {
             name: how
@@ -535,6 +539,7 @@ class Execution:
         first = taken.first
         try:
             decisions: Sequence[Decision] = await self.archive.decisions(row.id)
+            # Decisions may come after the driver has looked for the last time; so it looks again until there are none.
             while first or decisions:
                 with heap_frozen():
                     await driver.drive(first, decisions)

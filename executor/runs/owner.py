@@ -330,9 +330,9 @@ def _plain(name: str) -> str:
 # --- presence: how processes of the same machine see an owner
 #
 # A store in a file: each owner is a file beside the store that its process has locked. The operating system releases the lock when the process
-# dies, however it dies, so a dead owner is recognised at once, and a stopped one (SIGSTOP) still counts as alive.
+# dies, however it dies, so a dead owner is recognised immediately, and a stopped one (SIGSTOP) still counts as alive.
 #
-# A store on a server: an owner is named by its process id and start time. Processes that see the same ids notice at once that it is gone. A
+# A store on a server: an owner is named by its process id and start time. Processes that see the same ids notice immediately that it is gone. A
 # live process proves nothing (its engine may be closed), so then its beat decides, as for other machines. The server is not asked who
 # is connected: a connection ends with its process, but also when the server restarts or the network fails, and the owner may be in the
 # middle of a write then.
@@ -348,8 +348,8 @@ class Presence(Protocol):
     """What makes one owner visible to others, and others to it.
 
     Attributes:
-        is_alone: Nobody else can have the store, so that no lease is needed.
-        is_leased: ProcessPresence on the same machine take runs over at the end of the lease, even if the owner lives.
+        is_alone: Whether no other process can open the store, so that no lease is needed.
+        is_leased: Whether processes on the same machine take runs over at the end of the lease, even if the owner lives.
     """
 
     is_alone: bool
@@ -364,23 +364,23 @@ class Presence(Protocol):
         ...
 
     def release(self, name: str) -> None:
-        """End that; idempotent."""
+        """Stop showing an owner as alive; idempotent."""
         ...
 
     def sees(self, name: str) -> bool | None:
-        """Whether an owner lives; `None`: that cannot be seen from here."""
+        """Whether an owner lives; `None`: this process cannot know."""
         ...
 
 
 def presence_of(location: StoreLocation) -> Presence:
-    """Return how owners of a store are seen."""
+    """Return how the owners of a store see each other."""
     if location.is_shared:
         return ProcessPresence()
     return MemoryPresence() if location.path is None else LockFilePresence(location.path)
 
 
 class MemoryPresence:
-    """In this process's memory: owners are those of this process."""
+    """Owners of a store in memory: all of them are in this process."""
 
     is_alone = True
     is_leased = False
@@ -403,12 +403,12 @@ class MemoryPresence:
 
 
 class LockFilePresence(MemoryPresence):
-    """Locked files beside the store's file `store`."""
+    """Owners of a store in a file: each locks a file beside the store."""
 
     is_alone = False
 
     def __init__(self, store: str) -> None:
-        # By its real name: other processes may call it otherwise, and a tool may change the working directory.
+        # The real path: other processes may use another name for the file, and a tool may change the working directory.
         self._store = os.path.realpath(store)
         self._host = this_host()
         self._locks: dict[str, FileLock] = {}
@@ -416,7 +416,7 @@ class LockFilePresence(MemoryPresence):
     def acquire(self, name: str) -> None:
         """See `Presence.acquire`. Raises: StoreError: the file beside the store cannot be made."""
         self._sweep()
-        # Locked before it has its name: whoever finds it unlocked under its name has found a dead owner's.
+        # The file is locked before it gets its final name, so that an unlocked file of that name belongs to a dead owner.
         made = Path(f"{self._store}-new-{name}")
         lock = self._locks[name] = FileLock(made)
         try:
@@ -427,7 +427,7 @@ class LockFilePresence(MemoryPresence):
         super().acquire(name)
 
     def _sweep(self) -> None:
-        """Take away the files of owners of this machine that were killed."""
+        """Remove the files of killed owners of this machine."""
         path = Path(self._store)
         for left in sorted(path.parent.glob(f"{escape(path.name)}-owner-*")):
             self.sees(left.name.removeprefix(f"{path.name}-owner-"))
@@ -440,7 +440,7 @@ class LockFilePresence(MemoryPresence):
             lock.release()
 
     def sees(self, name: str) -> bool | None:
-        """See `Presence.sees`. The lock of another machine cannot be seen."""
+        """See `Presence.sees`. Locks of other machines cannot be tested."""
         if _is_own(name):
             return True
         if _is_elsewhere(name, self._host):
@@ -453,7 +453,7 @@ class LockFilePresence(MemoryPresence):
             probe.acquire(timeout=0)
         except Timeout:
             return True
-        except OSError:  # nobody can write there, or not this user
+        except OSError:  # the folder is read-only, at least for this user
             return _is_locked(path)
         path.unlink(missing_ok=True)
         probe.release()
@@ -464,7 +464,7 @@ class LockFilePresence(MemoryPresence):
 
 
 class ProcessPresence(MemoryPresence):
-    """ProcessPresence of this machine, by number and start: nothing is written anywhere."""
+    """Owners of a store on a server: processes are known by their id and start time, and nothing is written anywhere."""
 
     is_alone = False
     is_leased = True
@@ -477,7 +477,7 @@ class ProcessPresence(MemoryPresence):
         return _name(".".join(_process()), lease_s, ends=ends_surely())
 
     def sees(self, name: str) -> bool | None:
-        """See `Presence.sees`. What is there may be another by the same number, or may have let go: then nothing is said."""
+        """See `Presence.sees`. A live process proves nothing (its engine may be closed), so the answer is then `None`."""
         if _is_own(name):
             return True
         pid, _, rest = name.partition("@")[0].rpartition("-")[0].partition(".")
@@ -486,7 +486,7 @@ class ProcessPresence(MemoryPresence):
         if _is_elsewhere(name, self._host) or space != own[2] or not pid.isdecimal():
             return None
         if (pid, start) == own[:2]:
-            return False  # it was this process's, and has let go
+            return False  # an owner of this process, which has been released
         return None if _is_running(int(pid), start) else False
 
 
@@ -515,7 +515,7 @@ def _is_elsewhere(name: str, here: str) -> bool:
 
 
 def _process() -> tuple[str, str, str]:
-    """Return this process's number, its start, and what names the numbers' space: containers of one machine count for themselves."""
+    """Return the id of this process, its start time, and its namespace of process ids: containers of one machine have their own ids."""
     space = ""
     with suppress(OSError):
         space = str((_PROC / "self/ns/pid").stat().st_ino)
@@ -524,19 +524,19 @@ def _process() -> tuple[str, str, str]:
 
 
 def _is_running(pid: int, start: str) -> bool:
-    """Whether there may be such a process. One that has ended, and that nobody has asked how, is none any more."""
+    """Whether such a process may be alive; a zombie, which has ended without being waited for, is not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # the process belongs to another user
         pass
     found = _state(pid)
     return found is None or (found[0] not in "ZX" and start in ("", found[1]))
 
 
 def _state(pid: int) -> tuple[str, str] | None:
-    """Return the state of a process, one letter, and its start, where the system tells."""
+    """Return the state of a process (one letter) and its start time, if the system has `/proc`."""
     try:
         fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (OSError, UnicodeDecodeError):

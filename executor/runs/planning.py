@@ -128,6 +128,7 @@ class Planning:
             row: The row, as claimed.
             is_asked: Whether this is an explicit resume, so that earlier deaths do not count.
         """
+        # As for runs with a journal (`deaths.py`): the count is durable before the planning goes on, or the next death would not find it.
         before = planning_deaths(row.header)
         count = 0 if is_asked else before + (row.taken_from is not None)
         if count == before and not (is_asked and row.status == RunStatus.PARKED):
@@ -162,6 +163,7 @@ class Planning:
             record: dict[str, Json] = {"over": fault.limit, "cost": cost.to_dict()}
             await self._set_record(row, record, RunStatus.OVER_BUDGET.value)
             return None
+        # These errors are the caller's business and the end of the run; any other error is one of firmplan or of the store, and is logged too.
         except (PlanError, InputRejected, ConfigError) as fault:
             await self._set_failed(row, cost, fault)
             return fault
@@ -220,6 +222,7 @@ class Planning:
         except (PlanningFailed, ConfigError) as no_patch:
             self._facilities.log.warning("no patch for the plan", run=run.id, why=no_patch.message)
             return None
+        # The id is the same in every engine, so that two engines that see the failure do not make two runs.
         # The failed steps run again, even if the patch changes other steps only: an `on_error` of theirs, or what they wait for.
         failed = tuple(dict.fromkeys(root_of(error.step) for error in run.errors if error.step))
         try:
@@ -233,7 +236,7 @@ class Planning:
                 fork_id=name,
             )
         except InputRejected:
-            if await self._archive.is_known(name):  # another engine has just patched the plan otherwise
+            if await self._archive.is_known(name):  # another engine has just submitted another patch
                 return name
             raise
 

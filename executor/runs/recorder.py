@@ -1,4 +1,4 @@
-"""What an event of a run does at once: the machine handles it, the journal records it, the log has its line.
+"""Handles an event of a run: the machine moves, the journal records the event, and the log gets its line.
 
 All of it happens without an await, so that the order of the journal is the order of the machine. The commands that follow are returned to the
 driver; nothing is carried out here.
@@ -86,7 +86,7 @@ class RunRecorder:
                 opens = resource if isinstance(event, CallStarted) else None
                 journal.add(event, at, opens=opens, closes=isinstance(event, OUTCOMES), decision=decision)
             else:
-                # A count of deaths is durable at once: if the next call kills the process, the count must have grown.
+                # A count of deaths is durable immediately: if the next call kills the process, the count must have grown.
                 journal.add(event, at, decision=decision, is_synced=_is_count(event))
             if self._made is not None and isinstance(event, RunStarted):
                 journal.add(self._made, at)

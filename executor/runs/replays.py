@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .owner import Owner
     from .run import Run
 
-BUNDLE_BYTES_MAX: Final = 4 * 1024**3  # a bundle is read into memory at once
+BUNDLE_BYTES_MAX: Final = 4 * 1024**3  # a bundle is read into memory completely
 
 
 class Replays:
@@ -77,7 +77,7 @@ class Replays:
         return await self._keep(bundle.row, bundle.lines, {**bundle.values, **bundle.blobs}) if keep else run
 
     async def export(self, run_id: str, where: str | os.PathLike[str]) -> Path:
-        """Write a run into a bundle and return its path; a file of that name is replaced at once.
+        """Write a run into a bundle and return its path; a file of that name is replaced in one step.
 
         Raises:
             RunNotFound: There is no such run.

@@ -78,10 +78,10 @@ class RunError:
 
     def to_dict(self) -> dict[str, Json]:
         """Return the failure as JSON; `took_effect` is left out where it is false."""
-        said = report_json(self)
+        data = report_json(self)
         if not self.took_effect:
-            del said["took_effect"]
-        return said
+            del data["took_effect"]
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,9 @@ class StepView:
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
         # Not `report_json`: it takes twice as long, and a large run has thousands of these.
-        said: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
-        return said | {"error": self.error.to_dict() if self.error is not None else None}
+        data: dict[str, Json] = {name: getattr(self, name) for name in self.__slots__}
+        data["error"] = self.error.to_dict() if self.error is not None else None
+        return data
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,7 @@ def run_status(machine: Machine) -> RunStatus:
         return RunStatus.PARKED
     if not machine.is_stuck():
         return RunStatus.RUNNING
+    # The worst of what the run waits for: an unknown outcome needs a person to find something out, an approval only a yes.
     iterations = machine.iterations.values()
     if any(iteration.state is State.INDETERMINATE for iteration in iterations):
         return RunStatus.INDETERMINATE
@@ -290,6 +292,7 @@ def _views_of(machine: Machine) -> dict[str, StepView]:
                 views[iteration.path] = replace(
                     views[iteration.path], past_write=_past_write(past, iteration.call.digest)
                 )
+    # In the machine these steps are pending, since a decision about the unknown write may still let them run; readers see what blocks them.
     if any(iteration.state is State.INDETERMINATE for iteration in machine.iterations.values()):
         for path, reason in blocked_by_unknown(machine.root).items():
             views[path] = replace(views[path], status=State.SKIPPED.value, reason=reason.value)
@@ -299,7 +302,7 @@ def _views_of(machine: Machine) -> dict[str, StepView]:
 def _past_write(past: PastWrite, args: str) -> Json:
     """Return what an earlier run knows of a call, for the person who decides about a call with these arguments."""
     same_key = bool(past.key) and past.args == args
-    return {"outcome": past.outcome, "run": past.run, "same_key": same_key, "message": past.told(args)}
+    return {"outcome": past.outcome, "run": past.run, "same_key": same_key, "message": past.describe(args)}
 
 
 def run_errors(machine: Machine) -> tuple[RunError, ...]:

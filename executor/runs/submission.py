@@ -101,6 +101,7 @@ class Submissions:
             keep_plan(row.header["plan"], header.plan)
             # Compiled before anything is stored: a plan that cannot be compiled must not become a run that nobody can continue.
             program_of(header.plan, header.lock, header.plans, header.language)
+        # First create, then compare: a look before would race with another process that submits the same id.
         if not await self._store.create_run(row):
             await self._expect_same(row, header)
         return row.id
@@ -182,6 +183,7 @@ class Submissions:
         check_header(row, entries)
         events = [entry.event for entry in entries]
         inherited = inherited_from(events)
+        # Only a patch asks about writes that the parent has made: no person has read its plan.
         is_patch = holds == "made"
         patched = patched_steps(parent, header, is_patch=is_patch)
         # A fork by a person keeps the done writes that its parent knew from a patch; only a new patch has to collect them again.
@@ -250,6 +252,7 @@ class Submissions:
 
     async def _done_writes(self, row: RunRow, entries: Sequence[Entry]) -> Mapping[str, Mapping[str, str]]:
         """Return the writes that a run and its ancestors have done: tool -> digest of the complete arguments -> the run that made it."""
+        # All ancestors, since a fork takes results from its parent, which may have taken them from its own.
         line = [(row, entries)]
         while Header.from_dict(row.header).fork is not None and row.parent is not None:
             row = await self._archive.row(row.parent)

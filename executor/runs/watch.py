@@ -109,7 +109,7 @@ class Watch:
 # A run that was stopped in an orderly way has no owner. It continues when someone resumes it, or when an engine opens that recovers runs. Later
 # an engine looks only for runs that still have an owner, and whose owner is dead. It claims a few runs at a time, in the background: a
 # store may have thousands of such runs, and opening an engine must not wait for them. A run that a caller asks for meanwhile is claimed
-# at once.
+# immediately.
 
 LOOK_S: Final = 1.0  # how often the store is scanned for dead owners
 CLAIMS_MAX: Final = 8  # runs that are claimed at a time: each reads its journal
