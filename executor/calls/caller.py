@@ -157,7 +157,8 @@ class Caller:
         """Return the outcome of a call that started early, and record the times and ids that it got, so that a later attempt gets the same."""
         if call.context is not None and self._nondeterminism is not None:
             record = self._nondeterminism.recorder(call.step, is_write=False)  # a write never starts early
-            for drawn in (*call.context.used.now, *call.context.used.uuids):
+            every: list[float | str] = [*call.context.used.now, *call.context.used.uuids]
+            for drawn in every:
                 record(drawn)
         return ended
 

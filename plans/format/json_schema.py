@@ -14,23 +14,12 @@ from typing import cast
 
 from ..plan import STEPS, Plan
 from ..signature import Signature, Signatures, signatures_of
-from ..types.definitions import rewritten
+from ..types.definitions import LISTS, MAPS, SINGLE, rewritten
 from ..values import Json
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 EXPRESSION: dict[str, Json] = {"type": "string", "pattern": r"\$\{", "description": "An expression."}
 
-_LIFTED = (
-    "items",
-    "additionalProperties",
-    "contains",
-    "then",
-    "else",
-    "unevaluatedProperties",
-    "unevaluatedItems",
-)
-_LIFTED_LISTS = ("prefixItems", "anyOf", "allOf")
-_LIFTED_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _DROPPED = (
     "not",
     "if",
@@ -141,11 +130,11 @@ def _lifted_parts(schema: Mapping[str, Json], root: str) -> _Object:
             made[key] = (
                 root + value[1:]
             )  # the tool's schema became a definition, and its own definitions lie inside that
-        elif key in _LIFTED:
+        elif key in SINGLE and not isinstance(value, list):
             made[key] = _lifted(value, root)
-        elif key in _LIFTED_LISTS and isinstance(value, list):
+        elif key in LISTS and isinstance(value, list):
             made[key] = [_lifted(part, root) for part in value]
-        elif key in _LIFTED_MAPS and isinstance(value, dict):
+        elif key in MAPS and isinstance(value, dict):
             made[key] = {name: _lifted(part, root) for name, part in value.items()}
         else:
             made[key] = value

@@ -12,14 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from ..plan import AgentStep, AskStep
-from ..types.definitions import LISTS, MAPS, SINGLE, placed_schemas, rewritten
+from ..types.definitions import LISTS, MAPS, SINGLE, Documents, placed_schemas, rewritten
+from ..types.standalone import composed_parts
 from ..values import Json, canonical, normal_in_order, parse_canonical
 
 if TYPE_CHECKING:
     from ..plan import InnerPlan, Plan
-
-PARTS_MAX = 100
-"""Most schemas of one value that are searched for properties."""
 
 
 def property_order(schema: Json) -> dict[str, Json]:
@@ -79,11 +77,12 @@ def _sorted_value(key: str, value: Json) -> Json:
 
 def arranged(value: Json, schema: Mapping[str, Json]) -> Json:
     """Return a value with the fields of its objects in the order in which a self-contained schema names them; others follow, sorted."""
-    return _arranged(value, [cast("Json", schema)], schema)
+    return _arranged(value, [cast("Json", schema)], Documents(schema, {}))
 
 
-def _arranged(value: Json, schemas: Sequence[Json], root: Mapping[str, Json]) -> Json:
-    parts = _parts(schemas, root)
+def _arranged(value: Json, schemas: Sequence[Json], documents: Documents) -> Json:
+    # Every schema that may apply to the value counts, whether or not the value fits its branch: at worst a field comes earlier than it had to.
+    parts = [part for part in composed_parts(schemas, "", documents) if part is not None]
     match value:
         case dict():
             held = [part["properties"] for part in parts if isinstance(part.get("properties"), dict)]
@@ -91,36 +90,14 @@ def _arranged(value: Json, schemas: Sequence[Json], root: Mapping[str, Json]) ->
             names = dict.fromkeys(name for properties in known for name in properties if name in value)
             names.update(dict.fromkeys(sorted(value)))
             return {
-                name: _arranged(value[name], [each[name] for each in known if name in each], root)
+                name: _arranged(value[name], [each[name] for each in known if name in each], documents)
                 for name in names
             }
         case list():
             items = [part["items"] for part in parts if "items" in part]
-            return [_arranged(item, items, root) for item in value]
+            return [_arranged(item, items, documents) for item in value]
         case _:
             return value
-
-
-def _parts(schemas: Sequence[Json], root: Mapping[str, Json]) -> list[Mapping[str, Json]]:
-    """Return the schemas that may apply to a value, in order: the given schemas and their parts."""
-    found: list[Mapping[str, Json]] = []
-    waiting = list(schemas)
-    while waiting and len(found) < PARTS_MAX:
-        one = waiting.pop(0)
-        if not isinstance(one, Mapping):
-            continue
-        found.append(one)
-        ref = one.get("$ref")
-        if ref == "#":
-            waiting.append(cast("Json", root))
-        elif isinstance(ref, str) and ref.startswith("#/$defs/"):
-            definitions = root.get("$defs")
-            name = ref.removeprefix("#/$defs/").replace("~1", "/").replace("~0", "~")
-            waiting.append(definitions.get(name) if isinstance(definitions, dict) else None)
-        for key in ("allOf", "anyOf", "oneOf"):
-            branches = one.get(key)
-            waiting += branches if isinstance(branches, list) else []
-    return found
 
 
 def text_in_order(value: Json) -> str:

@@ -9,7 +9,8 @@ question would change its answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 from urllib.parse import quote
@@ -206,7 +207,7 @@ def named_fields(schema: Json, document: str, documents: Documents) -> list[str]
     """
     names: dict[str, None] = {}
     is_closed = False
-    for known in _parts(schema, document, documents):
+    for known in composed_parts([schema], document, documents):
         if (
             known is None
             or any(known.get(key, False) is not False for key in _OPENING)
@@ -218,27 +219,35 @@ def named_fields(schema: Json, document: str, documents: Documents) -> list[str]
     return list(names) if is_closed else None
 
 
-def _parts(schema: Json, document: str, documents: Documents) -> Iterator[Mapping[str, Json] | None]:
-    """Yield a schema and the parts that it is composed of; `None` in the end if there are too many."""
+def composed_parts(
+    schemas: Iterable[Json], document: str, documents: Documents
+) -> Iterator[Mapping[str, Json] | None]:
+    """Yield schemas of one value and all parts that they are composed of, the nearest first; `None` in the end if there are too many.
+
+    Args:
+        schemas: Schemas that apply to the value.
+        document: Where their references are looked up.
+        documents: The documents that hold what they name.
+    """
     seen: set[Place] = set()
-    waiting = [(schema, document)]
+    waiting = deque((schema, document) for schema in schemas)
     for _ in range(PARTS_MAX):
         if not waiting:
             return
-        one, where = waiting.pop()
+        one, where = waiting.popleft()
         known = as_mapping(one)
         if known is None:
             continue
         yield known
-        # `not` names no fields, and `if` and `dependentSchemas` have opened the composition before.
-        for key in ("allOf", "anyOf", "oneOf"):
-            branches = known.get(key)
-            waiting += [(branch, where) for branch in branches] if isinstance(branches, list) else []
         ref = known.get("$ref")
         place = documents.place(ref, where) if isinstance(ref, str) else None
         if place is not None and place not in seen:
             seen.add(place)
             waiting.append((documents.at(place), place.document))
+        # `not` names no fields, and `if` and `dependentSchemas` open a composition anyhow.
+        for key in ("allOf", "anyOf", "oneOf"):
+            branches = known.get(key)
+            waiting.extend((branch, where) for branch in (branches if isinstance(branches, list) else ()))
     if waiting:
         yield None
 
