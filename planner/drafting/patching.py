@@ -18,7 +18,7 @@ from ...plans.problems import CheckReport, Problem, problem
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
-from ...tools.models.completion import Usage
+from ...tools.models.completion import Completion, Usage
 from ..request import PlanRequest
 from .attempt import Attempt, no_good_draft
 from .conversation import Conversation, Reading
@@ -108,15 +108,12 @@ class PatchDrafting:
         )
         messages = opening = patch_messages(self.failure_report.rendered(), shown)
         for _ in range(self.max_repairs + 1):
-            self.patch = None
-            attempt = self.conversation.judge(
-                await self.conversation.ask(messages, ANSWER), "patch", self._read
-            )
-            if self.patch is not None and not self.patch.operations:
+            patch, attempt = self._judge(await self.conversation.ask(messages, ANSWER))
+            if patch is not None and not patch.operations:
                 raise PlanningFailed(_NO_WAY, attempts)
-            if self.patch is not None and attempt.ok and attempt.plan is not None:
+            if patch is not None and attempt.ok and attempt.plan is not None:
                 usage = sum((each.usage for each in attempts), Usage())
-                return Mended(self.patch, attempt.plan, tuple(attempts), usage)
+                return Mended(patch, attempt.plan, tuple(attempts), usage)
             unseen = [tool for tool in self.request.tools if tool not in shown]
             plea = (
                 unread_messages("" if attempt.is_cut else attempt.text, attempt.error, "patch")
@@ -125,6 +122,12 @@ class PatchDrafting:
             )
             messages = (*opening, *plea)
         raise no_good_draft(self.request.task, attempts)
+
+    def _judge(self, completion: Completion) -> tuple[Patch | None, Attempt]:
+        """Return the patch in an answer, if there is one, and the answer as an attempt."""
+        self.patch = None
+        attempt = self.conversation.judge(completion, "patch", self._read)
+        return self.patch, attempt
 
     def _read(self, value: Json) -> Reading:
         """Return the patched plan that an answer makes, and its problems; keep the patch."""
