@@ -434,7 +434,9 @@ class SqlStore(ABC):
             found = self._find(sql, run_id)
             if found is None:
                 return None
-            beats = dict(sql.rows(f"{_BEATS}{sql.lock}", {"owners": [found.owner or owner, owner]}))
+            beats: dict[str, int | None] = dict(
+                sql.rows(f"{_BEATS}{sql.lock}", {"owners": [found.owner or owner, owner]})
+            )
             if found.owner is not None and is_alive(found.owner, beats.get(found.owner)):
                 return None
             is_taken = found.owner not in (None, owner) and not by_force
