@@ -166,6 +166,7 @@ class SecretReader:
         Raises:
             ToolError: It is not set, or not for this place (code `no-secret`).
         """
+        # Asked again at the call, although the check has asked: another engine, with another map, may have accepted the plan.
         places = self._secrets.places_of(name)
         if not is_place(places, tool, argument):
             place = f"{tool}.{argument}" if argument is not None else f"ctx.secret in {tool}"
@@ -189,6 +190,7 @@ class SecretReader:
             return None
 
     def _value(self, name: str) -> str:
+        # Not again at the end of the call: a secret that was rotated meanwhile would leave the old value unmasked.
         if name not in self._values:
             self._values[name] = self._secrets.read(name)
         return self._values[name]
@@ -224,6 +226,7 @@ def is_own(variable: str) -> bool:
 
 def _open_variables() -> Mapping[str, str]:
     """Return the environment variables that plans may use: none that holds a key of firmplan itself, under whatever name."""
+    # By value too: deployments repeat a key under the name that another library reads.
     own = {value for name, value in os.environ.items() if is_own(name) and value}
     own |= {key.strip() for key in os.environ.get("FIRMPLAN_API_KEYS", "").split(",")}
     return {name: value for name, value in os.environ.items() if not is_own(name) and value not in own}
