@@ -22,6 +22,7 @@ def noted(tmp_path, monkeypatch):
     """Return what calls have noted, one list of words a line."""
     path = tmp_path / "draws"
     monkeypatch.setenv("DRAWS_FILE", str(path))
+    monkeypatch.setenv("FIRMPLAN_PROCESS_ENV", "DRAWS_FILE, DRAWS_KILL")
     return lambda: [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -42,7 +43,11 @@ def lines_in(place):
 def test_a_write_killed_after_any_draw_is_told_the_same_again(tmp_path, noted, name, kill_at):
     """Killed the moment a value was told, which may have gone out with it: resumed, it is told that value again."""
     place = str(tmp_path / "s.db")
-    env = {"DRAWS_FILE": str(tmp_path / "draws"), "DRAWS_KILL": str(kill_at)}
+    env = {
+        "DRAWS_FILE": str(tmp_path / "draws"),
+        "DRAWS_KILL": str(kill_at),
+        "FIRMPLAN_PROCESS_ENV": "DRAWS_FILE, DRAWS_KILL",
+    }
     assert is_killed(start(run_child, env, place, name))
     first = noted()
     assert len(first) == kill_at

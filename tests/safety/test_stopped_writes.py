@@ -44,7 +44,8 @@ class Zombie:
     def __init__(self, folder, command, env):
         self.folder = folder
         self.process = Program(
-            [CHILD, command, folder], env={**os.environ, "LEASE_FOLDER": str(folder), **env}
+            [CHILD, command, folder],
+            env={**os.environ, "LEASE_FOLDER": str(folder), **env},
         )
         until = time.monotonic() + 60
         while not (folder / "waiting").exists() or not (folder / "waiting").read_text():
@@ -87,6 +88,7 @@ def stop_in_write(tmp_path, monkeypatch):
     """Starts a `Zombie`; this process has its tools."""
     monkeypatch.setattr(lease_child, "FOLDER", tmp_path)
     monkeypatch.setenv("LEASE_FOLDER", str(tmp_path))
+    monkeypatch.setenv("FIRMPLAN_PROCESS_ENV", "LEASE_FOLDER")
     made = []
 
     def start(command="send", **env):
@@ -142,7 +144,10 @@ def test_a_write_whose_process_is_dead_is_repeated_at_once(tmp_path, stop_in_wri
 def test_of_several_owners_the_first_one_counts_too(tmp_path, stop_in_write):
     """Whoever took the run over from the stopped process is dead: a third one still knows who made the call."""
     zombie = stop_in_write()
-    second = Program([CHILD, "take_over", tmp_path], env={**os.environ, "LEASE_FOLDER": str(tmp_path)})
+    second = Program(
+        [CHILD, "take_over", tmp_path],
+        env={**os.environ, "LEASE_FOLDER": str(tmp_path)},
+    )
     assert second.stdout.readline() == "taken\n"
     second.kill()
     second.communicate()
