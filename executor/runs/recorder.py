@@ -86,7 +86,8 @@ class RunRecorder:
                 opens = resource if isinstance(event, CallStarted) else None
                 journal.add(event, at, opens=opens, closes=isinstance(event, OUTCOMES), decision=decision)
             else:
-                # A count of deaths is durable immediately: if the next call kills the process, the count must have grown.
+                # A count of deaths is durable immediately: if the next call kills the process, the count must have grown, or, after an
+                # explicit resume of a parked run, must have begun anew.
                 journal.add(event, at, decision=decision, is_synced=_is_count(event))
             if self._made is not None and isinstance(event, RunStarted):
                 journal.add(self._made, at)
@@ -122,8 +123,8 @@ class RunRecorder:
 
 
 def _is_count(event: Cause) -> bool:
-    """Whether an event records how many deaths count against the run."""
-    return type(event) is RunResumed and bool(event.deaths)
+    """Whether an event records how many deaths count against the run; an explicit resume records that none do."""
+    return type(event) is RunResumed
 
 
 # --- the log of a run
