@@ -4,8 +4,9 @@ A frame is one line of JSON, followed by the bytes of its parts; the JSON lists 
 declares it and by its name. Arguments and results are canonical JSON. Nothing is pickled: a tool may take over its child process, and then the
 child can send wrong values, but it cannot make the engine run code.
 
-For each call, the engine sends one call frame. The child answers with `ready` when it has found the tool, then with any number of `drawn` and
-`progress` frames, then with the outcome. The engine answers each `drawn` frame with `noted`, and only then does the tool get the value.
+For each call, the engine sends one call frame. The child answers with `ready` when it has found the tool, then with any number of `drawn`,
+`asked` and `progress` frames, then with the outcome. The engine answers each `drawn` frame with `noted`, and only then does the tool get the
+value. It answers each `asked` frame with an environment variable or a secret, if the tool may have it: the child starts without them.
 """
 
 from __future__ import annotations
@@ -101,7 +102,6 @@ def write_call(
         args: Bound arguments, canonical JSON.
         context: The context of the call.
         known: Digest -> bytes of the artifacts that the arguments name.
-        secrets: The secrets that the tool may ask for; `None`: those of the environment.
     """
     # The child imports modules as this process does, also from folders that the program has added since the child was started.
     head = {

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 
 from pydantic import BaseModel
 
-from .origin import Origin, origin_of
+from .origin import Origin, is_project_function, origin_of
 from .syntax import ABSENT
 
 _IMMUTABLE: Final = frozenset({int, float, complex, str, bytes, bool, type(None), type(Ellipsis)})
@@ -91,11 +91,10 @@ def _is_constant(value: object) -> bool:  # noqa: PLR0911  # one kind of value, 
             return True
         case BuiltinFunctionType():
             return value.__self__ is None or isinstance(value.__self__, ModuleType)
-        case FunctionType() if origin_of(str(value.__globals__.get("__name__", ""))) is not Origin.PROJECT:
-            # Installed code is known by name and version; what the project handed to it may be anything.
-            return value.__closure__ is None and not value.__dict__
         case FunctionType():
-            return True  # the walk adds it, with its state
+            # The walk adds a function of the project, with its state. Other code is known by name and version, but what the project handed to
+            # it may be anything.
+            return is_project_function(value) or (value.__closure__ is None and not value.__dict__)
         case type():
             # A class of the project is read attribute by attribute, as is a class that a call made (`make_dataclass`).
             is_named = (

@@ -14,6 +14,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
+from types import FunctionType
 from typing import Final
 
 _OWN = __name__.partition(".")[0]
@@ -47,6 +48,14 @@ def origin_of(module: str) -> Origin:
 def is_project_file(filename: str) -> bool:
     """Whether code in a file is the project's."""
     return not filename.startswith("<frozen") and not _is_installed(filename)
+
+
+def is_project_function(fn: FunctionType) -> bool:
+    """Whether a function is the project's, so that its code is followed; other code is known by its name and version."""
+    # Both are asked: a function of the project may have been compiled from generated text, and generated code may run in a module of the
+    # project.
+    home = str(fn.__globals__.get("__name__", ""))
+    return (not home or origin_of(home) is Origin.PROJECT) and is_project_file(fn.__code__.co_filename)
 
 
 def is_missing(module: str) -> bool:

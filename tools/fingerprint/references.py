@@ -29,7 +29,7 @@ from typing import Annotated, Any, cast
 from ..tool import Tool
 from .constants import Unseen, ValueText
 from .opaque_calls import find_opaque, reads_docstrings
-from .origin import Origin, distributions_of, is_project_file, lasting_name, origin_of
+from .origin import Origin, distributions_of, is_project_function, lasting_name, origin_of
 from .syntax import ABSENT, Find, is_decorated_in_text
 
 _DESCRIPTORS = (
@@ -126,9 +126,7 @@ class ProjectReferences:
 
     def _function(self, fn: FunctionType) -> str:
         home = str(fn.__globals__.get("__name__", ""))
-        # Both are asked: a function of the project may have been compiled from generated text, and generated code may
-        # run in a module of the project.
-        if (not home or origin_of(home) is Origin.PROJECT) and is_project_file(fn.__code__.co_filename):
+        if is_project_function(fn):
             return self._refer(fn, f"function {fn.__code__.co_qualname}")
         if id(fn) in self._named:
             return self._named[id(fn)][1]
