@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from typing import ClassVar, Final, TypeVar
 
 import orjson
@@ -122,6 +123,7 @@ class PostgresSql(Sql):
             yield
 
 
+@lru_cache(512)
 def _dialect(statement: str) -> bytes:
     return translated(statement, "firmplan_", r"%(\1)s", r"= ANY(%(\1)s)").encode()
 

@@ -160,24 +160,23 @@ _SET_PLANNED: Final = (
 )
 
 # The fence of an append: epoch and number of records are what the owner believes. Each statement of an append is carried out only behind the fence,
-# and the last one moves the run's row. So no answer has to be waited for in between, and a refused batch leaves nothing.
+# `{stands}`, and the last one moves the run's row. So no answer has to be waited for in between, and a refused batch leaves nothing.
 _FENCE: Final = "id=:run AND epoch=:epoch AND last_seq=:before"
 _STANDS: Final = f"EXISTS (SELECT 1 FROM @runs WHERE {_FENCE})"
-_ADD_LINES: Final = f"INSERT INTO @journal (run_id, first_seq, lines, head) SELECT :run, :first, :lines, :head WHERE {_STANDS}"
+_ADD_LINES: Final = (
+    "INSERT INTO @journal (run_id, first_seq, lines, head) SELECT :run, :first, :lines, :head WHERE {stands}"
+)
 _MOVE_RUN: Final = f"UPDATE @runs SET status=:status, digest=:digest, updated=:updated, head=:head, last_seq=:last WHERE {_FENCE}"
 _MOVE_AND_RELEASE: Final = _MOVE_RUN.replace("SET", "SET owner=NULL,")
 _LOCK_RUNS: Final = "SELECT 1 FROM @runs WHERE id IN [:runs] ORDER BY id"
-_DROP_DECIDED: Final = f"DELETE FROM @decisions WHERE number IN [:decided] AND {_STANDS}"
-_WRITES_OF: Final = f"FROM @open_writes WHERE run_id=:run AND step IN [:steps] AND {_STANDS}"
-_OPEN_WRITE: Final = f"""
-    INSERT INTO @open_writes (run_id, step, resource) SELECT :run, :step, :resource WHERE {_STANDS}
+_DROP_DECIDED: Final = "DELETE FROM @decisions WHERE number IN [:decided] AND {stands}"
+_WRITES_OF: Final = "FROM @open_writes WHERE run_id=:run AND step IN [:steps] AND {stands}"
+_OPEN_WRITE: Final = """
+    INSERT INTO @open_writes (run_id, step, resource) SELECT :run, :step, :resource WHERE {stands}
     ON CONFLICT (run_id, step) DO UPDATE SET resource=excluded.resource
 """
-# The resource of each write that `{writes}` selects is raised by one; `{touched}` is the dialect's (`SqlStore.touched`).
 _RAISE_EPOCHS: Final = """
-    INSERT INTO @resources (name, epoch)
-    SELECT resource, count(*) FROM (WITH touched AS (SELECT resource {writes}) {touched}) AS each_of WHERE 1=1 GROUP BY resource ORDER BY resource
-    ON CONFLICT (name) DO UPDATE SET epoch=@resources.epoch+excluded.epoch
+    INSERT INTO @resources (name, epoch) {counts} ON CONFLICT (name) DO UPDATE SET epoch=@resources.epoch+excluded.epoch
 """
 _LOCK_RESOURCES: Final = """
     SELECT 1 FROM @resources WHERE name IN [:opened]
@@ -266,8 +265,10 @@ HEADERS_KEPT: Final = 4
 class SqlStore(ABC):
     """A store in an SQL database. A dialect has the abstract methods, and overrides an operation only if its fast way differs."""
 
-    # The rows of `resources` that a write touches, selected from `touched`, which has the resource of each write.
-    touched: ClassVar[str] = "SELECT resource FROM touched"
+    # How much which row of `resources` is raised for the writes that `{writes}` selects. A server takes each row only once.
+    counts: ClassVar[Sequence[str]] = (
+        "SELECT resource, count(*) {writes} GROUP BY resource ORDER BY resource",
+    )
     # How often all resources together were written.
     writes_in_all: ClassVar[str]
 
@@ -518,37 +519,47 @@ class SqlStore(ABC):
         return moved
 
     def _append(self, sql: Sql, batch: Batch) -> Cursor:
-        before = batch.first_seq - 1
-        place: dict[str, object] = {"run": batch.run_id, "epoch": batch.epoch, "before": before}
+        """Append one batch. The cursor has changed one row if the owner still has the run."""
+        self._add(sql, batch, _STANDS)
+        return self._move(sql, batch)
+
+    def _add(self, sql: Sql, batch: Batch, stands: str) -> None:
+        """Add what a batch holds if the condition `stands` is true."""
+        place = _place(batch)
         lines = {"first": batch.first_seq, "lines": b"\n".join(batch.lines), "head": batch.head}
-        sql.send(_ADD_LINES, {**place, **lines})
+        sql.send(_ADD_LINES.format(stands=stands), place | lines)
         # In the order of digests, so that two processes that add the same values cannot deadlock.
         for digest in sorted(batch.values):
             value = {"digest": digest, "data": batch.values[digest]}
-            sql.put("stored_values", value, large="data", condition=_STANDS, values=place)
+            sql.put("stored_values", value, large="data", condition=stands, values=place)
+        writes = _WRITES_OF.format(stands=stands)
         # Ends come before beginnings: a write that ends and begins again in one batch stays open.
         if batch.closed:
-            ended = {**place, "steps": list(batch.closed)}
-            self._raise_epochs(sql, _WRITES_OF, ended)
-            sql.send(f"DELETE {_WRITES_OF}", ended)
+            ended = place | {"steps": list(batch.closed)}
+            self._raise_epochs(sql, writes, ended)
+            sql.send(f"DELETE {writes}", ended)
         if batch.opened:
             for step, resource in batch.opened.items():
-                sql.send(_OPEN_WRITE, {**place, "step": step, "resource": resource})
-            self._raise_epochs(sql, _WRITES_OF, {**place, "steps": list(batch.opened)})
+                sql.send(_OPEN_WRITE.format(stands=stands), place | {"step": step, "resource": resource})
+            self._raise_epochs(sql, writes, place | {"steps": list(batch.opened)})
         if batch.decided:
-            sql.send(_DROP_DECIDED, {**place, "decided": list(batch.decided)})
+            sql.send(_DROP_DECIDED.format(stands=stands), place | {"decided": list(batch.decided)})
+
+    def _move(self, sql: Sql, batch: Batch) -> Cursor:
+        """Move the run's row behind a batch if its owner still has the run."""
         standing = {
             "status": batch.status,
             "digest": batch.digest,
             "updated": float(batch.updated),
             "head": batch.head,
-            "last": before + len(batch.lines),
+            "last": batch.first_seq - 1 + len(batch.lines),
         }
-        return sql.send(_MOVE_RUN if batch.releases is None else _MOVE_AND_RELEASE, {**place, **standing})
+        return sql.send(_MOVE_RUN if batch.releases is None else _MOVE_AND_RELEASE, _place(batch) | standing)
 
     def _raise_epochs(self, sql: Sql, writes: str, values: Values) -> None:
         """Count the writes that a part of a query selects, on their resources."""
-        sql.send(_RAISE_EPOCHS.replace("{writes}", writes).replace("{touched}", self.touched), values)
+        for counts in self.counts:
+            sql.send(_RAISE_EPOCHS.format(counts=counts.format(writes=writes)), values)
 
     async def read_journal(self, run_id: str, after: int = 0, *, limit: int | None = None) -> Sequence[bytes]:
         """See `Store.read_journal`."""
@@ -816,7 +827,11 @@ def _refusal(sql: Sql, run_id: str, epoch: int, first_seq: int | None = None) ->
     )
 
 
-@lru_cache(512)
+def _place(batch: Batch) -> dict[str, object]:
+    """Return the values of the fence of a batch."""
+    return {"run": batch.run_id, "epoch": batch.epoch, "before": batch.first_seq - 1}
+
+
 def translated(statement: str, prefix: str, value: str, members: str) -> str:
     """Return a statement in a dialect.
 

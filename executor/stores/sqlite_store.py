@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar, cast
 
@@ -24,6 +25,7 @@ from .sql_store import (
     CALL_COLUMNS,
     NO_VALUES,
     RUN,
+    Cursor,
     Outlives,
     Row,
     Sql,
@@ -90,12 +92,21 @@ class SqliteSql(Sql):
 
     def send(self, statement: str, values: Values = NO_VALUES) -> sqlite3.Cursor:
         """See `Sql.send`. The statement is carried out now."""
-        # SQLite has no arrays: a list travels as JSON. Rejected: one mark a value, which is another statement for each length.
-        given = {
-            name: orjson.dumps(value).decode() if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return self._execute(_dialect(statement), given)
+        # SQLite has no arrays: a list travels as JSON. Rejected: one mark a value, which is another statement for each length. To read JSON costs
+        # more than the rest of a short statement, so the most common length, one, is a statement of its own.
+        for value in values.values():
+            if type(value) is list:
+                return self._send_lists(statement, values)
+        return self._execute(_dialect(statement), values)
+
+    def _send_lists(self, statement: str, values: Values) -> sqlite3.Cursor:
+        lists = {name: value for name, value in values.items() if isinstance(value, list)}
+        if all(len(value) == 1 for value in lists.values()):
+            return self._execute(
+                _dialect_of_one(statement), {**values, **{name: value[0] for name, value in lists.items()}}
+            )
+        texts = {name: orjson.dumps(value).decode() for name, value in lists.items()}
+        return self._execute(_dialect(statement), {**values, **texts})
 
     def each(self, statement: str, many: Sequence[Values]) -> Sequence[sqlite3.Cursor]:
         """See `Sql.each`."""
@@ -175,15 +186,21 @@ class SqliteSql(Sql):
             raise
 
 
+@lru_cache(512)
 def _dialect(statement: str) -> str:
     return translated(statement, "", r":\1", r"IN (SELECT value FROM json_each(:\1))")
+
+
+@lru_cache(128)
+def _dialect_of_one(statement: str) -> str:
+    return translated(statement, "", r":\1", r"= :\1")
 
 
 class SqliteStore(SqliteFile, SqlStore):
     """A store in the SQLite file `path`, made if it is not there."""
 
-    # A row of `resources` counts the writes on all of them.
-    touched: ClassVar[str] = f"SELECT resource FROM touched UNION ALL SELECT '{EVERYTHING}' FROM touched"
+    # One row of `resources` counts the writes on all of them.
+    counts: ClassVar[Sequence[str]] = ("SELECT resource, 1 {writes}", f"SELECT '{EVERYTHING}', 1 {{writes}}")
     writes_in_all: ClassVar[str] = f"SELECT coalesce(max(epoch), 0) FROM @resources WHERE name='{EVERYTHING}'"
     # The last run with a large header that was submitted here, until it ends: id, digest of the text, and the parsed header.
     _large_header: tuple[str, bytes, Mapping[str, Any]] | None = None
@@ -259,6 +276,13 @@ class SqliteStore(SqliteFile, SqlStore):
         values = sql.stream("SELECT digest, data FROM @stored_values ORDER BY digest")
         changed = [name for name, data in values if digest_of(data) != name]
         return [*pages, *(f"the value {name} is not as it was written" for name in changed)]
+
+    def _append(self, sql: Sql, batch: Batch) -> Cursor:
+        """See `SqlStore`. A file has one writer: whoever has moved the run's row stands behind the fence until the transaction ends."""
+        moved = self._move(sql, batch)
+        if moved.rowcount == 1:
+            self._add(sql, batch, "1=1")
+        return moved
 
     # --- large headers
 
