@@ -148,6 +148,8 @@ class Run:
         updated: Unix seconds.
         last_event: Number of the newest durable event: `events(id, after=last_event)` continues from this snapshot.
         abandoned: Whether the run is queued or running, but no process drives it; `resume` continues it.
+        left_out: What of its task the plan does not do, and why, by the plan's own word and that of the saved plans that it runs: a run that
+            succeeded has done the plan, which may be less than the task.
     """
 
     id: str
@@ -165,6 +167,7 @@ class Run:
     updated: float | None = None
     last_event: int = 0
     abandoned: bool = False
+    left_out: tuple[str, ...] = ()
 
     @property
     def is_replay(self) -> bool:
