@@ -109,6 +109,9 @@ class _RunAnswer(BaseModel):
     ]
     digest: str
     usage: dict[str, Any]
+    left_out: Annotated[
+        list[str], Field(description="What of the task the plan does not do, and why. Tell the person.")
+    ] = []
     advice: Annotated[str, Field(description="For a person: the commands that let the run go on.")] = ""
 
 
@@ -434,7 +437,10 @@ def _run_document(run: Run, settings: Settings) -> Document:
         "waits": waits,
         "digest": run.digest,
         "usage": dict(run.usage),
-    } | ({"advice": advice(run, settings)} if needs_person else {})
+    } | {
+        **({"left_out": list(run.left_out)} if run.left_out else {}),
+        **({"advice": advice(run, settings)} if needs_person else {}),
+    }
 
 
 def _run_text(run: Run, settings: Settings) -> str:

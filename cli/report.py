@@ -53,7 +53,9 @@ def summary(run: Run) -> str:
     if tokens := run.usage.get("tokens"):
         parts.append(f"{tokens} tokens")
     is_final = run.digest and run.status in ("succeeded", "failed")
-    lines = [", ".join(parts), f"digest {run.digest}" if is_final else "", _planning(run)]
+    # What the plan does not do stands right below the status, since `succeeded` is about the plan and not about the task.
+    left_out = [f"left out: {one_line(text)}" for text in run.left_out]
+    lines = [", ".join(parts), *left_out, f"digest {run.digest}" if is_final else "", _planning(run)]
     return "\n".join(line for line in lines if line)
 
 

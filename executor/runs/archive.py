@@ -401,8 +401,15 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         created=row.created,
         updated=row.updated,
         last_event=row.last_seq,
+        left_out=_left_out(header),
         output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
     )
+
+
+def _left_out(header: Header) -> tuple[str, ...]:
+    """Return what the plan of a run leaves out, and what the saved plans leave out that it runs, each with its name."""
+    own = header.plan.left_out if header.plan is not None else ()
+    return (*own, *(f"{name}: {text}" for name, plan in header.plans.items() for text in plan.left_out))
 
 
 def _unplanned(row: RunRow, header: Header) -> Run:

@@ -149,6 +149,8 @@ class Run:
         updated: Unix seconds.
         last_event: Number of the newest durable event: `events(id, after=last_event)` continues from this snapshot.
         abandoned: Whether the run is queued or running, but no process drives it; `resume` continues it.
+        left_out: What of its task the plan does not do, and why, by the plan's own word and that of the saved plans that it runs: a run that
+            succeeded has done the plan, which may be less than the task.
         output_labels: The parts of `output` that were made with content from outside: place (`$` for all of it, `$.title`) -> names of the untrusted
             tools and inputs. Show these parts as data. From the plan alone, so a replay has the same; empty where there is no output.
     """
@@ -168,6 +170,7 @@ class Run:
     updated: float | None = None
     last_event: int = 0
     abandoned: bool = False
+    left_out: tuple[str, ...] = ()
     output_labels: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
 
     @property
