@@ -20,7 +20,7 @@ from ..plans.nearest import listing
 from . import screen
 from .failure import Exit
 from .invocation import Invocation
-from .report import advice, errors_text, exit_of, leaves_in, resume_line, summary
+from .report import advice, errors_text, exit_of, labels_text, leaves_in, resume_line, summary
 from .screen import note, one_line, seconds
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class RunFollower:
         screen.note(summary(run))
         if run.status == "succeeded":
             screen.answer(screen.value_text(run.output))
+            if labels := labels_text(run):
+                screen.note(labels)
         elif code is Exit.WAITING:
             if run.status == "parked":
                 screen.note(errors_text(run))

@@ -45,6 +45,7 @@ Schema: TypeAlias = dict[str, Any]
 Value: TypeAlias = Any
 """JSON whose strings may hold `${expression}`."""
 _Names: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
+_Texts: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
 _Values: TypeAlias = Annotated[tuple[Any, ...], Field(strict=False)]
 Budgeted: TypeAlias = Literal["steps", "model_calls", "tokens", "usd", "seconds"]
 _Amount: TypeAlias = Annotated[int | float, Field(ge=0)]
@@ -216,6 +217,7 @@ class Plan(_Frozen):
         firmplan: The version of the format: 1.
         task: The task that the plan answers, in words.
         description: For people.
+        left_out: What of the task the plan does not do, and why: a sentence for each part.
         inputs: Name -> JSON Schema, with a `default` where it may be left out.
         types: Name -> JSON Schema that other schemas name.
         plans: Name -> plan that steps may run.
@@ -226,6 +228,10 @@ class Plan(_Frozen):
     firmplan: Literal[1] = Field(description="Version of the format.")
     task: str | None = Field(default=None, description="What the plan is for, in words.")
     description: str | None = Field(default=None, description="More about it.")
+    left_out: _Texts = Field(
+        default=(),
+        description="What of the task the plan does not do, and why: a sentence for each part. Prose: it is shown, and changes nothing that runs.",
+    )
     inputs: dict[str, Schema] = Field(
         default_factory=dict, description="The plan's inputs: a JSON Schema each, which may have a `default`."
     )
