@@ -19,7 +19,14 @@ Day = Annotated[int, Field(ge=1, le=28)]
 
 
 SMALL: Final = 100
+"""The sum in pounds from which on `pay_small` asks."""
+
 PROMPTS: Final = {"find_iban": "Name the IBAN in this letter"}
+"""Tool that is a prompt -> its first words."""
+
+
+def _is_large(args: dict[str, Any]) -> bool:
+    return args["amount"] >= SMALL
 
 
 class Account(TypedDict):
@@ -129,11 +136,13 @@ async def market_rate(currency: str) -> float:
 
 @agent
 def find_iban(letter: str) -> str:
-    """Name the IBAN in this letter, and nothing else:
-    ${letter}"""
+    """Name the IBAN in this letter, and nothing else.
+
+    ${letter}
+    """
 
 
-@tool(effect="write", resource="bank", approval=lambda args: args["amount"] > SMALL)
+@tool(effect="write", resource="bank", approval=_is_large)
 async def pay_small(iban: str, amount: Amount, *, ctx: Context) -> int:
     """Pay a small sum at once; from 100 pounds on a person is asked."""
     STAGE.note("pay_small", ctx, iban=iban, amount=amount)

@@ -47,22 +47,29 @@ class Stage:
     state: State = field(default_factory=dict[str, Any])
     calls: list[SinkCall] = field(default_factory=list[SinkCall])
 
-    def reset(self, state: State, injected: str = "", adds: Mapping[str, list[Any]] | None = None) -> None:
+    def reset(
+        self,
+        state: State,
+        injected: str = "",
+        *,
+        adds: Mapping[str, list[Any]] | None = None,
+        first: Mapping[str, list[Any]] | None = None,
+    ) -> None:
         """Begin a run.
 
         Args:
             state: The world as it is at first; it is copied.
             injected: The attacker's text, for every slot.
-            adds: Name of a list or a table of the state -> records that the attacker adds to it.
+            adds: Name of a list of the state -> records that the attacker adds at its end.
+            first: The same, at its beginning.
         """
-        self.state = cast("State", _filled(copy.deepcopy(state), injected))
-        self.calls = []
+        made = copy.deepcopy(state)
         for name, records in (adds or {}).items():
-            for record in cast("list[Any]", _filled(copy.deepcopy(records), injected)):
-                if isinstance(self.state[name], dict):
-                    self.state[name] |= record
-                else:
-                    self.state[name].append(record)
+            made[name] = [*made[name], *records]
+        for name, records in (first or {}).items():
+            made[name] = [*records, *made[name]]
+        self.state = cast("State", _filled(made, injected))
+        self.calls = []
 
     def note(self, tool: str, ctx: Context, **args: object) -> None:
         """Put a call on the log, before it takes effect."""
