@@ -443,19 +443,17 @@ def _allows_all(tool: Signature) -> bool:
 def _tool_write(labels: Labels, position: int, step: ToolStep, tool: Signature) -> Write:
     body = labels.body
     guarded: list[tuple[str, int]] = []
-    args = labels.of(step.templates["args"], position)
-    if tool.asks_approval and args:
-        # A person who approves labelled arguments sees that the call is unusual, and so decides about the write too. A call with clean
-        # arguments looks like any other: nothing shows that untrusted data chose to make it.
-        return Write(body, position, (), CLEAN, body.path(position))
-    guarded: list[tuple[str, int]] = []
     allowed = CLEAN
-    for name in step.args if args else ():
+    for name in step.args if labels.of(step.templates["args"], position) else ():
         label = labels.of_argument(position, name)
-        if tool.asks_approval or name in tool.allow_untrusted:
+        if name in tool.allow_untrusted:
             allowed |= label
-        else:
+        elif not tool.asks_approval:
             guarded.append((body.path(position) + argument_path(name), label))
+        elif label:
+            # A person who approves labelled arguments sees that the call is unusual, and so decides about the write too. A call with clean
+            # arguments looks like any other: nothing shows that untrusted data chose to make it.
+            return Write(body, position, (), CLEAN, body.path(position))
     control, at = labels.control[position], _control_at(labels, position)
     return Write(body, position, tuple(guarded), control, at, labels.reach[position], allowed)
 
