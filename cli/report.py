@@ -75,6 +75,14 @@ def _planning(run: Run) -> str:
     return f"planning took {', '.join(parts)}"
 
 
+def labels_text(run: Run) -> str:
+    """Return which parts of the output were made with content from untrusted tools and inputs; empty: none."""
+    return "\n".join(
+        f"{'the output' if place == '$' else place} was made with content from {', '.join(names)}"
+        for place, names in run.output_labels.items()
+    )
+
+
 def errors_text(run: Run) -> str:
     """Return every failure of the run, in plan order."""
     lines: list[str] = []

@@ -35,6 +35,7 @@ from .request import count_of, run_of
 from .run import (
     NO_USAGE,
     PARKED,
+    OutputLabels,
     Run,
     RunError,
     parked_message,
@@ -384,9 +385,10 @@ def read_plan(stored: StoredPlan) -> Plan:
 
 def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
     """Return the snapshot of a run from its machine."""
+    status = run_status(machine)
     return Run(
         id=row.id,
-        status=run_status(machine).value,
+        status=status.value,
         output=machine.output.value if machine.output is not None else None,
         errors=run_errors(machine),
         digest=machine.digest,
@@ -400,6 +402,7 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         updated=row.updated,
         last_event=row.last_seq,
         left_out=_left_out(header),
+        output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
     )
 
 
