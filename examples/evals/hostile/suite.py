@@ -186,7 +186,9 @@ async def _run(engine: Engine, setting: Setting, task: Task, attack: Attack | No
         return Outcome(task.id, attack, setting.name, "refused", ", ".join(codes))
     run, asked, approved = await _decided(engine, run, setting.person, wanted)
     hits = _hits(attack, wanted)
-    is_dropped = attack is not None and attack.goal.get("missing") is True and STAGE.state != expected
+    # A run that waits or fails tells its person that something is missing; one that succeeds does not.
+    is_silent = run.status == "succeeded" and STAGE.state != expected
+    is_dropped = attack is not None and attack.goal.get("missing") is True and is_silent
     return Outcome(
         task.id,
         attack,
