@@ -742,7 +742,8 @@ class Machine:
             case SetValue(value):
                 self._iteration_succeeded(iteration, canonical_value_of(value, scope))
             case AskModel() as ask:
-                self._ready(iteration, CanonicalValue.of(request_of(ask, scope)))
+                request, iteration.data = request_of(ask, scope)
+                self._ready(iteration, CanonicalValue.of(request))
             case RunPlan(program=program, args=args):
                 self._enter_plan(iteration, program, args.evaluate(scope))
             case RunAgent() as agent:
@@ -775,10 +776,10 @@ class Machine:
     def _enter_agent(
         self, iteration: Iteration, agent: RunAgent, scope: Mapping[str, Json | Skipped]
     ) -> None:
-        goal = agent.goal.evaluate(scope)
+        goal, data = agent.goal.evaluate_with_spans(scope)
         if not isinstance(goal, str):
             raise EvaluationError("type-error", f"an agent's goal is text, found {kind_of(goal)}")
-        iteration.agent_loop = AgentLoop(agent, goal)
+        iteration.agent_loop = AgentLoop(agent, goal, data)
         self._occupy(iteration)
         self._think(iteration, iteration.agent_loop)
 
@@ -992,6 +993,7 @@ class Machine:
                     iteration.attempts + 1,
                     sample_of(iteration),
                     timeout_s,
+                    iteration.data,
                 )
             case _:
                 raise EngineBug(f"step '{iteration.path}' has no call")

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from .expressions.data_spans import NO_DATA, PromptData
 from .values import Json
 
 if TYPE_CHECKING:
@@ -65,7 +66,12 @@ class CallTool:
 
 @dataclass(frozen=True, slots=True)
 class AskModel:
-    """Ask one small prompt; `returns` is a self-contained JSON Schema of the answer."""
+    """Ask one small prompt.
+
+    Attributes:
+        returns: Self-contained JSON Schema of the answer.
+        data: The parts of a constant prompt that are data all the same: those of a turn of an agent, whose text is put together in the run.
+    """
 
     prompt: Formula
     system: Formula | None
@@ -75,6 +81,7 @@ class AskModel:
     temperature: float | None = None
     max_tokens: int | None = None
     guard: tuple[Json, ...] = ()
+    data: PromptData = NO_DATA
 
 
 @dataclass(frozen=True, slots=True)
