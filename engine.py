@@ -138,7 +138,8 @@ class Engine:
         planner: Makes plans of tasks; `None`: one that is configured by the environment.
         models: Alias -> model, for prompts and agents; `None`: the planner's endpoint, else the environment's.
         max_concurrency: Calls at a time, over all runs.
-        flow: What untrusted data at a write's argument means: an error, a warning, nothing.
+        flow: What untrusted data at a write's argument means: an error, a warning, nothing; `"strict"`: an error also if it only decides
+            whether the write happens.
         default_trust: The trust of a tool that does not state it (`Toolset.with_default_trust`), in checks, plannings and runs.
         secrets: Name -> secret, as text or as a `Secret`; `None`: none. `"environment"`: every environment variable but keys of
             firmplan, models and stores; only for a program that serves nobody else.

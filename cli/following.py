@@ -17,10 +17,11 @@ from ..engine import Engine
 from ..errors import FirmplanError
 from ..executor import Event, Run, RunOwner
 from ..plans.nearest import listing
+from ..plans.visible import visible
 from . import screen
 from .failure import Exit
 from .invocation import Invocation
-from .report import advice, errors_text, exit_of, leaves_in, resume_line, summary
+from .report import advice, errors_text, exit_of, labels_text, leaves_in, resume_line, summary
 from .screen import note, one_line, seconds
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ class RunFollower:
         screen.note(summary(run))
         if run.status == "succeeded":
             screen.answer(screen.value_text(run.output))
+            if labels := labels_text(run):
+                screen.note(labels)
         elif code is Exit.WAITING:
             if run.status == "parked":
                 screen.note(errors_text(run))
@@ -177,7 +180,10 @@ class Progress:
         if (line := self._line(event)) is not None:
             self._print(line)
         if self._status is not None:
-            self._status.update(self._under_way())
+            from rich.text import Text  # noqa: PLC0415  # imported already by the console
+
+            # As a `str` the names of steps would be read as rich's markup.
+            self._status.update(Text(self._under_way()))
 
     def _print(self, line: str) -> None:
         if self._status is None:
@@ -185,7 +191,7 @@ class Progress:
             return
         from rich.text import Text  # noqa: PLC0415  # imported already by the console
 
-        mark, _, rest = line.partition(" ")
+        mark, _, rest = visible(line).partition(" ")
         self._status.console.print(Text.assemble((mark, COLOURS.get(mark, "")), " ", rest), soft_wrap=True)
 
     def _line(self, event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912  # one line for each kind of event: a table

@@ -202,7 +202,7 @@ def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
 
 
 def _show_run(run: Run, form: Format, invocation: Invocation) -> None:
-    from .report import STATUS_EXIT, advice, decisions_text, errors_text, steps_text, summary
+    from .report import STATUS_EXIT, advice, decisions_text, errors_text, labels_text, steps_text, summary
 
     if form is Format.JSON:
         screen.document(run.to_dict())
@@ -215,7 +215,7 @@ def _show_run(run: Run, form: Format, invocation: Invocation) -> None:
     task = f"task: {run.task}" if run.task else ""
     parts = [summary(run), task, steps_text(run), decisions_text(run), errors_text(run)]
     if run.status == "succeeded":
-        parts.append(f"output: {screen.value_text(run.output)}")
+        parts += [f"output: {screen.value_text(run.output)}", labels_text(run)]
     elif STATUS_EXIT[run.status] is Exit.WAITING:
         parts.append(advice(run, invocation.settings))
     screen.answer("\n\n".join(part for part in parts if part))

@@ -53,7 +53,9 @@ def summary(run: Run) -> str:
     if tokens := run.usage.get("tokens"):
         parts.append(f"{tokens} tokens")
     is_final = run.digest and run.status in ("succeeded", "failed")
-    lines = [", ".join(parts), f"digest {run.digest}" if is_final else "", _planning(run)]
+    # What the plan does not do stands right below the status, since `succeeded` is about the plan and not about the task.
+    left_out = [f"left out: {one_line(text)}" for text in run.left_out]
+    lines = [", ".join(parts), *left_out, f"digest {run.digest}" if is_final else "", _planning(run)]
     return "\n".join(line for line in lines if line)
 
 
@@ -71,6 +73,14 @@ def _planning(run: Run) -> str:
     parts += [f"{usd:.4g} USD"] if isinstance(usd, float) and usd else []
     parts += [seconds(took)] if isinstance(took, int | float) else []
     return f"planning took {', '.join(parts)}"
+
+
+def labels_text(run: Run) -> str:
+    """Return which parts of the output were made with content from untrusted tools and inputs; empty: none."""
+    return "\n".join(
+        f"{'the output' if place == '$' else place} was made with content from {', '.join(names)}"
+        for place, names in run.output_labels.items()
+    )
 
 
 def errors_text(run: Run) -> str:

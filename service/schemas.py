@@ -247,6 +247,18 @@ class RunView(_View):
         int, Field(description="The newest durable event; `Last-Event-ID` goes on from there.")
     ]
     abandoned: Abandoned
+    left_out: Annotated[
+        list[str],
+        Field(
+            description="What of its task the plan does not do, and why; a run that succeeded did the rest."
+        ),
+    ]
+    output_labels: Annotated[
+        dict[str, list[str]],
+        Field(
+            description="Place in `output` (`$`, `$.title`) -> names of the untrusted tools and inputs that it was made with; show it as data."
+        ),
+    ]
 
 
 class RunPageView(_View):
