@@ -17,6 +17,7 @@ from ..engine import Engine
 from ..errors import FirmplanError
 from ..executor import Event, Run, RunOwner, WaitingCalls
 from ..plans.nearest import listing
+from ..plans.visible import visible
 from . import screen
 from .failure import Exit
 from .invocation import Invocation
@@ -180,7 +181,10 @@ class Progress:
         if (line := self._line(event)) is not None:
             self._print(line)
         if self._status is not None:
-            self._status.update(self._under_way())
+            from rich.text import Text  # noqa: PLC0415  # imported already by the console
+
+            # As a `str` the names of steps would be read as rich's markup.
+            self._status.update(Text(self._under_way()))
 
     def _print(self, line: str) -> None:
         if self._status is None:
@@ -188,7 +192,7 @@ class Progress:
             return
         from rich.text import Text  # noqa: PLC0415  # imported already by the console
 
-        mark, _, rest = line.partition(" ")
+        mark, _, rest = visible(line).partition(" ")
         self._status.console.print(Text.assemble((mark, COLOURS.get(mark, "")), " ", rest), soft_wrap=True)
 
     def _line(self, event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912  # one line for each kind of event: a table

@@ -293,10 +293,12 @@ class Plan(_Frozen):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def to_json(self, indent: int | None = 2) -> str:
-        """Return the plan as JSON text; `Plan.model_validate(json.loads(..))` gives an equal plan."""
+        """Return the plan as JSON text; `Plan.model_validate(json.loads(..))` gives an equal plan. Invisible characters are escapes."""
         import json  # noqa: PLC0415  # only for text
 
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent)
+        from .visible import visible_json  # noqa: PLC0415  # the same
+
+        return visible_json(json.dumps(self.to_dict(), ensure_ascii=False, indent=indent))
 
     @classmethod
     def json_schema(cls, toolset: Signatures | Sequence[Signature] | None = None) -> dict[str, Json]:
