@@ -140,7 +140,8 @@ class Engine:
         planner: Makes plans of tasks; `None`: one that is configured by the environment.
         models: Alias -> model, for prompts and agents; `None`: the planner's endpoint, else the environment's.
         max_concurrency: Calls at a time, over all runs.
-        flow: What untrusted data at a write's argument means: an error, a warning, nothing.
+        flow: What untrusted data at a write's argument means: an error, a warning, nothing; `"strict"`: an error also if it only decides
+            whether the write happens.
         secrets: Name -> secret, as text or as a `Secret`; `None`: none. `"environment"`: every environment variable but keys of
             firmplan, models and stores; only for a program that serves nobody else.
         recover: Continue, in the background, every run without a driver when the engine opens, and later each run whose process

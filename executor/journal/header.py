@@ -23,7 +23,7 @@ from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
 from ..lru_cache import IdentityCache, LruCache
-from ..machine import RULES_VERSION
+from ..machine import CONTROL_COUNTS_SINCE, RULES_VERSION
 from ..policy import ReuseMode
 from .toolset_lock import ToolsetLock
 
@@ -220,7 +220,9 @@ def keep_plan(data: Mapping[str, Any], plan: Plan) -> None:
     _PLANS.keep(_name(data), plan, _steps(plan))
 
 
-def program_of(plan: Plan, lock: ToolsetLock, plans: Mapping[str, Plan], language: int) -> Program:
+def program_of(
+    plan: Plan, lock: ToolsetLock, plans: Mapping[str, Plan], language: int, rules: int = RULES_VERSION
+) -> Program:
     """Return the program of a run.
 
     Args:
@@ -228,13 +230,14 @@ def program_of(plan: Plan, lock: ToolsetLock, plans: Mapping[str, Plan], languag
         lock: The run's tools.
         plans: Saved plans that the plan uses.
         language: The version of the expression language that the run began with.
+        rules: The version of the machine's moves that the run began with.
 
     Raises:
         PlanRejected: The plan cannot be compiled.
     """
     # The digest of a plan does not cover the order of properties that models are asked for, and the program has that order. So it is in the key.
     key = (
-        str(language).encode(),
+        f"{language} {rules}".encode(),
         _ORDERS.get(plan, _order),
         _name(lock.to_list()),
         plan.digest.encode(),
@@ -245,7 +248,9 @@ def program_of(plan: Plan, lock: ToolsetLock, plans: Mapping[str, Plan], languag
     )
     return _PROGRAMS.get(
         key,
-        lambda: compile_plan(plan, lock, plans=plans, language=language),
+        lambda: compile_plan(
+            plan, lock, plans=plans, language=language, counts_control=rules >= CONTROL_COUNTS_SINCE
+        ),
         lambda program: _steps(program.plan),
     )
 

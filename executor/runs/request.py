@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import orjson
 from pydantic import ValidationError
@@ -35,7 +35,7 @@ from ...tools import Artifact
 from ...tools.durations import parse_duration
 from .. import limits as bounds
 from ..budget import LIMITS as BUDGET_LIMITS
-from ..calls.flow_policy import UNSAFE_FLOW, Flow
+from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
 from ..canonical_value import CanonicalValue
 from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
@@ -164,11 +164,22 @@ def expect_small(what: str, value: CanonicalValue) -> None:
 
 def judged(report: CheckReport, flow: Flow) -> CheckReport:
     """Return a report in which unsafe flows have the severity that the engine's `flow` gives them."""
-    if flow == "enforce":
-        return report
-    kept = [each for each in report.problems if flow == "warn" or each.code != UNSAFE_FLOW]
-    lenient = (replace(each, severity="warning") if each.code == UNSAFE_FLOW else each for each in kept)
-    return replace(report, problems=in_order(tuple(lenient)))
+    match flow:
+        case "enforce":
+            return report
+        case "strict":
+            return _with_severity(report, UNTRUSTED_CONDITION, "error")
+        case "warn":
+            return _with_severity(report, UNSAFE_FLOW, "warning")
+        case "off":
+            kept = tuple(each for each in report.problems if each.code != UNSAFE_FLOW)
+            return replace(report, problems=kept)
+
+
+def _with_severity(report: CheckReport, code: str, severity: Literal["error", "warning"]) -> CheckReport:
+    """Return a report in which the problems of this code have this severity."""
+    problems = (replace(each, severity=severity) if each.code == code else each for each in report.problems)
+    return replace(report, problems=in_order(problems))
 
 
 def budget_of(given: Mapping[str, float] | None) -> dict[str, float]:

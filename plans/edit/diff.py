@@ -197,8 +197,8 @@ def _prose(before: Plan, after: Plan) -> Iterator[PlanChange]:
             yield PlanChange(kind, part, None, "", old, new)
     if before.left_out != after.left_out:
         kind = "added" if not before.left_out else "removed" if not after.left_out else "changed"
-        said = [list[Json](plan.left_out) or None for plan in (before, after)]
-        yield PlanChange(kind, "left_out", None, "", *said)
+        old_texts, new_texts = (list[Json](plan.left_out) or None for plan in (before, after))
+        yield PlanChange(kind, "left_out", None, "", old_texts, new_texts)
 
 
 def _bodies(before: Plan | InnerPlan, after: Plan | InnerPlan, plan: str | None) -> Iterator[PlanChange]:
