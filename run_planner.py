@@ -23,6 +23,7 @@ from .plans.values import Json
 
 if TYPE_CHECKING:
     from .executor.calls.flow_policy import Flow
+    from .executor.journal.tool_pins import ToolPins
     from .executor.runs.archive import Archive
     from .executor.stores.store import RunRow
     from .planner.drafting.attempt import Attempt
@@ -42,16 +43,24 @@ class EnginePlanner:
         flow: The severity of untrusted data at an argument of a write.
         archive: Has the saved plans.
         secrets: Those that plans may use.
+        pins: What providers of tools said when it was accepted.
     """
 
-    def __init__(
-        self, planner: Planner, tools: Toolset, flow: Flow, archive: Archive, secrets: Secrets
+    def __init__(  # one part for each argument
+        self,
+        planner: Planner,
+        tools: Toolset,
+        flow: Flow,
+        archive: Archive,
+        secrets: Secrets,
+        pins: ToolPins,
     ) -> None:
         self._planner = planner
         self._tools = tools
         self._flow: Flow = flow
         self._archive = archive
         self._secrets = secrets
+        self._pins = pins
         self._accepted = CheckedPlans()
 
     # --- given plans
@@ -87,13 +96,16 @@ class EnginePlanner:
         Raises:
             PlanRejected: The plan has problems.
             InputRejected: An input does not fit.
+            ConfigError: A tool is not as it was accepted.
         """
         accepted, saved = await self.accept(plan)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
         kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
         given = fitted_inputs(accepted, {**kept, **inputs})
         task = accepted.task or (None if parent is None else parent.task)
-        return options.header(accepted, given, saved, self._lock(accepted, saved), task=task)
+        lock = self._lock(accepted, saved)
+        await self._pins.expect(lock.names)
+        return options.header(accepted, given, saved, lock, task=task)
 
     def retry_header(self, before: Header, replan: int) -> Header:
         """Return the header for the retry of an ended run, which uses the present tools.
@@ -134,7 +146,9 @@ class EnginePlanner:
         Raises:
             PlanningFailed: There is no plan.
             PlanRejected: The plan does not pass the check of the engine.
+            ConfigError: A tool is not as it was accepted.
         """
+        await self._pins.expect()
         uses: list[Use] = []
         saved = dict(await self._archive.list_plans())
         try:
@@ -172,6 +186,7 @@ class EnginePlanner:
 
     async def patch_run(self, run: Run, plan: Plan, cost: PlanningCost) -> Header:
         """See `RunPlanner.patch_run`."""
+        await self._pins.expect()
         saved = dict(await self._archive.list_plans())
         mended = await self._planner.repair_run(
             plan,

@@ -54,6 +54,7 @@ from .schemas import SchemaTypes, Types, fault_of
 if TYPE_CHECKING:
     from .fingerprint.fingerprint import Fingerprint
     from .fingerprint.observations import Observations
+    from .provider import ProvidedTool
 
 P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
@@ -71,6 +72,7 @@ class Tool(Declaration, Generic[P, R]):
         read_types: Makes `types`.
         request_of: For a model tool: from arguments to the request that is sent instead of calling `fn`.
         influences: Further values and functions that decide a result, such as an agent's guards: for the fingerprint.
+        provided: The tool as somebody else describes it; `None`: its author is the user.
     """
 
     fn: Callable[P, R]
@@ -78,6 +80,7 @@ class Tool(Declaration, Generic[P, R]):
     read_types: Callable[[], Types]
     request_of: Callable[[dict[str, Json]], Any] | None = None
     influences: tuple[object, ...] = ()
+    provided: ProvidedTool | None = None
 
     def __post_init__(self) -> None:
         """Take on the function's name, module and docstring, as a decorated function does."""
@@ -347,6 +350,7 @@ def make_tool(
     types: Types | None = None,
     request_of: Callable[[dict[str, Json]], Any] | None = None,
     influences: Iterable[object] = (),
+    provided: ProvidedTool | None = None,
     **options: Unpack[ToolOptions],
 ) -> Tool:
     """Make a tool: what `@tool`, `@agent` and `Tool.from_callable` share.
@@ -357,6 +361,7 @@ def make_tool(
         types: The types, if they are not to come from annotations.
         request_of: See `Tool`.
         influences: See `Tool`.
+        provided: See `Tool`.
         options: The keywords of `@tool`.
 
     Raises:
@@ -383,6 +388,7 @@ def make_tool(
         read_types=_annotated_types(source, where, name) if types is None else lambda: types,
         request_of=request_of,
         influences=tuple(influences),
+        provided=provided,
     )
     with suppress(NameError):  # a class defined further down: read again when the types are used
         made.__dict__["types"] = made.read_types()
