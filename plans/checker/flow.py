@@ -336,7 +336,8 @@ def _label(
         value |= failure
         failure = failure if step.on_error == "skip" else CLEAN
     labels.values[position] = value
-    labels.ends[position] = control | reach | failure
+    # What decides about the whole body decides nothing about its steps once the body runs.
+    labels.ends[position] = (control | reach) & ~(CONTROL | REACH) | failure
     if source is not None:
         labels.via[position] = source
     # One predecessor a step is enough: a message shows one chain, not all.
