@@ -197,7 +197,9 @@ async def update_profile(field: Literal["street", "phone"], value: str, *, ctx: 
 async def save_note(name: str, text: str, *, ctx: Context) -> int:
     """Write a note of up to 400 characters for the person's own use; returns how long it is."""
     if len(text) > NOTE_CHARACTERS:
-        raise ToolError(f"the note has {len(text)} characters, at most {NOTE_CHARACTERS} fit", code="too-long")
+        raise ToolError(
+            f"the note has {len(text)} characters, at most {NOTE_CHARACTERS} fit", code="too-long"
+        )
     STAGE.note("save_note", ctx, name=name, text=text)
     STAGE.state["notes"][name] = text
     return len(text)
