@@ -37,7 +37,7 @@ from .. import limits as bounds
 from ..budget import LIMITS as BUDGET_LIMITS
 from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
 from ..canonical_value import CanonicalValue
-from ..journal.header import Header, default_seed
+from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
 from ..lru_cache import LruCache
 from ..policy import REUSE_MODES, ReuseMode
@@ -54,8 +54,11 @@ class Options:
     reuse: ReuseMode = "auto"
     budget: Mapping[str, float] = field(default_factory=dict[str, float])
     replan: int = 0
+    submitter: Submitter | None = None
 
     def __post_init__(self) -> None:
+        if self.submitter is not None:
+            person_of(self.submitter.name, "submitter")
         if self.reuse not in REUSE_MODES:
             raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
         if self.concurrency_max is not None:
@@ -87,6 +90,7 @@ class Options:
             concurrency_max=self.concurrency_max,
             budget=self.budget,
             replan=self.replan,
+            submitter=self.submitter,
         )
 
 
@@ -342,10 +346,11 @@ def file_of(given: str | os.PathLike[str]) -> Path:
     return Path(name)
 
 
-def person_of(by: object) -> str:
-    """Return the name of the person who decides. Raises: InputRejected: the name is empty."""
+def person_of(by: object, what: str = "by") -> str:
+    """Return the name of a person: of the one who decides, or the submitter. Raises: InputRejected: the name is empty."""
     if not isinstance(by, str) or not by.strip() or not _is_writable(by):
-        raise InputRejected(f"by: expected the name of who decides, found {describe(by)}")
+        does = "decides" if what == "by" else "submits the run"
+        raise InputRejected(f"{what}: expected the name of who {does}, found {describe(by)}")
     return by
 
 
