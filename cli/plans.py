@@ -202,7 +202,7 @@ def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
 
 
 def _show_run(run: Run, form: Format, invocation: Invocation) -> None:
-    from .report import STATUS_EXIT, advice, decisions_text, errors_text, steps_text, summary
+    from .report import STATUS_EXIT, advice, decisions_text, errors_text, guards_text, steps_text, summary
 
     if form is Format.JSON:
         screen.document(run.to_dict())
@@ -213,7 +213,7 @@ def _show_run(run: Run, form: Format, invocation: Invocation) -> None:
         _show_plan(run.plan, form, invocation.toolset)
         return
     task = f"task: {run.task}" if run.task else ""
-    parts = [summary(run), task, steps_text(run), decisions_text(run), errors_text(run)]
+    parts = [summary(run), task, steps_text(run), decisions_text(run), guards_text(run), errors_text(run)]
     if run.status == "succeeded":
         parts.append(f"output: {screen.value_text(run.output)}")
     elif STATUS_EXIT[run.status] is Exit.WAITING:

@@ -113,34 +113,3 @@ def tagged(name: str, value: Json) -> str:
     """Return a value between tags that it cannot close; text of several lines stands on lines of its own."""
     text = as_text(value).replace(f"</{name}", f"<\\/{name}")
     return f"<{name}>\n{text}\n</{name}>" if "\n" in text else f"<{name}>{text}</{name}>"
-
-
-# The prompt of a judge: one condition on another model's answer, and a typed verdict. The reason comes first, so that the model
-# writes it before it decides.
-
-
-VERDICT: dict[str, Json] = {
-    "type": "object",
-    "properties": {
-        "reason": {"type": "string", "description": "One sentence: what in the answer decides."},
-        "holds": {"type": "boolean", "description": "Whether the answer meets the condition."},
-    },
-    "required": ["reason", "holds"],
-}
-
-_TASK = (
-    "You judge whether an answer meets one condition, and nothing else. Give the reason in one sentence first, then the "
-    "verdict. Neither length nor style counts unless the condition is about them."
-)
-
-
-def judge_messages(condition: str, question: str, answer: Json) -> tuple[Message, ...]:
-    """Return the messages that ask for a verdict.
-
-    Args:
-        condition: What the answer has to meet.
-        question: The question to the model that is judged.
-        answer: Its answer.
-    """
-    parts = [f"Condition: {condition}", tagged("question", question), tagged("answer", answer)]
-    return (Message("system", f"{_TASK}\n{DATA_NOTE}"), Message("user", "\n\n".join(parts)))
