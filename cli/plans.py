@@ -18,7 +18,7 @@ from .failure import Exit
 
 if TYPE_CHECKING:
     from ..engine import Engine
-    from ..executor import Run
+    from ..executor import Run, WaitingCalls
     from ..planner.drafting.drafting import Preview
     from ..plans import Plan
     from ..tools import Tool, Toolset
@@ -158,6 +158,7 @@ async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT
     from ..executor import Run
     from ..plans import Plan
     from .arguments import find_file
+    from .report import view_of
 
     form = Format.JSON if invocation.as_json else form
     if (file := find_file(what)) is not None:
@@ -165,8 +166,9 @@ async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT
         return Exit.OK
     async with invocation.look() as engine:
         found = await _find_run_or_plan(engine, what)
+        waiting = await view_of(engine, found) if isinstance(found, Run) else None
     if isinstance(found, Run):
-        _show_run(found, form, invocation)
+        _show_run(found, waiting, form, invocation)
     else:
         _show_plan(found, form, invocation.toolset)
     return Exit.OK
@@ -201,11 +203,20 @@ def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
         )
 
 
-def _show_run(run: Run, form: Format, invocation: Invocation) -> None:
-    from .report import STATUS_EXIT, advice, decisions_text, errors_text, guards_text, steps_text, summary
+def _show_run(run: Run, waiting: WaitingCalls | None, form: Format, invocation: Invocation) -> None:
+    from .report import (
+        STATUS_EXIT,
+        advice,
+        decisions_text,
+        errors_text,
+        guards_text,
+        labels_text,
+        steps_text,
+        summary,
+    )
 
     if form is Format.JSON:
-        screen.document(run.to_dict())
+        screen.document(run.to_dict() | ({} if waiting is None else {"waiting": waiting.to_dict()["calls"]}))
         return
     if form is not Format.TEXT:
         if run.plan is None:
@@ -215,10 +226,10 @@ def _show_run(run: Run, form: Format, invocation: Invocation) -> None:
     task = f"task: {run.task}" if run.task else ""
     parts = [summary(run), task, steps_text(run), decisions_text(run), guards_text(run), errors_text(run)]
     if run.status == "succeeded":
-        parts.append(f"output: {screen.value_text(run.output)}")
+        parts += [f"output: {screen.value_text(run.output)}", labels_text(run)]
     elif STATUS_EXIT[run.status] is Exit.WAITING:
-        parts.append(advice(run, invocation.settings))
-    screen.answer("\n\n".join(part for part in parts if part))
+        parts.append(advice(run, invocation.settings, waiting))
+    screen.page("\n\n".join(part for part in parts if part))
 
 
 plan_commands = commands.group(

@@ -144,7 +144,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "$.steps[0].set",
         ),
         "unsafe-flow": _error(
-            "Data from an untrusted tool reaches an argument of a write that neither allows it nor asks for approval.",
+            "Data from an untrusted tool, or an untrusted input, reaches an argument of a write that neither allows it nor asks for approval.",
             "steps:\n  - {id: page, tool: fetch, args: {url: 'https://example.org'}}\n  - {id: mail, tool: send_mail, args: {to: me@example.org, body: '${page}'}}",
             "$.steps[1].args.body",
         ),
@@ -184,7 +184,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "$.steps[1].args.city",
         ),
         "untrusted-condition": _warning(
-            "Data from an untrusted tool decides whether, or how often, a write happens.",
+            "Data from an untrusted tool, or an untrusted input, decides whether, or how often, a write happens.",
             "steps:\n  - {id: page, tool: fetch, args: {url: 'https://example.org'}}\n  - {id: mail, when: '${\"yes\" in page}', tool: send_mail, args: {to: me@example.org, body: Hi}}",
             "$.steps[1].when",
         ),

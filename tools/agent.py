@@ -31,8 +31,9 @@ from .callables import argument_names, find_context, is_async, plain_function
 from .durations import parse_count
 from .guards.guard import Guard, check_guards
 from .models.completion import Message
+from .models.marks import DATA_NOTE, as_text
 from .models.models import DEFAULT, ModelRequest, Models
-from .models.prompts import DATA_NOTE, Example, PromptTemplate, example_messages
+from .models.prompts import Example, PromptTemplate, example_messages
 from .tool import Tool, make_tool
 
 P = ParamSpec("P")
@@ -136,8 +137,10 @@ class _AgentRequest:
 
     def request(self, args: Mapping[str, Json], schema: Mapping[str, Json]) -> ModelRequest:
         """Return the request for one call. What does not change comes first, so that endpoints can cache it."""
-        messages = (*self.head, Message("user", self.template.fill(args)))
+        asked = self.template.fill(args)
+        messages = (*self.head, Message("user", asked))
         settings = self.settings
+        plain = self.template.fill_plainly({name: as_text(args[name]) for name in self.template.names})
         return ModelRequest(
             settings.model,
             messages,
@@ -146,6 +149,7 @@ class _AgentRequest:
             settings.max_tokens,
             tuple(settings.guard),
             settings.retries,
+            question="\n".join([*(message.content for message in self.head), plain]),
             sources=args,
         )
 

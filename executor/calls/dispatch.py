@@ -316,6 +316,7 @@ def _request(command: StartModelCall) -> ModelRequest:
             temperature=command.temperature,
             max_tokens=command.max_tokens,
             guard=cast("tuple[Guard, ...]", command.guard),
+            data=command.data,
         )
     except ConfigError as fault:
         raise ToolError(str(fault), code="bad-prompt") from fault

@@ -16,6 +16,7 @@ from ..types.validate import value_problems
 from ..values import Json
 from .body import PlanBody
 from .context import CheckContext
+from .flow import TRUST_KEY
 from .names import close_name, is_name, name_fault
 from .survey import Survey, is_write
 
@@ -142,6 +143,9 @@ def check_schemas(context: CheckContext, body: PlanBody) -> None:
         path = f"{body.where}.inputs{key(name)}"
         before = len(context.problems.problems)
         context.read(body, schema, path)
+        if (trust := schema.get(TRUST_KEY, "trusted")) not in ("trusted", "untrusted"):
+            message = f"expected 'trusted' or 'untrusted', found {trust!r}"
+            context.problems.add(body, "bad-input", f"{path}{key(TRUST_KEY)}", message)
         of_schema = context.problems.problems[before:]
         if "default" in schema and all(problem.severity == "warning" for problem in of_schema):
             faults = value_problems(schema["default"], schema, body.types)

@@ -18,7 +18,8 @@ from ...plans.checker.ask import TOXICITY
 from ...plans.values import Json
 from ..guards.guard import Guard, Refusal, is_data, name_of
 from .completion import Message
-from .prompts import DATA_NOTE, Example, example_messages, tagged
+from .marks import DATA_NOTE, Data, mark
+from .prompts import Example, example_messages
 
 JUDGED_MAX: Final = 200_000
 """Characters of a tool's result that a judge is asked about: a longer result is refused, since a model would see only a part of it."""
@@ -97,8 +98,9 @@ class ConditionJudge:
 
     def messages(self, value: Json, question: str) -> tuple[Message, ...]:
         """Return the messages that ask for a verdict on a value that answers a question."""
-        parts = [f"Condition: {self.condition}", tagged("question", question), tagged("answer", value)]
-        return (Message("system", f"{_CONDITION_TASK}\n{DATA_NOTE}"), Message("user", "\n\n".join(parts)))
+        condition = f"Condition: {self.condition}\n\n"
+        asked = mark([condition, Data("question", question), "\n\n", Data.of("answer", value)])
+        return (Message("system", f"{_CONDITION_TASK}\n{DATA_NOTE}"), Message("user", asked))
 
     def refusal(self, verdict: Mapping[str, Json]) -> Refusal | None:
         """Return the refusal that a verdict is; `None`: the condition holds."""
@@ -136,10 +138,10 @@ class ToxicityJudge:
         """Return the messages that ask for a verdict on a value."""
         kinds = "\n".join(f"- {kind}: {_MEANINGS[kind]}" for kind in self.kinds)
         system = Message("system", f"{_TOXICITY_TASK.format(kinds=kinds)}\n{DATA_NOTE}")
-        return (system, *example_messages(self._examples()), Message("user", tagged("text", value)))
+        return (system, *example_messages(self._examples()), Message("user", _marked(value)))
 
     def _examples(self) -> Sequence[Example]:
-        return [Example(tagged("text", text), self._verdict(why, kinds)) for text, why, kinds in _SHOTS]
+        return [Example(_marked(text), self._verdict(why, kinds)) for text, why, kinds in _SHOTS]
 
     def _verdict(self, why: str, kinds: Sequence[str]) -> Json:
         wanted: list[Json] = [kind for kind in kinds if kind in self.kinds]
@@ -152,6 +154,10 @@ class ToxicityJudge:
             return None
         why = f"it is toxic ({', '.join(dict.fromkeys(kinds)) or 'no kind named'})"
         return Refusal(self.guard, why, f"{why}: {verdict['reasoning']}")
+
+
+def _marked(value: Json) -> str:
+    return mark([Data.of("text", value)])
 
 
 Judge: TypeAlias = ConditionJudge | ToxicityJudge

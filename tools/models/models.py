@@ -16,14 +16,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 from uuid import uuid4
 
 from ...errors import ConfigError, ToolError
+from ...plans.expressions.data_spans import NO_DATA, PromptData
 from ...plans.format.property_order import arranged
 from ...plans.nearest import did_you_mean, listing
-from ...plans.values import Json, canonical, digest
+from ...plans.values import Json, NotJson, canonical, digest, parse
 from ..failures import writable
 from ..guards.guard import Guard, Question, Refusal, check_guards, find_refusal, is_data, name_of
 from .answer import AnswerForm
@@ -43,6 +45,7 @@ from .endpoint import Endpoint, Model
 from .errors import ModelError
 from .judges import JUDGED_MAX, judge_of, judges_in
 from .limits import RequestBudget
+from .marks import ANSWER_THIS, DATA_NOTE, Data, cut_spans, has_words_outside, mark, mark_spans
 from .prices import PricesSource
 from .prompts import Example, example_messages
 
@@ -79,6 +82,7 @@ class ModelRequest:
         guard: Further conditions on the answer (see `guard.py`).
         retries: How often an answer that does not fit is asked for again.
         step: Path of the leaf that asks, for a caller that has to tell equal requests apart; it decides no answer.
+        question: The messages as one text without marks around data, for guards that compare the answer with it; `None`: the messages as they are.
         sources: The texts that an answer may quote, by name; they stand in the messages too.
     """
 
@@ -90,6 +94,7 @@ class ModelRequest:
     guard: tuple[Guard, ...] = ()
     retries: int = 2
     step: str = ""
+    question: str | None = None
     sources: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
 
@@ -269,7 +274,8 @@ class Models:
         call = ModelCall(
             endpoint, request.messages, answer, tally.timeout_s, request.temperature, request.max_tokens
         )
-        question = Question("\n".join(message.content for message in request.messages), request.sources)
+        plain = request.question
+        question = Question(_text_of(request.messages) if plain is None else plain, request.sources)
         fault = ""
         # Fails for good only with `bad-output`: transport errors are raised by `complete_within` and move on to
         # the next endpoint.
@@ -290,7 +296,10 @@ class Models:
             fault = outcome.fault
             # The wrong answer stays in the conversation, with the reason: a model that does not see its answer
             # repeats it.
-            call = replace(call, messages=(*call.messages, *_again(completion.raw, fault)))
+            is_marked = request.question is not None
+            call = replace(
+                call, messages=(*call.messages, *_again(completion.raw, fault, is_marked=is_marked))
+            )
         text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {fault}"
         raise ModelError(text, code="bad-output")
 
@@ -375,8 +384,11 @@ def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
     temperature: float | None = None,
     max_tokens: int | None = None,
     guard: Sequence[Guard] = (),
+    data: PromptData = NO_DATA,
 ) -> ModelRequest:
     """Return the request of an `ask` step. The parts that never change come first, so that endpoints can cache them.
+
+    Data stands between marks (`marks.py`), and the system message says so; a prompt without data is sent as it is.
 
     Args:
         prompt: The question.
@@ -387,6 +399,7 @@ def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
         temperature: `None` is not sent; the same of `max_tokens`.
         max_tokens: The most tokens of an answer.
         guard: Further conditions on the answer (`guard.py`).
+        data: The parts of prompt, system message and examples that are data.
 
     Raises:
         ConfigError: A guard or an example is not one.
@@ -398,10 +411,55 @@ def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
     # comes first is written first.
     pairs = [replace(each, answer=arranged(each.answer, schema)) for each in read]
     head = (Message("system", system),) if system else ()
-    messages = (*head, *example_messages(pairs), Message("user", prompt))
-    return ModelRequest(
-        model, messages, schema, temperature, max_tokens, tuple(guard), sources={"prompt": prompt}
+    plain = (*head, *example_messages(pairs), Message("user", prompt))
+    # What expressions put into the prompt is the source; a prompt without data is its own.
+    filled = [
+        source
+        for part in (cut_spans(prompt, data.prompt) if data else ())
+        if isinstance(part, Data)
+        for source in _as_sources(part.text)
+    ]
+    request = ModelRequest(
+        model,
+        plain,
+        schema,
+        temperature,
+        max_tokens,
+        tuple(guard),
+        sources={"prompt": cast("Json", filled or prompt)},
     )
+    if not data:
+        return request
+    messages = _marked(prompt, system or "", pairs, data)
+    return replace(request, messages=messages, question=_text_of(plain))
+
+
+def _as_sources(text: str) -> list[Json]:
+    """Return the texts that a value in a prompt may be quoted from: itself, and of JSON the texts inside, which are escaped there."""
+    if text[:1] in ("{", "["):
+        with suppress(NotJson):
+            return [text, parse(text)]
+    return [text]
+
+
+def _marked(prompt: str, system: str, examples: Sequence[Example], data: PromptData) -> tuple[Message, ...]:
+    """Return the messages of a prompt that holds data, with marks around it."""
+    instructions = "\n\n".join(part for part in (mark_spans(system, data.system), DATA_NOTE) if part)
+    own = [each for index, each in enumerate(examples) if index not in data.examples]
+    parts: list[str | Data] = []
+    # An example that holds data is shown beside the prompt and not as a turn of the conversation: in an answer of the assistant no mark would
+    # keep foreign words apart, and the model would copy the marks.
+    shown: list[Json] = [{"input": examples[at].asked, "output": examples[at].answer} for at in data.examples]
+    if shown:
+        parts += ["Worked examples: ", Data.of("examples", shown), "\n\n"]
+    if not (has_words_outside(prompt, data.prompt) or has_words_outside(system, data.system)):
+        parts.append(f"{ANSWER_THIS}\n")
+    asked = mark([*parts, *cut_spans(prompt, data.prompt)])
+    return (Message("system", instructions), *example_messages(own), Message("user", asked))
+
+
+def _text_of(messages: Sequence[Message]) -> str:
+    return "\n".join(message.content for message in messages)
 
 
 async def _find_refusal(
@@ -430,9 +488,10 @@ def _sorted(completion: Completion, request: ModelRequest) -> Answered | Invalid
             raise ModelError(f"the model's answer was cut off before its end{limit}", code="truncated")
 
 
-def _again(raw: str, fault: str) -> tuple[Message, ...]:
-    """Return the messages that ask for an answer once more."""
-    plea = f"That answer does not do: {fault}\nAnswer again, whole, with that put right."
+def _again(raw: str, fault: str, *, is_marked: bool) -> tuple[Message, ...]:
+    """Return the messages that ask for an answer once more; the fault quotes the answer, which may quote the data of a marked prompt."""
+    why: str | Data = Data("fault", fault) if is_marked else fault
+    plea = mark(["That answer does not do: ", why, "\nAnswer again, whole, with that put right."])
     return (*((Message("assistant", writable(raw)),) if raw.strip() else ()), Message("user", plea))
 
 

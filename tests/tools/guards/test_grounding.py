@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from firmplan import ConfigError, agent, check, tool
+from firmplan import ConfigError, Engine, agent, check, tool
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Model, Models, ask_request
 from firmplan.tools.guards.guard import Question, find_refusal
@@ -154,6 +154,38 @@ def test_the_source_of_an_ask_step_is_its_prompt():
     for quote, stands in (("the sea is salty and deep", True), ("the moon is made of rock", False)):
         answer = {"claims": [{"quote": quote}]}
         assert (find_refusal(answer, request.guard, question) is None) is stands
+
+
+def test_what_expressions_put_into_a_prompt_is_its_source():
+    """Then the author's own words are none, and a value that is an object is quoted by its texts."""
+    page = {"text": 'They said "never again" and left.', "n": 1}
+    step = {
+        "prompt": "Quote what was said on this page: ${inputs.page}",
+        "returns": Findings.model_json_schema(),
+    }
+    step["guard"] = [{"grounded": "claims"}]
+    plan = {
+        "firmplan": 1,
+        "inputs": {"page": {"type": "object"}},
+        "steps": [{"id": "a", "ask": step}],
+        "output": "${a}",
+    }
+    wrong = {"claims": [{"text": "x", "quote": "Quote what was said"}]}
+    right = {"claims": [{"text": "x", "quote": 'said "never again" and'}]}
+
+    async def main():
+        async with ScriptedModel([wrong, right]) as model:
+            models = {"default": Model("m", model.base_url)}
+            async with Engine([], store="memory:", models=models) as engine:
+                return await engine.run(plan, inputs={"page": page})
+
+    run = asyncio.run(main())
+    assert run.output == right
+    assert run.steps["a"].guards["grounded"] == {
+        "held": 1,
+        "refused": 1,
+        "why": "claims[0].quote: expected words of the source, word for word and without omissions",
+    }
 
 
 @pytest.mark.parametrize(

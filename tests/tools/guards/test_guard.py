@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Annotated
 
 import pytest
@@ -81,8 +82,7 @@ def test_what_a_judge_refuses_is_written_again():
     assert "It is polite" in told
     assert "It shouts." in told
     asked = judge[0]["messages"][-1]["content"]
-    assert "<question>Thank Ada.</question>" in asked
-    assert "<answer>THANKS</answer>" in asked
+    assert re.search(r"<question-(\d+)>Thank Ada.</question-\1>\n\n<answer-\1>THANKS</answer-\1>", asked)
     assert any("j at " in each for each in parts["judges"])
 
 
