@@ -396,17 +396,19 @@ def _parameters(tool: Tool) -> str:
 
 @tool_commands.command(uses=TOOLS, example="--tools tools.py")
 def tools_lint(invocation: Invocation) -> int:
-    """Find weak spots of the tools. They keep tools from being planned, checked, reused or retried well."""
+    """Find weak spots of the tools. They keep tools from being planned, checked, reused or retried well. Fails if a safeguard is missing."""
     from ..tools.fingerprint.lint import lint
     from .invocation import NO_TOOLS
 
     toolset = invocation.toolset
     remarks = lint(toolset)
+    code = Exit.WRONG if any(remark.severity == "error" for remark in remarks) else Exit.OK
     if invocation.as_json:
         screen.document({"tools": toolset.names, "remarks": [asdict(remark) for remark in remarks]})
-        return Exit.OK
+        return code
     for remark in remarks:
-        screen.answer(f"{remark.tool}: {remark.message} [{remark.code}]\n  hint: {remark.hint}")
+        kind = "error: " if remark.severity == "error" else ""
+        screen.answer(f"{kind}{remark.tool}: {remark.message} [{remark.code}]\n  hint: {remark.hint}")
     count = f"{screen.plural(len(toolset.names), 'tool')}, {screen.plural(len(remarks), 'remark')}"
     screen.note(count if len(toolset) else NO_TOOLS)
-    return Exit.OK
+    return code
