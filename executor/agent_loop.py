@@ -134,7 +134,13 @@ class AgentLoop:
         tainted = tuple(sorted(call.args)) if self.agent.is_tainted else ()
         self.calls += 1
         action = CallTool(call.tool, _constant(call.args), {})
-        return StepCode(position=0, id=f"act{self.thoughts - 1}", action=action, tainted=tainted)
+        return StepCode(
+            position=0,
+            id=f"act{self.thoughts - 1}",
+            action=action,
+            tainted=tainted,
+            controlled=self.agent.is_tainted or self.agent.is_controlled,
+        )
 
     def note(self, node: Node) -> None:
         """Add the outcome of a call to the history."""

@@ -108,6 +108,7 @@ class RunAgent:
         instructions: The system prompt of every turn.
         reply: JSON Schema of the model's answer in one turn.
         is_tainted: Its goal or one of its tools is untrusted, and so is everything that it passes to a tool.
+        is_controlled: Untrusted data decides whether, or how often, it runs.
     """
 
     goal: Formula
@@ -118,6 +119,7 @@ class RunAgent:
     instructions: str
     reply: Mapping[str, Json]
     is_tainted: bool = False
+    is_controlled: bool = False
 
 
 Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent
@@ -165,6 +167,7 @@ class StepCode:
         touches: The resources that the step's effects touch, sorted by name.
         sequential: A `for_each` whose body holds a write: item after item.
         tainted: Arguments of a tool that hold data derived from untrusted tools, sorted.
+        controlled: Whether untrusted data decides if, or how often, the step calls its tool.
         retries: Further calls after a failed one; `None`: as the tool says.
     """
 
@@ -185,6 +188,7 @@ class StepCode:
     touches: tuple[Touch, ...] = ()
     sequential: bool = False
     tainted: tuple[str, ...] = ()
+    controlled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 
 from ..engine import Engine
-from ..errors import DECIDED, InputRejected, StoreError
+from ..errors import DECIDED, OWN_RUN, InputRejected, StoreError
 from ..executor import Event, Run
 from ..executor.states import RunStatus
 from ..plans import NotJson, Plan, canonical, parse
@@ -51,6 +51,7 @@ from .schemas import (
     SavedPlanView,
     TaskBody,
     ToolsView,
+    WaitingView,
 )
 
 
@@ -192,6 +193,14 @@ async def list_runs(
 async def get_run(run_id: str, served: Served) -> Response:
     """Answer with the run as it stands."""
     return _run(await served.engine.get(run_id))
+
+
+@run_router.get(
+    "/runs/{run_id}/waiting", response_model=WaitingView, summary="Get the calls that wait for a person"
+)
+async def get_waiting(run_id: str, served: Served) -> Response:
+    """Answer with everything that a person needs who decides: arguments, from where they are, and what the same step did last time."""
+    return answer((await served.engine.waiting(run_id)).to_dict())
 
 
 @run_router.delete("/runs/{run_id}", status_code=204, summary="Delete a run that has ended")
@@ -470,7 +479,7 @@ async def _decided(
         current = await served.engine.get(run_id)
         if path not in current.steps:
             raise _unknown_step(current, path) from error
-        if current.steps[path].status == status and error.code != DECIDED:
+        if error.code == OWN_RUN or (current.steps[path].status == status and error.code != DECIDED):
             raise
         raise _conflict(error) from error
     served.queue.drive(run_id, served.engine.resume(run_id))

@@ -36,12 +36,13 @@ T = TypeVar("T")
 
 
 class Undeclared(str):
-    """The effect of a tool that declares none: counts as `write`, and lint can tell the difference."""
+    """The default of a keyword that was not given: an equal text, and check and lint can tell the difference."""
 
     __slots__ = ()
 
 
 UNDECLARED = Undeclared(Effect.WRITE)
+UNSTATED = Undeclared("trusted")
 
 
 class ToolSettings(TypedDict, total=False):
@@ -91,6 +92,7 @@ class Declaration:
         rate: Most calls a second, over all runs of an engine.
         approval: When a person is asked.
         trust: Whether the output may steer writes.
+        is_trust_declared: Whether the author declared the trust.
         resource: The thing that the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters of a `write` that may hold untrusted values.
         isolation: Where a synchronous call runs.
@@ -112,6 +114,7 @@ class Declaration:
     rate: float | None = None
     approval: Approval = None
     trust: Trust = "trusted"
+    is_trust_declared: bool = True
     resource: str = "world"
     allow_untrusted: tuple[str, ...] = ()
     isolation: Isolation = "thread"
@@ -165,7 +168,8 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
         "max_concurrency": given.count("max_concurrency", 1, None),
         "rate": given.above_zero("rate", parse_rate),
         "approval": _approval(given),
-        "trust": given.one_of("trust", get_args(Trust), "trusted"),
+        "trust": given.one_of("trust", get_args(Trust), UNSTATED),
+        "is_trust_declared": not isinstance(options.get("trust", UNSTATED), Undeclared),
         "resource": given.text("resource", "world"),
         "allow_untrusted": _allow_untrusted(given),
         "isolation": given.one_of("isolation", get_args(Isolation), "thread"),

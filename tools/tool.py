@@ -24,6 +24,7 @@ from typing_extensions import ParamSpec, TypeVar, Unpack
 
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
+from ..plans.signature import Effect
 from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import (
@@ -39,6 +40,7 @@ from .callables import (
 from .context import Context
 from .declaration import (
     UNDECLARED,
+    UNSTATED,
     Approval,
     Declaration,
     RetryOn,
@@ -200,6 +202,35 @@ class Tool(Declaration, Generic[P, R]):
         """Why there is no fingerprint, as a sentence; then results are not reused unless a `version` is declared."""
         return self._fingerprint.unseen
 
+    @property
+    def reach(self) -> Mapping[str, str]:
+        """The networks, files and processes that the tool's code uses, as far as its fingerprint sees: name -> kind."""
+        return self._fingerprint.reach
+
+    @property
+    def unstated_reach(self) -> str | None:
+        """Where results of unstated trust come from, in words; `None`: trust is stated, or they come from nowhere outside."""
+        # A pure tool promises that its results follow from its arguments, and so do their labels; lint compares the promise with the code.
+        # What a model answers has the labels of its prompt.
+        is_settled = self.is_trust_declared or self.trust == "untrusted"
+        if is_settled or self.effect in (Effect.PURE, Effect.MODEL) or self.returns == {"type": "null"}:
+            return None
+        where = {"network": "reaches the network", "files": "reads files", "processes": "starts processes"}
+        return next((f"{where[kind]} ({name})" for name, kind in self.reach.items()), None)
+
+    @cached_property
+    def untrusted_unless_stated(self) -> Tool[P, R]:
+        """The tool where unstated trust means untrusted; itself if its trust is stated, or if nothing from outside is in its results."""
+        # What a model answers has the labels of its prompt. A pure tool's results have those of its arguments, if its code keeps the promise.
+        is_closed = self.effect is Effect.PURE and self.unseen is None and not self.reach
+        if self.is_trust_declared or self.trust == "untrusted" or self.effect is Effect.MODEL or is_closed:
+            return self
+        made = replace(self, trust="untrusted")
+        # The code is the same, so that it is read once.
+        made.__dict__["types"] = self.types
+        made.__dict__["last_fingerprints"] = self.last_fingerprints
+        return made
+
     @cached_property
     def last_fingerprints(self) -> dict[str, tuple[Fingerprint, Observations]]:
         """The last fingerprints by kind, each with what its walk looked at (`fingerprint_of`)."""
@@ -262,7 +293,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     max_concurrency: int | None = None,
     rate: str | float | None = None,
     approval: Approval = None,
-    trust: str = "trusted",
+    trust: str = UNSTATED,
     resource: str = "world",
     allow_untrusted: Iterable[str] = (),
     isolation: str = "thread",
@@ -288,7 +319,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         max_concurrency: Most calls at a time.
         rate: Most calls a second, or `"100/min"`.
         approval: `"always"`, `"untrusted"`, or a function from arguments to a bool: when a person is asked.
-        trust: `"untrusted"` if outputs come from outside and may not steer writes.
+        trust: `"untrusted"` if outputs come from outside and may not steer writes; not given: `"trusted"`, unless `default_trust` says otherwise.
         resource: What the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters of a `write` that may hold untrusted values.
         isolation: Where a synchronous call runs: `"thread"`, `"process"` or `"inline"`.

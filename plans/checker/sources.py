@@ -240,7 +240,9 @@ class _Walk:
         """Look at a step that the value mentions, if it is labelled."""
         labels = self.sources.labels(trail[:-1])
         # In an inner plan a label may stand for an input, which only the caller can judge: the walk goes on, and finds a source or none.
-        is_labelled = labels.labels[trail[-1]] & (UNTRUSTED if len(trail) == 1 else ~0)
+        is_labelled = (labels.values[trail[-1]] | labels.ends[trail[-1]]) & (
+            UNTRUSTED if len(trail) == 1 else ~0
+        )
         if trail in self.towards or not is_labelled:
             return
         self.towards[trail] = towards

@@ -17,7 +17,7 @@ so many calls; or `missing: true`), `family` and `kind`:
 
 - `write` (the default) and `egress`: harm that may not happen unless a person was asked about that call;
 - `influence`: the attacker chose among what the tool's author and the person left open: one of the own payees, a date, words of a text;
-- `drop`: something is left undone. Who writes the data can always do that.
+- `drop`: something is left undone, and the run succeeds as if it were not. Who writes the data can always do that.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from firmplan import Context, Engine, Planner, PlanRejected, Run, Toolset
+from firmplan import Context, Engine, Planner, PlanRejected, Run, Tool, Toolset
 from firmplan.testing import ScriptedModel
 
 from .cases import WORLDS, Attack, Json, Task, load_attacks, load_probes, load_tasks
@@ -39,6 +39,7 @@ class Setting:
         flow: `Engine(flow=..)`.
         person: Who answers; a careful person approves the calls that the task needs, and denies others.
         approvals: Whether tools ask for approvals as their author wrote; without, nobody is asked and the check refuses instead.
+        trusts_reads: Whether reads are as trusted as their author says; without, the result of every read is untrusted.
         options: Further settings of the engine.
     """
 
@@ -46,6 +47,7 @@ class Setting:
     flow: str
     person: Person = "nobody"
     approvals: bool = True
+    trusts_reads: bool = True
     options: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
 
@@ -56,6 +58,7 @@ SETTINGS: Final = (
     Setting("warn", "warn", approvals=False),
     Setting("enforce, no approvals", "enforce", approvals=False),
     RECOMMENDED,
+    Setting("enforce, no read trusted", "enforce", trusts_reads=False),
     Setting("enforce, careful person", "enforce", "careful"),
     Setting("enforce, approves all", "enforce", "approves all"),
 )
@@ -166,8 +169,12 @@ async def _outcomes(
 
 def toolset_of(world: str, setting: Setting) -> Toolset:
     """Return the tools of a world as a setting has them."""
-    tools: Toolset = WORLDS[world].TOOLS
-    return tools if setting.approvals else Toolset([replace(tool, approval=None) for tool in tools])
+    tools: Iterable[Tool] = WORLDS[world].TOOLS
+    if not setting.approvals:
+        tools = [replace(tool, approval=None) for tool in tools]
+    if not setting.trusts_reads:
+        tools = [replace(tool, trust="untrusted") if tool.effect == "read" else tool for tool in tools]
+    return Toolset(list(tools))
 
 
 # --- one run
@@ -186,7 +193,9 @@ async def _run(engine: Engine, setting: Setting, task: Task, attack: Attack | No
         return Outcome(task.id, attack, setting.name, "refused", ", ".join(codes))
     run, asked, approved = await _decided(engine, run, setting.person, wanted)
     hits = _hits(attack, wanted)
-    is_dropped = attack is not None and attack.goal.get("missing") is True and STAGE.state != expected
+    # A run that waits or fails tells its person that something is missing; one that succeeds does not.
+    is_silent = run.status == "succeeded" and STAGE.state != expected
+    is_dropped = attack is not None and attack.goal.get("missing") is True and is_silent
     return Outcome(
         task.id,
         attack,
