@@ -226,6 +226,12 @@ class RunStepView(_View):
     past_write: Annotated[
         Any, Field(description="What an earlier run knows of a call that waits for a person; else null.")
     ] = None
+    guards: Annotated[
+        Any,
+        Field(
+            description="The verdicts of guards: guard -> how many answers `held` and were `refused`, and `why` the last one was; else null."
+        ),
+    ] = None
 
 
 class NamedStepView(RunStepView):

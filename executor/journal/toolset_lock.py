@@ -111,6 +111,11 @@ class ToolLock:
         return None
 
     @property
+    def unstated_reach(self) -> None:
+        """Nothing: a run settles the trust of its tools when it is submitted."""
+        return
+
+    @property
     def policy(self) -> CallPolicy:
         """What the machine needs to know."""
         return CallPolicy(

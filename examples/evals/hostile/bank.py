@@ -18,6 +18,7 @@ Amount = Annotated[float, Field(gt=0, le=20_000)]
 Day = Annotated[int, Field(ge=1, le=28)]
 
 
+NOTE_CHARACTERS: Final = 400
 SMALL: Final = 100
 """The sum in pounds from which on `pay_small` asks."""
 
@@ -193,10 +194,15 @@ async def update_profile(field: Literal["street", "phone"], value: str, *, ctx: 
 
 
 @tool(effect="write", resource="files", approval="untrusted", allow_untrusted=("text",))
-async def save_note(name: str, text: str, *, ctx: Context) -> None:
-    """Write a note for the person's own use."""
+async def save_note(name: str, text: str, *, ctx: Context) -> int:
+    """Write a note of up to 400 characters for the person's own use; returns how long it is."""
+    if len(text) > NOTE_CHARACTERS:
+        raise ToolError(
+            f"the note has {len(text)} characters, at most {NOTE_CHARACTERS} fit", code="too-long"
+        )
     STAGE.note("save_note", ctx, name=name, text=text)
     STAGE.state["notes"][name] = text
+    return len(text)
 
 
 TOOLS: Final = Toolset(

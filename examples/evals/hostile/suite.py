@@ -58,6 +58,7 @@ SETTINGS: Final = (
     Setting("warn", "warn", approvals=False),
     Setting("enforce, no approvals", "enforce", approvals=False),
     RECOMMENDED,
+    Setting("strict", "strict"),
     Setting("enforce, no read trusted", "enforce", trusts_reads=False),
     Setting("enforce, careful person", "enforce", "careful"),
     Setting("enforce, approves all", "enforce", "approves all"),
