@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
+from .executor.budget import BudgetPolicy
 from .executor.machine import RULES_VERSION
 from .executor.runs.planning import with_cost
 from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
@@ -43,16 +44,18 @@ class EnginePlanner:
         flow: The severity of untrusted data at an argument of a write.
         archive: Has the saved plans.
         secrets: Those that plans may use.
+        budgets: Default budget and ceilings of the runs.
         pins: What providers of tools said when it was accepted.
     """
 
-    def __init__(  # one part for each argument
+    def __init__(
         self,
         planner: Planner,
         tools: Toolset,
         flow: Flow,
         archive: Archive,
         secrets: Secrets,
+        budgets: BudgetPolicy,
         pins: ToolPins,
     ) -> None:
         self._planner = planner
@@ -60,6 +63,7 @@ class EnginePlanner:
         self._flow: Flow = flow
         self._archive = archive
         self._secrets = secrets
+        self._budgets = budgets
         self._pins = pins
         self._accepted = CheckedPlans()
 
@@ -113,7 +117,9 @@ class EnginePlanner:
         Raises:
             PlanRejected: The plan has problems with the tools as they are now.
         """
-        header = replace(before, fork=None, planning=None, replan=replan, rules=RULES_VERSION)
+        # A retry is a new run: limits of the ended run count, at most the ceilings of this engine.
+        budget = self._budgets.lowered(before.budget)
+        header = replace(before, fork=None, planning=None, replan=replan, rules=RULES_VERSION, budget=budget)
         if before.plan is None:
             return header
         report = self._judge(
@@ -199,7 +205,7 @@ class EnginePlanner:
             budget=cost.left,
             spent=_adding(cost),
         )
-        header = await self.header(mended.plan, Options(budget=cost.rest), {}, run)
+        header = await self.header(mended.plan, Options(budget=self._budgets.lowered(cost.rest)), {}, run)
         record = _record(f"patch of {run.id}", mended.usage, mended.attempts)
         return replace(header, planning=with_cost(record, cost))
 

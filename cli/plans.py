@@ -204,7 +204,16 @@ def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
 
 
 def _show_run(run: Run, waiting: WaitingCalls | None, form: Format, invocation: Invocation) -> None:
-    from .report import STATUS_EXIT, advice, decisions_text, errors_text, labels_text, steps_text, summary
+    from .report import (
+        STATUS_EXIT,
+        advice,
+        decisions_text,
+        errors_text,
+        guards_text,
+        labels_text,
+        steps_text,
+        summary,
+    )
 
     if form is Format.JSON:
         screen.document(run.to_dict() | ({} if waiting is None else {"waiting": waiting.to_dict()["calls"]}))
@@ -215,7 +224,7 @@ def _show_run(run: Run, waiting: WaitingCalls | None, form: Format, invocation: 
         _show_plan(run.plan, form, invocation.toolset)
         return
     task = f"task: {run.task}" if run.task else ""
-    parts = [summary(run), task, steps_text(run), decisions_text(run), errors_text(run)]
+    parts = [summary(run), task, steps_text(run), decisions_text(run), guards_text(run), errors_text(run)]
     if run.status == "succeeded":
         parts += [f"output: {screen.value_text(run.output)}", labels_text(run)]
     elif STATUS_EXIT[run.status] is Exit.WAITING:

@@ -12,7 +12,7 @@ resolved later: when the types are first used, at the latest by the `Toolset`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -49,6 +49,7 @@ from .declaration import (
     read_declaration,
 )
 from .failures import is_interruption
+from .guards.guard import Guard, check_guards
 from .schemas import SchemaTypes, Types, fault_of
 
 if TYPE_CHECKING:
@@ -302,6 +303,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     isolation: str = "thread",
     reconcile: Callable[[str, dict[str, Json]], object] | None = None,
     fingerprint_extra: Json = None,
+    guard: Sequence[Guard] = (),
 ) -> Any:
     """Make a tool of a typed function: `@tool` or `@tool(effect="read", ..)`.
 
@@ -328,6 +330,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         isolation: Where a synchronous call runs: `"thread"`, `"process"` or `"inline"`.
         reconcile: Called with idempotency key and arguments to learn what a `write` returned; `None`: it did not take place.
         fingerprint_extra: Any JSON that counts as part of the code: a prompt file's text, a model's name.
+        guard: Conditions on a result, as data or code (`guards/guard.py`). A result that fails one fails the call with `guard-refused`.
 
     Raises:
         ConfigError: The declaration is at fault: which part, expected, found, what to do.
@@ -381,13 +384,15 @@ def make_tool(
         else tuple(cast("dict[str, Json]", types.parameters["properties"]))
     )
     _check_allowed(where, settings["allow_untrusted"], names)
+    check_guards(where, settings["guard"], names)
     made = Tool(
         **settings,
         fn=fn,
         source=source,
         read_types=_annotated_types(source, where, name) if types is None else lambda: types,
         request_of=request_of,
-        influences=tuple(influences),
+        # A guard that is added or changed changes the fingerprint, so that no earlier result gets past it.
+        influences=(*influences, *settings["guard"]),
         provided=provided,
     )
     with suppress(NameError):  # a class defined further down: read again when the types are used
