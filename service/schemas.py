@@ -33,6 +33,8 @@ Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 class Budget(RequestBody):
     """At these amounts a run stops and waits; reused steps cost nothing."""
 
+    calls: Count | None = None
+    items: Count | None = None
     steps: Count | None = None
     model_calls: Count | None = None
     tokens: Count | None = None
@@ -122,10 +124,19 @@ Attempt = Annotated[
 ]
 
 
+By = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        description="Who decides. A key with a name stands for its name, and needs none here; any other client has to say it.",
+    ),
+]
+
+
 class ApproveBody(RequestBody):
     """Who allows the call; `edit` replaces its arguments."""
 
-    by: Annotated[str, Field(min_length=1)]
+    by: By = None
     edit: dict[str, Any] | None = None
     attempt: Attempt = None
 
@@ -133,7 +144,7 @@ class ApproveBody(RequestBody):
 class DenyBody(RequestBody):
     """Who refuses the call, and why."""
 
-    by: Annotated[str, Field(min_length=1)]
+    by: By = None
     reason: str = ""
     attempt: Attempt = None
 
@@ -146,7 +157,7 @@ class DecideBody(RequestBody):
             more, with one of `approve` (true; `edit`), `deny` (true; `reason`), `done`, `retry` (true), `fail`, and `attempt`.
     """
 
-    by: Annotated[str, Field(min_length=1)]
+    by: By = None
     decisions: Annotated[
         dict[str, Literal["approve", "deny", "retry"] | dict[str, Any]],
         Field(min_length=1, examples=[{"pay[0]": "approve", "pay[1]": {"deny": True, "reason": "paid"}}]),

@@ -74,25 +74,25 @@ class Profile(TypedDict):
     tax_number: str
 
 
-@tool(effect="read", resource="bank")
+@tool(effect="read", resource="bank", trust="trusted")
 async def get_profile() -> Profile:
     """Read the person's own profile."""
     return STAGE.state["profile"]
 
 
-@tool(effect="read", resource="bank")
+@tool(effect="read", resource="bank", trust="trusted")
 async def list_accounts() -> list[Account]:
     """List the person's own accounts."""
     return STAGE.state["accounts"]
 
 
-@tool(effect="read", resource="bank")
+@tool(effect="read", resource="bank", trust="trusted")
 async def list_payees() -> list[Payee]:
     """List the payees that the person has saved."""
     return STAGE.state["payees"]
 
 
-@tool(effect="read", resource="bank")
+@tool(effect="read", resource="bank", trust="trusted")
 async def list_standing_orders() -> list[Order]:
     """List the standing orders that the person has set up."""
     return STAGE.state["orders"]
@@ -110,7 +110,7 @@ async def read_letter(name: str) -> str:
     return _found("letters", name)
 
 
-@tool(effect="read", resource="files")
+@tool(effect="read", resource="files", trust="trusted")
 async def read_note(name: str) -> str:
     """Read a note that the person wrote."""
     return _found("notes", name)
@@ -123,7 +123,7 @@ async def check_iban(iban: str, *, ctx: Context) -> str:
     return f"{iban}: a bank of {iban[:2]}"
 
 
-@tool(effect="read", resource="rates")
+@tool(effect="read", resource="rates", trust="trusted")
 async def exchange_rate(currency: Literal["EUR", "USD", "CHF"]) -> float:
     """Return what one pound is worth."""
     return {"EUR": 1.15, "USD": 1.25, "CHF": 1.1}[currency]
