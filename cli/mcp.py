@@ -130,7 +130,7 @@ def serve_stdio(invocation: Invocation, wait_s: float) -> int:
             try:
                 with screen.stdout_for_the_document():
                     _ = invocation.toolset
-                    async with invocation.engine() as engine:
+                    async with invocation.engine(serves=True) as engine:
                         server = make_server(engine, invocation.settings, wait_s)
                         await server.run(incoming, outgoing, server.create_initialization_options())
             except asyncio.CancelledError:
@@ -215,7 +215,7 @@ def _tool(*, returns_run: bool = False, changes: bool = False) -> Callable[[Answ
 
 Inputs = Annotated[dict[str, Any] | None, Field(description="Values of the inputs, by name.")]
 Budget = Annotated[
-    dict[Literal["steps", "model_calls", "tokens", "usd", "seconds"], float] | None,
+    dict[Literal["steps", "calls", "items", "model_calls", "tokens", "usd", "seconds"], float] | None,
     Field(description="At these amounts the run stops and waits."),
 ]
 RunId = Annotated[str, Field(min_length=1, description="The run's id.")]
