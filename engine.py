@@ -549,7 +549,7 @@ class Engine:
         execution = opened.execution
         row = await execution.archive.row(run_id)
         expect_retry(row)
-        header = opened.plans.retry_header(Header.from_dict(row.header), times)
+        header = await opened.plans.retry_header(Header.from_dict(row.header), times)
         retried = await execution.submissions.retry(row, header, retry_id=name)
         return execution, retried, await execution.go_on(retried)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from ..plans.expressions.formula import parse_formula
+from ..plans.expressions.formula import read_formula
 from ..plans.program import AskModel, CallTool, Program, RunAgent, StepCode, Waits
 from ..plans.values import Json, canonical
 from .budget import amount_of
@@ -140,7 +140,7 @@ def frame_of(code: StepCode, iteration: Iteration, policies: Mapping[str, CallPo
 
 
 def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula, of which every text is data, never a template
-    return parse_formula(_escaped(value))[0]
+    return read_formula(_escaped(value))[0]
 
 
 def _escaped(value: Json) -> Json:

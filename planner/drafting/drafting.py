@@ -162,7 +162,7 @@ class Drafting:
             answer = completion or await self._ask(ask)
             # The first draft may come from a small question; every further one is asked for.
             completion = None
-            attempt = self.conversation.judge(
+            attempt = await self.conversation.judge(
                 answer, ask.approach, partial(self._read, approach=ask.approach)
             )
             if attempt.ok and attempt.plan is not None:
@@ -184,7 +184,7 @@ class Drafting:
         """Return the model's answer to a request. Raises: PlanningFailed."""
         return await self.conversation.ask(ask.messages, ask.answer, self._listener())
 
-    def _read(self, value: Json, approach: str) -> Reading:
+    async def _read(self, value: Json, approach: str) -> Reading:
         """Return the plan that an answer makes, and its problems; keep the draft: a complete plan, or the last draft with changes."""
         draft = plan_in(value, self.request.task)
         if approach == "steps" and isinstance(self.draft, dict):
@@ -193,7 +193,7 @@ class Drafting:
             if changes is not None:
                 draft = cast("Json", changes.applied_to(self.draft))
         self.draft = draft
-        plan, report = self._checked(draft)
+        plan, report = await self._checked(draft)
         return plan, report.problems
 
     def _next(self, ask: _Ask, attempt: Attempt) -> _Ask:
@@ -224,9 +224,9 @@ class Drafting:
             answer, _ = plan_answer(self.shown, simplest=strategy == "simple")
         return _Ask((*self._opening(), *repair_messages(text, faults, unseen, plea)), answer, strategy)
 
-    def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:
+    async def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:
         """Return the plan of a draft, if it has the shape of one, and its report, faults of the given inputs included."""
-        report = self.request.check(draft)
+        report = await self.request.check(draft)
         found = draft_of(draft)
         plan = found.plan if found.whole else None
         if plan is None:
