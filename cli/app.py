@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from .screen import (
     answer,
     document,
     drop_unwritten,
+    escape_log_lines,
     flush_streams,
     note,
     open_closed_streams,
@@ -99,11 +101,16 @@ for part in (run, decide, review, plans, models, host, store):
 def main() -> NoReturn:
     """Run the command line of this process."""
     open_closed_streams()
+    escape_log_lines()
     if "--debug" in sys.argv:  # the log has the tracebacks of a tool's errors
         from ..tools.logbook import SETTING
 
         os.environ.setdefault(SETTING, "debug")
-    app()
+    try:
+        app()
+    except Exception:  # noqa: BLE001  # only `--debug` lets an error through; Python would print its message as it is
+        note(traceback.format_exc().rstrip("\n"))
+        sys.exit(1)
     sys.exit(0)
 
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from ..engine import Engine
 from ..errors import FirmplanError
-from ..executor import Event, Run, RunOwner
+from ..executor import Event, Run, RunOwner, WaitingCalls
 from ..plans.nearest import listing
+from ..plans.visible import visible
 from . import screen
 from .failure import Exit
 from .invocation import Invocation
-from .report import advice, errors_text, exit_of, leaves_in, resume_line, summary
+from .report import advice, errors_text, exit_of, labels_text, leaves_in, resume_line, summary, view_of
 from .screen import note, one_line, seconds
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class RunFollower:
             # The iterator of events ends by itself after the last durable event; not waiting for it would cut off the last lines.
             run = await moving
             await watching
+            waiting = None if self._as_json else await view_of(engine, run)
         except asyncio.CancelledError:
             # Who drives the run, and which steps ran, can be asked only while the engine is open. If the store fails now, the interrupt
             # counts all the same, and its message has less to say.
@@ -78,9 +80,9 @@ class RunFollower:
             for task in (moving, watching):
                 task.cancel()
             await asyncio.gather(moving, watching, return_exceptions=True)
-        return self.report(run)
+        return self._report(run, waiting)
 
-    def report(self, run: Run) -> int:
+    def _report(self, run: Run, waiting: WaitingCalls | None) -> int:
         """Print the outcome and return its exit code."""
         code = exit_of(run)
         if self._as_json:
@@ -89,10 +91,12 @@ class RunFollower:
         screen.note(summary(run))
         if run.status == "succeeded":
             screen.answer(screen.value_text(run.output))
+            if labels := labels_text(run):
+                screen.note(labels)
         elif code is Exit.WAITING:
             if run.status == "parked":
                 screen.note(errors_text(run))
-            screen.answer(advice(run, self._settings))
+            screen.answer(advice(run, self._settings, waiting))
         else:
             screen.note(errors_text(run) or f"the run was {run.status}")
         return code
@@ -177,7 +181,10 @@ class Progress:
         if (line := self._line(event)) is not None:
             self._print(line)
         if self._status is not None:
-            self._status.update(self._under_way())
+            from rich.text import Text  # noqa: PLC0415  # imported already by the console
+
+            # As a `str` the names of steps would be read as rich's markup.
+            self._status.update(Text(self._under_way()))
 
     def _print(self, line: str) -> None:
         if self._status is None:
@@ -185,7 +192,7 @@ class Progress:
             return
         from rich.text import Text  # noqa: PLC0415  # imported already by the console
 
-        mark, _, rest = line.partition(" ")
+        mark, _, rest = visible(line).partition(" ")
         self._status.console.print(Text.assemble((mark, COLOURS.get(mark, "")), " ", rest), soft_wrap=True)
 
     def _line(self, event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912  # one line for each kind of event: a table

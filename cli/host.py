@@ -222,11 +222,14 @@ def _store(invocation: Invocation) -> list[Diagnosis]:
         return True
 
     try:
-        is_made, path = drive(look), open_location(settings.store).path
+        is_made, location = drive(look), open_location(settings.store)
     except FirmplanError as error:
         return [Diagnosis("store", False, where, error.message)]
-    if is_made or path is None:
-        return [Diagnosis("store", True, where if is_made else f"{where}: not made yet")]
+    path = location.path
+    if is_made:
+        return [Diagnosis("store", True, where, location.find_readers() or "")]
+    if path is None:
+        return [Diagnosis("store", True, f"{where}: not made yet")]
     is_open = os.access(Path(path).resolve().parent, os.W_OK)
     advice = "" if is_open else "its folder does not exist or cannot be written: name another with --store"
     return [Diagnosis("store", is_open, f"{where}: not made yet", advice)]

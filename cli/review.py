@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputRejected
+from ..plans.visible import visible
 from . import screen
 from .command import STORE, TOOLS_AND_STORE, CommandGroup, RunId
 from .failure import Exit
@@ -95,10 +95,12 @@ async def diff(
     elif form is DiffFormat.HTML:
         text = found.to_html().rstrip("\n")
     else:
-        text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False)
+        text = screen.value_text(found.to_dict())
     if output is not None:
+        from ..tools.private_file import write_private
+
         try:
-            output.write_text(text + "\n", encoding="utf-8")
+            write_private(output, f"{visible(text)}\n".encode())
         except OSError as error:
             raise InputRejected(f"--output {output}: cannot be written: {error.strerror or error}") from error
         screen.note(f"written to {output}")

@@ -1,7 +1,8 @@
 """Output: answers go to stdout, progress and advice to stderr; with `--json` one document goes to stdout.
 
-Text of tools and models may hold terminal control sequences. On a terminal they are made visible, so that the terminal does not obey
-them. This module decides nothing about content.
+Text of tools and models may hold terminal control sequences, and characters that hide or reorder others. Every text that this module prints
+has them as visible escapes (`plans/visible.py`), also where the stream is no terminal: a file or a pipe is read on a terminal later.
+Documents have them as JSON escapes, so a program gets the value unchanged. This module decides nothing about content.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import re
+import shlex
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Every character that can move a cursor or change a terminal, except tab and newline."""
+from ..plans.visible import visible, visible_json, visible_line
 
 COLUMN_GAP = "  "
 
@@ -56,6 +58,19 @@ def open_closed_streams() -> None:
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: its own
             setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
+
+
+def escape_log_lines() -> None:
+    """Have this process print log lines of libraries without a handler with their invisible characters as escapes."""
+    # Libraries such as an MCP client quote text from outside, and Python's handler of last resort prints it without this module.
+    import logging  # noqa: PLC0415  # what needs a log imports it anyway; `--help` need not
+
+    class VisibleFormatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return visible(super().format(record))
+
+    if isinstance(last := logging.lastResort, logging.Handler):
+        last.setFormatter(VisibleFormatter())
 
 
 def flush_streams() -> None:
@@ -129,10 +144,41 @@ def answer(text: str) -> None:
     _write(sys.stdout, text)
 
 
+def page(text: str) -> None:
+    """Print text for people on stdout; on a terminal through `$PAGER` (default `less`), so that the start of a long text is not lost."""
+    pager = shlex.split(os.environ.get("PAGER") or "less")
+    is_dumb = os.environ.get("TERM", "dumb") == "dumb"
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if not is_terminal or is_dumb or not pager or shutil.which(pager[0]) is None:
+        answer(text)
+        return
+    flush_streams()
+    # `F`: a text that fits on the screen needs no key; `R` and `X`: colours pass, and the text stays on the screen afterwards.
+    env = {"LESS": "FRX", **os.environ}
+    rendered = (visible(text) + "\n").encode(sys.stdout.encoding or "utf-8", ASCII_HANDLER)
+    with _interrupts_ignored():  # they are the pager's
+        shown = subprocess.run(pager, input=rendered, env=env, check=False)  # noqa: S603  # the user's own program
+    if shown.returncode != 0:  # the pager did not take it: what has to be read must not be lost
+        answer(text)
+
+
+@contextmanager
+def _interrupts_ignored() -> Generator[None]:
+    before = None
+    with suppress(ValueError):  # not the main thread: signals are somebody else's
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
 def document(value: object) -> None:
     """Print the one JSON document on stdout."""
     out = _kept[-1] if _kept else sys.stdout
-    _put(out, json.dumps(value, indent=2, ensure_ascii=not _is_unicode(out), allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=not _is_unicode(out), allow_nan=False)
+    _put(out, visible_json(text) + "\n")
 
 
 def note(text: str) -> None:
@@ -142,12 +188,12 @@ def note(text: str) -> None:
 
 def value_text(value: object) -> str:
     """Render a value for people: text as it is, other values as indented JSON."""
-    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    return value if isinstance(value, str) else visible_json(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def short(value: object, width: int = 60) -> str:
     """Render a value on one line of at most `width` characters."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = visible_json(json.dumps(value, ensure_ascii=False))
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
@@ -174,8 +220,8 @@ def picture_width(stream: TextIO | None = None) -> int:
 
 
 def one_line(text: str) -> str:
-    """Return the text with every control character, line breaks included, made visible."""
-    return CONTROLS.sub(_visible, text.replace("\n", "\\n").replace("\t", "\\t"))
+    """Return the text with every invisible character, line breaks included, as an escape."""
+    return visible_line(text)
 
 
 def seconds(amount: float) -> str:
@@ -189,7 +235,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    rendered = CONTROLS.sub(_visible, text) if stream.isatty() else text
+    rendered = visible(text)
     if not _is_unicode(stream):
         rendered = rendered.encode(stream.encoding, ASCII_HANDLER).decode(stream.encoding)
     _put(stream, rendered + "\n")
@@ -215,10 +261,6 @@ def _to_ascii(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(ASCII_HANDLER, _to_ascii)
-
-
-def _visible(found: re.Match[str]) -> str:
-    return f"\\x{ord(found[0]):02x}"
 
 
 def _is_unicode(stream: TextIO) -> bool:

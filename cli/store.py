@@ -145,10 +145,12 @@ store_commands = commands.group(
 @store_commands.command(uses=STORE, is_default=True, example="--store runs.db")
 async def store_check(invocation: Invocation) -> int:
     """Check that nothing in the store was changed since it was written. Every run is computed again; exit code 1 if one differs."""
-    await _expect_store(invocation)
+    location = await _expect_store(invocation)
     async with invocation.engine() as engine:
         report = await engine.check_store()
     invocation.answer(report)
+    if (readers := location.find_readers()) is not None:
+        invocation.note(f"{invocation.settings.store_name}: {readers}")
     return Exit.OK if report.ok else Exit.FAILED
 
 

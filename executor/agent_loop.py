@@ -8,10 +8,11 @@ not fail the agent step. This module holds state and answers questions; the mach
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
+from ..plans.expressions.data_spans import PromptData, Span
 from ..plans.expressions.formula import read_formula
 from ..plans.program import AskModel, CallTool, Program, RunAgent, StepCode, Waits
 from ..plans.values import Json, canonical
@@ -25,6 +26,8 @@ RESULT_SHOWN_BYTES: Final = (
     16 * 1024
 )  # size of one result in the prompt; the journal keeps the complete result
 HISTORY_SHOWN_MAX: Final = 50  # latest calls in the prompt
+GOAL: Final = "# Goal\n"
+PARAGRAPH: Final = "\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class AgentLoop:
 
     Attributes:
         goal: The goal, rendered.
-        history: A text for each call so far: the call and its outcome.
+        goal_data: The parts of the goal that are data.
+        history: For each call so far, the call and its outcome as text, and the parts of the text that are data.
         thoughts: Questions to the model so far.
         calls: Calls of tools so far.
         chosen: The last call that the model chose.
@@ -56,7 +60,8 @@ class AgentLoop:
 
     agent: RunAgent
     goal: str
-    history: list[str] = field(default_factory=list[str])
+    goal_data: tuple[Span, ...] = ()
+    history: list[tuple[str, tuple[Span, ...]]] = field(default_factory=list[tuple[str, tuple[Span, ...]]])
     thoughts: int = 0
     calls: int = 0
     chosen: NextCall | None = None
@@ -90,13 +95,20 @@ class AgentLoop:
         # A prompt is bounded, but an agent's history is not, so the earliest calls are left out. The latest ones lead to the next decision.
         shown = self.history[-HISTORY_SHOWN_MAX:]
         left_out = len(self.history) - len(shown)
-        so_far = [f"(the first {left_out} calls are left out)"] if left_out else []
-        prompt = "\n\n".join([f"# Goal\n{self.goal}", "# Calls so far", *so_far, *(shown or ["none"])])
+        so_far = [_plain(f"(the first {left_out} calls are left out)")] if left_out else []
+        parts = [
+            (f"{GOAL}{self.goal}", tuple(span.moved(len(GOAL)) for span in self.goal_data)),
+            _plain("# Calls so far"),
+            *so_far,
+            *(shown or [_plain("none")]),
+        ]
+        prompt, spans = _joined(parts)
         ask = AskModel(
             prompt=_constant(prompt),
             system=_constant(agent.instructions),
             examples=None,
             returns=agent.reply,
+            data=PromptData(spans),
         )
         # The text of the goal and of the results is data: `_constant` escapes it, so that a `${..}` in a web page is never evaluated.
         self.thoughts += 1
@@ -111,7 +123,9 @@ class AgentLoop:
         if has_call and not has_answer:
             self.chosen = NextCall(said["call"]["tool"], said["call"]["args"])
             return self.chosen
-        self.history.append("You gave both `call` and `answer`, or neither. Give exactly one of them.")
+        self.history.append(
+            _plain("You gave both `call` and `answer`, or neither. Give exactly one of them.")
+        )
         return None
 
     def act(self, call: NextCall) -> StepCode:
@@ -120,23 +134,50 @@ class AgentLoop:
         tainted = tuple(sorted(call.args)) if self.agent.is_tainted else ()
         self.calls += 1
         action = CallTool(call.tool, _constant(call.args), {})
-        return StepCode(position=0, id=f"act{self.thoughts - 1}", action=action, tainted=tainted)
+        return StepCode(
+            position=0,
+            id=f"act{self.thoughts - 1}",
+            action=action,
+            tainted=tainted,
+            controlled=self.agent.is_tainted or self.agent.is_controlled,
+        )
 
     def note(self, node: Node) -> None:
         """Add the outcome of a call to the history."""
         assert self.chosen is not None
         called = f"{self.chosen.tool}({canonical(cast('Json', self.chosen.args)).decode()})"
         if node.state is State.SUCCEEDED and node.output is not None:
-            self.history.append(f"{called}\n-> {_shown(node.output)}")
+            name, arrow, outcome = "result", "\n-> ", _shown(node.output)
         else:
+            # Code and message may both be words of the tool, and the tool may have them from anywhere.
             failure = _failure_of(node)
-            self.history.append(f"{called}\n-> failed [{failure.code}]: {failure.message}")
+            name, arrow, outcome = "error", "\n-> failed ", f"[{failure.code}]: {failure.message}"
+        start = len(called) + len(arrow)
+        # The arguments are the model's own words about data that it has read, so the call is data, too: in this prompt it would else stand where
+        # the author speaks.
+        spans = (Span(0, len(called), "call"), Span(start, start + len(outcome), name))
+        self.history.append((f"{called}{arrow}{outcome}", spans))
 
 
 def frame_of(code: StepCode, iteration: Iteration, policies: Mapping[str, CallPolicy]) -> Frame:
     """Return a frame below an iteration that runs this one step."""
     program = Program(iteration.item.node.frame.program.plan, (code,), (0,), None, {}, Waits.of((code,)))
     return Frame(program, policies_of(program, policies), {}, prefix=f"{iteration.path}/", owner=iteration)
+
+
+def _plain(text: str) -> tuple[str, tuple[Span, ...]]:
+    """Return a text of firmplan's own, without data."""
+    return text, ()
+
+
+def _joined(parts: Sequence[tuple[str, tuple[Span, ...]]]) -> tuple[str, tuple[Span, ...]]:
+    """Return the parts as paragraphs of one text, and the spans of it that are data."""
+    spans: list[Span] = []
+    length = 0
+    for text, inner in parts:
+        spans += [span.moved(length) for span in inner]
+        length += len(text) + len(PARAGRAPH)
+    return PARAGRAPH.join(text for text, _ in parts), tuple(spans)
 
 
 def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula, of which every text is data, never a template

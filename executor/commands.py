@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..plans.expressions.data_spans import NO_DATA, PromptData
 from ..plans.values import Json
 from .canonical_value import CanonicalValue
 from .events import Consequence
@@ -47,7 +48,12 @@ class StartToolCall:
 
 @dataclass(slots=True)
 class StartModelCall:
-    """Send one prompt to a model; `request` is {prompt, system, examples}, rendered."""
+    """Send one prompt to a model.
+
+    Attributes:
+        request: {prompt, system, examples}, rendered.
+        data: The parts of the request that are data, for a model to read and not to obey.
+    """
 
     step: str
     request: CanonicalValue
@@ -59,6 +65,7 @@ class StartModelCall:
     attempt: int
     sample: tuple[int, ...]
     timeout_s: float | None
+    data: PromptData = NO_DATA
 
 
 @dataclass(slots=True)

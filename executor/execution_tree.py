@@ -19,6 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias
 
 from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
+from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indices
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
 from ..plans.program import AskModel, CallTool, Program, StepCode
@@ -76,6 +77,7 @@ class Iteration:
     """One round of an item: a call, a computed value, or an inner frame.
 
     Attributes:
+        data: The parts of the request to a model that are data; they are kept when the call has ended.
         frames: The inner frame of a sub-plan; for an agent, one frame for each of its steps, in order.
         agent_loop: The progress of an agent; `None`: the iteration is not that of an agent.
         call: The arguments or the request, until the call has ended.
@@ -100,6 +102,7 @@ class Iteration:
     agent_loop: AgentLoop | None = None
     decision: PersonDecision | None = None
     call: CanonicalValue | None = None
+    data: PromptData = NO_DATA
     is_call: bool = False
     attempts: int = 0
     failed: int = 0
@@ -383,14 +386,18 @@ def output_of(frame: Frame) -> CanonicalValue:
         return CanonicalValue(b"null")
 
 
-def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> Json:
-    """Return a prompt, rendered: {prompt, system, examples}. Raises: EvaluationError, RefersToSkipped."""
-    request: dict[str, Json] = {"prompt": ask.prompt.evaluate(scope)}
+def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> tuple[Json, PromptData]:
+    """Return a prompt, rendered: {prompt, system, examples}; and the parts of it that are data. Raises: EvaluationError, RefersToSkipped."""
+    prompt, spans = ask.prompt.evaluate_with_spans(scope)
+    request: dict[str, Json] = {"prompt": prompt}
+    in_system: tuple[Span, ...] = ()
+    examples: tuple[int, ...] = ()
     if ask.system is not None:
-        request["system"] = ask.system.evaluate(scope)
+        request["system"], in_system = ask.system.evaluate_with_spans(scope)
     if ask.examples is not None:
-        request["examples"] = ask.examples.evaluate(scope)
-    return request
+        listed = request["examples"] = ask.examples.evaluate(scope)
+        examples = data_indices(ask.examples.tree, len(listed) if isinstance(listed, list) else 0)
+    return request, ask.data or PromptData(spans, in_system, examples)
 
 
 def evaluate_bool(formula: Formula, scope: Mapping[str, Json | Skipped], where: str) -> bool:

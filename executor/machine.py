@@ -119,8 +119,10 @@ from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
 
 ITEMS_MAX: Final = 100_000  # items of one for_each: a run with more would not fit in memory
 # The version of these moves; a run keeps the version that it began with. 1: a person is asked about the items of an ordered `for_each` one
-# after the other, each when it is next. 2: a person is asked about all items as one list when the step begins.
-RULES_VERSION: Final = 2
+# after the other, each when it is next. 2: a person is asked about all items as one list when the step begins. 3: whether a step runs is labelled
+# like a value (`plans.checker.flow`), and where a call is labelled, a rule is asked whether a person is needed.
+RULES_VERSION: Final = 3
+CONTROL_COUNTS_SINCE: Final = 3
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans: the check refuses recursion, and this limit bounds a chain of different plans
 
 
@@ -742,7 +744,8 @@ class Machine:
             case SetValue(value):
                 self._iteration_succeeded(iteration, canonical_value_of(value, scope))
             case AskModel() as ask:
-                self._ready(iteration, CanonicalValue.of(request_of(ask, scope)))
+                request, iteration.data = request_of(ask, scope)
+                self._ready(iteration, CanonicalValue.of(request))
             case RunPlan(program=program, args=args):
                 self._enter_plan(iteration, program, args.evaluate(scope))
             case RunAgent() as agent:
@@ -775,10 +778,10 @@ class Machine:
     def _enter_agent(
         self, iteration: Iteration, agent: RunAgent, scope: Mapping[str, Json | Skipped]
     ) -> None:
-        goal = agent.goal.evaluate(scope)
+        goal, data = agent.goal.evaluate_with_spans(scope)
         if not isinstance(goal, str):
             raise EvaluationError("type-error", f"an agent's goal is text, found {kind_of(goal)}")
-        iteration.agent_loop = AgentLoop(agent, goal)
+        iteration.agent_loop = AgentLoop(agent, goal, data)
         self._occupy(iteration)
         self._think(iteration, iteration.agent_loop)
 
@@ -992,6 +995,7 @@ class Machine:
                     iteration.attempts + 1,
                     sample_of(iteration),
                     timeout_s,
+                    iteration.data,
                 )
             case _:
                 raise EngineBug(f"step '{iteration.path}' has no call")
@@ -1016,14 +1020,14 @@ class Machine:
         policy = node.policy
         if self.fork.is_settled(path, call.digest):
             return "free"
-        is_tainted = bool(node.code.tainted)
-        tool = node.code.action.tool if isinstance(node.code.action, CallTool) else ""
+        code = node.code
+        tool = code.action.tool if isinstance(code.action, CallTool) else ""
         if self._is_held(path, policy, tool, call) or policy.approval == "always":
             return "asked"
         if policy.approval == "never":
             return "free"
-        if is_tainted:
-            return "asked"
+        if code.tainted or (code.controlled and self._rules >= CONTROL_COUNTS_SINCE):
+            return "ruled" if self._rules >= CONTROL_COUNTS_SINCE else "asked"
         return "ruled" if policy.approval == "rule" else "free"
 
     def _ask_approval(self, iteration: Iteration) -> None:

@@ -19,7 +19,8 @@ weather(city: string) -> {celsius: number, text: string}    read
 cities(country: string) -> list of string                   read
 fetch(url: string) -> string                                read, untrusted
 send_mail(to: string, body: string) -> string               write
-search(query: string) -> anything                           read"""
+search(query: string) -> anything                           read
+news(topic: string) -> string                               read, reaches the network, trust not stated"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "$.steps[0].set",
         ),
         "unsafe-flow": _error(
-            "Data from an untrusted tool reaches an argument of a write that neither allows it nor asks for approval.",
+            "Data from an untrusted tool, or an untrusted input, reaches an argument of a write that neither allows it nor asks for approval.",
             "steps:\n  - {id: page, tool: fetch, args: {url: 'https://example.org'}}\n  - {id: mail, tool: send_mail, args: {to: me@example.org, body: '${page}'}}",
             "$.steps[1].args.body",
         ),
@@ -184,9 +185,14 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "$.steps[1].args.city",
         ),
         "untrusted-condition": _warning(
-            "Data from an untrusted tool decides whether, or how often, a write happens.",
+            "Data from an untrusted tool, or an untrusted input, decides whether, or how often, a write happens.",
             "steps:\n  - {id: page, tool: fetch, args: {url: 'https://example.org'}}\n  - {id: mail, when: '${\"yes\" in page}', tool: send_mail, args: {to: me@example.org, body: Hi}}",
             "$.steps[1].when",
+        ),
+        "unstated-trust": _warning(
+            "A tool gets its results from a network, files or processes, and does not state whether they may be trusted.",
+            "steps:\n  - {id: n, tool: news, args: {topic: weather}}\noutput: ${n}",
+            "$.steps[0].tool",
         ),
         "suspicious-text": _warning(
             "Plain text looks like a reference that should be an expression.",

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from ..errors import PlanRejected
 from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
-from .checker.flow import UNTRUSTED
+from .checker.flow import CONTROL, REACH, UNTRUSTED, Labels
 from .checker.survey import Survey, is_write, survey_of
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node, walk
@@ -55,6 +55,7 @@ def compile_plan(
     *,
     plans: SavedPlans | None = None,
     language: int = EXPRESSION_VERSION,
+    counts_control: bool = True,
 ) -> Program:
     """Return the program of a plan that passed its check. O(size of the plan and of all that it runs).
 
@@ -63,6 +64,7 @@ def compile_plan(
         signatures: The tools that it was checked with.
         plans: Saved plans by name or digest.
         language: The version of the expression language in which it was checked; later functions are refused.
+        counts_control: Whether ends and filters count in labels (`checker.flow.Labels`).
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
@@ -73,7 +75,7 @@ def compile_plan(
     if language < EXPRESSION_VERSION:
         _refuse(_later_functions(bodies, language))
     tools = signatures_of(signatures)
-    survey = survey_of(bodies, tools)
+    survey = survey_of(bodies, tools, counts_control=counts_control)
     _refuse(_cycles(survey))
     variants = _variants(survey)
     programs: list[dict[int, Program]] = [{} for _ in bodies.every]
@@ -162,6 +164,9 @@ def _passed(survey: Survey, number: int, position: int, untrusted: int) -> int:
     labels = survey.flows[number].labels
     called = survey.flows[labels.body.calls[position]].summary
     passed = UNTRUSTED
+    if labels.counts_control:
+        passed |= CONTROL if labels.control[position] & untrusted else 0
+        passed |= REACH if labels.reach[position] & untrusted else 0
     for name, bit in called.bits.items():
         if labels.of_argument(position, name) & untrusted:
             passed |= bit
@@ -224,11 +229,16 @@ class _BodyCompiler:
             # Items that write run one after another, so that effects keep the order of the list.
             sequential=for_each is not None and is_write(touches),
             tainted=self._tainted_arguments(position, step),
+            controlled=bool(self._flow.chance(position) & self.untrusted),
         )
+
+    @property
+    def _flow(self) -> Labels:
+        return self.survey.flows[self.number].labels
 
     def _tainted_arguments(self, position: int, step: Step) -> tuple[str, ...]:
         """Return the arguments of a tool step that hold untrusted data, sorted."""
-        labels = self.survey.flows[self.number].labels
+        labels = self._flow
         if not isinstance(step, ToolStep) or not labels.of(step.templates["args"], position) & self.untrusted:
             return ()
         return tuple(
@@ -256,7 +266,7 @@ class _BodyCompiler:
         agent, goal = step.agent, step.templates["goal"]
         tools = [tool for name in agent.tools if (tool := self.tools.find(name)) is not None]
         returns = as_written(self_contained(agent.returns, self.body.types))
-        is_tainted = bool(self.survey.flows[self.number].labels.of(goal, position) & self.untrusted)
+        is_tainted = bool(self._flow.of(goal, position) & self.untrusted)
         return RunAgent(
             goal=goal.formula,
             tools=agent.tools,
@@ -266,6 +276,7 @@ class _BodyCompiler:
             instructions=_instructions(tools),
             reply=_reply_schema([tool.name for tool in tools], returns),
             is_tainted=is_tainted or any(tool.trust == "untrusted" for tool in tools),
+            is_controlled=bool(self._flow.chance(position) & self.untrusted),
         )
 
 

@@ -1,7 +1,7 @@
 """A plan's identity: its canonical form, and the digest over that.
 
 The canonical form is the plan as JSON, with
-- `task` and `description` of the top level and every step's `why` left out: prose does not change what runs;
+- `task`, `description` and `left_out` of the top level and every step's `why` left out: prose does not change what runs;
 - defaults filled in: empty `inputs`, `types`, `plans`, `args`, `after`, `guard`, `tools` and `budget`, a null `output`, `on_error`
   as `"fail"`, `returns` as `{"type": "string"}`, `max_steps` as 10;
 - optional keys without a default (`for_each`, `when`, `repeat`, `retries`, `timeout`, `model`, `system`, `examples`,

@@ -45,6 +45,7 @@ Schema: TypeAlias = dict[str, Any]
 Value: TypeAlias = Any
 """JSON whose strings may hold `${expression}`."""
 _Names: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
+_Texts: TypeAlias = Annotated[tuple[str, ...], Field(strict=False)]
 _Values: TypeAlias = Annotated[tuple[Any, ...], Field(strict=False)]
 Budgeted: TypeAlias = Literal["steps", "model_calls", "tokens", "usd", "seconds"]
 _Amount: TypeAlias = Annotated[int | float, Field(ge=0)]
@@ -216,6 +217,7 @@ class Plan(_Frozen):
         firmplan: The version of the format: 1.
         task: The task that the plan answers, in words.
         description: For people.
+        left_out: What of the task the plan does not do, and why: a sentence for each part.
         inputs: Name -> JSON Schema, with a `default` where it may be left out.
         types: Name -> JSON Schema that other schemas name.
         plans: Name -> plan that steps may run.
@@ -226,6 +228,10 @@ class Plan(_Frozen):
     firmplan: Literal[1] = Field(description="Version of the format.")
     task: str | None = Field(default=None, description="What the plan is for, in words.")
     description: str | None = Field(default=None, description="More about it.")
+    left_out: _Texts = Field(
+        default=(),
+        description="What of the task the plan does not do, and why: a sentence for each part. Prose: it is shown, and changes nothing that runs.",
+    )
     inputs: dict[str, Schema] = Field(
         default_factory=dict, description="The plan's inputs: a JSON Schema each, which may have a `default`."
     )
@@ -287,10 +293,12 @@ class Plan(_Frozen):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def to_json(self, indent: int | None = 2) -> str:
-        """Return the plan as JSON text; `Plan.model_validate(json.loads(..))` gives an equal plan."""
+        """Return the plan as JSON text; `Plan.model_validate(json.loads(..))` gives an equal plan. Invisible characters are escapes."""
         import json  # noqa: PLC0415  # only for text
 
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent)
+        from .visible import visible_json  # noqa: PLC0415  # the same
+
+        return visible_json(json.dumps(self.to_dict(), ensure_ascii=False, indent=indent))
 
     @classmethod
     def json_schema(cls, toolset: Signatures | Sequence[Signature] | None = None) -> dict[str, Json]:

@@ -189,7 +189,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-_SECTIONS = ("firmplan", "task", "description", "inputs", "types", "plans", "steps", "output")
+_SECTIONS = ("firmplan", "task", "description", "left_out", "inputs", "types", "plans", "steps", "output")
 _RANK = {name: rank for rank, name in enumerate(_SECTIONS)}
 
 

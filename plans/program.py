@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from .expressions.data_spans import NO_DATA, PromptData
 from .values import Json
 
 if TYPE_CHECKING:
@@ -65,7 +66,12 @@ class CallTool:
 
 @dataclass(frozen=True, slots=True)
 class AskModel:
-    """Ask one small prompt; `returns` is a self-contained JSON Schema of the answer."""
+    """Ask one small prompt.
+
+    Attributes:
+        returns: Self-contained JSON Schema of the answer.
+        data: The parts of a constant prompt that are data all the same: those of a turn of an agent, whose text is put together in the run.
+    """
 
     prompt: Formula
     system: Formula | None
@@ -75,6 +81,7 @@ class AskModel:
     temperature: float | None = None
     max_tokens: int | None = None
     guard: tuple[Json, ...] = ()
+    data: PromptData = NO_DATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,7 @@ class RunAgent:
         instructions: The system prompt of every turn.
         reply: JSON Schema of the model's answer in one turn.
         is_tainted: Its goal or one of its tools is untrusted, and so is everything that it passes to a tool.
+        is_controlled: Untrusted data decides whether, or how often, it runs.
     """
 
     goal: Formula
@@ -111,6 +119,7 @@ class RunAgent:
     instructions: str
     reply: Mapping[str, Json]
     is_tainted: bool = False
+    is_controlled: bool = False
 
 
 Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent
@@ -158,6 +167,7 @@ class StepCode:
         touches: The resources that the step's effects touch, sorted by name.
         sequential: A `for_each` whose body holds a write: item after item.
         tainted: Arguments of a tool that hold data derived from untrusted tools, sorted.
+        controlled: Whether untrusted data decides if, or how often, the step calls its tool.
         retries: Further calls after a failed one; `None`: as the tool says.
     """
 
@@ -178,6 +188,7 @@ class StepCode:
     touches: tuple[Touch, ...] = ()
     sequential: bool = False
     tainted: tuple[str, ...] = ()
+    controlled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..tools.models.marks import unmarked
     from .assertions import assert_same_run, assert_step
     from .fakes import FakeClock, MemoryStore, run_plan
     from .recorded import RecordedRun, read_recorded
@@ -43,6 +44,7 @@ _HOME = {
     "assert_step": "assertions",
     "read_recorded": "recorded",
     "run_plan": "fakes",
+    "unmarked": "..tools.models.marks",
 }
 """Public name -> the module that has it; the replies of a scripted model are in `replies`."""
 
@@ -70,13 +72,15 @@ __all__ = [
     "assert_step",
     "read_recorded",
     "run_plan",
+    "unmarked",
 ]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public name
     if name not in __all__:
         raise AttributeError(f"module 'firmplan.testing' has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME.get(name, 'replies')}", __name__), name)
+    home = _HOME.get(name, "replies")
+    value = getattr(import_module(home if home.startswith(".") else f".{home}", __name__), name)
     globals()[name] = value
     return value
 

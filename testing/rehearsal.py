@@ -221,6 +221,7 @@ class Rehearsal:
                     system=cast("str | None", asked.get("system")),
                     examples=cast("list[Json] | None", asked.get("examples")) or (),
                     returns=action.returns,
+                    data=machine.iterations[path].data,
                 )
             except ConfigError:  # an invalid example: the step failed because of it, and will fail again
                 continue

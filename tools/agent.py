@@ -29,10 +29,11 @@ from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import argument_names, find_context, is_async, plain_function
 from .durations import parse_count
+from .guards.guard import Guard, check_guards
 from .models.completion import Message
-from .models.guard import Guard, check_guards
+from .models.marks import DATA_NOTE, as_text
 from .models.models import DEFAULT, ModelRequest, Models
-from .models.prompts import DATA_NOTE, Example, PromptTemplate, example_messages
+from .models.prompts import Example, PromptTemplate, example_messages
 from .tool import Tool, make_tool
 
 P = ParamSpec("P")
@@ -112,7 +113,7 @@ def agent(
         examples: Worked examples: `{"input": .., "output": ..}` or pairs. An input that is an object with the
             parameters' names fills the prompt as a call does.
         max_tokens: The most that an answer may be long.
-        guard: Further conditions on the answer: see `guard.py`.
+        guard: Further conditions on the answer, as data or code: see `guard.py`.
         retries: How often an answer that does not fit its type or a guard is asked for again, with the reason.
 
     Raises:
@@ -136,8 +137,10 @@ class _AgentRequest:
 
     def request(self, args: Mapping[str, Json], schema: Mapping[str, Json]) -> ModelRequest:
         """Return the request for one call. What does not change comes first, so that endpoints can cache it."""
-        messages = (*self.head, Message("user", self.template.fill(args)))
+        asked = self.template.fill(args)
+        messages = (*self.head, Message("user", asked))
         settings = self.settings
+        plain = self.template.fill_plainly({name: as_text(args[name]) for name in self.template.names})
         return ModelRequest(
             settings.model,
             messages,
@@ -146,6 +149,8 @@ class _AgentRequest:
             settings.max_tokens,
             tuple(settings.guard),
             settings.retries,
+            question="\n".join([*(message.content for message in self.head), plain]),
+            sources=args,
         )
 
 
@@ -156,6 +161,7 @@ def _make(fn: Callable[..., Any], settings: AgentSettings) -> Tool:
         raise ConfigError(f"{where}: expected a function whose docstring is the prompt, found {fn!r}")
     settings.check(where)
     template = _template(where, fn)
+    check_guards(where, settings.guard, template.names)
     made = _AgentRequest(template, settings, _head(where, fn, template, settings))
 
     def request_of(args: dict[str, Json]) -> ModelRequest:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 from ..errors import ConfigError
 from ..plans.values import Json, canonical, parse
+from ..plans.visible import visible, visible_json, visible_line
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor
@@ -31,6 +32,7 @@ FIELDS_MAX: Final = 40  # of one event
 Form: TypeAlias = Literal["json", "console"]
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "off": 60}
 CRITICAL: Final = 50
+TRACEBACK: Final = "exception"  # structlog's field for it
 
 
 def read_setting(environ: Mapping[str, str]) -> tuple[Form, int]:
@@ -113,10 +115,25 @@ def _renderer(form: Form) -> Processor:
     import structlog  # noqa: PLC0415  # as above
 
     if form == "json":
-        return structlog.processors.JSONRenderer(sort_keys=True, default=repr)
-    return structlog.dev.ConsoleRenderer(
+        as_json = structlog.processors.JSONRenderer(sort_keys=True, default=repr)
+        return lambda log, name, event: visible_json(str(as_json(log, name, event)))
+    as_line = structlog.dev.ConsoleRenderer(
         colors=sys.stderr is not None and sys.stderr.isatty(), sort_keys=True
     )
+    return lambda log, name, event: as_line(log, name, _visible_event(event))
+
+
+def _visible_event(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return the event with its texts as a terminal may have them. The renderer adds its colours after this."""
+    # A line break would let a text look like a line of the log. A traceback has lines of its own.
+    return {
+        visible_line(name): value
+        if not isinstance(value, str)
+        else visible(value)
+        if name == TRACEBACK
+        else visible_line(value)
+        for name, value in event.items()
+    }
 
 
 def _bounded(event: MutableMapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:

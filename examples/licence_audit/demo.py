@@ -25,6 +25,7 @@ from firmplan.cli.failure import Exit
 from firmplan.cli.invocation import drive
 from firmplan.cli.report import report_text
 from firmplan.cli.screen import ASCII_HANDLER, picture_width
+from firmplan.plans.visible import visible
 from firmplan.testing import ScriptedModel
 from firmplan.tools.models.endpoint import OPENAI_URL
 from rich.console import Console
@@ -72,15 +73,15 @@ class Stage:
     def title(self, text: str) -> None:
         """Begin a section."""
         self.console.print()
-        self.console.rule(Text(text, style="bold"), align="left")
+        self.console.rule(Text(visible(text), style="bold"), align="left")
 
     def say(self, text: str, style: str = "") -> None:
         """Print a sentence or more; a terminal gets it broken between words."""
-        self.console.print(Text(text, style=style), soft_wrap=not self.console.is_terminal)
+        self.console.print(Text(visible(text), style=style), soft_wrap=not self.console.is_terminal)
 
     def show(self, text: str, style: str = "") -> None:
         """Print what has lines of its own: a picture, a document, a digest."""
-        self.console.print(Text(text, style=style), soft_wrap=True)
+        self.console.print(Text(visible(text), style=style), soft_wrap=True)
 
 
 def show(folder: Path | None, settings: Settings) -> int:

@@ -24,6 +24,7 @@ from ..commands import Call, RuleApproval, StartToolCall
 from ..events import ApprovalRuled, CallFailed
 from ..journal.header import program_of
 from ..journal.toolset_lock import ToolsetLock, approval_kind
+from ..machine import CONTROL_COUNTS_SINCE
 from ..policy import ApprovalKind
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
     from ..machine import Machine
     from .facilities import Facilities
 
-Flow: TypeAlias = Literal["enforce", "warn", "off"]
-FLOWS: Final = ("enforce", "warn", "off")
+Flow: TypeAlias = Literal["strict", "enforce", "warn", "off"]
+FLOWS: Final = ("strict", "enforce", "warn", "off")
 UNSAFE_FLOW: Final = "unsafe-flow"
+UNTRUSTED_CONDITION: Final = "untrusted-condition"
 
 Intervention: TypeAlias = ApprovalRuled | RuleApproval | CallFailed
 """What takes the place of a call: a person is asked, the approval rule of the tool is asked, or the step fails."""
@@ -50,7 +52,7 @@ class _Terms:
 
     Attributes:
         asks: When the present tool needs an approval.
-        asks_of_labelled: Whether the lock or the present tool needs an approval if an argument is labelled.
+        asks_of_labelled: Whether the lock or the present tool needs an approval if the call is labelled.
     """
 
     is_write: bool
@@ -62,6 +64,22 @@ class _Terms:
     def is_open(self) -> bool:
         """Whether every call passes."""
         return not self.is_write and self.asks == "never"
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """The labels of one call.
+
+    Attributes:
+        arguments: Those that hold untrusted data, sorted.
+        is_controlled: Whether untrusted data decides if, or how often, the call is made.
+    """
+
+    arguments: Sequence[str]
+    is_controlled: bool
+
+    def __bool__(self) -> bool:
+        return self.is_controlled or bool(self.arguments)
 
 
 class FlowPolicy:
@@ -97,8 +115,23 @@ class FlowPolicy:
             return ApprovalRuled(command.step, needed=True)
         if terms.asks == "rule" and not iteration.is_ruled:
             return RuleApproval(command.step, command.tool, command.args)
-        unsafe = [name for name in labelled if terms.is_write and name not in terms.allow_untrusted]
-        return self._refuse(command, iteration, unsafe) if unsafe and self._facilities.flow != "off" else None
+        return self._find_refusal(command, iteration, terms, labelled)
+
+    def _find_refusal(
+        self, command: StartToolCall, iteration: Iteration, terms: _Terms, labelled: _Labelled
+    ) -> CallFailed | None:
+        """Return the failure of a write that the flow rule forbids."""
+        if not terms.is_write or self._facilities.flow == "off":
+            return None
+        if unsafe := [name for name in labelled.arguments if name not in terms.allow_untrusted]:
+            return self._refuse(command, iteration, unsafe)
+        if labelled.is_controlled and self._facilities.flow == "strict":
+            message = (
+                f"untrusted data decides whether the write '{command.step}' is called; let its tool '{command.tool}' ask for approval, "
+                'or run the plan with flow="enforce"'
+            )
+            return CallFailed(command.step, UNTRUSTED_CONDITION, message)
+        return None
 
     def _refuse(
         self, command: StartToolCall, iteration: Iteration, unsafe: Sequence[str]
@@ -109,14 +142,17 @@ class FlowPolicy:
             f"untrusted data reaches '{name}' of the write '{command.step}': {flow}; let the tool '{command.tool}' allow it "
             f"(allow_untrusted=({name!r},)) or ask for approval, or do not pass this data on"
         )
-        if self._facilities.flow == "enforce":
+        if self._facilities.flow != "warn":
             return CallFailed(command.step, UNSAFE_FLOW, message)
         fields = {"run": self._run_id, "step": command.step, "arguments": list(unsafe), "flow": flow}
         self._facilities.log.warning("unsafe flow", **fields)
         return None
 
-    def is_person_needed(self, command: RuleApproval) -> bool:
-        """Return whether the approval rule of the tool wants a person to approve the call."""
+    def is_person_needed(self, command: RuleApproval, iteration: Iteration) -> bool:
+        """Return whether a person has to approve the call: it is labelled, or the approval rule of the tool says so."""
+        # Labels ask before the tool's own rule runs: a rule must not be talked out of asking by the data that it looks at.
+        if self._labelled(iteration):
+            return True
         rule = self._facilities.tools.get(command.tool).approval
         if not callable(rule):
             return True
@@ -150,14 +186,14 @@ class FlowPolicy:
 
     # --- labels
 
-    def _labelled(self, iteration: Iteration) -> Sequence[str]:
-        """Return the arguments of a call that hold untrusted data, sorted."""
+    def _labelled(self, iteration: Iteration) -> _Labelled:
+        """Return the labels of a call."""
         lock = self._strict_lock()
         code = iteration.item.node.code
-        if lock is self._header.lock:
-            return code.tainted
-        # A tool became untrusted after the run was submitted, so the labels that were compiled into the program are too few. The plan is
-        # compiled again with the stricter lock, and the step is found in it by its position.
+        if lock is self._header.lock and self._header.rules >= CONTROL_COUNTS_SINCE:
+            return _Labelled(code.tainted, code.controlled)
+        # A tool became untrusted after the run was submitted, or the run began when fewer things counted, so the labels that were compiled into
+        # the program are too few. The plan is compiled again with the stricter lock, and the step is found in it by its position.
         if self._program is None:
             header = self._header
             self._program = program_of(_plan(header), lock, header.plans, header.language)
@@ -167,13 +203,10 @@ class FlowPolicy:
             program = cast("RunPlan", program.steps[position].action).program
         now = program.steps[last]
         if isinstance(now.action, CallTool):
-            return now.tainted
-        is_tainted = cast("RunAgent", now.action).is_tainted
-        return (
-            tuple(sorted(cast("dict[str, object]", iteration.call.value)))
-            if is_tainted and iteration.call
-            else ()
-        )
+            return _Labelled(now.tainted, now.controlled)
+        agent = cast("RunAgent", now.action)
+        call = cast("dict[str, object]", iteration.call.value) if iteration.call is not None else {}
+        return _Labelled(sorted(call) if agent.is_tainted else (), agent.is_tainted or agent.is_controlled)
 
     def _source(self, iteration: Iteration, argument: str) -> tuple[str, ...]:
         """Return the paths of the steps through which untrusted data reaches an argument, from its source on."""

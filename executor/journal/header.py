@@ -23,7 +23,7 @@ from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
 from ..lru_cache import IdentityCache, LruCache
-from ..machine import RULES_VERSION
+from ..machine import CONTROL_COUNTS_SINCE, RULES_VERSION
 from ..policy import ReuseMode
 from .toolset_lock import ToolsetLock
 
@@ -35,6 +35,23 @@ HEADER_FORMAT: Final = 1
 ASKING_FORMAT: Final = 2
 """The header format of retries, and of forks and patches that ask a person where an older version would not: older versions must refuse them."""
 RULES_ONCE: Final = 1  # of a run whose header does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Submitter:
+    """Who submitted a run.
+
+    Attributes:
+        name: A name that the program which calls the engine has established, such as the name of an API key.
+        may_approve: Whether this name may approve calls of the run.
+    """
+
+    name: str
+    may_approve: bool = True
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {"name": self.name, "may_approve": self.may_approve}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +69,7 @@ class Header:
         language: The version of the expression language that the run began with. It decides which functions its plan has.
         replan: How often, at most, the planner may patch the plan if the run fails.
         rules: The version of the machine's moves that the run began with (`machine.py`).
+        submitter: Who submitted the run; `None`: it is not known, as in headers of older versions.
     """
 
     plan: Plan | None
@@ -68,6 +86,12 @@ class Header:
     language: int = EXPRESSION_VERSION
     rules: int = RULES_VERSION
     replan: int = 0
+    submitter: Submitter | None = None
+
+    @property
+    def submitter_name(self) -> str | None:
+        """The name of who submitted the run; `None`: it is not known."""
+        return self.submitter.name if self.submitter is not None else None
 
     @property
     def planning_cost(self) -> dict[str, float]:
@@ -110,6 +134,7 @@ class Header:
         }
         # Absent where they have their first value: headers of older versions keep their bytes, and so their digests.
         data |= {"rules": self.rules} if self.rules != RULES_ONCE else {}
+        data |= {"submitter": self.submitter.to_dict()} if self.submitter is not None else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
@@ -152,6 +177,7 @@ class Header:
             language=language,
             replan=data.get("replan", 0),
             rules=rules,
+            submitter=Submitter(**data["submitter"]) if "submitter" in data else None,
         )
 
 
@@ -194,7 +220,9 @@ def keep_plan(data: Mapping[str, Any], plan: Plan) -> None:
     _PLANS.keep(_name(data), plan, _steps(plan))
 
 
-def program_of(plan: Plan, lock: ToolsetLock, plans: Mapping[str, Plan], language: int) -> Program:
+def program_of(
+    plan: Plan, lock: ToolsetLock, plans: Mapping[str, Plan], language: int, rules: int = RULES_VERSION
+) -> Program:
     """Return the program of a run.
 
     Args:
@@ -202,13 +230,14 @@ def program_of(plan: Plan, lock: ToolsetLock, plans: Mapping[str, Plan], languag
         lock: The run's tools.
         plans: Saved plans that the plan uses.
         language: The version of the expression language that the run began with.
+        rules: The version of the machine's moves that the run began with.
 
     Raises:
         PlanRejected: The plan cannot be compiled.
     """
     # The digest of a plan does not cover the order of properties that models are asked for, and the program has that order. So it is in the key.
     key = (
-        str(language).encode(),
+        f"{language} {rules}".encode(),
         _ORDERS.get(plan, _order),
         _name(lock.to_list()),
         plan.digest.encode(),
@@ -219,7 +248,9 @@ def program_of(plan: Plan, lock: ToolsetLock, plans: Mapping[str, Plan], languag
     )
     return _PROGRAMS.get(
         key,
-        lambda: compile_plan(plan, lock, plans=plans, language=language),
+        lambda: compile_plan(
+            plan, lock, plans=plans, language=language, counts_control=rules >= CONTROL_COUNTS_SINCE
+        ),
         lambda program: _steps(program.plan),
     )
 

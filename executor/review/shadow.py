@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ...errors import InputRejected, ToolError
+from ...plans.expressions.data_spans import PromptData
 from ...plans.program import AskModel, CallTool
 from ...plans.signature import Effect
 from ...plans.values import Json
@@ -274,7 +275,7 @@ class ShadowWalk:
         if old is None or old.digest == asked.digest or self.header is not self.recalled.header:
             answer = self.direct[step] = await self._made(command)
         else:
-            before = _with_input(command, old)
+            before = _with_input(command, old, self.recalled.machine.iterations[step].data)
             self.direct[step], answer = await asyncio.gather(self._made(before), self._made(command))
             self.flowing[step] = answer
         return [] if self.is_unheard(step, answer) else self._events(command, asked, answer.outcome)
@@ -313,6 +314,7 @@ class ShadowWalk:
                     attempt=1,
                     sample=(),
                     timeout_s=iteration.item.node.code.timeout_s,
+                    data=iteration.data,
                 )
             case CallTool(tool=tool, secrets=secrets) if self.facilities.tools.find(tool) is not None:
                 return StartToolCall(iteration.path, tool, asked, secrets, 1, (), None, reconcile=False)
@@ -365,10 +367,10 @@ def _asks(iteration: Iteration, header: Header) -> bool:
             return False
 
 
-def _with_input(command: StartCall, asked: CanonicalValue) -> StartCall:
-    """Return the same call with the recorded input."""
+def _with_input(command: StartCall, asked: CanonicalValue, data: PromptData) -> StartCall:
+    """Return the same call with the recorded input, of which `data` says what is data if it is a prompt."""
     return (
-        replace(command, request=asked)
+        replace(command, request=asked, data=data)
         if isinstance(command, StartModelCall)
         else replace(command, args=asked)
     )

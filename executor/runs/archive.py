@@ -35,6 +35,7 @@ from .request import count_of, run_of
 from .run import (
     NO_USAGE,
     PARKED,
+    OutputLabels,
     Run,
     RunError,
     parked_message,
@@ -140,6 +141,12 @@ class Archive:
                 f"there is no run '{run_id}' in the store {self._store.name}; `firmplan runs` lists them"
             )
         return row
+
+    async def flushed_row(self, run_id: str) -> RunRow:
+        """Return a run's row after everything that this process has recorded of the run is durable. Raises: RunNotFound."""
+        if (driver := self._drivers.get(run_of(run_id))) is not None:
+            await driver.journal.flush()
+        return await self.row(run_id)
 
     async def rows(self, status: str | None = None) -> AsyncIterator[RunRow]:
         """Yield the rows of all runs, newest first, a page at a time; `status`: only those of one status."""
@@ -384,9 +391,10 @@ def read_plan(stored: StoredPlan) -> Plan:
 
 def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
     """Return the snapshot of a run from its machine."""
+    status = run_status(machine)
     return Run(
         id=row.id,
-        status=run_status(machine).value,
+        status=status.value,
         output=machine.output.value if machine.output is not None else None,
         errors=run_errors(machine),
         digest=machine.digest,
@@ -399,7 +407,15 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         created=row.created,
         updated=row.updated,
         last_event=row.last_seq,
+        left_out=_left_out(header),
+        output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
     )
+
+
+def _left_out(header: Header) -> tuple[str, ...]:
+    """Return what the plan of a run leaves out, and what the saved plans leave out that it runs, each with its name."""
+    own = header.plan.left_out if header.plan is not None else ()
+    return (*own, *(f"{name}: {text}" for name, plan in header.plans.items() for text in plan.left_out))
 
 
 def _unplanned(row: RunRow, header: Header) -> Run:

@@ -303,8 +303,8 @@ class Driver:
 
     async def _rule(self, command: RuleApproval) -> None:
         # The rule runs in a task of its own, since its turn may come after the step was cancelled, and it is code of the tool that may block.
-        needed = self._flow_policy.is_person_needed(command)
         if self.machine.is_callable(command.step):
+            needed = self._flow_policy.is_person_needed(command, self.machine.iterations[command.step])
             await self._take_in(ApprovalRuled(command.step, needed))
         self._forget(command.step)
 

@@ -25,6 +25,7 @@ from typing import Final, Protocol
 from filelock import FileLock, Timeout
 
 from ...errors import StoreError
+from ...tools.private_file import PRIVATE, mode_of
 from ..calls.lease import Lease, elapsed_s, end_process, ends_surely
 from ..stores.location import StoreLocation
 from ..stores.store import LEASE_S, OwnerName, RunRow, Store
@@ -418,7 +419,7 @@ class LockFilePresence(MemoryPresence):
         self._sweep()
         # The file is locked before it gets its final name, so that an unlocked file of that name belongs to a dead owner.
         made = Path(f"{self._store}-new-{name}")
-        lock = self._locks[name] = FileLock(made)
+        lock = self._locks[name] = FileLock(made, mode=self._mode())
         try:
             lock.acquire(timeout=0)
             made.rename(self._path(name))
@@ -448,7 +449,7 @@ class LockFilePresence(MemoryPresence):
         path = self._path(name)
         if not path.exists():
             return False
-        probe = FileLock(path)
+        probe = FileLock(path, mode=self._mode())
         try:
             probe.acquire(timeout=0)
         except Timeout:
@@ -458,6 +459,10 @@ class LockFilePresence(MemoryPresence):
         path.unlink(missing_ok=True)
         probe.release()
         return False
+
+    def _mode(self) -> int:
+        """Return the mode of the store, so that whoever may use the store may test the locks."""
+        return mode_of(self._store) & 0o666 | PRIVATE
 
     def _path(self, name: str) -> Path:
         return Path(f"{self._store}-owner-{name}")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...errors import Diverged, EngineBug, InputRejected
 from ...plans.values import canonical
+from ...tools.private_file import PRIVATE, mode_of, private_opener
 from ..calls.invoke import digests_in
 from ..journal.bundle import Bundle, read_bundle, write_bundle
 from ..journal.records import GENESIS
@@ -210,9 +211,11 @@ def _write_atomically(path: Path, data: bytes) -> None:
     """Write a temporary file and rename it, so that nobody sees an incomplete bundle."""
     beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with beside.open("xb") as file:
+        with open(beside, "xb", opener=private_opener) as file:  # a `Path` takes no opener
             file.write(data)
             file.flush()
+            if (mode := mode_of(path)) != PRIVATE:  # the bundle that is replaced
+                beside.chmod(mode)
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as fault:

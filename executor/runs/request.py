@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import orjson
 from pydantic import ValidationError
@@ -35,9 +35,9 @@ from ...tools import Artifact
 from ...tools.durations import parse_duration
 from .. import limits as bounds
 from ..budget import LIMITS as BUDGET_LIMITS
-from ..calls.flow_policy import UNSAFE_FLOW, Flow
+from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
 from ..canonical_value import CanonicalValue
-from ..journal.header import Header, default_seed
+from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
 from ..lru_cache import LruCache
 from ..policy import REUSE_MODES, ReuseMode
@@ -54,8 +54,11 @@ class Options:
     reuse: ReuseMode = "auto"
     budget: Mapping[str, float] = field(default_factory=dict[str, float])
     replan: int = 0
+    submitter: Submitter | None = None
 
     def __post_init__(self) -> None:
+        if self.submitter is not None:
+            person_of(self.submitter.name, "submitter")
         if self.reuse not in REUSE_MODES:
             raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
         if self.concurrency_max is not None:
@@ -87,6 +90,7 @@ class Options:
             concurrency_max=self.concurrency_max,
             budget=self.budget,
             replan=self.replan,
+            submitter=self.submitter,
         )
 
 
@@ -160,11 +164,22 @@ def expect_small(what: str, value: CanonicalValue) -> None:
 
 def judged(report: CheckReport, flow: Flow) -> CheckReport:
     """Return a report in which unsafe flows have the severity that the engine's `flow` gives them."""
-    if flow == "enforce":
-        return report
-    kept = [each for each in report.problems if flow == "warn" or each.code != UNSAFE_FLOW]
-    lenient = (replace(each, severity="warning") if each.code == UNSAFE_FLOW else each for each in kept)
-    return replace(report, problems=in_order(tuple(lenient)))
+    match flow:
+        case "enforce":
+            return report
+        case "strict":
+            return _with_severity(report, UNTRUSTED_CONDITION, "error")
+        case "warn":
+            return _with_severity(report, UNSAFE_FLOW, "warning")
+        case "off":
+            kept = tuple(each for each in report.problems if each.code != UNSAFE_FLOW)
+            return replace(report, problems=kept)
+
+
+def _with_severity(report: CheckReport, code: str, severity: Literal["error", "warning"]) -> CheckReport:
+    """Return a report in which the problems of this code have this severity."""
+    problems = (replace(each, severity=severity) if each.code == code else each for each in report.problems)
+    return replace(report, problems=in_order(problems))
 
 
 def budget_of(given: Mapping[str, float] | None) -> dict[str, float]:
@@ -331,10 +346,11 @@ def file_of(given: str | os.PathLike[str]) -> Path:
     return Path(name)
 
 
-def person_of(by: object) -> str:
-    """Return the name of the person who decides. Raises: InputRejected: the name is empty."""
+def person_of(by: object, what: str = "by") -> str:
+    """Return the name of a person: of the one who decides, or the submitter. Raises: InputRejected: the name is empty."""
     if not isinstance(by, str) or not by.strip() or not _is_writable(by):
-        raise InputRejected(f"by: expected the name of who decides, found {describe(by)}")
+        does = "decides" if what == "by" else "submits the run"
+        raise InputRejected(f"{what}: expected the name of who {does}, found {describe(by)}")
     return by
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ...errors import RunFailed
 from ...plans.nearest import listing
 from ...plans.values import Json
+from ..budget import GUARDS, added_verdicts
 from ..events import RunParked
 from ..execution_tree import (
     INNER_FAILED,
@@ -26,6 +27,7 @@ from ..execution_tree import (
     walk,
 )
 from ..fork import root_of
+from ..lru_cache import IdentityCache
 from ..skip_rules import blocked_by_unknown
 from ..states import TERMINAL, RunStatus, State
 from ..stores.store import REPLAY
@@ -103,6 +105,8 @@ class StepView:
         past_write: Why the step waits for a person in a fork, retry or patched run, where an earlier run has called it or a person has denied it there: `outcome`
             (`unknown`, `refused`, `denied`, `done`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
             key) and `message`, a sentence.
+        guards: The verdicts of the guards on its answers: guard -> how many answers `held` and were `refused`, and `why` the last refused one was;
+            `None`: no guard was asked.
     """
 
     status: str
@@ -119,6 +123,7 @@ class StepView:
     attempt: int | None = None
     decision: Json = None
     past_write: Json = None
+    guards: Json = None
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -148,6 +153,10 @@ class Run:
         updated: Unix seconds.
         last_event: Number of the newest durable event: `events(id, after=last_event)` continues from this snapshot.
         abandoned: Whether the run is queued or running, but no process drives it; `resume` continues it.
+        left_out: What of its task the plan does not do, and why, by the plan's own word and that of the saved plans that it runs: a run that
+            succeeded has done the plan, which may be less than the task.
+        output_labels: The parts of `output` that were made with content from outside: place (`$` for all of it, `$.title`) -> names of the untrusted
+            tools and inputs. Show these parts as data. From the plan alone, so a replay has the same; empty where there is no output.
     """
 
     id: str
@@ -165,6 +174,8 @@ class Run:
     updated: float | None = None
     last_event: int = 0
     abandoned: bool = False
+    left_out: tuple[str, ...] = ()
+    output_labels: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
 
     @property
     def is_replay(self) -> bool:
@@ -197,6 +208,7 @@ class Run:
             **report_json(self),
             "plan_digest": self.plan.digest if self.plan else None,
             "steps": {path: step.to_dict() for path, step in self.steps.items()},
+            "output_labels": {place: list(names) for place, names in self.output_labels.items()},
         }
 
 
@@ -276,6 +288,43 @@ class StepViews(Mapping[str, StepView]):
 
     def __reduce__(self) -> tuple[type[dict[str, StepView]], tuple[dict[str, StepView]]]:
         return dict, (self._made(),)
+
+
+class OutputLabels(Mapping[str, Sequence[str]]):
+    """The labels of a run's output, found at the first access: they need the plan's information flow, and most callers want only the output.
+
+    Args:
+        header: The header of the run, which has a plan. The labels are those of the tools as the run knows them.
+    """
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+
+    def __getitem__(self, place: str) -> Sequence[str]:
+        return _LABELS.get(self._header, _output_labels)[place]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_LABELS.get(self._header, _output_labels))
+
+    def __len__(self) -> int:
+        return len(_LABELS.get(self._header, _output_labels))
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def __reduce__(self) -> tuple[type[dict[str, Sequence[str]]], tuple[dict[str, Sequence[str]]]]:
+        return dict, (dict(self),)
+
+
+def _output_labels(header: Header) -> Mapping[str, Sequence[str]]:
+    from ...plans.checker.sources import Sources  # noqa: PLC0415  # a warm run does not ask
+
+    return {} if header.plan is None else Sources(header.plan, header.lock, header.plans).of_output()
+
+
+_LABELS: Final = IdentityCache["Header", Mapping[str, Sequence[str]]](
+    8
+)  # a run that is followed is shown often
 
 
 def step_views(machine: Machine) -> Mapping[str, StepView]:
@@ -438,7 +487,17 @@ def _view(part: Iteration) -> StepView:
         args=asked.call.value if asked is not None and asked.call is not None else None,
         attempt=undecided_attempt(asked) if asked is not None else None,
         decision=_decision(part, iterations),
+        guards=_guards(iterations),
     )
+
+
+def _guards(iterations: list[Iteration]) -> Json:
+    """Return the verdicts of the guards on all calls of a part."""
+    found: dict[str, Json] = {}
+    for iteration in iterations:
+        if iteration.usage is not None:
+            found = added_verdicts(found, iteration.usage.get(GUARDS))
+    return cast("Json", found) or None
 
 
 def iterations_of(part: Iteration) -> Iterator[Iteration]:

@@ -100,7 +100,7 @@ class Submissions:
         if header.plan is not None:
             keep_plan(row.header["plan"], header.plan)
             # Compiled before anything is stored: a plan that cannot be compiled must not become a run that nobody can continue.
-            program_of(header.plan, header.lock, header.plans, header.language)
+            program_of(header.plan, header.lock, header.plans, header.language, header.rules)
         # First create, then compare: a look before would race with another process that submits the same id.
         if not await self._store.create_run(row):
             await self._expect_same(row, header)
@@ -178,7 +178,7 @@ class Submissions:
         parent = Header.from_dict(row.header)
         if parent.plan is None or header.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
-        program = program_of(header.plan, header.lock, header.plans, header.language)
+        program = program_of(header.plan, header.lock, header.plans, header.language, header.rules)
         entries = await load_entries(self._store, row)
         check_header(row, entries)
         events = [entry.event for entry in entries]

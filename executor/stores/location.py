@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from ...errors import ConfigError
+from ...tools.private_file import is_read_by_others, mode_of
 from .sqlite_file import STORE_FORMAT, format_of
 from .sqlite_store import SqliteStore
 from .store import Store
@@ -111,6 +113,13 @@ class StoreLocation:
         if self.is_shared:
             return await self.find_format() is not None
         return self.path is None or _exists(self.path)
+
+    def find_readers(self) -> str | None:
+        """Return how to keep others from reading the store's file; `None`: they can't, as far as modes say."""
+        if self.path is None or not is_read_by_others(self.path):
+            return None
+        mode, file = mode_of(self.path), shlex.quote(self.path)
+        return f"other users may read it (mode {mode:04o}), with all that tools returned: chmod 600 {file}*, unless they are meant to"
 
     async def compact(self) -> bool:
         """Rewrite a file that cannot shrink, so that it can from now on; return whether a rewrite was needed. Raises: StoreError."""

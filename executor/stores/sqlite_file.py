@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, Literal, TypeVar
 
 from ...errors import StoreError
+from ...tools.private_file import make_private
 
 STORE_FORMAT: Final = 2
 # Statements that bring a store of each format to the next format.
@@ -93,7 +94,12 @@ class SqliteFile:
 
     async def copy_to(self, path: Path) -> None:
         """See `Store.copy_to`; others may write meanwhile."""
-        await self._call(lambda: self._sql("VACUUM INTO ?", (str(path),)))
+
+        def copy() -> None:
+            make_private(path)  # SQLite takes an empty file for one that is not there
+            self._sql("VACUUM INTO ?", (str(path),))
+
+        await self._call(copy)
 
     def _connect(self) -> sqlite3.Connection:
         """Return a connection that writes, or a read-only connection if the medium takes no writes."""
@@ -132,6 +138,8 @@ class SqliteFile:
             copied.cleanup()
 
     def _connect_to_write(self) -> sqlite3.Connection:
+        if self.name != ":memory:":
+            make_private(self.name)  # SQLite gives its log and its index the mode of the file
         db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False)
         try:
             db.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")

@@ -100,7 +100,9 @@ class SqliteSql(Sql):
         return self._execute(_dialect(statement), values)
 
     def _send_lists(self, statement: str, values: Values) -> sqlite3.Cursor:
-        lists = {name: value for name, value in values.items() if isinstance(value, list)}
+        lists = {
+            name: cast("Sequence[Any]", value) for name, value in values.items() if isinstance(value, list)
+        }
         if all(len(value) == 1 for value in lists.values()):
             return self._execute(
                 _dialect_of_one(statement), {**values, **{name: value[0] for name, value in lists.items()}}

@@ -14,8 +14,8 @@ from typing import Literal, TypeAlias, cast
 from ...plans.plan import Plan
 from ...plans.values import Json, canonical
 from ...tools.models.completion import Message, Usage
+from ...tools.models.marks import DATA_NOTE, Data, mark
 from ...tools.models.models import ModelRequest, Models
-from ...tools.models.prompts import DATA_NOTE, tagged
 from ..drafting.prompt import text_of
 from .measuring import Measured
 from .task_set import LabelledPair
@@ -180,8 +180,9 @@ async def compare(models: Models, task: str, first: Plan, second: Plan) -> PairV
 
 
 async def _ask(models: Models, task: str, one: Plan, other: Plan) -> tuple[str, Usage]:
-    parts = [tagged("task", task), tagged("plan_a", _document(one)), tagged("plan_b", _document(other))]
-    messages = (Message("system", f"{text_of('pair')}\n{DATA_NOTE}"), Message("user", "\n\n".join(parts)))
+    plans = Data("plan_a", _document(one)), Data("plan_b", _document(other))
+    asked = mark([Data("task", task), "\n\n", plans[0], "\n\n", plans[1]])
+    messages = (Message("system", f"{text_of('pair')}\n{DATA_NOTE}"), Message("user", asked))
     reply = await models.ask(ModelRequest("default", messages, VERDICT))
     return str(cast("Mapping[str, Json]", reply.value)["better"]), reply.usage
 

@@ -74,6 +74,7 @@ class PlanBuilder:
         """Begin a plan; `name` is its name where another plan runs it."""
         self.task = task
         self.description = description
+        self._left_out: list[str] = []
         self.name = name
         self.fn = Functions()
         self.item = Reference("item")
@@ -96,6 +97,7 @@ class PlanBuilder:
             toolset: The tools that it calls, for completion in editors and for `build` without a toolset.
         """
         made = cls(plan.task, description=plan.description)
+        made.left_out(*plan.left_out)
         raw = cast("dict[str, Any]", deepcopy(plan.to_dict()))
         made._fill(raw, toolset)
         for name, inner in raw.get("plans", {}).items():
@@ -352,12 +354,18 @@ class PlanBuilder:
         """Set the plan's output."""
         self._output = in_plan(value)
 
+    def left_out(self, *texts: str) -> None:
+        """Say what of the task the plan does not do, and why: a sentence for each part. Runs of the plan show it."""
+        self._left_out.extend(texts)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON, unchecked."""
         named = {"task": self.task, "description": self.description}
         made: dict[str, Any] = {"firmplan": 1} | {
             key: text for key, text in named.items() if text is not None
         }
+        if self._left_out:
+            made["left_out"] = list(self._left_out)
         plans = {**self._plans, **{name: inner._body() for name, inner in self._inner.items()}}  # noqa: SLF001  # same class
         body = self._body()
         return (

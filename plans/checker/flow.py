@@ -1,14 +1,24 @@
 """Information flow: where data from untrusted tools goes in a plan, and where it may not go.
 
-A *label* is a set of bits. Bit 0 means untrusted. In an inner plan, further bits mean "as untrusted as": bit 1 stands for what decides about
-the call (its `when`, its `for_each`), and one bit stands for each input. So each body is labelled once, whoever runs it: its
-`FlowSummary` describes its output and its writes in these bits, and each caller translates them into its own. Labelling a body again for
-each caller would cost exponential time in nested plans.
+A *label* is a set of bits. Bit 0 means untrusted. In an inner plan, further bits mean "as untrusted as": one bit stands for the conditions
+of the call (its `when`, its `for_each`), one for the steps that the call needs, and one for each input. So each body is labelled once, whoever
+runs it: its `FlowSummary` describes its output, its failures and its writes in these bits, and each caller translates them into its own.
+Labelling a body again for each caller would cost exponential time in nested plans.
 
-A template's value has the labels of everything that the template mentions. Conditions count like values, since they choose
-values. `after` passes no data and no label. Data flows along references only, so one pass in program order finds every label.
+A step has three labels:
 
-What is unsafe for every caller is reported in the body itself; what a caller can make unsafe is judged at the caller.
+- `values`: the label of its value. A template's value has the labels of everything that the template mentions. Conditions count
+  like values, since they choose values: `item` has the label of the filter that let it pass, too.
+- `control`: the label of what decides whether, and how often, the step runs, whatever its references are: its conditions, the conditions
+  of the call around its body, and the ends of the steps in `after`.
+- `ends`: the label of whether it ends with a value. A step that gets labelled data may fail by it, and an untrusted tool fails when
+  it likes. A step that refers to a failed or skipped step is skipped, so it has the label of that step's end.
+
+The order of effects is no control: a write that waits for an earlier write of the same resource, and is blocked if that one fails, is not labelled by
+it. Otherwise one failed write would label everything after it.
+
+Data flows along references only, so one pass in program order finds every label. What is unsafe for every caller is reported in the body
+itself; what a caller can make unsafe is judged at the caller.
 """
 
 from __future__ import annotations
@@ -27,9 +37,14 @@ from .templates import Template, argument_path, template_of
 CLEAN = 0
 UNTRUSTED = 1
 CONTROL = 2
-_FIRST_INPUT = 2
+"""The conditions of the call that runs a body, and the ends of the steps that it comes after."""
+REACH = 4
+"""The ends of the steps that the call refers to."""
+_FIRST_INPUT = 3
 _CONDITIONS = ("when", "for_each", "until")
 
+TRUST_KEY = "x-trust"
+"""The key of an input's schema that says who fills it in: `trusted` or `untrusted`."""
 VARIANTS_MAX = 8
 """Ways to label the writes of one step that callers judge apart; more are joined, which errs on the safe side."""
 
@@ -44,6 +59,8 @@ class Write:
         at: Path and label of each argument (or goal) that neither allows untrusted data nor is approved.
         control: Label of the data that decides whether, and how often, the write happens.
         control_at: Path of that condition.
+        reach: Label of the ends of the steps that the write refers to.
+        allowed: Label of the arguments that may hold untrusted data. Whoever allows a value to be labelled allows it to be missing.
     """
 
     body: PlanBody
@@ -51,6 +68,13 @@ class Write:
     at: tuple[tuple[str, int], ...]
     control: int
     control_at: str
+    reach: int = CLEAN
+    allowed: int = CLEAN
+
+    @property
+    def chance(self) -> int:
+        """The label of everything that decides whether the write happens, and that nobody has allowed."""
+        return self.control | (self.reach & ~self.allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +84,14 @@ class FlowSummary:
     Attributes:
         bits: Input -> its bit.
         output: Label of the body's output.
+        fails: Label of whether the body fails.
         source: Path of steps from the untrusted source to the output.
         writes: Writes of the body, and of the bodies that it runs, that a caller can make unsafe.
     """
 
     bits: dict[str, int] = field(default_factory=dict[str, int])
     output: int = CLEAN
+    fails: int = CLEAN
     source: tuple[str, ...] = ()
     writes: tuple[Write, ...] = ()
 
@@ -76,16 +102,24 @@ class Labels:
 
     Attributes:
         bits: Input -> its bit.
-        labels: Label of each step's value.
-        control: Label of what decides whether, and how often, each step runs.
+        inputs: Input -> its label in the body: its bit, and untrusted if the plan declares it so.
+        counts_control: Whether ends and filters count. In runs that began before they did, they do not.
+        values: Label of each step's value.
+        control: Label of what decides whether, and how often, each step runs, apart from the steps that it refers to.
+        reach: Label of the ends of the steps that each step refers to.
+        ends: Label of whether each step ends with a value.
         via: For an untrusted step: the step from which it has untrusted data, or the path inside it where that begins.
     """
 
     body: PlanBody
     bits: dict[str, int]
+    inputs: dict[str, int]
     limits: Limits
-    labels: list[int]
+    counts_control: bool
+    values: list[int]
     control: list[int]
+    reach: list[int]
+    ends: list[int]
     via: list[int | tuple[str, ...] | None]
 
     def of(self, template: Template | None, position: int | None = None) -> int:
@@ -93,22 +127,50 @@ class Labels:
         if template is None:
             return CLEAN
         formula = template.formula
-        # `first(a, b)` has the labels of both: which of them it gives depends on data.
+        # `first(a, b)` has the labels of both: which of them it gives depends on data, and on which of them ended without a value.
         label = CLEAN
-        for id_ in (*formula.strict, *formula.lenient):
-            other = self.body.position.get(id_)
-            if other is not None:
-                label |= self.labels[other]
+        for other in self._positions(formula.strict):
+            label |= self.values[other]
+        for other in self._positions(formula.lenient):
+            label |= self.values[other] | (self.ends[other] if self.counts_control else CLEAN)
         # `formula.inputs` is empty if the template uses `inputs` as one object: then it has the labels of all inputs.
         if "inputs" in formula.names:
-            for name in formula.inputs or self.bits:
-                label |= self.bits.get(name, CLEAN)
+            for name in formula.inputs or self.inputs:
+                label |= self.inputs.get(name, CLEAN)
         if position is not None:
             if not formula.names.isdisjoint({"item", "index"}):
-                label |= self.of(self.body.steps[position].templates.get("for_each"))
+                label |= self._of_item(position, template)
             if "prev" in formula.names:
-                label |= self.labels[position]
+                label |= self.values[position]
         return label
+
+    def referred(self, template: Template) -> Iterator[int]:
+        """Yield the steps that a template refers to."""
+        return self._positions(template.formula.strict | template.formula.lenient)
+
+    def _positions(self, ids: Iterable[str]) -> Iterator[int]:
+        return (self.body.position[id_] for id_ in ids if id_ in self.body.position)
+
+    def _of_item(self, position: int, template: Template) -> int:
+        """Return the label of `item` and `index` in a template: of the list, and of the filter that let the item pass."""
+        templates = self.body.steps[position].templates
+        label = self.of(templates.get("for_each"))
+        when = templates.get("when")
+        if self.counts_control and self.body.refs[position].is_filter and template is not when:
+            label |= self.of(when, position)
+        return label
+
+    def chance(self, position: int) -> int:
+        """Return the label of what decides whether, and how often, a step calls, apart from what its arguments show already."""
+        templates = self.body.steps[position].templates
+        shown = self.of(templates.get("args") or templates.get("goal"), position)
+        return self.control[position] | (self.reach[position] & ~shown)
+
+    def reached(self, position: int) -> Iterator[int]:
+        """Yield the steps that a step refers to and whose end has a label that their value does not have."""
+        for other in self.body.refs[position].needs:
+            if self.ends[other] & ~self.values[other]:
+                yield other
 
     def of_argument(self, position: int, name: str) -> int:
         """Return the label of one argument of a `tool` or `plan` step; an argument that is not given is clean."""
@@ -119,7 +181,7 @@ class Labels:
 
     def translation(self, position: int, summary: FlowSummary) -> dict[int, int]:
         """Return the bits of the body that a `plan` step runs, each with its label in this body."""
-        meaning = {UNTRUSTED: UNTRUSTED, CONTROL: self.control[position]}
+        meaning = {UNTRUSTED: UNTRUSTED, CONTROL: self.control[position], REACH: self.reach[position]}
         step = self.body.steps[position]
         if isinstance(step, PlanStep):
             for name in step.args:
@@ -136,17 +198,25 @@ class Labels:
             yield step.templates["for_each"]
         yield from step.templates.values()
 
-    def origin(self, templates: Iterable[Template]) -> int | None:
-        """Return the first step from which one of the templates has untrusted data."""
+    def origin(self, templates: Iterable[Template]) -> int | tuple[str, ...] | None:
+        """Return the first step, or the path of the input, from which one of the templates has untrusted data."""
         for template in templates:
             # Sorted, because sets have no order and equal plans have equal messages.
             for id_ in sorted(template.formula.strict | template.formula.lenient):
                 other = self.body.position.get(id_)
-                if other is not None and self.labels[other] & UNTRUSTED:
+                if other is not None and (self.values[other] | self.ends[other]) & UNTRUSTED:
                     return other
+            if "inputs" in template.formula.names:
+                for name in sorted(template.formula.inputs or self.inputs):
+                    if self.inputs.get(name, CLEAN) & UNTRUSTED:
+                        return (f"inputs.{name}",)
         return None
 
-    def chain(self, start: int | None) -> tuple[str, ...]:
+    def first_untrusted(self, positions: Iterable[int]) -> int | None:
+        """Return the first of some steps whose end is untrusted."""
+        return next((other for other in positions if self.ends[other] & UNTRUSTED), None)
+
+    def chain(self, start: int | tuple[str, ...] | None) -> tuple[str, ...]:
         """Return the ids of the steps from the untrusted source to `start`; of a long chain only the last ones, after `..`."""
         backwards: list[str] = []
         at: int | tuple[str, ...] | None = start
@@ -178,6 +248,8 @@ def flow_of(
     summaries: Sequence[FlowSummary],
     tools: Signatures,
     limits: Limits = LIMITS,
+    *,
+    counts_control: bool = True,
 ) -> BodyFlow:
     """Return a body's information flow. O(references).
 
@@ -187,8 +259,9 @@ def flow_of(
         summaries: By number of body; those of the bodies that it runs are known.
         tools: Whose results are untrusted, and who writes.
         limits: How long a chain in a message may get.
+        counts_control: Whether ends and filters count (`Labels`).
     """
-    labels = _labels_of(body, order, summaries, tools, limits)
+    labels = _labels_of(body, order, summaries, tools, limits, counts_control=counts_control)
     problems: list[tuple[PlanBody, Problem]] = []
     writes: dict[tuple[str, int], list[Write]] = {}
     # A write that no caller can make worse is judged here and forgotten; others are kept for the callers.
@@ -197,55 +270,110 @@ def flow_of(
             continue
         for write in _writes(labels, position, summaries, tools):
             problems.extend(_judge(write, labels, position))
-            if any(label & ~UNTRUSTED for _, label in write.at) or write.control & ~UNTRUSTED:
+            if any(label & ~UNTRUSTED for _, label in write.at) or write.chance & ~UNTRUSTED:
                 _keep(writes.setdefault((write.body.path(write.position), write.body.unit), []), write)
-    output = labels.of(body.output)
+    output, fails = _output_and_failure(labels, order)
     source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()
     kept = tuple(write for variants in writes.values() for write in variants)
-    return BodyFlow(labels, FlowSummary(labels.bits, output, source, kept), tuple(problems))
+    return BodyFlow(labels, FlowSummary(labels.bits, output, fails, source, kept), tuple(problems))
 
 
 # Labels
 
 
 def _labels_of(
-    body: PlanBody, order: Sequence[int], summaries: Sequence[FlowSummary], tools: Signatures, limits: Limits
+    body: PlanBody,
+    order: Sequence[int],
+    summaries: Sequence[FlowSummary],
+    tools: Signatures,
+    limits: Limits,
+    *,
+    counts_control: bool,
 ) -> Labels:
     is_top = body.unit == 0 and body.name is None  # its inputs come from the person who starts the run
     bits = {} if is_top else {name: 1 << (_FIRST_INPUT + number) for number, name in enumerate(body.inputs)}
+    inputs = {
+        name: bits.get(name, CLEAN) | (UNTRUSTED if is_untrusted(schema) else CLEAN)
+        for name, schema in body.inputs.items()
+    }
     count = len(body.steps)
-    labels = Labels(body, bits, limits, [CLEAN] * count, [CLEAN] * count, [None] * count)
+    values, control, reach, ends = ([CLEAN] * count for _ in range(4))
+    via: list[int | tuple[str, ...] | None] = [None] * count
+    labels = Labels(body, bits, inputs, limits, counts_control, values, control, reach, ends, via)
     for position in order:
         if position not in body.broken:
-            _label(labels, position, CLEAN if is_top else CONTROL, summaries, tools)
+            _label(labels, position, summaries, tools, is_top=is_top)
     return labels
 
 
+def is_untrusted(schema: Mapping[str, object]) -> bool:
+    """Whether a plan declares an input untrusted (`x-trust`): whoever fills it in may be hostile."""
+    return schema.get(TRUST_KEY) == "untrusted"
+
+
 def _label(
-    labels: Labels, position: int, control: int, summaries: Sequence[FlowSummary], tools: Signatures
+    labels: Labels, position: int, summaries: Sequence[FlowSummary], tools: Signatures, *, is_top: bool
 ) -> None:
-    """Label one step by what it mentions and what it calls; `control` is the label of what decides about its body."""
-    step = labels.body.steps[position]
-    templates = step.templates
+    """Label one step by what it mentions, what it waits for and what it calls."""
+    body, step = labels.body, labels.body.steps[position]
+    templates, refs = step.templates, body.refs[position]
+    control, reach = (CLEAN, CLEAN) if is_top else (CONTROL, REACH)
     for name in _CONDITIONS:
         control |= labels.of(templates.get(name), position)
-    labels.control[position] = control
-    called = labels.body.calls.get(position)
-    label = CLEAN
-    for name, template in templates.items():
-        if name != "args" or called is None:
-            label |= labels.of(template, position)
-    if called is not None:  # of the arguments only those count that the plan passes on to its output
-        summary = summaries[called]
-        label |= _translated(summary.output, labels.translation(position, summary))
+    for other in refs.after:
+        control |= labels.ends[other]
+    for other in refs.needs:
+        reach |= labels.ends[other]
+    labels.control[position], labels.reach[position] = control, reach
+    value, failure = _value_and_failure(labels, position, summaries)
     source = _source(labels, position, summaries, tools)
     if source is not None:
+        value |= UNTRUSTED
+        # An untrusted tool fails when it likes. Of a plan, `FlowSummary.fails` says whether it fails.
+        failure |= CLEAN if isinstance(step, PlanStep) else UNTRUSTED
+    if labels.counts_control and step.on_error != "fail":
+        # Whether the step has its own value, or another one, tells whether it failed. Of a list, failed items are left out.
+        value |= failure
+        failure = failure if step.on_error == "skip" else CLEAN
+    labels.values[position] = value
+    # What decides about the whole body decides nothing about its steps once the body runs.
+    labels.ends[position] = (control | reach) & ~(CONTROL | REACH) | failure
+    if source is not None:
         labels.via[position] = source
-        label |= UNTRUSTED
     # One predecessor a step is enough: a message shows one chain, not all.
-    elif label & UNTRUSTED:
-        labels.via[position] = labels.origin(templates.values())
-    labels.labels[position] = label
+    elif (value | labels.ends[position]) & UNTRUSTED:
+        found = labels.origin(templates.values())
+        labels.via[position] = labels.first_untrusted(refs.waits) if found is None else found
+
+
+def _value_and_failure(labels: Labels, position: int, summaries: Sequence[FlowSummary]) -> tuple[int, int]:
+    """Return the label of a step's own value, and of whether the step fails. A step may fail by all that it mentions."""
+    templates, called = labels.body.steps[position].templates, labels.body.calls.get(position)
+    value = CLEAN
+    for name, template in templates.items():
+        if name != "args" or called is None:
+            value |= labels.of(template, position)
+    if called is None:
+        return value, value
+    # Of the arguments of a plan only those count that it passes on to its output.
+    summary = summaries[called]
+    meaning = labels.translation(position, summary)
+    failure = value | labels.of(templates.get("args"), position) | _translated(summary.fails, meaning)
+    return value | _translated(summary.output, meaning), failure
+
+
+def _output_and_failure(labels: Labels, order: Sequence[int]) -> tuple[int, int]:
+    """Return the label of a body's output, and of whether the body fails."""
+    body = labels.body
+    output = labels.of(body.output)
+    fails = output
+    for position in order:
+        if body.steps[position].on_error == "fail":
+            fails |= labels.ends[position]
+    if labels.counts_control:  # an output that refers to a skipped step is null
+        for other in labels.referred(body.output):
+            output |= labels.ends[other]
+    return output, fails
 
 
 def _source(
@@ -316,16 +444,19 @@ def _allows_all(tool: Signature) -> bool:
 def _tool_write(labels: Labels, position: int, step: ToolStep, tool: Signature) -> Write:
     body = labels.body
     guarded: list[tuple[str, int]] = []
-    args = labels.of(step.templates["args"], position)
-    # A person who approves labelled arguments sees that the call is unusual, and so decides about the write too. A call with clean
-    # arguments looks like any other: nothing shows that untrusted data chose to make it.
-    control = CLEAN if tool.asks_approval and args else labels.control[position]
-    if not tool.asks_approval and args:
-        for name in step.args:
-            if name not in tool.allow_untrusted:
-                label = labels.of_argument(position, name)
-                guarded.append((body.path(position) + argument_path(name), label))
-    return Write(body, position, tuple(guarded), control, _condition_at(labels, position))
+    allowed = CLEAN
+    for name in step.args if labels.of(step.templates["args"], position) else ():
+        label = labels.of_argument(position, name)
+        if name in tool.allow_untrusted:
+            allowed |= label
+        elif not tool.asks_approval:
+            guarded.append((body.path(position) + argument_path(name), label))
+        elif label:
+            # A person who approves labelled arguments sees that the call is unusual, and so decides about the write too. A call with clean
+            # arguments looks like any other: nothing shows that untrusted data chose to make it.
+            return Write(body, position, (), CLEAN, body.path(position))
+    control, at = labels.control[position], _control_at(labels, position)
+    return Write(body, position, tuple(guarded), control, at, labels.reach[position], allowed)
 
 
 def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> Write:
@@ -336,18 +467,25 @@ def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> W
     if any(tool.trust == "untrusted" for tool in tools):
         label |= UNTRUSTED
     at = f"{body.path(position)}.agent.goal"
-    return Write(body, position, ((at, label),), labels.control[position], _condition_at(labels, position))
+    control, reach = labels.control[position], labels.reach[position]
+    return Write(body, position, ((at, label),), control, _control_at(labels, position), reach)
 
 
-def _condition_at(labels: Labels, position: int) -> str:
-    """Return the path of the condition that has a label, an untrusted one first."""
-    templates = labels.body.steps[position].templates
-    present = [templates[name] for name in _CONDITIONS if name in templates]
+def _control_at(labels: Labels, position: int) -> str:
+    """Return the path of what decides whether a step runs and has a label: a condition, `after`, or a reference; an untrusted one first."""
+    body = labels.body
+    templates, refs, path = body.steps[position].templates, body.refs[position], body.path(position)
     for wanted in (UNTRUSTED, ~0):
-        for template in present:
-            if labels.of(template, position) & wanted:
-                return labels.body.path(position) + template.where
-    return labels.body.path(position)
+        for name in _CONDITIONS:
+            if labels.of(templates.get(name), position) & wanted:
+                return path + templates[name].where
+        if any(labels.ends[other] & wanted for other in refs.after):
+            return f"{path}.after"
+        for template in templates.values():
+            for other in labels.reached(position):
+                if labels.ends[other] & wanted and body.steps[other].id in template.formula.names:
+                    return path + template.where
+    return path
 
 
 def _translated_write(write: Write, meaning: Mapping[int, int]) -> Write:
@@ -356,8 +494,18 @@ def _translated_write(write: Write, meaning: Mapping[int, int]) -> Write:
         (path, _translated(label & ~UNTRUSTED, meaning)) for path, label in write.at if not label & UNTRUSTED
     )
     # Untrusted bits are reported in the called body for every caller, so only the bits that stand for the caller's data go on.
-    control = CLEAN if write.control & UNTRUSTED else _translated(write.control, meaning)
-    return Write(write.body, write.position, at, control, write.control_at)
+    control, reach = write.control, write.reach
+    if write.chance & UNTRUSTED:
+        control = reach = CLEAN
+    return Write(
+        write.body,
+        write.position,
+        at,
+        _translated(control, meaning),
+        write.control_at,
+        _translated(reach, meaning),
+        _translated(write.allowed, meaning),
+    )
 
 
 def _keep(variants: list[Write], write: Write) -> None:
@@ -368,12 +516,16 @@ def _keep(variants: list[Write], write: Write) -> None:
     variants.append(write)
     if len(variants) > VARIANTS_MAX:
         joined: dict[str, int] = {}
-        control = CLEAN
+        control = reach = CLEAN
+        allowed = ~CLEAN
         for variant in variants:
             control |= variant.control
+            reach |= variant.reach
+            allowed &= variant.allowed
             for path, label in variant.at:
                 joined[path] = joined.get(path, CLEAN) | label
-        variants[:] = [Write(write.body, write.position, tuple(joined.items()), control, write.control_at)]
+        at = tuple(joined.items())
+        variants[:] = [Write(write.body, write.position, at, control, write.control_at, reach, allowed)]
 
 
 def _judge(write: Write, labels: Labels, position: int) -> Iterator[tuple[PlanBody, Problem]]:
@@ -381,15 +533,31 @@ def _judge(write: Write, labels: Labels, position: int) -> Iterator[tuple[PlanBo
     unsafe = [path for path, label in write.at if label & UNTRUSTED]
     for path in unsafe:
         yield write.body, _unsafe_flow(write, labels, position, path)
-    if not unsafe and write.control & UNTRUSTED:
-        step = write.body.steps[write.position]
-        message = f"data from an untrusted tool decides whether step '{step.id}' writes"
-        hint = "make sure that whoever controls that data may decide this"
-        where, at = write.body, write.control_at
+    if not unsafe and write.chance & UNTRUSTED:
+        where, at, decider = write.body, write.control_at, write.position
         # The condition of the `plan` step is a better place than the write inside the plan, which is fine by itself.
-        if write.body is not labels.body and labels.control[position] & UNTRUSTED:
-            where, at = labels.body, _condition_at(labels, position)
-        yield where, problem("untrusted-condition", at, message, hint)
+        if write.body is not labels.body and (labels.control[position] | labels.reach[position]) & UNTRUSTED:
+            where, at, decider = labels.body, _control_at(labels, position), position
+        yield where, _controlled(write, labels if where is labels.body else None, decider, at)
+
+
+def _controlled(write: Write, labels: Labels | None, decider: int, at: str) -> Problem:
+    """Return the warning that untrusted data decides whether a write happens; `labels` are those of the body that has the deciding step."""
+    step = write.body.steps[write.position]
+    message = f"data from an untrusted tool decides whether step '{step.id}' writes"
+    if labels is not None and (chain := labels.chain(_decider(labels, decider))):
+        message = f"{message}: {' -> '.join((*chain, labels.body.steps[decider].id))}"
+    return problem(
+        "untrusted-condition", at, message, "make sure that whoever controls that data may decide this"
+    )
+
+
+def _decider(labels: Labels, position: int) -> int | tuple[str, ...] | None:
+    """Return the first step, or the input, by whose untrusted data a step runs or does not run."""
+    templates, refs = labels.body.steps[position].templates, labels.body.refs[position]
+    conditions = [templates[name] for name in _CONDITIONS if name in templates]
+    found = labels.origin(conditions)
+    return labels.first_untrusted((*refs.after, *labels.reached(position))) if found is None else found
 
 
 def _unsafe_flow(write: Write, labels: Labels, position: int, path: str) -> Problem:

@@ -45,8 +45,21 @@ class Survey:
     flows: tuple[BodyFlow, ...]
 
 
-def survey_of(bodies: Bodies, tools: Signatures, limits: Limits = LIMITS) -> Survey:
-    """Survey all bodies. O(their steps and references)."""
+def survey_of(
+    bodies: Bodies,
+    tools: Signatures,
+    limits: Limits = LIMITS,
+    *,
+    counts_control: bool = True,
+) -> Survey:
+    """Survey all bodies. O(their steps and references).
+
+    Args:
+        bodies: The bodies.
+        tools: The tools that they call.
+        limits: How long a message may get.
+        counts_control: Whether ends and filters count in labels (`flow.Labels`).
+    """
     order, is_order = program_order(bodies.callees)
     steps: list[list[int]] = []
     circular: list[int] = []
@@ -66,7 +79,14 @@ def survey_of(bodies: Bodies, tools: Signatures, limits: Limits = LIMITS) -> Sur
         body = bodies.every[number]
         touches[number] = _touches_of(body, together, tools)
         together[number] = _joined(touches[number])
-        flows[number] = flow_of(body, steps[number], summaries, tools, limits)
+        flows[number] = flow_of(
+            body,
+            steps[number],
+            summaries,
+            tools,
+            limits,
+            counts_control=counts_control,
+        )
         summaries[number] = flows[number].summary
     return Survey(
         bodies,

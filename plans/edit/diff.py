@@ -44,7 +44,7 @@ class PlanChange:
     """One change.
 
     Attributes:
-        part: `task`, `description`, `inputs`, `types`, `plans`, `steps` or `output`.
+        part: `task`, `description`, `left_out`, `inputs`, `types`, `plans`, `steps` or `output`.
         name: The name of the step, input, type or inner plan; `None` for the plan itself.
         field: The place in it, such as `args.city`; empty: all of it.
         before: The value before; `None` if it was added.
@@ -195,6 +195,10 @@ def _prose(before: Plan, after: Plan) -> Iterator[PlanChange]:
         if old != new:
             kind: ChangeKind = "added" if old is None else "removed" if new is None else "changed"
             yield PlanChange(kind, part, None, "", old, new)
+    if before.left_out != after.left_out:
+        kind = "added" if not before.left_out else "removed" if not after.left_out else "changed"
+        old_texts, new_texts = (list[Json](plan.left_out) or None for plan in (before, after))
+        yield PlanChange(kind, "left_out", None, "", old_texts, new_texts)
 
 
 def _bodies(before: Plan | InnerPlan, after: Plan | InnerPlan, plan: str | None) -> Iterator[PlanChange]:
@@ -306,6 +310,8 @@ def _operations(before: Plan, after: Plan) -> Iterator[_Raw]:
     old, new = before.to_dict(), after.to_dict()
     if (before.task, before.description) != (after.task, after.description):
         yield {"op": "task", "task": after.task, "description": after.description}
+    if before.left_out != after.left_out:
+        yield {"op": "left_out", "value": list[Json](after.left_out)}
     for part, operation, key in (
         ("inputs", "input", "schema"),
         ("types", "type", "schema"),

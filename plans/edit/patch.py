@@ -152,9 +152,16 @@ class SetTask(_Operation):
     description: str | None = None
 
 
+class SetLeftOut(_Operation):
+    """Set what of the task the plan leaves out; an empty list removes it."""
+
+    op: Literal["left_out"] = "left_out"
+    value: Annotated[tuple[str, ...], Field(strict=False)]
+
+
 Operation: TypeAlias = (
     AddStep | RemoveStep | ReplaceStep | MoveStep | SetKey | UnsetKey | Rename
-    | SetInput | SetType | SetInner | SetOutput | SetTask
+    | SetInput | SetType | SetInner | SetOutput | SetTask | SetLeftOut
 )  # fmt: skip
 _Every: TypeAlias = Annotated[Operation, Field(discriminator="op")]
 
@@ -248,6 +255,8 @@ def _apply(raw: _Raw, operation: Operation) -> None:  # noqa: C901  # one case f
         case SetTask():
             for part in sorted(operation.model_fields_set - {"op"}):
                 _put(raw, part, getattr(operation, part))
+        case SetLeftOut():
+            _put(raw, "left_out", list(operation.value) or None)
         case SetInner():
             _put(raw.setdefault("plans", {}), operation.name, operation.body)
         case SetOutput(plan=inner):

@@ -17,6 +17,7 @@ from typing import Protocol, TypeAlias
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..paths import key
 from ..values import DEPTH_MAX, Json, canonical
+from .data_spans import Span, TextWithData
 from .evaluate import compile_node
 from .functions import text_of
 from .nodes import NOTHING, Call, Literal, Name, joined_references
@@ -77,6 +78,7 @@ class Formula:
     # Computed on demand, because a check evaluates no template.
     _run: Run | None = field(default=None, init=False)
     _splices: Sequence[Splice] | None = field(default=None, init=False)
+    _with_data: TextWithData | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         found = NOTHING
@@ -137,14 +139,32 @@ class Formula:
         """
         if self.tree is None:
             return self.value
-        if SKIPPED in (gone := [scope.get(name) for name in self.strict]):
-            raise RefersToSkipped(
-                min(name for name, value in zip(self.strict, gone, strict=True) if value is SKIPPED)
-            )
+        self._expect_all(scope)
         if self._run is None:
             self._run = compiled(self.tree)
         value = self._run(scope)
         return checked(value) if len(self.leaves) > 1 else value
+
+    def evaluate_with_spans(self, scope: Scope) -> tuple[Json, tuple[Span, ...]]:
+        """Return the template's value, and if it is one string, the spans of it that are data and not the author's words.
+
+        Raises:
+            EvaluationError: As `evaluate`.
+            RefersToSkipped: As `evaluate`.
+        """
+        if not isinstance(self.tree, Leaf) or self.constant:
+            return self.evaluate(scope), ()
+        self._expect_all(scope)
+        if self._with_data is None:
+            self._with_data = TextWithData(self.tree)
+        return self._with_data.render(scope)
+
+    def _expect_all(self, scope: Scope) -> None:
+        """Raise `RefersToSkipped` if a step that the template needs was skipped."""
+        if SKIPPED in (gone := [scope.get(name) for name in self.strict]):
+            raise RefersToSkipped(
+                min(name for name, value in zip(self.strict, gone, strict=True) if value is SKIPPED)
+            )
 
     @property
     def whole(self) -> str | None:

@@ -93,7 +93,8 @@ def save_plan(plan: Plan, path: str | PathLike[str]) -> None:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(text)
-            Path(name).chmod(_mode_of(file))
+            with suppress(FileNotFoundError):  # a new file stays the owner's alone: its constants may be data
+                Path(name).chmod(file.stat().st_mode & 0o777)
             Path(name).replace(file)
         except BaseException:
             with suppress(OSError):
@@ -101,16 +102,6 @@ def save_plan(plan: Plan, path: str | PathLike[str]) -> None:
             raise
     except OSError as fault:
         raise InputRejected(f"the plan file {file} cannot be written: {fault.strerror}") from fault
-
-
-def _mode_of(file: Path) -> int:
-    """Return the permissions of the file that is replaced, else those a new file would get."""
-    try:
-        return file.stat().st_mode & 0o777
-    except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
 
 
 def to_yaml(plan: Plan) -> str:

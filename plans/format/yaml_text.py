@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from ..paths import Part, path_of
 from ..values import DEPTH_MAX, Json
+from ..visible import has_invisible, visible
 from .source import SourceError
 
 ALIASED_MAX = 100_000
@@ -217,8 +218,6 @@ WIDTH = 110
 _NUMBER_1_2 = re.compile(
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z"
 )
-_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
-"""What PyYAML leaves as it is in quotes that keep no escapes, and reads back as a line break, or not at all."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -235,7 +234,8 @@ _Dumper.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]  # Py
 
 
 def _text(_dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    style = '"' if _BREAKS.search(text) else None
+    # Between double quotes an escape is the character that it stands for.
+    style = '"' if has_invisible(text) else None
     return yaml.ScalarNode("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -243,5 +243,5 @@ _Dumper.add_representer(str, _text)
 
 
 def dump_yaml(value: Json) -> str:
-    """Return YAML text; keys keep their order."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH)
+    """Return YAML text; keys keep their order, and invisible characters are escapes."""
+    return visible(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=WIDTH))

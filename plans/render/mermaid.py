@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .picture import EFFECT_COLOURS, Picture, PictureNode
-from .width import cut
+from .width import cut, wrapped
 
 LABEL_MAX = 60
 """Columns of a line in a box."""
@@ -26,6 +26,9 @@ def mermaid_of(picture: Picture) -> str:
         chart.lines.append(f'  subgraph p{number}["{_escaped(title)}"]')
         chart.draw(inner, f"p{number}s", "    ")
         chart.lines.append("  end")
+    for number, text in enumerate(picture.left_out):
+        label = "<br/>".join(map(_escaped, wrapped(f"left out: {text}", LABEL_MAX, 10)))
+        chart.lines.append(f'  leftout{number}>"{label}"]')
     return "\n".join(["flowchart TD", *chart.lines, *chart.styles()])
 
 

@@ -139,6 +139,7 @@ class Picture:
         order: Positions in program order.
         output_needs: Positions that the output refers to.
         inner: The plan's own inner plans, titled by their names.
+        left_out: What of its task the plan does not do.
     """
 
     title: str
@@ -148,6 +149,7 @@ class Picture:
     order: tuple[int, ...]
     output_needs: tuple[int, ...] = ()
     inner: tuple[Picture, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def picture_of(plan: Plan, toolset: Signatures | Sequence[Signature] | None = None) -> Picture:
@@ -160,7 +162,12 @@ def picture_of(plan: Plan, toolset: Signatures | Sequence[Signature] | None = No
         if name is not None
     )
     made = _picture(survey, 0, plan, tools)
-    return replace(made, title=_plain(plan.task or plan.description or ""), inner=tuple(inner))
+    return replace(
+        made,
+        title=_plain(plan.task or plan.description or ""),
+        inner=tuple(inner),
+        left_out=tuple(map(_plain, plan.left_out)),
+    )
 
 
 def _picture(survey: Survey, number: int, plan: Plan | InnerPlan, tools: Signatures) -> Picture:

@@ -66,7 +66,7 @@ def svg_of(picture: Picture) -> str:
         raise ConfigError(
             f"expected a plan of at most {STEPS_MAX} steps for a picture, found {count}: render it as text"
         )
-    parts = [_heading(picture), _graph(picture), *map(_panel, picture.inner)]
+    parts = [_heading(picture), _graph(picture), *map(_panel, picture.inner), _left_out(picture)]
     parts = [part for part in parts if part.elements]
     width = max((part.width for part in parts), default=0.0) + 2 * MARGIN
     placed: list[str] = []
@@ -92,6 +92,13 @@ def _heading(picture: Picture) -> Piece:
     inputs = _inputs(picture, 23.0 * len(title) + (4 if title else 0))
     width = max([columns(line) * 10.2 for line in title], default=0.0)
     return Piece(max(width, inputs.width), max(23.0 * len(title), inputs.height), [*made, *inputs.elements])
+
+
+def _left_out(picture: Picture) -> Piece:
+    """Return what the plan leaves out, as lines of text."""
+    lines = [line for each in picture.left_out for line in wrapped(f"left out: {each}", _TITLE_COLUMNS, 10)]
+    made = [text(0, 14 + LINE * number, line, "does") for number, line in enumerate(lines)]
+    return Piece(max([columns(line) * CHARACTER for line in lines], default=0.0), LINE * len(lines), made)
 
 
 def _inputs(picture: Picture, top: float) -> Piece:

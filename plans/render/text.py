@@ -14,11 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .picture import Picture, PictureNode
-from .width import columns, cut, padded
+from .width import columns, cut, padded, wrapped
 
 WIDTH_MIN = 40
 """Columns; with fewer, only the names of steps would be left."""
 ID_WIDTH_MAX = 24
+LINES_MAX = 20
+"""Lines of one sentence about what a plan leaves out."""
 RAILS_MAX = 12
 """Rails side by side that an eye can follow."""
 RAILED_STEPS_MAX = 500
@@ -44,9 +46,21 @@ def text_of(picture: Picture, width: int) -> str:
             lines.append(cut(f"  output  {inner.output}", width))
     if picture.output:
         lines += ["", cut(f"output  {picture.output}", width)]
+    if picture.left_out:
+        lines += ["", *_left_out(picture, width)]
     if legend := _legend([node for each in (picture, *picture.inner) for node in each.nodes]):
         lines += ["", legend]
     return "\n".join(lines)
+
+
+def _left_out(picture: Picture, width: int) -> list[str]:
+    """Return what the plan leaves out, complete: it is for a person who decides whether the plan will do."""
+    label = "left out  "
+    lines: list[str] = []
+    for text in picture.left_out:
+        first, *rest = wrapped(text, width - len(label), LINES_MAX) or [""]
+        lines += [f"{label}{first}", *(f"{'':<{len(label)}}{line}" for line in rest)]
+    return lines
 
 
 def _steps(picture: Picture, width: int, indent: str = "") -> list[str]:

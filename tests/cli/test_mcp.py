@@ -351,3 +351,11 @@ def process(shop, *words):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def test_a_run_says_what_its_plan_leaves_out(shop):
+    """A client's model reads it in the document and in the words, and the document fits its schema."""
+    plan = {"firmplan": 1, "steps": [{"id": "one", "set": 1}], "left_out": ["send: no address is named"]}
+    answers = ask(shop, ("run_plan", {"plan": plan}))
+    assert answers[0].structured_content["left_out"] == plan["left_out"]
+    assert "left out: send: no address is named" in answers[0].content[0].text

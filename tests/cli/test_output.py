@@ -272,3 +272,17 @@ def test_a_cancel_says_what_is_open_all_the_same(firmplan, plan_file, tmp_path):
     assert "step 'm', attempt 1: it is unknown whether the call took effect" in cancelled.out
     assert "firmplan resolve r m --done JSON --attempt 1" in cancelled.out
     assert "resolved; run r has failed" in firmplan("resolve", "r", "m", "--fail", "it did nothing").out
+
+
+def test_a_run_of_a_plan_that_leaves_something_out_says_so(firmplan, home):
+    """`run` and `show` say it below the status, on one line without control characters; `show PLAN` shows it too."""
+    plan = json.loads((home / "plan.json").read_text())
+    (home / "less.json").write_text(json.dumps({**plan, "left_out": ["mail: no address\x1b[2J\nis named"]}))
+    ran = firmplan("run", "less.json", "-t", "tools.py", "-i", "a=1", "--run-id", "less")
+    assert ran.code == 0
+    assert "left out: mail: no address" in ran.err
+    shown = firmplan("show", "less")
+    assert "left out: mail: no address" in shown.out
+    assert "left out  mail: no address" in firmplan("show", "less.json").out
+    assert "\x1b" not in ran.err + shown.out
+    assert firmplan("show", "less", "--json").document["left_out"] == ["mail: no address\x1b[2J\nis named"]

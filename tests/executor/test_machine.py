@@ -751,9 +751,10 @@ def test_what_a_call_of_a_model_needs_is_set_aside_before_it_is_made():
     assert machine.find_short("b", 0.0) == "model_calls"
 
 
+@pytest.mark.parametrize("rules", [2, 3])
 @pytest.mark.parametrize("approval", ["untrusted", lambda args: False], ids=["untrusted", "rule"])
-def test_a_person_is_asked_about_a_write_of_untrusted_data_whatever_its_rule_would_say(approval):
-    """Of other data the tool's own approval decides."""
+def test_a_call_with_untrusted_data_does_not_start_by_itself(approval, rules):
+    """By rules of version 2 a person is asked at once; since then the flow policy is asked first, whatever the tool's own rule would say."""
     tools = Toolset(
         [
             tool("browse", "read", resource="web", trust="untrusted"),
@@ -763,14 +764,17 @@ def test_a_person_is_asked_about_a_write_of_untrusted_data_whatever_its_rule_wou
     )
     for source in "browse", "look":
         plan = plan_of(step("a", source), step("b", "send", x="${a}"))
-        machine = build_machine(Header(plan, {}, "seed", ToolsetLock.of([plan], tools)))
+        machine = build_machine(Header(plan, {}, "seed", ToolsetLock.of([plan], tools), rules=rules))
         machine.handle(RunStarted("h"))
         machine.handle(CallStarted("a", 1, ""))
         commands = machine.handle(CallSucceeded("a", ONE))
         is_asked = any(
             isinstance(each, Record) and isinstance(each.event, ApprovalAsked) for each in commands
         )
-        assert is_asked == (source == "browse")
+        is_ruled = any(isinstance(each, RuleApproval) for each in commands)
+        is_labelled = source == "browse"
+        assert is_asked == (is_labelled and rules == 2)
+        assert is_ruled == ((is_labelled and rules == 3) or (approval != "untrusted" and not is_labelled))
         assert bool([each for each in commands if not isinstance(each, Record)]) != is_asked
 
 

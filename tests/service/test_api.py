@@ -345,3 +345,12 @@ def test_a_fork_with_an_id_is_made_once(server):
     assert server.wait("mine")["output"] == 7
     other = server.post(f"/v1/runs/{run}/fork", {"set": {"total": 8}, "run_id_new": "mine"})
     assert (other.status_code, "exists already" in other.json()["detail"]) == (422, True)
+
+
+def test_a_run_says_what_its_plan_leaves_out(server):
+    """`left_out` of a run's document is that of its plan; of other runs it is empty."""
+    left_out = ["send: nobody is told, since the task names no address"]
+    run = server.post("/v1/runs", {"plan": {**PLAN, "left_out": left_out}, "inputs": {"a": 1}}).json()["id"]
+    assert server.wait(run)["left_out"] == left_out
+    other = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 1}}).json()["id"]
+    assert server.wait(other)["left_out"] == []

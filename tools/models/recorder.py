@@ -19,10 +19,11 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, cast
 
 from ...errors import ConfigError
 from ...plans.values import Json
+from ..private_file import private_opener
 
 if TYPE_CHECKING:
     import httpx2
@@ -60,7 +61,7 @@ class Recorder:
         self._secrets = sorted(found, key=lambda each: (-len(each), each))
         self._lock = Lock()
         try:
-            with self.path.open("a", encoding="utf-8") as file:
+            with self._append() as file:
                 if not file.tell():
                     file.write(json.dumps({"recording": FORMAT}) + "\n")
         except OSError as error:
@@ -86,8 +87,11 @@ class Recorder:
             "asked": asked,
         }
         line = self._without_secrets(json.dumps(entry, ensure_ascii=False), key)
-        with self._lock, self.path.open("a", encoding="utf-8") as file:
+        with self._lock, self._append() as file:
             file.write(line + "\n")
+
+    def _append(self) -> TextIO:
+        return open(self.path, "a", encoding="utf-8", opener=private_opener)  # a `Path` takes no opener
 
     def _without_secrets(self, line: str, key: str) -> str:
         for secret in (key, *self._secrets) if len(key) >= SECRET_CHARACTERS_MIN else self._secrets:

@@ -256,7 +256,7 @@ def test_a_judge_is_measured_by_labels(small):
 
     def judge(request):
         words = request["messages"][1]["content"]
-        first = words.partition("<plan_b>")[0]
+        first = words.partition("<plan_b-")[0]
         return verdict("B" if "double" in first else "A")
 
     judged, _ = judging(judge, lambda models: judge_pairs(models, result, small.labels))
@@ -349,7 +349,7 @@ def judged_by(answer):
     def judge(request):
         words = request["messages"][1]["content"]
         shown = (
-            words.partition(f"<{name}>")[2].partition(f"</{name}>")[0].strip()
+            words.partition(f"<{name}-")[2].partition(">")[2].partition(f"</{name}-")[0].strip()
             for name in ("task", "plan_a", "plan_b")
         )
         return verdict(answer(*pairs[tuple(shown)]))

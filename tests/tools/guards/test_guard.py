@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Annotated
 
 import pytest
 from firmplan import ConfigError
 from firmplan.testing import ScriptedModel, Text
 from firmplan.tools import Model, ModelError, Models, ask_request
-from firmplan.tools.models.guard import Question, check_guards, find_fault
+from firmplan.tools.guards.guard import Question, check_guards, find_refusal
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 
 NOTHING = Question("")
@@ -39,8 +40,8 @@ def even(value: int) -> int:
 def test_pydantic_holds_answers_to_its_word(guard, good, bad, words):
     """Models, adapters and validators accept a value or say what is wrong, without links and inputs."""
     check_guards("here", [guard])
-    assert find_fault(good, [guard], NOTHING) is None
-    fault = find_fault(bad, [guard], NOTHING)
+    assert find_refusal(good, [guard], NOTHING) is None
+    fault = find_refusal(bad, [guard], NOTHING).detail
     assert words in fault
     assert "http" not in fault
 
@@ -81,8 +82,7 @@ def test_what_a_judge_refuses_is_written_again():
     assert "It is polite" in told
     assert "It shouts." in told
     asked = judge[0]["messages"][-1]["content"]
-    assert "<question>Thank Ada.</question>" in asked
-    assert "<answer>THANKS</answer>" in asked
+    assert re.search(r"<question-(\d+)>Thank Ada.</question-\1>\n\n<answer-\1>THANKS</answer-\1>", asked)
     assert any("j at " in each for each in parts["judges"])
 
 

@@ -1,0 +1,325 @@
+"""The untrusted sources of one value: every step and input of a plan from which labelled data reaches an argument, a condition or the output.
+
+`flow.py` decides whether a value is labelled. This module says where the label comes from, for people: it walks from the value back along the references
+of labelled steps, into the plans that they run and out to the callers. The nearest sources come first. It changes no label.
+
+A step is named by its trail: the positions of the `plan` steps around it, outermost first, then its own. A plan step that runs many times has one trail.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from ..format.shape import Draft
+from ..paths import key
+from ..plan import AgentStep, Plan, PlanStep, ToolStep
+from ..signature import Signature, Signatures, signatures_of
+from ..values import Json
+from .body import PlanBody, SavedPlans, bodies_of
+from .flow import UNTRUSTED, Labels, is_untrusted
+from .survey import survey_of
+from .templates import Template, template_of
+
+Trail: TypeAlias = tuple[int, ...]
+
+VISITED_MAX = 20_000
+"""Steps that one question looks at; past that the answer names every untrusted tool of the plan, which errs on the safe side."""
+PLACES_MAX = 1_000
+"""Places of an output that are labelled apart; past that the part of the output is labelled as a whole."""
+HOPS_MAX = 20
+"""Steps of the way from a source to a value that are named; after these the way ends in `..`."""
+UNKNOWN = "an untrusted source"
+"""The name of a source that nothing names."""
+WHOLE = "$"
+"""The place of the complete output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place where untrusted data enters a plan.
+
+    Attributes:
+        name: The step's path in the plan, without items; of an input, `inputs.` and its name.
+        tools: The untrusted tools that the step calls, sorted; empty for an input.
+        trail: The step; empty for an input.
+        via: Paths of the steps through which the data goes, the source first.
+    """
+
+    name: str
+    tools: tuple[str, ...]
+    trail: Trail
+    via: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The sources of a value, the nearest first.
+
+    Attributes:
+        is_complete: Whether every source is among them.
+    """
+
+    sources: tuple[Source, ...] = ()
+    is_complete: bool = True
+
+
+class Sources:
+    """Answers from where values of a plan have untrusted data.
+
+    Args:
+        plan: A plan that passed its check.
+        signatures: The tools.
+        plans: Saved plans by name or digest.
+    """
+
+    def __init__(
+        self, plan: Plan, signatures: Signatures | Iterable[Signature], plans: SavedPlans | None = None
+    ) -> None:
+        self._tools = signatures_of(signatures)
+        self._survey = survey_of(bodies_of(Draft(plan), plan, plans), self._tools)
+
+    def of_argument(self, trail: Trail, argument: str) -> Found:
+        """Return the sources of an argument of a tool; all arguments of an agent's calls are as untrusted as its goal and its tools."""
+        walk = _Walk(self)
+        step = self.body(trail[:-1]).steps[trail[-1]]
+        if isinstance(step, AgentStep):
+            walk.visit(trail, None)
+        elif isinstance(step, ToolStep | PlanStep) and argument in step.args:
+            walk.add(trail[:-1], trail[-1], template_of("", step.args[argument]), None)
+        return walk.found()
+
+    def of_control(self, trail: Trail) -> Found:
+        """Return the sources of what decides whether, and how often, a step runs: its conditions, and those of the steps around it."""
+        walk = _Walk(self)
+        for depth in range(len(trail), 0, -1):
+            prefix, position = trail[: depth - 1], trail[depth - 1]
+            step = self.body(prefix).steps[position]
+            for name in ("when", "for_each", "until"):
+                if name in step.templates:
+                    walk.add(prefix, position, step.templates[name], None)
+            walk.add_awaited(prefix, position, None)
+        return walk.found()
+
+    def of_output(self) -> dict[str, tuple[str, ...]]:
+        """Return the labelled places of the plan's output, each with the names of its sources, sorted; empty: nothing is labelled.
+
+        A place is `$` for the complete output, else such as `$.title` or `$.items[0]`, as far as the plan's text tells places apart.
+        """
+        labels = self.labels(())
+        output = labels.body.output
+        if not labels.of(output) & UNTRUSTED:
+            return {}
+        made: dict[str, tuple[str, ...]] = {}
+        left = VISITED_MAX
+        for place, template in _places(output):
+            if not labels.of(template) & UNTRUSTED:
+                continue
+            walk = _Walk(self, left)
+            walk.add((), None, template, None)
+            names = walk.names()
+            left -= walk.visited
+            if not walk.is_complete or not names:
+                names |= self._all_names()
+            made[place] = tuple(sorted(names or {UNKNOWN}))
+        return made or {WHOLE: tuple(sorted(self._all_names() or {UNKNOWN}))}
+
+    def body(self, prefix: Trail) -> PlanBody:
+        """Return the body that the `plan` steps of a prefix lead to."""
+        return self.labels(prefix).body
+
+    def labels(self, prefix: Trail) -> Labels:
+        """Return the labels of the body that the `plan` steps of a prefix lead to."""
+        number = 0
+        for position in prefix:
+            number = self._survey.bodies.every[number].calls[position]
+        return self._survey.flows[number].labels
+
+    def path(self, trail: Trail) -> str:
+        """Return the path of a step in the plan, without items."""
+        return "/".join(self.body(trail[:depth]).steps[position].id for depth, position in enumerate(trail))
+
+    def untrusted_tools(self, trail: Trail) -> tuple[str, ...]:
+        """Return the untrusted tools that a step calls itself, sorted."""
+        match self.body(trail[:-1]).steps[trail[-1]]:
+            case ToolStep(tool=name):
+                names: Iterable[str] = (name,)
+            case AgentStep(agent=agent):
+                names = agent.tools
+            case _:
+                return ()
+        return tuple(sorted({name for name in names if self._is_untrusted(name)}))
+
+    def _is_untrusted(self, name: str) -> bool:
+        tool = self._tools.find(name)
+        return tool is not None and tool.trust == "untrusted"
+
+    def _all_names(self) -> set[str]:
+        inputs = {
+            f"inputs.{name}"
+            for body in self._survey.bodies.every
+            for name, schema in body.inputs.items()
+            if is_untrusted(schema)
+        }
+        return inputs | {name for name in self._tools.names if self._is_untrusted(name)}
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One walk from a value back to its sources, breadth first.
+
+    Attributes:
+        towards: Visited step -> the next step on the way to the value; `None`: the value itself mentions it.
+        inputs: Visited untrusted input of the plan -> the same.
+        waiting: Templates to look into: prefix of their body, position of their step, and the step that they belong to on the way.
+        due: Steps to look at: a step, and the step that it belongs to on the way.
+        passed: Inputs of inner plans whose arguments have been looked into.
+    """
+
+    sources: Sources
+    visited_max: int = VISITED_MAX
+    towards: dict[Trail, Trail | None] = field(default_factory=dict[Trail, "Trail | None"])
+    inputs: dict[str, Trail | None] = field(default_factory=dict[str, "Trail | None"])
+    waiting: deque[tuple[Trail, int | None, Template, Trail | None]] = field(
+        default_factory=deque["tuple[Trail, int | None, Template, Trail | None]"]
+    )
+    due: deque[tuple[Trail, Trail | None]] = field(default_factory=deque["tuple[Trail, Trail | None]"])
+    passed: set[tuple[Trail, str]] = field(default_factory=set[tuple[Trail, str]])
+    is_complete: bool = True
+
+    @property
+    def visited(self) -> int:
+        """How many steps and inputs it has looked at."""
+        return len(self.towards) + len(self.passed)
+
+    def found(self) -> Found:
+        """Walk to the end, and return the sources."""
+        self._run()
+        made = [
+            Source(self.sources.path(trail), tools, trail, self._via(trail))
+            for trail in self.towards
+            if (tools := self.sources.untrusted_tools(trail))
+        ]
+        for name, towards in self.inputs.items():
+            made.append(Source(name, (), (), (name, *(self._via(towards) if towards is not None else ()))))
+        return Found(tuple(made), self.is_complete)
+
+    def names(self) -> set[str]:
+        """Walk to the end, and return the names of the sources."""
+        self._run()
+        tools = {name for trail in self.towards for name in self.sources.untrusted_tools(trail)}
+        return tools | set(self.inputs)
+
+    def _run(self) -> None:
+        while self.due or self.waiting:
+            if self.visited > self.visited_max:
+                self.is_complete = False
+                return
+            if self.due:
+                self.visit(*self.due.popleft())
+            else:
+                self._look(*self.waiting.popleft())
+
+    def _via(self, trail: Trail) -> tuple[str, ...]:
+        names: list[str] = []
+        at: Trail | None = trail
+        while at is not None:
+            if len(names) >= HOPS_MAX:
+                return (*names, "..")
+            names.append(self.sources.path(at))
+            at = self.towards[at]
+        return tuple(names)
+
+    def add(self, prefix: Trail, position: int | None, template: Template, towards: Trail | None) -> None:
+        """Look into a template; `position` is its step, whose `item` and `prev` it may mention."""
+        self.waiting.append((prefix, position, template, towards))
+
+    def add_awaited(self, prefix: Trail, position: int, towards: Trail | None) -> None:
+        """Look at the steps on whose end it depends whether a step runs: those that it waits for, as far as untrusted data decides how they end."""
+        labels = self.sources.labels(prefix)
+        for other in labels.body.refs[position].waits:
+            if labels.ends[other] & _mask((*prefix, other)):
+                self.due.append(((*prefix, other), towards))
+
+    def visit(self, trail: Trail, towards: Trail | None) -> None:
+        """Look at a step that the value mentions, if it is labelled."""
+        labels, position = self.sources.labels(trail[:-1]), trail[-1]
+        ends = labels.ends[position] & _mask(trail)
+        if trail in self.towards or not (ends or labels.values[position] & _mask(trail)):
+            return
+        self.towards[trail] = towards
+        prefix, step = trail[:-1], labels.body.steps[position]
+        called = labels.body.calls.get(position)
+        tells_end = bool(ends) or step.on_error != "fail"  # a value that stands for a failure tells of it
+        for name, template in step.templates.items():
+            if (
+                name != "args" or called is None
+            ):  # arguments of a plan count as far as its output mentions its inputs
+                self.add(prefix, position, template, trail)
+        if called is not None:
+            inner = self.sources.body(trail)
+            self.add(trail, None, inner.output, trail)
+            if tells_end:  # any of its steps may be the one that fails by untrusted data
+                self.due += (((*trail, other), trail) for other in range(len(inner.steps)))
+        if tells_end:
+            self.add_awaited(prefix, position, trail)
+
+    def _look(self, prefix: Trail, position: int | None, template: Template, towards: Trail | None) -> None:
+        body, formula = self.sources.body(prefix), template.formula
+        # In the plan's order, because sets have none and equal plans have equal answers.
+        for other in sorted(
+            body.position[id_] for id_ in {*formula.strict, *formula.lenient} if id_ in body.position
+        ):
+            self.visit((*prefix, other), towards)
+        if "inputs" in formula.names:
+            for name in sorted(formula.inputs or body.inputs):
+                self._look_at_input(prefix, name, towards)
+        if position is not None and not formula.names.isdisjoint({"item", "index"}):
+            step = body.steps[position]
+            if "for_each" in step.templates and template is not step.templates["for_each"]:
+                self.add(prefix, position, step.templates["for_each"], towards)
+        if position is not None and "prev" in formula.names:
+            self.visit((*prefix, position), towards)
+
+    def _look_at_input(self, prefix: Trail, name: str, towards: Trail | None) -> None:
+        if (prefix, name) in self.passed:
+            return
+        self.passed.add((prefix, name))
+        if is_untrusted(self.sources.body(prefix).inputs.get(name, {})):
+            inside = f"{self.sources.path(prefix)}/" if prefix else ""
+            self.inputs.setdefault(f"{inside}inputs.{name}", towards)
+        if not prefix:
+            return
+        outer, position = prefix[:-1], prefix[-1]
+        step = self.sources.body(outer).steps[position]
+        if isinstance(step, PlanStep) and name in step.args:  # an input that is not given has its default
+            self.add(outer, position, template_of("", step.args[name]), towards)
+
+
+def _mask(trail: Trail) -> int:
+    """Return the bits of a label that count for a step."""
+    # In an inner plan a label may stand for an input, which only the caller can judge: the walk goes on, and finds a source or none.
+    return UNTRUSTED if len(trail) == 1 else ~0
+
+
+def _places(output: Template) -> Iterator[tuple[str, Template]]:
+    """Yield the parts of an output's template that the plan's text tells apart, with their places."""
+    waiting: list[tuple[str, Json]] = [(WHOLE, output.value)]
+    count = 1
+    while waiting:
+        place, value = waiting.pop()
+        parts: Sequence[tuple[str, Json]] = ()
+        match value:
+            case dict():
+                parts = [(f"{place}{key(name)}", part) for name, part in value.items()]
+            case list():
+                parts = [(f"{place}[{index}]", part) for index, part in enumerate(value)]
+            case _:
+                pass
+        count += len(parts)
+        if parts and count <= PLACES_MAX:
+            waiting += reversed(parts)
+        else:
+            yield place, output if place == WHOLE else template_of("", value)
