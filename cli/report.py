@@ -268,7 +268,9 @@ def _used(run: Run) -> str:
     parts = [run.usage, planning if isinstance(planning, dict) else {}]
     sums = [
         (name, [amount for part in parts if isinstance(amount := part.get(name), int | float)])
-        for name in LIMITS
+        for name in sorted(
+            LIMITS, key=lambda name: name in ("calls", "items")
+        )  # what is usually limited comes first
     ]
     amounts = [(name, sum(given)) for name, given in sums if sum(given)]
     return (

@@ -7,7 +7,6 @@ third part remembers the plans that have just passed their check.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +33,6 @@ from ...plans.values import Json, NotJson, canonical
 from ...tools import Artifact
 from ...tools.durations import parse_duration
 from .. import limits as bounds
-from ..budget import LIMITS as BUDGET_LIMITS
 from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
 from ..canonical_value import CanonicalValue
 from ..journal.header import Header, Submitter, default_seed
@@ -180,30 +178,6 @@ def _with_severity(report: CheckReport, code: str, severity: Literal["error", "w
     """Return a report in which the problems of this code have this severity."""
     problems = (replace(each, severity=severity) if each.code == code else each for each in report.problems)
     return replace(report, problems=in_order(problems))
-
-
-def budget_of(given: Mapping[str, float] | None) -> dict[str, float]:
-    """Return a budget's limits by name. Raises: InputRejected."""
-    if given is not None and not isinstance(cast("object", given), Mapping):
-        raise InputRejected(
-            f"budget: expected amounts by name, such as {{'steps': 100}}, found {given!r:.200}"
-        )
-    limits = dict(given or {})
-    for name, amount in limits.items():
-        if name not in BUDGET_LIMITS:
-            hint = did_you_mean(str(name), BUDGET_LIMITS)
-            raise InputRejected(
-                f"budget: expected any of {listing(BUDGET_LIMITS)}, found {name!r}{f'; {hint}' if hint else ''}"
-            )
-        if not _is_amount(amount):
-            raise InputRejected(f"budget: '{name}': expected a number from 0, found {describe(amount)}")
-    return limits
-
-
-def _is_amount(given: object) -> bool:
-    if isinstance(given, float):
-        return 0 <= given < math.inf
-    return isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= COUNT_MAX
 
 
 def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
