@@ -615,12 +615,8 @@ class Engine:
         execution = opened.execution
         row = await execution.archive.row(run_id)
         expect_retry(row)
-<<<<<<< HEAD
         header = await opened.plans.retry_header(Header.from_dict(row.header), times)
-=======
-        header = opened.plans.retry_header(Header.from_dict(row.header), times)
         await execution.facilities.pins.expect(header.lock.names)
->>>>>>> main
         if submitter is not None:
             header = replace(header, submitter=submitter)
         retried = await execution.submissions.retry(row, header, retry_id=name)
