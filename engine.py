@@ -17,7 +17,7 @@ import functools
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar, cast
@@ -48,10 +48,13 @@ from .executor import (
     ShadowReport,
     Store,
     StoreReport,
+    Submitter,
     SystemClock,
     ToolsetLock,
     Verification,
+    WaitingCalls,
 )
+from .executor.budget import BudgetPolicy
 from .executor.calls.concurrency import FairSemaphore
 from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
@@ -63,7 +66,6 @@ from .executor.runs.request import (
     Options,
     age_of,
     artifact_of,
-    budget_of,
     bytes_of,
     child_id_of,
     count_of,
@@ -140,8 +142,11 @@ class Engine:
         max_concurrency: Calls at a time, over all runs.
         flow: What untrusted data at a write's argument means: an error, a warning, nothing; `"strict"`: an error also if it only decides
             whether the write happens.
+        default_trust: The trust of a tool that does not state it (`Toolset.with_default_trust`), in checks, plannings and runs.
         secrets: Name -> secret, as text or as a `Secret`; `None`: none. `"environment"`: every environment variable but keys of
             firmplan, models and stores; only for a program that serves nobody else.
+        budget: The budget of runs whose caller gives no limit of that name: any of the names that `run` takes.
+        budget_max: Ceilings of these limits, past which no caller of `run` or `resume` gets. Both count for new runs; a run keeps its budget.
         recover: Continue, in the background, every run without a driver when the engine opens, and later each run whose process
             dies; parked runs stay parked.
         lease: Seconds (1 to 3600) without a sign of life after which others take over the runs of a process on another machine.
@@ -162,7 +167,10 @@ class Engine:
         models: Models | Mapping[str, Spec] | None = None,
         max_concurrency: int = 64,
         flow: Flow = "enforce",
+        default_trust: Literal["trusted", "untrusted"] = "trusted",
         secrets: Mapping[str, str | Secret] | Literal["environment"] | None = None,
+        budget: Mapping[str, float] | None = None,
+        budget_max: Mapping[str, float] | None = None,
         recover: bool = False,
         lease: float = LEASE_S,
         park_after: int = PARK_AFTER,
@@ -171,7 +179,7 @@ class Engine:
     ) -> None:
         if flow not in FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(FLOWS)}, found {flow!r}")
-        self.tools = tools if isinstance(tools, Toolset) else Toolset(tools)
+        self.tools = Toolset.of(tools).with_default_trust(default_trust)
         for tool in self.tools:
             if tool.isolation == "process":
                 address_of(tool)
@@ -188,6 +196,7 @@ class Engine:
         self._calls_max = count_of("max_concurrency", max_concurrency, least=1, error=ConfigError)
         self._flow: Flow = flow
         self._secrets = Secrets(secrets)
+        self._budgets = BudgetPolicy.of(budget, budget_max)
         self._recovers = recover
         self._lease = lease_of(lease)
         self._park_after = count_of("park_after", park_after, least=1, error=ConfigError)
@@ -256,6 +265,7 @@ class Engine:
                     clock=self._clock,
                     secrets=self._secrets,
                     flow=self._flow,
+                    budgets=self._budgets,
                 )
                 execution = Execution(
                     facilities,
@@ -264,7 +274,9 @@ class Engine:
                     lease_s=self._lease,
                     on_waiting=self._on_waiting,
                 )
-                plans = EnginePlanner(self._planner, self.tools, self._flow, execution.archive, self._secrets)
+                plans = EnginePlanner(
+                    self._planner, self.tools, self._flow, execution.archive, self._secrets, self._budgets
+                )
                 execution.planning.planner = plans
                 await execution.open()
                 if self.opens_environment:
@@ -364,6 +376,7 @@ class Engine:
         reuse: ReuseMode = "auto",
         stream: bool = False,
         replan: int = 0,
+        submitter: Submitter | None = None,
     ) -> Run:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
 
@@ -373,13 +386,15 @@ class Engine:
             run_id: Its name: a run of that name with the same plan and inputs is continued or returned, with the options that it
                 was made with (`resume` raises its budget).
             seed: Of `ctx.random`; made from plan and inputs if not given.
-            budget: Most `steps`, `model_calls`, `tokens`, `usd` or `seconds` that it may use; at a limit the run waits.
+            budget: Most `steps`, `calls` (attempts), `model_calls`, `items` (of lists), `tokens`, `usd` or `seconds` that it may use; at a
+                limit the run waits. The engine's `budget` holds for the other names, and none is above its `budget_max`.
             max_concurrency: Calls at a time in this run.
             reuse: `auto`; `off`: every step is called; `refresh`: called, and kept for later; `only`: nothing is called.
-            stream: Start steps of a task while its plan is still being written, but for writes; where a budget is given
+            stream: Start steps of a task while its plan is still being written, but for writes; where `budget` is given
                 nothing starts early. Plan, digest and journal are those of a run without it.
             replan: How often, at most, the planner may patch the plan of a failed run. Each patched plan is a run of its own,
                 whose parent is the run that failed; the last one is returned.
+            submitter: Who submits the run, by a name that the caller has established, and whether this name may approve the run's calls.
 
         Raises:
             PlanRejected: The plan has faults; `.report` has them all. Nothing was run.
@@ -388,7 +403,9 @@ class Engine:
             ConfigError: An option is wrong.
             StoreError: The store cannot be written.
         """
-        options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget), times_of(replan))
+        options = Options(
+            run_id, seed, max_concurrency, reuse, self._budgets.for_run(budget), times_of(replan), submitter
+        )
         execution, run_id, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.finish(run_id, planning)
 
@@ -404,13 +421,16 @@ class Engine:
         reuse: ReuseMode = "auto",
         stream: bool = False,
         replan: int = 0,
+        submitter: Submitter | None = None,
     ) -> Run:
         """Make a run durable, start it, and return it immediately; a task that cannot be planned becomes a failed run.
 
         Arguments and errors are those of `run`. With `replan`, `wait` returns the run of the last patched plan; the number is stored with the run, so
         that `wait` and `resume` of a later engine patch the plan too.
         """
-        options = Options(run_id, seed, max_concurrency, reuse, budget_of(budget), times_of(replan))
+        options = Options(
+            run_id, seed, max_concurrency, reuse, self._budgets.for_run(budget), times_of(replan), submitter
+        )
         execution, run_id, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.archive.get(run_id)
 
@@ -426,6 +446,10 @@ class Engine:
         execution = opened.execution
         run_id = await execution.submissions.submit(header, run_id=options.run_id)
         return execution, run_id, await execution.go_on(run_id, stream=stream)
+
+    def budget_for(self, budget: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Return the limits of a run whose caller asks for this budget. Raises: InputRejected: it is none, or past a ceiling."""
+        return self._budgets.for_run(budget)
 
     async def go_on(self, run_id: str) -> Run:
         """Continue a run that nobody drives, as `recover` does, and return as `run` does; a parked run stays parked.
@@ -509,7 +533,7 @@ class Engine:
         """
         execution = (await self._open()).execution
         if budget is not None:
-            await execution.decisions.raise_budget(run_id, budget_of(budget))
+            await execution.decisions.raise_budget(run_id, self._budgets.within(budget))
         row = await execution.archive.row(run_id)
         await execution.resume(run_id, take_over=take_over_of(take_over))
         run = await execution.finish(run_id)
@@ -517,7 +541,14 @@ class Engine:
             expect_resume(row)
         return run
 
-    async def retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
+    async def retry(
+        self,
+        run_id: str,
+        *,
+        run_id_new: str | None = None,
+        replan: int = 0,
+        submitter: Submitter | None = None,
+    ) -> Run:
         """Continue a run that failed or was cancelled as a new run, whose parent is the ended run; return as `run` does.
 
         Calls that succeeded are not repeated, reads included. Calls that failed or were not reached are made, with the present tools. Writes
@@ -528,6 +559,7 @@ class Engine:
             run_id: The run that has ended.
             run_id_new: The new run's id: repeating the same retry with it returns or continues that run. `None`: each retry is another run.
             replan: As in `run`.
+            submitter: As in `run`; `None`: that of the ended run.
 
         Raises:
             RunNotFound: There is no such run.
@@ -535,22 +567,31 @@ class Engine:
             PlanRejected: The plan has faults with the tools as they are now.
             PlanningFailed: The run is a task without a plan, and the planning failed.
         """
-        execution, retried, planning = await self._retry(run_id, run_id_new, replan)
+        execution, retried, planning = await self._retry(run_id, run_id_new, replan, submitter)
         return await execution.finish(retried, planning)
 
-    async def submit_retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
+    async def submit_retry(
+        self,
+        run_id: str,
+        *,
+        run_id_new: str | None = None,
+        replan: int = 0,
+        submitter: Submitter | None = None,
+    ) -> Run:
         """Start a retry and return its run immediately. Arguments and errors are those of `retry`; if the planning fails, the run fails."""
-        execution, retried, _ = await self._retry(run_id, run_id_new, replan)
+        execution, retried, _ = await self._retry(run_id, run_id_new, replan, submitter)
         return await execution.archive.get(retried)
 
     async def _retry(
-        self, run_id: str, run_id_new: str | None, replan: int
+        self, run_id: str, run_id_new: str | None, replan: int, submitter: Submitter | None
     ) -> tuple[Execution, str, RunWork | None]:
         opened, name, times = await self._open(), child_id_of(run_id_new), times_of(replan)
         execution = opened.execution
         row = await execution.archive.row(run_id)
         expect_retry(row)
         header = opened.plans.retry_header(Header.from_dict(row.header), times)
+        if submitter is not None:
+            header = replace(header, submitter=submitter)
         retried = await execution.submissions.retry(row, header, retry_id=name)
         return execution, retried, await execution.go_on(retried)
 
@@ -671,7 +712,7 @@ class Engine:
             header = await opened.plans.header(plan, Options(reuse="off"), {}, run)
         return await opened.review.shadow(run_id, model, header)
 
-    async def fork(  # the contract's options
+    async def fork(  # noqa: PLR0913  # the contract's options
         self,
         run_id: str,
         *,
@@ -681,6 +722,7 @@ class Engine:
         plan: PlanLike | None = None,
         allow_writes: bool = False,
         run_id_new: str | None = None,
+        submitter: Submitter | None = None,
     ) -> Run:
         """Run again the steps that a change affects, as a new run; the other steps keep their results from the parent's journal.
 
@@ -693,6 +735,7 @@ class Engine:
             allow_writes: Whether writes in the affected cone go ahead; without it each waits for approval. A write of unknown outcome waits
                 in any case.
             run_id_new: The fork's id: repeating the same fork with it returns or continues that run. `None`: each fork is another run.
+            submitter: As in `run`; `None`: that of the parent.
 
         Raises:
             RunNotFound: There is no such run.
@@ -707,10 +750,11 @@ class Engine:
             plan=plan,
             allow_writes=allow_writes,
             run_id_new=run_id_new,
+            submitter=submitter,
         )
         return await self.wait(forked.id)
 
-    async def submit_fork(  # the contract's options
+    async def submit_fork(  # noqa: PLR0913  # the contract's options
         self,
         run_id: str,
         *,
@@ -720,6 +764,7 @@ class Engine:
         plan: PlanLike | None = None,
         allow_writes: bool = False,
         run_id_new: str | None = None,
+        submitter: Submitter | None = None,
     ) -> Run:
         """Start a fork and return it immediately. Arguments and errors are those of `fork`."""
         opened = await self._open()
@@ -729,7 +774,9 @@ class Engine:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
         edited = parent.plan if plan is None else plan
         values, given, name = values_of("set", set), values_of("inputs", inputs), child_id_of(run_id_new)
-        header = await opened.plans.header(edited, Options(), given, parent)
+        before = Header.from_dict((await execution.archive.row(parent.id)).header)
+        options = Options(budget=self._budgets.for_run(None), submitter=submitter or before.submitter)
+        header = await opened.plans.header(edited, options, given, parent)
         report = await opened.plans.check(edited)
         forked = await execution.submissions.fork(
             parent.id,
@@ -853,6 +900,17 @@ class Engine:
 
     # --- decisions
 
+    async def waiting(self, run_id: str) -> WaitingCalls:
+        """Return the calls of a run that wait for a person, with everything that the person needs to decide; `str()` is the complete text.
+
+        Each call has all its arguments, those with defaults included; each argument with untrusted data has the calls from which the data
+        is, and the parts that stand verbatim in their results; and there is what the same step did last time.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        return await (await self._open()).review.waiting(run_id)
+
     async def approve(
         self,
         run_id: str,
@@ -876,7 +934,8 @@ class Engine:
 
         Raises:
             RunNotFound: There is no such run.
-            InputRejected: Nothing waits there, the arguments do not fit, or another decision stands.
+            InputRejected: Nothing waits there, the arguments do not fit, or another decision stands. With the code `own-run`: this name has
+                submitted the run and may not approve its calls.
         """
         decision = {"approve": True, "edit": edit, "attempt": attempt}
         return await (await self._open()).execution.decisions.decide_one(
@@ -999,6 +1058,7 @@ class Engine:
     submit_fork_sync = _twin(submit_fork)
     read_artifact_sync = _twin(read_artifact)
     save_artifact_sync = _twin(save_artifact)
+    waiting_sync = _twin(waiting)
     approve_sync = _twin(approve)
     deny_sync = _twin(deny)
     resolve_sync = _twin(resolve)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
+from .executor.budget import BudgetPolicy
 from .executor.machine import RULES_VERSION
 from .executor.runs.planning import with_cost
 from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
@@ -42,16 +43,24 @@ class EnginePlanner:
         flow: The severity of untrusted data at an argument of a write.
         archive: Has the saved plans.
         secrets: Those that plans may use.
+        budgets: Default budget and ceilings of the runs.
     """
 
     def __init__(
-        self, planner: Planner, tools: Toolset, flow: Flow, archive: Archive, secrets: Secrets
+        self,
+        planner: Planner,
+        tools: Toolset,
+        flow: Flow,
+        archive: Archive,
+        secrets: Secrets,
+        budgets: BudgetPolicy,
     ) -> None:
         self._planner = planner
         self._tools = tools
         self._flow: Flow = flow
         self._archive = archive
         self._secrets = secrets
+        self._budgets = budgets
         self._accepted = CheckedPlans()
 
     # --- given plans
@@ -101,7 +110,9 @@ class EnginePlanner:
         Raises:
             PlanRejected: The plan has problems with the tools as they are now.
         """
-        header = replace(before, fork=None, planning=None, replan=replan, rules=RULES_VERSION)
+        # A retry is a new run: limits of the ended run count, at most the ceilings of this engine.
+        budget = self._budgets.lowered(before.budget)
+        header = replace(before, fork=None, planning=None, replan=replan, rules=RULES_VERSION, budget=budget)
         if before.plan is None:
             return header
         report = self._judge(
@@ -184,7 +195,7 @@ class EnginePlanner:
             budget=cost.left,
             spent=_adding(cost),
         )
-        header = await self.header(mended.plan, Options(budget=cost.rest), {}, run)
+        header = await self.header(mended.plan, Options(budget=self._budgets.lowered(cost.rest)), {}, run)
         record = _record(f"patch of {run.id}", mended.usage, mended.attempts)
         return replace(header, planning=with_cost(record, cost))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputRejected
+from . import screen
 from .command import STORE, TOOLS_AND_STORE, CommandGroup, RunId, StepPath
 from .failure import Exit
 
@@ -45,7 +46,7 @@ async def approve(
     edit: str | None = None,
     attempt: Attempt = None,
 ) -> int:
-    """Allow a call that waits for a person. It is made with exactly the arguments shown.
+    """Allow a call that waits for a person. The call is printed, and made with exactly the arguments shown.
 
     Args:
         edit (JSON): Arguments to use instead of those shown.
@@ -55,10 +56,11 @@ async def approve(
     args = None if edit is None else read_json("--edit", edit)
     if args is not None and not isinstance(args, dict):
         raise InputRejected(f"--edit: expected a JSON object with the call's arguments, found {edit}")
-    return await _record(
+    return await _record_seen(
         invocation,
         "approved",
-        lambda engine: engine.approve(run_id, step, by=by or _login(), edit=args, attempt=attempt),
+        (run_id, step, attempt),
+        lambda engine, seen: engine.approve(run_id, step, by=by or _login(), edit=args, attempt=seen),
     )
 
 
@@ -80,10 +82,11 @@ async def deny(
     Args:
         reason (TEXT): Why, for the record.
     """
-    return await _record(
+    return await _record_seen(
         invocation,
         "denied",
-        lambda engine: engine.deny(run_id, step, by=by or _login(), reason=reason, attempt=attempt),
+        (run_id, step, attempt),
+        lambda engine, seen: engine.deny(run_id, step, by=by or _login(), reason=reason, attempt=seen),
     )
 
 
@@ -98,6 +101,7 @@ async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by
     Args:
         decisions (STEP=DECISION..): approve, deny, retry, or a JSON object. A step stands for all its waiting parts.
     """
+    from ..executor.fork import is_within
     from .arguments import read_json
 
     read: dict[str, Any] = {}
@@ -109,7 +113,12 @@ async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by
                 f"expected STEP=DECISION for each step once, such as pay[0]=approve, found {each!r}: {why}"
             )
         read[step] = read_json(step, decision) if decision.startswith("{") else decision
-    return await _record(invocation, "decided", lambda engine: engine.decide(run_id, read, by=by or _login()))
+    async with invocation.look() as engine:
+        waiting = await engine.waiting(run_id)
+        run = await engine.decide(run_id, read, by=by or _login())
+    about = [call for call in waiting.calls if any(is_within(call.step, step) for step in read)]
+    texts = [call.text(screen.picture_width()) for call in about]
+    return _answer(invocation, "decided", run, "\n\n".join([waiting.head(), *texts, ""]) if texts else "")
 
 
 @commands.command(
@@ -155,13 +164,44 @@ async def cancel(invocation: Invocation, run_id: RunId) -> int:
     return await _record(invocation, "cancelled", lambda engine: engine.cancel(run_id))
 
 
+async def _record_seen(
+    invocation: Invocation,
+    decision: str,
+    about: tuple[str, str, int | None],
+    decide: Callable[[Engine, int | None], Awaitable[Run]],
+) -> int:
+    """Make a decision about one call, and print the call first: the decision is about the printed attempt, and no other.
+
+    Args:
+        invocation: How the command answers.
+        decision: The decision in words.
+        about: Run, step, and the attempt that the command names.
+        decide: Makes the decision about an attempt.
+    """
+    run_id, step, attempt = about
+    async with invocation.look() as engine:
+        waiting = await engine.waiting(run_id)
+        call = waiting.find(step)
+        seen = attempt if attempt is not None or call is None else call.attempt
+        run = await decide(engine, seen)
+    text = ""
+    if call is not None and call.attempt == seen:
+        text = f"{waiting.head()}\n{call.text(screen.picture_width())}\n\n"
+    return _answer(invocation, decision, run, text)
+
+
 async def _record(invocation: Invocation, decision: str, decide: Callable[[Engine], Awaitable[Run]]) -> int:
     """Make a decision; print that it is recorded, and who continues the run."""
+    async with invocation.look() as engine:
+        run = await decide(engine)
+    return _answer(invocation, decision, run, "")
+
+
+def _answer(invocation: Invocation, decision: str, run: Run, seen: str) -> int:
+    """Print that a decision is recorded, after the text of the call that was decided."""
     from ..executor.runs.archive import UNDER_WAY
     from .report import advice, resume_line
 
-    async with invocation.look() as engine:
-        run = await decide(engine)
     is_cancel = decision == "cancelled"
     if is_cancel and run.status in ("succeeded", "failed"):
         text = f"nothing to cancel: run {run.id} has {run.status}"
@@ -176,7 +216,10 @@ async def _record(invocation: Invocation, decision: str, decide: Callable[[Engin
     else:
         line = resume_line(run.id, invocation.settings)
         text = f"{decision}; unless a server drives run {run.id}, continue it with\n  {line}"
-    invocation.answer(run, text)
+    if seen and not invocation.as_json:
+        screen.page(seen + text)
+    else:
+        invocation.answer(run, text)
     return Exit.OK
 
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from ..engine import Engine
 from ..errors import FirmplanError
-from ..executor import Event, Run, RunOwner
+from ..executor import Event, Run, RunOwner, WaitingCalls
 from ..plans.nearest import listing
 from ..plans.visible import visible
 from . import screen
 from .failure import Exit
 from .invocation import Invocation
-from .report import advice, errors_text, exit_of, labels_text, leaves_in, resume_line, summary
+from .report import advice, errors_text, exit_of, labels_text, leaves_in, resume_line, summary, view_of
 from .screen import note, one_line, seconds
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class RunFollower:
             # The iterator of events ends by itself after the last durable event; not waiting for it would cut off the last lines.
             run = await moving
             await watching
+            waiting = None if self._as_json else await view_of(engine, run)
         except asyncio.CancelledError:
             # Who drives the run, and which steps ran, can be asked only while the engine is open. If the store fails now, the interrupt
             # counts all the same, and its message has less to say.
@@ -79,9 +80,9 @@ class RunFollower:
             for task in (moving, watching):
                 task.cancel()
             await asyncio.gather(moving, watching, return_exceptions=True)
-        return self.report(run)
+        return self._report(run, waiting)
 
-    def report(self, run: Run) -> int:
+    def _report(self, run: Run, waiting: WaitingCalls | None) -> int:
         """Print the outcome and return its exit code."""
         code = exit_of(run)
         if self._as_json:
@@ -95,7 +96,7 @@ class RunFollower:
         elif code is Exit.WAITING:
             if run.status == "parked":
                 screen.note(errors_text(run))
-            screen.answer(advice(run, self._settings))
+            screen.answer(advice(run, self._settings, waiting))
         else:
             screen.note(errors_text(run) or f"the run was {run.status}")
         return code
@@ -229,6 +230,8 @@ class Progress:
                 return f"{WAIT} {step}  waits for approval"
             case "RunParked":
                 return f"{WAIT} parked after {data.get('deaths')} deaths of its process"
+            case "ListHeld":
+                return f"{WAIT} {step}  waits for a larger budget: items, of which its list has {data.get('items')}"
             case "BudgetReached":
                 return f"{WAIT} {step}  waits for a larger budget: {data.get('limit')}"
             case _:

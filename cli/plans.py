@@ -18,7 +18,7 @@ from .failure import Exit
 
 if TYPE_CHECKING:
     from ..engine import Engine
-    from ..executor import Run
+    from ..executor import Run, WaitingCalls
     from ..planner.drafting.drafting import Preview
     from ..plans import Plan
     from ..tools import Tool, Toolset
@@ -158,6 +158,7 @@ async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT
     from ..executor import Run
     from ..plans import Plan
     from .arguments import find_file
+    from .report import view_of
 
     form = Format.JSON if invocation.as_json else form
     if (file := find_file(what)) is not None:
@@ -165,8 +166,9 @@ async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT
         return Exit.OK
     async with invocation.look() as engine:
         found = await _find_run_or_plan(engine, what)
+        waiting = await view_of(engine, found) if isinstance(found, Run) else None
     if isinstance(found, Run):
-        _show_run(found, form, invocation)
+        _show_run(found, waiting, form, invocation)
     else:
         _show_plan(found, form, invocation.toolset)
     return Exit.OK
@@ -201,11 +203,20 @@ def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
         )
 
 
-def _show_run(run: Run, form: Format, invocation: Invocation) -> None:
-    from .report import STATUS_EXIT, advice, decisions_text, errors_text, labels_text, steps_text, summary
+def _show_run(run: Run, waiting: WaitingCalls | None, form: Format, invocation: Invocation) -> None:
+    from .report import (
+        STATUS_EXIT,
+        advice,
+        decisions_text,
+        errors_text,
+        guards_text,
+        labels_text,
+        steps_text,
+        summary,
+    )
 
     if form is Format.JSON:
-        screen.document(run.to_dict())
+        screen.document(run.to_dict() | ({} if waiting is None else {"waiting": waiting.to_dict()["calls"]}))
         return
     if form is not Format.TEXT:
         if run.plan is None:
@@ -213,12 +224,12 @@ def _show_run(run: Run, form: Format, invocation: Invocation) -> None:
         _show_plan(run.plan, form, invocation.toolset)
         return
     task = f"task: {run.task}" if run.task else ""
-    parts = [summary(run), task, steps_text(run), decisions_text(run), errors_text(run)]
+    parts = [summary(run), task, steps_text(run), decisions_text(run), guards_text(run), errors_text(run)]
     if run.status == "succeeded":
         parts += [f"output: {screen.value_text(run.output)}", labels_text(run)]
     elif STATUS_EXIT[run.status] is Exit.WAITING:
-        parts.append(advice(run, invocation.settings))
-    screen.answer("\n\n".join(part for part in parts if part))
+        parts.append(advice(run, invocation.settings, waiting))
+    screen.page("\n\n".join(part for part in parts if part))
 
 
 plan_commands = commands.group(
@@ -385,17 +396,19 @@ def _parameters(tool: Tool) -> str:
 
 @tool_commands.command(uses=TOOLS, example="--tools tools.py")
 def tools_lint(invocation: Invocation) -> int:
-    """Find weak spots of the tools. They keep tools from being planned, checked, reused or retried well."""
+    """Find weak spots of the tools. They keep tools from being planned, checked, reused or retried well. Fails if a safeguard is missing."""
     from ..tools.fingerprint.lint import lint
     from .invocation import NO_TOOLS
 
     toolset = invocation.toolset
     remarks = lint(toolset)
+    code = Exit.WRONG if any(remark.severity == "error" for remark in remarks) else Exit.OK
     if invocation.as_json:
         screen.document({"tools": toolset.names, "remarks": [asdict(remark) for remark in remarks]})
-        return Exit.OK
+        return code
     for remark in remarks:
-        screen.answer(f"{remark.tool}: {remark.message} [{remark.code}]\n  hint: {remark.hint}")
+        kind = "error: " if remark.severity == "error" else ""
+        screen.answer(f"{kind}{remark.tool}: {remark.message} [{remark.code}]\n  hint: {remark.hint}")
     count = f"{screen.plural(len(toolset.names), 'tool')}, {screen.plural(len(remarks), 'remark')}"
     screen.note(count if len(toolset) else NO_TOOLS)
-    return Exit.OK
+    return code

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InputRejected
-from ..executor import Run, StepView
+from ..executor import Run, StepView, WaitingCall, WaitingCalls
 from ..executor.budget import LIMITS
 from ..executor.runs.run import counted, steps_in
 from ..plans import CheckReport
 from .command import MOVES, STORE
 from .config import COMMAND_LINE, Settings
 from .failure import Exit
-from .screen import one_line, plural, seconds, short, table
+from .screen import PICTURE_WIDTH, one_line, picture_width, plural, seconds, short, table
+
+if TYPE_CHECKING:
+    from ..engine import Engine
 
 STATUS_EXIT = {
     "succeeded": Exit.OK,
@@ -111,24 +115,59 @@ def decisions_text(run: Run) -> str:
     return "\n".join(lines)
 
 
+def guards_text(run: Run) -> str:
+    """Return what guards refused, in plan order: the answers that were asked for again, and the results that failed their calls."""
+    lines: list[str] = []
+    parents = {path[: mark.start()] for path in run.steps for mark in PART.finditer(path)}
+    for path, step in run.steps.items():
+        if path in parents or not isinstance(step.guards, dict):
+            continue
+        for name, verdict in step.guards.items():
+            match verdict:
+                case {"held": int(held), "refused": int(refused), **rest} if refused:
+                    why = f": {one_line(str(rest['why']))}" if rest.get("why") else ""
+                    lines.append(
+                        f"{path}: the guard '{one_line(name)}' refused {refused} of {held + refused}{why}"
+                    )
+                case _:
+                    pass
+    return "\n".join(lines)
+
+
 def _decided(decision: Mapping[str, Any]) -> str:
     words = str(decision["decision"])
     if decision.get("by"):
         words += f" by {one_line(decision['by'])}"
     if decision.get("reason"):
         words += f": {one_line(decision['reason'])}"
-    return words + (f", called with {short(decision['args'], ARGS_WIDTH)}" if "args" in decision else "")
+    return words + (f", called with {_whole(decision['args'])}" if "args" in decision else "")
 
 
 PART = re.compile(r"[\[#/]")
 """What stands between a step's path and its part's."""
-ARGS_WIDTH = 1000
-"""Characters of a call's arguments that are displayed to the person who decides; `firmplan show RUN --json` has all."""
 
 
-def _asked(step: StepView) -> str:
-    """Return the arguments of the waiting call, and what an earlier run knows of the call."""
-    args = "" if step.args is None else f"\n  called with {short(step.args, ARGS_WIDTH)}"
+async def view_of(engine: Engine, run: Run) -> WaitingCalls | None:
+    """Return the view of the calls that wait for a person; `None`: nothing does."""
+    if all(
+        step.attempt is None for step in run.steps.values()
+    ):  # a look at the journal costs as much as a rebuild
+        return None
+    return await engine.waiting(run.id)
+
+
+def _whole(value: object) -> str:
+    """Return a value on one line, complete: the person who decides has to see all of it."""
+    return one_line(json.dumps(value, ensure_ascii=False))
+
+
+def _asked(step: StepView, call: WaitingCall | None, *, is_first: bool = True) -> str:
+    """Return what a person sees of a call that waits; without its view, the arguments and what an earlier run knows of it."""
+    args = "" if step.args is None else f"\n  called with {_whole(step.args)}"
+    if call is not None:
+        text = call.text(picture_width(), with_description=is_first)
+        args = args if len(args) <= PICTURE_WIDTH else ""  # longer arguments follow, each by itself
+        return args + "".join(f"\n  {line}" for line in text.split("\n")[1:])
     match step.past_write:
         case {"message": str(message), "same_key": same_key}:
             key = "; approved unchanged, it is called under the same idempotency key" if same_key else ""
@@ -137,11 +176,20 @@ def _asked(step: StepView) -> str:
             return args
 
 
-def advice(run: Run, settings: Settings) -> str:
-    """Return what the run waits for, and the exact commands that let it go on."""
+def advice(run: Run, settings: Settings, waiting: WaitingCalls | None = None) -> str:
+    """Return what the run waits for, and the exact commands that let it go on.
+
+    Args:
+        run: The run.
+        settings: The settings of this command, which the commands repeat.
+        waiting: The view of the calls that wait for a person; `None`: only their arguments are shown.
+    """
     if run.is_replay:
         return f"a kept replay never continues; continue the run that it replays, {run.parent}, with\n  {resume_line(run.parent or '', settings)}"
-    lines: list[str] = []
+    lines = [waiting.head()] if waiting is not None else []
+
+    def view(path: str) -> WaitingCall | None:
+        return waiting.find(path) if waiting is not None else None
 
     def typed(word: str, step: str, wants: str = "") -> str:
         return f"  {_decision_line(word, run.id, step, wants, settings)}"
@@ -149,12 +197,12 @@ def advice(run: Run, settings: Settings) -> str:
     lists = lists_in(run)
     for path, step in waiting_leaves(run):
         if (items := lists.get(path)) is not None:
-            lines += _list_asked(run, items, settings)
+            lines += _list_asked(run, items, settings, view)
         elif step.status == "indeterminate":
             # If a person runs this line again later, it must not resolve a later attempt, whose outcome may be unknown too.
             bound = f"--attempt {step.attempt}"
             lines += [
-                f"step '{path}', attempt {step.attempt}: it is unknown whether the call took effect{_asked(step)}",
+                f"step '{path}', attempt {step.attempt}: it is unknown whether the call took effect{_asked(step, view(path))}",
                 "Find out, then one of",
                 typed("resolve", path, f"--done JSON {bound}"),
                 typed("resolve", path, f"--retry {bound}"),
@@ -163,7 +211,7 @@ def advice(run: Run, settings: Settings) -> str:
         # A list of waiting calls is one question with one command; the same lines for each of a hundred items would hide it.
         elif step.reason != "budget":  # it waits for no person: one line below is for all that do so
             lines += [
-                f"step '{path}' waits: {step.reason or 'a person has to decide'}{_asked(step)}",
+                f"step '{path}' waits: {step.reason or 'a person has to decide'}{_asked(step, view(path))}",
                 typed("approve", path),
                 typed("deny", path, "--reason WHY"),
             ]
@@ -200,12 +248,15 @@ def lists_in(run: Run) -> Mapping[str, Sequence[str]]:
     }
 
 
-def _list_asked(run: Run, items: Sequence[str], settings: Settings) -> Iterator[str]:
+def _list_asked(
+    run: Run, items: Sequence[str], settings: Settings, view: Callable[[str], WaitingCall | None]
+) -> Iterator[str]:
     """Yield the question about the items of a list, and the commands that decide about all or some items."""
     if items:
         step = items[0][: items[0].rindex("[")]
         yield f"step '{step}': {len(items)} calls wait for approval"
-        yield from (f"  {path}{_asked(run.steps[path]).replace(chr(10), ' ')}" for path in items)
+        for path in items:
+            yield f"  {path}{_asked(run.steps[path], view(path), is_first=path == items[0]).replace(chr(10), ' ', 1)}"
         yield "Decide about all of them, or about some"
         yield f"  {_decision_line('decide', run.id, f'{step}=approve', '', settings)}"
         some = shlex.quote(f"{items[1]}=deny")
@@ -218,7 +269,9 @@ def _used(run: Run) -> str:
     parts = [run.usage, planning if isinstance(planning, dict) else {}]
     sums = [
         (name, [amount for part in parts if isinstance(amount := part.get(name), int | float)])
-        for name in LIMITS
+        for name in sorted(
+            LIMITS, key=lambda name: name in ("calls", "items")
+        )  # what is usually limited comes first
     ]
     amounts = [(name, sum(given)) for name, given in sums if sum(given)]
     return (

@@ -10,7 +10,10 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import shlex
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -139,6 +142,36 @@ def _descriptor_kept(out: TextIO) -> Generator[TextIO]:
 def answer(text: str) -> None:
     """Print text for people on stdout."""
     _write(sys.stdout, text)
+
+
+def page(text: str) -> None:
+    """Print text for people on stdout; on a terminal through `$PAGER` (default `less`), so that the start of a long text is not lost."""
+    pager = shlex.split(os.environ.get("PAGER") or "less")
+    is_dumb = os.environ.get("TERM", "dumb") == "dumb"
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if not is_terminal or is_dumb or not pager or shutil.which(pager[0]) is None:
+        answer(text)
+        return
+    flush_streams()
+    # `F`: a text that fits on the screen needs no key; `R` and `X`: colours pass, and the text stays on the screen afterwards.
+    env = {"LESS": "FRX", **os.environ}
+    rendered = (visible(text) + "\n").encode(sys.stdout.encoding or "utf-8", ASCII_HANDLER)
+    with _interrupts_ignored():  # they are the pager's
+        shown = subprocess.run(pager, input=rendered, env=env, check=False)  # noqa: S603  # the user's own program
+    if shown.returncode != 0:  # the pager did not take it: what has to be read must not be lost
+        answer(text)
+
+
+@contextmanager
+def _interrupts_ignored() -> Generator[None]:
+    before = None
+    with suppress(ValueError):  # not the main thread: signals are somebody else's
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
 
 
 def document(value: object) -> None:

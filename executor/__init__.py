@@ -5,11 +5,13 @@ The modules of this folder itself are the heart, which is pure: events in, comma
 `runs/driver.py`, which feeds it.
 """
 
+from .approvals.quotes import Quote
+from .approvals.view import EarlierCall, Origin, ShownArgument, WaitingCall, WaitingCalls
 from .budget import LIMITS as BUDGET_LIMITS
 from .budget import PlanningCost
 from .calls.early import EarlySteps
 from .calls.facilities import Clock, Facilities, SystemClock
-from .journal.header import Header, default_seed
+from .journal.header import Header, Submitter, default_seed
 from .journal.records import Event
 from .journal.toolset_lock import ToolsetLock
 from .policy import REUSE_MODES, ReuseMode
@@ -39,6 +41,7 @@ __all__ = [
     "CacheStats",
     "Clock",
     "Damage",
+    "EarlierCall",
     "EarlySteps",
     "Event",
     "Execution",
@@ -46,10 +49,12 @@ __all__ = [
     "Facilities",
     "Header",
     "KeyChange",
+    "Origin",
     "PlanUses",
     "PlannedRun",
     "PlanningCost",
     "Pruned",
+    "Quote",
     "ReuseMode",
     "Review",
     "Run",
@@ -63,15 +68,19 @@ __all__ = [
     "ShadowAnswer",
     "ShadowEffect",
     "ShadowReport",
+    "ShownArgument",
     "SqliteStore",
     "State",
     "StepDiff",
     "StepView",
     "Store",
     "StoreReport",
+    "Submitter",
     "SystemClock",
     "ToolVerdict",
     "ToolsetLock",
     "Verification",
+    "WaitingCall",
+    "WaitingCalls",
     "default_seed",
 ]

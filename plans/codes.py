@@ -21,7 +21,8 @@ fetch(url: string) -> string                                read, untrusted
 customer(name: string) -> string                            read, private for example.org
 post(url: string, body: string)                             write, egress url
 send_mail(to: string, body: string) -> string               write
-search(query: string) -> anything                           read"""
+search(query: string) -> anything                           read
+news(topic: string) -> string                               read, reaches the network, trust not stated"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "Only the run can tell whether the receiver of private data is one of its readers, and checks it then.",
             "inputs: {url: {type: string}}\nsteps:\n  - {id: who, tool: customer, args: {name: Ann}}\n  - {id: note, tool: post, args: {url: '${inputs.url}', body: '${who}'}}",
             "$.steps[1].args.body",
+        ),
+        "unstated-trust": _warning(
+            "A tool gets its results from a network, files or processes, and does not state whether they may be trusted.",
+            "steps:\n  - {id: n, tool: news, args: {topic: weather}}\noutput: ${n}",
+            "$.steps[0].tool",
         ),
         "suspicious-text": _warning(
             "Plain text looks like a reference that should be an expression.",

@@ -18,6 +18,7 @@ from starlette.routing import compile_path
 
 from ..errors import (
     DECIDED,
+    OWN_RUN,
     ConfigError,
     Diverged,
     FirmplanError,
@@ -45,6 +46,8 @@ STATUS: tuple[tuple[type[FirmplanError], HTTPStatus], ...] = (
     (ToolError, HTTPStatus.BAD_GATEWAY),
 )
 """The first match decides; any other error is a 500."""
+STATUS_BY_CODE: Final = {DECIDED: HTTPStatus.CONFLICT, OWN_RUN: HTTPStatus.FORBIDDEN}
+"""Codes that decide before the class does."""
 
 
 class Refusal(HTTPException):
@@ -123,8 +126,7 @@ async def on_firmplan_error(_: Request, error: Exception) -> JSONResponse:
     status = next(
         (status for kind, status in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR
     )
-    if error.code == DECIDED:
-        status = HTTPStatus.CONFLICT
+    status = STATUS_BY_CODE.get(error.code, status)
     problems = [problem.to_dict() for problem in error.problems]
     if isinstance(error, Diverged):
         return problem_response(

@@ -33,6 +33,8 @@ Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 class Budget(RequestBody):
     """At these amounts a run stops and waits; reused steps cost nothing."""
 
+    calls: Count | None = None
+    items: Count | None = None
     steps: Count | None = None
     model_calls: Count | None = None
     tokens: Count | None = None
@@ -122,10 +124,19 @@ Attempt = Annotated[
 ]
 
 
+By = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        description="Who decides. A key with a name stands for its name, and needs none here; any other client has to say it.",
+    ),
+]
+
+
 class ApproveBody(RequestBody):
     """Who allows the call; `edit` replaces its arguments."""
 
-    by: Annotated[str, Field(min_length=1)]
+    by: By = None
     edit: dict[str, Any] | None = None
     attempt: Attempt = None
 
@@ -133,7 +144,7 @@ class ApproveBody(RequestBody):
 class DenyBody(RequestBody):
     """Who refuses the call, and why."""
 
-    by: Annotated[str, Field(min_length=1)]
+    by: By = None
     reason: str = ""
     attempt: Attempt = None
 
@@ -146,7 +157,7 @@ class DecideBody(RequestBody):
             more, with one of `approve` (true; `edit`), `deny` (true; `reason`), `done`, `retry` (true), `fail`, and `attempt`.
     """
 
-    by: Annotated[str, Field(min_length=1)]
+    by: By = None
     decisions: Annotated[
         dict[str, Literal["approve", "deny", "retry"] | dict[str, Any]],
         Field(min_length=1, examples=[{"pay[0]": "approve", "pay[1]": {"deny": True, "reason": "paid"}}]),
@@ -217,6 +228,12 @@ class RunStepView(_View):
     past_write: Annotated[
         Any, Field(description="What an earlier run knows of a call that waits for a person; else null.")
     ] = None
+    guards: Annotated[
+        Any,
+        Field(
+            description="The verdicts of guards: guard -> how many answers `held` and were `refused`, and `why` the last one was; else null."
+        ),
+    ] = None
 
 
 class NamedStepView(RunStepView):
@@ -259,6 +276,100 @@ class RunView(_View):
             description="Place in `output` (`$`, `$.title`) -> names of the untrusted tools and inputs that it was made with; show it as data."
         ),
     ]
+
+
+class QuoteView(_View):
+    """A part of an argument that stands verbatim in a result or input from outside."""
+
+    place: Annotated[str, Field(description="The text in the argument; empty: the argument itself.")]
+    start: Annotated[int, Field(description="Its first character, from 0.")]
+    end: Annotated[int, Field(description="The character after its last one.")]
+    text: str
+    source: Annotated[str, Field(description="Path of the call whose result has it, or the input.")]
+    source_place: str
+    before: str
+    after: str
+
+
+class OriginView(_View):
+    """A call or an input from which an argument has untrusted data."""
+
+    source: Annotated[str, Field(description="Path of the call, or `inputs.` and the input's name.")]
+    tool: Annotated[str, Field(description="Empty for an input.")]
+    args: Any
+    via: Annotated[list[str], Field(description="The steps through which the data went, the source first.")]
+    call: Annotated[str, Field(description='The call as text: `get_webpage(url="http://x")`.')]
+
+
+class ShownArgumentView(_View):
+    """One argument of a call that waits, complete."""
+
+    name: str
+    value: Any
+    is_default: Annotated[bool, Field(description="The plan does not give it; the tool's default.")]
+    secret: Annotated[str | None, Field(description="Name of the secret that is the value.")]
+    is_labelled: Annotated[bool, Field(description="It holds data from untrusted tools or inputs.")]
+    origins: list[OriginView]
+    origins_left: Annotated[int, Field(description="Further calls that are not listed.")]
+    quotes: list[QuoteView]
+
+
+class DecisionView(_View):
+    """A decision of a person."""
+
+    decision: str
+    at: UnixSeconds
+    by: str
+    reason: str
+    edited: bool
+
+
+class EarlierCallView(_View):
+    """What the same step of the same plan did last time."""
+
+    run: str
+    at: UnixSeconds | None
+    status: StepStatus
+    args: Any
+    decisions: list[DecisionView]
+    output: Any
+    error: str | None
+    is_parent: Annotated[bool, Field(description="The run that waits came of that run.")]
+
+
+class WaitingCallView(_View):
+    """One call that waits for a person."""
+
+    step: str
+    attempt: int
+    about: Annotated[
+        Literal["call", "outcome"],
+        Field(description="`call`: approve or deny it. `outcome`: resolve what became of it."),
+    ]
+    tool: str
+    description: str
+    effect: Literal["pure", "read", "model", "write"]
+    resource: str
+    why: Annotated[str, Field(description="What the plan says about the step.")]
+    args: list[ShownArgumentView]
+    is_controlled: Annotated[
+        bool, Field(description="Untrusted data decided whether, or how often, the call is made.")
+    ]
+    controlled_by: list[OriginView]
+    past_write: Any
+    last_time: EarlierCallView | None
+    is_complete: Annotated[bool, Field(description="Every text was compared with every origin.")]
+    is_labelled: bool
+
+
+class WaitingView(_View):
+    """The calls of a run that wait for a person."""
+
+    run: str
+    task: str | None
+    plan_digest: str | None
+    submitter: str | None
+    calls: list[WaitingCallView]
 
 
 class RunPageView(_View):

@@ -15,6 +15,7 @@ from ...tools import Models, Tool, Toolset
 from ...tools.logbook import open_log, read_setting
 from ...tools.models.limits import RateLimiter
 from ...tools.secret import Secrets
+from ..budget import BudgetPolicy
 from ..journal.journal import Commits
 from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
@@ -82,6 +83,7 @@ class Facilities:
     Attributes:
         semaphore: Limits the calls at a time, over all runs.
         flow: What happens if untrusted data reaches a write (`flow_policy.py`).
+        budgets: The default budget of new runs, and its ceilings.
         expect_lease: Raises `StoreError` if this process may have lost its runs. Called before each write with the time, by `elapsed_s`, at
             which the write's intent was handed to the store.
         ownership: The owner of the runs; `None`: no other process can drive them.
@@ -100,6 +102,7 @@ class Facilities:
     processes: ProcessPool = field(default_factory=ProcessPool)
     secrets: Secrets = field(default_factory=Secrets)
     flow: Flow = "enforce"
+    budgets: BudgetPolicy = field(default_factory=BudgetPolicy)
     expect_lease: Callable[[float], Awaitable[None]] | None = None
     ownership: Ownership | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)

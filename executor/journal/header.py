@@ -38,6 +38,23 @@ RULES_ONCE: Final = 1  # of a run whose header does not say
 
 
 @dataclass(frozen=True, slots=True)
+class Submitter:
+    """Who submitted a run.
+
+    Attributes:
+        name: A name that the program which calls the engine has established, such as the name of an API key.
+        may_approve: Whether this name may approve calls of the run.
+    """
+
+    name: str
+    may_approve: bool = True
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return {"name": self.name, "may_approve": self.may_approve}
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """See the module.
 
@@ -52,6 +69,7 @@ class Header:
         language: The version of the expression language that the run began with. It decides which functions its plan has.
         replan: How often, at most, the planner may patch the plan if the run fails.
         rules: The version of the machine's moves that the run began with (`machine.py`).
+        submitter: Who submitted the run; `None`: it is not known, as in headers of older versions.
     """
 
     plan: Plan | None
@@ -68,6 +86,12 @@ class Header:
     language: int = EXPRESSION_VERSION
     rules: int = RULES_VERSION
     replan: int = 0
+    submitter: Submitter | None = None
+
+    @property
+    def submitter_name(self) -> str | None:
+        """The name of who submitted the run; `None`: it is not known."""
+        return self.submitter.name if self.submitter is not None else None
 
     @property
     def planning_cost(self) -> dict[str, float]:
@@ -110,6 +134,7 @@ class Header:
         }
         # Absent where they have their first value: headers of older versions keep their bytes, and so their digests.
         data |= {"rules": self.rules} if self.rules != RULES_ONCE else {}
+        data |= {"submitter": self.submitter.to_dict()} if self.submitter is not None else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
@@ -152,6 +177,7 @@ class Header:
             language=language,
             replan=data.get("replan", 0),
             rules=rules,
+            submitter=Submitter(**data["submitter"]) if "submitter" in data else None,
         )
 
 

@@ -126,6 +126,11 @@ class ToolLock:
         return None
 
     @property
+    def unstated_reach(self) -> None:
+        """Nothing: a run settles the trust of its tools when it is submitted."""
+        return
+
+    @property
     def policy(self) -> CallPolicy:
         """What the machine needs to know."""
         return CallPolicy(
@@ -136,11 +141,11 @@ class ToolLock:
             can_reconcile=self.can_reconcile,
             approval=self.approval,
             # Only a write is compared with earlier calls by its arguments, where a default counts as if it had been given.
-            defaults=self._defaults if self.effect is Effect.WRITE else {},
+            defaults=self.defaults if self.effect is Effect.WRITE else {},
         )
 
     @property
-    def _defaults(self) -> Mapping[str, Json]:
+    def defaults(self) -> Mapping[str, Json]:
         """The arguments that a call may leave out, with the values that they then have."""
         match self.parameters:
             case {"properties": dict(known)}:

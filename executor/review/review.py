@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..approvals.view import WaitingCalls
+from ..approvals.waiting import waiting_calls
 from ..calls.facilities import Facilities
 from ..runs.archive import Archive
 from ..runs.request import runs_of
@@ -38,6 +40,10 @@ class Review:
         self._facilities = facilities
         self._store = facilities.store
         self._archive = archive
+
+    async def waiting(self, run_id: str) -> WaitingCalls:
+        """Return the calls of a run that wait for a person. Raises: RunNotFound."""
+        return await waiting_calls(self._store, self._archive, self._facilities.tools, run_id)
 
     async def explain(self, run_id: str, step: str) -> Explanation:
         """Return why a step of a run ran or was reused. Raises: RunNotFound, InputRejected."""

@@ -142,6 +142,12 @@ class Archive:
             )
         return row
 
+    async def flushed_row(self, run_id: str) -> RunRow:
+        """Return a run's row after everything that this process has recorded of the run is durable. Raises: RunNotFound."""
+        if (driver := self._drivers.get(run_of(run_id))) is not None:
+            await driver.journal.flush()
+        return await self.row(run_id)
+
     async def rows(self, status: str | None = None) -> AsyncIterator[RunRow]:
         """Yield the rows of all runs, newest first, a page at a time; `status`: only those of one status."""
         before: tuple[float, str] | None = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, cast
 from weakref import WeakValueDictionary
 
-from ...errors import DECIDED, InputRejected, ToolError
+from ...errors import DECIDED, OWN_RUN, InputRejected, ToolError
 from ...plans.format.shape import describe
 from ...plans.nearest import listing
 from ...plans.program import CallTool
@@ -191,6 +191,16 @@ class Asked:
         """Return the newest attempt of a step that is decided."""
         known = [*(self.history.decided if self.history is not None else ()), *self.pending]
         return max((key for key in known if key.step == step and key.about == about), default=None)
+
+    def expect_may_approve(self, by: str) -> None:
+        """Raise `InputRejected` if this person has submitted the run and may not approve its calls."""
+        submitter = Header.from_dict(self.row.header).submitter
+        if submitter is not None and not submitter.may_approve and submitter.name == by:
+            raise InputRejected(
+                f"expected another person than '{by}', who submitted run {self.row.id} and may not approve its calls; '{by}' may deny them "
+                "or cancel the run",
+                code=OWN_RUN,
+            )
 
     def lock_of(self, iteration: Iteration) -> ToolLock | None:
         """Return the tool of a leaf from the header of the run: the process in which a person decides may not have the tool."""
@@ -380,6 +390,8 @@ class Decisions:
 
     async def _verdict(self, asked: Asked, ruling: Ruling, by: str) -> DecisionEvent | None:
         """Return a decision as an event; `None`: the same decision stands. Raises: InputRejected: the decision is not valid, or another one stands."""
+        if ruling.verdict == "approve":
+            asked.expect_may_approve(by)
         iteration = asked.machine.iterations.get(ruling.step)
         waits = (
             undecided_attempt(iteration)
@@ -566,11 +578,11 @@ def _in_order(
 def _refused(faults: Mapping[str, InputRejected], count: int) -> InputRejected:
     """Return one error that names each faulty entry."""
     listed = "; ".join(f"'{step}': {fault.message}" for step, fault in faults.items())
-    # The code `decided` lets a client treat the error as success if somebody else was quicker, so it must hold for every entry.
-    are_decided = all(fault.code == DECIDED for fault in faults.values())
+    # The code `decided` lets a client treat the error as success if somebody else was quicker, so a code must hold for every entry.
+    codes = {fault.code for fault in faults.values()}
     return InputRejected(
         f"nothing was decided, {len(faults)} of {count} entries {'is' if len(faults) == 1 else 'are'} at fault: {listed}",
-        code=DECIDED if are_decided else None,
+        code=codes.pop() if len(codes) == 1 else None,
     )
 
 

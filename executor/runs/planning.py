@@ -215,7 +215,8 @@ class Planning:
             return None
         if await self._archive.is_known(name):
             return name
-        budget = (await self._archive.machine(await self._archive.row(run.id))).budget
+        row = await self._archive.row(run.id)
+        budget = (await self._archive.machine(row)).budget
         cost = PlanningCost(self._facilities.clock.now, budget.limits, budget.own, budget.planning)
         try:
             header = await self.planner.patch_run(run, run.plan, cost)
@@ -231,7 +232,7 @@ class Planning:
                 at=None,
                 overrides={},
                 holds="made",
-                header=replace(header, replan=times - 1),
+                header=replace(header, replan=times - 1, submitter=Header.from_dict(row.header).submitter),
                 also=failed,
                 fork_id=name,
             )

@@ -7,7 +7,6 @@ third part remembers the plans that have just passed their check.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,11 +33,10 @@ from ...plans.values import Json, NotJson, canonical
 from ...tools import Artifact
 from ...tools.durations import parse_duration
 from .. import limits as bounds
-from ..budget import LIMITS as BUDGET_LIMITS
 from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
 from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
 from ..canonical_value import CanonicalValue
-from ..journal.header import Header, default_seed
+from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
 from ..lru_cache import LruCache
 from ..policy import REUSE_MODES, ReuseMode
@@ -55,8 +53,11 @@ class Options:
     reuse: ReuseMode = "auto"
     budget: Mapping[str, float] = field(default_factory=dict[str, float])
     replan: int = 0
+    submitter: Submitter | None = None
 
     def __post_init__(self) -> None:
+        if self.submitter is not None:
+            person_of(self.submitter.name, "submitter")
         if self.reuse not in REUSE_MODES:
             raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
         if self.concurrency_max is not None:
@@ -88,6 +89,7 @@ class Options:
             concurrency_max=self.concurrency_max,
             budget=self.budget,
             replan=self.replan,
+            submitter=self.submitter,
         )
 
 
@@ -179,30 +181,6 @@ def _with_severity(
     """Return a report in which the problems of these codes have this severity."""
     problems = (replace(each, severity=severity) if each.code in codes else each for each in report.problems)
     return replace(report, problems=in_order(problems))
-
-
-def budget_of(given: Mapping[str, float] | None) -> dict[str, float]:
-    """Return a budget's limits by name. Raises: InputRejected."""
-    if given is not None and not isinstance(cast("object", given), Mapping):
-        raise InputRejected(
-            f"budget: expected amounts by name, such as {{'steps': 100}}, found {given!r:.200}"
-        )
-    limits = dict(given or {})
-    for name, amount in limits.items():
-        if name not in BUDGET_LIMITS:
-            hint = did_you_mean(str(name), BUDGET_LIMITS)
-            raise InputRejected(
-                f"budget: expected any of {listing(BUDGET_LIMITS)}, found {name!r}{f'; {hint}' if hint else ''}"
-            )
-        if not _is_amount(amount):
-            raise InputRejected(f"budget: '{name}': expected a number from 0, found {describe(amount)}")
-    return limits
-
-
-def _is_amount(given: object) -> bool:
-    if isinstance(given, float):
-        return 0 <= given < math.inf
-    return isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= COUNT_MAX
 
 
 def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
@@ -345,10 +323,11 @@ def file_of(given: str | os.PathLike[str]) -> Path:
     return Path(name)
 
 
-def person_of(by: object) -> str:
-    """Return the name of the person who decides. Raises: InputRejected: the name is empty."""
+def person_of(by: object, what: str = "by") -> str:
+    """Return the name of a person: of the one who decides, or the submitter. Raises: InputRejected: the name is empty."""
     if not isinstance(by, str) or not by.strip() or not _is_writable(by):
-        raise InputRejected(f"by: expected the name of who decides, found {describe(by)}")
+        does = "decides" if what == "by" else "submits the run"
+        raise InputRejected(f"{what}: expected the name of who {does}, found {describe(by)}")
     return by
 
 

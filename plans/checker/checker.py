@@ -22,7 +22,7 @@ from .body import SavedPlans, bodies_of
 from .bounds import bounds_of
 from .context import CheckContext, ProblemList
 from .inference import infer_body
-from .structure import check_names, check_retries, check_schemas, check_usage, check_wiring
+from .structure import check_names, check_retries, check_schemas, check_trust, check_usage, check_wiring
 from .survey import Survey, survey_of
 
 MISSHAPEN_MAX = 100
@@ -90,6 +90,7 @@ def _check_bodies(context: CheckContext, survey: Survey) -> None:
         for where, found in survey.flows[number].problems:
             context.problems.add(where, found.code, found.path, found.message, found.hint)
     check_usage(context, survey)
+    check_trust(context)
 
 
 def _inferred(context: CheckContext) -> dict[str, Type]:

@@ -28,6 +28,7 @@ class ToolSignature:
     readers: Collection[str] = field(default=())
     egress: Collection[str] = field(default=())
     description: str = ""
+    unstated_reach: str | None = None
 
 
 TEXT = {"type": "string"}
@@ -53,6 +54,7 @@ EXAMPLES = (
     ToolSignature("search", takes("query"), None),
     ToolSignature("customer", takes("name"), TEXT, private=True, readers=("example.org",)),
     ToolSignature("post", takes("url", "body"), TEXT, effect=Effect.WRITE, resource="web", egress=("url",)),
+    ToolSignature("news", takes("topic"), TEXT, unstated_reach="reaches the network (httpx.get)"),
 )
 
 

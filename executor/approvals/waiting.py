@@ -1,0 +1,335 @@
+"""Makes the view of a run's waiting calls from its journal: arguments, origins, quotes, and what the same steps did last time.
+
+The journal decides, not the process: a person sees the same in the process that drives the run, in another, and on another machine. The labels are
+those of the check (`plans/checker/flow.py`) with the tools as the run knows them, and a tool that is untrusted in this process counts as untrusted, as it
+does for the flow policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, cast
+
+from ...plans.checker.sources import Found, Source, Sources, Trail
+from ...plans.program import CallTool, RunAgent, RunPlan, StepCode
+from ...plans.values import Json
+from ...tools import Toolset
+from ..canonical_value import CanonicalValue
+from ..execution_tree import Frame, Iteration, Node, is_asked, undecided_attempt
+from ..journal.header import Header, program_of
+from ..journal.restore import load_entries, rebuild
+from ..journal.toolset_lock import ToolsetLock
+from ..machine import Machine
+from ..runs.archive import Archive
+from ..runs.run import iterations_of, step_views
+from ..stores.store import Store
+from .earlier import earlier_calls
+from .quotes import Quote, QuoteFinder
+from .view import Origin, ShownArgument, WaitingCall, WaitingCalls
+
+ORIGINS_MAX: Final = 50
+"""Calls that one argument lists as its origins; a list of a thousand pages has as many."""
+
+
+async def waiting_calls(store: Store, archive: Archive, tools: Toolset, run_id: str) -> WaitingCalls:
+    """Return the calls of a run that wait for a person, in plan order.
+
+    Args:
+        store: Has the run.
+        archive: Looks it up.
+        tools: The tools of this process; may be empty.
+        run_id: The run.
+
+    Raises:
+        RunNotFound: There is no such run.
+        StoreError: The journal was changed outside firmplan.
+    """
+    row = await archive.flushed_row(run_id)
+    header = Header.from_dict(row.header)
+    if header.plan is None:
+        return WaitingCalls(row.id, row.task, None, header.submitter_name, ())
+    entries = await load_entries(store, row)
+    calls: dict[str, CanonicalValue] = {}
+    _, machine = rebuild(row, entries, calls)
+    waiting = [
+        iteration for iteration in machine.iterations.values() if undecided_attempt(iteration) is not None
+    ]
+    waiting.sort(key=lambda iteration: iteration.order)
+    named: dict[str, str] = {
+        iteration.path: tool for iteration in waiting if (tool := machine.tool_of(iteration.path))
+    }
+    earlier = await earlier_calls(store, archive, row, named)
+    # In a thread: comparing large texts may take seconds, and a server answers others meanwhile. The machine is this view's own.
+    made = await asyncio.to_thread(_Viewer(header, machine, calls, tools).views, waiting)
+    shown = tuple(replace(call, last_time=earlier.get(call.step)) for call in made)
+    return WaitingCalls(row.id, row.task, row.plan_digest, header.submitter_name, shown)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A labelled argument while its view is made.
+
+    Attributes:
+        groups: Numbers of the groups of calls from which it has data.
+        texts: Numbers of its texts in the finder.
+    """
+
+    sources: Sequence[tuple[Source, int]]
+    texts: Sequence[int] = ()
+
+
+@dataclass(slots=True)
+class _Group:
+    """Calls of one source that one call may have data from.
+
+    Attributes:
+        calls: Path, tool, arguments and result; an input has no tool.
+    """
+
+    calls: list[tuple[str, str, Json, Json]] = field(default_factory=list["tuple[str, str, Json, Json]"])
+
+
+class _Viewer:
+    """Makes the views of the waiting calls of one run.
+
+    Args:
+        header: Of the run, which has a plan.
+        machine: Where its journal ends.
+        calls: Path of a leaf -> the arguments that it was called with.
+        tools: The tools of this process.
+    """
+
+    def __init__(
+        self, header: Header, machine: Machine, calls: Mapping[str, CanonicalValue], tools: Toolset
+    ) -> None:
+        self._header = header
+        self._machine = machine
+        self._calls = calls
+        self._lock = _strict_lock(header.lock, tools)
+        self._sources: Sources | None = None
+        self._found: dict[tuple[Trail, str], Found] = {}
+        self._groups: list[_Group] = []
+        self._group_of: dict[tuple[str, int, int], int] = {}
+        self._finder = QuoteFinder()
+
+    def views(self, waiting: Sequence[Iteration]) -> list[WaitingCall]:
+        """Return the views of some calls."""
+        # Arguments first, all of them: then each result is read once, however many calls have data from it.
+        views = step_views(self._machine)
+        drafts = [(each, *self._draft(each)) for each in waiting]
+        read: dict[str, tuple[Json, set[int]]] = {}
+        for number, group in enumerate(self._groups):
+            for path, _, _, output in group.calls:
+                read.setdefault(path, (output, set()))[1].add(number)
+        for path, (output, groups) in read.items():
+            self._finder.read(path, output, groups)
+        made: list[WaitingCall] = []
+        for iteration, call, pending, controlled in drafts:
+            args = tuple(
+                arg if (of := pending.get(arg.name)) is None else self._with_origins(arg, of)
+                for arg in call.args
+            )
+            controlled_by, _ = self._origins(controlled, ())
+            made.append(
+                replace(
+                    call,
+                    args=args,
+                    controlled_by=controlled_by,
+                    past_write=views[iteration.path].past_write,
+                )
+            )
+        is_complete = self._finder.is_complete
+        return [replace(call, is_complete=is_complete or not call.is_labelled) for call in made]
+
+    def _draft(
+        self, iteration: Iteration
+    ) -> tuple[WaitingCall, dict[str, _Pending], Sequence[tuple[Source, int]]]:
+        """Return a call without origins, its labelled arguments, and the sources of what controlled it."""
+        trail = _trail(iteration)
+        code = self._code(trail)
+        tool = self._header.lock.find(self._machine.tool_of(iteration.path) or "")
+        value = iteration.call.value if iteration.call is not None else {}
+        given = value if isinstance(value, dict) else {}
+        labelled = _labelled(code, given)
+        action = iteration.item.node.code.action
+        secrets: Mapping[str, str] = action.secrets if isinstance(action, CallTool) else {}
+        args = [
+            ShownArgument(name, part, secret=secrets.get(name), is_labelled=name in labelled)
+            for name, part in given.items()
+        ]
+        args += [
+            ShownArgument(name, part, is_default=True)
+            for name, part in (tool.defaults.items() if tool is not None else ())
+            if name not in given
+        ]
+        pending: dict[str, _Pending] = {}
+        for arg in args:
+            if arg.is_labelled and arg.secret is None:
+                sources = self._grouped(self._find(trail, arg.name), iteration)
+                texts = self._finder.add(arg.value, frozenset(group for _, group in sources))
+                pending[arg.name] = _Pending(sources, texts)
+        controlled: Sequence[tuple[Source, int]] = ()
+        is_controlled = _is_controlled(code)
+        if is_controlled:
+            controlled = self._grouped(self._find(trail, ""), iteration)
+        call = WaitingCall(
+            step=iteration.path,
+            attempt=undecided_attempt(iteration) or 1,
+            about="call" if is_asked(iteration) else "outcome",
+            tool=tool.name if tool is not None else "a prompt",
+            description=tool.description if tool is not None else "",
+            effect=tool.effect.value if tool is not None else "model",
+            resource=tool.resource if tool is not None else "",
+            why=self._why(trail),
+            args=tuple(args),
+            is_controlled=is_controlled,
+        )
+        return call, pending, controlled
+
+    # --- where labels come from
+
+    def _asked(self) -> Sources:
+        if self._sources is None:
+            header = self._header
+            assert header.plan is not None
+            self._sources = Sources(header.plan, self._lock, header.plans)
+        return self._sources
+
+    def _find(self, trail: Trail, argument: str) -> Found:
+        """Return the sources of an argument; with an empty name, of what decides about the step."""
+        known = self._found.get((trail, argument))
+        if known is None:
+            asked = self._asked()
+            known = asked.of_argument(trail, argument) if argument else asked.of_control(trail)
+            self._found[trail, argument] = known
+        return known
+
+    def _grouped(self, found: Found, iteration: Iteration) -> list[tuple[Source, int]]:
+        """Return sources with the numbers of their groups of calls, as far as the iteration can have data from them."""
+        own = _own_frames(iteration)
+        return [(source, self._group(source, own)) for source in found.sources]
+
+    def _group(self, source: Source, own: Mapping[tuple[int, int], Sequence[Frame]]) -> int:
+        nodes = [] if not source.trail else _nodes(self._machine.root, source.trail, own)
+        key = (source.name, id(nodes[0]) if nodes else 0, len(nodes))
+        known = self._group_of.get(key)
+        if known is None:
+            known = self._group_of[key] = len(self._groups)
+            self._groups.append(_Group(list(self._calls_of(source, nodes))))
+        return known
+
+    def _calls_of(self, source: Source, nodes: Sequence[Node]) -> Iterable[tuple[str, str, Json, Json]]:
+        if not source.trail:
+            name = source.name.removeprefix("inputs.")
+            yield source.name, "", None, self._header.inputs.get(name)
+        for node in nodes:
+            for leaf in iterations_of(node):
+                tool = self._machine.tool_of(leaf.path)
+                if tool in source.tools and (leaf.path in self._calls or leaf.output is not None):
+                    args = self._calls[leaf.path].value if leaf.path in self._calls else None
+                    yield leaf.path, tool, args, leaf.output.value if leaf.output is not None else None
+
+    def _with_origins(self, arg: ShownArgument, pending: _Pending) -> ShownArgument:
+        quotes = self._finder.quotes(pending.texts)
+        origins, left = self._origins(pending.sources, quotes)
+        return replace(arg, origins=origins, origins_left=left, quotes=quotes)
+
+    def _origins(
+        self, sources: Sequence[tuple[Source, int]], quotes: Sequence[Quote]
+    ) -> tuple[tuple[Origin, ...], int]:
+        """Return the calls of some sources, those that are quoted first, and how many more there are."""
+        quoted = {quote.source for quote in quotes}
+        every = [
+            Origin(path, tool, args, source.via)
+            for source, group in sources
+            for path, tool, args, _ in self._groups[group].calls
+        ]
+        ordered = sorted(every, key=lambda origin: origin.source not in quoted)
+        return tuple(ordered[:ORIGINS_MAX]), max(0, len(ordered) - ORIGINS_MAX)
+
+    # --- the step
+
+    def _code(self, trail: Trail) -> StepCode:
+        """Return the code of the step around a call, with the labels of the stricter lock."""
+        header = self._header
+        assert header.plan is not None
+        program = program_of(header.plan, self._lock, header.plans, header.language)
+        for position in trail[:-1]:
+            program = cast("RunPlan", program.steps[position].action).program
+        return program.steps[trail[-1]]
+
+    def _why(self, trail: Trail) -> str:
+        header = self._header
+        assert header.plan is not None
+        program = program_of(header.plan, header.lock, header.plans, header.language)
+        for position in trail[:-1]:
+            program = cast("RunPlan", program.steps[position].action).program
+        return program.plan.steps[trail[-1]].why or ""
+
+
+def _strict_lock(lock: ToolsetLock, tools: Toolset) -> ToolsetLock:
+    """Return the lock in which the tools that are untrusted in this process count as untrusted."""
+    found = [tools.find(name) for name in lock.names]
+    return lock.with_untrusted(
+        {tool.name for tool in found if tool is not None and tool.trust == "untrusted"}
+    )
+
+
+def _labelled(code: StepCode, given: Mapping[str, Json]) -> frozenset[str]:
+    """Return the arguments of a call that hold untrusted data."""
+    if isinstance(code.action, RunAgent):
+        return frozenset(given) if code.action.is_tainted else frozenset()
+    return frozenset(code.tainted)
+
+
+def _is_controlled(code: StepCode) -> bool:
+    """Whether untrusted data decides that, or how often, a step runs."""
+    return bool(getattr(code, "controlled", False) or getattr(code.action, "is_controlled", False))
+
+
+def _trail(iteration: Iteration) -> Trail:
+    """Return the trail of a call's step; of a call of an agent, that of the `agent` step."""
+    trail: list[int] = []
+    at: Iteration | None = iteration
+    while at is not None:
+        owner = at.item.node.frame.owner
+        if owner is None or owner.agent_loop is None:
+            trail.append(at.item.node.code.position)
+        at = owner
+    return tuple(reversed(trail))
+
+
+def _own_frames(iteration: Iteration) -> Mapping[tuple[int, int], Sequence[Frame]]:
+    """Return the frames around a call: (frame, position of the `plan` step in it) -> the frames of the same item of that step.
+
+    Data from another item of the step cannot reach the call, but data of another iteration of its own item can.
+    """
+    found: dict[tuple[int, int], Sequence[Frame]] = {}
+    owner = iteration.item.node.frame.owner
+    while owner is not None:
+        node = owner.item.node
+        frames = [frame for each in owner.item.iterations for frame in each.frames]
+        found[id(node.frame), node.code.position] = frames
+        owner = node.frame.owner
+    return found
+
+
+def _nodes(root: Frame, trail: Trail, own: Mapping[tuple[int, int], Sequence[Frame]]) -> list[Node]:
+    """Return the nodes of a step by its trail: in the frames around the call where these lead to it, else in all."""
+    frames: list[Frame] = [root]
+    for position in trail[:-1]:
+        inner: list[Frame] = []
+        for frame in frames:
+            known = own.get((id(frame), position))
+            if known is None:
+                known = [
+                    each
+                    for item in frame.nodes[position].items
+                    for iteration in item.iterations
+                    for each in iteration.frames
+                ]
+            inner += known
+        frames = inner
+    return [frame.nodes[trail[-1]] for frame in frames]
