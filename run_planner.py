@@ -24,6 +24,7 @@ from .plans.values import Json
 
 if TYPE_CHECKING:
     from .executor.calls.flow_policy import Flow
+    from .executor.journal.tool_pins import ToolPins
     from .executor.runs.archive import Archive
     from .executor.stores.store import RunRow
     from .planner.drafting.attempt import Attempt
@@ -44,6 +45,7 @@ class EnginePlanner:
         archive: Has the saved plans.
         secrets: Those that plans may use.
         budgets: Default budget and ceilings of the runs.
+        pins: What providers of tools said when it was accepted.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class EnginePlanner:
         archive: Archive,
         secrets: Secrets,
         budgets: BudgetPolicy,
+        pins: ToolPins,
     ) -> None:
         self._planner = planner
         self._tools = tools
@@ -61,6 +64,7 @@ class EnginePlanner:
         self._archive = archive
         self._secrets = secrets
         self._budgets = budgets
+        self._pins = pins
         self._accepted = CheckedPlans()
 
     # --- given plans
@@ -96,13 +100,16 @@ class EnginePlanner:
         Raises:
             PlanRejected: The plan has problems.
             InputRejected: An input does not fit.
+            ConfigError: A tool is not as it was accepted.
         """
         accepted, saved = await self.accept(plan)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
         kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
         given = fitted_inputs(accepted, {**kept, **inputs})
         task = accepted.task or (None if parent is None else parent.task)
-        return options.header(accepted, given, saved, self._lock(accepted, saved), task=task)
+        lock = self._lock(accepted, saved)
+        await self._pins.expect(lock.names)
+        return options.header(accepted, given, saved, lock, task=task)
 
     def retry_header(self, before: Header, replan: int) -> Header:
         """Return the header for the retry of an ended run, which uses the present tools.
@@ -145,7 +152,9 @@ class EnginePlanner:
         Raises:
             PlanningFailed: There is no plan.
             PlanRejected: The plan does not pass the check of the engine.
+            ConfigError: A tool is not as it was accepted.
         """
+        await self._pins.expect()
         uses: list[Use] = []
         saved = dict(await self._archive.list_plans())
         try:
@@ -183,6 +192,7 @@ class EnginePlanner:
 
     async def patch_run(self, run: Run, plan: Plan, cost: PlanningCost) -> Header:
         """See `RunPlanner.patch_run`."""
+        await self._pins.expect()
         saved = dict(await self._archive.list_plans())
         mended = await self._planner.repair_run(
             plan,

@@ -55,6 +55,7 @@ from .schemas import SchemaTypes, Types, fault_of
 if TYPE_CHECKING:
     from .fingerprint.fingerprint import Fingerprint
     from .fingerprint.observations import Observations
+    from .provider import ProvidedTool
 
 P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
@@ -72,6 +73,7 @@ class Tool(Declaration, Generic[P, R]):
         read_types: Makes `types`.
         request_of: For a model tool: from arguments to the request that is sent instead of calling `fn`.
         influences: Further values and functions that decide a result, such as an agent's guards: for the fingerprint.
+        provided: The tool as somebody else describes it; `None`: its author is the user.
     """
 
     fn: Callable[P, R]
@@ -79,6 +81,7 @@ class Tool(Declaration, Generic[P, R]):
     read_types: Callable[[], Types]
     request_of: Callable[[dict[str, Json]], Any] | None = None
     influences: tuple[object, ...] = ()
+    provided: ProvidedTool | None = None
 
     def __post_init__(self) -> None:
         """Take on the function's name, module and docstring, as a decorated function does."""
@@ -357,6 +360,7 @@ def make_tool(
     types: Types | None = None,
     request_of: Callable[[dict[str, Json]], Any] | None = None,
     influences: Iterable[object] = (),
+    provided: ProvidedTool | None = None,
     **options: Unpack[ToolOptions],
 ) -> Tool:
     """Make a tool: what `@tool`, `@agent` and `Tool.from_callable` share.
@@ -367,6 +371,7 @@ def make_tool(
         types: The types, if they are not to come from annotations.
         request_of: See `Tool`.
         influences: See `Tool`.
+        provided: See `Tool`.
         options: The keywords of `@tool`.
 
     Raises:
@@ -396,6 +401,7 @@ def make_tool(
         request_of=request_of,
         # A guard that is added or changed changes the fingerprint, so that no earlier result gets past it.
         influences=(*influences, *settings["guard"]),
+        provided=provided,
     )
     with suppress(NameError):  # a class defined further down: read again when the types are used
         made.__dict__["types"] = made.read_types()
