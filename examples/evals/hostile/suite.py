@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -217,7 +217,8 @@ async def wished(task: Task, attack: Attack | None) -> tuple[State, Sequence[Sin
     tools: Toolset = WORLDS[task.world].TOOLS
     _reset(task.world, attack)
     for write in task.writes:
-        await tools.get(write["tool"])(**write["args"], ctx=Context())
+        tool = tools.get(write["tool"])
+        await cast("Awaitable[object]", tool.invoke(tool.bind(write["args"]), Context()))
     return STAGE.state, tuple(STAGE.calls)
 
 
