@@ -16,7 +16,7 @@ from ..plans import CheckReport
 from .command import MOVES, STORE
 from .config import COMMAND_LINE, Settings
 from .failure import Exit
-from .screen import one_line, picture_width, plural, seconds, short, table
+from .screen import PICTURE_WIDTH, one_line, picture_width, plural, seconds, short, table
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -166,6 +166,7 @@ def _asked(step: StepView, call: WaitingCall | None, *, is_first: bool = True) -
     args = "" if step.args is None else f"\n  called with {_whole(step.args)}"
     if call is not None:
         text = call.text(picture_width(), with_description=is_first)
+        args = args if len(args) <= PICTURE_WIDTH else ""  # longer arguments follow, each by itself
         return args + "".join(f"\n  {line}" for line in text.split("\n")[1:])
     match step.past_write:
         case {"message": str(message), "same_key": same_key}:
@@ -187,8 +188,8 @@ def advice(run: Run, settings: Settings, waiting: WaitingCalls | None = None) ->
         return f"a kept replay never continues; continue the run that it replays, {run.parent}, with\n  {resume_line(run.parent or '', settings)}"
     lines = [waiting.head()] if waiting is not None else []
 
-    def view(path: str) -> WaitingCall | None:
-        return waiting.find(path) if waiting is not None else None
+    views = {call.step: call for call in waiting.calls} if waiting is not None else {}
+    view = views.get
 
     def typed(word: str, step: str, wants: str = "") -> str:
         return f"  {_decision_line(word, run.id, step, wants, settings)}"
