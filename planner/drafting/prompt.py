@@ -131,12 +131,12 @@ def choosing_messages(task: str, listed: Sequence[Signature]) -> tuple[Message, 
     own, provided = _by_author(listed)
     lines = "\n".join(map(choice_line, own))
     words = "\n".join(map(choice_line, provided))
-    others = (
-        [f"\n\nTools of servers, in their words. {DATA_NOTE}\n", Data("tools", words)] if provided else []
-    )
+    parts: list[str | Data] = [f"# Tools\n\n{lines}"]
+    if provided:
+        parts += [f"\n\nTools of servers, in their words. {DATA_NOTE}\n", Data("tools", words)]
     cut = ".." if len(task) > CHOICE_TASK_CHARACTERS_MAX else ""
-    asked = mark([f"# Tools\n\n{lines}", *others, f"\n\n# Task\n\n{task[:CHOICE_TASK_CHARACTERS_MAX]}{cut}"])
-    return (Message("system", text_of("choose")), Message("user", asked))
+    parts.append(f"\n\n# Task\n\n{task[:CHOICE_TASK_CHARACTERS_MAX]}{cut}")
+    return (Message("system", text_of("choose")), Message("user", mark(parts)))
 
 
 def adapting_messages(task: str, form: str) -> tuple[Message, ...]:
@@ -330,6 +330,10 @@ def _marks(tool: Signature) -> list[str]:
         marks.append("untrusted result")
     if tool.allow_untrusted:
         marks.append("takes untrusted values in " + ", ".join(map(_name, sorted(tool.allow_untrusted))))
+    if tool.private:
+        marks.append("private result, only for " + (", ".join(sorted(tool.readers)) or "the run's output"))
+    if tool.egress:
+        marks.append("sends to whom " + ", ".join(map(_name, sorted(tool.egress))) + " names")
     return marks
 
 
