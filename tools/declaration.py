@@ -131,6 +131,11 @@ class Declaration:
         return self.approval is not None
 
     @property
+    def asks_judge(self) -> bool:
+        """Whether a model judges the results."""
+        return any(map(asks_model, self.guard))
+
+    @property
     def can_reconcile(self) -> bool:
         """Whether the outcome of an interrupted call can be asked for."""
         return self.reconcile is not None

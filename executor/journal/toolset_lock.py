@@ -30,7 +30,11 @@ _PROSE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ToolLock:
-    """One tool as a run knows it; satisfies `plans.signature.Signature`."""
+    """One tool as a run knows it; satisfies `plans.signature.Signature`.
+
+    Attributes:
+        asks_judge: Whether a model judges its results; locks of older versions do not say so, and theirs were not judged.
+    """
 
     name: str
     description: str
@@ -47,6 +51,7 @@ class ToolLock:
     retries: int
     timeout_s: float | None
     fingerprint: str | None
+    asks_judge: bool = False
 
     @classmethod
     def of(cls, tool: Tool) -> ToolLock:
@@ -69,6 +74,7 @@ class ToolLock:
             retries=tool.retries,
             timeout_s=tool.timeout_s,
             fingerprint=tool.fingerprint,
+            asks_judge=tool.asks_judge,
         )
         return made
 
@@ -84,6 +90,8 @@ class ToolLock:
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
         data: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        if not self.asks_judge:  # so that the headers of other runs stay what they were
+            del data["asks_judge"]
         return {**data, "effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
 
     def find_broken_promise(self, tool: Tool) -> str | None:
@@ -125,6 +133,7 @@ class ToolLock:
             idempotent=self.idempotent,
             can_reconcile=self.can_reconcile,
             approval=self.approval,
+            asks_model=self.effect is Effect.MODEL or self.asks_judge,
             # Only a write is compared with earlier calls by its arguments, where a default counts as if it had been given.
             defaults=self.defaults if self.effect is Effect.WRITE else {},
         )
