@@ -99,6 +99,7 @@ from .tools.mcp.tools import hold_servers, release_servers
 from .tools.secret import Secret, Secrets
 
 if TYPE_CHECKING:
+    from .executor.journal.tool_pins import ProviderChanges
     from .tools.mcp.session import McpServer
     from .tools.models.models import Spec
 
@@ -275,7 +276,13 @@ class Engine:
                     on_waiting=self._on_waiting,
                 )
                 plans = EnginePlanner(
-                    self._planner, self.tools, self._flow, execution.archive, self._secrets, self._budgets
+                    self._planner,
+                    self.tools,
+                    self._flow,
+                    execution.archive,
+                    self._secrets,
+                    self._budgets,
+                    facilities.pins,
                 )
                 execution.planning.planner = plans
                 await execution.open()
@@ -361,6 +368,25 @@ class Engine:
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan by name or digest, or `None`."""
         return await (await self._open()).execution.archive.find_plan(name_or_digest)
+
+    # --- tools of others
+
+    async def find_changed_tools(self) -> list[ProviderChanges]:
+        """Return the servers that say something else of their tools than what was accepted, with the differences."""
+        return await (await self._open()).execution.facilities.pins.find_changes()
+
+    async def accept_tools(self, server: str, *, dry_run: bool = False) -> ProviderChanges:
+        """Consent to what a server says of its tools now; return what has changed since it was last accepted.
+
+        Args:
+            server: The name of the server, or its address or command as errors show it.
+            dry_run: Return the changes without consenting to them.
+
+        Raises:
+            ConfigError: No tool of this engine comes from that server.
+        """
+        execution = (await self._open()).execution
+        return await execution.facilities.pins.accept(server, execution.now(), dry_run=dry_run)
 
     # --- runs
 
@@ -589,7 +615,8 @@ class Engine:
         execution = opened.execution
         row = await execution.archive.row(run_id)
         expect_retry(row)
-        header = opened.plans.retry_header(Header.from_dict(row.header), times)
+        header = await opened.plans.retry_header(Header.from_dict(row.header), times)
+        await execution.facilities.pins.expect(header.lock.names)
         if submitter is not None:
             header = replace(header, submitter=submitter)
         retried = await execution.submissions.retry(row, header, retry_id=name)
@@ -1027,6 +1054,8 @@ class Engine:
     find_altered_plans_sync = _twin(find_altered_plans)
     plan_uses_sync = _twin(plan_uses)
     find_plan_sync = _twin(find_plan)
+    find_changed_tools_sync = _twin(find_changed_tools)
+    accept_tools_sync = _twin(accept_tools)
     run_sync = _twin(run)
     submit_sync = _twin(submit)
     wait_sync = _twin(wait)

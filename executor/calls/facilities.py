@@ -17,6 +17,7 @@ from ...tools.models.limits import RateLimiter
 from ...tools.secret import Secrets
 from ..budget import BudgetPolicy
 from ..journal.journal import Commits
+from ..journal.tool_pins import ToolPins
 from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
 from .flow_policy import Flow
@@ -91,6 +92,7 @@ class Facilities:
         in_flight: Content key -> the result of the call under way that identical calls wait for; `None`: they may not take the result.
         tool_semaphores: Tool -> the limit on its calls at a time (`max_concurrency`).
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
+        pins: What providers of tools said when it was accepted.
     """
 
     tools: Toolset
@@ -107,6 +109,7 @@ class Facilities:
     ownership: Ownership | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     commits: Commits = field(init=False)
+    pins: ToolPins = field(init=False)
     in_flight: dict[str, asyncio.Future[Reusable | None]] = field(
         default_factory=dict[str, "asyncio.Future[Reusable | None]"]
     )
@@ -115,6 +118,7 @@ class Facilities:
 
     def __post_init__(self) -> None:
         self.commits = Commits(self.store)
+        self.pins = ToolPins(self.store, self.tools)
         # A wrong setting raises when the engine opens, not at the first line of the log.
         read_setting(os.environ)
 

@@ -214,6 +214,20 @@ def test_a_write_whose_result_is_refused_is_done():
             return a
 
 
+def test_a_private_result_is_judged_only_by_its_readers():
+    """A judge is a model that reads the result: `model` has to be one of the readers."""
+
+    def read(a: str) -> str:
+        """Read."""
+        return a
+
+    for private in ({"private": True}, {"readers": ("send.body",)}):
+        with pytest.raises(ConfigError, match="'model' is none of its readers"):
+            tool(effect="read", guard=[{"toxicity": True}], **private)(read)
+        tool(effect="read", guard=[{"personal_data": True}], **private)(read)
+    tool(effect="read", guard=[{"toxicity": True}], readers=("model",))(read)
+
+
 def test_a_read_may_be_tried_again():
     """Where the tool's own rule says so: the next result may pass."""
     results = [MAIL, "nothing"]
