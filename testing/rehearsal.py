@@ -443,6 +443,9 @@ def stand_in(lock: ToolLock, types: SchemaTypes, answers: Answerer, approval: Ap
         trust=lock.trust,
         resource=lock.resource,
         allow_untrusted=tuple(lock.allow_untrusted),
+        private=lock.private,
+        readers=tuple(lock.readers),
+        egress=tuple(lock.egress),
         reconcile=_unknown if lock.can_reconcile else None,
     )
 

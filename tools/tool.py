@@ -300,6 +300,9 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     trust: str = UNSTATED,
     resource: str = "world",
     allow_untrusted: Iterable[str] = (),
+    private: bool = False,
+    readers: Iterable[str] = (),
+    egress: Iterable[str] = (),
     isolation: str = "thread",
     reconcile: Callable[[str, dict[str, Json]], object] | None = None,
     fingerprint_extra: Json = None,
@@ -326,7 +329,11 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         approval: `"always"`, `"untrusted"`, or a function from arguments to a bool: when a person is asked.
         trust: `"untrusted"` if outputs come from outside and may not steer writes; not given: `"trusted"`, unless `default_trust` says otherwise.
         resource: What the effect touches; `"world"` conflicts with every other.
-        allow_untrusted: Parameters of a `write` that may hold untrusted values.
+        allow_untrusted: Parameters that may hold untrusted values.
+        private: The output may reach only its readers.
+        readers: Who may have the output of a private tool: `"send_mail"`, `"send_mail.body"`, `"crm_*"`, `"model"`, a model, a domain, a person's
+            address. Whoever names readers makes the tool private.
+        egress: Parameters that name who gets what the call sends: a URL, a recipient.
         isolation: Where a synchronous call runs: `"thread"`, `"process"` or `"inline"`.
         reconcile: Called with idempotency key and arguments to learn what a `write` returned; `None`: it did not take place.
         fingerprint_extra: Any JSON that counts as part of the code: a prompt file's text, a model's name.
@@ -383,7 +390,8 @@ def make_tool(
         if types is None
         else tuple(cast("dict[str, Json]", types.parameters["properties"]))
     )
-    _check_allowed(where, settings["allow_untrusted"], names)
+    for key in ("allow_untrusted", "egress"):
+        _check_parameters(where, key, settings[key], names)
     check_guards(where, settings["guard"], names)
     made = Tool(
         **settings,
@@ -423,12 +431,12 @@ def _check_function(fn: object) -> None:
         )
 
 
-def _check_allowed(where: str, allowed: Iterable[str], names: tuple[str, ...]) -> None:
-    for name in allowed:
+def _check_parameters(where: str, key: str, given: Iterable[str], names: tuple[str, ...]) -> None:
+    for name in given:
         if name not in names:
             hint = did_you_mean(name, names)
             raise ConfigError(
-                f"{where}: allow_untrusted: expected parameters of the tool ({listing(names)}), found '{name}'"
+                f"{where}: {key}: expected parameters of the tool ({listing(names)}), found '{name}'"
                 + (f"; {hint}" if hint else "")
             )
 

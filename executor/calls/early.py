@@ -23,8 +23,10 @@ from typing import Final
 
 from ...errors import EngineBug, FirmplanError, ToolError
 from ...plans import Plan
-from ...plans.checker.body import SavedPlans
+from ...plans.checker.body import SavedPlans, bodies_of
+from ...plans.checker.survey import secrecy_in
 from ...plans.compile import compile_plan
+from ...plans.format.shape import Draft
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ..canonical_value import CanonicalValue
@@ -126,7 +128,8 @@ class EarlySteps:
             lock: The tools that the partial plan names.
             plans: The saved plans that the partial plan may run.
         """
-        if self._is_closed:
+        # Who gets private data is judged by the flow policy of the run, which there is not yet.
+        if self._is_closed or secrecy_in(bodies_of(Draft(plan), plan, plans), lock).kinds:
             return
         try:
             program = compile_plan(plan, lock, plans=plans)

@@ -26,6 +26,7 @@ from ..journal.header import program_of
 from ..journal.toolset_lock import ToolsetLock, approval_kind
 from ..machine import CONTROL_COUNTS_SINCE
 from ..policy import ApprovalKind
+from .secrecy_policy import SecrecyPolicy, trail_of
 
 if TYPE_CHECKING:
     from ...plans import Plan
@@ -53,17 +54,24 @@ class _Terms:
     Attributes:
         asks: When the present tool needs an approval.
         asks_of_labelled: Whether the lock or the present tool needs an approval if the call is labelled.
+        egress: The arguments that say where the call sends data.
     """
 
     is_write: bool
     allow_untrusted: frozenset[str]
+    egress: frozenset[str]
     asks: ApprovalKind
     asks_of_labelled: bool
 
     @property
     def is_open(self) -> bool:
         """Whether every call passes."""
-        return not self.is_write and self.asks == "never"
+        return not self.is_write and not self.egress and self.asks == "never"
+
+    def find_unsafe(self, arguments: Sequence[str]) -> list[str]:
+        """Return those of the labelled arguments that may not hold untrusted data; of a read only where it sends data is judged."""
+        guarded = arguments if self.is_write else [name for name in arguments if name in self.egress]
+        return [name for name in guarded if name not in self.allow_untrusted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,7 @@ class FlowPolicy:
         self._facilities = facilities
         self._run_id = run_id
         self._header = header
+        self._secrecy = SecrecyPolicy(facilities, run_id, header)
         self._terms: dict[str, _Terms] = {}
         self._strict: ToolsetLock | None = None
         self._program: Program | None = None
@@ -102,8 +111,9 @@ class FlowPolicy:
 
     def find_intervention(self, command: Call, machine: Machine) -> Intervention | None:
         """Return what takes the place of a call; `None`: the call may be made."""
-        if not isinstance(command, StartToolCall):
-            return None
+        refusal = self._secrecy.find_refusal(command, machine)
+        if refusal is not None or not isinstance(command, StartToolCall):
+            return refusal
         terms = self._terms.get(command.tool) or self._terms_of(command.tool)
         if terms.is_open or not machine.is_callable(command.step):
             return None
@@ -120,12 +130,12 @@ class FlowPolicy:
     def _find_refusal(
         self, command: StartToolCall, iteration: Iteration, terms: _Terms, labelled: _Labelled
     ) -> CallFailed | None:
-        """Return the failure of a write that the flow rule forbids."""
-        if not terms.is_write or self._facilities.flow == "off":
+        """Return the failure of a call that the flow rule forbids."""
+        if self._facilities.flow == "off":
             return None
-        if unsafe := [name for name in labelled.arguments if name not in terms.allow_untrusted]:
+        if unsafe := terms.find_unsafe(labelled.arguments):
             return self._refuse(command, iteration, unsafe)
-        if labelled.is_controlled and self._facilities.flow == "strict":
+        if terms.is_write and labelled.is_controlled and self._facilities.flow == "strict":
             message = (
                 f"untrusted data decides whether the write '{command.step}' is called; let its tool '{command.tool}' ask for approval, "
                 'or run the plan with flow="enforce"'
@@ -137,9 +147,10 @@ class FlowPolicy:
         self, command: StartToolCall, iteration: Iteration, unsafe: Sequence[str]
     ) -> CallFailed | None:
         name = unsafe[0]
+        what = "write" if self._terms[command.tool].is_write else "call"
         flow = " -> ".join((*self._source(iteration, name), f"{command.step}.{name}"))
         message = (
-            f"untrusted data reaches '{name}' of the write '{command.step}': {flow}; let the tool '{command.tool}' allow it "
+            f"untrusted data reaches '{name}' of the {what} '{command.step}': {flow}; let the tool '{command.tool}' allow it "
             f"(allow_untrusted=({name!r},)) or ask for approval, or do not pass this data on"
         )
         if self._facilities.flow != "warn":
@@ -171,6 +182,7 @@ class FlowPolicy:
         made = self._terms[name] = _Terms(
             is_write=Effect.WRITE in (now.effect, locked.effect),
             allow_untrusted=frozenset(now.allow_untrusted).intersection(locked.allow_untrusted),
+            egress=frozenset(now.egress).union(locked.egress),
             asks=approval_kind(now),
             asks_of_labelled=now.asks_approval or locked.asks_approval,
         )
@@ -198,7 +210,7 @@ class FlowPolicy:
             header = self._header
             self._program = program_of(_plan(header), lock, header.plans, header.language)
         program = self._program
-        *outer, last = _trail(iteration)
+        *outer, last = trail_of(iteration)
         for position in outer:
             program = cast("RunPlan", program.steps[position].action).program
         now = program.steps[last]
@@ -214,24 +226,13 @@ class FlowPolicy:
 
         if self._provenance is None:
             self._provenance = Provenance(_plan(self._header), self._strict_lock(), self._header.plans)
-        return self._provenance.of(_trail(iteration), argument)
+        return self._provenance.of(trail_of(iteration), argument)
 
 
 def _plan(header: Header) -> Plan:
     if header.plan is None:
         raise EngineBug("a run without a plan makes no calls")
     return header.plan
-
-
-def _trail(iteration: Iteration) -> list[int]:
-    """Return the positions of the steps around a call, outermost first, then that of the call's own step; for a call of an agent: the agent's."""
-    trail: list[int] = []
-    at: Iteration | None = iteration
-    while at is not None:
-        if at.item.node.frame.owner is None or at.item.node.frame.owner.agent_loop is None:
-            trail.append(at.item.node.code.position)
-        at = at.item.node.frame.owner
-    return trail[::-1]
 
 
 def _rule_answer(answer: object) -> bool:

@@ -27,6 +27,8 @@ _PROSE: Final = (
     "examples",
 )  # of a schema; a parameter of that name has an object there
 
+_LATER: Final = ("private", "readers", "egress")
+
 
 @dataclass(frozen=True, slots=True)
 class ToolLock:
@@ -47,6 +49,9 @@ class ToolLock:
     retries: int
     timeout_s: float | None
     fingerprint: str | None
+    private: bool = False
+    readers: Collection[str] = ()
+    egress: Collection[str] = ()
 
     @classmethod
     def of(cls, tool: Tool) -> ToolLock:
@@ -69,21 +74,31 @@ class ToolLock:
             retries=tool.retries,
             timeout_s=tool.timeout_s,
             fingerprint=tool.fingerprint,
+            private=tool.private,
+            readers=tool.readers,
+            egress=tool.egress,
         )
         return made
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ToolLock:
         """Read it back from `to_dict`."""
-        # Only two fields are no JSON as they are. A field that is missing or unknown raises a TypeError, which the header turns into a StoreError.
+        # Only some fields are no JSON as they are. A field that is missing or unknown raises a TypeError, which the header turns into a StoreError.
         settled: dict[str, Any] = dict(data)
         settled["effect"] = Effect(data["effect"])
         settled["allow_untrusted"] = tuple(data["allow_untrusted"])
+        for name in ("readers", "egress"):
+            settled[name] = tuple(data.get(name, ()))
         return cls(**settled)
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
         data: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in _LATER:  # a tool without these declarations has the lock that it had before they existed
+            if not data[name]:
+                del data[name]
+            elif name in ("readers", "egress"):
+                data[name] = list(data[name])
         return {**data, "effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
 
     def find_broken_promise(self, tool: Tool) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -34,6 +34,7 @@ from ...tools import Artifact
 from ...tools.durations import parse_duration
 from .. import limits as bounds
 from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
+from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
 from ..canonical_value import CanonicalValue
 from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
@@ -166,17 +167,19 @@ def judged(report: CheckReport, flow: Flow) -> CheckReport:
         case "enforce":
             return report
         case "strict":
-            return _with_severity(report, UNTRUSTED_CONDITION, "error")
+            return _with_severity(report, (UNTRUSTED_CONDITION, PRIVATE_CONDITION), "error")
         case "warn":
-            return _with_severity(report, UNSAFE_FLOW, "warning")
+            return _with_severity(report, (UNSAFE_FLOW, PRIVATE_FLOW), "warning")
         case "off":
-            kept = tuple(each for each in report.problems if each.code != UNSAFE_FLOW)
+            kept = tuple(each for each in report.problems if each.code not in (UNSAFE_FLOW, PRIVATE_FLOW))
             return replace(report, problems=kept)
 
 
-def _with_severity(report: CheckReport, code: str, severity: Literal["error", "warning"]) -> CheckReport:
-    """Return a report in which the problems of this code have this severity."""
-    problems = (replace(each, severity=severity) if each.code == code else each for each in report.problems)
+def _with_severity(
+    report: CheckReport, codes: Collection[str], severity: Literal["error", "warning"]
+) -> CheckReport:
+    """Return a report in which the problems of these codes have this severity."""
+    problems = (replace(each, severity=severity) if each.code in codes else each for each in report.problems)
     return replace(report, problems=in_order(problems))
 
 
