@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .executor import (
         Event,
         Explanation,
+        Policy,
         Run,
         RunDiff,
         RunError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         RunsDeleted,
         StepDiff,
         StepView,
+        ValueLabels,
         Verification,
     )
     from .planner import Planner, SavedPlan
@@ -63,6 +65,7 @@ _ROOMS = {
     "executor": (
         "Event",
         "Explanation",
+        "Policy",
         "Run",
         "RunDiff",
         "RunError",
@@ -70,6 +73,7 @@ _ROOMS = {
         "RunsDeleted",
         "StepDiff",
         "StepView",
+        "ValueLabels",
         "Verification",
     ),
     "planner": ("Planner", "SavedPlan"),
@@ -100,6 +104,7 @@ __all__ = [
     "PlanRejected",
     "Planner",
     "PlanningFailed",
+    "Policy",
     "Problem",
     "Run",
     "RunDiff",
@@ -116,6 +121,7 @@ __all__ = [
     "Tool",
     "ToolError",
     "Toolset",
+    "ValueLabels",
     "Verification",
     "agent",
     "check",

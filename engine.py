@@ -16,7 +16,7 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +57,7 @@ from .executor import (
 from .executor.calls.concurrency import FairSemaphore
 from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
+from .executor.calls.policies import Policies, Policy
 from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.execution import RunWork
 from .executor.runs.owner import presence_of
@@ -142,6 +143,7 @@ class Engine:
         max_concurrency: Calls at a time, over all runs.
         flow: What untrusted data at a write's argument means: an error, a warning, nothing; `"strict"`: an error also if it only decides
             whether the write happens.
+        policies: Rules about the arguments of calls, beside the default rules (docs/SECURITY.md); with `flow="strict"` there are no default rules.
         secrets: Name -> secret, as text or as a `Secret`; `None`: none. `"environment"`: every environment variable but keys of
             firmplan, models and stores; only for a program that serves nobody else.
         recover: Continue, in the background, every run without a driver when the engine opens, and later each run whose process
@@ -164,6 +166,7 @@ class Engine:
         models: Models | Mapping[str, Spec] | None = None,
         max_concurrency: int = 64,
         flow: Flow = "enforce",
+        policies: Iterable[Policy] = (),
         secrets: Mapping[str, str | Secret] | Literal["environment"] | None = None,
         recover: bool = False,
         lease: float = LEASE_S,
@@ -189,6 +192,7 @@ class Engine:
         self._models = Models(fallback if models is None else models)
         self._calls_max = count_of("max_concurrency", max_concurrency, least=1, error=ConfigError)
         self._flow: Flow = flow
+        self._policies = Policies(policies, has_defaults=flow != "strict")
         self._secrets = Secrets(secrets)
         self._recovers = recover
         self._lease = lease_of(lease)
@@ -258,6 +262,7 @@ class Engine:
                     clock=self._clock,
                     secrets=self._secrets,
                     flow=self._flow,
+                    policies=self._policies,
                 )
                 execution = Execution(
                     facilities,
@@ -266,7 +271,14 @@ class Engine:
                     lease_s=self._lease,
                     on_waiting=self._on_waiting,
                 )
-                plans = EnginePlanner(self._planner, self.tools, self._flow, execution.archive, self._secrets)
+                plans = EnginePlanner(
+                    self._planner,
+                    self.tools,
+                    self._flow,
+                    self._policies,
+                    execution.archive,
+                    self._secrets,
+                )
                 execution.planning.planner = plans
                 await execution.open()
                 if self.opens_environment:

@@ -23,6 +23,7 @@ from .plans.values import Json
 
 if TYPE_CHECKING:
     from .executor.calls.flow_policy import Flow
+    from .executor.calls.policies import Policies
     from .executor.runs.archive import Archive
     from .executor.stores.store import RunRow
     from .planner.drafting.attempt import Attempt
@@ -40,16 +41,24 @@ class EnginePlanner:
         planner: Writes plans and patches.
         tools: The tools of the engine.
         flow: The severity of untrusted data at an argument of a write.
+        policies: Where untrusted data may stand although its tool does not say so.
         archive: Has the saved plans.
         secrets: Those that plans may use.
     """
 
     def __init__(
-        self, planner: Planner, tools: Toolset, flow: Flow, archive: Archive, secrets: Secrets
+        self,
+        planner: Planner,
+        tools: Toolset,
+        flow: Flow,
+        policies: Policies,
+        archive: Archive,
+        secrets: Secrets,
     ) -> None:
         self._planner = planner
         self._tools = tools
         self._flow: Flow = flow
+        self._policies = policies
         self._archive = archive
         self._secrets = secrets
         self._accepted = CheckedPlans()
@@ -60,7 +69,7 @@ class EnginePlanner:
         """Return every problem of a plan. Never raises for a bad plan."""
         found = find_plan_in(plan)
         saved = await self._saved_for(found) if found is not None else {}
-        return self._judge(check(plan, self._tools, plans=saved, secrets=self._secrets.places))
+        return self._checked(plan, saved)
 
     async def accept(self, plan: PlanLike) -> tuple[Plan, dict[str, Plan]]:
         """Return a plan that passed its check, and the saved plans that it runs. Raises: PlanRejected."""
@@ -104,9 +113,7 @@ class EnginePlanner:
         header = replace(before, fork=None, planning=None, replan=replan, rules=RULES_VERSION)
         if before.plan is None:
             return header
-        report = self._judge(
-            check(before.plan, self._tools, plans=before.plans, secrets=self._secrets.places)
-        )
+        report = self._checked(before.plan, before.plans)
         if not report.ok:
             raise PlanRejected(report)
         return replace(header, lock=self._lock(before.plan, before.plans))
@@ -145,6 +152,7 @@ class EnginePlanner:
                 saved=[SavedPlan(name, plan) for name, plan in saved.items()],
                 plans=saved.get,
                 judge=self._judge,
+                rules=self._policies.rule_for,
                 complete=row is not None,
                 cache=self._archive.planned,
                 heard=None if early is None else self._offering(early, inputs or {}, saved),
@@ -180,6 +188,7 @@ class EnginePlanner:
             task=run.task,
             plans=saved.get,
             judge=self._judge,
+            rules=self._policies.rule_for,
             output_error=next((error for error in run.errors if not error.step), None),
             budget=cost.left,
             spent=_adding(cost),
@@ -201,6 +210,13 @@ class EnginePlanner:
         return offer
 
     # --- the engine's tools and saved plans
+
+    def _checked(self, plan: PlanLike | str, saved: Mapping[str, Plan]) -> CheckReport:
+        """Return the report on a plan with the engine's tools, secrets and policies."""
+        report = check(
+            plan, self._tools, plans=saved, secrets=self._secrets.places, rules=self._policies.rule_for
+        )
+        return self._judge(report)
 
     def _judge(self, report: CheckReport) -> CheckReport:
         return judged(report, self._flow)

@@ -188,6 +188,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "steps:\n  - {id: page, tool: fetch, args: {url: 'https://example.org'}}\n  - {id: mail, when: '${\"yes\" in page}', tool: send_mail, args: {to: me@example.org, body: Hi}}",
             "$.steps[1].when",
         ),
+        "judged-flow": _warning(
+            "Untrusted data reaches an argument of a write, where a rule admits it or decides about it when the call is made.",
+            "steps:\n  - {id: page, tool: fetch, args: {url: 'https://example.org'}}\n  - {id: known, tool: cities, args: {country: Italy}}\n  - {id: mail, tool: send_mail, args: {to: '${[x for x in known if x in page][0]}', body: Hi}}",
+            "$.steps[2].args.to",
+        ),
         "suspicious-text": _warning(
             "Plain text looks like a reference that should be an expression.",
             "steps:\n  - {id: w, tool: weather, args: {city: Rome}}\n  - {id: a, set: 'Now: {{w.text}}'}\noutput: ${a + w.text}",

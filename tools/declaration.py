@@ -61,6 +61,7 @@ class ToolSettings(TypedDict, total=False):
     trust: str
     resource: str
     allow_untrusted: Iterable[str]
+    harmless: Iterable[str]
     isolation: str
     reconcile: Callable[[str, dict[str, Json]], object] | None
     fingerprint_extra: Json
@@ -93,6 +94,7 @@ class Declaration:
         trust: Whether the output may steer writes.
         resource: The thing that the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters of a `write` that may hold untrusted values.
+        harmless: Parameters of a `write` whose type is so narrow that an untrusted value can do no harm there, if it is the whole argument.
         isolation: Where a synchronous call runs.
         reconcile: Asked with key and arguments whether a `write` of unknown outcome took place.
         fingerprint_extra: Any JSON that counts as part of the code.
@@ -114,6 +116,7 @@ class Declaration:
     trust: Trust = "trusted"
     resource: str = "world"
     allow_untrusted: tuple[str, ...] = ()
+    harmless: tuple[str, ...] = ()
     isolation: Isolation = "thread"
     reconcile: Callable[[str, dict[str, Json]], object] | None = None
     fingerprint_extra: Json = None
@@ -167,7 +170,8 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
         "approval": _approval(given),
         "trust": given.one_of("trust", get_args(Trust), "trusted"),
         "resource": given.text("resource", "world"),
-        "allow_untrusted": _allow_untrusted(given),
+        "allow_untrusted": _parameters(given, "allow_untrusted"),
+        "harmless": _parameters(given, "harmless"),
         "isolation": given.one_of("isolation", get_args(Isolation), "thread"),
         "reconcile": _reconcile(given, effect),
         "fingerprint_extra": options.get("fingerprint_extra"),
@@ -310,17 +314,15 @@ def _approval(given: _Given) -> Approval:
     )
 
 
-def _allow_untrusted(given: _Given) -> tuple[str, ...]:
-    value = given.options.get("allow_untrusted", ())
+def _parameters(given: _Given, keyword: Literal["allow_untrusted", "harmless"]) -> tuple[str, ...]:
+    value = given.options.get(keyword, ())
     if isinstance(value, str):
         return (value,)
     if isinstance(value, Iterable):
         names = tuple(cast("Iterable[object]", value))
         if all(isinstance(name, str) for name in names):
             return tuple(sorted({str(name) for name in names}))
-    raise given.fault(
-        "allow_untrusted", 'parameter names, such as ("body",)', f"{given.get('allow_untrusted')!r}"
-    )
+    raise given.fault(keyword, 'parameter names, such as ("body",)', f"{given.get(keyword)!r}")
 
 
 def _reconcile(given: _Given, effect: Effect) -> Callable[[str, dict[str, Json]], object] | None:

@@ -24,6 +24,7 @@ from typing_extensions import ParamSpec, TypeVar, Unpack
 
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
+from ..plans.signature import is_narrow
 from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import (
@@ -265,6 +266,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     trust: str = "trusted",
     resource: str = "world",
     allow_untrusted: Iterable[str] = (),
+    harmless: Iterable[str] = (),
     isolation: str = "thread",
     reconcile: Callable[[str, dict[str, Json]], object] | None = None,
     fingerprint_extra: Json = None,
@@ -291,6 +293,8 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         trust: `"untrusted"` if outputs come from outside and may not steer writes.
         resource: What the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters of a `write` that may hold untrusted values.
+        harmless: Parameters of a `write` of a narrow type (a boolean, a number in a range, a date, options) in which an untrusted value can do no
+            harm, if it is the whole argument.
         isolation: Where a synchronous call runs: `"thread"`, `"process"` or `"inline"`.
         reconcile: Called with idempotency key and arguments to learn what a `write` returned; `None`: it did not take place.
         fingerprint_extra: Any JSON that counts as part of the code: a prompt file's text, a model's name.
@@ -344,7 +348,8 @@ def make_tool(
         if types is None
         else tuple(cast("dict[str, Json]", types.parameters["properties"]))
     )
-    _check_allowed(where, settings["allow_untrusted"], names)
+    for keyword in ("allow_untrusted", "harmless"):
+        _check_parameters(where, keyword, settings[keyword], names)
     made = Tool(
         **settings,
         fn=fn,
@@ -355,6 +360,7 @@ def make_tool(
     )
     with suppress(NameError):  # a class defined further down: read again when the types are used
         made.__dict__["types"] = made.read_types()
+        _check_narrow(where, made)
     return made
 
 
@@ -381,13 +387,23 @@ def _check_function(fn: object) -> None:
         )
 
 
-def _check_allowed(where: str, allowed: Iterable[str], names: tuple[str, ...]) -> None:
-    for name in allowed:
+def _check_parameters(where: str, keyword: str, given: Iterable[str], names: tuple[str, ...]) -> None:
+    for name in given:
         if name not in names:
             hint = did_you_mean(name, names)
             raise ConfigError(
-                f"{where}: allow_untrusted: expected parameters of the tool ({listing(names)}), found '{name}'"
+                f"{where}: {keyword}: expected parameters of the tool ({listing(names)}), found '{name}'"
                 + (f"; {hint}" if hint else "")
+            )
+
+
+def _check_narrow(where: str, tool: Tool) -> None:
+    """Raise `ConfigError` if a parameter that is marked harmless may have any value."""
+    for name in tool.harmless:
+        if not is_narrow(tool.parameters, name):
+            raise ConfigError(
+                f"{where}: harmless: expected a parameter of a narrow type (a boolean, a number with both bounds, a date or time, options), "
+                f"found '{name}'; give its type bounds, or use allow_untrusted if every value is harmless"
             )
 
 

@@ -20,6 +20,7 @@ from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
 from .flow_policy import Flow
 from .invoke import ThreadPool
+from .policies import Policies
 from .processes import ProcessPool
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Facilities:
 
     Attributes:
         semaphore: Limits the calls at a time, over all runs.
+        policies: Rules about the arguments of calls (`policies.py`).
         flow: What happens if untrusted data reaches a write (`flow_policy.py`).
         expect_lease: Raises `StoreError` if this process may have lost its runs. Called before each write with the time, by `elapsed_s`, at
             which the write's intent was handed to the store.
@@ -100,6 +102,7 @@ class Facilities:
     processes: ProcessPool = field(default_factory=ProcessPool)
     secrets: Secrets = field(default_factory=Secrets)
     flow: Flow = "enforce"
+    policies: Policies = field(default_factory=Policies)
     expect_lease: Callable[[float], Awaitable[None]] | None = None
     ownership: Ownership | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)

@@ -47,6 +47,7 @@ class ToolLock:
     retries: int
     timeout_s: float | None
     fingerprint: str | None
+    harmless: Collection[str] = ()
 
     @classmethod
     def of(cls, tool: Tool) -> ToolLock:
@@ -69,6 +70,7 @@ class ToolLock:
             retries=tool.retries,
             timeout_s=tool.timeout_s,
             fingerprint=tool.fingerprint,
+            harmless=tool.harmless,
         )
         return made
 
@@ -79,12 +81,16 @@ class ToolLock:
         settled: dict[str, Any] = dict(data)
         settled["effect"] = Effect(data["effect"])
         settled["allow_untrusted"] = tuple(data["allow_untrusted"])
+        settled["harmless"] = tuple(data.get("harmless", ()))
         return cls(**settled)
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
         data: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**data, "effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
+        data |= {"effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
+        # Absent where it is empty: headers keep the bytes that they had before there was such a property.
+        del data["harmless"]
+        return data | {"harmless": list(self.harmless)} if self.harmless else data
 
     def find_broken_promise(self, tool: Tool) -> str | None:
         """Return in words a property that the run relies on and the tool has lost: then its calls may not go on. `None`: there is none."""

@@ -32,6 +32,7 @@ from ..plan import AgentStep, PlanStep, Step, ToolStep
 from ..problems import Problem, problem
 from ..signature import Effect, Signature, Signatures
 from .body import PlanBody
+from .selection import SELECTED, FlowRules, Selection, default_rules, fitting_rule
 from .templates import Template, argument_path, template_of
 
 CLEAN = 0
@@ -60,6 +61,7 @@ class Write:
         control: Label of the data that decides whether, and how often, the write happens.
         control_at: Path of that condition.
         reach: Label of the ends of the steps that the write refers to.
+        judged: Path and label of each argument at which a rule admits untrusted data, or decides about it, with the rule's name.
         allowed: Label of the arguments that may hold untrusted data. Whoever allows a value to be labelled allows it to be missing.
     """
 
@@ -70,6 +72,7 @@ class Write:
     control_at: str
     reach: int = CLEAN
     allowed: int = CLEAN
+    judged: tuple[tuple[str, int, str], ...] = ()
 
     @property
     def chance(self) -> int:
@@ -250,6 +253,7 @@ def flow_of(
     limits: Limits = LIMITS,
     *,
     counts_control: bool = True,
+    rules: FlowRules = default_rules,
 ) -> BodyFlow:
     """Return a body's information flow. O(references).
 
@@ -260,6 +264,7 @@ def flow_of(
         tools: Whose results are untrusted, and who writes.
         limits: How long a chain in a message may get.
         counts_control: Whether ends and filters count (`Labels`).
+        rules: Where untrusted data may stand although its tool does not say so.
     """
     labels = _labels_of(body, order, summaries, tools, limits, counts_control=counts_control)
     problems: list[tuple[PlanBody, Problem]] = []
@@ -268,9 +273,12 @@ def flow_of(
     for position in order:
         if position in body.broken:
             continue
-        for write in _writes(labels, position, summaries, tools):
+        for write in _writes(labels, position, summaries, tools, rules):
             problems.extend(_judge(write, labels, position))
-            if any(label & ~UNTRUSTED for _, label in write.at) or write.chance & ~UNTRUSTED:
+            depends = write.chance
+            for _, label, *_ in (*write.at, *write.judged):
+                depends |= label
+            if depends & ~UNTRUSTED:
                 _keep(writes.setdefault((write.body.path(write.position), write.body.unit), []), write)
     output, fails = _output_and_failure(labels, order)
     source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()
@@ -409,7 +417,11 @@ def _translated(label: int, meaning: Mapping[int, int]) -> int:
 
 
 def _writes(
-    labels: Labels, position: int, summaries: Sequence[FlowSummary], tools: Signatures
+    labels: Labels,
+    position: int,
+    summaries: Sequence[FlowSummary],
+    tools: Signatures,
+    rules: FlowRules,
 ) -> Iterator[Write]:
     """Yield the writes that a step may make, labelled in this body's bits."""
     body, step = labels.body, labels.body.steps[position]
@@ -417,7 +429,7 @@ def _writes(
         case ToolStep(tool=name):
             tool = tools.find(name)
             if tool is not None and tool.effect == Effect.WRITE:
-                yield _tool_write(labels, position, step, tool)
+                yield _tool_write(labels, position, step, tools, tool, rules)
         case AgentStep(agent=agent):
             known = [tool for name in agent.tools if (tool := tools.find(name)) is not None]
             if any(
@@ -441,14 +453,21 @@ def _allows_all(tool: Signature) -> bool:
     return isinstance(properties, dict) and set(properties) <= set(tool.allow_untrusted)
 
 
-def _tool_write(labels: Labels, position: int, step: ToolStep, tool: Signature) -> Write:
+def _tool_write(
+    labels: Labels, position: int, step: ToolStep, tools: Signatures, tool: Signature, rules: FlowRules
+) -> Write:
     body = labels.body
     guarded: list[tuple[str, int]] = []
     allowed = CLEAN
+    judged: list[tuple[str, int, str]] = []
+    selection = Selection(labels, tools, ~CLEAN)
     for name in step.args if labels.of(step.templates["args"], position) else ():
         label = labels.of_argument(position, name)
         if name in tool.allow_untrusted:
             allowed |= label
+        elif label and not tool.asks_approval and (rule := _rule(selection, position, tool, name, rules)):
+            allowed |= label
+            judged.append((body.path(position) + argument_path(name), label, rule))
         elif not tool.asks_approval:
             guarded.append((body.path(position) + argument_path(name), label))
         elif label:
@@ -456,7 +475,17 @@ def _tool_write(labels: Labels, position: int, step: ToolStep, tool: Signature) 
             # arguments looks like any other: nothing shows that untrusted data chose to make it.
             return Write(body, position, (), CLEAN, body.path(position))
     control, at = labels.control[position], _control_at(labels, position)
-    return Write(body, position, tuple(guarded), control, at, labels.reach[position], allowed)
+    return Write(body, position, tuple(guarded), control, at, labels.reach[position], allowed, tuple(judged))
+
+
+def _rule(
+    selection: Selection, position: int, tool: Signature, argument: str, rules: FlowRules
+) -> str | None:
+    """Return the name of the rule that admits untrusted data at an argument, or decides about it when the call is made."""
+    fits = fitting_rule(tool, argument)
+    if fits is None and selection.is_selected(position, argument):
+        fits = SELECTED
+    return rules(tool.name, argument, fits)
 
 
 def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> Write:
@@ -505,6 +534,11 @@ def _translated_write(write: Write, meaning: Mapping[int, int]) -> Write:
         write.control_at,
         _translated(reach, meaning),
         _translated(write.allowed, meaning),
+        tuple(
+            (path, _translated(label & ~UNTRUSTED, meaning), rule)
+            for path, label, rule in write.judged
+            if not label & UNTRUSTED
+        ),
     )
 
 
@@ -525,7 +559,10 @@ def _keep(variants: list[Write], write: Write) -> None:
             for path, label in variant.at:
                 joined[path] = joined.get(path, CLEAN) | label
         at = tuple(joined.items())
-        variants[:] = [Write(write.body, write.position, at, control, write.control_at, reach, allowed)]
+        judged = tuple({each: None for variant in variants for each in variant.judged})
+        variants[:] = [
+            Write(write.body, write.position, at, control, write.control_at, reach, allowed, judged)
+        ]
 
 
 def _judge(write: Write, labels: Labels, position: int) -> Iterator[tuple[PlanBody, Problem]]:
@@ -533,6 +570,12 @@ def _judge(write: Write, labels: Labels, position: int) -> Iterator[tuple[PlanBo
     unsafe = [path for path, label in write.at if label & UNTRUSTED]
     for path in unsafe:
         yield write.body, _unsafe_flow(write, labels, position, path)
+    for path, label, rule in write.judged:
+        if label & UNTRUSTED:
+            found = _unsafe_flow(write, labels, position, path)
+            message = f"{found.message}; the rule '{rule}' decides about it"
+            hint = "make sure that whoever controls that data may choose this value"
+            yield write.body, problem("judged-flow", path, message, hint)
     if not unsafe and write.chance & UNTRUSTED:
         where, at, decider = write.body, write.control_at, write.position
         # The condition of the `plan` step is a better place than the write inside the plan, which is fine by itself.

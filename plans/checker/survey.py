@@ -19,6 +19,7 @@ from ..program import Touch
 from ..signature import Effect, Signature, Signatures, signatures_of
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .flow import CLEAN, UNTRUSTED, BodyFlow, FlowSummary, Labels, flow_of
+from .selection import FlowRules, default_rules
 
 Touches: TypeAlias = tuple[Touch, ...]
 """The resources that a step, or a whole body, touches, sorted by name."""
@@ -51,6 +52,7 @@ def survey_of(
     limits: Limits = LIMITS,
     *,
     counts_control: bool = True,
+    rules: FlowRules = default_rules,
 ) -> Survey:
     """Survey all bodies. O(their steps and references).
 
@@ -59,6 +61,7 @@ def survey_of(
         tools: The tools that they call.
         limits: How long a message may get.
         counts_control: Whether ends and filters count in labels (`flow.Labels`).
+        rules: Where untrusted data may stand although its tool does not say so.
     """
     order, is_order = program_order(bodies.callees)
     steps: list[list[int]] = []
@@ -86,6 +89,7 @@ def survey_of(
             tools,
             limits,
             counts_control=counts_control,
+            rules=rules,
         )
         summaries[number] = flows[number].summary
     return Survey(
