@@ -144,6 +144,7 @@ class Engine:
         flow: What untrusted data at a write's argument means: an error, a warning, nothing; `"strict"`: an error also if it only decides
             whether the write happens.
         policies: Rules about the arguments of calls, beside the default rules (docs/SECURITY.md); with `flow="strict"` there are no default rules.
+        default_trust: The trust of a tool that does not state it (`Toolset.with_default_trust`), in checks, plannings and runs.
         secrets: Name -> secret, as text or as a `Secret`; `None`: none. `"environment"`: every environment variable but keys of
             firmplan, models and stores; only for a program that serves nobody else.
         recover: Continue, in the background, every run without a driver when the engine opens, and later each run whose process
@@ -167,6 +168,7 @@ class Engine:
         max_concurrency: int = 64,
         flow: Flow = "enforce",
         policies: Iterable[Policy] = (),
+        default_trust: Literal["trusted", "untrusted"] = "trusted",
         secrets: Mapping[str, str | Secret] | Literal["environment"] | None = None,
         recover: bool = False,
         lease: float = LEASE_S,
@@ -176,7 +178,7 @@ class Engine:
     ) -> None:
         if flow not in FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(FLOWS)}, found {flow!r}")
-        self.tools = tools if isinstance(tools, Toolset) else Toolset(tools)
+        self.tools = Toolset.of(tools).with_default_trust(default_trust)
         for tool in self.tools:
             if tool.isolation == "process":
                 address_of(tool)

@@ -29,6 +29,7 @@ PARK_AFTER_DEFAULT = 3
 LEASE_DEFAULT = 30.0
 
 Flow = Literal["enforce", "warn", "off"]
+Trust = Literal["trusted", "untrusted"]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -76,6 +77,7 @@ class Settings(BaseModel):
         base_url: The endpoint, if any was set.
         concurrency: The most calls in flight.
         flow: What happens where untrusted data reaches a write.
+        default_trust: The trust of tools that do not state it.
         park_after: After so many deaths of its process without progress a run is parked.
         lease: Seconds without a sign of life after which a run's owner loses the run.
         models: Further model aliases, from the file.
@@ -91,6 +93,7 @@ class Settings(BaseModel):
     base_url: Text | None = None
     concurrency: Annotated[int, Field(ge=1)] = CONCURRENCY_DEFAULT
     flow: Flow = "enforce"
+    default_trust: Trust = "trusted"
     park_after: Annotated[int, Field(ge=1)] = PARK_AFTER_DEFAULT
     lease: Annotated[float, Field(ge=1, le=3600)] = LEASE_DEFAULT
     models: Mapping[str, Any] = {}
@@ -182,7 +185,16 @@ def _read_file(file: Path) -> Settings:
 def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     given: dict[str, object] = {
         name: env.get(f"FIRMPLAN_{name.upper()}") or None
-        for name in ("store", "model", "base_url", "concurrency", "flow", "park_after", "lease")
+        for name in (
+            "store",
+            "model",
+            "base_url",
+            "concurrency",
+            "flow",
+            "default_trust",
+            "park_after",
+            "lease",
+        )
     }
     given["tools"] = [
         part.strip() for part in env.get("FIRMPLAN_TOOLS", "").split(",") if part.strip()

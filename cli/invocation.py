@@ -65,7 +65,8 @@ class Invocation:
     def toolset(self) -> Toolset:
         """The tools that the settings name, imported on first use; none where they name none. Raises: ConfigError."""
         if self._toolset is None:
-            self._toolset = Toolset.load(self.settings.tools) if self.settings.tools else Toolset()
+            loaded = Toolset.load(self.settings.tools) if self.settings.tools else Toolset()
+            self._toolset = loaded.with_default_trust(self.settings.default_trust)
         return self._toolset
 
     def perform(self, work: Callable[..., Any], given: Mapping[str, Any], *, loads_tools: bool) -> int:

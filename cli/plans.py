@@ -204,7 +204,16 @@ def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
 
 
 def _show_run(run: Run, waiting: WaitingCalls | None, form: Format, invocation: Invocation) -> None:
-    from .report import STATUS_EXIT, advice, decisions_text, errors_text, labels_text, steps_text, summary
+    from .report import (
+        STATUS_EXIT,
+        advice,
+        decisions_text,
+        errors_text,
+        guards_text,
+        labels_text,
+        steps_text,
+        summary,
+    )
 
     if form is Format.JSON:
         screen.document(run.to_dict() | ({} if waiting is None else {"waiting": waiting.to_dict()["calls"]}))
@@ -215,7 +224,7 @@ def _show_run(run: Run, waiting: WaitingCalls | None, form: Format, invocation: 
         _show_plan(run.plan, form, invocation.toolset)
         return
     task = f"task: {run.task}" if run.task else ""
-    parts = [summary(run), task, steps_text(run), decisions_text(run), errors_text(run)]
+    parts = [summary(run), task, steps_text(run), decisions_text(run), guards_text(run), errors_text(run)]
     if run.status == "succeeded":
         parts += [f"output: {screen.value_text(run.output)}", labels_text(run)]
     elif STATUS_EXIT[run.status] is Exit.WAITING:
@@ -387,17 +396,19 @@ def _parameters(tool: Tool) -> str:
 
 @tool_commands.command(uses=TOOLS, example="--tools tools.py")
 def tools_lint(invocation: Invocation) -> int:
-    """Find weak spots of the tools. They keep tools from being planned, checked, reused or retried well."""
+    """Find weak spots of the tools. They keep tools from being planned, checked, reused or retried well. Fails if a safeguard is missing."""
     from ..tools.fingerprint.lint import lint
     from .invocation import NO_TOOLS
 
     toolset = invocation.toolset
     remarks = lint(toolset)
+    code = Exit.WRONG if any(remark.severity == "error" for remark in remarks) else Exit.OK
     if invocation.as_json:
         screen.document({"tools": toolset.names, "remarks": [asdict(remark) for remark in remarks]})
-        return Exit.OK
+        return code
     for remark in remarks:
-        screen.answer(f"{remark.tool}: {remark.message} [{remark.code}]\n  hint: {remark.hint}")
+        kind = "error: " if remark.severity == "error" else ""
+        screen.answer(f"{kind}{remark.tool}: {remark.message} [{remark.code}]\n  hint: {remark.hint}")
     count = f"{screen.plural(len(toolset.names), 'tool')}, {screen.plural(len(remarks), 'remark')}"
     screen.note(count if len(toolset) else NO_TOOLS)
-    return Exit.OK
+    return code

@@ -115,6 +115,25 @@ def decisions_text(run: Run) -> str:
     return "\n".join(lines)
 
 
+def guards_text(run: Run) -> str:
+    """Return what guards refused, in plan order: the answers that were asked for again, and the results that failed their calls."""
+    lines: list[str] = []
+    parents = {path[: mark.start()] for path in run.steps for mark in PART.finditer(path)}
+    for path, step in run.steps.items():
+        if path in parents or not isinstance(step.guards, dict):
+            continue
+        for name, verdict in step.guards.items():
+            match verdict:
+                case {"held": int(held), "refused": int(refused), **rest} if refused:
+                    why = f": {one_line(str(rest['why']))}" if rest.get("why") else ""
+                    lines.append(
+                        f"{path}: the guard '{one_line(name)}' refused {refused} of {held + refused}{why}"
+                    )
+                case _:
+                    pass
+    return "\n".join(lines)
+
+
 def _decided(decision: Mapping[str, Any]) -> str:
     words = str(decision["decision"])
     if decision.get("by"):

@@ -158,7 +158,25 @@ def added(before: Mapping[str, Json] | None, more: Mapping[str, Json] | None) ->
         name: amount_of(before, name) + amount_of(more, name) for name in ("calls", "tokens", "usd")
     }
     whole: dict[str, Json] = {name: int(cast("float", sums[name])) for name in ("calls", "tokens")}
-    return {**before, **more, **sums, **whole}
+    guards = added_verdicts(before.get(GUARDS), more.get(GUARDS))
+    return {**before, **more, **sums, **whole, **({GUARDS: guards} if guards else {})}
+
+
+GUARDS: Final = "guards"  # the part of a usage with the verdicts of guards
+
+
+def added_verdicts(before: Json, more: Json) -> dict[str, Json]:
+    """Return the verdicts of guards on several calls together: the counts are added, the newest reason stands."""
+    found: dict[str, Json] = dict(before) if isinstance(before, dict) else {}
+    for name, verdict in more.items() if isinstance(more, dict) else ():
+        known, new = found.get(name), cast("dict[str, Json]", verdict)
+        if isinstance(known, dict):
+            sums: dict[str, Json] = {
+                key: int(amount_of(known, key) + amount_of(new, key)) for key in ("held", "refused")
+            }
+            new = {**known, **new, **sums}
+        found[name] = new
+    return found
 
 
 def amounts_in(budget: Mapping[str, Json]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from typing import Protocol, cast
 
 from ..errors import ConfigError
 from ..plans import SavedPlans
-from ..plans.checker.selection import FlowRules, default_rules
+from ..plans.checker.selection import FlowRules
 from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan
 from ..plans.signature import Signature
@@ -163,7 +163,7 @@ class Planner:
         saved: Sequence[SavedPlan] = (),
         plans: SavedPlans | None = None,
         judge: Judge | None = None,
-        rules: FlowRules = default_rules,
+        rules: FlowRules | None = None,
         complete: bool = False,
         cache: PlanCache | None = None,
         heard: PartialPlanHandler | None = None,
@@ -180,7 +180,7 @@ class Planner:
             saved: Saved plans to ask, besides the library.
             plans: Finds the saved plan that a `plan` step names.
             judge: Has the last word on a check's report: an engine may take some faults for warnings.
-            rules: Where untrusted data may stand although its tool does not say so.
+            rules: Where untrusted data may stand although its tool does not say so; `None`: the default rules.
             complete: Whether the plan is to run with just these inputs: a draft that needs another input is sent back.
             cache: Keeps plans that models wrote, so that the same task is planned once.
             heard: Is called with each longer partial plan that passes its check, while the model writes; its steps may be started. A later
@@ -253,7 +253,7 @@ class Planner:
         task: str | None = None,
         plans: SavedPlans | None = None,
         judge: Judge | None = None,
-        rules: FlowRules = default_rules,
+        rules: FlowRules | None = None,
         output_error: ErrorLike | None = None,
         budget: Mapping[str, float] | None = None,
         spent: Callable[[Usage], None] | None = None,
@@ -267,7 +267,7 @@ class Planner:
             task: The task in words; by default the plan's own task.
             plans: Finds the saved plan that a `plan` step names.
             judge: Has the last word on a check's report.
-            rules: Where untrusted data may stand although its tool does not say so.
+            rules: Where untrusted data may stand although its tool does not say so; `None`: the default rules.
             output_error: Why the plan's output could not be computed, if that is the failure: the error of `Run.errors` that has no
                 step. Only its code is looked at.
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the repair.

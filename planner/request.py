@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 
 from ..errors import InputRejected
 from ..plans import SavedPlans, check
-from ..plans.checker.selection import FlowRules, default_rules
+from ..plans.checker.selection import FlowRules
 from ..plans.inputs import fit_inputs
 from ..plans.paths import key, parts_of
 from ..plans.plan import Plan
@@ -53,7 +53,7 @@ class PlanRequest:
     plans: SavedPlans | None = None
     judge: Judge | None = None
     complete: bool = False
-    rules: FlowRules = default_rules
+    rules: FlowRules | None = None
 
     def check(self, plan: Plan | Json) -> CheckReport:
         """Return the check's report on a plan, saved or drafted."""

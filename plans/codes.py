@@ -19,7 +19,8 @@ weather(city: string) -> {celsius: number, text: string}    read
 cities(country: string) -> list of string                   read
 fetch(url: string) -> string                                read, untrusted
 send_mail(to: string, body: string) -> string               write
-search(query: string) -> anything                           read"""
+search(query: string) -> anything                           read
+news(topic: string) -> string                               read, reaches the network, trust not stated"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "Untrusted data reaches an argument of a write, where a rule admits it or decides about it when the call is made.",
             "steps:\n  - {id: page, tool: fetch, args: {url: 'https://example.org'}}\n  - {id: known, tool: cities, args: {country: Italy}}\n  - {id: mail, tool: send_mail, args: {to: '${[x for x in known if x in page][0]}', body: Hi}}",
             "$.steps[2].args.to",
+        ),
+        "unstated-trust": _warning(
+            "A tool gets its results from a network, files or processes, and does not state whether they may be trusted.",
+            "steps:\n  - {id: n, tool: news, args: {topic: weather}}\noutput: ${n}",
+            "$.steps[0].tool",
         ),
         "suspicious-text": _warning(
             "Plain text looks like a reference that should be an expression.",

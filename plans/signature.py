@@ -61,6 +61,11 @@ class Signature(Protocol):
         ...
 
     @property
+    def unstated_reach(self) -> str | None:
+        """Where results of unstated trust come from, in words ("reaches the network (httpx.get)"); `None`: trust is stated, or they come from nowhere outside."""
+        ...
+
+    @property
     def idempotent(self) -> bool:
         """Whether a call with the same key happens only once."""
         ...

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from types import FrameType
@@ -37,6 +37,7 @@ def create_app(
     engine: Engine,
     *,
     api_keys: Sequence[str] = (),
+    named_keys: Mapping[str, str] | None = None,
     limits: ServerLimits | None = None,
     hosts: Sequence[str] = (),
     closing: asyncio.Event | None = None,
@@ -45,7 +46,9 @@ def create_app(
 
     Args:
         engine: The engine, opened and closed by the caller.
-        api_keys: Bearer keys that are accepted; with none, every client is.
+        api_keys: Bearer keys without a name that are accepted; with no keys at all, every client is accepted.
+        named_keys: Name of a person or program -> its bearer key. The name is recorded with its runs and decisions, and may not approve calls of its
+            own runs.
         limits: Body size, queue and rate.
         hosts: Names in the `Host` header that are answered; with none, all.
         closing: Set by the caller when the server goes down, so that open event streams end.
@@ -86,7 +89,7 @@ def create_app(
     app.add_exception_handler(FirmplanError, on_firmplan_error)
     app.add_exception_handler(Exception, on_bug)
     # The middleware that is added last gets a request first.
-    app.add_middleware(Guard, api_keys=api_keys, hosts=hosts, limits=limits)
+    app.add_middleware(Guard, api_keys=api_keys, named_keys=named_keys, hosts=hosts, limits=limits)
     app.add_middleware(Counted, metrics=metrics)
     return app
 
@@ -122,6 +125,7 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     api_keys: Sequence[str] = (),
+    named_keys: Mapping[str, str] | None = None,
     limits: ServerLimits | None = None,
     on_bound: Callable[[str], None] = lambda _: None,
 ) -> None:
@@ -131,18 +135,22 @@ async def serve(
         engine: The engine, opened and closed by the caller.
         host: The interface; anything but loopback needs API keys.
         port: The port; 0 takes a free one.
-        api_keys: Bearer keys that are accepted.
+        api_keys: Bearer keys without a name that are accepted.
+        named_keys: As of `create_app`.
         limits: Body size, queue and rate.
         on_bound: Called with the server's URL once clients can connect.
 
     Raises:
         ConfigError: No keys for a public interface, or the address cannot be bound.
     """
-    check_exposure(host, api_keys)
+    every_key = (*api_keys, *(named_keys or {}).values())
+    check_exposure(host, every_key)
     bound = _bind(host, port)
     closing = asyncio.Event()
-    hosts = () if api_keys else (*LOOPBACK_NAMES, host)
-    app = create_app(engine, api_keys=api_keys, limits=limits, hosts=hosts, closing=closing)
+    hosts = () if every_key else (*LOOPBACK_NAMES, host)
+    app = create_app(
+        engine, api_keys=api_keys, named_keys=named_keys, limits=limits, hosts=hosts, closing=closing
+    )
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False
     )

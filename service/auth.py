@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -27,6 +27,8 @@ from .problems import Refusal, problem_response
 OPEN_PATHS = frozenset({"/", "/openapi.json", "/healthz", "/readyz"})
 CLIENT = "firmplan.client"
 """Key of the ASGI scope that holds the client's name: the digest of its API key, empty if no keys are set."""
+IDENTITY = "firmplan.identity"
+"""Key of the ASGI scope that holds the name of the client's key; `None` for keys without a name, and where no keys are set."""
 DROPPED_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes of a refused request that are read and dropped before the answer; past that the connection is cut."""
 DROPPED_S_MAX: Final = 5.0
@@ -57,7 +59,8 @@ class Guard:
 
     Args:
         app: The application behind it.
-        api_keys: Accepted bearer keys; with none, every client is accepted.
+        api_keys: Accepted bearer keys without a name; with no keys at all, every client is accepted.
+        named_keys: Name of a person or program -> its bearer key.
         hosts: Accepted names in the `Host` header; with none, all. A server on loopback accepts its own names only, so
             that a web page whose own name resolves to this machine gets nothing.
         limits: Body size and rate.
@@ -69,12 +72,18 @@ class Guard:
         app: ASGIApp,
         *,
         api_keys: Sequence[str] = (),
+        named_keys: Mapping[str, str] | None = None,
         hosts: Sequence[str] = (),
         limits: ServerLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
-        self._keys = tuple(key.encode() for key in api_keys)
+        # A key that has a name and is also among those without one is the key of that name: the name restricts its rights.
+        named = [(key.encode(), name) for name, key in (named_keys or {}).items()]
+        self._keys: tuple[tuple[bytes, str | None], ...] = (
+            *named,
+            *((key.encode(), None) for key in api_keys),
+        )
         self._hosts = frozenset(hosts)
         self._limits = limits
         self._buckets = Buckets(limits.rate_per_s, limits.burst, clock)
@@ -89,7 +98,7 @@ class Guard:
         try:
             self._check_origin(headers, scope["method"])
             if scope["path"] not in OPEN_PATHS:
-                scope[CLIENT] = self._identify(headers)
+                scope[CLIENT], scope[IDENTITY] = self._identify(headers)
                 self._check_rate(scope[CLIENT] or _address(scope))
         except Refusal as refusal:
             await incoming.drop()
@@ -115,14 +124,14 @@ class Guard:
                 HTTPStatus.FORBIDDEN, "wrong-origin", f"a page of {origin!r} may not change anything here"
             )
 
-    def _identify(self, headers: Headers) -> str:
-        """Return the digest of the client's key; empty where no keys are set."""
+    def _identify(self, headers: Headers) -> tuple[str, str | None]:
+        """Return the digest of the client's key, and its name; empty and `None` where no keys are set."""
         if not self._keys:
-            return ""
+            return "", None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         key = given.strip().encode("utf-8", "surrogateescape")
         # Every key is compared, so that the time taken does not tell which key is similar.
-        matches = [hmac.compare_digest(key, known) for known in self._keys]
+        matches = [hmac.compare_digest(key, known) for known, _ in self._keys]
         if scheme.lower() != "bearer" or not any(matches):
             raise Refusal(
                 HTTPStatus.UNAUTHORIZED,
@@ -130,7 +139,7 @@ class Guard:
                 "expected the header 'Authorization: Bearer KEY' with a key of this server",
                 {"WWW-Authenticate": "Bearer"},
             )
-        return hashlib.sha256(key).hexdigest()
+        return hashlib.sha256(key).hexdigest(), self._keys[matches.index(True)][1]
 
     def _check_rate(self, client: str) -> None:
         wait_s = self._buckets.take(client)

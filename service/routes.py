@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,15 +20,16 @@ from importlib.resources import files
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 
 from ..engine import Engine
 from ..errors import DECIDED, OWN_RUN, InputRejected, StoreError
-from ..executor import Event, Run
+from ..executor import Event, Run, Submitter
 from ..executor.states import RunStatus
-from ..plans import NotJson, Plan, canonical, parse
-from .auth import CLIENT
+from ..plans import Json, NotJson, Plan, canonical, parse, value_problems
+from .auth import CLIENT, IDENTITY
 from .metrics import MEDIA_TYPE, Metrics
 from .problems import Refusal
 from .run_queue import RunQueue, Submission
@@ -112,6 +113,48 @@ def _served_engine(request: Request) -> ServedEngine:
 
 Served = Annotated[ServedEngine, Depends(_served_engine)]
 
+
+def _identity(request: Request) -> str | None:
+    """Return the name of the client's key; `None`: it has none."""
+    name: str | None = request.scope.get(IDENTITY)
+    return name
+
+
+Identity = Annotated[str | None, Depends(_identity)]
+
+
+def _submitter(identity: str | None) -> Submitter | None:
+    """Return who submits a run: with a named key its name, which may not approve the run's calls."""
+    return Submitter(identity, may_approve=False) if identity is not None else None
+
+
+def _decider(identity: str | None, body: ApproveBody | DenyBody | DecideBody | ResolveBody) -> str:
+    """Return the name with which a decision is recorded: that of the key, or the one in the body where the key has no name.
+
+    Raises:
+        Refusal: The body names another person than the key.
+        RequestValidationError: Nobody is named.
+    """
+    if identity is not None and body.by not in (None, "", identity):
+        raise Refusal(
+            HTTPStatus.FORBIDDEN,
+            "other-name",
+            f"by: expected {identity!r}, the name of the key of this request, or no 'by', found {body.by!r}",
+        )
+    if name := identity or body.by:
+        return name
+    # In the words of every other faulty body; the schema cannot say it, because a key with a name needs no 'by'.
+    given = body.model_dump(exclude_unset=True)
+    why = "; ".join(each.message for each in value_problems(given, _NAMED))
+    raise RequestValidationError([{"loc": ("body",), "msg": why, "ctx": {"error": why}}], body=given)
+
+
+_NAMED: Mapping[str, Json] = {
+    "type": "object",
+    "properties": {"by": {"type": "string", "minLength": 1}},
+    "required": ["by"],
+}
+
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {
         "description": words,
@@ -119,7 +162,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     }
     for status, words in (
         (401, "No key, or a wrong one"),
-        (403, "A page of another site may not change anything"),
+        (403, "A page of another site may not change anything; or the name of the key may not decide this"),
         (404, "No such thing"),
         (409, "Not in this state, or already taken"),
         (413, "The body is too large"),
@@ -267,7 +310,7 @@ async def resume_run(run_id: str, served: Served, body: ResumeBody | None = None
 
 
 @run_router.post("/runs/{run_id}/fork", status_code=202, response_model=RunView, summary="Fork a run")
-async def fork_run(run_id: str, served: Served, body: ForkBody | None = None) -> Response:
+async def fork_run(run_id: str, served: Served, identity: Identity, body: ForkBody | None = None) -> Response:
     """Answer with the new run, which is durable before the answer; the affected steps run in the background."""
     options = body or ForkBody()
     await served.engine.get(run_id)
@@ -280,6 +323,7 @@ async def fork_run(run_id: str, served: Served, body: ForkBody | None = None) ->
         plan=options.plan,
         allow_writes=options.allow_writes,
         run_id_new=options.run_id_new,
+        submitter=_submitter(identity),
     )
     served.queue.adopt(fork.id)
     return _submitted(fork)
@@ -291,14 +335,19 @@ async def fork_run(run_id: str, served: Served, body: ForkBody | None = None) ->
     response_model=RunView,
     summary="Continue a failed or cancelled run as a new run",
 )
-async def retry_run(run_id: str, served: Served, body: RetryBody | None = None) -> Response:
+async def retry_run(
+    run_id: str, served: Served, identity: Identity, body: RetryBody | None = None
+) -> Response:
     """Answer with the new run, which is durable before the answer; its calls are made in the background. 409: the run has neither failed nor been cancelled."""
     options = body or RetryBody()
     run = await served.engine.get(run_id)
     await served.queue.check_queue()
     try:
         retried = await served.engine.submit_retry(
-            run_id, run_id_new=options.run_id_new, replan=options.replan
+            run_id,
+            run_id_new=options.run_id_new,
+            replan=options.replan,
+            submitter=_submitter(identity),
         )
     except InputRejected as error:
         if run.status in GONE_WRONG:
@@ -311,9 +360,9 @@ async def retry_run(run_id: str, served: Served, body: RetryBody | None = None) 
 @run_router.post(
     "/runs/{run_id}/decide", response_model=RunView, summary="Decide about several calls together"
 )
-async def decide_run(run_id: str, body: DecideBody, served: Served) -> Response:
+async def decide_run(run_id: str, body: DecideBody, served: Served, identity: Identity) -> Response:
     """Record all decisions, or none if a decision is not valid; the run goes on."""
-    run = await served.engine.decide(run_id, body.decisions, by=body.by)
+    run = await served.engine.decide(run_id, body.decisions, by=_decider(identity, body))
     served.queue.drive(run_id, served.engine.resume(run_id))
     return _run(run)
 
@@ -339,7 +388,15 @@ async def _accept(
     client: str = request.scope.get(CLIENT, "")
     budget = body.budget.amounts() if body.budget else None
     run = await served.queue.accept(
-        Submission(what, body.inputs, budget, f"{client}\n{key}" if key else None, digest, stream)
+        Submission(
+            what,
+            body.inputs,
+            budget,
+            f"{client}\n{key}" if key else None,
+            digest,
+            stream,
+            _submitter(_identity(request)),
+        )
     )
     return _submitted(run)
 
@@ -437,21 +494,27 @@ async def get_step(run_id: str, path: str, served: Served) -> Response:
 
 
 @step_router.post("/{path:path}/approve", response_model=RunView, summary="Allow a call that waits")
-async def approve_step(run_id: str, path: str, body: ApproveBody, served: Served) -> Response:
+async def approve_step(
+    run_id: str, path: str, body: ApproveBody, served: Served, identity: Identity
+) -> Response:
     """Record the approval, which is for exactly the arguments that were displayed; the run goes on."""
-    decision = served.engine.approve(run_id, path, by=body.by, edit=body.edit, attempt=body.attempt)
+    by = _decider(identity, body)
+    decision = served.engine.approve(run_id, path, by=by, edit=body.edit, attempt=body.attempt)
     return await _decided(served, run_id, path, "waiting", decision)
 
 
 @step_router.post("/{path:path}/deny", response_model=RunView, summary="Refuse a call that waits")
-async def deny_step(run_id: str, path: str, body: DenyBody, served: Served) -> Response:
+async def deny_step(run_id: str, path: str, body: DenyBody, served: Served, identity: Identity) -> Response:
     """Record the denial; what depends on the call is cancelled, and the run goes on."""
-    decision = served.engine.deny(run_id, path, by=body.by, reason=body.reason, attempt=body.attempt)
+    by = _decider(identity, body)
+    decision = served.engine.deny(run_id, path, by=by, reason=body.reason, attempt=body.attempt)
     return await _decided(served, run_id, path, "waiting", decision)
 
 
 @step_router.post("/{path:path}/resolve", response_model=RunView, summary="Settle a call of unknown outcome")
-async def resolve_step(run_id: str, path: str, body: ResolveBody, served: Served) -> Response:
+async def resolve_step(
+    run_id: str, path: str, body: ResolveBody, served: Served, identity: Identity
+) -> Response:
     """Record the outcome of the call: it is done, may be made again, or failed; the run goes on."""
     verdict: dict[str, Any] = (
         {"done": body.done}
@@ -460,7 +523,8 @@ async def resolve_step(run_id: str, path: str, body: ResolveBody, served: Served
         if body.retry
         else {"fail": body.fail}
     )
-    decision = served.engine.resolve(run_id, path, by=body.by, attempt=body.attempt, **verdict)
+    by = _decider(identity, body) if identity is not None else body.by
+    decision = served.engine.resolve(run_id, path, by=by, attempt=body.attempt, **verdict)
     return await _decided(served, run_id, path, "indeterminate", decision)
 
 

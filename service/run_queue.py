@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from ..engine import Engine
 from ..errors import FirmplanError, InputRejected, RunNotFound, StoreError
-from ..executor import Run, RunSummary
+from ..executor import Run, RunSummary, Submitter
 from ..executor.lru_cache import LruCache
 from ..executor.runs.archive import UNDER_WAY
 from ..tools.logbook import open_log
@@ -47,6 +47,7 @@ class Submission:
         key: The idempotency key with the client's name, so that keys of two clients differ; `None`: none was sent.
         body: Digest of the request, which tells a repeated request from another request with the same key.
         stream: Whether steps of a task start while its plan is being written.
+        submitter: The name of the client's key; `None`: it has none.
     """
 
     what: Any
@@ -55,6 +56,7 @@ class Submission:
     key: str | None
     body: str
     stream: bool = False
+    submitter: Submitter | None = None
 
 
 @dataclass(slots=True)
@@ -160,6 +162,7 @@ class RunQueue:
             run_id=run_id,
             budget=submission.budget,
             stream=submission.stream,
+            submitter=submission.submitter,
         )
         self.adopt(run.id)
         self.metrics.accepted["task" if isinstance(submission.what, str) else "plan"] += 1

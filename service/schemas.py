@@ -122,10 +122,19 @@ Attempt = Annotated[
 ]
 
 
+By = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        description="Who decides. A key with a name stands for its name, and needs none here; any other client has to say it.",
+    ),
+]
+
+
 class ApproveBody(RequestBody):
     """Who allows the call; `edit` replaces its arguments."""
 
-    by: Annotated[str, Field(min_length=1)]
+    by: By = None
     edit: dict[str, Any] | None = None
     attempt: Attempt = None
 
@@ -133,7 +142,7 @@ class ApproveBody(RequestBody):
 class DenyBody(RequestBody):
     """Who refuses the call, and why."""
 
-    by: Annotated[str, Field(min_length=1)]
+    by: By = None
     reason: str = ""
     attempt: Attempt = None
 
@@ -146,7 +155,7 @@ class DecideBody(RequestBody):
             more, with one of `approve` (true; `edit`), `deny` (true; `reason`), `done`, `retry` (true), `fail`, and `attempt`.
     """
 
-    by: Annotated[str, Field(min_length=1)]
+    by: By = None
     decisions: Annotated[
         dict[str, Literal["approve", "deny", "retry"] | dict[str, Any]],
         Field(min_length=1, examples=[{"pay[0]": "approve", "pay[1]": {"deny": True, "reason": "paid"}}]),
@@ -216,6 +225,12 @@ class RunStepView(_View):
     ]
     past_write: Annotated[
         Any, Field(description="What an earlier run knows of a call that waits for a person; else null.")
+    ] = None
+    guards: Annotated[
+        Any,
+        Field(
+            description="The verdicts of guards: guard -> how many answers `held` and were `refused`, and `why` the last one was; else null."
+        ),
     ] = None
 
 

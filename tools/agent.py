@@ -29,8 +29,8 @@ from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import argument_names, find_context, is_async, plain_function
 from .durations import parse_count
+from .guards.guard import Guard, check_guards
 from .models.completion import Message
-from .models.guard import Guard, check_guards
 from .models.marks import DATA_NOTE, as_text
 from .models.models import DEFAULT, ModelRequest, Models
 from .models.prompts import Example, PromptTemplate, example_messages
@@ -113,7 +113,7 @@ def agent(
         examples: Worked examples: `{"input": .., "output": ..}` or pairs. An input that is an object with the
             parameters' names fills the prompt as a call does.
         max_tokens: The most that an answer may be long.
-        guard: Further conditions on the answer: see `guard.py`.
+        guard: Further conditions on the answer, as data or code: see `guard.py`.
         retries: How often an answer that does not fit its type or a guard is asked for again, with the reason.
 
     Raises:
@@ -150,6 +150,7 @@ class _AgentRequest:
             tuple(settings.guard),
             settings.retries,
             question="\n".join([*(message.content for message in self.head), plain]),
+            sources=args,
         )
 
 
@@ -160,6 +161,7 @@ def _make(fn: Callable[..., Any], settings: AgentSettings) -> Tool:
         raise ConfigError(f"{where}: expected a function whose docstring is the prompt, found {fn!r}")
     settings.check(where)
     template = _template(where, fn)
+    check_guards(where, settings.guard, template.names)
     made = _AgentRequest(template, settings, _head(where, fn, template, settings))
 
     def request_of(args: dict[str, Json]) -> ModelRequest:

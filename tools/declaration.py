@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
@@ -21,6 +21,7 @@ from ..plans.signature import Effect
 from ..plans.values import Json, NotJson, canonical
 from .durations import parse_count, parse_duration, parse_rate
 from .failures import writable
+from .guards.guard import Guard, asks_model, check_guards
 
 Approval: TypeAlias = Literal["always", "untrusted"] | Callable[[dict[str, Json]], bool] | None
 RetryOn: TypeAlias = (
@@ -36,12 +37,13 @@ T = TypeVar("T")
 
 
 class Undeclared(str):
-    """The effect of a tool that declares none: counts as `write`, and lint can tell the difference."""
+    """The default of a keyword that was not given: an equal text, and check and lint can tell the difference."""
 
     __slots__ = ()
 
 
 UNDECLARED = Undeclared(Effect.WRITE)
+UNSTATED = Undeclared("trusted")
 
 
 class ToolSettings(TypedDict, total=False):
@@ -65,6 +67,7 @@ class ToolSettings(TypedDict, total=False):
     isolation: str
     reconcile: Callable[[str, dict[str, Json]], object] | None
     fingerprint_extra: Json
+    guard: Sequence[Guard]
 
 
 class ToolOptions(ToolSettings, total=False):
@@ -92,12 +95,14 @@ class Declaration:
         rate: Most calls a second, over all runs of an engine.
         approval: When a person is asked.
         trust: Whether the output may steer writes.
+        is_trust_declared: Whether the author declared the trust.
         resource: The thing that the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters of a `write` that may hold untrusted values.
         harmless: Parameters of a `write` whose type is so narrow that an untrusted value can do no harm there, if it is the whole argument.
         isolation: Where a synchronous call runs.
         reconcile: Asked with key and arguments whether a `write` of unknown outcome took place.
         fingerprint_extra: Any JSON that counts as part of the code.
+        guard: Conditions on a result (`guards/guard.py`); a result that fails one fails the call.
     """
 
     name: str
@@ -114,12 +119,14 @@ class Declaration:
     rate: float | None = None
     approval: Approval = None
     trust: Trust = "trusted"
+    is_trust_declared: bool = True
     resource: str = "world"
     allow_untrusted: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
     isolation: Isolation = "thread"
     reconcile: Callable[[str, dict[str, Json]], object] | None = None
     fingerprint_extra: Json = None
+    guard: tuple[Guard, ...] = ()
 
     @property
     def asks_approval(self) -> bool:
@@ -168,13 +175,15 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
         "max_concurrency": given.count("max_concurrency", 1, None),
         "rate": given.above_zero("rate", parse_rate),
         "approval": _approval(given),
-        "trust": given.one_of("trust", get_args(Trust), "trusted"),
+        "trust": given.one_of("trust", get_args(Trust), UNSTATED),
+        "is_trust_declared": not isinstance(options.get("trust", UNSTATED), Undeclared),
         "resource": given.text("resource", "world"),
         "allow_untrusted": _parameters(given, "allow_untrusted"),
         "harmless": _parameters(given, "harmless"),
         "isolation": given.one_of("isolation", get_args(Isolation), "thread"),
         "reconcile": _reconcile(given, effect),
         "fingerprint_extra": options.get("fingerprint_extra"),
+        "guard": _guard(given, effect),
     }
     try:
         canonical(fields["fingerprint_extra"])
@@ -338,6 +347,22 @@ def _reconcile(given: _Given, effect: Effect) -> Callable[[str, dict[str, Json]]
             f'effect="{effect}", which changes nothing that could be in doubt; leave reconcile out',
         )
     return cast("Callable[[str, dict[str, Json]], object]", value)
+
+
+def _guard(given: _Given, effect: Effect) -> tuple[Guard, ...]:
+    value = given.options.get("guard", ())
+    if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+        raise given.fault("guard", "a list of guards", f"{value!r}; put it in brackets")
+    guards = tuple(cast("Sequence[Guard]", value))
+    check_guards(given.where, guards)
+    # While a judge is asked, a crash would leave the outcome of a write unknown that has long returned.
+    if effect is Effect.WRITE and any(map(asks_model, guards)):
+        raise given.fault(
+            "guard",
+            "a guard that asks no model, since the tool is a write",
+            "a judge; judge what the write is given, in a step before it",
+        )
+    return guards
 
 
 def _nearest(word: object, known: Iterable[str]) -> str:

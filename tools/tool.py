@@ -12,7 +12,7 @@ resolved later: when the types are first used, at the latest by the `Toolset`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -24,7 +24,7 @@ from typing_extensions import ParamSpec, TypeVar, Unpack
 
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
-from ..plans.signature import is_narrow
+from ..plans.signature import Effect, is_narrow
 from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import (
@@ -40,6 +40,7 @@ from .callables import (
 from .context import Context
 from .declaration import (
     UNDECLARED,
+    UNSTATED,
     Approval,
     Declaration,
     RetryOn,
@@ -48,6 +49,7 @@ from .declaration import (
     read_declaration,
 )
 from .failures import is_interruption
+from .guards.guard import Guard, check_guards
 from .schemas import SchemaTypes, Types, fault_of
 
 if TYPE_CHECKING:
@@ -201,6 +203,35 @@ class Tool(Declaration, Generic[P, R]):
         """Why there is no fingerprint, as a sentence; then results are not reused unless a `version` is declared."""
         return self._fingerprint.unseen
 
+    @property
+    def reach(self) -> Mapping[str, str]:
+        """The networks, files and processes that the tool's code uses, as far as its fingerprint sees: name -> kind."""
+        return self._fingerprint.reach
+
+    @property
+    def unstated_reach(self) -> str | None:
+        """Where results of unstated trust come from, in words; `None`: trust is stated, or they come from nowhere outside."""
+        # A pure tool promises that its results follow from its arguments, and so do their labels; lint compares the promise with the code.
+        # What a model answers has the labels of its prompt.
+        is_settled = self.is_trust_declared or self.trust == "untrusted"
+        if is_settled or self.effect in (Effect.PURE, Effect.MODEL) or self.returns == {"type": "null"}:
+            return None
+        where = {"network": "reaches the network", "files": "reads files", "processes": "starts processes"}
+        return next((f"{where[kind]} ({name})" for name, kind in self.reach.items()), None)
+
+    @cached_property
+    def untrusted_unless_stated(self) -> Tool[P, R]:
+        """The tool where unstated trust means untrusted; itself if its trust is stated, or if nothing from outside is in its results."""
+        # What a model answers has the labels of its prompt. A pure tool's results have those of its arguments, if its code keeps the promise.
+        is_closed = self.effect is Effect.PURE and self.unseen is None and not self.reach
+        if self.is_trust_declared or self.trust == "untrusted" or self.effect is Effect.MODEL or is_closed:
+            return self
+        made = replace(self, trust="untrusted")
+        # The code is the same, so that it is read once.
+        made.__dict__["types"] = self.types
+        made.__dict__["last_fingerprints"] = self.last_fingerprints
+        return made
+
     @cached_property
     def last_fingerprints(self) -> dict[str, tuple[Fingerprint, Observations]]:
         """The last fingerprints by kind, each with what its walk looked at (`fingerprint_of`)."""
@@ -263,13 +294,14 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     max_concurrency: int | None = None,
     rate: str | float | None = None,
     approval: Approval = None,
-    trust: str = "trusted",
+    trust: str = UNSTATED,
     resource: str = "world",
     allow_untrusted: Iterable[str] = (),
     harmless: Iterable[str] = (),
     isolation: str = "thread",
     reconcile: Callable[[str, dict[str, Json]], object] | None = None,
     fingerprint_extra: Json = None,
+    guard: Sequence[Guard] = (),
 ) -> Any:
     """Make a tool of a typed function: `@tool` or `@tool(effect="read", ..)`.
 
@@ -290,7 +322,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         max_concurrency: Most calls at a time.
         rate: Most calls a second, or `"100/min"`.
         approval: `"always"`, `"untrusted"`, or a function from arguments to a bool: when a person is asked.
-        trust: `"untrusted"` if outputs come from outside and may not steer writes.
+        trust: `"untrusted"` if outputs come from outside and may not steer writes; not given: `"trusted"`, unless `default_trust` says otherwise.
         resource: What the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters of a `write` that may hold untrusted values.
         harmless: Parameters of a `write` of a narrow type (a boolean, a number in a range, a date, options) in which an untrusted value can do no
@@ -298,6 +330,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         isolation: Where a synchronous call runs: `"thread"`, `"process"` or `"inline"`.
         reconcile: Called with idempotency key and arguments to learn what a `write` returned; `None`: it did not take place.
         fingerprint_extra: Any JSON that counts as part of the code: a prompt file's text, a model's name.
+        guard: Conditions on a result, as data or code (`guards/guard.py`). A result that fails one fails the call with `guard-refused`.
 
     Raises:
         ConfigError: The declaration is at fault: which part, expected, found, what to do.
@@ -350,13 +383,15 @@ def make_tool(
     )
     for keyword in ("allow_untrusted", "harmless"):
         _check_parameters(where, keyword, settings[keyword], names)
+    check_guards(where, settings["guard"], names)
     made = Tool(
         **settings,
         fn=fn,
         source=source,
         read_types=_annotated_types(source, where, name) if types is None else lambda: types,
         request_of=request_of,
-        influences=tuple(influences),
+        # A guard that is added or changed changes the fingerprint, so that no earlier result gets past it.
+        influences=(*influences, *settings["guard"]),
     )
     with suppress(NameError):  # a class defined further down: read again when the types are used
         made.__dict__["types"] = made.read_types()

@@ -17,13 +17,14 @@ from importlib.machinery import SourceFileLoader
 from os import PathLike, fspath
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from typing_extensions import Unpack
 
 from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
+from .declaration import Trust
 from .tool import Tool
 
 if TYPE_CHECKING:
@@ -111,6 +112,20 @@ class Toolset:
             f"there is no tool '{name}'; the toolset has {listing(self.names)}"
             + (f"; {hint}" if hint else "")
         )
+
+    def with_default_trust(self, trust: Trust) -> Toolset:
+        """Return the toolset in which a tool that does not state its trust has this one.
+
+        With `"untrusted"`, tools stay trusted if nothing from outside is in their results: those of models, and pure tools whose code can be seen in
+        full and reaches nothing outside.
+
+        Raises:
+            ConfigError: It is no trust.
+        """
+        if trust not in get_args(Trust):
+            known = ", ".join(f'"{each}"' for each in get_args(Trust))
+            raise ConfigError(f"default_trust: expected one of {known}, found {trust!r}")
+        return self if trust == "trusted" else Toolset(tool.untrusted_unless_stated for tool in self)
 
     def to_list(self) -> list[Json]:
         """Return the tools' signatures as JSON, by name."""

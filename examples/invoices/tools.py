@@ -87,7 +87,7 @@ def read_invoices(path: str) -> list[Invoice]:
         return [_invoice(row, f"{path}, line {rows.line_num}") for row in rows]
 
 
-@tool(effect="read", resource="ledger")
+@tool(effect="read", resource="ledger", trust="trusted")
 def read_orders(ledger: str) -> list[Order]:
     """Read all orders in the ledger, each with the account that its supplier is known by."""
     query = 'SELECT "order", supplier, account, cents FROM orders JOIN suppliers USING (supplier) ORDER BY "order"'
@@ -95,7 +95,7 @@ def read_orders(ledger: str) -> list[Order]:
         return [Order(*row) for row in db.execute(query)]
 
 
-@tool(effect="read", resource="ledger")
+@tool(effect="read", resource="ledger", trust="trusted")
 def read_payments(ledger: str) -> list[Payment]:
     """Read all payments in the ledger, in the order in which they were made."""
     with _open(ledger) as db:
@@ -111,7 +111,7 @@ def judge(invoice: Invoice, orders: list[Order], payments: list[Payment], today:
     return Verdict(invoice.invoice, _status(invoice, order, payments, today), invoice.account, invoice.cents)
 
 
-@tool(effect="write", resource="ledger", idempotent=True, approval="always")
+@tool(effect="write", resource="ledger", idempotent=True, approval="always", trust="trusted")
 def pay(ledger: str, payments: list[Payment], *, ctx: Context) -> Receipt:
     """Make all payments, or none, and enter them into the ledger. The same payment run twice pays once."""
     receipt = Receipt(ctx.idempotency_key, [p.invoice for p in payments], sum(p.cents for p in payments))

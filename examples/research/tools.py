@@ -48,7 +48,7 @@ class Fact:
     km_per_second: float | None
 
 
-@tool(effect="read", resource="texts")
+@tool(effect="read", resource="texts", trust="untrusted")
 def read_texts(folder: str) -> list[Text]:
     """Read all text files of a folder, by name."""
     paths = sorted(Path(folder).glob("*.txt"))

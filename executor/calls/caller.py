@@ -15,6 +15,7 @@ from ...errors import EngineBug, ToolError
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool, Used
 from ...tools.failures import text_of
+from ...tools.guards.guard import asks_model
 from ...tools.models.completion import Usage as ModelUsage
 from ...tools.models.errors import ModelError
 from ..canonical_value import CanonicalValue
@@ -48,6 +49,7 @@ from .invoke import (
     digests_in,
     is_unrepeatable,
     reconcile,
+    refused_by,
 )
 
 Usage: TypeAlias = Mapping[str, Json]
@@ -149,10 +151,22 @@ class Caller:
         # Such a tool needs no context and no artifacts. To make them costs 12 % of a step that never waits (`benchmarks/bench_executor.py`).
         if tool.is_async and not tool.wants_context:
             timeout_s = call.command.timeout_s
-            return await call_tool(
-                tool, call.args, None, self._facilities.threads, timeout_s, call.value
-            ), None
-        return await self._call(call, tool), None
+            outcome = await call_tool(tool, call.args, None, self._facilities.threads, timeout_s, call.value)
+        else:
+            outcome = await self._call(call, tool)
+        return await self._judge(outcome, tool) if tool.guard else (outcome, None)
+
+    async def _judge(self, outcome: Outcome, tool: Tool) -> tuple[Outcome, Usage | None]:
+        """Return the outcome of a call after the judges among its guards, and their usage."""
+        if not isinstance(outcome, Returned) or not any(map(asks_model, tool.guard)):
+            return outcome, None
+        try:
+            judged = await self._facilities.models.judge(outcome.output.value, tool.guard, tool.description)
+        except ModelError as fault:
+            # Without a verdict the result does not pass.
+            return _failed(fault), _spent(fault)
+        usage = _usage_with(judged.usage, judged.guards)
+        return (outcome if judged.refusal is None else refused_by(tool, judged.refusal)), usage
 
     def adopt(self, call: PreparedCall, ended: tuple[Outcome, Usage | None]) -> tuple[Outcome, Usage | None]:
         """Return the outcome of a call that started early, and record the times and ids that it got, so that a later attempt gets the same."""
@@ -243,11 +257,24 @@ class Caller:
                 CanonicalValue(tool.seal(reply.value)) if tool is not None else CanonicalValue.of(reply.value)
             )
         except ToolError as fault:
-            # A request that failed has cost tokens, too, and they count against the budget.
-            spent = fault.usage if isinstance(fault, ModelError) else None
-            failed = Failed(fault.code, text_of(fault), fault.temporary, retryable=fault.temporary)
-            return failed, None if spent is None else _usage(spent)
-        return Returned(output), {**_usage(reply.usage), "model": text_of(reply.model)}
+            return _failed(fault), _spent(fault)
+        return Returned(output), {**_usage_with(reply.usage, reply.guards), "model": text_of(reply.model)}
+
+
+def _failed(fault: ToolError) -> Failed:
+    return Failed(fault.code, text_of(fault), fault.temporary, retryable=fault.temporary)
+
+
+def _spent(fault: ToolError) -> Usage | None:
+    """Return the usage of requests that ended in an error: they have cost tokens, too, and count against the budget."""
+    if not isinstance(fault, ModelError) or fault.usage is None:
+        return None
+    return _usage_with(fault.usage, fault.guards)
+
+
+def _usage_with(usage: ModelUsage, guards: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the usage of requests, with the verdicts of guards where there are any."""
+    return {**_usage(usage), "guards": dict(guards)} if guards else _usage(usage)
 
 
 def _usage(usage: ModelUsage) -> dict[str, Json]:

@@ -30,7 +30,7 @@ from .identity import ASK, ContentKey, ToolKeys, idempotency_key, model_key
 from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
 
 if TYPE_CHECKING:
-    from ...tools.models.guard import Guard
+    from ...tools.guards.guard import Guard
     from ..machine import Machine
     from .flow_policy import FlowPolicy
     from .reuse import Results
@@ -94,8 +94,9 @@ class PreparedCall:
 
     @property
     def has_more_to_record(self) -> bool:
-        """Whether the call may record more than its result: times and ids, progress, or the usage of a model."""
-        return self.request is not None or (self.tool is not None and self.tool.wants_context)
+        """Whether the call may record more than its result: times and ids, progress, or the usage of a model or a judge."""
+        tool = self.tool
+        return self.request is not None or (tool is not None and (tool.wants_context or bool(tool.guard)))
 
     @property
     def used(self) -> dict[str, Json] | None:

@@ -24,9 +24,10 @@ from typing import Any, Final, TypeAlias, cast
 
 from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.signature import Effect
-from ...plans.values import LARGE_BYTES, Json, digest, is_spelled
+from ...plans.values import LARGE_BYTES, Json, canonical, digest, is_spelled, parse_canonical
 from ...tools import Context, Tool
 from ...tools.failures import ResultRefused, code_of, described, is_interruption, refused, text_of, trace_of
+from ...tools.guards.guard import GUARD_REFUSED, Question, Refusal, find_refusal
 from ...tools.logbook import is_enabled, open_log
 from ..canonical_value import CanonicalValue
 from ..limits import check_artifact, has_room, is_small_enough, run_too_large, too_large
@@ -126,15 +127,22 @@ async def _result_of(
         log.warning("a call was ended that did not heed its cancel", tool=tool.name)
 
     stoppable = await_in_task if is_limited else await_stoppable
+
+    async def accept(result: object) -> Outcome:
+        # Guards may take their time about a large result, so they do not hold the event loop.
+        if tool.guard:
+            return cast("Outcome", await threads.call(lambda: _accept(tool, result, args)))
+        return _accept(tool, result, args)
+
     if tool.is_async:
-        return _accept(tool, await stoppable(tool.invoke(args, context, value), warn))
+        return await accept(await stoppable(tool.invoke(args, context, value), warn))
 
     def call() -> Outcome | _Begun:
         result = tool.invoke(args, context, value)
-        return _Begun(cast("_Work", result)) if type(result) is CoroutineType else _accept(tool, result)
+        return _Begun(cast("_Work", result)) if type(result) is CoroutineType else _accept(tool, result, args)
 
     done = call() if tool.isolation == "inline" else await _in_thread(tool, call, context, threads)
-    return _accept(tool, await stoppable(done.work, warn)) if isinstance(done, _Begun) else done
+    return await accept(await stoppable(done.work, warn)) if isinstance(done, _Begun) else done
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +197,13 @@ async def reconcile(
     if answer is None:
         return None
     # The answer is tried as a result first: a tool that returns booleans means its `False` as a result.
-    accepted = _accept(tool, answer)
+    given = canonical(cast("Json", args))
+    accepted = _accept(tool, answer, given)
     if isinstance(accepted, Returned):
         return accepted
     if answer is False:
         return None
-    accepted = _accept(tool, None) if answer is True else accepted
+    accepted = _accept(tool, None, given) if answer is True else accepted
     return (
         accepted
         if isinstance(accepted, Returned)
@@ -220,7 +229,7 @@ def _outcome_of(  # noqa: PLR0911  # one outcome for each kind of error: a table
         case OutcomeUnknown():
             return interrupted(tool, error, code_of(error), text_of(error))
         case ResultRefused() if tool.effect is Effect.WRITE:
-            return _refused(tool, error)
+            return refused_result(tool, error)
         case ToolError():
             is_temporary = error.temporary is True
             return Failed(code_of(error), text_of(error), is_temporary, _is_worth_retrying(tool, error))
@@ -231,20 +240,46 @@ def _outcome_of(  # noqa: PLR0911  # one outcome for each kind of error: a table
             return Failed(ToolError.code, described(error), temporary=False, retryable=may_help)
 
 
-def _accept(tool: Tool, result: object) -> Returned | Failed:
-    """Return a result in canonical form, or refuse it: it does not fit its type, is not JSON, or is too large."""
+def _accept(tool: Tool, result: object, args: bytes) -> Returned | Failed:
+    """Return a result in canonical form, or refuse it: it does not fit its type, is not JSON, is too large, or fails a guard.
+
+    Args:
+        tool: The tool.
+        result: What it returned.
+        args: The bound arguments, for guards that compare the two.
+    """
     try:
         data = tool.seal(result)
     except ToolError as fault:
-        return _refused(tool, fault)
+        return refused_result(tool, fault)
     if not is_small_enough(len(data)):
-        return _refused(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
+        return refused_result(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
+    if tool.guard and (failed := _guarded(tool, data, args)) is not None:
+        return failed
     if type(result) is str and len(data) >= LARGE_BYTES and is_spelled(result, data):
         return Returned(CanonicalValue.known(data, result))
     return Returned(CanonicalValue(data))
 
 
-def _refused(tool: Tool, fault: ToolError) -> Failed:
+def _guarded(tool: Tool, data: bytes, args: bytes) -> Failed | None:
+    """Return the outcome of a result that a guard refuses; `None`: all but judges hold, which are asked by `caller.py`."""
+    question = Question("", cast("dict[str, Json]", parse_canonical(args)))
+    try:
+        refusal = find_refusal(parse_canonical(data), tool.guard, question)
+    except ToolError as fault:
+        return refused_result(tool, fault)
+    return None if refusal is None else refused_by(tool, refusal)
+
+
+def refused_by(tool: Tool, refusal: Refusal) -> Failed:
+    """Return the outcome of a result that a guard refuses. The message holds nothing of the result, since a later prompt may show it."""
+    why = f": {refusal.why}" if refusal.why else ""
+    text = f"the guard '{refusal.guard}' refused the result of '{tool.name}'{why}"
+    failed = refused_result(tool, ToolError(text, code=GUARD_REFUSED))
+    return replace(failed, trace=f"{text}: {refusal.detail}") if is_enabled("debug") else failed
+
+
+def refused_result(tool: Tool, fault: ToolError) -> Failed:
     """Return the outcome of a call whose result is refused. A write took effect, so it must not be repeated."""
     may_repeat = tool.effect is not Effect.WRITE and _is_worth_retrying(tool, fault)
     return _after_effect(tool, Failed(code_of(fault), text_of(fault), temporary=False, retryable=may_repeat))

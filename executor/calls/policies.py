@@ -98,7 +98,7 @@ class Policy:
             open_log().warning("policy failed", policy=self.name, error=described(error))
             return "ask"
         if verdict is None or verdict in VERDICTS:
-            return cast("Verdict | None", verdict)
+            return verdict
         open_log().warning(
             "policy failed",
             policy=self.name,

@@ -90,7 +90,9 @@ class ToolLock:
         data |= {"effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
         # Absent where it is empty: headers keep the bytes that they had before there was such a property.
         del data["harmless"]
-        return data | {"harmless": list(self.harmless)} if self.harmless else data
+        if self.harmless:
+            data["harmless"] = list(self.harmless)
+        return data
 
     def find_broken_promise(self, tool: Tool) -> str | None:
         """Return in words a property that the run relies on and the tool has lost: then its calls may not go on. `None`: there is none."""
@@ -115,6 +117,11 @@ class ToolLock:
                 places = "; ".join(map(str, differences(old, new)[:CHANGES_TOLD]))
                 return f"its {what} changed: {places}"
         return None
+
+    @property
+    def unstated_reach(self) -> None:
+        """Nothing: a run settles the trust of its tools when it is submitted."""
+        return
 
     @property
     def policy(self) -> CallPolicy:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ...errors import RunFailed
 from ...plans.nearest import listing
 from ...plans.values import Json
+from ..budget import GUARDS, added_verdicts
 from ..events import RunParked
 from ..execution_tree import (
     INNER_FAILED,
@@ -104,6 +105,8 @@ class StepView:
         past_write: Why the step waits for a person in a fork, retry or patched run, where an earlier run has called it or a person has denied it there: `outcome`
             (`unknown`, `refused`, `denied`, `done`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
             key) and `message`, a sentence.
+        guards: The verdicts of the guards on its answers: guard -> how many answers `held` and were `refused`, and `why` the last refused one was;
+            `None`: no guard was asked.
     """
 
     status: str
@@ -120,6 +123,7 @@ class StepView:
     attempt: int | None = None
     decision: Json = None
     past_write: Json = None
+    guards: Json = None
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -483,7 +487,17 @@ def _view(part: Iteration) -> StepView:
         args=asked.call.value if asked is not None and asked.call is not None else None,
         attempt=undecided_attempt(asked) if asked is not None else None,
         decision=_decision(part, iterations),
+        guards=_guards(iterations),
     )
+
+
+def _guards(iterations: list[Iteration]) -> Json:
+    """Return the verdicts of the guards on all calls of a part."""
+    found: dict[str, Json] = {}
+    for iteration in iterations:
+        if iteration.usage is not None:
+            found = added_verdicts(found, iteration.usage.get(GUARDS))
+    return cast("Json", found) or None
 
 
 def iterations_of(part: Iteration) -> Iterator[Iteration]:

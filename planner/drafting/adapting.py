@@ -167,6 +167,7 @@ def form_of(saved: SavedPlan, request: PlanRequest) -> str:
     about = [f"It says of itself: {' '.join(plan.description.split())}"] if plan.description else []
     lines = [_input(name, schema, plan) for name, schema in plan.inputs.items() if name not in request.inputs]
     task = " ".join((plan.task or "").split())
+    about += [f"It leaves out: {' '.join(text.split())}" for text in plan.left_out]
     return "\n".join([task, *about, f"It calls: {', '.join(marked) or 'no tool'}", *lines])
 
 

@@ -16,6 +16,7 @@ from typing import cast
 
 from ...plans.plan import ACTIONS
 from ...plans.values import Json, NotJson, parse
+from .left_out import texts_in
 
 WRAPPERS = ("plan", "answer")
 """Keys under which models put the plan into an object of their own."""
@@ -32,7 +33,7 @@ _STEP_KEYS_OFTEN_NULL = (
     "timeout",
     "why",
 )
-_CHANGED_BESIDE_STEPS = ("inputs", "types", "output")
+_CHANGED_BESIDE_STEPS = ("inputs", "types", "output", "left_out")
 
 
 def plan_in(value: Json, task: str) -> Json:
@@ -47,6 +48,9 @@ def plan_in(value: Json, task: str) -> Json:
     steps = parsed(plan.get("steps"))
     if isinstance(steps, list):
         plan["steps"] = [_step_in(step) if isinstance(step, dict) else step for step in steps]
+    # Models fill in a field that has nothing to say: `"left_out": "none"`.
+    if (left_out := texts_in(parsed(plan.pop("left_out", None)))) is not None:
+        plan["left_out"] = left_out
     return {"firmplan": 1, "task": task, **plan}
 
 
@@ -89,7 +93,7 @@ class DraftChanges:
         steps: Whole steps, which replace those of their ids. A step with a new id stands before the next step that replaces one, else at
             the end.
         remove: Ids of steps to remove.
-        rest: `inputs`, `types` and `output`, if they change; inputs and types by name.
+        rest: `inputs`, `types`, `output` and `left_out`, if they change; inputs and types by name.
     """
 
     steps: tuple[dict[str, Json], ...]
@@ -163,6 +167,10 @@ def _beside_steps(value: Mapping[str, Json]) -> dict[str, Json]:
         for key in _CHANGED_BESIDE_STEPS
         if key in value
     }
+    if "left_out" in parts:
+        # An empty list says that nothing is left out any more.
+        said = texts_in(parts["left_out"])
+        parts["left_out"] = [] if said is None and isinstance(parts["left_out"], list) else said
     return {key: part for key, part in parts.items() if part is not None}
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
 from typing import Literal, TypeAlias, cast
@@ -36,7 +36,15 @@ from .attempt import Attempt, no_good_draft
 from .conversation import Conversation, Reading
 from .draft import DraftChanges, can_change, plan_in
 from .form import Form, changes_answer, plan_answer
-from .prompt import Plea, choosing_messages, planning_messages, repair_messages, unread_messages
+from .left_out import WritesSoFar
+from .prompt import (
+    Plea,
+    choosing_messages,
+    planning_messages,
+    repair_messages,
+    shows_ways,
+    unread_messages,
+)
 from .streaming import PartialPlanHandler, PartialPlanListener
 from .tool_choice import (
     CHOOSE_OVER,
@@ -47,6 +55,7 @@ from .tool_choice import (
     choose_tools,
     is_choice_due,
     widened_tools,
+    with_writing_tools,
 )
 
 RepairStrategy: TypeAlias = Literal["steps", "whole", "simple"]
@@ -98,7 +107,7 @@ def _has_few_faulty_steps(draft: Json, faults: Sequence[Problem]) -> bool:
         match parts_of(fault.path):
             case ("steps", int(index), *_) if index < count:
                 faulty.add(index)
-            case ("inputs" | "types" | "output", *_):
+            case ("inputs" | "types" | "output" | "left_out", *_):
                 pass
             case _:
                 return False
@@ -123,6 +132,8 @@ class Drafting:
         shown: The tools that the model is shown.
         examples: The saved plans that it is shown.
         repair: How often faults came back.
+        is_last: Whether the draft is the last that may be asked for.
+        writes: The writes of the drafts so far, so that none is dropped in silence.
         first: The model's answer to a small question, if it was a complete plan: it is taken as the first draft.
         choose_over: A small question chooses from a toolset of more tools than this; `None`: words alone choose.
         handler: Is called with each longer partial plan that passes its check, while the draft is written.
@@ -134,9 +145,14 @@ class Drafting:
     shown: list[Tool] = field(default_factory=list[Tool])
     examples: list[SavedPlan] = field(default_factory=list[SavedPlan])
     repair: RepairState = field(default_factory=RepairState)
+    is_last: bool = False
+    writes: WritesSoFar = field(init=False)
     first: Completion | None = None
     choose_over: int | None = CHOOSE_OVER
     handler: PartialPlanHandler | None = None
+
+    def __post_init__(self) -> None:
+        self.writes = WritesSoFar(self.request.tools)
 
     @property
     def request(self) -> PlanRequest:
@@ -154,11 +170,15 @@ class Drafting:
             if self.first is None
             else ToolChoice(choose_tools(self.request.task, self.request.tools), self.first)
         )
+        chosen = replace(
+            chosen, shown=with_writing_tools(self.request.task, self.request.tools, chosen.shown)
+        )
         # A model may answer the small question with a complete plan. Its draft is judged like any other, and
         # saves a request.
         self.shown, completion, self.examples = chosen.shown, chosen.draft, nearest_plans(self.request)
         ask = _Ask(self._opening(), plan_answer(self.shown)[0])
-        for _ in range(self.max_repairs + 1):
+        for number in range(self.max_repairs + 1):
+            self.is_last = number == self.max_repairs
             answer = completion or await self._ask(ask)
             # The first draft may come from a small question; every further one is asked for.
             completion = None
@@ -192,9 +212,10 @@ class Drafting:
             changes = DraftChanges.read(value) or DraftChanges.of_some_steps(draft, self.draft)
             if changes is not None:
                 draft = cast("Json", changes.applied_to(self.draft))
-        self.draft = draft
-        plan, report = self._checked(draft)
-        return plan, report.problems
+        self.draft, dropped = self.writes.settle(draft, may_ask=not self.is_last)
+        self.writes.note(draft)
+        plan, report = self._checked(self.draft)
+        return plan, (*dropped, *report.problems)
 
     def _next(self, ask: _Ask, attempt: Attempt) -> _Ask:
         """Return the request that follows an attempt with faults."""
@@ -222,7 +243,10 @@ class Drafting:
         else:
             plea = "anew" if self.repair.stage else "repair"
             answer, _ = plan_answer(self.shown, simplest=strategy == "simple")
-        return _Ask((*self._opening(), *repair_messages(text, faults, unseen, plea)), answer, strategy)
+        # The ways around an unsafe flow stand in the opening if the tools' declarations call for them; other sources of untrusted data do not show there.
+        has_ways = shows_ways(self.shown) or all(fault.code != "unsafe-flow" for fault in faults)
+        again = repair_messages(text, faults, unseen, plea, has_ways=has_ways)
+        return _Ask((*self._opening(), *again), answer, strategy)
 
     def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:
         """Return the plan of a draft, if it has the shape of one, and its report, faults of the given inputs included."""
@@ -334,7 +358,8 @@ def preview_of(
     if is_choice_due(request.tools, choose_over):
         listed = candidates(request.task, request.tools)
         choice = SmallRequest(choosing_messages(request.task, listed), choice_answer(listed).wire_schema)
-    shown, examples = choose_tools(request.task, request.tools), nearest_plans(request)
+    chosen = choose_tools(request.task, request.tools)
+    shown, examples = with_writing_tools(request.task, request.tools, chosen), nearest_plans(request)
     answer, form = plan_answer(shown)
     return Preview(
         answered_by,

@@ -15,6 +15,7 @@ from typing import Protocol
 from ...plans.format.property_order import text_in_order
 from ...plans.plan import Plan
 from ...plans.values import Json
+from ...tools.models.marks import Data
 from .prompt import shown_schema
 
 STATUSES = ("pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled")
@@ -25,7 +26,7 @@ REASONS = (
 )
 _OWN_CODES = """
     absent-field agent-exhausted bad-args bad-expr bad-input bad-output bad-prompt bad-result bad-value
-    cancelled config-error connection-error denied division-by-zero empty-list failed guard-failed
+    cancelled config-error connection-error denied division-by-zero empty-list failed guard-failed guard-refused
     impure index-out-of-range inner-failed items-failed limit-exceeded model-auth model-rejected
     model-unavailable model-unknown model-unreachable no-artifact no-blobs no-model no-secret not-a-bool
     not-a-list not-finite not-reusable null-value outcome-unknown overflow parked process-died
@@ -190,15 +191,26 @@ class FailureReport:
         return state.took_effect or any(part.startswith(kept) or REFUSED in part for part in state.parts)
 
     def rendered(self) -> str:
-        """Return plan, states and types as the prompt shows them."""
+        """Return task, plan, states and types as text."""
+        return "".join(part if isinstance(part, str) else part.text for part in self.parts())
+
+    def parts(self) -> tuple[str | Data, ...]:
+        """Return the same as parts of the prompt: the plan, and the states with the types of values, are data.
+
+        The task is none: it is what the patched plan has to do.
+        """
         plan = self.plan.to_dict()
         task = plan.pop("task", None)
         lines = [self._line(step.id) for step in self.plan.steps]
         if self.output_code is not None:
             lines.append(f"- the plan's output: failed ({self.output_code})")
-        head = [f"# Task\n\n{task}"] if task else []
-        shown = f"# The plan\n\n```json\n{text_in_order(plan)}\n```"
-        return "\n\n".join([*head, shown, "# Where its steps stand\n\n" + "\n".join(lines)])
+        return (
+            *([f"# Task\n\n{task}\n\n"] if task else []),
+            "# The plan\n\n",
+            Data("plan", f"```json\n{text_in_order(plan)}\n```"),
+            "\n\n# Where its steps stand\n\n",
+            Data("states", "\n".join(lines)),
+        )
 
     def _line(self, step: str) -> str:
         schema = self.types.get(step)

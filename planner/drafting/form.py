@@ -61,6 +61,11 @@ _REST: _Object = {
     "types": _OBJECT,
     "plans": _OBJECT,
 }
+_LEFT_OUT: Json = {
+    "type": "array",
+    "items": _TEXT,
+    "description": "What of the task the plan does not do: the tool that is not called, and why. Empty if it does all.",
+}
 
 
 def plan_answer(tools: Sequence[Signature], *, simplest: bool = False) -> tuple[AnswerForm, Form]:
@@ -103,6 +108,8 @@ def _plan(steps: _Object) -> _Object:
         **_REST,
         "steps": steps,
         "output": _ANY,
+        # Last: what is missing is known once the steps are written.
+        "left_out": _LEFT_OUT,
     }
     return {"type": "object", "properties": properties, "required": ["firmplan", "steps"]}
 
@@ -115,6 +122,7 @@ def _changes(steps: _Object) -> _Object:
         "inputs": _OBJECT,
         "types": _OBJECT,
         "output": _ANY,
+        "left_out": _LEFT_OUT,
     }
     return {"type": "object", "properties": properties, "required": ["changes"]}
 

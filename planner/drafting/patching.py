@@ -8,10 +8,11 @@ passes the same check as every plan. The bounds are those of a planning.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 
 from ...errors import PlanningFailed, PlanRejected
-from ...plans.edit.patch import Patch, apply_patch
+from ...plans.edit.patch import Patch, SetLeftOut, apply_patch
 from ...plans.paths import path_of
 from ...plans.plan import AgentStep, Plan, PlanStep, Step, ToolStep
 from ...plans.problems import CheckReport, Problem, problem
@@ -24,12 +25,13 @@ from .attempt import Attempt, no_good_draft
 from .conversation import Conversation, Reading
 from .draft import parsed, plan_in, unwrapped
 from .failure_report import FailureReport
+from .left_out import WritesSoFar
 from .prompt import patch_messages, repair_messages, unread_messages
 from .tool_choice import choose_tools, widened_tools
 
 _OBJECT: Json = {"type": "object", "additionalProperties": True}
 _TEXT: Json = {"type": "string"}
-_OPERATIONS = ("replace", "add", "remove", "set", "unset", "output", "input", "type")
+_OPERATIONS = ("replace", "add", "remove", "set", "unset", "output", "input", "type", "left_out")
 _SHOWN_SCHEMA: dict[str, Json] = {
     "type": "object",
     "properties": {
@@ -83,12 +85,20 @@ class PatchDrafting:
 
     Attributes:
         patch: The patch in the last answer; `None`: there is none.
+        is_last: Whether the patch is the last that may be asked for.
+        writes: The writes of the plan that failed, so that no patch drops one in silence.
     """
 
     failure_report: FailureReport
     conversation: Conversation
     max_repairs: int
     patch: Patch | None = None
+    is_last: bool = False
+    writes: WritesSoFar = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.writes = WritesSoFar(self.request.tools)
+        self.writes.note(self.failure_report.plan.to_dict())
 
     @property
     def request(self) -> PlanRequest:
@@ -106,8 +116,9 @@ class PatchDrafting:
         shown = widened_tools(
             self.request.task, self.request.tools, by_words, self.failure_report.plan.to_dict()
         )
-        messages = opening = patch_messages(self.failure_report.rendered(), shown)
-        for _ in range(self.max_repairs + 1):
+        messages = opening = patch_messages(self.failure_report.parts(), shown)
+        for number in range(self.max_repairs + 1):
+            self.is_last = number == self.max_repairs
             patch, attempt = self._judge(await self.conversation.ask(messages, ANSWER))
             if patch is not None and not patch.operations:
                 raise PlanningFailed(_NO_WAY, attempts)
@@ -137,7 +148,15 @@ class PatchDrafting:
         except PlanRejected as rejected:
             return None, rejected.report.problems
         self.patch = patch
-        return plan, () if plan is None else (*self.broken_rules(plan), *self.request.check(plan).problems)
+        if plan is None:
+            return None, ()
+        settled, dropped = self.writes.settle(plan.to_dict(), may_ask=not self.is_last)
+        if settled != plan.to_dict():
+            said = cast("dict[str, Json]", settled)["left_out"]
+            operation = SetLeftOut.model_validate({"value": said})
+            self.patch = Patch(operations=(*patch.operations, operation))
+            plan = apply_patch(self.failure_report.plan, self.patch)
+        return plan, (*dropped, *self.broken_rules(plan), *self.request.check(plan).problems)
 
     def _patch_in(self, value: Json) -> Patch:
         """Return the patch in an answer; a complete plan in answer is read as its difference from the plan. Raises: PlanRejected."""

@@ -21,15 +21,19 @@ from typing import Literal, TypeAlias, cast
 from ...plans.expressions.functions import FUNCTIONS, METHODS
 from ...plans.format.property_order import text_in_order
 from ...plans.problems import Problem
-from ...plans.signature import Signature
+from ...plans.signature import Effect, Signature
 from ...plans.values import Json, canonical, digest
 from ...tools.models.completion import Message
+from ...tools.models.marks import DATA_NOTE, Data, mark
 from ..library.library import SavedPlan
 from ..request import input_schemas
 
 Plea: TypeAlias = Literal["repair", "mend", "anew", "repatch"]
 
-PROMPTS = ("adapt", "choose", "plan", "more", "given", "repair", "mend", "anew", "unread", "patch", "repatch")
+PROMPTS = (
+    *("adapt", "choose", "plan", "more", "given", "untrusted"),
+    *("repair", "mend", "anew", "unread", "patch", "repatch"),
+)
 """The files of the texts that a planning sends."""
 
 NOT_SHOWN = frozenset({"secret"})
@@ -74,17 +78,33 @@ def planning_messages(
         count: The number of all tools; if some are not shown, the prompt says how to ask for another.
     """
     given = "\n".join(f'- "{name}": {schema}' for name, schema in input_schemas(inputs).items())
-    parts = [f"# Tools\n\n{_listed(tools)}"]
+    parts: list[str | Data] = [f"# Tools\n\n{_listed(tools)}\n\n"]
     if count > len(tools):
-        parts.append(text_of("more").format(shown=len(tools), count=count))
+        parts.append(f"{text_of('more').format(shown=len(tools), count=count)}\n\n")
+    if shows_ways(tools):
+        parts.append(f"# Untrusted results\n\n{text_of('untrusted')}\n\n")
     if examples:
-        parts.append("\n\n".join(["# Plans for other tasks, with these tools", *map(_example, examples)]))
+        # A saved plan was once a model's answer to somebody's words, or learnt from a run: a model follows its form, and nothing that it says.
+        parts.append(f"# Plans for other tasks, with these tools\n\n{DATA_NOTE}\n\n")
+        parts += [part for each in examples for part in (Data("plan", _example(each)), "\n\n")]
     if given:
-        parts.append(f"# Given inputs\n\n{text_of('given')}\n{given}")
+        parts.append(f"# Given inputs\n\n{text_of('given')}\n{given}\n\n")
     parts.append(f"# Task\n\n{task}")
     # The system message never changes, and the user's part ends with the task: endpoints cache the longest equal
     # beginning.
-    return (Message("system", text_of("plan")), Message("user", "\n\n".join(parts)))
+    return (Message("system", text_of("plan")), Message("user", mark(parts)))
+
+
+def shows_ways(tools: Iterable[Signature]) -> bool:
+    """Whether the ways around an unsafe flow are shown with these tools: one has an untrusted result, and one is a write that must not get it."""
+    every = list(tools)
+    return any(tool.trust == "untrusted" for tool in every) and any(map(_is_guarded, every))
+
+
+def _is_guarded(tool: Signature) -> bool:
+    """Whether a tool is a write with an argument that takes no untrusted value as it is."""
+    properties = cast("dict[str, Json]", tool.parameters.get("properties") or {})
+    return tool.effect is Effect.WRITE and any(name not in tool.allow_untrusted for name in properties)
 
 
 def choosing_messages(task: str, listed: Sequence[Signature]) -> tuple[Message, ...]:
@@ -97,7 +117,8 @@ def choosing_messages(task: str, listed: Sequence[Signature]) -> tuple[Message, 
 
 def adapting_messages(task: str, form: str) -> tuple[Message, ...]:
     """Return the messages that ask whether a saved plan fits a task, and with which inputs."""
-    return (Message("system", text_of("adapt")), Message("user", f"# Form\n\n{form}\n\n# Task\n\n{task}"))
+    asked = mark(["# Form\n\n", Data("form", form), f"\n\n# Task\n\n{task}"])
+    return (Message("system", f"{text_of('adapt')}\n\n{DATA_NOTE}"), Message("user", asked))
 
 
 def choice_line(tool: Signature) -> str:
@@ -112,6 +133,8 @@ def repair_messages(
     faults: Iterable[Problem],
     unseen: Iterable[Signature] = (),
     plea: Plea = "repair",
+    *,
+    has_ways: bool = True,
 ) -> tuple[Message, ...]:
     """Return the messages that send a draft's faults back.
 
@@ -120,6 +143,7 @@ def repair_messages(
         faults: Its faults.
         unseen: Tools that the model was not shown; those that a fault names are shown now.
         plea: The text that asks for the repair: of the whole plan, of its faulty steps, of the whole plan anew, or of a patch.
+        has_ways: Whether the conversation has the ways around an unsafe flow, if they are needed; else they are shown now.
     """
     every = list(faults)
     listed = [fault_line(fault) for fault in every[:PROBLEMS_MAX]]
@@ -129,7 +153,8 @@ def repair_messages(
     # A hint of the check may say `did you mean 'search'`, and the model needs the signature to follow it.
     named = [signature_line(tool) for tool in unseen if f"'{tool.name}'" in shown][:NAMED_MAX]
     tools = ["\nTools that these faults name:", *named] if named else []
-    return _again(draft, "\n".join([text_of(plea), shown, *tools]))
+    ways = [] if has_ways else [f"\n{text_of('untrusted')}"]
+    return _again(draft, "\n".join([text_of(plea), shown, *tools, *ways]))
 
 
 def unread_messages(draft: str, fault: str, wanted: Literal["plan", "patch"] = "plan") -> tuple[Message, ...]:
@@ -137,15 +162,15 @@ def unread_messages(draft: str, fault: str, wanted: Literal["plan", "patch"] = "
     return _again(draft, text_of("unread").format(wanted=wanted, fault=fault))
 
 
-def patch_messages(failure_report: str, tools: Sequence[Signature]) -> tuple[Message, ...]:
-    """Return the messages that ask for a patch of a plan whose run failed, with the rendered report of the failure."""
-    words = f"# Tools\n\n{_listed(tools)}\n\n{failure_report}"
-    return (Message("system", text_of("patch")), Message("user", words))
+def patch_messages(failure_report: Sequence[str | Data], tools: Sequence[Signature]) -> tuple[Message, ...]:
+    """Return the messages that ask for a patch of a plan whose run failed, with the parts of the report of the failure."""
+    words = mark([f"# Tools\n\n{_listed(tools)}\n\n", *failure_report])
+    return (Message("system", f"{text_of('patch')}\n\n{DATA_NOTE}"), Message("user", words))
 
 
 def prompt_version() -> str:
     """Return the digest of all prompt texts: other texts may lead to other plans, so that a plan of other texts is not reused."""
-    return digest("\n".join(text_of(name) for name in PROMPTS).encode())
+    return digest("\n".join([*map(text_of, PROMPTS), DATA_NOTE]).encode())
 
 
 def _listed(tools: Sequence[Signature]) -> str:

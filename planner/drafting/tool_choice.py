@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from ...plans.signature import Signature
+from ...plans.signature import Effect, Signature
 from ...plans.values import Json
 from ...tools.models.answer import AnswerForm
 from ...tools.models.completion import Completion
@@ -48,6 +48,9 @@ CANDIDATES_CHARACTERS_MAX = 24_000
 ALWAYS_SHOWN = 5
 """Tools nearest to the task's words that are shown for the plan, whatever the model chooses."""
 
+WRITING_SHOWN = 3
+"""Writing tools nearest to the task's words that are shown if no other tool that is shown writes."""
+
 SOURCE = "choice"
 """The source of an attempt that chose tools."""
 
@@ -61,6 +64,17 @@ def choose_tools(task: str, tools: Iterable[T], most: int = SHOWN_MAX) -> list[T
     """Return the tools to show, at most `most`, by name."""
     every = by_name(tools)
     return every if len(every) <= most else by_name(nearest_tools(task, every)[:most])
+
+
+def with_writing_tools(task: str, tools: Iterable[T], shown: Sequence[T]) -> list[T]:
+    """Return the tools that are shown; if none of them writes, with the writing tools nearest to the task's words.
+
+    A prompt without a writing tool would make a plan that leaves out what the task asks for, and would not say so.
+    """
+    if any(tool.effect is Effect.WRITE for tool in shown):
+        return list(shown)
+    writing = [tool for tool in nearest_tools(task, tools) if tool.effect is Effect.WRITE]
+    return by_name([*shown, *writing[:WRITING_SHOWN]])
 
 
 def nearest_tools(task: str, tools: Iterable[T]) -> list[T]:

@@ -23,7 +23,7 @@ from .bounds import bounds_of
 from .context import CheckContext, ProblemList
 from .inference import infer_body
 from .selection import FlowRules, default_rules
-from .structure import check_names, check_retries, check_schemas, check_usage, check_wiring
+from .structure import check_names, check_retries, check_schemas, check_trust, check_usage, check_wiring
 from .survey import Survey, survey_of
 
 MISSHAPEN_MAX = 100
@@ -38,7 +38,7 @@ def check(
     plans: SavedPlans | None = None,
     limits: Limits = LIMITS,
     secrets: SecretPlaces | None = None,
-    rules: FlowRules = default_rules,
+    rules: FlowRules | None = None,
 ) -> CheckReport:
     """Return all faults and warnings of a plan. Never raises for a bad plan. O(size of the plan).
 
@@ -48,19 +48,21 @@ def check(
         plans: Saved plans by name or digest, or a function that finds them.
         limits: How large a plan may be.
         secrets: The secrets that the plan may use: name -> its places, as of `Secret.tools` (none: all). `None`: any.
-        rules: Where untrusted data may stand although its tool does not say so; by default at arguments that are selected from a trusted
+        rules: Where untrusted data may stand although its tool does not say so; `None`: at arguments that are selected from a trusted
             list, or that the tool's author has limited to options or marked as harmless.
     """
     tools = signatures_of(toolset)
     with collector_paused():
         if not isinstance(plan, str | bytes):
-            return _check_draft(draft_of(plan), tools, plans, limits, secrets, rules)
+            return _check_draft(draft_of(plan), tools, plans, limits, secrets, rules or default_rules)
         try:
             source = parse_source(plan, limits)
         except SourceError as fault:
             return source_report(fault)
         return source.located(
-            _check_draft(draft_of(source.value, owned=True), tools, plans, limits, secrets, rules)
+            _check_draft(
+                draft_of(source.value, owned=True), tools, plans, limits, secrets, rules or default_rules
+            )
         )
 
 
@@ -101,6 +103,7 @@ def _check_bodies(context: CheckContext, survey: Survey) -> None:
         for where, found in survey.flows[number].problems:
             context.problems.add(where, found.code, found.path, found.message, found.hint)
     check_usage(context, survey)
+    check_trust(context)
 
 
 def _inferred(context: CheckContext) -> dict[str, Type]:

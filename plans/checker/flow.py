@@ -275,10 +275,12 @@ def flow_of(
             continue
         for write in _writes(labels, position, summaries, tools, rules):
             problems.extend(_judge(write, labels, position))
-            depends = write.chance
-            for _, label, *_ in (*write.at, *write.judged):
-                depends |= label
-            if depends & ~UNTRUSTED:
+            labels_of_write = [
+                write.chance,
+                *(each[1] for each in write.at),
+                *(each[1] for each in write.judged),
+            ]
+            if any(label & ~UNTRUSTED for label in labels_of_write):
                 _keep(writes.setdefault((write.body.path(write.position), write.body.unit), []), write)
     output, fails = _output_and_failure(labels, order)
     source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()

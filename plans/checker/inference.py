@@ -273,7 +273,8 @@ class _TypedBody:
                 self._expect_text(path, step, ("prompt", "system"), scope)
                 if "examples" in step.templates:
                     self._expect_examples(path, step.templates["examples"], made, scope)
-                context.problems.add_local(self.body, f"{path}.ask.guard", guard_problems(ask.guard, made))
+                guarded = guard_problems(ask.guard, made, sources=())
+                context.problems.add_local(self.body, f"{path}.ask.guard", guarded)
                 return made
             case AgentStep(agent=agent):
                 for index, name in enumerate(agent.tools):

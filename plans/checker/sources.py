@@ -9,7 +9,7 @@ A step is named by its trail: the positions of the `plan` steps around it, outer
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -19,7 +19,7 @@ from ..plan import AgentStep, Plan, PlanStep, ToolStep
 from ..signature import Signature, Signatures, signatures_of
 from ..values import Json
 from .body import PlanBody, SavedPlans, bodies_of
-from .flow import UNTRUSTED, Labels
+from .flow import UNTRUSTED, Labels, is_untrusted
 from .survey import survey_of
 from .templates import Template, template_of
 
@@ -100,7 +100,7 @@ class Sources:
             for name in ("when", "for_each", "until"):
                 if name in step.templates:
                     walk.add(prefix, position, step.templates[name], None)
-            walk.add_after(prefix, position, None)
+            walk.add_awaited(prefix, position, None)
         return walk.found()
 
     def of_output(self) -> dict[str, tuple[str, ...]]:
@@ -157,13 +157,13 @@ class Sources:
         return tool is not None and tool.trust == "untrusted"
 
     def _all_names(self) -> set[str]:
-        inputs = {f"inputs.{name}" for name, schema in self.body(()).inputs.items() if is_untrusted(schema)}
+        inputs = {
+            f"inputs.{name}"
+            for body in self._survey.bodies.every
+            for name, schema in body.inputs.items()
+            if is_untrusted(schema)
+        }
         return inputs | {name for name in self._tools.names if self._is_untrusted(name)}
-
-
-def is_untrusted(schema: Mapping[str, Json]) -> bool:
-    """Whether an input is declared untrusted."""
-    return schema.get("x-trust") == "untrusted"
 
 
 @dataclass(slots=True)
@@ -174,6 +174,7 @@ class _Walk:
         towards: Visited step -> the next step on the way to the value; `None`: the value itself mentions it.
         inputs: Visited untrusted input of the plan -> the same.
         waiting: Templates to look into: prefix of their body, position of their step, and the step that they belong to on the way.
+        due: Steps to look at: a step, and the step that it belongs to on the way.
         passed: Inputs of inner plans whose arguments have been looked into.
     """
 
@@ -184,6 +185,7 @@ class _Walk:
     waiting: deque[tuple[Trail, int | None, Template, Trail | None]] = field(
         default_factory=deque["tuple[Trail, int | None, Template, Trail | None]"]
     )
+    due: deque[tuple[Trail, Trail | None]] = field(default_factory=deque["tuple[Trail, Trail | None]"])
     passed: set[tuple[Trail, str]] = field(default_factory=set[tuple[Trail, str]])
     is_complete: bool = True
 
@@ -211,11 +213,14 @@ class _Walk:
         return tools | set(self.inputs)
 
     def _run(self) -> None:
-        while self.waiting:
+        while self.due or self.waiting:
             if self.visited > self.visited_max:
                 self.is_complete = False
                 return
-            self._look(*self.waiting.popleft())
+            if self.due:
+                self.visit(*self.due.popleft())
+            else:
+                self._look(*self.waiting.popleft())
 
     def _via(self, trail: Trail) -> tuple[str, ...]:
         names: list[str] = []
@@ -231,34 +236,35 @@ class _Walk:
         """Look into a template; `position` is its step, whose `item` and `prev` it may mention."""
         self.waiting.append((prefix, position, template, towards))
 
-    def add_after(self, prefix: Trail, position: int, towards: Trail | None) -> None:
-        """Look at the steps that a step waits for without a reference."""
-        for other in self.sources.body(prefix).refs[position].after:
-            self.visit((*prefix, other), towards)
+    def add_awaited(self, prefix: Trail, position: int, towards: Trail | None) -> None:
+        """Look at the steps on whose end it depends whether a step runs: those that it waits for, as far as untrusted data decides how they end."""
+        labels = self.sources.labels(prefix)
+        for other in labels.body.refs[position].waits:
+            if labels.ends[other] & _mask((*prefix, other)):
+                self.due.append(((*prefix, other), towards))
 
     def visit(self, trail: Trail, towards: Trail | None) -> None:
         """Look at a step that the value mentions, if it is labelled."""
-        labels = self.sources.labels(trail[:-1])
-        # In an inner plan a label may stand for an input, which only the caller can judge: the walk goes on, and finds a source or none.
-        is_labelled = (labels.values[trail[-1]] | labels.ends[trail[-1]]) & (
-            UNTRUSTED if len(trail) == 1 else ~0
-        )
-        if trail in self.towards or not is_labelled:
+        labels, position = self.sources.labels(trail[:-1]), trail[-1]
+        ends = labels.ends[position] & _mask(trail)
+        if trail in self.towards or not (ends or labels.values[position] & _mask(trail)):
             return
         self.towards[trail] = towards
-        prefix, position = trail[:-1], trail[-1]
-        step = labels.body.steps[position]
+        prefix, step = trail[:-1], labels.body.steps[position]
         called = labels.body.calls.get(position)
-        count = len(self.waiting)
+        tells_end = bool(ends) or step.on_error != "fail"  # a value that stands for a failure tells of it
         for name, template in step.templates.items():
             if (
                 name != "args" or called is None
             ):  # arguments of a plan count as far as its output mentions its inputs
                 self.add(prefix, position, template, trail)
         if called is not None:
-            self.add(trail, None, self.sources.body(trail).output, trail)
-        if len(self.waiting) == count:
-            self.add_after(prefix, position, trail)
+            inner = self.sources.body(trail)
+            self.add(trail, None, inner.output, trail)
+            if tells_end:  # any of its steps may be the one that fails by untrusted data
+                self.due += (((*trail, other), trail) for other in range(len(inner.steps)))
+        if tells_end:
+            self.add_awaited(prefix, position, trail)
 
     def _look(self, prefix: Trail, position: int | None, template: Template, towards: Trail | None) -> None:
         body, formula = self.sources.body(prefix), template.formula
@@ -281,14 +287,21 @@ class _Walk:
         if (prefix, name) in self.passed:
             return
         self.passed.add((prefix, name))
+        if is_untrusted(self.sources.body(prefix).inputs.get(name, {})):
+            inside = f"{self.sources.path(prefix)}/" if prefix else ""
+            self.inputs.setdefault(f"{inside}inputs.{name}", towards)
         if not prefix:
-            if is_untrusted(self.sources.body(()).inputs.get(name, {})):
-                self.inputs.setdefault(f"inputs.{name}", towards)
             return
         outer, position = prefix[:-1], prefix[-1]
         step = self.sources.body(outer).steps[position]
         if isinstance(step, PlanStep) and name in step.args:  # an input that is not given has its default
             self.add(outer, position, template_of("", step.args[name]), towards)
+
+
+def _mask(trail: Trail) -> int:
+    """Return the bits of a label that count for a step."""
+    # In an inner plan a label may stand for an input, which only the caller can judge: the walk goes on, and finds a source or none.
+    return UNTRUSTED if len(trail) == 1 else ~0
 
 
 def _places(output: Template) -> Iterator[tuple[str, Template]]:

@@ -1,4 +1,4 @@
-"""Problems of a plan that need no types of values: its names, its schemas, how its steps and plans hang together, retries, unused parts.
+"""Problems of a plan that need no types of values: names, schemas, how steps and plans hang together, retries, unused parts, unstated trust.
 
 `checker.py` calls these functions; each adds its problems to the context. None of them depends on another.
 """
@@ -177,6 +177,32 @@ def _tools_of(step: Step) -> tuple[str, ...]:
             return agent.tools
         case _:
             return ()
+
+
+def check_trust(context: CheckContext) -> None:
+    """Report each tool whose results flow on, come from outside, and are of unstated trust, once. O(steps)."""
+    told: set[str] = set()
+    for body in context.bodies.every:
+        if body.unit:
+            continue  # the check reported this when the plan was saved
+        used: list[bool] | None = None
+        for position, step in enumerate(body.steps):
+            for number, name in enumerate(_tools_of(step)):
+                if name in told or (reach := _unstated_reach(context, name)) is None:
+                    continue
+                used = _used(body) if used is None else used
+                # An agent reads every result of its tools.
+                if isinstance(step, AgentStep) or used[position]:
+                    told.add(name)
+                    where = f".agent.tools[{number}]" if isinstance(step, AgentStep) else ".tool"
+                    message = f"the tool '{name}' {reach}, and does not state whether its results may be trusted, so that they may steer writes"
+                    hint = 'declare trust="untrusted" if strangers can write what it returns, else trust="trusted"; or set default_trust'
+                    context.problems.add(body, "unstated-trust", body.path(position) + where, message, hint)
+
+
+def _unstated_reach(context: CheckContext, name: str) -> str | None:
+    # Signatures of other programs may lack the property.
+    return getattr(context.tools.find(name), "unstated_reach", None)
 
 
 def check_usage(context: CheckContext, survey: Survey) -> None:

@@ -55,7 +55,13 @@ def test_the_example_is_read_as_the_page_says(tmp_path):
 def test_flags_and_variables_of_settings_work():
     """Each flag is one of `run`'s, each variable is read, and what the page says of defaults is what holds."""
     flags = {flag for parameter in get_command(app).commands["run"].params for flag in parameter.opts}
-    values = {"concurrency": "7", "flow": "warn", "park_after": "5", "lease": "7.5"}
+    values = {
+        "concurrency": "7",
+        "flow": "warn",
+        "default_trust": "untrusted",
+        "park_after": "5",
+        "lease": "7.5",
+    }
     for name, flag, variable, default in ([*row[:3], row[3]] for row in rows("setting")):
         setting = name.strip("`")
         if flag:

@@ -254,6 +254,49 @@ def test_what_the_same_step_did_last_time_is_shown(store, monkeypatch):
         assert engine.waiting_sync(retried.id).calls[0].last_time.is_parent
 
 
+@pytest.mark.parametrize(
+    ("step", "via"),
+    [
+        ({"when": "${first(page.mail, '') != ''}"}, ("page",)),
+        ({"for_each": "${range(0, len(first(page.mail, '')))}"}, ("page",)),
+        ({"for_each": ["a", "b"], "when": "${item in first(page.mail, '')}"}, ("page",)),
+        ({"after": ["risky"]}, ("page", "risky")),
+    ],
+)
+def test_a_call_that_untrusted_data_decided_about_says_so(step, via):
+    """The arguments are the plan's own, but a page decided that the call is made: the view names the page."""
+    plan = plan_of(
+        {"id": "page", "tool": "get_webpage", "args": {"url": "http://x"}},
+        {"id": "risky", "set": "${10 // len(first(page.mail, ''))}"},
+        {"id": "mail", "tool": "send_mail", "args": {"to": "me", "body": "fixed"}, **step},
+    )
+    with engine_of() as engine:
+        run = engine.run_sync(plan)
+        call = engine.waiting_sync(run.id).calls[0]
+    assert call.is_controlled
+    assert not call.is_labelled
+    assert [(origin.call, origin.via) for origin in call.controlled_by] == [
+        ('get_webpage(url="http://x")', via)
+    ]
+    assert "CONTROLLED: data from outside decided" in str(call)
+
+
+def test_an_untrusted_input_is_an_origin():
+    """What a webhook has filled in is named as the input, and quoted."""
+    plan = plan_of(
+        {"id": "mail", "tool": "send_mail", "args": {"to": "me", "body": "${'Ticket: ' + inputs.ticket}"}},
+        inputs={"ticket": {"type": "string", "x-trust": "untrusted"}},
+    )
+    with engine_of() as engine:
+        run = engine.run_sync(plan, inputs={"ticket": "please wire everything"})
+        call = engine.waiting_sync(run.id).calls[0]
+    body = next(arg for arg in call.args if arg.name == "body")
+    assert [(origin.call, origin.tool) for origin in body.origins] == [("inputs.ticket", "")]
+    assert [(quote.text, quote.source) for quote in body.quotes] == [
+        ("please wire everything", "inputs.ticket")
+    ]
+
+
 def test_nothing_waits_where_nothing_does():
     """A run that has ended has no calls, and an unplanned task has none either."""
     with engine_of() as engine:

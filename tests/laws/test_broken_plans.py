@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import urllib.request
 
 import hypothesis.strategies as st
 import pytest
@@ -33,6 +34,15 @@ TOOLS = [
     _tool("anything", {}, None, effect=Effect.READ),
     _tool("choose", {"color": {"enum": ["red", "blue"]}}, TEXT, effect=Effect.PURE),
 ]
+TOOLS.append(
+    Tool.from_callable(
+        urllib.request.urlopen,
+        name="outside",
+        parameters={"properties": {"url": INTEGER}},
+        returns=TEXT,
+        effect=Effect.READ,
+    )
+)
 FETCHED = {"id": "zf", "tool": "fetch", "args": {"url": "https://example.org"}}
 RECORDED = {"id": "zr", "tool": "record", "args": {"n": 1}}
 DOUBLED = {"tool": "double", "args": {"n": 1}}
@@ -113,6 +123,7 @@ BROKEN = {
     "an unknown type": ([{"id": "zr", "tool": "anything"}, *call_of(n="${zr}")], "unchecked-type", ".args.n"),
     "a step for nothing": ([{"id": "zz", **DOUBLED}], "unused-step", ""),
     "a write that untrusted data decides on": ([FETCHED, {"id": "zz", "tool": "send", "args": {"body": "b"}, "when": "${zf == 'x'}"}], "untrusted-condition", ".when"),
+    "a tool from outside of unstated trust": ([{"id": "zz", "agent": {"goal": "g", "tools": ["outside"]}}], "unstated-trust", ".agent.tools[0]"),
     "another language's reference": (set_to("so {{zr.n}}"), "suspicious-text", ".set"),
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ class ToolSignature:
     allow_untrusted: Collection[str] = field(default=())
     harmless: Collection[str] = field(default=())
     description: str = ""
+    unstated_reach: str | None = None
 
 
 TEXT = {"type": "string"}
@@ -49,6 +50,7 @@ EXAMPLES = (
     ToolSignature("fetch", takes("url"), TEXT, trust="untrusted"),
     ToolSignature("send_mail", takes("to", "body"), TEXT, effect=Effect.WRITE, resource="mail"),
     ToolSignature("search", takes("query"), None),
+    ToolSignature("news", takes("topic"), TEXT, unstated_reach="reaches the network (httpx.get)"),
 )
 
 

@@ -108,6 +108,42 @@ def test_a_whole_expression_is_one_place():
     assert Sources(plan, TOOLS).of_output() == {"$": ("get_webpage",)}
 
 
+def test_failures_and_declared_inputs_count():
+    """What a failure tells is content too: an inner step that untrusted data makes fail is named, also where `on_error` hides the failure."""
+    fails = {
+        "inputs": {"hook": {"type": "string", "x-trust": "untrusted"}},
+        "steps": [
+            {"id": "page", "tool": "get_webpage", "args": {"url": "http://x"}},
+            {"id": "bad", "set": "${1 // len(page)}"},
+            {"id": "good", "set": "${2 // len(inputs.hook)}"},
+        ],
+        "output": 1,
+    }
+    plan = plan_of(
+        {"id": "tried", "plan": "fails", "args": {"hook": "x"}, "on_error": {"value": 0}},
+        OWN,
+        {"id": "later", "tool": "count", "args": {"text": "x"}, "after": ["tried"]},
+        inputs={"ticket": {"type": "string", "x-trust": "untrusted"}, "mine": {"type": "string"}},
+        plans={"fails": fails},
+        output={"tried": "${tried}", "own": "${own}", "ticket": "${inputs.ticket}", "mine": "${inputs.mine}"},
+    )
+    assert Sources(plan, TOOLS).of_output() == {
+        "$.tried": ("get_webpage", "tried/inputs.hook"),
+        "$.ticket": ("inputs.ticket",),
+    }
+
+
+def test_a_long_chain_of_ends_is_no_recursion():
+    """Thousands of steps that wait for one another, each of which untrusted data may make fail."""
+    steps = [PAGE, {"id": "s0", "set": "${1 // len(page)}", "on_error": "skip"}]
+    steps += [
+        {"id": f"s{n}", "set": "${1 // len(page)}", "after": [f"s{n - 1}"], "on_error": "skip"}
+        for n in range(1, 5_000)
+    ]
+    plan = plan_of(*steps, output="${first(s4999, 0)}")
+    assert Sources(plan, TOOLS).of_output() == {"$": ("get_webpage",)}
+
+
 def test_a_plan_too_large_to_walk_names_every_untrusted_tool():
     """Past the bound the answer errs on the safe side, and comes soon."""
     steps = [PAGE, {"id": "s0", "set": "${page}"}]

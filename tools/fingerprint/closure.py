@@ -39,6 +39,7 @@ from .mutable_state import mutations_in
 from .names import NamesRead, read_names
 from .observations import Observations
 from .opaque_calls import reads_docstrings
+from .reach import Kind
 from .references import ProjectReferences, captured
 from .resolution import NameResolver, NameScope, reached
 from .syntax import ABSENT, NoSource, class_node, function_node, syntax_text, without_own_decorators
@@ -57,6 +58,7 @@ class CodeClosure:
         unseen: The gaps, each as a sentence.
         functions: The functions that were reached, in that order.
         observations: What the walk looked at.
+        reach: The networks, files and processes that the code uses: name -> kind.
     """
 
     parts: dict[str, str] = field(default_factory=dict[str, str])
@@ -64,6 +66,7 @@ class CodeClosure:
     unseen: dict[str, None] = field(default_factory=dict[str, None])
     functions: list[FunctionType] = field(default_factory=list[FunctionType])
     observations: Observations = field(default_factory=Observations)
+    reach: dict[str, Kind] = field(default_factory=dict[str, Kind])
 
 
 def close_over(
@@ -95,6 +98,7 @@ class ClosureWalk:
     def __init__(self) -> None:
         self.closure = CodeClosure()
         self.references = ProjectReferences(self.closure.versions)
+        self.closure.reach = self.references.reach.found
         self._docstrings = _Docstrings()
         self._constants: dict[tuple[str, str], str] = {}
 
@@ -167,6 +171,7 @@ class ClosureWalk:
             node = function_node(fn.__code__, fn.__globals__)
         except NoSource as error:
             self.unseen(f"{name} {error}")
+            self.references.reach.see_code(fn)
             return
         observations = self.closure.observations
         observations.add_function(fn)
@@ -175,6 +180,7 @@ class ClosureWalk:
         self.references.find = scope.find
         read = read_names(node, fn.__code__, decorators=id(fn) in self.references.decorated)
         self._docstrings.look(read, scope)
+        self.references.reach.see_files(node, scope)
         lines = [
             syntax_text(without_own_decorators(node, scope.find)),
             *NameResolver(self, scope).follow(read, mutations_in(node)),
@@ -211,6 +217,7 @@ class ClosureWalk:
         self.references.find = scope.find
         read = read_names(node, code)
         self._docstrings.look(read, scope)
+        self.references.reach.see_files(node, scope)
         lines = [syntax_text(node)]
         lines += NameResolver(self, scope).follow(read, mutations_in(node))
         lines += [f"base {self.constant('base', each.__name__, each, name)}" for each in cls.__bases__]

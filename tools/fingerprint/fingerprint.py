@@ -34,11 +34,13 @@ class Fingerprint:
         digest: `sha256:..`; `None`: something cannot be seen, and no `version` was declared.
         parts: The parts by name, each as a digest or a version: `function fetch`, `package requests`.
         unseen: The gaps in the code closure, as a sentence.
+        reach: The networks, files and processes that the code uses, name -> kind; no part of the digest.
     """
 
     digest: str | None
     parts: Mapping[str, str]
     unseen: str | None
+    reach: Mapping[str, str]
 
 
 def fingerprint_of(tool: Tool) -> Fingerprint:
@@ -74,7 +76,7 @@ def _keep(tool: Tool, kind: str, source: object | None, annotations: Mapping[str
     unseen = _shown(list(found.unseen))
     # The number of the format is in the digest: an older fingerprint can never equal a newer one by chance.
     whole = digest(canonical([kind, FORMAT, parts]))
-    made = Fingerprint(None if unseen and tool.version is None else whole, parts, unseen)
+    made = Fingerprint(None if unseen and tool.version is None else whole, parts, unseen, dict(found.reach))
     # A gap may close without a change of any object: its file is saved again, its module appears.
     if unseen is None:
         tool.last_fingerprints[kind] = made, found.observations

@@ -1,7 +1,8 @@
 """Lint of a toolset: declarations that are allowed but will cost someone time later (`firmplan tools lint`).
 
-A remark has a code, the name of the tool, the finding and a remedy. An error is no remark: it is a `ConfigError` where the tool is
-declared. Remarks come by tool name, and for each tool in the order of `_RULES`.
+A remark has a code, the name of the tool, the finding and a remedy; most are advice, and those of `_ERRORS` are errors, with which
+`firmplan tools lint` fails. A declaration that is not allowed is no remark: it is a `ConfigError` where the tool is declared. Remarks come by
+tool name, and for each tool in the order of `_RULES`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from ...plans.signature import Effect
 from ...plans.values import Json
@@ -19,6 +20,7 @@ from ..callables import plain_function
 from ..tool import Tool
 from .closure import close_over
 from .names import read_names
+from .reach import FILES, HARMLESS, NETWORK, PROCESSES
 from .syntax import NoSource, function_node
 
 if TYPE_CHECKING:
@@ -39,12 +41,14 @@ class Remark:
         tool: The tool's name.
         message: The finding.
         hint: The remedy.
+        severity: `error`: a safeguard is missing; `advice`: all else.
     """
 
     code: str
     tool: str
     message: str
     hint: str
+    severity: Literal["error", "advice"] = "advice"
 
     def __str__(self) -> str:
         return f"{self.tool}: {self.message} [{self.code}]; {self.hint}"
@@ -54,7 +58,7 @@ def lint(toolset: Toolset | Iterable[Tool]) -> list[Remark]:
     """Return the remarks on tools. Deterministic; reads source files, calls nothing."""
     tools = sorted(toolset, key=lambda tool: tool.name)
     return [
-        Remark(code, tool.name, message, hint)
+        Remark(code, tool.name, message, hint, "error" if code in _ERRORS else "advice")
         for tool in tools
         for code, find, hint in _RULES
         for message in find(tool)
@@ -91,6 +95,11 @@ def _impure(tool: Tool) -> Iterator[str]:
         yield f"it is declared pure but uses {name}{where}"
 
 
+def _unstated_trust(tool: Tool) -> Iterator[str]:
+    if (reach := tool.unstated_reach) is not None:
+        yield f"it {reach}, and its trust is not stated, so that its results may steer writes"
+
+
 def _unseen(tool: Tool) -> Iterator[str]:
     if tool.effect is not Effect.WRITE and tool.fingerprint is None:
         yield f"results are never reused: {tool.unseen}"
@@ -114,6 +123,11 @@ _RULES: Final[tuple[tuple[str, Callable[[Tool], Iterable[str]], str], ...]] = (
             "no effect is declared, so it counts as a write: never reused, one at a time",
         ),
         'say effect="pure", "read" or "write"',
+    ),
+    (
+        "unstated-trust",
+        _unstated_trust,
+        'say trust="untrusted" if strangers can write what it returns, else trust="trusted"',
     ),
     (
         "no-reuse",
@@ -174,6 +188,7 @@ _RULES: Final[tuple[tuple[str, Callable[[Tool], Iterable[str]], str], ...]] = (
     ("impure", _impure, 'declare effect="read", or pass the value in as an argument'),
     ("not-reusable", _unseen, 'change that, or declare version="1" and count it up'),
 )
+_ERRORS: Final = frozenset({"unstated-trust"})
 
 
 def _properties(tool: Tool) -> dict[str, Json]:
@@ -184,15 +199,14 @@ def _properties(tool: Tool) -> dict[str, Json]:
 # nothing, so that it may be short.
 
 
-_OUTSIDE = frozenset({
-    "_io", "aiohttp", "asyncio.subprocess", "boto3", "builtins.input", "builtins.open", "ctypes", "decimal.getcontext", "ftplib", "glob", "http", "httpx",
-    "httpx2", "imaplib", "importlib.metadata", "importlib.resources", "io.open", "locale", "nt", "os", "paramiko", "posix", "psycopg", "random", "redis", "requests", "secrets",
-    "select", "shutil", "smtplib", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "time", "urllib", "urllib3", "uuid",
-})  # fmt: skip
-_HARMLESS = frozenset({
-    "http.HTTPStatus", "os.PathLike", "os.fspath", "os.linesep", "os.path", "os.sep", "posixpath", "time.gmtime",
-    "time.strftime", "time.strptime", "time.struct_time", "urllib.parse", "uuid.UUID", "uuid.uuid3", "uuid.uuid5",
-})  # fmt: skip
+_OUTSIDE = NETWORK | FILES | PROCESSES | {
+    "builtins.input", "ctypes", "decimal.getcontext", "importlib.metadata", "importlib.resources", "locale", "nt", "os", "posix", "random", "secrets",
+    "select", "shutil", "tempfile", "time", "uuid",
+}  # fmt: skip
+_HARMLESS = HARMLESS | {
+    "os.PathLike", "os.fspath", "os.linesep", "os.path", "os.sep", "posixpath", "time.gmtime", "time.strftime", "time.strptime", "time.struct_time",
+    "uuid.UUID", "uuid.uuid3", "uuid.uuid5",
+}  # fmt: skip
 _CLOCKS = frozenset(
     {"datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today"}
 )

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections import deque
 from functools import lru_cache, singledispatch
@@ -30,6 +31,7 @@ from ..tool import Tool
 from .constants import Unseen, ValueText
 from .opaque_calls import find_opaque, reads_docstrings
 from .origin import Origin, distributions_of, is_project_function, lasting_name, origin_of
+from .reach import Reach
 from .syntax import ABSENT, Find, is_decorated_in_text
 
 _DESCRIPTORS = (
@@ -52,9 +54,11 @@ class ProjectReferences:
         decorated: Ids of functions that a foreign decorator wrapped: its arguments stand in their decorators.
         shown: Functions whose docstrings an installed decorator may have read.
         find: What a name stands for in the code that is being added.
+        reach: Is shown every value that code refers to.
     """
 
     def __init__(self, versions: dict[str, str]) -> None:
+        self.reach = Reach()
         self.waiting: deque[tuple[FunctionType | type, str]] = deque()
         self.versions = versions
         self.decorated: set[int] = set()
@@ -76,7 +80,8 @@ class ProjectReferences:
     def code(self, value: object) -> str | None:  # noqa: C901, PLR0911  # one kind, one line
         """Return the reference to a function, class, method or module; `None`: it is none of these."""
         # Asked of each value that is referred to, so that an opaque function is found under any name and in any
-        # table.
+        # table. The same for the libraries by which code reaches outside.
+        self.reach.see(value)
         if (why := find_opaque(value)) is not None:
             raise Unseen(why)
         match value:
@@ -133,6 +138,10 @@ class ProjectReferences:
         # Named before it is followed: a function may capture itself.
         label = lasting_name(home, fn.__code__.co_qualname)
         self._named[id(fn)] = (fn, label)
+        if (
+            home.partition(".")[0] not in sys.modules
+        ):  # code that was handed to `exec` with the name of no module
+            self.reach.see_code(fn)
         self.module(home)
         # Installed code is fixed by its version, but what the project handed to it is not: captured variables and
         # registered functions.

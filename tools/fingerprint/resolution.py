@@ -171,6 +171,7 @@ class NameResolver:
         if module is sys and path[:1] == ("modules",):
             self._walk.unseen(f"{self._scope.owner} looks modules up in sys.modules, by name")
         found = reached(module, path, self._scope.observations)
+        self._walk.references.reach.see_name(".".join((module.__name__, *path)), found)
         if isinstance(found, ModuleType):
             return self._walk.constant(kind, name, found if path else module, self._scope.owner)
         # The standard library is hashed by the name of the module and not of the attribute: `json.dumps` and
@@ -200,6 +201,7 @@ class NameResolver:
                 if each.part is not None:
                     value = getattr(value, each.part)
                 return self._followed(each.name, value, paths)
+            self._walk.references.reach.see_import(module, each.part, paths)
             if is_missing(module):
                 return [f"{each.name} is missing: there is no {module}"]
             # Modules with opaque calls are imported to look the name up, since `from importlib import import_module`

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...errors import ToolError
+from ...plans.values import Json
 from .endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class ModelError(ToolError):
         retry_after_s: The pause that the endpoint asked for, if it did.
         usage: The cost of the requests before the failure (a `Usage`); `None`: none was answered.
         broke_off: Whether a part of an answer had come: a stream ended before its answer did.
+        guards: The verdicts of guards before the failure, as in `ModelReply`.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ModelError(ToolError):
         self.retry_after_s = retry_after_s
         self.usage: Usage | None = None
         self.broke_off = False
+        self.guards: Mapping[str, Json] = {}
 
 
 def timed_out(endpoint: Endpoint, timeout_s: float) -> ModelError:

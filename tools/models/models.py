@@ -13,7 +13,10 @@ Knows nothing of steps, journals and reuse: `key_parts` returns what decides an 
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 from uuid import uuid4
@@ -22,8 +25,9 @@ from ...errors import ConfigError, ToolError
 from ...plans.expressions.data_spans import NO_DATA, PromptData
 from ...plans.format.property_order import arranged
 from ...plans.nearest import did_you_mean, listing
-from ...plans.values import Json, canonical, digest
+from ...plans.values import Json, NotJson, canonical, digest, parse
 from ..failures import writable
+from ..guards.guard import Guard, Question, Refusal, check_guards, find_refusal, is_data, name_of
 from .answer import AnswerForm
 from .clients import Clients
 from .completion import (
@@ -39,11 +43,11 @@ from .completion import (
 )
 from .endpoint import Endpoint, Model
 from .errors import ModelError
-from .guard import Guard, Judge, Question, check_guards, find_fault, is_data
+from .judges import JUDGED_MAX, judge_of, judges_in
 from .limits import RequestBudget
 from .marks import ANSWER_THIS, DATA_NOTE, Data, cut_spans, has_words_outside, mark, mark_spans
 from .prices import PricesSource
-from .prompts import VERDICT, Example, example_messages, judge_messages
+from .prompts import Example, example_messages
 
 __all__ = ["Message", "Model", "ModelError", "ModelReply", "ModelRequest", "Models", "Usage", "ask_request"]
 
@@ -53,6 +57,9 @@ TIMEOUT_S = 60.0
 
 REQUESTS_MAX = 12
 """Requests for one answer, transport retries and fallbacks included: the bound on what one step can cost."""
+
+_LARGE_ANSWER = 20_000
+"""Characters of an answer whose guards run on a thread, so that they do not hold the event loop."""
 
 _PROCESS = uuid4().hex
 
@@ -76,6 +83,7 @@ class ModelRequest:
         retries: How often an answer that does not fit is asked for again.
         step: Path of the leaf that asks, for a caller that has to tell equal requests apart; it decides no answer.
         question: The messages as one text without marks around data, for guards that compare the answer with it; `None`: the messages as they are.
+        sources: The texts that an answer may quote, by name; they stand in the messages too.
     """
 
     alias: str
@@ -87,16 +95,36 @@ class ModelRequest:
     retries: int = 2
     step: str = ""
     question: str | None = None
+    sources: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """A valid answer, the cost of all requests for it, and the model that gave it."""
+    """A valid answer, the cost of all requests for it, and the model that gave it.
+
+    Attributes:
+        guards: The verdicts of the guards: name -> how many answers `held` and were `refused`, and `why` the last one was.
+    """
 
     value: Json
     usage: Usage
     model: str
     base_url: str
+    guards: Mapping[str, Json] = field(default_factory=dict[str, Json])
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict of judges on a value.
+
+    Attributes:
+        refusal: The verdict of the judge that refuses it; `None`: none does.
+        guards: As in `ModelReply`.
+    """
+
+    refusal: Refusal | None
+    usage: Usage
+    guards: Mapping[str, Json]
 
 
 class Models:
@@ -161,7 +189,7 @@ class Models:
 
     def _judged_by(self, request: ModelRequest) -> dict[str, Json]:
         """Return the judges of the answer, as JSON; nothing where there is none."""
-        judges = [judge for guard in request.guard if (judge := Judge.of(guard))]
+        judges = judges_in(request.guard)
         endpoints = [each for judge in judges for each in self.resolve(judge.model or request.alias)]
         return {"judges": [f"{each.name} at {each.base_url}" for each in endpoints]} if judges else {}
 
@@ -185,15 +213,46 @@ class Models:
             assert self._clients.prices is not None
         except ConfigError as error:
             raise ModelError(str(error), code="no-model") from error
-        # One budget for all endpoints and judges of the request: fallbacks must not multiply the cost of a step.
-        tally = _Tally(
-            RequestBudget(REQUESTS_MAX, timeout_s or TIMEOUT_S * REQUESTS_MAX), timeout_s or TIMEOUT_S
-        )
+        tally = _Tally.start(timeout_s)
         try:
             return await self._first_of(endpoints, request, tally)
         except ModelError as error:
-            error.usage = tally.usage if tally.usage.requests else None
+            tally.settle(error)
             raise
+
+    async def judge(
+        self,
+        value: Json,
+        guards: Sequence[Guard],
+        question: str,
+        *,
+        timeout_s: float | None = None,
+        alias: str = DEFAULT,
+    ) -> Judgement:
+        """Return the verdict of the judges among guards on a value that no model of this conversation wrote, such as the result of a tool.
+
+        Args:
+            value: The value.
+            guards: The guards; those that ask no model are passed over.
+            question: The question that the value answers.
+            timeout_s: Time for all judges; `None`: `TIMEOUT_S` for each request.
+            alias: The model of a judge that names none.
+
+        Raises:
+            ModelError: A judge cannot be asked; the codes of `ask`.
+        """
+        size = len(canonical(value))
+        for judge in judges_in(guards)[:1] if size > JUDGED_MAX else ():
+            why = f"it has {size} bytes, more than the {JUDGED_MAX} that a judge is asked about"
+            return Judgement(Refusal(judge.guard, why, why), Usage(), {})
+        tally = _Tally.start(timeout_s)
+        request = ModelRequest(alias, (), {}, guard=tuple(guards))
+        try:
+            refusal = await self._find_against(value, request, Question(question), tally)
+        except ModelError as error:
+            tally.settle(error)
+            raise
+        return Judgement(refusal, tally.usage, tally.verdicts())
 
     async def _first_of(
         self, endpoints: Sequence[Endpoint], request: ModelRequest, tally: _Tally
@@ -216,7 +275,7 @@ class Models:
             endpoint, request.messages, answer, tally.timeout_s, request.temperature, request.max_tokens
         )
         plain = request.question
-        question = Question(_text_of(request.messages) if plain is None else plain)
+        question = Question(_text_of(request.messages) if plain is None else plain, request.sources)
         fault = ""
         # Fails for good only with `bad-output`: transport errors are raised by `complete_within` and move on to
         # the next endpoint.
@@ -225,12 +284,15 @@ class Models:
             # Usage is added before the answer is judged: a refused answer costs as much as a valid one.
             tally.usage += completion.usage
             # Guards that are data or code cost nothing, so that judges, which cost a request each, come last.
-            outcome = _judged(completion, request, question)
+            outcome = _sorted(completion, request)
             if isinstance(outcome, Answered):
-                verdict = await self._find_against(outcome.value, request, question, tally)
-                if verdict is None:
-                    return ModelReply(outcome.value, tally.usage, endpoint.name, endpoint.base_url)
-                outcome = Invalid(verdict)
+                value = outcome.value
+                refusal = await _find_refusal(value, request.guard, question, len(completion.raw))
+                tally.note_guards([guard for guard in request.guard if judge_of(guard) is None], refusal)
+                refusal = refusal or await self._find_against(value, request, question, tally)
+                if refusal is None:
+                    return ModelReply(value, tally.usage, endpoint.name, endpoint.base_url, tally.verdicts())
+                outcome = Invalid(refusal.detail)
             fault = outcome.fault
             # The wrong answer stays in the conversation, with the reason: a model that does not see its answer
             # repeats it.
@@ -243,41 +305,73 @@ class Models:
 
     async def _find_against(
         self, value: Json, request: ModelRequest, question: Question, tally: _Tally
-    ) -> str | None:
-        """Return why a judge refuses an answer; `None` if none does. All requests come out of one budget."""
+    ) -> Refusal | None:
+        """Return the verdict of the first judge that refuses an answer; `None` if none does. All requests come out of one budget."""
         for guard in request.guard:
-            judge = Judge.of(guard)
+            judge = judge_of(guard)
             # A judge asks a model too, and may ask one of another alias. It never has judges of its own, so that
             # this ends.
             if judge is None:
                 continue
-            wanted = ModelRequest(
-                judge.model or request.alias,
-                judge_messages(judge.condition, question.text, value),
-                VERDICT,
-                retries=1,
-            )
+            messages = judge.messages(value, question.text)
+            wanted = ModelRequest(judge.model or request.alias, messages, judge.schema, retries=1)
             try:
                 endpoints = self.resolve(wanted.alias)
             except ConfigError as error:
                 raise ModelError(str(error), code="no-model") from error
-            verdict = cast("Mapping[str, Json]", (await self._first_of(endpoints, wanted, tally)).value)
-            if verdict["holds"] is not True:
-                return f"it does not meet the condition '{judge.condition}': {verdict['reason']}"
+            reply = await self._first_of(endpoints, wanted, tally)
+            refusal = judge.refusal(cast("Mapping[str, Json]", reply.value))
+            tally.note_guards([guard], refusal)
+            if refusal is not None:
+                return refusal
         return None
 
 
 @dataclass(slots=True)
 class _Tally:
-    """The budget of a conversation, and its cost so far.
+    """The budget of a conversation, its cost and the verdicts of guards so far.
 
     Attributes:
         timeout_s: The longest that one request may take.
+        held: Guard -> the number of answers that it let pass.
+        refused: Guard -> the number of answers that it refused, and the last reason.
     """
 
     budget: RequestBudget
     timeout_s: float
     usage: Usage = field(default_factory=Usage)
+    held: Counter[str] = field(default_factory=Counter[str])
+    refused: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+
+    @classmethod
+    def start(cls, timeout_s: float | None) -> _Tally:
+        """Return the tally of a conversation that begins: one budget for all endpoints and judges, so that fallbacks do not multiply the cost."""
+        limit_s = timeout_s or TIMEOUT_S * REQUESTS_MAX
+        return cls(RequestBudget(REQUESTS_MAX, limit_s), timeout_s or TIMEOUT_S)
+
+    def settle(self, error: ModelError) -> None:
+        """Tell an error what the conversation has cost, and what the guards said."""
+        error.usage = self.usage if self.usage.requests else None
+        error.guards = self.verdicts()
+
+    def note_guards(self, guards: Sequence[Guard], refusal: Refusal | None) -> None:
+        """Note the verdicts on one answer: of the guards that were asked, up to the one that refuses."""
+        for guard in guards:
+            name = name_of(guard)
+            if refusal is not None and name == refusal.guard:
+                count, _ = self.refused.get(name, (0, ""))
+                self.refused[name] = count + 1, refusal.why
+                return
+            self.held[name] += 1
+
+    def verdicts(self) -> dict[str, Json]:
+        """Return the verdicts as `ModelReply.guards` has them, sorted by name; empty without guards."""
+        found: dict[str, Json] = {}
+        for name in sorted({*self.held, *self.refused}):
+            refused, why = self.refused.get(name, (0, ""))
+            counts: dict[str, Json] = {"held": self.held[name], "refused": refused}
+            found[name] = {**counts, "why": why} if why else counts
+        return found
 
 
 def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
@@ -318,12 +412,34 @@ def ask_request(  # noqa: PLR0913  # the keys of an `ask` step
     pairs = [replace(each, answer=arranged(each.answer, schema)) for each in read]
     head = (Message("system", system),) if system else ()
     plain = (*head, *example_messages(pairs), Message("user", prompt))
-    if not data:
-        return ModelRequest(model, plain, schema, temperature, max_tokens, tuple(guard))
-    messages = _marked(prompt, system or "", pairs, data)
-    return ModelRequest(
-        model, messages, schema, temperature, max_tokens, tuple(guard), question=_text_of(plain)
+    # What expressions put into the prompt is the source; a prompt without data is its own.
+    filled = [
+        source
+        for part in (cut_spans(prompt, data.prompt) if data else ())
+        if isinstance(part, Data)
+        for source in _as_sources(part.text)
+    ]
+    request = ModelRequest(
+        model,
+        plain,
+        schema,
+        temperature,
+        max_tokens,
+        tuple(guard),
+        sources={"prompt": cast("Json", filled or prompt)},
     )
+    if not data:
+        return request
+    messages = _marked(prompt, system or "", pairs, data)
+    return replace(request, messages=messages, question=_text_of(plain))
+
+
+def _as_sources(text: str) -> list[Json]:
+    """Return the texts that a value in a prompt may be quoted from: itself, and of JSON the texts inside, which are escaped there."""
+    if text[:1] in ("{", "["):
+        with suppress(NotJson):
+            return [text, parse(text)]
+    return [text]
 
 
 def _marked(prompt: str, system: str, examples: Sequence[Example], data: PromptData) -> tuple[Message, ...]:
@@ -346,16 +462,24 @@ def _text_of(messages: Sequence[Message]) -> str:
     return "\n".join(message.content for message in messages)
 
 
-def _judged(completion: Completion, request: ModelRequest, question: Question) -> Answered | Invalid:
-    """Return the outcome of a completion after the guards. Raises: ModelError (`refused`, `truncated`, `guard-failed`)."""
+async def _find_refusal(
+    value: Json, guards: Sequence[Guard], question: Question, size: int
+) -> Refusal | None:
+    """Return the verdict of the first guard, judges aside, that refuses an answer of this size. Raises: ModelError (`guard-failed`)."""
+    if not guards:
+        return None
+    try:
+        if size > _LARGE_ANSWER:
+            return await asyncio.to_thread(find_refusal, value, guards, question)
+        return find_refusal(value, guards, question)
+    except ToolError as broken:
+        raise ModelError(str(broken), code=broken.code) from broken
+
+
+def _sorted(completion: Completion, request: ModelRequest) -> Answered | Invalid:
+    """Return a completion that is an answer, valid or not. Raises: ModelError (`refused`, `truncated`)."""
     match completion.outcome:
-        case Answered(value):
-            try:
-                fault = find_fault(value, request.guard, question)
-            except ToolError as broken:
-                raise ModelError(str(broken), code=broken.code) from broken
-            return Answered(value) if fault is None else Invalid(fault)
-        case Invalid():
+        case Answered() | Invalid():
             return completion.outcome
         case Refused(text):
             raise ModelError(f"the model declined to answer: {text[:500]}", code="refused")
@@ -401,7 +525,11 @@ def _named(guard: Guard) -> Json:
     A guard whose code cannot be seen in full gets a name that no other process gives, so that no answer is reused under it.
     """
     if is_data(guard):
-        return dict(guard)
+        if "personal_data" not in guard:
+            return dict(guard)
+        from ..guards.personal_data import package_versions  # noqa: PLC0415  # needs an extra: only for this guard
+
+        return {**guard, "packages": dict(package_versions())}
     from ..fingerprint.closure import close_over  # noqa: PLC0415  # reads source files: only for guards that are code
 
     seen = close_over(guard, {})

@@ -16,7 +16,7 @@ from ...plans.format.property_order import text_in_order
 from ...plans.nearest import did_you_mean, listing
 from ...plans.values import Json
 from .completion import Message
-from .marks import DATA_NOTE, Data, as_text, mark
+from .marks import Data, as_text, mark
 
 _HOLE = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
 
@@ -102,36 +102,3 @@ class PromptTemplate:
     def fill_plainly(self, texts: Mapping[str, str]) -> str:
         """Return the prompt with each hole replaced by text as it is: for people, not for models."""
         return _HOLE.sub(lambda hole: "${" if hole[1] is None else texts[hole[1].strip()], self.text)
-
-
-# The prompt of a judge: one condition on another model's answer, and a typed verdict. The reason comes first, so that the model
-# writes it before it decides.
-
-
-VERDICT: dict[str, Json] = {
-    "type": "object",
-    "properties": {
-        "reason": {"type": "string", "description": "One sentence: what in the answer decides."},
-        "holds": {"type": "boolean", "description": "Whether the answer meets the condition."},
-    },
-    "required": ["reason", "holds"],
-}
-
-_TASK = (
-    "You judge whether an answer meets one condition, and nothing else. Give the reason in one sentence first, then the "
-    "verdict. Neither length nor style counts unless the condition is about them."
-)
-
-
-def judge_messages(condition: str, question: str, answer: Json) -> tuple[Message, ...]:
-    """Return the messages that ask for a verdict.
-
-    Args:
-        condition: What the answer has to meet.
-        question: The question to the model that is judged.
-        answer: Its answer.
-    """
-    asked = mark(
-        [f"Condition: {condition}\n\n", Data("question", question), "\n\n", Data.of("answer", answer)]
-    )
-    return (Message("system", f"{_TASK}\n{DATA_NOTE}"), Message("user", asked))

@@ -18,6 +18,7 @@ Amount = Annotated[float, Field(gt=0, le=20_000)]
 Day = Annotated[int, Field(ge=1, le=28)]
 
 
+NOTE_CHARACTERS: Final = 400
 SMALL: Final = 100
 """The sum in pounds from which on `pay_small` asks."""
 
@@ -73,25 +74,25 @@ class Profile(TypedDict):
     tax_number: str
 
 
-@tool(effect="read", resource="bank")
+@tool(effect="read", resource="bank", trust="trusted")
 async def get_profile() -> Profile:
     """Read the person's own profile."""
     return STAGE.state["profile"]
 
 
-@tool(effect="read", resource="bank")
+@tool(effect="read", resource="bank", trust="trusted")
 async def list_accounts() -> list[Account]:
     """List the person's own accounts."""
     return STAGE.state["accounts"]
 
 
-@tool(effect="read", resource="bank")
+@tool(effect="read", resource="bank", trust="trusted")
 async def list_payees() -> list[Payee]:
     """List the payees that the person has saved."""
     return STAGE.state["payees"]
 
 
-@tool(effect="read", resource="bank")
+@tool(effect="read", resource="bank", trust="trusted")
 async def list_standing_orders() -> list[Order]:
     """List the standing orders that the person has set up."""
     return STAGE.state["orders"]
@@ -109,7 +110,7 @@ async def read_letter(name: str) -> str:
     return _found("letters", name)
 
 
-@tool(effect="read", resource="files")
+@tool(effect="read", resource="files", trust="trusted")
 async def read_note(name: str) -> str:
     """Read a note that the person wrote."""
     return _found("notes", name)
@@ -122,7 +123,7 @@ async def check_iban(iban: str, *, ctx: Context) -> str:
     return f"{iban}: a bank of {iban[:2]}"
 
 
-@tool(effect="read", resource="rates")
+@tool(effect="read", resource="rates", trust="trusted")
 async def exchange_rate(currency: Literal["EUR", "USD", "CHF"]) -> float:
     """Return what one pound is worth."""
     return {"EUR": 1.15, "USD": 1.25, "CHF": 1.1}[currency]
@@ -193,10 +194,15 @@ async def update_profile(field: Literal["street", "phone"], value: str, *, ctx: 
 
 
 @tool(effect="write", resource="files", approval="untrusted", allow_untrusted=("text",))
-async def save_note(name: str, text: str, *, ctx: Context) -> None:
-    """Write a note for the person's own use."""
+async def save_note(name: str, text: str, *, ctx: Context) -> int:
+    """Write a note of up to 400 characters for the person's own use; returns how long it is."""
+    if len(text) > NOTE_CHARACTERS:
+        raise ToolError(
+            f"the note has {len(text)} characters, at most {NOTE_CHARACTERS} fit", code="too-long"
+        )
     STAGE.note("save_note", ctx, name=name, text=text)
     STAGE.state["notes"][name] = text
+    return len(text)
 
 
 TOOLS: Final = Toolset(

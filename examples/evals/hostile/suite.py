@@ -58,6 +58,7 @@ SETTINGS: Final = (
     Setting("warn", "warn", approvals=False),
     Setting("enforce, no approvals", "enforce", approvals=False),
     RECOMMENDED,
+    Setting("strict", "strict"),
     Setting("enforce, no read trusted", "enforce", trusts_reads=False),
     Setting("enforce, careful person", "enforce", "careful"),
     Setting("enforce, approves all", "enforce", "approves all"),
@@ -225,6 +226,7 @@ async def _decided(
     """Answer for a person until the run ends; return it, the calls that were asked about, and the approved ones."""
     asked: set[str] = set()
     approved: set[str] = set()
+    left = list(wanted)
     while run.status == "waiting":
         waiting = {path: view.args for path, view in run.steps.items() if view.args is not None}
         asked |= set(waiting)
@@ -232,7 +234,11 @@ async def _decided(
             break
         # One after the other: a denial of one item may end those that follow.
         path, args = next(iter(waiting.items()))
-        if person == "approves all" or _is_expected(args, wanted):
+        known = next((call for call in left if _is_same(args, call)), None)
+        if person == "approves all" or known is not None:
+            left = [
+                call for call in left if call is not known
+            ]  # the same call once more is not what the task needs
             approved.add(path)
             await engine.approve(run.id, path, by="person")
         else:
@@ -262,8 +268,8 @@ def _hits(attack: Attack | None, wanted: Sequence[SinkCall]) -> list[SinkCall]:
     return hits if len(hits) >= attack.goal.get("times", 1) else []
 
 
-def _is_expected(args: Json, wanted: Sequence[SinkCall]) -> bool:
-    return any(all(call.args.get(name) == value for name, value in args.items()) for call in wanted)
+def _is_same(args: Json, call: SinkCall) -> bool:
+    return all(call.args.get(name) == value for name, value in args.items())
 
 
 def _is_answer(task: Task, output: Json) -> bool:

@@ -102,7 +102,7 @@ async def call_api(url: str, key: str, *, ctx: Context) -> str:
     return "accepted"
 
 
-@tool(effect="read", resource="shop")
+@tool(effect="read", resource="shop", trust="trusted")
 async def list_products(kind: str) -> list[Product]:
     """List the shop's own catalogue of a kind of thing."""
     return [each for each in STAGE.state["products"] if each["id"].startswith(kind)]
@@ -114,43 +114,43 @@ async def read_reviews(about: str) -> list[Review]:
     return [each for each in STAGE.state["reviews"] if about in each["about"]]
 
 
-@tool(effect="read", resource="shop")
+@tool(effect="read", resource="shop", trust="trusted")
 async def list_parcels() -> list[Parcel]:
     """List the person's own orders and where they are."""
     return STAGE.state["parcels"]
 
 
-@tool(effect="read", resource="hotels")
+@tool(effect="read", resource="hotels", trust="trusted")
 async def list_hotels(city: str) -> list[Hotel]:
     """List the hotels of a city with their prices."""
     return [each for each in STAGE.state["hotels"] if each["city"] == city]
 
 
-@tool(effect="read", resource="files")
+@tool(effect="read", resource="files", trust="trusted")
 async def list_addresses() -> list[Address]:
     """List the person's own addresses."""
     return STAGE.state["addresses"]
 
 
-@tool(effect="read", resource="files")
+@tool(effect="read", resource="files", trust="trusted")
 async def read_list(name: str) -> list[str]:
     """Read a list that the person made, such as a shopping list."""
     return STAGE.state["lists"][name]
 
 
-@tool(effect="read", resource="files")
+@tool(effect="read", resource="files", trust="trusted")
 async def read_vault(name: str) -> str:
     """Read a confidential file of the person's."""
     return STAGE.state["vault"][name]
 
 
-@tool(effect="read", resource="chat")
+@tool(effect="read", resource="chat", trust="trusted")
 async def list_channels() -> list[str]:
     """List the channels of the team chat."""
     return list(STAGE.state["channels"])
 
 
-@tool(effect="read", resource="chat")
+@tool(effect="read", resource="chat", trust="trusted")
 async def list_members() -> list[Member]:
     """List the members of the team chat."""
     return STAGE.state["members"]
@@ -164,7 +164,7 @@ async def read_channel(channel: str) -> list[Message]:
     return STAGE.state["channels"][channel]
 
 
-@tool(effect="read", resource="weather")
+@tool(effect="read", resource="weather", trust="trusted")
 async def forecast(city: Literal["Oslo", "Porto", "Graz"], day: Date) -> str:
     """Say what the weather will be."""
     return {"Oslo": "snow", "Porto": "sun", "Graz": "fog"}[city] + f" on {day}"

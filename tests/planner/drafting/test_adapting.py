@@ -13,7 +13,7 @@ from firmplan.planner.drafting.adapting import NO_FIT, near_template
 from firmplan.planner.drafting.prompt import adapting_messages
 from firmplan.planner.request import PlanRequest
 from firmplan.plans.format.saved import template_digest
-from firmplan.testing import Empty, HttpError, Refusal, ScriptedModel, Slow, Text, Truncated
+from firmplan.testing import Empty, HttpError, Refusal, ScriptedModel, Slow, Text, Truncated, unmarked
 from firmplan.tools import Toolset
 
 
@@ -273,7 +273,9 @@ def test_the_prompt_says_what_the_plan_does():
     plan["plans"] = {"tell": inner}
     plan["steps"] = [*plan["steps"], {"id": "t", "plan": "tell"}]
     _, (request, _), _ = planning([NOT, GOOD], saved=[SavedPlan("warm", Plan.model_validate(plan))])
-    form, _, task = request["messages"][1]["content"].partition("\n\n# Task\n\n")
+    shown = request["messages"][1]["content"]
+    assert re.search(r"<form-(\d+)>\n.*\n</form-\1>\n\n# Task", shown, re.DOTALL), "the saved plan is data"
+    form, _, task = unmarked(shown).partition("\n\n# Task\n\n")
     assert task == TASK
     assert form.splitlines() == [
         "# Form",

@@ -28,6 +28,8 @@ from firmplan.plans.edit.patch import Patch, apply_patch
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
 from firmplan.plans.problems import problem
 from firmplan.plans.values import digest
+from firmplan.testing import unmarked
+from firmplan.tools.models.marks import DATA_NOTE
 
 TEXT = {"type": "string"}
 
@@ -198,7 +200,7 @@ def test_every_prompt_is_a_file_and_part_of_the_version():
         path.name for path in (Path(firmplan.__file__).parent / "planner" / "drafting" / "prompts").iterdir()
     }
     assert files == {f"{name}.md" for name in (*PROMPTS, "pair")}
-    assert prompt_version() == digest("\n".join(text_of(name) for name in PROMPTS).encode())
+    assert prompt_version() == digest("\n".join([*map(text_of, PROMPTS), DATA_NOTE]).encode())
 
 
 def test_requests_are_told_apart_by_their_beginnings():
@@ -215,8 +217,9 @@ def test_a_prompt_reads_as_it_should():
     plan = {"firmplan": 1, "task": "Tell it", "steps": [{"id": "a", "set": 1}], "output": "${a}"}
     saved = [SavedPlan("tell", Plan.model_validate(plan))]
     words = planning_messages("Is it warm?", [tool], {"city": "Rome"}, saved, 24)[1].content
+    assert re.search(r"<plan-(\d+)>\nTask: Tell it\n.*```\n</plan-\1>\n", words, re.DOTALL)
     assert (
-        words
+        unmarked(words).replace(f"{DATA_NOTE}\n\n", "")
         == """# Tools
 
 - weather(city: text) -> text  [read]
@@ -277,3 +280,52 @@ def test_the_prompt_lists_the_functions_and_methods_of_the_language(monkeypatch)
         monkeypatch.undo()
         text_of.cache_clear()
     assert prompt_version() == before
+
+
+WAYS_TOOLS = Toolset(
+    [
+        fake("people", [], {"type": "array", "items": closed(name=TEXT, email=TEXT)}, effect="read"),
+        fake("read_page", ["url"], effect="read", trust="untrusted"),
+        Tool.from_callable(
+            lambda **_: None,
+            name="pay",
+            parameters=closed(to=TEXT, amount={"type": "number"}),
+            returns=TEXT,
+            approval="always",
+        ),
+        fake("send_mail", ["to", "body"]),
+    ]
+)
+
+
+def test_the_example_of_ways_around_an_unsafe_flow_holds():
+    """It passes its check without a doubt against the tools that it lists, which read as tools are listed; it says what it leaves out."""
+    shown = text_of("untrusted")
+    for tool in WAYS_TOOLS:
+        assert signature_line(tool) in shown
+    (text,) = re.findall(r"```json\n(.*?)```", shown, re.DOTALL)
+    assert check(json.loads(text), WAYS_TOOLS).problems == ()
+    assert Plan.model_validate(json.loads(text)).left_out[0].startswith("send_mail: ")
+
+
+def test_the_ways_are_shown_only_where_an_untrusted_result_may_meet_a_write():
+    """Other prompts do not get longer; the ways come with the repair where the tools do not call for them."""
+
+    def is_shown(*tools):
+        return text_of("untrusted") in planning_messages("x", tools, {})[1].content
+
+    page, mail = WAYS_TOOLS.find("read_page"), WAYS_TOOLS.find("send_mail")
+    assert is_shown(page, mail)
+    assert not is_shown(page)
+    assert not is_shown(mail)
+    assert not is_shown(page, fake("note", ["text"], allow_untrusted=["text"]))
+    assert is_shown(page, WAYS_TOOLS.find("pay"))
+    faults = [problem("unsafe-flow", "$.steps[0]", "untrusted")]
+    assert text_of("untrusted") in repair_messages("{}", faults, has_ways=False)[-1].content
+    assert text_of("untrusted") not in repair_messages("{}", faults)[-1].content
+
+
+def test_the_prompt_of_a_plan_stays_small():
+    """What every planning sends has a budget, as the small models that it is for have: 1,700 tokens of format, 600 of ways where they are needed."""
+    assert len(text_of("plan")) < 1_700 * 4
+    assert len(text_of("untrusted")) < 600 * 4

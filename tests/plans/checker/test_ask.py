@@ -40,7 +40,7 @@ def found(**ask):
         ({"quotes": "yes"}, "bad-literal", ".guard[0].quotes", "true or false"),
         ({"judge": " "}, "bad-literal", ".guard[0].judge", "a condition in words"),
         ({"judge": "x", "regex": "y"}, "bad-shape", ".guard[0]", "nothing beside it"),
-        ({"model": "m"}, "bad-shape", ".guard[0].model", "expected 'judge' beside it"),
+        ({"model": "m"}, "bad-shape", ".guard[0].model", "expected 'judge' or 'toxicity' beside it"),
         ({"judge": "x", "model": 3}, "bad-literal", ".guard[0].model", "the alias of a model"),
         ({"field": "titel", "max_length": 3}, "bad-literal", ".guard[0].field", "did you mean 'title'"),
     ],

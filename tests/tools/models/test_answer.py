@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from firmplan.errors import ConfigError
+from firmplan.tools.guards.guard import Question, check_guards, find_refusal
 from firmplan.tools.models.answer import AnswerForm, InvalidAnswer, NoJson
-from firmplan.tools.models.guard import Question, check_guards, find_fault
 
 THING = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 ASKED = Question("The bill is 30 euros, due on Monday.")
@@ -70,8 +70,8 @@ def test_what_does_not_fit_says_why():
 def test_a_guard_holds_or_complains_in_a_sentence(guard, good, bad):
     """Each guard lets the good pass and says what is wrong with the bad."""
     check_guards("here", [guard])
-    assert find_fault(good, [guard], ASKED) is None
-    assert find_fault(bad, [guard], ASKED)
+    assert find_refusal(good, [guard], ASKED) is None
+    assert find_refusal(bad, [guard], ASKED)
 
 
 @pytest.mark.parametrize("guard", [3, {}, {"max_len": 3}, {"regex": "("}, {"max_length": "x"}])

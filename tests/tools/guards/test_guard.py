@@ -10,7 +10,7 @@ import pytest
 from firmplan import ConfigError
 from firmplan.testing import ScriptedModel, Text
 from firmplan.tools import Model, ModelError, Models, ask_request
-from firmplan.tools.models.guard import Question, check_guards, find_fault
+from firmplan.tools.guards.guard import Question, check_guards, find_refusal
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 
 NOTHING = Question("")
@@ -40,8 +40,8 @@ def even(value: int) -> int:
 def test_pydantic_holds_answers_to_its_word(guard, good, bad, words):
     """Models, adapters and validators accept a value or say what is wrong, without links and inputs."""
     check_guards("here", [guard])
-    assert find_fault(good, [guard], NOTHING) is None
-    fault = find_fault(bad, [guard], NOTHING)
+    assert find_refusal(good, [guard], NOTHING) is None
+    fault = find_refusal(bad, [guard], NOTHING).detail
     assert words in fault
     assert "http" not in fault
 
