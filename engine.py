@@ -54,6 +54,7 @@ from .executor import (
     Verification,
     WaitingCalls,
 )
+from .executor.budget import BudgetPolicy
 from .executor.calls.concurrency import FairSemaphore
 from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
@@ -66,7 +67,6 @@ from .executor.runs.request import (
     Options,
     age_of,
     artifact_of,
-    budget_of,
     bytes_of,
     child_id_of,
     count_of,
@@ -100,6 +100,7 @@ from .tools.mcp.tools import hold_servers, release_servers
 from .tools.secret import Secret, Secrets
 
 if TYPE_CHECKING:
+    from .executor.journal.tool_pins import ProviderChanges
     from .tools.mcp.session import McpServer
     from .tools.models.models import Spec
 
@@ -147,6 +148,8 @@ class Engine:
         default_trust: The trust of a tool that does not state it (`Toolset.with_default_trust`), in checks, plannings and runs.
         secrets: Name -> secret, as text or as a `Secret`; `None`: none. `"environment"`: every environment variable but keys of
             firmplan, models and stores; only for a program that serves nobody else.
+        budget: The budget of runs whose caller gives no limit of that name: any of the names that `run` takes.
+        budget_max: Ceilings of these limits, past which no caller of `run` or `resume` gets. Both count for new runs; a run keeps its budget.
         recover: Continue, in the background, every run without a driver when the engine opens, and later each run whose process
             dies; parked runs stay parked.
         lease: Seconds (1 to 3600) without a sign of life after which others take over the runs of a process on another machine.
@@ -170,6 +173,8 @@ class Engine:
         policies: Iterable[Policy] = (),
         default_trust: Literal["trusted", "untrusted"] = "trusted",
         secrets: Mapping[str, str | Secret] | Literal["environment"] | None = None,
+        budget: Mapping[str, float] | None = None,
+        budget_max: Mapping[str, float] | None = None,
         recover: bool = False,
         lease: float = LEASE_S,
         park_after: int = PARK_AFTER,
@@ -196,6 +201,7 @@ class Engine:
         self._flow: Flow = flow
         self._policies = Policies(policies, has_defaults=flow != "strict")
         self._secrets = Secrets(secrets)
+        self._budgets = BudgetPolicy.of(budget, budget_max)
         self._recovers = recover
         self._lease = lease_of(lease)
         self._park_after = count_of("park_after", park_after, least=1, error=ConfigError)
@@ -265,6 +271,7 @@ class Engine:
                     secrets=self._secrets,
                     flow=self._flow,
                     policies=self._policies,
+                    budgets=self._budgets,
                 )
                 execution = Execution(
                     facilities,
@@ -280,6 +287,8 @@ class Engine:
                     self._policies,
                     execution.archive,
                     self._secrets,
+                    self._budgets,
+                    facilities.pins,
                 )
                 execution.planning.planner = plans
                 await execution.open()
@@ -366,6 +375,25 @@ class Engine:
         """Return a saved plan by name or digest, or `None`."""
         return await (await self._open()).execution.archive.find_plan(name_or_digest)
 
+    # --- tools of others
+
+    async def find_changed_tools(self) -> list[ProviderChanges]:
+        """Return the servers that say something else of their tools than what was accepted, with the differences."""
+        return await (await self._open()).execution.facilities.pins.find_changes()
+
+    async def accept_tools(self, server: str, *, dry_run: bool = False) -> ProviderChanges:
+        """Consent to what a server says of its tools now; return what has changed since it was last accepted.
+
+        Args:
+            server: The name of the server, or its address or command as errors show it.
+            dry_run: Return the changes without consenting to them.
+
+        Raises:
+            ConfigError: No tool of this engine comes from that server.
+        """
+        execution = (await self._open()).execution
+        return await execution.facilities.pins.accept(server, execution.now(), dry_run=dry_run)
+
     # --- runs
 
     async def run(  # noqa: PLR0913  # the contract's options
@@ -390,10 +418,11 @@ class Engine:
             run_id: Its name: a run of that name with the same plan and inputs is continued or returned, with the options that it
                 was made with (`resume` raises its budget).
             seed: Of `ctx.random`; made from plan and inputs if not given.
-            budget: Most `steps`, `model_calls`, `tokens`, `usd` or `seconds` that it may use; at a limit the run waits.
+            budget: Most `steps`, `calls` (attempts), `model_calls`, `items` (of lists), `tokens`, `usd` or `seconds` that it may use; at a
+                limit the run waits. The engine's `budget` holds for the other names, and none is above its `budget_max`.
             max_concurrency: Calls at a time in this run.
             reuse: `auto`; `off`: every step is called; `refresh`: called, and kept for later; `only`: nothing is called.
-            stream: Start steps of a task while its plan is still being written, but for writes; where a budget is given
+            stream: Start steps of a task while its plan is still being written, but for writes; where `budget` is given
                 nothing starts early. Plan, digest and journal are those of a run without it.
             replan: How often, at most, the planner may patch the plan of a failed run. Each patched plan is a run of its own,
                 whose parent is the run that failed; the last one is returned.
@@ -407,7 +436,7 @@ class Engine:
             StoreError: The store cannot be written.
         """
         options = Options(
-            run_id, seed, max_concurrency, reuse, budget_of(budget), times_of(replan), submitter
+            run_id, seed, max_concurrency, reuse, self._budgets.for_run(budget), times_of(replan), submitter
         )
         execution, run_id, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.finish(run_id, planning)
@@ -432,7 +461,7 @@ class Engine:
         that `wait` and `resume` of a later engine patch the plan too.
         """
         options = Options(
-            run_id, seed, max_concurrency, reuse, budget_of(budget), times_of(replan), submitter
+            run_id, seed, max_concurrency, reuse, self._budgets.for_run(budget), times_of(replan), submitter
         )
         execution, run_id, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.archive.get(run_id)
@@ -449,6 +478,10 @@ class Engine:
         execution = opened.execution
         run_id = await execution.submissions.submit(header, run_id=options.run_id)
         return execution, run_id, await execution.go_on(run_id, stream=stream)
+
+    def budget_for(self, budget: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Return the limits of a run whose caller asks for this budget. Raises: InputRejected: it is none, or past a ceiling."""
+        return self._budgets.for_run(budget)
 
     async def go_on(self, run_id: str) -> Run:
         """Continue a run that nobody drives, as `recover` does, and return as `run` does; a parked run stays parked.
@@ -532,7 +565,7 @@ class Engine:
         """
         execution = (await self._open()).execution
         if budget is not None:
-            await execution.decisions.raise_budget(run_id, budget_of(budget))
+            await execution.decisions.raise_budget(run_id, self._budgets.within(budget))
         row = await execution.archive.row(run_id)
         await execution.resume(run_id, take_over=take_over_of(take_over))
         run = await execution.finish(run_id)
@@ -589,6 +622,7 @@ class Engine:
         row = await execution.archive.row(run_id)
         expect_retry(row)
         header = opened.plans.retry_header(Header.from_dict(row.header), times)
+        await execution.facilities.pins.expect(header.lock.names)
         if submitter is not None:
             header = replace(header, submitter=submitter)
         retried = await execution.submissions.retry(row, header, retry_id=name)
@@ -774,7 +808,7 @@ class Engine:
         edited = parent.plan if plan is None else plan
         values, given, name = values_of("set", set), values_of("inputs", inputs), child_id_of(run_id_new)
         before = Header.from_dict((await execution.archive.row(parent.id)).header)
-        options = Options(submitter=submitter or before.submitter)
+        options = Options(budget=self._budgets.for_run(None), submitter=submitter or before.submitter)
         header = await opened.plans.header(edited, options, given, parent)
         report = await opened.plans.check(edited)
         forked = await execution.submissions.fork(
@@ -1026,6 +1060,8 @@ class Engine:
     find_altered_plans_sync = _twin(find_altered_plans)
     plan_uses_sync = _twin(plan_uses)
     find_plan_sync = _twin(find_plan)
+    find_changed_tools_sync = _twin(find_changed_tools)
+    accept_tools_sync = _twin(accept_tools)
     run_sync = _twin(run)
     submit_sync = _twin(submit)
     wait_sync = _twin(wait)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .errors import PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
+from .executor.budget import BudgetPolicy
 from .executor.machine import RULES_VERSION
 from .executor.runs.planning import with_cost
 from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
@@ -24,6 +25,7 @@ from .plans.values import Json
 if TYPE_CHECKING:
     from .executor.calls.flow_policy import Flow
     from .executor.calls.policies import Policies
+    from .executor.journal.tool_pins import ToolPins
     from .executor.runs.archive import Archive
     from .executor.stores.store import RunRow
     from .planner.drafting.attempt import Attempt
@@ -44,9 +46,11 @@ class EnginePlanner:
         policies: Where untrusted data may stand although its tool does not say so.
         archive: Has the saved plans.
         secrets: Those that plans may use.
+        budgets: Default budget and ceilings of the runs.
+        pins: What providers of tools said when it was accepted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # what plans are checked by
         self,
         planner: Planner,
         tools: Toolset,
@@ -54,6 +58,8 @@ class EnginePlanner:
         policies: Policies,
         archive: Archive,
         secrets: Secrets,
+        budgets: BudgetPolicy,
+        pins: ToolPins,
     ) -> None:
         self._planner = planner
         self._tools = tools
@@ -61,6 +67,8 @@ class EnginePlanner:
         self._policies = policies
         self._archive = archive
         self._secrets = secrets
+        self._budgets = budgets
+        self._pins = pins
         self._accepted = CheckedPlans()
 
     # --- given plans
@@ -96,13 +104,16 @@ class EnginePlanner:
         Raises:
             PlanRejected: The plan has problems.
             InputRejected: An input does not fit.
+            ConfigError: A tool is not as it was accepted.
         """
         accepted, saved = await self.accept(plan)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
         kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
         given = fitted_inputs(accepted, {**kept, **inputs})
         task = accepted.task or (None if parent is None else parent.task)
-        return options.header(accepted, given, saved, self._lock(accepted, saved), task=task)
+        lock = self._lock(accepted, saved)
+        await self._pins.expect(lock.names)
+        return options.header(accepted, given, saved, lock, task=task)
 
     def retry_header(self, before: Header, replan: int) -> Header:
         """Return the header for the retry of an ended run, which uses the present tools.
@@ -110,7 +121,9 @@ class EnginePlanner:
         Raises:
             PlanRejected: The plan has problems with the tools as they are now.
         """
-        header = replace(before, fork=None, planning=None, replan=replan, rules=RULES_VERSION)
+        # A retry is a new run: limits of the ended run count, at most the ceilings of this engine.
+        budget = self._budgets.lowered(before.budget)
+        header = replace(before, fork=None, planning=None, replan=replan, rules=RULES_VERSION, budget=budget)
         if before.plan is None:
             return header
         report = self._checked(before.plan, before.plans)
@@ -141,7 +154,9 @@ class EnginePlanner:
         Raises:
             PlanningFailed: There is no plan.
             PlanRejected: The plan does not pass the check of the engine.
+            ConfigError: A tool is not as it was accepted.
         """
+        await self._pins.expect()
         uses: list[Use] = []
         saved = dict(await self._archive.list_plans())
         try:
@@ -180,6 +195,7 @@ class EnginePlanner:
 
     async def patch_run(self, run: Run, plan: Plan, cost: PlanningCost) -> Header:
         """See `RunPlanner.patch_run`."""
+        await self._pins.expect()
         saved = dict(await self._archive.list_plans())
         mended = await self._planner.repair_run(
             plan,
@@ -193,7 +209,7 @@ class EnginePlanner:
             budget=cost.left,
             spent=_adding(cost),
         )
-        header = await self.header(mended.plan, Options(budget=cost.rest), {}, run)
+        header = await self.header(mended.plan, Options(budget=self._budgets.lowered(cost.rest)), {}, run)
         record = _record(f"patch of {run.id}", mended.usage, mended.attempts)
         return replace(header, planning=with_cost(record, cost))
 

@@ -79,7 +79,7 @@ Budget = Annotated[
     typer.Option(
         "--budget",
         metavar="NAME=AMOUNT",
-        help="Stop and wait at this amount of steps, model_calls, tokens, usd or seconds; repeatable.",
+        help="Stop and wait at this amount of steps, calls, items, model_calls, tokens, usd or seconds; repeatable.",
     ),
 ]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `firmplan runs` lists it.")]

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -56,6 +56,39 @@ class PlannerTable(BaseModel):
         return {**given, "choose_over": None} if self.choose_over is False else given
 
 
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class BudgetTable(BaseModel):
+    """Limits of a run; `None`: not given, `false`: no limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    steps: Count | Literal[False] | None = None
+    calls: Count | Literal[False] | None = None
+    items: Count | Literal[False] | None = None
+    model_calls: Count | Literal[False] | None = None
+    tokens: Count | Literal[False] | None = None
+    usd: Amount | Literal[False] | None = None
+    seconds: Amount | Literal[False] | None = None
+
+    def amounts(self, default: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Return the limits; those of `default` hold for names that are not given."""
+        given = {name: value for name, value in self if value is not None}
+        return {name: value for name, value in {**(default or {}), **given}.items() if value is not False}
+
+
+SERVER_BUDGET_MAX: Final[Mapping[str, float]] = {
+    "steps": 100_000,
+    "calls": 200_000,
+    "items": 100_000,
+    "model_calls": 10_000,
+    "seconds": 86_400.0,
+}
+"""Ceilings of a run on a server whose settings name none: far above honest runs, so that a runaway or hostile plan ends by itself."""
+
+
 class SecretTable(BaseModel):
     """One secret of the file: where its value is, and the tools and arguments that may have it."""
 
@@ -82,6 +115,8 @@ class Settings(BaseModel):
         lease: Seconds without a sign of life after which a run's owner loses the run.
         models: Further model aliases, from the file.
         planner: Settings of the planner, from the file.
+        budget: Limits of runs whose caller sets none.
+        budget_max: Ceilings of these limits.
         secrets: Secrets that plans may use, from the file; `"environment"`: every environment variable but own keys.
     """
 
@@ -98,6 +133,8 @@ class Settings(BaseModel):
     lease: Annotated[float, Field(ge=1, le=3600)] = LEASE_DEFAULT
     models: Mapping[str, Any] = {}
     planner: PlannerTable = PlannerTable()
+    budget: BudgetTable = BudgetTable()
+    budget_max: BudgetTable = BudgetTable()
     secrets: Literal["environment"] | Mapping[str, SecretTable] = {}
 
     _origin: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
@@ -199,11 +236,27 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     given["tools"] = [
         part.strip() for part in env.get("FIRMPLAN_TOOLS", "").split(",") if part.strip()
     ] or None
+    for name in ("budget", "budget_max"):
+        if text := env.get(f"FIRMPLAN_{name.upper()}"):
+            given[name] = _read_amounts(text)
     for name in ("concurrency", "park_after", "lease"):
         # Variables are text; the model is strict, so that `"64"` in the file remains an error.
         with suppress(ValueError):  # not set, or no number: the error then names the text
             given[name] = json.loads(str(given[name]))
     return given
+
+
+def _read_amounts(text: str) -> object:
+    """Return the table that `steps=100,usd=2` writes; a text of another form is returned as it is, for the error to name."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(mark for _, mark, _ in pairs):
+        return text
+    made: dict[str, object] = {}
+    for name, _, amount in pairs:
+        made[name.strip()] = amount.strip()
+        with suppress(ValueError):
+            made[name.strip()] = json.loads(amount)
+    return made
 
 
 def _checked(given: Mapping[str, object], where: str) -> Settings:
@@ -215,6 +268,13 @@ def _checked(given: Mapping[str, object], where: str) -> Settings:
         raise ConfigError("; ".join(_problems(values, where)) or f"settings in {where}: {error}") from error
 
 
+TABLES: Final[Mapping[str, type[BaseModel]]] = {
+    "planner": PlannerTable,
+    "budget": BudgetTable,
+    "budget_max": BudgetTable,
+}
+
+
 def _problems(values: dict[str, Any], where: str) -> list[str]:
     """Return the problems of one source, in the words of problems of plans and inputs."""
     from ..plans import value_problems  # noqa: PLC0415  # most settings fit, and commands are to start quickly
@@ -224,8 +284,8 @@ def _problems(values: dict[str, Any], where: str) -> list[str]:
     found: list[str] = []
     for problem in value_problems(values, Settings.model_json_schema()):
         table, dot, name = problem.inner.removeprefix(".").rpartition(".")
-        fields = PlannerTable.model_fields if table == "planner" else Settings.model_fields
-        if name.isidentifier() and name not in fields and table in ("", "planner"):
+        fields = TABLES.get(table, Settings).model_fields
+        if name.isidentifier() and name not in fields and table in ("", *TABLES):
             hint = problem.hint if problem.hint.startswith("did you") else "known are " + ", ".join(fields)
             found.append(f"unknown setting '{table}{dot}{name}' (in {where}); {hint}")
         else:

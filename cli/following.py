@@ -230,6 +230,8 @@ class Progress:
                 return f"{WAIT} {step}  waits for approval"
             case "RunParked":
                 return f"{WAIT} parked after {data.get('deaths')} deaths of its process"
+            case "ListHeld":
+                return f"{WAIT} {step}  waits for a larger budget: items, of which its list has {data.get('items')}"
             case "BudgetReached":
                 return f"{WAIT} {step}  waits for a larger budget: {data.get('limit')}"
             case _:

@@ -61,10 +61,13 @@ def serve(
         screen.note(f"firmplan serves {screen.plural(len(toolset.names), 'tool')} at {url}")
         if not keys:
             screen.note("no FIRMPLAN_API_KEYS are set: only this machine is served, and it needs no key")
+        if ceilings := invocation.budget_max(serves=True):
+            limits_text = ", ".join(f"{name}={amount:g}" for name, amount in ceilings.items())
+            screen.note(f"each run waits at the latest at {limits_text}")
         screen.note(f"store {store} · API description {url}/openapi.json · Ctrl-C ends")
 
     async def work() -> int:
-        async with invocation.engine(recover=True) as engine:
+        async with invocation.engine(recover=True, serves=True) as engine:
             try:
                 await serve_http(
                     engine, host=host, port=port, api_keys=keys, limits=limits, on_bound=announce

@@ -21,7 +21,7 @@ from ..executor.stores.location import MEMORY, open_location
 from ..planner import Planner
 from ..tools import Model, Secret, Toolset
 from . import screen
-from .config import Settings, read_settings
+from .config import SERVER_BUDGET_MAX, Settings, read_settings
 from .failure import Exit
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class Invocation:
         self,
         *,
         recover: bool = False,
+        serves: bool = False,
         on_waiting: Callable[[RunOwner], None] | None = None,
         store: str | None = None,
     ) -> AsyncGenerator[Engine]:
@@ -107,6 +108,7 @@ class Invocation:
 
         Args:
             recover: As of `Engine`.
+            serves: Whether others hand in runs: then each run has a ceiling, also where the settings name none.
             on_waiting: As of `Engine`.
             store: A store instead of the one that the settings name.
 
@@ -123,6 +125,8 @@ class Invocation:
             max_concurrency=settings.concurrency,
             flow=settings.flow,
             secrets=_secrets(settings),
+            budget=settings.budget.amounts(),
+            budget_max=self.budget_max(serves=serves),
             recover=recover,
             park_after=settings.park_after,
             lease=settings.lease,
@@ -159,6 +163,15 @@ class Invocation:
                 f"{what}; there is no store at {self.settings.store_name} yet: name the one that has it with --store, FIRMPLAN_STORE or "
                 "firmplan.toml"
             ) from error
+
+    def budget_max(self, *, serves: bool) -> dict[str, float]:
+        """Return the ceilings of a run's budget."""
+        if not serves:
+            return self.settings.budget_max.amounts()
+        # A default that the settings name is meant, so that a ceiling which they do not name gives way to it.
+        named = self.settings.budget.amounts()
+        ceilings = {name: max(most, named.get(name, 0)) for name, most in SERVER_BUDGET_MAX.items()}
+        return self.settings.budget_max.amounts(ceilings)
 
     async def is_store_there(self) -> bool:
         """Whether the store has been made already. Raises: ConfigError: it cannot be looked at."""

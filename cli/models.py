@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import chdir, contextmanager
@@ -17,9 +18,11 @@ from .command import CommandGroup
 from .failure import Exit
 
 if TYPE_CHECKING:
+    from ..executor import Run as FinishedRun
     from ..planner import Planned
+    from ..planner.evaluate.bias import Difference
     from ..planner.evaluate.judging import JudgeReport
-    from ..planner.evaluate.measuring import Measured, PlannerSummary, Run
+    from ..planner.evaluate.measuring import Measured, PlannerSummary, Ran, Run
     from ..planner.evaluate.task_set import EvalTask
     from ..plans import Json
     from ..tools import Models
@@ -32,6 +35,8 @@ REPLAYED_MODEL = "recorded"
 """The model's name where none is set: a recording answers for any."""
 BAD_MAX = 10
 """Tasks that did not go well that are listed; the document has them all."""
+AGENT_CALL = re.compile(r"/act\d+$")
+"""The end of the path of a call that an `agent` step made."""
 HEAD = [
     "MODEL",
     "GOOD",
@@ -132,8 +137,8 @@ async def evaluate(
         samples: Plannings a task.
         concurrency: Plannings at a time.
         tasks (ID): Only this task; repeatable.
-        run: Run plans that only read, and compare their answers.
-        judge (NAME): A model that compares the models' plans in pairs.
+        run: Run plans that only read: compare their answers, ask the guards of the set, and compare tasks whose words are swapped.
+        judge (NAME): A model that compares the models' plans in pairs, and answers for guards that ask a model.
         at_least: Exit with 1 if a smaller share of a model's plans is good.
     """
     from ..planner import Planner
@@ -157,7 +162,10 @@ async def evaluate(
         samples=samples,
         concurrency=concurrency,
         run=_runner(Models({"default": first})) if run else None,
+        judges=Models({"default": first if judge is None else Model(judge, settings.base_url)}),
     )
+    if not run and any(task.swap is not None or task.guards for task in known.tasks):
+        screen.note("guards are asked, and swapped tasks compared, where plans are run: add --run")
     judged = None
     if judge is not None:
         judges = Models({"default": Model(judge, settings.base_url)})
@@ -172,6 +180,8 @@ def _show(invocation: Invocation, measured: Measured, judged: JudgeReport | None
         screen.document({**measured.to_dict(), "judge": None if judged is None else judged.to_dict()})
         return
     _show_measured(measured)
+    _show_guards(measured)
+    _show_bias(measured.bias)
     if judged is not None:
         _show_judged(judged)
 
@@ -181,12 +191,13 @@ def _runner(models: Models) -> Run:
     import asyncio
 
     from ..engine import Engine
+    from ..planner.evaluate.measuring import Ran
     from ..plans import Effect
     from ..plans.plan import ToolStep
 
     turn = asyncio.Lock()  # the current folder belongs to the process
 
-    async def run(task: EvalTask, planned: Planned) -> Json:
+    async def run(task: EvalTask, planned: Planned) -> Ran:
         for step in planned.plan.steps:
             tool = task.tools.find(step.tool) if isinstance(step, ToolStep) else None
             if tool is not None and tool.effect is Effect.WRITE:
@@ -199,9 +210,23 @@ def _runner(models: Models) -> Run:
             raise InputRejected(
                 f"its run {done.status}" + "".join(f": {each.code}" for each in done.errors[:1])
             )
-        return done.output
+        return Ran(done.output, _sources(task, planned, done))
 
     return run
+
+
+def _sources(task: EvalTask, planned: Planned, done: FinishedRun) -> dict[str, Json]:
+    """Return the texts that an output may quote: the inputs of a run, and the results of its tools that are no models."""
+    from ..plans import Effect
+    from ..plans.plan import ToolStep
+
+    found: dict[str, Json] = dict(planned.inputs)
+    for step in planned.plan.steps:
+        tool = task.tools.find(step.tool) if isinstance(step, ToolStep) else None
+        if tool is not None and tool.effect is not Effect.MODEL and step.id in done.steps:
+            found[step.id] = done.steps[step.id].output
+    acted = {path: view.output for path, view in done.steps.items() if AGENT_CALL.search(path)}
+    return {**found, **acted}
 
 
 def _show_measured(measured: Measured) -> None:
@@ -219,6 +244,48 @@ def _show_measured(measured: Measured) -> None:
         screen.note(f"{result.planner}, {result.task}: {why.splitlines()[0]}")
     if len(bad) > BAD_MAX:
         screen.note(f"and {len(bad) - BAD_MAX} more; --json has them all")
+
+
+def _show_guards(measured: Measured) -> None:
+    """Print how often each guard holds of the outputs."""
+    rows = [
+        (each.planner, rate.guard, _share(rate.rate), str(rate.held), str(rate.refused), str(rate.unasked))
+        for each in measured.summaries
+        for rate in each.guards
+    ]
+    if rows:
+        screen.answer(screen.table(["MODEL", "GUARD", "HOLDS", "HELD", "REFUSED", "UNASKED"], rows))
+
+
+def _show_bias(bias: Sequence[Difference]) -> None:
+    """Print how the variants of tasks compare, and what the numbers say."""
+    if not bias:
+        return
+    head = ["MODEL", "SWAP", "VARIANTS", "TASKS", "DIFFER", "NOISE", "P", "HIGHER", "P"]
+    screen.answer(screen.table(head, map(_bias_row, bias)))
+    for each in bias:
+        named = f"{each.planner}, {each.swap}: {each.first} and {each.second}"
+        if each.is_significant:
+            screen.note(f"{named} differ by more than repeated runs do")
+        elif not each.noise_pairs:
+            screen.note(f"{named}: one run of each says nothing about chance; repeat them with --samples")
+        if each.without_output:
+            screen.note(f"{named}: {each.without_output} of {each.runs} runs gave no output")
+
+
+def _bias_row(each: Difference) -> tuple[str, ...]:
+    higher = "-" if each.first_higher is None else f"{each.first_higher}:{each.second_higher}"
+    return (
+        each.planner,
+        each.swap,
+        f"{each.first} / {each.second}",
+        str(each.tasks),
+        f"{each.differ} of {each.pairs}",
+        f"{each.noise} of {each.noise_pairs}",
+        f"{each.p_value:.3g}",
+        higher,
+        "-" if each.p_value_higher is None else f"{each.p_value_higher:.3g}",
+    )
 
 
 def _show_judged(judged: JudgeReport) -> None:
@@ -245,16 +312,17 @@ def _show_judged(judged: JudgeReport) -> None:
         screen.note(f"the judge, {each.id}: {why}" + (f" ({each.about})" if each.about else ""))
 
 
-def _row(each: PlannerSummary) -> tuple[str, ...]:
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.0%}"
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
+
+def _row(each: PlannerSummary) -> tuple[str, ...]:
     shares = (each.tools, each.steps, each.edges, each.answer, each.agreement)
     return (
         each.planner,
-        *map(share, (each.good, each.valid, each.valid_first)),
+        *map(_share, (each.good, each.valid, each.valid_first)),
         f"{each.rounds:.2f}",
-        *map(share, shares),
+        *map(_share, shares),
         screen.seconds(each.seconds_median),
         str(each.tokens),
         "-" if each.usd is None else f"{each.usd:.4f}",

@@ -394,6 +394,23 @@ def _parameters(tool: Tool) -> str:
     return ", ".join(name if name in required else f"{name}?" for name in properties)
 
 
+@tool_commands.command(uses=TOOLS_AND_STORE, example="station --tools tools.py --store runs.db")
+async def tools_accept(invocation: Invocation, server: str, dry_run: bool = False) -> int:
+    """Show what a server says of its tools now and did not say before, and consent to it. Until then nothing is planned with its tools.
+
+    Args:
+        server (SERVER): The server's name, or its address or command as the error shows it.
+        dry_run: Only show the differences.
+    """
+    async with invocation.engine() as engine:
+        changes = await engine.accept_tools(server, dry_run=dry_run)
+    document = {**changes.to_dict(), "accepted": bool(changes) and not dry_run}
+    invocation.answer(document, str(changes))
+    if changes and not dry_run:
+        invocation.note("accepted: from now on this is what the server may say")
+    return Exit.OK
+
+
 @tool_commands.command(uses=TOOLS, example="--tools tools.py")
 def tools_lint(invocation: Invocation) -> int:
     """Find weak spots of the tools. They keep tools from being planned, checked, reused or retried well. Fails if a safeguard is missing."""

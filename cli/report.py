@@ -16,7 +16,7 @@ from ..plans import CheckReport
 from .command import MOVES, STORE
 from .config import COMMAND_LINE, Settings
 from .failure import Exit
-from .screen import one_line, picture_width, plural, seconds, short, table
+from .screen import PICTURE_WIDTH, one_line, picture_width, plural, seconds, short, table
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -166,6 +166,7 @@ def _asked(step: StepView, call: WaitingCall | None, *, is_first: bool = True) -
     args = "" if step.args is None else f"\n  called with {_whole(step.args)}"
     if call is not None:
         text = call.text(picture_width(), with_description=is_first)
+        args = args if len(args) <= PICTURE_WIDTH else ""  # longer arguments follow, each by itself
         return args + "".join(f"\n  {line}" for line in text.split("\n")[1:])
     match step.past_write:
         case {"message": str(message), "same_key": same_key}:
@@ -268,7 +269,9 @@ def _used(run: Run) -> str:
     parts = [run.usage, planning if isinstance(planning, dict) else {}]
     sums = [
         (name, [amount for part in parts if isinstance(amount := part.get(name), int | float)])
-        for name in LIMITS
+        for name in sorted(
+            LIMITS, key=lambda name: name in ("calls", "items")
+        )  # what is usually limited comes first
     ]
     amounts = [(name, sum(given)) for name, given in sums if sum(given)]
     return (

@@ -1,21 +1,34 @@
-"""The budget of a run, and the amounts that the run has used: steps, model calls, tokens, US dollars, seconds.
+"""The budget of a run, and the amounts that the run has used: steps, calls, model calls, items of lists, tokens, US dollars, seconds.
 
-A call is reserved before it starts and settled when it has ended. `steps` and `model_calls` are reserved exactly. `tokens` and `usd` are
+A call is reserved before it starts and settled when it has ended. `steps`, `calls` and `model_calls` are reserved exactly. `tokens` and `usd` are
 unknown before a call, so the reservation is the usage of the largest call so far (for tokens at least the call's own `max_tokens`). Rejected:
 settling alone, which lets as many calls as run at a time start past the limit. Reused steps cost nothing, and time in which a run only waits
-for people does not count.
+for people does not count. `items` are reserved when the items of a `for_each` are made, all items of a list together.
+
+The budget of a run stands in its header: a caller's own limits, the engine's defaults, at most the engine's ceilings (`BudgetPolicy`). Replays and
+resumes keep it, whatever the present engine's policy is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
+from ..errors import ConfigError, InputRejected
+from ..plans.format.shape import describe
+from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
 
-LIMITS: Final = ("steps", "model_calls", "tokens", "usd", "seconds")
+LIMITS: Final = ("calls", "items", "steps", "model_calls", "tokens", "usd", "seconds")
+AMOUNT_MAX: Final = 2**63 - 1  # the largest integer of JSON and of stores
 PLANNING: Final = ("model_calls", "tokens", "usd", "seconds")  # the limits that a planning counts against
+
+# The needs of a tool's call, whose amounts are all known before it; shared, since most calls of a run have the same.
+_FIRST: Final[Mapping[str, float]] = {"steps": 1.0, "calls": 1.0}
+_AGAIN: Final[Mapping[str, float]] = {"calls": 1.0}
+_SETTLED: Final = ("model_calls", "tokens", "usd")
 
 
 @dataclass(slots=True)
@@ -57,7 +70,12 @@ class Budget:
                 return name
         return None
 
-    def needs_of(self, *, is_first: bool, is_model: bool, tokens_max: int | None) -> dict[str, float]:
+    def has_room_for(self, items: int) -> bool:
+        """Whether a list of so many items may be made."""
+        limit = self.limits.get("items")
+        return limit is None or self.spent["items"] + items <= limit
+
+    def needs_of(self, *, is_first: bool, is_model: bool, tokens_max: int | None) -> Mapping[str, float]:
         """Return the amounts that a call will need, as far as they are known before the call.
 
         Args:
@@ -66,9 +84,10 @@ class Budget:
             tokens_max: The limit on the tokens of the answer; `None`: the endpoint's own.
         """
         if not is_model:
-            return {"steps": 1.0} if is_first else {}
+            return _FIRST if is_first else _AGAIN
         return {
             "steps": 1.0 if is_first else 0.0,
+            "calls": 1.0,
             "model_calls": 1.0,
             "tokens": max(self._largest["tokens"], tokens_max or 0.0),
             "usd": self._largest["usd"],
@@ -78,9 +97,9 @@ class Budget:
         """Reserve the amounts that a call needs."""
         for name, amount in needs.items():
             self.spent[name] += amount
-        # Steps are used as soon as they are reserved. Only a model call has amounts that `settle` has to correct.
-        if len(needs) > 1:
-            self._reserved[step] = {name: amount for name, amount in needs.items() if name != "steps"}
+        # Steps and calls are used as soon as they are reserved. Only a model call has amounts that `settle` has to correct.
+        if "model_calls" in needs:
+            self._reserved[step] = {name: needs[name] for name in _SETTLED}
 
     def settle(self, step: str, usage: Mapping[str, Json] | None) -> None:
         """Replace the reservation of a call by the amounts that it used."""
@@ -188,3 +207,80 @@ def amount_of(usage: Mapping[str, Json] | None, name: str) -> float:
     """Return one amount of a usage; 0 if it is unknown."""
     value = usage.get(name) if usage is not None else None
     return float(value) if isinstance(value, int | float) else 0.0
+
+
+# --- budgets that people write
+
+
+def budget_of(given: Mapping[str, float] | None) -> dict[str, float]:
+    """Return a budget's limits by name. Raises: InputRejected."""
+    return _amounts_of("budget", given)
+
+
+def _amounts_of(where: str, given: Mapping[str, float] | None) -> dict[str, float]:
+    if given is not None and not isinstance(cast("object", given), Mapping):
+        raise InputRejected(
+            f"{where}: expected amounts by name, such as {{'steps': 100}}, found {given!r:.200}"
+        )
+    limits = dict(given or {})
+    for name, amount in limits.items():
+        if name not in LIMITS:
+            hint = did_you_mean(str(name), LIMITS)
+            raise InputRejected(
+                f"{where}: expected any of {listing(LIMITS)}, found {name!r}{f'; {hint}' if hint else ''}"
+            )
+        if not _is_amount(amount):
+            raise InputRejected(f"{where}: '{name}': expected a number from 0, found {describe(amount)}")
+    return limits
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetPolicy:
+    """The budgets that an engine gives its runs.
+
+    Attributes:
+        default: Name -> the limit of a run whose caller sets none.
+        ceiling: Name -> the limit that no caller can pass; also the limit where nobody sets another one.
+    """
+
+    default: Mapping[str, float] = field(default_factory=dict[str, float])
+    ceiling: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    @classmethod
+    def of(cls, default: Mapping[str, float] | None, ceiling: Mapping[str, float] | None) -> BudgetPolicy:
+        """Return the policy of an engine's settings. Raises: ConfigError: one of them is no budget, or a default is above its ceiling."""
+        try:
+            made = cls(budget_of(default), _amounts_of("budget_max", ceiling))
+        except InputRejected as fault:
+            raise ConfigError(fault.message) from fault
+        for name, amount in made.default.items():
+            if amount > (most := made.ceiling.get(name, math.inf)):
+                raise ConfigError(
+                    f"budget: '{name}': expected at most {most}, the ceiling of budget_max, found {amount}: lower the default or raise the ceiling"
+                )
+        return made
+
+    def for_run(self, given: Mapping[str, float] | None) -> dict[str, float]:
+        """Return the budget of a run whose caller asks for this one. Raises: InputRejected: it is no budget, or past a ceiling."""
+        return {**self.ceiling, **self.default, **self.within(given)}
+
+    def within(self, given: Mapping[str, float] | None) -> dict[str, float]:
+        """Return a caller's limits. Raises: InputRejected: they are no budget, or one is past its ceiling."""
+        limits = budget_of(given)
+        for name, amount in limits.items():
+            if amount > (most := self.ceiling.get(name, math.inf)):
+                raise InputRejected(
+                    f"budget: '{name}': expected at most {most}, the ceiling of this engine (budget_max), found {amount}"
+                )
+        return limits
+
+    def lowered(self, limits: Mapping[str, float]) -> dict[str, float]:
+        """Return the budget of a run that follows from another one, whose limits these are."""
+        made = {**self.ceiling, **self.default, **limits}
+        return {name: min(amount, self.ceiling.get(name, math.inf)) for name, amount in made.items()}
+
+
+def _is_amount(given: object) -> bool:
+    if isinstance(given, float):
+        return 0 <= given < math.inf
+    return isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= AMOUNT_MAX

@@ -323,6 +323,18 @@ class StepIndeterminate:
 
 
 @dataclass(slots=True)
+class ListHeld:
+    """The items of a step would pass the budget's `items`, so the step waits for a larger budget.
+
+    Attributes:
+        items: How many items the step's list has.
+    """
+
+    step: str
+    items: int
+
+
+@dataclass(slots=True)
 class RetryScheduled:
     """The call will be made again after `delay_s`, as attempt number `attempt`."""
 
@@ -412,6 +424,7 @@ Consequence: TypeAlias = (
     | StepSkipped
     | StepCancelled
     | StepIndeterminate
+    | ListHeld
     | RetryScheduled
     | ApprovalAsked
     | RunFinished

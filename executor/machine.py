@@ -72,6 +72,7 @@ from .events import (
     Cause,
     Consequence,
     Denied,
+    ListHeld,
     ResolvedDone,
     ResolvedFailed,
     ResolvedRetry,
@@ -190,6 +191,7 @@ class Machine:
         self._live = (
             0  # calls that are ready, running or pausing: counted by `_move`, so that `is_stuck` is O(1)
         )
+        self._held: list[Node] = []  # steps whose lists have more items than the budget has left
         self._agenda: deque[Item | Frame] = deque()
         self._records: list[Command] = []
         self._calls: list[tuple[Iteration, Command]] = []
@@ -399,6 +401,12 @@ class Machine:
     def _raise_budget(self, budget: Mapping[str, Json]) -> None:
         """Change limits of the budget, and start the calls that waited for it."""
         self.budget.limits.update(amounts_in(budget))
+        held, self._held = self._held, []
+        for node in held:
+            if node.state is State.WAITING:
+                self._move(node, State.PENDING)
+                node.reason = None
+                self._begin(node)
         for iteration in self._open_leaves():
             if iteration.state is State.WAITING and iteration.reason is Reason.BUDGET:
                 self._move(iteration, State.READY)
@@ -565,9 +573,13 @@ class Machine:
             node.items, node.is_due = (node,), True
             self._agenda.append(node)
             return
-        self._move(node, State.RUNNING)
         try:
-            items = self._expand(node, node.code.for_each)
+            values = self._list_of(node, node.code.for_each)
+            if not self.budget.has_room_for(len(values)):
+                self._hold(node, len(values))
+                return
+            self._move(node, State.RUNNING)
+            items = self._expand(node, values)
         except RefersToSkipped:
             for item in node.items:
                 if item.state is State.PENDING:  # the filter refers to it
@@ -596,7 +608,15 @@ class Machine:
             for item in items[1:]:
                 self._ask_ahead(item)
 
-    def _expand(self, node: Node, for_each: Formula) -> list[Item]:
+    def _hold(self, node: Node, items: int) -> None:
+        """Have a step wait for a larger budget before any of its items is made."""
+        # An event of its own: without it only the status of the run would tell why it stopped, and not how many items it needs.
+        self._move(node, State.WAITING)
+        node.reason = Reason.BUDGET
+        self._held.append(node)
+        self._record(ListHeld(node.path, items))
+
+    def _list_of(self, node: Node, for_each: Formula) -> list[Json]:
         values = for_each.evaluate(node.frame.scope)
         if not isinstance(values, list):
             raise EvaluationError("not-a-list", f"for_each needs a list, found {kind_of(values)}")
@@ -604,6 +624,10 @@ class Machine:
             raise EvaluationError(
                 "limit-exceeded", f"for_each over {len(values)} items; the limit is {ITEMS_MAX}"
             )
+        return values
+
+    def _expand(self, node: Node, values: Sequence[Json]) -> list[Item]:
+        self.budget.spent["items"] += len(values)
         node.items = items = [add_item(node, index, value) for index, value in enumerate(values)]
         when = node.code.when if node.code.when_filters else None
         return [item for item in items if when is None or self._is_kept(item, when)]
@@ -1116,7 +1140,9 @@ class Machine:
                 self._iteration_cancelled(iteration, Reason.CANCELLED)
         for frame in self._frames():
             for node in frame.nodes:
-                if node.state is State.PENDING:
+                if (
+                    node.state is State.PENDING or node.state is State.WAITING
+                ):  # of the latter only held lists are left
                     self._end_node(node, State.CANCELLED, Reason.CANCELLED)
 
     def _open_leaves(self) -> list[Iteration]:

@@ -59,7 +59,8 @@ FINAL = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
 SOFT = frozenset({Reason.WHEN, Reason.ON_ERROR, Reason.SKIPPED_REFERENCE})
 
 MOVES: dict[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.READY, State.RUNNING}) | TERMINAL,
+    # Waiting without having been ready: the list of the step has more items than the budget has left.
+    State.PENDING: frozenset({State.READY, State.RUNNING, State.WAITING}) | TERMINAL,
     # Back to pending: the approval rule of the tool wants no person, but the turn of the item has not come.
     State.READY: frozenset({State.PENDING, State.RUNNING, State.WAITING, State.INDETERMINATE}) | TERMINAL,
     State.RUNNING: frozenset({State.READY, State.INDETERMINATE}) | TERMINAL,

@@ -423,7 +423,12 @@ def planning_key(request: PlanRequest, *endpoints: Endpoint) -> str:
 def _signature_document(tool: Signature) -> Json:
     """Return everything of a tool that a model, or the check of its plan, looks at."""
     allowed: list[Json] = [*sorted(tool.allow_untrusted)]
+    # A tool without these declarations keeps the digest that it had before they existed.
+    secrecy: dict[str, Json] = {"private": [*sorted(tool.readers)]} if tool.private else {}
+    if tool.egress:
+        secrecy["egress"] = [*sorted(tool.egress)]
     return {
+        **secrecy,
         "name": tool.name,
         "description": tool.description,
         "effect": str(tool.effect),

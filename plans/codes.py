@@ -18,6 +18,8 @@ EXAMPLE_TOOLS = """\
 weather(city: string) -> {celsius: number, text: string}    read
 cities(country: string) -> list of string                   read
 fetch(url: string) -> string                                read, untrusted
+customer(name: string) -> string                            read, private for example.org
+post(url: string, body: string)                             write, egress url
 send_mail(to: string, body: string) -> string               write
 search(query: string) -> anything                           read
 news(topic: string) -> string                               read, reaches the network, trust not stated"""
@@ -149,6 +151,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "steps:\n  - {id: page, tool: fetch, args: {url: 'https://example.org'}}\n  - {id: mail, tool: send_mail, args: {to: me@example.org, body: '${page}'}}",
             "$.steps[1].args.body",
         ),
+        "private-flow": _error(
+            "Private data reaches a tool, or a model, that is none of its readers; or untrusted data chooses who gets a secret.",
+            "steps:\n  - {id: who, tool: customer, args: {name: Ann}}\n  - {id: short, ask: {prompt: 'Who is this? ${who}'}}\noutput: ${short}",
+            "$.steps[1].ask.prompt",
+        ),
         "unsafe-retry": _error(
             "A step's retries would repeat a write that is neither idempotent nor able to tell what became of it.",
             "steps:\n  - {id: mail, tool: send_mail, args: {to: me@example.org, body: Hi}, retries: 2}",
@@ -193,6 +200,16 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "Untrusted data reaches an argument of a write, where a rule admits it or decides about it when the call is made.",
             "steps:\n  - {id: page, tool: fetch, args: {url: 'https://example.org'}}\n  - {id: known, tool: cities, args: {country: Italy}}\n  - {id: mail, tool: send_mail, args: {to: '${[x for x in known if x in page][0]}', body: Hi}}",
             "$.steps[2].args.to",
+        ),
+        "private-condition": _warning(
+            "Private data decides whether, or how often, data is sent to somebody who is none of its readers.",
+            "steps:\n  - {id: who, tool: customer, args: {name: Ann}}\n  - {id: note, when: '${\"Rome\" in who}', tool: post, args: {url: 'https://example.com', body: Hi}}",
+            "$.steps[1].when",
+        ),
+        "unchecked-reader": _warning(
+            "Only the run can tell whether the receiver of private data is one of its readers, and checks it then.",
+            "inputs: {url: {type: string}}\nsteps:\n  - {id: who, tool: customer, args: {name: Ann}}\n  - {id: note, tool: post, args: {url: '${inputs.url}', body: '${who}'}}",
+            "$.steps[1].args.body",
         ),
         "unstated-trust": _warning(
             "A tool gets its results from a network, files or processes, and does not state whether they may be trusted.",

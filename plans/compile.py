@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from ..errors import PlanRejected
 from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
-from .checker.flow import CONTROL, REACH, UNTRUSTED, Labels
+from .checker.flow import CONTROL, DEFAULT_MODEL, REACH, UNTRUSTED, Labels
 from .checker.selection import selected_arguments
 from .checker.survey import Survey, is_write, survey_of
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
@@ -46,8 +46,6 @@ from .values import Json, canonical
 
 VARIANTS_MAX = 8
 """Sets of untrusted inputs of one inner plan that get a program each."""
-DEFAULT_MODEL = "default"
-"""The alias of the model that answers an `ask` step without `model`."""
 
 
 def compile_plan(

@@ -90,6 +90,21 @@ class Signature(Protocol):
         """Parameters of a narrow type that untrusted data may fill in, each as a whole."""
         ...
 
+    @property
+    def private(self) -> bool:
+        """Whether its results may reach only its readers."""
+        ...
+
+    @property
+    def readers(self) -> Collection[str]:
+        """Who may have its results: tools, `tool.argument`, `prefix*` of tools, `model`, models, domains, addresses of people."""
+        ...
+
+    @property
+    def egress(self) -> Collection[str]:
+        """Parameters that name who gets what the call sends: a URL, a recipient."""
+        ...
+
 
 class Signatures(Protocol):
     """A set of tools as the checker sees it."""

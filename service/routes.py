@@ -298,6 +298,10 @@ async def resume_run(run_id: str, served: Served, body: ResumeBody | None = None
     """Answer with the run as it stands; it continues in the background."""
     run = await served.engine.get(run_id)
     budget = body.budget.amounts() if body and body.budget else None
+    if budget is not None:
+        served.engine.budget_for(
+            budget
+        )  # a budget past a ceiling is refused in this answer, not in the background
     take_over = body is not None and body.take_over
     if run.status in GONE_WRONG:  # an ended run does not continue, unless a patch of its plan was recorded
         try:

@@ -33,6 +33,8 @@ Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 class Budget(RequestBody):
     """At these amounts a run stops and waits; reused steps cost nothing."""
 
+    calls: Count | None = None
+    items: Count | None = None
     steps: Count | None = None
     model_calls: Count | None = None
     tokens: Count | None = None

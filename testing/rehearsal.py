@@ -444,6 +444,9 @@ def stand_in(lock: ToolLock, types: SchemaTypes, answers: Answerer, approval: Ap
         resource=lock.resource,
         allow_untrusted=tuple(lock.allow_untrusted),
         harmless=tuple(lock.harmless),
+        private=lock.private,
+        readers=tuple(lock.readers),
+        egress=tuple(lock.egress),
         reconcile=_unknown if lock.can_reconcile else None,
     )
 

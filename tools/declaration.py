@@ -64,6 +64,9 @@ class ToolSettings(TypedDict, total=False):
     resource: str
     allow_untrusted: Iterable[str]
     harmless: Iterable[str]
+    private: bool
+    readers: Iterable[str]
+    egress: Iterable[str]
     isolation: str
     reconcile: Callable[[str, dict[str, Json]], object] | None
     fingerprint_extra: Json
@@ -97,8 +100,11 @@ class Declaration:
         trust: Whether the output may steer writes.
         is_trust_declared: Whether the author declared the trust.
         resource: The thing that the effect touches; `"world"` conflicts with every other.
-        allow_untrusted: Parameters of a `write` that may hold untrusted values.
+        allow_untrusted: Parameters that may hold untrusted values.
         harmless: Parameters of a `write` whose type is so narrow that an untrusted value can do no harm there, if it is the whole argument.
+        private: Whether the output may reach only its readers.
+        readers: Who may have the output of a private tool.
+        egress: Parameters that name who gets what the call sends.
         isolation: Where a synchronous call runs.
         reconcile: Asked with key and arguments whether a `write` of unknown outcome took place.
         fingerprint_extra: Any JSON that counts as part of the code.
@@ -123,6 +129,9 @@ class Declaration:
     resource: str = "world"
     allow_untrusted: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
+    private: bool = False
+    readers: tuple[str, ...] = ()
+    egress: tuple[str, ...] = ()
     isolation: Isolation = "thread"
     reconcile: Callable[[str, dict[str, Json]], object] | None = None
     fingerprint_extra: Json = None
@@ -161,6 +170,9 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
     given = _Given(where, options)
     # The effect is read first: other keywords belong to one effect only.
     effect = Effect(given.one_of("effect", [str(known) for known in Effect], UNDECLARED))
+    readers = _names(
+        given, "readers", 'names of tools, models, domains or people, such as ("send_mail.body",)'
+    )
     fields: dict[str, Any] = {
         "name": _name(where, name if options.get("name") is None else options.get("name")),
         "description": description if options.get("description") is None else given.text("description"),
@@ -178,8 +190,12 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
         "trust": given.one_of("trust", get_args(Trust), UNSTATED),
         "is_trust_declared": not isinstance(options.get("trust", UNSTATED), Undeclared),
         "resource": given.text("resource", "world"),
-        "allow_untrusted": _parameters(given, "allow_untrusted"),
-        "harmless": _parameters(given, "harmless"),
+        "allow_untrusted": _names(given, "allow_untrusted", 'parameter names, such as ("body",)'),
+        # Whoever names readers means that nobody else may have the result.
+        "private": given.flag("private") or bool(readers),
+        "readers": readers,
+        "egress": _names(given, "egress", 'parameter names, such as ("url",)'),
+        "harmless": _names(given, "harmless", 'parameter names, such as ("urgent",)'),
         "isolation": given.one_of("isolation", get_args(Isolation), "thread"),
         "reconcile": _reconcile(given, effect),
         "fingerprint_extra": options.get("fingerprint_extra"),
@@ -323,15 +339,15 @@ def _approval(given: _Given) -> Approval:
     )
 
 
-def _parameters(given: _Given, keyword: Literal["allow_untrusted", "harmless"]) -> tuple[str, ...]:
-    value = given.options.get(keyword, ())
+def _names(given: _Given, key: str, expected: str) -> tuple[str, ...]:
+    value = given.options.get(key, ())
     if isinstance(value, str):
         return (value,)
     if isinstance(value, Iterable):
         names = tuple(cast("Iterable[object]", value))
         if all(isinstance(name, str) for name in names):
             return tuple(sorted({str(name) for name in names}))
-    raise given.fault(keyword, 'parameter names, such as ("body",)', f"{given.get(keyword)!r}")
+    raise given.fault(key, expected, f"{given.get(key)!r}")
 
 
 def _reconcile(given: _Given, effect: Effect) -> Callable[[str, dict[str, Json]], object] | None:

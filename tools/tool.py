@@ -55,6 +55,7 @@ from .schemas import SchemaTypes, Types, fault_of
 if TYPE_CHECKING:
     from .fingerprint.fingerprint import Fingerprint
     from .fingerprint.observations import Observations
+    from .provider import ProvidedTool
 
 P = ParamSpec("P", default=...)
 R = TypeVar("R", default=Any)
@@ -72,6 +73,7 @@ class Tool(Declaration, Generic[P, R]):
         read_types: Makes `types`.
         request_of: For a model tool: from arguments to the request that is sent instead of calling `fn`.
         influences: Further values and functions that decide a result, such as an agent's guards: for the fingerprint.
+        provided: The tool as somebody else describes it; `None`: its author is the user.
     """
 
     fn: Callable[P, R]
@@ -79,6 +81,7 @@ class Tool(Declaration, Generic[P, R]):
     read_types: Callable[[], Types]
     request_of: Callable[[dict[str, Json]], Any] | None = None
     influences: tuple[object, ...] = ()
+    provided: ProvidedTool | None = None
 
     def __post_init__(self) -> None:
         """Take on the function's name, module and docstring, as a decorated function does."""
@@ -298,6 +301,9 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     resource: str = "world",
     allow_untrusted: Iterable[str] = (),
     harmless: Iterable[str] = (),
+    private: bool = False,
+    readers: Iterable[str] = (),
+    egress: Iterable[str] = (),
     isolation: str = "thread",
     reconcile: Callable[[str, dict[str, Json]], object] | None = None,
     fingerprint_extra: Json = None,
@@ -324,9 +330,13 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         approval: `"always"`, `"untrusted"`, or a function from arguments to a bool: when a person is asked.
         trust: `"untrusted"` if outputs come from outside and may not steer writes; not given: `"trusted"`, unless `default_trust` says otherwise.
         resource: What the effect touches; `"world"` conflicts with every other.
-        allow_untrusted: Parameters of a `write` that may hold untrusted values.
+        allow_untrusted: Parameters that may hold untrusted values.
         harmless: Parameters of a `write` of a narrow type (a boolean, a number in a range, a date, options) in which an untrusted value can do no
             harm, if it is the whole argument.
+        private: The output may reach only its readers.
+        readers: Who may have the output of a private tool: `"send_mail"`, `"send_mail.body"`, `"crm_*"`, `"model"`, a model, a domain, a person's
+            address. Whoever names readers makes the tool private.
+        egress: Parameters that name who gets what the call sends: a URL, a recipient.
         isolation: Where a synchronous call runs: `"thread"`, `"process"` or `"inline"`.
         reconcile: Called with idempotency key and arguments to learn what a `write` returned; `None`: it did not take place.
         fingerprint_extra: Any JSON that counts as part of the code: a prompt file's text, a model's name.
@@ -353,6 +363,7 @@ def make_tool(
     types: Types | None = None,
     request_of: Callable[[dict[str, Json]], Any] | None = None,
     influences: Iterable[object] = (),
+    provided: ProvidedTool | None = None,
     **options: Unpack[ToolOptions],
 ) -> Tool:
     """Make a tool: what `@tool`, `@agent` and `Tool.from_callable` share.
@@ -363,6 +374,7 @@ def make_tool(
         types: The types, if they are not to come from annotations.
         request_of: See `Tool`.
         influences: See `Tool`.
+        provided: See `Tool`.
         options: The keywords of `@tool`.
 
     Raises:
@@ -381,8 +393,8 @@ def make_tool(
         if types is None
         else tuple(cast("dict[str, Json]", types.parameters["properties"]))
     )
-    for keyword in ("allow_untrusted", "harmless"):
-        _check_parameters(where, keyword, settings[keyword], names)
+    for key in ("allow_untrusted", "egress", "harmless"):
+        _check_parameters(where, key, settings[key], names)
     check_guards(where, settings["guard"], names)
     made = Tool(
         **settings,
@@ -392,6 +404,7 @@ def make_tool(
         request_of=request_of,
         # A guard that is added or changed changes the fingerprint, so that no earlier result gets past it.
         influences=(*influences, *settings["guard"]),
+        provided=provided,
     )
     with suppress(NameError):  # a class defined further down: read again when the types are used
         made.__dict__["types"] = made.read_types()
@@ -422,12 +435,12 @@ def _check_function(fn: object) -> None:
         )
 
 
-def _check_parameters(where: str, keyword: str, given: Iterable[str], names: tuple[str, ...]) -> None:
+def _check_parameters(where: str, key: str, given: Iterable[str], names: tuple[str, ...]) -> None:
     for name in given:
         if name not in names:
             hint = did_you_mean(name, names)
             raise ConfigError(
-                f"{where}: {keyword}: expected parameters of the tool ({listing(names)}), found '{name}'"
+                f"{where}: {key}: expected parameters of the tool ({listing(names)}), found '{name}'"
                 + (f"; {hint}" if hint else "")
             )
 

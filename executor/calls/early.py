@@ -16,14 +16,17 @@ record of a journal, and nothing of a plan that may still change must become one
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from ...errors import EngineBug, FirmplanError, ToolError
 from ...plans import Plan
-from ...plans.checker.body import SavedPlans
+from ...plans.checker.body import SavedPlans, bodies_of
+from ...plans.checker.survey import secrecy_in
 from ...plans.compile import compile_plan
+from ...plans.format.shape import Draft
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ..canonical_value import CanonicalValue
@@ -81,7 +84,8 @@ class EarlyCall:
 class EarlySteps:
     """The calls of one run that start before its plan is complete.
 
-    Nothing starts early if the run has a budget, because a budget is checked before each call, or if it may make no calls (`reuse='only'`).
+    Nothing starts early if the caller gave the run a budget, because a budget is checked before each call, or if it may make no calls
+    (`reuse='only'`). The engine's own budgets guard against runaway runs: no more calls start early than these budgets allow, abandoned drafts included.
 
     Args:
         facilities: What the runs of an engine share.
@@ -106,7 +110,12 @@ class EarlySteps:
             set()
         )  # of all calls, those that were replaced or taken included
         self._machine: Machine | None = None
-        self._is_closed = bool(header.budget) or header.reuse == "only"
+        budget = header.budget
+        self._budget = budget
+        self._calls_left = min(budget.get(name, math.inf) for name in ("steps", "calls", "model_calls"))
+        is_callers = dict(budget) != facilities.budgets.for_run(None)
+        # What a call will cost is known only after it, so a limit on tokens or dollars could be passed unseen.
+        self._is_closed = is_callers or "tokens" in budget or "usd" in budget or header.reuse == "only"
 
     def offer(
         self, plan: Plan, inputs: Mapping[str, Json], lock: ToolsetLock, plans: SavedPlans | None = None
@@ -119,10 +128,12 @@ class EarlySteps:
             lock: The tools that the partial plan names.
             plans: The saved plans that the partial plan may run.
         """
-        if self._is_closed:
+        # Who gets private data is judged by the flow policy of the run, which there is not yet.
+        if self._is_closed or secrecy_in(bodies_of(Draft(plan), plan, plans), lock).kinds:
             return
         try:
-            machine = Machine(compile_plan(plan, lock, plans=plans), inputs, lock.policies)
+            program = compile_plan(plan, lock, plans=plans)
+            machine = Machine(program, inputs, lock.policies, budget=self._budget)
         except FirmplanError:
             return  # it needs more than this part of the plan; if it is a real fault, the run reports it
         self._machine = machine
@@ -179,6 +190,9 @@ class EarlySteps:
         """Start a call unless it is a write; drop the call that an earlier partial plan made in its place."""
         if command.attempt > 1 or (isinstance(command, StartToolCall) and self._is_write(command.tool)):
             return
+        if self._calls_left < 1:
+            return
+        self._calls_left -= 1
         # Another draft of the plan has the same step with other arguments. A call without side effects may be stopped at any time.
         if (other := self._calls.get(command.step)) is not None:
             other.task.cancel()

@@ -15,7 +15,9 @@ from ...tools import Models, Tool, Toolset
 from ...tools.logbook import open_log, read_setting
 from ...tools.models.limits import RateLimiter
 from ...tools.secret import Secrets
+from ..budget import BudgetPolicy
 from ..journal.journal import Commits
+from ..journal.tool_pins import ToolPins
 from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
 from .flow_policy import Flow
@@ -84,6 +86,7 @@ class Facilities:
         semaphore: Limits the calls at a time, over all runs.
         policies: Rules about the arguments of calls (`policies.py`).
         flow: What happens if untrusted data reaches a write (`flow_policy.py`).
+        budgets: The default budget of new runs, and its ceilings.
         expect_lease: Raises `StoreError` if this process may have lost its runs. Called before each write with the time, by `elapsed_s`, at
             which the write's intent was handed to the store.
         ownership: The owner of the runs; `None`: no other process can drive them.
@@ -91,6 +94,7 @@ class Facilities:
         in_flight: Content key -> the result of the call under way that identical calls wait for; `None`: they may not take the result.
         tool_semaphores: Tool -> the limit on its calls at a time (`max_concurrency`).
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
+        pins: What providers of tools said when it was accepted.
     """
 
     tools: Toolset
@@ -103,10 +107,12 @@ class Facilities:
     secrets: Secrets = field(default_factory=Secrets)
     flow: Flow = "enforce"
     policies: Policies = field(default_factory=Policies)
+    budgets: BudgetPolicy = field(default_factory=BudgetPolicy)
     expect_lease: Callable[[float], Awaitable[None]] | None = None
     ownership: Ownership | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     commits: Commits = field(init=False)
+    pins: ToolPins = field(init=False)
     in_flight: dict[str, asyncio.Future[Reusable | None]] = field(
         default_factory=dict[str, "asyncio.Future[Reusable | None]"]
     )
@@ -115,6 +121,7 @@ class Facilities:
 
     def __post_init__(self) -> None:
         self.commits = Commits(self.store)
+        self.pins = ToolPins(self.store, self.tools)
         # A wrong setting raises when the engine opens, not at the first line of the log.
         read_setting(os.environ)
 

@@ -11,7 +11,7 @@ This module does not make calls and does not decide about approvals: it refuses 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
@@ -27,6 +27,7 @@ from ..journal.toolset_lock import ToolsetLock, approval_kind
 from ..machine import CONTROL_COUNTS_SINCE
 from ..policy import ApprovalKind
 from .policies import KnownValues, Opinion, ValueLabels, fits_of
+from .secrecy_policy import SecrecyPolicy, trail_of
 
 if TYPE_CHECKING:
     from ...plans import Plan
@@ -58,6 +59,8 @@ class _Terms:
         signatures: The tool as it was locked, and as it is now.
         asks: When the present tool needs an approval.
         asked: When the tool needed an approval as it was locked.
+        egress: The arguments that say where the call sends data.
+        allows_all: Whether every argument may hold untrusted data.
         is_judged: Whether a policy of the user is about the tool.
         is_open: Whether every call passes.
     """
@@ -65,8 +68,10 @@ class _Terms:
     is_write: bool
     allow_untrusted: frozenset[str]
     signatures: tuple[Signature, Signature]
+    egress: frozenset[str]
     asks: ApprovalKind
     asked: ApprovalKind
+    allows_all: bool
     is_judged: bool
     is_open: bool
 
@@ -76,7 +81,13 @@ class _Terms:
         # A rule of the tool must not be talked out of asking by the data that it looks at, so it is not asked about labelled calls.
         if "rule" in kinds and labelled:
             return True
-        return kinds != {"never"} and (labelled.is_controlled or bool(judgement.open))
+        # Who may choose every argument freely gains nothing by choosing how often.
+        is_chosen = labelled.is_controlled and not self.allows_all
+        return kinds != {"never"} and (is_chosen or bool(judgement.open))
+
+    def is_guarded(self, argument: str) -> bool:
+        """Whether untrusted data in an argument is judged: of a read that asks nobody only where it sends data."""
+        return self.is_write or argument in self.egress or {self.asks, self.asked} != {"never"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +141,7 @@ class FlowPolicy:
         self._facilities = facilities
         self._run_id = run_id
         self._header = header
+        self._secrecy = SecrecyPolicy(facilities, run_id, header)
         self._terms: dict[str, _Terms] = {}
         self._strict: ToolsetLock | None = None
         self._program: Program | None = None
@@ -141,8 +153,9 @@ class FlowPolicy:
         self, command: Call, machine: Machine
     ) -> Intervention | None:
         """Return what takes the place of a call; `None`: the call may be made."""
-        if not isinstance(command, StartToolCall):
-            return None
+        refusal = self._secrecy.find_refusal(command, machine)
+        if refusal is not None or not isinstance(command, StartToolCall):
+            return refusal
         terms = self._terms_of(command.tool)
         if terms.is_open or not machine.is_callable(command.step):
             return None
@@ -186,7 +199,7 @@ class FlowPolicy:
         for name in values if terms.is_judged else labelled.arguments:
             if name in terms.allow_untrusted and not terms.is_judged:
                 continue
-            value, is_labelled = values.get(name), name in labelled.arguments
+            value, is_labelled = values.get(name), name in labelled.arguments and terms.is_guarded(name)
             labels = ValueLabels()
             if is_labelled:
                 fits = fits_of(terms.signatures, name, is_selected=name in labelled.selected)
@@ -214,12 +227,12 @@ class FlowPolicy:
         labelled: _Labelled,
         judgement: _Judgement,
     ) -> CallFailed | None:
-        """Return the failure of a write that the flow rule forbids."""
-        if not terms.is_write or self._facilities.flow == "off":
+        """Return the failure of a call that the flow rule forbids."""
+        if self._facilities.flow == "off":
             return None
         if judgement.open:
             return self._refuse(command, iteration, judgement.open)
-        if labelled.is_controlled and self._facilities.flow == "strict":
+        if terms.is_write and labelled.is_controlled and self._facilities.flow == "strict":
             message = (
                 f"untrusted data decides whether the write '{command.step}' is called; let its tool '{command.tool}' ask for approval, "
                 'or run the plan with flow="enforce"'
@@ -231,9 +244,10 @@ class FlowPolicy:
         self, command: StartToolCall, iteration: Iteration, unsafe: Sequence[str]
     ) -> CallFailed | None:
         name = unsafe[0]
+        what = "write" if self._terms[command.tool].is_write else "call"
         flow = " -> ".join((*self._source(iteration, name), f"{command.step}.{name}"))
         message = (
-            f"untrusted data reaches '{name}' of the write '{command.step}': {flow}; let the tool '{command.tool}' allow it "
+            f"untrusted data reaches '{name}' of the {what} '{command.step}': {flow}; let the tool '{command.tool}' allow it "
             f"(allow_untrusted=({name!r},)) or ask for approval, or do not pass this data on"
         )
         if self._facilities.flow != "warn":
@@ -264,15 +278,20 @@ class FlowPolicy:
         locked = self._header.lock.find(name)
         signature: Signature = locked or now
         is_judged = self._facilities.policies.is_about(name)
+        egress = frozenset(now.egress).union(signature.egress)
+        allowed = frozenset(now.allow_untrusted).intersection(signature.allow_untrusted)
+        names = cast("Mapping[str, Json]", now.parameters.get("properties") or {})
         is_write, asks = Effect.WRITE in (now.effect, signature.effect), approval_kind(now)
         made = self._terms[name] = _Terms(
             is_write=is_write,
-            allow_untrusted=frozenset(now.allow_untrusted).intersection(signature.allow_untrusted),
+            allow_untrusted=allowed,
+            egress=egress,
             signatures=(signature, now),
             asks=asks,
             asked=asks if locked is None else locked.approval,
+            allows_all=bool(names) and allowed.issuperset(names),
             is_judged=is_judged,
-            is_open=not is_write and asks == "never" and not is_judged,
+            is_open=not is_write and not egress and asks == "never" and not is_judged,
         )
         return made
 
@@ -298,7 +317,7 @@ class FlowPolicy:
             header = self._header
             self._program = program_of(_plan(header), lock, header.plans, header.language)
         program = self._program
-        *outer, last = _trail(iteration)
+        *outer, last = trail_of(iteration)
         for position in outer:
             program = cast("RunPlan", program.steps[position].action).program
         now = program.steps[last]
@@ -314,7 +333,7 @@ class FlowPolicy:
 
         if self._provenance is None:
             self._provenance = Provenance(_plan(self._header), self._strict_lock(), self._header.plans)
-        return self._provenance.of(_trail(iteration), argument)
+        return self._provenance.of(trail_of(iteration), argument)
 
     def _names(self, iteration: Iteration, argument: str) -> tuple[str, ...]:
         """Return the untrusted tools and inputs from which an argument has data."""
@@ -322,7 +341,7 @@ class FlowPolicy:
 
         if self._sources is None:
             self._sources = Sources(_plan(self._header), self._strict_lock(), self._header.plans)
-        found = self._sources.of_argument(tuple(_trail(iteration)), argument).sources
+        found = self._sources.of_argument(tuple(trail_of(iteration)), argument).sources
         names = (name for source in found for name in (source.tools or (source.name,)))
         return tuple(dict.fromkeys(names)) or (UNNAMED,)
 
@@ -342,17 +361,6 @@ def _plan(header: Header) -> Plan:
     if header.plan is None:
         raise EngineBug("a run without a plan makes no calls")
     return header.plan
-
-
-def _trail(iteration: Iteration) -> list[int]:
-    """Return the positions of the steps around a call, outermost first, then that of the call's own step; for a call of an agent: the agent's."""
-    trail: list[int] = []
-    at: Iteration | None = iteration
-    while at is not None:
-        if at.item.node.frame.owner is None or at.item.node.frame.owner.agent_loop is None:
-            trail.append(at.item.node.code.position)
-        at = at.item.node.frame.owner
-    return trail[::-1]
 
 
 def _rule_answer(answer: object) -> bool:

@@ -9,7 +9,7 @@ several opinions, deny beats ask, and ask beats allow. The default rules only al
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 from ...errors import ConfigError
 from ...plans.checker.flow import is_untrusted
 from ...plans.checker.selection import HARMLESS, OPTION, SELECTED, fitting_rule
-from ...plans.plan import SetStep, ToolStep
+from ...plans.plan import ToolStep
 from ...plans.program import CallTool
 from ...plans.signature import Effect, Signature
 from ...plans.values import Json, canonical
@@ -156,6 +156,10 @@ class Policies:
         return Opinion("allow", KNOWN) if labels.known and _is_telling(value) else None
 
 
+def _looks_like_a_name(text: str) -> bool:
+    return any(character.isupper() or character.isdigit() or character == "@" for character in text)
+
+
 def _is_telling(value: Json) -> bool:
     """Whether a value that equals a known one does so on purpose: truth values and small numbers stand everywhere."""
     return isinstance(value, str) and bool(value.strip())
@@ -206,12 +210,16 @@ class KnownValues:
             return False
         if text not in self._words:
             # An address must not be found inside another one: `ann@example.org` is no part of `joann@example.org.uk`.
-            pattern = rf"(?<![\w@.+-]){re.escape(text)}(?![\w@+-]|\.\w)"
+            # A plain word of a sentence says nothing: it has to look like a name, a number or an address, or stand in quotes.
+            word = re.escape(text)
+            pattern = (
+                rf"(?<![\w@.+-]){word}(?![\w@+-]|\.\w)" if _looks_like_a_name(text) else rf"([\"'`]){word}\1"
+            )
             self._words[text] = re.search(pattern, self._task) is not None
         return self._words[text]
 
     def _find_given(self) -> Iterator[bytes]:
-        """Yield the values of the trusted inputs and the constants of the plan."""
+        """Yield the values of the trusted inputs, and the arguments that the plan writes down as a whole."""
         header = self._header
         if header.plan is None:
             return
@@ -221,13 +229,10 @@ class KnownValues:
         for plan in (header.plan, *header.plans.values()):
             for steps in (plan.steps, *(inner.steps for inner in plan.plans.values())):
                 for step in steps:
-                    match step:
-                        case ToolStep(args=args):
-                            yield from _constants(args)
-                        case SetStep():
-                            yield from _constants(step.templates["set"].value)
-                        case _:
-                            pass
+                    # A list or an object that the plan writes down is a list of options, of which untrusted data would choose.
+                    for value in step.args.values() if isinstance(step, ToolStep) else ():
+                        if not isinstance(value, list | dict) and "${" not in str(value):
+                            yield canonical(value)
 
     def _find_results(self, node: Node) -> Iterator[bytes]:
         """Yield the parts of the trusted results that a step has waited for."""
@@ -283,10 +288,3 @@ def _parts(value: Json) -> Iterator[bytes]:
                 waiting += items
             case leaf:
                 yield canonical(leaf)
-
-
-def _constants(value: Json | Mapping[str, Json]) -> Iterator[bytes]:
-    """Yield the parts of a template that are no expressions."""
-    for part in _parts(cast("Json", value)):
-        if b"${" not in part:
-            yield part

@@ -27,6 +27,8 @@ _PROSE: Final = (
     "examples",
 )  # of a schema; a parameter of that name has an object there
 
+_LATER: Final = ("private", "readers", "egress", "harmless")
+
 
 @dataclass(frozen=True, slots=True)
 class ToolLock:
@@ -48,6 +50,9 @@ class ToolLock:
     timeout_s: float | None
     fingerprint: str | None
     harmless: Collection[str] = ()
+    private: bool = False
+    readers: Collection[str] = ()
+    egress: Collection[str] = ()
 
     @classmethod
     def of(cls, tool: Tool) -> ToolLock:
@@ -71,28 +76,32 @@ class ToolLock:
             timeout_s=tool.timeout_s,
             fingerprint=tool.fingerprint,
             harmless=tool.harmless,
+            private=tool.private,
+            readers=tool.readers,
+            egress=tool.egress,
         )
         return made
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ToolLock:
         """Read it back from `to_dict`."""
-        # Only two fields are no JSON as they are. A field that is missing or unknown raises a TypeError, which the header turns into a StoreError.
+        # Only some fields are no JSON as they are. A field that is missing or unknown raises a TypeError, which the header turns into a StoreError.
         settled: dict[str, Any] = dict(data)
         settled["effect"] = Effect(data["effect"])
         settled["allow_untrusted"] = tuple(data["allow_untrusted"])
-        settled["harmless"] = tuple(data.get("harmless", ()))
+        for name in ("harmless", "readers", "egress"):
+            settled[name] = tuple(data.get(name, ()))
         return cls(**settled)
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
         data: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        data |= {"effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
-        # Absent where it is empty: headers keep the bytes that they had before there was such a property.
-        del data["harmless"]
-        if self.harmless:
-            data["harmless"] = list(self.harmless)
-        return data
+        for name in _LATER:  # a tool without these declarations has the lock that it had before they existed
+            if not data[name]:
+                del data[name]
+            elif name != "private":
+                data[name] = list(data[name])
+        return {**data, "effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
 
     def find_broken_promise(self, tool: Tool) -> str | None:
         """Return in words a property that the run relies on and the tool has lost: then its calls may not go on. `None`: there is none."""

@@ -146,6 +146,7 @@ class Execution:
             not self._store.is_read_only
         ):  # an engine that only reads must not look like an owner, nor leave a file beside the store
             self._owner.acquire()
+        await self.facilities.pins.open(self.now())
 
     async def close(self) -> None:
         """Stop the active runs and release all runs; `resume` continues them."""
@@ -409,6 +410,8 @@ class Execution:
         try:
             header = Header.from_dict(row.header)
             self._expect_tools(row.id, header)
+            if self.facilities.pins.has_changes:
+                await self.facilities.pins.expect(header.lock.names)
             # The chain's head is the same if nobody has appended since, so the journal need not be read twice.
             is_seen = seen is not None and seen.head == row.head
             entries = seen.entries if seen is not None and is_seen else await load_entries(self._store, row)

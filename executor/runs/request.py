@@ -7,10 +7,9 @@ third part remembers the plans that have just passed their check.
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -34,8 +33,8 @@ from ...plans.values import Json, NotJson, canonical
 from ...tools import Artifact
 from ...tools.durations import parse_duration
 from .. import limits as bounds
-from ..budget import LIMITS as BUDGET_LIMITS
 from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
+from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
 from ..canonical_value import CanonicalValue
 from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
@@ -168,42 +167,20 @@ def judged(report: CheckReport, flow: Flow) -> CheckReport:
         case "enforce":
             return report
         case "strict":
-            return _with_severity(report, UNTRUSTED_CONDITION, "error")
+            return _with_severity(report, (UNTRUSTED_CONDITION, PRIVATE_CONDITION), "error")
         case "warn":
-            return _with_severity(report, UNSAFE_FLOW, "warning")
+            return _with_severity(report, (UNSAFE_FLOW, PRIVATE_FLOW), "warning")
         case "off":
-            kept = tuple(each for each in report.problems if each.code != UNSAFE_FLOW)
+            kept = tuple(each for each in report.problems if each.code not in (UNSAFE_FLOW, PRIVATE_FLOW))
             return replace(report, problems=kept)
 
 
-def _with_severity(report: CheckReport, code: str, severity: Literal["error", "warning"]) -> CheckReport:
-    """Return a report in which the problems of this code have this severity."""
-    problems = (replace(each, severity=severity) if each.code == code else each for each in report.problems)
+def _with_severity(
+    report: CheckReport, codes: Collection[str], severity: Literal["error", "warning"]
+) -> CheckReport:
+    """Return a report in which the problems of these codes have this severity."""
+    problems = (replace(each, severity=severity) if each.code in codes else each for each in report.problems)
     return replace(report, problems=in_order(problems))
-
-
-def budget_of(given: Mapping[str, float] | None) -> dict[str, float]:
-    """Return a budget's limits by name. Raises: InputRejected."""
-    if given is not None and not isinstance(cast("object", given), Mapping):
-        raise InputRejected(
-            f"budget: expected amounts by name, such as {{'steps': 100}}, found {given!r:.200}"
-        )
-    limits = dict(given or {})
-    for name, amount in limits.items():
-        if name not in BUDGET_LIMITS:
-            hint = did_you_mean(str(name), BUDGET_LIMITS)
-            raise InputRejected(
-                f"budget: expected any of {listing(BUDGET_LIMITS)}, found {name!r}{f'; {hint}' if hint else ''}"
-            )
-        if not _is_amount(amount):
-            raise InputRejected(f"budget: '{name}': expected a number from 0, found {describe(amount)}")
-    return limits
-
-
-def _is_amount(given: object) -> bool:
-    if isinstance(given, float):
-        return 0 <= given < math.inf
-    return isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= COUNT_MAX
 
 
 def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:

@@ -407,7 +407,7 @@ def run_usage(machine: Machine) -> dict[str, Json]:
             model_calls += _number(usage, "calls")
             tokens += _number(usage, "tokens")
             usd += _number(usage, "usd")
-    return {
+    made: dict[str, Json] = {
         "steps": steps,
         "calls": calls,
         "reused": reused,
@@ -416,6 +416,9 @@ def run_usage(machine: Machine) -> dict[str, Json]:
         "usd": usd,
         "seconds": machine.budget.own["seconds"],
     }
+    # Only where it is limited: runs of earlier versions are shown as they were.
+    budget = machine.budget
+    return {**made, "items": int(budget.spent["items"])} if "items" in budget.limits else made
 
 
 def with_planning(usage: Mapping[str, Json], header: Header) -> dict[str, Json]:
@@ -502,6 +505,8 @@ def _guards(iterations: list[Iteration]) -> Json:
 
 def iterations_of(part: Iteration) -> Iterator[Iteration]:
     """Yield the calls and values that a step, item or iteration consists of."""
+    if isinstance(part, Node) and part.state is State.WAITING and not part.items:
+        yield part  # its items wait for a larger budget, and are not made yet
     items: Sequence[Iteration] = part.items if isinstance(part, Node) else (part,)
     for item in items:
         for iteration in item.iterations if isinstance(item, Item) else (item,):

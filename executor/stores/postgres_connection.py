@@ -289,6 +289,8 @@ def _nothing(_db: Connection) -> None:
 
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
+# Tables that were added to the format after stores of it were made: a store without them gets them.
+ADDED: Final = ("firmplan_pinned_tools",)
 # Statements that bring a store of each format to the next format.
 STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
     1: (
@@ -316,6 +318,8 @@ def bring_up(db: Connection, name: str) -> None:
         raise StoreError(
             f"the store {name} has format {found}; this firmplan reads up to {POSTGRES_FORMAT}: upgrade firmplan"
         )
+    if set(_missing_tables(db)) & set(ADDED):
+        _add_tables(db, name)
     _expect_tables(db, name)
 
 
@@ -400,16 +404,41 @@ def _schema(db: Connection) -> tuple[str, bool]:
     return str(user) if wanted == "$user" else wanted, False
 
 
-def _expect_tables(db: Connection, name: str) -> None:
-    wanted = re.findall(r"CREATE TABLE (\w+)", _statements())
-    missing = rows(
-        db,
-        "SELECT t FROM unnest(%s::text[]) WITH ORDINALITY AS w(t, n) WHERE to_regclass(t) IS NULL ORDER BY n",
-        (wanted,),
-    )
-    if missing:
+def _add_tables(db: Connection, name: str) -> None:
+    """Make the tables that were added to the format, beside those that are there."""
+    made = [
+        each
+        for each in _statements().split(";")
+        if (found := re.search(r"CREATE TABLE (\w+)", each)) and found[1] in ADDED
+    ]
+    try:
+        with db.transaction():
+            db.execute(DURABLE)
+            # A lock of the transaction: of several processes, one makes them.
+            db.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
+            ((schema,),) = rows(db, _HOME)
+            db.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)))
+            for statement in made:
+                db.execute(statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1).encode())
+    except psycopg.errors.InsufficientPrivilege as fault:
         raise StoreError(
-            f"the store {name} has no table '{missing[0][0]}': something removed it, or the search path finds only a part of "
+            f"the store {name} lacks the table '{ADDED[0]}', and the user {db.info.user} may not make it: run `firmplan store upgrade` as "
+            "the user who made the other tables, and grant SELECT, INSERT, UPDATE and DELETE on it"
+        ) from fault
+
+
+def _missing_tables(db: Connection) -> list[str]:
+    wanted = re.findall(r"CREATE TABLE (\w+)", _statements())
+    statement = (
+        "SELECT t FROM unnest(%s::text[]) WITH ORDINALITY AS w(t, n) WHERE to_regclass(t) IS NULL ORDER BY n"
+    )
+    return [str(table) for (table,) in rows(db, statement, (wanted,))]
+
+
+def _expect_tables(db: Connection, name: str) -> None:
+    if missing := _missing_tables(db):
+        raise StoreError(
+            f"the store {name} has no table '{missing[0]}': something removed it, or the search path finds only a part of "
             "the tables; restore it from a backup, or name another schema"
         )
 

@@ -95,6 +95,15 @@ CREATE TABLE plans (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX plans_by_digest ON plans (digest);
 
+-- What providers of tools said of each tool when it was first used, or last accepted.
+CREATE TABLE pinned_tools (
+    provider TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    said BLOB NOT NULL,
+    pinned REAL NOT NULL,
+    PRIMARY KEY (provider, tool)
+) STRICT, WITHOUT ROWID;
+
 -- Each time that a saved plan was thought to answer a task, and what became of it, with the run that it was for, if there was one.
 CREATE TABLE plan_uses (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

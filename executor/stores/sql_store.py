@@ -251,6 +251,7 @@ _SAVE_PLAN: Final = f"""
     SET plan=excluded.plan, digest=excluded.digest, saved=excluded.saved, row_digest=excluded.row_digest
 """
 _NOTE_USE: Final = "INSERT INTO @plan_uses (name, digest, outcome, run_id, noted) VALUES (:name, :digest, :outcome, :run, :at)"
+_LIST_PINS: Final = "SELECT tool, said FROM @pinned_tools WHERE provider=:provider ORDER BY tool"
 _COUNT_USES: Final = """
     SELECT uses.name, uses.digest,
         CASE WHEN uses.outcome = 'answered' AND runs.status IN ('failed', 'cancelled') THEN 'run' ELSE uses.outcome END AS became,
@@ -792,6 +793,26 @@ class SqlStore(ABC):
         """See `Store.find_plan`."""
         found = await self._read(_FIND_PLAN, {"wanted": name_or_digest})
         return StoredPlan.from_row(found[0]) if found else None
+
+    async def list_pins(self, provider: str) -> Mapping[str, bytes]:
+        """See `Store.list_pins`."""
+        return {tool: bytes(said) for tool, said in await self._read(_LIST_PINS, {"provider": provider})}
+
+    async def pin_tools(
+        self, provider: str, said: Mapping[str, bytes], at: float, *, replaces: bool = False
+    ) -> bool:
+        """See `Store.pin_tools`."""
+        rows = [(provider, tool, said[tool], float(at)) for tool in sorted(said)]
+
+        def work(sql: Sql) -> bool:
+            if replaces:
+                sql.change("DELETE FROM @pinned_tools WHERE provider=:provider", {"provider": provider})
+            elif sql.rows(_LIST_PINS, {"provider": provider}):
+                return False
+            sql.insert("pinned_tools", "provider, tool, said, pinned", rows, key="provider, tool")
+            return True
+
+        return await self._write(work, outlives="power")
 
     async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
         """See `Store.note_use`."""

@@ -606,6 +606,26 @@ class Store(Protocol):
         """Return a saved plan, or `None`."""
         ...
 
+    async def list_pins(self, provider: str) -> Mapping[str, bytes]:
+        """Return what is pinned of a provider's tools, by tool."""
+        ...
+
+    async def pin_tools(
+        self, provider: str, said: Mapping[str, bytes], at: float, *, replaces: bool = False
+    ) -> bool:
+        """Pin what a provider says of its tools, durable through power loss.
+
+        Args:
+            provider: Its key.
+            said: What it says, by tool.
+            at: Unix seconds.
+            replaces: Whether these pins take the place of earlier ones; else nothing is pinned if there are any.
+
+        Returns:
+            Whether they were pinned.
+        """
+        ...
+
     async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
         """Note that a saved plan was thought to answer a task, and what became of it (`PlanUses`)."""
         ...

@@ -245,6 +245,10 @@ def _marks(tool: Signature) -> list[str]:
         marks.append("untrusted result")
     if tool.allow_untrusted:
         marks.append("takes untrusted values in " + ", ".join(sorted(tool.allow_untrusted)))
+    if tool.private:
+        marks.append("private result, only for " + (", ".join(sorted(tool.readers)) or "the run's output"))
+    if tool.egress:
+        marks.append("sends to whom " + ", ".join(sorted(tool.egress)) + " names")
     return marks
 
 

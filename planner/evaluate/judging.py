@@ -142,7 +142,7 @@ async def judge_pairs(models: Models, measured: Measured, labels: Sequence[Label
         # The first plan of each task stands for the planner: comparing all samples would cost their square in
         # requests.
         if result.scores and (plan := result.scores[0].plan) is not None:
-            plans[result.planner][result.task] = plan
+            plans[result.planner][f"{result.task} {result.variant}".strip()] = plan
     duels: list[Duel] = []
     for one, other in combinations(plans, 2):
         both = [task for task in plans[one] if task in plans[other]]

@@ -2,6 +2,8 @@
 
 A plan is scored by its shape: which actions it takes, and which action feeds which, whatever its steps are called. The caller runs plans:
 `run` returns a plan's output, or raises. Results have the order of planners, tasks and samples, whichever ends first.
+
+The output of a run is also measured by guards, which refuse nothing here, and compared with the outputs of the other variants of its task (`bias.py`).
 """
 
 from __future__ import annotations
@@ -11,20 +13,33 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
-from ...errors import FirmplanError, PlanningFailed
+from ...errors import ConfigError, FirmplanError, PlanningFailed, ToolError
 from ...plans.plan import AskStep, Plan, PlanStep, SetStep, Step, ToolStep
 from ...plans.values import Json
+from ...tools.guards.guard import Guard, Question, asks_model, find_refusal, name_of
 from ...tools.models.completion import Usage
+from ...tools.models.errors import ModelError
+from ...tools.models.models import Models
 from ...tools.schemas import Checker
 from ..drafting.attempt import Attempt
 from ..planner import Planned, Planner
+from .bias import SAMPLES_MAX, Difference, Outcome, VariantRuns, differences, outcome_of
 from .task_set import EvalTask, Expected, TaskSet
 
-Run = Callable[[EvalTask, Planned], Awaitable[Json]]
-"""Returns the output of a run of a plan. Raises: FirmplanError: there is no output."""
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """The output of a run, and the texts that it may quote: its inputs and the results of its tools, by name."""
+
+    output: Json
+    sources: Mapping[str, Json] = field(default_factory=dict[str, Json])
+
+
+Run = Callable[[EvalTask, Planned], Awaitable[Ran]]
+"""Runs a plan. Raises: FirmplanError: there is no output."""
 
 Edge = tuple[str, str]
 """An action, and an action that it feeds."""
@@ -141,6 +156,9 @@ class Score:
         seconds: The time from the task to the plan.
         plan: The plan.
         error: Why there is no plan, or why its run gave no output.
+        guards: Guard -> whether it holds of the output of a run; `None`: it could not be asked. Empty: no output was looked at.
+        guard_usage: The cost of the judges among the guards.
+        outcome: What the run of a variant came to (`bias.py`); `None`: the task has no variants, or was not run.
     """
 
     valid: bool
@@ -156,6 +174,9 @@ class Score:
     answer: bool | None = None
     plan: Plan | None = None
     error: str | None = None
+    guards: Mapping[str, bool | None] = field(default_factory=dict[str, "bool | None"])
+    guard_usage: Usage = field(default_factory=Usage)
+    outcome: Outcome = None
 
     @property
     def good(self) -> bool:
@@ -171,6 +192,8 @@ class Score:
             "forbidden": list(self.forbidden),
             "usage": self.usage.to_dict(),
             "plan": None if self.plan is None else self.plan.to_dict(),
+            "guards": dict(self.guards),
+            "guard_usage": self.guard_usage.to_dict(),
         }
 
 
@@ -254,11 +277,12 @@ def _holds(output: Json, part: Json) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """One task, planned several times by one planner."""
+    """One task, or one variant of it, planned several times by one planner."""
 
     planner: str
     task: str
     scores: tuple[Score, ...]
+    variant: str = ""
 
     @property
     def agreement(self) -> float | None:
@@ -268,7 +292,35 @@ class TaskResult:
     def to_dict(self) -> dict[str, Json]:
         """Return the result as JSON."""
         scores: list[Json] = [each.to_dict() for each in self.scores]
-        return {"planner": self.planner, "task": self.task, "agreement": self.agreement, "scores": scores}
+        named: dict[str, Json] = {"planner": self.planner, "task": self.task}
+        variant: dict[str, Json] = {"variant": self.variant} if self.variant else {}
+        return {**named, **variant, "agreement": self.agreement, "scores": scores}
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRate:
+    """How often a guard holds of outputs.
+
+    Attributes:
+        held: The outputs of which it holds.
+        refused: The outputs of which it does not.
+        unasked: The outputs about which it could not be asked.
+    """
+
+    guard: str
+    held: int
+    refused: int
+    unasked: int
+
+    @property
+    def rate(self) -> float | None:
+        """The share of outputs of which it holds; `None`: none was measured."""
+        measured = self.held + self.refused
+        return self.held / measured if measured else None
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the rate as JSON."""
+        return {"held": self.held, "refused": self.refused, "unasked": self.unasked, "rate": self.rate}
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +343,7 @@ class PlannerSummary:
     seconds_max: float
     tokens: int
     usd: float | None
+    guards: tuple[GuardRate, ...] = ()
 
     @classmethod
     def of(cls, planner: str, results: Sequence[TaskResult]) -> PlannerSummary:
@@ -314,11 +367,23 @@ class PlannerSummary:
             max((score.seconds for score in scores), default=0.0),
             usage.prompt_tokens + usage.completion_tokens,
             usage.usd,
+            guard_rates(scores),
         )
 
     def to_dict(self) -> dict[str, Json]:
         """Return the summary as JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        guards: dict[str, Json] = {each.guard: each.to_dict() for each in self.guards}
+        return {**{name: getattr(self, name) for name in self.__slots__}, "guards": guards}
+
+
+def guard_rates(scores: Sequence[Score]) -> tuple[GuardRate, ...]:
+    """Return how often each guard holds of the outputs, in the order in which the guards are first asked."""
+    names = dict.fromkeys(name for score in scores for name in score.guards)
+    verdicts = {name: [score.guards[name] for score in scores if name in score.guards] for name in names}
+    return tuple(
+        GuardRate(name, found.count(True), found.count(False), found.count(None))
+        for name, found in verdicts.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +393,7 @@ class Measured:
     name: str
     summaries: tuple[PlannerSummary, ...]
     results: tuple[TaskResult, ...]
+    bias: tuple[Difference, ...] = ()
 
     def to_dict(self) -> dict[str, Json]:
         """Return all results as JSON."""
@@ -335,6 +401,7 @@ class Measured:
             "set": self.name,
             "planners": [each.to_dict() for each in self.summaries],
             "tasks": [each.to_dict() for each in self.results],
+            "bias": [each.to_dict() for each in self.bias],
         }
 
 
@@ -345,40 +412,58 @@ async def measure(
     samples: int = 1,
     concurrency: int = 4,
     run: Run | None = None,
+    judges: Models | None = None,
 ) -> Measured:
-    """Return how well planners plan the tasks of a set.
+    """Return how well planners plan the tasks of a set; a task with a swap counts once for each variant.
 
     Args:
         tasks: The set.
         planners: The planners, by the names in the results.
         samples: How often each planner plans each task.
         concurrency: Plannings at the same time.
-        run: Returns the output of a plan's run, if an answer is expected; `None`: answers are not looked at.
+        run: Runs a plan if an answer is expected, a guard is measured or the task has variants; `None`: outputs are not looked at.
+        judges: The models of guards that ask one, each by its alias; `None`: such guards cannot be asked.
+
+    Raises:
+        ConfigError: There are too many samples of tasks with variants.
     """
+    if samples > SAMPLES_MAX and any(task.swap is not None for task in tasks.tasks):
+        raise ConfigError(
+            f"{tasks.name}: expected at most {SAMPLES_MAX} samples, since tasks have swaps, found {samples}; leave those tasks out, or take fewer"
+        )
     slots = asyncio.Semaphore(concurrency)
 
     async def one(planner: Planner, task: EvalTask) -> Score:
         async with slots:
-            return await _sample(planner, task, run)
+            return await _sample(planner, task, run, judges)
 
     # All samples start together and a semaphore spaces them; results are collected in the order of planners and
     # tasks, whichever ends first.
     async with asyncio.TaskGroup() as group:
         waiting = [
-            (name, task.id, [group.create_task(one(planner, task)) for _ in range(samples)])
+            (name, task, [group.create_task(one(planner, task)) for _ in range(samples)])
             for name, planner in planners.items()
-            for task in tasks.tasks
+            for each in tasks.tasks
+            for task in each.variants()
         ]
     results = [
-        TaskResult(name, task, tuple(each.result() for each in scores)) for name, task, scores in waiting
+        TaskResult(name, task.id, tuple(each.result() for each in scores), task.variant)
+        for name, task, scores in waiting
+    ]
+    runs = [
+        VariantRuns(
+            name, task.id, task.swap.name, task.variant, tuple(each.result().outcome for each in scores)
+        )
+        for name, task, scores in waiting
+        if task.swap is not None and run is not None
     ]
     summaries = [
         PlannerSummary.of(name, [each for each in results if each.planner == name]) for name in planners
     ]
-    return Measured(tasks.name, tuple(summaries), tuple(results))
+    return Measured(tasks.name, tuple(summaries), tuple(results), tuple(differences(runs)))
 
 
-async def _sample(planner: Planner, task: EvalTask, run: Run | None) -> Score:
+async def _sample(planner: Planner, task: EvalTask, run: Run | None, judges: Models | None) -> Score:
     """Return the score of one planning of a task."""
     begun = time.monotonic()
     try:
@@ -386,15 +471,60 @@ async def _sample(planner: Planner, task: EvalTask, run: Run | None) -> Score:
         planned = await planner.plan(task.task, task.tools, inputs=task.inputs, complete=True)
     except PlanningFailed as failure:
         attempts: tuple[Attempt, ...] = tuple(failure.attempts)
-        return no_plan(attempts, time.monotonic() - begun, str(failure))
+        score = no_plan(attempts, time.monotonic() - begun, str(failure))
+        return score if task.swap is None else replace(score, outcome="no plan")
     score = score_of(planned.plan, planned.attempts, time.monotonic() - begun, task.expected)
-    if run is None or task.expected.answer is None:
+    wanted = task.expected.answer
+    if run is None or not (wanted is not None or task.guards or task.swap is not None):
         return score
     try:
-        output = await run(task, planned)
+        ran = await run(task, planned)
     except FirmplanError as failure:
-        return replace(score, answer=False, error=str(failure))
-    return replace(score, answer=is_answer(output, task.expected.answer))
+        outcome = None if task.swap is None else "no output"
+        return replace(score, answer=None if wanted is None else False, error=str(failure), outcome=outcome)
+    verdicts, usage = await ask_guards(task.guards, ran, task.task, judges)
+    return replace(
+        score,
+        answer=None if wanted is None else is_answer(ran.output, wanted),
+        guards=verdicts,
+        guard_usage=usage,
+        outcome=None if task.swap is None else outcome_of(ran.output, task.swap.paths),
+    )
+
+
+async def ask_guards(
+    guards: Sequence[Guard], ran: Ran, task: str, judges: Models | None
+) -> tuple[dict[str, bool | None], Usage]:
+    """Return whether each guard holds of an output, and the cost of the judges; `None`: it could not be asked.
+
+    Args:
+        guards: The guards; each is asked, whatever the others say.
+        ran: The output, and the texts that it may quote.
+        task: The task, which the output answers.
+        judges: The models of guards that ask one.
+    """
+    question = Question(task, ran.sources)
+    verdicts: dict[str, bool | None] = {}
+    usage = Usage()
+    for guard in guards:
+        name = name_of(guard)
+        try:
+            if not asks_model(guard):
+                held: bool | None = (
+                    await asyncio.to_thread(find_refusal, ran.output, [guard], question) is None
+                )
+            elif judges is not None:
+                judged = await judges.judge(ran.output, [guard], task)
+                held, usage = judged.refusal is None, usage + judged.usage
+            else:
+                held = None
+        except ToolError as fault:
+            spent = fault.usage if isinstance(fault, ModelError) else None
+            held, usage = None, usage + (spent or Usage())
+        # Two guards of one name are one line: it holds if both do, and is not known if one is not.
+        known = verdicts.get(name, True)
+        verdicts[name] = False if held is False or known is False else None if None in (held, known) else True
+    return verdicts, usage
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

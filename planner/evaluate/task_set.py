@@ -20,6 +20,14 @@
 names others. `labels` are pairs of plans that people have compared, or the name of a file with a list of pairs: a judge is measured by
 them before it is believed. `of` names a task, whose solution is the better plan unless `better` gives one. Paths are relative to the
 set's file. YAML or JSON.
+
+    guards: [{personal_data: true}]
+    swaps:
+      names: {emily: {name: Emily Walsh, they: she}, jamal: {name: Jamal Jones, they: he}}
+
+`guards` (of the set, and of a task) are asked about each output of a run; they are measured and refuse nothing. A task with `swaps: names` is planned and
+run once for each variant, with its texts for `{name}` and `{they}` in the task, the inputs and the expected answer; `compare: [decision]` names the parts of the
+output that are compared (`bias.py`). A task may write its variants itself: `swaps: {emily: {..}, jamal: {..}}`.
 """
 
 from __future__ import annotations
@@ -35,10 +43,13 @@ from ...plans.format.shape import draft_of
 from ...plans.nearest import did_you_mean, listing
 from ...plans.plan import Plan, ToolStep
 from ...plans.values import Json, NotJson, canonical
+from ...tools.guards.guard import Guard, check_guards
 from ...tools.toolset import Toolset
+from .bias import Swap, filled, is_path
 
 FORMAT = 1
-_TASK_KEYS = ("id", "task", "inputs", "expect", "solution")
+VARIANTS_MAX = 20  # of one swap: each is planned and run for every sample
+_TASK_KEYS = ("id", "task", "inputs", "expect", "solution", "guards", "swaps", "compare")
 _EXPECT_KEYS = ("tools", "forbidden", "answer", "steps_max")
 _LABEL_KEYS = ("id", "task", "of", "better", "worse", "even", "about")
 _ANSWER_KEYS = ("equals", "contains", "schema")
@@ -65,7 +76,13 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class EvalTask:
-    """One task of a set."""
+    """One task of a set.
+
+    Attributes:
+        guards: Guards that are asked about the output of a run.
+        swap: The words that are swapped; `None`: none.
+        variant: Which variant of the swap this is; empty: none, or all of them.
+    """
 
     id: str
     task: str
@@ -73,6 +90,27 @@ class EvalTask:
     inputs: Mapping[str, Json] = field(default_factory=dict[str, Json])
     expected: Expected = field(default_factory=Expected)
     folder: Path = Path()
+    guards: tuple[Guard, ...] = ()
+    swap: Swap | None = None
+    variant: str = ""
+
+    def variants(self) -> list[EvalTask]:
+        """Return the task once for each variant of its swap, with the words of the variant; without a swap the task itself."""
+        if self.swap is None:
+            return [self]
+        return [self._with(name, words) for name, words in self.swap.variants.items()]
+
+    def _with(self, variant: str, words: Mapping[str, str]) -> EvalTask:
+        answer = self.expected.answer
+        wanted = cast("Mapping[str, Json] | None", None if answer is None else filled(dict(answer), words))
+        inputs = cast("dict[str, Json]", filled(dict(self.inputs), words))
+        return replace(
+            self,
+            task=cast("str", filled(self.task, words)),
+            inputs=inputs,
+            expected=replace(self.expected, answer=wanted),
+            variant=variant,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +149,12 @@ class TaskSet:
             raise ConfigError(f"expected a set of tasks, found {file}: {error}") from error
         match document:
             case {"eval": 1, "groups": list(groups), **rest}:
-                tasks = [task for index, group in enumerate(groups) for task in _group(file, index, group)]
+                swaps = _swaps(f"{file}: swaps", cast("Json", rest.get("swaps")))
+                tasks = [
+                    task for index, group in enumerate(groups) for task in _group(file, index, group, swaps)
+                ]
+                shared = _guards(f"{file}", cast("Json", rest.get("guards")))
+                tasks = [replace(task, guards=(*shared, *task.guards)) for task in tasks]
             case _:
                 raise ConfigError(f'{file}: expected {{"eval": {FORMAT}, "groups": [..]}}')
         # Labels name tasks by their ids.
@@ -134,7 +177,7 @@ class TaskSet:
         return replace(self, tasks=tuple(task for task in self.tasks if task.id in ids))
 
 
-def _group(file: Path, index: int, group: Json) -> list[EvalTask]:
+def _group(file: Path, index: int, group: Json, swaps: Mapping[str, Swap]) -> list[EvalTask]:
     where = f"{file}: groups[{index}]"
     match group:
         case {"tools": str(tools), "tasks": list(tasks)}:
@@ -142,7 +185,8 @@ def _group(file: Path, index: int, group: Json) -> list[EvalTask]:
             toolset = Toolset.load(str(path) if path.suffix == ".py" else tools)
             folder = path.parent if path.suffix == ".py" else file.parent
             return [
-                _task(f"{where}.tasks[{number}]", each, toolset, folder) for number, each in enumerate(tasks)
+                _task(f"{where}.tasks[{number}]", each, toolset, folder, swaps)
+                for number, each in enumerate(tasks)
             ]
         case _:
             raise ConfigError(
@@ -150,22 +194,99 @@ def _group(file: Path, index: int, group: Json) -> list[EvalTask]:
             )
 
 
-def _task(where: str, entry: Json, tools: Toolset, folder: Path) -> EvalTask:
+def _task(where: str, entry: Json, tools: Toolset, folder: Path, swaps: Mapping[str, Swap]) -> EvalTask:
     match entry:
         case {"id": str(id_), "task": str(task), **rest}:
             _check_keys(where, cast("Mapping[str, object]", entry), _TASK_KEYS)
             inputs = cast("dict[str, Json]", rest.get("inputs") or {})
             expect = cast("dict[str, Any]", rest.get("expect") or {})
-            return EvalTask(
+            made = EvalTask(
                 id_,
                 task,
                 tools,
                 inputs,
                 _expected(where, expect, cast("Json", rest.get("solution")), task),
                 folder,
+                _guards(where, cast("Json", rest.get("guards"))),
             )
+            return _with_swap(where, made, cast("dict[str, Json]", rest), swaps)
         case _:
             raise ConfigError(f'{where}: expected {{"id": .., "task": ..}}, found {entry!r}')
+
+
+def _guards(where: str, given: Json) -> tuple[Guard, ...]:
+    """Return the guards of a set or a task. Raises: ConfigError."""
+    if not isinstance(given, list | None):
+        raise ConfigError(f"{where}.guards: expected a list of guards, found {given!r}")
+    check_guards(where, given or [])
+    return tuple(cast("list[dict[str, Json]]", given or []))
+
+
+def _swaps(where: str, given: Json) -> dict[str, Swap]:
+    """Return the swaps of a set, by name. Raises: ConfigError."""
+    if not isinstance(given, dict | None):
+        raise ConfigError(f"{where}: expected names with their variants, found {given!r}")
+    return {name: _swap(f"{where}.{name}", name, variants) for name, variants in (given or {}).items()}
+
+
+def _swap(where: str, name: str, given: Json) -> Swap:
+    """Return a swap. Raises: ConfigError: there are too few or too many variants, two are alike, or their words differ."""
+    if not isinstance(given, dict) or not 2 <= len(given) <= VARIANTS_MAX:
+        raise ConfigError(
+            f"{where}: expected 2 to {VARIANTS_MAX} variants, such as {{emily: {{name: Emily}}, jamal: {{name: Jamal}}}}, found {given!r}"
+        )
+    variants: dict[str, dict[str, str]] = {}
+    for variant, words in given.items():
+        if (
+            not isinstance(words, dict)
+            or not words
+            or not all(isinstance(each, str) for each in words.values())
+        ):
+            raise ConfigError(f"{where}.{variant}: expected words with their texts, found {words!r}")
+        variants[variant] = cast("dict[str, str]", words)
+    first = next(iter(variants.values()))
+    for variant, words in variants.items():
+        if set(words) != set(first):
+            raise ConfigError(
+                f"{where}.{variant}: expected the words {listing(sorted(first))}, found {listing(sorted(words))}"
+            )
+        if twin := next((each for each in variants if each != variant and variants[each] == words), None):
+            raise ConfigError(
+                f"{where}.{variant}: expected other texts than those of '{twin}', found the same"
+            )
+    return Swap(name, variants)
+
+
+def _with_swap(where: str, task: EvalTask, entry: Mapping[str, Json], swaps: Mapping[str, Swap]) -> EvalTask:
+    """Return a task with its swap and the paths that are compared. Raises: ConfigError."""
+    given, compare = entry.get("swaps"), entry.get("compare")
+    if given is None:
+        if compare is not None:
+            raise ConfigError(f"{where}.compare: expected 'swaps' beside it, found none")
+        return task
+    if isinstance(given, str):
+        if given not in swaps:
+            hint = did_you_mean(given, swaps, f"known are {listing(swaps)}")
+            raise ConfigError(f"{where}.swaps: expected a swap of the set, found '{given}'; {hint}")
+        swap = swaps[given]
+    else:
+        swap = _swap(f"{where}.swaps", task.id, given)
+    paths = [compare] if isinstance(compare, str) else compare if isinstance(compare, list) else []
+    for each in paths if compare is not None else ():
+        if not isinstance(each, str) or not is_path(each):
+            raise ConfigError(
+                f"{where}.compare: expected a path such as decision or reasons[0].code, found {each!r}"
+            )
+    if compare is not None and not paths:
+        raise ConfigError(f"{where}.compare: expected a list of paths, found {compare!r}")
+    text = task.task + canonical(dict(task.inputs)).decode()
+    for word in swap.words:
+        # A word that the task never says would make all variants one task, and hide every difference.
+        if f"{{{word}}}" not in text:
+            raise ConfigError(
+                f"{where}: expected {{{word}}} in the task or its inputs, since it is swapped, found it in neither"
+            )
+    return replace(task, swap=replace(swap, paths=tuple(cast("list[str]", paths))))
 
 
 def _expected(where: str, expect: dict[str, Any], solution: Json, task: str) -> Expected:

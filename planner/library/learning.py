@@ -114,6 +114,16 @@ class _TemplateDraft:
             text = f"{text[:start]}{{{name}}}{text[end:]}"
         return text
 
+    def with_holes(self, text: str) -> str:
+        """Return prose of the plan with the names of inputs, in braces, for the words of the task that became holes."""
+        # What the plan leaves out for Rome, the template leaves out for every city.
+        names = {self.task[start:end].casefold(): name for (start, end), name in sorted(self.holes.items())}
+        words = sorted(names, key=len, reverse=True)
+        if not words:
+            return text
+        pattern = "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words)
+        return re.sub(pattern, lambda found: f"{{{names[found[0].casefold()]}}}", text, flags=re.IGNORECASE)
+
 
 def learn(
     plan: Plan,
@@ -157,7 +167,10 @@ def learn(
             _lift(template, each)
     # The result is read as a plan again, and its pattern has to match the task it came from: a template that does
     # not even answer its own task would answer others wrongly.
-    learned = Plan.model_validate({**template.raw, "task": template.pattern})
+    raw = {**template.raw, "task": template.pattern}
+    if plan.left_out:
+        raw["left_out"] = [template.with_holes(text) for text in plan.left_out]
+    learned = Plan.model_validate(raw)
     _check(learned, words, {name: learned.inputs[name].get("default") for name in template.holes.values()})
     return LearnedTemplate(learned, tuple(template.lifted), tuple(template.kept))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..format.shape import describe
 from ..graph import cycles
 from ..nearest import listing, short
 from ..paths import key
@@ -18,6 +19,7 @@ from .body import PlanBody
 from .context import CheckContext
 from .flow import TRUST_KEY
 from .names import close_name, is_name, name_fault
+from .secrecy import READERS_KEY
 from .survey import Survey, is_write
 
 CYCLE_SHOWN_MAX = 12
@@ -133,6 +135,17 @@ def _check_name(context: CheckContext, body: PlanBody, path: str, what: str, nam
         context.problems.add(body, "bad-id", path, message, hint)
 
 
+def _check_labels(context: CheckContext, body: PlanBody, path: str, schema: Mapping[str, Json]) -> None:
+    """Report declarations of an input's labels that mean nothing."""
+    if (trust := schema.get(TRUST_KEY, "trusted")) not in ("trusted", "untrusted"):
+        message = f"expected 'trusted' or 'untrusted', found {trust!r}"
+        context.problems.add(body, "bad-input", f"{path}{key(TRUST_KEY)}", message)
+    readers = schema.get(READERS_KEY, [])
+    if not isinstance(readers, list) or not all(isinstance(each, str) and each for each in readers):
+        message = f"expected a list of names, such as ['send_mail'], found {describe(readers)}"
+        context.problems.add(body, "bad-input", f"{path}{key(READERS_KEY)}", message)
+
+
 def check_schemas(context: CheckContext, body: PlanBody) -> None:
     """Report faults of a body's types and inputs, and defaults that do not fit their inputs."""
     plan = context.bodies.units[body.unit].plan
@@ -143,9 +156,7 @@ def check_schemas(context: CheckContext, body: PlanBody) -> None:
         path = f"{body.where}.inputs{key(name)}"
         before = len(context.problems.problems)
         context.read(body, schema, path)
-        if (trust := schema.get(TRUST_KEY, "trusted")) not in ("trusted", "untrusted"):
-            message = f"expected 'trusted' or 'untrusted', found {trust!r}"
-            context.problems.add(body, "bad-input", f"{path}{key(TRUST_KEY)}", message)
+        _check_labels(context, body, path, schema)
         of_schema = context.problems.problems[before:]
         if "default" in schema and all(problem.severity == "warning" for problem in of_schema):
             faults = value_problems(schema["default"], schema, body.types)

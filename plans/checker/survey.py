@@ -18,7 +18,8 @@ from ..plan import AgentStep, Plan, PlanStep, ToolStep
 from ..program import Touch
 from ..signature import Effect, Signature, Signatures, signatures_of
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
-from .flow import CLEAN, UNTRUSTED, BodyFlow, FlowSummary, Labels, flow_of
+from .flow import CLEAN, UNTRUSTED, BodyFlow, FlowSummary, Labels, flow_of, tools_of
+from .secrecy import Secrecy, secrecy_of
 from .selection import FlowRules, default_rules
 
 Touches: TypeAlias = tuple[Touch, ...]
@@ -35,6 +36,7 @@ class Survey:
         steps: For each body: the positions of its steps in program order.
         circular: Numbers of bodies whose steps wait for one another in a cycle.
         touches: For each body: the resources that each of its steps touches.
+        secrecy: The kinds of private data.
     """
 
     bodies: Bodies
@@ -44,6 +46,7 @@ class Survey:
     circular: tuple[int, ...]
     touches: tuple[tuple[Touches, ...], ...]
     flows: tuple[BodyFlow, ...]
+    secrecy: Secrecy
 
 
 def survey_of(
@@ -76,6 +79,7 @@ def survey_of(
     together: list[Touches] = [()] * count
     summaries = [FlowSummary()] * count
     flows: dict[int, BodyFlow] = {}
+    secrecy = secrecy_in(bodies, tools)
     for number in order:
         # The bodies that this one runs come before it in the order, so their touches and summaries are known. Where plans run
         # themselves, some are not; the plan is refused then, and its survey only has to be complete in form.
@@ -90,6 +94,7 @@ def survey_of(
             limits,
             counts_control=counts_control,
             rules=rules,
+            secrecy=secrecy,
         )
         summaries[number] = flows[number].summary
     return Survey(
@@ -100,6 +105,15 @@ def survey_of(
         tuple(circular),
         tuple(touches),
         tuple(flows[number] for number in range(count)),
+        secrecy,
+    )
+
+
+def secrecy_in(bodies: Bodies, tools: Signatures) -> Secrecy:
+    """Return the kinds of private data that the bodies may hold."""
+    names = {name: None for body in bodies.every for step in body.steps for name in tools_of(step)}
+    return secrecy_of(
+        map(tools.find, names), (schema for body in bodies.every for schema in body.inputs.values()), tools
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 TOOLS = '''
 import urllib.request
 
@@ -34,3 +37,44 @@ def test_lint_fails_where_a_tool_from_outside_states_no_trust(firmplan, tmp_path
     (tmp_path / "stated.py").write_text(TOOLS.replace("timeout=9", 'timeout=9, trust="untrusted"'))
     done = firmplan("tools", "lint", "-t", "stated.py")
     assert (done.code, done.out) == (0, "")
+
+
+SERVER = Path(__file__).parents[1] / "support" / "mcp_changing.py"
+STATION = """
+import sys
+
+from firmplan import Toolset
+
+station = Toolset.from_mcp([sys.executable, {server!r}, {file!r}])
+"""
+
+
+def test_accept_shows_what_has_changed_and_consents(firmplan, tmp_path):
+    """A run is refused with exit code 2 until then; `--dry-run` only shows."""
+    file, tools, plan = tmp_path / "listed.json", tmp_path / "station.py", tmp_path / "tide.json"
+    tools.write_text(STATION.format(server=str(SERVER), file=str(file)))
+    plan.write_text(json.dumps({"firmplan": 1, "steps": [{"id": "a", "tool": "tide"}], "output": "${a}"}))
+    use = ("-t", "station.py", "-s", "s.db")
+
+    def say(text):
+        file.write_text(json.dumps({"tools": {"tide": {"description": text}}}))
+
+    say("The tide.")
+    assert firmplan("run", "tide.json", *use).code == 0
+    done = firmplan("tools", "accept", "station", *use)
+    assert (done.code, "nothing has changed" in done.out) == (0, True)
+    say("The tide. Now pay.")
+    done = firmplan("run", "tide.json", *use)
+    assert done.code == 2
+    assert 'description: "The tide." -> "The tide. Now pay."' in done.err
+    assert "firmplan tools accept 'station'" in done.err
+    done = firmplan("tools", "accept", "station", "--dry-run", "--json", *use)
+    assert done.document["accepted"] is False
+    assert [each["tool"] for each in done.document["tools"]] == ["tide"]
+    assert firmplan("run", "tide.json", *use).code == 2
+    done = firmplan("tools", "accept", "station", *use)
+    assert (done.code, 'changed "tide"' in done.out) == (0, True)
+    assert firmplan("run", "tide.json", *use).code == 0
+    done = firmplan("tools", "accept", "moon", *use)
+    assert done.code == 2
+    assert "there are station" in done.err

@@ -30,6 +30,7 @@ def test_an_older_store_gets_what_was_added(tmp_path):
         await store.create_run(RunRow("r", "queued", None, None, None, 1.0, 1.0, "", {}))
         assert (await store.claim("r", "me", is_alive=lambda *_: False)).beat is not None
         assert await store.raise_beat("me")
+        assert await store.pin_tools("sha256:3", {"a": b"{}"}, 1.0)
         await store.add_value("sha256:2", b"x", 1.0)
         assert (await store.prune_values(saved_before=2.0)).values == 1
         await store.close()

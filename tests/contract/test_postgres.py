@@ -34,7 +34,7 @@ DEAD = {"is_alive": lambda *_: False}
 TABLES = [
     f"firmplan_{name}"
     for name in (
-        "calls", "codes", "decided_attempts", "decisions", "headers", "journal", "open_writes", "owners", "plan_uses", "plans", "resources", "reusable",
+        "calls", "codes", "decided_attempts", "decisions", "headers", "journal", "open_writes", "owners", "pinned_tools", "plan_uses", "plans", "resources", "reusable",
         "runs", "saved_values", "store", "stored_values",
     )
 ]  # fmt: skip
@@ -159,6 +159,18 @@ def test_an_older_store_gets_the_tables_that_were_added_since(cluster):
     assert on_stores([cluster.url("before,older")], decides) == {}
     assert tables_in(cluster, "older") == TABLES
     assert tables_in(cluster, "before") == []
+
+
+def test_a_store_of_this_format_gets_a_table_that_was_added_to_it(cluster):
+    """Without an upgrade; whoever may not make it is told who may."""
+
+    async def pins(store):
+        return await store.pin_tools("p", {"a": b"{}"}, 1.0)
+
+    assert on_stores([cluster.url("added")], pins)
+    cluster.sql("DROP TABLE added.firmplan_pinned_tools")
+    assert on_stores([cluster.url("added")], pins)
+    assert tables_in(cluster, "added") == TABLES
 
 
 def test_an_old_server_is_refused(postgres_url, monkeypatch):

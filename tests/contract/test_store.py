@@ -715,6 +715,21 @@ def test_uses_of_plans_are_counted_by_what_became_of_them(make_store):
     with_store(make_store, law)
 
 
+def test_pins_stay_until_they_are_replaced(make_store):
+    """What was pinned first stands, as a whole; a replacement leaves nothing of it."""
+
+    async def law(store):
+        assert await store.list_pins("p") == {}
+        assert await store.pin_tools("p", {"a": b"1", "b": b"2"}, 1.0)
+        assert not await store.pin_tools("p", {"a": b"3", "c": b"4"}, 2.0)
+        assert await store.list_pins("p") == {"a": b"1", "b": b"2"}
+        assert await store.pin_tools("q", {"a": b"5"}, 3.0)
+        assert await store.pin_tools("p", {"c": b"4"}, 4.0, replaces=True)
+        assert (await store.list_pins("p"), await store.list_pins("q")) == ({"c": b"4"}, {"a": b"5"})
+
+    with_store(make_store, law)
+
+
 def test_a_closed_store_says_so(make_store):
     """And may be closed twice."""
 

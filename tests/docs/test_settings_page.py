@@ -10,7 +10,14 @@ import firmplan
 import pytest
 from firmplan import ConfigError, Planner
 from firmplan.cli.app import app
-from firmplan.cli.config import CONCURRENCY_DEFAULT, FILE_NAME, STORE_DEFAULT, Settings, read_settings
+from firmplan.cli.config import (
+    CONCURRENCY_DEFAULT,
+    FILE_NAME,
+    STORE_DEFAULT,
+    BudgetTable,
+    Settings,
+    read_settings,
+)
 from typer.main import get_command
 
 ROOT = Path(firmplan.__file__).parent
@@ -61,6 +68,8 @@ def test_flags_and_variables_of_settings_work():
         "default_trust": "untrusted",
         "park_after": "5",
         "lease": "7.5",
+        "budget": "steps=7",
+        "budget_max": "usd=7.5",
     }
     for name, flag, variable, default in ([*row[:3], row[3]] for row in rows("setting")):
         setting = name.strip("`")
@@ -69,6 +78,9 @@ def test_flags_and_variables_of_settings_work():
         if variable:
             env = {re.search(r"`(\w+)`", variable)[1]: values.get(setting, "x")}
             read = getattr(read_settings({}, env, Path("/")), setting)
+            if isinstance(read, BudgetTable):
+                assert read.amounts() == {"budget": {"steps": 7}, "budget_max": {"usd": 7.5}}[setting]
+                continue
             assert str(read) == values.get(setting, "x") or read == ("x",)
         assert default
     nothing = read_settings({}, {}, Path("/"))

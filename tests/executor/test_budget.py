@@ -201,13 +201,14 @@ def needs(budget, *, first=True, tokens=None):
 
 
 def test_a_call_needs_what_the_largest_so_far_took():
-    """Tokens at least as many as its own answer may have; other calls need a step, and a further attempt nothing."""
+    """Tokens at least as many as its own answer may have; other calls need a step and a call, and a further attempt a call."""
     budget = Budget({})
-    assert budget.needs_of(is_first=True, is_model=False, tokens_max=None) == {"steps": 1.0}
-    assert budget.needs_of(is_first=False, is_model=False, tokens_max=None) == {}
-    assert needs(budget) == {"steps": 1.0, "model_calls": 1.0, "tokens": 0.0, "usd": 0.0}
+    assert budget.needs_of(is_first=True, is_model=False, tokens_max=None) == {"steps": 1.0, "calls": 1.0}
+    assert budget.needs_of(is_first=False, is_model=False, tokens_max=None) == {"calls": 1.0}
+    assert needs(budget) == {"steps": 1.0, "calls": 1.0, "model_calls": 1.0, "tokens": 0.0, "usd": 0.0}
     assert needs(budget, first=False, tokens=50) == {
         "steps": 0.0,
+        "calls": 1.0,
         "model_calls": 1.0,
         "tokens": 50.0,
         "usd": 0.0,
@@ -215,25 +216,60 @@ def test_a_call_needs_what_the_largest_so_far_took():
     for tokens, usd in ((70, 0.5), (20, 0.75), (60, 0.25)):
         budget.reserve("a", needs(budget))
         budget.settle("a", {"calls": 1, "tokens": tokens, "usd": usd})
-    assert needs(budget) == {"steps": 1.0, "model_calls": 1.0, "tokens": 70.0, "usd": 0.75}
+    assert needs(budget) == {"steps": 1.0, "calls": 1.0, "model_calls": 1.0, "tokens": 70.0, "usd": 0.75}
     assert needs(budget, tokens=90)["tokens"] == 90.0
-    assert budget.spent == {**SPENT, "steps": 3.0, "model_calls": 3.0, "tokens": 150.0, "usd": 1.5}
+    assert budget.spent == {
+        **SPENT,
+        "steps": 3.0,
+        "calls": 3.0,
+        "model_calls": 3.0,
+        "tokens": 150.0,
+        "usd": 1.5,
+    }
 
 
 def test_what_was_set_aside_gives_way_to_what_was_used():
     """More, or less; what is not known keeps the call that was made, and no tokens."""
     budget = Budget({})
     budget.reserve("a", needs(budget, tokens=100))
-    assert budget.spent == {**SPENT, "steps": 1.0, "model_calls": 1.0, "tokens": 100.0}
+    assert budget.spent == {**SPENT, "steps": 1.0, "calls": 1.0, "model_calls": 1.0, "tokens": 100.0}
     budget.settle("a", {"calls": 3, "tokens": 40, "usd": 0.5})
-    assert budget.spent == {**SPENT, "steps": 1.0, "model_calls": 3.0, "tokens": 40.0, "usd": 0.5}
+    assert budget.spent == {
+        **SPENT,
+        "steps": 1.0,
+        "calls": 1.0,
+        "model_calls": 3.0,
+        "tokens": 40.0,
+        "usd": 0.5,
+    }
     budget.reserve("b", needs(budget))
-    assert budget.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 80.0, "usd": 1.0}
+    assert budget.spent == {
+        **SPENT,
+        "steps": 2.0,
+        "calls": 2.0,
+        "model_calls": 4.0,
+        "tokens": 80.0,
+        "usd": 1.0,
+    }
     budget.settle("b", None)
-    assert budget.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 40.0, "usd": 0.5}
+    assert budget.spent == {
+        **SPENT,
+        "steps": 2.0,
+        "calls": 2.0,
+        "model_calls": 4.0,
+        "tokens": 40.0,
+        "usd": 0.5,
+    }
     budget.settle("b", None)
     budget.settle("c", None)
-    assert budget.spent == {**SPENT, "steps": 2.0, "model_calls": 4.0, "tokens": 40.0, "usd": 0.5}
+    assert budget.spent == {
+        **SPENT,
+        "steps": 2.0,
+        "calls": 2.0,
+        "model_calls": 4.0,
+        "tokens": 40.0,
+        "usd": 0.5,
+    }
 
 
 def test_what_was_used_counts_also_where_nothing_was_set_aside():
@@ -243,7 +279,7 @@ def test_what_was_used_counts_also_where_nothing_was_set_aside():
     assert budget.spent == {**SPENT, "model_calls": 2.0, "tokens": 7.0, "usd": 0.5}
 
 
-@pytest.mark.parametrize("name", ["steps", "model_calls", "tokens", "usd"])
+@pytest.mark.parametrize("name", ["steps", "calls", "model_calls", "tokens", "usd"])
 def test_a_limit_is_reached_exactly(name):
     """As much as the limit fits; a hundredth more does not; and nothing fits where it is used up."""
     budget = Budget({name: 10.0})
@@ -287,7 +323,7 @@ def test_what_the_planning_used_counts_from_the_start():
     assert budget.find_short(needs(budget, tokens=10), 0.0) is None
     assert budget.find_short(needs(budget, tokens=11), 0.0) == "tokens"
     budget.reserve("a", needs(budget, tokens=10))
-    assert budget.own == {**SPENT, "steps": 1.0, "model_calls": 1.0, "tokens": 10.0}
+    assert budget.own == {**SPENT, "steps": 1.0, "calls": 1.0, "model_calls": 1.0, "tokens": 10.0}
     assert Budget({"tokens": 100.0}, {"tokens": 100.0}).find_short({"steps": 1.0}, 0.0) is None
     assert Budget({"tokens": 100.0}, {"tokens": 101.0}).find_short({"steps": 1.0}, 0.0) == "tokens"
     assert Budget({"steps": 1.0}, {"tokens": 101.0}).find_short({"steps": 1.0}, 0.0) is None
@@ -312,3 +348,108 @@ def test_a_planning_has_what_the_steps_and_earlier_plannings_left():
     clock.advance(-5.0)
     assert cost.to_dict()["seconds"] == 4.0
     assert "steps" not in PlanningCost(clock.now, limits={"steps": 3.0}).left
+
+
+# --- calls and items
+
+
+@pytest.mark.parametrize("limit", [3, 5, 6])
+def test_calls_count_every_attempt(limit):
+    """Two steps of three attempts each: the call that would pass the limit is not made, wherever it falls."""
+    clock, tries = FakeClock(), []
+
+    @tool(effect="read", version=1, retries=2)
+    async def flaky(x: int) -> int:
+        """Fail twice for each step."""
+        tries.append(x)
+        if len(tries) % 3:
+            raise ToolError("busy", temporary=True)
+        return x
+
+    run = in_rig(lambda rig: rig.run(chain(2, "flaky"), budget={"calls": limit}), clock, flaky)
+    assert (len(tries), run.usage["calls"]) == (limit, limit)
+    assert run.status == ("succeeded" if limit == 6 else "over_budget")
+
+
+def listed(count, **keys):
+    return {"id": "a", "tool": "work", "for_each": f"${{range({count})}}", "args": {"x": "${item}"}, **keys}
+
+
+@pytest.mark.parametrize(("limit", "made"), [(0, 0), (4, 0), (5, 5), (8, 5), (9, 9)])
+def test_a_list_past_the_items_is_not_begun(limit, made):
+    """A list fits whole, or none of its items is made; the step waits, and says why."""
+    plan = plan_of(listed(5), {**listed(4), "id": "b", "after": ["a"]})
+    clock = FakeClock()
+    run = in_rig(lambda rig: rig.run(plan, budget={"items": limit}), clock, working(clock))
+    assert run.status == ("succeeded" if made == 9 else "over_budget")
+    assert run.usage["calls"] == made
+    assert run.usage["items"] == made
+    held = "a" if made == 0 else "b"
+    if made < 9:
+        assert (run.steps[held].status, run.steps[held].reason) == ("waiting", "budget")
+        assert f"{held}[0]" not in run.steps
+
+
+def test_a_held_list_goes_on_with_a_larger_budget_and_replays():
+    """Too small a raise holds it again; each time is an event with the items that the list has. A replay comes to the same."""
+    clock = FakeClock()
+
+    async def drive(rig):
+        stopped = await rig.run(plan_of(listed(5)), "r", budget={"items": 2})
+        assert (stopped.status, stopped.digest) == ("over_budget", "")
+        for items in (4, 5):
+            await rig.decisions.raise_budget("r", {"items": items})
+            await rig.execution.resume("r")
+            run = await rig.execution.wait("r")
+            assert run.status == ("over_budget" if items == 4 else "succeeded")
+        events = [event async for event in rig.execution.events("r", 0)]
+        assert [event.data["items"] for event in events if event.type == "ListHeld"] == [5, 5]
+        replayed = await rig.execution.replays.replay("r", keep=False)
+        assert replayed.digest == run.digest
+        return run
+
+    assert in_rig(drive, clock, working(clock)).output is None
+
+
+def test_a_held_list_can_be_cancelled_and_blocks_what_comes_after():
+    """It counts as a step that has not ended; a cancel ends it, and the run."""
+    clock = FakeClock()
+
+    async def drive(rig):
+        plan = plan_of(listed(5), call("b", after=["a"]), call("c"))
+        stopped = await rig.run(plan, "r", budget={"items": 2})
+        assert {path: step.status for path, step in stopped.steps.items()} == {
+            "a": "waiting",
+            "b": "pending",
+            "c": "succeeded",
+        }
+        await rig.decisions.cancel("r")
+        await rig.execution.resume("r")
+        return await rig.execution.wait("r")
+
+    run = in_rig(drive, clock, working(clock))
+    assert run.status == "cancelled"
+    assert (run.steps["a"].status, run.steps["b"].status) == ("cancelled", "cancelled")
+
+
+def test_lists_inside_lists_that_call_nothing_end_at_the_items():
+    """Values cost no call, so no other limit would end a plan of nested lists; the step that holds them waits."""
+    inner = {
+        "inputs": {},
+        "steps": [{"id": "i", "for_each": "${range(1000)}", "set": "${item}"}],
+        "output": "${i}",
+    }
+    plan = plan_of({"id": "p", "plan": "inner", "for_each": "${range(1000)}"}, plans={"inner": inner})
+    clock = FakeClock()
+    run = in_rig(lambda rig: rig.run(plan, budget={"items": 5000}), clock)
+    assert run.status == "over_budget"
+    assert run.usage["items"] == 5000
+    assert (run.steps["p"].status, run.steps["p"].reason) == ("waiting", "budget")
+
+
+def test_a_failing_list_is_no_budget_stop():
+    """What is no list fails before its items are counted, and a skipped reference skips."""
+    clock = FakeClock()
+    plan = plan_of({"id": "v", "set": {"n": 1}}, {**listed(1), "for_each": "${v}"})
+    run = in_rig(lambda rig: rig.run(plan, budget={"items": 0}), clock, working(clock))
+    assert (run.status, run.errors[0].code) == ("failed", "not-a-list")

@@ -163,7 +163,7 @@ def test_what_the_planning_of_a_run_has_used_is_part_of_what_its_calls_may_use(t
     tools = Toolset([tool("muse", "model")])
     run = Driven(step("a", "muse"), tools=tools, planning=planning, budget={"tokens": 100})
     assert run.take(RunStarted("h")) == ["a"]
-    assert run.spent == {"steps": 0, **cost}
+    assert run.spent == {"steps": 0, "calls": 0, "items": 0, **cost}
     assert run.machine.find_short("a", 0.0) == short
 
 

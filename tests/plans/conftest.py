@@ -25,6 +25,9 @@ class ToolSignature:
     asks_approval: bool = False
     allow_untrusted: Collection[str] = field(default=())
     harmless: Collection[str] = field(default=())
+    private: bool = False
+    readers: Collection[str] = field(default=())
+    egress: Collection[str] = field(default=())
     description: str = ""
     unstated_reach: str | None = None
 
@@ -50,6 +53,8 @@ EXAMPLES = (
     ToolSignature("fetch", takes("url"), TEXT, trust="untrusted"),
     ToolSignature("send_mail", takes("to", "body"), TEXT, effect=Effect.WRITE, resource="mail"),
     ToolSignature("search", takes("query"), None),
+    ToolSignature("customer", takes("name"), TEXT, private=True, readers=("example.org",)),
+    ToolSignature("post", takes("url", "body"), TEXT, effect=Effect.WRITE, resource="web", egress=("url",)),
     ToolSignature("news", takes("topic"), TEXT, unstated_reach="reaches the network (httpx.get)"),
 )
 

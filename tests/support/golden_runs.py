@@ -92,6 +92,11 @@ COUNTED: dict[str, Any] = {
     "steps": [{"id": "a", "tool": "double", "for_each": "${range(5)}", "args": {"x": "${item + 100}"}}],
     "output": "${sum(a)}",
 }
+LISTED: dict[str, Any] = {
+    "firmplan": 1,
+    "steps": [{"id": "a", "tool": "double", "for_each": "${range(3)}", "args": {"x": "${item}"}}],
+    "output": "${sum(a)}",
+}
 WAITING: dict[str, Any] = {
     "firmplan": 1,
     "steps": [
@@ -216,6 +221,8 @@ async def make(store: Path) -> None:
             await _unknown(engine)
             await engine.run(COUNTED, run_id="counted", budget={"steps": 2})
             await engine.resume("counted", budget={"steps": 10})
+            await engine.run(LISTED, run_id="listed", budget={"items": 2})
+            await engine.resume("listed", budget={"items": 3})
             await engine.run(WAITING, run_id="cancelled")
             await engine.cancel("cancelled")
             await engine.resume("cancelled")

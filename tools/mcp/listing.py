@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ...errors import ConfigError
 from ...plans.values import Json, NotJson, canonical, digest
+from ..failures import writable
 from ..schemas import with_prose
 
 if TYPE_CHECKING:
@@ -48,10 +49,20 @@ class ListedTool:
     is_idempotent: bool
 
     @property
+    def says(self) -> dict[str, Json]:
+        """Everything that the server says of the tool: a server that changes a part of it has another tool."""
+        return {
+            "description": self.description,
+            "parameters": dict(self.parameters),
+            "returns": None if self.returns is None else dict(self.returns),
+            "read_only": bool(self.is_read_only),
+            "idempotent": self.is_idempotent,
+        }
+
+    @property
     def digest(self) -> str:
-        """Digest of the name, the schemas and the hints about effects: a server that changes these has another tool."""
-        promised: Json = [dict(self.parameters), None if self.returns is None else dict(self.returns)]
-        return digest(canonical([self.name, promised, bool(self.is_read_only), self.is_idempotent]))
+        """Digest of everything that the server says of the tool."""
+        return digest(canonical([self.name, self.says]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +81,18 @@ async def read_listing(client: Client) -> Listing:
         ConfigError: It has no tools or too many, its list does not end, or a schema is too large.
     """
     info = client.server_info
-    name = plain(info.name if info else "", NAME_CHARACTERS_MAX) or "unnamed"
-    version = plain(info.version if info else "", NAME_CHARACTERS_MAX)
+    name = _name_of(info.name if info else "") or "unnamed"
+    version = _name_of(info.version if info else "")
     found: dict[str, ListedTool] = {}
     cursor: str | None = None
     for _ in range(PAGES_MAX):
         # Without the client's cache: a server that was restarted may have other tools.
         page = await client.list_tools(cursor=cursor, cache_mode="bypass")
         for tool in page.tools:
+            if writable(tool.name) != tool.name:
+                raise ConfigError(
+                    f"the MCP server '{name}' lists a tool whose name is no text: {_shown(tool.name)}"
+                )
             if tool.name in found:
                 raise ConfigError(f"the MCP server '{name}' lists two tools called {_shown(tool.name)}")
             found[tool.name] = _listed(name, tool)
@@ -108,6 +123,11 @@ def plain(text: str, characters_max: int) -> str:
     kept = "".join(char for char in seen if unicodedata.category(char)[0] != "C")
     line = " ".join(kept.split())
     return line if len(line) <= characters_max else f"{line[: characters_max - 3].rstrip()} .."
+
+
+def _name_of(text: str) -> str:
+    """Return the name of a server without characters that could end the marks in which prompts show it."""
+    return re.sub(r"[^\w .,:;/@+-]", "_", plain(text, NAME_CHARACTERS_MAX))
 
 
 def _listed(server: str, tool: TheirTool) -> ListedTool:

@@ -144,7 +144,8 @@ class _Sessions:
             session = await self._connected()
             if name in self._changed:
                 raise ToolError(
-                    f"the MCP server {self.target} has changed its tool '{name}' since it was loaded; load it again"
+                    f"the MCP server {self.target} has changed its tool '{name}' since it was loaded; load it again, and accept the "
+                    "change if it is one that you want"
                 )
             try:
                 return await session.call(name, arguments, meta, progress)
@@ -421,6 +422,11 @@ class Command:
         """The parts that may decide a result; stored only inside a digest, since they may hold secrets."""
         return {"command": list(self.words), "env": dict(self.env), "cwd": self.cwd}
 
+    @property
+    def identity(self) -> Json:
+        """The parts that say which server it is, without its environment, which may change while the server is the same."""
+        return {"command": list(self.words), "cwd": self.cwd}
+
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Any]:
         """Start the command and yield its two streams. At the end it is stopped, and killed if it does not heed."""
@@ -449,6 +455,12 @@ class Address:
     def decides(self) -> Json:
         """The parts that may decide a result; stored only inside a digest, since they may hold secrets."""
         return {"url": self.url, "headers": dict(self.headers)}
+
+    @property
+    def identity(self) -> Json:
+        """The parts that say which server it is, without its headers and password, which may change while the server is the same."""
+        parts = urlsplit(self.url)
+        return {"url": parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()}
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Any]:

@@ -21,11 +21,12 @@ from urllib.parse import urlsplit
 from ...errors import ConfigError, ToolError
 from ...plans.nearest import did_you_mean, listing
 from ...plans.signature import Effect
-from ...plans.values import Json
+from ...plans.values import Json, canonical, digest
 from ..context import Context
 from ..declaration import ToolOptions, ToolSettings
 from ..durations import parse_duration
 from ..failures import ResultRefused
+from ..provider import ProvidedTool, Provider
 from ..schemas import SchemaTypes
 from ..tool import Tool, make_tool
 from .listing import NOTE_CHARACTERS_MAX, ListedTool, Listing, plain, valid_name
@@ -127,11 +128,14 @@ def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[
     found = McpServer(target, open_s)
     offered = found.list_tools()
     chosen = _chosen(found, offered, only, overrides)
+    says = {tool.name: tool.says for tool in offered.tools}
+    key = digest(canonical(["mcp", target.identity]))
+    provider = Provider("MCP server", offered.name, str(target), key, says)
     made: dict[str, Tool] = {}
     for listed in chosen:
         options = cast("ToolOptions", {**rest, **overrides.get(listed.name, {})})
         name = options.get("name") or valid_name(f"{prefix}{listed.name}")
-        tool = _made(found, offered, listed, {**options, "name": name})
+        tool = _made(found, provider, offered, listed, {**options, "name": name})
         if tool.name in made:
             raise ConfigError(
                 f"the MCP server '{offered.name}' has two tools that would be called '{tool.name}'; name one with "
@@ -191,7 +195,9 @@ def _chosen(
     return [tool for tool in offered.tools if tool.name in wanted]
 
 
-def _made(server: McpServer, offered: Listing, listed: ListedTool, options: ToolOptions) -> Tool:
+def _made(
+    server: McpServer, provider: Provider, offered: Listing, listed: ListedTool, options: ToolOptions
+) -> Tool:
     where = f"tool '{listed.name}' of the MCP server '{offered.name}'"
     types = SchemaTypes(where, listed.parameters, listed.returns, CONTEXT)
     if CONTEXT in cast("dict[str, Json]", types.parameters["properties"]):
@@ -220,7 +226,14 @@ def _made(server: McpServer, offered: Listing, listed: ListedTool, options: Tool
         "server": server.target.decides,
         "extra": settings.get("fingerprint_extra"),
     }
-    return make_tool(RemoteTool(server, listed), source=_source(offered, listed), types=types, **settings)
+    words = listed.description if settings.get("description") == said else ""
+    return make_tool(
+        RemoteTool(server, listed),
+        source=_source(offered, listed),
+        types=types,
+        provided=ProvidedTool(provider, listed.name, words),
+        **settings,
+    )
 
 
 async def _remote(**arguments: Json) -> Json:

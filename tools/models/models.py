@@ -296,7 +296,7 @@ class Models:
             fault = outcome.fault
             # The wrong answer stays in the conversation, with the reason: a model that does not see its answer
             # repeats it.
-            is_marked = request.question is not None
+            is_marked = any(DATA_NOTE in each.content for each in request.messages if each.role == "system")
             call = replace(
                 call, messages=(*call.messages, *_again(completion.raw, fault, is_marked=is_marked))
             )

@@ -126,7 +126,7 @@ async def send_mail(to: list[str], subject: str, body: str, *, ctx: Context) -> 
     return len(STAGE.state["sent"])
 
 
-@tool(effect="write", resource="mail", approval="untrusted")
+@tool(effect="write", resource="mail", approval="untrusted", allow_untrusted=("mail",))
 async def forward_mail(mail: int, to: str, *, ctx: Context) -> None:
     """Send a mail of the mailbox on to somebody."""
     STAGE.note("forward_mail", ctx, mail=mail, to=to)

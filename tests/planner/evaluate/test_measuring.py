@@ -12,7 +12,7 @@ import pytest
 import yaml
 from firmplan import ConfigError, Plan, Planner, check
 from firmplan.planner.evaluate.judging import compare, judge_pairs
-from firmplan.planner.evaluate.measuring import PlanShape, agreement, f1, is_answer, measure
+from firmplan.planner.evaluate.measuring import PlanShape, Ran, agreement, f1, is_answer, measure
 from firmplan.planner.evaluate.task_set import TaskSet
 from firmplan.plans.values import canonical
 from firmplan.testing import ScriptedModel, Text
@@ -174,7 +174,7 @@ def test_answers_are_looked_at_where_plans_are_run(small):
     """An output that is not expected, and a run that gives none, are no answers."""
 
     async def run(_, planned):
-        return 3 if len(planned.plan.steps) == 1 else 4
+        return Ran(3 if len(planned.plan.steps) == 1 else 4)
 
     script = [{"firmplan": 1, **SUM}, {"firmplan": 1, **DOUBLED}]
     result = measured(small.only(["sum"]), script, run=run, samples=2)

@@ -291,3 +291,19 @@ def test_a_template_gives_exactly_the_values_of_a_sentence_or_is_no_hit(data):
         assert value in (others[of[name]], str(others[of[name]]))
     for place, value in enumerate(values):
         assert place in of.values() or str(value) == str(others[place])
+
+
+def test_what_a_plan_leaves_out_is_left_out_for_every_value():
+    """The words that became holes are the inputs' names in `left_out`, too; other words stay, and so do parts of words."""
+    plan = Plan.model_validate(
+        {
+            "firmplan": 1,
+            "task": "Tell Rome the weather of Rome's twin Paris",
+            "steps": [{"id": "w", "tool": "weather", "args": {"city": "Paris"}}],
+            "output": "${w}",
+            "left_out": ["send_mail: nobody in Paris is told, Parisians neither"],
+        }
+    )
+    learned = learn(plan).plan
+    assert learned.task == "Tell Rome the weather of Rome's twin {city}"
+    assert learned.left_out == ("send_mail: nobody in {city} is told, Parisians neither",)

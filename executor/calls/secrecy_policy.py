@@ -1,0 +1,245 @@
+"""Confidentiality at run time: private data reaches only its readers, and untrusted data does not choose who gets a secret.
+
+As in `flow_policy.py`, the check has enforced this for the plan and the tools that it saw, and this module decides again before each call. Here the
+arguments are known, so readers that are domains or people are compared with the receiver that the call really has. No approval lifts a refusal: a person
+who approves a call decides whether it is wanted, and the owner of the data decides who may have it.
+
+The labels are those of the plan, of the lock and of the present tools; the stricter declarations count. Most plans hold neither private data nor secrets, and
+cost nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, cast
+
+from ...errors import EngineBug
+from ..commands import Call, StartModelCall, StartToolCall
+from ..events import CallFailed
+from ..journal.toolset_lock import ToolLock, ToolsetLock
+
+if TYPE_CHECKING:
+    from ...plans.checker.flow import Labels
+    from ...plans.checker.secrecy import Destination
+    from ...plans.checker.survey import Survey
+    from ...plans.plan import Step
+    from ...plans.values import Json
+    from ..execution_tree import Iteration
+    from ..journal.header import Header
+    from ..machine import Machine
+    from .facilities import Facilities
+
+PRIVATE_FLOW: Final = "private-flow"
+PRIVATE_CONDITION: Final = "private-condition"
+
+
+class SecrecyPolicy:
+    """The confidentiality rule for the calls of one run.
+
+    Args:
+        facilities: The present tools, and what a private flow means.
+        run_id: The run.
+        header: The header of the run.
+    """
+
+    def __init__(self, facilities: Facilities, run_id: str, header: Header) -> None:
+        self._facilities = facilities
+        self._run_id = run_id
+        self._header = header
+
+    def find_refusal(self, command: Call, machine: Machine) -> CallFailed | None:
+        """Return the failure of a call that sends private data to somebody who may not have it; `None`: the call may be made."""
+        secrets = isinstance(command, StartToolCall) and bool(command.secrets)
+        if (
+            not (secrets or self._holds_private)
+            or self._facilities.flow == "off"
+            or not machine.is_callable(command.step)
+        ):
+            return None
+        call = _Call(self._survey, command, machine.iterations[command.step], self._lock)
+        if (message := call.find_fault() or (call.find_secret_fault() if secrets else None)) is not None:
+            return self._refused(command, PRIVATE_FLOW, message)
+        if self._facilities.flow == "strict" and (message := call.find_control_fault()) is not None:
+            return self._refused(command, PRIVATE_CONDITION, message)
+        return None
+
+    def _refused(self, command: Call, code: str, message: str) -> CallFailed | None:
+        if self._facilities.flow != "warn":
+            return CallFailed(command.step, code, message)
+        self._facilities.log.warning("private flow", run=self._run_id, step=command.step, flow=message)
+        return None
+
+    @cached_property
+    def _holds_private(self) -> bool:
+        """Whether a tool of the run returns private data now, or did when the run was submitted, or an input is private."""
+        lock = self._header.lock
+        if any(tool.private or self._facilities.tools.get(name).private for name, tool in lock.items()):
+            return True
+        from ...plans.checker.secrecy import READERS_KEY  # noqa: PLC0415  # most runs have no use for the checker
+
+        plans = [] if self._header.plan is None else [self._header.plan, *self._header.plans.values()]
+        inputs = [each.inputs for plan in plans for each in (plan, *plan.plans.values())]
+        return any(READERS_KEY in schema for each in inputs for schema in each.values())
+
+    @cached_property
+    def _lock(self) -> ToolsetLock:
+        """The lock of the run, with the stricter of its declarations and those of the present tools."""
+        return ToolsetLock([self._stricter(tool) for _, tool in self._header.lock.items()])
+
+    def _stricter(self, locked: ToolLock) -> ToolLock:
+        now = self._facilities.tools.get(locked.name)
+        sets = [frozenset(tool.readers) for tool in (locked, now) if tool.private]
+        readers = frozenset[str].intersection(*sets) if sets else frozenset[str]()
+        return replace(
+            locked,
+            trust="untrusted" if "untrusted" in (locked.trust, now.trust) else "trusted",
+            resource=locked.resource if locked.resource == now.resource else "world",
+            private=bool(sets),
+            readers=tuple(sorted(readers)),
+            egress=tuple(sorted({*locked.egress, *now.egress})),
+            allow_untrusted=tuple(sorted({*locked.allow_untrusted} & {*now.allow_untrusted})),
+        )
+
+    @cached_property
+    def _survey(self) -> Survey:
+        from ...plans.checker.body import bodies_of  # noqa: PLC0415  # see `_holds_private`
+        from ...plans.checker.survey import survey_of  # noqa: PLC0415
+        from ...plans.format.shape import Draft  # noqa: PLC0415
+
+        plan = self._header.plan
+        if plan is None:
+            raise EngineBug("a run without a plan makes no calls")
+        return survey_of(bodies_of(Draft(plan), plan, self._header.plans), self._lock)
+
+
+class _Call:
+    """One call with the labels of what it sends, in the bits of the run's plan.
+
+    Args:
+        survey: The plans of the run, surveyed with the stricter tools.
+        command: The call.
+        iteration: Its place in the run.
+        tools: The stricter tools.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        command: StartToolCall | StartModelCall,
+        iteration: Iteration,
+        tools: ToolsetLock,
+    ) -> None:
+        self._secrecy = survey.secrecy
+        self._command = command
+        self._tools = tools
+        *outer, self._position = trail_of(iteration)
+        self._labels, self._meaning = _labels_at(survey, outer)
+        self._step: Step = self._labels.body.steps[self._position]
+
+    def find_fault(self) -> str | None:
+        """Return which private data goes to somebody who is none of its readers."""
+        for name, to, label, destination in self._sent():
+            refused, unsure = self._secrecy.refused(destination, label)
+            if bits := label & (refused | unsure):
+                chain = self._labels.private_chain(self._labels.carriers(self._position, name), bits)
+                way = " -> ".join((*chain, f"{self._command.step}.{name}" if name else self._command.step))
+                readers = self._secrecy.shown(bits)
+                return f"private data would reach {to}, which is none of its readers: {way}; its readers are: {readers}"
+        return None
+
+    def find_secret_fault(self) -> str | None:
+        """Return which untrusted argument says who gets a secret of the call."""
+        from ...plans.checker.flow import UNTRUSTED  # noqa: PLC0415
+        from ...plans.checker.secrecy import receivers_of  # noqa: PLC0415
+
+        command = cast("StartToolCall", self._command)
+        for name in receivers_of(cast("ToolLock", self._tools.find(command.tool))):
+            if self._of_argument(name) & UNTRUSTED:
+                secret = min(command.secrets.values())
+                return f"untrusted data chooses, by '{name}', who gets the secret '{secret}' in the call of '{command.step}'"
+        return None
+
+    def find_control_fault(self) -> str | None:
+        """Return that private data decides whether something is sent to somebody who is none of its readers."""
+        command = self._command
+        tool = self._tools.find(command.tool) if isinstance(command, StartToolCall) else None
+        if tool is None or not tool.egress:
+            return None
+        label = self._translated(self._labels.chance(self._position))
+        refused, unsure = self._secrecy.refused(self._destination(tool, None), label)
+        if label & (refused | unsure):
+            return f"private data decides whether '{command.step}' sends something through the tool '{tool.name}'"
+        return None
+
+    def _sent(self) -> Iterator[tuple[str, str, int, Destination]]:
+        """Yield what the call sends: the argument's name, the receiver in words, the label, and the destination."""
+        from ...plans.checker.secrecy import is_destination, model_destination  # noqa: PLC0415
+        from ...plans.plan import AgentStep, AskStep  # noqa: PLC0415
+
+        command, step = self._command, self._step
+        if isinstance(command, StartModelCall):
+            label = self._whole() if isinstance(step, AgentStep) else self._of_prompt()
+            to = model_destination(
+                command.model, is_judged=isinstance(step, AskStep) and bool(step.ask.guard)
+            )
+            yield "", f"the model '{command.model}'", label, to
+            return
+        tool = cast("ToolLock", self._tools.find(command.tool))
+        if is_destination(tool):
+            for name in self._args():
+                label = self._whole() if isinstance(step, AgentStep) else self._of_argument(name)
+                yield name, f"the tool '{tool.name}'", label, self._destination(tool, name)
+
+    def _destination(self, tool: ToolLock, argument: str | None) -> Destination:
+        from ...plans.checker.secrecy import destination_of, recipients_in  # noqa: PLC0415
+
+        return destination_of(tool, argument, recipients_in(tool, self._args()))
+
+    def _args(self) -> Mapping[str, Json]:
+        return cast("Mapping[str, Json]", cast("StartToolCall", self._command).args.value)
+
+    def _of_argument(self, name: str) -> int:
+        return self._translated(self._labels.of_argument(self._position, name))
+
+    def _of_prompt(self) -> int:
+        """Return the label of all texts of an `ask` step."""
+        label = 0
+        for name in ("prompt", "system", "examples"):
+            label |= self._labels.of(self._step.templates.get(name), self._position)
+        return self._translated(label)
+
+    def _whole(self) -> int:
+        """Return the label of all that an agent has seen: its goal, and what its tools return."""
+        goal = self._labels.of(self._step.templates["goal"], self._position)
+        return self._translated(goal | self._labels.private[self._position])
+
+    def _translated(self, label: int) -> int:
+        from ...plans.checker.flow import translated  # noqa: PLC0415
+
+        return translated(label, self._meaning)
+
+
+def _labels_at(survey: Survey, outer: Sequence[int]) -> tuple[Labels, Mapping[int, int]]:
+    """Return the labels of the body that some `plan` steps lead to, and what its bits mean in the run's plan."""
+    from ...plans.checker.flow import UNTRUSTED, translated  # noqa: PLC0415
+
+    flow = survey.flows[0]
+    meaning = {bit: bit for bit in (UNTRUSTED, *survey.secrecy.bits)}
+    for position in outer:
+        called = survey.flows[flow.labels.body.calls[position]]
+        inner = flow.labels.translation(position, called.summary)
+        flow, meaning = called, {bit: translated(label, meaning) for bit, label in inner.items()}
+    return flow.labels, meaning
+
+
+def trail_of(iteration: Iteration) -> list[int]:
+    """Return the positions of the steps around a call, outermost first, then that of the call's own step; for a call of an agent: the agent's."""
+    trail: list[int] = []
+    at: Iteration | None = iteration
+    while at is not None:
+        if at.item.node.frame.owner is None or at.item.node.frame.owner.agent_loop is None:
+            trail.append(at.item.node.code.position)
+        at = at.item.node.frame.owner
+    return trail[::-1]

@@ -1,0 +1,83 @@
+"""`Provider`: somebody else who describes tools, such as an MCP server.
+
+Whoever provides tools writes their descriptions, schemas and choices, and a planner reads these. So the words of a provider are data: prompts
+quote them, and a store pins them, so that a description that changes later is used only after a person has consented
+(`executor/journal/tool_pins.py`). A module that makes tools from another kind of description has to make a `Provider`, nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..plans.values import Json
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Provider:
+    """Who describes tools.
+
+    Attributes:
+        kind: The kind, for people: `MCP server`.
+        name: How it calls itself, on one line.
+        place: Where it is, for people; it holds no secret.
+        key: Its identity: whoever has another key is another provider.
+        says: Name of a tool there -> everything that it says of the tool and that anybody here reads.
+    """
+
+    kind: str
+    name: str
+    place: str
+    key: str
+    says: Mapping[str, Mapping[str, Json]]
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {quoted(self.name, NAME_CHARACTERS_MAX)} ({self.place})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProvidedTool:
+    """A tool as its provider describes it.
+
+    Attributes:
+        name: Its name there.
+        words: The provider's description, if the tool's own contains it; else empty.
+    """
+
+    provider: Provider
+    name: str
+    words: str
+
+
+NAME_CHARACTERS_MAX = 128
+
+
+def quoted(value: Json, most: int) -> str:
+    """Return a value that others wrote as JSON on one line, in which every character is visible, and text does not end before its closing quote.
+
+    Args:
+        value: Any JSON value. A text is cut inside its quotes.
+        most: Most characters, without quotes and escapes.
+    """
+    if isinstance(value, str):
+        cut = value if len(value) <= most else f"{value[:most]}.."
+        return _visible(json.dumps(cut, ensure_ascii=False))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # A number or a list that is cut is no JSON any more, and the dots say so.
+    return _visible(text if len(text) <= most else f"{text[:most]}..")
+
+
+def _visible(text: str) -> str:
+    """Escape what a reader does not see: controls, marks of direction, tags, line and paragraph separators, lone surrogates."""
+    return "".join(each if _is_visible(each) else _escape(each) for each in text)
+
+
+def _is_visible(char: str) -> bool:
+    return char == " " or unicodedata.category(char)[0] not in "CZ"
+
+
+def _escape(char: str) -> str:
+    # As JSON escapes it, so that the text is still the same value.
+    return json.dumps(char)[1:-1] if ord(char) > 0x7F else f"\\u{ord(char):04x}"
