@@ -621,7 +621,7 @@ class Engine:
         execution = opened.execution
         row = await execution.archive.row(run_id)
         expect_retry(row)
-        header = opened.plans.retry_header(Header.from_dict(row.header), times)
+        header = await opened.plans.retry_header(Header.from_dict(row.header), times)
         await execution.facilities.pins.expect(header.lock.names)
         if submitter is not None:
             header = replace(header, submitter=submitter)

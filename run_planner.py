@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .errors import PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
 from .executor.budget import BudgetPolicy
+from .executor.journal.header import program_of
 from .executor.machine import RULES_VERSION
 from .executor.runs.planning import with_cost
 from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
 from .planner import Planned, Planner, SavedPlan, Use
+from .planner.checking import beside, checked, is_small
 from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.inputs import fit_inputs
@@ -75,20 +77,38 @@ class EnginePlanner:
 
     async def check(self, plan: PlanLike | str) -> CheckReport:
         """Return every problem of a plan. Never raises for a bad plan."""
-        found = find_plan_in(plan)
+        found = await beside(plan, lambda: find_plan_in(plan))
         saved = await self._saved_for(found) if found is not None else {}
-        return self._checked(plan, saved)
+        return await self._report(plan, saved)
+
+    async def _report(self, plan: object, saved: Mapping[str, Plan]) -> CheckReport:
+        return await checked(
+            plan,
+            lambda limits: self._judge(
+                check(
+                    plan,
+                    self._tools,
+                    plans=saved,
+                    secrets=self._secrets.places,
+                    limits=limits,
+                    rules=self._policies.rule_for,
+                )
+            ),
+        )
 
     async def accept(self, plan: PlanLike) -> tuple[Plan, dict[str, Plan]]:
         """Return a plan that passed its check, and the saved plans that it runs. Raises: PlanRejected."""
-        if (known := self._accepted.find(plan, self._tools)) is not None:
+        if (known := await beside(plan, lambda: self._accepted.find(plan, self._tools))) is not None:
             return known, {}
-        report = await self.check(plan)
-        if not report.ok:
+        # A plan of the right shape is checked as the object that is accepted: it keeps the expressions that the check has read, and the
+        # constants that it has worked out, so that compiling it does neither again.
+        found = await beside(plan, lambda: find_plan_in(plan))
+        saved = await self._saved_for(found) if found is not None else {}
+        report = await self._report(plan if found is None else found, saved)
+        if not report.ok or found is None:
             raise PlanRejected(report)
-        accepted = Plan.model_validate(plan)
-        self._accepted.keep(plan, self._tools, accepted)
-        return accepted, await self._saved_for(accepted)
+        await beside(plan, lambda: self._accepted.keep(plan, self._tools, found))
+        return found, saved
 
     async def header(
         self, plan: PlanLike, options: Options, inputs: Mapping[str, Json], parent: Run | None = None
@@ -113,9 +133,13 @@ class EnginePlanner:
         task = accepted.task or (None if parent is None else parent.task)
         lock = self._lock(accepted, saved)
         await self._pins.expect(lock.names)
-        return options.header(accepted, given, saved, lock, task=task)
+        header = await beside(accepted, lambda: options.header(accepted, given, saved, lock, task=task))
+        if not is_small(accepted):
+            # Whoever submits the run compiles its plan, and finds the program here.
+            await beside(accepted, lambda: program_of(accepted, lock, saved, header.language))
+        return header
 
-    def retry_header(self, before: Header, replan: int) -> Header:
+    async def retry_header(self, before: Header, replan: int) -> Header:
         """Return the header for the retry of an ended run, which uses the present tools.
 
         Raises:
@@ -126,7 +150,7 @@ class EnginePlanner:
         header = replace(before, fork=None, planning=None, replan=replan, rules=RULES_VERSION, budget=budget)
         if before.plan is None:
             return header
-        report = self._checked(before.plan, before.plans)
+        report = await self._report(before.plan, before.plans)
         if not report.ok:
             raise PlanRejected(report)
         return replace(header, lock=self._lock(before.plan, before.plans))
@@ -226,13 +250,6 @@ class EnginePlanner:
         return offer
 
     # --- the engine's tools and saved plans
-
-    def _checked(self, plan: PlanLike | str, saved: Mapping[str, Plan]) -> CheckReport:
-        """Return the report on a plan with the engine's tools, secrets and policies."""
-        report = check(
-            plan, self._tools, plans=saved, secrets=self._secrets.places, rules=self._policies.rule_for
-        )
-        return self._judge(report)
 
     def _judge(self, report: CheckReport) -> CheckReport:
         return judged(report, self._flow)

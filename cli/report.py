@@ -188,8 +188,8 @@ def advice(run: Run, settings: Settings, waiting: WaitingCalls | None = None) ->
         return f"a kept replay never continues; continue the run that it replays, {run.parent}, with\n  {resume_line(run.parent or '', settings)}"
     lines = [waiting.head()] if waiting is not None else []
 
-    def view(path: str) -> WaitingCall | None:
-        return waiting.find(path) if waiting is not None else None
+    views = {call.step: call for call in waiting.calls} if waiting is not None else {}
+    view = views.get
 
     def typed(word: str, step: str, wants: str = "") -> str:
         return f"  {_decision_line(word, run.id, step, wants, settings)}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from ..plans.expressions.data_spans import PromptData, Span
-from ..plans.expressions.formula import parse_formula
+from ..plans.expressions.formula import read_formula
 from ..plans.program import AskModel, CallTool, Program, RunAgent, StepCode, Waits
 from ..plans.values import Json, canonical
 from .budget import amount_of
@@ -181,7 +181,7 @@ def _joined(parts: Sequence[tuple[str, tuple[Span, ...]]]) -> tuple[str, tuple[S
 
 
 def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula, of which every text is data, never a template
-    return parse_formula(_escaped(value))[0]
+    return read_formula(_escaped(value))[0]
 
 
 def _escaped(value: Json) -> Json:

@@ -11,16 +11,17 @@ the environment, which is read when a plan is wanted.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol, cast
+from typing import Protocol, TypeAlias, cast
 
 from ..errors import ConfigError
 from ..plans import SavedPlans
 from ..plans.checker.selection import FlowRules
 from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan
+from ..plans.problems import CheckReport
 from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
 from ..tools.durations import parse_count
@@ -201,7 +202,7 @@ class Planner:
         )
         used = used or _ignore
         attempts: list[Attempt] = []
-        found = _from_saved(request, attempts, used)
+        found = await _found(_from_saved(request, attempts, used), request)
         if found is not None:
             return found
         # The budget begins here and not with the object: a saved plan costs nothing, and its search takes no time
@@ -233,7 +234,7 @@ class Planner:
         """
         every = (*saved, *self.library)
         request = PlanRequest(task_of(task), Toolset.of(tools), inputs_of(inputs), every, complete=complete)
-        found = _from_saved(request, [], _ignore)
+        found = _found_here(_from_saved(request, [], _ignore), request)
         try:
             endpoint = self._model.resolve()
         except ConfigError:
@@ -281,7 +282,7 @@ class Planner:
         words = task or plan.task or "Do what the plan does."
         request = PlanRequest(task_of(words), Toolset.of(tools), {}, (), plans, judge, rules=rules)
         report = FailureReport.of(
-            plan.model_copy(update={"task": words}), steps, request.check(plan).types, output_error
+            plan.model_copy(update={"task": words}), steps, (await request.check(plan)).types, output_error
         )
         conversation = Conversation(
             request,
@@ -313,7 +314,7 @@ class Planner:
         # nothing.
         if cache is not None and (kept := await cache.find(key)) is not None:
             # The check decides as for a draft: tools of the same signature may be judged otherwise by now.
-            attempt = _reused(request, kept, len(attempts) + 1)
+            attempt = await _reused(request, kept, len(attempts) + 1)
             attempts.append(attempt)
             if attempt.ok:
                 return Planned(kept, dict(request.inputs), tuple(attempts), Usage(), REUSED)
@@ -358,7 +359,31 @@ def _ignore(_: Use) -> None:
     """Ignore a use of a saved plan."""
 
 
-def _from_saved(request: PlanRequest, attempts: list[Attempt], used: Used) -> Planned | None:
+_Search: TypeAlias = "Generator[Plan, CheckReport, Planned | None]"
+"""Yields each plan whose report it needs; returns what it has found."""
+
+
+async def _found(search: _Search, request: PlanRequest) -> Planned | None:
+    """Return what a search finds, with checks that do not keep the event loop."""
+    try:
+        plan = next(search)
+        while True:
+            plan = search.send(await request.check(plan))
+    except StopIteration as end:
+        return cast("Planned | None", end.value)
+
+
+def _found_here(search: _Search, request: PlanRequest) -> Planned | None:
+    """Return what a search finds, with checks in this thread."""
+    try:
+        plan = next(search)
+        while True:
+            plan = search.send(request.check_here(plan))
+    except StopIteration as end:
+        return cast("Planned | None", end.value)
+
+
+def _from_saved(request: PlanRequest, attempts: list[Attempt], used: Used) -> _Search:
     """Return the most specific saved plan that matches without doubt and passes its check; the others become attempts.
 
     A plan that lacks an input comes after plans that lack none, and before a model: the run then names the missing input.
@@ -375,7 +400,7 @@ def _from_saved(request: PlanRequest, attempts: list[Attempt], used: Used) -> Pl
         # A missing input is no fault of the pattern, and the caller may give the input later. A value of another
         # type means that the pattern has read the words wrongly.
         mistyped = [each for each in problems if not is_missing_input(each, match.inputs)]
-        report = request.check(plan)
+        report = yield plan
         attempt = Attempt(
             len(attempts) + 1, plan.to_json(), plan, (*mistyped, *report.problems), source=source
         )
@@ -394,9 +419,9 @@ def _from_saved(request: PlanRequest, attempts: list[Attempt], used: Used) -> Pl
     return incomplete[1]
 
 
-def _reused(request: PlanRequest, plan: Plan, number: int) -> Attempt:
+async def _reused(request: PlanRequest, plan: Plan, number: int) -> Attempt:
     """Return a plan that a model wrote before as an attempt, checked like a new draft."""
-    report = request.check(plan)
+    report = await request.check(plan)
     faults = input_faults(plan, request.inputs, complete=request.complete)
     return Attempt(number, plan.to_json(), plan, (*faults, *report.problems), source=REUSED)
 

@@ -15,6 +15,7 @@ from ..errors import InputRejected
 from ..plans import SavedPlans, check
 from ..plans.checker.selection import FlowRules
 from ..plans.inputs import fit_inputs
+from ..plans.limits import LIMITS, Limits
 from ..plans.paths import key, parts_of
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport, Problem, problem
@@ -22,6 +23,7 @@ from ..plans.types.show import schema_of
 from ..plans.types.types import type_of, widened
 from ..plans.values import Json, NotJson, canonical, normal
 from ..tools.toolset import Toolset
+from .checking import INLINE_LIMITS, checked
 from .library.library import SavedPlan
 
 TASK_CHARACTERS_MAX = 100_000
@@ -55,9 +57,20 @@ class PlanRequest:
     complete: bool = False
     rules: FlowRules | None = None
 
-    def check(self, plan: Plan | Json) -> CheckReport:
+    async def check(self, plan: Plan | Json) -> CheckReport:
         """Return the check's report on a plan, saved or drafted."""
-        report = check(plan, self.tools, plans=self.plans or self._find, rules=self.rules)
+        return await checked(plan, lambda limits: self._check(plan, limits))
+
+    def check_here(self, plan: Plan | Json) -> CheckReport:
+        """Return the same report as `check`, for callers that are not on an event loop."""
+        return self._check(plan, LIMITS)
+
+    def check_quickly(self, plan: Plan | Json) -> CheckReport:
+        """Return the check's report on a plan that may be passed over: one with dear constants has the problem `limit-exceeded`."""
+        return self._check(plan, INLINE_LIMITS)
+
+    def _check(self, plan: Plan | Json, limits: Limits) -> CheckReport:
+        report = check(plan, self.tools, plans=self.plans or self._find, limits=limits, rules=self.rules)
         return report if self.judge is None else self.judge(report)
 
     def _find(self, name: str) -> Plan | None:

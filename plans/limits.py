@@ -19,6 +19,8 @@ class Limits:
         nesting_max: How many plans may run inside one another.
         tainted_hops_max: Steps of a flow that a message lists; of longer flows it lists the last ones.
         named_parts_max: Parts of the named types that the schemas of a plan rest on, counted for each schema.
+        work_max: Operations of a whole check: what the constant expressions of all bodies visit and make, in the units of
+            `expressions/operators.py`. A check past it ends with that one problem.
         suggestions_max: Problems of one report that get a nearest name: finding one compares all names.
     """
 
@@ -27,6 +29,7 @@ class Limits:
     nesting_max: int = 32
     tainted_hops_max: int = 64
     named_parts_max: int = 300_000
+    work_max: int = 5_000_000
     suggestions_max: int = 100
 
 

@@ -88,7 +88,8 @@ def near_template(request: PlanRequest) -> SavedPlan | None:
 
 
 def _passing(request: PlanRequest, saved: Iterable[SavedPlan]) -> Iterator[SavedPlan]:
-    return (each for each in saved if request.check(each.plan).ok)
+    # These plans are only suggestions: one whose check takes long is passed over.
+    return (each for each in saved if request.check_quickly(each.plan).ok)
 
 
 def _takes_inputs(saved: SavedPlan, request: PlanRequest) -> bool:
@@ -141,7 +142,9 @@ async def adapt(conversation: Conversation, listener: Listener | None) -> Adapte
     if answer.plan is not None:
         return AdaptedPlan(saved, draft=answer.plan)
     filled, fault, declined = (
-        (None, answer.fault, False) if answer.fault is not None else _read(answer.value, saved.plan, request)
+        (None, answer.fault, False)
+        if answer.fault is not None
+        else await _read(answer.value, saved.plan, request)
     )
     attempt = answer.attempt(conversation.number, f"adapted:{saved.name}", "adapt", fault, filled)
     conversation.attempts.append(attempt)
@@ -198,7 +201,7 @@ def _answer(plan: Plan, wanted: list[str]) -> AnswerForm:
     )
 
 
-def _read(value: Json, plan: Plan, request: PlanRequest) -> tuple[Plan | None, str | None, bool]:
+async def _read(value: Json, plan: Plan, request: PlanRequest) -> tuple[Plan | None, str | None, bool]:
     """Return the plan with the values in an answer, otherwise why there is none, and whether the model has declined the plan."""
     inputs = parsed(value.get("inputs")) if isinstance(value, dict) else None
     match value, inputs:
@@ -210,7 +213,7 @@ def _read(value: Json, plan: Plan, request: PlanRequest) -> tuple[Plan | None, s
             filled = with_defaults(
                 plan, {name: each for name, each in filled_in.items() if name not in request.inputs}
             )
-            faults = problems or list(request.check(filled).errors)
+            faults = problems or list((await request.check(filled)).errors)
             return (None, "; ".join(map(str, faults)), True) if faults else (filled, None, False)
         case {"fits": False}, _:
             return None, NO_FIT, True

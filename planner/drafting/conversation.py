@@ -273,7 +273,9 @@ class Conversation:
         self.budget.add(completion.usage)
         return completion
 
-    def judge(self, completion: Completion, approach: str, read: Callable[[Json], Reading]) -> Attempt:
+    async def judge(
+        self, completion: Completion, approach: str, read: Callable[[Json], Awaitable[Reading]]
+    ) -> Attempt:
         """Return an answer as an attempt of the planning, and record it.
 
         Args:
@@ -286,7 +288,7 @@ class Conversation:
         error = None
         match completion.outcome:
             case Answered(value):
-                plan, problems = read(value)
+                plan, problems = await read(value)
             case Invalid(fault):
                 error = fault
             case TruncatedAnswer():

@@ -182,7 +182,7 @@ class Drafting:
             answer = completion or await self._ask(ask)
             # The first draft may come from a small question; every further one is asked for.
             completion = None
-            attempt = self.conversation.judge(
+            attempt = await self.conversation.judge(
                 answer, ask.approach, partial(self._read, approach=ask.approach)
             )
             if attempt.ok and attempt.plan is not None:
@@ -204,7 +204,7 @@ class Drafting:
         """Return the model's answer to a request. Raises: PlanningFailed."""
         return await self.conversation.ask(ask.messages, ask.answer, self._listener())
 
-    def _read(self, value: Json, approach: str) -> Reading:
+    async def _read(self, value: Json, approach: str) -> Reading:
         """Return the plan that an answer makes, and its problems; keep the draft: a complete plan, or the last draft with changes."""
         draft = plan_in(value, self.request.task)
         if approach == "steps" and isinstance(self.draft, dict):
@@ -214,7 +214,7 @@ class Drafting:
                 draft = cast("Json", changes.applied_to(self.draft))
         self.draft, dropped = self.writes.settle(draft, may_ask=not self.is_last)
         self.writes.note(draft)
-        plan, report = self._checked(self.draft)
+        plan, report = await self._checked(self.draft)
         return plan, (*dropped, *report.problems)
 
     def _next(self, ask: _Ask, attempt: Attempt) -> _Ask:
@@ -248,9 +248,9 @@ class Drafting:
         again = repair_messages(text, faults, unseen, plea, has_ways=has_ways)
         return _Ask((*self._opening(), *again), answer, strategy)
 
-    def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:
+    async def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:
         """Return the plan of a draft, if it has the shape of one, and its report, faults of the given inputs included."""
-        report = self.request.check(draft)
+        report = await self.request.check(draft)
         found = draft_of(draft)
         plan = found.plan if found.whole else None
         if plan is None:

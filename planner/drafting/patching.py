@@ -119,7 +119,7 @@ class PatchDrafting:
         messages = opening = patch_messages(self.failure_report.parts(), shown)
         for number in range(self.max_repairs + 1):
             self.is_last = number == self.max_repairs
-            patch, attempt = self._judge(await self.conversation.ask(messages, ANSWER))
+            patch, attempt = await self._judge(await self.conversation.ask(messages, ANSWER))
             if patch is not None and not patch.operations:
                 raise PlanningFailed(_NO_WAY, attempts)
             if patch is not None and attempt.ok and attempt.plan is not None:
@@ -134,16 +134,16 @@ class PatchDrafting:
             messages = (*opening, *plea)
         raise no_good_draft(self.request.task, attempts)
 
-    def _judge(self, completion: Completion) -> tuple[Patch | None, Attempt]:
+    async def _judge(self, completion: Completion) -> tuple[Patch | None, Attempt]:
         """Return the patch in an answer, if there is one, and the answer as an attempt."""
         self.patch = None
-        attempt = self.conversation.judge(completion, "patch", self._read)
+        attempt = await self.conversation.judge(completion, "patch", self._read)
         return self.patch, attempt
 
-    def _read(self, value: Json) -> Reading:
+    async def _read(self, value: Json) -> Reading:
         """Return the patched plan that an answer makes, and its problems; keep the patch."""
         try:
-            patch = self._patch_in(value)
+            patch = await self._patch_in(value)
             plan = apply_patch(self.failure_report.plan, patch) if patch.operations else None
         except PlanRejected as rejected:
             return None, rejected.report.problems
@@ -156,9 +156,10 @@ class PatchDrafting:
             operation = SetLeftOut.model_validate({"value": said})
             self.patch = Patch(operations=(*patch.operations, operation))
             plan = apply_patch(self.failure_report.plan, self.patch)
-        return plan, (*dropped, *self.broken_rules(plan), *self.request.check(plan).problems)
+        report = await self.request.check(plan)
+        return plan, (*dropped, *self.broken_rules(plan), *report.problems)
 
-    def _patch_in(self, value: Json) -> Patch:
+    async def _patch_in(self, value: Json) -> Patch:
         """Return the patch in an answer; a complete plan in answer is read as its difference from the plan. Raises: PlanRejected."""
         if isinstance(value, dict):
             whole = unwrapped(value)
@@ -166,7 +167,7 @@ class PatchDrafting:
             # the same rules.
             if "operations" not in value and "steps" in whole:
                 plan = plan_in(value, self.request.task)
-                report = self.request.check(plan)
+                report = await self.request.check(plan)
                 if not report.ok:
                     raise PlanRejected(report)
                 return self.failure_report.plan.diff(Plan.model_validate(plan)).to_patch()

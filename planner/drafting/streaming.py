@@ -176,7 +176,7 @@ class PartialPlanListener:
             return None
         self._checked, self._due = count, count + 1 + count // EACH_STEP_UP_TO
         draft = plan_in(self._parser.draft(), self._request.task)
-        return draft if self._request.check(draft).ok else None
+        return draft if self._request.check_quickly(draft).ok else None
 
     def _rewritten(self) -> Json:
         """Return the last draft with the changes so far, up to its first fault; `None`: not even its first step is free of faults."""
@@ -187,14 +187,14 @@ class PartialPlanListener:
             return None
         whole = changes.applied_to(self._draft)
         draft: dict[str, Json] = {key: part for key, part in whole.items() if key != "output"}
-        report = self._request.check(draft)
+        report = self._request.check_quickly(draft)
         if report.ok:
             return draft
         # Steps of the old draft that are still at fault will be rewritten, so that the plan ends before the first
         # of them.
         steps = cast("list[Json]", draft["steps"])[: _first_faulty(report)]
         draft = {**draft, "steps": steps}
-        return draft if steps and self._request.check(draft).ok else None
+        return draft if steps and self._request.check_quickly(draft).ok else None
 
 
 def _first_faulty(report: CheckReport) -> int:

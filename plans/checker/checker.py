@@ -15,10 +15,10 @@ from ..collecting import collector_paused
 from ..format.shape import Draft, draft_of
 from ..format.source import SourceError, parse_source, source_report
 from ..limits import LIMITS, Limits
-from ..problems import Bounds, CheckReport, in_order, problem
+from ..problems import Bounds, CheckReport, Problem, in_order, problem
 from ..signature import SecretPlaces, Signature, Signatures, signatures_of
 from ..types.types import NEVER, Type
-from .body import SavedPlans, bodies_of
+from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .bounds import bounds_of
 from .context import CheckContext, ProblemList
 from .inference import infer_body
@@ -84,12 +84,41 @@ def _check_draft(
     misshapen = tuple(fault.path for fault in draft.problems if fault.path != "$")[:MISSHAPEN_MAX]
     problems = ProblemList(list(draft.problems), misshapen, limits.suggestions_max)
     bodies = bodies_of(draft, draft.plan, plans)
+    if (past := _fold_all(bodies, limits)) is not None:
+        return CheckReport(in_order([*draft.problems, past]))
     context = CheckContext(bodies, tools, limits, problems, secrets)
     survey = survey_of(bodies, tools, limits, rules=rules)
     _check_bodies(context, survey)
     if survey.runs_itself:  # such a plan has neither a bound nor a tree of steps
         return CheckReport(in_order(problems.problems), Bounds(None, None, ()))
     return CheckReport(in_order(problems.problems), bounds_of(context, survey), _inferred(context))
+
+
+def _fold_all(bodies: Bodies, limits: Limits) -> Problem | None:
+    """Work out the constants of all expressions; return the problem of a plan whose constants take more work than a check may spend.
+
+    The work of an expression counts wherever it stands, also where its value is known from before: a plan must not pass or fail by what a
+    process happens to remember. All of this happens before the check looks at the first value, so that a report has either all
+    problems or this one.
+    """
+    left = limits.work_max
+    for body in bodies.every:
+        for at, template in body.templates():
+            for leaf in template.formula.leaves:
+                for expression in leaf.expressions:
+                    work = expression.parsed.folding(left).work
+                    if work > left:
+                        return _too_much_work(body, at + leaf.inner, limits)
+                    left -= work
+    return None
+
+
+def _too_much_work(body: PlanBody, path: str, limits: Limits) -> Problem:
+    found = ProblemList()
+    message = f"the constant expressions of the plan, up to this place, take more than {limits.work_max} operations to work out"
+    hint = "let a tool make large constants, give them as inputs, or raise Limits.work_max"
+    found.add(body, "limit-exceeded", path, message, hint)
+    return found.problems[0]
 
 
 def _check_bodies(context: CheckContext, survey: Survey) -> None:

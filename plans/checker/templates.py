@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 from pydantic import BaseModel
 
 from ..errors import LocalProblem
-from ..expressions.formula import Formula, parse_formula
+from ..expressions.formula import Formula, read_formula
 from ..immutable import immutable
 from ..paths import key
 from ..plan import ToolStep
@@ -37,15 +37,22 @@ class Template:
         where: Its place in the step: `.args`, `.ask.prompt`.
         value: As the plan has it.
         formula: The value parsed, with placeholders for secrets.
-        faults: The faults of its text.
+        misread: The faults of its text, without those of constants.
         secrets: Argument -> name of the secret that is its whole value.
     """
 
     where: str
     value: Json
     formula: Formula
-    faults: tuple[LocalProblem, ...] = ()
+    misread: tuple[LocalProblem, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=lambda: _NO_SECRETS)
+
+    @property
+    def faults(self) -> tuple[LocalProblem, ...]:
+        """The faults of its text, those of constants included: they are worked out if that was not done before."""
+        if not self.formula.leaves or self.formula.secret is not None:
+            return self.misread
+        return (*self.misread, *self.formula.constant_problems())
 
     @property
     def canonical(self) -> Json:
@@ -65,7 +72,7 @@ def secret_text(name: str) -> str:
 
 def template_of(where: str, value: Json) -> Template:
     """Return a value as a template."""
-    formula, faults = parse_formula(value)
+    formula, faults = read_formula(value)
     return Template(where, value, formula, tuple(faults))
 
 
@@ -119,13 +126,13 @@ def _arguments(args: dict[str, Json]) -> Template:
     secrets: dict[str, str] = {}
     for name, value in args.items():
         if isinstance(value, str) and "secret" in value and value.lstrip().startswith("${"):
-            secret = parse_formula(value)[0].secret
+            secret = read_formula(value)[0].secret
             if secret is not None:
                 secrets[name] = secret
     if not secrets:
         return template_of(".args", args)
     stand_ins = {name: f"${secret_text(secret)}" for name, secret in secrets.items()}
-    formula, faults = parse_formula({**args, **stand_ins})
+    formula, faults = read_formula({**args, **stand_ins})
     return Template(".args", args, formula, tuple(faults), secrets)
 
 

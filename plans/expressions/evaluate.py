@@ -11,7 +11,7 @@ copying: consumers treat them as immutable.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias, assert_never
+from typing import NamedTuple, TypeAlias, assert_never
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..values import Json
@@ -43,7 +43,7 @@ from .nodes import (
     mapped,
     references,
 )
-from .operators import Frame, checked, weigh
+from .operators import WORK_MAX, Frame, checked, weigh
 
 Run: TypeAlias = Callable[[Frame], Json]
 Scope: TypeAlias = Mapping[str, "Json | Skipped"]
@@ -435,25 +435,49 @@ def _first(arguments: list[tuple[frozenset[str], Run]]) -> Run:
 KEPT_MAX = 1_000  # parts of a folded value that a plan keeps
 
 
-def fold(node: Node) -> tuple[Node, list[LocalProblem]]:
-    """Return the expression with its constant parts evaluated, and their problems in the order of the text."""
-    folding = _Folding()
+class Folded(NamedTuple):
+    """An expression with its constant parts evaluated.
+
+    Attributes:
+        node: The expression.
+        problems: Those of its constant parts, in the order of the text.
+        work: The work that it took; more than was allowed if it was cut short.
+    """
+
+    node: Node
+    problems: tuple[LocalProblem, ...] = ()
+    work: int = 0
+
+
+def fold(node: Node, work: int | None = None) -> Folded:
+    """Return the expression with its constant parts evaluated.
+
+    Args:
+        node: The expression.
+        work: The most work to spend; past it the result is of no use but for its `work`, which is more. `None`: what any expression may spend.
+    """
+    folding = _Folding(work)
     folding.find_free(node)
     if not folding.constants:
-        return node, []
+        return Folded(node)
     folded = folding.folded(node)
     if folding.large:
         folded = folding.without_large(folded)
-    return folded, sorted(folding.problems, key=lambda problem: (problem.start, problem.end))
+    problems = sorted(folding.problems, key=lambda problem: (problem.start, problem.end))
+    return Folded(folded, tuple(problems), folding.spent)
 
 
 _NO_SLOTS: frozenset[int] = frozenset()
 
 
 class _Folding:
-    """The folding of one expression."""
+    """The folding of one expression, with at most that much work."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: int | None) -> None:
+        self._most = work
+        self._weighed = (
+            0  # parts of the values that were made; looking at them is work, too, but not the expression's
+        )
         self.constants: set[int] = (
             set()
         )  # by identity: the operations that refer to nothing outside themselves
@@ -462,7 +486,15 @@ class _Folding:
             int, tuple[Constant, Node]
         ] = {}  # by identity of the constant, which stays alive here
         self._budget = Frame({})
+        if work is not None:
+            self._budget.work = min(work, WORK_MAX)
+        self._allowed = self._budget.work
         self._firsts = 0  # calls of `first` around the node
+
+    @property
+    def spent(self) -> int:
+        """The work so far."""
+        return self._allowed - self._budget.work + self._weighed
 
     def find_free(self, node: Node) -> frozenset[int] | None:
         """Return the loop and lambda names that a node takes from around it; `None` if it refers to a step or an input."""
@@ -494,6 +526,8 @@ class _Folding:
         # A part with a problem inside has no value that means anything, so it is not evaluated.
         if id(node) not in self.constants or len(self.problems) > before:
             return made
+        if self._most is not None and self.spent > self._most:
+            return made
         try:
             value = evaluate_closed(made, self._budget)
         except EvaluationError as error:
@@ -504,6 +538,8 @@ class _Folding:
             code = "limit-exceeded" if error.code == "limit-exceeded" else "bad-expr"
             self.problems.append(LocalProblem(code, str(error), "", "", node.start, node.end))
             return Broken(node.start, node.end, code, str(error))
+        if type(value) is list or type(value) is dict:
+            self._weighed += weigh(value, WORK_MAX)
         constant = Constant(node.start, node.end, value)
         if weigh(value, KEPT_MAX) > KEPT_MAX:
             self.large[id(constant)] = (constant, node)

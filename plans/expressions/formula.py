@@ -9,7 +9,7 @@ Parsing never raises: it returns problems; evaluating an invalid formula raises 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -95,6 +95,19 @@ class Formula:
         others = found.lenient | found.roots
         self.names = found.strict | others if others else found.strict
         self.secret = _secret(self.tree) if isinstance(self.tree, Leaf) else None
+
+    @property
+    def expressions(self) -> Iterator[tuple[str, Expression]]:
+        """Each expression with the path of its string inside the value, in order."""
+        return ((leaf.inner, expression) for leaf in self.leaves for expression in leaf.expressions)
+
+    def constant_problems(self) -> list[LocalProblem]:
+        """Return the problems of the constant parts of its expressions: working them out may take as long as evaluating them."""
+        return [
+            problem.moved(inner, expression.start)
+            for inner, expression in self.expressions
+            for problem in expression.parsed.folding().problems
+        ]
 
     @property
     def constant(self) -> bool:
@@ -225,7 +238,13 @@ def _is_surely_small(serialized: bytes) -> bool:
 
 
 def parse_formula(value: Json) -> tuple[Formula, list[LocalProblem]]:
-    """Return a value as a template, and what is wrong with it. Never raises. O(size of the value).
+    """Return a value as a template, and what is wrong with it, constants worked out included. Never raises."""
+    formula, problems = read_formula(value)
+    return formula, problems if formula.secret is not None else [*problems, *formula.constant_problems()]
+
+
+def read_formula(value: Json) -> tuple[Formula, list[LocalProblem]]:
+    """Return a value as a template, and what is wrong with its text: no constant is worked out. Never raises. O(size of the value).
 
     Faults are `bad-expr`, `limit-exceeded` and `suspicious-text`. A secret is a problem unless it is the whole value: then
     `Formula.secret` has its name, and where it may stand is for others to judge.
@@ -239,7 +258,7 @@ def parse_formula(value: Json) -> tuple[Formula, list[LocalProblem]]:
 
 
 def _formula_of(value: Json) -> Formula:
-    return parse_formula(value)[0]
+    return read_formula(value)[0]
 
 
 def _is_plain(text: str) -> bool:

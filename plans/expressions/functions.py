@@ -20,11 +20,28 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ..errors import EvaluationError
 from ..values import Json, canonical
-from .operators import ITEMS_MAX, equal, integer, is_number, less, number, result, type_problem, weigh
+from .operators import (
+    CHARACTERS_A_UNIT,
+    ITEMS_MAX,
+    equal,
+    integer,
+    is_number,
+    less,
+    number,
+    result,
+    type_problem,
+    weigh,
+)
 
 if TYPE_CHECKING:
     from .operators import Frame
 
+
+SORTED_AT_ONCE_MAX: Final = 50_000
+"""Items that one call of Python's sort brings in order from nothing."""
+
+STRIPPED_DISTINCT_MAX: Final = 64
+"""Characters that Python's `strip` is given to look for."""
 
 Apply: TypeAlias = "Callable[..., Json]"  # (frame, *arguments)
 
@@ -158,6 +175,7 @@ def _extreme(what: str, goes_before: Callable[[Json, Json], bool]) -> Apply:
         order = items if keys is None else keys
         frame.pay(len(order))
         _check_order(order, what)
+        _pay_texts(frame, order, 1)
         best = 0
         for position in range(1, len(order)):
             if goes_before(order[position], order[best]):
@@ -186,14 +204,42 @@ def _check_order(items: Sequence[Json], what: str) -> None:
     raise type_problem(what, "all numbers or all text", odd)
 
 
+def _pay_texts(frame: Frame, items: Sequence[Json], times: int) -> None:
+    """Count the characters of a list of texts, each looked at so many times, as far as the texts are long: short ones are paid for as items."""
+    if items and type(items[0]) is str:
+        characters = sum(map(len, cast("Sequence[str]", items)))
+        frame.pay(max(characters // CHARACTERS_A_UNIT - len(items), 0) * times)
+
+
+def _rounds(items: Sequence[Json]) -> int:
+    """Return the work for each item of a sorted list."""
+    return max(len(items).bit_length() // 4, 1)
+
+
+def _sorted_in_pieces(places: list[int], key: Callable[[int], Any], *, reverse: bool) -> list[int]:
+    """Return the places in the order of their keys, equal ones in the order that they had.
+
+    One call that sorts a million items holds Python's lock for a second, and every other thread waits. Sorted pieces first, it is some short
+    calls, and one that only merges: Python's sort finds the pieces.
+    """
+    if len(places) <= SORTED_AT_ONCE_MAX:
+        return sorted(places, key=key, reverse=reverse)
+    pieces = [
+        sorted(places[start : start + SORTED_AT_ONCE_MAX], key=key, reverse=reverse)
+        for start in range(0, len(places), SORTED_AT_ONCE_MAX)
+    ]
+    return sorted([place for piece in pieces for place in piece], key=key, reverse=reverse)
+
+
 def _sorted(frame: Frame, values: Json, *, keys: list[Json] | None = None, reverse: Json = False) -> Json:
     items = a_list(values, "sorted(..)")
-    frame.pay(len(items) * max(len(items).bit_length() // 4, 1))
+    frame.pay(len(items) * _rounds(items))
     if type(reverse) is not bool:
         raise type_problem("reverse=", "a boolean", reverse)
     order = items if keys is None else keys
     _check_order(order, "sorted(..)")
-    places = sorted(range(len(items)), key=cast("list[Any]", order).__getitem__, reverse=reverse)
+    _pay_texts(frame, order, _rounds(order))
+    places = _sorted_in_pieces(list(range(len(items))), cast("list[Any]", order).__getitem__, reverse=reverse)
     return [items[place] for place in places]
 
 
@@ -316,19 +362,27 @@ def _quoted(value: str) -> str:
 def _keys(frame: Frame, value: Json) -> Json:
     fields = an_object(value, "keys(..)")
     frame.pay(len(fields))
-    return cast("list[Json]", sorted(fields))
+    return cast("list[Json]", _sorted_keys(frame, fields))
+
+
+def _sorted_keys(frame: Frame, fields: dict[str, Json]) -> list[str]:
+    # An object that was computed has its keys in any order, and long ones perhaps.
+    if len(fields) > 1:
+        keys = list(fields)
+        _pay_texts(frame, cast("Sequence[Json]", keys), _rounds(cast("Sequence[Json]", keys)))
+    return sorted(fields)
 
 
 def _values(frame: Frame, value: Json) -> Json:
     fields = an_object(value, "values(..)")
     frame.pay(2 * len(fields))
-    return [fields[key] for key in sorted(fields)]
+    return [fields[key] for key in _sorted_keys(frame, fields)]
 
 
 def _items(frame: Frame, value: Json) -> Json:
     fields = an_object(value, "items(..)")
     frame.pay(3 * len(fields))
-    return [[key, fields[key]] for key in sorted(fields)]
+    return [[key, fields[key]] for key in _sorted_keys(frame, fields)]
 
 
 def _flatten(frame: Frame, values: Json) -> Json:
@@ -470,6 +524,20 @@ def _plain(call: Callable[..., Json]) -> Callable[..., Json]:
     return run
 
 
+def _strip(frame: Frame, text: str, characters: str | None = None) -> Json:
+    if characters is None or len(characters) <= STRIPPED_DISTINCT_MAX:
+        return text.strip(characters)
+    # Python looks through all the characters for each one of the text: a million of each would be hours in one call.
+    frame.pay_text(len(characters))
+    distinct = set(characters)
+    if len(distinct) <= STRIPPED_DISTINCT_MAX:
+        return text.strip("".join(distinct))
+    start = next((at for at, one in enumerate(text) if one not in distinct), len(text))
+    end = next((len(text) - at for at, one in enumerate(reversed(text)) if one not in distinct), 0)
+    frame.pay(start + len(text) - end)
+    return text[start:end]
+
+
 def _longer(call: Callable[[str], str]) -> Callable[..., Json]:
     """Return a change of case, which can make a text up to three times longer."""
 
@@ -511,7 +579,7 @@ METHODS: dict[str, Function] = {
         ".strip(chars: text = whitespace) -> text",
         0,
         1,
-        _method("strip", _plain(str.strip), "text or null"),
+        _method("strip", _strip, "text or null"),
     ),
     "split": Function(
         ".split(sep: text = whitespace, most: integer = -1) -> list[text]",

@@ -154,13 +154,14 @@ class _Inference:
     def _expression(self, expression: Expression, leaf: Leaf) -> Type | None:
         """Return the type of an expression; `None` if it has an error."""
         parsed, findings = expression.parsed, self.findings
+        folded = parsed.folding()
+        has_error = bool(parsed.misread or folded.problems)
         # The fast path reports nothing, so it may not answer for a text that has a problem.
-        plain = None if parsed.problems else plain_type(parsed.folded, self.scope)
+        plain = None if has_error else plain_type(folded.node, self.scope)
         if plain is not None:
             return plain
         findings.text = parsed.text
-        found = self.type(parsed.folded)
-        has_error = bool(parsed.problems)
+        found = self.type(folded.node)
         if findings.problems:
             has_error = has_error or any(map(is_error, findings.problems))
             self.problems += [problem.moved(leaf.inner, expression.start) for problem in findings.problems]

@@ -215,7 +215,16 @@ def equal(frame: Frame, left: Json, right: Json) -> bool:
             return False
         frame.pay(len(here))
         return all(equal(frame, value, there[key]) for key, value in here.items())
+    if kind is str:
+        _pay_compared(frame, cast("str", left), cast("str", right))
     return left == right
+
+
+def _pay_compared(frame: Frame, left: str, right: str) -> None:
+    """Count the characters that a comparison of two texts may look at."""
+    shorter = min(len(left), len(right))
+    if shorter >= CHARACTERS_A_UNIT:
+        frame.pay(shorter // CHARACTERS_A_UNIT)
 
 
 def contains(frame: Frame, part: Json, whole: Json) -> bool:
@@ -235,6 +244,12 @@ def contains(frame: Frame, part: Json, whole: Json) -> bool:
             raise type_problem("'in'", "a list, a text or an object on its right", whole)
 
 
+def _is_less(frame: Frame, left: Json, right: Json, what: str) -> bool:
+    if type(left) is str and type(right) is str:
+        _pay_compared(frame, left, right)
+    return less(left, right, what)
+
+
 def less(left: Json, right: Json, what: str = "'<'") -> bool:
     """Whether `left < right`: two numbers, or two texts by code points."""
     if (is_number(left) and is_number(right)) or (type(left) is str and type(right) is str):
@@ -245,10 +260,10 @@ def less(left: Json, right: Json, what: str = "'<'") -> bool:
 COMPARE: dict[str, Operator] = {
     "==": equal,
     "!=": lambda frame, left, right: not equal(frame, left, right),
-    "<": lambda _frame, left, right: less(left, right),
-    ">": lambda _frame, left, right: less(right, left, "'>'"),
-    "<=": lambda _frame, left, right: not less(right, left, "'<='"),
-    ">=": lambda _frame, left, right: not less(left, right, "'>='"),
+    "<": lambda frame, left, right: _is_less(frame, left, right, "'<'"),
+    ">": lambda frame, left, right: _is_less(frame, right, left, "'>'"),
+    "<=": lambda frame, left, right: not _is_less(frame, right, left, "'<='"),
+    ">=": lambda frame, left, right: not _is_less(frame, left, right, "'>='"),
     "in": contains,
     "not in": lambda frame, part, whole: not contains(frame, part, whole),
     "is": lambda _frame, left, _right: left is None,

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import field
 from functools import lru_cache
 from typing import TypeAlias
 
 from ..errors import LocalProblem
 from ..immutable import immutable
 from ..values import Json
-from .evaluate import fold
+from .evaluate import Folded, fold
 from .lexical import BRACKETS_MAX, EXPRESSION_LENGTH_MAX, find_placeholder
 from .nodes import NOTHING, Broken, Call, Node, References, references
 from .syntax import ExpressionSyntaxError, parse, parse_path
@@ -122,19 +123,50 @@ CACHED_MAX = 1_024  # expressions: a plan repeats the same few, and each is aske
 class ParsedExpression:
     """What an expression's text says.
 
+    Its constants are worked out when they are first asked for, and not when it is read: that can take a second, and a check has to count
+    it before it spends it. The result is the same whoever asks, so it is kept.
+
     Attributes:
         text: The expression, without outer space and line breaks.
         node: As written; `None` if it is no expression.
-        folded: With its constants worked out; `Broken` if it is no expression.
-        problems: In characters of the expression's text.
+        misread: What is wrong with the text, in characters of the text. The problems of constants are not among them.
         refers: The names that it uses.
     """
 
     text: str
     node: Node | None
-    folded: Node
-    problems: tuple[LocalProblem, ...]
+    misread: tuple[LocalProblem, ...] = ()
     refers: References = NOTHING
+    _folded: Folded | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def folded(self) -> Node:
+        """The expression with its constants worked out; `Broken` if it is no expression."""
+        return self.folding().node
+
+    @property
+    def problems(self) -> tuple[LocalProblem, ...]:
+        """All problems, those of constants included, in characters of the text."""
+        return (*self.folding().problems, *self.misread)
+
+    def folding(self, work: int | None = None) -> Folded:
+        """Return the expression with its constants worked out, and the work that it took.
+
+        Args:
+            work: The most work to spend. A result that needs more is cut short: it has more `work` than this, and is not kept.
+        """
+        known = self._folded
+        if known is not None:
+            return known
+        if self.node is None:
+            first = self.misread[0]
+            made = Folded(Broken(first.start, first.end, first.code, first.message))
+        else:
+            made = fold(self.node, work)
+            if work is not None and made.work > work:
+                return made
+        self._folded = made  # type: ignore[misc]  # a memo: every thread would write an equal value
+        return made
 
 
 @immutable
@@ -168,7 +200,7 @@ def whole_pieces(text: str) -> tuple[Expression] | None:
 @lru_cache(CACHED_MAX)
 def _whole_again(text: str) -> tuple[Expression] | None:
     found = _easy(text, 2)
-    return None if found is None or len(found.source) < len(text) or found.parsed.problems else (found,)
+    return None if found is None or len(found.source) < len(text) or found.parsed.misread else (found,)
 
 
 def _easy(text: str, at: int) -> Expression | None:
@@ -195,11 +227,11 @@ def _easy(text: str, at: int) -> Expression | None:
 @lru_cache(CACHED_MAX)
 def _path_again(text: str) -> ParsedExpression | None:
     node = parse_path(text)
-    return None if node is None else ParsedExpression(text, node, node, (), references(node))
+    return None if node is None else ParsedExpression(text, node, (), references(node), Folded(node))
 
 
 def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[LocalProblem]]:
-    """Return a string's texts, unescaped, and expressions in order, and what is wrong with them."""
+    """Return a string's texts, unescaped, and expressions in order, and what is wrong with their text."""
     pieces: list[str | Expression] = []
     problems: list[LocalProblem] = []
     plain: list[str] = []
@@ -217,7 +249,7 @@ def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[LocalProble
             source = text[opening.start() : hole.end + 1]
             expression = _expression(text, at, hole.end, source, hole.problem)
         pieces.append(expression)
-        problems += [problem.moved("", expression.start) for problem in expression.parsed.problems]
+        problems += [problem.moved("", expression.start) for problem in expression.parsed.misread]
         at = opening.start() + len(expression.source)
     plain.append(text[at:])
     _add_text(pieces, plain)
@@ -252,9 +284,7 @@ def _expression(text: str, start: int, end: int, source: str, problem: LocalProb
 
 
 def _unreadable(text: str, problem: LocalProblem) -> ParsedExpression:
-    return ParsedExpression(
-        text, None, Broken(problem.start, problem.end, problem.code, problem.message), (problem,)
-    )
+    return ParsedExpression(text, None, (problem,))
 
 
 def read_expression(text: str) -> ParsedExpression:
@@ -265,10 +295,8 @@ def read_expression(text: str) -> ParsedExpression:
         return _unreadable(text, refused.problem)
     if len(text) > EXPRESSION_LENGTH_MAX // 2 and len(unparse(node)) > EXPRESSION_LENGTH_MAX:
         return _unreadable(text, _too_long(text))
-    folded, problems = fold(node)
-    if "secret" in text:
-        problems += map(_misplaced, _secrets(node))
-    return ParsedExpression(text, node, folded, tuple(problems), references(node))
+    misplaced = tuple(map(_misplaced, _secrets(node))) if "secret" in text else ()
+    return ParsedExpression(text, node, misplaced, references(node))
 
 
 _read_again = lru_cache(CACHED_MAX)(read_expression)

@@ -14,6 +14,7 @@ from ..errors import LocalProblem
 from ..nearest import did_you_mean, listing, nearest
 from ..paths import path_of
 from ..values import Json, NotJson, canonical
+from .error_count import has_too_many_errors
 from .read import read_standalone
 from .show import CONSTRAINT_WORDS, VALUE_SHOWN_MAX, bounded, type_text, value_text
 from .standalone import find_validator, self_contained
@@ -46,7 +47,10 @@ def value_problems(
         # Nearly all values are valid: the type, which only messages need, is read after this question.
         if validator is None or validator.is_valid(value):
             return []
-        explanation = _Explanation(read_standalone(alone))
+        wanted = read_standalone(alone)
+        if has_too_many_errors(value, alone):
+            return [_unexplained(value, wanted)]
+        explanation = _Explanation(wanted)
         errors = list(validator.iter_errors(value))
         found = dict.fromkeys(problem for error in errors for problem in explanation.problems(error))
         # `unevaluatedProperties` also names fields that are known but have a wrong value. Their own problems explain them, so such names are skipped; if only
@@ -62,6 +66,16 @@ def value_problems(
             )
         ]
     return list(found)[:PROBLEMS_MAX]
+
+
+def _unexplained(value: Json, wanted: Type) -> LocalProblem:
+    """Return the problem of a value that fits none of so many nested alternatives that their errors cannot be listed."""
+    message = f"expected {type_text(wanted)}, found {value_text(value)}, which fits none of the alternatives of its schema"
+    return LocalProblem(
+        "bad-literal",
+        message,
+        "give the alternatives different kinds or different required fields to see which part is wrong",
+    )
 
 
 class _Explanation:

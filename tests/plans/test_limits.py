@@ -55,6 +55,19 @@ def test_the_bytes_of_a_text(make):
     assert f"at most {size - 1} bytes of text, found {size}" in found.message
 
 
+def test_the_work_of_a_check():
+    """The constants of all expressions share it, wherever they stand: exactly it is enough, and one more ends the check there."""
+    thousand = "${len('a' * 16000)}"  # 16 characters of a text are one operation
+    given = plan(put(thousand, "a"), put({"in": [thousand]}, "b"), put("${nothing}", "c"))
+    assert codes(given, limits=Limits(work_max=2000)) == ["unknown-ref"]
+    report = check(given, limits=Limits(work_max=1999))
+    assert [(found.code, found.path) for found in report.problems] == [
+        ("limit-exceeded", "$.steps[1].set.in[0]")
+    ]
+    assert "more than 1999 operations" in report.problems[0].message
+    assert report.inferred == {}
+
+
 def test_the_steps_of_a_plan():
     """Those of inner plans count once where they stand, and again wherever they run."""
     two = plan(put(1, "a"), put(2, "b"))

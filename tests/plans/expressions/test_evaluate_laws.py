@@ -236,7 +236,7 @@ def _shape(node: Any) -> Any:
 def test_folding_keeps_meaning(text: str) -> None:
     """The folded expression has the value of the expression; a fault of a constant part is told, or passed over where it is."""
     node = parse(text)
-    folded, faults = fold(node)
+    folded, faults, _ = fold(node)
     try:
         value = repr(compile_node(node)(NAMES))
     except EvaluationError:
