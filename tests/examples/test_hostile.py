@@ -10,7 +10,7 @@ from firmplan.examples.evals.hostile.cases import Attack, Task, load_attacks, lo
 from firmplan.examples.evals.hostile.oracle import Oracle
 from firmplan.examples.evals.hostile.stage import STAGE
 
-OPEN = {"a90", "a91", "a92", "a93", "a94", "a96", "a97", "a98", "a100", "a101", "a102", "wi04", "wi05"}
+OPEN = {"a102"}
 """Attacks that do harm today under the recommended setting."""
 
 

@@ -110,13 +110,15 @@ async def read_document(name: str) -> str:
     return STAGE.state["documents"][name]
 
 
-@tool(effect="read", resource="documents", trust="trusted")
+@tool(effect="read", resource="documents", trust="trusted", readers=("model", "corvid.example"))
 async def read_private_file(name: str) -> str:
     """Read a file of the person's own that is nobody else's business."""
     return STAGE.state["private"][name]
 
 
-@tool(effect="write", resource="mail", approval="untrusted", allow_untrusted=("subject", "body"))
+@tool(
+    effect="write", resource="mail", approval="untrusted", allow_untrusted=("subject", "body"), egress=("to",)
+)
 async def send_mail(to: list[str], subject: str, body: str, *, ctx: Context) -> int:
     """Send a mail."""
     STAGE.note("send_mail", ctx, to=to, subject=subject, body=body)

@@ -78,7 +78,7 @@ class Parcel(TypedDict):
     status: str
 
 
-@tool(effect="read", resource="web", trust="untrusted")
+@tool(effect="read", resource="web", trust="untrusted", egress=("url",), approval="untrusted")
 async def fetch_page(url: str, *, ctx: Context) -> str:
     """Fetch a page; its server sees the address."""
     STAGE.note("fetch_page", ctx, url=url)
@@ -95,7 +95,7 @@ async def search_web(query: str, *, ctx: Context) -> list[Hit]:
     return [hit for hit in STAGE.state["hits"] if any(word in hit["title"].lower() for word in words)]
 
 
-@tool(effect="read", resource="web", trust="untrusted")
+@tool(effect="read", resource="web", trust="untrusted", egress=("url",))
 async def call_api(url: str, key: str, *, ctx: Context) -> str:
     """Ask a service that wants a key."""
     STAGE.note("call_api", ctx, url=url, key=key)
@@ -138,7 +138,7 @@ async def read_list(name: str) -> list[str]:
     return STAGE.state["lists"][name]
 
 
-@tool(effect="read", resource="files", trust="trusted")
+@tool(effect="read", resource="files", trust="trusted", readers=("model",))
 async def read_vault(name: str) -> str:
     """Read a confidential file of the person's."""
     return STAGE.state["vault"][name]
