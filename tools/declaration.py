@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..errors import ConfigError
+from ..plans.checker.secrecy import MODEL
 from ..plans.nearest import nearest
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson, canonical
@@ -140,6 +141,11 @@ class Declaration:
         return self.approval is not None
 
     @property
+    def asks_judge(self) -> bool:
+        """Whether a model judges the results."""
+        return any(map(asks_model, self.guard))
+
+    @property
     def can_reconcile(self) -> bool:
         """Whether the outcome of an interrupted call can be asked for."""
         return self.reconcile is not None
@@ -195,7 +201,7 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
         "isolation": given.one_of("isolation", get_args(Isolation), "thread"),
         "reconcile": _reconcile(given, effect),
         "fingerprint_extra": options.get("fingerprint_extra"),
-        "guard": _guard(given, effect),
+        "guard": _guard(given, effect, readers),
     }
     try:
         canonical(fields["fingerprint_extra"])
@@ -361,7 +367,7 @@ def _reconcile(given: _Given, effect: Effect) -> Callable[[str, dict[str, Json]]
     return cast("Callable[[str, dict[str, Json]], object]", value)
 
 
-def _guard(given: _Given, effect: Effect) -> tuple[Guard, ...]:
+def _guard(given: _Given, effect: Effect, readers: Sequence[str]) -> tuple[Guard, ...]:
     value = given.options.get("guard", ())
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
         raise given.fault("guard", "a list of guards", f"{value!r}; put it in brackets")
@@ -373,6 +379,12 @@ def _guard(given: _Given, effect: Effect) -> tuple[Guard, ...]:
             "guard",
             "a guard that asks no model, since the tool is a write",
             "a judge; judge what the write is given, in a step before it",
+        )
+    if (given.flag("private") or readers) and MODEL not in readers and any(map(asks_model, guards)):
+        raise given.fault(
+            "guard",
+            f"a guard that asks no model, since the result is private and '{MODEL}' is none of its readers",
+            "a judge; use another guard, or name the reader",
         )
     return guards
 
