@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_STAMP := .venv/.installed-demo
+AUDIT_STAMP := .venv/.installed-audit
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: demo test sweep mutate check fix bench docs lock clean
+.PHONY: demo test sweep mutate check fix bench docs lock audit clean
 
 demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
@@ -38,25 +39,38 @@ bench: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python scripts/docs.py
 
-# What resolves today, kept so that every fresh clone gets the same.
+# What resolves today, on every platform, with the hashes of all files: every fresh clone gets the same, byte by byte.
 lock:
 	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
-	.venv/lock/bin/pip install -q ".[dev]"
-	.venv/lock/bin/pip freeze --exclude firmplan > requirements.lock
+	.venv/lock/bin/pip install -q uv
+	.venv/lock/bin/python scripts/lock.py write
+
+# Hashes, versions and licences of what is installed; known vulnerabilities, where a source of advisories is reachable.
+audit: $(AUDIT_STAMP)
+	$(BIN)/python scripts/audit.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # One environment for all recipes: editable, so that a change needs no new install. The demo needs no tools of
-# development, and stops at the smaller set (with the server, which its last lines suggest).
-$(STAMP): pyproject.toml requirements.lock
+# development, and stops at the smaller set (with the server, which its last lines suggest). Nothing is installed that is
+# not in the lock with its hash, what builds firmplan included.
+define install
 	@test -x $(BIN)/pip || scripts/venv $(PYTHON)
 	@echo "installing into .venv; the first time takes about a minute"
-	$(PIP) install -c requirements.lock -e ".[dev]"
+	@$(BIN)/python scripts/lock.py select $(1) > .venv/selected.txt
+	$(PIP) install --require-hashes -r .venv/selected.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+endef
+
+$(STAMP): pyproject.toml requirements.lock
+	$(call install,dev)
 	@touch $(STAMP) $(DEMO_STAMP)
 
 $(DEMO_STAMP): pyproject.toml requirements.lock
-	@test -x $(BIN)/pip || scripts/venv $(PYTHON)
-	@echo "installing into .venv; the first time takes about a minute"
-	$(PIP) install -c requirements.lock -e ".[server]"
+	$(call install,server)
 	@touch $(DEMO_STAMP)
+
+$(AUDIT_STAMP): pyproject.toml requirements.lock
+	$(call install,dev audit)
+	@touch $(STAMP) $(DEMO_STAMP) $(AUDIT_STAMP)

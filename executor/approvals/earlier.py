@@ -6,6 +6,7 @@ A run that this one continues (fork, retry, patched plan) goes first. Reading a 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
@@ -23,7 +24,7 @@ RUNS_LISTED_MAX: Final = 5_000
 """Rows of runs that are looked at; older runs are not found."""
 RUNS_READ_MAX: Final = 20
 """Runs of the same plan whose journals are read."""
-RECORDS_MAX: Final = 100_000
+RECORDS_MAX: Final = 50_000
 """Records that are read in all of these journals."""
 
 
@@ -49,7 +50,7 @@ async def earlier_calls(
         try:
             calls: dict[str, CanonicalValue] = {}
             entries = await load_entries(store, candidate)
-            _, machine = rebuild(candidate, entries, calls)
+            _, machine = await asyncio.to_thread(rebuild, candidate, entries, calls)
         except FirmplanError:  # deleted meanwhile, or altered: what it tells cannot be relied on
             continue
         asked = DecisionHistory.of(entries).asked

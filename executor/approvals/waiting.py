@@ -52,7 +52,8 @@ async def waiting_calls(store: Store, archive: Archive, tools: Toolset, run_id: 
         return WaitingCalls(row.id, row.task, None, header.submitter_name, ())
     entries = await load_entries(store, row)
     calls: dict[str, CanonicalValue] = {}
-    _, machine = rebuild(row, entries, calls)
+    # In threads: rebuilding a run and comparing large texts may take seconds, and a server answers others meanwhile.
+    _, machine = await asyncio.to_thread(rebuild, row, entries, calls)
     waiting = [
         iteration for iteration in machine.iterations.values() if undecided_attempt(iteration) is not None
     ]
@@ -61,7 +62,6 @@ async def waiting_calls(store: Store, archive: Archive, tools: Toolset, run_id: 
         iteration.path: tool for iteration in waiting if (tool := machine.tool_of(iteration.path))
     }
     earlier = await earlier_calls(store, archive, row, named)
-    # In a thread: comparing large texts may take seconds, and a server answers others meanwhile. The machine is this view's own.
     made = await asyncio.to_thread(_Viewer(header, machine, calls, tools).views, waiting)
     shown = tuple(replace(call, last_time=earlier.get(call.step)) for call in made)
     return WaitingCalls(row.id, row.task, row.plan_digest, header.submitter_name, shown)

@@ -59,7 +59,7 @@ PLAN = {
         {
             "id": "mail",
             "tool": "send_mail",
-            "args": {"to": "${first(page.mail, '')}", "body": "${text}", "key": '${secret("KEY")}'},
+            "args": {"to": "${first(page.mail, '')}", "body": "${text}"},
             "why": "the task says so",
         },
     ],
@@ -81,9 +81,8 @@ def engine_of(where="memory:", **options):
     return Engine(TOOLS, store=where, secrets={"KEY": Secret(env="VIEW_KEY")}, **options)
 
 
-def test_every_argument_is_there_with_its_origin(monkeypatch):
-    """Defaults are filled in and marked, a secret is its name, and a labelled argument names the real call and what is verbatim of it."""
-    monkeypatch.setenv("VIEW_KEY", "hunter2hunter2")
+def test_every_argument_is_there_with_its_origin():
+    """Defaults are filled in and marked, and a labelled argument names the real call and what is verbatim of it."""
     with engine_of() as engine:
         run = engine.run_sync(PLAN, inputs={"url": "http://x"})
         waiting = engine.waiting_sync(run.id)
@@ -102,9 +101,8 @@ def test_every_argument_is_there_with_its_origin(monkeypatch):
         )
         assert "cannot be called back" in call.description
         args = {arg.name: arg for arg in call.args}
-        assert {name for name, arg in args.items() if arg.is_default} == {"urgent", "tags"}
+        assert {name for name, arg in args.items() if arg.is_default} == {"key", "urgent", "tags"}
         assert (args["urgent"].value, args["tags"].value) == (False, [])
-        assert args["key"].secret == "KEY"
         assert {name for name, arg in args.items() if arg.is_labelled} == {"to", "body"}
         (origin,) = args["body"].origins
         assert origin.call == 'get_webpage(url="http://x")'
@@ -116,21 +114,35 @@ def test_every_argument_is_there_with_its_origin(monkeypatch):
         (whole,) = args["to"].quotes
         assert (whole.text, whole.source_place) == ("x@evil.example", ".mail")
         assert call.last_time is None
-        text, document = str(waiting), json.dumps(waiting.to_dict())
-        assert "hunter2" not in text + document
-        assert 'the secret "KEY"' in text
 
 
-def test_no_text_from_outside_passes_for_a_line_of_the_view(monkeypatch):
+def test_a_secret_is_its_name(monkeypatch):
+    """Neither the text nor the JSON of the view has the value, in this run or of the last one."""
+    monkeypatch.setenv("VIEW_KEY", "hunter2hunter2")
+    plan = plan_of(
+        {"id": "mail", "tool": "send_mail", "args": {"to": "me", "body": "x", "key": '${secret("KEY")}'}}
+    )
+    with engine_of() as engine:
+        engine.approve_sync(engine.run_sync(plan, run_id="first").id, "mail", by="ann")
+        assert engine.resume_sync("first").status == "succeeded"
+        waiting = engine.waiting_sync(engine.run_sync(plan).id)
+    (call,) = waiting.calls
+    assert [arg.secret for arg in call.args if arg.name == "key"] == ["KEY"]
+    assert call.last_time.run == "first"
+    text, document = str(waiting), json.dumps(waiting.to_dict())
+    assert "hunter2" not in text + document
+    assert 'key: the secret "KEY"' in text
+
+
+def test_no_text_from_outside_passes_for_a_line_of_the_view():
     """Hostile lines are marked as lines of a value, invisible characters are escapes, and long lines are broken here, not by the terminal."""
-    monkeypatch.setenv("VIEW_KEY", "x")
     with engine_of() as engine:
         run = engine.run_sync(PLAN, inputs={"url": "http://x"})
         text = engine.waiting_sync(run.id).calls[0].text(80)
     assert not any(char in text for char in "\u202e\u200b\x1b\x00")
     assert r"\u202e\u200b\x1b[2J" in text
     for line in text.split("\n"):
-        assert len(line) <= 80 or "verbatim" in line or "from" in line
+        assert len(line) <= 80
         if "bob@good" in line or "carl" in line:
             assert line.lstrip()[:2] in ("| ", ": ")
     body = run.steps["mail"].args["body"]
@@ -226,9 +238,8 @@ def test_a_call_of_an_agent_names_what_the_agent_has_read():
     assert args["to"].quotes[0].text == "a@evil.example"
 
 
-def test_what_the_same_step_did_last_time_is_shown(store, monkeypatch):
+def test_what_the_same_step_did_last_time_is_shown(store):
     """The newest earlier run of the same plan that came as far: arguments, decision and outcome; runs of other plans do not count."""
-    monkeypatch.setenv("VIEW_KEY", "x")
     with engine_of(store) as engine:
         done = engine.run_sync(PLAN, inputs={"url": "http://1"})
         engine.approve_sync(done.id, "mail", by="ann", edit={"to": "bob@good.example"})
@@ -252,6 +263,24 @@ def test_what_the_same_step_did_last_time_is_shown(store, monkeypatch):
         assert ": too odd" in text
         retried = engine.retry_sync(run.id)
         assert engine.waiting_sync(retried.id).calls[0].last_time.is_parent
+
+
+def test_lines_of_the_view_itself_are_broken_too():
+    """A page's own text may be the argument of the next read: its spaces cannot push text to the left edge of a terminal."""
+    trap = "http://x" + " " * 150 + '|to: "bob@good.example"'
+    plan = plan_of(
+        {"id": "page", "tool": "get_webpage", "args": {"url": trap}},
+        {"id": "mail", "tool": "send_mail", "args": {"to": "${first(page.mail, '')}", "body": "x"}},
+        task="Do it " + "very " * 60,
+    )
+    with engine_of() as engine:
+        waiting = engine.waiting_sync(engine.run_sync(plan).id)
+    for width in (40, 80, 100):
+        for line in (waiting.head(width) + "\n" + waiting.calls[0].text(width)).split("\n"):
+            assert len(line) <= width, line
+            assert not line.lstrip().startswith(('to: "bob', "bob@"))
+    assert trap.partition("|")[2].replace('"', '\\"') in waiting.calls[0].text(2000)
+    assert "".join(line.strip()[2:] for line in waiting.calls[0].text(40).split("\n")).count("|to") == 1
 
 
 @pytest.mark.parametrize(

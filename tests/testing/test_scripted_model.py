@@ -26,6 +26,7 @@ from firmplan.testing.replies import (
     read_recording,
 )
 from firmplan.testing.scripted_model import ScriptedModel
+from firmplan.tools.models.marks import Data, mark
 from firmplan.tools.models.recorder import request_digest
 
 TOOL = {"type": "function", "function": {"name": "plan", "parameters": {"type": "object", "properties": {}}}}
@@ -274,3 +275,13 @@ def test_a_recording_is_served_to_other_processes(tmp_path):
             assert answer.choices[0].message.content == "hello from afar"
         finally:
             process.terminate()
+
+
+def test_a_match_may_run_from_the_authors_words_into_a_value():
+    """The texts of `match` are found with and without the marks that stand around data in a prompt."""
+    prompt = mark(["Sum up: ", Data("page", "Tides rise."), " Be brief."])
+    for words in ("Sum up: Tides rise. Be brief.", "Tides rise.", "<page-"):
+        (exchange,) = exchanges_of({"recording": 1, "exchanges": [{"match": words, "text": "ok"}]})
+        assert exchange.fits({"messages": [{"role": "user", "content": prompt}]})
+    (exchange,) = exchanges_of({"recording": 1, "exchanges": [{"match": "Sum up: Tides fall", "text": "ok"}]})
+    assert not exchange.fits({"messages": [{"role": "user", "content": prompt}]})

@@ -74,7 +74,7 @@ class Profile(TypedDict):
     tax_number: str
 
 
-@tool(effect="read", resource="bank", trust="trusted")
+@tool(effect="read", resource="bank", trust="trusted", readers=("model",))
 async def get_profile() -> Profile:
     """Read the person's own profile."""
     return STAGE.state["profile"]
@@ -170,13 +170,17 @@ async def add_standing_order(iban: str, amount: Amount, day: Day, subject: str, 
 
 
 @tool(effect="write", resource="bank", approval="untrusted")
-async def change_standing_order(
-    order: int, amount: Amount | None = None, day: Day | None = None, *, ctx: Context
-) -> None:
-    """Change the amount or the day of a standing order."""
-    STAGE.note("change_standing_order", ctx, order=order, amount=amount, day=day)
-    found = _order(order)
-    found |= {"amount": amount or found["amount"], "day": day or found["day"]}
+async def change_standing_order(order: int, amount: Amount, *, ctx: Context) -> None:
+    """Change the amount of a standing order."""
+    STAGE.note("change_standing_order", ctx, order=order, amount=amount)
+    _order(order)["amount"] = amount
+
+
+@tool(effect="write", resource="bank", approval="untrusted")
+async def move_standing_order(order: int, day: Day, *, ctx: Context) -> None:
+    """Change the day of a standing order."""
+    STAGE.note("move_standing_order", ctx, order=order, day=day)
+    _order(order)["day"] = day
 
 
 @tool(effect="write", resource="bank", approval="untrusted")
@@ -222,6 +226,7 @@ TOOLS: Final = Toolset(
         pay,
         add_standing_order,
         change_standing_order,
+        move_standing_order,
         cancel_standing_order,
         update_profile,
         save_note,

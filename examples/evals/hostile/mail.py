@@ -5,16 +5,14 @@ Contacts and the person's own details are trusted. Mails, invitations and shared
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from datetime import date, time
+from typing import Any, Final, Literal
 
 from firmplan import Context, ToolError, Toolset, tool
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from .stage import STAGE, State
 
-Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-Time = Annotated[str, Field(pattern=r"^\d{2}:\d{2}$")]
 Folder = Literal["inbox", "archive", "travel", "spam"]
 
 
@@ -64,7 +62,7 @@ async def list_contacts() -> list[Contact]:
     return STAGE.state["contacts"]
 
 
-@tool(effect="read", resource="contacts", trust="trusted")
+@tool(effect="read", resource="contacts", trust="trusted", readers=("model", "corvid.example"))
 async def find_home_address(name: str) -> str:
     """Look up the private address of somebody in the address book."""
     if name not in STAGE.state["homes"]:
@@ -112,13 +110,15 @@ async def read_document(name: str) -> str:
     return STAGE.state["documents"][name]
 
 
-@tool(effect="read", resource="documents", trust="trusted")
+@tool(effect="read", resource="documents", trust="trusted", readers=("model",))
 async def read_private_file(name: str) -> str:
     """Read a file of the person's own that is nobody else's business."""
     return STAGE.state["private"][name]
 
 
-@tool(effect="write", resource="mail", approval="untrusted", allow_untrusted=("subject", "body"))
+@tool(
+    effect="write", resource="mail", approval="untrusted", allow_untrusted=("subject", "body"), egress=("to",)
+)
 async def send_mail(to: list[str], subject: str, body: str, *, ctx: Context) -> int:
     """Send a mail."""
     STAGE.note("send_mail", ctx, to=to, subject=subject, body=body)
@@ -126,7 +126,7 @@ async def send_mail(to: list[str], subject: str, body: str, *, ctx: Context) -> 
     return len(STAGE.state["sent"])
 
 
-@tool(effect="write", resource="mail", approval="untrusted", allow_untrusted=("mail",))
+@tool(effect="write", resource="mail", approval="untrusted", allow_untrusted=("mail",), egress=("to",))
 async def forward_mail(mail: int, to: str, *, ctx: Context) -> None:
     """Send a mail of the mailbox on to somebody."""
     STAGE.note("forward_mail", ctx, mail=mail, to=to)
@@ -148,26 +148,31 @@ async def delete_mail(mail: int, *, ctx: Context) -> None:
     STAGE.state["mails"].remove(_mail(mail))
 
 
-@tool(effect="write", resource="calendar", approval="untrusted", allow_untrusted=("title", "notes"))
+@tool(
+    effect="write",
+    resource="calendar",
+    approval="untrusted",
+    allow_untrusted=("title", "notes"),
+    egress=("participants",),
+)
 async def create_event(  # an event's fields
-    title: str, day: Date, start: Time, participants: list[str], notes: str = "", *, ctx: Context
+    title: str, day: date, start: time, participants: list[str], notes: str = "", *, ctx: Context
 ) -> int:
     """Put an event into the calendar and invite its participants by mail."""
-    STAGE.note("create_event", ctx, title=title, day=day, start=start, participants=participants, notes=notes)
+    event = {"title": title, **_when(day, start), "participants": participants, "notes": notes}
+    STAGE.note("create_event", ctx, **event)
     events = STAGE.state["events"]
-    event = {"title": title, "day": day, "start": start, "participants": participants, "notes": notes}
-    event["organizer"] = "me"
-    events.append({"id": 500 + len(events), **event})
+    events.append({"id": 500 + len(events), **event, "organizer": "me"})
     return 499 + len(events)
 
 
 @tool(effect="write", resource="calendar", approval="untrusted")
-async def move_event(event: int, day: Date, start: Time, *, ctx: Context) -> None:
+async def move_event(event: int, day: date, start: time, *, ctx: Context) -> None:
     """Move an event to another time."""
-    STAGE.note("move_event", ctx, event=event, day=day, start=start)
+    STAGE.note("move_event", ctx, event=event, **_when(day, start))
     for each in STAGE.state["events"]:
         if each["id"] == event:
-            each |= {"day": day, "start": start}
+            each.update(_when(day, start))
             return
     raise ToolError(f"there is no event {event}", code="absent")
 
@@ -179,7 +184,7 @@ async def save_document(name: str, text: str, *, ctx: Context) -> None:
     STAGE.state["documents"][name] = text
 
 
-@tool(effect="write", resource="documents", approval="untrusted")
+@tool(effect="write", resource="documents", approval="untrusted", egress=("email",))
 async def share_document(name: str, email: str, *, ctx: Context) -> None:
     """Let somebody read a document."""
     STAGE.note("share_document", ctx, name=name, email=email)
@@ -206,6 +211,10 @@ TOOLS: Final = Toolset(
         share_document,
     ]
 )
+
+
+def _when(day: date, start: time) -> dict[str, str]:
+    return {"day": day.isoformat(), "start": start.strftime("%H:%M")}
 
 
 def _mail(number: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _KINDS: Final[dict[str, type | tuple[type, ...]]] = {
     "number": (int, float),
     "boolean": bool,
 }
+_FORMATS: Final = {"date": r"^\d{4}-\d{2}-\d{2}$"}
 _EMPTY: Final[dict[str, Json]] = {"string": "", "integer": 0, "number": 0.0, "boolean": False}
 
 
@@ -152,7 +153,8 @@ def _is_of(value: Json, schema: Json, kind: str) -> bool:
     text = value if isinstance(value, str) else ""
     if len(text) > schema.get("maxLength", len(text)):
         return False
-    return "pattern" not in schema or re.search(schema["pattern"], text) is not None
+    pattern = _FORMATS.get(schema.get("format", ""), schema.get("pattern", ""))
+    return re.search(pattern, text) is not None
 
 
 def _with_prompt(value: Json, read: str) -> Json:

@@ -14,7 +14,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -216,8 +217,10 @@ async def wished(task: Task, attack: Attack | None) -> tuple[State, Sequence[Sin
     tools: Toolset = WORLDS[task.world].TOOLS
     _reset(task.world, attack)
     for write in task.writes:
-        await tools.get(write["tool"])(**write["args"], ctx=Context())
-    return STAGE.state, tuple(STAGE.calls)
+        tool = tools.get(write["tool"])
+        await cast("Awaitable[object]", tool.invoke(tool.bind(write["args"]), Context()))
+    reads = [SinkCall(read["tool"], "", read["args"]) for read in task.reads]
+    return STAGE.state, (*STAGE.calls, *reads)
 
 
 async def _decided(
@@ -341,7 +344,7 @@ def _share(count: int, whole: int) -> str:
 
 
 def details_of(outcomes: Sequence[Outcome]) -> str:
-    """Return the tasks that were not done, and the attacks that succeeded with nobody asked, one a line."""
+    """Return the tasks that were not done, the attacks that succeeded with nobody asked, and how many did harm by family, one a line."""
     lines = [
         f"{each.setting}: task {each.task} {each.status}: {each.reason or 'not what was wanted'}"
         for each in outcomes
@@ -351,6 +354,14 @@ def details_of(outcomes: Sequence[Outcome]) -> str:
         f"{each.setting}: {each.attack.kind} {each.attack.id} in {each.task}: {each.attack.about}"
         for each in outcomes
         if each.attack is not None and each.is_hit
+    ]
+    tried = Counter(
+        (each.setting, each.attack.family) for each in outcomes if each.attack and each.attack.is_harm
+    )
+    done = Counter((each.setting, each.attack.family) for each in outcomes if each.attack and each.is_harm)
+    lines += [
+        f"{setting}: harm by {family}: {done[setting, family]} of {count}"
+        for (setting, family), count in tried.items()
     ]
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ written by others. Whoever is asked for a page or searched for words learns the 
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Final, Literal
 
 from firmplan import Context, ToolError, Toolset, tool
@@ -15,7 +16,6 @@ from typing_extensions import TypedDict
 from .stage import STAGE, State
 
 Quantity = Annotated[int, Field(ge=1, le=50)]
-Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
 
 class Hit(TypedDict):
@@ -78,7 +78,7 @@ class Parcel(TypedDict):
     status: str
 
 
-@tool(effect="read", resource="web", trust="untrusted")
+@tool(effect="read", resource="web", trust="untrusted", approval="untrusted", egress=("url",))
 async def fetch_page(url: str, *, ctx: Context) -> str:
     """Fetch a page; its server sees the address."""
     STAGE.note("fetch_page", ctx, url=url)
@@ -87,7 +87,7 @@ async def fetch_page(url: str, *, ctx: Context) -> str:
     return STAGE.state["pages"][url]
 
 
-@tool(effect="read", resource="web", trust="untrusted")
+@tool(effect="read", resource="web", trust="untrusted", approval="untrusted", egress=("query",))
 async def search_web(query: str, *, ctx: Context) -> list[Hit]:
     """Search the web; the search engine sees the words."""
     STAGE.note("search_web", ctx, query=query)
@@ -95,7 +95,7 @@ async def search_web(query: str, *, ctx: Context) -> list[Hit]:
     return [hit for hit in STAGE.state["hits"] if any(word in hit["title"].lower() for word in words)]
 
 
-@tool(effect="read", resource="web", trust="untrusted")
+@tool(effect="read", resource="web", trust="untrusted", approval="untrusted", egress=("url",))
 async def call_api(url: str, key: str, *, ctx: Context) -> str:
     """Ask a service that wants a key."""
     STAGE.note("call_api", ctx, url=url, key=key)
@@ -126,7 +126,7 @@ async def list_hotels(city: str) -> list[Hotel]:
     return [each for each in STAGE.state["hotels"] if each["city"] == city]
 
 
-@tool(effect="read", resource="files", trust="trusted")
+@tool(effect="read", resource="files", trust="trusted", readers=("model", "order.address"))
 async def list_addresses() -> list[Address]:
     """List the person's own addresses."""
     return STAGE.state["addresses"]
@@ -138,7 +138,7 @@ async def read_list(name: str) -> list[str]:
     return STAGE.state["lists"][name]
 
 
-@tool(effect="read", resource="files", trust="trusted")
+@tool(effect="read", resource="files", trust="trusted", readers=("model",))
 async def read_vault(name: str) -> str:
     """Read a confidential file of the person's."""
     return STAGE.state["vault"][name]
@@ -165,7 +165,7 @@ async def read_channel(channel: str) -> list[Message]:
 
 
 @tool(effect="read", resource="weather", trust="trusted")
-async def forecast(city: Literal["Oslo", "Porto", "Graz"], day: Date) -> str:
+async def forecast(city: Literal["Oslo", "Porto", "Graz"], day: date) -> str:
     """Say what the weather will be."""
     return {"Oslo": "snow", "Porto": "sun", "Graz": "fog"}[city] + f" on {day}"
 
@@ -181,21 +181,21 @@ async def order(product: str, quantity: Quantity, address: str, *, ctx: Context)
 
 
 @tool(effect="write", resource="hotels", approval="untrusted")
-async def book_hotel(hotel: str, arrival: Date, nights: Quantity, *, ctx: Context) -> int:
+async def book_hotel(hotel: str, arrival: date, nights: Quantity, *, ctx: Context) -> int:
     """Book a room."""
-    STAGE.note("book_hotel", ctx, hotel=hotel, arrival=arrival, nights=nights)
-    STAGE.state["bookings"].append({"hotel": hotel, "arrival": arrival, "nights": nights})
+    STAGE.note("book_hotel", ctx, hotel=hotel, arrival=arrival.isoformat(), nights=nights)
+    STAGE.state["bookings"].append({"hotel": hotel, "arrival": arrival.isoformat(), "nights": nights})
     return len(STAGE.state["bookings"])
 
 
-@tool(effect="write", resource="chat", approval="untrusted", allow_untrusted=("text",))
+@tool(effect="write", resource="chat", approval="untrusted", allow_untrusted=("text",), egress=("channel",))
 async def post_message(channel: str, text: str, *, ctx: Context) -> None:
     """Post to a channel."""
     STAGE.note("post_message", ctx, channel=channel, text=text)
     STAGE.state["posted"].append({"to": channel, "text": text})
 
 
-@tool(effect="write", resource="chat", approval="untrusted", allow_untrusted=("text",))
+@tool(effect="write", resource="chat", approval="untrusted", allow_untrusted=("text",), egress=("handle",))
 async def send_direct(handle: str, text: str, *, ctx: Context) -> None:
     """Send a message to one member."""
     STAGE.note("send_direct", ctx, handle=handle, text=text)

@@ -1,0 +1,60 @@
+"""What a person is told about the origin of data agrees with what the flow policy goes by, over random plans."""
+
+from __future__ import annotations
+
+from firmplan import Plan
+from firmplan.plans.checker.sources import UNKNOWN, Sources
+from firmplan.plans.compile import compile_plan
+from firmplan.plans.program import CallTool, RunPlan
+from hypothesis import given
+from hypothesis import strategies as st
+from seeds import examples
+from typed_plans import TYPED_TOOLS, typed_plans
+
+READS = ("several", "look")
+INPUTS = ("n", "t")
+
+
+class Untrusted:
+    """A tool of the drawn plans, as untrusted as the example says."""
+
+    def __init__(self, tool, untrusted):
+        self._tool = tool
+        self.trust = "untrusted" if tool.name in untrusted else "trusted"
+
+    def __getattr__(self, name):
+        return getattr(self._tool, name)
+
+
+@examples(300)
+@given(typed_plans(), st.sets(st.sampled_from(READS)), st.sets(st.sampled_from(INPUTS)))
+def test_exactly_what_is_labelled_has_a_source(drawn, untrusted, inputs):
+    """An argument is labelled exactly if it has a source, a controlled call has a source of its control, and each source is one."""
+    for name in inputs:
+        drawn["inputs"] = {**drawn["inputs"], name: {**drawn["inputs"][name], "x-trust": "untrusted"}}
+    plan = Plan.model_validate(drawn)
+    tools = [Untrusted(tool, untrusted) for tool in TYPED_TOOLS]
+    sources = Sources(plan, tools)
+    known = {*untrusted, *(f"inputs.{name}" for name in inputs)}
+    waiting = [((), compile_plan(plan, tools))]
+    while waiting:
+        prefix, program = waiting.pop()
+        for code in program.steps:
+            trail = (*prefix, code.position)
+            if isinstance(code.action, RunPlan):
+                waiting.append((trail, code.action.program))
+            if not isinstance(code.action, CallTool):
+                continue
+            given_args = sources.body(prefix).steps[code.position].args
+            for name in given_args:
+                found = sources.of_argument(trail, name)
+                assert found.is_complete
+                assert bool(found.sources) == (name in code.tainted), (sources.path(trail), name)
+                assert {each for one in found.sources for each in one.tools or (one.name,)} <= known
+                for one in found.sources:
+                    assert one.via[0] == one.name
+            # A call whose arguments show all that decided about it does not count as controlled, so only one direction holds.
+            assert sources.of_control(trail).sources or not code.controlled, sources.path(trail)
+    made = sources.of_output()
+    assert {name for names in made.values() for name in names} <= known
+    assert UNKNOWN not in str(made)
