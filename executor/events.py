@@ -69,6 +69,17 @@ class RunParked:
 
 
 @dataclass(slots=True)
+class WorkContinued:
+    """The machine goes on with steps that it put off because their expressions had taken long; other events came in between.
+
+    Attributes:
+        spent: Operations of all expressions of the run so far.
+    """
+
+    spent: int
+
+
+@dataclass(slots=True)
 class CallStarted:
     """A call is about to be made. For a write this is the intent: it is durable before the call, and holds the arguments.
 
@@ -179,10 +190,15 @@ class RetryDue:
 
 @dataclass(slots=True)
 class ApprovalRuled:
-    """The tool's own rule decided whether this call needs a person."""
+    """The tool's own rule, or the flow policy, decided whether this call needs a person.
+
+    Attributes:
+        rules: Argument -> the rule that allows the untrusted data in it, or has a person asked; `None`: none was used.
+    """
 
     step: str
     needed: bool
+    rules: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -396,6 +412,7 @@ Cause: TypeAlias = (
     RunStarted
     | RunResumed
     | RunParked
+    | WorkContinued
     | CallStarted
     | CallSucceeded
     | CallMade

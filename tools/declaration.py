@@ -64,6 +64,7 @@ class ToolSettings(TypedDict, total=False):
     trust: str
     resource: str
     allow_untrusted: Iterable[str]
+    harmless: Iterable[str]
     private: bool
     readers: Iterable[str]
     egress: Iterable[str]
@@ -101,6 +102,7 @@ class Declaration:
         is_trust_declared: Whether the author declared the trust.
         resource: The thing that the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters that may hold untrusted values.
+        harmless: Parameters of a `write` whose type is so narrow that an untrusted value can do no harm there, if it is the whole argument.
         private: Whether the output may reach only its readers.
         readers: Who may have the output of a private tool.
         egress: Parameters that name who gets what the call sends.
@@ -127,6 +129,7 @@ class Declaration:
     is_trust_declared: bool = True
     resource: str = "world"
     allow_untrusted: tuple[str, ...] = ()
+    harmless: tuple[str, ...] = ()
     private: bool = False
     readers: tuple[str, ...] = ()
     egress: tuple[str, ...] = ()
@@ -198,6 +201,7 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
         "private": given.flag("private") or bool(readers),
         "readers": readers,
         "egress": _names(given, "egress", 'parameter names, such as ("url",)'),
+        "harmless": _names(given, "harmless", 'parameter names, such as ("urgent",)'),
         "isolation": given.one_of("isolation", get_args(Isolation), "thread"),
         "reconcile": _reconcile(given, effect),
         "fingerprint_extra": options.get("fingerprint_extra"),

@@ -22,6 +22,7 @@ from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
 from .flow_policy import Flow
 from .invoke import ThreadPool
+from .policies import Policies
 from .processes import ProcessPool
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Facilities:
 
     Attributes:
         semaphore: Limits the calls at a time, over all runs.
+        policies: Rules about the arguments of calls (`policies.py`).
         flow: What happens if untrusted data reaches a write (`flow_policy.py`).
         budgets: The default budget of new runs, and its ceilings.
         expect_lease: Raises `StoreError` if this process may have lost its runs. Called before each write with the time, by `elapsed_s`, at
@@ -91,6 +93,7 @@ class Facilities:
         commits: Makes journals durable.
         in_flight: Content key -> the result of the call under way that identical calls wait for; `None`: they may not take the result.
         tool_semaphores: Tool -> the limit on its calls at a time (`max_concurrency`).
+        turns: Held by the run whose dear expressions have their turn.
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
         pins: What providers of tools said when it was accepted.
     """
@@ -104,6 +107,7 @@ class Facilities:
     processes: ProcessPool = field(default_factory=ProcessPool)
     secrets: Secrets = field(default_factory=Secrets)
     flow: Flow = "enforce"
+    policies: Policies = field(default_factory=Policies)
     budgets: BudgetPolicy = field(default_factory=BudgetPolicy)
     expect_lease: Callable[[float], Awaitable[None]] | None = None
     ownership: Ownership | None = None
@@ -114,6 +118,7 @@ class Facilities:
         default_factory=dict[str, "asyncio.Future[Reusable | None]"]
     )
     tool_semaphores: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
+    turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     rate_queues: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
 
     def __post_init__(self) -> None:

@@ -27,7 +27,7 @@ _PROSE: Final = (
     "examples",
 )  # of a schema; a parameter of that name has an object there
 
-_LATER: Final = ("private", "readers", "egress", "asks_judge")
+_LATER: Final = ("private", "readers", "egress", "asks_judge", "harmless")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class ToolLock:
     retries: int
     timeout_s: float | None
     fingerprint: str | None
+    harmless: Collection[str] = ()
     asks_judge: bool = False
     private: bool = False
     readers: Collection[str] = ()
@@ -79,6 +80,7 @@ class ToolLock:
             retries=tool.retries,
             timeout_s=tool.timeout_s,
             fingerprint=tool.fingerprint,
+            harmless=tool.harmless,
             asks_judge=tool.asks_judge,
             private=tool.private,
             readers=tool.readers,
@@ -93,7 +95,7 @@ class ToolLock:
         settled: dict[str, Any] = dict(data)
         settled["effect"] = Effect(data["effect"])
         settled["allow_untrusted"] = tuple(data["allow_untrusted"])
-        for name in ("readers", "egress"):
+        for name in ("harmless", "readers", "egress"):
             settled[name] = tuple(data.get(name, ()))
         return cls(**settled)
 
@@ -103,7 +105,7 @@ class ToolLock:
         for name in _LATER:  # a tool without these declarations has the lock that it had before they existed
             if not data[name]:
                 del data[name]
-            elif name in ("readers", "egress"):
+            elif isinstance(data[name], Collection):
                 data[name] = list(data[name])
         return {**data, "effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
 
