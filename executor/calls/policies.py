@@ -107,6 +107,58 @@ class Policy:
         return "ask"
 
 
+def written_policy(  # noqa: PLR0913  # the keys of a table
+    name: str,
+    tool: str,
+    arg: str,
+    verdict: Verdict,
+    *,
+    matches: str | None = None,
+    one_of: Sequence[Json] | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    known: bool | None = None,
+    untrusted: bool | None = None,
+) -> Policy:
+    """Return a policy that is written as data, as in `firmplan.toml`. It has its verdict where all conditions hold, and else no opinion.
+
+    Args:
+        name: Its name.
+        tool: As of `Policy`.
+        arg: As of `Policy`.
+        verdict: What it says.
+        matches: A regular expression that the complete text matches.
+        one_of: The values.
+        above: The value is a number larger than this.
+        at_most: The value is a number up to this.
+        known: Whether the value equals a known one (`ValueLabels.known`).
+        untrusted: Whether untrusted data derived the value.
+
+    Raises:
+        ConfigError: The expression is none.
+    """
+    try:
+        pattern = None if matches is None else re.compile(matches)
+    except re.error as fault:
+        raise ConfigError(
+            f"policy '{name}': matches: expected a regular expression, found {matches!r}: {fault}"
+        ) from fault
+
+    def rule(value: Json, labels: ValueLabels) -> Verdict | None:
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        holds = (
+            pattern is None or (isinstance(value, str) and pattern.fullmatch(value) is not None),
+            one_of is None or any(canonical(value) == canonical(each) for each in one_of),
+            above is None or (number is not None and number > above),
+            at_most is None or (number is not None and number <= at_most),
+            known is None or labels.known == known,
+            untrusted is None or labels.untrusted == untrusted,
+        )
+        return verdict if all(holds) else None
+
+    return Policy(name, tool, arg, rule)
+
+
 @dataclass(frozen=True, slots=True)
 class Opinion:
     """A verdict, and the rule that gave it."""
