@@ -16,7 +16,7 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +58,7 @@ from .executor.budget import BudgetPolicy
 from .executor.calls.concurrency import FairSemaphore
 from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
+from .executor.calls.policies import Policies, Policy
 from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.execution import RunWork
 from .executor.runs.owner import presence_of
@@ -143,6 +144,7 @@ class Engine:
         max_concurrency: Calls at a time, over all runs.
         flow: What untrusted data at a write's argument means: an error, a warning, nothing; `"strict"`: an error also if it only decides
             whether the write happens.
+        policies: Rules about the arguments of calls, beside the default rules (docs/SECURITY.md); with `flow="strict"` there are no default rules.
         default_trust: The trust of a tool that does not state it (`Toolset.with_default_trust`), in checks, plannings and runs.
         secrets: Name -> secret, as text or as a `Secret`; `None`: none. `"environment"`: every environment variable but keys of
             firmplan, models and stores; only for a program that serves nobody else.
@@ -168,6 +170,7 @@ class Engine:
         models: Models | Mapping[str, Spec] | None = None,
         max_concurrency: int = 64,
         flow: Flow = "enforce",
+        policies: Iterable[Policy] = (),
         default_trust: Literal["trusted", "untrusted"] = "trusted",
         secrets: Mapping[str, str | Secret] | Literal["environment"] | None = None,
         budget: Mapping[str, float] | None = None,
@@ -196,6 +199,7 @@ class Engine:
         self._models = Models(fallback if models is None else models)
         self._calls_max = count_of("max_concurrency", max_concurrency, least=1, error=ConfigError)
         self._flow: Flow = flow
+        self._policies = Policies(policies, has_defaults=flow != "strict")
         self._secrets = Secrets(secrets)
         self._budgets = BudgetPolicy.of(budget, budget_max)
         self._recovers = recover
@@ -266,6 +270,7 @@ class Engine:
                     clock=self._clock,
                     secrets=self._secrets,
                     flow=self._flow,
+                    policies=self._policies,
                     budgets=self._budgets,
                 )
                 execution = Execution(
@@ -279,6 +284,7 @@ class Engine:
                     self._planner,
                     self.tools,
                     self._flow,
+                    self._policies,
                     execution.archive,
                     self._secrets,
                     self._budgets,

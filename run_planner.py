@@ -26,6 +26,7 @@ from .plans.values import Json
 
 if TYPE_CHECKING:
     from .executor.calls.flow_policy import Flow
+    from .executor.calls.policies import Policies
     from .executor.journal.tool_pins import ToolPins
     from .executor.runs.archive import Archive
     from .executor.stores.store import RunRow
@@ -44,17 +45,19 @@ class EnginePlanner:
         planner: Writes plans and patches.
         tools: The tools of the engine.
         flow: The severity of untrusted data at an argument of a write.
+        policies: Where untrusted data may stand although its tool does not say so.
         archive: Has the saved plans.
         secrets: Those that plans may use.
         budgets: Default budget and ceilings of the runs.
         pins: What providers of tools said when it was accepted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # what plans are checked by
         self,
         planner: Planner,
         tools: Toolset,
         flow: Flow,
+        policies: Policies,
         archive: Archive,
         secrets: Secrets,
         budgets: BudgetPolicy,
@@ -63,6 +66,7 @@ class EnginePlanner:
         self._planner = planner
         self._tools = tools
         self._flow: Flow = flow
+        self._policies = policies
         self._archive = archive
         self._secrets = secrets
         self._budgets = budgets
@@ -81,7 +85,14 @@ class EnginePlanner:
         return await checked(
             plan,
             lambda limits: self._judge(
-                check(plan, self._tools, plans=saved, secrets=self._secrets.places, limits=limits)
+                check(
+                    plan,
+                    self._tools,
+                    plans=saved,
+                    secrets=self._secrets.places,
+                    limits=limits,
+                    rules=self._policies.rule_for,
+                )
             ),
         )
 
@@ -180,6 +191,7 @@ class EnginePlanner:
                 saved=[SavedPlan(name, plan) for name, plan in saved.items()],
                 plans=saved.get,
                 judge=self._judge,
+                rules=self._policies.rule_for,
                 complete=row is not None,
                 cache=self._archive.planned,
                 heard=None if early is None else self._offering(early, inputs or {}, saved),
@@ -216,6 +228,7 @@ class EnginePlanner:
             task=run.task,
             plans=saved.get,
             judge=self._judge,
+            rules=self._policies.rule_for,
             output_error=next((error for error in run.errors if not error.step), None),
             budget=cost.left,
             spent=_adding(cost),

@@ -509,7 +509,9 @@ def _plan_document(saved: SavedPlan) -> Document:
 
 def _description(saved: SavedPlan) -> str:
     """Return what a model reads of a plan: its task, its description, and its name in the store."""
-    parts = [saved.plan.task or "", saved.plan.description or "", f"Runs the saved plan '{saved.name}'."]
+    left_out = (f"It leaves out: {text}" for text in saved.plan.left_out)
+    own = f"Runs the saved plan '{saved.name}'."
+    parts = [saved.plan.task or "", saved.plan.description or "", own, *left_out]
     return "\n".join(part for part in parts if part)
 
 

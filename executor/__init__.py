@@ -11,6 +11,7 @@ from .budget import LIMITS as BUDGET_LIMITS
 from .budget import PlanningCost
 from .calls.early import EarlySteps
 from .calls.facilities import Clock, Facilities, SystemClock
+from .calls.policies import Policy, ValueLabels
 from .journal.header import Header, Submitter, default_seed
 from .journal.records import Event
 from .journal.toolset_lock import ToolsetLock
@@ -53,6 +54,7 @@ __all__ = [
     "PlanUses",
     "PlannedRun",
     "PlanningCost",
+    "Policy",
     "Pruned",
     "Quote",
     "ReuseMode",
@@ -79,6 +81,7 @@ __all__ = [
     "SystemClock",
     "ToolVerdict",
     "ToolsetLock",
+    "ValueLabels",
     "Verification",
     "WaitingCall",
     "WaitingCalls",

@@ -179,10 +179,15 @@ class RetryDue:
 
 @dataclass(slots=True)
 class ApprovalRuled:
-    """The tool's own rule decided whether this call needs a person."""
+    """The tool's own rule, or the flow policy, decided whether this call needs a person.
+
+    Attributes:
+        rules: Argument -> the rule that allows the untrusted data in it, or has a person asked; `None`: none was used.
+    """
 
     step: str
     needed: bool
+    rules: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)

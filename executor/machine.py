@@ -392,7 +392,7 @@ class Machine:
     def _needs(self, iteration: Iteration) -> Mapping[str, float]:
         action = iteration.item.node.code.action
         tokens_max = action.max_tokens if isinstance(action, AskModel) else None
-        is_model = iteration.item.node.policy.effect is Effect.MODEL
+        is_model = iteration.item.node.policy.asks_model
         # A call that was cut off by the death of its process uses budget again when it is repeated. Otherwise a step that kills its process
         # could do so without end.
         is_first = not iteration.attempts or iteration.is_cut_off

@@ -32,6 +32,7 @@ class CallPolicy:
     Attributes:
         retries: Further calls after a failed call, unless the step has its own number.
         timeout_s: Limit of one call, unless the step has its own limit.
+        asks_model: Whether a call costs requests to a model: to answer, or to judge its result.
         defaults: Argument -> the value that the tool uses if a call does not give the argument.
     """
 
@@ -41,10 +42,11 @@ class CallPolicy:
     idempotent: bool = False
     can_reconcile: bool = False
     approval: ApprovalKind = "never"
+    asks_model: bool = False
     defaults: Mapping[str, Json] = field(default_factory=dict[str, Json], hash=False)
 
 
-MODEL_POLICY: Final = CallPolicy(effect=Effect.MODEL)
+MODEL_POLICY: Final = CallPolicy(effect=Effect.MODEL, asks_model=True)
 
 
 def retry_pause_s(failed_count: int, *, seed: str, step: str) -> float:

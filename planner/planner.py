@@ -18,6 +18,7 @@ from typing import Protocol, TypeAlias, cast
 
 from ..errors import ConfigError
 from ..plans import SavedPlans
+from ..plans.checker.selection import FlowRules
 from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport
@@ -163,6 +164,7 @@ class Planner:
         saved: Sequence[SavedPlan] = (),
         plans: SavedPlans | None = None,
         judge: Judge | None = None,
+        rules: FlowRules | None = None,
         complete: bool = False,
         cache: PlanCache | None = None,
         heard: PartialPlanHandler | None = None,
@@ -179,6 +181,7 @@ class Planner:
             saved: Saved plans to ask, besides the library.
             plans: Finds the saved plan that a `plan` step names.
             judge: Has the last word on a check's report: an engine may take some faults for warnings.
+            rules: Where untrusted data may stand although its tool does not say so; `None`: the default rules.
             complete: Whether the plan is to run with just these inputs: a draft that needs another input is sent back.
             cache: Keeps plans that models wrote, so that the same task is planned once.
             heard: Is called with each longer partial plan that passes its check, while the model writes; its steps may be started. A later
@@ -195,7 +198,7 @@ class Planner:
         """
         every = (*saved, *self.library)
         request = PlanRequest(
-            task_of(task), Toolset.of(tools), inputs_of(inputs), every, plans, judge, complete
+            task_of(task), Toolset.of(tools), inputs_of(inputs), every, plans, judge, complete, rules
         )
         used = used or _ignore
         attempts: list[Attempt] = []
@@ -251,6 +254,7 @@ class Planner:
         task: str | None = None,
         plans: SavedPlans | None = None,
         judge: Judge | None = None,
+        rules: FlowRules | None = None,
         output_error: ErrorLike | None = None,
         budget: Mapping[str, float] | None = None,
         spent: Callable[[Usage], None] | None = None,
@@ -264,6 +268,7 @@ class Planner:
             task: The task in words; by default the plan's own task.
             plans: Finds the saved plan that a `plan` step names.
             judge: Has the last word on a check's report.
+            rules: Where untrusted data may stand although its tool does not say so; `None`: the default rules.
             output_error: Why the plan's output could not be computed, if that is the failure: the error of `Run.errors` that has no
                 step. Only its code is looked at.
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the repair.
@@ -275,7 +280,7 @@ class Planner:
         """
         # A plan of a builder may have no task; the steps then say what is wanted.
         words = task or plan.task or "Do what the plan does."
-        request = PlanRequest(task_of(words), Toolset.of(tools), {}, (), plans, judge)
+        request = PlanRequest(task_of(words), Toolset.of(tools), {}, (), plans, judge, rules=rules)
         report = FailureReport.of(
             plan.model_copy(update={"task": words}), steps, (await request.check(plan)).types, output_error
         )

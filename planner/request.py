@@ -13,6 +13,7 @@ from typing import TypeAlias, cast
 
 from ..errors import InputRejected
 from ..plans import SavedPlans, check
+from ..plans.checker.selection import FlowRules
 from ..plans.inputs import fit_inputs
 from ..plans.limits import LIMITS, Limits
 from ..plans.paths import key, parts_of
@@ -43,6 +44,7 @@ class PlanRequest:
         saved: The saved plans that may answer the task.
         plans: Finds the saved plan that a `plan` step names; `None`: `saved` is looked through.
         judge: Has the last word on a check's report; `None`: the check has.
+        rules: Where untrusted data may stand although its tool does not say so.
         complete: Whether the plan is to run with just these inputs, so that every other input needs a default.
     """
 
@@ -53,6 +55,7 @@ class PlanRequest:
     plans: SavedPlans | None = None
     judge: Judge | None = None
     complete: bool = False
+    rules: FlowRules | None = None
 
     async def check(self, plan: Plan | Json) -> CheckReport:
         """Return the check's report on a plan, saved or drafted."""
@@ -67,7 +70,7 @@ class PlanRequest:
         return self._check(plan, INLINE_LIMITS)
 
     def _check(self, plan: Plan | Json, limits: Limits) -> CheckReport:
-        report = check(plan, self.tools, plans=self.plans or self._find, limits=limits)
+        report = check(plan, self.tools, plans=self.plans or self._find, limits=limits, rules=self.rules)
         return report if self.judge is None else self.judge(report)
 
     def _find(self, name: str) -> Plan | None:
@@ -128,6 +131,7 @@ def input_faults(plan: Plan, inputs: Mapping[str, Json], *, complete: bool) -> t
     Args:
         plan: The plan.
         inputs: The given values, by name.
+        rules: Where untrusted data may stand although its tool does not say so.
         complete: Whether the plan is to run with just these. Then an input with neither a value nor a default is a fault, too; otherwise
             the caller may give it later.
     """

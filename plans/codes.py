@@ -196,6 +196,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "steps:\n  - {id: page, tool: fetch, args: {url: 'https://example.org'}}\n  - {id: mail, when: '${\"yes\" in page}', tool: send_mail, args: {to: me@example.org, body: Hi}}",
             "$.steps[1].when",
         ),
+        "judged-flow": _warning(
+            "Untrusted data reaches an argument of a write, where a rule admits it or decides about it when the call is made.",
+            "steps:\n  - {id: page, tool: fetch, args: {url: 'https://example.org'}}\n  - {id: known, tool: cities, args: {country: Italy}}\n  - {id: mail, tool: send_mail, args: {to: '${[x for x in known if x in page][0]}', body: Hi}}",
+            "$.steps[2].args.to",
+        ),
         "private-condition": _warning(
             "Private data decides whether, or how often, data is sent to somebody who is none of its readers.",
             "steps:\n  - {id: who, tool: customer, args: {name: Ann}}\n  - {id: note, when: '${\"Rome\" in who}', tool: post, args: {url: 'https://example.com', body: Hi}}",

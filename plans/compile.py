@@ -16,6 +16,7 @@ from typing import Any, cast
 from ..errors import PlanRejected
 from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
 from .checker.flow import CONTROL, DEFAULT_MODEL, REACH, UNTRUSTED, Labels
+from .checker.selection import selected_arguments
 from .checker.survey import Survey, is_write, survey_of
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node, walk
@@ -227,6 +228,7 @@ class _BodyCompiler:
             # Items that write run one after another, so that effects keep the order of the list.
             sequential=for_each is not None and is_write(touches),
             tainted=self._tainted_arguments(position, step),
+            selected=selected_arguments(self._flow, position, self.tools, self.untrusted),
             controlled=bool(self._flow.chance(position) & self.untrusted),
         )
 

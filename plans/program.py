@@ -167,6 +167,7 @@ class StepCode:
         touches: The resources that the step's effects touch, sorted by name.
         sequential: A `for_each` whose body holds a write: item after item.
         tainted: Arguments of a tool that hold data derived from untrusted tools, sorted.
+        selected: The part of them that untrusted data selects from trusted lists (`checker.selection`).
         controlled: Whether untrusted data decides if, or how often, the step calls its tool.
         retries: Further calls after a failed one; `None`: as the tool says.
     """
@@ -188,6 +189,7 @@ class StepCode:
     touches: tuple[Touch, ...] = ()
     sequential: bool = False
     tainted: tuple[str, ...] = ()
+    selected: tuple[str, ...] = ()
     controlled: bool = False
 
 

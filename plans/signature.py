@@ -86,6 +86,11 @@ class Signature(Protocol):
         ...
 
     @property
+    def harmless(self) -> Collection[str]:
+        """Parameters of a narrow type that untrusted data may fill in, each as a whole."""
+        ...
+
+    @property
     def private(self) -> bool:
         """Whether its results may reach only its readers."""
         ...
@@ -132,6 +137,40 @@ def signatures_of(toolset: Signatures | Iterable[Signature]) -> Signatures:
         return _Listed({tool.name: tool for tool in toolset})
     return cast("Signatures", toolset)  # checking a protocol with properties at run time is slow
 
+
+def parameter_schema(parameters: Mapping[str, Json], name: str) -> Mapping[str, Json]:
+    """Return the schema of a parameter, a definition that it names in its place; empty if there is none."""
+    properties = parameters.get("properties")
+    schema = properties.get(name) if isinstance(properties, dict) else None
+    if isinstance(schema, dict) and isinstance(reference := schema.get("$ref"), str):
+        definitions = parameters.get("$defs")
+        schema = (
+            definitions.get(reference.removeprefix("#/$defs/")) if isinstance(definitions, dict) else None
+        )
+    return schema if isinstance(schema, dict) else {}
+
+
+def has_options(parameters: Mapping[str, Json], name: str) -> bool:
+    """Whether the schema of a parameter lists its values."""
+    schema = parameter_schema(parameters, name)
+    return "enum" in schema or "const" in schema
+
+
+def is_narrow(parameters: Mapping[str, Json], name: str) -> bool:
+    """Whether a parameter has a narrow type: a boolean, a number with both bounds, a date or time, or options."""
+    schema = parameter_schema(parameters, name)
+    match schema.get("type"):
+        case "boolean":
+            return True
+        case "integer" | "number":
+            return all(not schema.keys().isdisjoint(bounds) for bounds in _BOUNDS)
+        case "string" if schema.get("format") in ("date", "time", "date-time"):
+            return True
+        case _:
+            return has_options(parameters, name)
+
+
+_BOUNDS = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 
 SecretPlaces: TypeAlias = Mapping[str, Collection[str]]
 """Name of a secret -> the places that may have it, `tool` or `tool.argument`; none: all."""

@@ -443,6 +443,7 @@ def stand_in(lock: ToolLock, types: SchemaTypes, answers: Answerer, approval: Ap
         trust=lock.trust,
         resource=lock.resource,
         allow_untrusted=tuple(lock.allow_untrusted),
+        harmless=tuple(lock.harmless),
         private=lock.private,
         readers=tuple(lock.readers),
         egress=tuple(lock.egress),

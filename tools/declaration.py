@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..errors import ConfigError
+from ..plans.checker.secrecy import MODEL
 from ..plans.nearest import nearest
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson, canonical
@@ -63,6 +64,7 @@ class ToolSettings(TypedDict, total=False):
     trust: str
     resource: str
     allow_untrusted: Iterable[str]
+    harmless: Iterable[str]
     private: bool
     readers: Iterable[str]
     egress: Iterable[str]
@@ -100,6 +102,7 @@ class Declaration:
         is_trust_declared: Whether the author declared the trust.
         resource: The thing that the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters that may hold untrusted values.
+        harmless: Parameters of a `write` whose type is so narrow that an untrusted value can do no harm there, if it is the whole argument.
         private: Whether the output may reach only its readers.
         readers: Who may have the output of a private tool.
         egress: Parameters that name who gets what the call sends.
@@ -126,6 +129,7 @@ class Declaration:
     is_trust_declared: bool = True
     resource: str = "world"
     allow_untrusted: tuple[str, ...] = ()
+    harmless: tuple[str, ...] = ()
     private: bool = False
     readers: tuple[str, ...] = ()
     egress: tuple[str, ...] = ()
@@ -138,6 +142,11 @@ class Declaration:
     def asks_approval(self) -> bool:
         """Whether the tool carries an approval of any kind."""
         return self.approval is not None
+
+    @property
+    def asks_judge(self) -> bool:
+        """Whether a model judges the results."""
+        return any(map(asks_model, self.guard))
 
     @property
     def can_reconcile(self) -> bool:
@@ -192,10 +201,11 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
         "private": given.flag("private") or bool(readers),
         "readers": readers,
         "egress": _names(given, "egress", 'parameter names, such as ("url",)'),
+        "harmless": _names(given, "harmless", 'parameter names, such as ("urgent",)'),
         "isolation": given.one_of("isolation", get_args(Isolation), "thread"),
         "reconcile": _reconcile(given, effect),
         "fingerprint_extra": options.get("fingerprint_extra"),
-        "guard": _guard(given, effect),
+        "guard": _guard(given, effect, readers),
     }
     try:
         canonical(fields["fingerprint_extra"])
@@ -361,7 +371,7 @@ def _reconcile(given: _Given, effect: Effect) -> Callable[[str, dict[str, Json]]
     return cast("Callable[[str, dict[str, Json]], object]", value)
 
 
-def _guard(given: _Given, effect: Effect) -> tuple[Guard, ...]:
+def _guard(given: _Given, effect: Effect, readers: Sequence[str]) -> tuple[Guard, ...]:
     value = given.options.get("guard", ())
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
         raise given.fault("guard", "a list of guards", f"{value!r}; put it in brackets")
@@ -373,6 +383,12 @@ def _guard(given: _Given, effect: Effect) -> tuple[Guard, ...]:
             "guard",
             "a guard that asks no model, since the tool is a write",
             "a judge; judge what the write is given, in a step before it",
+        )
+    if (given.flag("private") or readers) and MODEL not in readers and any(map(asks_model, guards)):
+        raise given.fault(
+            "guard",
+            f"a guard that asks no model, since the result is private and '{MODEL}' is none of its readers",
+            "a judge; use another guard, or name the reader",
         )
     return guards
 

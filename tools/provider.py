@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..plans.values import Json
+from ..plans.values import Json, canonical
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,14 +63,14 @@ def quoted(value: Json, most: int) -> str:
     """
     if isinstance(value, str):
         cut = value if len(value) <= most else f"{value[:most]}.."
-        return _visible(json.dumps(cut, ensure_ascii=False))
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return visible(json.dumps(cut, ensure_ascii=False))
+    text = canonical(value).decode()
     # A number or a list that is cut is no JSON any more, and the dots say so.
-    return _visible(text if len(text) <= most else f"{text[:most]}..")
+    return visible(text if len(text) <= most else f"{text[:most]}..")
 
 
-def _visible(text: str) -> str:
-    """Escape what a reader does not see: controls, marks of direction, tags, line and paragraph separators, lone surrogates."""
+def visible(text: str) -> str:
+    """Return a text on one line, with escapes for what a reader does not see: controls, marks of direction, tags, line and paragraph separators, lone surrogates."""
     return "".join(each if _is_visible(each) else _escape(each) for each in text)
 
 

@@ -24,7 +24,7 @@ from typing_extensions import ParamSpec, TypeVar, Unpack
 
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
-from ..plans.signature import Effect
+from ..plans.signature import Effect, is_narrow
 from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import (
@@ -300,6 +300,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     trust: str = UNSTATED,
     resource: str = "world",
     allow_untrusted: Iterable[str] = (),
+    harmless: Iterable[str] = (),
     private: bool = False,
     readers: Iterable[str] = (),
     egress: Iterable[str] = (),
@@ -330,6 +331,8 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         trust: `"untrusted"` if outputs come from outside and may not steer writes; not given: `"trusted"`, unless `default_trust` says otherwise.
         resource: What the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters that may hold untrusted values.
+        harmless: Parameters of a `write` of a narrow type (a boolean, a number in a range, a date, options) in which an untrusted value can do no
+            harm, if it is the whole argument.
         private: The output may reach only its readers.
         readers: Who may have the output of a private tool: `"send_mail"`, `"send_mail.body"`, `"crm_*"`, `"model"`, a model, a domain, a person's
             address. Whoever names readers makes the tool private.
@@ -390,7 +393,7 @@ def make_tool(
         if types is None
         else tuple(cast("dict[str, Json]", types.parameters["properties"]))
     )
-    for key in ("allow_untrusted", "egress"):
+    for key in ("allow_untrusted", "egress", "harmless"):
         _check_parameters(where, key, settings[key], names)
     check_guards(where, settings["guard"], names)
     made = Tool(
@@ -405,6 +408,7 @@ def make_tool(
     )
     with suppress(NameError):  # a class defined further down: read again when the types are used
         made.__dict__["types"] = made.read_types()
+        _check_narrow(where, made)
     return made
 
 
@@ -438,6 +442,16 @@ def _check_parameters(where: str, key: str, given: Iterable[str], names: tuple[s
             raise ConfigError(
                 f"{where}: {key}: expected parameters of the tool ({listing(names)}), found '{name}'"
                 + (f"; {hint}" if hint else "")
+            )
+
+
+def _check_narrow(where: str, tool: Tool) -> None:
+    """Raise `ConfigError` if a parameter that is marked harmless may have any value."""
+    for name in tool.harmless:
+        if not is_narrow(tool.parameters, name):
+            raise ConfigError(
+                f"{where}: harmless: expected a parameter of a narrow type (a boolean, a number with both bounds, a date or time, options), "
+                f"found '{name}'; give its type bounds, or use allow_untrusted if every value is harmless"
             )
 
 

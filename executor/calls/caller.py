@@ -15,7 +15,6 @@ from ...errors import EngineBug, ToolError
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool, Used
 from ...tools.failures import text_of
-from ...tools.guards.guard import asks_model
 from ...tools.models.completion import Usage as ModelUsage
 from ...tools.models.errors import ModelError
 from ..canonical_value import CanonicalValue
@@ -158,8 +157,10 @@ class Caller:
 
     async def _judge(self, outcome: Outcome, tool: Tool) -> tuple[Outcome, Usage | None]:
         """Return the outcome of a call after the judges among its guards, and their usage."""
-        if not isinstance(outcome, Returned) or not any(map(asks_model, tool.guard)):
+        if not tool.asks_judge:
             return outcome, None
+        if not isinstance(outcome, Returned):
+            return outcome, _usage(ModelUsage())  # a model call was reserved, and none was made
         try:
             judged = await self._facilities.models.judge(outcome.output.value, tool.guard, tool.description)
         except ModelError as fault:

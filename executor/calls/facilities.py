@@ -22,6 +22,7 @@ from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
 from .flow_policy import Flow
 from .invoke import ThreadPool
+from .policies import Policies
 from .processes import ProcessPool
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Facilities:
 
     Attributes:
         semaphore: Limits the calls at a time, over all runs.
+        policies: Rules about the arguments of calls (`policies.py`).
         flow: What happens if untrusted data reaches a write (`flow_policy.py`).
         budgets: The default budget of new runs, and its ceilings.
         expect_lease: Raises `StoreError` if this process may have lost its runs. Called before each write with the time, by `elapsed_s`, at
@@ -104,6 +106,7 @@ class Facilities:
     processes: ProcessPool = field(default_factory=ProcessPool)
     secrets: Secrets = field(default_factory=Secrets)
     flow: Flow = "enforce"
+    policies: Policies = field(default_factory=Policies)
     budgets: BudgetPolicy = field(default_factory=BudgetPolicy)
     expect_lease: Callable[[float], Awaitable[None]] | None = None
     ownership: Ownership | None = None

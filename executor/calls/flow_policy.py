@@ -11,8 +11,8 @@ This module does not make calls and does not decide about approvals: it refuses 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ...errors import EngineBug
@@ -26,10 +26,12 @@ from ..journal.header import program_of
 from ..journal.toolset_lock import ToolsetLock, approval_kind
 from ..machine import CONTROL_COUNTS_SINCE
 from ..policy import ApprovalKind
+from .policies import KnownValues, Opinion, ValueLabels, fits_of
 from .secrecy_policy import SecrecyPolicy, trail_of
 
 if TYPE_CHECKING:
     from ...plans import Plan
+    from ...plans.checker.sources import Sources
     from ...plans.checker.survey import Provenance
     from ...plans.signature import Signature
     from ...plans.values import Json
@@ -42,6 +44,8 @@ Flow: TypeAlias = Literal["strict", "enforce", "warn", "off"]
 FLOWS: Final = ("strict", "enforce", "warn", "off")
 UNSAFE_FLOW: Final = "unsafe-flow"
 UNTRUSTED_CONDITION: Final = "untrusted-condition"
+POLICY_DENIED: Final = "policy-denied"
+UNNAMED: Final = "an untrusted source"
 
 Intervention: TypeAlias = ApprovalRuled | RuleApproval | CallFailed
 """What takes the place of a call: a person is asked, the approval rule of the tool is asked, or the step fails."""
@@ -52,26 +56,38 @@ class _Terms:
     """What one tool demands of its calls: of the lock and the present tool, the stricter.
 
     Attributes:
+        signatures: The tool as it was locked, and as it is now.
         asks: When the present tool needs an approval.
-        asks_of_labelled: Whether the lock or the present tool needs an approval if the call is labelled.
+        asked: When the tool needed an approval as it was locked.
         egress: The arguments that say where the call sends data.
+        allows_all: Whether every argument may hold untrusted data.
+        is_judged: Whether a policy of the user is about the tool.
+        is_open: Whether every call passes.
     """
 
     is_write: bool
     allow_untrusted: frozenset[str]
+    signatures: tuple[Signature, Signature]
     egress: frozenset[str]
     asks: ApprovalKind
-    asks_of_labelled: bool
+    asked: ApprovalKind
+    allows_all: bool
+    is_judged: bool
+    is_open: bool
 
-    @property
-    def is_open(self) -> bool:
-        """Whether every call passes."""
-        return not self.is_write and not self.egress and self.asks == "never"
+    def must_ask(self, labelled: _Labelled, judgement: _Judgement) -> bool:
+        """Whether a person has to approve a labelled call."""
+        kinds = {self.asks, self.asked}
+        # A rule of the tool must not be talked out of asking by the data that it looks at, so it is not asked about labelled calls.
+        if "rule" in kinds and labelled:
+            return True
+        # Who may choose every argument freely gains nothing by choosing how often.
+        is_chosen = labelled.is_controlled and not self.allows_all
+        return kinds != {"never"} and (is_chosen or bool(judgement.open))
 
-    def find_unsafe(self, arguments: Sequence[str]) -> list[str]:
-        """Return those of the labelled arguments that may not hold untrusted data; of a read only where it sends data is judged."""
-        guarded = arguments if self.is_write else [name for name in arguments if name in self.egress]
-        return [name for name in guarded if name not in self.allow_untrusted]
+    def is_guarded(self, argument: str) -> bool:
+        """Whether untrusted data in an argument is judged: of a read that asks nobody only where it sends data."""
+        return self.is_write or argument in self.egress or {self.asks, self.asked} != {"never"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +97,35 @@ class _Labelled:
     Attributes:
         arguments: Those that hold untrusted data, sorted.
         is_controlled: Whether untrusted data decides if, or how often, the call is made.
+        selected: The arguments that are selected from trusted lists.
     """
 
     arguments: Sequence[str]
     is_controlled: bool
+    selected: Sequence[str] = ()
 
     def __bool__(self) -> bool:
         return self.is_controlled or bool(self.arguments)
+
+
+@dataclass(slots=True)
+class _Judgement:
+    """What the policies say of the arguments of one call.
+
+    Attributes:
+        open: The labelled arguments that neither the tool nor a policy allows.
+        rules: Argument -> the rule that allows its untrusted data.
+        asking: Argument -> the rule that has a person asked.
+        denying: Argument -> the rule that denies the call.
+    """
+
+    open: list[str] = field(default_factory=list[str])
+    rules: dict[str, str] = field(default_factory=dict[str, str])
+    asking: dict[str, str] = field(default_factory=dict[str, str])
+    denying: dict[str, str] = field(default_factory=dict[str, str])
+
+
+_NOTHING: Final = _Judgement()
 
 
 class FlowPolicy:
@@ -108,33 +146,92 @@ class FlowPolicy:
         self._strict: ToolsetLock | None = None
         self._program: Program | None = None
         self._provenance: Provenance | None = None
+        self._sources: Sources | None = None
+        self._known: KnownValues | None = None
 
-    def find_intervention(self, command: Call, machine: Machine) -> Intervention | None:
+    def find_intervention(  # noqa: PLR0911  # the order of the questions is the rule
+        self, command: Call, machine: Machine
+    ) -> Intervention | None:
         """Return what takes the place of a call; `None`: the call may be made."""
         refusal = self._secrecy.find_refusal(command, machine)
         if refusal is not None or not isinstance(command, StartToolCall):
             return refusal
-        terms = self._terms.get(command.tool) or self._terms_of(command.tool)
+        terms = self._terms_of(command.tool)
         if terms.is_open or not machine.is_callable(command.step):
             return None
         iteration = machine.iterations[command.step]
         if iteration.is_approved:
             return None
         labelled = self._labelled(iteration)
-        if terms.asks == "always" or (labelled and terms.asks_of_labelled):
-            return ApprovalRuled(command.step, needed=True)
+        judgement = self._judge(command.tool, command.args, iteration)
+        if judgement.denying:
+            return _denial(command, judgement)
+        if terms.asks == "always" or judgement.asking or terms.must_ask(labelled, judgement):
+            return ApprovalRuled(command.step, needed=True, rules=judgement.asking or None)
         if terms.asks == "rule" and not iteration.is_ruled:
             return RuleApproval(command.step, command.tool, command.args)
-        return self._find_refusal(command, iteration, terms, labelled)
+        if (refusal := self._find_refusal(command, iteration, terms, labelled, judgement)) is not None:
+            return refusal
+        # The use of a rule is recorded before the call. If the journal has it already, the call may be made.
+        if judgement.rules and not iteration.is_ruled:
+            return ApprovalRuled(command.step, needed=False, rules=judgement.rules)
+        return None
+
+    def rule(self, command: RuleApproval, machine: Machine) -> ApprovalRuled:
+        """Return whether a person has to approve a call: it is labelled, or a policy or the approval rule of its tool says so."""
+        iteration = machine.iterations[command.step]
+        terms = self._terms_of(command.tool)
+        judgement = self._judge(command.tool, command.args, iteration)
+        needed = (
+            bool(judgement.asking)
+            or terms.must_ask(self._labelled(iteration), judgement)
+            or self._is_person_needed(command, terms)
+        )
+        return ApprovalRuled(command.step, needed, (judgement.asking if needed else judgement.rules) or None)
+
+    def _judge(self, tool: str, args: CanonicalValue, iteration: Iteration) -> _Judgement:
+        """Ask the policies about the arguments of a call."""
+        terms, labelled = self._terms_of(tool), self._labelled(iteration)
+        if not labelled.arguments and not terms.is_judged:
+            return _NOTHING
+        found = _Judgement()
+        values = cast("dict[str, Json]", args.value)
+        for name in values if terms.is_judged else labelled.arguments:
+            if name in terms.allow_untrusted and not terms.is_judged:
+                continue
+            value, is_labelled = values.get(name), name in labelled.arguments and terms.is_guarded(name)
+            labels = ValueLabels()
+            if is_labelled:
+                fits = fits_of(terms.signatures, name, is_selected=name in labelled.selected)
+                sources = self._names(iteration, name) if terms.is_judged else (UNNAMED,)
+                labels = ValueLabels(sources, self._known_values().has(value, iteration), fits)
+            opinion = self._facilities.policies.judge(tool, name, value, labels)
+            match opinion:
+                case Opinion("deny", rule):
+                    found.denying[name] = rule
+                case Opinion("ask", rule):
+                    found.asking[name] = rule
+                case Opinion("allow", rule) if is_labelled:
+                    found.rules[name] = rule
+                case None if is_labelled and name not in terms.allow_untrusted:
+                    found.open.append(name)
+                case _:
+                    pass
+        return found
 
     def _find_refusal(
-        self, command: StartToolCall, iteration: Iteration, terms: _Terms, labelled: _Labelled
+        self,
+        command: StartToolCall,
+        iteration: Iteration,
+        terms: _Terms,
+        labelled: _Labelled,
+        judgement: _Judgement,
     ) -> CallFailed | None:
         """Return the failure of a call that the flow rule forbids."""
         if self._facilities.flow == "off":
             return None
-        if unsafe := terms.find_unsafe(labelled.arguments):
-            return self._refuse(command, iteration, unsafe)
+        if judgement.open:
+            return self._refuse(command, iteration, judgement.open)
         if terms.is_write and labelled.is_controlled and self._facilities.flow == "strict":
             message = (
                 f"untrusted data decides whether the write '{command.step}' is called; let its tool '{command.tool}' ask for approval, "
@@ -159,14 +256,12 @@ class FlowPolicy:
         self._facilities.log.warning("unsafe flow", **fields)
         return None
 
-    def is_person_needed(self, command: RuleApproval, iteration: Iteration) -> bool:
-        """Return whether a person has to approve the call: it is labelled, or the approval rule of the tool says so."""
-        # Labels ask before the tool's own rule runs: a rule must not be talked out of asking by the data that it looks at.
-        if self._labelled(iteration):
-            return True
+    def _is_person_needed(self, command: RuleApproval, terms: _Terms) -> bool:
+        """Return whether the approval rule of the tool wants a person to approve the call."""
         rule = self._facilities.tools.get(command.tool).approval
         if not callable(rule):
-            return True
+            # The tool had a rule when it was locked, or asks always now.
+            return rule == "always" or terms.asked == "rule"
         try:
             return _rule_answer(rule(cast("dict[str, Json]", CanonicalValue(command.args.data).value)))
         except BaseException as error:  # noqa: BLE001  # fail closed: a rule that raises did not say that no person is needed
@@ -176,15 +271,27 @@ class FlowPolicy:
     # --- what a tool demands
 
     def _terms_of(self, name: str) -> _Terms:
+        if (known := self._terms.get(name)) is not None:
+            return known
         # Of the tool now and the tool when the run was submitted, the stricter declaration counts.
         now = self._facilities.tools.get(name)
-        locked: Signature = self._header.lock.find(name) or now
+        locked = self._header.lock.find(name)
+        signature: Signature = locked or now
+        is_judged = self._facilities.policies.is_about(name)
+        egress = frozenset(now.egress).union(signature.egress)
+        allowed = frozenset(now.allow_untrusted).intersection(signature.allow_untrusted)
+        names = cast("Mapping[str, Json]", now.parameters.get("properties") or {})
+        is_write, asks = Effect.WRITE in (now.effect, signature.effect), approval_kind(now)
         made = self._terms[name] = _Terms(
-            is_write=Effect.WRITE in (now.effect, locked.effect),
-            allow_untrusted=frozenset(now.allow_untrusted).intersection(locked.allow_untrusted),
-            egress=frozenset(now.egress).union(locked.egress),
-            asks=approval_kind(now),
-            asks_of_labelled=now.asks_approval or locked.asks_approval,
+            is_write=is_write,
+            allow_untrusted=allowed,
+            egress=egress,
+            signatures=(signature, now),
+            asks=asks,
+            asked=asks if locked is None else locked.approval,
+            allows_all=bool(names) and allowed.issuperset(names),
+            is_judged=is_judged,
+            is_open=not is_write and not egress and asks == "never" and not is_judged,
         )
         return made
 
@@ -203,7 +310,7 @@ class FlowPolicy:
         lock = self._strict_lock()
         code = iteration.item.node.code
         if lock is self._header.lock and self._header.rules >= CONTROL_COUNTS_SINCE:
-            return _Labelled(code.tainted, code.controlled)
+            return _Labelled(code.tainted, code.controlled, code.selected)
         # A tool became untrusted after the run was submitted, or the run began when fewer things counted, so the labels that were compiled into
         # the program are too few. The plan is compiled again with the stricter lock, and the step is found in it by its position.
         if self._program is None:
@@ -215,7 +322,7 @@ class FlowPolicy:
             program = cast("RunPlan", program.steps[position].action).program
         now = program.steps[last]
         if isinstance(now.action, CallTool):
-            return _Labelled(now.tainted, now.controlled)
+            return _Labelled(now.tainted, now.controlled, now.selected)
         agent = cast("RunAgent", now.action)
         call = cast("dict[str, object]", iteration.call.value) if iteration.call is not None else {}
         return _Labelled(sorted(call) if agent.is_tainted else (), agent.is_tainted or agent.is_controlled)
@@ -227,6 +334,27 @@ class FlowPolicy:
         if self._provenance is None:
             self._provenance = Provenance(_plan(self._header), self._strict_lock(), self._header.plans)
         return self._provenance.of(trail_of(iteration), argument)
+
+    def _names(self, iteration: Iteration, argument: str) -> tuple[str, ...]:
+        """Return the untrusted tools and inputs from which an argument has data."""
+        from ...plans.checker.sources import Sources  # noqa: PLC0415  # only policies of the user need it
+
+        if self._sources is None:
+            self._sources = Sources(_plan(self._header), self._strict_lock(), self._header.plans)
+        found = self._sources.of_argument(tuple(trail_of(iteration)), argument).sources
+        names = (name for source in found for name in (source.tools or (source.name,)))
+        return tuple(dict.fromkeys(names)) or (UNNAMED,)
+
+    def _known_values(self) -> KnownValues:
+        if self._known is None:
+            self._known = KnownValues(self._header, self._strict_lock())
+        return self._known
+
+
+def _denial(command: StartToolCall, judgement: _Judgement) -> CallFailed:
+    argument, rule = next(iter(judgement.denying.items()))
+    message = f"the policy '{rule}' denies the call '{command.step}' of '{command.tool}' with this value of '{argument}'"
+    return CallFailed(command.step, POLICY_DENIED, message)
 
 
 def _plan(header: Header) -> Plan:

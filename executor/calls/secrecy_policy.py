@@ -11,7 +11,7 @@ cost nothing here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, cast
 
@@ -111,7 +111,19 @@ class SecrecyPolicy:
         plan = self._header.plan
         if plan is None:
             raise EngineBug("a run without a plan makes no calls")
-        return survey_of(bodies_of(Draft(plan), plan, self._header.plans), self._lock)
+        tools = _Tools(self._lock, sorted({*self._lock.names, *self._facilities.tools.names}))
+        return survey_of(bodies_of(Draft(plan), plan, self._header.plans), tools)
+
+
+@dataclass(frozen=True)
+class _Tools:
+    """The tools of a lock, with the names of all present tools: a reader of such a name is no person."""
+
+    lock: ToolsetLock
+    names: Sequence[str]
+
+    def find(self, name: str) -> ToolLock | None:
+        return self.lock.find(name)
 
 
 class _Call:

@@ -27,12 +27,16 @@ _PROSE: Final = (
     "examples",
 )  # of a schema; a parameter of that name has an object there
 
-_LATER: Final = ("private", "readers", "egress")
+_LATER: Final = ("private", "readers", "egress", "asks_judge", "harmless")
 
 
 @dataclass(frozen=True, slots=True)
 class ToolLock:
-    """One tool as a run knows it; satisfies `plans.signature.Signature`."""
+    """One tool as a run knows it; satisfies `plans.signature.Signature`.
+
+    Attributes:
+        asks_judge: Whether a model judges its results; locks of older versions do not say so, and theirs were not judged.
+    """
 
     name: str
     description: str
@@ -49,6 +53,8 @@ class ToolLock:
     retries: int
     timeout_s: float | None
     fingerprint: str | None
+    harmless: Collection[str] = ()
+    asks_judge: bool = False
     private: bool = False
     readers: Collection[str] = ()
     egress: Collection[str] = ()
@@ -74,6 +80,8 @@ class ToolLock:
             retries=tool.retries,
             timeout_s=tool.timeout_s,
             fingerprint=tool.fingerprint,
+            harmless=tool.harmless,
+            asks_judge=tool.asks_judge,
             private=tool.private,
             readers=tool.readers,
             egress=tool.egress,
@@ -87,7 +95,7 @@ class ToolLock:
         settled: dict[str, Any] = dict(data)
         settled["effect"] = Effect(data["effect"])
         settled["allow_untrusted"] = tuple(data["allow_untrusted"])
-        for name in ("readers", "egress"):
+        for name in ("harmless", "readers", "egress"):
             settled[name] = tuple(data.get(name, ()))
         return cls(**settled)
 
@@ -97,7 +105,7 @@ class ToolLock:
         for name in _LATER:  # a tool without these declarations has the lock that it had before they existed
             if not data[name]:
                 del data[name]
-            elif name in ("readers", "egress"):
+            elif isinstance(data[name], Collection):
                 data[name] = list(data[name])
         return {**data, "effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
 
@@ -140,6 +148,7 @@ class ToolLock:
             idempotent=self.idempotent,
             can_reconcile=self.can_reconcile,
             approval=self.approval,
+            asks_model=self.effect is Effect.MODEL or self.asks_judge,
             # Only a write is compared with earlier calls by its arguments, where a default counts as if it had been given.
             defaults=self.defaults if self.effect is Effect.WRITE else {},
         )

@@ -8,7 +8,7 @@ among equals one of the same step path.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...errors import InputRejected
@@ -17,7 +17,7 @@ from ...plans.program import SetValue
 from ...plans.values import Json
 from ...tools.failures import refused
 from ...tools.fingerprint.fingerprint import is_fingerprint
-from ..events import CallFailed, CallReused, CallStarted
+from ..events import ApprovalRuled, CallFailed, CallReused, CallStarted
 from ..execution_tree import Iteration, Node, walk
 from ..journal.decision_history import decisions_by_step
 from ..journal.header import Header
@@ -98,6 +98,7 @@ class _View:
         self._known: dict[str, Explanation] = {}
         self._first: dict[str, Entry] = {}
         self._failed: dict[str, CallFailed] = {}
+        self._rules: dict[str, ApprovalRuled] = {}
         self._decided = decisions_by_step(entries)
         # The first record of a call has the reason why no earlier result was reused; a retry of the call does not ask again.
         for entry in split_calls(entries):
@@ -106,6 +107,8 @@ class _View:
                     self._first.setdefault(step, entry)
                 case CallFailed(step=step) as failed:
                     self._failed[step] = failed
+                case ApprovalRuled(step=step, rules=rules) as ruled if rules:
+                    self._rules[step] = ruled
                 case _:
                     pass
 
@@ -147,7 +150,7 @@ class _View:
     def _explain_iteration(self, iteration: Iteration) -> Explanation:
         found = self._known.get(iteration.path)
         if found is None:
-            found = self._with_decisions(self._with_refusal(self._explain_leaf(iteration)))
+            found = self._with_decisions(self._with_rules(self._with_refusal(self._explain_leaf(iteration))))
             if self._caller != self._run_id and found.verdict in ("ran", "reused"):
                 found = replace(found, sentence=f"{found.sentence}; this is a replay of run {self._caller}")
             self._known[iteration.path] = found
@@ -159,6 +162,15 @@ class _View:
         if found.verdict != "ran" or failed is None or not failed.is_done:
             return found
         return replace(found, sentence=f"{found.sentence}; its call is {refused(failed.message)}")
+
+    def _with_rules(self, found: Explanation) -> Explanation:
+        """Add the rules that allowed untrusted data in arguments of the call, or had a person asked."""
+        ruled = self._rules.get(found.step)
+        if ruled is None or not ruled.rules:
+            return found
+        verb = "had a person asked because of" if ruled.needed else "allowed the untrusted data in"
+        listed = "; ".join(f"the rule '{rule}' {verb} '{argument}'" for argument, rule in ruled.rules.items())
+        return replace(found, sentence=f"{found.sentence}; {listed}", rules=ruled.rules)
 
     def _with_decisions(self, found: Explanation) -> Explanation:
         """Add the decisions of people about a call, with their times."""
@@ -342,6 +354,7 @@ class Explanation:
         source: Run and step of the nearest earlier call, or of the result that was reused.
         parts: For a step of several calls: one explanation for each.
         decisions: What people decided about the call, oldest first: `decision`, `at`, `by`, `reason`, `edited`.
+        rules: Argument -> the rule that allowed the untrusted data in it, or had a person asked.
     """
 
     run_id: str
@@ -353,6 +366,7 @@ class Explanation:
     source: tuple[str, str] | None = None
     parts: tuple[Explanation, ...] = ()
     decisions: tuple[RecordedDecision, ...] = ()
+    rules: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __str__(self) -> str:
         return self.sentence

@@ -35,7 +35,6 @@ from ..calls.reuse import Results, reused
 from ..canonical_value import CanonicalValue
 from ..commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from ..events import (
-    ApprovalRuled,
     BudgetReached,
     CallFailed,
     CallLost,
@@ -304,8 +303,7 @@ class Driver:
     async def _rule(self, command: RuleApproval) -> None:
         # The rule runs in a task of its own, since its turn may come after the step was cancelled, and it is code of the tool that may block.
         if self.machine.is_callable(command.step):
-            needed = self._flow_policy.is_person_needed(command, self.machine.iterations[command.step])
-            await self._take_in(ApprovalRuled(command.step, needed))
+            await self._take_in(self._flow_policy.rule(command, self.machine))
         self._forget(command.step)
 
     async def _give_up_writes(self) -> None:

@@ -40,6 +40,7 @@ from .left_out import WritesSoFar
 from .prompt import (
     Plea,
     choosing_messages,
+    is_provided,
     planning_messages,
     repair_messages,
     shows_ways,
@@ -245,7 +246,14 @@ class Drafting:
             answer, _ = plan_answer(self.shown, simplest=strategy == "simple")
         # The ways around an unsafe flow stand in the opening if the tools' declarations call for them; other sources of untrusted data do not show there.
         has_ways = shows_ways(self.shown) or all(fault.code != "unsafe-flow" for fault in faults)
-        again = repair_messages(text, faults, unseen, plea, has_ways=has_ways)
+        again = repair_messages(
+            text,
+            faults,
+            unseen,
+            plea,
+            has_ways=has_ways,
+            has_provided=any(map(is_provided, self.request.tools)),
+        )
         return _Ask((*self._opening(), *again), answer, strategy)
 
     async def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:

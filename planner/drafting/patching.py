@@ -26,7 +26,7 @@ from .conversation import Conversation, Reading
 from .draft import parsed, plan_in, unwrapped
 from .failure_report import FailureReport
 from .left_out import WritesSoFar
-from .prompt import patch_messages, repair_messages, unread_messages
+from .prompt import is_provided, patch_messages, repair_messages, unread_messages
 from .tool_choice import choose_tools, widened_tools
 
 _OBJECT: Json = {"type": "object", "additionalProperties": True}
@@ -129,7 +129,13 @@ class PatchDrafting:
             plea = (
                 unread_messages("" if attempt.is_cut else attempt.text, attempt.error, "patch")
                 if attempt.error is not None
-                else repair_messages(attempt.text, attempt.faults, unseen, "repatch")
+                else repair_messages(
+                    attempt.text,
+                    attempt.faults,
+                    unseen,
+                    "repatch",
+                    has_provided=any(map(is_provided, self.request.tools)),
+                )
             )
             messages = (*opening, *plea)
         raise no_good_draft(self.request.task, attempts)

@@ -9,10 +9,14 @@ A tool is one line of signature, with types in short form:
         Send a mail.
 
 Short forms leave out what only a schema can say (patterns, bounds); the check tells a draft that breaks these.
+
+What somebody else provides (`tools/provider.py`) is described by a stranger: its signature, choices and words are bounded, and stand as data between
+marks.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -22,19 +26,23 @@ from ...plans.expressions.functions import FUNCTIONS, METHODS
 from ...plans.format.property_order import text_in_order
 from ...plans.problems import Problem
 from ...plans.signature import Effect, Signature
-from ...plans.values import Json, canonical, digest
+from ...plans.values import Json, digest
 from ...tools.models.completion import Message
 from ...tools.models.marks import DATA_NOTE, Data, mark
+from ...tools.provider import quoted, visible
+from ...tools.tool import Tool
 from ..library.library import SavedPlan
 from ..request import input_schemas
 
 Plea: TypeAlias = Literal["repair", "mend", "anew", "repatch"]
 
 PROMPTS = (
-    *("adapt", "choose", "plan", "more", "given", "untrusted"),
+    *("adapt", "choose", "plan", "more", "given", "servers", "untrusted"),
     *("repair", "mend", "anew", "unread", "patch", "repatch"),
 )
 """The files of the texts that a planning sends."""
+
+_WORD = re.compile(r"[\w.$@-]{1,64}")
 
 NOT_SHOWN = frozenset({"secret"})
 """Functions that the prompt leaves out: a planner need not know that secrets exist."""
@@ -59,6 +67,17 @@ DEPTH_MAX = 5
 
 DESCRIPTION_CHARACTERS_MAX = 600
 ENUM_MAX = 24
+FAULT_CHARACTERS_MAX = 1_000
+"""Characters of a fault that may repeat the names and choices of a stranger."""
+
+OPTION_CHARACTERS_MAX = 200
+"""Characters of one choice, constant or default: a longer one is no word to choose, and a prompt could be flooded with it."""
+
+NAME_CHARACTERS_MAX = 128
+"""Characters of the name of a parameter or a field."""
+
+PROVIDED_CHARACTERS_MAX = 6_000
+"""Characters of everything that a provider says of one tool: some twenty parameters with descriptions."""
 
 
 def planning_messages(
@@ -78,7 +97,7 @@ def planning_messages(
         count: The number of all tools; if some are not shown, the prompt says how to ask for another.
     """
     given = "\n".join(f'- "{name}": {schema}' for name, schema in input_schemas(inputs).items())
-    parts: list[str | Data] = [f"# Tools\n\n{_listed(tools)}\n\n"]
+    parts: list[str | Data] = ["# Tools\n\n", *_listed(tools), "\n\n"]
     if count > len(tools):
         parts.append(f"{text_of('more').format(shown=len(tools), count=count)}\n\n")
     if shows_ways(tools):
@@ -109,10 +128,15 @@ def _is_guarded(tool: Signature) -> bool:
 
 def choosing_messages(task: str, listed: Sequence[Signature]) -> tuple[Message, ...]:
     """Return the messages that ask which tools a task may need."""
-    lines = "\n".join(choice_line(tool) for tool in listed)
+    own, provided = _by_author(listed)
+    lines = "\n".join(map(choice_line, own))
+    words = "\n".join(map(choice_line, provided))
+    parts: list[str | Data] = [f"# Tools\n\n{lines}"]
+    if provided:
+        parts += [f"\n\nTools of servers, in their words. {DATA_NOTE}\n", Data("tools", words)]
     cut = ".." if len(task) > CHOICE_TASK_CHARACTERS_MAX else ""
-    words = f"# Tools\n\n{lines}\n\n# Task\n\n{task[:CHOICE_TASK_CHARACTERS_MAX]}{cut}"
-    return (Message("system", text_of("choose")), Message("user", words))
+    parts.append(f"\n\n# Task\n\n{task[:CHOICE_TASK_CHARACTERS_MAX]}{cut}")
+    return (Message("system", text_of("choose")), Message("user", mark(parts)))
 
 
 def adapting_messages(task: str, form: str) -> tuple[Message, ...]:
@@ -123,7 +147,7 @@ def adapting_messages(task: str, form: str) -> tuple[Message, ...]:
 
 def choice_line(tool: Signature) -> str:
     """Return a tool in a list to choose from: its name, and the first sentence of its description."""
-    about = " ".join(tool.description.split())
+    about = " ".join((_words_of(tool) or tool.description).split())
     sentence = about.partition(". ")[0].rstrip(".")[:CHOICE_CHARACTERS_MAX]
     return f"- {tool.name}: {sentence}." if sentence else f"- {tool.name}"
 
@@ -135,6 +159,7 @@ def repair_messages(
     plea: Plea = "repair",
     *,
     has_ways: bool = True,
+    has_provided: bool = False,
 ) -> tuple[Message, ...]:
     """Return the messages that send a draft's faults back.
 
@@ -144,17 +169,24 @@ def repair_messages(
         unseen: Tools that the model was not shown; those that a fault names are shown now.
         plea: The text that asks for the repair: of the whole plan, of its faulty steps, of the whole plan anew, or of a patch.
         has_ways: Whether the conversation has the ways around an unsafe flow, if they are needed; else they are shown now.
+        has_provided: Whether a tool is provided by somebody else: then faults may repeat names and choices of a stranger, and are data.
     """
     every = list(faults)
     listed = [fault_line(fault) for fault in every[:PROBLEMS_MAX]]
+    if has_provided:
+        listed = [visible(line[:FAULT_CHARACTERS_MAX]) for line in listed]
     if len(every) > PROBLEMS_MAX:
         listed.append(f"- and {len(every) - PROBLEMS_MAX} more")
     shown = "\n".join(listed)
     # A hint of the check may say `did you mean 'search'`, and the model needs the signature to follow it.
-    named = [signature_line(tool) for tool in unseen if f"'{tool.name}'" in shown][:NAMED_MAX]
-    tools = ["\nTools that these faults name:", *named] if named else []
-    ways = [] if has_ways else [f"\n{text_of('untrusted')}"]
-    return _again(draft, "\n".join([text_of(plea), shown, *tools, *ways]))
+    named = [tool for tool in unseen if f"'{tool.name}'" in shown][:NAMED_MAX]
+    parts: list[str | Data] = [f"{text_of(plea)}\n"]
+    parts += [f"{DATA_NOTE}\n", Data("faults", shown)] if has_provided else [shown]
+    if named:
+        parts += ["\n\nTools that these faults name:\n", *_listed(named)]
+    if not has_ways:
+        parts.append(f"\n\n{text_of('untrusted')}")
+    return _again(draft, mark(parts))
 
 
 def unread_messages(draft: str, fault: str, wanted: Literal["plan", "patch"] = "plan") -> tuple[Message, ...]:
@@ -164,7 +196,7 @@ def unread_messages(draft: str, fault: str, wanted: Literal["plan", "patch"] = "
 
 def patch_messages(failure_report: Sequence[str | Data], tools: Sequence[Signature]) -> tuple[Message, ...]:
     """Return the messages that ask for a patch of a plan whose run failed, with the parts of the report of the failure."""
-    words = mark([f"# Tools\n\n{_listed(tools)}\n\n", *failure_report])
+    words = mark(["# Tools\n\n", *_listed(tools), "\n\n", *failure_report])
     return (Message("system", f"{text_of('patch')}\n\n{DATA_NOTE}"), Message("user", words))
 
 
@@ -173,10 +205,49 @@ def prompt_version() -> str:
     return digest("\n".join([*map(text_of, PROMPTS), DATA_NOTE]).encode())
 
 
-def _listed(tools: Sequence[Signature]) -> str:
-    return (
-        "\n".join(signature_line(tool) for tool in tools) or "There are none: use `ask` and `set` steps only."
-    )
+def _listed(tools: Iterable[Signature]) -> list[str | Data]:
+    """Return tools as parts of a prompt: the user's own, then those of others, each of these as data after its name."""
+    own, provided = _by_author(tools)
+    parts: list[str | Data] = ["\n".join(map(signature_line, own))]
+    if not own and not provided:
+        return ["There are none: use `ask` and `set` steps only."]
+    if provided:
+        gap = "\n\n" if own else ""
+        parts.append(f"{gap}{text_of('servers')} {DATA_NOTE}\n")
+    for tool in provided:
+        parts += [
+            f"\n- {tool.name}  [{', '.join(_marks(tool))}]{_own_words(tool)}\n",
+            Data("tool", _provided_text(tool)),
+        ]
+    return parts
+
+
+def is_provided(tool: Signature) -> bool:
+    """Whether somebody else describes a tool."""
+    return getattr(tool, "provided", None) is not None
+
+
+def _by_author(tools: Iterable[Signature]) -> tuple[list[Signature], list[Signature]]:
+    every = list(tools)
+    return [tool for tool in every if not is_provided(tool)], [tool for tool in every if is_provided(tool)]
+
+
+def _words_of(tool: Signature) -> str:
+    """Return the provider's description of a tool; empty if the user has described it, or if nobody else provides it."""
+    return tool.provided.words if isinstance(tool, Tool) and tool.provided is not None else ""
+
+
+def _own_words(tool: Signature) -> str:
+    """Return the user's description of a tool that somebody else provides, as lines; empty if the provider describes it."""
+    is_own = not _words_of(tool) and tool.description.strip()
+    return f"\n    {_one_line(tool.description)}" if is_own else ""
+
+
+def _provided_text(tool: Signature) -> str:
+    """Return what a provider says of a tool, bounded: its signature first, which a plan needs most."""
+    words = _words_of(tool)
+    text = "\n".join([_signature(tool), *([_one_line(words)] if words else []), *_notes(tool)])
+    return text if len(text) <= PROVIDED_CHARACTERS_MAX else f"{text[:PROVIDED_CHARACTERS_MAX]}.."
 
 
 def _example(saved: SavedPlan) -> str:
@@ -212,6 +283,12 @@ def text_of(name: str) -> str:
 
 def signature_line(tool: Signature) -> str:
     """Return a tool as lines of the prompt: its signature, its description, and the descriptions of its parameters."""
+    about = [f"    {_one_line(tool.description)}"] if tool.description.strip() else []
+    notes = [f"    {note}" for note in _notes(tool)]
+    return "\n".join([f"- {_signature(tool)}  [{', '.join(_marks(tool))}]", *about, *notes])
+
+
+def _signature(tool: Signature) -> str:
     schema = tool.parameters
     required = cast("list[Json]", schema.get("required") or [])
     properties = cast("dict[str, Json]", schema.get("properties") or {})
@@ -221,14 +298,22 @@ def signature_line(tool: Signature) -> str:
         for name in sorted(properties, key=lambda name: name not in required)
     ]
     result = "anything" if tool.returns is None else shown_schema(tool.returns)
-    head = f"- {tool.name}({', '.join(parameters)}) -> {result}  [{', '.join(_marks(tool))}]"
-    notes = [
-        f"    {name}: {_one_line(text)}"
+    return f"{tool.name}({', '.join(parameters)}) -> {result}"
+
+
+def _notes(tool: Signature) -> list[str]:
+    """Return the descriptions of a tool's parameters."""
+    properties = cast("dict[str, Json]", tool.parameters.get("properties") or {})
+    return [
+        f"{_name(name)}: {_one_line(text)}"
         for name, part in properties.items()
         if isinstance(part, dict) and isinstance(text := part.get("description"), str)
     ]
-    about = [f"    {_one_line(tool.description)}"] if tool.description.strip() else []
-    return "\n".join([head, *about, *notes])
+
+
+def _name(name: str) -> str:
+    """Return the name of a parameter or field: quoted if it is not a word, since a schema may have any text there."""
+    return name if _WORD.fullmatch(name) else quoted(name, NAME_CHARACTERS_MAX)
 
 
 def shown_schema(schema: Mapping[str, Json]) -> str:
@@ -244,21 +329,21 @@ def _marks(tool: Signature) -> list[str]:
     if tool.trust == "untrusted":
         marks.append("untrusted result")
     if tool.allow_untrusted:
-        marks.append("takes untrusted values in " + ", ".join(sorted(tool.allow_untrusted)))
+        marks.append("takes untrusted values in " + ", ".join(map(_name, sorted(tool.allow_untrusted))))
     if tool.private:
         marks.append("private result, only for " + (", ".join(sorted(tool.readers)) or "the run's output"))
     if tool.egress:
-        marks.append("sends to whom " + ", ".join(sorted(tool.egress)) + " names")
+        marks.append("sends to whom " + ", ".join(map(_name, sorted(tool.egress))) + " names")
     return marks
 
 
 def _parameter(name: str, schema: Json, root: Mapping[str, Json], *, is_required: bool) -> str:
     shown = _shown(schema, root, 0)
     if is_required:
-        return f"{name}: {shown}"
+        return f"{_name(name)}: {shown}"
     if isinstance(schema, dict) and "default" in schema:
-        return f"{name}: {shown} = {canonical(schema['default']).decode()}"
-    return f"{name}?: {shown}"
+        return f"{_name(name)}: {shown} = {quoted(schema['default'], OPTION_CHARACTERS_MAX)}"
+    return f"{_name(name)}?: {shown}"
 
 
 def _shown(schema: Json, root: Mapping[str, Json], depth: int) -> str:
@@ -270,9 +355,9 @@ def _shown(schema: Json, root: Mapping[str, Json], depth: int) -> str:
             target = _target(ref, root)
             shown = "object" if target is None or depth >= DEPTH_MAX else _shown(target, root, depth + 1)
         case {"const": value}:
-            shown = canonical(value).decode()
+            shown = quoted(value, OPTION_CHARACTERS_MAX)
         case {"enum": list(options)}:
-            options_shown = [canonical(option).decode() for option in options[:ENUM_MAX]]
+            options_shown = [quoted(option, OPTION_CHARACTERS_MAX) for option in options[:ENUM_MAX]]
             shown = "|".join([*options_shown, ".."] if len(options) > ENUM_MAX else options_shown)
         case {"anyOf": list(branches)} | {"oneOf": list(branches)}:
             shown = " or ".join(dict.fromkeys(_shown(branch, root, depth) for branch in branches))
@@ -303,7 +388,7 @@ def _object(schema: Mapping[str, Json], root: Mapping[str, Json], depth: int) ->
         return "object"
     required = cast("list[Json]", schema.get("required") or [])
     fields = [
-        f"{name}{'' if name in required else '?'}: {_shown(part, root, depth + 1)}"
+        f"{_name(name)}{'' if name in required else '?'}: {_shown(part, root, depth + 1)}"
         for name, part in properties.items()
     ]
     return "{" + ", ".join(fields) + "}"

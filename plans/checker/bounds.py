@@ -102,7 +102,10 @@ def _cost_once(body: PlanBody, position: int, inner: Sequence[Cost], tools: Sign
     match body.steps[position]:
         case ToolStep(tool=name):
             tool = tools.find(name)
-            return _MODEL_CALL if tool is not None and tool.effect == Effect.MODEL else _CALL
+            asks_model = tool is not None and (
+                tool.effect == Effect.MODEL or getattr(tool, "asks_judge", False)
+            )
+            return _MODEL_CALL if asks_model else _CALL
         case AskStep():
             return _MODEL_CALL
         case AgentStep(agent=agent):

@@ -22,6 +22,7 @@ from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .bounds import bounds_of
 from .context import CheckContext, ProblemList
 from .inference import infer_body
+from .selection import FlowRules, default_rules
 from .structure import check_names, check_retries, check_schemas, check_trust, check_usage, check_wiring
 from .survey import Survey, survey_of
 
@@ -37,6 +38,7 @@ def check(
     plans: SavedPlans | None = None,
     limits: Limits = LIMITS,
     secrets: SecretPlaces | None = None,
+    rules: FlowRules | None = None,
 ) -> CheckReport:
     """Return all faults and warnings of a plan. Never raises for a bad plan. O(size of the plan).
 
@@ -46,20 +48,31 @@ def check(
         plans: Saved plans by name or digest, or a function that finds them.
         limits: How large a plan may be.
         secrets: The secrets that the plan may use: name -> its places, as of `Secret.tools` (none: all). `None`: any.
+        rules: Where untrusted data may stand although its tool does not say so; `None`: at arguments that are selected from a trusted
+            list, or that the tool's author has limited to options or marked as harmless.
     """
     tools = signatures_of(toolset)
     with collector_paused():
         if not isinstance(plan, str | bytes):
-            return _check_draft(draft_of(plan), tools, plans, limits, secrets)
+            return _check_draft(draft_of(plan), tools, plans, limits, secrets, rules or default_rules)
         try:
             source = parse_source(plan, limits)
         except SourceError as fault:
             return source_report(fault)
-        return source.located(_check_draft(draft_of(source.value, owned=True), tools, plans, limits, secrets))
+        return source.located(
+            _check_draft(
+                draft_of(source.value, owned=True), tools, plans, limits, secrets, rules or default_rules
+            )
+        )
 
 
 def _check_draft(
-    draft: Draft, tools: Signatures, plans: SavedPlans | None, limits: Limits, secrets: SecretPlaces | None
+    draft: Draft,
+    tools: Signatures,
+    plans: SavedPlans | None,
+    limits: Limits,
+    secrets: SecretPlaces | None,
+    rules: FlowRules,
 ) -> CheckReport:
     if draft.plan is None:
         return CheckReport(in_order(draft.problems))
@@ -74,7 +87,7 @@ def _check_draft(
     if (past := _fold_all(bodies, limits)) is not None:
         return CheckReport(in_order([*draft.problems, past]))
     context = CheckContext(bodies, tools, limits, problems, secrets)
-    survey = survey_of(bodies, tools, limits)
+    survey = survey_of(bodies, tools, limits, rules=rules)
     _check_bodies(context, survey)
     if survey.runs_itself:  # such a plan has neither a bound nor a tree of steps
         return CheckReport(in_order(problems.problems), Bounds(None, None, ()))

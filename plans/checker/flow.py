@@ -45,6 +45,7 @@ from .secrecy import (
     receivers_of,
     recipients_in,
 )
+from .selection import SELECTED, FlowRules, Selection, default_rules, fitting_rule
 from .templates import Template, argument_path, template_of
 
 CLEAN = 0
@@ -74,6 +75,7 @@ class Write:
         control: Label of the data that decides whether, and how often, the write happens.
         control_at: Path of that condition.
         reach: Label of the ends of the steps that the write refers to.
+        judged: Path and label of each argument at which a rule admits untrusted data, or decides about it, with the rule's name.
         allowed: Label of the arguments that may hold untrusted data. Whoever allows a value to be labelled allows it to be missing.
         is_read: Whether it is a read, of which only the arguments that say where it sends data are guarded.
     """
@@ -86,6 +88,7 @@ class Write:
     reach: int = CLEAN
     allowed: int = CLEAN
     is_read: bool = False
+    judged: tuple[tuple[str, int, str], ...] = ()
 
     @property
     def chance(self) -> int:
@@ -322,7 +325,7 @@ class BodyFlow:
     problems: tuple[tuple[PlanBody, Problem], ...]
 
 
-def flow_of(
+def flow_of(  # noqa: PLR0913  # the facts of a body, and what is asked about it
     body: PlanBody,
     order: Sequence[int],
     summaries: Sequence[FlowSummary],
@@ -331,6 +334,7 @@ def flow_of(
     *,
     counts_control: bool = True,
     secrecy: Secrecy = NOTHING_PRIVATE,
+    rules: FlowRules = default_rules,
 ) -> BodyFlow:
     """Return a body's information flow. O(references).
 
@@ -342,6 +346,7 @@ def flow_of(
         limits: How long a chain in a message may get.
         counts_control: Whether ends and filters count (`Labels`).
         secrecy: The kinds of private data.
+        rules: Where untrusted data may stand although its tool does not say so.
     """
     labels = _labels_of(body, order, summaries, tools, limits, secrecy, counts_control=counts_control)
     problems: list[tuple[PlanBody, Problem]] = []
@@ -351,9 +356,14 @@ def flow_of(
     for position in order:
         if position in body.broken:
             continue
-        for write in _writes(labels, position, summaries, tools):
+        for write in _writes(labels, position, summaries, tools, rules):
             problems.extend(_judge(write, labels, position))
-            if any(label & ~UNTRUSTED for _, label in write.at) or write.chance & ~UNTRUSTED:
+            labels_of_write = [
+                write.chance,
+                *(each[1] for each in write.at),
+                *(each[1] for each in write.judged),
+            ]
+            if any(label & ~UNTRUSTED for label in labels_of_write):
                 _keep(writes.setdefault((write.body.path(write.position), write.body.unit), []), write)
         for outflow in _outflows(labels, position, summaries, tools):
             problems.extend(_judge_outflow(outflow, labels, position))
@@ -510,7 +520,11 @@ def translated(label: int, meaning: Mapping[int, int]) -> int:
 
 
 def _writes(
-    labels: Labels, position: int, summaries: Sequence[FlowSummary], tools: Signatures
+    labels: Labels,
+    position: int,
+    summaries: Sequence[FlowSummary],
+    tools: Signatures,
+    rules: FlowRules,
 ) -> Iterator[Write]:
     """Yield the writes that a step may make, labelled in this body's bits."""
     body, step = labels.body, labels.body.steps[position]
@@ -518,7 +532,7 @@ def _writes(
         case ToolStep(tool=name):
             tool = tools.find(name)
             if tool is not None and (tool.effect == Effect.WRITE or tool.egress):
-                yield _tool_write(labels, position, step, tool)
+                yield _tool_write(labels, position, step, tools, tool, rules)
         case AgentStep(agent=agent):
             known = [tool for name in agent.tools if (tool := tools.find(name)) is not None]
             if any(not tool.asks_approval and not _allows_all(tool) for tool in known):
@@ -543,18 +557,25 @@ def _allows_all(tool: Signature) -> bool:
     return isinstance(properties, dict) and set(properties) <= set(tool.allow_untrusted)
 
 
-def _tool_write(labels: Labels, position: int, step: ToolStep, tool: Signature) -> Write:
+def _tool_write(
+    labels: Labels, position: int, step: ToolStep, tools: Signatures, tool: Signature, rules: FlowRules
+) -> Write:
     body = labels.body
     is_read = tool.effect != Effect.WRITE
     public = ~labels.secrecy.mask
     guarded: list[tuple[str, int]] = []
     allowed = CLEAN
+    judged: list[tuple[str, int, str]] = []
+    selection = Selection(labels, tools, ~CLEAN)
     for name in step.args if labels.of(step.templates["args"], position) & public else ():
         if is_read and name not in tool.egress:
             continue
         label = labels.of_argument(position, name) & public
         if name in tool.allow_untrusted:
             allowed |= label
+        elif label and not tool.asks_approval and (rule := _rule(selection, position, tool, name, rules)):
+            allowed |= label
+            judged.append((body.path(position) + argument_path(name), label, rule))
         elif not tool.asks_approval:
             guarded.append((body.path(position) + argument_path(name), label))
         elif label:
@@ -562,9 +583,22 @@ def _tool_write(labels: Labels, position: int, step: ToolStep, tool: Signature) 
             # arguments looks like any other: nothing shows that untrusted data chose to make it.
             return Write(body, position, (), CLEAN, body.path(position))
     if is_read:  # whether a read happens changes nothing
-        return Write(body, position, tuple(guarded), CLEAN, body.path(position), is_read=True)
+        return Write(
+            body, position, tuple(guarded), CLEAN, body.path(position), is_read=True, judged=tuple(judged)
+        )
     control, at = labels.control[position] & public, _control_at(labels, position, public)
-    return Write(body, position, tuple(guarded), control, at, labels.reach[position] & public, allowed)
+    reach = labels.reach[position] & public
+    return Write(body, position, tuple(guarded), control, at, reach, allowed, judged=tuple(judged))
+
+
+def _rule(
+    selection: Selection, position: int, tool: Signature, argument: str, rules: FlowRules
+) -> str | None:
+    """Return the name of the rule that admits untrusted data at an argument, or decides about it when the call is made."""
+    fits = fitting_rule(tool, argument)
+    if fits is None and selection.is_selected(position, argument):
+        fits = SELECTED
+    return rules(tool.name, argument, fits)
 
 
 def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> Write:
@@ -626,6 +660,11 @@ def _translated_write(write: Write, meaning: Mapping[int, int]) -> Write:
         translated(reach, meaning),
         translated(write.allowed, meaning),
         write.is_read,
+        tuple(
+            (path, translated(label & ~UNTRUSTED, meaning), rule)
+            for path, label, rule in write.judged
+            if not label & UNTRUSTED
+        ),
     )
 
 
@@ -646,8 +685,9 @@ def _keep(variants: list[Write], write: Write) -> None:
             for path, label in variant.at:
                 joined[path] = joined.get(path, CLEAN) | label
         at = tuple(joined.items())
+        judged = tuple({each: None for variant in variants for each in variant.judged})
         joint = Write(
-            write.body, write.position, at, control, write.control_at, reach, allowed, write.is_read
+            write.body, write.position, at, control, write.control_at, reach, allowed, write.is_read, judged
         )
         variants[:] = [joint]
 
@@ -657,6 +697,12 @@ def _judge(write: Write, labels: Labels, position: int) -> Iterator[tuple[PlanBo
     unsafe = [path for path, label in write.at if label & UNTRUSTED]
     for path in unsafe:
         yield write.body, _unsafe_flow(write, labels, position, path)
+    for path, label, rule in write.judged:
+        if label & UNTRUSTED:
+            found = _unsafe_flow(write, labels, position, path)
+            message = f"{found.message}; the rule '{rule}' decides about it"
+            hint = "make sure that whoever controls that data may choose this value"
+            yield write.body, problem("judged-flow", path, message, hint)
     if not unsafe and write.chance & UNTRUSTED:
         where, at, decider = write.body, write.control_at, write.position
         # The condition of the `plan` step is a better place than the write inside the plan, which is fine by itself.

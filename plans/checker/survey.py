@@ -20,6 +20,7 @@ from ..signature import Effect, Signature, Signatures, signatures_of
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .flow import CLEAN, UNTRUSTED, BodyFlow, FlowSummary, Labels, flow_of, tools_of
 from .secrecy import Secrecy, secrecy_of
+from .selection import FlowRules, default_rules
 
 Touches: TypeAlias = tuple[Touch, ...]
 """The resources that a step, or a whole body, touches, sorted by name."""
@@ -54,6 +55,7 @@ def survey_of(
     limits: Limits = LIMITS,
     *,
     counts_control: bool = True,
+    rules: FlowRules = default_rules,
 ) -> Survey:
     """Survey all bodies. O(their steps and references).
 
@@ -62,6 +64,7 @@ def survey_of(
         tools: The tools that they call.
         limits: How long a message may get.
         counts_control: Whether ends and filters count in labels (`flow.Labels`).
+        rules: Where untrusted data may stand although its tool does not say so.
     """
     order, is_order = program_order(bodies.callees)
     steps: list[list[int]] = []
@@ -90,6 +93,7 @@ def survey_of(
             tools,
             limits,
             counts_control=counts_control,
+            rules=rules,
             secrecy=secrecy,
         )
         summaries[number] = flows[number].summary

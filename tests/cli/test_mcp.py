@@ -12,7 +12,7 @@ import sys
 
 import pytest
 from firmplan import Engine, Plan
-from firmplan.cli.mcp import input_schema, plan_tools
+from firmplan.cli.mcp import _description, input_schema, plan_tools
 from firmplan.planner import SavedPlan
 from mcp import Client, MCPError
 from mcp.client.stdio import StdioServerParameters
@@ -398,3 +398,10 @@ def test_a_client_gets_no_budget_past_the_servers_ceiling(shop):
         assert answer.is_error
         assert f"{words}, the ceiling of this engine (budget_max)" in answer.content[0].text
     assert document(lowered)["status"] == "over_budget"
+
+
+def test_a_saved_plan_says_to_clients_what_it_leaves_out():
+    """Its tool's description has it, so that a model does not take the tool for more than it is."""
+    plan = Plan.model_validate({**MAIL, "left_out": ["The mail has no text."]})
+    description = _description(SavedPlan("mail.it", plan))
+    assert description.endswith("Runs the saved plan 'mail.it'.\nIt leaves out: The mail has no text.")

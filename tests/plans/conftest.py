@@ -24,6 +24,7 @@ class ToolSignature:
     can_reconcile: bool = False
     asks_approval: bool = False
     allow_untrusted: Collection[str] = field(default=())
+    harmless: Collection[str] = field(default=())
     private: bool = False
     readers: Collection[str] = field(default=())
     egress: Collection[str] = field(default=())

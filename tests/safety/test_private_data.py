@@ -6,7 +6,8 @@ import asyncio
 import json
 
 import pytest
-from firmplan import Model, check, tool
+from firmplan import ConfigError, Engine, Model, PlanRejected, check, tool
+from firmplan.executor.journal.toolset_lock import ToolLock
 from firmplan.testing import ScriptedModel
 from firmplan.tools import Models, agent
 from rig import Rig, plan_of
@@ -312,3 +313,272 @@ def test_a_plan_that_passed_no_check_is_refused_at_the_call(name):
 
     asyncio.run(main())
     assert world.sent == []
+
+
+# --- at run time
+
+
+def started(tools, plan, inputs=None, **facilities):
+    """Run a plan that passed no check; return the run and its replay's digest."""
+
+    async def main():
+        async with Rig(tools, **facilities) as rig:
+            rest = {key: value for key, value in plan.items() if key != "steps"}
+            run = await rig.run(plan_of(*plan["steps"], **rest), "r", inputs=inputs)
+            assert (await rig.execution.replays.replay("r", keep=False)).digest == run.digest
+            return run
+
+    return asyncio.run(main())
+
+
+def failures(run):
+    return {path: step.error.code for path, step in run.steps.items() if step.error is not None}
+
+
+RECIPIENTS = {
+    "ann@example.org": True,
+    "ANN@Example.org": True,
+    "ann@mail.example.org": True,
+    "example.org": True,
+    "https://example.org/a?b=c#d": True,
+    "http://api.example.org:8080/": True,
+    "bob@other.example": True,
+    "ann": False,
+    "": False,
+    "ann@example.com": False,
+    "ann@notexample.org": False,
+    "ann@example.org.evil.example": False,
+    "ann@example.org, eve@evil.example": False,
+    "ann@example.org;eve@evil.example": False,
+    "ann@example.org\neve@evil.example": False,
+    "ann@example.org\u200b": False,
+    "Ann <ann@example.org>": False,
+    "eve@evil.example@example.org": False,
+    "https://example.org@evil.example/": False,
+    "https://ann@example.org/": False,
+    "https://evil.example/?example.org": False,
+    "https://evil.example#example.org": False,
+    "https://evil.example\\@example.org/": False,
+    "https://evil.example\\.example.org/": False,
+    "https://evil.example/@example.org": False,
+    "//example.org/": False,
+    "https:/example.org": False,
+    "ftp://example.org/": False,
+    "file://example.org/etc/passwd": False,
+    "https://[::1]/example.org": False,
+    "https://[example.org/": False,
+    "https://%65xample.org/": False,
+    "evil.example/example.org": False,
+    "evil.example?x=.example.org": False,
+    "evil.example:80#example.org": False,
+    "search": False,
+}
+
+
+@pytest.mark.parametrize("recipient", RECIPIENTS)
+def test_the_recipient_of_the_call_is_compared_with_the_readers(recipient):
+    world = World(("example.org", "bob@other.example", "search", "model"))
+    plan = {"inputs": {"to": TO}, "steps": [VAULT, MAIL | {"args": {"to": "${inputs.to}", "body": "${v}"}}]}
+    assert codes(plan, world.tools) == LATER
+    run = started(world.tools, plan, {"to": ["ann@example.org", recipient]})
+    assert (run.status == "succeeded") is RECIPIENTS[recipient]
+    assert failures(run) == ({} if RECIPIENTS[recipient] else {"m": "private-flow"})
+    assert bool(world.sent) is RECIPIENTS[recipient]
+
+
+def test_a_call_to_nobody_reaches_no_reader():
+    world = World(("example.org",))
+    plan = {"inputs": {"to": TO}, "steps": [VAULT, MAIL | {"args": {"to": "${inputs.to}", "body": "${v}"}}]}
+    assert failures(started(world.tools, plan, {"to": []})) == {"m": "private-flow"}
+
+
+def test_a_private_part_of_a_url_goes_to_the_host_of_the_url():
+    world = World(("example.org",))
+    run = started(world.tools, {"steps": [VAULT, FETCH]})
+    assert (run.status, world.sent) == ("succeeded", [("fetch", "https://example.org/4711")])
+
+
+def approved(tools, plan, step, **facilities):
+    """Run a plan that passed no check, and approve one step of it."""
+
+    async def main():
+        async with Rig(tools, **facilities) as rig:
+            run = await rig.run(plan_of(*plan["steps"]), "r")
+            if run.status == "waiting":
+                await rig.decisions.approve("r", step, by="ann", edit=None)
+                run = await rig.resume("r")
+            assert (await rig.execution.replays.replay("r", keep=False)).digest == run.digest
+            return run
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("approval", ["always", "untrusted", lambda args: True])
+def test_an_approval_does_not_make_a_reader(approval):
+    """It answers whether the call is wanted, not whose data it is."""
+    world = World(approval=approval)
+    assert codes({"steps": [VAULT, FETCH]}, world.tools) == REFUSED
+    run = approved(world.tools, {"steps": [VAULT, FETCH]}, "f")
+    assert (run.status, failures(run), world.sent) == ("failed", {"f": "private-flow"}, [])
+
+
+def test_a_person_may_approve_an_untrusted_url(tmp_path):
+    world = World(approval="untrusted")
+    plan = {
+        "firmplan": 1,
+        "steps": [PAGE, {"id": "f", "tool": "fetch", "args": {"url": "${p}"}}],
+        "output": "${f}",
+    }
+    with Engine(world.tools, store=tmp_path / "s.db") as engine:
+        run = engine.run_sync(plan)
+        assert (run.status, world.sent) == ("waiting", [])
+        engine.approve_sync(run.id, "f", by="ann")
+        assert engine.resume_sync(run.id).status == "succeeded"
+    assert world.sent == [("fetch", "https://evil.example")]
+
+
+def test_a_tool_may_allow_untrusted_urls():
+    world = World(allow_untrusted=("url",))
+    plan = {"steps": [PAGE, {"id": "f", "tool": "fetch", "args": {"url": "${p}"}}], "output": "${f}"}
+    assert codes(plan, world.tools) == FINE
+    assert started(world.tools, plan).status == "succeeded"
+
+
+WHERE_PRIVATE_DATA_DECIDES = [name for name, each in FLOWS.items() if each[2] == WARNED]
+
+
+@pytest.mark.parametrize("name", WHERE_PRIVATE_DATA_DECIDES)
+def test_strict_refuses_requests_that_private_data_decides_about(name, tmp_path):
+    readers, plan, _ = FLOWS[name]
+    world = World(readers)
+    with Engine(world.tools, store=tmp_path / "s.db", flow="strict") as engine:
+        with pytest.raises(PlanRejected) as caught:
+            engine.run_sync({"firmplan": 1, **plan})
+        assert {found.code for found in caught.value.report.errors} == WARNED
+    run = started(world.tools, plan, flow="strict")
+    assert set(failures(run).values()) >= WARNED
+    assert world.sent == []
+    assert started(world.tools, plan).status == "succeeded"
+    assert world.sent != []
+
+
+@pytest.mark.parametrize(("flow", "sent"), [("warn", 1), ("off", 1), ("enforce", 0), ("strict", 0)])
+def test_the_flow_of_the_engine_counts(flow, sent, tmp_path):
+    world = World()
+    plan = {"firmplan": 1, "steps": [VAULT, {"id": "n", "tool": "note", "args": {"text": "${v}"}}]}
+    with Engine(world.tools, store=tmp_path / "s.db", flow=flow) as engine:
+        if sent:
+            assert engine.run_sync(plan).status == "succeeded"
+        else:
+            with pytest.raises(PlanRejected):
+                engine.run_sync(plan)
+    assert len(world.sent) == sent
+
+
+# --- secrets
+
+CALL = {"id": "f", "tool": "fetch", "args": {"url": "${p}", "key": '${secret("K")}'}}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"allow_untrusted": ("url",)}, {"approval": "untrusted"}, {"approval": "always"}]
+)
+def test_untrusted_data_does_not_choose_who_gets_a_secret(options):
+    """Neither leave nor an approval of the URL is about the secret beside it."""
+    world = World(**options)
+    secrets = {"secrets": {"K": "s3cret"}}
+    assert "private-flow" in codes({"steps": [PAGE, CALL]}, world.tools)
+    run = approved(world.tools, {"steps": [PAGE, CALL]}, "f", **secrets)
+    assert (failures(run), world.sent) == ({"f": "private-flow"}, [])
+    fixed = CALL | {"args": CALL["args"] | {"url": "https://example.org"}}
+    assert "private-flow" not in codes({"steps": [PAGE, fixed]}, world.tools)
+    inner = {
+        "q": {
+            "inputs": {"p": {"type": "string"}},
+            "steps": [CALL | {"args": CALL["args"] | {"url": "${inputs.p}"}}],
+        }
+    }
+    for given, code in (("${p}", {"private-flow"}), ("https://example.org", set())):
+        plan = {"plans": inner, "steps": [PAGE, {"id": "r", "plan": "q", "args": {"p": given}}]}
+        assert codes(plan, world.tools) & {"private-flow"} == code
+
+
+def test_without_egress_what_looks_like_an_address_counts():
+    @tool(effect="read", resource="api")
+    def call_api(url: str, query: str, key: str) -> str:
+        """Call an API."""
+        return url
+
+    @tool(effect="read", resource="api", allow_untrusted=("url",))
+    def allowed(url: str, query: str, key: str) -> str:
+        """Call an API."""
+        return url
+
+    tools = [*World().tools, call_api, allowed]
+    for name, args, found in (
+        ("call_api", {"url": "${p}", "query": "q"}, REFUSED),
+        ("call_api", {"url": "https://example.org", "query": "${p}"}, FINE),
+        ("allowed", {"url": "${p}", "query": "q"}, FINE),
+    ):
+        step = {"id": "c", "tool": name, "args": args | {"key": '${secret("K")}'}}
+        assert codes({"steps": [PAGE, step], "output": "${c}"}, tools) == found
+
+
+# --- tools that have changed
+
+
+def test_what_has_become_private_since_is_private(tmp_path):
+    """The stricter of the lock and the present tools counts, for the source, its readers and the egress."""
+    now = World(("note",))
+
+    @tool(effect="read", resource="vault", name="vault")
+    def open_vault() -> str:
+        """Read what was not private."""
+        return "4711"
+
+    @tool(effect="pure", approval="always", name="gate")
+    def gate() -> str:
+        """Let a run wait for a person."""
+        return "open"
+
+    plan = {
+        "firmplan": 1,
+        "steps": [
+            {"id": "g", "tool": "gate"},
+            VAULT | {"after": ["g"]},
+            {"id": "n", "tool": "note", "args": {"text": "${v}"}, "on_error": "skip"},
+            {"id": "s", "tool": "search", "args": {"query": "${v}"}},
+        ],
+    }
+    before = [each for each in now.tools if each.name != "vault"]
+    with Engine([*before, open_vault, gate], store=tmp_path / "s.db") as engine:
+        run = engine.run_sync(plan)
+        assert run.status == "waiting"
+        engine.approve_sync(run.id, "g", by="ann")
+    with Engine([*now.tools, gate], store=tmp_path / "s.db") as engine:
+        run = engine.resume_sync(run.id)
+        assert failures(run) == {"s": "private-flow"}
+        assert now.sent == [("note", "4711")]
+        assert engine.replay_sync(run.id).digest == run.digest
+
+
+def test_a_lock_keeps_the_declarations_and_leaves_out_those_that_are_none():
+    lock = {each.name: ToolLock.of(each) for each in World(("note", "example.org")).tools}
+    assert ToolLock.from_dict(lock["vault"].to_dict()) == lock["vault"]
+    assert lock["vault"].to_dict()["readers"] == ["example.org", "note"]
+    assert lock["fetch"].to_dict()["egress"] == ["url"]
+    assert not {"private", "readers", "egress"} & set(lock["note"].to_dict())
+
+
+def test_private_declarations_are_checked():
+    def one() -> int:
+        """Return 1."""
+        return 1
+
+    with pytest.raises(ConfigError, match="egress: expected parameters of the tool"):
+        tool(one, egress=("url",))
+    with pytest.raises(ConfigError, match="readers: expected names"):
+        tool(one, readers=[1])
+    with pytest.raises(ConfigError, match="private: expected True or False"):
+        tool(one, private="yes")
+    assert tool(one, readers=("a",)).private

@@ -276,7 +276,7 @@ class Models:
         )
         plain = request.question
         question = Question(_text_of(request.messages) if plain is None else plain, request.sources)
-        fault = ""
+        said = ""
         # Fails for good only with `bad-output`: transport errors are raised by `complete_within` and move on to
         # the next endpoint.
         for _ in range(request.retries + 1):
@@ -285,6 +285,7 @@ class Models:
             tally.usage += completion.usage
             # Guards that are data or code cost nothing, so that judges, which cost a request each, come last.
             outcome = _sorted(completion, request)
+            said = outcome.fault if isinstance(outcome, Invalid) else ""
             if isinstance(outcome, Answered):
                 value = outcome.value
                 refusal = await _find_refusal(value, request.guard, question, len(completion.raw))
@@ -293,14 +294,15 @@ class Models:
                 if refusal is None:
                     return ModelReply(value, tally.usage, endpoint.name, endpoint.base_url, tally.verdicts())
                 outcome = Invalid(refusal.detail)
-            fault = outcome.fault
+                # The error reaches records and the prompts of other models, so it has the words of the answer only where a guard's code says them.
+                said = refusal.why or refusal.detail
             # The wrong answer stays in the conversation, with the reason: a model that does not see its answer
             # repeats it.
             is_marked = any(DATA_NOTE in each.content for each in request.messages if each.role == "system")
             call = replace(
-                call, messages=(*call.messages, *_again(completion.raw, fault, is_marked=is_marked))
+                call, messages=(*call.messages, *_again(completion.raw, outcome.fault, is_marked=is_marked))
             )
-        text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {fault}"
+        text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {said}"
         raise ModelError(text, code="bad-output")
 
     async def _find_against(

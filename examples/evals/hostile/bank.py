@@ -74,7 +74,7 @@ class Profile(TypedDict):
     tax_number: str
 
 
-@tool(effect="read", resource="bank", trust="trusted")
+@tool(effect="read", resource="bank", trust="trusted", readers=("model",))
 async def get_profile() -> Profile:
     """Read the person's own profile."""
     return STAGE.state["profile"]

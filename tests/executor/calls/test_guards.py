@@ -68,6 +68,35 @@ def test_an_answer_that_never_passes_fails_with_its_verdicts():
     assert done.steps["a"].guards["personal_data"]["refused"] == 3
 
 
+def test_the_error_of_an_answer_that_never_passes_has_none_of_its_words():
+    """Nor of its judge, who quotes it: an error reaches records, people and the prompts of other models."""
+    guards = [{"toxicity": True}, {"grounded": "claims"}, {"regex": "^a", "field": "word"}]
+    returns = {
+        "type": "object",
+        "properties": {
+            "word": {"type": "string"},
+            "claims": {
+                "type": "array",
+                "items": {"type": "object", "properties": {"quote": {"type": "string"}}},
+            },
+        },
+    }
+    answer = {"word": "a FOOL", "claims": []}
+    for guard, said, answers in (
+        (guards[0], "it is toxic (insult)", [answer, TOXIC] * 3),
+        (
+            guards[1],
+            "claims[0].quote: expected words",
+            [{"claims": [{"quote": "all of them are FOOLs"}]}] * 3,
+        ),
+        (guards[2], "'word' does not meet {regex: ^a}", [{"word": "FOOL"}] * 3),
+    ):
+        ask = {"prompt": "Write", "returns": returns, "guard": [guard]}
+        done, _, _, events = run(one({"ask": ask}), answers=answers)
+        assert said in done.errors[0].message
+        assert "FOOL" not in repr(events)
+
+
 @tool(effect="read", guard=[{"personal_data": ["email"]}])
 def page(name: str) -> dict[str, str]:
     """Read a page."""
@@ -185,6 +214,20 @@ def test_a_write_whose_result_is_refused_is_done():
             return a
 
 
+def test_a_private_result_is_judged_only_by_its_readers():
+    """A judge is a model that reads the result: `model` has to be one of the readers."""
+
+    def read(a: str) -> str:
+        """Read."""
+        return a
+
+    for private in ({"private": True}, {"readers": ("send.body",)}):
+        with pytest.raises(ConfigError, match="'model' is none of its readers"):
+            tool(effect="read", guard=[{"toxicity": True}], **private)(read)
+        tool(effect="read", guard=[{"personal_data": True}], **private)(read)
+    tool(effect="read", guard=[{"toxicity": True}], readers=("model",))(read)
+
+
 def test_a_read_may_be_tried_again():
     """Where the tool's own rule says so: the next result may pass."""
     results = [MAIL, "nothing"]
@@ -269,3 +312,54 @@ def test_a_replay_needs_no_library(tmp_path):
     command = [sys.executable, "-c", REPLAY, str(tmp_path / "run.bundle")]
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert said.stdout.strip() == f"{done.digest} Dear Ada ['personal_data']", said.stderr
+
+
+def test_the_requests_of_a_judge_stay_within_the_budget():
+    """A judged call is reserved like a model's: the run stops before the call that would pass the limit, and the check counts it."""
+    calls = []
+
+    @tool(effect="read", guard=[{"toxicity": True}])
+    def read(n: int) -> str:
+        """Read."""
+        calls.append(n)
+        return "fine"
+
+    plan = {
+        "firmplan": 1,
+        "steps": [{"id": "a", "tool": "read", "for_each": [1, 2, 3, 4], "args": {"n": "${item}"}}],
+        "output": "${a}",
+    }
+
+    async def main():
+        async with ScriptedModel([CLEAN] * 4) as model:
+            from firmplan.tools import Model
+
+            models = {"default": Model("m", model.base_url)}
+            async with Engine([read], store="memory:", models=models) as engine:
+                assert (await engine.check_plan(plan)).bounds.model_calls_max == 4
+                stopped = await engine.run(plan, budget={"model_calls": 2})
+                assert (stopped.status, len(calls), len(model.requests)) == ("over_budget", 2, 2)
+                done = await engine.resume(stopped.id, budget={"model_calls": 4})
+                assert (done.status, len(calls), done.usage["model_calls"]) == ("succeeded", 4, 4)
+                assert (await engine.replay(done.id)).digest == done.digest
+
+    asyncio.run(main())
+
+
+def test_a_judged_call_that_fails_by_itself_costs_no_request():
+    """What was reserved for its judge is given back."""
+
+    @tool(effect="read", guard=[{"toxicity": True}])
+    def read(n: int) -> str:
+        """Read."""
+        if n == 1:
+            raise ToolError("gone")
+        return "fine"
+
+    steps = [
+        {"id": "a", "tool": "read", "args": {"n": 1}, "on_error": "skip"},
+        {"id": "b", "tool": "read", "after": ["a"], "args": {"n": 2}},
+    ]
+    plan = {"firmplan": 1, "steps": steps, "output": "${b}"}
+    done, _, requests, _ = run(plan, [read], [CLEAN])
+    assert (done.status, done.usage["model_calls"], len(requests)) == ("succeeded", 1, 1)
