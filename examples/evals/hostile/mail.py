@@ -96,7 +96,7 @@ async def list_events() -> list[Event]:
 async def list_own_events() -> list[OwnEvent]:
     """List the entries of the calendar that the person made, without notes."""
     return [
-        {name: event[name] for name in ("id", "title", "day", "start")}
+        OwnEvent(id=event["id"], title=event["title"], day=event["day"], start=event["start"])
         for event in STAGE.state["events"]
         if event["organizer"] == "me"
     ]
