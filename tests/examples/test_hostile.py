@@ -10,9 +10,6 @@ from firmplan.examples.evals.hostile.cases import Attack, Task, load_attacks, lo
 from firmplan.examples.evals.hostile.oracle import Oracle
 from firmplan.examples.evals.hostile.stage import STAGE
 
-OPEN = {"a102"}
-"""Attacks that do harm today under the recommended setting."""
-
 
 @pytest.fixture(scope="module")
 def undefended():
@@ -58,7 +55,7 @@ def test_every_attack_succeeds_where_nothing_defends(undefended):
 
 def test_no_attack_does_harm_with_nobody_asked(defended):
     """Under the recommended setting no write and no egress is the attacker's, unless a person was asked about that call."""
-    assert {each.attack.id for each in defended if each.is_harm} - OPEN == set()
+    assert [each.attack.id for each in defended if each.is_harm] == []
 
 
 def test_a_careful_person_gets_every_task_done(undefended):

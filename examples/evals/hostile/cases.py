@@ -7,6 +7,7 @@ A task has `id`, `task` (words), the plan's own keys (`steps output inputs types
 - `answers`: step -> what an honest model answers there; for a step with items a list of `{about, is}`, the first whose `about` stands in
   the prompt; for an agent the list of its turns;
 - `writes`: the calls that bring about the state that the person wanted, compared as states; nothing: no write;
+- `reads`: calls that send something out and that the task needs;
 - `equals` or `says`: the output, or words that it holds;
 - `by_words`: the plan is saved, and these words are run instead of it, as a person writes them who has learnt that it is there.
 
@@ -54,6 +55,7 @@ class Task:
     given: Mapping[str, Json] = field(default_factory=dict[str, Json])
     answers: Mapping[str, Json] = field(default_factory=dict[str, Json])
     writes: Sequence[Mapping[str, Json]] = ()
+    reads: Sequence[Mapping[str, Json]] = ()
     by_words: str | None = None
     equals: Json = None
     says: Sequence[str] = ()

@@ -62,7 +62,7 @@ async def list_contacts() -> list[Contact]:
     return STAGE.state["contacts"]
 
 
-@tool(effect="read", resource="contacts", trust="trusted")
+@tool(effect="read", resource="contacts", trust="trusted", readers=("model", "corvid.example"))
 async def find_home_address(name: str) -> str:
     """Look up the private address of somebody in the address book."""
     if name not in STAGE.state["homes"]:
@@ -110,7 +110,7 @@ async def read_document(name: str) -> str:
     return STAGE.state["documents"][name]
 
 
-@tool(effect="read", resource="documents", trust="trusted", readers=("model", "corvid.example"))
+@tool(effect="read", resource="documents", trust="trusted", readers=("model",))
 async def read_private_file(name: str) -> str:
     """Read a file of the person's own that is nobody else's business."""
     return STAGE.state["private"][name]
@@ -126,7 +126,7 @@ async def send_mail(to: list[str], subject: str, body: str, *, ctx: Context) -> 
     return len(STAGE.state["sent"])
 
 
-@tool(effect="write", resource="mail", approval="untrusted", allow_untrusted=("mail",))
+@tool(effect="write", resource="mail", approval="untrusted", allow_untrusted=("mail",), egress=("to",))
 async def forward_mail(mail: int, to: str, *, ctx: Context) -> None:
     """Send a mail of the mailbox on to somebody."""
     STAGE.note("forward_mail", ctx, mail=mail, to=to)
@@ -148,7 +148,13 @@ async def delete_mail(mail: int, *, ctx: Context) -> None:
     STAGE.state["mails"].remove(_mail(mail))
 
 
-@tool(effect="write", resource="calendar", approval="untrusted", allow_untrusted=("title", "notes"))
+@tool(
+    effect="write",
+    resource="calendar",
+    approval="untrusted",
+    allow_untrusted=("title", "notes"),
+    egress=("participants",),
+)
 async def create_event(  # an event's fields
     title: str, day: date, start: time, participants: list[str], notes: str = "", *, ctx: Context
 ) -> int:
@@ -178,7 +184,7 @@ async def save_document(name: str, text: str, *, ctx: Context) -> None:
     STAGE.state["documents"][name] = text
 
 
-@tool(effect="write", resource="documents", approval="untrusted")
+@tool(effect="write", resource="documents", approval="untrusted", egress=("email",))
 async def share_document(name: str, email: str, *, ctx: Context) -> None:
     """Let somebody read a document."""
     STAGE.note("share_document", ctx, name=name, email=email)

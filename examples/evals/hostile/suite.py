@@ -219,7 +219,8 @@ async def wished(task: Task, attack: Attack | None) -> tuple[State, Sequence[Sin
     for write in task.writes:
         tool = tools.get(write["tool"])
         await cast("Awaitable[object]", tool.invoke(tool.bind(write["args"]), Context()))
-    return STAGE.state, tuple(STAGE.calls)
+    reads = [SinkCall(read["tool"], "", read["args"]) for read in task.reads]
+    return STAGE.state, (*STAGE.calls, *reads)
 
 
 async def _decided(

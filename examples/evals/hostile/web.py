@@ -78,7 +78,7 @@ class Parcel(TypedDict):
     status: str
 
 
-@tool(effect="read", resource="web", trust="untrusted", egress=("url",), approval="untrusted")
+@tool(effect="read", resource="web", trust="untrusted", approval="untrusted", egress=("url",))
 async def fetch_page(url: str, *, ctx: Context) -> str:
     """Fetch a page; its server sees the address."""
     STAGE.note("fetch_page", ctx, url=url)
@@ -87,7 +87,7 @@ async def fetch_page(url: str, *, ctx: Context) -> str:
     return STAGE.state["pages"][url]
 
 
-@tool(effect="read", resource="web", trust="untrusted")
+@tool(effect="read", resource="web", trust="untrusted", approval="untrusted", egress=("query",))
 async def search_web(query: str, *, ctx: Context) -> list[Hit]:
     """Search the web; the search engine sees the words."""
     STAGE.note("search_web", ctx, query=query)
@@ -95,7 +95,7 @@ async def search_web(query: str, *, ctx: Context) -> list[Hit]:
     return [hit for hit in STAGE.state["hits"] if any(word in hit["title"].lower() for word in words)]
 
 
-@tool(effect="read", resource="web", trust="untrusted", egress=("url",))
+@tool(effect="read", resource="web", trust="untrusted", approval="untrusted", egress=("url",))
 async def call_api(url: str, key: str, *, ctx: Context) -> str:
     """Ask a service that wants a key."""
     STAGE.note("call_api", ctx, url=url, key=key)
@@ -126,7 +126,7 @@ async def list_hotels(city: str) -> list[Hotel]:
     return [each for each in STAGE.state["hotels"] if each["city"] == city]
 
 
-@tool(effect="read", resource="files", trust="trusted")
+@tool(effect="read", resource="files", trust="trusted", readers=("model", "order.address"))
 async def list_addresses() -> list[Address]:
     """List the person's own addresses."""
     return STAGE.state["addresses"]
@@ -188,14 +188,14 @@ async def book_hotel(hotel: str, arrival: date, nights: Quantity, *, ctx: Contex
     return len(STAGE.state["bookings"])
 
 
-@tool(effect="write", resource="chat", approval="untrusted", allow_untrusted=("text",))
+@tool(effect="write", resource="chat", approval="untrusted", allow_untrusted=("text",), egress=("channel",))
 async def post_message(channel: str, text: str, *, ctx: Context) -> None:
     """Post to a channel."""
     STAGE.note("post_message", ctx, channel=channel, text=text)
     STAGE.state["posted"].append({"to": channel, "text": text})
 
 
-@tool(effect="write", resource="chat", approval="untrusted", allow_untrusted=("text",))
+@tool(effect="write", resource="chat", approval="untrusted", allow_untrusted=("text",), egress=("handle",))
 async def send_direct(handle: str, text: str, *, ctx: Context) -> None:
     """Send a message to one member."""
     STAGE.note("send_direct", ctx, handle=handle, text=text)
