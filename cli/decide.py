@@ -118,7 +118,12 @@ async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by
         run = await engine.decide(run_id, read, by=by or _login())
     about = [call for call in waiting.calls if any(is_within(call.step, step) for step in read)]
     texts = [call.text(screen.picture_width()) for call in about]
-    return _answer(invocation, "decided", run, "\n\n".join([waiting.head(), *texts, ""]) if texts else "")
+    return _answer(
+        invocation,
+        "decided",
+        run,
+        "\n\n".join([waiting.head(screen.picture_width()), *texts, ""]) if texts else "",
+    )
 
 
 @commands.command(
@@ -186,7 +191,8 @@ async def _record_seen(
         run = await decide(engine, seen)
     text = ""
     if call is not None and call.attempt == seen:
-        text = f"{waiting.head()}\n{call.text(screen.picture_width())}\n\n"
+        width = screen.picture_width()
+        text = f"{waiting.head(width)}\n{call.text(width)}\n\n"
     return _answer(invocation, decision, run, text)
 
 

@@ -13,10 +13,11 @@ from ..executor import Run, StepView, WaitingCall, WaitingCalls
 from ..executor.budget import LIMITS
 from ..executor.runs.run import counted, steps_in
 from ..plans import CheckReport
+from ..plans.render.width import columns
 from .command import MOVES, STORE
 from .config import COMMAND_LINE, Settings
 from .failure import Exit
-from .screen import PICTURE_WIDTH, one_line, picture_width, plural, seconds, short, table
+from .screen import one_line, picture_width, plural, seconds, short, table
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -167,8 +168,9 @@ def _asked(step: StepView, call: WaitingCall | None, *, is_first: bool = True) -
     """Return what a person sees of a call that waits; without its view, the arguments and what an earlier run knows of it."""
     args = "" if step.args is None else f"\n  called with {_whole(step.args)}"
     if call is not None:
-        text = call.text(picture_width(), with_description=is_first)
-        args = args if len(args) <= PICTURE_WIDTH else ""  # longer arguments follow, each by itself
+        width = picture_width()
+        text = call.text(width - 2, with_description=is_first)
+        args = args if columns(args) + 2 <= width else ""  # longer arguments follow, each by itself
         return args + "".join(f"\n  {line}" for line in text.split("\n")[1:])
     match step.past_write:
         case {"message": str(message), "same_key": same_key}:
@@ -188,7 +190,7 @@ def advice(run: Run, settings: Settings, waiting: WaitingCalls | None = None) ->
     """
     if run.is_replay:
         return f"a kept replay never continues; continue the run that it replays, {run.parent}, with\n  {resume_line(run.parent or '', settings)}"
-    lines = [waiting.head()] if waiting is not None else []
+    lines = [waiting.head(picture_width())] if waiting is not None else []
 
     views = {call.step: call for call in waiting.calls} if waiting is not None else {}
     view = views.get

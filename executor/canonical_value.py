@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..plans.errors import Skipped
+from ..plans.expressions.operators import Meter
 from ..plans.values import (
     LARGE_BYTES,
     Digest,
@@ -107,13 +108,15 @@ class Scope(dict[str, "Json | Skipped"]):
 
     Attributes:
         canonical: Step id -> its canonical value, of the steps that have one.
+        meter: Counts the work of the formulas; `None`: nobody counts it.
     """
 
-    __slots__ = ("canonical",)
+    __slots__ = ("canonical", "meter")
 
     def __init__(self, known: Mapping[str, Json]) -> None:
         super().__init__(known)
         self.canonical: dict[str, CanonicalValue] = {}
+        self.meter: Meter | None = None
 
     def __missing__(self, name: str) -> Json:
         value = self[name] = self.canonical[name].value

@@ -92,5 +92,12 @@ class StopCall:
     step: str
 
 
+@dataclass(slots=True)
+class Continue:
+    """Hand in `WorkContinued` when others have had their turn."""
+
+    spent: int
+
+
 Call: TypeAlias = StartToolCall | StartModelCall
-Command: TypeAlias = Record | Call | RuleApproval | Pause | StopCall
+Command: TypeAlias = Record | Call | RuleApproval | Pause | StopCall | Continue

@@ -69,6 +69,17 @@ class RunParked:
 
 
 @dataclass(slots=True)
+class WorkContinued:
+    """The machine goes on with steps that it put off because their expressions had taken long; other events came in between.
+
+    Attributes:
+        spent: Operations of all expressions of the run so far.
+    """
+
+    spent: int
+
+
+@dataclass(slots=True)
 class CallStarted:
     """A call is about to be made. For a write this is the intent: it is durable before the call, and holds the arguments.
 
@@ -401,6 +412,7 @@ Cause: TypeAlias = (
     RunStarted
     | RunResumed
     | RunParked
+    | WorkContinued
     | CallStarted
     | CallSucceeded
     | CallMade

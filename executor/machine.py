@@ -26,7 +26,7 @@ from typing import Final, Literal, assert_never
 from ..errors import EngineBug
 from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.expressions.formula import Formula
-from ..plans.expressions.operators import kind_of
+from ..plans.expressions.operators import WORK_MAX, Meter, kind_of
 from ..plans.inputs import fit_inputs
 from ..plans.program import (
     AskModel,
@@ -47,6 +47,7 @@ from .budget import Budget, added, amounts_in
 from .canonical_value import CanonicalValue, Scope
 from .commands import (
     Command,
+    Continue,
     Pause,
     Record,
     RuleApproval,
@@ -87,6 +88,7 @@ from .events import (
     StepIndeterminate,
     StepSkipped,
     StepSucceeded,
+    WorkContinued,
 )
 from .execution_tree import (
     INNER_FAILED,
@@ -114,6 +116,7 @@ from .execution_tree import (
     undecided_attempt,
 )
 from .fork import Fork, PastWrite
+from .limits import RUN_WORK_MAX, SLICE_WORK
 from .policy import LOST_RETRIES_MAX, CallPolicy, retry_pause_s
 from .skip_rules import ending_by, ending_by_inputs
 from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
@@ -121,8 +124,10 @@ from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
 ITEMS_MAX: Final = 100_000  # items of one for_each: a run with more would not fit in memory
 # The version of these moves; a run keeps the version that it began with. 1: a person is asked about the items of an ordered `for_each` one
 # after the other, each when it is next. 2: a person is asked about all items as one list when the step begins. 3: whether a step runs is labelled
-# like a value (`plans.checker.flow`), and where a call is labelled, a rule is asked whether a person is needed.
-RULES_VERSION: Final = 3
+# like a value (`plans.checker.flow`), and where a call is labelled, a rule is asked whether a person is needed. 4: expressions are metered: a run has a
+# most of their work, and after a slice of it the other steps are put off until the next event.
+RULES_VERSION: Final = 4
+METERED_SINCE: Final = 4
 CONTROL_COUNTS_SINCE: Final = 3
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans: the check refuses recursion, and this limit bounds a chain of different plans
 
@@ -192,6 +197,9 @@ class Machine:
             0  # calls that are ready, running or pausing: counted by `_move`, so that `is_stuck` is O(1)
         )
         self._held: list[Node] = []  # steps whose lists have more items than the budget has left
+        # The work of expressions is metered. Whether a step is put off depends on nothing else, so that a replay puts off the same steps.
+        self._meter = Meter(RUN_WORK_MAX) if rules >= METERED_SINCE else None
+        self._is_continuing = False  # whether `WorkContinued` was asked for and has not come
         self._agenda: deque[Item | Frame] = deque()
         self._records: list[Command] = []
         self._calls: list[tuple[Iteration, Command]] = []
@@ -223,11 +231,12 @@ class Machine:
                 self._call_returned(self.iterations[event.step], event.output, event.usage)
             case CallReused():
                 self._call_reused(self.iterations[event.step], event)
-            case RunStarted() | RunResumed() | RunParked() | BudgetRaised() | CancelAsked():
+            case RunStarted() | RunResumed() | RunParked() | WorkContinued() | BudgetRaised() | CancelAsked():
                 self._handle_run(event)
             case _:
                 self._handle_iteration(self.iterations[event.step], event)
-        if self._agenda:
+        # Nobody carries out what follows from the start of a call, so steps that were put off stay so.
+        if self._agenda and type(event) is not CallStarted:
             self._work_off()
         # Records first: a call must not start before the journal has taken in why it starts. Calls follow in plan order, not in the order in
         # which their steps became ready, so that a replay asks for them in the same order.
@@ -239,17 +248,21 @@ class Machine:
             calls.sort(key=_order)
         return records + [command for _, command in calls] if calls else records
 
-    def _handle_run(self, event: RunStarted | RunResumed | RunParked | BudgetRaised | CancelAsked) -> None:
+    def _handle_run(
+        self, event: RunStarted | RunResumed | RunParked | WorkContinued | BudgetRaised | CancelAsked
+    ) -> None:
         """Handle an event that belongs to no step."""
         match event:
             case RunStarted():
                 self.is_started = True
                 self._open_frame(self.root)
             case RunResumed(died=died):
-                self.parked = None
+                self.parked, self._is_continuing = None, False
                 self._take_over(has_died=bool(died))
             case RunParked():
                 self.parked = event
+            case WorkContinued():
+                self._is_continuing = False
             case BudgetRaised(budget=budget):
                 self._raise_budget(budget)
             case CancelAsked(by):
@@ -462,7 +475,7 @@ class Machine:
 
     def is_stuck(self) -> bool:
         """Whether the run continues only after a decision of a person: unfinished, and no call ready, running or pausing."""
-        return self.status is None and self._live == 0
+        return self.status is None and self._live == 0 and not self._agenda
 
     # --- frames and nodes
 
@@ -478,6 +491,7 @@ class Machine:
         return Frame(program, policies, inputs, prefix=prefix, owner=owner)
 
     def _open_frame(self, frame: Frame) -> None:
+        frame.scope.meter = self._meter
         # An overridden step ends immediately, whatever it waits for. So it goes on the agenda even if its inputs have not ended.
         overrides = self.fork.overrides
         if overrides:
@@ -492,8 +506,15 @@ class Machine:
     def _work_off(self) -> None:
         """Advance everything on the agenda, until it is empty."""
         # A loop instead of recursion: a chain of 100,000 `set` steps ends in one event, and would overflow the stack of Python.
-        agenda = self._agenda
+        agenda, meter = self._agenda, self._meter
+        slice_end = meter.spent + SLICE_WORK if meter is not None else 0
         while agenda:
+            if meter is not None and meter.spent > slice_end:
+                # Dear expressions must not keep the process from all other work. The rest of the agenda waits for the next event.
+                if not self._is_continuing:
+                    self._is_continuing = True
+                    self._records.append(Continue(meter.spent))
+                return
             next_up = agenda.popleft()
             if isinstance(next_up, Node) and not next_up.is_due:
                 self._advance(next_up)
@@ -630,7 +651,21 @@ class Machine:
         self.budget.spent["items"] += len(values)
         node.items = items = [add_item(node, index, value) for index, value in enumerate(values)]
         when = node.code.when if node.code.when_filters else None
-        return [item for item in items if when is None or self._is_kept(item, when)]
+        if when is None:
+            return items
+        spent = 0 if self._meter is None else self._meter.spent
+        kept: list[Item] = []
+        for item in items:
+            if self._is_kept(item, when):
+                kept.append(item)
+            if self._meter is not None and self._meter.spent - spent > WORK_MAX:
+                # The filter of a list is one evaluation, since all of it happens in one piece.
+                node.items = ()
+                raise EvaluationError(
+                    "limit-exceeded",
+                    f"the filter of for_each takes more than {WORK_MAX} operations for its items; let a tool filter the list",
+                )
+        return kept
 
     def _is_kept(self, item: Item, when: Formula) -> bool:
         try:
@@ -685,6 +720,8 @@ class Machine:
         """Start the item's next iteration."""
         node = item.node
         node.is_due = False
+        if item.state in TERMINAL:  # it was cancelled, or blocked, while it was put off
+            return
         if item is not node and self._is_over_or_asked(item):
             return
         iteration = add_iteration(item)

@@ -7,7 +7,7 @@ are invisible or reorder others are escapes (`plans/visible.py`). JSON has the v
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -161,7 +161,7 @@ class WaitingCall:
             width: Columns in which long lines are broken.
             with_description: Whether the tool's description is a part of it; in a list it is the same for each call.
         """
-        return "\n".join(_call_lines(self, width, with_description=with_description))
+        return "\n".join(_broken(_call_lines(self, width, with_description=with_description), width))
 
     def __str__(self) -> str:
         return self.text()
@@ -193,14 +193,14 @@ class WaitingCalls:
         """Return it as JSON."""
         return report_json(self)
 
-    def head(self) -> str:
+    def head(self, width: int = WIDTH) -> str:
         """Return what the run is for and who submitted it, as text."""
         lines = [f"run {self.run}" + (f" of plan {self.plan_digest}" if self.plan_digest else "")]
         if self.task:
-            lines += _value_lines("task: ", self.task, WIDTH)
+            lines += _value_lines("task: ", self.task, width)
         if self.submitter:
             lines.append(f"submitted by {visible_line(self.submitter)}")
-        return "\n".join(lines)
+        return "\n".join(_broken(lines, width))
 
     def __str__(self) -> str:
         waiting = [str(call) for call in self.calls] or ["nothing waits for a person"]
@@ -325,18 +325,31 @@ def _value_lines(name: str, value: Json, width: int) -> Iterator[str]:
         yield from _block(visible_json(json.dumps(value, indent=2, ensure_ascii=False)), width, indent)
 
 
-def _block(text: str, width: int, indent: str) -> Iterator[str]:
-    """Yield text as a block: `| ` begins each of its lines, `: ` the rest of a line that is too long."""
+def _block(text: str, width: int, indent: str, *, mark: str = "|") -> Iterator[str]:
+    """Yield text as a block: `| ` (or another mark) begins each of its lines, `: ` the rest of a line that is too long."""
     # Broken here, not by the terminal: a terminal would continue at its left edge, where spaces in the text could make it look like the view.
     room = max(width - len(indent) - 2, 20)
     for line in text.replace("\r\n", "\n").split("\n"):
-        mark, rest = "|", line.expandtabs(4)
+        begun, rest = mark, line.expandtabs(4)
         while True:
             size = _fitting(rest, room)
-            yield f"{indent}{mark} {rest[:size]}"
-            mark, rest = ":", rest[size:]
+            yield f"{indent}{begun} {rest[:size]}"
+            begun, rest = ":", rest[size:]
             if not rest:
                 break
+
+
+def _broken(lines: Iterable[str], width: int) -> Iterator[str]:
+    """Yield lines, those that are too long in parts: the rest of a line begins with `: `, as in a block."""
+    # Also lines of the view hold text from outside, such as the arguments of an origin.
+    for line in lines:
+        if columns(line) <= width:
+            yield line
+            continue
+        size = _fitting(line, width)
+        yield line[:size]
+        indent = " " * min(len(line) - len(line.lstrip()) + 2, width // 2)
+        yield from _block(line[size:], width, indent, mark=":")
 
 
 def _fitting(text: str, room: int) -> int:

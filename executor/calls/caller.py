@@ -101,6 +101,7 @@ class Caller:
         self._run_id = preparation.run_id
         self._seed = seed
         self._secrets = preparation.secrets
+        self._redacted = preparation.redacted
         self._on_progress = on_progress
         self._nondeterminism = nondeterminism
         self._callers = callers or {}
@@ -153,16 +154,19 @@ class Caller:
             outcome = await call_tool(tool, call.args, None, self._facilities.threads, timeout_s, call.value)
         else:
             outcome = await self._call(call, tool)
-        return await self._judge(outcome, tool) if tool.guard else (outcome, None)
+        return await self._judge(call, outcome, tool) if tool.guard else (outcome, None)
 
-    async def _judge(self, outcome: Outcome, tool: Tool) -> tuple[Outcome, Usage | None]:
+    async def _judge(self, call: PreparedCall, outcome: Outcome, tool: Tool) -> tuple[Outcome, Usage | None]:
         """Return the outcome of a call after the judges among its guards, and their usage."""
         if not tool.asks_judge:
             return outcome, None
         if not isinstance(outcome, Returned):
             return outcome, _usage(ModelUsage())  # a model call was reserved, and none was made
+        # The judge sees what the journal will hold: a result without the secrets of its call.
+        shown = self._redacted(call, outcome)
+        value = shown.output.value if isinstance(shown, Returned) else None
         try:
-            judged = await self._facilities.models.judge(outcome.output.value, tool.guard, tool.description)
+            judged = await self._facilities.models.judge(value, tool.guard, tool.description)
         except ModelError as fault:
             # Without a verdict the result does not pass.
             return _failed(fault), _spent(fault)

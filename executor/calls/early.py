@@ -30,8 +30,8 @@ from ...plans.format.shape import Draft
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ..canonical_value import CanonicalValue
-from ..commands import StartModelCall, StartToolCall
-from ..events import CallMade, Cause, RunStarted
+from ..commands import Continue, StartModelCall, StartToolCall
+from ..events import CallMade, Cause, RunStarted, WorkContinued
 from ..journal.header import Header
 from ..journal.toolset_lock import ToolsetLock
 from ..machine import Machine
@@ -176,6 +176,8 @@ class EarlySteps:
             queue = machine.handle(event)
             while queue:
                 command = queue.pop(0)
+                if isinstance(command, Continue):
+                    queue += machine.handle(WorkContinued(command.spent))
                 if not isinstance(command, StartToolCall | StartModelCall):
                     continue  # approvals and pauses are left to the run
                 early = self._calls.get(command.step)

@@ -93,6 +93,7 @@ class Facilities:
         commits: Makes journals durable.
         in_flight: Content key -> the result of the call under way that identical calls wait for; `None`: they may not take the result.
         tool_semaphores: Tool -> the limit on its calls at a time (`max_concurrency`).
+        turns: Held by the run whose dear expressions have their turn.
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
         pins: What providers of tools said when it was accepted.
     """
@@ -117,6 +118,7 @@ class Facilities:
         default_factory=dict[str, "asyncio.Future[Reusable | None]"]
     )
     tool_semaphores: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
+    turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     rate_queues: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
 
     def __post_init__(self) -> None:

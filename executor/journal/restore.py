@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeVar
 
 import orjson
 
 from ...errors import Diverged, EngineBug, InputRejected, RunNotFound, StoreError
+from ...tools.background import WorkThread
 from ..canonical_value import CanonicalValue
 from ..commands import Record
 from ..events import (
@@ -34,6 +35,7 @@ from ..events import (
     StepIndeterminate,
     StepSkipped,
     StepSucceeded,
+    WorkContinued,
     is_cause,
 )
 from ..fork import Fork
@@ -42,6 +44,8 @@ from ..stores.store import RunRow, Store, read_values
 from .header import Header, header_digest, program_of
 from .records import GENESIS, Entry, chain, read_entry
 
+_T = TypeVar("_T")
+_THREAD: Final = WorkThread("firmplan-rebuild")
 _STATUS_OF: Final[Mapping[type, str]] = {
     StepSucceeded: "succeeded",
     StepFailed: "failed",
@@ -112,6 +116,29 @@ def rebuild(
         raise
     check_header(row, entries)
     return header, machine
+
+
+async def rebuilt(
+    row: RunRow, entries: Sequence[Entry], calls: dict[str, CanonicalValue] | None = None
+) -> tuple[Header, Machine]:
+    """Return what `rebuild` does, from a thread if the run's expressions have taken long: now they take as long again."""
+    return await _beside(entries, lambda: rebuild(row, entries, calls))
+
+
+async def machine_at_end(header: Header, entries: Sequence[Entry]) -> Machine:
+    """Return a run's machine where its journal ends, from a thread as `rebuilt`. Raises: PlanRejected, Diverged."""
+
+    def folded() -> Machine:
+        machine = build_machine(header)
+        fold(machine, entries)
+        return machine
+
+    return await _beside(entries, folded)
+
+
+async def _beside(entries: Sequence[Entry], work: Callable[[], _T]) -> _T:
+    is_dear = any(type(entry.event) is WorkContinued for entry in entries)
+    return await _THREAD.run(work) if is_dear else work()
 
 
 def _planned(row: RunRow) -> Header:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import EngineBug
 from ..canonical_value import CanonicalValue
-from ..journal.restore import load_entries, rebuild
+from ..journal.restore import load_entries, rebuilt
 from ..runs.archive import snapshot
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def recall(store: Store, row: RunRow) -> Recall:
     """
     entries = await load_entries(store, row)
     calls: dict[str, CanonicalValue] = {}
-    header, machine = rebuild(row, entries, calls)
+    header, machine = await rebuilt(row, entries, calls)
     if header.plan is None:
         raise EngineBug(f"run {row.id} was rebuilt without a plan")
     return Recall(snapshot(row, header, machine), header.plan, header, machine, entries, calls)

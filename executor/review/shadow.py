@@ -23,7 +23,7 @@ from ..calls.caller import Caller
 from ..calls.dispatch import Preparation
 from ..calls.invoke import Failed, Outcome, Returned
 from ..canonical_value import CanonicalValue
-from ..commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall
+from ..commands import Command, Continue, Pause, Record, RuleApproval, StartModelCall, StartToolCall
 from ..events import (
     ApprovalAsked,
     ApprovalRuled,
@@ -36,6 +36,7 @@ from ..events import (
     Denied,
     RetryDue,
     RunStarted,
+    WorkContinued,
 )
 from ..execution_tree import Iteration
 from ..fork import Inherited, inherited_from
@@ -155,7 +156,7 @@ class ShadowWalk:
             batch = [more for events in found for event in events for more in self._take(event)]
 
     def _take(self, event: Cause) -> list[Command]:
-        if not isinstance(event, RunStarted) and not self._is_wanted(event):
+        if not isinstance(event, RunStarted | WorkContinued) and not self._is_wanted(event):
             return []
         return self.machine.handle(event)
 
@@ -169,7 +170,7 @@ class ShadowWalk:
             or self.machine.accepts(event)
         )
 
-    async def _carried_out(self, command: Command) -> Sequence[Cause]:
+    async def _carried_out(self, command: Command) -> Sequence[Cause]:  # noqa: PLR0911  # one case for each kind of command
         match command:
             case StartModelCall():
                 return await self._asked(command, command.request)
@@ -182,6 +183,8 @@ class ShadowWalk:
                 return self._decided_again(step, args)
             case Pause(step=step):
                 return [RetryDue(step)]
+            case Continue(spent=spent):
+                return [WorkContinued(spent)]
             case _:
                 return []
 

@@ -24,7 +24,7 @@ from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
 from ..journal.decision_history import is_decision
 from ..journal.header import Header
 from ..journal.records import Entry, read_entry
-from ..journal.restore import load_entries, rebuild
+from ..journal.restore import load_entries, rebuilt
 from ..limits import check_artifact
 from ..lru_cache import LruCache
 from ..machine import Machine
@@ -248,7 +248,7 @@ class Archive:
             Diverged: The plan language or the machine concludes something else than what was recorded.
             StoreError: The journal was changed outside firmplan.
         """
-        _, machine = rebuild(row, await load_entries(self._store, row))
+        _, machine = await rebuilt(row, await load_entries(self._store, row))
         return machine
 
     async def replayed(self, row: RunRow) -> Run:

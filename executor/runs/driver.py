@@ -33,7 +33,7 @@ from ..calls.invoke import STOPPED, Failed, Lost, Outcome, Returned, fitting
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
 from ..canonical_value import CanonicalValue
-from ..commands import Command, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
+from ..commands import Command, Continue, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
 from ..events import (
     BudgetReached,
     CallFailed,
@@ -42,6 +42,7 @@ from ..events import (
     CancelAsked,
     Cause,
     RetryDue,
+    WorkContinued,
 )
 from ..fork import Inherited
 from ..journal.header import Header
@@ -253,7 +254,7 @@ class Driver:
         if not self.is_parking:
             self._carry_out(follow_up)
 
-    def _carry_out(self, commands: Sequence[Command]) -> None:
+    def _carry_out(self, commands: Sequence[Command]) -> None:  # noqa: C901  # one case for each kind of command
         calls: list[StartCall] = []
         for command in commands:
             match command:
@@ -263,6 +264,8 @@ class Driver:
                     self._spawn(step, self._pause(step, delay_s))
                 case RuleApproval():
                     self._spawn(command.step, self._rule(command))
+                case Continue():
+                    self._spawn("", self._continue(command))
                 case StopCall(step):
                     if step in self._tasks:
                         self._tasks[step].cancel(STOPPED)
@@ -299,6 +302,13 @@ class Driver:
                 await self._take_in(RetryDue(step))
         finally:
             self._forget(step)
+
+    async def _continue(self, command: Continue) -> None:
+        # One run at a time, so that a hundred runs with dear expressions are a hundred turns of the loop, and others get theirs in between.
+        async with self.facilities.turns:
+            await asyncio.sleep(0)
+            if not self.is_parking and self.machine.status is None:
+                await self._take_in(WorkContinued(command.spent))
 
     async def _rule(self, command: RuleApproval) -> None:
         # The rule runs in a task of its own, since its turn may come after the step was cancelled, and it is code of the tool that may block.

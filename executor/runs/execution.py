@@ -26,7 +26,7 @@ from ..execution_tree import is_decided, undecided_attempt
 from ..fork import Fork, Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
-from ..journal.restore import build_machine, check_header, fold, load_entries, parse_lines
+from ..journal.restore import check_header, load_entries, machine_at_end, parse_lines
 from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.store import LEASE_S, Decision, OwnerName, RunRow
@@ -489,7 +489,7 @@ class Execution:
                     permit.is_alone or permit.is_inside
                 )
                 try:
-                    machine = self._machine_of(taken)
+                    machine = await self._machine_of(taken)
                     if machine is None:
                         goes_on = False
                     elif is_to_wait:
@@ -508,10 +508,9 @@ class Execution:
                     return
                 taken = await self._take(run_id)
 
-    def _machine_of(self, taken: Taken) -> Machine | None:
+    async def _machine_of(self, taken: Taken) -> Machine | None:
         """Return the machine of a claimed run, as its journal says; `None`: the run has ended, or is parked and nobody asked for it."""
-        machine = build_machine(taken.header)
-        fold(machine, taken.entries)
+        machine = await machine_at_end(taken.header, taken.entries)
         has_stopped = machine.status is not None or (machine.parked is not None and not taken.is_asked)
         return None if has_stopped else machine
 

@@ -31,6 +31,7 @@ from ..events import (
     RunResumed,
     RunStarted,
     StepIndeterminate,
+    WorkContinued,
 )
 from ..journal.records import FIELDS
 from . import deaths
@@ -135,6 +136,7 @@ def _is_count(event: Cause) -> bool:
 _QUIET: Final = (
     RetryDue,
     RunParked,
+    WorkContinued,
 )  # the line of the failure says when the retry is due, and the execution warns of a parked run
 
 

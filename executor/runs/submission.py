@@ -34,7 +34,7 @@ from ..fork import (
 )
 from ..journal.header import Header, keep_plan, program_of
 from ..journal.records import Entry
-from ..journal.restore import check_header, load_entries, rebuild
+from ..journal.restore import check_header, load_entries, rebuild, rebuilt
 from ..machine import Machine
 from ..states import RunStatus
 from ..stores.store import RunRow, Store
@@ -218,7 +218,7 @@ class Submissions:
         if header.plan is None:
             return await self.submit(header, run_id=retry_id, parent=row.id)
         entries = await load_entries(self._store, row)
-        _, machine = rebuild(row, entries)
+        _, machine = await rebuilt(row, entries)
         inherited = inherited_from(entry.event for entry in entries)
         fork = retry_of(machine, inherited, await self._past_writes(row, entries))
         return await self.submit(replace(header, fork=fork), run_id=retry_id, parent=row.id)
@@ -262,7 +262,7 @@ class Submissions:
             calls = done_calls(entry.event for entry in journal)
             if not calls:
                 continue
-            header, machine = rebuild(ancestor, journal)
+            header, machine = await rebuilt(ancestor, journal)
             policies = header.lock.policies
             for path, call in calls.items():
                 if (tool := machine.tool_of(path)) is not None:

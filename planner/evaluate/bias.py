@@ -135,7 +135,7 @@ def coin_p_value(heads: int, tails: int) -> float:
     """Return the probability that a fair coin falls at least so unequally (two-sided, exact)."""
     thrown = heads + tails
     tail = sum(comb(thrown, count) for count in range(min(heads, tails) + 1))
-    return min(1.0, 2 * tail / 2**thrown)
+    return min(1.0, 2 * tail / (1 << thrown))
 
 
 def _dealt(outcomes: Counter[bytes], first: int, second: int) -> dict[int, float]:

@@ -245,12 +245,12 @@ def _swap(where: str, name: str, given: Json) -> Swap:
             raise ConfigError(f"{where}.{variant}: expected words with their texts, found {words!r}")
         variants[variant] = cast("dict[str, str]", words)
     first = next(iter(variants.values()))
-    for variant, words in variants.items():
-        if set(words) != set(first):
+    for variant, texts in variants.items():
+        if set(texts) != set(first):
             raise ConfigError(
-                f"{where}.{variant}: expected the words {listing(sorted(first))}, found {listing(sorted(words))}"
+                f"{where}.{variant}: expected the words {listing(sorted(first))}, found {listing(sorted(texts))}"
             )
-        if twin := next((each for each in variants if each != variant and variants[each] == words), None):
+        if twin := next((each for each in variants if each != variant and variants[each] == texts), None):
             raise ConfigError(
                 f"{where}.{variant}: expected other texts than those of '{twin}', found the same"
             )

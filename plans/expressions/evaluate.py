@@ -43,7 +43,7 @@ from .nodes import (
     mapped,
     references,
 )
-from .operators import WORK_MAX, Frame, checked, weigh
+from .operators import WORK_MAX, Frame, Meter, checked, weigh
 
 Run: TypeAlias = Callable[[Frame], Json]
 Scope: TypeAlias = Mapping[str, "Json | Skipped"]
@@ -57,15 +57,36 @@ def compile_node(node: Node) -> Callable[[Scope], Json]:
     # Closures call each other directly, so an evaluation looks at no node again.
     run = _compile(node)
     # A path makes no value: what it takes from the scope was counted when it was made.
-    takes = _is_path(node)
+    return _taking(run) if _is_path(node) else _making(run)
 
+
+def _taking(run: Run) -> Callable[[Scope], Json]:
     def evaluate(scope: Scope) -> Json:
         try:
-            # The parser bounds the depth of expressions, but not that of values; a value that is too deep fails its step, not the process.
-            value = run(Frame(scope))
-            return value if takes else checked(value)
+            return run(Frame(scope))
         except (RecursionError, MemoryError):
             raise EvaluationError("limit-exceeded", _TOO_DEEP) from None
+
+    return evaluate
+
+
+def _making(run: Run) -> Callable[[Scope], Json]:
+    def evaluate(scope: Scope) -> Json:
+        meter: Meter | None = getattr(scope, "meter", None)
+        if meter is not None:
+            meter.expect_rest()
+        frame = Frame(scope)
+        try:
+            # The parser bounds the depth of expressions, but not that of values; a value that is too deep fails its step, not the process.
+            value = checked(run(frame))
+        except (RecursionError, MemoryError):
+            raise EvaluationError("limit-exceeded", _TOO_DEEP) from None
+        finally:
+            if meter is not None:
+                meter.spent += WORK_MAX - frame.work
+        if meter is not None and (type(value) is list or type(value) is dict):
+            meter.spent += weigh(value, WORK_MAX)  # it was looked through, and will be serialized
+        return value
 
     return evaluate
 

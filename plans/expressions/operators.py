@@ -336,6 +336,31 @@ CHARACTERS_MAX = 16 * 1024 * 1024  # of one text that an expression makes
 CHARACTERS_A_UNIT = 16  # characters that count as one value: Python handles text in bulk
 
 
+class Meter:
+    """Counts the work of many evaluations, such as all of a run.
+
+    A scope that has one as `meter` is metered: no evaluation begins past the limit. The last one may pass it, by its own `WORK_MAX` at the most.
+
+    Attributes:
+        spent: The work so far.
+        most: The limit.
+    """
+
+    __slots__ = ("most", "spent")
+
+    def __init__(self, most: int) -> None:
+        self.spent = 0
+        self.most = most
+
+    def expect_rest(self) -> None:
+        """Raise `EvaluationError` with the code `limit-exceeded` if nothing is left."""
+        if self.spent >= self.most:
+            raise EvaluationError(
+                "limit-exceeded",
+                f"the expressions of the run have taken {self.most} operations, which is the most; let a tool do the work, or divide it among runs",
+            )
+
+
 class Frame:
     """The state of one evaluation."""
 

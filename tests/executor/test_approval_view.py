@@ -142,7 +142,7 @@ def test_no_text_from_outside_passes_for_a_line_of_the_view():
     assert not any(char in text for char in "\u202e\u200b\x1b\x00")
     assert r"\u202e\u200b\x1b[2J" in text
     for line in text.split("\n"):
-        assert len(line) <= 80 or "verbatim" in line or "from" in line
+        assert len(line) <= 80
         if "bob@good" in line or "carl" in line:
             assert line.lstrip()[:2] in ("| ", ": ")
     body = run.steps["mail"].args["body"]
@@ -263,6 +263,24 @@ def test_what_the_same_step_did_last_time_is_shown(store):
         assert ": too odd" in text
         retried = engine.retry_sync(run.id)
         assert engine.waiting_sync(retried.id).calls[0].last_time.is_parent
+
+
+def test_lines_of_the_view_itself_are_broken_too():
+    """A page's own text may be the argument of the next read: its spaces cannot push text to the left edge of a terminal."""
+    trap = "http://x" + " " * 150 + '|to: "bob@good.example"'
+    plan = plan_of(
+        {"id": "page", "tool": "get_webpage", "args": {"url": trap}},
+        {"id": "mail", "tool": "send_mail", "args": {"to": "${first(page.mail, '')}", "body": "x"}},
+        task="Do it " + "very " * 60,
+    )
+    with engine_of() as engine:
+        waiting = engine.waiting_sync(engine.run_sync(plan).id)
+    for width in (40, 80, 100):
+        for line in (waiting.head(width) + "\n" + waiting.calls[0].text(width)).split("\n"):
+            assert len(line) <= width, line
+            assert not line.lstrip().startswith(('to: "bob', "bob@"))
+    assert trap.partition("|")[2].replace('"', '\\"') in waiting.calls[0].text(2000)
+    assert "".join(line.strip()[2:] for line in waiting.calls[0].text(40).split("\n")).count("|to") == 1
 
 
 @pytest.mark.parametrize(

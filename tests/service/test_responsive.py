@@ -58,3 +58,28 @@ def test_the_check_of_a_hostile_plan_keeps_nobody_waiting(server, route, items):
     ]
     assert "more than 5000000 operations" in found["problems"][0]["message"]
     assert answered >= ANSWERED_MIN
+
+
+def test_a_run_of_dear_expressions_keeps_nobody_waiting(server):
+    """Each expression is within its bound; others get their turn between them, and while the run is replayed."""
+    steps = [
+        {"id": f"s{number}", "set": f"${{len([str(x) for x in range(inputs.n + {number})])}}"}
+        for number in range(2 * ANSWERED_MIN)
+    ]
+    inputs = {"n": {"type": "integer", "default": 300_000}}
+    plan = {"firmplan": 1, "inputs": inputs, "steps": steps, "output": "${s0}"}
+    with Asking(server.url) as asking:
+        before = asking.answered
+        run = server.post("/v1/runs", {"plan": plan}).json()["id"]
+        types = [event["type"] for _, event in server.events(run)]
+        answered = asking.answered - before
+    assert types.count("WorkContinued") >= ANSWERED_MIN
+    assert answered >= ANSWERED_MIN
+    found = server.wait(run)
+    assert (found["status"], found["output"]) == ("succeeded", 300_000)
+    with Asking(server.url) as asking:
+        before = asking.answered
+        again = server.post(f"/v1/runs/{run}/replay")
+        answered = asking.answered - before
+    assert again.json()["digest"] == found["digest"]
+    assert answered >= ANSWERED_MIN

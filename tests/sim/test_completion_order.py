@@ -8,8 +8,9 @@ from random import Random
 import pytest
 from firmplan.errors import ToolError
 from firmplan.executor import Header, ToolsetLock
+from firmplan.executor import machine as moves
 from firmplan.executor.canonical_value import CanonicalValue
-from firmplan.executor.commands import Pause, Record, RuleApproval, StartToolCall
+from firmplan.executor.commands import Continue, Pause, Record, RuleApproval, StartToolCall
 from firmplan.executor.events import (
     ApprovalRuled,
     CallFailed,
@@ -19,6 +20,7 @@ from firmplan.executor.events import (
     RunFinished,
     RunResumed,
     RunStarted,
+    WorkContinued,
 )
 from firmplan.executor.journal.restore import build_machine
 from firmplan.plans import Plan
@@ -84,6 +86,14 @@ PLAN = Plan.model_validate(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def turns():
+    """Whatever takes work ends a turn of the run, so that every way in which steps are put off is met."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moves, "SLICE_WORK", 0)
+        yield
+
+
 class Shuffler:
     """Drives a machine: commands wait in a bag, and any of them ends next."""
 
@@ -119,6 +129,8 @@ class Shuffler:
                 self._take_in(RetryDue(step))
             case RuleApproval(step=step):
                 self._take_in(ApprovalRuled(step, needed=False))
+            case Continue(spent=spent):
+                self._take_in(WorkContinued(spent))
 
     def _end(self, command) -> None:
         try:

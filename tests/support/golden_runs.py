@@ -87,6 +87,16 @@ UNKNOWN: dict[str, Any] = {
     ],
     "output": "${done + again}",
 }
+DEAR = {
+    "firmplan": 1,
+    "inputs": {"n": {"type": "integer", "default": 100_000}},
+    "steps": [
+        {"id": "a", "set": "${sum([x + 1 for x in range(inputs.n)])}"},
+        {"id": "b", "set": "${sum([x + 2 for x in range(inputs.n)]) - a}"},
+        {"id": "c", "set": "${b + a - a}"},
+    ],
+    "output": "${c}",
+}
 COUNTED: dict[str, Any] = {
     "firmplan": 1,
     "steps": [{"id": "a", "tool": "double", "for_each": "${range(5)}", "args": {"x": "${item + 100}"}}],
@@ -223,6 +233,7 @@ async def make(store: Path) -> None:
             await engine.resume("counted", budget={"steps": 10})
             await engine.run(LISTED, run_id="listed", budget={"items": 2})
             await engine.resume("listed", budget={"items": 3})
+            await engine.run(DEAR, run_id="dear")
             await engine.run(WAITING, run_id="cancelled")
             await engine.cancel("cancelled")
             await engine.resume("cancelled")

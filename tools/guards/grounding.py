@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from ...plans.values import Json
 from .plain_text import plain_text
@@ -81,7 +81,7 @@ def texts_in(value: Json) -> Iterator[str]:
                 yield from texts_in(item)
         case dict():
             for item in value.values():
-                yield from texts_in(cast("Json", item))
+                yield from texts_in(item)
         case _:
             pass
 

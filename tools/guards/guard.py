@@ -205,8 +205,8 @@ def _measured(guard: Mapping[str, Json], value: Json, question: Question) -> Ref
         found = _personal_data_in(guard, value)
         return None if found is None else Refusal(name, found, f"{found}; leave it out")
     if "grounded" in guard:
-        fault = Grounding.of(guard).find_fault(value, _sources(guard, question))
-        return None if fault is None else Refusal(name, *fault)
+        ungrounded = Grounding.of(guard).find_fault(value, _sources(guard, question))
+        return None if ungrounded is None else Refusal(name, *ungrounded)
     validator = _validator(guard)
     about = guard.get("field")
     told = f"'{about}'" if isinstance(about, str) else "the answer"

@@ -148,7 +148,7 @@ def _texts(value: Json, place: str) -> Iterator[tuple[str, str]]:
                 yield f"the name of field {index} of {place or 'the value'}", name
                 # A name of a field may be personal data itself, so only plain names are told.
                 inner = f"{place}.{name}" if name.isidentifier() else f"{place}.(field {index})"
-                yield from _texts(cast("Json", item), inner.removeprefix("."))
+                yield from _texts(item, inner.removeprefix("."))
         case _:
             yield place, str(value)
 

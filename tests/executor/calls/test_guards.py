@@ -363,3 +363,18 @@ def test_a_judged_call_that_fails_by_itself_costs_no_request():
     plan = {"firmplan": 1, "steps": steps, "output": "${b}"}
     done, _, requests, _ = run(plan, [read], [CLEAN])
     assert (done.status, done.usage["model_calls"], len(requests)) == ("succeeded", 1, 1)
+
+
+def test_a_judge_sees_no_secret():
+    """A result that holds a secret of its call is masked before a model sees it, as it is before it is recorded."""
+
+    @tool(effect="read", guard=[{"toxicity": True}])
+    def read(key: str) -> str:
+        """Read."""
+        return f"the key is {key}"
+
+    plan = one({"tool": "read", "args": {"key": '${secret("KEY")}'}})
+    done, _, requests, _ = run(plan, [read], [CLEAN], secrets={"KEY": "hunter2hunter2"})
+    assert (done.status, len(requests)) == ("succeeded", 1)
+    assert "hunter2" not in json.dumps(requests)
+    assert "hunter2" not in str(done.output)

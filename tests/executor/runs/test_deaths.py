@@ -308,7 +308,7 @@ async def make_suspect(rig, path, run_id):
     """Have a run lose two owners, as deaths are: the journal says so of the first, the row of the second."""
     suspect(path, run_id)
     taken = await rig.execution._take(run_id)
-    await rig.execution._note(taken, taken.first, rig.execution._machine_of(taken))
+    await rig.execution._note(taken, taken.first, await rig.execution._machine_of(taken))
     await rig.execution._let_go(taken.row)
     suspect(path, run_id)
 

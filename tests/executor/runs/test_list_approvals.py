@@ -16,6 +16,7 @@ from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import Approved
 from firmplan.executor.journal.header import Header
 from firmplan.executor.journal.records import write_line
+from firmplan.executor.machine import RULES_VERSION
 from firmplan.testing import ScriptedTool
 from firmplan.tools import tool
 from rig import Rig, plan_of, statuses
@@ -488,7 +489,7 @@ def test_a_run_of_older_rules_is_asked_item_after_item():
             assert run.output == 12
             assert (await rig.execution.replays.replay("r", keep=False)).digest == run.digest
             assert (await rig.run(PAYS, "s")).status == "waiting"
-            assert (await rig.execution.archive.row("s")).header["rules"] == 2
+            assert (await rig.execution.archive.row("s")).header["rules"] == RULES_VERSION
 
     asyncio.run(main())
 
