@@ -20,7 +20,7 @@ from ...plans.checker.selection import HARMLESS, OPTION, SELECTED, fitting_rule
 from ...plans.plan import ToolStep
 from ...plans.program import CallTool
 from ...plans.signature import Effect, Signature
-from ...plans.values import Json, canonical
+from ...plans.values import Json, canonical, parse_canonical
 from ...tools.failures import described
 from ...tools.logbook import open_log
 
@@ -239,7 +239,7 @@ class KnownValues:
     def __init__(self, header: Header, lock: ToolsetLock) -> None:
         self._header = header
         self._lock = lock
-        self._task = header.task or ""
+        self._task = _trusted_words(header)
         self._words: dict[str, bool] = {}
         self._given: set[bytes] | None = None
         self._results: dict[str, frozenset[bytes]] = {}
@@ -301,6 +301,27 @@ class KnownValues:
             return False
         tool = self._lock.find(code.action.tool)
         return tool is not None and tool.trust == "trusted" and tool.effect is not Effect.MODEL
+
+
+def _trusted_words(header: Header) -> str:
+    """Return the words of the task without the values of untrusted inputs, which a saved plan reads out of these words."""
+    words, plan = header.task or "", header.plan
+    if plan is None:
+        return words
+    given = [value for name, value in header.inputs.items() if is_untrusted(plan.inputs.get(name, {}))]
+    texts = {text for value in given for text in _texts(value)}
+    # The longest first, since a text may be a part of another one. A space would make new words of what is left of an address.
+    for text in sorted(texts, key=len, reverse=True):
+        words = words.replace(text, "_")
+    return words
+
+
+def _texts(value: Json) -> Iterator[str]:
+    """Yield the texts of a value, and its other parts as they are written in words."""
+    for part in _parts(value):
+        text = parse_canonical(part)
+        if text != "":
+            yield text if isinstance(text, str) else part.decode()
 
 
 def _waited_for(node: Node) -> Iterator[Iteration]:

@@ -228,22 +228,7 @@ def default_of(tool: Signature, argument: str) -> Json:
 
 
 _ADDRESSES = frozenset(
-    {
-        "url",
-        "uri",
-        "href",
-        "link",
-        "host",
-        "hostname",
-        "endpoint",
-        "base_url",
-        "address",
-        "domain",
-        "server",
-        "to",
-        "recipient",
-        "webhook",
-    }
+    {"url", "uri", "href", "link", "host", "hostname", "domain", "endpoint", "base_url", "webhook"}
 )
 _ADDRESS_FORMATS = frozenset(
     {"uri", "iri", "uri-reference", "hostname", "idn-hostname", "email", "idn-email", "ipv4", "ipv6"}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+from ...plans.checker.secrecy import receivers_of
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ..callables import plain_function
@@ -128,6 +129,14 @@ _RULES: Final[tuple[tuple[str, Callable[[Tool], Iterable[str]], str], ...]] = (
         "unstated-trust",
         _unstated_trust,
         'say trust="untrusted" if strangers can write what it returns, else trust="trusted"',
+    ),
+    (
+        "no-egress",
+        _if(
+            lambda tool: tool.effect is Effect.READ and not tool.egress and bool(receivers_of(tool)),
+            "an argument looks like an address, so that untrusted data could say where the call sends something",
+        ),
+        'name the argument: egress=("url",), or allow it: allow_untrusted=("url",)',
     ),
     (
         "no-reuse",

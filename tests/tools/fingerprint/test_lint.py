@@ -155,3 +155,17 @@ def test_remarks_come_by_tool_name():
     b, a = tool(plain, name="b"), tool(plain, name="a")
     assert lint([b, a]) == lint(Toolset([a, b]))
     assert [remark.tool for remark in lint([b, a])] == ["a"] * 3 + ["b"] * 3
+
+
+def test_a_read_whose_argument_looks_like_an_address_says_where_it_sends():
+    def page(url: str) -> str:
+        """Read a page of the web."""
+        return url
+
+    def found(**options):
+        return [
+            each.code for each in lint([tool(page, effect="read", **options)]) if each.code == "no-egress"
+        ]
+
+    assert found() == ["no-egress"]
+    assert found(egress=("url",)) == found(allow_untrusted=("url",)) == []
