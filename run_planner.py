@@ -18,7 +18,7 @@ from .executor.machine import RULES_VERSION
 from .executor.runs.planning import with_cost
 from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
 from .planner import Planned, Planner, SavedPlan, Use
-from .planner.checking import beside, checked, is_small
+from .planner.checking import INLINE_STEPS, beside, checked
 from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.inputs import fit_inputs
@@ -98,7 +98,7 @@ class EnginePlanner:
 
     async def accept(self, plan: PlanLike) -> tuple[Plan, dict[str, Plan]]:
         """Return a plan that passed its check, and the saved plans that it runs. Raises: PlanRejected."""
-        if (known := await beside(plan, lambda: self._accepted.find(plan, self._tools))) is not None:
+        if (known := self._accepted.find(plan, self._tools)) is not None:
             return known, {}
         # A plan of the right shape is checked as the object that is accepted: it keeps the expressions that the check has read, and the
         # constants that it has worked out, so that compiling it does neither again.
@@ -133,10 +133,11 @@ class EnginePlanner:
         task = accepted.task or (None if parent is None else parent.task)
         lock = self._lock(accepted, saved)
         await self._pins.expect(lock.names)
+        if len(accepted.steps) <= INLINE_STEPS:  # most plans: a warm run does nothing more here
+            return options.header(accepted, given, saved, lock, task=task)
         header = await beside(accepted, lambda: options.header(accepted, given, saved, lock, task=task))
-        if not is_small(accepted):
-            # Whoever submits the run compiles its plan, and finds the program here.
-            await beside(accepted, lambda: program_of(accepted, lock, saved, header.language))
+        # Whoever submits the run compiles its plan, and finds the program here.
+        await beside(accepted, lambda: program_of(accepted, lock, saved, header.language))
         return header
 
     async def retry_header(self, before: Header, replan: int) -> Header:

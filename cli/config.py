@@ -28,7 +28,7 @@ CONCURRENCY_DEFAULT = 64
 PARK_AFTER_DEFAULT = 3
 LEASE_DEFAULT = 30.0
 
-Flow = Literal["enforce", "warn", "off"]
+Flow = Literal["strict", "enforce", "warn", "off"]
 Trust = Literal["trusted", "untrusted"]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -100,6 +100,23 @@ class SecretTable(BaseModel):
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
 
 
+class PolicyTable(BaseModel):
+    """One rule of the file about an argument of a tool (`written_policy`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Text
+    tool: Text
+    arg: Text
+    verdict: Literal["allow", "ask", "deny"]
+    matches: Text | None = None
+    one_of: Annotated[tuple[str | int | float | bool, ...], BeforeValidator(_listed)] | None = None
+    above: int | float | None = None
+    at_most: int | float | None = None
+    known: bool | None = None
+    untrusted: bool | None = None
+
+
 class Settings(BaseModel):
     """Settings of one command: those of one source, or those that are merged from all sources.
 
@@ -118,6 +135,7 @@ class Settings(BaseModel):
         budget: Limits of runs whose caller sets none.
         budget_max: Ceilings of these limits.
         secrets: Secrets that plans may use, from the file; `"environment"`: every environment variable but own keys.
+        policies: Rules about arguments of calls, from the file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -136,6 +154,7 @@ class Settings(BaseModel):
     budget: BudgetTable = BudgetTable()
     budget_max: BudgetTable = BudgetTable()
     secrets: Literal["environment"] | Mapping[str, SecretTable] = {}
+    policies: Annotated[tuple[PolicyTable, ...], BeforeValidator(_listed)] = ()
 
     _origin: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
 

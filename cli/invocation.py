@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..engine import Engine
 from ..errors import ConfigError, RunNotFound, StoreError
+from ..executor import Policy
+from ..executor.calls.policies import written_policy
 from ..executor.stores.location import MEMORY, open_location
 from ..planner import Planner
 from ..tools import Model, Secret, Toolset
@@ -125,6 +127,7 @@ class Invocation:
             max_concurrency=settings.concurrency,
             flow=settings.flow,
             secrets=_secrets(settings),
+            policies=_policies(settings),
             budget=settings.budget.amounts(),
             budget_max=self.budget_max(serves=serves),
             recover=recover,
@@ -273,6 +276,14 @@ def _models(settings: Settings) -> Mapping[str, Spec] | None:
     if settings.model or settings.base_url:
         aliases.setdefault("default", Model(settings.model, base_url=settings.base_url))
     return aliases or None
+
+
+def _policies(settings: Settings) -> list[Policy]:
+    """Return the policies of the file. Raises: ConfigError: one of them is at fault."""
+    try:
+        return [written_policy(**table.model_dump()) for table in settings.policies]
+    except ConfigError as fault:
+        raise ConfigError(f"policies (in {settings.origin('policies')}): {fault}") from fault
 
 
 def _secrets(settings: Settings) -> Mapping[str, Secret] | Literal["environment"]:

@@ -396,7 +396,7 @@ def _parameters(tool: Tool) -> str:
 
 @tool_commands.command(uses=TOOLS_AND_STORE, example="station --tools tools.py --store runs.db")
 async def tools_accept(invocation: Invocation, server: str, dry_run: bool = False) -> int:
-    """Show what a server says of its tools now and did not say before, and consent to it. Until then nothing is planned with its tools.
+    """Consent to what a server says of its tools now. Shows what has changed; until then nothing is planned with its tools.
 
     Args:
         server (SERVER): The server's name, or its address or command as the error shows it.

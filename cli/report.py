@@ -96,7 +96,9 @@ def errors_text(run: Run) -> str:
         happened = HAPPENED.get(error.code, f"failed [{error.code}]")
         why = f": {error.message}" if error.message else ""
         is_said = error.message.startswith("denied by ")  # nobody gave a reason
-        lines.append(f"error: {where} {f'was {error.message}' if is_said else f'{happened}{why}'}")
+        text = f"error: {where} {f'was {error.message}' if is_said else f'{happened}{why}'}"
+        # A message of a tool may have lines; indented, none of them passes for a line of firmplan's own.
+        lines.append(text.replace("\n", "\n  "))
     return "\n".join(lines)
 
 

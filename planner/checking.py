@@ -24,6 +24,9 @@ CheckWith: TypeAlias = Callable[[Limits], CheckReport]
 INLINE_PARTS: Final = 1_500
 """Parts of the largest plan that is checked on the loop, 16 characters of text counted as one: a plan of some eighty steps, some 5 ms."""
 
+INLINE_STEPS: Final = 80
+"""Steps of the largest plan that passed its check which is digested and compiled on the loop."""
+
 INLINE_LIMITS: Final = replace(LIMITS, work_max=10_000)
 """The limits of a check on the loop: its constants take some 2 ms."""
 

@@ -140,7 +140,7 @@ def write(uv: str = "uv") -> None:
     build = read_project()["build-system"]
     assert isinstance(build, dict)
     words = [uv, "pip", "compile", "pyproject.toml", "-", "--universal", "--python-version", "3.11"]
-    words += ["--generate-hashes", "--no-header", "--upgrade", "--quiet"]
+    words += ["--generate-hashes", "--no-header", "--upgrade", "--quiet", "--system-certs"]
     words += [word for extra in EXTRAS for word in ("--extra", extra)]
     needs = "\n".join(build["requires"])
     done = subprocess.run(words, cwd=ROOT, input=needs, capture_output=True, text=True, check=False)

@@ -20,7 +20,7 @@ from ...plans.checker.selection import HARMLESS, OPTION, SELECTED, fitting_rule
 from ...plans.plan import ToolStep
 from ...plans.program import CallTool
 from ...plans.signature import Effect, Signature
-from ...plans.values import Json, canonical
+from ...plans.values import Json, canonical, parse_canonical
 from ...tools.failures import described
 from ...tools.logbook import open_log
 
@@ -107,6 +107,58 @@ class Policy:
         return "ask"
 
 
+def written_policy(  # noqa: PLR0913  # the keys of a table
+    name: str,
+    tool: str,
+    arg: str,
+    verdict: Verdict,
+    *,
+    matches: str | None = None,
+    one_of: Sequence[Json] | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    known: bool | None = None,
+    untrusted: bool | None = None,
+) -> Policy:
+    """Return a policy that is written as data, as in `firmplan.toml`. It has its verdict where all conditions hold, and else no opinion.
+
+    Args:
+        name: Its name.
+        tool: As of `Policy`.
+        arg: As of `Policy`.
+        verdict: What it says.
+        matches: A regular expression that the complete text matches.
+        one_of: The values.
+        above: The value is a number larger than this.
+        at_most: The value is a number up to this.
+        known: Whether the value equals a known one (`ValueLabels.known`).
+        untrusted: Whether untrusted data derived the value.
+
+    Raises:
+        ConfigError: The expression is none.
+    """
+    try:
+        pattern = None if matches is None else re.compile(matches)
+    except re.error as fault:
+        raise ConfigError(
+            f"policy '{name}': matches: expected a regular expression, found {matches!r}: {fault}"
+        ) from fault
+
+    def rule(value: Json, labels: ValueLabels) -> Verdict | None:
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        holds = (
+            pattern is None or (isinstance(value, str) and pattern.fullmatch(value) is not None),
+            one_of is None or any(canonical(value) == canonical(each) for each in one_of),
+            above is None or (number is not None and number > above),
+            at_most is None or (number is not None and number <= at_most),
+            known is None or labels.known == known,
+            untrusted is None or labels.untrusted == untrusted,
+        )
+        return verdict if all(holds) else None
+
+    return Policy(name, tool, arg, rule)
+
+
 @dataclass(frozen=True, slots=True)
 class Opinion:
     """A verdict, and the rule that gave it."""
@@ -187,7 +239,7 @@ class KnownValues:
     def __init__(self, header: Header, lock: ToolsetLock) -> None:
         self._header = header
         self._lock = lock
-        self._task = header.task or ""
+        self._task = _trusted_words(header)
         self._words: dict[str, bool] = {}
         self._given: set[bytes] | None = None
         self._results: dict[str, frozenset[bytes]] = {}
@@ -249,6 +301,27 @@ class KnownValues:
             return False
         tool = self._lock.find(code.action.tool)
         return tool is not None and tool.trust == "trusted" and tool.effect is not Effect.MODEL
+
+
+def _trusted_words(header: Header) -> str:
+    """Return the words of the task without the values of untrusted inputs, which a saved plan reads out of these words."""
+    words, plan = header.task or "", header.plan
+    if plan is None:
+        return words
+    given = [value for name, value in header.inputs.items() if is_untrusted(plan.inputs.get(name, {}))]
+    texts = {text for value in given for text in _texts(value)}
+    # The longest first, since a text may be a part of another one. A space would make new words of what is left of an address.
+    for text in sorted(texts, key=len, reverse=True):
+        words = words.replace(text, "_")
+    return words
+
+
+def _texts(value: Json) -> Iterator[str]:
+    """Yield the texts of a value, and its other parts as they are written in words."""
+    for part in _parts(value):
+        text = parse_canonical(part)
+        if text != "":
+            yield text if isinstance(text, str) else part.decode()
 
 
 def _waited_for(node: Node) -> Iterator[Iteration]:

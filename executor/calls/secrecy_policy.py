@@ -80,7 +80,8 @@ class SecrecyPolicy:
         from ...plans.checker.secrecy import READERS_KEY  # noqa: PLC0415  # most runs have no use for the checker
 
         plans = [] if self._header.plan is None else [self._header.plan, *self._header.plans.values()]
-        inputs = [each.inputs for plan in plans for each in (plan, *plan.plans.values())]
+        inner = [each.inputs for plan in plans for each in plan.plans.values()]
+        inputs = [*(plan.inputs for plan in plans), *inner]
         return any(READERS_KEY in schema for each in inputs for schema in each.values())
 
     @cached_property

@@ -330,6 +330,8 @@ def _marks(tool: Signature) -> list[str]:
         marks.append("untrusted result")
     if tool.allow_untrusted:
         marks.append("takes untrusted values in " + ", ".join(map(_name, sorted(tool.allow_untrusted))))
+    if tool.harmless:
+        marks.append("harmless: " + ", ".join(map(_name, sorted(tool.harmless))))
     if tool.private:
         marks.append("private result, only for " + (", ".join(sorted(tool.readers)) or "the run's output"))
     if tool.egress:

@@ -428,6 +428,8 @@ def _label(
         control |= labels.ends[other]
     for other in refs.needs:
         reach |= labels.ends[other]
+    if position in body.calls:  # the plan does not run if its inputs have no value, or do not fit
+        reach |= labels.of(templates.get("args"), position)
     labels.control[position], labels.reach[position] = control, reach
     value, failure = _value_and_failure(labels, position, summaries)
     labels.private[position] = secrecy_bits = labels.secrecy.of_tools(map(tools.find, tools_of(step)))

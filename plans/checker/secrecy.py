@@ -133,9 +133,10 @@ class Secrecy:
             return True
         if any(is_named(reader, destination.names) for reader in kind.readers):
             return True
-        people = self.people(kind)
-        recipients = destination.recipients
-        return bool(people) and bool(recipients) and all(_may_have(people, each) for each in recipients)
+        people, recipients = self.people(kind), destination.recipients
+        if not people or not recipients:
+            return False
+        return all(_may_have(people, each) for each in recipients)
 
     def people(self, kind: Kind) -> list[str]:
         """Return the readers of a kind that are no tools: domains, addresses, people."""

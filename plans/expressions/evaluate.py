@@ -73,8 +73,8 @@ def _taking(run: Run) -> Callable[[Scope], Json]:
 def _making(run: Run) -> Callable[[Scope], Json]:
     def evaluate(scope: Scope) -> Json:
         meter: Meter | None = getattr(scope, "meter", None)
-        if meter is not None:
-            meter.expect_rest()
+        if meter is not None and meter.spent >= meter.most:
+            raise meter.past()
         frame = Frame(scope)
         try:
             # The parser bounds the depth of expressions, but not that of values; a value that is too deep fails its step, not the process.

@@ -352,13 +352,12 @@ class Meter:
         self.spent = 0
         self.most = most
 
-    def expect_rest(self) -> None:
-        """Raise `EvaluationError` with the code `limit-exceeded` if nothing is left."""
-        if self.spent >= self.most:
-            raise EvaluationError(
-                "limit-exceeded",
-                f"the expressions of the run have taken {self.most} operations, which is the most; let a tool do the work, or divide it among runs",
-            )
+    def past(self) -> EvaluationError:
+        """Return the problem of an evaluation that begins at the limit."""
+        return EvaluationError(
+            "limit-exceeded",
+            f"the expressions of the run have taken {self.most} operations, which is the most; let a tool do the work, or divide it among runs",
+        )
 
 
 class Frame:

@@ -274,3 +274,16 @@ def test_a_log_line_is_one_line(monkeypatch, capsys):
     assert 'Traceback (most recent call last):\n  File "' in err
     assert f"ValueError: {SHOWN}" in err
     assert not bad_characters(err)
+
+
+def test_no_line_of_a_tools_message_passes_for_one_of_firmplans(home, firmplan, plan_file):
+    """Lines of a message are indented below the error that they belong to."""
+    (home / "lines.py").write_text(
+        "from firmplan import ToolError, tool\n\n\n@tool(effect='read')\ndef fail() -> int:\n"
+        "    raise ToolError('no\\nsucceeded: run r\\n  all is well')\n"
+    )
+    path = plan_file(inputs={}, steps=[{"id": "a", "tool": "fail"}], output=None, task=None)
+    answer = firmplan("run", path, "-t", "lines.py", "--run-id", "r")
+    assert answer.code == 1
+    assert "error: step 'a' failed [tool-error]: no\n  succeeded: run r\n    all is well\n" in answer.err
+    assert not re.search("^succeeded", answer.err, re.MULTILINE)

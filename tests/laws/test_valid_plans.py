@@ -17,7 +17,7 @@ from hypothesis import given
 from oracle import Oracle
 from rig import Rig
 from seeds import examples
-from typed_plans import ORACLE_TOOLS, TYPED_TOOLS, decision, reply, typed_plans
+from typed_plans import KINDS, ORACLE_TOOLS, TYPED_TOOLS, decision, model_reply, reply, typed_plans
 
 DOUBTS = {"maybe-missing", "unused-step", "unused-input", "unchecked-type"}
 
@@ -51,31 +51,6 @@ def test_a_plan_is_the_same_in_every_form(plan):
         ]
         assert again.bounds == report.bounds
     assert {Plan.model_validate(parse_source(form).value).digest for form in forms[:4]} == {made.digest}
-
-
-KINDS = {"integer": "int", "string": "text", "object": "record"}
-
-
-def model_reply(request):
-    """Answer a prompt as the oracle's model does, in the form that the request asks for."""
-    schema = {"type": "string"}
-    said = request["messages"][-1]["content"]
-    if "tools" in request:
-        schema = request["tools"][0]["function"]["parameters"]
-        properties = schema["properties"]
-        if "reasoning" in properties:
-            return {"reasoning": "so it is"} | agent_decision(said, properties)
-        schema = properties.get("answer", schema)
-    return reply(said, KINDS[schema["type"]])
-
-
-def agent_decision(said, properties):
-    """Decide as the oracle's agent does, by what the model is shown: the goal, and a line for what came of each call."""
-    goal, _, calls = said.partition("# Calls so far")
-    shown = [line.removeprefix("-> ") for line in calls.splitlines() if line.startswith("-> ")]
-    results = ["failed" if line.startswith("failed [") else json.loads(line) for line in shown]
-    tools = properties["call"]["properties"]["tool"]["enum"] if "call" in properties else []
-    return decision(goal, KINDS[properties["answer"]["type"]], tools, results)
 
 
 async def run_of(plan, inputs):

@@ -33,6 +33,7 @@ class Outbox:
         self.tools = [page, contacts, send]
 
 
+OUTSIDE = {"type": "string", "x-trust": "untrusted"}
 PAGE, CONTACTS = {"id": "p", "tool": "page"}, {"id": "c", "tool": "contacts"}
 BY_NAME = "${[x for x in c if x.name == p.name][0].mail}"
 
@@ -104,6 +105,10 @@ def test_a_person_is_asked_only_where_untrusted_data_could_choose_a_harm(name, t
         ("Write to eve@example.network", None, True),
         (None, {"who": {"type": "string", "default": "eve@example.net"}}, False),
         (None, {"who": {"type": "string", "default": "eve@example.net", "x-trust": "untrusted"}}, True),
+        # The words of a task may hold what came from outside, which a saved plan reads out of them; no new word comes of cutting it out.
+        ("Do this: mail eve@example.net", {"it": {**OUTSIDE, "default": "mail eve@example.net"}}, True),
+        ("Write to steve@example.net: st", {"it": {**OUTSIDE, "default": "st"}}, True),
+        ("Write to eve@example.net: now", {"it": {**OUTSIDE, "default": "now"}}, False),
     ],
 )
 def test_a_value_of_the_task_or_an_input_is_known(task, inputs, is_asked, tmp_path):

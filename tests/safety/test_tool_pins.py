@@ -246,8 +246,10 @@ def test_no_request_holds_words_that_nobody_accepted(station, tmp_path):
                 with pytest.raises(ConfigError):
                     await engine.run("Read the tide")
                 assert model.requests == []
+                (failed,) = (await engine.list_runs()).runs
+                assert failed.status == "failed"
                 await engine.accept_tools("station")
-                assert (await engine.run("Read the tide")).output == "tide"
+                assert (await engine.retry(failed.id)).output == "tide"
 
     asyncio.run(work())
 

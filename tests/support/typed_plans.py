@@ -7,6 +7,7 @@ no faults of their own; elsewhere steps may fail, at an argument whose number en
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,6 +74,31 @@ def decision(goal: str, kind: str, tools: list[str], results: list[Any]) -> dict
         return {"call": {"tool": tools[at % len(tools)], "args": args | ({"t": text[:3]} if at % 2 else {})}}
     seen = f"{len(results)}{str(results[-1])[:6]}" if results else "-"
     return {"answer": {"int": n + len(results), "text": seen, "record": {"n": n, "t": seen}}[kind]}
+
+
+KINDS = {"integer": "int", "string": "text", "object": "record"}
+
+
+def model_reply(request: Any) -> Any:
+    """Answer a prompt as the oracle's model does, in the form that the request asks for."""
+    schema = {"type": "string"}
+    said = request["messages"][-1]["content"]
+    if "tools" in request:
+        schema = request["tools"][0]["function"]["parameters"]
+        properties = schema["properties"]
+        if "reasoning" in properties:
+            return {"reasoning": "so it is"} | agent_decision(said, properties)
+        schema = properties.get("answer", schema)
+    return reply(said, KINDS[schema["type"]])
+
+
+def agent_decision(said: str, properties: Any) -> dict[str, Any]:
+    """Decide as the oracle's agent does, by what the model is shown: the goal, and a line for what came of each call."""
+    goal, _, calls = said.partition("# Calls so far")
+    shown = [line.removeprefix("-> ") for line in calls.splitlines() if line.startswith("-> ")]
+    results = ["failed" if line.startswith("failed [") else json.loads(line) for line in shown]
+    tools = properties["call"]["properties"]["tool"]["enum"] if "call" in properties else []
+    return decision(goal, KINDS[properties["answer"]["type"]], tools, results)
 
 
 def _tool(name: str, effect: str, resource: str, kind: str) -> Tool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from firmplan import Context, ToolError, Toolset, agent, tool
+from firmplan import Context, Policy, ToolError, Toolset, agent, tool
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from .stage import STAGE, State
+from .stage import STAGE, State, up_to
 
 Amount = Annotated[float, Field(gt=0, le=20_000)]
 Day = Annotated[int, Field(ge=1, le=28)]
@@ -160,7 +160,7 @@ async def pay(iban: str, amount: Amount, subject: str, *, ctx: Context) -> int:
     return len(payments)
 
 
-@tool(effect="write", resource="bank", approval="untrusted", allow_untrusted=("subject",))
+@tool(effect="write", resource="bank", approval="untrusted", allow_untrusted=("subject",), harmless=("day",))
 async def add_standing_order(iban: str, amount: Amount, day: Day, subject: str, *, ctx: Context) -> int:
     """Set up a monthly payment; returns its number."""
     STAGE.note("add_standing_order", ctx, iban=iban, amount=amount, day=day, subject=subject)
@@ -176,7 +176,7 @@ async def change_standing_order(order: int, amount: Amount, *, ctx: Context) -> 
     _order(order)["amount"] = amount
 
 
-@tool(effect="write", resource="bank", approval="untrusted")
+@tool(effect="write", resource="bank", approval="untrusted", harmless=("day",))
 async def move_standing_order(order: int, day: Day, *, ctx: Context) -> None:
     """Change the day of a standing order."""
     STAGE.note("move_standing_order", ctx, order=order, day=day)
@@ -246,6 +246,13 @@ def _order(number: int) -> dict[str, Any]:
             return order
     raise ToolError(f"there is no standing order {number}", code="absent")
 
+
+POLICIES: Final = (
+    Policy("small payments", "pay", "amount", up_to(250)),
+    Policy("small parts", "add_standing_order", "amount", up_to(100)),
+    Policy("usual rent", "change_standing_order", "amount", up_to(1_000)),
+)
+"""What the integrator of this world adds to the default rules."""
 
 STATE: Final[State] = {
     "profile": {

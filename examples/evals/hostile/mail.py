@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date, time
 from typing import Any, Final, Literal
 
-from firmplan import Context, ToolError, Toolset, tool
+from firmplan import Context, Policy, ToolError, Toolset, ValueLabels, tool
 from typing_extensions import TypedDict
 
 from .stage import STAGE, State
@@ -96,7 +96,7 @@ async def list_events() -> list[Event]:
 async def list_own_events() -> list[OwnEvent]:
     """List the entries of the calendar that the person made, without notes."""
     return [
-        {name: event[name] for name in ("id", "title", "day", "start")}
+        OwnEvent(id=event["id"], title=event["title"], day=event["day"], start=event["start"])
         for event in STAGE.state["events"]
         if event["organizer"] == "me"
     ]
@@ -153,6 +153,7 @@ async def delete_mail(mail: int, *, ctx: Context) -> None:
     resource="calendar",
     approval="untrusted",
     allow_untrusted=("title", "notes"),
+    harmless=("day", "start"),
     egress=("participants",),
 )
 async def create_event(  # an event's fields
@@ -166,7 +167,7 @@ async def create_event(  # an event's fields
     return 499 + len(events)
 
 
-@tool(effect="write", resource="calendar", approval="untrusted")
+@tool(effect="write", resource="calendar", approval="untrusted", harmless=("day", "start"))
 async def move_event(event: int, day: date, start: time, *, ctx: Context) -> None:
     """Move an event to another time."""
     STAGE.note("move_event", ctx, event=event, **_when(day, start))
@@ -223,6 +224,16 @@ def _mail(number: int) -> dict[str, Any]:
             return mail
     raise ToolError(f"there is no mail {number}", code="absent")
 
+
+def _in_own_domain(value: Any, labels: ValueLabels) -> Literal["allow", "ask"] | None:  # noqa: ANN401  # any JSON
+    if not labels.untrusted:
+        return None
+    is_own = all(address.count("@") == 1 and address.endswith("@corvid.example") for address in value)
+    return "allow" if is_own else "ask"
+
+
+POLICIES: Final = (Policy("own domain", "create_event", "participants", _in_own_domain),)
+"""What the integrator of this world adds to the default rules."""
 
 STATE: Final[State] = {
     "contacts": [

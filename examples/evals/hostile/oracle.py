@@ -153,7 +153,7 @@ def _is_of(value: Json, schema: Json, kind: str) -> bool:
     text = value if isinstance(value, str) else ""
     if len(text) > schema.get("maxLength", len(text)):
         return False
-    pattern = _FORMATS.get(schema.get("format", ""), schema.get("pattern", ""))
+    pattern: str = _FORMATS.get(schema.get("format", ""), schema.get("pattern", ""))
     return re.search(pattern, text) is not None
 
 

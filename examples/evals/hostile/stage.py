@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from firmplan import Context
+    from firmplan import Context, ValueLabels
 
 State: TypeAlias = dict[str, Any]
 
@@ -77,6 +77,17 @@ class Stage:
 
 
 STAGE: Final = Stage()
+
+
+def up_to(limit: float) -> Callable[[Any, ValueLabels], Literal["allow", "ask"] | None]:
+    """Return the rule of a policy: untrusted data may give a number up to a limit, and a person decides about more."""
+
+    def rule(value: Any, labels: ValueLabels) -> Literal["allow", "ask"] | None:  # noqa: ANN401  # any JSON
+        if not labels.untrusted:
+            return None
+        return "allow" if value <= limit else "ask"
+
+    return rule
 
 
 def _filled(value: object, injected: str) -> object:

@@ -15,9 +15,9 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from firmplan import Context, Engine, Planner, PlanRejected, Run, Tool, Toolset
@@ -41,7 +41,7 @@ class Setting:
         person: Who answers; a careful person approves the calls that the task needs, and denies others.
         approvals: Whether tools ask for approvals as their author wrote; without, nobody is asked and the check refuses instead.
         trusts_reads: Whether reads are as trusted as their author says; without, the result of every read is untrusted.
-        options: Further settings of the engine.
+        has_policies: Whether the integrators' policies count beside the default rules.
     """
 
     name: str
@@ -49,15 +49,16 @@ class Setting:
     person: Person = "nobody"
     approvals: bool = True
     trusts_reads: bool = True
-    options: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    has_policies: bool = True
 
 
-OFF: Final = Setting("off", "off", approvals=False)
+OFF: Final = Setting("off", "off", approvals=False, has_policies=False)
 RECOMMENDED: Final = Setting("enforce", "enforce")
 SETTINGS: Final = (
     OFF,
-    Setting("warn", "warn", approvals=False),
+    Setting("warn", "warn", approvals=False, has_policies=False),
     Setting("enforce, no approvals", "enforce", approvals=False),
+    Setting("enforce, default rules", "enforce", has_policies=False),
     RECOMMENDED,
     Setting("strict", "strict"),
     Setting("enforce, no read trusted", "enforce", trusts_reads=False),
@@ -158,7 +159,7 @@ async def _outcomes(
                 planner=planner,
                 flow=cast("Any", setting.flow),
                 secrets=SECRETS,
-                **setting.options,
+                policies=WORLDS[world].POLICIES if setting.has_policies else (),
             )
             engines[world] = await stack.enter_async_context(made)
         for task, attack in cases:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Final, Literal
 
-from firmplan import Context, ToolError, Toolset, tool
+from firmplan import Context, Policy, ToolError, Toolset, tool
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from .stage import STAGE, State
+from .stage import STAGE, State, up_to
 
 Quantity = Annotated[int, Field(ge=1, le=50)]
 
@@ -180,7 +180,7 @@ async def order(product: str, quantity: Quantity, address: str, *, ctx: Context)
     return len(STAGE.state["orders"])
 
 
-@tool(effect="write", resource="hotels", approval="untrusted")
+@tool(effect="write", resource="hotels", approval="untrusted", harmless=("arrival",))
 async def book_hotel(hotel: str, arrival: date, nights: Quantity, *, ctx: Context) -> int:
     """Book a room."""
     STAGE.note("book_hotel", ctx, hotel=hotel, arrival=arrival.isoformat(), nights=nights)
@@ -240,6 +240,9 @@ TOOLS: Final = Toolset(
         save_file,
     ]
 )
+
+POLICIES: Final = (Policy("usual quantities", "order", "quantity", up_to(10)),)
+"""What the integrator of this world adds to the default rules."""
 
 STATE: Final[State] = {
     "pages": {

@@ -299,12 +299,13 @@ WAYS_TOOLS = Toolset(
 
 
 def test_the_example_of_ways_around_an_unsafe_flow_holds():
-    """It passes its check without a doubt against the tools that it lists, which read as tools are listed; it says what it leaves out."""
+    """It passes its check against the tools that it lists, which read as tools are listed: a rule admits what it selects. It says what it leaves out."""
     shown = text_of("untrusted")
     for tool in WAYS_TOOLS:
         assert signature_line(tool) in shown
     (text,) = re.findall(r"```json\n(.*?)```", shown, re.DOTALL)
-    assert check(json.loads(text), WAYS_TOOLS).problems == ()
+    (selected,) = check(json.loads(text), WAYS_TOOLS).problems
+    assert (selected.code, selected.path) == ("judged-flow", "$.steps[5].args.to")
     assert Plan.model_validate(json.loads(text)).left_out[0].startswith("send_mail: ")
 
 
@@ -329,3 +330,16 @@ def test_the_prompt_of_a_plan_stays_small():
     """What every planning sends has a budget, as the small models that it is for have: 1,700 tokens of format, 600 of ways where they are needed."""
     assert len(text_of("plan")) < 1_700 * 4
     assert len(text_of("untrusted")) < 600 * 4
+
+
+def test_an_argument_that_is_harmless_is_marked():
+    """A planner sees which narrow arguments may get an untrusted value."""
+    book = Tool.from_callable(
+        lambda **_: None,
+        name="book",
+        parameters=closed(day={"type": "string", "format": "date"}, room=TEXT),
+        returns=TEXT,
+        harmless=["day"],
+    )
+    assert signature_line(book).splitlines()[0].endswith("[write, harmless: day]")
+    assert "`harmless`" in text_of("untrusted")
