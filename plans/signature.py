@@ -12,6 +12,9 @@ from typing import Literal, Protocol, TypeAlias, cast
 
 from .values import Json
 
+REFERENCES_MAX = 8
+"""References through which the schema of a parameter is looked for."""
+
 
 class Effect(StrEnum):
     """What a call may do to the world."""
@@ -139,15 +142,18 @@ def signatures_of(toolset: Signatures | Iterable[Signature]) -> Signatures:
 
 
 def parameter_schema(parameters: Mapping[str, Json], name: str) -> Mapping[str, Json]:
-    """Return the schema of a parameter, a definition that it names in its place; empty if there is none."""
-    properties = parameters.get("properties")
+    """Return the schema of a parameter: of `T | None` that of `T`, and the definition in place of its name; empty if there is none."""
+    properties, definitions = parameters.get("properties"), parameters.get("$defs")
     schema = properties.get(name) if isinstance(properties, dict) else None
-    if isinstance(schema, dict) and isinstance(reference := schema.get("$ref"), str):
-        definitions = parameters.get("$defs")
-        schema = (
-            definitions.get(reference.removeprefix("#/$defs/")) if isinstance(definitions, dict) else None
-        )
-    return schema if isinstance(schema, dict) else {}
+    for _ in range(REFERENCES_MAX):  # a schema of somebody else may name itself
+        match schema:
+            case {"$ref": str(reference)} if isinstance(definitions, dict):
+                schema = definitions.get(reference.removeprefix("#/$defs/"))
+            case {"anyOf": [only, {"type": "null"}]} | {"anyOf": [{"type": "null"}, only]}:
+                schema = only
+            case _:
+                return schema if isinstance(schema, dict) else {}
+    return {}
 
 
 def has_options(parameters: Mapping[str, Json], name: str) -> bool:

@@ -185,7 +185,11 @@ def read_outcome(
         TypeError: The outcome lacks a field, or has an unknown one.
     """
     # The child's context is a copy. Journal and reuse look at the context of the engine, so the values move there.
-    for name, value in said["used"].items():
+    used = dict(said["used"])
+    # What the engine answered it knows itself: code in the child could leave a secret out, which would then not be masked.
+    secrets = list(dict.fromkeys([*context.used.secrets, *used.pop("secrets")]))
+    env = used.pop("env") | context.used.env
+    for name, value in (used | {"secrets": secrets, "env": env}).items():
         setattr(context.used, name, value)
     is_returned = said["kind"] == "returned"
     for data in parts[1:] if is_returned else parts:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
+from enum import Enum
+from typing import Annotated
+
 import pytest
 from firmplan import ConfigError, Engine, PlanRejected, Policy, ValueLabels, check, tool
+from firmplan.plans.signature import is_narrow
+from pydantic import Field
 
 
 @tool(effect="read", trust="untrusted", resource="web")
@@ -16,6 +22,13 @@ def page() -> dict[str, str]:
 def contacts() -> list[dict[str, str]]:
     """List one's own contacts."""
     return [{"name": "ann", "mail": "ann@example.org"}, {"name": "bob", "mail": "bob@example.org"}]
+
+
+class Kind(Enum):
+    """The kinds of a note."""
+
+    SHORT = "short"
+    LONG = "long"
 
 
 class Outbox:
@@ -223,6 +236,16 @@ def test_a_faulty_policy_is_refused_with_words():
 
 
 def test_harmless_parameters_are_narrow():
+    @tool(effect="write", harmless=("day", "stars", "kind"))
+    def note(
+        day: date | None = None,
+        stars: Annotated[int, Field(ge=1, le=5)] | None = None,
+        kind: Kind | None = None,
+    ) -> str:
+        """Write."""
+        return f"{day} {stars} {kind}"
+
+    assert note.harmless == ("day", "kind", "stars")
     with pytest.raises(ConfigError, match="harmless: expected a parameter of a narrow type"):
 
         @tool(effect="write", harmless=("text",))
@@ -236,3 +259,9 @@ def test_harmless_parameters_are_narrow():
         def write_again(text: bool) -> str:
             """Write."""
             return str(text)
+
+
+def test_the_schema_of_a_parameter_may_name_itself():
+    """A schema of an MCP server may; it has no narrow type."""
+    circle = {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}}}
+    assert not is_narrow({**circle, "properties": {"x": {"$ref": "#/$defs/a"}}}, "x")

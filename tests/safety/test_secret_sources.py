@@ -289,6 +289,13 @@ def test_a_child_process_gets_only_the_secrets_that_it_asks_for_and_may_have():
     assert "it is only for pay" in refused.errors[0].message
 
 
+def test_a_child_process_cannot_hide_a_secret_that_it_was_given():
+    """The engine masks what it has handed out, whatever the child says of it."""
+    found = ran(asking("MINE", "hide_secret"), CHILD_TOOLS["hide_secret"], secrets={"MINE": "12345678"})
+    assert found.status == "succeeded"
+    assert "12345678" not in str(found.to_dict())
+
+
 # --- masking
 
 
