@@ -9,6 +9,7 @@ from typing import Any
 
 import firmplan
 import pytest
+from firmplan.executor.limits import RUN_WORK_MAX
 from firmplan.plans.errors import EvaluationError
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
@@ -125,6 +126,7 @@ def test_bounds() -> None:
         ITEMS_MAX,
         CHARACTERS_MAX,
         WORK_MAX,
+        RUN_WORK_MAX,
     ]
 
 

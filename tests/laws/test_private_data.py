@@ -1,6 +1,7 @@
 """A law: whoever is no reader of private data learns nothing of it from the arguments that he gets, and an egress tool nothing from its calls either.
 
-Two runs of one random plan differ in the private value alone. The plans pass no check, so the engine decides at each call.
+Two runs of one random plan differ in the private value alone. The plans pass no check, so the engine decides at each call. No tool writes: a write that is refused
+blocks later effects on its resource, and the order of effects is no control (docs/PLAN_FORMAT.md).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class World:
             """Compute."""
             return text + "!"
 
-        @tool(isolation="inline", effect="write", resource="notes")
+        @tool(isolation="inline", effect="read", resource="notes")
         def note(text: str, *, ctx: Context) -> str:
             """Keep a note."""
             self.sent["note"][ctx.step] = text
