@@ -132,7 +132,8 @@ class EnginePlanner:
         given = fitted_inputs(accepted, {**kept, **inputs})
         task = accepted.task or (None if parent is None else parent.task)
         lock = self._lock(accepted, saved)
-        await self._pins.expect(lock.names)
+        if self._pins.has_changes:
+            await self._pins.expect(lock.names)
         if len(accepted.steps) <= INLINE_STEPS:  # most plans: a warm run does nothing more here
             return options.header(accepted, given, saved, lock, task=task)
         header = await beside(accepted, lambda: options.header(accepted, given, saved, lock, task=task))

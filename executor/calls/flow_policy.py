@@ -277,7 +277,8 @@ class FlowPolicy:
         now = self._facilities.tools.get(name)
         locked = self._header.lock.find(name)
         signature: Signature = locked or now
-        is_judged = self._facilities.policies.is_about(name)
+        policies = self._facilities.policies
+        is_judged = not policies.is_empty and policies.is_about(name)
         egress = frozenset(now.egress).union(signature.egress)
         allowed = frozenset(now.allow_untrusted).intersection(signature.allow_untrusted)
         names = cast("Mapping[str, Json]", now.parameters.get("properties") or {})

@@ -173,10 +173,14 @@ class Policies:
     Args:
         given: Those that the user wrote.
         has_defaults: Whether the default rules count too.
+
+    Attributes:
+        is_empty: Whether the user wrote none.
     """
 
     def __init__(self, given: Iterable[Policy] = (), *, has_defaults: bool = True) -> None:
         self._given = tuple(given)
+        self.is_empty = not self._given  # an attribute: every call of a tool asks
         self._has_defaults = has_defaults
         for policy in self._given:
             if not isinstance(cast("object", policy), Policy):

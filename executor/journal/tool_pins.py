@@ -89,6 +89,9 @@ class ToolPins:
     Args:
         store: Keeps the pins.
         tools: The tools of the engine.
+
+    Attributes:
+        has_changes: Whether a tool of this engine is not as it is pinned, for all that is known here.
     """
 
     def __init__(self, store: Store, tools: Toolset) -> None:
@@ -98,6 +101,7 @@ class ToolPins:
             tool.provided.provider.key: tool.provided.provider for tool in tools if tool.provided is not None
         }
         self._changes: dict[str, ProviderChanges] = {}
+        self.has_changes = False  # an attribute: every run asks
 
     async def open(self, at: float) -> None:
         """Pin what new providers say, and compare what known ones say with their pins.
@@ -115,11 +119,6 @@ class ToolPins:
             if changes := await self._compare(provider):
                 named = listing([each.tool for each in changes.tools])
                 open_log().warning("tools changed", server=provider.name, place=provider.place, tools=named)
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether a tool of this engine is not as it is pinned, for all that is known here."""
-        return bool(self._changes)
 
     async def expect(self, names: Iterable[str] | None = None) -> None:
         """Raise if one of these tools is not as it is pinned.
@@ -162,6 +161,7 @@ class ToolPins:
             return changes
         await self._store.pin_tools(provider.key, _pins(provider), at, replaces=True)
         self._changes.pop(provider.key, None)
+        self.has_changes = bool(self._changes)
         open_log().info(
             "tools accepted", server=provider.name, place=provider.place, tools=len(changes.tools)
         )
@@ -187,6 +187,7 @@ class ToolPins:
             self._changes[provider.key] = changes
         else:
             self._changes.pop(provider.key, None)
+        self.has_changes = bool(self._changes)
         return changes
 
 
