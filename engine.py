@@ -170,16 +170,16 @@ class Engine:
         models: Models | Mapping[str, Spec] | None = None,
         max_concurrency: int = 64,
         flow: Flow = "enforce",
-        policies: Iterable[Policy] = (),
-        default_trust: Literal["trusted", "untrusted"] = "trusted",
         secrets: Mapping[str, str | Secret] | Literal["environment"] | None = None,
-        budget: Mapping[str, float] | None = None,
-        budget_max: Mapping[str, float] | None = None,
         recover: bool = False,
         lease: float = LEASE_S,
         park_after: int = PARK_AFTER,
         on_waiting: Callable[[RunOwner], None] | None = None,
         clock: Clock | None = None,
+        policies: Iterable[Policy] = (),
+        default_trust: Literal["trusted", "untrusted"] = "trusted",
+        budget: Mapping[str, float] | None = None,
+        budget_max: Mapping[str, float] | None = None,
     ) -> None:
         if flow not in FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(FLOWS)}, found {flow!r}")

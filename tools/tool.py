@@ -300,13 +300,13 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     trust: str = UNSTATED,
     resource: str = "world",
     allow_untrusted: Iterable[str] = (),
+    isolation: str = "thread",
+    reconcile: Callable[[str, dict[str, Json]], object] | None = None,
+    fingerprint_extra: Json = None,
     harmless: Iterable[str] = (),
     private: bool = False,
     readers: Iterable[str] = (),
     egress: Iterable[str] = (),
-    isolation: str = "thread",
-    reconcile: Callable[[str, dict[str, Json]], object] | None = None,
-    fingerprint_extra: Json = None,
     guard: Sequence[Guard] = (),
 ) -> Any:
     """Make a tool of a typed function: `@tool` or `@tool(effect="read", ..)`.

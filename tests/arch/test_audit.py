@@ -45,6 +45,7 @@ def audit(tmp_path):
             (folder / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: 1.0\n{lines}\n")
         tool = tmp_path / "tool" / "pip_audit"
         tool.mkdir(parents=True, exist_ok=True)
+        (tool / "__init__.py").touch()  # a package hides the real pip-audit, which an environment may have
         (tool / "__main__.py").write_text(ADVISORIES % answer)
         pins = lock or "".join(f"{name}==1.0 --hash=sha256:{HASH}\n" for name in packages)
         (tmp_path / "test.lock").write_text(pins)

@@ -59,8 +59,9 @@ def test_the_defaults_of_tool_are_those_of_the_contract():
         "fingerprint_extra": None,
     }
     found = {name: each.default for name, each in inspect.signature(tool).parameters.items()}
-    assert found == expected
-    assert list(found) == list(expected)
+    later = {"private": False, "readers": (), "egress": (), "harmless": (), "guard": ()}
+    assert found == expected | later
+    assert list(found)[: len(expected)] == list(expected)
 
 
 def test_the_defaults_of_agent_are_those_of_the_contract():

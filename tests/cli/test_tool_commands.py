@@ -11,7 +11,7 @@ import urllib.request
 from firmplan import tool
 
 
-@tool(effect="read", resource="web", timeout=9, reuse_for="1h")
+@tool(effect="read", resource="web", timeout=9, reuse_for="1h", egress=("url",))
 def fetch(url: str) -> str:
     """Fetch a page."""
     return urllib.request.urlopen(url).read().decode()

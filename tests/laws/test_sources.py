@@ -26,7 +26,7 @@ class Untrusted:
         return getattr(self._tool, name)
 
 
-@examples(300)
+@examples(150)
 @given(typed_plans(), st.sets(st.sampled_from(READS)), st.sets(st.sampled_from(INPUTS)))
 def test_exactly_what_is_labelled_has_a_source(drawn, untrusted, inputs):
     """An argument is labelled exactly if it has a source, a controlled call has a source of its control, and each source is one."""

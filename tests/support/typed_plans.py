@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firmplan.errors import ToolError
+from firmplan.testing import unmarked
 from firmplan.tools import Tool
 from hypothesis import strategies as st
 
@@ -82,7 +83,7 @@ KINDS = {"integer": "int", "string": "text", "object": "record"}
 def model_reply(request: Any) -> Any:
     """Answer a prompt as the oracle's model does, in the form that the request asks for."""
     schema = {"type": "string"}
-    said = request["messages"][-1]["content"]
+    said = unmarked(request["messages"][-1]["content"])
     if "tools" in request:
         schema = request["tools"][0]["function"]["parameters"]
         properties = schema["properties"]
