@@ -100,6 +100,9 @@ class Sources:
             for name in ("when", "for_each", "until"):
                 if name in step.templates:
                     walk.add(prefix, position, step.templates[name], None)
+            if depth < len(trail) and "args" in step.templates:
+                # A plan does not run if its inputs have no value, or do not fit.
+                walk.add(prefix, position, step.templates["args"], None)
             walk.add_awaited(prefix, position, None)
         return walk.found()
 

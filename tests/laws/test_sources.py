@@ -58,3 +58,23 @@ def test_exactly_what_is_labelled_has_a_source(drawn, untrusted, inputs):
     made = sources.of_output()
     assert {name for names in made.values() for name in names} <= known
     assert UNKNOWN not in str(made)
+
+
+def test_arguments_of_a_plan_are_a_source_of_the_control_inside():
+    """A plan whose arguments have no value does not run."""
+    inner = {
+        "inputs": {"n": {"type": "integer"}},
+        "steps": [{"id": "i0", "tool": "put_a", "args": {"n": 1}}],
+        "output": "${i0}",
+    }
+    plan = Plan.model_validate(
+        {
+            "firmplan": 1,
+            "inputs": {"n": {"type": "integer", "x-trust": "untrusted"}},
+            "plans": {"inner": inner},
+            "steps": [{"id": "s0", "plan": "inner", "args": {"n": "${[1, 2][inputs.n]}"}}],
+            "output": "${s0}",
+        }
+    )
+    assert compile_plan(plan, TYPED_TOOLS).steps[0].action.program.steps[0].controlled
+    assert [found.name for found in Sources(plan, TYPED_TOOLS).of_control((0, 0)).sources] == ["inputs.n"]
