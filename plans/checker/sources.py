@@ -179,6 +179,7 @@ class _Walk:
         waiting: Templates to look into: prefix of their body, position of their step, and the step that they belong to on the way.
         due: Steps to look at: a step, and the step that it belongs to on the way.
         passed: Inputs of inner plans whose arguments have been looked into.
+        ended: Visited steps of whose end it was looked into, too.
     """
 
     sources: Sources
@@ -190,6 +191,7 @@ class _Walk:
     )
     due: deque[tuple[Trail, Trail | None]] = field(default_factory=deque["tuple[Trail, Trail | None]"])
     passed: set[tuple[Trail, str]] = field(default_factory=set[tuple[Trail, str]])
+    ended: set[Trail] = field(default_factory=set[Trail])
     is_complete: bool = True
 
     @property
@@ -221,7 +223,7 @@ class _Walk:
                 self.is_complete = False
                 return
             if self.due:
-                self.visit(*self.due.popleft())
+                self.visit(*self.due.popleft(), of_end=True)
             else:
                 self._look(*self.waiting.popleft())
 
@@ -246,20 +248,22 @@ class _Walk:
             if labels.ends[other] & _mask((*prefix, other)):
                 self.due.append(((*prefix, other), towards))
 
-    def visit(self, trail: Trail, towards: Trail | None) -> None:
-        """Look at a step that the value mentions, if it is labelled."""
+    def visit(self, trail: Trail, towards: Trail | None, *, of_end: bool = False) -> None:
+        """Look at a step that the value mentions, if its value is labelled; or at one whose end matters, if its end is."""
         labels, position = self.sources.labels(trail[:-1]), trail[-1]
-        ends = labels.ends[position] & _mask(trail)
-        if trail in self.towards or not (ends or labels.values[position] & _mask(trail)):
+        label = labels.ends[position] if of_end else labels.values[position]
+        is_known = trail in self.ended if of_end else trail in self.towards
+        if is_known or not label & _mask(trail):
             return
-        self.towards[trail] = towards
+        self.towards.setdefault(trail, towards)
         prefix, step = trail[:-1], labels.body.steps[position]
         called = labels.body.calls.get(position)
-        tells_end = bool(ends) or step.on_error != "fail"  # a value that stands for a failure tells of it
+        tells_end = of_end or step.on_error != "fail"  # a value that stands for a failure tells of it
+        if tells_end:
+            self.ended.add(trail)
         for name, template in step.templates.items():
-            if (
-                name != "args" or called is None
-            ):  # arguments of a plan count as far as its output mentions its inputs
+            # Arguments of a plan count as far as its output mentions its inputs; but the plan fails if one of them has no value.
+            if name != "args" or called is None or tells_end:
                 self.add(prefix, position, template, trail)
         if called is not None:
             inner = self.sources.body(trail)
@@ -276,6 +280,10 @@ class _Walk:
             body.position[id_] for id_ in {*formula.strict, *formula.lenient} if id_ in body.position
         ):
             self.visit((*prefix, other), towards)
+        for other in sorted(body.position[id_] for id_ in formula.lenient if id_ in body.position):
+            self.due.append(
+                ((*prefix, other), towards)
+            )  # `first(..)` tells whether its steps have ended with a value
         if "inputs" in formula.names:
             for name in sorted(formula.inputs or body.inputs):
                 self._look_at_input(prefix, name, towards)
