@@ -1,8 +1,8 @@
 """Information flow: where data from untrusted tools, and private data, goes in a plan, and where it may not go.
 
-A *label* is a set of bits. Bit 0 means untrusted, and there is a bit for each kind of private data (`secrecy.py`). In an inner plan, further bits mean "as
-labelled as": one bit stands for the conditions of the call (its `when`, its `for_each`), one for the steps that the call needs, and one for each input. So each body is labelled once, whoever
-runs it: its `FlowSummary` describes its output, its failures and its writes in these bits, and each caller translates them into its own.
+A *label* is a set of bits. Bit 0 means untrusted, and there is a bit for each kind of private data (`secrecy.py`). In an inner plan, further
+bits mean "as labelled as": one bit stands for the conditions of the call (its `when`, its `for_each`), one for the steps that the call needs,
+and one for each input. So each body is labelled once, whoever runs it: its `FlowSummary` describes its output, its failures and its writes in these bits, and each caller translates them into its own.
 Labelling a body again for each caller would cost exponential time in nested plans.
 
 A step has three labels:
@@ -17,7 +17,8 @@ A step has three labels:
 The order of effects is no control: a write that waits for an earlier write of the same resource, and is blocked if that one fails, is not labelled by
 it. Otherwise one failed write would label everything after it.
 
-Untrusted data may not reach a `Write`, private data may not reach an `Outflow`: what a call, or a model, sends to somebody who is no reader. Most calls are both.
+Untrusted data may not reach a `Write`, private data may not reach an `Outflow`: what a call, or a
+model, sends to somebody who is no reader. A call that writes is both.
 
 Data flows along references only, so one pass in program order finds every label. What is unsafe for every caller is reported in the body
 itself; what a caller can make unsafe is judged at the caller.

@@ -280,17 +280,21 @@ class _Walk:
             body.position[id_] for id_ in {*formula.strict, *formula.lenient} if id_ in body.position
         ):
             self.visit((*prefix, other), towards)
+        # `first(..)` tells whether its steps have ended with a value.
         for other in sorted(body.position[id_] for id_ in formula.lenient if id_ in body.position):
-            self.due.append(
-                ((*prefix, other), towards)
-            )  # `first(..)` tells whether its steps have ended with a value
+            self.due.append(((*prefix, other), towards))
         if "inputs" in formula.names:
             for name in sorted(formula.inputs or body.inputs):
                 self._look_at_input(prefix, name, towards)
         if position is not None and not formula.names.isdisjoint({"item", "index"}):
-            step = body.steps[position]
-            if "for_each" in step.templates and template is not step.templates["for_each"]:
-                self.add(prefix, position, step.templates["for_each"], towards)
+            # An item has the label of its list, and of the filter that let it pass; the filter itself looks at items of the list.
+            templates = body.steps[position].templates
+            of_item = [templates.get("for_each")]
+            if body.refs[position].is_filter and template is not templates["when"]:
+                of_item.append(templates["when"])
+            for mentioned in of_item:
+                if mentioned is not None and mentioned is not template:
+                    self.add(prefix, position, mentioned, towards)
         if position is not None and "prev" in formula.names:
             self.visit((*prefix, position), towards)
 

@@ -78,3 +78,23 @@ def test_arguments_of_a_plan_are_a_source_of_the_control_inside():
     )
     assert compile_plan(plan, TYPED_TOOLS).steps[0].action.program.steps[0].controlled
     assert [found.name for found in Sources(plan, TYPED_TOOLS).of_control((0, 0)).sources] == ["inputs.n"]
+
+
+def test_a_filter_is_a_source_of_the_items_that_it_lets_pass():
+    plan = Plan.model_validate(
+        {
+            "firmplan": 1,
+            "inputs": {"n": {"type": "integer", "x-trust": "untrusted"}},
+            "steps": [
+                {
+                    "id": "s0",
+                    "tool": "put_a",
+                    "for_each": [1, 2],
+                    "when": "${item == inputs.n}",
+                    "args": {"n": "${item}"},
+                }
+            ],
+        }
+    )
+    assert compile_plan(plan, TYPED_TOOLS).steps[0].tainted == ("n",)
+    assert [found.name for found in Sources(plan, TYPED_TOOLS).of_argument((0,), "n").sources] == ["inputs.n"]
