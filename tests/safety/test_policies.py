@@ -265,3 +265,17 @@ def test_the_schema_of_a_parameter_may_name_itself():
     """A schema of an MCP server may; it has no narrow type."""
     circle = {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}}}
     assert not is_narrow({**circle, "properties": {"x": {"$ref": "#/$defs/a"}}}, "x")
+
+
+@pytest.mark.parametrize(("allowed", "status"), [(("mail", "tag"), "succeeded"), (("mail",), "waiting")])
+def test_who_may_choose_every_argument_may_choose_how_often(allowed, status, tmp_path):
+    """A tool that leaves one argument closed asks about each call that untrusted data decides about."""
+
+    @tool(effect="write", resource="mail", approval="untrusted", allow_untrusted=allowed)
+    def label(mail: str, tag: str = "news") -> str:
+        """Label a mail."""
+        return mail
+
+    steps = [PAGE, {"id": "s", "tool": "label", "for_each": "${values(p)}", "args": {"mail": "${item}"}}]
+    with Engine([page, label], store=tmp_path / "s.db") as engine:
+        assert engine.run_sync({"firmplan": 1, "steps": steps}).status == status
