@@ -84,7 +84,7 @@ def keys(*models) -> set[str]:
     ("head", "known"),
     [
         ("key of a plan", keys(Model)),
-        ("key of a step", keys(ToolStep, AskStep, SetStep, PlanStep, AgentStep)),
+        ("key of a step", keys(ToolStep, AskStep, SetStep, PlanStep, AgentStep, EndorseStep)),
         ("key of `ask`", keys(Ask)),
         ("key of `agent`", keys(Agent)),
     ],
