@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...limits import LIMITS, Limits
-from ...plan import AgentStep, PlanStep, Step, ToolStep
+from ...plan import AgentStep, EndorseStep, Fallback, PlanStep, Step, ToolStep
 from ...signature import Signatures
 from ..body import PlanBody
 from ..templates import Template, template_of
@@ -54,12 +54,14 @@ class FlowSummary:
 
     Attributes:
         bits: Input -> its bit.
+        private_bits: Input -> the bit of what is private in it, without the rest of its label; empty if nothing is private.
         output: Label of the body's output.
         fails: Label of whether the body fails.
         source: Path of steps from the untrusted source to the output.
     """
 
     bits: dict[str, int] = field(default_factory=dict[str, int])
+    private_bits: dict[str, int] = field(default_factory=dict[str, int])
     output: int = CLEAN
     fails: int = CLEAN
     source: tuple[str, ...] = ()
@@ -72,6 +74,7 @@ class Labels:
     Attributes:
         summaries: By number of body: the labels of the bodies that it runs.
         bits: Input -> its bit.
+        private_bits: As in `FlowSummary`.
         inputs: Input -> its label in the body: its bit, and untrusted if the plan declares it so.
         counts_control: Whether ends and filters count. In runs that began before they did, they do not.
         values: Label of each step's value.
@@ -87,6 +90,7 @@ class Labels:
     body: PlanBody
     summaries: Sequence[FlowSummary]
     bits: dict[str, int]
+    private_bits: dict[str, int]
     inputs: dict[str, int]
     limits: Limits
     counts_control: bool
@@ -121,6 +125,19 @@ class Labels:
                 label |= self.values[position]
         return label
 
+    @property
+    def public(self) -> int:
+        """The bits that do not stand for private data."""
+        return ~(self.secrecy.mask | sum(self.private_bits.values()))
+
+    def private_part(self, label: int) -> int:
+        """Return what is private in a label."""
+        found = label & ~self.public
+        for name, bit in self.private_bits.items():
+            if label & self.bits[name]:
+                found |= bit
+        return found
+
     def referred(self, template: Template) -> Iterator[int]:
         """Yield the steps that a template refers to."""
         return self._positions(template.formula.strict | template.formula.lenient)
@@ -140,7 +157,7 @@ class Labels:
     def chance(self, position: int) -> int:
         """Return the label of what decides whether, and how often, a step calls, apart from what its arguments show already."""
         templates = self.body.steps[position].templates
-        shown = self.of(templates.get("args") or templates.get("goal"), position)
+        shown = self.of(templates.get("args") or templates.get("goal") or templates.get("endorse"), position)
         return self.control[position] | (self.reach[position] & ~shown)
 
     def reached(self, position: int) -> Iterator[int]:
@@ -170,7 +187,9 @@ class Labels:
         if isinstance(step, PlanStep) and summary is not None:
             for name in step.args:
                 if name in summary.bits:  # an input that is not given has its default, which is clean
-                    meaning[summary.bits[name]] = self.of_argument(position, name)
+                    label = meaning[summary.bits[name]] = self.of_argument(position, name)
+                    if name in summary.private_bits:
+                        meaning[summary.private_bits[name]] = self.private_part(label)
         return meaning
 
     def carriers(self, position: int, argument: str | None) -> Iterator[Template]:
@@ -267,6 +286,7 @@ def labels_of(
     is_top = body.unit == 0 and body.name is None  # its inputs come from the person who starts the run
     first = secrecy.first_free
     bits = {} if is_top else {name: 1 << (first + number) for number, name in enumerate(body.inputs)}
+    private_bits = {name: bit << len(bits) for name, bit in bits.items()} if secrecy.kinds else {}
     inputs = {
         name: bits.get(name, CLEAN)
         | (UNTRUSTED if is_untrusted(schema) else CLEAN)
@@ -280,6 +300,7 @@ def labels_of(
         body,
         summaries,
         bits,
+        private_bits,
         inputs,
         limits,
         counts_control,
@@ -296,7 +317,7 @@ def labels_of(
             _label(labels, position, tools, is_top=is_top)
     output, fails = _output_and_failure(labels, order)
     source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()
-    labels.summary = FlowSummary(bits, output, fails, source)
+    labels.summary = FlowSummary(bits, private_bits, output, fails, source)
     return labels
 
 
@@ -327,19 +348,38 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
         value |= UNTRUSTED
         # An untrusted tool fails when it likes. Of a plan, `FlowSummary.fails` says whether it fails.
         failure |= CLEAN if isinstance(step, PlanStep) else UNTRUSTED
+    ended = control | reach
+    if isinstance(step, EndorseStep):
+        value, failure, ended = _endorsed(labels, position, value, failure, ended)
     if labels.counts_control and step.on_error != "fail":
         # Whether the step has its own value, or another one, tells whether it failed. Of a list, failed items are left out.
         value |= failure
         failure = failure if step.on_error == "skip" else CLEAN
     labels.values[position] = value
     # What decides about the whole body decides nothing about its steps once the body runs.
-    labels.ends[position] = (control | reach) & ~(CONTROL | REACH) | failure
+    labels.ends[position] = ended & ~(CONTROL | REACH) | failure
     if source is not None:
         labels.via[position] = source
     # One predecessor a step is enough: a message shows one chain, not all.
     elif (value | labels.ends[position]) & UNTRUSTED:
         found = labels.origin(templates.values())
         labels.via[position] = labels.first_untrusted(refs.waits) if found is None else found
+
+
+def _endorsed(labels: Labels, position: int, value: int, failure: int, ended: int) -> tuple[int, int, int]:
+    """Return the labels of an `endorse` step: of its value, of whether it fails, and of whether it ends. What is private stays private.
+
+    Who lets a value count as trusted knows that it may be missing, or be one of several: that alone labels nothing. But nobody is asked
+    about the conditions of the step, nor about the value of its `on_error`.
+    """
+    body, templates = labels.body, labels.body.steps[position].templates
+    endorsed = labels.of(templates["endorse"], position)
+    conditions = labels.of(templates.get("when"), position) | labels.of(templates.get("until"), position)
+    for other in body.refs[position].after:
+        conditions |= labels.ends[other]
+    if not isinstance(body.steps[position].on_error, Fallback):
+        failure = labels.private_part(failure)
+    return labels.private_part(value), failure, conditions | (ended & ~endorsed) | labels.private_part(ended)
 
 
 def _value_and_failure(labels: Labels, position: int) -> tuple[int, int]:

@@ -177,7 +177,7 @@ def _writes(
             called = body.calls.get(position)
             if called is not None:
                 meaning = labels.translation(position)
-                meaning = {bit: here & ~labels.secrecy.mask for bit, here in meaning.items()}
+                meaning = {bit: here & labels.public for bit, here in meaning.items()}
                 for write in judged[called].writes:
                     yield _translated_write(write, meaning)
         case _:
@@ -198,7 +198,7 @@ def _tool_write(
 ) -> Write:
     body = labels.body
     is_read = tool.effect != Effect.WRITE
-    public = ~labels.secrecy.mask
+    public = labels.public
     guarded: list[tuple[str, int]] = []
     allowed = CLEAN
     judged: list[tuple[str, int, str]] = []
@@ -240,7 +240,7 @@ def _rule(
 def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> Write:
     """Return the write of an agent: a model that has read untrusted data may pass it to any tool."""
     body = labels.body
-    public = ~labels.secrecy.mask
+    public = labels.public
     label = labels.of(body.steps[position].templates["goal"], position) & public
     # The agent reads the results of its tools, so an untrusted tool makes its later calls untrusted, whatever its goal.
     if any(tool.trust == "untrusted" for tool in tools):
@@ -343,7 +343,7 @@ def _judge_write(write: Write, labels: Labels, position: int) -> Iterator[tuple[
         where, at, decider = write.body, write.control_at, write.position
         # The condition of the `plan` step is a better place than the write inside the plan, which is fine by itself.
         if write.body is not labels.body and (labels.control[position] | labels.reach[position]) & UNTRUSTED:
-            where, at, decider = labels.body, _control_at(labels, position, ~labels.secrecy.mask), position
+            where, at, decider = labels.body, _control_at(labels, position, labels.public), position
         yield where, _controlled(write, labels if where is labels.body else None, decider, at)
 
 
@@ -484,7 +484,7 @@ def _secret_outflows(labels: Labels, position: int, step: ToolStep, tool: Signat
         return
     secret = min(secrets.values())
     for name in receivers_of(tool):
-        if label := labels.of_argument(position, name) & ~labels.secrecy.mask:
+        if label := labels.of_argument(position, name) & labels.public:
             path = labels.body.path(position) + argument_path(name)
             yield Outflow(
                 labels.body, position, path, f"the tool '{tool.name}'", label, UNTRUSTED, secret=secret
