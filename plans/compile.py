@@ -20,6 +20,7 @@ from .checker.flow.secrecy import DEFAULT_MODEL
 from .checker.flow.selection import selected_arguments
 from .checker.survey import Survey, is_write, survey_of
 from .checker.templates import template_of
+from .expressions.evaluate import COMPOUND_KEYS_SINCE, is_compound_key
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node, walk
 from .format.property_order import as_written
@@ -126,6 +127,8 @@ def _calls(node: Node | None) -> Iterator[tuple[str, str, int]]:
     for inner in () if node is None else walk(node):
         if isinstance(inner, Call):
             yield "function", inner.function, FUNCTIONS[inner.function].since
+            if inner.key is not None and is_compound_key(inner.key.body):
+                yield "form", "key=lambda x: [..]", COMPOUND_KEYS_SINCE
         elif isinstance(inner, Method):
             yield "method", inner.name, METHODS[inner.name].since
 

@@ -158,7 +158,9 @@ class Selection:
                 return _joined(kinds)
             case "min" | "max" if len(kinds) == 1 and kinds[0] in _LISTS:
                 return _Kind.OPTION
-            case "sorted" | "reversed" | "distinct" | "flatten" | "values" | "keys" if kinds[0] in _LISTS:
+            case "sorted" | "reversed" | "distinct" | "unique_by" | "flatten" | "values" | "keys" if (
+                kinds[0] in _LISTS
+            ):
                 return _Kind.OPTIONS
             case _:
                 return _Kind.OTHER
