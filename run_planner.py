@@ -92,6 +92,7 @@ class EnginePlanner:
                     secrets=self._secrets.places,
                     limits=limits,
                     rules=self._policies.rule_for,
+                    policies=self._policies.names,
                 )
             ),
         )

@@ -16,17 +16,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NewType, TypeAlias
+from typing import TYPE_CHECKING, Final, NewType, TypeAlias, cast
 
 from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indices
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
-from ..plans.program import AskModel, CallTool, Program, StepCode
+from ..plans.program import ENDORSED, AskModel, CallTool, Endorse, Program, StepCode
+from ..plans.types.validate import value_problems
 from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
 from .canonical_value import CanonicalValue, Scope
 from .ledger import Ledger
-from .policy import MODEL_POLICY, CallPolicy
+from .policy import MODEL_POLICY, CallPolicy, endorse_policy
 from .states import Reason, State
 
 if TYPE_CHECKING:
@@ -204,7 +205,11 @@ class Node(Item):
 def policies_of(program: Program, policies: Mapping[str, CallPolicy]) -> Sequence[CallPolicy]:
     """Return how the calls of each step are treated; `MODEL_POLICY` where it calls no tool."""
     return [
-        policies[step.action.tool] if isinstance(step.action, CallTool) else MODEL_POLICY
+        policies[step.action.tool]
+        if isinstance(step.action, CallTool)
+        else endorse_policy(step.action.by)
+        if isinstance(step.action, Endorse)
+        else MODEL_POLICY
         for step in program.steps
     ]
 
@@ -398,6 +403,17 @@ def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> tuple[Json
         listed = request["examples"] = ask.examples.evaluate(scope)
         examples = data_indices(ask.examples.tree, len(listed) if isinstance(listed, list) else 0)
     return request, ask.data or PromptData(spans, in_system, examples)
+
+
+def endorsable(action: Endorse, call: CanonicalValue) -> CanonicalValue:
+    """Return the value of an `endorse` step as it is shown, `{"value": ..}`. Raises: EvaluationError: it does not fit the step's schema."""
+    given = cast("dict[str, Json]", call.value)
+    if faults := value_problems(given[ENDORSED], action.returns):
+        told = "; ".join(
+            f"{fault.inner}: {fault.message}" if fault.inner else fault.message for fault in faults
+        )
+        raise EvaluationError("bad-value", f"the value does not fit the schema in `returns`: {told}")
+    return call
 
 
 def evaluate_bool(formula: Formula, scope: Mapping[str, Json | Skipped], where: str) -> bool:

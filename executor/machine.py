@@ -29,8 +29,10 @@ from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import WORK_MAX, Meter, kind_of
 from ..plans.inputs import fit_inputs
 from ..plans.program import (
+    Action,
     AskModel,
     CallTool,
+    Endorse,
     Fail,
     Program,
     RunAgent,
@@ -50,6 +52,7 @@ from .commands import (
     Continue,
     Pause,
     Record,
+    RecordEndorsement,
     RuleApproval,
     StartModelCall,
     StartToolCall,
@@ -103,6 +106,7 @@ from .execution_tree import (
     add_item,
     add_iteration,
     canonical_value_of,
+    endorsable,
     evaluate_bool,
     failure_of,
     first_iteration_of,
@@ -134,7 +138,7 @@ DEPTH_MAX: Final = 32  # sub-plans within sub-plans: the check refuses recursion
 
 DENIED: Final = "denied"  # a decision of a person, and the code of the failure that follows from it
 _BEGINNINGS: Final = (RunStarted, RunResumed)
-_CALLS: Final = (CallTool, AskModel)  # actions whose end is recorded by the event of their call
+_CALLS: Final = (CallTool, AskModel, Endorse)  # actions whose end is recorded by the event of their call
 NO_FORK: Final = (
     Fork()
 )  # stands for the fork in a run without a parent: no step is overridden, held or settled
@@ -404,6 +408,8 @@ class Machine:
 
     def _needs(self, iteration: Iteration) -> Mapping[str, float]:
         action = iteration.item.node.code.action
+        if isinstance(action, Endorse):
+            return {}
         tokens_max = action.max_tokens if isinstance(action, AskModel) else None
         is_model = iteration.item.node.policy.asks_model
         # A call that was cut off by the death of its process uses budget again when it is repeated. Otherwise a step that kills its process
@@ -811,6 +817,8 @@ class Machine:
                 self._enter_plan(iteration, program, args.evaluate(scope))
             case RunAgent() as agent:
                 self._enter_agent(iteration, agent, scope)
+            case Endorse(args=args) as endorse:
+                self._ready(iteration, endorsable(endorse, canonical_value_of(args, scope)))
             case _:
                 assert_never(action)
 
@@ -1009,10 +1017,10 @@ class Machine:
         if call is None:
             raise EngineBug(f"step '{iteration.path}' is ready without arguments")
         if (
-            isinstance(code.action, CallTool)
+            isinstance(code.action, CallTool | Endorse)
             and not iteration.is_ruled
             and (policy.approval != "never" or policy.effect is Effect.WRITE)
-            and self._is_deferred(iteration, policy, code.action.tool, call)
+            and self._is_deferred(iteration, policy, _tool_in(code.action), call)
         ):
             return
         if not self.is_recounting:
@@ -1058,6 +1066,8 @@ class Machine:
                     timeout_s,
                     iteration.data,
                 )
+            case Endorse():
+                return RecordEndorsement(iteration.path, call, iteration.attempts + 1)
             case _:
                 raise EngineBug(f"step '{iteration.path}' has no call")
 
@@ -1082,7 +1092,7 @@ class Machine:
         if self.fork.is_settled(path, call.digest):
             return "free"
         code = node.code
-        tool = code.action.tool if isinstance(code.action, CallTool) else ""
+        tool = _tool_in(code.action)
         if self._is_held(path, policy, tool, call) or policy.approval == "always":
             return "asked"
         if policy.approval == "never":
@@ -1277,6 +1287,11 @@ class Machine:
         if part.is_call:
             self._live += (state in LIVE) - (before in LIVE)
         part.state = state
+
+
+def _tool_in(action: Action) -> str:
+    """Return the tool that an action calls; empty: it calls none."""
+    return action.tool if isinstance(action, CallTool) else ""
 
 
 def _cancel_reason(parts: Iterable[Iteration]) -> Reason:

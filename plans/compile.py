@@ -18,16 +18,19 @@ from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
 from .checker.flow import CONTROL, DEFAULT_MODEL, REACH, UNTRUSTED, Labels
 from .checker.selection import selected_arguments
 from .checker.survey import Survey, is_write, survey_of
+from .checker.templates import template_of
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node, walk
 from .format.property_order import as_written
 from .format.shape import Draft
-from .plan import AgentStep, AskStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
+from .plan import AgentStep, AskStep, EndorseStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
 from .problems import CheckReport, Problem, problem
 from .program import (
+    ENDORSED,
     Action,
     AskModel,
     CallTool,
+    Endorse,
     Fail,
     OnError,
     Program,
@@ -239,6 +242,8 @@ class _BodyCompiler:
     def _tainted_arguments(self, position: int, step: Step) -> tuple[str, ...]:
         """Return the arguments of a tool step that hold untrusted data, sorted."""
         labels = self._flow
+        if isinstance(step, EndorseStep):
+            return (ENDORSED,) if labels.of(step.templates["endorse"], position) & self.untrusted else ()
         if not isinstance(step, ToolStep) or not labels.of(step.templates["args"], position) & self.untrusted:
             return ()
         return tuple(
@@ -261,6 +266,9 @@ class _BodyCompiler:
                 return RunPlan(step.plan, program or next(iter(programs.values())), texts["args"].formula)
             case AgentStep():
                 return self._agent(position, step)
+            case EndorseStep():
+                value = template_of("", {ENDORSED: cast("Json", step.endorse)}).formula.ready()
+                return Endorse(value, self_contained(step.returns, self.body.types), step.by)
 
     def _agent(self, position: int, step: AgentStep) -> RunAgent:
         agent, goal = step.agent, step.templates["goal"]

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .checker.templates import template_of
-from .plan import AgentStep, AskStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
+from .plan import AgentStep, AskStep, EndorseStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
 from .values import Digest, Json, canonical, digest
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def _action(step: Step) -> dict[str, Json]:
                     **rest,
                 }
             }
+        case EndorseStep():
+            return {"endorse": texts["endorse"].canonical, "returns": step.returns, "by": step.by}
         case AgentStep(agent=agent):
             return {
                 "agent": {

@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from .edit.diff import PlanDiff
     from .edit.patch import Patch
 
-ACTIONS = ("tool", "ask", "set", "plan", "agent")
+ACTIONS = ("tool", "ask", "set", "plan", "agent", "endorse")
 """The keys that name a step's action; a step has exactly one."""
+
+PERSON = "person"
+"""Who decides about an `endorse` step, unless it names a policy."""
 
 OWNED = "firmplan.owned"
 """Validation context key: the data is a private, canonical copy already, so the plan need not copy it."""
@@ -165,6 +168,16 @@ class AgentStep(StepKeys):
     agent: Agent
 
 
+class EndorseStep(StepKeys):
+    """Have a person or a policy decide that a value counts as trusted from here on."""
+
+    endorse: Value = Field(description="The value.")
+    returns: Schema = Field(description="JSON Schema that the value must fit; anything else fails the step.")
+    by: str = Field(
+        default=PERSON, min_length=1, description="`person`, or the name of a policy of the engine."
+    )
+
+
 def action_of(step: object) -> str | None:
     """Return the key that names a step's action, or `None` unless there is exactly one."""
     if isinstance(step, dict):
@@ -179,16 +192,18 @@ STEPS: dict[str, type[StepKeys]] = {
     "set": SetStep,
     "plan": PlanStep,
     "agent": AgentStep,
+    "endorse": EndorseStep,
 }
 """The model of a step, by the key that names its action."""
 
-Step: TypeAlias = ToolStep | AskStep | SetStep | PlanStep | AgentStep
+Step: TypeAlias = ToolStep | AskStep | SetStep | PlanStep | AgentStep | EndorseStep
 _AnyStep = Annotated[
     Annotated[ToolStep, Tag("tool")]
     | Annotated[AskStep, Tag("ask")]
     | Annotated[SetStep, Tag("set")]
     | Annotated[PlanStep, Tag("plan")]
-    | Annotated[AgentStep, Tag("agent")],
+    | Annotated[AgentStep, Tag("agent")]
+    | Annotated[EndorseStep, Tag("endorse")],
     Discriminator(action_of),
 ]
 _Steps: TypeAlias = Annotated[tuple[_AnyStep, ...], Field(strict=False)]

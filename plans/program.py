@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 
+ENDORSED: Final = "value"
+"""The name under which the value of an `endorse` step is shown, and may be edited."""
+
 WORLD: Final = "world"
 """The resource that conflicts with every other."""
 
@@ -122,7 +125,22 @@ class RunAgent:
     is_controlled: bool = False
 
 
-Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent
+@dataclass(frozen=True, slots=True)
+class Endorse:
+    """Have a person or a policy decide that a value counts as trusted.
+
+    Attributes:
+        args: The value as an object, `{"value": ..}`: it is shown, and a person may edit it, as the arguments of a call.
+        returns: Self-contained JSON Schema that the value must fit.
+        by: `person`, or the name of a policy.
+    """
+
+    args: Formula
+    returns: Mapping[str, Json]
+    by: str
+
+
+Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent | Endorse
 
 
 @dataclass(frozen=True, slots=True)

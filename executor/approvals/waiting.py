@@ -13,14 +13,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 from ...plans.checker.sources import Found, Source, Sources, Trail
-from ...plans.program import CallTool, RunAgent, RunPlan, StepCode
+from ...plans.program import CallTool, Endorse, RunAgent, RunPlan, StepCode
+from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Toolset
 from ..canonical_value import CanonicalValue
 from ..execution_tree import Frame, Iteration, Node, is_asked, undecided_attempt
 from ..journal.header import Header, program_of
 from ..journal.restore import load_entries, rebuild
-from ..journal.toolset_lock import ToolsetLock
+from ..journal.toolset_lock import ToolLock, ToolsetLock
 from ..machine import Machine
 from ..runs.archive import Archive
 from ..runs.run import iterations_of, step_views
@@ -174,13 +175,14 @@ class _Viewer:
         is_controlled = _is_controlled(code)
         if is_controlled:
             controlled = self._grouped(self._find(trail, ""), iteration)
+        what, description, effect = _called(iteration, tool)
         call = WaitingCall(
             step=iteration.path,
             attempt=undecided_attempt(iteration) or 1,
             about="call" if is_asked(iteration) else "outcome",
-            tool=tool.name if tool is not None else "a prompt",
-            description=tool.description if tool is not None else "",
-            effect=tool.effect.value if tool is not None else "model",
+            tool=what,
+            description=description,
+            effect=effect,
             resource=tool.resource if tool is not None else "",
             why=self._why(trail),
             args=tuple(args),
@@ -267,6 +269,19 @@ class _Viewer:
         for position in trail[:-1]:
             program = cast("RunPlan", program.steps[position].action).program
         return program.plan.steps[trail[-1]].why or ""
+
+
+def _called(iteration: Iteration, tool: ToolLock | None) -> tuple[str, str, str]:
+    """Return what a person is asked about: name, description and effect."""
+    if tool is not None:
+        return tool.name, tool.description, tool.effect.value
+    if isinstance(iteration.item.node.code.action, Endorse):
+        return (
+            "endorse",
+            "Once it is approved, this value counts as trusted in the rest of the run.",
+            Effect.PURE.value,
+        )
+    return "a prompt", "", Effect.MODEL.value
 
 
 def _strict_lock(lock: ToolsetLock, tools: Toolset) -> ToolsetLock:

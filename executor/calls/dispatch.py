@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ...errors import ConfigError, ToolError
+from ...plans.program import ENDORSED
 from ...plans.signature import Effect
 from ...plans.values import Digest, Json, digest
 from ...tools import Context, ModelRequest, Tool, ask_request
@@ -21,7 +22,7 @@ from ...tools.failures import shortened
 from ...tools.fingerprint.fingerprint import Fingerprint, fingerprint_of, judgement_of
 from ...tools.logbook import masked_text, masked_value
 from ..canonical_value import CanonicalValue
-from ..commands import RuleApproval, StartModelCall, StartToolCall
+from ..commands import RecordEndorsement, RuleApproval, StartModelCall, StartToolCall
 from ..events import ApprovalRuled, CallFailed, CallMade, CallReused, CallStarted
 from ..fork import Fork
 from ..limits import bounded
@@ -166,6 +167,12 @@ def dispatch(
             return None
         message = preparation.without_secrets(command, str(fault))
         return CallFailed(command.step, fault.code, message, fault.temporary)
+
+
+def endorsed(command: RecordEndorsement, at: float) -> CallMade:
+    """Return the event of an endorsement that a person or a policy has allowed."""
+    output = CanonicalValue.of(cast("dict[str, Json]", command.args.value)[ENDORSED])
+    return CallMade(command.step, command.attempt, command.args.digest, output, at)
 
 
 # --- preparation

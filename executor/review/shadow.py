@@ -20,10 +20,19 @@ from ...plans.values import Json
 from ...tools import Models
 from ...tools.models.models import DEFAULT, Model, Spec
 from ..calls.caller import Caller
-from ..calls.dispatch import Preparation
+from ..calls.dispatch import Preparation, endorsed
 from ..calls.invoke import Failed, Outcome, Returned
 from ..canonical_value import CanonicalValue
-from ..commands import Command, Continue, Pause, Record, RuleApproval, StartModelCall, StartToolCall
+from ..commands import (
+    Command,
+    Continue,
+    Pause,
+    Record,
+    RecordEndorsement,
+    RuleApproval,
+    StartModelCall,
+    StartToolCall,
+)
 from ..events import (
     ApprovalAsked,
     ApprovalRuled,
@@ -176,6 +185,9 @@ class ShadowWalk:
                 return await self._asked(command, command.request)
             case StartToolCall():
                 return await self._called(command)
+            case RecordEndorsement():  # people and policies decided about exactly this value
+                self.calls[command.step] = command.args
+                return [endorsed(command, 0.0)]
             # The world is not asked: rules of tools may read it, and people decided about the recorded arguments only.
             case RuleApproval(step=step, args=args):
                 return self._ruled_again(step, args)

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from ...errors import DECIDED, OWN_RUN, InputRejected, ToolError
 from ...plans.format.shape import describe
 from ...plans.nearest import listing
-from ...plans.program import CallTool
+from ...plans.program import ENDORSED, CallTool, Endorse
 from ...plans.types.integers import with_integers
 from ...plans.types.validate import value_problems
 from ...plans.values import Json, NotJson
@@ -466,11 +466,14 @@ class Decisions:
     def _edited(
         self, asked: Asked, iteration: Iteration, call: CanonicalValue, edit: Mapping[str, Json]
     ) -> CanonicalValue:
+        edited = {**cast("dict[str, Json]", call.value), **edit}
+        action = iteration.item.node.code.action
+        if isinstance(action, Endorse):
+            return _endorsed(iteration, action, edited)
         lock = asked.lock_of(iteration)
         if lock is None:
             raise InputRejected(f"step '{iteration.path}' calls no tool, so it has no arguments to edit")
         # With the tool itself if this process has it, because its own validators see more than the schema; the schema of the header otherwise.
-        edited = {**cast("dict[str, Json]", call.value), **edit}
         tool = self._facilities.tools.find(lock.name)
         try:
             if tool is not None:
@@ -621,6 +624,20 @@ def _not_decidable(step: str, machine: Machine, about: About) -> str:
         else f"no step of the run {wanted}"
     )
     return f"expected a step that {wanted}, found '{step}', which {found}; {known}"
+
+
+def _endorsed(iteration: Iteration, action: Endorse, edited: Mapping[str, Json]) -> CanonicalValue:
+    """Return the value that a person endorses in the place of the one that was shown. Raises: InputRejected: it does not fit."""
+    where = f"the edited value of step '{iteration.path}'"
+    if others := [name for name in edited if name != ENDORSED]:
+        raise InputRejected(f"{where}: expected '{ENDORSED}' only, found {listing(others)}")
+    try:
+        _expect_fit(edited[ENDORSED], action.returns)
+        value = CanonicalValue.of(dict(edited))
+    except (ToolError, NotJson) as fault:
+        raise InputRejected(f"{where} does not fit: {fault}") from fault
+    expect_small(where, value)
+    return value
 
 
 def _expect_fit(value: Json, schema: Mapping[str, Json]) -> None:

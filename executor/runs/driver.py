@@ -25,7 +25,7 @@ from ...plans.collecting import PYTHONS_OWN_MAX, Aside
 from ...tools import Used
 from ..calls.caller import Caller, Nondeterminism, Usage
 from ..calls.concurrency import WorkerPool, first_error, notify_wait
-from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch
+from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch, endorsed
 from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
 from ..calls.flow_policy import FlowPolicy
@@ -33,7 +33,17 @@ from ..calls.invoke import STOPPED, Failed, Lost, Outcome, Returned, fitting
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
 from ..canonical_value import CanonicalValue
-from ..commands import Command, Continue, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
+from ..commands import (
+    Command,
+    Continue,
+    Pause,
+    Record,
+    RecordEndorsement,
+    RuleApproval,
+    StartModelCall,
+    StartToolCall,
+    StopCall,
+)
 from ..events import (
     BudgetReached,
     CallFailed,
@@ -264,6 +274,8 @@ class Driver:
                     self._spawn(step, self._pause(step, delay_s))
                 case RuleApproval():
                     self._spawn(command.step, self._rule(command))
+                case RecordEndorsement(step):
+                    self._spawn(step, self._endorse(command))
                 case Continue():
                     self._spawn("", self._continue(command))
                 case StopCall(step):
@@ -314,6 +326,13 @@ class Driver:
         # The rule runs in a task of its own, since its turn may come after the step was cancelled, and it is code of the tool that may block.
         if self.machine.is_callable(command.step):
             await self._take_in(self._flow_policy.rule(command, self.machine))
+        self._forget(command.step)
+
+    async def _endorse(self, command: RecordEndorsement) -> None:
+        # In a task of its own, since the machine takes one event at a time.
+        if self.machine.is_callable(command.step):
+            made = self._results.of_parent(command) or endorsed(command, self.facilities.clock.now())
+            await self._take_in(made)
         self._forget(command.step)
 
     async def _give_up_writes(self) -> None:

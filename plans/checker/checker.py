@@ -8,7 +8,7 @@ specific code wins.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypeAlias
 
 from ..collecting import collector_paused
@@ -39,6 +39,7 @@ def check(
     limits: Limits = LIMITS,
     secrets: SecretPlaces | None = None,
     rules: FlowRules | None = None,
+    policies: Collection[str] | None = None,
 ) -> CheckReport:
     """Return all faults and warnings of a plan. Never raises for a bad plan. O(size of the plan).
 
@@ -50,29 +51,31 @@ def check(
         secrets: The secrets that the plan may use: name -> its places, as of `Secret.tools` (none: all). `None`: any.
         rules: Where untrusted data may stand although its tool does not say so; `None`: at arguments that are selected from a trusted
             list, or that the tool's author has limited to options or marked as harmless.
+        policies: The names of the policies that `endorse` steps may use; `None`: any.
     """
     tools = signatures_of(toolset)
+
+    def judged(draft: Draft) -> CheckReport:
+        return _check_draft(draft, tools, plans, limits, secrets, rules or default_rules, policies)
+
     with collector_paused():
         if not isinstance(plan, str | bytes):
-            return _check_draft(draft_of(plan), tools, plans, limits, secrets, rules or default_rules)
+            return judged(draft_of(plan))
         try:
             source = parse_source(plan, limits)
         except SourceError as fault:
             return source_report(fault)
-        return source.located(
-            _check_draft(
-                draft_of(source.value, owned=True), tools, plans, limits, secrets, rules or default_rules
-            )
-        )
+        return source.located(judged(draft_of(source.value, owned=True)))
 
 
-def _check_draft(
+def _check_draft(  # the arguments of `check`
     draft: Draft,
     tools: Signatures,
     plans: SavedPlans | None,
     limits: Limits,
     secrets: SecretPlaces | None,
     rules: FlowRules,
+    policies: Collection[str] | None,
 ) -> CheckReport:
     if draft.plan is None:
         return CheckReport(in_order(draft.problems))
@@ -86,7 +89,7 @@ def _check_draft(
     bodies = bodies_of(draft, draft.plan, plans)
     if (past := _fold_all(bodies, limits)) is not None:
         return CheckReport(in_order([*draft.problems, past]))
-    context = CheckContext(bodies, tools, limits, problems, secrets)
+    context = CheckContext(bodies, tools, limits, problems, secrets, policies)
     survey = survey_of(bodies, tools, limits, rules=rules)
     _check_bodies(context, survey)
     if survey.runs_itself:  # such a plan has neither a bound nor a tree of steps

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field, replace
 
 from ..limits import LIMITS, Limits
 from ..paths import parts_of
-from ..plan import AgentStep, AskStep, PlanStep, Step, ToolStep
+from ..plan import AgentStep, AskStep, EndorseStep, Fallback, PlanStep, Step, ToolStep
 from ..problems import Problem, problem
 from ..signature import Effect, Signature, Signatures
 from .body import PlanBody
@@ -130,6 +130,7 @@ class FlowSummary:
 
     Attributes:
         bits: Input -> its bit.
+        private_bits: Input -> the bit of what is private in it, without the rest of its label; empty if nothing is private.
         output: Label of the body's output.
         fails: Label of whether the body fails.
         source: Path of steps from the untrusted source to the output.
@@ -138,6 +139,7 @@ class FlowSummary:
     """
 
     bits: dict[str, int] = field(default_factory=dict[str, int])
+    private_bits: dict[str, int] = field(default_factory=dict[str, int])
     output: int = CLEAN
     fails: int = CLEAN
     source: tuple[str, ...] = ()
@@ -151,6 +153,7 @@ class Labels:
 
     Attributes:
         bits: Input -> its bit.
+        private_bits: As in `FlowSummary`.
         inputs: Input -> its label in the body: its bit, and untrusted if the plan declares it so.
         counts_control: Whether ends and filters count. In runs that began before they did, they do not.
         values: Label of each step's value.
@@ -164,6 +167,7 @@ class Labels:
 
     body: PlanBody
     bits: dict[str, int]
+    private_bits: dict[str, int]
     inputs: dict[str, int]
     limits: Limits
     counts_control: bool
@@ -197,6 +201,19 @@ class Labels:
                 label |= self.values[position]
         return label
 
+    @property
+    def public(self) -> int:
+        """The bits that do not stand for private data."""
+        return ~(self.secrecy.mask | sum(self.private_bits.values()))
+
+    def private_part(self, label: int) -> int:
+        """Return what is private in a label."""
+        found = label & ~self.public
+        for name, bit in self.private_bits.items():
+            if label & self.bits[name]:
+                found |= bit
+        return found
+
     def referred(self, template: Template) -> Iterator[int]:
         """Yield the steps that a template refers to."""
         return self._positions(template.formula.strict | template.formula.lenient)
@@ -216,7 +233,7 @@ class Labels:
     def chance(self, position: int) -> int:
         """Return the label of what decides whether, and how often, a step calls, apart from what its arguments show already."""
         templates = self.body.steps[position].templates
-        shown = self.of(templates.get("args") or templates.get("goal"), position)
+        shown = self.of(templates.get("args") or templates.get("goal") or templates.get("endorse"), position)
         return self.control[position] | (self.reach[position] & ~shown)
 
     def reached(self, position: int) -> Iterator[int]:
@@ -240,7 +257,9 @@ class Labels:
         if isinstance(step, PlanStep):
             for name in step.args:
                 if name in summary.bits:  # an input that is not given has its default, which is clean
-                    meaning[summary.bits[name]] = self.of_argument(position, name)
+                    label = meaning[summary.bits[name]] = self.of_argument(position, name)
+                    if name in summary.private_bits:
+                        meaning[summary.private_bits[name]] = self.private_part(label)
         return meaning
 
     def carriers(self, position: int, argument: str | None) -> Iterator[Template]:
@@ -374,7 +393,11 @@ def flow_of(  # noqa: PLR0913  # the facts of a body, and what is asked about it
     source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()
     kept = tuple(write for variants in writes.values() for write in variants)
     sent = tuple(outflow for variants in outflows.values() for outflow in variants)
-    return BodyFlow(labels, FlowSummary(labels.bits, output, fails, source, kept, sent), tuple(problems))
+    return BodyFlow(
+        labels,
+        FlowSummary(labels.bits, labels.private_bits, output, fails, source, kept, sent),
+        tuple(problems),
+    )
 
 
 # Labels
@@ -393,6 +416,7 @@ def _labels_of(
     is_top = body.unit == 0 and body.name is None  # its inputs come from the person who starts the run
     first = secrecy.first_free
     bits = {} if is_top else {name: 1 << (first + number) for number, name in enumerate(body.inputs)}
+    private_bits = {name: bit << len(bits) for name, bit in bits.items()} if secrecy.kinds else {}
     inputs = {
         name: bits.get(name, CLEAN)
         | (UNTRUSTED if is_untrusted(schema) else CLEAN)
@@ -403,7 +427,19 @@ def _labels_of(
     values, control, reach, ends, private = ([CLEAN] * count for _ in range(5))
     via: list[int | tuple[str, ...] | None] = [None] * count
     labels = Labels(
-        body, bits, inputs, limits, counts_control, values, control, reach, ends, via, secrecy, private
+        body,
+        bits,
+        private_bits,
+        inputs,
+        limits,
+        counts_control,
+        values,
+        control,
+        reach,
+        ends,
+        via,
+        secrecy,
+        private,
     )
     for position in order:
         if position not in body.broken:
@@ -440,19 +476,38 @@ def _label(
         value |= UNTRUSTED
         # An untrusted tool fails when it likes. Of a plan, `FlowSummary.fails` says whether it fails.
         failure |= CLEAN if isinstance(step, PlanStep) else UNTRUSTED
+    ended = control | reach
+    if isinstance(step, EndorseStep):
+        value, failure, ended = _endorsed(labels, position, value, failure, ended)
     if labels.counts_control and step.on_error != "fail":
         # Whether the step has its own value, or another one, tells whether it failed. Of a list, failed items are left out.
         value |= failure
         failure = failure if step.on_error == "skip" else CLEAN
     labels.values[position] = value
     # What decides about the whole body decides nothing about its steps once the body runs.
-    labels.ends[position] = (control | reach) & ~(CONTROL | REACH) | failure
+    labels.ends[position] = ended & ~(CONTROL | REACH) | failure
     if source is not None:
         labels.via[position] = source
     # One predecessor a step is enough: a message shows one chain, not all.
     elif (value | labels.ends[position]) & UNTRUSTED:
         found = labels.origin(templates.values())
         labels.via[position] = labels.first_untrusted(refs.waits) if found is None else found
+
+
+def _endorsed(labels: Labels, position: int, value: int, failure: int, ended: int) -> tuple[int, int, int]:
+    """Return the labels of an `endorse` step: of its value, of whether it fails, and of whether it ends. What is private stays private.
+
+    Who lets a value count as trusted knows that it may be missing, or be one of several: that alone labels nothing. But nobody is asked
+    about the conditions of the step, nor about the value of its `on_error`.
+    """
+    body, templates = labels.body, labels.body.steps[position].templates
+    endorsed = labels.of(templates["endorse"], position)
+    conditions = labels.of(templates.get("when"), position) | labels.of(templates.get("until"), position)
+    for other in body.refs[position].after:
+        conditions |= labels.ends[other]
+    if not isinstance(body.steps[position].on_error, Fallback):
+        failure = labels.private_part(failure)
+    return labels.private_part(value), failure, conditions | (ended & ~endorsed) | labels.private_part(ended)
 
 
 def _value_and_failure(labels: Labels, position: int, summaries: Sequence[FlowSummary]) -> tuple[int, int]:
@@ -544,7 +599,7 @@ def _writes(
             called = body.calls.get(position)
             if called is not None:
                 meaning = labels.translation(position, summaries[called])
-                meaning = {bit: here & ~labels.secrecy.mask for bit, here in meaning.items()}
+                meaning = {bit: here & labels.public for bit, here in meaning.items()}
                 for write in summaries[called].writes:
                     yield _translated_write(write, meaning)
         case _:
@@ -565,7 +620,7 @@ def _tool_write(
 ) -> Write:
     body = labels.body
     is_read = tool.effect != Effect.WRITE
-    public = ~labels.secrecy.mask
+    public = labels.public
     guarded: list[tuple[str, int]] = []
     allowed = CLEAN
     judged: list[tuple[str, int, str]] = []
@@ -607,7 +662,7 @@ def _rule(
 def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> Write:
     """Return the write of an agent: a model that has read untrusted data may pass it to any tool."""
     body = labels.body
-    public = ~labels.secrecy.mask
+    public = labels.public
     label = labels.of(body.steps[position].templates["goal"], position) & public
     # The agent reads the results of its tools, so an untrusted tool makes its later calls untrusted, whatever its goal.
     if any(tool.trust == "untrusted" for tool in tools):
@@ -710,7 +765,7 @@ def _judge(write: Write, labels: Labels, position: int) -> Iterator[tuple[PlanBo
         where, at, decider = write.body, write.control_at, write.position
         # The condition of the `plan` step is a better place than the write inside the plan, which is fine by itself.
         if write.body is not labels.body and (labels.control[position] | labels.reach[position]) & UNTRUSTED:
-            where, at, decider = labels.body, _control_at(labels, position, ~labels.secrecy.mask), position
+            where, at, decider = labels.body, _control_at(labels, position, labels.public), position
         yield where, _controlled(write, labels if where is labels.body else None, decider, at)
 
 
@@ -851,7 +906,7 @@ def _secret_outflows(labels: Labels, position: int, step: ToolStep, tool: Signat
         return
     secret = min(secrets.values())
     for name in receivers_of(tool):
-        if label := labels.of_argument(position, name) & ~labels.secrecy.mask:
+        if label := labels.of_argument(position, name) & labels.public:
             path = labels.body.path(position) + argument_path(name)
             yield Outflow(
                 labels.body, position, path, f"the tool '{tool.name}'", label, UNTRUSTED, secret=secret

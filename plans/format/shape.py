@@ -288,7 +288,8 @@ def _no_single_action(path: str, given: object) -> Problem:
     keys = [name for name in step if name not in StepKeys.model_fields]
     guesses = (did_you_mean(name, ACTIONS) for name in keys[:20])
     hint = next(
-        (guess for guess in guesses if guess), "give the step a 'tool', 'ask', 'set', 'plan' or 'agent'"
+        (guess for guess in guesses if guess),
+        "give the step a 'tool', 'ask', 'set', 'plan', 'agent' or 'endorse'",
     )
     return problem(
         "bad-shape", path, f"expected exactly one action ({', '.join(ACTIONS)}) at {path}, found none", hint

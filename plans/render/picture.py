@@ -16,7 +16,18 @@ from ..checker.bounds import critical_path
 from ..checker.survey import Survey, Touches, is_write, survey_of
 from ..format.shape import Draft
 from ..graph import depths, direct_waits
-from ..plan import AgentStep, AskStep, Fallback, InnerPlan, Plan, PlanStep, SetStep, Step, ToolStep
+from ..plan import (
+    AgentStep,
+    AskStep,
+    EndorseStep,
+    Fallback,
+    InnerPlan,
+    Plan,
+    PlanStep,
+    SetStep,
+    Step,
+    ToolStep,
+)
 from ..program import Track
 from ..signature import signatures_of
 from ..values import Json, canonical
@@ -247,7 +258,7 @@ def effect_waits(touches: Sequence[Touches], order: Sequence[int]) -> list[int]:
 
 def _effect(step: Step, touches: Touches, tools: Signatures) -> str:
     match step:
-        case SetStep():
+        case SetStep() | EndorseStep():
             return "pure"
         case AskStep():
             return "model"
@@ -290,6 +301,8 @@ def _action(step: Step) -> tuple[str, str, str]:
             return "plan", f"plan {step.plan}({_arguments(step.args)})", ""
         case AgentStep(agent=agent):
             return "agent", "agent", _short(agent.goal)
+        case EndorseStep():
+            return "endorse", f"endorse by {step.by}", _short(step.endorse)
 
 
 def _conditions(step: Step, after: Sequence[str]) -> list[str]:

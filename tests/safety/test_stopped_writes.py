@@ -53,8 +53,7 @@ class Zombie:
             assert self.process.poll() is None, "it did not begin"
             time.sleep(0.02)
         self.caller = int((folder / "waiting").read_text())  # the process of the tool
-        for pid in self._pids():
-            stop(pid)
+        stop(env.get("LEASE_STORE", folder / "s.db"), *self._pids())
         (folder / "go").touch()
 
     def _pids(self):
@@ -239,7 +238,7 @@ def test_a_stopped_write_that_is_overruled_ends_with_its_lease(tmp_path, postgre
 @pytest.mark.postgres
 def test_a_running_process_that_is_overruled_in_mid_write_ends(tmp_path, postgres_url, stop_in_write):
     """It wakes before its lease has ended, learns of it with its next beat, and says why it ends."""
-    zombie = stop_in_write(LEASE_STORE=postgres_url, LEASE_S="60")
+    zombie = stop_in_write(LEASE_STORE=postgres_url, LEASE_S="24")
     (tmp_path / "go").unlink()
     with Engine(lease_child.TOOLS, store=postgres_url) as engine:
         taking = threading.Thread(target=lambda: engine.resume_sync("r", take_over=True))

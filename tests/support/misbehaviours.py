@@ -52,7 +52,7 @@ class Misbehaviour:
         requests: Requests that the planning sends.
         words: `()`: a plan comes of it. Else what `PlanningFailed` says.
         told: What the model is told when it is asked again.
-        timeout_s: Seconds a request.
+        timeout_s: Seconds a request; short where it is the endpoint's silence that ends the planning, else never reached, however busy the machine is.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Misbehaviour:
     requests: int
     words: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
-    timeout_s: float = 5
+    timeout_s: float = 60
     then_good: bool = True
     options: dict[str, object] = field(default_factory=dict)
 
