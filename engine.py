@@ -476,8 +476,8 @@ class Engine:
         else:
             header = await opened.plans.header(what, options, {} if inputs is None else inputs)
         execution = opened.execution
-        run_id = await execution.submissions.submit(header, run_id=options.run_id)
-        return execution, run_id, await execution.go_on(run_id, stream=stream)
+        row = await execution.submissions.submit(header, run_id=options.run_id)
+        return execution, row.id, await execution.start(row, stream=stream)
 
     def budget_for(self, budget: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return the limits of a run whose caller asks for this budget. Raises: InputRejected: it is none, or past a ceiling."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .errors import PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
 from .executor.budget import BudgetPolicy
 from .executor.journal.header import program_of
+from .executor.lru_cache import IdentityCache
 from .executor.machine import RULES_VERSION
 from .executor.runs.planning import with_cost
 from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from .tools.secret import Secrets
 
 PlanLike: TypeAlias = Plan | Mapping[str, Any]
+
+LOCKS_KEPT: Final = 8
 
 
 class EnginePlanner:
@@ -72,6 +75,7 @@ class EnginePlanner:
         self._budgets = budgets
         self._pins = pins
         self._accepted = CheckedPlans()
+        self._locks: IdentityCache[Plan, ToolsetLock] = IdentityCache(LOCKS_KEPT)
 
     # --- given plans
 
@@ -258,6 +262,9 @@ class EnginePlanner:
         return judged(report, self._flow)
 
     def _lock(self, plan: Plan, saved: Mapping[str, Plan]) -> ToolsetLock:
+        # The plan and the tools decide the lock, and nobody changes them; a plan that was checked before is the same object again.
+        if not saved:
+            return self._locks.get(plan, lambda given: ToolsetLock.of((given,), self._tools))
         return ToolsetLock.of((plan, *saved.values()), self._tools)
 
     async def _saved_for(self, plan: Plan) -> dict[str, Plan]:

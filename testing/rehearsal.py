@@ -121,7 +121,7 @@ class Rehearsal:
     async def _run(self, execution: Execution, header: Header) -> str:
         """Run, and repeat the recorded decisions, until the run has ended or waits for another one."""
         name = self.recorded.run.id if self.recorded is not None else "rehearsal"
-        run_id = await execution.submissions.submit(header, run_id=name)
+        run_id = (await execution.submissions.submit(header, run_id=name)).id
         await execution.resume(run_id)
         decided = dict(self.recorded.decided) if self.recorded is not None else {}
         # One decision at a time: it may bring the run to its next question, and the recording has the answer to that one too.

@@ -425,12 +425,16 @@ class SqlStore(ABC):
 
     # --- owners
 
+    def _prepare_claim(self) -> None:  # noqa: B027  # a server remembers nothing
+        """Check what the store remembers, in the transaction of a claim: a run finds everything that was there when it was claimed."""
+
     async def claim(
         self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
     ) -> RunRow | None:
         """See `Store.claim`. The rows of run and owner are locked while the question is asked: neither moves meanwhile."""
 
         def work(sql: Sql) -> RunRow | None:
+            self._prepare_claim()
             if sql.lock:
                 sql.send(f"SELECT 1 FROM @runs WHERE id=:run{sql.lock}", {"run": run_id})
             found = self._find(sql, run_id)

@@ -96,9 +96,8 @@ class Rig:
         seed = header.pop("seed", None) or default_seed(plan, fitted)
         plans = header.pop("plans", {})
         lock = ToolsetLock.of([plan, *plans.values()], self.tools)
-        return await self.execution.submissions.submit(
-            Header(plan, fitted, seed, lock, plans, **header), run_id=run_id
-        )
+        made = Header(plan, fitted, seed, lock, plans, **header)
+        return (await self.execution.submissions.submit(made, run_id=run_id)).id
 
     async def start(self, plan: Plan, run_id: str | None = None, **options: Any) -> str:
         """Submit a run and start it."""
