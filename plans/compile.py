@@ -15,8 +15,9 @@ from typing import Any, cast
 
 from ..errors import PlanRejected
 from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
-from .checker.flow import CONTROL, DEFAULT_MODEL, REACH, UNTRUSTED, Labels
-from .checker.selection import selected_arguments
+from .checker.flow.labels import CONTROL, REACH, UNTRUSTED, Labels
+from .checker.flow.secrecy import DEFAULT_MODEL
+from .checker.flow.selection import selected_arguments
 from .checker.survey import Survey, is_write, survey_of
 from .checker.templates import template_of
 from .expressions.evaluate import COMPOUND_KEYS_SINCE, is_compound_key
@@ -59,6 +60,7 @@ def compile_plan(
     plans: SavedPlans | None = None,
     language: int = EXPRESSION_VERSION,
     counts_control: bool = True,
+    controlled: Iterable[str] = (),
 ) -> Program:
     """Return the program of a plan that passed its check. O(size of the plan and of all that it runs).
 
@@ -67,12 +69,14 @@ def compile_plan(
         signatures: The tools that it was checked with.
         plans: Saved plans by name or digest.
         language: The version of the expression language in which it was checked; later functions are refused.
-        counts_control: Whether ends and filters count in labels (`checker.flow.Labels`).
+        counts_control: Whether ends and filters count in labels (`checker.flow.labels`).
+        controlled: See `PlanBody`.
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
     """
     bodies = bodies_of(Draft(plan), plan, plans)
+    bodies.every[0].controlled = frozenset(controlled)
     # The order matters: later passes rely on parsed expressions, known plans and program orders.
     _refuse(_faults(bodies))
     if language < EXPRESSION_VERSION:
@@ -166,8 +170,8 @@ def _variants(survey: Survey) -> list[list[int]]:
 
 def _passed(survey: Survey, number: int, position: int, untrusted: int) -> int:
     """Return the bits that a `plan` step makes untrusted in the body that it runs, if `untrusted` are untrusted in its own body."""
-    labels = survey.flows[number].labels
-    called = survey.flows[labels.body.calls[position]].summary
+    labels = survey.labels[number]
+    called = labels.summaries[labels.body.calls[position]]
     passed = UNTRUSTED
     if labels.counts_control:
         passed |= CONTROL if labels.control[position] & untrusted else 0
@@ -240,7 +244,7 @@ class _BodyCompiler:
 
     @property
     def _flow(self) -> Labels:
-        return self.survey.flows[self.number].labels
+        return self.survey.labels[self.number]
 
     def _tainted_arguments(self, position: int, step: Step) -> tuple[str, ...]:
         """Return the arguments of a tool step that hold untrusted data, sorted."""
