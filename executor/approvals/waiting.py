@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 from ...plans.checker.sources import Found, Source, Sources, Trail
-from ...plans.program import CallTool, Endorse, RunAgent, RunPlan, StepCode
+from ...plans.program import AskPerson, CallTool, RunAgent, RunPlan, StepCode
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Toolset
@@ -275,7 +275,7 @@ def _called(iteration: Iteration, tool: ToolLock | None) -> tuple[str, str, str]
     """Return what a person is asked about: name, description and effect."""
     if tool is not None:
         return tool.name, tool.description, tool.effect.value
-    if isinstance(iteration.item.node.code.action, Endorse):
+    if isinstance(iteration.item.node.code.action, AskPerson):
         return (
             "endorse",
             "Once it is approved, this value counts as trusted in the rest of the run.",
