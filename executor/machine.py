@@ -132,7 +132,7 @@ from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
 ITEMS_MAX: Final = 100_000  # items of one for_each: a run with more would not fit in memory
 # The version of these moves; a run keeps the version that it began with. 1: a person is asked about the items of an ordered `for_each` one
 # after the other, each when it is next. 2: a person is asked about all items as one list when the step begins. 3: whether a step runs is labelled
-# like a value (`plans.checker.flow`), and where a call is labelled, a rule is asked whether a person is needed. 4: expressions are metered: a run has a
+# like a value (`plans.checker.flow.labels`), and where a call is labelled, a rule is asked whether a person is needed. 4: expressions are metered: a run has a
 # most of their work, and after a slice of it the other steps are put off until the next event.
 RULES_VERSION: Final = 4
 METERED_SINCE: Final = 4

@@ -18,7 +18,7 @@ from typing import Protocol, TypeAlias, cast
 
 from ..errors import ConfigError
 from ..plans import SavedPlans
-from ..plans.checker.selection import FlowRules
+from ..plans.checker.flow.selection import FlowRules
 from ..plans.durations import parse_count
 from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan

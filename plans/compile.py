@@ -15,10 +15,12 @@ from typing import Any, cast
 
 from ..errors import PlanRejected
 from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
-from .checker.flow import CONTROL, DEFAULT_MODEL, REACH, UNTRUSTED, Labels
-from .checker.selection import selected_arguments
+from .checker.flow.labels import CONTROL, REACH, UNTRUSTED, Labels
+from .checker.flow.secrecy import DEFAULT_MODEL
+from .checker.flow.selection import selected_arguments
 from .checker.survey import Survey, is_write, survey_of
 from .checker.templates import template_of
+from .expressions.evaluate import COMPOUND_KEYS_SINCE, is_compound_key
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node, walk
 from .format.property_order import as_written
@@ -80,7 +82,7 @@ def compile_plan(
         signatures: The tools that it was checked with.
         plans: Saved plans by name or digest.
         language: The version of the expression language in which it was checked; later functions are refused.
-        counts_control: Whether ends and filters count in labels (`checker.flow.Labels`).
+        counts_control: Whether ends and filters count in labels (`checker.flow.labels`).
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
@@ -139,6 +141,8 @@ def _calls(node: Node | None) -> Iterator[tuple[str, str, int]]:
     for inner in () if node is None else walk(node):
         if isinstance(inner, Call):
             yield "function", inner.function, FUNCTIONS[inner.function].since
+            if inner.key is not None and is_compound_key(inner.key.body):
+                yield "form", "key=lambda x: [..]", COMPOUND_KEYS_SINCE
         elif isinstance(inner, Method):
             yield "method", inner.name, METHODS[inner.name].since
 
@@ -177,8 +181,8 @@ def _variants(survey: Survey) -> list[list[int]]:
 
 def _passed(survey: Survey, number: int, position: int, untrusted: int) -> int:
     """Return the bits that a `plan` step makes untrusted in the body that it runs, if `untrusted` are untrusted in its own body."""
-    labels = survey.flows[number].labels
-    called = survey.flows[labels.body.calls[position]].summary
+    labels = survey.labels[number]
+    called = labels.summaries[labels.body.calls[position]]
     passed = UNTRUSTED
     if labels.counts_control:
         passed |= CONTROL if labels.control[position] & untrusted else 0
@@ -251,7 +255,7 @@ class _BodyCompiler:
 
     @property
     def _flow(self) -> Labels:
-        return self.survey.flows[self.number].labels
+        return self.survey.labels[self.number]
 
     def _tainted_arguments(self, position: int, step: Step) -> tuple[str, ...]:
         """Return the arguments of a tool step that hold untrusted data, sorted."""

@@ -200,7 +200,7 @@ class StepCode:
         touches: The resources that the step's effects touch, sorted by name.
         sequential: A `for_each` whose body holds a write: item after item.
         tainted: Arguments of a tool that hold data derived from untrusted tools, sorted.
-        selected: The part of them that untrusted data selects from trusted lists (`checker.selection`).
+        selected: The part of them that untrusted data selects from trusted lists (`checker.flow.selection`).
         controlled: Whether untrusted data decides if, or how often, the step calls its tool.
         retries: Further calls after a failed one; `None`: as the tool says.
     """

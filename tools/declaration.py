@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..errors import ConfigError
-from ..plans.checker.secrecy import MODEL
+from ..plans.checker.flow.secrecy import MODEL
 from ..plans.durations import parse_count, parse_duration, parse_rate
 from ..plans.nearest import nearest
 from ..plans.signature import Effect

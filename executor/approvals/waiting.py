@@ -1,7 +1,7 @@
 """Makes the view of a run's waiting calls from its journal: arguments, origins, quotes, and what the same steps did last time.
 
 The journal decides, not the process: a person sees the same in the process that drives the run, in another, and on another machine. The labels are
-those of the check (`plans/checker/flow.py`) with the tools as the run knows them, and a tool that is untrusted in this process counts as untrusted, as it
+those of the check (`plans/checker/flow/labels.py`) with the tools as the run knows them, and a tool that is untrusted in this process counts as untrusted, as it
 does for the flow policy.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
-from ...plans.checker.sources import Found, Source, Sources, Trail
+from ...plans.checker.flow.sources import Found, Source, Sources, Trail
 from ...plans.program import AskPerson, CallTool, RunAgent, RunPlan, StepCode
 from ...plans.signature import Effect
 from ...plans.values import Json

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ...errors import EngineBug
+from ...plans.checker.flow.labels import UNNAMED
 from ...plans.program import ENDORSED, AskPerson, CallTool, Program, RunAgent, RunPlan
 from ...plans.signature import Effect
 from ...tools.failures import described
@@ -31,7 +32,7 @@ from .secrecy_policy import SecrecyPolicy, trail_of
 
 if TYPE_CHECKING:
     from ...plans import Plan
-    from ...plans.checker.sources import Sources
+    from ...plans.checker.flow.sources import Sources
     from ...plans.checker.survey import Provenance
     from ...plans.signature import Signature
     from ...plans.values import Json
@@ -46,7 +47,6 @@ UNSAFE_FLOW: Final = "unsafe-flow"
 UNTRUSTED_CONDITION: Final = "untrusted-condition"
 POLICY_DENIED: Final = "policy-denied"
 UNKNOWN_POLICY: Final = "unknown-policy"
-UNNAMED: Final = "an untrusted source"
 
 Intervention: TypeAlias = ApprovalRuled | RuleApproval | CallFailed
 """What takes the place of a call: a person is asked, the approval rule of the tool is asked, or the step fails."""
@@ -367,7 +367,7 @@ class FlowPolicy:
 
     def _names(self, iteration: Iteration, argument: str) -> tuple[str, ...]:
         """Return the untrusted tools and inputs from which an argument has data."""
-        from ...plans.checker.sources import Sources  # noqa: PLC0415  # only policies of the user need it
+        from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # only policies of the user need it
 
         if self._sources is None:
             self._sources = Sources(_plan(self._header), self._strict_lock(), self._header.plans)

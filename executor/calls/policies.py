@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 from ...errors import ConfigError
-from ...plans.checker.flow import is_untrusted
-from ...plans.checker.selection import HARMLESS, OPTION, SELECTED, fitting_rule
+from ...plans.checker.flow.labels import is_untrusted
+from ...plans.checker.flow.selection import HARMLESS, OPTION, SELECTED, fitting_rule
 from ...plans.plan import ToolStep
 from ...plans.program import CallTool
 from ...plans.signature import Effect, Signature

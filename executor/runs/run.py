@@ -317,7 +317,7 @@ class OutputLabels(Mapping[str, Sequence[str]]):
 
 
 def _output_labels(header: Header) -> Mapping[str, Sequence[str]]:
-    from ...plans.checker.sources import Sources  # noqa: PLC0415  # a warm run does not ask
+    from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # a warm run does not ask
 
     return {} if header.plan is None else Sources(header.plan, header.lock, header.plans).of_output()
 

@@ -22,7 +22,7 @@ from .context import CheckContext
 from .survey import Survey, Touches
 from .templates import Template
 
-NO_LONGER = frozenset({"sorted", "reversed", "distinct", "enumerate", "zip"})
+NO_LONGER = frozenset({"sorted", "reversed", "distinct", "unique_by", "enumerate", "zip"})
 """Functions that return a list which is at most as long as their first argument."""
 
 

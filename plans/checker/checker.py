@@ -21,8 +21,9 @@ from ..types.types import NEVER, Type
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .bounds import bounds_of
 from .context import CheckContext, ProblemList
+from .flow.selection import FlowRules, default_rules
+from .flow.sinks import Judged, judge
 from .inference import infer_body
-from .selection import FlowRules, default_rules
 from .structure import check_names, check_retries, check_schemas, check_trust, check_usage, check_wiring
 from .survey import Survey, survey_of
 
@@ -90,8 +91,8 @@ def _check_draft(  # the arguments of `check`
     if (past := _fold_all(bodies, limits)) is not None:
         return CheckReport(in_order([*draft.problems, past]))
     context = CheckContext(bodies, tools, limits, problems, secrets, policies)
-    survey = survey_of(bodies, tools, limits, rules=rules)
-    _check_bodies(context, survey)
+    survey = survey_of(bodies, tools, limits)
+    _check_bodies(context, survey, rules)
     if survey.runs_itself:  # such a plan has neither a bound nor a tree of steps
         return CheckReport(in_order(problems.problems), Bounds(None, None, ()))
     return CheckReport(in_order(problems.problems), bounds_of(context, survey), _inferred(context))
@@ -124,15 +125,17 @@ def _too_much_work(body: PlanBody, path: str, limits: Limits) -> Problem:
     return found.problems[0]
 
 
-def _check_bodies(context: CheckContext, survey: Survey) -> None:
+def _check_bodies(context: CheckContext, survey: Survey, rules: FlowRules) -> None:
     check_wiring(context, survey)
+    judged = [Judged()] * len(context.bodies.every)
     for number in survey.order:
         body = context.bodies.every[number]
         check_names(context, body)
         check_schemas(context, body)
         infer_body(context, number, survey.steps[number])
         check_retries(context, body)
-        for where, found in survey.flows[number].problems:
+        judged[number] = judge(survey.labels[number], survey.steps[number], judged, context.tools, rules)
+        for where, found in judged[number].problems:
             context.problems.add(where, found.code, found.path, found.message, found.hint)
     check_usage(context, survey)
     check_trust(context)

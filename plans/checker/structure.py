@@ -17,9 +17,9 @@ from ..types.validate import value_problems
 from ..values import Json
 from .body import PlanBody
 from .context import CheckContext
-from .flow import TRUST_KEY
+from .flow.labels import TRUST_KEY
+from .flow.secrecy import READERS_KEY
 from .names import close_name, is_name, name_fault
-from .secrecy import READERS_KEY
 from .survey import Survey, is_write
 
 CYCLE_SHOWN_MAX = 12

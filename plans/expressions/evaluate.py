@@ -45,6 +45,9 @@ from .nodes import (
 )
 from .operators import WORK_MAX, Frame, Meter, checked, weigh
 
+COMPOUND_KEYS_SINCE = 2
+"""The version of the language in which `key=` takes several values at a time."""
+
 Run: TypeAlias = Callable[[Frame], Json]
 Scope: TypeAlias = Mapping[str, "Json | Skipped"]
 
@@ -375,6 +378,7 @@ def _call(node: Call) -> Run:
     if node.key is None and node.reverse is None:
         return _apply(apply, arguments)
     keys = None if node.key is None else _keys(node.function, node.key)
+    is_compound = node.key is not None and is_compound_key(node.key.body)
     reverse = None if node.reverse is None else _compile(node.reverse)
 
     def run(frame: Frame) -> Json:
@@ -382,11 +386,19 @@ def _call(node: Call) -> Run:
         named: dict[str, object] = {}
         if keys is not None:
             named["keys"] = keys(frame, values)
+        if is_compound:
+            named["is_compound"] = True
         if reverse is not None:
             named["reverse"] = reverse(frame)
         return apply(frame, *values, **named)
 
     return run
+
+
+def is_compound_key(body: Node) -> bool:
+    """Whether a lambda is written as a list, so that each part of it counts: `key=lambda x: [x.a, x.b]`."""
+    # By how it is written, not by its value: in version 1 a key that happened to be a list failed its run, and runs of that time have to replay.
+    return isinstance(body, ListOf) or (isinstance(body, Constant) and type(body.value) is list)
 
 
 def _apply(apply: Callable[..., Json], arguments: list[Run]) -> Run:

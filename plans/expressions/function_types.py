@@ -10,21 +10,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..errors import EvaluationError
+from ..nearest import listing, nearest
 from ..types.show import type_text
 from ..types.types import (
     BOOLEAN,
     INTEGER,
     NEVER,
+    NULL,
     NUMBER,
     TEXT,
     UNKNOWN,
     ListType,
     ObjectType,
+    Scalar,
     Type,
+    Unknown,
     members,
     union,
+    without_null,
 )
-from .nodes import Node
+from .functions import path_of, position_of
+from .nodes import Constant, Literal, Node
 from .type_rules import (
     A_BOOLEAN,
     A_LIST,
@@ -50,6 +57,14 @@ Argument: TypeAlias = tuple[Node, Type]
 _SIZED = takes("string", "list", "object", wanted="text, a list or an object")
 _READABLE = takes("integer", "number", "string", "boolean", wanted="a number, text or a boolean")
 _OPTIONAL_TEXT = takes("string", wanted="text", nulls=True)
+_GROUP_KEY = takes(
+    "string",
+    "integer",
+    "boolean",
+    wanted="text, an integer or a boolean",
+    hint="str(..) makes text of any value",
+)
+_PATH = takes("string", "list", wanted="text or a list", hint='write: "a.b[0]"')
 _ORDERED = takes("integer", "number", "string", wanted="all numbers or all text")
 
 
@@ -61,6 +76,7 @@ class FunctionUse:
         name: As messages have it: `len(..)`.
         arguments: With their types.
         key: The lambda's body, with its type.
+        key_parts: The parts of the lambda's body, each with its type, if it is written as a list.
         reverse: What `reverse=` is, with its type.
     """
 
@@ -70,6 +86,7 @@ class FunctionUse:
     arguments: Sequence[Argument]
     key: Argument | None = None
     reverse: Argument | None = None
+    key_parts: Sequence[Argument] | None = None
 
     def each(self, *wanted: Takes) -> list[tuple[Member, ...]]:
         """Return the alternatives of each argument that it takes."""
@@ -124,7 +141,7 @@ def _extreme(use: FunctionUse) -> Type:
     lone = len(use.arguments) == 1
     candidates = use.items() if lone else joined([of for _, of in use.arguments])
     if use.key is not None:
-        _check_order(use, *use.key)
+        _check_key(use, *use.key)
         return candidates
     if lone:
         good = _check_order(use, use.arguments[0][0], candidates, _cells(use.arguments[0][1]))
@@ -157,6 +174,17 @@ def _check_order(use: FunctionUse, node: Node, of: Type, cells: Sequence[Type] =
     return good
 
 
+def _check_key(use: FunctionUse, node: Node, of: Type) -> None:
+    """Note if the key of `sorted`, `min` or `max` has no order."""
+    if use.key_parts is None:
+        _check_order(use, node, of)
+        return
+    for part, found in use.key_parts:
+        # A part may be a boolean; a key that is one alone is refused, as ever.
+        if any(kind_of(member) != "boolean" for member in members(found)):
+            _check_order(use, part, found)
+
+
 _NUMBERS = frozenset({"integer", "number"})
 _TEXTS = frozenset({"string"})
 
@@ -169,7 +197,7 @@ def _is_mixed(good: Sequence[Member]) -> bool:
 def _sorted(use: FunctionUse) -> Type:
     item = use.items()
     if use.key is not None:
-        _check_order(use, *use.key)
+        _check_key(use, *use.key)
     else:
         _check_order(use, use.arguments[0][0], item, _cells(use.arguments[0][1]))
     if use.reverse is not None:
@@ -215,6 +243,77 @@ def _flatten(use: FunctionUse) -> Type:
     return ListType(joined([each.item if isinstance(each, ListType) else UNKNOWN for each in lists]))
 
 
+def _keyed(use: FunctionUse) -> Type:
+    """Note if the key of a group cannot be the name of a field; return the type of the items."""
+    item = use.items()
+    node, of = (use.arguments[0][0], item) if use.key is None else use.key
+    operand(use.findings, node, of, _GROUP_KEY, f"a key of {use.name}")
+    return item
+
+
+def _group_by(use: FunctionUse) -> Type:
+    return ObjectType({}, ListType(_keyed(use)))
+
+
+def _count_by(use: FunctionUse) -> Type:
+    _keyed(use)
+    return ObjectType({}, INTEGER)
+
+
+def _get(use: FunctionUse) -> Type:
+    (base, of), (node, path), *rest = use.arguments
+    operand(use.findings, node, path, _PATH, "the path of get(..)")
+    default = rest[0][1] if rest else NULL
+    value = node.value if isinstance(node, Literal | Constant) else None
+    if not isinstance(value, str | list):
+        return UNKNOWN
+    try:
+        parts = path_of(value)
+    except EvaluationError as error:
+        use.findings.add("bad-expr", node, str(error))
+        return NEVER
+    for part in parts:
+        if not members(of):
+            return NEVER
+        found = [inner for member in members(of) if (inner := _at(member, part)) is not None]
+        if not found:
+            # No value can have that part, so the path is wrong: `get` is for what may be missing, not for what cannot be there.
+            _no_part(use, node, base, of, part)
+            return NEVER
+        of = joined(found)
+    return union(without_null(of), default)
+
+
+def _at(member: Member, part: str | int) -> Type | None:
+    """Return the type of a part of an alternative, `None` if there can be none; of null, the part is absent."""
+    match member:
+        case Unknown():
+            return UNKNOWN
+        case ObjectType(fields=fields, extra=extra) if isinstance(part, str):
+            return fields[part].type if part in fields else extra
+        case ListType(item=item) if (position := position_of(part)) is not None:
+            cells = _cells(member)
+            return cells[position] if -len(cells) <= position < len(cells) else item
+        case Scalar(kind="null"):
+            return NULL
+        case _:
+            return None
+
+
+def _no_part(use: FunctionUse, node: Node, base: Node, of: Type, part: str | int) -> None:
+    names = [name for member in members(of) if isinstance(member, ObjectType) for name in member.fields]
+    message = f"there is no '{part}' in {type_text(of)}, which {use.findings.source(node)} of '{use.findings.source(base)}' leads to"
+    close = nearest(part, names) if isinstance(part, str) and use.findings.suggestions else None
+    hint = (
+        f"did you mean '{close}'?"
+        if close is not None
+        else f"its fields are {listing(names, 12)}"
+        if names
+        else ""
+    )
+    use.findings.add("unknown-field", node, message, hint)
+
+
 def _join(use: FunctionUse) -> Type:
     use.item_is(A_TEXT)
     if len(use.arguments) > 1:
@@ -247,6 +346,10 @@ FUNCTION_TYPES: Mapping[str, Rule] = {
     "flatten": _flatten,
     "distinct": _same_list,
     "join": _join,
+    "group_by": _group_by,
+    "count_by": _count_by,
+    "unique_by": _same_list,
+    "get": _get,
 }
 
 

@@ -353,7 +353,7 @@ class _Inference:
         if node.function == "secret":
             return TEXT
         arguments = [self._argument(part) for part in node.arguments]
-        key = None
+        key, parts = None, None
         if node.key is not None:
             # The lambda gets single items: those of the only list, or the arguments themselves.
             of = (
@@ -365,10 +365,23 @@ class _Inference:
             self.locals[node.key.parameter.slot] = joined(
                 [member.item if isinstance(member, ListType) else UNKNOWN for member in lists]
             )
-            key = self._argument(node.key.body)
+            parts = self._key_parts(node.key.body)
+            key = (
+                self._argument(node.key.body)
+                if parts is None
+                else (node.key.body, listed([of for _, of in parts]))
+            )
         reverse = None if node.reverse is None else self._argument(node.reverse)
-        use = FunctionUse(self.findings, node, f"{node.function}(..)", arguments, key, reverse)
+        use = FunctionUse(self.findings, node, f"{node.function}(..)", arguments, key, reverse, parts)
         return FUNCTION_TYPES[node.function](use)
+
+    def _key_parts(self, body: Node) -> Sequence[Argument] | None:
+        """Return the parts of a compound key (`evaluate.is_compound_key`), each with its type."""
+        if isinstance(body, ListOf):
+            return [self._argument(part) for part in body.items]
+        if isinstance(body, Constant) and isinstance(body.value, list):
+            return [(body, exact(part)) for part in body.value]
+        return None
 
     def _first(self, arguments: Sequence[Node]) -> Type:
         *most, last = arguments

@@ -264,7 +264,7 @@ class _Reader:
         test, then = self.read(tree.test, room), self.read(tree.body, room)
         return Condition(*self._span(tree), test, then, self.read(tree.orelse, room))
 
-    def list_of(self, tree: ast.List, room: int) -> Node:
+    def list_of(self, tree: ast.List | ast.Tuple, room: int) -> Node:
         return ListOf(*self._span(tree), self._all(tree.elts, room))
 
     def dict_of(self, tree: ast.Dict, room: int) -> Node:
@@ -397,7 +397,12 @@ class _Reader:
         local = Target(*self._span(tree), name, self._slots)
         self._slots += 1
         self._scopes.append({name: local})
-        body = self.read(tree.body, room)
+        # Python's way to sort by several values is a tuple; it is read as the list that it means.
+        body = (
+            self.list_of(tree.body, room - 1)
+            if isinstance(tree.body, ast.Tuple)
+            else self.read(tree.body, room)
+        )
         self._scopes.pop()
         return Lambda(*self._span(tree), local, body)
 
@@ -405,7 +410,7 @@ class _Reader:
         name = func.attr
         method = METHODS.get(name)
         if method is None:
-            instead = f"{name}(x)" if name in FUNCTIONS else ELSEWHERE.get(name)
+            instead = ELSEWHERE.get(name) or (f"{name}(x)" if name in FUNCTIONS else None)
             hint = f"write: {instead}" if instead else did_you_mean(name, METHODS)
             self._refuse(func, f"there is no method '.{name}(..)'", hint)
         if tree.keywords:
@@ -543,7 +548,7 @@ REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.Starred: ("'*' does not unpack here", "join lists with +"),
     ast.NamedExpr: ("':=' is not part of the language", "compute the value in a step of its own with 'set'"),
     ast.Lambda: (
-        "a lambda stands only as key= of sorted, min and max",
+        "a lambda stands only as key= of a function",
         "write: sorted(xs, key=lambda x: x.field)",
     ),
     ast.Await: ("'await' is not part of the language", ""),
@@ -565,7 +570,9 @@ ELSEWHERE: Final = {
     "extend": "xs + ys",
     "filter": "[x for x in xs if ..]",
     "format": "text + str(x)",
-    "get": "first(x.field, default)",
+    "get": 'get(x, "field", default)',
+    "groupby": "group_by(xs, key=lambda x: x.field)",
+    "Counter": "count_by(xs, key=lambda x: x.field)",
     "includes": "x in xs",
     "json": "str(x)",
     "length": "len(x)",
@@ -589,6 +596,6 @@ ELSEWHERE: Final = {
     "tojson": "str(x)",
     "trim": "x.strip()",
     "tuple": "[a, b]",
-    "unique": "distinct(xs)",
+    "unique": "distinct(xs), or unique_by(xs, key=lambda x: x.field)",
 }
 """Functions and methods of Python and of other languages, and what the language has instead."""

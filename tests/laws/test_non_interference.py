@@ -1,7 +1,7 @@
 """Non-interference: two runs that differ only in untrusted data make the same writes, or the check named each write that differs.
 
 The runs are made with `flow="off"`, so nothing but the labels of the check is tried: no refusal at run time can hide a hole in them. A write that only the
-order of effects left out, behind a write or a read of its resource that failed, is no difference (`plans/checker/flow.py`).
+order of effects left out, behind a write or a read of its resource that failed, is no difference (`plans/checker/flow/labels.py`).
 """
 
 import asyncio

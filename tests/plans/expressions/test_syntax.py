@@ -196,7 +196,7 @@ HINTS = {
     "sumn(xs)": "did you mean 'sum'?",
     "now()": "a tool's work",
     "xs.append(1)": "xs + [x]",
-    "d.get('a')": "first(x.field, default)",
+    "d.get('a')": 'get(x, "field", default)',
     "x && y": "a and b",
     "x ? y : z": "a if condition else b",
     "f'{x}'": "str(x)",
