@@ -109,6 +109,7 @@ from .execution_tree import (
     add_item,
     add_iteration,
     canonical_value_of,
+    deadline_of,
     evaluate_bool,
     failure_of,
     first_iteration_of,
@@ -168,6 +169,7 @@ class Machine:
         output: The run's output, once it has succeeded.
         failure: An error of the run's output expression, which belongs to no step.
         parked: The event after which no process drives the run until someone resumes it; `None`: the run is not parked.
+        deadlines: Path of each question that waits and expires -> when it does, in Unix seconds.
         fork: The fork that made the run from its parent.
     """
 
@@ -200,6 +202,7 @@ class Machine:
         self._cancelled_by: str | None = None
         self.fork = fork
         self.budget = Budget(dict(budget or {}), planning or {})
+        self.deadlines: dict[str, float] = {}
         self._now = 0.0
         self.size = 0  # bytes of all results, as `limits.py` bounds them
         self._live = (
@@ -349,6 +352,7 @@ class Machine:
                 if not iteration.is_ahead:
                     self._start_call(iteration)
             case Denied(by=by, reason=reason):
+                self.deadlines.pop(iteration.path, None)
                 iteration.decision = PersonDecision(DENIED, by, reason)
                 iteration.reason = None
                 if iteration.is_ahead:
@@ -359,9 +363,11 @@ class Machine:
                 else:
                     self._deny(iteration, iteration.decision)
             case Answered(by=by, answer=answer):
+                self.deadlines.pop(iteration.path, None)
                 iteration.decision, iteration.reason = PersonDecision("answered", by), None
                 self._iteration_succeeded(iteration, answer)
             case QuestionExpired():
+                self.deadlines.pop(iteration.path, None)
                 iteration.reason = None
                 self._iteration_failed(iteration, Failure(EXPIRED, "nobody answered the question in time"))
             case ResolvedDone(output=output, by=by):
@@ -1125,6 +1131,8 @@ class Machine:
         self._move(iteration, State.WAITING)
         is_question = isinstance(action, AskPerson) and action.is_question
         iteration.reason, iteration.asked = Reason.QUESTION if is_question else Reason.APPROVAL, self._now
+        if (deadline := deadline_of(iteration)) is not None:
+            self.deadlines[iteration.path] = deadline
         self._record(ApprovalAsked(iteration.path, iteration.call or CanonicalValue(b"null")))
 
     def _call_failed(self, iteration: Iteration, event: CallFailed) -> None:

@@ -101,7 +101,8 @@ def _action(step: Step) -> dict[str, Json]:  # noqa: PLR0911  # one return for e
             }
         case AskPersonStep():
             question = texts["ask_person"].canonical
-            return {"ask_person": question, "returns": step.returns} | _given({"expires": step.expires_s})
+            made: dict[str, Json] = {"ask_person": question, "returns": step.returns}
+            return made | _given({"expires": step.expires_s})
         case FailStep():
             return {"fail": texts["fail"].canonical}
         case EndorseStep():

@@ -674,7 +674,7 @@ def _answer(iteration: Iteration, given: object) -> CanonicalValue:
     """Return the answer to a question. Raises: InputRejected: it does not fit."""
     where = f"the answer to step '{iteration.path}'"
     action = iteration.item.node.code.action
-    schema = action.returns if isinstance(action, AskPerson) else {}
+    schema: Mapping[str, Json] = action.returns if isinstance(action, AskPerson) else {}
     try:
         value = CanonicalValue.of(cast("Json", given))
         _expect_fit(value.value, schema)
