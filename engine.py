@@ -96,6 +96,7 @@ from .plans.values import Json
 from .run_planner import EnginePlanner, PlanLike
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
+from .tools.declaration import Results
 from .tools.mcp.tools import hold_servers, release_servers
 from .tools.secret import Secret, Secrets
 
@@ -150,6 +151,7 @@ class Engine:
             firmplan, models and stores; only for a program that serves nobody else.
         budget: The budget of runs whose caller gives no limit of that name: any of the names that `run` takes.
         budget_max: Ceilings of these limits, past which no caller of `run` or `resume` gets. Both count for new runs; a run keeps its budget.
+        results: What becomes of a result that does not fit its declared type, for tools that do not state it, and whose toolset does not (`@tool`).
         recover: Continue, in the background, every run without a driver when the engine opens, and later each run whose process
             dies; parked runs stay parked.
         lease: Seconds (1 to 3600) without a sign of life after which others take over the runs of a process on another machine.
@@ -180,10 +182,11 @@ class Engine:
         default_trust: Literal["trusted", "untrusted"] = "trusted",
         budget: Mapping[str, float] | None = None,
         budget_max: Mapping[str, float] | None = None,
+        results: Results | None = None,
     ) -> None:
         if flow not in FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(FLOWS)}, found {flow!r}")
-        self.tools = Toolset.of(tools).with_default_trust(default_trust)
+        self.tools = Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
         for tool in self.tools:
             if tool.isolation == "process":
                 address_of(tool)
@@ -289,6 +292,8 @@ class Engine:
                     self._secrets,
                     self._budgets,
                     facilities.pins,
+                    facilities.learnt,
+                    self._clock.now,
                 )
                 execution.planning.planner = plans
                 await execution.open()

@@ -24,15 +24,16 @@ from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.inputs import fit_inputs
 from .plans.values import Json
+from .tools import Toolset
 
 if TYPE_CHECKING:
     from .executor.calls.flow_policy import Flow
     from .executor.calls.policies import Policies
+    from .executor.journal.learnt_types import LearntTypes
     from .executor.journal.tool_pins import ToolPins
     from .executor.runs.archive import Archive
     from .executor.stores.store import RunRow
     from .planner.drafting.attempt import Attempt
-    from .tools import Toolset
     from .tools.models.completion import Usage
     from .tools.secret import Secrets
 
@@ -53,6 +54,8 @@ class EnginePlanner:
         secrets: Those that plans may use.
         budgets: Default budget and ceilings of the runs.
         pins: What providers of tools said when it was accepted.
+        learnt: What results of tools looked like.
+        now: What the time is, in Unix seconds.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  # what plans are checked by
@@ -65,6 +68,8 @@ class EnginePlanner:
         secrets: Secrets,
         budgets: BudgetPolicy,
         pins: ToolPins,
+        learnt: LearntTypes,
+        now: Callable[[], float],
     ) -> None:
         self._planner = planner
         self._tools = tools
@@ -74,6 +79,8 @@ class EnginePlanner:
         self._secrets = secrets
         self._budgets = budgets
         self._pins = pins
+        self._learnt = learnt
+        self._now = now
         self._accepted = CheckedPlans()
         self._locks: IdentityCache[Plan, ToolsetLock] = IdentityCache(LOCKS_KEPT)
 
@@ -193,7 +200,7 @@ class EnginePlanner:
         try:
             found = await self._planner.plan(
                 words_of(task),
-                self._tools,
+                await self._tools_with_learnt(),
                 inputs=values_of("inputs", inputs),
                 saved=[SavedPlan(name, plan) for name, plan in saved.items()],
                 plans=saved.get,
@@ -231,7 +238,7 @@ class EnginePlanner:
         mended = await self._planner.repair_run(
             plan,
             run.steps,
-            self._tools,
+            await self._tools_with_learnt(),
             task=run.task,
             plans=saved.get,
             judge=self._judge,
@@ -257,6 +264,15 @@ class EnginePlanner:
         return offer
 
     # --- the engine's tools and saved plans
+
+    async def _tools_with_learnt(self) -> Toolset:
+        """Return the engine's tools with what their results looked like, for a planner."""
+        found = await self._learnt.find(self._tools, self._now())
+        if not found:
+            return self._tools
+        return Toolset(
+            tool.with_learnt(found[tool.name]) if tool.name in found else tool for tool in self._tools
+        )
 
     def _judge(self, report: CheckReport) -> CheckReport:
         return judged(report, self._flow)

@@ -21,7 +21,17 @@ from ..plans.visible import visible
 from . import screen
 from .failure import Exit
 from .invocation import Invocation
-from .report import advice, errors_text, exit_of, labels_text, leaves_in, resume_line, summary, view_of
+from .report import (
+    advice,
+    errors_text,
+    exit_of,
+    labels_text,
+    leaves_in,
+    resume_line,
+    summary,
+    view_of,
+    warnings_text,
+)
 from .screen import note, one_line, seconds
 
 if TYPE_CHECKING:
@@ -89,6 +99,8 @@ class RunFollower:
             screen.document(run.to_dict())
             return code
         screen.note(summary(run))
+        if warnings := warnings_text(run):
+            screen.note(warnings)
         if run.status == "succeeded":
             screen.answer(screen.value_text(run.output))
             if labels := labels_text(run):

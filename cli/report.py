@@ -102,6 +102,15 @@ def errors_text(run: Run) -> str:
     return "\n".join(lines)
 
 
+def warnings_text(run: Run) -> str:
+    """Return every warning of the run, one on each line."""
+    lines: list[str] = []
+    for warning in run.warnings:
+        where = f"step '{warning.step}': " if warning.step else ""
+        lines.append(f"warning: {where}{one_line(warning.message)} [{warning.code}]")
+    return "\n".join(lines)
+
+
 def steps_text(run: Run) -> str:
     """Return the steps as a table, in plan order, each followed by its items and inner steps."""
     head = ("STEP", "STATUS", "TRIES", "TIME", "VALUE")

@@ -100,17 +100,20 @@ class CallStarted:
 
 @dataclass(slots=True)
 class CallSucceeded:
-    """A call returned a value that fits its declared type.
+    """A call returned a value.
 
     Attributes:
         used: The values that the call took from its context: environment, clock, randomness (`Context.used`).
         usage: Tokens and cost of model calls.
+        mismatch: Where the value does not fit the declared type of its tool, a sentence for each place; `None`: it fits, its type is not relied on,
+            or an earlier record of the run says the same of the tool.
     """
 
     step: str
     output: CanonicalValue
     used: Mapping[str, Json] | None = None
     usage: Mapping[str, Json] | None = None
+    mismatch: Sequence[str] | None = None
 
 
 @dataclass(slots=True)
@@ -120,6 +123,7 @@ class CallMade:
     Attributes:
         started: When the call began; the time beside the event is the time of its end.
         why: As in `CallStarted`.
+        mismatch: As in `CallSucceeded`.
     """
 
     step: str
@@ -129,6 +133,7 @@ class CallMade:
     started: float
     key: str = ""
     why: Mapping[str, Json] | None = None
+    mismatch: Sequence[str] | None = None
 
 
 @dataclass(slots=True)

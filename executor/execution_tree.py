@@ -13,6 +13,7 @@ The tree is plain state: the machine moves it, and nothing here decides about a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -50,6 +51,20 @@ class Failure:
     message: str
     temporary: bool = False
     took_effect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunWarning:
+    """What went other than declared in a run and failed nothing.
+
+    Attributes:
+        step: Path of the leaf; empty: it is about the run's output.
+        code: `result-mismatch` or `absent-field`.
+    """
+
+    step: str
+    code: str
+    message: str
 
 
 INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")
@@ -392,8 +407,16 @@ def canonical_value_of(formula: Formula, scope: Scope) -> CanonicalValue:
     return CanonicalValue(data) if copy is None else CanonicalValue.known(data, copy)
 
 
-def output_of(frame: Frame) -> CanonicalValue:
-    """Return the output of a plan whose steps have all ended; null where it refers to a skipped step. Raises: EvaluationError."""
+def output_of(frame: Frame, absent: list[RunWarning] | None = None) -> CanonicalValue:
+    """Return the output of a plan whose steps have all ended; null where it refers to a skipped step.
+
+    Args:
+        frame: The frame of the plan.
+        absent: Gets a warning for each text of the output that asks for a field which is not there: that text is null. `None`: it is an error.
+
+    Raises:
+        EvaluationError: The output has no value.
+    """
     formula = frame.program.output
     if formula is None or any(frame.scope[step] is SKIPPED for step in formula.strict):
         return CanonicalValue(b"null")
@@ -401,9 +424,30 @@ def output_of(frame: Frame) -> CanonicalValue:
         known = frame.scope.canonical.get(formula.whole or "")
         if known is not None and len(known.data) >= LARGE_BYTES:
             return known
-        return CanonicalValue.of(formula.evaluate(frame.scope))
+        return CanonicalValue.of(_output_value(formula, frame.scope, absent))
     except RefersToSkipped:
         return CanonicalValue(b"null")
+
+
+def _output_value(formula: Formula, scope: Scope, absent: list[RunWarning] | None) -> Json:
+    try:
+        return formula.evaluate(scope)
+    except EvaluationError as fault:
+        if absent is None or not fault.is_absent:
+            raise
+    value, faults = formula.evaluate_present(scope)
+    absent += [
+        RunWarning("", "absent-field", f"the output at ${inner} is null: {fault}") for inner, fault in faults
+    ]
+    return value
+
+
+def mismatch_kind(tool: str, sentence: str) -> str:
+    """Return what two sentences about results of a tool have in common if they tell of the same mismatch: the value, and the place in a list, differ."""
+    return f"{tool} {_INDEX.sub('[]', sentence.partition(', found ')[0])}"
+
+
+_INDEX: Final = re.compile(r"\[\d+\]")
 
 
 def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> tuple[Json, PromptData]:

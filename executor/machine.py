@@ -106,6 +106,7 @@ from .execution_tree import (
     Node,
     Order,
     PersonDecision,
+    RunWarning,
     add_item,
     add_iteration,
     canonical_value_of,
@@ -116,6 +117,7 @@ from .execution_tree import (
     is_asked,
     is_bad,
     is_question,
+    mismatch_kind,
     output_of,
     policies_of,
     request_of,
@@ -134,10 +136,13 @@ ITEMS_MAX: Final = 100_000  # items of one for_each: a run with more would not f
 # The version of these moves; a run keeps the version that it began with. 1: a person is asked about the items of an ordered `for_each` one
 # after the other, each when it is next. 2: a person is asked about all items as one list when the step begins. 3: whether a step runs is labelled
 # like a value (`plans.checker.flow.labels`), and where a call is labelled, a rule is asked whether a person is needed. 4: expressions are metered: a run has a
-# most of their work, and after a slice of it the other steps are put off until the next event.
-RULES_VERSION: Final = 4
+# most of their work, and after a slice of it the other steps are put off until the next event. 5: an output that asks for an absent field is null there,
+# where the run would fail.
+RULES_VERSION: Final = 5
+ABSENT_OUTPUT_SINCE: Final = 5
 METERED_SINCE: Final = 4
 CONTROL_COUNTS_SINCE: Final = 3
+MISMATCHES_MAX: Final = 100  # kinds of mismatch of a run's results that are recorded: more help nobody
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans: the check refuses recursion, and this limit bounds a chain of different plans
 
 
@@ -168,6 +173,7 @@ class Machine:
         status: `None` until the run has finished.
         output: The run's output, once it has succeeded.
         failure: An error of the run's output expression, which belongs to no step.
+        warnings: What went other than declared and failed nothing, in the order in which it came.
         parked: The event after which no process drives the run until someone resumes it; `None`: the run is not parked.
         deadlines: Path of each question that waits and expires -> when it does, in Unix seconds.
         fork: The fork that made the run from its parent.
@@ -197,6 +203,8 @@ class Machine:
         self.status: RunStatus | None = None
         self.output: CanonicalValue | None = None
         self.failure: Failure | None = None
+        self.warnings: list[RunWarning] = []
+        self._mismatches: set[str] = set()
         self.parked: RunParked | None = None
         self.digest = ""
         self._cancelled_by: str | None = None
@@ -240,7 +248,7 @@ class Machine:
             case CallStarted():
                 self._call_started(self.iterations[event.step], event.attempt, at)
             case CallSucceeded():
-                self._call_returned(self.iterations[event.step], event.output, event.usage)
+                self._call_returned(self.iterations[event.step], event)
             case CallReused():
                 self._call_reused(self.iterations[event.step], event)
             case RunStarted() | RunResumed() | RunParked() | WorkContinued() | BudgetRaised() | CancelAsked():
@@ -287,6 +295,8 @@ class Machine:
             )
         self._reserve(iteration)
         iteration.attempts, iteration.started = event.attempt, event.started
+        if event.mismatch is not None:
+            self._note_mismatch(event.step, event.mismatch)
         self._iteration_succeeded(iteration, event.output)
 
     def _call_started(self, iteration: Iteration, attempt: int, at: float) -> None:
@@ -296,14 +306,32 @@ class Machine:
         if iteration.started is None:
             iteration.started = at
 
-    def _call_returned(
-        self, iteration: Iteration, output: CanonicalValue, usage: Mapping[str, Json] | None
-    ) -> None:
+    def _call_returned(self, iteration: Iteration, event: CallSucceeded) -> None:
         self._expect_running(iteration)
+        usage = event.usage
         self.budget.settle(iteration.path, usage)
         if usage is not None:
             iteration.usage = added(iteration.usage, usage)
-        self._iteration_succeeded(iteration, output)
+        if event.mismatch is not None:
+            self._note_mismatch(event.step, event.mismatch)
+        self._iteration_succeeded(iteration, event.output)
+
+    def _note_mismatch(self, step: str, mismatch: Sequence[str]) -> None:
+        """Warn of a result that does not fit the declared type of its tool."""
+        tool = self.tool_of(step) or ""
+        self._mismatches.update(mismatch_kind(tool, sentence) for sentence in mismatch)
+        why = "; ".join(mismatch)
+        message = f"what the tool '{tool}' returned does not fit its declared type, and stands: {why}"
+        self.warnings.append(RunWarning(step, "result-mismatch", message))
+
+    def new_mismatch(self, step: str, mismatch: Sequence[str]) -> list[str] | None:
+        """Return those of the sentences about a result that say what no earlier result of the tool did in this run; `None`: none does."""
+        # A list of a thousand items has one wrong schema: it is said once.
+        if not mismatch or len(self._mismatches) >= MISMATCHES_MAX:
+            return None
+        tool = self.tool_of(step) or ""
+        new = {mismatch_kind(tool, sentence): sentence for sentence in mismatch}
+        return [sentence for kind, sentence in new.items() if kind not in self._mismatches] or None
 
     def _call_reused(self, iteration: Iteration, event: CallReused) -> None:
         iteration.reused = True
@@ -718,7 +746,9 @@ class Machine:
         output, failure = None, None
         if State.FAILED not in states and State.CANCELLED not in states:
             try:
-                output = output_of(frame)
+                # A plan that runs in a step is different: what reads its value relies on the type that the check found.
+                is_lenient = frame.owner is None and self._rules >= ABSENT_OUTPUT_SINCE
+                output = output_of(frame, self.warnings if is_lenient else None)
             except (EvaluationError, NotJson) as fault:
                 failure = failure_of(fault)
         if frame.owner is None:

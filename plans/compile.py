@@ -74,6 +74,7 @@ def compile_plan(
     plans: SavedPlans | None = None,
     language: int = EXPRESSION_VERSION,
     counts_control: bool = True,
+    controlled: Iterable[str] = (),
 ) -> Program:
     """Return the program of a plan that passed its check. O(size of the plan and of all that it runs).
 
@@ -83,11 +84,13 @@ def compile_plan(
         plans: Saved plans by name or digest.
         language: The version of the expression language in which it was checked; later functions are refused.
         counts_control: Whether ends and filters count in labels (`checker.flow.labels`).
+        controlled: See `PlanBody`.
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
     """
     bodies = bodies_of(Draft(plan), plan, plans)
+    bodies.every[0].controlled = frozenset(controlled)
     # The order matters: later passes rely on parsed expressions, known plans and program orders.
     _refuse(_faults(bodies))
     if language < EXPRESSION_VERSION:

@@ -251,6 +251,14 @@ class NamedStepView(RunStepView):
     path: str
 
 
+class RunWarningView(_View):
+    """What went other than declared in a run and failed nothing."""
+
+    step: Annotated[str, Field(description="Path of the leaf; empty: it is about the output.")]
+    code: str
+    message: str
+
+
 class RunView(_View):
     """A run as it stands."""
 
@@ -284,6 +292,12 @@ class RunView(_View):
             description="Place in `output` (`$`, `$.title`) -> names of the untrusted tools and inputs that it was made with; show it as data."
         ),
     ]
+    warnings: Annotated[
+        list[RunWarningView],
+        Field(
+            description="What went other than declared and failed nothing: `result-mismatch`, `absent-field`."
+        ),
+    ] = []
 
 
 class QuoteView(_View):

@@ -451,6 +451,8 @@ def stand_in(lock: ToolLock, types: SchemaTypes, answers: Answerer, approval: Ap
         readers=tuple(lock.readers),
         egress=tuple(lock.egress),
         reconcile=_unknown if lock.can_reconcile else None,
+        # A recorded result came as it is; one that a test wrote against the declared type is a mistake of the test.
+        default_results="enforce" if isinstance(answers, Written) else "warn",
     )
 
 

@@ -259,7 +259,9 @@ class _Viewer:
         """Return the code of the step around a call, with the labels of the stricter lock."""
         header = self._header
         assert header.plan is not None
-        program = program_of(header.plan, self._lock, header.plans, header.language)
+        program = program_of(
+            header.plan, self._lock, header.plans, header.language, controlled=header.controlled
+        )
         for position in trail[:-1]:
             program = cast("RunPlan", program.steps[position].action).program
         return program.steps[trail[-1]]

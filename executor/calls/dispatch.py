@@ -126,11 +126,13 @@ class PreparedCall:
         why = self.why if command.attempt == 1 else None  # the same for each attempt, so it is recorded once
         return CallStarted(self.step, command.attempt, self.args_digest, key, intent, why)
 
-    def made(self, output: CanonicalValue) -> CallMade:
-        """Return the event of a call that has returned, is not a write, and whose start is not recorded."""
+    def made(self, output: CanonicalValue, mismatch: Sequence[str] | None = None) -> CallMade:
+        """Return the event of a call that has returned, is not a write, and whose start is not recorded; `mismatch` is as in the event."""
         command = self.command
         why = self.why if command.attempt == 1 else None
-        return CallMade(self.step, command.attempt, self.args_digest, output, self.started, self.key.key, why)
+        return CallMade(
+            self.step, command.attempt, self.args_digest, output, self.started, self.key.key, why, mismatch
+        )
 
 
 # --- from command to call
@@ -281,9 +283,12 @@ class Preparation:
         asked = call.context.used.secrets if call.context is not None else ()
         secrets = self._secrets_of(call.command, asked)
         match outcome:
-            case Returned(output):
+            case Returned(output, mismatch):
+                if mismatch:
+                    mismatch = [bounded(masked_text(each, secrets)) for each in mismatch]
+                    outcome = Returned(output, mismatch)
                 masked = masked_value(output.data, secrets) if secrets else output.data
-                return outcome if masked is output.data else Returned(CanonicalValue(masked))
+                return outcome if masked is output.data else Returned(CanonicalValue(masked), mismatch)
             case Failed(code, message):
                 code, message = masked_text(code, secrets), bounded(masked_text(message, secrets))
                 return replace(

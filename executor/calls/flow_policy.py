@@ -345,7 +345,9 @@ class FlowPolicy:
         # the program are too few. The plan is compiled again with the stricter lock, and the step is found in it by its position.
         if self._program is None:
             header = self._header
-            self._program = program_of(_plan(header), lock, header.plans, header.language)
+            self._program = program_of(
+                _plan(header), lock, header.plans, header.language, controlled=header.controlled
+            )
         program = self._program
         *outer, last = trail_of(iteration)
         for position in outer:

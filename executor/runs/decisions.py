@@ -524,7 +524,7 @@ class Decisions:
         # A value that a person gives passes the same checks as a result of the tool: later steps rely on its type.
         try:
             value = (
-                CanonicalValue(tool.seal(output))
+                CanonicalValue(tool.accept(output)[0])
                 if tool is not None
                 else CanonicalValue.of(cast("Json", output))
             )

@@ -32,7 +32,6 @@ from ..calls.flow_policy import FlowPolicy
 from ..calls.invoke import STOPPED, Failed, Lost, Outcome, Returned, fitting
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
-from ..canonical_value import CanonicalValue
 from ..commands import (
     Command,
     Continue,
@@ -48,6 +47,7 @@ from ..events import (
     BudgetReached,
     CallFailed,
     CallLost,
+    CallMade,
     CallSucceeded,
     CancelAsked,
     Cause,
@@ -507,8 +507,8 @@ class Driver:
         if not isinstance(ended, Returned) and ended.trace:
             log_trace(ended.trace, self.row.id, call.step, call.command.attempt)
         match ended:
-            case Returned(output):
-                return await self._returned(call, output, epochs, usage)
+            case Returned():
+                return await self._returned(call, ended, epochs, usage)
             case Failed(code, message, temporary, retryable):
                 if not call.is_begun:
                     self._record_start(call)
@@ -523,18 +523,26 @@ class Driver:
     async def _returned(
         self,
         call: PreparedCall,
-        output: CanonicalValue,
+        returned: Returned,
         epochs: Mapping[str, int] | None,
         usage: Usage | None,
     ) -> Reusable | None:
+        output = returned.output
         if call.context is not None:
             self._caller.forget(call)
         at = self.facilities.clock.now()
         made = self._results.keep(call, output, epochs, at)
+        if (tool := call.tool) is not None and tool.is_learnt:
+            self.facilities.learnt.note(tool, output, at, is_unfit=bool(returned.mismatch))
         blobs = call.blobs.made if call.blobs is not None else None
         if blobs:
             self.journal.keep(blobs)
-        event = call.made(output) if not call.is_begun else CallSucceeded(call.step, output, call.used, usage)
+        mismatch = self.machine.new_mismatch(call.step, returned.mismatch) if returned.mismatch else None
+        event: CallMade | CallSucceeded
+        if call.is_begun:
+            event = CallSucceeded(call.step, output, call.used, usage, mismatch)
+        else:
+            event = call.made(output, mismatch)
         follow_up = self._recorder.note(event, at)
         if follow_up:
             await self._go_on(event, follow_up)

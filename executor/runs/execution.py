@@ -184,6 +184,7 @@ class Execution:
         for row in list(self._claimed.values()):
             with suppress(StoreError):  # the next owner then takes this process for dead
                 await self._let_go(row)
+        await self.facilities.learnt.close(self.now())
         await self._owner.wait()
         self.facilities.threads.close()
         await self.facilities.processes.close()

@@ -25,6 +25,7 @@ from ..fork import (
     PastWrite,
     PastWrites,
     complete_digest,
+    controlled_steps,
     done_calls,
     fork_of,
     inherited_from,
@@ -100,7 +101,9 @@ class Submissions:
         if header.plan is not None:
             keep_plan(row.header["plan"], header.plan)
             # Compiled before anything is stored: a plan that cannot be compiled must not become a run that nobody can continue.
-            program_of(header.plan, header.lock, header.plans, header.language, header.rules)
+            program_of(
+                header.plan, header.lock, header.plans, header.language, header.rules, header.controlled
+            )
         # First create, then compare: a look before would race with another process that submits the same id.
         if await self._store.create_run(row):
             return row
@@ -201,6 +204,7 @@ class Submissions:
             past_writes=await self._past_writes(row, entries),
             patched=patched,
             done_writes=await self._done_writes(row, entries) if is_patch and patched else carried,
+            controlled=controlled_steps(parent, header, is_patch=is_patch),
         )
         await self._expect_parts(row, [*([at] if at is not None else []), *overrides])
         return (await self.submit(replace(header, fork=fork), run_id=fork_id, parent=run_id)).id

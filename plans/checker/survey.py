@@ -108,6 +108,24 @@ def secrecy_in(bodies: Bodies, tools: Signatures) -> Secrecy:
     )
 
 
+def has_untrusted_data(
+    plan: Plan, signatures: Signatures | Iterable[Signature], plans: SavedPlans | None = None
+) -> bool:
+    """Whether untrusted data may come into a plan, or into a plan that it runs.
+
+    Args:
+        plan: A plan that passed its check.
+        signatures: The tools that it was checked with.
+        plans: Saved plans by name or digest.
+    """
+    survey = survey_of(bodies_of(Draft(plan), plan, plans), signatures_of(signatures))
+    return any(
+        label & UNTRUSTED
+        for labels in survey.labels
+        for label in (*labels.values, *labels.control, *labels.ends)
+    )
+
+
 def is_write(touches: Touches) -> bool:
     """Whether any resource is written."""
     return any(touch.writes for touch in touches)

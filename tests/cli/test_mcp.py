@@ -7,15 +7,17 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
+from contextlib import asynccontextmanager
 
+import anyio
 import pytest
 from firmplan import Engine, Plan
 from firmplan.cli.mcp import _description, input_schema, plan_tools
 from firmplan.planner import SavedPlan
+from forked import Program
 from mcp import Client, MCPError
-from mcp.client.stdio import StdioServerParameters
+from mcp.server.stdio import stdio_server
 
 MAIL = {
     "firmplan": 1,
@@ -56,12 +58,25 @@ def shop(home, firmplan):
     return home
 
 
-def served(shop, *words):
-    return StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "firmplan", "mcp", "--tools", "tools.py", "--tools", "noise.py", *words],
+def process(shop, *words):
+    return Program(
+        ["-m", "firmplan", "mcp", *(words or ("--tools", "tools.py", "--tools", "noise.py"))],
         cwd=shop,
+        env={name: value for name, value in os.environ.items() if not name.startswith("FIRMPLAN_")},
+        stdin=True,
     )
+
+
+@asynccontextmanager
+async def served(shop, *words):
+    """The client's end of the stdin and stdout of a process."""
+    with process(shop, "--tools", "tools.py", "--tools", "noise.py", *words) as server:
+        # Messages are lines in both directions, so the transport of servers is one of clients too.
+        async with stdio_server(anyio.wrap_file(server.stdout), anyio.wrap_file(server.stdin)) as streams:
+            try:
+                yield streams
+            finally:
+                server.stdin.close()
 
 
 def ask(shop, *calls, words=()):
@@ -226,18 +241,18 @@ def test_a_client_that_gives_up_or_goes_ends_no_run(shop):
     }
 
     async def give_up():
-        given = {"plan": plan, "inputs": {"seconds": 0.5}, "run_id": "first"}
+        given = {"plan": plan, "inputs": {"seconds": 0.3}, "run_id": "first"}
         async with Client(served(shop)) as client:
             with pytest.raises(MCPError):
-                await client.call_tool("run_plan", given, read_timeout_seconds=0.2)
+                await client.call_tool("run_plan", given, read_timeout_seconds=0.1)
             return await client.call_tool("wait_run", {"run_id": "first"})
 
-    assert document(asyncio.run(give_up()))["output"] == 0.5
-    given = {"plan": plan, "inputs": {"seconds": 1.5}, "run_id": "second"}
+    assert document(asyncio.run(give_up()))["output"] == 0.3
+    given = {"plan": plan, "inputs": {"seconds": 0.5}, "run_id": "second"}
     (left,) = ask(shop, ("run_plan", given), words=("--wait", "0.1"))
     assert document(left)["status"] in ("queued", "running")
     (done,) = ask(shop, ("resume_run", {"run_id": "second"}))
-    assert document(done)["output"] == 1.5
+    assert document(done)["output"] == 0.5
 
 
 def test_a_task_is_answered_by_a_saved_plan(shop):
@@ -273,16 +288,16 @@ def test_only_the_protocol_is_on_stdout_and_eof_ends_it(shop):
         "params": {"name": "run_plan", "arguments": {"plan": plan}},
     }
     with process(shop) as server:
-        server.stdin.write(json.dumps(hello).encode() + b"\n")
-        server.stdin.write(b'{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
-        server.stdin.write(json.dumps(call).encode() + b"\n")
+        server.stdin.write(json.dumps(hello) + "\n")
+        server.stdin.write('{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
+        server.stdin.write(json.dumps(call) + "\n")
         server.stdin.flush()
         lines = [json.loads(server.stdout.readline()) for _ in range(2)]
         rest, told = server.communicate(timeout=60)
     assert {line["id"] for line in lines} == {1, 2}
     assert lines[1]["result"]["structuredContent"]["output"] == 5
-    assert (rest, server.returncode) == (b"", 0)
-    for printed in (b"a banner of a careless module", b"not the protocol", b"nor this"):
+    assert (rest, server.returncode) == ("", 0)
+    for printed in ("a banner of a careless module", "not the protocol", "nor this"):
         assert printed in told
 
 
@@ -290,7 +305,7 @@ def test_only_the_protocol_is_on_stdout_and_eof_ends_it(shop):
 def test_a_signal_ends_it(shop, number):
     """Though a thread still reads stdin."""
     with process(shop) as server:
-        server.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+        server.stdin.write('{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
         server.stdin.flush()
         server.stdout.readline()  # it serves
         server.send_signal(number)
@@ -301,8 +316,8 @@ def test_settings_that_are_wrong_end_it(shop):
     """With the message on stderr, and nothing on stdout."""
     with process(shop, "--tools", "missing.py") as server:
         out, told = server.communicate(timeout=60)
-    assert (out, server.returncode) == (b"", 2)
-    assert b"missing.py: expected a Python file with tools" in told
+    assert (out, server.returncode) == ("", 2)
+    assert "missing.py: expected a Python file with tools" in told
 
 
 def test_without_the_extra_it_says_what_to_install(firmplan, monkeypatch):
@@ -340,18 +355,6 @@ def test_references_lead_into_the_schema_and_names_are_everybodys():
     saved = [SavedPlan(name, plan) for name in ("b", "a.b", "a_b", "x" * 100)]
     assert list(plan_tools(saved)) == ["plan_a_b", "plan_b", ("plan_" + "x" * 100)[:64]]
     assert plan_tools(saved)["plan_a_b"].name == "a.b"
-
-
-def process(shop, *words):
-    words = words or ("--tools", "tools.py", "--tools", "noise.py")
-    return subprocess.Popen(
-        [sys.executable, "-m", "firmplan", "mcp", *words],
-        cwd=shop,
-        env={name: value for name, value in os.environ.items() if not name.startswith("FIRMPLAN_")},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
 
 
 def test_a_run_says_what_its_plan_leaves_out(shop):

@@ -98,7 +98,8 @@ def test_a_question_is_answered_on_the_command_line(firmplan, plan_file):
     """The run says how to answer, and the answer has to fit."""
     path = plan_file(
         inputs={},
-        steps=[{"id": "n", "ask_person": "How many?", "returns": {"type": "integer"}}], output="${n}"
+        steps=[{"id": "n", "ask_person": "How many?", "returns": {"type": "integer"}}],
+        output="${n}",
     )
     waits = firmplan("run", path, "-t", "tools.py")
     assert waits.code == 4

@@ -20,6 +20,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "firmplan.cli.app",
+        "firmplan.cli.mcp",
         "firmplan.engine",
         "firmplan.executor.calls.worker",
         "firmplan.executor.stores.postgres_store",

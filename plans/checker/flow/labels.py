@@ -331,7 +331,8 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     """Label one step by what it mentions, what it waits for and what it calls."""
     body, step = labels.body, labels.body.steps[position]
     templates, refs = step.templates, body.refs[position]
-    control, reach = (CLEAN, CLEAN) if is_top else (CONTROL, REACH)
+    begins = UNTRUSTED if step.id in body.controlled else CLEAN
+    control, reach = (begins, CLEAN) if is_top else (CONTROL, REACH)
     for name in CONDITIONS:
         control |= labels.of(templates.get(name), position)
     for other in refs.after:
