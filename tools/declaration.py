@@ -74,6 +74,7 @@ class ToolSettings(TypedDict, total=False):
     fingerprint_extra: Json
     guard: Sequence[Guard]
     results: str | None
+    example: object
 
 
 class ToolOptions(ToolSettings, total=False):
@@ -113,6 +114,7 @@ class Declaration:
         fingerprint_extra: Any JSON that counts as part of the code.
         guard: Conditions on a result (`guards/guard.py`); a result that fails one fails the call.
         results: What becomes of a result that does not fit the declared type, as the author of the tool, or of its toolset, declared it; `None`: see `Tool.result_rule`.
+        example: A result such as the tool returns, for planners; `None`: none is given.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Declaration:
     fingerprint_extra: Json = None
     guard: tuple[Guard, ...] = ()
     results: Results | None = None
+    example: Json = None
 
     @property
     def asks_approval(self) -> bool:

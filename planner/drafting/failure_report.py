@@ -16,7 +16,7 @@ from ...plans.format.property_order import text_in_order
 from ...plans.plan import Plan
 from ...plans.values import Json
 from ...tools.models.marks import Data
-from .prompt import shown_schema
+from .signatures import shown_schema
 
 STATUSES = ("pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled")
 DONE = "succeeded"

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
 import sys
-from contextlib import asynccontextmanager
 
-import anyio
 import pytest
 from firmplan import Engine, Plan
 from firmplan.cli.mcp import _description, input_schema, plan_tools
 from firmplan.planner import SavedPlan
-from forked import Program
 from mcp import Client, MCPError
-from mcp.server.stdio import stdio_server
+from mcp_client import mcp_process, served
 
 MAIL = {
     "firmplan": 1,
@@ -58,32 +54,14 @@ def shop(home, firmplan):
     return home
 
 
-def process(shop, *words):
-    return Program(
-        ["-m", "firmplan", "mcp", *(words or ("--tools", "tools.py", "--tools", "noise.py"))],
-        cwd=shop,
-        env={name: value for name, value in os.environ.items() if not name.startswith("FIRMPLAN_")},
-        stdin=True,
-    )
-
-
-@asynccontextmanager
-async def served(shop, *words):
-    """The client's end of the stdin and stdout of a process."""
-    with process(shop, "--tools", "tools.py", "--tools", "noise.py", *words) as server:
-        # Messages are lines in both directions, so the transport of servers is one of clients too.
-        async with stdio_server(anyio.wrap_file(server.stdout), anyio.wrap_file(server.stdin)) as streams:
-            try:
-                yield streams
-            finally:
-                server.stdin.close()
+TOOLS = ("--tools", "tools.py", "--tools", "noise.py")
 
 
 def ask(shop, *calls, words=()):
     """Return the answers to calls that are made one after the other, in one session."""
 
     async def work():
-        async with Client(served(shop, *words)) as client:
+        async with Client(served(shop, *TOOLS, *words)) as client:
             found = []
             for name, arguments in calls:
                 given = arguments(found) if callable(arguments) else arguments
@@ -101,7 +79,7 @@ def test_tools_are_firmplans_own_and_the_saved_plans(shop):
     """Each plan takes its inputs, with their types; only what may change the world is not read-only."""
 
     async def work():
-        async with Client(served(shop)) as client:
+        async with Client(served(shop, *TOOLS)) as client:
             return client.server_info, client.instructions, (await client.list_tools()).tools
 
     server, instructions, tools = asyncio.run(work())
@@ -242,7 +220,7 @@ def test_a_client_that_gives_up_or_goes_ends_no_run(shop):
 
     async def give_up():
         given = {"plan": plan, "inputs": {"seconds": 0.3}, "run_id": "first"}
-        async with Client(served(shop)) as client:
+        async with Client(served(shop, *TOOLS)) as client:
             with pytest.raises(MCPError):
                 await client.call_tool("run_plan", given, read_timeout_seconds=0.1)
             return await client.call_tool("wait_run", {"run_id": "first"})
@@ -287,7 +265,7 @@ def test_only_the_protocol_is_on_stdout_and_eof_ends_it(shop):
         "method": "tools/call",
         "params": {"name": "run_plan", "arguments": {"plan": plan}},
     }
-    with process(shop) as server:
+    with mcp_process(shop, *TOOLS) as server:
         server.stdin.write(json.dumps(hello) + "\n")
         server.stdin.write('{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
         server.stdin.write(json.dumps(call) + "\n")
@@ -304,7 +282,7 @@ def test_only_the_protocol_is_on_stdout_and_eof_ends_it(shop):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it(shop, number):
     """Though a thread still reads stdin."""
-    with process(shop) as server:
+    with mcp_process(shop, *TOOLS) as server:
         server.stdin.write('{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
         server.stdin.flush()
         server.stdout.readline()  # it serves
@@ -314,7 +292,7 @@ def test_a_signal_ends_it(shop, number):
 
 def test_settings_that_are_wrong_end_it(shop):
     """With the message on stderr, and nothing on stdout."""
-    with process(shop, "--tools", "missing.py") as server:
+    with mcp_process(shop, "--tools", "missing.py") as server:
         out, told = server.communicate(timeout=60)
     assert (out, server.returncode) == ("", 2)
     assert "missing.py: expected a Python file with tools" in told

@@ -95,7 +95,7 @@ def test_a_server_that_is_away_for_longer_than_a_lease_gives_nobodys_run_away(
         wait_at_gate(postgres_url)
         assert not engine.get_sync("r").abandoned
         cluster.stop("immediate")
-        time.sleep(1.5 * LEASE_S)
+        time.sleep(1.2 * LEASE_S)
         cluster.start()
         (tmp_path / "go").touch()
         first.communicate(

@@ -8,8 +8,6 @@ import os
 import queue
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from contextlib import closing, suppress
@@ -279,12 +277,13 @@ with lease.guarding("r"):
 time.sleep(3.5)
 print("alive")
 """
-    for word, code, out in (("writes", EXIT_CODE, ""), ("rests", 0, "alive\n")):
-        done = subprocess.run(
-            [sys.executable, "-c", script, word], capture_output=True, text=True, check=False
-        )
-        assert (done.returncode, done.stdout) == (code, out)
-        assert ("cannot renew its lease" in done.stderr) == (word == "writes")
+    path = tmp_path / "renewing.py"
+    path.write_text(script)
+    with Program([path, "writes"]) as writes, Program([path, "rests"]) as rests:
+        for process, code, out in ((writes, EXIT_CODE, ""), (rests, 0, "alive\n")):
+            said, told = process.communicate(timeout=60)
+            assert (process.returncode, said) == (code, out)
+            assert ("cannot renew its lease" in told) == (process is writes)
 
 
 def test_a_lease_that_is_renewed_does_not_end():

@@ -17,11 +17,10 @@ from firmplan.planner.drafting.prompt import (
     planning_messages,
     prompt_version,
     repair_messages,
-    shown_schema,
-    signature_line,
     text_of,
     unread_messages,
 )
+from firmplan.planner.drafting.signatures import shown_schema, signature_line
 from firmplan.planner.drafting.tool_choice import choose_tools
 from firmplan.planner.library.retrieval import search_terms
 from firmplan.plans.edit.patch import Patch, apply_patch
