@@ -15,7 +15,18 @@ from firmplan import Plan, check
 from firmplan.plans.edit.patch import Operation
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
-from firmplan.plans.plan import Agent, AgentStep, Ask, AskStep, EndorseStep, PlanStep, SetStep, ToolStep
+from firmplan.plans.plan import (
+    Agent,
+    AgentStep,
+    Ask,
+    AskPersonStep,
+    AskStep,
+    EndorseStep,
+    FailStep,
+    PlanStep,
+    SetStep,
+    ToolStep,
+)
 from firmplan.plans.plan import Plan as Model
 from firmplan.plans.types.assignable import assignability_problems
 from firmplan.plans.types.read import read_schema
@@ -84,7 +95,10 @@ def keys(*models) -> set[str]:
     ("head", "known"),
     [
         ("key of a plan", keys(Model)),
-        ("key of a step", keys(ToolStep, AskStep, SetStep, PlanStep, AgentStep, EndorseStep)),
+        (
+            "key of a step",
+            keys(ToolStep, AskStep, SetStep, PlanStep, AgentStep, AskPersonStep, EndorseStep, FailStep),
+        ),
         ("key of `ask`", keys(Ask)),
         ("key of `agent`", keys(Agent)),
     ],
