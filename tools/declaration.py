@@ -17,10 +17,10 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..errors import ConfigError
 from ..plans.checker.flow.secrecy import MODEL
+from ..plans.durations import parse_count, parse_duration, parse_rate
 from ..plans.nearest import nearest
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson, canonical
-from .durations import parse_count, parse_duration, parse_rate
 from .failures import writable
 from .guards.guard import Guard, asks_model, check_guards
 
@@ -74,6 +74,7 @@ class ToolSettings(TypedDict, total=False):
     fingerprint_extra: Json
     guard: Sequence[Guard]
     results: str | None
+    example: object
 
 
 class ToolOptions(ToolSettings, total=False):
@@ -113,6 +114,7 @@ class Declaration:
         fingerprint_extra: Any JSON that counts as part of the code.
         guard: Conditions on a result (`guards/guard.py`); a result that fails one fails the call.
         results: What becomes of a result that does not fit the declared type, as the author of the tool, or of its toolset, declared it; `None`: see `Tool.result_rule`.
+        example: A result such as the tool returns, for planners; `None`: none is given.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Declaration:
     fingerprint_extra: Json = None
     guard: tuple[Guard, ...] = ()
     results: Results | None = None
+    example: Json = None
 
     @property
     def asks_approval(self) -> bool:

@@ -26,7 +26,7 @@ from typing_extensions import ParamSpec, TypeVar, Unpack
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.signature import Effect, is_narrow
-from ..plans.values import Json
+from ..plans.values import Json, NotJson, canonical, parse_canonical
 from .annotated import PythonTypes
 from .callables import (
     argument_names,
@@ -370,6 +370,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     egress: Iterable[str] = (),
     guard: Sequence[Guard] = (),
     results: str | None = None,
+    example: object = None,
 ) -> Any:
     """Make a tool of a typed function: `@tool` or `@tool(effect="read", ..)`.
 
@@ -406,6 +407,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         results: What becomes of a result that does not fit the declared type. `"enforce"`: the call fails. `"warn"`: the result stands, and the run
             has a warning. `"learn"`: the declared type is not relied on. Not given: what the toolset or the engine says, else `"enforce"` for
             annotated functions and `"warn"` for types that are given as schemas.
+        example: A result such as the tool returns, for planners: of use where the type says little.
 
     Raises:
         ConfigError: The declaration is at fault: which part, expected, found, what to do.
@@ -477,7 +479,21 @@ def make_tool(
     with suppress(NameError):  # a class defined further down: read again when the types are used
         made.__dict__["types"] = made.read_types()
         _check_narrow(where, made)
+    if (example := options.get("example")) is not None:
+        made.__dict__["example"] = _example(where, made, example)
     return made
+
+
+def _example(where: str, tool: Tool, given: object) -> Json:
+    """Return an example of a result as JSON. Raises: ConfigError: the tool could not return it."""
+    try:
+        # A type that names a class defined further down is read later: then the example has to be JSON as it is.
+        text = tool.accept(given)[0] if "types" in tool.__dict__ else canonical(given)
+    except (ToolError, NotJson) as fault:
+        raise ConfigError(
+            f"{where}: example: expected a result that the tool may return, found {given!r}: {fault}"
+        ) from fault
+    return parse_canonical(text)
 
 
 def _annotated_types(source: Callable[..., Any], where: str, name: str) -> Callable[[], Types]:

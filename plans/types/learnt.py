@@ -162,18 +162,22 @@ def schema_of_shape(shape: Shape, *, plain_names: bool) -> dict[str, Json]:
 def _text_schema(shape: Shape, plain_names: bool) -> dict[str, Json]:  # noqa: FBT001  # as the other rows of the table
     del plain_names
     only = _only_format(shape)
-    return {"type": "string"} | ({"format": only} if only else {})
+    made: dict[str, Json] = {"type": "string"}
+    return made | {"format": only} if only else made
 
 
 def _list_schema(shape: Shape, plain_names: bool) -> dict[str, Json]:  # noqa: FBT001
-    items = shape.get("items")
-    return {"type": "array"} | ({"items": schema_of_shape(items, plain_names=plain_names)} if items else {})
+    made: dict[str, Json] = {"type": "array"}
+    if items := shape.get("items"):
+        made["items"] = schema_of_shape(items, plain_names=plain_names)
+    return made
 
 
 def _object_schema(shape: Shape, plain_names: bool) -> dict[str, Json]:  # noqa: FBT001
     made: dict[str, Json] = {"type": "object"}
     if "values" in shape:
-        return made | {"additionalProperties": schema_of_shape(shape["values"], plain_names=plain_names)}
+        made["additionalProperties"] = schema_of_shape(shape["values"], plain_names=plain_names)
+        return made
     fields: Mapping[str, Shape] = shape.get("fields", {})
     shown = {name: part for name, part in fields.items() if not plain_names or PLAIN_NAME.fullmatch(name)}
     if not shown:

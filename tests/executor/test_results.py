@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from firmplan import ConfigError, Engine, Plan, Tool, Toolset, check, tool
+from firmplan.executor import machine
 from firmplan.executor.events import CallMade, CallSucceeded
 from firmplan.executor.journal.records import read_entry
 from firmplan.executor.machine import ABSENT_OUTPUT_SINCE
@@ -145,6 +146,23 @@ def test_a_second_mismatch_of_the_same_tool_is_told():
     steps = [{"id": name, "tool": "look"} for name in "abc"]
     run = run_of([look], {"firmplan": 1, "steps": steps})
     assert [warning.step for warning in run.warnings] == ["a", "b"]
+
+
+def test_the_mismatches_of_a_run_are_bounded(monkeypatch):
+    """A tool that returns something else each time does not fill the journal."""
+    monkeypatch.setattr(machine, "MISMATCHES_MAX", 5)
+    results = iter(range(100))
+    closed = {"type": "object", "properties": {}, "additionalProperties": False}
+    look = Tool.from_callable(
+        lambda: {f"key_{next(results)}": 1},
+        name="look",
+        parameters={"type": "object"},
+        returns=closed,
+        effect="write",
+        version=1,
+    )
+    run = run_of([look], {"firmplan": 1, "steps": [{"id": "a", "for_each": list(range(20)), "tool": "look"}]})
+    assert (run.status, len(run.warnings)) == ("succeeded", 5)
 
 
 def test_expressions_that_do_not_work_with_what_came_still_fail():

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, assert_never, cast
 from urllib.parse import urlsplit
 
 from ...errors import ConfigError, ToolError
+from ...plans.durations import parse_duration
 from ...plans.nearest import did_you_mean, listing
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical, digest
 from ..context import Context
 from ..declaration import ToolOptions, ToolSettings
-from ..durations import parse_duration
 from ..failures import ResultRefused
 from ..provider import ProvidedTool, Provider
 from ..schemas import SchemaTypes
