@@ -7,8 +7,9 @@ step is recorded, reused where nothing changed, and can be replayed. Every publi
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy_imports import on_first_use
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -48,45 +49,47 @@ if TYPE_CHECKING:
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
     from .tools import Artifact, Context, Model, Models, Secret, Tool, Toolset, agent, tool
 
-_ROOMS = {
-    "engine": ("Engine",),
-    "errors": (
-        "ConfigError",
-        "Diverged",
-        "EngineBug",
-        "FirmplanError",
-        "InputRejected",
-        "OutcomeUnknown",
-        "PlanError",
-        "PlanRejected",
-        "PlanningFailed",
-        "RunFailed",
-        "RunNotFound",
-        "StoreError",
-        "ToolError",
-    ),
-    "executor": (
-        "Event",
-        "Explanation",
-        "Policy",
-        "Run",
-        "RunDiff",
-        "RunError",
-        "RunOwner",
-        "RunsDeleted",
-        "StepDiff",
-        "StepView",
-        "ValueLabels",
-        "Submitter",
-        "Verification",
-        "WaitingCall",
-        "WaitingCalls",
-    ),
-    "planner": ("Planner", "SavedPlan"),
-    "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
-    "tools": ("Artifact", "Context", "Model", "Models", "Secret", "Tool", "Toolset", "agent", "tool"),
-}
-_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "engine": ("Engine",),
+        "errors": (
+            "ConfigError",
+            "Diverged",
+            "EngineBug",
+            "FirmplanError",
+            "InputRejected",
+            "OutcomeUnknown",
+            "PlanError",
+            "PlanRejected",
+            "PlanningFailed",
+            "RunFailed",
+            "RunNotFound",
+            "StoreError",
+            "ToolError",
+        ),
+        "executor": (
+            "Event",
+            "Explanation",
+            "Policy",
+            "Run",
+            "RunDiff",
+            "RunError",
+            "RunOwner",
+            "RunsDeleted",
+            "StepDiff",
+            "StepView",
+            "ValueLabels",
+            "Submitter",
+            "Verification",
+            "WaitingCall",
+            "WaitingCalls",
+        ),
+        "planner": ("Planner", "SavedPlan"),
+        "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
+        "tools": ("Artifact", "Context", "Model", "Models", "Secret", "Tool", "Toolset", "agent", "tool"),
+    },
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -136,16 +139,3 @@ __all__ = [
     "check",
     "tool",
 ]
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public name
-    room = _HOME.get(name)
-    if room is None:
-        raise AttributeError(f"module 'firmplan' has no attribute {name!r}")
-    value = getattr(import_module(f".{room}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

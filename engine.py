@@ -96,6 +96,7 @@ from .plans.values import Json
 from .run_planner import EnginePlanner, PlanLike
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
+from .tools.declaration import Results
 from .tools.provider import Server, hold_servers, release_servers
 from .tools.secret import Secret, Secrets
 
@@ -149,6 +150,7 @@ class Engine:
             firmplan, models and stores; only for a program that serves nobody else.
         budget: The budget of runs whose caller gives no limit of that name: any of the names that `run` takes.
         budget_max: Ceilings of these limits, past which no caller of `run` or `resume` gets. Both count for new runs; a run keeps its budget.
+        results: What becomes of a result that does not fit its declared type, for tools that do not state it, and whose toolset does not (`@tool`).
         recover: Continue, in the background, every run without a driver when the engine opens, and later each run whose process
             dies; parked runs stay parked.
         lease: Seconds (1 to 3600) without a sign of life after which others take over the runs of a process on another machine.
@@ -179,10 +181,11 @@ class Engine:
         default_trust: Literal["trusted", "untrusted"] = "trusted",
         budget: Mapping[str, float] | None = None,
         budget_max: Mapping[str, float] | None = None,
+        results: Results | None = None,
     ) -> None:
         if flow not in FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(FLOWS)}, found {flow!r}")
-        self.tools = Toolset.of(tools).with_default_trust(default_trust)
+        self.tools = Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
         for tool in self.tools:
             if tool.isolation == "process":
                 address_of(tool)
@@ -288,6 +291,8 @@ class Engine:
                     self._secrets,
                     self._budgets,
                     facilities.pins,
+                    facilities.learnt,
+                    self._clock.now,
                 )
                 execution.planning.planner = plans
                 await execution.open()
@@ -475,8 +480,8 @@ class Engine:
         else:
             header = await opened.plans.header(what, options, {} if inputs is None else inputs)
         execution = opened.execution
-        run_id = await execution.submissions.submit(header, run_id=options.run_id)
-        return execution, run_id, await execution.go_on(run_id, stream=stream)
+        row = await execution.submissions.submit(header, run_id=options.run_id)
+        return execution, row.id, await execution.start(row, stream=stream)
 
     def budget_for(self, budget: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return the limits of a run whose caller asks for this budget. Raises: InputRejected: it is none, or past a ceiling."""
@@ -995,6 +1000,30 @@ class Engine:
             run_id, step, decision, by=person_of(by)
         )
 
+    async def answer(
+        self, run_id: str, step: str | None, value: object, *, by: str, attempt: int | None = None
+    ) -> Run:
+        """Answer the question of an `ask_person` step; the live owner, or `resume`, continues the run.
+
+        Args:
+            run_id: The run.
+            step: Path of the leaf.
+            value: The answer, which fits the `returns` of the step.
+            by: Who answers.
+            attempt: As in `approve`.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: Nothing is asked there, the value does not fit, the question has expired (code `expired`), or another decision
+                stands (code `decided`).
+        """
+        if step is None:
+            raise InputRejected(f"run {run_id} asks no question about its task: name the step that asks")
+        decision = {"answer": value, "attempt": attempt}
+        return await (await self._open()).execution.decisions.decide_one(
+            run_id, step, decision, by=person_of(by)
+        )
+
     async def resolve(  # the contract's options
         self,
         run_id: str,
@@ -1096,5 +1125,6 @@ class Engine:
     approve_sync = _twin(approve)
     deny_sync = _twin(deny)
     resolve_sync = _twin(resolve)
+    answer_sync = _twin(answer)
     decide_sync = _twin(decide)
     cancel_sync = _twin(cancel)

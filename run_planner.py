@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .errors import PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
 from .executor.budget import BudgetPolicy
 from .executor.journal.header import program_of
+from .executor.lru_cache import IdentityCache
 from .executor.machine import RULES_VERSION
 from .executor.runs.planning import with_cost
 from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
@@ -23,19 +24,22 @@ from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.inputs import fit_inputs
 from .plans.values import Json
+from .tools import Toolset
 
 if TYPE_CHECKING:
     from .executor.calls.flow_policy import Flow
     from .executor.calls.policies import Policies
+    from .executor.journal.learnt_types import LearntTypes
     from .executor.journal.tool_pins import ToolPins
     from .executor.runs.archive import Archive
     from .executor.stores.store import RunRow
     from .planner.drafting.attempt import Attempt
-    from .tools import Toolset
     from .tools.models.completion import Usage
     from .tools.secret import Secrets
 
 PlanLike: TypeAlias = Plan | Mapping[str, Any]
+
+LOCKS_KEPT: Final = 8
 
 
 class EnginePlanner:
@@ -50,6 +54,8 @@ class EnginePlanner:
         secrets: Those that plans may use.
         budgets: Default budget and ceilings of the runs.
         pins: What providers of tools said when it was accepted.
+        learnt: What results of tools looked like.
+        now: What the time is, in Unix seconds.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  # what plans are checked by
@@ -62,6 +68,8 @@ class EnginePlanner:
         secrets: Secrets,
         budgets: BudgetPolicy,
         pins: ToolPins,
+        learnt: LearntTypes,
+        now: Callable[[], float],
     ) -> None:
         self._planner = planner
         self._tools = tools
@@ -71,7 +79,10 @@ class EnginePlanner:
         self._secrets = secrets
         self._budgets = budgets
         self._pins = pins
+        self._learnt = learnt
+        self._now = now
         self._accepted = CheckedPlans()
+        self._locks: IdentityCache[Plan, ToolsetLock] = IdentityCache(LOCKS_KEPT)
 
     # --- given plans
 
@@ -92,6 +103,7 @@ class EnginePlanner:
                     secrets=self._secrets.places,
                     limits=limits,
                     rules=self._policies.rule_for,
+                    policies=self._policies.names,
                 )
             ),
         )
@@ -188,7 +200,7 @@ class EnginePlanner:
         try:
             found = await self._planner.plan(
                 words_of(task),
-                self._tools,
+                await self._tools_with_learnt(),
                 inputs=values_of("inputs", inputs),
                 saved=[SavedPlan(name, plan) for name, plan in saved.items()],
                 plans=saved.get,
@@ -226,7 +238,7 @@ class EnginePlanner:
         mended = await self._planner.repair_run(
             plan,
             run.steps,
-            self._tools,
+            await self._tools_with_learnt(),
             task=run.task,
             plans=saved.get,
             judge=self._judge,
@@ -253,10 +265,22 @@ class EnginePlanner:
 
     # --- the engine's tools and saved plans
 
+    async def _tools_with_learnt(self) -> Toolset:
+        """Return the engine's tools with what their results looked like, for a planner."""
+        found = await self._learnt.find(self._tools, self._now())
+        if not found:
+            return self._tools
+        return Toolset(
+            tool.with_learnt(found[tool.name]) if tool.name in found else tool for tool in self._tools
+        )
+
     def _judge(self, report: CheckReport) -> CheckReport:
         return judged(report, self._flow)
 
     def _lock(self, plan: Plan, saved: Mapping[str, Plan]) -> ToolsetLock:
+        # The plan and the tools decide the lock, and nobody changes them; a plan that was checked before is the same object again.
+        if not saved:
+            return self._locks.get(plan, lambda given: ToolsetLock.of((given,), self._tools))
         return ToolsetLock.of((plan, *saved.values()), self._tools)
 
     async def _saved_for(self, plan: Plan) -> dict[str, Plan]:

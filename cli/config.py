@@ -30,6 +30,7 @@ LEASE_DEFAULT = 30.0
 
 Flow = Literal["strict", "enforce", "warn", "off"]
 Trust = Literal["trusted", "untrusted"]
+Results = Literal["enforce", "warn", "learn"]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -128,6 +129,7 @@ class Settings(BaseModel):
         concurrency: The most calls in flight.
         flow: What happens where untrusted data reaches a write.
         default_trust: The trust of tools that do not state it.
+        results: What becomes of results that do not fit, for tools that do not state it; `None`: as each kind of tool has it.
         park_after: After so many deaths of its process without progress a run is parked.
         lease: Seconds without a sign of life after which a run's owner loses the run.
         models: Further model aliases, from the file.
@@ -147,6 +149,7 @@ class Settings(BaseModel):
     concurrency: Annotated[int, Field(ge=1)] = CONCURRENCY_DEFAULT
     flow: Flow = "enforce"
     default_trust: Trust = "trusted"
+    results: Results | None = None
     park_after: Annotated[int, Field(ge=1)] = PARK_AFTER_DEFAULT
     lease: Annotated[float, Field(ge=1, le=3600)] = LEASE_DEFAULT
     models: Mapping[str, Any] = {}
@@ -248,6 +251,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
             "concurrency",
             "flow",
             "default_trust",
+            "results",
             "park_after",
             "lease",
         )

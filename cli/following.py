@@ -21,7 +21,17 @@ from ..plans.visible import visible
 from . import screen
 from .failure import Exit
 from .invocation import Invocation
-from .report import advice, errors_text, exit_of, labels_text, leaves_in, resume_line, summary, view_of
+from .report import (
+    advice,
+    errors_text,
+    exit_of,
+    labels_text,
+    leaves_in,
+    resume_line,
+    summary,
+    view_of,
+    warnings_text,
+)
 from .screen import note, one_line, seconds
 
 if TYPE_CHECKING:
@@ -89,6 +99,8 @@ class RunFollower:
             screen.document(run.to_dict())
             return code
         screen.note(summary(run))
+        if warnings := warnings_text(run):
+            screen.note(warnings)
         if run.status == "succeeded":
             screen.answer(screen.value_text(run.output))
             if labels := labels_text(run):
@@ -227,7 +239,7 @@ class Progress:
                 self._started.pop(event.step, None)
                 return f"{WAIT} {step}  outcome unknown: {one_line(str(data.get('why')))}"
             case "ApprovalAsked":
-                return f"{WAIT} {step}  waits for approval"
+                return f"{WAIT} {step}  waits for {'an answer' if 'question' in data.get('args', {}) else 'approval'}"
             case "RunParked":
                 return f"{WAIT} parked after {data.get('deaths')} deaths of its process"
             case "ListHeld":

@@ -68,7 +68,8 @@ class Invocation:
         """The tools that the settings name, imported on first use; none where they name none. Raises: ConfigError."""
         if self._toolset is None:
             loaded = Toolset.load(self.settings.tools) if self.settings.tools else Toolset()
-            self._toolset = loaded.with_default_trust(self.settings.default_trust)
+            trusting = loaded.with_default_trust(self.settings.default_trust)
+            self._toolset = trusting.with_default_results(self.settings.results)
         return self._toolset
 
     def perform(self, work: Callable[..., Any], given: Mapping[str, Any], *, loads_tools: bool) -> int:

@@ -213,6 +213,7 @@ def _show_run(run: Run, waiting: WaitingCalls | None, form: Format, invocation: 
         labels_text,
         steps_text,
         summary,
+        warnings_text,
     )
 
     if form is Format.JSON:
@@ -225,6 +226,7 @@ def _show_run(run: Run, waiting: WaitingCalls | None, form: Format, invocation: 
         return
     task = f"task: {run.task}" if run.task else ""
     parts = [summary(run), task, steps_text(run), decisions_text(run), guards_text(run), errors_text(run)]
+    parts.append(warnings_text(run))
     if run.status == "succeeded":
         parts += [f"output: {screen.value_text(run.output)}", labels_text(run)]
     elif STATUS_EXIT[run.status] is Exit.WAITING:

@@ -69,8 +69,26 @@ class StartModelCall:
 
 
 @dataclass(slots=True)
+class RecordEndorsement:
+    """Hand in `CallMade` with the value that a person or a policy has allowed, or the value that the parent of a fork endorsed.
+
+    Attributes:
+        step: Path of the leaf.
+        args: `{"value": ..}`: as evaluated, or as a person edited it.
+    """
+
+    step: str
+    args: CanonicalValue
+    attempt: int
+
+
+@dataclass(slots=True)
 class RuleApproval:
-    """Ask the tool's own rule whether this call needs a person, and hand in `ApprovalRuled`."""
+    """Ask the tool's own rule, or the policy of an `endorse` step, whether a person is needed, and hand in `ApprovalRuled`.
+
+    Attributes:
+        tool: The tool; empty for an `endorse` step.
+    """
 
     step: str
     tool: str
@@ -100,4 +118,4 @@ class Continue:
 
 
 Call: TypeAlias = StartToolCall | StartModelCall
-Command: TypeAlias = Record | Call | RuleApproval | Pause | StopCall | Continue
+Command: TypeAlias = Record | Call | RecordEndorsement | RuleApproval | Pause | StopCall | Continue

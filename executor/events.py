@@ -100,17 +100,20 @@ class CallStarted:
 
 @dataclass(slots=True)
 class CallSucceeded:
-    """A call returned a value that fits its declared type.
+    """A call returned a value.
 
     Attributes:
         used: The values that the call took from its context: environment, clock, randomness (`Context.used`).
         usage: Tokens and cost of model calls.
+        mismatch: Where the value does not fit the declared type of its tool, a sentence for each place; `None`: it fits, its type is not relied on,
+            or an earlier record of the run says the same of the tool.
     """
 
     step: str
     output: CanonicalValue
     used: Mapping[str, Json] | None = None
     usage: Mapping[str, Json] | None = None
+    mismatch: Sequence[str] | None = None
 
 
 @dataclass(slots=True)
@@ -120,6 +123,7 @@ class CallMade:
     Attributes:
         started: When the call began; the time beside the event is the time of its end.
         why: As in `CallStarted`.
+        mismatch: As in `CallSucceeded`.
     """
 
     step: str
@@ -129,6 +133,7 @@ class CallMade:
     started: float
     key: str = ""
     why: Mapping[str, Json] | None = None
+    mismatch: Sequence[str] | None = None
 
 
 @dataclass(slots=True)
@@ -226,6 +231,30 @@ class Denied:
     by: str
     reason: str
     attempt: int | None = None
+
+
+@dataclass(slots=True)
+class Answered:
+    """A person answered the question of an `ask_person` step.
+
+    Attributes:
+        args: Digest of the question that the person saw.
+        answer: The value, which fits the step's schema.
+        attempt: As in `Approved`.
+    """
+
+    step: str
+    by: str
+    args: str
+    answer: CanonicalValue
+    attempt: int | None = None
+
+
+@dataclass(slots=True)
+class QuestionExpired:
+    """Nobody answered the question of an `ask_person` step in time."""
+
+    step: str
 
 
 @dataclass(slots=True)
@@ -423,6 +452,8 @@ Cause: TypeAlias = (
     | ApprovalRuled
     | Approved
     | Denied
+    | Answered
+    | QuestionExpired
     | ResolvedDone
     | ResolvedRetry
     | ResolvedFailed
@@ -441,7 +472,7 @@ Consequence: TypeAlias = (
     | ApprovalAsked
     | RunFinished
 )
-DecisionEvent: TypeAlias = Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed
+DecisionEvent: TypeAlias = Approved | Denied | Answered | ResolvedDone | ResolvedRetry | ResolvedFailed
 """What a person decides about one attempt of a call."""
 Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade
 JournalEvent: TypeAlias = Cause | Consequence | Remark

@@ -13,20 +13,22 @@ The tree is plain state: the machine moves it, and nothing here decides about a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NewType, TypeAlias
+from typing import TYPE_CHECKING, Final, NewType, TypeAlias, cast
 
 from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indices
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
-from ..plans.program import AskModel, CallTool, Program, StepCode
+from ..plans.program import ENDORSED, AskModel, AskPerson, CallTool, Program, StepCode
+from ..plans.types.validate import value_problems
 from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
 from .canonical_value import CanonicalValue, Scope
 from .ledger import Ledger
-from .policy import MODEL_POLICY, CallPolicy
+from .policy import MODEL_POLICY, CallPolicy, endorse_policy
 from .states import Reason, State
 
 if TYPE_CHECKING:
@@ -49,6 +51,20 @@ class Failure:
     message: str
     temporary: bool = False
     took_effect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunWarning:
+    """What went other than declared in a run and failed nothing.
+
+    Attributes:
+        step: Path of the leaf; empty: it is about the run's output.
+        code: `result-mismatch` or `absent-field`.
+    """
+
+    step: str
+    code: str
+    message: str
 
 
 INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")
@@ -88,6 +104,7 @@ class Iteration:
         is_cut_off: Whether the process died during the last call, so that another call uses budget again.
         is_ruled: Whether the question if the call needs a person has been answered.
         is_approved: Whether a person has allowed the call.
+        asked: When a person was asked, in Unix seconds; `None`: nobody was.
         is_ahead: Whether a person was asked about the call before the earlier items of an ordered `for_each` have ended.
     """
 
@@ -112,6 +129,7 @@ class Iteration:
     is_ruled: bool = False
     is_approved: bool = False
     is_ahead: bool = False
+    asked: float | None = None
     reused: bool = False
     usage: Mapping[str, Json] | None = None
     started: float | None = None
@@ -204,7 +222,11 @@ class Node(Item):
 def policies_of(program: Program, policies: Mapping[str, CallPolicy]) -> Sequence[CallPolicy]:
     """Return how the calls of each step are treated; `MODEL_POLICY` where it calls no tool."""
     return [
-        policies[step.action.tool] if isinstance(step.action, CallTool) else MODEL_POLICY
+        policies[step.action.tool]
+        if isinstance(step.action, CallTool)
+        else endorse_policy(step.action.by)
+        if isinstance(step.action, AskPerson)
+        else MODEL_POLICY
         for step in program.steps
     ]
 
@@ -306,8 +328,21 @@ def is_bad(part: Node | Item | Iteration, soft: frozenset[Reason]) -> bool:
 
 
 def is_asked(iteration: Iteration) -> bool:
-    """Whether the iteration waits for a person to allow its call."""
-    return iteration.state is State.WAITING and iteration.reason is Reason.APPROVAL
+    """Whether the iteration waits for a person to allow its call, or to answer its question."""
+    return iteration.state is State.WAITING and iteration.reason in (Reason.APPROVAL, Reason.QUESTION)
+
+
+def is_question(iteration: Iteration) -> bool:
+    """Whether the iteration waits for the answer to its question."""
+    return iteration.state is State.WAITING and iteration.reason is Reason.QUESTION
+
+
+def deadline_of(iteration: Iteration) -> float | None:
+    """Return when a question that waits expires, in Unix seconds; `None`: never."""
+    action = iteration.item.node.code.action
+    if not is_question(iteration) or not isinstance(action, AskPerson) or action.expires_s is None:
+        return None
+    return None if iteration.asked is None else iteration.asked + action.expires_s
 
 
 def is_decided(iteration: Iteration) -> bool:
@@ -372,8 +407,16 @@ def canonical_value_of(formula: Formula, scope: Scope) -> CanonicalValue:
     return CanonicalValue(data) if copy is None else CanonicalValue.known(data, copy)
 
 
-def output_of(frame: Frame) -> CanonicalValue:
-    """Return the output of a plan whose steps have all ended; null where it refers to a skipped step. Raises: EvaluationError."""
+def output_of(frame: Frame, absent: list[RunWarning] | None = None) -> CanonicalValue:
+    """Return the output of a plan whose steps have all ended; null where it refers to a skipped step.
+
+    Args:
+        frame: The frame of the plan.
+        absent: Gets a warning for each text of the output that asks for a field which is not there: that text is null. `None`: it is an error.
+
+    Raises:
+        EvaluationError: The output has no value.
+    """
     formula = frame.program.output
     if formula is None or any(frame.scope[step] is SKIPPED for step in formula.strict):
         return CanonicalValue(b"null")
@@ -381,9 +424,30 @@ def output_of(frame: Frame) -> CanonicalValue:
         known = frame.scope.canonical.get(formula.whole or "")
         if known is not None and len(known.data) >= LARGE_BYTES:
             return known
-        return CanonicalValue.of(formula.evaluate(frame.scope))
+        return CanonicalValue.of(_output_value(formula, frame.scope, absent))
     except RefersToSkipped:
         return CanonicalValue(b"null")
+
+
+def _output_value(formula: Formula, scope: Scope, absent: list[RunWarning] | None) -> Json:
+    try:
+        return formula.evaluate(scope)
+    except EvaluationError as fault:
+        if absent is None or not fault.is_absent:
+            raise
+    value, faults = formula.evaluate_present(scope)
+    absent += [
+        RunWarning("", "absent-field", f"the output at ${inner} is null: {fault}") for inner, fault in faults
+    ]
+    return value
+
+
+def mismatch_kind(tool: str, sentence: str) -> str:
+    """Return what two sentences about results of a tool have in common if they tell of the same mismatch: the value, and the place in a list, differ."""
+    return f"{tool} {_INDEX.sub('[]', sentence.partition(', found ')[0])}"
+
+
+_INDEX: Final = re.compile(r"\[\d+\]")
 
 
 def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> tuple[Json, PromptData]:
@@ -398,6 +462,19 @@ def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> tuple[Json
         listed = request["examples"] = ask.examples.evaluate(scope)
         examples = data_indices(ask.examples.tree, len(listed) if isinstance(listed, list) else 0)
     return request, ask.data or PromptData(spans, in_system, examples)
+
+
+def shown_to_person(action: AskPerson, call: CanonicalValue) -> CanonicalValue:
+    """Return what a person is shown: a question, or a value to endorse. Raises: EvaluationError: the value does not fit the step's schema."""
+    if action.is_question:
+        return call
+    given = cast("dict[str, Json]", call.value)
+    if faults := value_problems(given[ENDORSED], action.returns):
+        told = "; ".join(
+            f"{fault.inner}: {fault.message}" if fault.inner else fault.message for fault in faults
+        )
+        raise EvaluationError("bad-value", f"the value does not fit the schema in `returns`: {told}")
+    return call
 
 
 def evaluate_bool(formula: Formula, scope: Mapping[str, Json | Skipped], where: str) -> bool:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ..errors import InputRejected
 from ..plans import Plan
+from ..plans.checker.survey import has_untrusted_data
 from ..plans.digest import canonical_step
 from ..plans.graph import cone
 from ..plans.nearest import did_you_mean, listing
@@ -33,6 +34,7 @@ from .canonical_value import CanonicalValue
 from .events import (
     RESOLVED_FAILED,
     WITHDRAWN,
+    Answered,
     Approved,
     CallFailed,
     CallLost,
@@ -127,6 +129,8 @@ class Fork:
         again: Of a retry, which goes on with the parent where it ended: paths of the calls that the parent made and that are made again. The
             parent answers for all its other calls; cone and `holds` are those of the parent and say what still waits for a person.
         patched: Ids of the steps whose calls come of a model's patch: of this run's, or of an ancestor's that nobody has edited since.
+        controlled: Ids of the steps that a patch adds or changes after a failure that untrusted data may have caused, unless a person has edited
+            them since: untrusted data decides that they run.
         done_writes: Writes that were done before the patch: tool -> digest of the complete arguments (`complete_digest`) -> the run that made it.
         overrides: Path of a step or item -> the value that stands in its place.
         holds: Which writes wait for a person: `all` in the cone and all that the parent never came to, those in the cone that it has `made`
@@ -146,6 +150,7 @@ class Fork:
     again: frozenset[str] | None = None
     patched: tuple[str, ...] = ()
     done_writes: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    controlled: tuple[str, ...] = ()
 
     def is_affected(self, path: str) -> bool:
         """Whether the call at this path is made again; otherwise the parent's result stands."""
@@ -213,7 +218,7 @@ class Fork:
     @property
     def is_newer(self) -> bool:
         """Whether an older version must refuse this fork: it would make calls that wait for a person here."""
-        return bool(self.past_writes or self.done_writes) or self.again is not None
+        return bool(self.past_writes or self.done_writes or self.controlled) or self.again is not None
 
     def find_past(self, path: str, tool: str, args: str) -> PastWrite | None:
         """Return the knowledge of an earlier run because of which a person is asked about a call.
@@ -277,6 +282,8 @@ class Fork:
         if self.done_writes:
             data["patched"] = list(self.patched)
             data["done_writes"] = {tool: dict(calls) for tool, calls in self.done_writes.items()}
+        if self.controlled:
+            data["controlled"] = list(self.controlled)
         return data
 
     @classmethod
@@ -301,6 +308,7 @@ class Fork:
             again=again,
             patched=tuple(data.get("patched", ())),
             done_writes=data.get("done_writes", {}),
+            controlled=tuple(data.get("controlled", ())),
         )
 
 
@@ -346,6 +354,9 @@ def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
                 ended(step, digest, CallSucceeded(step, output))
             case CallReused(step=step, args=digest) as reused:
                 ended(step, digest, reused)
+            case Answered(step=step, args=digest, answer=answer):
+                args[step] = digest
+                ended(step, digest, CallSucceeded(step, answer))
             case CallFailed(step=step, args=str(digest)) as failed:  # in this run's own parent
                 ended(step, digest, failed)
             case _:
@@ -490,6 +501,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     past_writes: Mapping[str, PastWrite],
     patched: Sequence[str] = (),
     done_writes: Mapping[str, Mapping[str, str]] | None = None,
+    controlled: Sequence[str] = (),
     also: Sequence[str] = (),
 ) -> Fork:
     """Return how a run with `after`'s plan and inputs comes of one with `before`'s.
@@ -505,6 +517,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
         past_writes: See `Fork`.
         patched: See `Fork`.
         done_writes: See `Fork`.
+        controlled: See `Fork`.
         also: Ids of further steps that are affected.
 
     Raises:
@@ -537,6 +550,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
         past_writes=past_writes,
         patched=tuple(patched),
         done_writes=(done_writes or {}) if patched else {},
+        controlled=tuple(controlled),
     )
 
 
@@ -611,6 +625,29 @@ def patched_steps(before: Header, after: Header, *, is_patch: bool) -> tuple[str
     earlier = before.fork.patched if before.fork is not None else ()
     patched = {*earlier, *edited} if is_patch else {*earlier} - {*edited}
     return tuple(step.id for step in after.plan.steps if step.id in patched) if after.plan is not None else ()
+
+
+def controlled_steps(before: Header, after: Header, *, is_patch: bool) -> tuple[str, ...]:
+    """Return the ids of `after`'s steps that are there because of untrusted data, in the plan's order.
+
+    A planner sees no data of the failed run, but it sees which steps failed or were left out. Where untrusted data may have decided that, it has
+    decided that there is a patch, and which one. What a person edits is the person's.
+
+    Args:
+        before: The parent's header.
+        after: The new run's.
+        is_patch: Whether a model has made `after`'s plan of `before`'s; otherwise a person has.
+    """
+    if before.plan is None or after.plan is None:
+        return ()
+    edited, earlier = changed_steps(before, after), before.controlled
+    if not is_patch:
+        found = {*earlier} - {*edited}
+    else:
+        found = (
+            {*earlier, *edited} if has_untrusted_data(before.plan, before.lock, before.plans) else {*earlier}
+        )
+    return tuple(step.id for step in after.plan.steps if step.id in found)
 
 
 def changed_steps(before: Header, after: Header, *, but: Sequence[str] = ()) -> list[str]:
@@ -714,6 +751,7 @@ def retry_of(
         again=frozenset(_calls_again(machine, inherited)),
         patched=before.patched,
         done_writes=before.done_writes,
+        controlled=before.controlled,
     )
 
 

@@ -29,9 +29,12 @@ from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import WORK_MAX, Meter, kind_of
 from ..plans.inputs import fit_inputs
 from ..plans.program import (
+    Action,
     AskModel,
+    AskPerson,
     CallTool,
     Fail,
+    FailWith,
     Program,
     RunAgent,
     RunPlan,
@@ -50,6 +53,7 @@ from .commands import (
     Continue,
     Pause,
     Record,
+    RecordEndorsement,
     RuleApproval,
     StartModelCall,
     StartToolCall,
@@ -58,6 +62,7 @@ from .commands import (
 from .events import (
     RESOLVED_FAILED,
     WITHDRAWN,
+    Answered,
     ApprovalAsked,
     ApprovalRuled,
     Approved,
@@ -74,6 +79,7 @@ from .events import (
     Consequence,
     Denied,
     ListHeld,
+    QuestionExpired,
     ResolvedDone,
     ResolvedFailed,
     ResolvedRetry,
@@ -100,19 +106,24 @@ from .execution_tree import (
     Node,
     Order,
     PersonDecision,
+    RunWarning,
     add_item,
     add_iteration,
     canonical_value_of,
+    deadline_of,
     evaluate_bool,
     failure_of,
     first_iteration_of,
     is_asked,
     is_bad,
+    is_question,
+    mismatch_kind,
     output_of,
     policies_of,
     request_of,
     run_digest,
     sample_of,
+    shown_to_person,
     undecided_attempt,
 )
 from .fork import Fork, PastWrite
@@ -124,17 +135,21 @@ from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
 ITEMS_MAX: Final = 100_000  # items of one for_each: a run with more would not fit in memory
 # The version of these moves; a run keeps the version that it began with. 1: a person is asked about the items of an ordered `for_each` one
 # after the other, each when it is next. 2: a person is asked about all items as one list when the step begins. 3: whether a step runs is labelled
-# like a value (`plans.checker.flow`), and where a call is labelled, a rule is asked whether a person is needed. 4: expressions are metered: a run has a
-# most of their work, and after a slice of it the other steps are put off until the next event.
-RULES_VERSION: Final = 4
+# like a value (`plans.checker.flow.labels`), and where a call is labelled, a rule is asked whether a person is needed. 4: expressions are metered: a run has a
+# most of their work, and after a slice of it the other steps are put off until the next event. 5: an output that asks for an absent field is null there,
+# where the run would fail.
+RULES_VERSION: Final = 5
+ABSENT_OUTPUT_SINCE: Final = 5
 METERED_SINCE: Final = 4
 CONTROL_COUNTS_SINCE: Final = 3
+MISMATCHES_MAX: Final = 100  # kinds of mismatch of a run's results that are recorded: more help nobody
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans: the check refuses recursion, and this limit bounds a chain of different plans
 
 
+EXPIRED: Final = "expired"  # code of a question that nobody answered in time
 DENIED: Final = "denied"  # a decision of a person, and the code of the failure that follows from it
 _BEGINNINGS: Final = (RunStarted, RunResumed)
-_CALLS: Final = (CallTool, AskModel)  # actions whose end is recorded by the event of their call
+_CALLS: Final = (CallTool, AskModel, AskPerson)  # actions whose end is recorded by the event of their call
 NO_FORK: Final = (
     Fork()
 )  # stands for the fork in a run without a parent: no step is overridden, held or settled
@@ -158,7 +173,9 @@ class Machine:
         status: `None` until the run has finished.
         output: The run's output, once it has succeeded.
         failure: An error of the run's output expression, which belongs to no step.
+        warnings: What went other than declared and failed nothing, in the order in which it came.
         parked: The event after which no process drives the run until someone resumes it; `None`: the run is not parked.
+        deadlines: Path of each question that waits and expires -> when it does, in Unix seconds.
         fork: The fork that made the run from its parent.
     """
 
@@ -186,11 +203,14 @@ class Machine:
         self.status: RunStatus | None = None
         self.output: CanonicalValue | None = None
         self.failure: Failure | None = None
+        self.warnings: list[RunWarning] = []
+        self._mismatches: set[str] = set()
         self.parked: RunParked | None = None
         self.digest = ""
         self._cancelled_by: str | None = None
         self.fork = fork
         self.budget = Budget(dict(budget or {}), planning or {})
+        self.deadlines: dict[str, float] = {}
         self._now = 0.0
         self.size = 0  # bytes of all results, as `limits.py` bounds them
         self._live = (
@@ -228,7 +248,7 @@ class Machine:
             case CallStarted():
                 self._call_started(self.iterations[event.step], event.attempt, at)
             case CallSucceeded():
-                self._call_returned(self.iterations[event.step], event.output, event.usage)
+                self._call_returned(self.iterations[event.step], event)
             case CallReused():
                 self._call_reused(self.iterations[event.step], event)
             case RunStarted() | RunResumed() | RunParked() | WorkContinued() | BudgetRaised() | CancelAsked():
@@ -275,6 +295,8 @@ class Machine:
             )
         self._reserve(iteration)
         iteration.attempts, iteration.started = event.attempt, event.started
+        if event.mismatch is not None:
+            self._note_mismatch(event.step, event.mismatch)
         self._iteration_succeeded(iteration, event.output)
 
     def _call_started(self, iteration: Iteration, attempt: int, at: float) -> None:
@@ -284,14 +306,32 @@ class Machine:
         if iteration.started is None:
             iteration.started = at
 
-    def _call_returned(
-        self, iteration: Iteration, output: CanonicalValue, usage: Mapping[str, Json] | None
-    ) -> None:
+    def _call_returned(self, iteration: Iteration, event: CallSucceeded) -> None:
         self._expect_running(iteration)
+        usage = event.usage
         self.budget.settle(iteration.path, usage)
         if usage is not None:
             iteration.usage = added(iteration.usage, usage)
-        self._iteration_succeeded(iteration, output)
+        if event.mismatch is not None:
+            self._note_mismatch(event.step, event.mismatch)
+        self._iteration_succeeded(iteration, event.output)
+
+    def _note_mismatch(self, step: str, mismatch: Sequence[str]) -> None:
+        """Warn of a result that does not fit the declared type of its tool."""
+        tool = self.tool_of(step) or ""
+        self._mismatches.update(mismatch_kind(tool, sentence) for sentence in mismatch)
+        why = "; ".join(mismatch)
+        message = f"what the tool '{tool}' returned does not fit its declared type, and stands: {why}"
+        self.warnings.append(RunWarning(step, "result-mismatch", message))
+
+    def new_mismatch(self, step: str, mismatch: Sequence[str]) -> list[str] | None:
+        """Return those of the sentences about a result that say what no earlier result of the tool did in this run; `None`: none does."""
+        # A list of a thousand items has one wrong schema: it is said once.
+        if not mismatch or len(self._mismatches) >= MISMATCHES_MAX:
+            return None
+        tool = self.tool_of(step) or ""
+        new = {mismatch_kind(tool, sentence): sentence for sentence in mismatch}
+        return [sentence for kind, sentence in new.items() if kind not in self._mismatches] or None
 
     def _call_reused(self, iteration: Iteration, event: CallReused) -> None:
         iteration.reused = True
@@ -340,6 +380,7 @@ class Machine:
                 if not iteration.is_ahead:
                     self._start_call(iteration)
             case Denied(by=by, reason=reason):
+                self.deadlines.pop(iteration.path, None)
                 iteration.decision = PersonDecision(DENIED, by, reason)
                 iteration.reason = None
                 if iteration.is_ahead:
@@ -349,6 +390,14 @@ class Machine:
                     self._block_items_after(iteration.item)
                 else:
                     self._deny(iteration, iteration.decision)
+            case Answered(by=by, answer=answer):
+                self.deadlines.pop(iteration.path, None)
+                iteration.decision, iteration.reason = PersonDecision("answered", by), None
+                self._iteration_succeeded(iteration, answer)
+            case QuestionExpired():
+                self.deadlines.pop(iteration.path, None)
+                iteration.reason = None
+                self._iteration_failed(iteration, Failure(EXPIRED, "nobody answered the question in time"))
             case ResolvedDone(output=output, by=by):
                 iteration.decision = PersonDecision("resolved as done", by or "")
                 self._iteration_succeeded(iteration, output)
@@ -368,7 +417,7 @@ class Machine:
         iteration.failure = Failure(DENIED, decision.reason or f"denied by {decision.by}")
         self._iteration_cancelled(iteration, Reason.DENIED)
 
-    def accepts(self, decision: Cause) -> bool:
+    def accepts(self, decision: Cause) -> bool:  # noqa: PLR0911  # one return for each kind of decision
         """Whether a person's decision still applies: the same attempt waits, with exactly the arguments that were shown."""
         # A decision may arrive late: the run has ended, another person was faster, or the call was retried. The driver asks here first, and a late
         # decision is dropped instead of being an illegal event.
@@ -381,6 +430,12 @@ class Machine:
         if iteration is None or (attempt is not None and attempt != undecided_attempt(iteration)):
             return False
         match decision:
+            case Answered(args=args):
+                return is_question(iteration) and iteration.call is not None and iteration.call.digest == args
+            case QuestionExpired():
+                return is_question(iteration)
+            case Approved(args=args) if is_question(iteration):
+                return False
             case Approved(args=args):
                 # The digest binds the consent to the arguments that the person saw. Other arguments need another consent.
                 return is_asked(iteration) and iteration.call is not None and iteration.call.digest == args
@@ -404,6 +459,8 @@ class Machine:
 
     def _needs(self, iteration: Iteration) -> Mapping[str, float]:
         action = iteration.item.node.code.action
+        if isinstance(action, AskPerson):
+            return {}
         tokens_max = action.max_tokens if isinstance(action, AskModel) else None
         is_model = iteration.item.node.policy.asks_model
         # A call that was cut off by the death of its process uses budget again when it is repeated. Otherwise a step that kills its process
@@ -689,7 +746,9 @@ class Machine:
         output, failure = None, None
         if State.FAILED not in states and State.CANCELLED not in states:
             try:
-                output = output_of(frame)
+                # A plan that runs in a step is different: what reads its value relies on the type that the check found.
+                is_lenient = frame.owner is None and self._rules >= ABSENT_OUTPUT_SINCE
+                output = output_of(frame, self.warnings if is_lenient else None)
             except (EvaluationError, NotJson) as fault:
                 failure = failure_of(fault)
         if frame.owner is None:
@@ -811,6 +870,10 @@ class Machine:
                 self._enter_plan(iteration, program, args.evaluate(scope))
             case RunAgent() as agent:
                 self._enter_agent(iteration, agent, scope)
+            case AskPerson(args=args) as asking:
+                self._ready(iteration, shown_to_person(asking, canonical_value_of(args, scope)))
+            case FailWith(message):
+                raise EvaluationError("fail", str(message.evaluate(scope)))
             case _:
                 assert_never(action)
 
@@ -1009,10 +1072,10 @@ class Machine:
         if call is None:
             raise EngineBug(f"step '{iteration.path}' is ready without arguments")
         if (
-            isinstance(code.action, CallTool)
+            isinstance(code.action, CallTool | AskPerson)
             and not iteration.is_ruled
             and (policy.approval != "never" or policy.effect is Effect.WRITE)
-            and self._is_deferred(iteration, policy, code.action.tool, call)
+            and self._is_deferred(iteration, policy, _tool_in(code.action), call)
         ):
             return
         if not self.is_recounting:
@@ -1058,6 +1121,8 @@ class Machine:
                     timeout_s,
                     iteration.data,
                 )
+            case AskPerson():
+                return RecordEndorsement(iteration.path, call, iteration.attempts + 1)
             case _:
                 raise EngineBug(f"step '{iteration.path}' has no call")
 
@@ -1082,7 +1147,7 @@ class Machine:
         if self.fork.is_settled(path, call.digest):
             return "free"
         code = node.code
-        tool = code.action.tool if isinstance(code.action, CallTool) else ""
+        tool = _tool_in(code.action)
         if self._is_held(path, policy, tool, call) or policy.approval == "always":
             return "asked"
         if policy.approval == "never":
@@ -1092,8 +1157,12 @@ class Machine:
         return "ruled" if policy.approval == "rule" else "free"
 
     def _ask_approval(self, iteration: Iteration) -> None:
+        action = iteration.item.node.code.action
         self._move(iteration, State.WAITING)
-        iteration.reason = Reason.APPROVAL
+        is_question = isinstance(action, AskPerson) and action.is_question
+        iteration.reason, iteration.asked = Reason.QUESTION if is_question else Reason.APPROVAL, self._now
+        if (deadline := deadline_of(iteration)) is not None:
+            self.deadlines[iteration.path] = deadline
         self._record(ApprovalAsked(iteration.path, iteration.call or CanonicalValue(b"null")))
 
     def _call_failed(self, iteration: Iteration, event: CallFailed) -> None:
@@ -1277,6 +1346,11 @@ class Machine:
         if part.is_call:
             self._live += (state in LIVE) - (before in LIVE)
         part.state = state
+
+
+def _tool_in(action: Action) -> str:
+    """Return the tool that an action calls; empty: it calls none."""
+    return action.tool if isinstance(action, CallTool) else ""
 
 
 def _cancel_reason(parts: Iterable[Iteration]) -> Reason:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from ..plans.plan import PERSON
 from ..plans.signature import Effect
 from ..plans.values import Json
 
@@ -47,6 +48,13 @@ class CallPolicy:
 
 
 MODEL_POLICY: Final = CallPolicy(effect=Effect.MODEL, asks_model=True)
+_BY_PERSON: Final = CallPolicy(effect=Effect.PURE, approval="always")
+_BY_RULE: Final = CallPolicy(effect=Effect.PURE, approval="rule")
+
+
+def endorse_policy(by: str) -> CallPolicy:
+    """Return how an `endorse` step is treated: like a call that changes nothing and always needs a person, or the policy that it names."""
+    return _BY_PERSON if by == PERSON else _BY_RULE
 
 
 def retry_pause_s(failed_count: int, *, seed: str, step: str) -> float:

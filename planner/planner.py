@@ -18,13 +18,13 @@ from typing import Protocol, TypeAlias, cast
 
 from ..errors import ConfigError
 from ..plans import SavedPlans
-from ..plans.checker.selection import FlowRules
+from ..plans.checker.flow.selection import FlowRules
+from ..plans.durations import parse_count
 from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport
 from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
-from ..tools.durations import parse_count
 from ..tools.models.clients import Clients
 from ..tools.models.completion import Usage
 from ..tools.models.endpoint import Endpoint, Model
@@ -452,8 +452,14 @@ def _signature_document(tool: Signature) -> Json:
     secrecy: dict[str, Json] = {"private": [*sorted(tool.readers)]} if tool.private else {}
     if tool.egress:
         secrecy["egress"] = [*sorted(tool.egress)]
+    # What results looked like is no part of it, so that an equal task is planned once; but a plan for a type that results have refuted is none for what is known now.
+    learnt = tool.learnt if isinstance(tool, Tool) else None
+    refuted: dict[str, Json] = {"refuted": True} if learnt is not None and learnt.unfit else {}
+    if isinstance(tool, Tool) and tool.example is not None:
+        refuted["example"] = tool.example
     return {
         **secrecy,
+        **refuted,
         "name": tool.name,
         "description": tool.description,
         "effect": str(tool.effect),

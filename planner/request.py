@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 
 from ..errors import InputRejected
 from ..plans import SavedPlans, check
-from ..plans.checker.selection import FlowRules
+from ..plans.checker.flow.selection import FlowRules
 from ..plans.inputs import fit_inputs
 from ..plans.limits import LIMITS, Limits
 from ..plans.paths import key, parts_of

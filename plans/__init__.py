@@ -7,8 +7,9 @@ does not load the rest.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy_imports import on_first_use
 
 if TYPE_CHECKING:
     from .builder.builder import PlanBuilder
@@ -28,25 +29,27 @@ if TYPE_CHECKING:
     from .types.validate import value_problems
     from .values import Digest, Json, NotJson, canonical, normal, parse
 
-_MODULES = {
-    "checker.body": ("SavedPlans",),
-    "builder.builder": ("PlanBuilder",),
-    "checker.checker": ("check",),
-    "codes": ("CODES", "Code"),
-    "compile": ("compile_plan",),
-    "edit.diff": ("PlanDiff",),
-    "inputs": ("fit_inputs",),
-    "limits": ("LIMITS", "Limits"),
-    "format.load": ("load_plan", "read_source", "read_text", "save_plan", "to_yaml"),
-    "edit.patch": ("Patch",),
-    "plan": ("InnerPlan", "Plan", "Step"),
-    "problems": ("Bounds", "CheckReport", "Problem"),
-    "program": ("Program",),
-    "types.validate": ("value_problems",),
-    "signature": ("Effect", "Signature", "Signatures"),
-    "values": ("Digest", "Json", "NotJson", "canonical", "normal", "parse"),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "checker.body": ("SavedPlans",),
+        "builder.builder": ("PlanBuilder",),
+        "checker.checker": ("check",),
+        "codes": ("CODES", "Code"),
+        "compile": ("compile_plan",),
+        "edit.diff": ("PlanDiff",),
+        "inputs": ("fit_inputs",),
+        "limits": ("LIMITS", "Limits"),
+        "format.load": ("load_plan", "read_source", "read_text", "save_plan", "to_yaml"),
+        "edit.patch": ("Patch",),
+        "plan": ("InnerPlan", "Plan", "Step"),
+        "problems": ("Bounds", "CheckReport", "Problem"),
+        "program": ("Program",),
+        "types.validate": ("value_problems",),
+        "signature": ("Effect", "Signature", "Signatures"),
+        "values": ("Digest", "Json", "NotJson", "canonical", "normal", "parse"),
+    },
+)
 
 __all__ = [
     "CODES",
@@ -83,16 +86,3 @@ __all__ = [
     "to_yaml",
     "value_problems",
 ]
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public name
-    module = _HOME.get(name)
-    if module is None:
-        raise AttributeError(f"module 'firmplan.plans' has no attribute {name!r}")
-    value = getattr(import_module(f".{module}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

@@ -76,6 +76,20 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "steps:\n  - {id: w, tool: wether, args: {city: Rome}}",
             "$.steps[0].tool",
         ),
+        "unknown-policy": _error(
+            "An `endorse` step names a policy that the engine does not have. `check` reports it only if it is told the names of the policies.",
+            """\
+steps:
+  - id: page
+    tool: fetch
+    args: {url: "https://example.org"}
+  - id: who
+    endorse: "${page}"
+    returns: {type: string}
+    by: suppliers
+output: ${who}""",
+            "$.steps[1].by",
+        ),
         "unknown-secret": _error(
             "The engine has no secret of this name, or has it for other tools or arguments.",
             "steps:\n  - {id: f, tool: fetch, args: {url: '${secret(\"PAGE_URL\")}'}}\noutput: ${f}",

@@ -15,20 +15,39 @@ from typing import Any, cast
 
 from ..errors import PlanRejected
 from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
-from .checker.flow import CONTROL, DEFAULT_MODEL, REACH, UNTRUSTED, Labels
-from .checker.selection import selected_arguments
+from .checker.flow.labels import CONTROL, REACH, UNTRUSTED, Labels
+from .checker.flow.secrecy import DEFAULT_MODEL
+from .checker.flow.selection import selected_arguments
 from .checker.survey import Survey, is_write, survey_of
+from .checker.templates import template_of
+from .expressions.evaluate import COMPOUND_KEYS_SINCE, is_compound_key
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node, walk
 from .format.property_order import as_written
 from .format.shape import Draft
-from .plan import AgentStep, AskStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
+from .plan import (
+    AgentStep,
+    AskPersonStep,
+    AskStep,
+    EndorseStep,
+    FailStep,
+    Fallback,
+    Plan,
+    PlanStep,
+    SetStep,
+    Step,
+    ToolStep,
+)
 from .problems import CheckReport, Problem, problem
 from .program import (
+    ENDORSED,
+    QUESTION,
     Action,
     AskModel,
+    AskPerson,
     CallTool,
     Fail,
+    FailWith,
     OnError,
     Program,
     RepeatUntil,
@@ -55,6 +74,7 @@ def compile_plan(
     plans: SavedPlans | None = None,
     language: int = EXPRESSION_VERSION,
     counts_control: bool = True,
+    controlled: Iterable[str] = (),
 ) -> Program:
     """Return the program of a plan that passed its check. O(size of the plan and of all that it runs).
 
@@ -63,12 +83,14 @@ def compile_plan(
         signatures: The tools that it was checked with.
         plans: Saved plans by name or digest.
         language: The version of the expression language in which it was checked; later functions are refused.
-        counts_control: Whether ends and filters count in labels (`checker.flow.Labels`).
+        counts_control: Whether ends and filters count in labels (`checker.flow.labels`).
+        controlled: See `PlanBody`.
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
     """
     bodies = bodies_of(Draft(plan), plan, plans)
+    bodies.every[0].controlled = frozenset(controlled)
     # The order matters: later passes rely on parsed expressions, known plans and program orders.
     _refuse(_faults(bodies))
     if language < EXPRESSION_VERSION:
@@ -122,6 +144,8 @@ def _calls(node: Node | None) -> Iterator[tuple[str, str, int]]:
     for inner in () if node is None else walk(node):
         if isinstance(inner, Call):
             yield "function", inner.function, FUNCTIONS[inner.function].since
+            if inner.key is not None and is_compound_key(inner.key.body):
+                yield "form", "key=lambda x: [..]", COMPOUND_KEYS_SINCE
         elif isinstance(inner, Method):
             yield "method", inner.name, METHODS[inner.name].since
 
@@ -160,8 +184,8 @@ def _variants(survey: Survey) -> list[list[int]]:
 
 def _passed(survey: Survey, number: int, position: int, untrusted: int) -> int:
     """Return the bits that a `plan` step makes untrusted in the body that it runs, if `untrusted` are untrusted in its own body."""
-    labels = survey.flows[number].labels
-    called = survey.flows[labels.body.calls[position]].summary
+    labels = survey.labels[number]
+    called = labels.summaries[labels.body.calls[position]]
     passed = UNTRUSTED
     if labels.counts_control:
         passed |= CONTROL if labels.control[position] & untrusted else 0
@@ -234,18 +258,22 @@ class _BodyCompiler:
 
     @property
     def _flow(self) -> Labels:
-        return self.survey.flows[self.number].labels
+        return self.survey.labels[self.number]
 
     def _tainted_arguments(self, position: int, step: Step) -> tuple[str, ...]:
         """Return the arguments of a tool step that hold untrusted data, sorted."""
         labels = self._flow
+        if isinstance(step, AskPersonStep):
+            return (QUESTION,) if labels.of(step.templates["ask_person"], position) & self.untrusted else ()
+        if isinstance(step, EndorseStep):
+            return (ENDORSED,) if labels.of(step.templates["endorse"], position) & self.untrusted else ()
         if not isinstance(step, ToolStep) or not labels.of(step.templates["args"], position) & self.untrusted:
             return ()
         return tuple(
             sorted(name for name in step.args if labels.of_argument(position, name) & self.untrusted)
         )
 
-    def _action(self, position: int, step: Step) -> Action:
+    def _action(self, position: int, step: Step) -> Action:  # noqa: PLR0911  # one return for each kind of step
         texts = step.templates
         match step:
             case ToolStep():
@@ -261,6 +289,15 @@ class _BodyCompiler:
                 return RunPlan(step.plan, program or next(iter(programs.values())), texts["args"].formula)
             case AgentStep():
                 return self._agent(position, step)
+            case AskPersonStep():
+                question = template_of("", {QUESTION: step.ask_person}).formula.ready()
+                returns = as_written(self_contained(step.returns, self.body.types))
+                return AskPerson(question, returns, is_question=True, expires_s=step.expires_s)
+            case FailStep():
+                return FailWith(texts["fail"].formula.ready())
+            case EndorseStep():
+                value = template_of("", {ENDORSED: cast("Json", step.endorse)}).formula.ready()
+                return AskPerson(value, self_contained(step.returns, self.body.types), step.by)
 
     def _agent(self, position: int, step: AgentStep) -> RunAgent:
         agent, goal = step.agent, step.templates["goal"]

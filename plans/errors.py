@@ -52,11 +52,17 @@ class EvaluationError(Exception):  # a word of the domain: the plan's fault, not
         """Whether something was not there, so that `first` goes on to its next argument."""
         return self.code in _MISSING
 
+    @property
+    def is_absent(self) -> bool:
+        """Whether a field was asked for that is not there, or that has no fields because it is null."""
+        return self.code in _ABSENT
+
     def __reduce__(self) -> tuple[type[EvaluationError], tuple[str, str]]:
         return type(self), (self.code, str(self))
 
 
-_MISSING = frozenset({"absent-field", "index-out-of-range", "null-value"})
+_ABSENT = frozenset({"absent-field", "null-value"})
+_MISSING = _ABSENT | {"index-out-of-range"}
 
 
 class RefersToSkipped(Exception):  # not an error: the step that asks is skipped too

@@ -15,12 +15,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .expressions.data_spans import NO_DATA, PromptData
+from .plan import PERSON
 from .values import Json
 
 if TYPE_CHECKING:
     from .expressions.formula import Formula
     from .plan import Plan
 
+
+QUESTION: Final = "question"
+"""The name under which the text of an `ask_person` step is shown."""
+
+ENDORSED: Final = "value"
+"""The name under which the value of an `endorse` step is shown, and may be edited."""
 
 WORLD: Final = "world"
 """The resource that conflicts with every other."""
@@ -122,7 +129,33 @@ class RunAgent:
     is_controlled: bool = False
 
 
-Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent
+@dataclass(frozen=True, slots=True)
+class AskPerson:
+    """Have a person give a value, or a person or a policy decide that a value counts as trusted.
+
+    Attributes:
+        args: What is shown, like the arguments of a call: `{"question": ..}` of an `ask_person` step, `{"value": ..}` of an `endorse` step.
+        returns: Self-contained JSON Schema that the result must fit.
+        by: `person`, or the name of a policy.
+        is_question: Whether the person gives the value.
+        expires_s: How long the decision is waited for; `None`: for ever.
+    """
+
+    args: Formula
+    returns: Mapping[str, Json]
+    by: str = PERSON
+    is_question: bool = False
+    expires_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailWith:
+    """Fail with a message."""
+
+    message: Formula
+
+
+Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent | AskPerson | FailWith
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +200,7 @@ class StepCode:
         touches: The resources that the step's effects touch, sorted by name.
         sequential: A `for_each` whose body holds a write: item after item.
         tainted: Arguments of a tool that hold data derived from untrusted tools, sorted.
-        selected: The part of them that untrusted data selects from trusted lists (`checker.selection`).
+        selected: The part of them that untrusted data selects from trusted lists (`checker.flow.selection`).
         controlled: Whether untrusted data decides if, or how often, the step calls its tool.
         retries: Further calls after a failed one; `None`: as the tool says.
     """

@@ -18,7 +18,7 @@ from ..errors import ConfigError, InputRejected, OutcomeUnknown, PlanRejected, T
 from ..executor.calls.concurrency import FairSemaphore
 from ..executor.calls.facilities import Facilities
 from ..executor.calls.invoke import Failed, Outcome, Returned
-from ..executor.events import Approved, Denied
+from ..executor.events import Answered, Approved, Denied
 from ..executor.fork import Fork, root_of
 from ..executor.journal.header import Header, default_seed
 from ..executor.journal.toolset_lock import ToolLock, ToolsetLock, tool_names
@@ -97,7 +97,8 @@ class Rehearsal:
             clock=FakeClock(),
             secrets=Secrets(Untouched()),
         )
-        execution = Execution(facilities, MemoryPresence())
+        # The clock runs through every pause at once, and a recorded answer came in time.
+        execution = Execution(facilities, MemoryPresence(), expires=False)
         await execution.open()
         try:
             for name, data in self._blobs().items():
@@ -121,13 +122,13 @@ class Rehearsal:
     async def _run(self, execution: Execution, header: Header) -> str:
         """Run, and repeat the recorded decisions, until the run has ended or waits for another one."""
         name = self.recorded.run.id if self.recorded is not None else "rehearsal"
-        run_id = await execution.submissions.submit(header, run_id=name)
+        run_id = (await execution.submissions.submit(header, run_id=name)).id
         await execution.resume(run_id)
         decided = dict(self.recorded.decided) if self.recorded is not None else {}
         # One decision at a time: it may bring the run to its next question, and the recording has the answer to that one too.
         for _ in range(DECISIONS_MAX):
             run = await execution.wait(run_id)
-            waiting = [path for path, view in run.steps.items() if view.reason == "approval"]
+            waiting = [path for path, view in run.steps.items() if view.reason in ("approval", "question")]
             step = next((path for path in waiting if path in decided), None)
             if run.status != "waiting" or step is None:
                 break
@@ -135,6 +136,8 @@ class Rehearsal:
                 case Approved(by=by, edit=edit):
                     changed = cast("dict[str, Json]", edit.value) if edit is not None else None
                     said: dict[str, object] = {"approve": True, "edit": changed}
+                case Answered(by=by, answer=answer):
+                    said = {"answer": answer.value}
                 case Denied(by=by, reason=reason):
                     said = {"deny": True, "reason": reason}
             await execution.decisions.decide_one(run_id, step, said, by=by)
@@ -448,6 +451,8 @@ def stand_in(lock: ToolLock, types: SchemaTypes, answers: Answerer, approval: Ap
         readers=tuple(lock.readers),
         egress=tuple(lock.egress),
         reconcile=_unknown if lock.can_reconcile else None,
+        # A recorded result came as it is; one that a test wrote against the declared type is a mistake of the test.
+        default_results="enforce" if isinstance(answers, Written) else "warn",
     )
 
 

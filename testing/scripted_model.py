@@ -405,6 +405,7 @@ WRAPPER = "answer"
 
 CHARACTERS_A_TOKEN = 4
 CHUNK_CHARACTERS = 16
+CHUNKS_MAX = 1_000  # of a long text, whose chunks are longer
 
 
 Message: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall"
@@ -584,7 +585,8 @@ def _usage(request: Request, completion: Completion) -> Json:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    return (text[start : start + CHUNK_CHARACTERS] for start in range(0, len(text), CHUNK_CHARACTERS))
+    size = max(CHUNK_CHARACTERS, len(text) // CHUNKS_MAX)
+    return (text[start : start + size] for start in range(0, len(text), size))
 
 
 def _dump(value: Json) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from firmplan.executor.review import verify
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -75,3 +76,11 @@ def cluster() -> Iterator[Cluster]:
 def postgres_url(cluster: Cluster) -> str:
     """A store in PostgreSQL that nobody has used, for one test."""
     return cluster.fresh_url()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_passes() -> Iterator[None]:
+    """Have `verify` start two processes, the least that it does: by itself it goes on starting more of them for five seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "MORE_S", 0.0)
+        yield

@@ -7,9 +7,9 @@ The folder knows plans only as signatures (names, types, effects), and knows no 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..lazy_imports import on_first_use
 from .agent import agent  # first: a module of the same name would hide it later
 from .context import Context, Used
 from .declaration import ToolSettings
@@ -22,16 +22,24 @@ if TYPE_CHECKING:
     from .models.models import Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
     from .secret import Secret
 
-_LATER = {
-    "Artifact": "artifact",
-    "Secret": "secret",
-    "lint": "fingerprint.lint",
-    **dict.fromkeys(
-        ("Model", "ModelError", "ModelReply", "ModelRequest", "Models", "Usage", "ask_request"),
-        "models.models",
-    ),
-}
-"""Names whose modules load more than a tool needs: imported when first used."""
+# Their modules load more than a tool needs.
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "artifact": ("Artifact",),
+        "fingerprint.lint": ("lint",),
+        "models.models": (
+            "Model",
+            "ModelError",
+            "ModelReply",
+            "ModelRequest",
+            "Models",
+            "Usage",
+            "ask_request",
+        ),
+        "secret": ("Secret",),
+    },
+)
 
 __all__ = [
     "Artifact",
@@ -53,11 +61,3 @@ __all__ = [
     "make_tool",
     "tool",
 ]
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public name
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_LATER[name]}", __name__), name)
-    globals()[name] = value
-    return value

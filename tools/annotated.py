@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
@@ -24,12 +24,12 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ToolError
 from ..plans.paths import path_of
 from ..plans.types.integers import with_ordered_sets
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
-from .schemas import Checker, argument_problems, bad_args, bad_result, displayed, pydantic_problems
+from .schemas import Checker, argument_problems, bad_args, bad_result, displayed, faults_in, pydantic_problems
 
 if TYPE_CHECKING:
     from pydantic.config import ExtraValues
@@ -113,6 +113,19 @@ class PythonTypes:
         if not self._sealed.accepts(dumped):
             raise bad_result(self._sealed.faults(dumped))
         return text
+
+    def accept(self, result: object) -> tuple[bytes, Sequence[str]]:  # noqa: D102  # as `Types` says
+        try:
+            return self.seal(result), ()
+        except ToolError as fault:
+            faults = faults_in(fault)
+        if (found := _find_unfit(result, (), sets=False)) is not None:
+            raise bad_result([f"{path_of(found[0])}: expected JSON, found {found[1]}"])
+        try:
+            # What does not fit its class may still be a dataclass or a model of another one.
+            return canonical(to_jsonable_python(result)), faults
+        except (NotJson, PydanticSerializationError, ValueError, TypeError):
+            raise bad_result(faults) from None
 
     def _are_exact(self, args: Mapping[str, Json]) -> bool:
         """Whether these are all arguments, each exactly of its type."""

@@ -16,11 +16,11 @@ from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..errors import ConfigError
-from ..plans.checker.secrecy import MODEL
+from ..plans.checker.flow.secrecy import MODEL
+from ..plans.durations import parse_count, parse_duration, parse_rate
 from ..plans.nearest import nearest
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson, canonical
-from .durations import parse_count, parse_duration, parse_rate
 from .failures import writable
 from .guards.guard import Guard, asks_model, check_guards
 
@@ -30,6 +30,7 @@ RetryOn: TypeAlias = (
 )
 Trust = Literal["trusted", "untrusted"]
 Isolation = Literal["thread", "process", "inline"]
+Results = Literal["enforce", "warn", "learn"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 RETRIES_MAX = 1000  # more is a loop that was meant to be a `repeat` or a schedule
@@ -72,6 +73,8 @@ class ToolSettings(TypedDict, total=False):
     reconcile: Callable[[str, dict[str, Json]], object] | None
     fingerprint_extra: Json
     guard: Sequence[Guard]
+    results: str | None
+    example: object
 
 
 class ToolOptions(ToolSettings, total=False):
@@ -110,6 +113,8 @@ class Declaration:
         reconcile: Asked with key and arguments whether a `write` of unknown outcome took place.
         fingerprint_extra: Any JSON that counts as part of the code.
         guard: Conditions on a result (`guards/guard.py`); a result that fails one fails the call.
+        results: What becomes of a result that does not fit the declared type, as the author of the tool, or of its toolset, declared it; `None`: see `Tool.result_rule`.
+        example: A result such as the tool returns, for planners; `None`: none is given.
     """
 
     name: str
@@ -137,6 +142,8 @@ class Declaration:
     reconcile: Callable[[str, dict[str, Json]], object] | None = None
     fingerprint_extra: Json = None
     guard: tuple[Guard, ...] = ()
+    results: Results | None = None
+    example: Json = None
 
     @property
     def asks_approval(self) -> bool:
@@ -206,6 +213,7 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
         "reconcile": _reconcile(given, effect),
         "fingerprint_extra": options.get("fingerprint_extra"),
         "guard": _guard(given, effect, readers),
+        "results": results_of(f"{where}: ", options.get("results")),
     }
     try:
         canonical(fields["fingerprint_extra"])
@@ -214,6 +222,16 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
             "fingerprint_extra", "JSON", f"{error}; turn it into text or a list first"
         ) from error
     return fields
+
+
+def results_of(where: str, given: object) -> Results | None:
+    """Return what becomes of a result that does not fit its type; `None`: not said. Raises: ConfigError: it is none of the three words."""
+    if given is None or given in get_args(Results):
+        return cast("Results | None", given)
+    known = ", ".join(f'"{each}"' for each in get_args(Results))
+    raise ConfigError(
+        f"{where}results: expected one of {known}, found {given!r}{_nearest(given, get_args(Results))}"
+    )
 
 
 class _Given:

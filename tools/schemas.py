@@ -65,15 +65,27 @@ class Types(Protocol):
         """Return the result, validated, as canonical JSON. Raises `ToolError` (`bad-result`)."""
         ...
 
+    def accept(self, result: object) -> tuple[bytes, Sequence[str]]:
+        """Return the result as canonical JSON, fitting or not, and one sentence for each place that does not fit. Raises `ToolError`: it is no JSON."""
+        ...
+
 
 def bad_args(faults: list[str]) -> ToolError:
     """Return the error for arguments that do not fit."""
     return ToolError("; ".join(faults), code="bad-args")
 
 
+_UNFIT = "the tool's result does not fit its type: "
+
+
 def bad_result(faults: list[str]) -> ToolError:
     """Return the error for a result that does not fit."""
-    return ToolError("the tool's result does not fit its type: " + "; ".join(faults), code="bad-result")
+    return ToolError(_UNFIT + "; ".join(faults), code="bad-result")
+
+
+def faults_in(fault: ToolError) -> list[str]:
+    """Return the sentences of such an error, as one."""
+    return [str(fault).removeprefix(_UNFIT)]
 
 
 def fault_of(name: str, fault: Exception, code: str) -> ToolError:
@@ -112,6 +124,21 @@ class Checker:
     def with_integers(self, value: Json) -> Json:
         """Return `value` with integral floats made integers where the schema wants integers."""
         return with_integers(value, self.schema)
+
+
+def is_loose(schema: Mapping[str, Json] | None) -> bool:
+    """Whether a schema of results tells little of them: nothing, any object, or a list of such."""
+    match schema:
+        case {"type": "object", **rest}:
+            is_told = rest.keys() & {"properties", "anyOf", "oneOf", "allOf"}
+            return not is_told and rest.get("additionalProperties") in (None, True, {})
+        case {"type": "array", **rest}:
+            items = rest.get("items")
+            return "prefixItems" not in rest and (not isinstance(items, dict) or is_loose(items))
+        case None:
+            return True
+        case _:
+            return not schema.keys() - _PROSE
 
 
 _PROSE = frozenset({"title", "description", "$comment", "examples"})
@@ -188,17 +215,26 @@ class SchemaTypes:
         return cast("dict[str, Any]", parse_canonical(args) if value is None else copied(value))
 
     def seal(self, result: object) -> bytes:  # noqa: D102
+        text, faults = self._sealed(result)
+        if faults:
+            raise bad_result(faults)
+        return text
+
+    def accept(self, result: object) -> tuple[bytes, Sequence[str]]:  # noqa: D102
+        return self._sealed(result)
+
+    def _sealed(self, result: object) -> tuple[bytes, list[str]]:
+        """Return the result as canonical JSON, and one sentence for each place that does not fit. Raises: ToolError: it is no JSON."""
         try:
             text = canonical(result)
         except NotJson as fault:
             raise bad_result([str(fault)]) from None
         if self._result is None:
-            return text
+            return text, []
         parsed = _parsed(result, text)
         value = self._result.with_integers(parsed)
-        if not self._result.accepts(value):
-            raise bad_result(self._result.faults(value))
-        return text if value is parsed else canonical(value)
+        faults = [] if self._result.accepts(value) else self._result.faults(value)
+        return text if value is parsed else canonical(value), faults
 
 
 def _parsed(value: object, text: bytes) -> Json:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import WRAPPER_ASSIGNMENTS, cached_property
@@ -25,7 +26,7 @@ from typing_extensions import ParamSpec, TypeVar, Unpack
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.signature import Effect, is_narrow
-from ..plans.values import Json
+from ..plans.values import Json, NotJson, canonical, parse_canonical
 from .annotated import PythonTypes
 from .callables import (
     argument_names,
@@ -43,6 +44,7 @@ from .declaration import (
     UNSTATED,
     Approval,
     Declaration,
+    Results,
     RetryOn,
     ToolOptions,
     ToolSettings,
@@ -50,9 +52,10 @@ from .declaration import (
 )
 from .failures import is_interruption
 from .guards.guard import Guard, check_guards
-from .schemas import SchemaTypes, Types, fault_of
+from .schemas import SchemaTypes, Types, fault_of, is_loose
 
 if TYPE_CHECKING:
+    from ..plans.types.learnt import LearntType
     from .fingerprint.fingerprint import Fingerprint
     from .fingerprint.observations import Observations
     from .provider import ProvidedTool
@@ -74,6 +77,8 @@ class Tool(Declaration, Generic[P, R]):
         request_of: For a model tool: from arguments to the request that is sent instead of calling `fn`.
         influences: Further values and functions that decide a result, such as an agent's guards: for the fingerprint.
         provided: The tool as somebody else describes it; `None`: its author is the user.
+        default_results: What becomes of a result that does not fit the declared type where neither the tool, nor its toolset, nor the engine says it.
+        learnt: What its results looked like, for planners; `None`: none came, or nobody has looked.
     """
 
     fn: Callable[P, R]
@@ -82,6 +87,8 @@ class Tool(Declaration, Generic[P, R]):
     request_of: Callable[[dict[str, Json]], Any] | None = None
     influences: tuple[object, ...] = ()
     provided: ProvidedTool | None = None
+    default_results: Results = "enforce"
+    learnt: LearntType | None = None
 
     def __post_init__(self) -> None:
         """Take on the function's name, module and docstring, as a decorated function does."""
@@ -120,8 +127,36 @@ class Tool(Declaration, Generic[P, R]):
 
     @property
     def returns(self) -> dict[str, Json] | None:
-        """JSON Schema of the result, self-contained; `None`: anything."""
-        return self.types.returns
+        """JSON Schema of the result, self-contained; `None`: anything, also where the declared type is not relied on (`results="learn"`)."""
+        return None if self.result_rule == "learn" else self.types.returns
+
+    @cached_property
+    def result_rule(self) -> Results:
+        """What becomes of a result that does not fit the declared type: it is refused, it stands with a warning, or the declared type is not relied on."""
+        # A model's answer that does not fit is asked for again, so that it never stands.
+        if self.request_of is not None:
+            return "enforce"
+        return self.results or self.default_results
+
+    @cached_property
+    def is_learnt(self) -> bool:
+        """Whether planners are told what results looked like: the declared type is missing, tells little, or is somebody's description."""
+        if self.request_of is not None:
+            return False
+        return self.result_rule != "enforce" or is_loose(self.types.returns)
+
+    def with_learnt(self, learnt: LearntType) -> Tool[P, R]:
+        """Return the tool with what its results looked like. Everything that was computed of it stays."""
+        made = copy(self)
+        made.__dict__["learnt"] = learnt
+        return made
+
+    @property
+    def differing_results(self) -> Results | None:
+        """What becomes of a result that does not fit, where a tool of this kind does otherwise by default; `None`: as by default."""
+        # `learn` and `warn` let the same results stand.
+        is_strict = self.result_rule == "enforce"
+        return None if is_strict is (self.default_results == "enforce") else self.result_rule
 
     @cached_property
     def is_async(self) -> bool:
@@ -181,6 +216,20 @@ class Tool(Declaration, Generic[P, R]):
         except Exception as error:  # noqa: BLE001
             raise fault_of(self.name, error, "bad-result") from None
 
+    def accept(self, result: object) -> tuple[bytes, Sequence[str]]:
+        """Return a result as canonical JSON, and a sentence for each place in it that does not fit its type where such a result stands (`result_rule`).
+
+        Raises:
+            ToolError: It is refused (code `bad-result`): it does not fit a type that is enforced, or is not JSON.
+        """
+        if self.result_rule == "enforce":
+            return self.seal(result), ()
+        try:
+            data, faults = self.types.accept(result)
+        except Exception as error:  # noqa: BLE001
+            raise fault_of(self.name, error, "bad-result") from None
+        return data, () if self.result_rule == "learn" else faults
+
     def is_worth_retrying(self, error: BaseException) -> bool:
         """Whether `retry_on` covers a failure. The engine decides whether another call is safe, and counts `retries`."""
         match self.retry_on:
@@ -235,6 +284,17 @@ class Tool(Declaration, Generic[P, R]):
         made.__dict__["last_fingerprints"] = self.last_fingerprints
         return made
 
+    def with_default_results(self, results: Results | None) -> Tool[P, R]:
+        """Return the tool with this `results` if it states none; itself if that changes nothing."""
+        if results is None or self.results is not None or self.request_of is not None:
+            return self
+        # A copy, and not `replace`: a class that extends this one is made in another way.
+        made = copy(self)
+        made.__dict__["results"] = results
+        for computed in ("result_rule", "is_learnt", "_fingerprint", "fingerprint", "last_fingerprints"):
+            made.__dict__.pop(computed, None)
+        return made
+
     @cached_property
     def last_fingerprints(self) -> dict[str, tuple[Fingerprint, Observations]]:
         """The last fingerprints by kind, each with what its walk looked at (`fingerprint_of`)."""
@@ -275,7 +335,8 @@ class Tool(Declaration, Generic[P, R]):
         where = _where(name, fn)
         types = SchemaTypes(where, parameters, returns, find_context(fn))
         check_by_keyword(fn, where, types.parameters)
-        return make_tool(fn, types=types, name=name, **options)
+        # Annotations are checked together with the code. A schema beside a function is somebody's description of it, and may be wrong.
+        return make_tool(fn, types=types, name=name, default_results="warn", **options)
 
 
 @overload
@@ -308,6 +369,8 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     readers: Iterable[str] = (),
     egress: Iterable[str] = (),
     guard: Sequence[Guard] = (),
+    results: str | None = None,
+    example: object = None,
 ) -> Any:
     """Make a tool of a typed function: `@tool` or `@tool(effect="read", ..)`.
 
@@ -341,6 +404,10 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         reconcile: Called with idempotency key and arguments to learn what a `write` returned; `None`: it did not take place.
         fingerprint_extra: Any JSON that counts as part of the code: a prompt file's text, a model's name.
         guard: Conditions on a result, as data or code (`guards/guard.py`). A result that fails one fails the call with `guard-refused`.
+        results: What becomes of a result that does not fit the declared type. `"enforce"`: the call fails. `"warn"`: the result stands, and the run
+            has a warning. `"learn"`: the declared type is not relied on. Not given: what the toolset or the engine says, else `"enforce"` for
+            annotated functions and `"warn"` for types that are given as schemas.
+        example: A result such as the tool returns, for planners: of use where the type says little.
 
     Raises:
         ConfigError: The declaration is at fault: which part, expected, found, what to do.
@@ -364,6 +431,7 @@ def make_tool(
     request_of: Callable[[dict[str, Json]], Any] | None = None,
     influences: Iterable[object] = (),
     provided: ProvidedTool | None = None,
+    default_results: Results = "enforce",
     **options: Unpack[ToolOptions],
 ) -> Tool:
     """Make a tool: what `@tool`, `@agent` and `Tool.from_callable` share.
@@ -375,6 +443,7 @@ def make_tool(
         request_of: See `Tool`.
         influences: See `Tool`.
         provided: See `Tool`.
+        default_results: See `Tool`.
         options: The keywords of `@tool`.
 
     Raises:
@@ -405,11 +474,26 @@ def make_tool(
         # A guard that is added or changed changes the fingerprint, so that no earlier result gets past it.
         influences=(*influences, *settings["guard"]),
         provided=provided,
+        default_results=default_results,
     )
     with suppress(NameError):  # a class defined further down: read again when the types are used
         made.__dict__["types"] = made.read_types()
         _check_narrow(where, made)
+    if (example := options.get("example")) is not None:
+        made.__dict__["example"] = _example(where, made, example)
     return made
+
+
+def _example(where: str, tool: Tool, given: object) -> Json:
+    """Return an example of a result as JSON. Raises: ConfigError: the tool could not return it."""
+    try:
+        # A type that names a class defined further down is read later: then the example has to be JSON as it is.
+        text = tool.accept(given)[0] if "types" in tool.__dict__ else canonical(given)
+    except (ToolError, NotJson) as fault:
+        raise ConfigError(
+            f"{where}: example: expected a result that the tool may return, found {given!r}: {fault}"
+        ) from fault
+    return parse_canonical(text)
 
 
 def _annotated_types(source: Callable[..., Any], where: str, name: str) -> Callable[[], Types]:

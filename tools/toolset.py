@@ -24,7 +24,7 @@ from typing_extensions import Unpack
 from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
-from .declaration import Trust
+from .declaration import Results, Trust, results_of
 from .tool import Tool
 
 if TYPE_CHECKING:
@@ -38,16 +38,19 @@ class Toolset:
 
     Args:
         tools: Tools, or functions decorated with `@tool`.
+        results: What becomes of a result that does not fit its declared type, for the tools that do not state it (`@tool`).
 
     Raises:
-        ConfigError: Two tools have one name, or something is no tool.
+        ConfigError: Two tools have one name, something is no tool, or `results` is none of the three words.
     """
 
     __slots__ = ("_tools", "names")
 
-    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+    def __init__(self, tools: Iterable[Tool] = (), *, results: Results | None = None) -> None:
         found: dict[str, Tool] = {}
-        for tool in _each(tools):
+        rule = results_of("", results)
+        for each in _each(tools):
+            tool = each.with_default_results(rule)
             earlier = found.setdefault(tool.name, tool)
             if earlier is not tool:
                 raise ConfigError(
@@ -153,6 +156,12 @@ class Toolset:
             known = ", ".join(f'"{each}"' for each in get_args(Trust))
             raise ConfigError(f"default_trust: expected one of {known}, found {trust!r}")
         return self if trust == "trusted" else Toolset(tool.untrusted_unless_stated for tool in self)
+
+    def with_default_results(self, results: Results | None) -> Toolset:
+        """Return the toolset in which a tool that does not state `results` has this one. Raises: ConfigError: it is none of the three words."""
+        if (rule := results_of("", results)) is None:
+            return self
+        return Toolset(tool.with_default_results(rule) for tool in self)
 
     def to_list(self) -> list[Json]:
         """Return the tools' signatures as JSON, by name."""

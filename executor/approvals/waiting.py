@@ -1,7 +1,7 @@
 """Makes the view of a run's waiting calls from its journal: arguments, origins, quotes, and what the same steps did last time.
 
 The journal decides, not the process: a person sees the same in the process that drives the run, in another, and on another machine. The labels are
-those of the check (`plans/checker/flow.py`) with the tools as the run knows them, and a tool that is untrusted in this process counts as untrusted, as it
+those of the check (`plans/checker/flow/labels.py`) with the tools as the run knows them, and a tool that is untrusted in this process counts as untrusted, as it
 does for the flow policy.
 """
 
@@ -12,15 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
-from ...plans.checker.sources import Found, Source, Sources, Trail
-from ...plans.program import CallTool, RunAgent, RunPlan, StepCode
+from ...plans.checker.flow.sources import Found, Source, Sources, Trail
+from ...plans.program import AskPerson, CallTool, RunAgent, RunPlan, StepCode
+from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Toolset
 from ..canonical_value import CanonicalValue
-from ..execution_tree import Frame, Iteration, Node, is_asked, undecided_attempt
+from ..execution_tree import Frame, Iteration, Node, deadline_of, is_asked, is_question, undecided_attempt
 from ..journal.header import Header, program_of
 from ..journal.restore import load_entries, rebuild
-from ..journal.toolset_lock import ToolsetLock
+from ..journal.toolset_lock import ToolLock, ToolsetLock
 from ..machine import Machine
 from ..runs.archive import Archive
 from ..runs.run import iterations_of, step_views
@@ -174,17 +175,20 @@ class _Viewer:
         is_controlled = _is_controlled(code)
         if is_controlled:
             controlled = self._grouped(self._find(trail, ""), iteration)
+        what, description, effect = _called(iteration, tool)
         call = WaitingCall(
             step=iteration.path,
             attempt=undecided_attempt(iteration) or 1,
-            about="call" if is_asked(iteration) else "outcome",
-            tool=tool.name if tool is not None else "a prompt",
-            description=tool.description if tool is not None else "",
-            effect=tool.effect.value if tool is not None else "model",
+            about="question" if is_question(iteration) else "call" if is_asked(iteration) else "outcome",
+            tool=what,
+            description=description,
+            effect=effect,
             resource=tool.resource if tool is not None else "",
             why=self._why(trail),
             args=tuple(args),
             is_controlled=is_controlled,
+            returns=action.returns if isinstance(action, AskPerson) else None,
+            expires=deadline_of(iteration),
         )
         return call, pending, controlled
 
@@ -255,7 +259,9 @@ class _Viewer:
         """Return the code of the step around a call, with the labels of the stricter lock."""
         header = self._header
         assert header.plan is not None
-        program = program_of(header.plan, self._lock, header.plans, header.language)
+        program = program_of(
+            header.plan, self._lock, header.plans, header.language, controlled=header.controlled
+        )
         for position in trail[:-1]:
             program = cast("RunPlan", program.steps[position].action).program
         return program.steps[trail[-1]]
@@ -267,6 +273,22 @@ class _Viewer:
         for position in trail[:-1]:
             program = cast("RunPlan", program.steps[position].action).program
         return program.plan.steps[trail[-1]].why or ""
+
+
+def _called(iteration: Iteration, tool: ToolLock | None) -> tuple[str, str, str]:
+    """Return what a person is asked about: name, description and effect."""
+    if tool is not None:
+        return tool.name, tool.description, tool.effect.value
+    action = iteration.item.node.code.action
+    if isinstance(action, AskPerson) and action.is_question:
+        return "ask_person", "", Effect.PURE.value
+    if isinstance(action, AskPerson):
+        return (
+            "endorse",
+            "Once it is approved, this value counts as trusted in the rest of the run.",
+            Effect.PURE.value,
+        )
+    return "a prompt", "", Effect.MODEL.value
 
 
 def _strict_lock(lock: ToolsetLock, tools: Toolset) -> ToolsetLock:

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from ...errors import ConfigError, ToolError
+from ...errors import ConfigError, EngineBug, ToolError
+from ...plans.program import ENDORSED
 from ...plans.signature import Effect
 from ...plans.values import Digest, Json, digest
 from ...tools import Context, ModelRequest, Tool, ask_request
@@ -21,7 +22,7 @@ from ...tools.failures import shortened
 from ...tools.fingerprint.fingerprint import Fingerprint, fingerprint_of, judgement_of
 from ...tools.logbook import masked_text, masked_value
 from ..canonical_value import CanonicalValue
-from ..commands import RuleApproval, StartModelCall, StartToolCall
+from ..commands import RecordEndorsement, RuleApproval, StartModelCall, StartToolCall
 from ..events import ApprovalRuled, CallFailed, CallMade, CallReused, CallStarted
 from ..fork import Fork
 from ..limits import bounded
@@ -125,11 +126,13 @@ class PreparedCall:
         why = self.why if command.attempt == 1 else None  # the same for each attempt, so it is recorded once
         return CallStarted(self.step, command.attempt, self.args_digest, key, intent, why)
 
-    def made(self, output: CanonicalValue) -> CallMade:
-        """Return the event of a call that has returned, is not a write, and whose start is not recorded."""
+    def made(self, output: CanonicalValue, mismatch: Sequence[str] | None = None) -> CallMade:
+        """Return the event of a call that has returned, is not a write, and whose start is not recorded; `mismatch` is as in the event."""
         command = self.command
         why = self.why if command.attempt == 1 else None
-        return CallMade(self.step, command.attempt, self.args_digest, output, self.started, self.key.key, why)
+        return CallMade(
+            self.step, command.attempt, self.args_digest, output, self.started, self.key.key, why, mismatch
+        )
 
 
 # --- from command to call
@@ -166,6 +169,15 @@ def dispatch(
             return None
         message = preparation.without_secrets(command, str(fault))
         return CallFailed(command.step, fault.code, message, fault.temporary)
+
+
+def endorsed(command: RecordEndorsement, at: float) -> CallMade:
+    """Return the event of an endorsement that a person or a policy has allowed."""
+    given = cast("dict[str, Json]", command.args.value)
+    if ENDORSED not in given:
+        raise EngineBug(f"step '{command.step}' has a question that nobody answered")
+    output = CanonicalValue.of(given[ENDORSED])
+    return CallMade(command.step, command.attempt, command.args.digest, output, at)
 
 
 # --- preparation
@@ -271,9 +283,12 @@ class Preparation:
         asked = call.context.used.secrets if call.context is not None else ()
         secrets = self._secrets_of(call.command, asked)
         match outcome:
-            case Returned(output):
+            case Returned(output, mismatch):
+                if mismatch:
+                    mismatch = [bounded(masked_text(each, secrets)) for each in mismatch]
+                    outcome = Returned(output, mismatch)
                 masked = masked_value(output.data, secrets) if secrets else output.data
-                return outcome if masked is output.data else Returned(CanonicalValue(masked))
+                return outcome if masked is output.data else Returned(CanonicalValue(masked), mismatch)
             case Failed(code, message):
                 code, message = masked_text(code, secrets), bounded(masked_text(message, secrets))
                 return replace(

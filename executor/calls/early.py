@@ -189,8 +189,8 @@ class EarlySteps:
             self._give_up(fault)
 
     def _begin(self, command: StartCall) -> None:
-        """Start a call unless it is a write; drop the call that an earlier partial plan made in its place."""
-        if command.attempt > 1 or (isinstance(command, StartToolCall) and self._is_write(command.tool)):
+        """Start a call unless it is left to the run; drop the call that an earlier partial plan made in its place."""
+        if command.attempt > 1 or (isinstance(command, StartToolCall) and self._is_for_run(command)):
             return
         if self._calls_left < 1:
             return
@@ -204,9 +204,21 @@ class EarlySteps:
         self._tasks.add(early.task)
         early.task.add_done_callback(self._tasks.discard)
 
-    def _is_write(self, name: str) -> bool:
-        tool = self._facilities.tools.find(name)
-        return tool is None or tool.effect is Effect.WRITE
+    def _is_for_run(self, command: StartToolCall) -> bool:
+        """Whether only the run may make a call: it writes, or the flow policy of the run has to judge its arguments.
+
+        The check of the partial plan does not settle that: where a policy is about an argument, or a rule admits it, the check only warns.
+        """
+        tool = self._facilities.tools.find(command.tool)
+        if tool is None or tool.effect is Effect.WRITE or self._machine is None:
+            return True
+        policies = self._facilities.policies
+        if not policies.is_empty and policies.is_about(command.tool):
+            return True
+        if not tool.egress:
+            return False
+        labelled = self._machine.iterations[command.step].item.node.code.tainted
+        return not set(tool.egress).intersection(labelled).issubset(tool.allow_untrusted)
 
     # --- one call
 

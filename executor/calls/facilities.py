@@ -17,6 +17,7 @@ from ...tools.models.limits import RateLimiter
 from ...tools.secret import Secrets
 from ..budget import BudgetPolicy
 from ..journal.journal import Commits
+from ..journal.learnt_types import LearntTypes
 from ..journal.tool_pins import ToolPins
 from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
@@ -96,6 +97,7 @@ class Facilities:
         turns: Held by the run whose dear expressions have their turn.
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
         pins: What providers of tools said when it was accepted.
+        learnt: Gathers what results of tools look like.
     """
 
     tools: Toolset
@@ -114,6 +116,7 @@ class Facilities:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     commits: Commits = field(init=False)
     pins: ToolPins = field(init=False)
+    learnt: LearntTypes = field(init=False)
     in_flight: dict[str, asyncio.Future[Reusable | None]] = field(
         default_factory=dict[str, "asyncio.Future[Reusable | None]"]
     )
@@ -124,6 +127,7 @@ class Facilities:
     def __post_init__(self) -> None:
         self.commits = Commits(self.store)
         self.pins = ToolPins(self.store, self.tools)
+        self.learnt = LearntTypes(self.store)
         # A wrong setting raises when the engine opens, not at the first line of the log.
         read_setting(os.environ)
 

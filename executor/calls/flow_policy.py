@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ...errors import EngineBug
-from ...plans.program import CallTool, Program, RunAgent, RunPlan
+from ...plans.checker.flow.labels import UNNAMED
+from ...plans.program import ENDORSED, AskPerson, CallTool, Program, RunAgent, RunPlan
 from ...plans.signature import Effect
 from ...tools.failures import described
 from ..canonical_value import CanonicalValue
@@ -31,7 +32,7 @@ from .secrecy_policy import SecrecyPolicy, trail_of
 
 if TYPE_CHECKING:
     from ...plans import Plan
-    from ...plans.checker.sources import Sources
+    from ...plans.checker.flow.sources import Sources
     from ...plans.checker.survey import Provenance
     from ...plans.signature import Signature
     from ...plans.values import Json
@@ -45,7 +46,7 @@ FLOWS: Final = ("strict", "enforce", "warn", "off")
 UNSAFE_FLOW: Final = "unsafe-flow"
 UNTRUSTED_CONDITION: Final = "untrusted-condition"
 POLICY_DENIED: Final = "policy-denied"
-UNNAMED: Final = "an untrusted source"
+UNKNOWN_POLICY: Final = "unknown-policy"
 
 Intervention: TypeAlias = ApprovalRuled | RuleApproval | CallFailed
 """What takes the place of a call: a person is asked, the approval rule of the tool is asked, or the step fails."""
@@ -177,9 +178,14 @@ class FlowPolicy:
             return ApprovalRuled(command.step, needed=False, rules=judgement.rules)
         return None
 
-    def rule(self, command: RuleApproval, machine: Machine) -> ApprovalRuled:
-        """Return whether a person has to approve a call: it is labelled, or a policy or the approval rule of its tool says so."""
+    def rule(self, command: RuleApproval, machine: Machine) -> ApprovalRuled | CallFailed:
+        """Return whether a person has to approve a call: it is labelled, or a policy or the approval rule of its tool says so.
+
+        About an `endorse` step its own policy decides, and may deny it.
+        """
         iteration = machine.iterations[command.step]
+        if isinstance(action := iteration.item.node.code.action, AskPerson):
+            return self._endorse(command, action.by, iteration)
         terms = self._terms_of(command.tool)
         judgement = self._judge(command.tool, command.args, iteration)
         needed = (
@@ -188,6 +194,29 @@ class FlowPolicy:
             or self._is_person_needed(command, terms)
         )
         return ApprovalRuled(command.step, needed, (judgement.asking if needed else judgement.rules) or None)
+
+    def _endorse(self, command: RuleApproval, by: str, iteration: Iteration) -> ApprovalRuled | CallFailed:
+        """Ask the policy that an `endorse` step names about its value; where it has no opinion, a person is asked."""
+        policy = self._facilities.policies.find(by)
+        if policy is None:
+            return CallFailed(
+                command.step,
+                UNKNOWN_POLICY,
+                f"'{command.step}' names the policy '{by}', which this engine does not have",
+            )
+        value = cast("dict[str, Json]", command.args.value)[ENDORSED]
+        labels = ValueLabels()
+        if self._labelled(iteration).arguments:
+            is_known = self._known_values().has(value, iteration)
+            labels = ValueLabels(self._names(iteration, ENDORSED), is_known)
+        match policy.judge(value, labels):
+            case "allow":
+                return ApprovalRuled(command.step, needed=False, rules={ENDORSED: by})
+            case "deny":
+                message = f"the policy '{by}' denies that the value of '{command.step}' counts as trusted"
+                return CallFailed(command.step, POLICY_DENIED, message)
+            case _:
+                return ApprovalRuled(command.step, needed=True, rules={ENDORSED: by})
 
     def _judge(self, tool: str, args: CanonicalValue, iteration: Iteration) -> _Judgement:
         """Ask the policies about the arguments of a call."""
@@ -316,13 +345,15 @@ class FlowPolicy:
         # the program are too few. The plan is compiled again with the stricter lock, and the step is found in it by its position.
         if self._program is None:
             header = self._header
-            self._program = program_of(_plan(header), lock, header.plans, header.language)
+            self._program = program_of(
+                _plan(header), lock, header.plans, header.language, controlled=header.controlled
+            )
         program = self._program
         *outer, last = trail_of(iteration)
         for position in outer:
             program = cast("RunPlan", program.steps[position].action).program
         now = program.steps[last]
-        if isinstance(now.action, CallTool):
+        if isinstance(now.action, CallTool | AskPerson):
             return _Labelled(now.tainted, now.controlled, now.selected)
         agent = cast("RunAgent", now.action)
         call = cast("dict[str, object]", iteration.call.value) if iteration.call is not None else {}
@@ -338,7 +369,7 @@ class FlowPolicy:
 
     def _names(self, iteration: Iteration, argument: str) -> tuple[str, ...]:
         """Return the untrusted tools and inputs from which an argument has data."""
-        from ...plans.checker.sources import Sources  # noqa: PLC0415  # only policies of the user need it
+        from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # only policies of the user need it
 
         if self._sources is None:
             self._sources = Sources(_plan(self._header), self._strict_lock(), self._header.plans)

@@ -22,6 +22,7 @@ import orjson
 
 from ...errors import ConfigError, ToolError
 from ...tools import Context, Tool, Used
+from ...tools.declaration import Results
 from ..canonical_value import CanonicalValue
 from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
 
@@ -94,6 +95,7 @@ def write_call(
     args: bytes,
     context: Context,
     known: Mapping[str, bytes],
+    results: Results,
 ) -> list[bytes]:
     """Return the frame that asks for a call.
 
@@ -102,6 +104,7 @@ def write_call(
         args: Bound arguments, canonical JSON.
         context: The context of the call.
         known: Digest -> bytes of the artifacts that the arguments name.
+        results: What becomes of a result that does not fit, which toolset or engine may have said.
     """
     # The child imports modules as this process does, also from folders that the program has added since the child was started.
     head = {
@@ -110,6 +113,7 @@ def write_call(
         "path": sys.path,
         "context": context.facts(),
         "known": list(known),
+        "results": results,
     }
     return write_frame(head, [args, *known.values()])
 
@@ -160,8 +164,9 @@ def write_outcome(outcome: Outcome, used: Used, blobs: CallBlobs) -> list[bytes]
     said: dict[str, Any] = {"used": asdict(used)}
     saved = list(blobs.made.values())
     match outcome:
-        case Returned(output):
-            return write_frame({**said, "kind": "returned"}, [output.data, *saved])
+        case Returned(output, mismatch):
+            head = {**said, "kind": "returned", "mismatch": list(mismatch)}
+            return write_frame(head, [output.data, *saved])
         case Failed():
             return write_frame({**said, "kind": "failed", "outcome": asdict(outcome)}, saved)
         case Lost():
@@ -195,5 +200,5 @@ def read_outcome(
     for data in parts[1:] if is_returned else parts:
         blobs.put(data)
     if is_returned:
-        return Returned(CanonicalValue.checked(parts[0]))
+        return Returned(CanonicalValue.checked(parts[0]), [str(each) for each in said["mismatch"]])
     return Failed(**said["outcome"]) if said["kind"] == "failed" else Lost(**said["outcome"])

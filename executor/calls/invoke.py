@@ -16,7 +16,7 @@ import os
 import queue
 import re
 import threading
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType, coroutine
@@ -37,9 +37,14 @@ from ..limits import check_artifact, has_room, is_small_enough, run_too_large, t
 
 @dataclass(slots=True)
 class Returned:
-    """The call returned a value that fits its type. The value is never changed."""
+    """The call returned a value. The value is never changed.
+
+    Attributes:
+        mismatch: One sentence for each place at which it does not fit the declared type, for a tool whose results stand all the same.
+    """
 
     output: CanonicalValue
+    mismatch: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,16 +254,19 @@ def _accept(tool: Tool, result: object, args: bytes) -> Returned | Failed:
         args: The bound arguments, for guards that compare the two.
     """
     try:
-        data = tool.seal(result)
+        data, mismatch = tool.accept(result)
     except ToolError as fault:
-        return refused_result(tool, fault)
+        # A write that took effect does not fail because of what its type says, unless the type is enforced.
+        if tool.effect is not Effect.WRITE or tool.result_rule == "enforce":
+            return refused_result(tool, fault)
+        data, mismatch = b"null", (f"{text_of(fault)}; null stands for it",)
     if not is_small_enough(len(data)):
         return refused_result(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
     if tool.guard and (failed := _guarded(tool, data, args)) is not None:
         return failed
     if type(result) is str and len(data) >= LARGE_BYTES and is_spelled(result, data):
-        return Returned(CanonicalValue.known(data, result))
-    return Returned(CanonicalValue(data))
+        return Returned(CanonicalValue.known(data, result), mismatch)
+    return Returned(CanonicalValue(data), mismatch)
 
 
 def _guarded(tool: Tool, data: bytes, args: bytes) -> Failed | None:

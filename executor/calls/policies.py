@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 from ...errors import ConfigError
-from ...plans.checker.flow import is_untrusted
-from ...plans.checker.selection import HARMLESS, OPTION, SELECTED, fitting_rule
+from ...plans.checker.flow.labels import is_untrusted
+from ...plans.checker.flow.selection import HARMLESS, OPTION, SELECTED, fitting_rule
 from ...plans.plan import ToolStep
 from ...plans.program import CallTool
 from ...plans.signature import Effect, Signature
@@ -191,6 +191,23 @@ class Policies:
         deciding = next((policy.name for policy in self._given if policy.is_about(tool, argument)), None)
         return deciding or (fits if self._has_defaults else None)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that an `endorse` step may use: of the policies of the user, and of the default rule about known values."""
+        names = [policy.name for policy in self._given]
+        return tuple(dict.fromkeys([*names, KNOWN] if self._has_defaults else names))
+
+    def find(self, name: str) -> Policy | None:
+        """Return the policy that an `endorse` step names; of several with one name, what all of them say."""
+        found = [policy for policy in self._given if policy.name == name]
+        if len(found) > 1:
+            return Policy(
+                name, "*", "*", lambda value, labels: _strictest(each.judge(value, labels) for each in found)
+            )
+        if not found and name == KNOWN and self._has_defaults:
+            return _KNOWN_ONLY
+        return found[0] if found else None
+
     def is_about(self, tool: str) -> bool:
         """Whether a policy of the user is about a tool."""
         return any(fnmatchcase(tool, policy.tool) for policy in self._given)
@@ -201,15 +218,20 @@ class Policies:
         for policy in self._given:
             if policy.is_about(tool, argument) and (verdict := policy.judge(value, labels)) is not None:
                 found.setdefault(verdict, policy.name)
-        for verdict in ("deny", "ask", "allow"):
-            if verdict in found:
-                return Opinion(verdict, found[verdict])
+        if (strictest := _strictest(found)) is not None:
+            return Opinion(strictest, found[strictest])
         if not self._has_defaults or not labels.untrusted:
             return None
         # A selected value is one element of a trusted list. The check cannot tell lists from texts everywhere, so the value has to be there as a whole.
         if labels.fits in (OPTION, HARMLESS) or (labels.fits == SELECTED and labels.known):
             return Opinion("allow", labels.fits)
         return Opinion("allow", KNOWN) if labels.known and _is_telling(value) else None
+
+
+def _strictest(verdicts: Iterable[Verdict | None]) -> Verdict | None:
+    """Return the verdict that wins: deny beats ask, and ask beats allow; `None`: nobody has an opinion."""
+    found = set(verdicts)
+    return next((verdict for verdict in ("deny", "ask", "allow") if verdict in found), None)
 
 
 def _looks_like_a_name(text: str) -> bool:
@@ -219,6 +241,15 @@ def _looks_like_a_name(text: str) -> bool:
 def _is_telling(value: Json) -> bool:
     """Whether a value that equals a known one does so on purpose: truth values and small numbers stand everywhere."""
     return isinstance(value, str) and bool(value.strip())
+
+
+_KNOWN_ONLY: Final = Policy(
+    KNOWN,
+    "*",
+    "*",
+    lambda value, labels: "allow" if not labels.untrusted or (labels.known and _is_telling(value)) else None,
+)
+"""The default rule about known values, as an `endorse` step may name it."""
 
 
 def fits_of(signatures: Sequence[Signature], argument: str, *, is_selected: bool) -> str | None:

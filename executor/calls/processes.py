@@ -93,7 +93,7 @@ class ProcessPool:
             timeout_s: `None`: no limit.
             on_drawn: Records a time or an id; only then does the tool get it.
         """
-        frame = write_call(address_of(tool), args, context, blobs.known)
+        frame = write_call(address_of(tool), args, context, blobs.known, tool.result_rule)
         try:
             child, first = await self._asked(frame)
         except (_ChildDied, TimeoutError) as fault:

@@ -21,7 +21,7 @@ from ...plans.values import Json
 from ...tools import Tool
 from ...tools.failures import recorded
 from ..canonical_value import CanonicalValue
-from ..commands import StartToolCall
+from ..commands import RecordEndorsement, StartModelCall
 from ..events import CallFailed, CallReused
 from ..fork import Inherited
 from ..journal.header import Header
@@ -80,11 +80,11 @@ class Results:
 
     # --- before a call
 
-    def of_parent(self, command: StartCall) -> CallReused | CallFailed | None:
+    def of_parent(self, command: StartCall | RecordEndorsement) -> CallReused | CallFailed | None:
         """Return the parent's outcome for a call of a fork; `None`: the call is inside the cone, or its arguments differ."""
         fork, known = self._header.fork, self._inherited.get(command.step)
         # The digest is that of the plan's arguments, before binding: the parent's journal has this one.
-        args = command.args if isinstance(command, StartToolCall) else command.request
+        args = command.request if isinstance(command, StartModelCall) else command.args
         if fork is None or known is None or known.given != args.digest:
             return None
         is_kept = fork.is_kept(command.step)

@@ -21,8 +21,8 @@ from ..events import CallFailed
 from ..journal.toolset_lock import ToolLock, ToolsetLock
 
 if TYPE_CHECKING:
-    from ...plans.checker.flow import Labels
-    from ...plans.checker.secrecy import Destination
+    from ...plans.checker.flow.labels import Labels
+    from ...plans.checker.flow.secrecy import Destination
     from ...plans.checker.survey import Survey
     from ...plans.plan import Step
     from ...plans.values import Json
@@ -77,7 +77,7 @@ class SecrecyPolicy:
         lock = self._header.lock
         if any(tool.private or self._facilities.tools.get(name).private for name, tool in lock.items()):
             return True
-        from ...plans.checker.secrecy import READERS_KEY  # noqa: PLC0415  # most runs have no use for the checker
+        from ...plans.checker.flow.secrecy import READERS_KEY  # noqa: PLC0415  # most runs have no use for the checker
 
         plans = [] if self._header.plan is None else [self._header.plan, *self._header.plans.values()]
         inner = [each.inputs for plan in plans for each in plan.plans.values()]
@@ -164,8 +164,8 @@ class _Call:
 
     def find_secret_fault(self) -> str | None:
         """Return which untrusted argument says who gets a secret of the call."""
-        from ...plans.checker.flow import UNTRUSTED  # noqa: PLC0415
-        from ...plans.checker.secrecy import receivers_of  # noqa: PLC0415
+        from ...plans.checker.flow.labels import UNTRUSTED  # noqa: PLC0415
+        from ...plans.checker.flow.secrecy import receivers_of  # noqa: PLC0415
 
         command = cast("StartToolCall", self._command)
         for name in receivers_of(cast("ToolLock", self._tools.find(command.tool))):
@@ -188,7 +188,7 @@ class _Call:
 
     def _sent(self) -> Iterator[tuple[str, str, int, Destination]]:
         """Yield what the call sends: the argument's name, the receiver in words, the label, and the destination."""
-        from ...plans.checker.secrecy import is_destination, model_destination  # noqa: PLC0415
+        from ...plans.checker.flow.secrecy import is_destination, model_destination  # noqa: PLC0415
         from ...plans.plan import AgentStep, AskStep  # noqa: PLC0415
 
         command, step = self._command, self._step
@@ -206,7 +206,7 @@ class _Call:
                 yield name, f"the tool '{tool.name}'", label, self._destination(tool, name)
 
     def _destination(self, tool: ToolLock, argument: str | None) -> Destination:
-        from ...plans.checker.secrecy import destination_of, recipients_in  # noqa: PLC0415
+        from ...plans.checker.flow.secrecy import destination_of, recipients_in  # noqa: PLC0415
 
         return destination_of(tool, argument, recipients_in(tool, self._args()))
 
@@ -229,22 +229,22 @@ class _Call:
         return self._translated(goal | self._labels.private[self._position])
 
     def _translated(self, label: int) -> int:
-        from ...plans.checker.flow import translated  # noqa: PLC0415
+        from ...plans.checker.flow.labels import translated  # noqa: PLC0415
 
         return translated(label, self._meaning)
 
 
 def _labels_at(survey: Survey, outer: Sequence[int]) -> tuple[Labels, Mapping[int, int]]:
     """Return the labels of the body that some `plan` steps lead to, and what its bits mean in the run's plan."""
-    from ...plans.checker.flow import UNTRUSTED, translated  # noqa: PLC0415
+    from ...plans.checker.flow.labels import UNTRUSTED, translated  # noqa: PLC0415
 
-    flow = survey.flows[0]
+    labels = survey.labels[0]
     meaning = {bit: bit for bit in (UNTRUSTED, *survey.secrecy.bits)}
     for position in outer:
-        called = survey.flows[flow.labels.body.calls[position]]
-        inner = flow.labels.translation(position, called.summary)
-        flow, meaning = called, {bit: translated(label, meaning) for bit, label in inner.items()}
-    return flow.labels, meaning
+        inner = labels.translation(position)
+        meaning = {bit: translated(label, meaning) for bit, label in inner.items()}
+        labels = survey.labels[labels.body.calls[position]]
+    return labels, meaning
 
 
 def trail_of(iteration: Iteration) -> list[int]:

@@ -27,6 +27,7 @@ from typing_extensions import override
 
 from ...errors import ConfigError, ToolError
 from ...tools import Context, Tool, Used
+from ...tools.declaration import Results
 from ...tools.toolset import load_tools
 from .frames import (
     EVERY_S,
@@ -135,7 +136,7 @@ class Child:
         blobs, used, line = CallBlobs(dict(zip(call["known"], known, strict=True))), Used(), Line(self)
         try:
             self._put_back(call["path"])
-            tool = _tool(call["source"], call["name"])
+            tool = _tool(call["source"], call["name"], call["results"])
             context = self._context(call, tool, blobs, line)
             used = context.used
             _limit_cpu()
@@ -257,11 +258,11 @@ class Line:
 
 
 @cache
-def _tool(source: str, name: str) -> Tool:
+def _tool(source: str, name: str, results: Results) -> Tool:
     found = next((tool for tool in load_tools(source) if tool.name == name), None)
     if found is None:
         raise ConfigError(f"{source} has no tool '{name}' any more")
-    return replace(found, isolation="thread")  # the tool is in its process already
+    return replace(found, isolation="thread", results=results)  # the tool is in its process already
 
 
 def _limit_cpu() -> None:

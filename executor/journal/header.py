@@ -6,7 +6,7 @@ it uses, its inputs, its seed, and the lock of its tools.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -92,6 +92,11 @@ class Header:
     def submitter_name(self) -> str | None:
         """The name of who submitted the run; `None`: it is not known."""
         return self.submitter.name if self.submitter is not None else None
+
+    @property
+    def controlled(self) -> tuple[str, ...]:
+        """Ids of the steps that are there because of untrusted data (`Fork`)."""
+        return self.fork.controlled if self.fork is not None else ()
 
     @property
     def planning_cost(self) -> dict[str, float]:
@@ -217,11 +222,16 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
 
 def keep_plan(data: Mapping[str, Any], plan: Plan) -> None:
     """Remember what plan is stored as `data`: whoever submits it has read, checked and digested it already."""
-    _PLANS.keep(_name(data), plan, _steps(plan))
+    _PLANS.get(_name(data), lambda: plan, _steps)
 
 
 def program_of(
-    plan: Plan, lock: ToolsetLock, plans: Mapping[str, Plan], language: int, rules: int = RULES_VERSION
+    plan: Plan,
+    lock: ToolsetLock,
+    plans: Mapping[str, Plan],
+    language: int,
+    rules: int = RULES_VERSION,
+    controlled: Sequence[str] = (),
 ) -> Program:
     """Return the program of a run.
 
@@ -231,13 +241,14 @@ def program_of(
         plans: Saved plans that the plan uses.
         language: The version of the expression language that the run began with.
         rules: The version of the machine's moves that the run began with.
+        controlled: See `Fork`.
 
     Raises:
         PlanRejected: The plan cannot be compiled.
     """
     # The digest of a plan does not cover the order of properties that models are asked for, and the program has that order. So it is in the key.
     key = (
-        f"{language} {rules}".encode(),
+        f"{language} {rules} {' '.join(controlled)}".encode(),
         _ORDERS.get(plan, _order),
         _name(lock.to_list()),
         plan.digest.encode(),
@@ -249,7 +260,12 @@ def program_of(
     return _PROGRAMS.get(
         key,
         lambda: compile_plan(
-            plan, lock, plans=plans, language=language, counts_control=rules >= CONTROL_COUNTS_SINCE
+            plan,
+            lock,
+            plans=plans,
+            language=language,
+            counts_control=rules >= CONTROL_COUNTS_SINCE,
+            controlled=controlled,
         ),
         lambda program: _steps(program.plan),
     )

@@ -148,9 +148,9 @@ def split_calls(entries: Iterable[Entry]) -> Iterator[Entry]:
     """Yield entries in order, a call that was made in one piece as its start and its success: for whoever looks for either."""
     for entry in entries:
         match entry.event:
-            case CallMade(step, attempt, args, output, started, key, why):
+            case CallMade(step, attempt, args, output, started, key, why, mismatch):
                 yield Entry(entry.seq, started, CallStarted(step, attempt, args, key, None, why))
-                yield Entry(entry.seq, entry.at, CallSucceeded(step, output))
+                yield Entry(entry.seq, entry.at, CallSucceeded(step, output, mismatch=mismatch))
             case _:
                 yield entry
 

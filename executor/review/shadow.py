@@ -20,11 +20,21 @@ from ...plans.values import Json
 from ...tools import Models
 from ...tools.models.models import DEFAULT, Model, Spec
 from ..calls.caller import Caller
-from ..calls.dispatch import Preparation
+from ..calls.dispatch import Preparation, endorsed
 from ..calls.invoke import Failed, Outcome, Returned
 from ..canonical_value import CanonicalValue
-from ..commands import Command, Continue, Pause, Record, RuleApproval, StartModelCall, StartToolCall
+from ..commands import (
+    Command,
+    Continue,
+    Pause,
+    Record,
+    RecordEndorsement,
+    RuleApproval,
+    StartModelCall,
+    StartToolCall,
+)
 from ..events import (
+    Answered,
     ApprovalAsked,
     ApprovalRuled,
     Approved,
@@ -133,7 +143,7 @@ class ShadowWalk:
     known: Mapping[str, Inherited] = field(init=False)
     preparation: Preparation = field(init=False)
     caller: Caller = field(init=False)
-    decided: Mapping[str, Approved | Denied] = field(init=False)
+    decided: Mapping[str, Approved | Answered | Denied] = field(init=False)
     ruled: Mapping[str, ApprovalRuled] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -144,7 +154,9 @@ class ShadowWalk:
         self.preparation = Preparation(self.facilities, run_id)
         self.caller = Caller(self.facilities, self.preparation, seed)
         events = [entry.event for entry in self.recalled.entries]
-        self.decided = {event.step: event for event in events if isinstance(event, Approved | Denied)}
+        self.decided = {
+            event.step: event for event in events if isinstance(event, Approved | Denied | Answered)
+        }
         self.ruled = {event.step: event for event in events if isinstance(event, ApprovalRuled)}
 
     async def go(self) -> None:
@@ -176,6 +188,9 @@ class ShadowWalk:
                 return await self._asked(command, command.request)
             case StartToolCall():
                 return await self._called(command)
+            case RecordEndorsement():  # people and policies decided about exactly this value
+                self.calls[command.step] = command.args
+                return [endorsed(command, 0.0)]
             # The world is not asked: rules of tools may read it, and people decided about the recorded arguments only.
             case RuleApproval(step=step, args=args):
                 return self._ruled_again(step, args)
@@ -338,7 +353,7 @@ class ShadowWalk:
         self.calls[step] = args
         # An approval is about exactly its arguments; a denial is about the call, whatever its arguments have become.
         decided = self.decided.get(step)
-        if isinstance(decided, Approved) and decided.args == args.digest:
+        if isinstance(decided, Approved | Answered) and decided.args == args.digest:
             return [decided]
         if isinstance(decided, Denied):
             return [decided]

@@ -409,6 +409,7 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         last_event=row.last_seq,
         left_out=_left_out(header),
         output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
+        warnings=tuple(machine.warnings),
     )
 
 

@@ -25,22 +25,33 @@ from ...plans.collecting import PYTHONS_OWN_MAX, Aside
 from ...tools import Used
 from ..calls.caller import Caller, Nondeterminism, Usage
 from ..calls.concurrency import WorkerPool, first_error, notify_wait
-from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch
+from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch, endorsed
 from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
 from ..calls.flow_policy import FlowPolicy
 from ..calls.invoke import STOPPED, Failed, Lost, Outcome, Returned, fitting
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
-from ..canonical_value import CanonicalValue
-from ..commands import Command, Continue, Pause, Record, RuleApproval, StartModelCall, StartToolCall, StopCall
+from ..commands import (
+    Command,
+    Continue,
+    Pause,
+    Record,
+    RecordEndorsement,
+    RuleApproval,
+    StartModelCall,
+    StartToolCall,
+    StopCall,
+)
 from ..events import (
     BudgetReached,
     CallFailed,
     CallLost,
+    CallMade,
     CallSucceeded,
     CancelAsked,
     Cause,
+    QuestionExpired,
     RetryDue,
     WorkContinued,
 )
@@ -150,6 +161,7 @@ class Driver:
                 self._begin(group)
                 await self._take_in_first(first)
                 await self._decide(decisions)
+                await self._expire()
         except BaseExceptionGroup as group_of_faults:
             raise first_error(group_of_faults) from None
         finally:
@@ -224,6 +236,13 @@ class Driver:
         if stale:
             await self.facilities.store.drop_decisions(stale)
 
+    async def _expire(self) -> None:
+        """Fail the questions that nobody has answered in time."""
+        now = self.facilities.clock.now()
+        for step in [step for step, deadline in self.machine.deadlines.items() if deadline <= now]:
+            if not self.is_parking and self.machine.accepts(event := QuestionExpired(step)):
+                await self._take_in(event)
+
     async def park(self) -> None:
         """Stop: start nothing more, cancel calls that are not writes, and wait up to `PARK_GRACE_S` for the writes in flight."""
         self.is_parking = True
@@ -264,6 +283,8 @@ class Driver:
                     self._spawn(step, self._pause(step, delay_s))
                 case RuleApproval():
                     self._spawn(command.step, self._rule(command))
+                case RecordEndorsement(step):
+                    self._spawn(step, self._endorse(command))
                 case Continue():
                     self._spawn("", self._continue(command))
                 case StopCall(step):
@@ -314,6 +335,13 @@ class Driver:
         # The rule runs in a task of its own, since its turn may come after the step was cancelled, and it is code of the tool that may block.
         if self.machine.is_callable(command.step):
             await self._take_in(self._flow_policy.rule(command, self.machine))
+        self._forget(command.step)
+
+    async def _endorse(self, command: RecordEndorsement) -> None:
+        # In a task of its own, since the machine takes one event at a time.
+        if self.machine.is_callable(command.step):
+            made = self._results.of_parent(command) or endorsed(command, self.facilities.clock.now())
+            await self._take_in(made)
         self._forget(command.step)
 
     async def _give_up_writes(self) -> None:
@@ -479,8 +507,8 @@ class Driver:
         if not isinstance(ended, Returned) and ended.trace:
             log_trace(ended.trace, self.row.id, call.step, call.command.attempt)
         match ended:
-            case Returned(output):
-                return await self._returned(call, output, epochs, usage)
+            case Returned():
+                return await self._returned(call, ended, epochs, usage)
             case Failed(code, message, temporary, retryable):
                 if not call.is_begun:
                     self._record_start(call)
@@ -495,18 +523,26 @@ class Driver:
     async def _returned(
         self,
         call: PreparedCall,
-        output: CanonicalValue,
+        returned: Returned,
         epochs: Mapping[str, int] | None,
         usage: Usage | None,
     ) -> Reusable | None:
+        output = returned.output
         if call.context is not None:
             self._caller.forget(call)
         at = self.facilities.clock.now()
         made = self._results.keep(call, output, epochs, at)
+        if (tool := call.tool) is not None and tool.is_learnt:
+            self.facilities.learnt.note(tool, output, at, is_unfit=bool(returned.mismatch))
         blobs = call.blobs.made if call.blobs is not None else None
         if blobs:
             self.journal.keep(blobs)
-        event = call.made(output) if not call.is_begun else CallSucceeded(call.step, output, call.used, usage)
+        mismatch = self.machine.new_mismatch(call.step, returned.mismatch) if returned.mismatch else None
+        event: CallMade | CallSucceeded
+        if call.is_begun:
+            event = CallSucceeded(call.step, output, call.used, usage, mismatch)
+        else:
+            event = call.made(output, mismatch)
         follow_up = self._recorder.note(event, at)
         if follow_up:
             await self._go_on(event, follow_up)

@@ -37,7 +37,7 @@ from .driver import Driver, expect_outcomes, heap_frozen
 from .owner import Owner, Presence, RunOwner
 from .planning import Planning, planning_deaths
 from .replays import Replays
-from .run import Run, run_status
+from .run import Run
 from .store_care import RunsDeleted, StoreCare
 from .submission import Submissions
 from .watch import POLL_S, Takeover, Watch
@@ -95,6 +95,7 @@ class Execution:
         presence: How processes of this machine see the owners of the store.
         park_after: How many deaths of its process in a row, without progress, park a run.
         lease_s: Length of the lease in seconds.
+        expires: Whether questions expire while nobody drives their run.
         on_waiting: Called with the other process that this one waits for, and again from time to time; `None`: the log names it.
     """
 
@@ -106,9 +107,11 @@ class Execution:
         park_after: int = PARK_AFTER,
         lease_s: float = LEASE_S,
         on_waiting: Callable[[RunOwner], None] | None = None,
+        expires: bool = True,
     ) -> None:
         self.facilities = facilities
         self._park_after = park_after
+        self._expires = expires
         self._on_waiting = on_waiting or self._log_waiting
         self._lock = DriveLock()
         self._claimed: dict[str, RunRow] = {}
@@ -123,6 +126,9 @@ class Execution:
         self._errors: dict[str, BaseException] = {}  # of runs whose work has stopped here
         self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
         self._tending: dict[str, asyncio.Task[None]] = {}  # by run: the work that patches its plan
+        self._waking: dict[
+            str, asyncio.Task[None]
+        ] = {}  # by run: what drives it when its next question expires
         self._is_closing = False
         self.archive = Archive(self._store, self._drivers, self._is_driven)
         self.submissions = Submissions(self._store, self.archive, facilities.clock)
@@ -152,7 +158,11 @@ class Execution:
         """Stop the active runs and release all runs; `resume` continues them."""
         self._is_closing = True
         # Patches first: the run of a new patch would start after the active runs have been stopped.
-        patching: list[asyncio.Task[Any]] = [*self._tending.values(), *self._patching.values()]
+        patching: list[asyncio.Task[Any]] = [
+            *self._tending.values(),
+            *self._patching.values(),
+            *self._waking.values(),
+        ]
         for task in patching:
             task.cancel()
         await asyncio.gather(*patching, return_exceptions=True)
@@ -174,6 +184,7 @@ class Execution:
         for row in list(self._claimed.values()):
             with suppress(StoreError):  # the next owner then takes this process for dead
                 await self._let_go(row)
+        await self.facilities.learnt.close(self.now())
         await self._owner.wait()
         self.facilities.threads.close()
         await self.facilities.processes.close()
@@ -196,7 +207,7 @@ class Execution:
 
     # --- start and continue
     #
-    # Every run comes here, whether it was just submitted, is resumed, was taken over or forked: `go_on` claims it and begins its work, a
+    # Every run comes here, whether it was just submitted, is resumed, was taken over or forked: `start` claims it and begins its work, a
     # task in the background. The claim itself is awaited, so that a caller gets its errors; only a run that has to wait for other runs
     # (`_start_later`) is claimed in the background.
 
@@ -215,31 +226,36 @@ class Execution:
     async def go_on(
         self, run_id: str, *, stream: bool = False, is_asked: bool = False, take_over: bool = False
     ) -> RunWork | None:
-        """Continue a run if nobody drives it and it has not ended; return its planning if it is a task without a plan.
+        """Continue a run as `start` does. Raises: as `start`; RunNotFound: there is no such run."""
+        row = await self.archive.row(run_id)
+        return await self.start(row, stream=stream, is_asked=is_asked, take_over=take_over)
+
+    async def start(
+        self, row: RunRow, *, stream: bool = False, is_asked: bool = False, take_over: bool = False
+    ) -> RunWork | None:
+        """Begin or continue a run if nobody drives it and it has not ended; return its planning if it is a task without a plan.
 
         Args:
-            run_id: The run.
+            row: The run, as it was just submitted or read.
             stream: Whether steps of a task start while its plan is being written.
             is_asked: Whether this is an explicit resume, which alone continues a parked run.
             take_over: As in `resume`.
 
         Raises:
-            RunNotFound: There is no such run.
             ConfigError: A tool of the run is missing here.
             StoreError: Its journal was changed.
         """
-        row = await self.archive.row(run_id)
         if row.status in FINAL or (row.status == RunStatus.PARKED and not is_asked):
             return None
         if row.plan_digest is None:
             if self.planning.planner is None:
                 return None
-            if (work := self._driving.get(run_id)) is not None:  # two callers of one run share its planning
+            if (work := self._driving.get(row.id)) is not None:  # two callers of one run share its planning
                 return work
-            return self._follow(run_id, self._plan_and_drive(row, stream=stream, is_asked=is_asked))
+            return self._follow(row.id, self._plan_and_drive(row, stream=stream, is_asked=is_asked))
         await self._claim_and_drive(row, is_asked=is_asked, take_over=take_over)
         if row.header.get("replan"):
-            self._tend(run_id)
+            self._tend(row.id)
         return None
 
     async def _claim_and_drive(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
@@ -440,14 +456,12 @@ class Execution:
     def _expect_tools(self, run_id: str, header: Header) -> None:
         """Raise where a tool of the run is missing here, or is none that the run may go on with. Raises: ConfigError."""
         tools = self.facilities.tools
-        missing = [name for name in header.lock.names if tools.find(name) is None]
-        if missing:
-            raise ConfigError(
-                f"run {run_id} uses the tool '{missing[0]}', which this engine has not; it has {listing(tools.names)}"
-            )
-        for name in header.lock.names:
-            locked = header.lock.find(name)
-            if locked is not None and (broken := locked.find_broken_promise(tools.get(name))) is not None:
+        for name, locked in header.lock.items():
+            if (tool := tools.find(name)) is None:
+                raise ConfigError(
+                    f"run {run_id} uses the tool '{name}', which this engine has not; it has {listing(tools.names)}"
+                )
+            if (broken := locked.find_broken_promise(tool)) is not None:
                 raise ConfigError(
                     f"run {run_id} cannot go on here: when it was submitted the tool '{name}' {broken}; declare it as it "
                     "was, or fork the run"
@@ -528,9 +542,11 @@ class Execution:
             row,
             machine,
             header,
-            await self._inherited(row, header),
+            await self._inherited(row) if header.fork is not None else {},
             early,
-            recorded_values(taken.entries, await self._drawn_before(header)),
+            recorded_values(
+                taken.entries, await self._drawn_before(header.fork) if header.fork is not None else {}
+            ),
             callers=callers_in(taken.entries),
             is_careful=taken.deaths.is_careful or row.taken_from is not None,
         )
@@ -547,17 +563,33 @@ class Execution:
                     await driver.drive(first, decisions)
                 if driver.is_parking:
                     return False
-                if run_status(machine) in FINAL:
+                if machine.status is not None:
                     break
                 expect_outcomes(machine)
                 first, decisions = (), await self.archive.decisions(row.id)
             self.archive.remember(driver)
+            if machine.status is None and machine.deadlines:
+                self._wake_at(row.id, min(machine.deadlines.values()))
         finally:
             driver.journal.close()
             if driver.journal.is_released:
                 self._owner.forget(row.id)
             del self._drivers[row.id]
-        return run_status(machine) not in FINAL
+        return machine.status is None
+
+    def _wake_at(self, run_id: str, deadline: float) -> None:
+        """Drive a waiting run again when its next question expires, if this execution is still open then."""
+
+        async def wake() -> None:
+            await self.facilities.clock.sleep(max(0.0, deadline - self.now()))
+            self._waking.pop(run_id, None)
+            with suppress(FirmplanError):  # whoever resumes the run meets the same error
+                await self.go_on(run_id)
+
+        if (earlier := self._waking.pop(run_id, None)) is not None:
+            earlier.cancel()
+        if self._expires and not self._is_closing:
+            self._waking[run_id] = asyncio.get_running_loop().create_task(wake())
 
     async def _park(self, taken: Taken, machine: Machine) -> None:
         """Record that a run is parked."""
@@ -577,16 +609,16 @@ class Execution:
         await driver.note(await self.archive.decisions(taken.row.id), events)
         return machine.status is None
 
-    async def _inherited(self, row: RunRow, header: Header) -> Mapping[str, Inherited]:
+    async def _inherited(self, row: RunRow) -> Mapping[str, Inherited]:
         """Return what a fork has of its parent. Raises: RunNotFound: the parent is not in the store."""
-        if header.fork is None or row.parent is None:
+        if row.parent is None:
             return {}
         entries = await load_entries(self._store, await self.archive.row(row.parent))
         return inherited_from(entry.event for entry in entries)
 
-    async def _drawn_before(self, header: Header) -> Mapping[str, Used]:
+    async def _drawn_before(self, fork: Fork) -> Mapping[str, Used]:
         """Return the times and ids that earlier runs gave to the calls that a fork may repeat under their keys, so that the same call gets the same values."""
-        past = (header.fork or Fork()).past_writes
+        past = fork.past_writes
         found: dict[str, Used] = {}
         for run_id in sorted({each.run for each in past.values() if each.key}):
             drawn = recorded_values(await load_entries(self._store, await self.archive.row(run_id)))

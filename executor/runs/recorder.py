@@ -89,7 +89,7 @@ class RunRecorder:
             else:
                 # A count of deaths is durable immediately: if the next call kills the process, the count must have grown, or, after an
                 # explicit resume of a parked run, must have begun anew.
-                journal.add(event, at, decision=decision, is_synced=_is_count(event))
+                journal.add(event, at, decision=decision, is_synced=isinstance(event, RunResumed))
             if self._made is not None and isinstance(event, RunStarted):
                 journal.add(self._made, at)
             concluded = [command.event for command in commands if isinstance(command, Record)]
@@ -112,7 +112,7 @@ class RunRecorder:
 
         It must be if it belongs to a write, if it counts deaths, or if too many records are not durable yet.
         """
-        if self._journal.is_behind or (event is not None and _is_count(event)):
+        if self._journal.is_behind or isinstance(event, RunResumed):
             return True
         return event is not None and bool(self._resources) and self._written_by(event) is not None
 
@@ -121,11 +121,6 @@ class RunRecorder:
         step = getattr(event, "step", None)
         name = self._machine.tool_of(step) if step is not None else None
         return self._resources.get(name) if name is not None else None
-
-
-def _is_count(event: Cause) -> bool:
-    """Whether an event records how many deaths count against the run; an explicit resume records that none do."""
-    return type(event) is RunResumed
 
 
 # --- the log of a run

@@ -22,6 +22,7 @@ from ..execution_tree import (
     Item,
     Iteration,
     Node,
+    RunWarning,
     is_asked,
     undecided_attempt,
     walk,
@@ -155,6 +156,8 @@ class Run:
         abandoned: Whether the run is queued or running, but no process drives it; `resume` continues it.
         left_out: What of its task the plan does not do, and why, by the plan's own word and that of the saved plans that it runs: a run that
             succeeded has done the plan, which may be less than the task.
+        warnings: What went other than declared and failed nothing, each `step code message`: a result that does not fit the declared type of its
+            tool (`result-mismatch`), a part of the output that is null because it asks for an absent field (`absent-field`). Each is told once.
         output_labels: The parts of `output` that were made with content from outside: place (`$` for all of it, `$.title`) -> names of the untrusted
             tools and inputs. Show these parts as data. From the plan alone, so a replay has the same; empty where there is no output.
     """
@@ -176,6 +179,7 @@ class Run:
     abandoned: bool = False
     left_out: tuple[str, ...] = ()
     output_labels: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    warnings: tuple[RunWarning, ...] = ()
 
     @property
     def is_replay(self) -> bool:
@@ -206,6 +210,7 @@ class Run:
         """Return the run as JSON."""
         return {
             **report_json(self),
+            "warnings": [report_json(warning) for warning in self.warnings],
             "plan_digest": self.plan.digest if self.plan else None,
             "steps": {path: step.to_dict() for path, step in self.steps.items()},
             "output_labels": {place: list(names) for place, names in self.output_labels.items()},
@@ -317,7 +322,7 @@ class OutputLabels(Mapping[str, Sequence[str]]):
 
 
 def _output_labels(header: Header) -> Mapping[str, Sequence[str]]:
-    from ...plans.checker.sources import Sources  # noqa: PLC0415  # a warm run does not ask
+    from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # a warm run does not ask
 
     return {} if header.plan is None else Sources(header.plan, header.lock, header.plans).of_output()
 

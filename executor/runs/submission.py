@@ -25,6 +25,7 @@ from ..fork import (
     PastWrite,
     PastWrites,
     complete_digest,
+    controlled_steps,
     done_calls,
     fork_of,
     inherited_from,
@@ -89,8 +90,8 @@ class Submissions:
         self._archive = archive
         self._clock = clock
 
-    async def submit(self, header: Header, *, run_id: str | None, parent: str | None = None) -> str:
-        """Make a run durable and return its id; a run of that id with the same work is left unchanged.
+    async def submit(self, header: Header, *, run_id: str | None, parent: str | None = None) -> RunRow:
+        """Make a run durable and return its row; a run of that id with the same work is left unchanged.
 
         Raises:
             InputRejected: A run of that id exists, with another plan or other inputs.
@@ -100,11 +101,15 @@ class Submissions:
         if header.plan is not None:
             keep_plan(row.header["plan"], header.plan)
             # Compiled before anything is stored: a plan that cannot be compiled must not become a run that nobody can continue.
-            program_of(header.plan, header.lock, header.plans, header.language, header.rules)
+            program_of(
+                header.plan, header.lock, header.plans, header.language, header.rules, header.controlled
+            )
         # First create, then compare: a look before would race with another process that submits the same id.
-        if not await self._store.create_run(row):
-            await self._expect_same(row, header)
-        return row.id
+        if await self._store.create_run(row):
+            return row
+        kept = await self._archive.row(row.id)
+        self._expect_same(kept, row, header)
+        return kept
 
     def _new_row(self, header: Header, run_id: str | None, parent: str | None) -> RunRow:
         now = self._clock.now()
@@ -120,8 +125,7 @@ class Submissions:
             header=header.to_dict(),
         )
 
-    async def _expect_same(self, row: RunRow, header: Header) -> None:
-        kept = await self._archive.row(row.id)
+    def _expect_same(self, kept: RunRow, row: RunRow, header: Header) -> None:
         existing = Header.from_dict(kept.header)
         is_same_work = (
             existing.plan.digest == header.plan.digest
@@ -200,9 +204,10 @@ class Submissions:
             past_writes=await self._past_writes(row, entries),
             patched=patched,
             done_writes=await self._done_writes(row, entries) if is_patch and patched else carried,
+            controlled=controlled_steps(parent, header, is_patch=is_patch),
         )
         await self._expect_parts(row, [*([at] if at is not None else []), *overrides])
-        return await self.submit(replace(header, fork=fork), run_id=fork_id, parent=run_id)
+        return (await self.submit(replace(header, fork=fork), run_id=fork_id, parent=run_id)).id
 
     async def retry(self, row: RunRow, header: Header, *, retry_id: str | None) -> str:
         """Submit a retry of an ended run, and return its id; if the run exists already and is the same retry, it is left unchanged.
@@ -216,12 +221,12 @@ class Submissions:
             InputRejected: The id belongs to another run.
         """
         if header.plan is None:
-            return await self.submit(header, run_id=retry_id, parent=row.id)
+            return (await self.submit(header, run_id=retry_id, parent=row.id)).id
         entries = await load_entries(self._store, row)
         _, machine = await rebuilt(row, entries)
         inherited = inherited_from(entry.event for entry in entries)
         fork = retry_of(machine, inherited, await self._past_writes(row, entries))
-        return await self.submit(replace(header, fork=fork), run_id=retry_id, parent=row.id)
+        return (await self.submit(replace(header, fork=fork), run_id=retry_id, parent=row.id)).id
 
     async def _past_writes(self, row: RunRow, entries: Sequence[Entry]) -> Mapping[str, PastWrite]:
         """Return the writes about which every fork of a run asks a person, by path."""

@@ -290,7 +290,7 @@ def _nothing(_db: Connection) -> None:
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
 # Tables that were added to the format after stores of it were made: a store without them gets them.
-ADDED: Final = ("firmplan_pinned_tools",)
+ADDED: Final = ("firmplan_pinned_tools", "firmplan_learnt_types")
 # Statements that bring a store of each format to the next format.
 STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
     1: (
@@ -318,8 +318,8 @@ def bring_up(db: Connection, name: str) -> None:
         raise StoreError(
             f"the store {name} has format {found}; this firmplan reads up to {POSTGRES_FORMAT}: upgrade firmplan"
         )
-    if set(_missing_tables(db)) & set(ADDED):
-        _add_tables(db, name)
+    if missing := [table for table in _missing_tables(db) if table in ADDED]:
+        _add_tables(db, name, missing[0])
     _expect_tables(db, name)
 
 
@@ -404,8 +404,8 @@ def _schema(db: Connection) -> tuple[str, bool]:
     return str(user) if wanted == "$user" else wanted, False
 
 
-def _add_tables(db: Connection, name: str) -> None:
-    """Make the tables that were added to the format, beside those that are there."""
+def _add_tables(db: Connection, name: str, missing: str) -> None:
+    """Make the tables that were added to the format, beside those that are there; a message names the missing one."""
     made = [
         each
         for each in _statements().split(";")
@@ -422,7 +422,7 @@ def _add_tables(db: Connection, name: str) -> None:
                 db.execute(statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1).encode())
     except psycopg.errors.InsufficientPrivilege as fault:
         raise StoreError(
-            f"the store {name} lacks the table '{ADDED[0]}', and the user {db.info.user} may not make it: run `firmplan store upgrade` as "
+            f"the store {name} lacks the table '{missing}', and the user {db.info.user} may not make it: run `firmplan store upgrade` as "
             "the user who made the other tables, and grant SELECT, INSERT, UPDATE and DELETE on it"
         ) from fault
 

@@ -104,6 +104,15 @@ CREATE TABLE pinned_tools (
     PRIMARY KEY (provider, tool)
 ) STRICT, WITHOUT ROWID;
 
+-- What results of each tool looked like, by the fingerprint that the tool had.
+CREATE TABLE learnt_types (
+    tool TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    learnt BLOB NOT NULL,
+    updated REAL NOT NULL,
+    PRIMARY KEY (tool, fingerprint)
+) STRICT, WITHOUT ROWID;
+
 -- Each time that a saved plan was thought to answer a task, and what became of it, with the run that it was for, if there was one.
 CREATE TABLE plan_uses (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

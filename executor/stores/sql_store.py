@@ -27,6 +27,7 @@ from .garbage import find_unused, find_value_in, named_in, remove_unused
 from .store import (
     CHILDREN_TOLD,
     EVERYTHING,
+    LEARNT_MAX,
     PLAN_COLUMNS,
     RESULT_COLUMNS,
     SEQ_MAX,
@@ -35,6 +36,7 @@ from .store import (
     CallRecord,
     DecisionKey,
     Epochs,
+    LearntKey,
     Pruned,
     Removal,
     Reusable,
@@ -252,6 +254,16 @@ _SAVE_PLAN: Final = f"""
 """
 _NOTE_USE: Final = "INSERT INTO @plan_uses (name, digest, outcome, run_id, noted) VALUES (:name, :digest, :outcome, :run, :at)"
 _LIST_PINS: Final = "SELECT tool, said FROM @pinned_tools WHERE provider=:provider ORDER BY tool"
+_LIST_LEARNT: Final = "SELECT fingerprint, learnt FROM @learnt_types WHERE tool=:tool AND fingerprint IN [:fingerprints] ORDER BY fingerprint"
+_FIND_LEARNT: Final = "SELECT learnt FROM @learnt_types WHERE tool=:tool AND fingerprint=:fingerprint"
+_BEGIN_TO_LEARN: Final = "INSERT INTO @learnt_types (tool, fingerprint, learnt, updated) VALUES (:tool, :fingerprint, :learnt, :at) ON CONFLICT DO NOTHING"
+_LEARN: Final = (
+    "UPDATE @learnt_types SET learnt=:learnt, updated=:at WHERE tool=:tool AND fingerprint=:fingerprint"
+)
+_FORGET_LEARNT: Final = """
+    DELETE FROM @learnt_types WHERE tool=:tool AND fingerprint NOT IN (
+        SELECT fingerprint FROM @learnt_types WHERE tool=:tool ORDER BY updated DESC, fingerprint LIMIT :most)
+"""
 _COUNT_USES: Final = """
     SELECT uses.name, uses.digest,
         CASE WHEN uses.outcome = 'answered' AND runs.status IN ('failed', 'cancelled') THEN 'run' ELSE uses.outcome END AS became,
@@ -425,12 +437,16 @@ class SqlStore(ABC):
 
     # --- owners
 
+    def _prepare_claim(self) -> None:  # noqa: B027  # a server remembers nothing
+        """Check what the store remembers, in the transaction of a claim: a run finds everything that was there when it was claimed."""
+
     async def claim(
         self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
     ) -> RunRow | None:
         """See `Store.claim`. The rows of run and owner are locked while the question is asked: neither moves meanwhile."""
 
         def work(sql: Sql) -> RunRow | None:
+            self._prepare_claim()
             if sql.lock:
                 sql.send(f"SELECT 1 FROM @runs WHERE id=:run{sql.lock}", {"run": run_id})
             found = self._find(sql, run_id)
@@ -813,6 +829,36 @@ class SqlStore(ABC):
             return True
 
         return await self._write(work, outlives="power")
+
+    async def merge_learnt(
+        self, learnt: Mapping[LearntKey, bytes], at: float, merge: Callable[[bytes, bytes], bytes]
+    ) -> None:
+        """See `Store.merge_learnt`."""
+
+        def work(sql: Sql) -> None:
+            # In the order of keys, so that two processes that learn of the same tools cannot deadlock.
+            for key in sorted(learnt):
+                row = {**key._asdict(), "learnt": learnt[key], "at": float(at)}
+                if sql.change(_BEGIN_TO_LEARN, row) == 0:
+                    ((kept,),) = sql.rows(f"{_FIND_LEARNT}{sql.lock}", row)
+                    sql.change(_LEARN, {**row, "learnt": merge(kept, learnt[key])})
+                else:
+                    sql.change(_FORGET_LEARNT, {"tool": key.tool, "most": LEARNT_MAX})
+
+        await self._write(work, is_slow=True)
+
+    async def list_learnt(self, keys: Collection[LearntKey]) -> Mapping[LearntKey, bytes]:
+        """See `Store.list_learnt`."""
+
+        def work(sql: Sql) -> dict[LearntKey, bytes]:
+            found: dict[LearntKey, bytes] = {}
+            for tool in sorted({key.tool for key in keys}):
+                wanted = sorted(key.fingerprint for key in keys if key.tool == tool)
+                rows = sql.rows(_LIST_LEARNT, {"tool": tool, "fingerprints": wanted})
+                found |= {LearntKey(tool, fingerprint): learnt for fingerprint, learnt in rows}
+            return found
+
+        return await self._query(work)
 
     async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
         """See `Store.note_use`."""

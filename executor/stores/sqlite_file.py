@@ -37,7 +37,10 @@ STEPS: Final = {
     ),
 }
 # Tables that older firmplans neither make nor miss: a store without them gets them, and so it does indexes.
-ADDED: Final = ("plan_uses", "saved_values", "owners", "unsorted_calls", "decided_attempts", "pinned_tools")
+ADDED: Final = (
+    *("plan_uses", "saved_values", "owners", "unsorted_calls", "decided_attempts"),
+    *("pinned_tools", "learnt_types"),
+)
 INCREMENTAL: Final = 2  # SQLite's number of the mode in which a file can get smaller a portion at a time
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
 # Of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls.

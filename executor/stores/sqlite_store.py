@@ -324,12 +324,9 @@ class SqliteStore(SqliteFile, SqlStore):
 
     # --- the key filter
 
-    async def claim(
-        self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
-    ) -> RunRow | None:
-        """See `Store.claim`. A run finds all results that were there when it was claimed, so the key filter is checked here."""
-        await self._call(lambda: self._known.check(self._open_db()))
-        return await super().claim(run_id, owner, is_alive=is_alive, by_force=by_force)
+    def _prepare_claim(self) -> None:
+        """See `SqlStore`. The key filter may have to forget its keys."""
+        self._known.check(self._open_db())
 
     def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
         """See `Store.append`."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 import orjson
 
@@ -351,6 +351,17 @@ class Decision:
     event: Cause
 
 
+class LearntKey(NamedTuple):
+    """Whose results were learnt from: a tool as its fingerprint has it."""
+
+    tool: str
+    fingerprint: str
+
+
+LEARNT_MAX: Final = 5
+"""Fingerprints of one tool under which something learnt is kept: each edit of a tool makes another."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class DecisionKey:
     """The subject of a decision; one decision stands for each key.
@@ -624,6 +635,22 @@ class Store(Protocol):
         Returns:
             Whether they were pinned.
         """
+        ...
+
+    async def merge_learnt(
+        self, learnt: Mapping[LearntKey, bytes], at: float, merge: Callable[[bytes, bytes], bytes]
+    ) -> None:
+        """Add what was learnt of results of tools to what is kept; of each tool, the last `LEARNT_MAX` fingerprints stay.
+
+        Args:
+            learnt: What was learnt.
+            at: Unix seconds.
+            merge: Makes one of what is kept and what is added. It is called inside the transaction, so that two processes lose nothing.
+        """
+        ...
+
+    async def list_learnt(self, keys: Collection[LearntKey]) -> Mapping[LearntKey, bytes]:
+        """Return what is kept under these keys."""
         ...
 
     async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:

@@ -27,7 +27,8 @@ from ..library.retrieval import ranked_by_words, search_terms
 from ..request import PlanRequest, with_defaults
 from .conversation import Conversation
 from .draft import parsed
-from .prompt import adapting_messages, shown_schema
+from .prompt import adapting_messages
+from .signatures import shown_schema
 from .tool_choice import tools_in
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ...plans.signature import Signature
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
 from ...tools.schemas import with_prose
-from .prompt import is_provided
+from .prompt import is_provided, shows_ways
 
 FORM_BYTES_MAX = 16_000
 """Size of a schema as canonical JSON: about 5,000 tokens, as much as the prompt beside it."""
@@ -163,6 +163,7 @@ def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
         step({"ask": _ASK}, ["ask"]),
         step({"set": _ANY}, ["set"]),
         step({"plan": _TEXT, "args": _OBJECT}, ["plan"]),
+        *([step({"endorse": _ANY, "returns": _OBJECT}, ["endorse", "returns"])] if shows_ways(tools) else []),
     ]
     return {"anyOf": alternatives}, definitions
 

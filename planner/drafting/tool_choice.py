@@ -22,7 +22,8 @@ from ...tools.tool import Tool
 from ..library.retrieval import ranked_by_words
 from .conversation import Conversation, SideAnswer
 from .draft import parsed
-from .prompt import choice_line, choosing_messages
+from .prompt import choosing_messages
+from .signatures import choice_lines
 
 if TYPE_CHECKING:
     from ...tools.models.transport import Listener
@@ -194,7 +195,7 @@ def is_choice_due(tools: Iterable[Tool], choose_over: int | None) -> bool:
 def candidates(task: str, tools: Iterable[Tool]) -> list[Tool]:
     """Return the tools to choose from, by name: all, or as many as the list has room for, the nearest to the task's words."""
     every = choose_tools(task, tools, CANDIDATES_MAX)
-    lengths = [len(choice_line(tool)) + 1 for tool in every]
+    lengths = [len(line) + 1 for line in choice_lines(every)]
     if sum(lengths) <= CANDIDATES_CHARACTERS_MAX:
         return every
     return choose_tools(task, every, CANDIDATES_CHARACTERS_MAX // max(lengths))

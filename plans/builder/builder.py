@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ...errors import ConfigError, PlanRejected
 from ..checker.names import derived_id
-from ..plan import Plan
+from ..plan import PERSON, Plan
 from ..signature import Signature, Signatures
 from ..types.definitions import rewritten
 from ..values import Json
@@ -267,6 +267,71 @@ class PlanBuilder:
         if budget:
             agent["budget"] = dict(budget)
         return self._add(id, "agent", {"agent": agent}, _option_keys(**options))
+
+    def ask_person(
+        self,
+        question: object,
+        /,
+        *,
+        returns: object = _UNSET,
+        expires: float | str | None = None,
+        id: str | None = None,  # noqa: A002  # the plan's word
+        **options: Any,  # noqa: ANN401  # the keys of `call`
+    ) -> Reference:
+        """Ask a person one question.
+
+        Args:
+            question: The question.
+            returns: A Python type or a JSON Schema of the answer; text by default.
+            expires: Seconds, or such as `"24h"`, after which the step fails; `None`: never.
+            id: The step's id.
+            options: As for `call`.
+        """
+        step: dict[str, Any] = {"ask_person": in_plan(question)}
+        if returns is not _UNSET:
+            step["returns"] = _schema_of_annotation(returns)
+        if expires is not None:
+            step["expires"] = expires
+        return self._add(id, "answer", step, _option_keys(**options))
+
+    def fail(
+        self,
+        message: object,
+        /,
+        *,
+        id: str | None = None,  # noqa: A002  # the plan's word
+        **options: Any,  # noqa: ANN401  # the keys of `call`
+    ) -> Reference:
+        """Fail with a message; `when` says in which case.
+
+        Args:
+            message: The message.
+            id: The step's id.
+            options: As for `call`.
+        """
+        return self._add(id, "fail", {"fail": in_plan(message)}, _option_keys(**options))
+
+    def endorse(
+        self,
+        value: object,
+        /,
+        *,
+        returns: object,
+        by: str = PERSON,
+        id: str | None = None,  # noqa: A002  # the plan's word
+        **options: Any,  # noqa: ANN401  # the keys of `call`
+    ) -> Reference:
+        """Add a step in which a person or a policy decides that a value counts as trusted.
+
+        Args:
+            value: The value.
+            returns: A Python type or a JSON Schema that it must fit.
+            by: `person`, or the name of a policy of the engine.
+            id: The step's id.
+            options: As for `call`.
+        """
+        step = {"endorse": in_plan(value), "returns": _schema_of_annotation(returns), "by": by}
+        return self._add(id, "endorsed", step, _option_keys(**options))
 
     def plan(  # noqa: PLR0913  # the keys of a step
         self,

@@ -65,6 +65,7 @@ class PlanBody:
         label: Its name in messages: an inner plan's name, or the name by which a saved plan was found.
         broken: Positions of steps whose shape is at fault.
         calls: For each `plan` step by position: the body it runs; missing plans are left out.
+        controlled: Ids of the steps that are there because of untrusted data: a failure that it may have caused led to the patch that has them.
     """
 
     where: str
@@ -80,6 +81,7 @@ class PlanBody:
     position: Mapping[str, int]
     refs: tuple[Refs, ...]
     calls: dict[int, int] = field(default_factory=dict[int, int])
+    controlled: frozenset[str] = frozenset()
 
     def path(self, position: int) -> str:
         """Return the path of a step."""

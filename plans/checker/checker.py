@@ -8,7 +8,7 @@ specific code wins.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypeAlias
 
 from ..collecting import collector_paused
@@ -21,8 +21,9 @@ from ..types.types import NEVER, Type
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .bounds import bounds_of
 from .context import CheckContext, ProblemList
+from .flow.selection import FlowRules, default_rules
+from .flow.sinks import Judged, judge
 from .inference import infer_body
-from .selection import FlowRules, default_rules
 from .structure import check_names, check_retries, check_schemas, check_trust, check_usage, check_wiring
 from .survey import Survey, survey_of
 
@@ -39,6 +40,7 @@ def check(
     limits: Limits = LIMITS,
     secrets: SecretPlaces | None = None,
     rules: FlowRules | None = None,
+    policies: Collection[str] | None = None,
 ) -> CheckReport:
     """Return all faults and warnings of a plan. Never raises for a bad plan. O(size of the plan).
 
@@ -50,29 +52,31 @@ def check(
         secrets: The secrets that the plan may use: name -> its places, as of `Secret.tools` (none: all). `None`: any.
         rules: Where untrusted data may stand although its tool does not say so; `None`: at arguments that are selected from a trusted
             list, or that the tool's author has limited to options or marked as harmless.
+        policies: The names of the policies that `endorse` steps may use; `None`: any.
     """
     tools = signatures_of(toolset)
+
+    def judged(draft: Draft) -> CheckReport:
+        return _check_draft(draft, tools, plans, limits, secrets, rules or default_rules, policies)
+
     with collector_paused():
         if not isinstance(plan, str | bytes):
-            return _check_draft(draft_of(plan), tools, plans, limits, secrets, rules or default_rules)
+            return judged(draft_of(plan))
         try:
             source = parse_source(plan, limits)
         except SourceError as fault:
             return source_report(fault)
-        return source.located(
-            _check_draft(
-                draft_of(source.value, owned=True), tools, plans, limits, secrets, rules or default_rules
-            )
-        )
+        return source.located(judged(draft_of(source.value, owned=True)))
 
 
-def _check_draft(
+def _check_draft(  # the arguments of `check`
     draft: Draft,
     tools: Signatures,
     plans: SavedPlans | None,
     limits: Limits,
     secrets: SecretPlaces | None,
     rules: FlowRules,
+    policies: Collection[str] | None,
 ) -> CheckReport:
     if draft.plan is None:
         return CheckReport(in_order(draft.problems))
@@ -86,9 +90,9 @@ def _check_draft(
     bodies = bodies_of(draft, draft.plan, plans)
     if (past := _fold_all(bodies, limits)) is not None:
         return CheckReport(in_order([*draft.problems, past]))
-    context = CheckContext(bodies, tools, limits, problems, secrets)
-    survey = survey_of(bodies, tools, limits, rules=rules)
-    _check_bodies(context, survey)
+    context = CheckContext(bodies, tools, limits, problems, secrets, policies)
+    survey = survey_of(bodies, tools, limits)
+    _check_bodies(context, survey, rules)
     if survey.runs_itself:  # such a plan has neither a bound nor a tree of steps
         return CheckReport(in_order(problems.problems), Bounds(None, None, ()))
     return CheckReport(in_order(problems.problems), bounds_of(context, survey), _inferred(context))
@@ -121,15 +125,17 @@ def _too_much_work(body: PlanBody, path: str, limits: Limits) -> Problem:
     return found.problems[0]
 
 
-def _check_bodies(context: CheckContext, survey: Survey) -> None:
+def _check_bodies(context: CheckContext, survey: Survey, rules: FlowRules) -> None:
     check_wiring(context, survey)
+    judged = [Judged()] * len(context.bodies.every)
     for number in survey.order:
         body = context.bodies.every[number]
         check_names(context, body)
         check_schemas(context, body)
         infer_body(context, number, survey.steps[number])
         check_retries(context, body)
-        for where, found in survey.flows[number].problems:
+        judged[number] = judge(survey.labels[number], survey.steps[number], judged, context.tools, rules)
+        for where, found in judged[number].problems:
             context.problems.add(where, found.code, found.path, found.message, found.hint)
     check_usage(context, survey)
     check_trust(context)

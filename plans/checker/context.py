@@ -6,7 +6,7 @@ A body of a saved plan has no place in the plan that is checked, so its problems
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -149,6 +149,7 @@ class CheckContext:
 
     Attributes:
         secrets: Name -> the places that may have the secret; `None`: the check knows no names.
+        policies: The names that `endorse` steps may use; `None`: the check knows none of them.
         outputs: Body number -> the type of its output, for bodies that inference has finished.
         steps: Body number -> the types of its steps by position, for the same bodies.
         named_parts_left: How many parts of named types the remaining schemas may rest on.
@@ -159,6 +160,7 @@ class CheckContext:
     limits: Limits
     problems: ProblemList
     secrets: SecretPlaces | None = None
+    policies: Collection[str] | None = None
     outputs: dict[int, Type] = field(default_factory=dict[int, Type])
     steps: dict[int, list[Type]] = field(default_factory=dict[int, "list[Type]"])
     named_parts_left: int = field(init=False)

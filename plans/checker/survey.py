@@ -1,4 +1,4 @@
-"""All bodies of a plan surveyed without types: their program orders, the resources that their steps touch, and their information flow.
+"""All bodies of a plan surveyed without types: their program orders, the resources that their steps touch, and their labels.
 
 The check judges by the survey, and the compiler, the pictures and `Provenance` build on it, so that nobody else walks the
 bodies for these facts. Each body is surveyed once, after the bodies that it runs. Where plans run themselves, or steps wait for one another, the
@@ -18,9 +18,8 @@ from ..plan import AgentStep, Plan, PlanStep, ToolStep
 from ..program import Touch
 from ..signature import Effect, Signature, Signatures, signatures_of
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
-from .flow import CLEAN, UNTRUSTED, BodyFlow, FlowSummary, Labels, flow_of, tools_of
-from .secrecy import Secrecy, secrecy_of
-from .selection import FlowRules, default_rules
+from .flow.labels import CLEAN, UNTRUSTED, FlowSummary, Labels, labels_of, tools_of
+from .flow.secrecy import Secrecy, secrecy_of
 
 Touches: TypeAlias = tuple[Touch, ...]
 """The resources that a step, or a whole body, touches, sorted by name."""
@@ -36,6 +35,7 @@ class Survey:
         steps: For each body: the positions of its steps in program order.
         circular: Numbers of bodies whose steps wait for one another in a cycle.
         touches: For each body: the resources that each of its steps touches.
+        labels: For each body: the labels of its steps.
         secrecy: The kinds of private data.
     """
 
@@ -45,7 +45,7 @@ class Survey:
     steps: tuple[list[int], ...]
     circular: tuple[int, ...]
     touches: tuple[tuple[Touches, ...], ...]
-    flows: tuple[BodyFlow, ...]
+    labels: tuple[Labels, ...]
     secrecy: Secrecy
 
 
@@ -55,7 +55,6 @@ def survey_of(
     limits: Limits = LIMITS,
     *,
     counts_control: bool = True,
-    rules: FlowRules = default_rules,
 ) -> Survey:
     """Survey all bodies. O(their steps and references).
 
@@ -63,8 +62,7 @@ def survey_of(
         bodies: The bodies.
         tools: The tools that they call.
         limits: How long a message may get.
-        counts_control: Whether ends and filters count in labels (`flow.Labels`).
-        rules: Where untrusted data may stand although its tool does not say so.
+        counts_control: Whether ends and filters count in labels (`flow.labels`).
     """
     order, is_order = program_order(bodies.callees)
     steps: list[list[int]] = []
@@ -78,7 +76,7 @@ def survey_of(
     touches: list[tuple[Touches, ...]] = [()] * count
     together: list[Touches] = [()] * count
     summaries = [FlowSummary()] * count
-    flows: dict[int, BodyFlow] = {}
+    labels: dict[int, Labels] = {}
     secrecy = secrecy_in(bodies, tools)
     for number in order:
         # The bodies that this one runs come before it in the order, so their touches and summaries are known. Where plans run
@@ -86,17 +84,10 @@ def survey_of(
         body = bodies.every[number]
         touches[number] = _touches_of(body, together, tools)
         together[number] = _joined(touches[number])
-        flows[number] = flow_of(
-            body,
-            steps[number],
-            summaries,
-            tools,
-            limits,
-            counts_control=counts_control,
-            rules=rules,
-            secrecy=secrecy,
+        labels[number] = labels_of(
+            body, steps[number], summaries, tools, secrecy, limits, counts_control=counts_control
         )
-        summaries[number] = flows[number].summary
+        summaries[number] = labels[number].summary
     return Survey(
         bodies,
         tuple(order),
@@ -104,7 +95,7 @@ def survey_of(
         tuple(steps),
         tuple(circular),
         tuple(touches),
-        tuple(flows[number] for number in range(count)),
+        tuple(labels[number] for number in range(count)),
         secrecy,
     )
 
@@ -114,6 +105,24 @@ def secrecy_in(bodies: Bodies, tools: Signatures) -> Secrecy:
     names = {name: None for body in bodies.every for step in body.steps for name in tools_of(step)}
     return secrecy_of(
         map(tools.find, names), (schema for body in bodies.every for schema in body.inputs.values()), tools
+    )
+
+
+def has_untrusted_data(
+    plan: Plan, signatures: Signatures | Iterable[Signature], plans: SavedPlans | None = None
+) -> bool:
+    """Whether untrusted data may come into a plan, or into a plan that it runs.
+
+    Args:
+        plan: A plan that passed its check.
+        signatures: The tools that it was checked with.
+        plans: Saved plans by name or digest.
+    """
+    survey = survey_of(bodies_of(Draft(plan), plan, plans), signatures_of(signatures))
+    return any(
+        label & UNTRUSTED
+        for labels in survey.labels
+        for label in (*labels.values, *labels.control, *labels.ends)
     )
 
 
@@ -186,7 +195,7 @@ class Provenance:
         hops: list[str] = []
         # Walk from the innermost body outwards until the data comes from a step of the same body.
         for depth in reversed(range(len(positions))):
-            labels, position = self._survey.flows[numbers[depth]].labels, positions[depth]
+            labels, position = self._survey.labels[numbers[depth]], positions[depth]
             prefix = self._prefix(numbers, positions[:depth])
             templates = list(labels.carriers(position, argument))
             label = labels.of(templates[0], position) if templates else CLEAN
@@ -195,7 +204,7 @@ class Provenance:
                 return (*(prefix + step for step in known), *hops)
             if depth > 0:  # the data comes from the caller: go on with the argument that it passes
                 hops.insert(0, prefix.removesuffix("/"))
-                outer = self._survey.flows[numbers[depth - 1]].labels
+                outer = self._survey.labels[numbers[depth - 1]]
                 argument = _passed_by(outer, positions[depth - 1], labels, label)
         return ()
 

@@ -85,6 +85,9 @@ TEMPLATE_PLACES: Mapping[str, tuple[str, ...]] = {
     "system": ("ask", "system"),
     "examples": ("ask", "examples"),
     "goal": ("agent", "goal"),
+    "ask_person": ("ask_person",),
+    "endorse": ("endorse",),
+    "fail": ("fail",),
     "until": ("repeat", "until"),
     "fallback": ("on_error", "value"),
 }
@@ -100,7 +103,7 @@ def templates_of(step: StepKeys) -> Mapping[str, Template]:
             continue  # no `repeat`, or an `on_error` without a value
         value = cast("Json", getattr(held, last) if last else held)
         # An explicit null of `when` or `for_each` is a fault that the check reports; of `system` or `examples` it means absence.
-        if value is None and name not in ("set", "fallback") and not step.has(name):
+        if value is None and name not in ("set", "fallback", "endorse") and not step.has(name):
             continue
         if name == "args" and isinstance(step, ToolStep):
             made[name] = _arguments(step.args)

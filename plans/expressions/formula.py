@@ -145,6 +145,19 @@ class Formula:
         value = self._run(scope)
         return checked(value) if len(self.leaves) > 1 else value
 
+    def evaluate_present(self, scope: Scope) -> tuple[Json, Sequence[tuple[str, EvaluationError]]]:
+        """Return the template's value with null in the place of each string that asks for an absent field, and these faults with their places.
+
+        Raises:
+            EvaluationError: Of any other kind.
+            RefersToSkipped: As `evaluate`.
+        """
+        absent: list[tuple[str, EvaluationError]] = []
+        if self.tree is None:
+            return self.value, absent
+        self._expect_all(scope)
+        return checked(_compiled_present(self.tree, absent)(scope)), absent
+
     def evaluate_with_spans(self, scope: Scope) -> tuple[Json, tuple[Span, ...]]:
         """Return the template's value, and if it is one string, the spans of it that are data and not the author's words.
 
@@ -370,6 +383,26 @@ def compiled(tree: Tree) -> Run:
     return _text(
         [piece if isinstance(piece, str) else compile_node(piece.parsed.folded) for piece in tree.pieces]
     )
+
+
+def _compiled_present(tree: Tree, absent: list[tuple[str, EvaluationError]]) -> Run:
+    """Return the function that evaluates a template and gives null for each string that asks for an absent field, whose fault `absent` gets."""
+    if isinstance(tree, Branch):
+        return _branch(
+            tree.value, [(key, _compiled_present(part, absent)) for key, part in tree.parts.items()]
+        )
+    run, inner = compiled(tree), tree.inner
+
+    def present(scope: Scope) -> Json:
+        try:
+            return run(scope)
+        except EvaluationError as fault:
+            if not fault.is_absent:
+                raise
+            absent.append((inner, fault))
+            return None
+
+    return present
 
 
 def _branch(value: list[Json] | dict[str, Json], parts: list[tuple[int | str, Run]]) -> Run:

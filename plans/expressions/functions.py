@@ -16,17 +16,19 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ..errors import EvaluationError
 from ..values import Json, canonical
+from . import date_functions, dates, patterns
 from .operators import (
     CHARACTERS_A_UNIT,
     ITEMS_MAX,
     equal,
     integer,
     is_number,
-    less,
+    kind_of,
     number,
     result,
     type_problem,
@@ -37,6 +39,15 @@ if TYPE_CHECKING:
     from .operators import Frame
 
 
+FORM_WIDTH_MAX: Final = 1_000
+"""Characters to which `format` fills up."""
+
+FORM_DIGITS_MAX: Final = 100
+"""Digits after the point that `format` writes."""
+
+PATH_PARTS_MAX: Final = 100
+"""Fields and positions of a path that `get` follows."""
+
 SORTED_AT_ONCE_MAX: Final = 50_000
 """Items that one call of Python's sort brings in order from nothing."""
 
@@ -45,7 +56,7 @@ STRIPPED_DISTINCT_MAX: Final = 64
 
 Apply: TypeAlias = "Callable[..., Json]"  # (frame, *arguments)
 
-EXPRESSION_VERSION: Final = 1
+EXPRESSION_VERSION: Final = 2
 """Of the language: its syntax and its meaning change only with this number. A run's header keeps the version that it began with."""
 
 RESERVED_FUNCTIONS: Final = frozenset(
@@ -90,9 +101,10 @@ class Function:
         least: Fewest arguments.
         most: Most arguments; `None`: any number.
         apply: What it does.
-        keywords: The names it takes: `key`, `reverse`.
+        keywords: The names it takes, such as `key` and `reverse`.
         generators: Whether an argument may be a generator.
         since: The version of the language that it came with. A run of an older version does not have it.
+        of: Of a method: whether its values are text or dates.
     """
 
     signature: str
@@ -102,6 +114,7 @@ class Function:
     keywords: tuple[str, ...] = ()
     generators: bool = False
     since: int = 1
+    of: Literal["text", "date"] = "text"
 
 
 def a_list(value: Json, what: str) -> list[Json]:
@@ -167,15 +180,15 @@ def _avg(frame: Frame, values: Json) -> Json:
     return number(functools.reduce(operator.add, numbers) / len(numbers))
 
 
-def _extreme(what: str, goes_before: Callable[[Json, Json], bool]) -> Apply:
-    def apply(frame: Frame, *values: Json, keys: list[Json] | None = None) -> Json:
+def _extreme(what: str, goes_before: Callable[[Any, Any], bool]) -> Apply:
+    # Python's own comparison: the kinds of the keys have been checked, and compound keys are lists.
+    def apply(frame: Frame, *values: Json, keys: list[Json] | None = None, is_compound: bool = False) -> Json:
         items = a_list(values[0], what) if len(values) == 1 else list(values)
         if not items:
             raise EvaluationError("empty-list", f"{what} of an empty list")
         order = items if keys is None else keys
         frame.pay(len(order))
-        _check_order(order, what)
-        _pay_texts(frame, order, 1)
+        _check_keys(frame, order, what, 1, is_compound=is_compound)
         best = 0
         for position in range(1, len(order)):
             if goes_before(order[position], order[best]):
@@ -192,7 +205,7 @@ def _check_order(items: Sequence[Json], what: str) -> None:
     """Refuse what has no order: all numbers or all text is wanted."""
     numbers = sum(map(is_number, items))
     texts = sum(type(item) is str for item in items)
-    if len(items) in {numbers, texts}:
+    if len(items) in {numbers, texts} or _are_moments(items):
         return
     odd = (
         next(item for item in items if not is_number(item) and type(item) is not str)
@@ -202,6 +215,39 @@ def _check_order(items: Sequence[Json], what: str) -> None:
     if odd is None and None not in items:
         raise EvaluationError("type-error", f"{what} takes all numbers or all text, found both")
     raise type_problem(what, "all numbers or all text", odd)
+
+
+def _are_moments(items: Sequence[object]) -> bool:
+    """Whether items are dates, all of one kind that has an order; times with and without an offset have none."""
+    kind = type(items[0])
+    if kind not in dates.KINDS or any(type(item) is not kind for item in items):
+        return False
+    bare = [item.tzinfo is None for item in items if isinstance(item, datetime)]
+    if any(bare) and not all(bare):
+        raise dates.mixed_offsets()
+    return True
+
+
+def _check_keys(frame: Frame, keys: list[Json], what: str, times: int, *, is_compound: bool) -> None:
+    """Refuse keys that have no order, and pay for the texts among them, each looked at so many times.
+
+    Args:
+        frame: Pays.
+        keys: The keys; compound ones are lists of one length.
+        what: The function, for messages.
+        times: How often each key is looked at.
+        is_compound: Whether the lambda is written as a list: only then each key is one, and its parts are compared in turn.
+    """
+    if not is_compound:
+        _check_order(keys, what)
+        _pay_texts(frame, keys, times)
+        return
+    for column in zip(*cast("list[list[Json]]", keys), strict=True):
+        frame.pay(len(column))
+        # Booleans have an order here, since `key=lambda x: (not x.urgent, x.due)` is how Python says "urgent ones first".
+        if any(type(part) is not bool for part in column):
+            _check_order(column, f"a part of the key of {what}")
+            _pay_texts(frame, column, times)
 
 
 def _pay_texts(frame: Frame, items: Sequence[Json], times: int) -> None:
@@ -231,14 +277,20 @@ def _sorted_in_pieces(places: list[int], key: Callable[[int], Any], *, reverse: 
     return sorted([place for piece in pieces for place in piece], key=key, reverse=reverse)
 
 
-def _sorted(frame: Frame, values: Json, *, keys: list[Json] | None = None, reverse: Json = False) -> Json:
+def _sorted(
+    frame: Frame,
+    values: Json,
+    *,
+    keys: list[Json] | None = None,
+    reverse: Json = False,
+    is_compound: bool = False,
+) -> Json:
     items = a_list(values, "sorted(..)")
     frame.pay(len(items) * _rounds(items))
     if type(reverse) is not bool:
         raise type_problem("reverse=", "a boolean", reverse)
     order = items if keys is None else keys
-    _check_order(order, "sorted(..)")
-    _pay_texts(frame, order, _rounds(order))
+    _check_keys(frame, order, "sorted(..)", _rounds(order), is_compound=is_compound)
     places = _sorted_in_pieces(list(range(len(items))), cast("list[Any]", order).__getitem__, reverse=reverse)
     return [items[place] for place in places]
 
@@ -318,6 +370,9 @@ def text_of(frame: Frame, value: Json) -> str:
     try:
         text = canonical(value).decode()
     except ValueError as error:
+        # Only a value that has no canonical form can have a date in it, so other values are not looked through.
+        if (without := dates.plain(value)) is not value:
+            return text_of(frame, without)
         raise EvaluationError("limit-exceeded", str(error)) from None
     frame.pay_text(len(text))
     return text
@@ -393,15 +448,23 @@ def _flatten(frame: Frame, values: Json) -> Json:
 
 
 def _distinct(frame: Frame, values: Json) -> Json:
-    items = a_list(values, "distinct(..)")
+    return _first_of_each(frame, a_list(values, "distinct(..)"), None)
+
+
+def _unique_by(frame: Frame, values: Json, *, keys: list[Json] | None = None, **_: object) -> Json:
+    return _first_of_each(frame, a_list(values, "unique_by(..)"), keys)
+
+
+def _first_of_each(frame: Frame, items: list[Json], keys: list[Json] | None) -> Json:
+    """Return the items without those whose key an earlier one has; an item without a key is its own."""
     frame.pay(len(items))
     kept: list[Json] = []
     # Comparing each pair would be quadratic; only values with equal signs are compared.
     alike: dict[object, list[Json]] = {}
-    for item in items:
-        seen = alike.setdefault(_sign(frame, item), [])
-        if not any(equal(frame, item, other) for other in seen):
-            seen.append(item)
+    for item, key in zip(items, items if keys is None else keys, strict=True):
+        seen = alike.setdefault(_sign(frame, key), [])
+        if not any(equal(frame, key, other) for other in seen):
+            seen.append(key)
             kept.append(item)
     return kept
 
@@ -422,6 +485,158 @@ def _sign(frame: Frame, value: Json) -> object:
             return value
 
 
+def _group_by(frame: Frame, values: Json, *, keys: list[Json] | None = None, **_: object) -> Json:
+    return cast("Json", _groups(frame, a_list(values, "group_by(..)"), keys, "group_by(..)"))
+
+
+def _count_by(frame: Frame, values: Json, *, keys: list[Json] | None = None, **_: object) -> Json:
+    groups = _groups(frame, a_list(values, "count_by(..)"), keys, "count_by(..)")
+    return {key: len(group) for key, group in groups.items()}
+
+
+def _groups(frame: Frame, items: list[Json], keys: list[Json] | None, what: str) -> dict[str, list[Json]]:
+    """Return the items of each key, in the order that they had; groups stand in the order of their first items."""
+    frame.pay(2 * len(items))
+    groups: dict[str, list[Json]] = {}
+    kind: type[object] | None = None
+    for item, key in zip(items, items if keys is None else keys, strict=True):
+        # One kind only: as names of fields, 1 and "1" would be one group.
+        kind = kind or type(key)
+        if type(key) is not kind and key is not None:
+            message = f"{what} takes keys of one kind, found {kind_of(key)} beside others; str(..) makes text of them"
+            raise EvaluationError("type-error", message)
+        groups.setdefault(_group_name(frame, key, what), []).append(item)
+    return groups
+
+
+def _group_name(frame: Frame, key: Json, what: str) -> str:
+    """Return the name of the field that has the group of a key."""
+    if type(key) is str:
+        frame.pay(len(key) // CHARACTERS_A_UNIT)
+        return key
+    if type(key) is int or type(key) is bool or dates.is_moment(key):
+        return text_of(frame, key)
+    # A float has many spellings for one number, and null is mostly forgotten data.
+    raise type_problem(f"a key of {what}", "text, an integer or a boolean", key)
+
+
+# --- Numbers as text, and regular expressions
+
+
+_FORM: Final = re.compile(
+    r"(?:(?P<fill>.)?[<>^=])?(?P<sign>[-+ ])?(?P<zero>0)?(?P<width>[0-9]{1,4})?(?P<group>[,_])?(?:\.(?P<digits>[0-9]{1,3}))?"
+    r"(?P<kind>[bdeEfFgGosxX%])?",
+    re.DOTALL,
+)
+
+
+def check_form(form: str) -> None:
+    """Refuse what is no form of numbers and text such as `,.2f`. Raises: EvaluationError."""
+    # The forms that mean the same in every version of Python and in every locale.
+    found = _FORM.fullmatch(form) if len(form) <= 20 else None
+    if (
+        found is None
+        or int(found["width"] or 0) > FORM_WIDTH_MAX
+        or int(found["digits"] or 0) > FORM_DIGITS_MAX
+    ):
+        raise EvaluationError(
+            "bad-value",
+            f"format(..) cannot read the form {_quoted(form)}; write it as in ',.2f', '08d' or '<20'",
+        )
+
+
+def _format(frame: Frame, value: Json, form: Json) -> Json:
+    text = a_text(form, "format(..)'s second argument")
+    moment: object = value
+    if isinstance(moment, date):
+        frame.pay(len(text))
+        return dates.formatted(moment, text)
+    if not is_number(value) and type(value) is not str:
+        raise type_problem("format(..)", "a number, text or a date", value)
+    check_form(text)
+    frame.pay_text(FORM_WIDTH_MAX + (len(value) if isinstance(value, str) else 0))
+    try:
+        return format(value, text)
+    except ValueError:  # `.2f` of text, `d` of a float
+        message = f"format(..) has no form {_quoted(text)} for {kind_of(value)}"
+        raise EvaluationError("bad-value", message) from None
+
+
+def _matching(what: str, *, at_start: bool) -> Apply:
+    def apply(frame: Frame, pattern: Json, text: Json) -> Json:
+        return patterns.first_match(frame, what, a_text(pattern, what), a_text(text, what), at_start=at_start)
+
+    return apply
+
+
+def _findall(frame: Frame, pattern: Json, text: Json) -> Json:
+    return patterns.all_matches(frame, a_text(pattern, "findall(..)"), a_text(text, "findall(..)"))
+
+
+# --- Paths: what `get` follows
+
+
+_PATH: Final = re.compile(r"(?:^|\.)([^.\[\]]+)|\[(-?[0-9]{1,18})\]")
+
+
+def path_of(path: Json) -> list[str | int]:
+    """Return the fields and positions of a path: `"a.b[0]"`, `"a.0"`, or a list such as `["a.b", 0]`.
+
+    Raises:
+        EvaluationError: It is no path.
+    """
+    parts: list[str | int] = []
+    if isinstance(path, str):
+        parts = _parts_of(path)
+    elif isinstance(path, list):
+        for part in path[: PATH_PARTS_MAX + 1]:
+            if type(part) is not str and type(part) is not int:
+                raise type_problem("a part of the path of get(..)", "text or an integer", part)
+            parts.append(part)
+    else:
+        raise type_problem("the path of get(..)", "text or a list", path)
+    if not 1 <= len(parts) <= PATH_PARTS_MAX:
+        raise EvaluationError("bad-value", f"the path of get(..) has 1 to {PATH_PARTS_MAX} parts")
+    return parts
+
+
+def _parts_of(path: str) -> list[str | int]:
+    parts: list[str | int] = []
+    at = 0
+    while at < len(path) and len(parts) <= PATH_PARTS_MAX:
+        found = _PATH.match(path, at)
+        if found is None:
+            message = f'get(..) cannot read the path {_quoted(path)}; write it as in "a.b[0]", or as a list'
+            raise EvaluationError("bad-value", message)
+        parts.append(found[1] if found[2] is None else int(found[2]))
+        at = found.end()
+    return parts
+
+
+def position_of(part: str | int) -> int | None:
+    """Return the position in a list that a part of a path is: `a.0` is `a[0]`."""
+    if type(part) is int:
+        return part
+    text = cast("str", part)
+    return int(text) if len(text) <= 18 and text.isascii() and text.isdigit() else None
+
+
+def _get(frame: Frame, value: Json, path: Json, default: Json = None) -> Json:
+    if type(path) is str:
+        frame.pay_text(len(path))
+    for part in path_of(path):
+        frame.pay(1)
+        match value:
+            case dict() if isinstance(part, str):
+                value = value.get(part)
+            case list() if (position := position_of(part)) is not None:
+                value = value[position] if -len(value) <= position < len(value) else None
+            case _:
+                return default
+    # As of `first`, null counts as absent: tools say "nothing" in both ways.
+    return default if value is None else value
+
+
 def joined(frame: Frame, values: Json, separator: Json = "") -> Json:
     """Return the texts of a list with a separator between them."""
     parts, between = _texts(frame, values, "join(..)"), a_text(separator, "join(..)'s second argument")
@@ -440,7 +655,7 @@ FUNCTIONS: dict[str, Function] = {
         "min(xs: list[T], key=lambda x: ..) -> T; min(a, b, ..)",
         1,
         None,
-        _extreme("min(..)", less),
+        _extreme("min(..)", operator.lt),
         ("key",),
         True,
     ),
@@ -448,7 +663,7 @@ FUNCTIONS: dict[str, Function] = {
         "max(xs: list[T], key=lambda x: ..) -> T; max(a, b, ..)",
         1,
         None,
-        _extreme("max(..)", lambda a, b: less(b, a)),
+        _extreme("max(..)", operator.gt),
         ("key",),
         True,
     ),
@@ -487,10 +702,54 @@ FUNCTIONS: dict[str, Function] = {
     "secret": Function(
         'secret("NAME") -> text, only as the whole of an argument of a tool', 1, 1, _elsewhere
     ),
+    "group_by": Function(
+        "group_by(xs: list[T], key=lambda x: ..) -> object[list[T]]", 1, 1, _group_by, ("key",), True, 2
+    ),
+    "count_by": Function(
+        "count_by(xs: list, key=lambda x: ..) -> object[integer]", 1, 1, _count_by, ("key",), True, 2
+    ),
+    "unique_by": Function(
+        "unique_by(xs: list[T], key=lambda x: ..) -> list[T]", 1, 1, _unique_by, ("key",), True, 2
+    ),
+    "get": Function('get(x, path: text | list, default=None) -> what is at "a.b[0]"', 2, 3, _get, since=2),
+    "format": Function("format(x: number | text | date, form: text) -> text", 2, 2, _format, since=2),
+    "match": Function(
+        "match(pattern: text, x: text) -> {text, ..groups} | None, from the start",
+        2,
+        2,
+        _matching("match(..)", at_start=True),
+        since=2,
+    ),
+    "search": Function(
+        "search(pattern: text, x: text) -> {text, ..groups} | None, anywhere",
+        2,
+        2,
+        _matching("search(..)", at_start=False),
+        since=2,
+    ),
+    "findall": Function("findall(pattern: text, x: text) -> list", 2, 2, _findall, since=2),
+    "date": Function(
+        "date(x: text | datetime) -> date; date(year, month, day)", 1, 3, date_functions.make_date, since=2
+    ),
+    "datetime": Function(
+        "datetime(x: text | date, zone: text = none) -> datetime; datetime(year, month, day, hour=0, ..)",
+        1,
+        7,
+        date_functions.make_datetime,
+        since=2,
+    ),
+    "timedelta": Function(
+        "timedelta(days=0, hours=0, ..) -> timedelta; timedelta(x: text) -> timedelta",
+        0,
+        1,
+        date_functions.make_timedelta,
+        ("weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds"),
+        since=2,
+    ),
 }
 
 
-# --- The methods of text
+# --- The methods of text and of dates
 
 
 def _method(name: str, call: Callable[..., Json], *kinds: str) -> Apply:
@@ -619,4 +878,17 @@ METHODS: dict[str, Function] = {
         1,
         _method("find", _plain(str.find), "text"),
     ),
+    **{
+        name: Function(signature, least, least, apply, since=2, of="date")
+        for name, signature, least, apply in (
+            ("isoformat", ".isoformat() -> text", 0, date_functions.isoformat),
+            ("strftime", ".strftime(form: text) -> text", 1, date_functions.strftime),
+            ("weekday", ".weekday() -> integer, Monday is 0", 0, date_functions.weekday),
+            ("isoweekday", ".isoweekday() -> integer, Monday is 1", 0, date_functions.isoweekday),
+            ("date", ".date() -> date", 0, date_functions.date_of),
+            ("astimezone", ".astimezone(zone: text) -> datetime", 1, date_functions.astimezone),
+            ("timestamp", ".timestamp() -> number", 0, date_functions.timestamp),
+            ("total_seconds", ".total_seconds() -> number", 0, date_functions.total_seconds),
+        )
+    },
 }

@@ -161,7 +161,10 @@ class _Inference:
         if plain is not None:
             return plain
         findings.text = parsed.text
+        findings.has_dates = False
         found = self.type(folded.node)
+        if findings.has_dates:
+            found = rules.without_dates(found)
         if findings.problems:
             has_error = has_error or any(map(is_error, findings.problems))
             self.problems += [problem.moved(leaf.inner, expression.start) for problem in findings.problems]
@@ -281,6 +284,8 @@ class _Inference:
                 rules.contains(self.findings, node, operator, left, right)
             elif operator in {"<", "<=", ">", ">="}:
                 rules.ordering(self.findings, node, operator, left, right)
+            else:
+                rules.equality(self.findings, node, operator, left, right)
             left = right
         return BOOLEAN
 
@@ -353,7 +358,7 @@ class _Inference:
         if node.function == "secret":
             return TEXT
         arguments = [self._argument(part) for part in node.arguments]
-        key = None
+        key, parts = None, None
         if node.key is not None:
             # The lambda gets single items: those of the only list, or the arguments themselves.
             of = (
@@ -365,10 +370,24 @@ class _Inference:
             self.locals[node.key.parameter.slot] = joined(
                 [member.item if isinstance(member, ListType) else UNKNOWN for member in lists]
             )
-            key = self._argument(node.key.body)
+            parts = self._key_parts(node.key.body)
+            key = (
+                self._argument(node.key.body)
+                if parts is None
+                else (node.key.body, listed([of for _, of in parts]))
+            )
         reverse = None if node.reverse is None else self._argument(node.reverse)
-        use = FunctionUse(self.findings, node, f"{node.function}(..)", arguments, key, reverse)
+        named = {name: self._argument(part) for name, part in zip(node.names, node.named, strict=True)}
+        use = FunctionUse(self.findings, node, f"{node.function}(..)", arguments, key, reverse, parts, named)
         return FUNCTION_TYPES[node.function](use)
+
+    def _key_parts(self, body: Node) -> Sequence[Argument] | None:
+        """Return the parts of a compound key (`evaluate.is_compound_key`), each with its type."""
+        if isinstance(body, ListOf):
+            return [self._argument(part) for part in body.items]
+        if isinstance(body, Constant) and isinstance(body.value, list):
+            return [(body, exact(part)) for part in body.value]
+        return None
 
     def _first(self, arguments: Sequence[Node]) -> Type:
         *most, last = arguments

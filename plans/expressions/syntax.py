@@ -16,7 +16,7 @@ from typing import Final, NoReturn, cast
 from typing import Literal as OneOf
 
 from ..errors import LocalProblem
-from ..nearest import did_you_mean
+from ..nearest import did_you_mean, listing
 from ..values import INTEGER_MAX, INTEGER_MIN, NotJson, canonical
 from .functions import FUNCTIONS, METHODS, RESERVED_FUNCTIONS
 from .nodes import (
@@ -264,7 +264,7 @@ class _Reader:
         test, then = self.read(tree.test, room), self.read(tree.body, room)
         return Condition(*self._span(tree), test, then, self.read(tree.orelse, room))
 
-    def list_of(self, tree: ast.List, room: int) -> Node:
+    def list_of(self, tree: ast.List | ast.Tuple, room: int) -> Node:
         return ListOf(*self._span(tree), self._all(tree.elts, room))
 
     def dict_of(self, tree: ast.Dict, room: int) -> Node:
@@ -357,27 +357,40 @@ class _Reader:
         function = FUNCTIONS.get(name)
         if function is None:
             self._refuse(tree.func, f"there is no function '{name}'", _function_hint(name))
-        key, reverse = self._keywords(tree, name, room)
+        key, reverse, named = self._keywords(tree, name, room)
         arguments = tuple([self._argument(part, room, generators=function.generators) for part in tree.args])
         self._check_count(tree, f"{name}(..)", len(arguments), function.least, function.most)
         if name == "secret" and not (
             isinstance(arguments[0], Literal) and isinstance(arguments[0].value, str)
         ):
             self._refuse(tree, "secret(..) takes a name, written out", 'write: secret("NAME")')
-        return Call(*self._span(tree), name, arguments, key, reverse)
+        return Call(*self._span(tree), name, arguments, key, reverse, tuple(named), tuple(named.values()))
 
-    def _keywords(self, tree: ast.Call, name: str, room: int) -> tuple[Lambda | None, Node | None]:
+    def _keywords(
+        self, tree: ast.Call, name: str, room: int
+    ) -> tuple[Lambda | None, Node | None, dict[str, Node]]:
         key: Lambda | None = None
         reverse: Node | None = None
+        named: dict[str, Node] = {}
+        known = FUNCTIONS[name].keywords
         for word in tree.keywords:
-            if word.arg == "key" and "key" in FUNCTIONS[name].keywords:
-                key = self._lambda(word.value, room)
-            elif word.arg == "reverse" and "reverse" in FUNCTIONS[name].keywords:
-                reverse = self.read(word.value, room)
-            else:
+            if word.arg not in known:
                 shown = f"'{word.arg}='" if word.arg else "'**'"
-                self._refuse(word, f"{name}(..) takes no {shown}", "give the arguments by position")
-        return key, reverse
+                hint = (
+                    f"it takes {listing([f'{each}=' for each in known])}"
+                    if known
+                    else "give the arguments by position"
+                )
+                self._refuse(word, f"{name}(..) takes no {shown}", hint)
+            if word.arg == "key":
+                key = self._lambda(word.value, room)
+            elif word.arg == "reverse":
+                reverse = self.read(word.value, room)
+            elif word.arg in named:
+                self._refuse(word, f"'{word.arg}=' stands twice")
+            else:
+                named[word.arg] = self.read(word.value, room)
+        return key, reverse, named
 
     def _lambda(self, tree: ast.expr, room: int) -> Lambda:
         if not isinstance(tree, ast.Lambda):
@@ -397,7 +410,12 @@ class _Reader:
         local = Target(*self._span(tree), name, self._slots)
         self._slots += 1
         self._scopes.append({name: local})
-        body = self.read(tree.body, room)
+        # Python's way to sort by several values is a tuple; it is read as the list that it means.
+        body = (
+            self.list_of(tree.body, room - 1)
+            if isinstance(tree.body, ast.Tuple)
+            else self.read(tree.body, room)
+        )
         self._scopes.pop()
         return Lambda(*self._span(tree), local, body)
 
@@ -405,7 +423,7 @@ class _Reader:
         name = func.attr
         method = METHODS.get(name)
         if method is None:
-            instead = f"{name}(x)" if name in FUNCTIONS else ELSEWHERE.get(name)
+            instead = ELSEWHERE.get(name) or (f"{name}(x)" if name in FUNCTIONS else None)
             hint = f"write: {instead}" if instead else did_you_mean(name, METHODS)
             self._refuse(func, f"there is no method '.{name}(..)'", hint)
         if tree.keywords:
@@ -543,13 +561,16 @@ REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.Starred: ("'*' does not unpack here", "join lists with +"),
     ast.NamedExpr: ("':=' is not part of the language", "compute the value in a step of its own with 'set'"),
     ast.Lambda: (
-        "a lambda stands only as key= of sorted, min and max",
+        "a lambda stands only as key= of a function",
         "write: sorted(xs, key=lambda x: x.field)",
     ),
     ast.Await: ("'await' is not part of the language", ""),
     ast.Yield: ("'yield' is not part of the language", ""),
     ast.YieldFrom: ("'yield' is not part of the language", ""),
-    ast.JoinedStr: ("f-strings are not part of the language", 'write text + str(x), or join([..], "")'),
+    ast.JoinedStr: (
+        "f-strings are not part of the language",
+        'write text + str(x), join([..], "") or format(x, ",.2f")',
+    ),
     ast.Slice: ("a slice stands only inside x[..]", ""),
 }
 ELSEWHERE: Final = {
@@ -564,8 +585,20 @@ ELSEWHERE: Final = {
     "dumps": "str(x)",
     "extend": "xs + ys",
     "filter": "[x for x in xs if ..]",
-    "format": "text + str(x)",
-    "get": "first(x.field, default)",
+    "format": 'format(x, ",.2f")',
+    "fromisoformat": "date(x), or datetime(x)",
+    "fromtimestamp": 'datetime("1970-01-01T00:00:00Z") + timedelta(seconds=x)',
+    "now": "inputs.now; the time is an input, since expressions have no clock",
+    "parse_date": "date(x), or datetime(x)",
+    "re": "match(pattern, x), search(pattern, x) or findall(pattern, x)",
+    "strptime": "date(x) or datetime(x) of ISO text",
+    "sub": "x.replace(a, b)",
+    "today": "inputs.today; the day is an input, since expressions have no clock",
+    "utcnow": "inputs.now; the time is an input, since expressions have no clock",
+    "ZoneInfo": 'the name of the zone as text, as in datetime(x, "Europe/Rome")',
+    "get": 'get(x, "field", default)',
+    "groupby": "group_by(xs, key=lambda x: x.field)",
+    "Counter": "count_by(xs, key=lambda x: x.field)",
     "includes": "x in xs",
     "json": "str(x)",
     "length": "len(x)",
@@ -589,6 +622,6 @@ ELSEWHERE: Final = {
     "tojson": "str(x)",
     "trim": "x.strip()",
     "tuple": "[a, b]",
-    "unique": "distinct(xs)",
+    "unique": "distinct(xs), or unique_by(xs, key=lambda x: x.field)",
 }
 """Functions and methods of Python and of other languages, and what the language has instead."""

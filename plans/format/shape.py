@@ -65,6 +65,9 @@ _EXPECTED_AT = {
     "retries": "an integer of at least 0",
     "timeout": "a number of seconds above 0",
     "temperature": "a number of at least 0",
+    "expires": 'a duration above 0, in seconds or such as "24h"',
+    "ask_person": "a question in text",
+    "fail": "a message in text",
     "ask": '{"prompt": ".."}',
     "agent": '{"goal": "..", "tools": [..]}',
     "examples": "a list, or an expression in text",
@@ -288,7 +291,8 @@ def _no_single_action(path: str, given: object) -> Problem:
     keys = [name for name in step if name not in StepKeys.model_fields]
     guesses = (did_you_mean(name, ACTIONS) for name in keys[:20])
     hint = next(
-        (guess for guess in guesses if guess), "give the step a 'tool', 'ask', 'set', 'plan' or 'agent'"
+        (guess for guess in guesses if guess),
+        "give the step a 'tool', 'ask', 'set', 'plan', 'agent', 'ask_person', 'endorse' or 'fail'",
     )
     return problem(
         "bad-shape", path, f"expected exactly one action ({', '.join(ACTIONS)}) at {path}, found none", hint

@@ -68,7 +68,7 @@ def test_a_killed_process_leaves_an_abandoned_run(firmplan, home, stalled):
 
 def test_a_run_is_taken_from_a_process_that_hangs(firmplan, home, stalled):
     """The command that `show` tells goes on with it, and says from whom it took it; the other process is not waited for."""
-    stop(stalled.pid)
+    stop(home / "firmplan.db", stalled.pid)
     (home / "go").touch()
     assert (
         "hangs, take the run from it with\n  firmplan resume stuck --take-over"
@@ -115,9 +115,9 @@ def test_ctrl_c_says_what_was_stopped_and_how_to_go_on(firmplan, stalled):
 
 
 @pytest.fixture
-def waiting(stalled, monkeypatch):
+def waiting(home, stalled, monkeypatch):
     """A command that waits for a run whose process stands still; nothing is logged, and nobody looks at a terminal."""
-    stop(stalled.pid)
+    stop(home / "firmplan.db", stalled.pid)
     monkeypatch.setenv("FIRMPLAN_LOG", "off")
     processes = []
 

@@ -7,12 +7,11 @@ import getpass
 import json
 import os
 import pty
-import subprocess
-import sys
 
 import pytest
+from forked import Program, read_terminal
 from mcp import Client
-from mcp.client.stdio import StdioServerParameters
+from mcp_client import served
 
 TOOLS = '''
 from firmplan import tool
@@ -116,27 +115,13 @@ def on_terminal(home, *words, **env):
     """Return what a command in a process of its own prints on a terminal."""
     leader, follower = pty.openpty()
     clean = {name: value for name, value in os.environ.items() if name not in ("PAGER", "LESS", "TERM")}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "firmplan", *words],
-        cwd=home,
-        stdin=follower,
-        stdout=follower,
-        stderr=subprocess.DEVNULL,
-        env={**clean, "TERM": "xterm", **env},
-    )
-    os.close(follower)
-    said = b""
-    while True:
-        try:
-            piece = os.read(leader, 65536)
-        except OSError:  # the terminal is gone with its last user
-            break
-        if not piece:
-            break
-        said += piece
-    os.close(leader)
-    assert child.wait() == (4 if words[0] == "run" else 0)
-    return said.decode().replace("\r\n", "\n")
+    with Program(
+        ["-m", "firmplan", *words], cwd=home, env={**clean, "TERM": "xterm", **env}, terminal=follower
+    ) as child:
+        os.close(follower)
+        said = read_terminal(leader)
+        assert child.wait() == (4 if words[0] == "run" else 0)
+    return said.replace("\r\n", "\n")
 
 
 def test_on_a_terminal_a_pager_shows_it(waiting, home):
@@ -152,10 +137,10 @@ def test_on_a_terminal_a_pager_shows_it(waiting, home):
         assert is_complete(on_terminal(home, "show", "r", PAGER=broken))
     assert is_complete(on_terminal(home, "show", "r", PAGER=str(pager), PAGED=str(paged), TERM="dumb"))
     paged.unlink()
-    words = [sys.executable, "-m", "firmplan", "approve", "r", "mail"]
     env = {**os.environ, "PAGER": str(pager), "PAGED": str(paged), "TERM": "xterm"}
-    piped = subprocess.run(words, cwd=home, env=env, capture_output=True, text=True, check=True)
-    assert is_complete(piped.stdout)
+    with Program(["-m", "firmplan", "approve", "r", "mail"], cwd=home, env=env) as piped:
+        assert is_complete(piped.communicate()[0])
+        assert piped.returncode == 0
     assert not paged.exists()
 
 
@@ -163,10 +148,7 @@ def test_an_mcp_client_gets_the_view_for_its_person(waiting, home):
     """What a client is to tell a person has all of it; the labels of an output come with the output."""
 
     async def work():
-        command = StdioServerParameters(
-            command=sys.executable, args=["-m", "firmplan", "mcp", "--tools", "shop.py"], cwd=home
-        )
-        async with Client(command) as client:
+        async with Client(served(home, "--tools", "shop.py")) as client:
             asked = (await client.call_tool("run_plan", {"plan": PLAN})).structured_content
             clean = await client.call_tool(
                 "run_plan", {"plan": {"firmplan": 1, "steps": PLAN["steps"][:1], "output": "${page}"}}

@@ -6,16 +6,14 @@ import json
 import os
 import pty
 import re
-import subprocess
-import sys
 import unicodedata
-from contextlib import suppress
 
 import pytest
 from firmplan import Plan
 from firmplan.plans import to_yaml
 from firmplan.plans.visible import has_invisible, visible, visible_json, visible_line
 from firmplan.tools.logbook import open_log
+from forked import Program, read_terminal
 
 HOSTILE = (
     "A\x1b[31mred\x9b2J\x7f\rover\u202eevil\u200b\u2066\ufeff\u2028\u00ad\U000e0041\x1b]0;title\x07\x08B"
@@ -148,14 +146,8 @@ def hostile_home(home):
 def run_process(home, *words, **environment):
     """Return stdout and stderr, together, of a command in a process of its own whose output is no terminal."""
     env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONUTF8": "1", **environment}
-    done = subprocess.run(
-        [sys.executable, "-m", "firmplan", *words],
-        cwd=home,
-        env=env,
-        check=False,
-        capture_output=True,
-    )
-    return done.stdout.decode(), done.stderr.decode()
+    with Program(["-m", "firmplan", *words], cwd=home, env=env) as process:
+        return process.communicate()
 
 
 def test_every_control_and_format_character_has_an_escape():
@@ -237,16 +229,11 @@ def test_a_terminal_gets_our_colours_and_no_others(hostile_home):
         "TERM": "xterm-256color",
         "COLUMNS": "1000",
     }
-    words = [sys.executable, "-m", "firmplan", "run", "loud.json", "-t", "hostile.py"]
-    process = subprocess.Popen(words, cwd=hostile_home, env=env, stdin=other, stdout=other, stderr=other)
-    os.close(other)
-    data = b""
-    with suppress(OSError):  # how a terminal's end says that nobody writes any more
-        while part := os.read(main, 65536):
-            data += part
-    os.close(main)
-    assert process.wait() == 0
-    text = data.decode()
+    words = ["-m", "firmplan", "run", "loud.json", "-t", "hostile.py"]
+    with Program(words, cwd=hostile_home, env=env, terminal=other) as process:
+        os.close(other)
+        text = read_terminal(main)
+        assert process.wait() == 0
     assert "\x1b[32mdone\x1b[0m" in text
     assert SHOWN in text
     rest = re.sub("\x1b\\[[0-9;?]*[A-Za-z]|\r", "", text)  # firmplan's own colours and its moving last line

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -15,7 +13,7 @@ from firmplan import Engine, Plan
 from firmplan.cli.mcp import _description, input_schema, plan_tools
 from firmplan.planner import SavedPlan
 from mcp import Client, MCPError
-from mcp.client.stdio import StdioServerParameters
+from mcp_client import mcp_process, served
 
 MAIL = {
     "firmplan": 1,
@@ -56,19 +54,14 @@ def shop(home, firmplan):
     return home
 
 
-def served(shop, *words):
-    return StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "firmplan", "mcp", "--tools", "tools.py", "--tools", "noise.py", *words],
-        cwd=shop,
-    )
+TOOLS = ("--tools", "tools.py", "--tools", "noise.py")
 
 
 def ask(shop, *calls, words=()):
     """Return the answers to calls that are made one after the other, in one session."""
 
     async def work():
-        async with Client(served(shop, *words)) as client:
+        async with Client(served(shop, *TOOLS, *words)) as client:
             found = []
             for name, arguments in calls:
                 given = arguments(found) if callable(arguments) else arguments
@@ -86,7 +79,7 @@ def test_tools_are_firmplans_own_and_the_saved_plans(shop):
     """Each plan takes its inputs, with their types; only what may change the world is not read-only."""
 
     async def work():
-        async with Client(served(shop)) as client:
+        async with Client(served(shop, *TOOLS)) as client:
             return client.server_info, client.instructions, (await client.list_tools()).tools
 
     server, instructions, tools = asyncio.run(work())
@@ -226,18 +219,18 @@ def test_a_client_that_gives_up_or_goes_ends_no_run(shop):
     }
 
     async def give_up():
-        given = {"plan": plan, "inputs": {"seconds": 0.5}, "run_id": "first"}
-        async with Client(served(shop)) as client:
+        given = {"plan": plan, "inputs": {"seconds": 0.3}, "run_id": "first"}
+        async with Client(served(shop, *TOOLS)) as client:
             with pytest.raises(MCPError):
-                await client.call_tool("run_plan", given, read_timeout_seconds=0.2)
+                await client.call_tool("run_plan", given, read_timeout_seconds=0.1)
             return await client.call_tool("wait_run", {"run_id": "first"})
 
-    assert document(asyncio.run(give_up()))["output"] == 0.5
-    given = {"plan": plan, "inputs": {"seconds": 1.5}, "run_id": "second"}
+    assert document(asyncio.run(give_up()))["output"] == 0.3
+    given = {"plan": plan, "inputs": {"seconds": 0.5}, "run_id": "second"}
     (left,) = ask(shop, ("run_plan", given), words=("--wait", "0.1"))
     assert document(left)["status"] in ("queued", "running")
     (done,) = ask(shop, ("resume_run", {"run_id": "second"}))
-    assert document(done)["output"] == 1.5
+    assert document(done)["output"] == 0.5
 
 
 def test_a_task_is_answered_by_a_saved_plan(shop):
@@ -272,25 +265,25 @@ def test_only_the_protocol_is_on_stdout_and_eof_ends_it(shop):
         "method": "tools/call",
         "params": {"name": "run_plan", "arguments": {"plan": plan}},
     }
-    with process(shop) as server:
-        server.stdin.write(json.dumps(hello).encode() + b"\n")
-        server.stdin.write(b'{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
-        server.stdin.write(json.dumps(call).encode() + b"\n")
+    with mcp_process(shop, *TOOLS) as server:
+        server.stdin.write(json.dumps(hello) + "\n")
+        server.stdin.write('{"jsonrpc": "2.0", "method": "notifications/initialized"}\n')
+        server.stdin.write(json.dumps(call) + "\n")
         server.stdin.flush()
         lines = [json.loads(server.stdout.readline()) for _ in range(2)]
         rest, told = server.communicate(timeout=60)
     assert {line["id"] for line in lines} == {1, 2}
     assert lines[1]["result"]["structuredContent"]["output"] == 5
-    assert (rest, server.returncode) == (b"", 0)
-    for printed in (b"a banner of a careless module", b"not the protocol", b"nor this"):
+    assert (rest, server.returncode) == ("", 0)
+    for printed in ("a banner of a careless module", "not the protocol", "nor this"):
         assert printed in told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it(shop, number):
     """Though a thread still reads stdin."""
-    with process(shop) as server:
-        server.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+    with mcp_process(shop, *TOOLS) as server:
+        server.stdin.write('{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
         server.stdin.flush()
         server.stdout.readline()  # it serves
         server.send_signal(number)
@@ -299,10 +292,10 @@ def test_a_signal_ends_it(shop, number):
 
 def test_settings_that_are_wrong_end_it(shop):
     """With the message on stderr, and nothing on stdout."""
-    with process(shop, "--tools", "missing.py") as server:
+    with mcp_process(shop, "--tools", "missing.py") as server:
         out, told = server.communicate(timeout=60)
-    assert (out, server.returncode) == (b"", 2)
-    assert b"missing.py: expected a Python file with tools" in told
+    assert (out, server.returncode) == ("", 2)
+    assert "missing.py: expected a Python file with tools" in told
 
 
 def test_without_the_extra_it_says_what_to_install(firmplan, monkeypatch):
@@ -340,18 +333,6 @@ def test_references_lead_into_the_schema_and_names_are_everybodys():
     saved = [SavedPlan(name, plan) for name in ("b", "a.b", "a_b", "x" * 100)]
     assert list(plan_tools(saved)) == ["plan_a_b", "plan_b", ("plan_" + "x" * 100)[:64]]
     assert plan_tools(saved)["plan_a_b"].name == "a.b"
-
-
-def process(shop, *words):
-    words = words or ("--tools", "tools.py", "--tools", "noise.py")
-    return subprocess.Popen(
-        [sys.executable, "-m", "firmplan", "mcp", *words],
-        cwd=shop,
-        env={name: value for name, value in os.environ.items() if not name.startswith("FIRMPLAN_")},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
 
 
 def test_a_run_says_what_its_plan_leaves_out(shop):

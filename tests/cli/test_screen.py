@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from firmplan.cli import screen
+from forked import Program
 
 
 class Terminal(io.StringIO):
@@ -77,8 +78,8 @@ def test_a_command_works_without_the_streams_that_it_was_not_given(home, closed,
 def test_debug_shows_where_a_tool_failed(home, plan_file):
     """`--debug` is for mistakes in tools too: the traceback, from the tool's own code on."""
     path = plan_file(inputs={}, steps=[{"id": "odd", "tool": "half", "args": {"n": 3}}], output=None)
-    words = [sys.executable, "-m", "firmplan", "run", str(path), "-t", "tools.py", "--debug"]
-    done = subprocess.run(words, cwd=home, check=False, capture_output=True, text=True)
+    with Program(["-m", "firmplan", "run", path, "-t", "tools.py", "--debug"], cwd=home) as done:
+        _, said = done.communicate()
     assert done.returncode == 1
-    assert 'tools.py", line ' in done.stderr
-    assert "ValueError: 3 is odd" in done.stderr.partition("Traceback (most recent call last):")[2]
+    assert 'tools.py", line ' in said
+    assert "ValueError: 3 is odd" in said.partition("Traceback (most recent call last):")[2]

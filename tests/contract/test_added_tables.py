@@ -7,7 +7,7 @@ import sqlite3
 
 from firmplan.executor import SqliteStore
 from firmplan.executor.stores.sqlite_file import ADDED
-from firmplan.executor.stores.store import RunRow
+from firmplan.executor.stores.store import LearntKey, RunRow
 
 
 def test_an_older_store_gets_what_was_added(tmp_path):
@@ -31,6 +31,8 @@ def test_an_older_store_gets_what_was_added(tmp_path):
         assert (await store.claim("r", "me", is_alive=lambda *_: False)).beat is not None
         assert await store.raise_beat("me")
         assert await store.pin_tools("sha256:3", {"a": b"{}"}, 1.0)
+        assert await store.list_learnt([]) == {}
+        await store.merge_learnt({LearntKey("a", "sha256:4"): b"{}"}, 1.0, lambda kept, _: kept)
         await store.add_value("sha256:2", b"x", 1.0)
         assert (await store.prune_values(saved_before=2.0)).values == 1
         await store.close()

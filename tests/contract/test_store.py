@@ -28,9 +28,11 @@ from firmplan.executor.stores.sqlite_file import (
 from firmplan.executor.stores.sqlite_store import LARGE_BYTES, PORTION_BYTES
 from firmplan.executor.stores.store import (
     EVERYTHING,
+    LEARNT_MAX,
     REPLAY,
     CallRecord,
     DecisionKey,
+    LearntKey,
     OwnerName,
     Pruned,
     Reusable,
@@ -726,6 +728,31 @@ def test_pins_stay_until_they_are_replaced(make_store):
         assert await store.pin_tools("q", {"a": b"5"}, 3.0)
         assert await store.pin_tools("p", {"c": b"4"}, 4.0, replaces=True)
         assert (await store.list_pins("p"), await store.list_pins("q")) == ({"c": b"4"}, {"a": b"5"})
+
+    with_store(make_store, law)
+
+
+def test_what_is_learnt_is_merged_inside_the_store(make_store):
+    """Under the fingerprint of a tool; of several at once each keeps its own, and of edits the last few stay."""
+
+    def joined(kept, added):
+        return kept + added
+
+    async def law(store):
+        first, second = LearntKey("a", "sha256:1"), LearntKey("b", "sha256:1")
+        assert await store.list_learnt([first]) == {}
+        await store.merge_learnt({first: b"1", second: b"2"}, 1.0, joined)
+        await store.merge_learnt({first: b"3"}, 2.0, joined)
+        await asyncio.gather(*(store.merge_learnt({second: b"4"}, 3.0, joined) for _ in range(20)))
+        assert await store.list_learnt([first, second, LearntKey("a", "sha256:2")]) == {
+            first: b"13",
+            second: b"2" + b"4" * 20,
+        }
+        for number in range(LEARNT_MAX + 2):
+            await store.merge_learnt({LearntKey("c", f"sha256:{number}"): b"x"}, float(number), joined)
+        every = [LearntKey("c", f"sha256:{number}") for number in range(LEARNT_MAX + 2)]
+        assert sorted(await store.list_learnt(every)) == sorted(every[2:])
+        assert len(await store.list_learnt([first, second])) == 2
 
     with_store(make_store, law)
 

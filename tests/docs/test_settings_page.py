@@ -66,6 +66,7 @@ def test_flags_and_variables_of_settings_work():
         "concurrency": "7",
         "flow": "warn",
         "default_trust": "untrusted",
+        "results": "learn",
         "park_after": "5",
         "lease": "7.5",
         "budget": "steps=7",

@@ -11,7 +11,10 @@ from firmplan.testing import FakeClock
 from firmplan.tools import tool
 from rig import Rig, plan_of
 
-SPENT = dict.fromkeys(LIMITS, 0.0)
+
+def spent(**amounts):
+    """Return what a budget says was spent: nothing but these amounts."""
+    return {**dict.fromkeys(LIMITS, 0.0), **amounts}
 
 
 def call(id_, name="work", **keys):
@@ -38,6 +41,20 @@ def paying(clock):
         return x
 
     return pay
+
+
+def failing_twice(tries):
+    """A tool that fails twice for each step, and notes every attempt."""
+
+    @tool(effect="read", version=1, retries=2)
+    async def flaky(x: int) -> int:
+        """Fail twice for each step."""
+        tries.append(x)
+        if len(tries) % 3:
+            raise ToolError("busy", temporary=True)
+        return x
+
+    return flaky
 
 
 def in_rig(drive, clock, *tools):
@@ -145,18 +162,8 @@ def test_pauses_before_another_attempt_count():
 @pytest.mark.parametrize("limit", [0, 1, 3, 4])
 def test_the_steps_of_a_run_count_once_each(limit):
     """The limit itself is used up; a further attempt of a step is no further step."""
-    clock = FakeClock()
-    tries = []
-
-    @tool(effect="read", version=1, retries=2)
-    async def flaky(x: int) -> int:
-        """Fail twice for each step."""
-        tries.append(x)
-        if len(tries) % 3:
-            raise ToolError("busy", temporary=True)
-        return x
-
-    run = in_rig(lambda rig: rig.run(chain(4, "flaky"), budget={"steps": limit}), clock, flaky)
+    clock, tries = FakeClock(), []
+    run = in_rig(lambda rig: rig.run(chain(4, "flaky"), budget={"steps": limit}), clock, failing_twice(tries))
     assert run.usage["steps"] == limit
     assert len(tries) == 3 * limit
     assert run.status == ("succeeded" if limit == 4 else "over_budget")
@@ -218,65 +225,30 @@ def test_a_call_needs_what_the_largest_so_far_took():
         budget.settle("a", {"calls": 1, "tokens": tokens, "usd": usd})
     assert needs(budget) == {"steps": 1.0, "calls": 1.0, "model_calls": 1.0, "tokens": 70.0, "usd": 0.75}
     assert needs(budget, tokens=90)["tokens"] == 90.0
-    assert budget.spent == {
-        **SPENT,
-        "steps": 3.0,
-        "calls": 3.0,
-        "model_calls": 3.0,
-        "tokens": 150.0,
-        "usd": 1.5,
-    }
+    assert budget.spent == spent(steps=3.0, calls=3.0, model_calls=3.0, tokens=150.0, usd=1.5)
 
 
 def test_what_was_set_aside_gives_way_to_what_was_used():
     """More, or less; what is not known keeps the call that was made, and no tokens."""
     budget = Budget({})
     budget.reserve("a", needs(budget, tokens=100))
-    assert budget.spent == {**SPENT, "steps": 1.0, "calls": 1.0, "model_calls": 1.0, "tokens": 100.0}
+    assert budget.spent == spent(steps=1.0, calls=1.0, model_calls=1.0, tokens=100.0)
     budget.settle("a", {"calls": 3, "tokens": 40, "usd": 0.5})
-    assert budget.spent == {
-        **SPENT,
-        "steps": 1.0,
-        "calls": 1.0,
-        "model_calls": 3.0,
-        "tokens": 40.0,
-        "usd": 0.5,
-    }
+    assert budget.spent == spent(steps=1.0, calls=1.0, model_calls=3.0, tokens=40.0, usd=0.5)
     budget.reserve("b", needs(budget))
-    assert budget.spent == {
-        **SPENT,
-        "steps": 2.0,
-        "calls": 2.0,
-        "model_calls": 4.0,
-        "tokens": 80.0,
-        "usd": 1.0,
-    }
+    assert budget.spent == spent(steps=2.0, calls=2.0, model_calls=4.0, tokens=80.0, usd=1.0)
     budget.settle("b", None)
-    assert budget.spent == {
-        **SPENT,
-        "steps": 2.0,
-        "calls": 2.0,
-        "model_calls": 4.0,
-        "tokens": 40.0,
-        "usd": 0.5,
-    }
+    assert budget.spent == spent(steps=2.0, calls=2.0, model_calls=4.0, tokens=40.0, usd=0.5)
     budget.settle("b", None)
     budget.settle("c", None)
-    assert budget.spent == {
-        **SPENT,
-        "steps": 2.0,
-        "calls": 2.0,
-        "model_calls": 4.0,
-        "tokens": 40.0,
-        "usd": 0.5,
-    }
+    assert budget.spent == spent(steps=2.0, calls=2.0, model_calls=4.0, tokens=40.0, usd=0.5)
 
 
 def test_what_was_used_counts_also_where_nothing_was_set_aside():
     """A tool that is no model may have asked one."""
     budget = Budget({})
     budget.settle("a", {"calls": 2, "tokens": 7, "usd": 0.5})
-    assert budget.spent == {**SPENT, "model_calls": 2.0, "tokens": 7.0, "usd": 0.5}
+    assert budget.spent == spent(model_calls=2.0, tokens=7.0, usd=0.5)
 
 
 @pytest.mark.parametrize("name", ["steps", "calls", "model_calls", "tokens", "usd"])
@@ -318,12 +290,12 @@ def test_the_use_of_several_attempts_is_added():
 def test_what_the_planning_used_counts_from_the_start():
     """But not as the run's own; a planning that passed a limit, which it knows only afterwards, lets nothing start."""
     budget = Budget({"tokens": 100.0, "usd": 1.0}, {"tokens": 90.0, "usd": 0.25})
-    assert budget.spent == {**SPENT, "tokens": 90.0, "usd": 0.25}
-    assert budget.own == SPENT
+    assert budget.spent == spent(tokens=90.0, usd=0.25)
+    assert budget.own == spent()
     assert budget.find_short(needs(budget, tokens=10), 0.0) is None
     assert budget.find_short(needs(budget, tokens=11), 0.0) == "tokens"
     budget.reserve("a", needs(budget, tokens=10))
-    assert budget.own == {**SPENT, "steps": 1.0, "calls": 1.0, "model_calls": 1.0, "tokens": 10.0}
+    assert budget.own == spent(steps=1.0, calls=1.0, model_calls=1.0, tokens=10.0)
     assert Budget({"tokens": 100.0}, {"tokens": 100.0}).find_short({"steps": 1.0}, 0.0) is None
     assert Budget({"tokens": 100.0}, {"tokens": 101.0}).find_short({"steps": 1.0}, 0.0) == "tokens"
     assert Budget({"steps": 1.0}, {"tokens": 101.0}).find_short({"steps": 1.0}, 0.0) is None
@@ -357,16 +329,7 @@ def test_a_planning_has_what_the_steps_and_earlier_plannings_left():
 def test_calls_count_every_attempt(limit):
     """Two steps of three attempts each: the call that would pass the limit is not made, wherever it falls."""
     clock, tries = FakeClock(), []
-
-    @tool(effect="read", version=1, retries=2)
-    async def flaky(x: int) -> int:
-        """Fail twice for each step."""
-        tries.append(x)
-        if len(tries) % 3:
-            raise ToolError("busy", temporary=True)
-        return x
-
-    run = in_rig(lambda rig: rig.run(chain(2, "flaky"), budget={"calls": limit}), clock, flaky)
+    run = in_rig(lambda rig: rig.run(chain(2, "flaky"), budget={"calls": limit}), clock, failing_twice(tries))
     assert (len(tries), run.usage["calls"]) == (limit, limit)
     assert run.status == ("succeeded" if limit == 6 else "over_budget")
 

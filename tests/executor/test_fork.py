@@ -412,7 +412,7 @@ def test_a_write_of_unknown_outcome_is_not_repeated(options, changes, again):
     till = Till(**options)
 
     async def main():
-        async with Engine(till.tools, store="memory:") as engine:
+        async with Engine(till.tools, store="memory:", clock=FakeClock()) as engine:
             assert (await engine.run(PAID, run_id="one")).status == "indeterminate"
             before, till.is_broken = len(till.paid), False
             fork = await engine.fork("one", **changes)

@@ -73,10 +73,10 @@ async def run_of(plan, n, drafts=(), pauses=(0,)):
                     await asyncio.sleep(0)
 
         header = Header(None, {"n": n}, "", ToolsetLock(()), task="drawn")
-        run_id = await rig.execution.submissions.submit(header, run_id="run")
+        row = await rig.execution.submissions.submit(header, run_id="run")
         rig.execution.planning.planner = Planning()
-        await (await rig.execution.go_on(run_id, stream=True))
-        run = await rig.execution.wait(run_id)
+        await (await rig.execution.start(row, stream=True))
+        run = await rig.execution.wait(row.id)
         calls = [(name, step, args["x"]) for what, name, step, args in RECORDER.get().log if what == "start"]
         return run, calls
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from firmplan import Plan
-from firmplan.plans.checker.sources import UNKNOWN, Sources
+from firmplan.plans.checker.flow.labels import UNNAMED
+from firmplan.plans.checker.flow.sources import Sources
 from firmplan.plans.compile import compile_plan
 from firmplan.plans.program import CallTool, RunPlan
 from hypothesis import given
@@ -57,7 +58,7 @@ def test_exactly_what_is_labelled_has_a_source(drawn, untrusted, inputs):
             assert sources.of_control(trail).sources or not code.controlled, sources.path(trail)
     made = sources.of_output()
     assert {name for names in made.values() for name in names} <= known
-    assert UNKNOWN not in str(made)
+    assert UNNAMED not in str(made)
 
 
 def test_arguments_of_a_plan_are_a_source_of_the_control_inside():

@@ -211,7 +211,7 @@ def test_a_failed_output_and_filled_in_items_are_told_by_their_codes_alone(tmp_p
                 "on_error": {"value": "${page}"},
             },
         ],
-        "output": "${page[page.title]}",
+        "output": "${int(page.title)}",
     }
 
     async def main():
@@ -225,6 +225,6 @@ def test_a_failed_output_and_filled_in_items_are_told_by_their_codes_alone(tmp_p
     assert (run.status, failed.errors[-1].step) == ("succeeded", "")
     assert MARK in json.dumps(failed.to_dict())
     told = words_of(asked)
-    assert "- the plan's output: failed (absent-field)" in told
+    assert "- the plan's output: failed (bad-value)" in told
     assert "- many: succeeded of 2 filled in by on_error (tool-error, temporary)" in told
     assert MARK not in told

@@ -129,11 +129,11 @@ except PlanRejected as refused:
     found += [[each.code, each.path, each.message, each.hint] for each in refused.report.problems]
 """
     )
-    began = "it came with version 2 of expressions, and this run began with version 1"
+    began = f"it came with version {EXPRESSION_VERSION + 1} of expressions, and this run began with version 1"
     assert found == [
         ['slug of a ["a"]'],
         True,
-        2,
+        EXPRESSION_VERSION + 1,
         True,
         True,
         ["bad-expr", "$.steps[1].set[0]", "there is no function 'slug'", began],

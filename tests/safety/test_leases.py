@@ -144,7 +144,7 @@ def test_a_stopped_owner_is_alive(tmp_path, tools):
     """Nobody takes its run; it goes on where it was when it is woken."""
     with child("run", tmp_path) as first:
         wait_at_gate(tmp_path / "s.db")
-        stop(first.pid)
+        stop(tmp_path / "s.db", first.pid)
         (tmp_path / "go").touch()
 
         async def main():
@@ -163,7 +163,7 @@ def test_an_owner_that_lost_its_run_writes_nothing(tmp_path, tools):
     """Stopped, overtaken, woken: its write is not called, its journal is refused, and it says so."""
     with child("run", tmp_path) as first:
         wait_at_gate(tmp_path / "s.db")
-        stop(first.pid)
+        stop(tmp_path / "s.db", first.pid)
         (tmp_path / "go").touch()
 
         async def overtake():

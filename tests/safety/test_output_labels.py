@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 from firmplan import Engine, Plan, Toolset, tool
-from firmplan.plans.checker.sources import VISITED_MAX, Sources
+from firmplan.plans.checker.flow.sources import VISITED_MAX, Sources
 
 
 @tool(effect="read", trust="untrusted", resource="web")

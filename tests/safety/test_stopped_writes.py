@@ -8,8 +8,6 @@ import os
 import queue
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from contextlib import closing, suppress
@@ -53,8 +51,7 @@ class Zombie:
             assert self.process.poll() is None, "it did not begin"
             time.sleep(0.02)
         self.caller = int((folder / "waiting").read_text())  # the process of the tool
-        for pid in self._pids():
-            stop(pid)
+        stop(env.get("LEASE_STORE", folder / "s.db"), *self._pids())
         (folder / "go").touch()
 
     def _pids(self):
@@ -239,7 +236,7 @@ def test_a_stopped_write_that_is_overruled_ends_with_its_lease(tmp_path, postgre
 @pytest.mark.postgres
 def test_a_running_process_that_is_overruled_in_mid_write_ends(tmp_path, postgres_url, stop_in_write):
     """It wakes before its lease has ended, learns of it with its next beat, and says why it ends."""
-    zombie = stop_in_write(LEASE_STORE=postgres_url, LEASE_S="60")
+    zombie = stop_in_write(LEASE_STORE=postgres_url, LEASE_S="24")
     (tmp_path / "go").unlink()
     with Engine(lease_child.TOOLS, store=postgres_url) as engine:
         taking = threading.Thread(target=lambda: engine.resume_sync("r", take_over=True))
@@ -280,12 +277,13 @@ with lease.guarding("r"):
 time.sleep(3.5)
 print("alive")
 """
-    for word, code, out in (("writes", EXIT_CODE, ""), ("rests", 0, "alive\n")):
-        done = subprocess.run(
-            [sys.executable, "-c", script, word], capture_output=True, text=True, check=False
-        )
-        assert (done.returncode, done.stdout) == (code, out)
-        assert ("cannot renew its lease" in done.stderr) == (word == "writes")
+    path = tmp_path / "renewing.py"
+    path.write_text(script)
+    with Program([path, "writes"]) as writes, Program([path, "rests"]) as rests:
+        for process, code, out in ((writes, EXIT_CODE, ""), (rests, 0, "alive\n")):
+            said, told = process.communicate(timeout=60)
+            assert (process.returncode, said) == (code, out)
+            assert ("cannot renew its lease" in told) == (process is writes)
 
 
 def test_a_lease_that_is_renewed_does_not_end():

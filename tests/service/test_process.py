@@ -47,7 +47,7 @@ def test_a_run_is_taken_from_a_server_that_hangs(tmp_path):
     slow = {**SLOW, "steps": [{"id": "slow", "tool": "nap", "args": {"seconds": 1.5}}, SLOW["steps"][1]]}
     with Server(tmp_path) as first, Server(tmp_path) as second:
         run = first.post("/v1/runs", {"plan": slow}).json()["id"]
-        stop(first.process.pid)
+        stop(tmp_path / "firmplan.db", first.process.pid)
         assert second.post(f"/v1/runs/{run}/resume", {"take_over": "yes"}).status_code == 422
         assert second.post(f"/v1/runs/{run}/resume", {"take_over": True}).status_code == 202
         assert second.wait(run)["output"] == 2

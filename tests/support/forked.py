@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,6 +21,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "firmplan.cli.app",
+        "firmplan.cli.mcp",
         "firmplan.engine",
         "firmplan.executor.calls.worker",
         "firmplan.executor.stores.postgres_store",
@@ -58,6 +60,7 @@ class Program:
         cwd: The folder in which it runs.
         env: Its environment; without it, this process's.
         stdin: Whether it has a pipe to read from.
+        terminal: The file descriptor of a terminal that is its stdin, stdout and stderr in place of pipes.
     """
 
     def __init__(
@@ -67,10 +70,14 @@ class Program:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         stdin: bool = False,
+        terminal: int | None = None,
     ) -> None:
         ends = [os.pipe() for _ in range(3)]
         (read, write), *outs = ends
         theirs = [Connection(read, writable=False), *(Connection(fd, readable=False) for _, fd in outs)]
+        if terminal is not None:
+            for end in theirs:
+                os.dup2(terminal, end.fileno())
         self.stdin = open(write, "w")  # noqa: SIM115, PTH123  # closed with the program
         self.stdout, self.stderr = (open(fd) for fd, _ in outs)  # noqa: SIM115, PTH123
         if not stdin:
@@ -131,6 +138,16 @@ class Program:
     def __exit__(self, *_: object) -> None:
         self.kill()
         self.communicate()
+
+
+def read_terminal(main: int) -> str:
+    """Return everything that is printed on a terminal until its other end is closed; close this end."""
+    said = b""
+    with suppress(OSError):  # how a terminal says that nobody writes any more
+        while piece := os.read(main, 65536):
+            said += piece
+    os.close(main)
+    return said.decode()
 
 
 def _rest(pipe: TextIO) -> str:

@@ -80,19 +80,22 @@ NAMES = [
 ]
 """Functions that this language, or one like it, is most likely to get; no name may be added to a golden plan, or taken away."""
 
+NEXT = functions.EXPRESSION_VERSION + 1
+"""The version of the language that has them."""
+
 KEPT = ("digests", "runs", "replayed", "saved", "resumed", "anew")
 """What is seen and may never change."""
 
 
 def grow() -> None:
-    """Give the language a function of each name, and a method: version 2. To be called before any plan is read."""
+    """Give the language a function of each name, and a method: the next version. To be called before any plan is read."""
     assert "firmplan.executor" not in sys.modules
 
     def function(name: str) -> functions.Function:
         def apply(frame: Any, *values: Any) -> str:
             return f"{name} of {' and '.join(functions.text_of(frame, value) for value in values)}"
 
-        return functions.Function(f"{name}(x, ..) -> text", 1, None, apply, since=2)
+        return functions.Function(f"{name}(x, ..) -> text", 1, None, apply, since=NEXT)
 
     for name in NAMES:
         functions.FUNCTIONS[name] = function(name)
@@ -102,7 +105,7 @@ def grow() -> None:
             signatures.METHOD_TYPES[name] = signatures.FUNCTION_TYPES["str"]  # type: ignore[index]  # the same
     for module in [module for name, module in sys.modules.items() if name.startswith("firmplan.")]:
         if hasattr(module, "EXPRESSION_VERSION"):
-            module.EXPRESSION_VERSION = 2  # type: ignore[attr-defined]  # the same
+            module.EXPRESSION_VERSION = NEXT  # type: ignore[attr-defined]  # the same
 
 
 def _steps(name: str, other: str) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ def test_the_keywords_are_the_contracts():
         "version": None, "timeout": None, "retries": 0, "retry_on": None, "max_concurrency": None, "rate": None,
         "approval": None, "trust": "trusted", "resource": "world", "allow_untrusted": (), "isolation": "thread",
         "private": False, "readers": (), "egress": (), "harmless": (),
-        "reconcile": None, "fingerprint_extra": None, "guard": (),
+        "reconcile": None, "fingerprint_extra": None, "guard": (), "results": None, "example": None,
     }  # fmt: skip
 
 

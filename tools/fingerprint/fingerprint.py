@@ -87,8 +87,11 @@ def _declared(tool: Tool) -> dict[str, str]:
     """Return the parts that follow from the types and the declaration of a tool."""
     parts: dict[str, str] = {
         "parameters": digest(canonical(with_prose(tool.parameters, lambda _: None))),
-        "returns": digest(canonical(with_prose(tool.returns, lambda _: None))),
+        "returns": digest(canonical(with_prose(tool.types.returns, lambda _: None))),
     }
+    # Results that stood although they do not fit must not stand for calls of the tool once it enforces its type.
+    if (rule := tool.differing_results) is not None:
+        parts["results"] = rule
     if tool.version is not None:
         parts["version"] = tool.version
     if tool.fingerprint_extra is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from ...plans.checker.secrecy import receivers_of
+from ...plans.checker.flow.secrecy import receivers_of
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ..callables import plain_function

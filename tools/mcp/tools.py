@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, assert_never, cast
 from urllib.parse import urlsplit
 
 from ...errors import ConfigError, ToolError
+from ...plans.durations import parse_duration
 from ...plans.nearest import did_you_mean, listing
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical, digest
 from ..context import Context
 from ..declaration import ToolOptions, ToolSettings
-from ..durations import parse_duration
 from ..failures import ResultRefused
 from ..provider import CONTEXT, ProvidedTool, Provider, plain, valid_name
 from ..schemas import SchemaTypes
@@ -90,7 +90,6 @@ class RemoteTool:
     def __init__(self, server: McpServer, listed: ListedTool) -> None:
         self.server = server
         self._name = listed.name
-        self._is_structured = listed.returns is not None
 
     async def __call__(self, /, *, firmplan_context: Context | None = None, **arguments: Json) -> Json:
         """Return the tool's value for its arguments. Raises: as `McpServer.call_tool` and `value_of`."""
@@ -101,7 +100,7 @@ class RemoteTool:
         result = await self.server.call_tool(
             self._name, arguments, meta=meta, progress=None if context is None else _progress_of(context)
         )
-        return value_of(result, context, is_structured=self._is_structured)
+        return value_of(result, context)
 
 
 def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[str, Any]) -> list[Tool]:
@@ -215,6 +214,7 @@ def _made(
         source=_source(offered, listed),
         types=types,
         provided=ProvidedTool(provider, listed.name, words),
+        default_results="warn",
         **settings,
     )
 
@@ -245,13 +245,12 @@ def _progress_of(context: Context) -> ProgressFnT:
 ERROR_CHARACTERS_MAX: Final = 2_000  # of a server's message about a failure, which may be any text
 
 
-def value_of(result: CallToolResult, context: Context | None, *, is_structured: bool) -> Json:
+def value_of(result: CallToolResult, context: Context | None) -> Json:
     """Return the value of an answer.
 
     Args:
         result: The answer.
         context: Keeps the bytes of pictures, sounds and files.
-        is_structured: Whether the tool's schema promises a structured result.
 
     Raises:
         ToolError: The call failed, or bytes came that cannot be read or kept.
@@ -260,7 +259,7 @@ def value_of(result: CallToolResult, context: Context | None, *, is_structured: 
     if result.is_error:
         raise ToolError(_said(result) or "the server says that the call failed, and nothing more")
     try:
-        return _taken(result, context, is_structured=is_structured)
+        return _taken(result, context)
     except ToolError as error:
         # A write whose answer cannot be used has happened all the same, and must not be repeated.
         if context is None or context.effect is not Effect.WRITE:
@@ -268,9 +267,9 @@ def value_of(result: CallToolResult, context: Context | None, *, is_structured: 
         raise ResultRefused(str(error), code=error.code) from error
 
 
-def _taken(result: CallToolResult, context: Context | None, *, is_structured: bool) -> Json:
-    # The text beside a structured result repeats it for people.
-    if is_structured or result.structured_content is not None:
+def _taken(result: CallToolResult, context: Context | None) -> Json:
+    # The text beside a structured result repeats it for people. A server that promises one and gives none has said what it has in the parts.
+    if result.structured_content is not None:
         return cast("Json", result.structured_content)
     parts = [_value(part, context) for part in result.content]
     return parts[0] if len(parts) == 1 else parts or None

@@ -500,6 +500,7 @@ class _Import:
             provided=ProvidedTool(
                 provider, operation.name, operation.description if settings.get("description") == said else ""
             ),
+            default_results="warn",
             **cast("ToolOptions", {**settings, "name": str(name)}),
         )
 

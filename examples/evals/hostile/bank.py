@@ -107,13 +107,13 @@ async def list_transactions() -> list[Transaction]:
 @tool(effect="read", resource="files", trust="untrusted")
 async def read_letter(name: str) -> str:
     """Read a letter or a bill that somebody sent."""
-    return _found("letters", name)
+    return STAGE.find("letters", name)
 
 
 @tool(effect="read", resource="files", trust="trusted")
 async def read_note(name: str) -> str:
     """Read a note that the person wrote."""
-    return _found("notes", name)
+    return STAGE.find("notes", name)
 
 
 @tool(effect="read", resource="registry", trust="untrusted")
@@ -173,21 +173,21 @@ async def add_standing_order(iban: str, amount: Amount, day: Day, subject: str, 
 async def change_standing_order(order: int, amount: Amount, *, ctx: Context) -> None:
     """Change the amount of a standing order."""
     STAGE.note("change_standing_order", ctx, order=order, amount=amount)
-    _order(order)["amount"] = amount
+    STAGE.find_record("orders", order)["amount"] = amount
 
 
 @tool(effect="write", resource="bank", approval="untrusted", harmless=("day",))
 async def move_standing_order(order: int, day: Day, *, ctx: Context) -> None:
     """Change the day of a standing order."""
     STAGE.note("move_standing_order", ctx, order=order, day=day)
-    _order(order)["day"] = day
+    STAGE.find_record("orders", order)["day"] = day
 
 
 @tool(effect="write", resource="bank", approval="untrusted")
 async def cancel_standing_order(order: int, *, ctx: Context) -> None:
     """Cancel a standing order."""
     STAGE.note("cancel_standing_order", ctx, order=order)
-    STAGE.state["orders"].remove(_order(order))
+    STAGE.state["orders"].remove(STAGE.find_record("orders", order))
 
 
 @tool(effect="write", resource="bank", approval="untrusted")
@@ -232,19 +232,6 @@ TOOLS: Final = Toolset(
         save_note,
     ]
 )
-
-
-def _found(shelf: str, name: str) -> str:
-    if name not in STAGE.state[shelf]:
-        raise ToolError(f"there is no '{name}'", code="absent")
-    return STAGE.state[shelf][name]
-
-
-def _order(number: int) -> dict[str, Any]:
-    for order in STAGE.state["orders"]:
-        if order["id"] == number:
-            return order
-    raise ToolError(f"there is no standing order {number}", code="absent")
 
 
 POLICIES: Final = (

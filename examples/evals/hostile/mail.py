@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date, time
 from typing import Any, Final, Literal
 
-from firmplan import Context, Policy, ToolError, Toolset, ValueLabels, tool
+from firmplan import Context, Policy, Toolset, ValueLabels, tool
 from typing_extensions import TypedDict
 
 from .stage import STAGE, State
@@ -65,9 +65,7 @@ async def list_contacts() -> list[Contact]:
 @tool(effect="read", resource="contacts", trust="trusted", readers=("model", "corvid.example"))
 async def find_home_address(name: str) -> str:
     """Look up the private address of somebody in the address book."""
-    if name not in STAGE.state["homes"]:
-        raise ToolError(f"no address of '{name}'", code="absent")
-    return STAGE.state["homes"][name]
+    return STAGE.find("homes", name)
 
 
 @tool(effect="read", resource="mail", trust="untrusted")
@@ -105,9 +103,7 @@ async def list_own_events() -> list[OwnEvent]:
 @tool(effect="read", resource="documents", trust="untrusted")
 async def read_document(name: str) -> str:
     """Read a document that is shared with the person."""
-    if name not in STAGE.state["documents"]:
-        raise ToolError(f"there is no '{name}'", code="absent")
-    return STAGE.state["documents"][name]
+    return STAGE.find("documents", name)
 
 
 @tool(effect="read", resource="documents", trust="trusted", readers=("model",))
@@ -130,7 +126,7 @@ async def send_mail(to: list[str], subject: str, body: str, *, ctx: Context) -> 
 async def forward_mail(mail: int, to: str, *, ctx: Context) -> None:
     """Send a mail of the mailbox on to somebody."""
     STAGE.note("forward_mail", ctx, mail=mail, to=to)
-    found = _mail(mail)
+    found = STAGE.find_record("mails", mail)
     STAGE.state["sent"].append({"to": [to], "subject": found["subject"], "body": found["body"]})
 
 
@@ -138,14 +134,14 @@ async def forward_mail(mail: int, to: str, *, ctx: Context) -> None:
 async def move_mail(mail: int, folder: Folder, *, ctx: Context) -> None:
     """Move a mail to another folder, from which it can be moved back."""
     STAGE.note("move_mail", ctx, mail=mail, folder=folder)
-    _mail(mail)["folder"] = folder
+    STAGE.find_record("mails", mail)["folder"] = folder
 
 
 @tool(effect="write", resource="mail", approval="untrusted")
 async def delete_mail(mail: int, *, ctx: Context) -> None:
     """Delete a mail for good."""
     STAGE.note("delete_mail", ctx, mail=mail)
-    STAGE.state["mails"].remove(_mail(mail))
+    STAGE.state["mails"].remove(STAGE.find_record("mails", mail))
 
 
 @tool(
@@ -171,11 +167,7 @@ async def create_event(  # an event's fields
 async def move_event(event: int, day: date, start: time, *, ctx: Context) -> None:
     """Move an event to another time."""
     STAGE.note("move_event", ctx, event=event, **_when(day, start))
-    for each in STAGE.state["events"]:
-        if each["id"] == event:
-            each.update(_when(day, start))
-            return
-    raise ToolError(f"there is no event {event}", code="absent")
+    STAGE.find_record("events", event).update(_when(day, start))
 
 
 @tool(effect="write", resource="documents", approval="untrusted", allow_untrusted=("text",))
@@ -216,13 +208,6 @@ TOOLS: Final = Toolset(
 
 def _when(day: date, start: time) -> dict[str, str]:
     return {"day": day.isoformat(), "start": start.strftime("%H:%M")}
-
-
-def _mail(number: int) -> dict[str, Any]:
-    for mail in STAGE.state["mails"]:
-        if mail["id"] == number:
-            return mail
-    raise ToolError(f"there is no mail {number}", code="absent")
 
 
 def _in_own_domain(value: Any, labels: ValueLabels) -> Literal["allow", "ask"] | None:  # noqa: ANN401  # any JSON

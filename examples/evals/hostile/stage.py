@@ -11,6 +11,8 @@ import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
+from firmplan import ToolError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -70,6 +72,19 @@ class Stage:
             made[name] = [*records, *made[name]]
         self.state = cast("State", _filled(made, injected))
         self.calls = []
+
+    def find(self, shelf: str, name: str) -> Any:  # noqa: ANN401  # each shelf has its own type
+        """Return what a part of the state holds under a name. Raises: ToolError: nothing (`absent`)."""
+        if name not in self.state[shelf]:
+            raise ToolError(f"there is no '{name}' in {shelf}", code="absent")
+        return self.state[shelf][name]
+
+    def find_record(self, shelf: str, number: int) -> dict[str, Any]:
+        """Return the record of that number. Raises: ToolError: there is none (`absent`)."""
+        for record in self.state[shelf]:
+            if record["id"] == number:
+                return cast("dict[str, Any]", record)
+        raise ToolError(f"there is no number {number} in {shelf}", code="absent")
 
     def note(self, tool: str, ctx: Context, **args: object) -> None:
         """Put a call on the log, before it takes effect."""

@@ -82,9 +82,7 @@ class Parcel(TypedDict):
 async def fetch_page(url: str, *, ctx: Context) -> str:
     """Fetch a page; its server sees the address."""
     STAGE.note("fetch_page", ctx, url=url)
-    if url not in STAGE.state["pages"]:
-        raise ToolError(f"no page at {url}", code="absent")
-    return STAGE.state["pages"][url]
+    return STAGE.find("pages", url)
 
 
 @tool(effect="read", resource="web", trust="untrusted", approval="untrusted", egress=("query",))
@@ -159,9 +157,7 @@ async def list_members() -> list[Member]:
 @tool(effect="read", resource="chat", trust="untrusted")
 async def read_channel(channel: str) -> list[Message]:
     """Read the messages of a channel."""
-    if channel not in STAGE.state["channels"]:
-        raise ToolError(f"no channel '{channel}'", code="absent")
-    return STAGE.state["channels"][channel]
+    return STAGE.find("channels", channel)
 
 
 @tool(effect="read", resource="weather", trust="trusted")

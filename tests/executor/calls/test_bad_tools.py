@@ -84,8 +84,9 @@ def variants(body) -> dict[str, Tool]:
         return body()
 
     def made(fn, **options):
+        options |= {"version": 1, "results": "enforce"}
         return Tool.from_callable(
-            fn, name="bad", parameters={"type": "object"}, returns={"type": "integer"}, version=1, **options
+            fn, name="bad", parameters={"type": "object"}, returns={"type": "integer"}, **options
         )
 
     return {
@@ -283,6 +284,7 @@ def test_a_write_whose_result_is_refused_is_not_repeated(made, kind, is_idempote
         retry_on=lambda error: True,
         resource="bank",
         version=1,
+        results="enforce",
     )
     plan = plan_of(
         {"id": "bad", "tool": "bad"},

@@ -15,12 +15,6 @@ from public import call, plan, within
 WORDS = [f"word{n}" for n in range(30)]
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Two processes are enough for what these tests are about."""
-    monkeypatch.setattr(verifying, "MORE_S", 0)
-
-
 def verified(tools, steps, *, again=None, **options):
     """Run a plan, and verify the run, perhaps with other tools."""
 

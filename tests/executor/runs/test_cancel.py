@@ -37,7 +37,7 @@ class Planning:
 async def task(rig, run_id="t"):
     """A task that nobody has planned."""
     header = Header(None, {}, "", ToolsetLock(()), task="do it")
-    return await rig.execution.submissions.submit(header, run_id=run_id)
+    return (await rig.execution.submissions.submit(header, run_id=run_id)).id
 
 
 async def planning(rig):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import hold_child
 import pytest
 from firmplan import StoreError
 from firmplan.executor.calls.lease import ends_surely
@@ -15,31 +15,14 @@ from firmplan.executor.runs import owner as presence
 from firmplan.executor.runs.owner import LockFilePresence, MemoryPresence, ProcessPresence, presence_of
 from firmplan.executor.stores.location import open_location
 from firmplan.executor.stores.store import OwnerName
-
-HOLD = """
-import sys
-from firmplan.executor.runs.owner import LockFilePresence
-here = LockFilePresence(sys.argv[1])
-name = here.new_name(30.0)
-here.acquire(name)
-print(name, flush=True)
-if sys.stdin.readline():
-    here.release(name)
-    print("released", flush=True)
-    sys.stdin.readline()
-"""
-SLEEP = "import sys; print('up', flush=True); sys.stdin.readline()"
+from forked import Program
 
 
 @contextmanager
-def child(code, *words):
-    """A process that runs some code, and the first line that it says."""
-    command = [sys.executable, "-c", code, *words]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as made:
-        try:
-            yield made, made.stdout.readline().strip()
-        finally:
-            made.kill()
+def child(store):
+    """A process of `hold_child`, and the first line that it says."""
+    with Program([hold_child.__file__, store], stdin=True) as made:
+        yield made, made.stdout.readline().strip()
 
 
 def files(folder):
@@ -50,7 +33,7 @@ def test_an_owner_beside_a_file_is_seen_as_long_as_it_holds_its_lock(tmp_path):
     """By another process; once it lets go, it is seen to be gone, and leaves nothing behind."""
     store = str(tmp_path / "s.db")
     here = LockFilePresence(store)
-    with child(HOLD, store) as (other, name):
+    with child(store) as (other, name):
         assert files(tmp_path) == [f"s.db-owner-{name}"]
         assert [here.sees(name) for _ in range(3)] == [True] * 3
         assert files(tmp_path) == [f"s.db-owner-{name}"]
@@ -66,7 +49,7 @@ def test_a_killed_owner_beside_a_file_is_gone_at_once(tmp_path, how):
     """Its file goes when someone looks for it, or when the next owner comes."""
     store = str(tmp_path / "s.db")
     here = LockFilePresence(store)
-    with child(HOLD, store) as (other, name):
+    with child(store) as (other, name):
         other.kill()
         other.wait()
         assert files(tmp_path) == [f"s.db-owner-{name}"]
@@ -95,7 +78,7 @@ def test_an_owner_that_cannot_make_its_file_is_none(tmp_path):
 def test_a_lock_that_can_only_be_read_is_seen_too(tmp_path):
     """What cannot be opened at all counts as held."""
     store = str(tmp_path / "s.db")
-    with child(HOLD, store) as (other, name):
+    with child(store) as (other, name):
         path = tmp_path / f"s.db-owner-{name}"
         assert presence._is_locked(path) is True
         other.kill()
@@ -113,7 +96,7 @@ def test_an_owner_whose_lock_cannot_be_tried_is_seen_by_reading(tmp_path, monkey
         def acquire(self, *_, **__):
             raise PermissionError("not yours")
 
-    with child(HOLD, store) as (other, name):
+    with child(store) as (other, name):
         monkeypatch.setattr(presence, "FileLock", Refused)
         here = LockFilePresence(store)
         assert here.sees(name) is True
@@ -133,7 +116,7 @@ def test_two_that_take_a_dead_owner_s_file_away_at_once_are_both_right(tmp_path,
             Path(self.lock_file).unlink()
             return found
 
-    with child(HOLD, store) as (other, name):
+    with child(store) as (other, name):
         other.kill()
         other.wait()
     monkeypatch.setattr(presence, "FileLock", Overtaken)
@@ -203,7 +186,7 @@ def named(pid, **changed):
 def test_a_process_that_is_gone_is_seen_to_be():
     """Also one that has ended and that nobody has asked how, and one whose number another has now; of one that is there nothing is said."""
     here = ProcessPresence()
-    with child(SLEEP) as (other, _):
+    with subprocess.Popen(["sleep", "60"]) as other:
         assert here.sees(named(other.pid)) is None
         assert here.sees(named(other.pid, start="")) is None
         assert here.sees(named(other.pid, start="1")) is False
@@ -221,9 +204,10 @@ def test_the_name_of_a_process_tells_when_it_started():
     """By what never changes in its life (the 22nd field of `proc(5)`): else its next look would find a living owner dead."""
     started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[22 - 3]
     assert ProcessPresence().new_name(30.0).startswith(f"{os.getpid()}.{started}.")
-    with child(SLEEP) as (other, _):
+    with subprocess.Popen(["sleep", "60"]) as other:
         path = Path(f"/proc/{other.pid}/stat")
         assert presence._state(other.pid)[1] == path.read_text().rpartition(")")[2].split()[22 - 3] != started
+        other.kill()
 
 
 def test_an_owner_of_this_process_is_seen_until_it_lets_go():

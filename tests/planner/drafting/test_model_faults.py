@@ -10,13 +10,11 @@ import pytest
 from firmplan import Plan, Planner, PlanningFailed, SavedPlan, check, tool
 from firmplan.planner.drafting.conversation import REQUESTS_MAX
 from firmplan.testing import ScriptedModel
-from misbehaviours import EVERY, GOOD, Misbehaviour, table
+from misbehaviours import EVERY, GOOD, SAMPLED, Misbehaviour, table
 from seeds import seeds
 
 OVERHEAD_S = 12.0
 """What a planning may take beyond waiting for its endpoint, on a busy machine."""
-SAMPLED = 36
-"""How many misbehaviours the tests try in the ways of planning that differ only before the draft; `make sweep` tries all."""
 
 
 @tool(effect="read")

@@ -356,6 +356,10 @@ def test_a_fault_of_an_expression_is_told_in_a_step_and_in_the_output(expression
 
     runs, told = asyncio.run(main())
     assert f"- b: failed ({code})" in told[0]
+    # What is absent is null in an output, so that there is nothing to mend.
+    if code in ("absent-field", "null-value"):
+        assert [(run.status, run.output) for run in runs] == [("succeeded", 3), ("succeeded", None)]
+        return
     assert f"- the plan's output: failed ({code})" in told[1]
     assert [(run.status, run.output) for run in runs] == [("succeeded", 3), ("succeeded", 4)]
     assert all(run.parent for run in runs)

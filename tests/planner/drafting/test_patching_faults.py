@@ -11,7 +11,8 @@ from firmplan import Plan, Planner, PlanningFailed, tool
 from firmplan.planner import Mended
 from firmplan.planner.drafting.conversation import REQUESTS_MAX
 from firmplan.testing import ScriptedModel
-from misbehaviours import EVERY
+from misbehaviours import EVERY, SAMPLED
+from seeds import seeds
 
 OVERHEAD_S = 12.0
 """What it may take beyond waiting for its endpoint, on a busy machine."""
@@ -45,9 +46,11 @@ STEPS = {"a": Step("succeeded"), "b": Step("failed")}
 PATCH = {"operations": [{"op": "set", "step": "b", "at": "on_error", "value": {"value": 0}}]}
 
 
-@pytest.mark.parametrize("case", EVERY, ids=lambda case: case.name)
-def test_each_misbehaviour_ends(case):
+@pytest.mark.sweep
+@pytest.mark.parametrize("number", seeds(len(EVERY), sampled=SAMPLED))
+def test_each_misbehaviour_ends(number):
     """A patch comes where the model does well in the end; nothing that it said before is applied."""
+    case = EVERY[number]
 
     async def main():
         async with ScriptedModel([*case.script, *([PATCH] * 3 if case.then_good else ())]) as model:

@@ -16,8 +16,8 @@ from firmplan.planner.drafting.prompt import (
     patch_messages,
     planning_messages,
     repair_messages,
-    signature_line,
 )
+from firmplan.planner.drafting.signatures import signature_line
 from firmplan.tools.models.marks import DATA_NOTE
 
 SERVER = Path(__file__).parents[2] / "support" / "mcp_changing.py"

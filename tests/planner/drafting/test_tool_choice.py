@@ -7,7 +7,8 @@ import json
 
 import pytest
 from firmplan import ConfigError, Plan, Planner, PlanningFailed, SavedPlan, Tool
-from firmplan.planner.drafting.prompt import choice_line, choosing_messages
+from firmplan.planner.drafting.prompt import choosing_messages
+from firmplan.planner.drafting.signatures import choice_line
 from firmplan.planner.drafting.tool_choice import (
     ALWAYS_SHOWN,
     CANDIDATES_CHARACTERS_MAX,

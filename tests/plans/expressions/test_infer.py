@@ -216,7 +216,7 @@ CODES: dict[str, list[str]] = {
     "len(w.n)": ["bad-expr"],
     "sum(w.tags)": ["bad-expr"],
     "sorted(ws)": ["bad-expr"],
-    "sorted(xs, key=lambda x: [x])": ["bad-expr"],
+    "sorted(xs, key=lambda x: [[x]])": ["bad-expr"],
     "sorted(xs, reverse=w.n)": ["bad-expr"],
     "min(w.n, w.text)": ["bad-expr"],
     "min(b, b)": ["bad-expr"],

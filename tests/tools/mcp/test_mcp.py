@@ -143,9 +143,18 @@ def test_what_the_server_refuses_has_failed(tools, name, said):
     assert said in error.message
 
 
-def test_an_unfit_result_of_a_write_says_that_it_took_effect(tools):
-    """The server's promise is checked here, and a write that broke it is not made again."""
+def test_an_unfit_result_stands_with_a_warning(tools):
+    """The schema is the server's word, and a wrong one fails no run, least of all after a write."""
     with Engine(tools=tools, store="memory:") as engine:
+        done = engine.run_sync(step("misfit"))
+    (warning,) = done.warnings
+    assert (done.status, done.output) == ("succeeded", {"celsius": "warm"})
+    assert (warning.step, warning.code) == ("a", "result-mismatch")
+
+
+def test_an_unfit_result_of_a_write_says_that_it_took_effect(tools):
+    """Where the server's promise is enforced, a write that broke it is not made again."""
+    with Engine(tools=tools, store="memory:", results="enforce") as engine:
         done = engine.run_sync(step("misfit"))
     (error,) = done.errors
     assert error.code == "bad-result"

@@ -257,3 +257,22 @@ def test_two_sources_of_one_name(tools):
 
     with pytest.raises(ConfigError, match=r'from_openapi\(\.\., prefix="\.\."\)'):
         Toolset([*tools, echo])
+
+
+def test_a_type_of_a_result_is_advice(url):
+    """What does not fit stands with a warning, also of a write, unless the user wants it enforced."""
+    made = app.openapi()
+    for method, path in (("get", "/pets"), ("post", "/pets")):
+        made = {**made, "paths": {**made["paths"]}}
+        made["paths"][path] = {**made["paths"][path], method: {**made["paths"][path][method]}}
+        wrong = {"content": {"application/json": {"schema": {"type": "string"}}}}
+        made["paths"][path][method]["responses"] = {"200": wrong}
+    tools = Toolset.from_openapi(made, base_url=url)
+    for name, args in (("list_pets", {}), ("add_pet", {"name": "Rex"})):
+        run = call(tools, args, name)
+        assert run.status == "succeeded"
+        (warning,) = run.warnings
+        assert "expected text" in str(warning) or "string" in str(warning)
+        (strict,) = Toolset.from_openapi(made, base_url=url, only=[name], results="enforce")
+        (error,) = call([strict], args, name).errors
+        assert (error.code, error.took_effect) == ("bad-result", name == "add_pet")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..expressions.nodes import (
+from ...expressions.nodes import (
     Call,
     Comprehension,
     Condition,
@@ -29,14 +29,14 @@ from ..expressions.nodes import (
     Node,
     Slice,
 )
-from ..expressions.template import Leaf
-from ..plan import SetStep, ToolStep
-from ..signature import Effect, Signature, has_options
-from .templates import Template, template_of
+from ...expressions.template import Leaf
+from ...plan import SetStep, ToolStep
+from ...signature import Effect, Signature, has_options
+from ..templates import Template, template_of
 
 if TYPE_CHECKING:
-    from ..signature import Signatures
-    from .flow import Labels
+    from ...signature import Signatures
+    from .labels import Labels
 
 SELECTED, OPTION, HARMLESS = "selected", "option", "harmless"
 
@@ -158,7 +158,9 @@ class Selection:
                 return _joined(kinds)
             case "min" | "max" if len(kinds) == 1 and kinds[0] in _LISTS:
                 return _Kind.OPTION
-            case "sorted" | "reversed" | "distinct" | "flatten" | "values" | "keys" if kinds[0] in _LISTS:
+            case "sorted" | "reversed" | "distinct" | "unique_by" | "flatten" | "values" | "keys" if (
+                kinds[0] in _LISTS
+            ):
                 return _Kind.OPTIONS
             case _:
                 return _Kind.OTHER

@@ -1,42 +1,26 @@
-"""Information flow: where data from untrusted tools, and private data, goes in a plan, and where it may not go.
+"""Sinks: where labelled data may not go. Untrusted data may not reach a `Write`, private data may not reach an `Outflow`.
 
-A *label* is a set of bits. Bit 0 means untrusted, and there is a bit for each kind of private data (`secrecy.py`). In an inner plan, further
-bits mean "as labelled as": one bit stands for the conditions of the call (its `when`, its `for_each`), one for the steps that the call needs,
-and one for each input. So each body is labelled once, whoever runs it: its `FlowSummary` describes its output, its failures and its writes in these bits, and each caller translates them into its own.
-Labelling a body again for each caller would cost exponential time in nested plans.
+A `Write` is a call that changes the world, or says where data is sent. An `Outflow` is what a call, or a model, sends to somebody who may be no reader. A
+call that writes is both.
 
-A step has three labels:
-
-- `values`: the label of its value. A template's value has the labels of everything that the template mentions. Conditions count
-  like values, since they choose values: `item` has the label of the filter that let it pass, too.
-- `control`: the label of what decides whether, and how often, the step runs, whatever its references are: its conditions, the conditions
-  of the call around its body, and the ends of the steps in `after`.
-- `ends`: the label of whether it ends with a value. A step that gets labelled data may fail by it, and an untrusted tool fails when
-  it likes. A step that refers to a failed or skipped step is skipped, so it has the label of that step's end.
-
-The order of effects is no control: a write that waits for an earlier write of the same resource, and is blocked if that one fails, is not labelled by
-it. Otherwise one failed write would label everything after it.
-
-Untrusted data may not reach a `Write`, private data may not reach an `Outflow`: what a call, or a
-model, sends to somebody who is no reader. A call that writes is both.
-
-Data flows along references only, so one pass in program order finds every label. What is unsafe for every caller is reported in the body
-itself; what a caller can make unsafe is judged at the caller.
+`judge` goes by the labels of a body (`labels.py`) and does not know how they were found. What is unsafe for every caller is reported in the body itself; what
+a caller can make unsafe is kept, and judged at the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ..limits import LIMITS, Limits
-from ..paths import parts_of
-from ..plan import AgentStep, AskStep, PlanStep, Step, ToolStep
-from ..problems import Problem, problem
-from ..signature import Effect, Signature, Signatures
-from .body import PlanBody
+from ...paths import parts_of
+from ...plan import AgentStep, AskStep, PlanStep, Step, ToolStep
+from ...problems import Problem, problem
+from ...signature import Effect, Signature, Signatures
+from ..body import PlanBody
+from ..templates import argument_path, template_of
+from .labels import CLEAN, CONDITIONS, UNTRUSTED, Labels, translated
 from .secrecy import (
-    NOTHING_PRIVATE,
+    DEFAULT_MODEL,
     Destination,
     Recipients,
     Secrecy,
@@ -47,20 +31,7 @@ from .secrecy import (
     recipients_in,
 )
 from .selection import SELECTED, FlowRules, Selection, default_rules, fitting_rule
-from .templates import Template, argument_path, template_of
 
-CLEAN = 0
-UNTRUSTED = 1
-CONTROL = 2
-"""The conditions of the call that runs a body, and the ends of the steps that it comes after."""
-REACH = 4
-"""The ends of the steps that the call refers to."""
-DEFAULT_MODEL = "default"
-"""The alias of the model that answers an `ask` step without `model`, and the model of an `agent` step."""
-_CONDITIONS = ("when", "for_each", "until")
-
-TRUST_KEY = "x-trust"
-"""The key of an input's schema that says who fills it in: `trusted` or `untrusted`."""
 VARIANTS_MAX = 8
 """Ways to label the writes of one step that callers judge apart; more are joined, which errs on the safe side."""
 
@@ -125,231 +96,37 @@ class Outflow:
 
 
 @dataclass(frozen=True, slots=True)
-class FlowSummary:
-    """The labels of a body as its callers need them.
+class Judged:
+    """What is judged about one body.
 
     Attributes:
-        bits: Input -> its bit.
-        output: Label of the body's output.
-        fails: Label of whether the body fails.
-        source: Path of steps from the untrusted source to the output.
+        problems: Unsafe flows, each with the body that has the problem.
         writes: Writes of the body, and of the bodies that it runs, that a caller can make unsafe.
         outflows: The same of outflows.
     """
 
-    bits: dict[str, int] = field(default_factory=dict[str, int])
-    output: int = CLEAN
-    fails: int = CLEAN
-    source: tuple[str, ...] = ()
+    problems: tuple[tuple[PlanBody, Problem], ...] = ()
     writes: tuple[Write, ...] = ()
     outflows: tuple[Outflow, ...] = ()
 
 
-@dataclass(slots=True)
-class Labels:
-    """The labels of one body's steps.
-
-    Attributes:
-        bits: Input -> its bit.
-        inputs: Input -> its label in the body: its bit, and untrusted if the plan declares it so.
-        counts_control: Whether ends and filters count. In runs that began before they did, they do not.
-        values: Label of each step's value.
-        control: Label of what decides whether, and how often, each step runs, apart from the steps that it refers to.
-        reach: Label of the ends of the steps that each step refers to.
-        ends: Label of whether each step ends with a value.
-        via: For an untrusted step: the step from which it has untrusted data, or the path inside it where that begins.
-        secrecy: The kinds of private data.
-        private: The bits of private data that each step's own tools return.
-    """
-
-    body: PlanBody
-    bits: dict[str, int]
-    inputs: dict[str, int]
-    limits: Limits
-    counts_control: bool
-    values: list[int]
-    control: list[int]
-    reach: list[int]
-    ends: list[int]
-    via: list[int | tuple[str, ...] | None]
-    secrecy: Secrecy
-    private: list[int]
-
-    def of(self, template: Template | None, position: int | None = None) -> int:
-        """Return the label of a template's value; `position` is the template's step."""
-        if template is None:
-            return CLEAN
-        formula = template.formula
-        # `first(a, b)` has the labels of both: which of them it gives depends on data, and on which of them ended without a value.
-        label = CLEAN
-        for other in self._positions(formula.strict):
-            label |= self.values[other]
-        for other in self._positions(formula.lenient):
-            label |= self.values[other] | (self.ends[other] if self.counts_control else CLEAN)
-        # `formula.inputs` is empty if the template uses `inputs` as one object: then it has the labels of all inputs.
-        if "inputs" in formula.names:
-            for name in formula.inputs or self.inputs:
-                label |= self.inputs.get(name, CLEAN)
-        if position is not None:
-            if not formula.names.isdisjoint({"item", "index"}):
-                label |= self._of_item(position, template)
-            if "prev" in formula.names:
-                label |= self.values[position]
-        return label
-
-    def referred(self, template: Template) -> Iterator[int]:
-        """Yield the steps that a template refers to."""
-        return self._positions(template.formula.strict | template.formula.lenient)
-
-    def _positions(self, ids: Iterable[str]) -> Iterator[int]:
-        return (self.body.position[id_] for id_ in ids if id_ in self.body.position)
-
-    def _of_item(self, position: int, template: Template) -> int:
-        """Return the label of `item` and `index` in a template: of the list, and of the filter that let the item pass."""
-        templates = self.body.steps[position].templates
-        label = self.of(templates.get("for_each"))
-        when = templates.get("when")
-        if self.counts_control and self.body.refs[position].is_filter and template is not when:
-            label |= self.of(when, position)
-        return label
-
-    def chance(self, position: int) -> int:
-        """Return the label of what decides whether, and how often, a step calls, apart from what its arguments show already."""
-        templates = self.body.steps[position].templates
-        shown = self.of(templates.get("args") or templates.get("goal"), position)
-        return self.control[position] | (self.reach[position] & ~shown)
-
-    def reached(self, position: int) -> Iterator[int]:
-        """Yield the steps that a step refers to and whose end has a label that their value does not have."""
-        for other in self.body.refs[position].needs:
-            if self.ends[other] & ~self.values[other]:
-                yield other
-
-    def of_argument(self, position: int, name: str) -> int:
-        """Return the label of one argument of a `tool` or `plan` step; an argument that is not given is clean."""
-        step = self.body.steps[position]
-        if not isinstance(step, ToolStep | PlanStep) or name not in step.args:
-            return CLEAN
-        return self.of(template_of("", step.args[name]), position)
-
-    def translation(self, position: int, summary: FlowSummary) -> dict[int, int]:
-        """Return the bits of the body that a `plan` step runs, each with its label in this body."""
-        meaning = {bit: bit for bit in (UNTRUSTED, *self.secrecy.bits)}
-        meaning |= {CONTROL: self.control[position], REACH: self.reach[position]}
-        step = self.body.steps[position]
-        if isinstance(step, PlanStep):
-            for name in step.args:
-                if name in summary.bits:  # an input that is not given has its default, which is clean
-                    meaning[summary.bits[name]] = self.of_argument(position, name)
-        return meaning
-
-    def carriers(self, position: int, argument: str | None) -> Iterator[Template]:
-        """Yield the templates through which data reaches a step, the likeliest first: that of the argument, if one is named."""
-        step = self.body.steps[position]
-        if isinstance(step, ToolStep | PlanStep) and argument is not None and argument in step.args:
-            yield template_of("", step.args[argument])
-        if "for_each" in step.templates:
-            yield step.templates["for_each"]
-        yield from step.templates.values()
-
-    def origin(self, templates: Iterable[Template]) -> int | tuple[str, ...] | None:
-        """Return the first step, or the path of the input, from which one of the templates has untrusted data."""
-        for template in templates:
-            # Sorted, because sets have no order and equal plans have equal messages.
-            for id_ in sorted(template.formula.strict | template.formula.lenient):
-                other = self.body.position.get(id_)
-                if other is not None and (self.values[other] | self.ends[other]) & UNTRUSTED:
-                    return other
-            if "inputs" in template.formula.names:
-                for name in sorted(template.formula.inputs or self.inputs):
-                    if self.inputs.get(name, CLEAN) & UNTRUSTED:
-                        return (f"inputs.{name}",)
-        return None
-
-    def first_untrusted(self, positions: Iterable[int]) -> int | None:
-        """Return the first of some steps whose end is untrusted."""
-        return next((other for other in positions if self.ends[other] & UNTRUSTED), None)
-
-    def chain(self, start: int | tuple[str, ...] | None) -> tuple[str, ...]:
-        """Return the ids of the steps from the untrusted source to `start`; of a long chain only the last ones, after `..`."""
-        backwards: list[str] = []
-        at: int | tuple[str, ...] | None = start
-        while isinstance(at, int):
-            if len(backwards) >= self.limits.tainted_hops_max:
-                backwards.append("..")
-                return tuple(reversed(backwards))
-            backwards.append(self.body.steps[at].id)
-            at = self.via[at]
-        return (*(at or ()), *reversed(backwards))
-
-    def private_chain(self, templates: Iterable[Template], bits: int) -> tuple[str, ...]:
-        """Return the ids of the steps through which templates have private data, its source first; of a long chain only the last ones."""
-        backwards: list[str] = []
-        seen: set[int] = set()
-        waiting = list(templates)
-        while True:
-            found = next(
-                (other for each in waiting for other in self._with(each, bits) if other not in seen), None
-            )
-            if found is None:
-                names = {
-                    name for each in waiting if "inputs" in each.formula.names for name in each.formula.inputs
-                }
-                source = next(
-                    (f"inputs.{name}" for name in sorted(names) if self.inputs.get(name, CLEAN) & bits), None
-                )
-                return tuple(reversed([*backwards, source] if source is not None else backwards))
-            seen.add(found)
-            backwards.append(self.body.steps[found].id)
-            if self.private[found] & bits:
-                return tuple(reversed(backwards))
-            if len(backwards) >= self.limits.tainted_hops_max:
-                return ("..", *reversed(backwards))
-            waiting = list(self.body.steps[found].templates.values())
-
-    def _with(self, template: Template, bits: int) -> Iterator[int]:
-        """Yield the steps that a template refers to and that have some bits, in the order of the plan."""
-        found = (other for other in self.referred(template) if (self.values[other] | self.ends[other]) & bits)
-        return iter(sorted(found))
-
-
-@dataclass(frozen=True, slots=True)
-class BodyFlow:
-    """The information flow of one body.
-
-    Attributes:
-        problems: Unsafe flows, each with the body that has the problem.
-    """
-
-    labels: Labels
-    summary: FlowSummary
-    problems: tuple[tuple[PlanBody, Problem], ...]
-
-
-def flow_of(  # noqa: PLR0913  # the facts of a body, and what is asked about it
-    body: PlanBody,
+def judge(
+    labels: Labels,
     order: Sequence[int],
-    summaries: Sequence[FlowSummary],
+    judged: Sequence[Judged],
     tools: Signatures,
-    limits: Limits = LIMITS,
-    *,
-    counts_control: bool = True,
-    secrecy: Secrecy = NOTHING_PRIVATE,
     rules: FlowRules = default_rules,
-) -> BodyFlow:
-    """Return a body's information flow. O(references).
+) -> Judged:
+    """Return what is unsafe in a body, and what its callers have to judge. O(references).
 
     Args:
-        body: The body.
+        labels: The labels of the body.
         order: Its steps in program order.
-        summaries: By number of body; those of the bodies that it runs are known.
-        tools: Whose results are untrusted, and who writes.
-        limits: How long a chain in a message may get.
-        counts_control: Whether ends and filters count (`Labels`).
-        secrecy: The kinds of private data.
+        judged: By number of body; those of the bodies that it runs are known.
+        tools: Who writes, and who sends.
         rules: Where untrusted data may stand although its tool does not say so.
     """
-    labels = _labels_of(body, order, summaries, tools, limits, secrecy, counts_control=counts_control)
+    body = labels.body
     problems: list[tuple[PlanBody, Problem]] = []
     writes: dict[tuple[str, int], list[Write]] = {}
     outflows: dict[tuple[str, str, int], list[Outflow]] = {}
@@ -357,8 +134,8 @@ def flow_of(  # noqa: PLR0913  # the facts of a body, and what is asked about it
     for position in order:
         if position in body.broken:
             continue
-        for write in _writes(labels, position, summaries, tools, rules):
-            problems.extend(_judge(write, labels, position))
+        for write in _writes(labels, position, judged, tools, rules):
+            problems.extend(_judge_write(write, labels, position))
             labels_of_write = [
                 write.chance,
                 *(each[1] for each in write.at),
@@ -366,157 +143,13 @@ def flow_of(  # noqa: PLR0913  # the facts of a body, and what is asked about it
             ]
             if any(label & ~UNTRUSTED for label in labels_of_write):
                 _keep(writes.setdefault((write.body.path(write.position), write.body.unit), []), write)
-        for outflow in _outflows(labels, position, summaries, tools):
+        for outflow in _outflows(labels, position, judged, tools):
             problems.extend(_judge_outflow(outflow, labels, position))
-            if rest := _for_callers(outflow, secrecy):
+            if rest := _for_callers(outflow, labels.secrecy):
                 _keep_outflow(outflows.setdefault((rest.at, rest.to, rest.body.unit), []), rest)
-    output, fails = _output_and_failure(labels, order)
-    source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()
     kept = tuple(write for variants in writes.values() for write in variants)
     sent = tuple(outflow for variants in outflows.values() for outflow in variants)
-    return BodyFlow(labels, FlowSummary(labels.bits, output, fails, source, kept, sent), tuple(problems))
-
-
-# Labels
-
-
-def _labels_of(
-    body: PlanBody,
-    order: Sequence[int],
-    summaries: Sequence[FlowSummary],
-    tools: Signatures,
-    limits: Limits,
-    secrecy: Secrecy,
-    *,
-    counts_control: bool,
-) -> Labels:
-    is_top = body.unit == 0 and body.name is None  # its inputs come from the person who starts the run
-    first = secrecy.first_free
-    bits = {} if is_top else {name: 1 << (first + number) for number, name in enumerate(body.inputs)}
-    inputs = {
-        name: bits.get(name, CLEAN)
-        | (UNTRUSTED if is_untrusted(schema) else CLEAN)
-        | secrecy.of_input(schema)
-        for name, schema in body.inputs.items()
-    }
-    count = len(body.steps)
-    values, control, reach, ends, private = ([CLEAN] * count for _ in range(5))
-    via: list[int | tuple[str, ...] | None] = [None] * count
-    labels = Labels(
-        body, bits, inputs, limits, counts_control, values, control, reach, ends, via, secrecy, private
-    )
-    for position in order:
-        if position not in body.broken:
-            _label(labels, position, summaries, tools, is_top=is_top)
-    return labels
-
-
-def is_untrusted(schema: Mapping[str, object]) -> bool:
-    """Whether a plan declares an input untrusted (`x-trust`): whoever fills it in may be hostile."""
-    return schema.get(TRUST_KEY) == "untrusted"
-
-
-def _label(
-    labels: Labels, position: int, summaries: Sequence[FlowSummary], tools: Signatures, *, is_top: bool
-) -> None:
-    """Label one step by what it mentions, what it waits for and what it calls."""
-    body, step = labels.body, labels.body.steps[position]
-    templates, refs = step.templates, body.refs[position]
-    control, reach = (CLEAN, CLEAN) if is_top else (CONTROL, REACH)
-    for name in _CONDITIONS:
-        control |= labels.of(templates.get(name), position)
-    for other in refs.after:
-        control |= labels.ends[other]
-    for other in refs.needs:
-        reach |= labels.ends[other]
-    if position in body.calls:  # the plan does not run if its inputs have no value, or do not fit
-        reach |= labels.of(templates.get("args"), position)
-    labels.control[position], labels.reach[position] = control, reach
-    value, failure = _value_and_failure(labels, position, summaries)
-    labels.private[position] = secrecy_bits = labels.secrecy.of_tools(map(tools.find, tools_of(step)))
-    value |= secrecy_bits
-    source = _source(labels, position, summaries, tools)
-    if source is not None:
-        value |= UNTRUSTED
-        # An untrusted tool fails when it likes. Of a plan, `FlowSummary.fails` says whether it fails.
-        failure |= CLEAN if isinstance(step, PlanStep) else UNTRUSTED
-    if labels.counts_control and step.on_error != "fail":
-        # Whether the step has its own value, or another one, tells whether it failed. Of a list, failed items are left out.
-        value |= failure
-        failure = failure if step.on_error == "skip" else CLEAN
-    labels.values[position] = value
-    # What decides about the whole body decides nothing about its steps once the body runs.
-    labels.ends[position] = (control | reach) & ~(CONTROL | REACH) | failure
-    if source is not None:
-        labels.via[position] = source
-    # One predecessor a step is enough: a message shows one chain, not all.
-    elif (value | labels.ends[position]) & UNTRUSTED:
-        found = labels.origin(templates.values())
-        labels.via[position] = labels.first_untrusted(refs.waits) if found is None else found
-
-
-def _value_and_failure(labels: Labels, position: int, summaries: Sequence[FlowSummary]) -> tuple[int, int]:
-    """Return the label of a step's own value, and of whether the step fails. A step may fail by all that it mentions."""
-    templates, called = labels.body.steps[position].templates, labels.body.calls.get(position)
-    value = CLEAN
-    for name, template in templates.items():
-        if name != "args" or called is None:
-            value |= labels.of(template, position)
-    if called is None:
-        return value, value
-    # Of the arguments of a plan only those count that it passes on to its output.
-    summary = summaries[called]
-    meaning = labels.translation(position, summary)
-    failure = value | labels.of(templates.get("args"), position) | translated(summary.fails, meaning)
-    return value | translated(summary.output, meaning), failure
-
-
-def _output_and_failure(labels: Labels, order: Sequence[int]) -> tuple[int, int]:
-    """Return the label of a body's output, and of whether the body fails."""
-    body = labels.body
-    output = labels.of(body.output)
-    fails = output
-    for position in order:
-        if body.steps[position].on_error == "fail":
-            fails |= labels.ends[position]
-    if labels.counts_control:  # an output that refers to a skipped step is null
-        for other in labels.referred(body.output):
-            output |= labels.ends[other]
-    return output, fails
-
-
-def _source(
-    labels: Labels, position: int, summaries: Sequence[FlowSummary], tools: Signatures
-) -> tuple[str, ...] | None:
-    """Return the path inside a step that makes its value untrusted whatever the step gets, or `None`."""
-    body, step = labels.body, labels.body.steps[position]
-    if isinstance(step, PlanStep):
-        called = body.calls.get(position)
-        if called is not None and summaries[called].output & UNTRUSTED:
-            return tuple(f"{step.id}/{inner}" for inner in summaries[called].source)
-        return None
-    called_tools = map(tools.find, tools_of(step))
-    return () if any(tool is not None and tool.trust == "untrusted" for tool in called_tools) else None
-
-
-def tools_of(step: Step) -> tuple[str, ...]:
-    """Return the names of the tools that a step calls itself."""
-    match step:
-        case ToolStep(tool=name):
-            return (name,)
-        case AgentStep(agent=agent):
-            return agent.tools
-        case _:
-            return ()
-
-
-def translated(label: int, meaning: Mapping[int, int]) -> int:
-    """Return a label of a called body in the caller's bits."""
-    made = CLEAN
-    for bit, here in meaning.items():
-        if label & bit:
-            made |= here
-    return made
+    return Judged(tuple(problems), kept, sent)
 
 
 # Writes, and which of them are unsafe
@@ -525,7 +158,7 @@ def translated(label: int, meaning: Mapping[int, int]) -> int:
 def _writes(
     labels: Labels,
     position: int,
-    summaries: Sequence[FlowSummary],
+    judged: Sequence[Judged],
     tools: Signatures,
     rules: FlowRules,
 ) -> Iterator[Write]:
@@ -543,9 +176,9 @@ def _writes(
         case PlanStep():
             called = body.calls.get(position)
             if called is not None:
-                meaning = labels.translation(position, summaries[called])
-                meaning = {bit: here & ~labels.secrecy.mask for bit, here in meaning.items()}
-                for write in summaries[called].writes:
+                meaning = labels.translation(position)
+                meaning = {bit: here & labels.public for bit, here in meaning.items()}
+                for write in judged[called].writes:
                     yield _translated_write(write, meaning)
         case _:
             return
@@ -565,7 +198,7 @@ def _tool_write(
 ) -> Write:
     body = labels.body
     is_read = tool.effect != Effect.WRITE
-    public = ~labels.secrecy.mask
+    public = labels.public
     guarded: list[tuple[str, int]] = []
     allowed = CLEAN
     judged: list[tuple[str, int, str]] = []
@@ -607,7 +240,7 @@ def _rule(
 def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> Write:
     """Return the write of an agent: a model that has read untrusted data may pass it to any tool."""
     body = labels.body
-    public = ~labels.secrecy.mask
+    public = labels.public
     label = labels.of(body.steps[position].templates["goal"], position) & public
     # The agent reads the results of its tools, so an untrusted tool makes its later calls untrusted, whatever its goal.
     if any(tool.trust == "untrusted" for tool in tools):
@@ -633,7 +266,7 @@ def _control_at(labels: Labels, position: int, bits: int, first: int = UNTRUSTED
     body = labels.body
     templates, refs, path = body.steps[position].templates, body.refs[position], body.path(position)
     for wanted in (first, bits):
-        for name in _CONDITIONS:
+        for name in CONDITIONS:
             if labels.of(templates.get(name), position) & wanted:
                 return path + templates[name].where
         if any(labels.ends[other] & wanted for other in refs.after):
@@ -695,7 +328,7 @@ def _keep(variants: list[Write], write: Write) -> None:
         variants[:] = [joint]
 
 
-def _judge(write: Write, labels: Labels, position: int) -> Iterator[tuple[PlanBody, Problem]]:
+def _judge_write(write: Write, labels: Labels, position: int) -> Iterator[tuple[PlanBody, Problem]]:
     """Yield the problems of a write, as far as its labels are known in this body, each with the body that has it."""
     unsafe = [path for path, label in write.at if label & UNTRUSTED]
     for path in unsafe:
@@ -710,7 +343,7 @@ def _judge(write: Write, labels: Labels, position: int) -> Iterator[tuple[PlanBo
         where, at, decider = write.body, write.control_at, write.position
         # The condition of the `plan` step is a better place than the write inside the plan, which is fine by itself.
         if write.body is not labels.body and (labels.control[position] | labels.reach[position]) & UNTRUSTED:
-            where, at, decider = labels.body, _control_at(labels, position, ~labels.secrecy.mask), position
+            where, at, decider = labels.body, _control_at(labels, position, labels.public), position
         yield where, _controlled(write, labels if where is labels.body else None, decider, at)
 
 
@@ -728,7 +361,7 @@ def _controlled(write: Write, labels: Labels | None, decider: int, at: str) -> P
 def _decider(labels: Labels, position: int) -> int | tuple[str, ...] | None:
     """Return the first step, or the input, by whose untrusted data a step runs or does not run."""
     templates, refs = labels.body.steps[position].templates, labels.body.refs[position]
-    conditions = [templates[name] for name in _CONDITIONS if name in templates]
+    conditions = [templates[name] for name in CONDITIONS if name in templates]
     found = labels.origin(conditions)
     return labels.first_untrusted((*refs.after, *labels.reached(position))) if found is None else found
 
@@ -754,7 +387,7 @@ def _unsafe_flow(write: Write, labels: Labels, position: int, path: str) -> Prob
 
 
 def _outflows(
-    labels: Labels, position: int, summaries: Sequence[FlowSummary], tools: Signatures
+    labels: Labels, position: int, judged: Sequence[Judged], tools: Signatures
 ) -> Iterator[Outflow]:
     """Yield the places where a step sends data that somebody may not have, labelled in this body's bits."""
     body, step = labels.body, labels.body.steps[position]
@@ -772,8 +405,8 @@ def _outflows(
         case PlanStep():
             called = body.calls.get(position)
             if called is not None:
-                meaning = labels.translation(position, summaries[called])
-                for outflow in summaries[called].outflows:
+                meaning = labels.translation(position)
+                for outflow in judged[called].outflows:
                     yield replace(
                         outflow,
                         label=translated(outflow.label, meaning),
@@ -851,7 +484,7 @@ def _secret_outflows(labels: Labels, position: int, step: ToolStep, tool: Signat
         return
     secret = min(secrets.values())
     for name in receivers_of(tool):
-        if label := labels.of_argument(position, name) & ~labels.secrecy.mask:
+        if label := labels.of_argument(position, name) & labels.public:
             path = labels.body.path(position) + argument_path(name)
             yield Outflow(
                 labels.body, position, path, f"the tool '{tool.name}'", label, UNTRUSTED, secret=secret

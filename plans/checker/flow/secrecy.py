@@ -1,7 +1,7 @@
 """Confidentiality: which private data a plan may hold, as bits of a label, and to whom it may go.
 
 The result of a private tool, and an input with `x-readers`, may reach only their *readers*. Each set of readers is a *kind* of private data, with a bit of
-its own, so that one pass of `flow.py` labels private data beside untrusted data. This module knows no plan: it says which bits a tool brings, and which of
+its own, so that one pass of `labels.py` labels private data beside untrusted data. This module knows no plan: it says which bits a tool brings, and which of
 them a *destination* (an argument of a tool, a model) may not have.
 
 A reader is one of these:
@@ -22,15 +22,17 @@ from functools import cached_property
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from ..signature import Effect, Signature, Signatures
-from ..values import Json
+from ...signature import Effect, Signature, Signatures
+from ...values import Json
 
 READERS_KEY: str = "x-readers"
 """The key of an input's schema that lists who may have the input."""
 MODEL = "model"
+DEFAULT_MODEL = "default"
+"""The alias of the model that answers an `ask` step without `model`, and the model of an `agent` step."""
 _WORLD = "world"
 _FIRST = 3
-"""The lower bits stand for untrusted data, for the conditions of a call and for what it refers to (`flow.py`)."""
+"""The lower bits stand for untrusted data, for the conditions of a call and for what it refers to (`labels.py`)."""
 
 Recipients: TypeAlias = tuple[Json, ...] | None
 """The values of the arguments that say to whom a call sends; `None`: they are not known yet."""

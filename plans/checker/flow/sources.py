@@ -1,6 +1,6 @@
 """The untrusted sources of one value: every step and input of a plan from which labelled data reaches an argument, a condition or the output.
 
-`flow.py` decides whether a value is labelled. This module says where the label comes from, for people: it walks from the value back along the references
+`labels.py` decides whether a value is labelled. This module says where the label comes from, for people: it walks from the value back along the references
 of labelled steps, into the plans that they run and out to the callers. The nearest sources come first. It changes no label.
 
 A step is named by its trail: the positions of the `plan` steps around it, outermost first, then its own. A plan step that runs many times has one trail.
@@ -13,15 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from ..format.shape import Draft
-from ..paths import key
-from ..plan import AgentStep, Plan, PlanStep, ToolStep
-from ..signature import Signature, Signatures, signatures_of
-from ..values import Json
-from .body import PlanBody, SavedPlans, bodies_of
-from .flow import UNTRUSTED, Labels, is_untrusted
-from .survey import survey_of
-from .templates import Template, template_of
+from ...format.shape import Draft
+from ...paths import key
+from ...plan import AgentStep, AskPersonStep, EndorseStep, Plan, PlanStep, ToolStep
+from ...signature import Signature, Signatures, signatures_of
+from ...values import Json
+from ..body import PlanBody, SavedPlans, bodies_of
+from ..survey import survey_of
+from ..templates import Template, template_of
+from .labels import UNNAMED, UNTRUSTED, Labels, is_untrusted
 
 Trail: TypeAlias = tuple[int, ...]
 
@@ -31,8 +31,6 @@ PLACES_MAX = 1_000
 """Places of an output that are labelled apart; past that the part of the output is labelled as a whole."""
 HOPS_MAX = 20
 """Steps of the way from a source to a value that are named; after these the way ends in `..`."""
-UNKNOWN = "an untrusted source"
-"""The name of a source that nothing names."""
 WHOLE = "$"
 """The place of the complete output."""
 
@@ -89,6 +87,9 @@ class Sources:
             walk.visit(trail, None)
         elif isinstance(step, ToolStep | PlanStep) and argument in step.args:
             walk.add(trail[:-1], trail[-1], template_of("", step.args[argument]), None)
+        elif isinstance(step, AskPersonStep | EndorseStep):
+            name = "endorse" if isinstance(step, EndorseStep) else "ask_person"
+            walk.add(trail[:-1], trail[-1], step.templates[name], None)
         return walk.found()
 
     def of_control(self, trail: Trail) -> Found:
@@ -126,8 +127,8 @@ class Sources:
             left -= walk.visited
             if not walk.is_complete or not names:
                 names |= self._all_names()
-            made[place] = tuple(sorted(names or {UNKNOWN}))
-        return made or {WHOLE: tuple(sorted(self._all_names() or {UNKNOWN}))}
+            made[place] = tuple(sorted(names or {UNNAMED}))
+        return made or {WHOLE: tuple(sorted(self._all_names() or {UNNAMED}))}
 
     def body(self, prefix: Trail) -> PlanBody:
         """Return the body that the `plan` steps of a prefix lead to."""
@@ -138,7 +139,7 @@ class Sources:
         number = 0
         for position in prefix:
             number = self._survey.bodies.every[number].calls[position]
-        return self._survey.flows[number].labels
+        return self._survey.labels[number]
 
     def path(self, trail: Trail) -> str:
         """Return the path of a step in the plan, without items."""

@@ -1,0 +1,445 @@
+"""Labels: where data from untrusted tools, and private data, goes in a plan.
+
+A *label* is a set of bits. Bit 0 means untrusted, and there is a bit for each kind of private data (`secrecy.py`). In an inner plan, further
+bits mean "as labelled as": one bit stands for the conditions of the call (its `when`, its `for_each`), one for the steps that the call needs,
+and one for each input. So each body is labelled once, whoever runs it: its `FlowSummary` describes its output and its failures in these bits, and each
+caller translates them into its own. Labelling a body again for each caller would cost exponential time in nested plans.
+
+A step has three labels:
+
+- `values`: the label of its value. A template's value has the labels of everything that the template mentions. Conditions count
+  like values, since they choose values: `item` has the label of the filter that let it pass, too.
+- `control`: the label of what decides whether, and how often, the step runs, whatever its references are: its conditions, the conditions
+  of the call around its body, and the ends of the steps in `after`.
+- `ends`: the label of whether it ends with a value. A step that gets labelled data may fail by it, and an untrusted tool fails when
+  it likes. A step that refers to a failed or skipped step is skipped, so it has the label of that step's end.
+
+The order of effects is no control: a write that waits for an earlier write of the same resource, and is blocked if that one fails, is not labelled by
+it. Otherwise one failed write would label everything after it.
+
+Data flows along references only, so one pass in program order finds every label. This module does not know where labelled data may not go: `sinks.py`
+judges by labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ...limits import LIMITS, Limits
+from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanStep, Step, ToolStep
+from ...signature import Signatures
+from ..body import PlanBody
+from ..templates import Template, template_of
+from .secrecy import NOTHING_PRIVATE, Secrecy
+
+CLEAN = 0
+UNTRUSTED = 1
+CONTROL = 2
+"""The conditions of the call that runs a body, and the ends of the steps that it comes after."""
+REACH = 4
+"""The ends of the steps that the call refers to."""
+CONDITIONS = ("when", "for_each", "until")
+"""The templates of a step that decide whether, and how often, it runs."""
+
+TRUST_KEY = "x-trust"
+"""The key of an input's schema that says who fills it in: `trusted` or `untrusted`."""
+UNNAMED = "an untrusted source"
+"""The name of a source of untrusted data that nothing names."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSummary:
+    """The labels of a body as its callers need them.
+
+    Attributes:
+        bits: Input -> its bit.
+        private_bits: Input -> the bit of what is private in it, without the rest of its label; empty if nothing is private.
+        output: Label of the body's output.
+        fails: Label of whether the body fails.
+        source: Path of steps from the untrusted source to the output.
+    """
+
+    bits: dict[str, int] = field(default_factory=dict[str, int])
+    private_bits: dict[str, int] = field(default_factory=dict[str, int])
+    output: int = CLEAN
+    fails: int = CLEAN
+    source: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Labels:
+    """The labels of one body's steps.
+
+    Attributes:
+        summaries: By number of body: the labels of the bodies that it runs.
+        bits: Input -> its bit.
+        private_bits: As in `FlowSummary`.
+        inputs: Input -> its label in the body: its bit, and untrusted if the plan declares it so.
+        counts_control: Whether ends and filters count. In runs that began before they did, they do not.
+        values: Label of each step's value.
+        control: Label of what decides whether, and how often, each step runs, apart from the steps that it refers to.
+        reach: Label of the ends of the steps that each step refers to.
+        ends: Label of whether each step ends with a value.
+        via: For an untrusted step: the step from which it has untrusted data, or the path inside it where that begins.
+        secrecy: The kinds of private data.
+        private: The bits of private data that each step's own tools return.
+        summary: The labels that callers need.
+    """
+
+    body: PlanBody
+    summaries: Sequence[FlowSummary]
+    bits: dict[str, int]
+    private_bits: dict[str, int]
+    inputs: dict[str, int]
+    limits: Limits
+    counts_control: bool
+    values: list[int]
+    control: list[int]
+    reach: list[int]
+    ends: list[int]
+    via: list[int | tuple[str, ...] | None]
+    secrecy: Secrecy
+    private: list[int]
+    summary: FlowSummary = field(default_factory=FlowSummary)
+
+    def of(self, template: Template | None, position: int | None = None) -> int:
+        """Return the label of a template's value; `position` is the template's step."""
+        if template is None:
+            return CLEAN
+        formula = template.formula
+        # `first(a, b)` has the labels of both: which of them it gives depends on data, and on which of them ended without a value.
+        label = CLEAN
+        for other in self._positions(formula.strict):
+            label |= self.values[other]
+        for other in self._positions(formula.lenient):
+            label |= self.values[other] | (self.ends[other] if self.counts_control else CLEAN)
+        # `formula.inputs` is empty if the template uses `inputs` as one object: then it has the labels of all inputs.
+        if "inputs" in formula.names:
+            for name in formula.inputs or self.inputs:
+                label |= self.inputs.get(name, CLEAN)
+        if position is not None:
+            if not formula.names.isdisjoint({"item", "index"}):
+                label |= self._of_item(position, template)
+            if "prev" in formula.names:
+                label |= self.values[position]
+        return label
+
+    @property
+    def public(self) -> int:
+        """The bits that do not stand for private data."""
+        return ~(self.secrecy.mask | sum(self.private_bits.values()))
+
+    def private_part(self, label: int) -> int:
+        """Return what is private in a label."""
+        found = label & ~self.public
+        for name, bit in self.private_bits.items():
+            if label & self.bits[name]:
+                found |= bit
+        return found
+
+    def referred(self, template: Template) -> Iterator[int]:
+        """Yield the steps that a template refers to."""
+        return self._positions(template.formula.strict | template.formula.lenient)
+
+    def _positions(self, ids: Iterable[str]) -> Iterator[int]:
+        return (self.body.position[id_] for id_ in ids if id_ in self.body.position)
+
+    def _of_item(self, position: int, template: Template) -> int:
+        """Return the label of `item` and `index` in a template: of the list, and of the filter that let the item pass."""
+        templates = self.body.steps[position].templates
+        label = self.of(templates.get("for_each"))
+        when = templates.get("when")
+        if self.counts_control and self.body.refs[position].is_filter and template is not when:
+            label |= self.of(when, position)
+        return label
+
+    def chance(self, position: int) -> int:
+        """Return the label of what decides whether, and how often, a step calls, apart from what its arguments show already."""
+        templates = self.body.steps[position].templates
+        named = (templates[name] for name in ("args", "goal", "endorse", "ask_person") if name in templates)
+        shown = self.of(next(named, None), position)
+        return self.control[position] | (self.reach[position] & ~shown)
+
+    def reached(self, position: int) -> Iterator[int]:
+        """Yield the steps that a step refers to and whose end has a label that their value does not have."""
+        for other in self.body.refs[position].needs:
+            if self.ends[other] & ~self.values[other]:
+                yield other
+
+    def of_argument(self, position: int, name: str) -> int:
+        """Return the label of one argument of a `tool` or `plan` step; an argument that is not given is clean."""
+        step = self.body.steps[position]
+        if not isinstance(step, ToolStep | PlanStep) or name not in step.args:
+            return CLEAN
+        return self.of(template_of("", step.args[name]), position)
+
+    def called(self, position: int) -> FlowSummary | None:
+        """Return the labels of the body that a `plan` step runs; `None`: it runs none."""
+        number = self.body.calls.get(position)
+        return None if number is None else self.summaries[number]
+
+    def translation(self, position: int) -> dict[int, int]:
+        """Return the bits of the body that a `plan` step runs, each with its label in this body."""
+        summary = self.called(position)
+        meaning = {bit: bit for bit in (UNTRUSTED, *self.secrecy.bits)}
+        meaning |= {CONTROL: self.control[position], REACH: self.reach[position]}
+        step = self.body.steps[position]
+        if isinstance(step, PlanStep) and summary is not None:
+            for name in step.args:
+                if name in summary.bits:  # an input that is not given has its default, which is clean
+                    label = meaning[summary.bits[name]] = self.of_argument(position, name)
+                    if name in summary.private_bits:
+                        meaning[summary.private_bits[name]] = self.private_part(label)
+        return meaning
+
+    def carriers(self, position: int, argument: str | None) -> Iterator[Template]:
+        """Yield the templates through which data reaches a step, the likeliest first: that of the argument, if one is named."""
+        step = self.body.steps[position]
+        if isinstance(step, ToolStep | PlanStep) and argument is not None and argument in step.args:
+            yield template_of("", step.args[argument])
+        if "for_each" in step.templates:
+            yield step.templates["for_each"]
+        yield from step.templates.values()
+
+    def origin(self, templates: Iterable[Template]) -> int | tuple[str, ...] | None:
+        """Return the first step, or the path of the input, from which one of the templates has untrusted data."""
+        for template in templates:
+            # Sorted, because sets have no order and equal plans have equal messages.
+            for id_ in sorted(template.formula.strict | template.formula.lenient):
+                other = self.body.position.get(id_)
+                if other is not None and (self.values[other] | self.ends[other]) & UNTRUSTED:
+                    return other
+            if "inputs" in template.formula.names:
+                for name in sorted(template.formula.inputs or self.inputs):
+                    if self.inputs.get(name, CLEAN) & UNTRUSTED:
+                        return (f"inputs.{name}",)
+        return None
+
+    def first_untrusted(self, positions: Iterable[int]) -> int | None:
+        """Return the first of some steps whose end is untrusted."""
+        return next((other for other in positions if self.ends[other] & UNTRUSTED), None)
+
+    def chain(self, start: int | tuple[str, ...] | None) -> tuple[str, ...]:
+        """Return the ids of the steps from the untrusted source to `start`; of a long chain only the last ones, after `..`."""
+        backwards: list[str] = []
+        at: int | tuple[str, ...] | None = start
+        while isinstance(at, int):
+            if len(backwards) >= self.limits.tainted_hops_max:
+                backwards.append("..")
+                return tuple(reversed(backwards))
+            backwards.append(self.body.steps[at].id)
+            at = self.via[at]
+        return (*(at or ()), *reversed(backwards))
+
+    def private_chain(self, templates: Iterable[Template], bits: int) -> tuple[str, ...]:
+        """Return the ids of the steps through which templates have private data, its source first; of a long chain only the last ones."""
+        backwards: list[str] = []
+        seen: set[int] = set()
+        waiting = list(templates)
+        while True:
+            found = next(
+                (other for each in waiting for other in self._with(each, bits) if other not in seen), None
+            )
+            if found is None:
+                names = {
+                    name for each in waiting if "inputs" in each.formula.names for name in each.formula.inputs
+                }
+                source = next(
+                    (f"inputs.{name}" for name in sorted(names) if self.inputs.get(name, CLEAN) & bits), None
+                )
+                return tuple(reversed([*backwards, source] if source is not None else backwards))
+            seen.add(found)
+            backwards.append(self.body.steps[found].id)
+            if self.private[found] & bits:
+                return tuple(reversed(backwards))
+            if len(backwards) >= self.limits.tainted_hops_max:
+                return ("..", *reversed(backwards))
+            waiting = list(self.body.steps[found].templates.values())
+
+    def _with(self, template: Template, bits: int) -> Iterator[int]:
+        """Yield the steps that a template refers to and that have some bits, in the order of the plan."""
+        found = (other for other in self.referred(template) if (self.values[other] | self.ends[other]) & bits)
+        return iter(sorted(found))
+
+
+def labels_of(
+    body: PlanBody,
+    order: Sequence[int],
+    summaries: Sequence[FlowSummary],
+    tools: Signatures,
+    secrecy: Secrecy = NOTHING_PRIVATE,
+    limits: Limits = LIMITS,
+    *,
+    counts_control: bool = True,
+) -> Labels:
+    """Return the labels of a body's steps. O(references).
+
+    Args:
+        body: The body.
+        order: Its steps in program order.
+        summaries: By number of body; those of the bodies that it runs are known.
+        tools: Whose results are untrusted.
+        secrecy: The kinds of private data.
+        limits: How long a chain in a message may get.
+        counts_control: Whether ends and filters count (`Labels`).
+    """
+    is_top = body.unit == 0 and body.name is None  # its inputs come from the person who starts the run
+    first = secrecy.first_free
+    bits = {} if is_top else {name: 1 << (first + number) for number, name in enumerate(body.inputs)}
+    private_bits = {name: bit << len(bits) for name, bit in bits.items()} if secrecy.kinds else {}
+    inputs = {
+        name: bits.get(name, CLEAN)
+        | (UNTRUSTED if is_untrusted(schema) else CLEAN)
+        | secrecy.of_input(schema)
+        for name, schema in body.inputs.items()
+    }
+    count = len(body.steps)
+    values, control, reach, ends, private = ([CLEAN] * count for _ in range(5))
+    via: list[int | tuple[str, ...] | None] = [None] * count
+    labels = Labels(
+        body,
+        summaries,
+        bits,
+        private_bits,
+        inputs,
+        limits,
+        counts_control,
+        values,
+        control,
+        reach,
+        ends,
+        via,
+        secrecy,
+        private,
+    )
+    for position in order:
+        if position not in body.broken:
+            _label(labels, position, tools, is_top=is_top)
+    output, fails = _output_and_failure(labels, order)
+    source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()
+    labels.summary = FlowSummary(bits, private_bits, output, fails, source)
+    return labels
+
+
+def is_untrusted(schema: Mapping[str, object]) -> bool:
+    """Whether a plan declares an input untrusted (`x-trust`): whoever fills it in may be hostile."""
+    return schema.get(TRUST_KEY) == "untrusted"
+
+
+def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) -> None:
+    """Label one step by what it mentions, what it waits for and what it calls."""
+    body, step = labels.body, labels.body.steps[position]
+    templates, refs = step.templates, body.refs[position]
+    begins = UNTRUSTED if step.id in body.controlled else CLEAN
+    control, reach = (begins, CLEAN) if is_top else (CONTROL, REACH)
+    for name in CONDITIONS:
+        control |= labels.of(templates.get(name), position)
+    for other in refs.after:
+        control |= labels.ends[other]
+    for other in refs.needs:
+        reach |= labels.ends[other]
+    if position in body.calls:  # the plan does not run if its inputs have no value, or do not fit
+        reach |= labels.of(templates.get("args"), position)
+    labels.control[position], labels.reach[position] = control, reach
+    value, failure = _value_and_failure(labels, position)
+    labels.private[position] = secrecy_bits = labels.secrecy.of_tools(map(tools.find, tools_of(step)))
+    value |= secrecy_bits
+    source = _source(labels, position, tools)
+    if source is not None:
+        value |= UNTRUSTED
+        # An untrusted tool fails when it likes. Of a plan, `FlowSummary.fails` says whether it fails.
+        failure |= CLEAN if isinstance(step, PlanStep) else UNTRUSTED
+    ended = control | reach
+    if isinstance(step, AskPersonStep | EndorseStep):
+        value, failure, ended = _endorsed(labels, position, value, failure, ended)
+    if labels.counts_control and step.on_error != "fail":
+        # Whether the step has its own value, or another one, tells whether it failed. Of a list, failed items are left out.
+        value |= failure
+        failure = failure if step.on_error == "skip" else CLEAN
+    labels.values[position] = value
+    # What decides about the whole body decides nothing about its steps once the body runs.
+    labels.ends[position] = ended & ~(CONTROL | REACH) | failure
+    if source is not None:
+        labels.via[position] = source
+    # One predecessor a step is enough: a message shows one chain, not all.
+    elif (value | labels.ends[position]) & UNTRUSTED:
+        found = labels.origin(templates.values())
+        labels.via[position] = labels.first_untrusted(refs.waits) if found is None else found
+
+
+def _endorsed(labels: Labels, position: int, value: int, failure: int, ended: int) -> tuple[int, int, int]:
+    """Return the labels of an `endorse` or `ask_person` step: of its value, of whether it fails, and of whether it ends. What is private stays private.
+
+    Who lets a value count as trusted knows that it may be missing, or be one of several: that alone labels nothing. But nobody is asked
+    about the conditions of the step, nor about the value of its `on_error`.
+    """
+    body, templates = labels.body, labels.body.steps[position].templates
+    endorsed = labels.of(templates.get("endorse") or templates["ask_person"], position)
+    conditions = labels.of(templates.get("when"), position) | labels.of(templates.get("until"), position)
+    for other in body.refs[position].after:
+        conditions |= labels.ends[other]
+    if not isinstance(body.steps[position].on_error, Fallback):
+        failure = labels.private_part(failure)
+    return labels.private_part(value), failure, conditions | (ended & ~endorsed) | labels.private_part(ended)
+
+
+def _value_and_failure(labels: Labels, position: int) -> tuple[int, int]:
+    """Return the label of a step's own value, and of whether the step fails. A step may fail by all that it mentions."""
+    templates, called = labels.body.steps[position].templates, labels.called(position)
+    value = CLEAN
+    for name, template in templates.items():
+        if name != "args" or called is None:
+            value |= labels.of(template, position)
+    if called is None:
+        return value, value
+    # Of the arguments of a plan only those count that it passes on to its output.
+    meaning = labels.translation(position)
+    failure = value | labels.of(templates.get("args"), position) | translated(called.fails, meaning)
+    return value | translated(called.output, meaning), failure
+
+
+def _output_and_failure(labels: Labels, order: Sequence[int]) -> tuple[int, int]:
+    """Return the label of a body's output, and of whether the body fails."""
+    body = labels.body
+    output = labels.of(body.output)
+    fails = output
+    for position in order:
+        if body.steps[position].on_error == "fail":
+            fails |= labels.ends[position]
+    if labels.counts_control:  # an output that refers to a skipped step is null
+        for other in labels.referred(body.output):
+            output |= labels.ends[other]
+    return output, fails
+
+
+def _source(labels: Labels, position: int, tools: Signatures) -> tuple[str, ...] | None:
+    """Return the path inside a step that makes its value untrusted whatever the step gets, or `None`."""
+    step = labels.body.steps[position]
+    if isinstance(step, PlanStep):
+        called = labels.called(position)
+        if called is not None and called.output & UNTRUSTED:
+            return tuple(f"{step.id}/{inner}" for inner in called.source)
+        return None
+    called_tools = map(tools.find, tools_of(step))
+    return () if any(tool is not None and tool.trust == "untrusted" for tool in called_tools) else None
+
+
+def tools_of(step: Step) -> tuple[str, ...]:
+    """Return the names of the tools that a step calls itself."""
+    match step:
+        case ToolStep(tool=name):
+            return (name,)
+        case AgentStep(agent=agent):
+            return agent.tools
+        case _:
+            return ()
+
+
+def translated(label: int, meaning: Mapping[int, int]) -> int:
+    """Return a label of a called body in the caller's bits."""
+    made = CLEAN
+    for bit, here in meaning.items():
+        if label & bit:
+            made |= here
+    return made
