@@ -10,8 +10,9 @@ import asyncio
 
 import hypothesis.strategies as st
 from firmplan import Context, tool
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from rig import Rig, plan_of
+from seeds import examples
 
 VALUES = ("4711", "15")
 
@@ -139,7 +140,7 @@ async def sent_by(plan, value):
     return world.sent, refused & {"private-flow", "private-condition"}
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(plans())
 def test_who_is_no_reader_learns_nothing(plan):
     one, other = (asyncio.run(sent_by(plan, value)) for value in VALUES)
