@@ -141,6 +141,13 @@ def controlled_plan(random):  # noqa: C901  # one case for each way
             f"6 // {one}",
             f"({one} if {test(names)} else {other})",
             f"first({one}, 3)",
+            f"len(group_by([1, 2, 3], key=lambda x: x > {one}))",
+            f"sorted([1, 2, 3], key=lambda x: (x == {one}, x))[0]",
+            f"unique_by([1, 2, 3], key=lambda x: x % ({one} + 1))[-1]",
+            f"get([1, 2, 3], [{one}], 0)",
+            f"(date(2026, 1, 1) + timedelta(days={one})).day",
+            f"len(findall('[0-2]', str({one})))",
+            f"(1 if search('1', format({one}, '03d')) else 2)",
         ]
         return random.choice([*ways, f"len([x for x in [1, 2, 3] if x > {one}])", f"[1, 2, 3][{one}]"])
 

@@ -68,6 +68,9 @@ def texts(names):
         name.map("is ${{{0}}}".format),
         name.map("${{first({0}, 'none')}}".format),
         name.map("${{'yes' if '7' in {0} else 'no'}}".format),
+        name.map("${{first(search('(?P<digit>[0-9])', {0}).digit, 'none')}}".format),
+        name.map("${{keys(count_by({0}[:2].split()))[-1] if {0}.strip() else ''}}".format),
+        name.map("${{format({0}, '>20')}}".format),
         st.tuples(name, name).map(lambda two: f"${{{two[0]}}} and ${{{two[1]}}}"),
     )
 
