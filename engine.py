@@ -97,12 +97,11 @@ from .run_planner import EnginePlanner, PlanLike
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
 from .tools.declaration import Results
-from .tools.mcp.tools import hold_servers, release_servers
+from .tools.provider import Server, hold_servers, release_servers
 from .tools.secret import Secret, Secrets
 
 if TYPE_CHECKING:
     from .executor.journal.tool_pins import ProviderChanges
-    from .tools.mcp.session import McpServer
     from .tools.models.models import Spec
 
 P = ParamSpec("P")
@@ -215,7 +214,7 @@ class Engine:
         self._opening = asyncio.Lock()
         self._background: Background | None = None
         self._threads = threading.Lock()  # the first uses may come from several threads
-        self._servers: tuple[McpServer, ...] = ()
+        self._servers: tuple[Server, ...] = ()
         self._is_closed = False
 
     # --- life
@@ -1001,6 +1000,30 @@ class Engine:
             run_id, step, decision, by=person_of(by)
         )
 
+    async def answer(
+        self, run_id: str, step: str | None, value: object, *, by: str, attempt: int | None = None
+    ) -> Run:
+        """Answer the question of an `ask_person` step; the live owner, or `resume`, continues the run.
+
+        Args:
+            run_id: The run.
+            step: Path of the leaf.
+            value: The answer, which fits the `returns` of the step.
+            by: Who answers.
+            attempt: As in `approve`.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: Nothing is asked there, the value does not fit, the question has expired (code `expired`), or another decision
+                stands (code `decided`).
+        """
+        if step is None:
+            raise InputRejected(f"run {run_id} asks no question about its task: name the step that asks")
+        decision = {"answer": value, "attempt": attempt}
+        return await (await self._open()).execution.decisions.decide_one(
+            run_id, step, decision, by=person_of(by)
+        )
+
     async def resolve(  # the contract's options
         self,
         run_id: str,
@@ -1102,5 +1125,6 @@ class Engine:
     approve_sync = _twin(approve)
     deny_sync = _twin(deny)
     resolve_sync = _twin(resolve)
+    answer_sync = _twin(answer)
     decide_sync = _twin(decide)
     cancel_sync = _twin(cancel)

@@ -65,6 +65,28 @@ async def approve(
 
 
 @commands.command(
+    uses=TOOLS_AND_STORE, loads_tools=False, example="run_be40097b6b473dae who '\"ann\"' --by joe"
+)
+async def answer(
+    invocation: Invocation, run_id: RunId, step: StepPath, value: str, by: By = None, attempt: Attempt = None
+) -> int:
+    """Answer the question of an `ask_person` step. The question is printed.
+
+    Args:
+        value (JSON): The answer.
+    """
+    from .arguments import read_json
+
+    given = read_json("VALUE", value)
+    return await _record_seen(
+        invocation,
+        "answered",
+        (run_id, step, attempt),
+        lambda engine, seen: engine.answer(run_id, step, given, by=by or _login(), attempt=seen),
+    )
+
+
+@commands.command(
     uses=TOOLS_AND_STORE,
     loads_tools=False,
     example="run_be40097b6b473dae paid --by ann --reason 'paid last week'",

@@ -239,7 +239,7 @@ class Progress:
                 self._started.pop(event.step, None)
                 return f"{WAIT} {step}  outcome unknown: {one_line(str(data.get('why')))}"
             case "ApprovalAsked":
-                return f"{WAIT} {step}  waits for approval"
+                return f"{WAIT} {step}  waits for {'an answer' if 'question' in data.get('args', {}) else 'approval'}"
             case "RunParked":
                 return f"{WAIT} parked after {data.get('deaths')} deaths of its process"
             case "ListHeld":

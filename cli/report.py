@@ -221,6 +221,12 @@ def advice(run: Run, settings: Settings, waiting: WaitingCalls | None = None) ->
                 typed("resolve", path, f"--retry {bound}"),
                 typed("resolve", path, f"--fail WHY {bound}"),
             ]
+        elif step.reason == "question":
+            lines += [
+                f"step '{path}' waits for an answer{_asked(step, view(path))}",
+                typed("answer", path, "JSON"),
+                typed("deny", path, "--reason WHY"),
+            ]
         # A list of waiting calls is one question with one command; the same lines for each of a hundred items would hide it.
         elif step.reason != "budget":  # it waits for no person: one line below is for all that do so
             lines += [
@@ -251,7 +257,7 @@ def lists_in(run: Run) -> Mapping[str, Sequence[str]]:
     """Return leaf -> the paths of its list of calls that wait for approval: all paths at the first leaf, none at the others."""
     found: dict[str, list[str]] = {}
     for path, step in waiting_leaves(run):
-        if step.attempt is not None and step.status == "waiting" and "[" in path:
+        if step.attempt is not None and step.reason == "approval" and "[" in path:
             found.setdefault(path[: path.rindex("[")], []).append(path)
     return {
         path: items if path == items[0] else []

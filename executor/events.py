@@ -234,6 +234,30 @@ class Denied:
 
 
 @dataclass(slots=True)
+class Answered:
+    """A person answered the question of an `ask_person` step.
+
+    Attributes:
+        args: Digest of the question that the person saw.
+        answer: The value, which fits the step's schema.
+        attempt: As in `Approved`.
+    """
+
+    step: str
+    by: str
+    args: str
+    answer: CanonicalValue
+    attempt: int | None = None
+
+
+@dataclass(slots=True)
+class QuestionExpired:
+    """Nobody answered the question of an `ask_person` step in time."""
+
+    step: str
+
+
+@dataclass(slots=True)
 class ResolvedDone:
     """A person decided that the call of unknown outcome took effect, and gave its result.
 
@@ -428,6 +452,8 @@ Cause: TypeAlias = (
     | ApprovalRuled
     | Approved
     | Denied
+    | Answered
+    | QuestionExpired
     | ResolvedDone
     | ResolvedRetry
     | ResolvedFailed
@@ -446,7 +472,7 @@ Consequence: TypeAlias = (
     | ApprovalAsked
     | RunFinished
 )
-DecisionEvent: TypeAlias = Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed
+DecisionEvent: TypeAlias = Approved | Denied | Answered | ResolvedDone | ResolvedRetry | ResolvedFailed
 """What a person decides about one attempt of a call."""
 Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade
 JournalEvent: TypeAlias = Cause | Consequence | Remark

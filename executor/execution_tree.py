@@ -23,7 +23,7 @@ from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indices
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
-from ..plans.program import ENDORSED, AskModel, CallTool, Endorse, Program, StepCode
+from ..plans.program import ENDORSED, AskModel, AskPerson, CallTool, Program, StepCode
 from ..plans.types.validate import value_problems
 from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
 from .canonical_value import CanonicalValue, Scope
@@ -104,6 +104,7 @@ class Iteration:
         is_cut_off: Whether the process died during the last call, so that another call uses budget again.
         is_ruled: Whether the question if the call needs a person has been answered.
         is_approved: Whether a person has allowed the call.
+        asked: When a person was asked, in Unix seconds; `None`: nobody was.
         is_ahead: Whether a person was asked about the call before the earlier items of an ordered `for_each` have ended.
     """
 
@@ -128,6 +129,7 @@ class Iteration:
     is_ruled: bool = False
     is_approved: bool = False
     is_ahead: bool = False
+    asked: float | None = None
     reused: bool = False
     usage: Mapping[str, Json] | None = None
     started: float | None = None
@@ -223,7 +225,7 @@ def policies_of(program: Program, policies: Mapping[str, CallPolicy]) -> Sequenc
         policies[step.action.tool]
         if isinstance(step.action, CallTool)
         else endorse_policy(step.action.by)
-        if isinstance(step.action, Endorse)
+        if isinstance(step.action, AskPerson)
         else MODEL_POLICY
         for step in program.steps
     ]
@@ -326,8 +328,21 @@ def is_bad(part: Node | Item | Iteration, soft: frozenset[Reason]) -> bool:
 
 
 def is_asked(iteration: Iteration) -> bool:
-    """Whether the iteration waits for a person to allow its call."""
-    return iteration.state is State.WAITING and iteration.reason is Reason.APPROVAL
+    """Whether the iteration waits for a person to allow its call, or to answer its question."""
+    return iteration.state is State.WAITING and iteration.reason in (Reason.APPROVAL, Reason.QUESTION)
+
+
+def is_question(iteration: Iteration) -> bool:
+    """Whether the iteration waits for the answer to its question."""
+    return iteration.state is State.WAITING and iteration.reason is Reason.QUESTION
+
+
+def deadline_of(iteration: Iteration) -> float | None:
+    """Return when a question that waits expires, in Unix seconds; `None`: never."""
+    action = iteration.item.node.code.action
+    if not is_question(iteration) or not isinstance(action, AskPerson) or action.expires_s is None:
+        return None
+    return None if iteration.asked is None else iteration.asked + action.expires_s
 
 
 def is_decided(iteration: Iteration) -> bool:
@@ -449,8 +464,10 @@ def request_of(ask: AskModel, scope: Mapping[str, Json | Skipped]) -> tuple[Json
     return request, ask.data or PromptData(spans, in_system, examples)
 
 
-def endorsable(action: Endorse, call: CanonicalValue) -> CanonicalValue:
-    """Return the value of an `endorse` step as it is shown, `{"value": ..}`. Raises: EvaluationError: it does not fit the step's schema."""
+def shown_to_person(action: AskPerson, call: CanonicalValue) -> CanonicalValue:
+    """Return what a person is shown: a question, or a value to endorse. Raises: EvaluationError: the value does not fit the step's schema."""
+    if action.is_question:
+        return call
     given = cast("dict[str, Json]", call.value)
     if faults := value_problems(given[ENDORSED], action.returns):
         told = "; ".join(

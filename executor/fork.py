@@ -34,6 +34,7 @@ from .canonical_value import CanonicalValue
 from .events import (
     RESOLVED_FAILED,
     WITHDRAWN,
+    Answered,
     Approved,
     CallFailed,
     CallLost,
@@ -353,6 +354,9 @@ def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
                 ended(step, digest, CallSucceeded(step, output))
             case CallReused(step=step, args=digest) as reused:
                 ended(step, digest, reused)
+            case Answered(step=step, args=digest, answer=answer):
+                args[step] = digest
+                ended(step, digest, CallSucceeded(step, answer))
             case CallFailed(step=step, args=str(digest)) as failed:  # in this run's own parent
                 ended(step, digest, failed)
             case _:

@@ -31,9 +31,10 @@ from ..plans.inputs import fit_inputs
 from ..plans.program import (
     Action,
     AskModel,
+    AskPerson,
     CallTool,
-    Endorse,
     Fail,
+    FailWith,
     Program,
     RunAgent,
     RunPlan,
@@ -61,6 +62,7 @@ from .commands import (
 from .events import (
     RESOLVED_FAILED,
     WITHDRAWN,
+    Answered,
     ApprovalAsked,
     ApprovalRuled,
     Approved,
@@ -77,6 +79,7 @@ from .events import (
     Consequence,
     Denied,
     ListHeld,
+    QuestionExpired,
     ResolvedDone,
     ResolvedFailed,
     ResolvedRetry,
@@ -107,18 +110,20 @@ from .execution_tree import (
     add_item,
     add_iteration,
     canonical_value_of,
-    endorsable,
+    deadline_of,
     evaluate_bool,
     failure_of,
     first_iteration_of,
     is_asked,
     is_bad,
+    is_question,
     mismatch_kind,
     output_of,
     policies_of,
     request_of,
     run_digest,
     sample_of,
+    shown_to_person,
     undecided_attempt,
 )
 from .fork import Fork, PastWrite
@@ -141,9 +146,10 @@ MISMATCHES_MAX: Final = 100  # kinds of mismatch of a run's results that are rec
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans: the check refuses recursion, and this limit bounds a chain of different plans
 
 
+EXPIRED: Final = "expired"  # code of a question that nobody answered in time
 DENIED: Final = "denied"  # a decision of a person, and the code of the failure that follows from it
 _BEGINNINGS: Final = (RunStarted, RunResumed)
-_CALLS: Final = (CallTool, AskModel, Endorse)  # actions whose end is recorded by the event of their call
+_CALLS: Final = (CallTool, AskModel, AskPerson)  # actions whose end is recorded by the event of their call
 NO_FORK: Final = (
     Fork()
 )  # stands for the fork in a run without a parent: no step is overridden, held or settled
@@ -169,6 +175,7 @@ class Machine:
         failure: An error of the run's output expression, which belongs to no step.
         warnings: What went other than declared and failed nothing, in the order in which it came.
         parked: The event after which no process drives the run until someone resumes it; `None`: the run is not parked.
+        deadlines: Path of each question that waits and expires -> when it does, in Unix seconds.
         fork: The fork that made the run from its parent.
     """
 
@@ -203,6 +210,7 @@ class Machine:
         self._cancelled_by: str | None = None
         self.fork = fork
         self.budget = Budget(dict(budget or {}), planning or {})
+        self.deadlines: dict[str, float] = {}
         self._now = 0.0
         self.size = 0  # bytes of all results, as `limits.py` bounds them
         self._live = (
@@ -372,6 +380,7 @@ class Machine:
                 if not iteration.is_ahead:
                     self._start_call(iteration)
             case Denied(by=by, reason=reason):
+                self.deadlines.pop(iteration.path, None)
                 iteration.decision = PersonDecision(DENIED, by, reason)
                 iteration.reason = None
                 if iteration.is_ahead:
@@ -381,6 +390,14 @@ class Machine:
                     self._block_items_after(iteration.item)
                 else:
                     self._deny(iteration, iteration.decision)
+            case Answered(by=by, answer=answer):
+                self.deadlines.pop(iteration.path, None)
+                iteration.decision, iteration.reason = PersonDecision("answered", by), None
+                self._iteration_succeeded(iteration, answer)
+            case QuestionExpired():
+                self.deadlines.pop(iteration.path, None)
+                iteration.reason = None
+                self._iteration_failed(iteration, Failure(EXPIRED, "nobody answered the question in time"))
             case ResolvedDone(output=output, by=by):
                 iteration.decision = PersonDecision("resolved as done", by or "")
                 self._iteration_succeeded(iteration, output)
@@ -400,7 +417,7 @@ class Machine:
         iteration.failure = Failure(DENIED, decision.reason or f"denied by {decision.by}")
         self._iteration_cancelled(iteration, Reason.DENIED)
 
-    def accepts(self, decision: Cause) -> bool:
+    def accepts(self, decision: Cause) -> bool:  # noqa: PLR0911  # one return for each kind of decision
         """Whether a person's decision still applies: the same attempt waits, with exactly the arguments that were shown."""
         # A decision may arrive late: the run has ended, another person was faster, or the call was retried. The driver asks here first, and a late
         # decision is dropped instead of being an illegal event.
@@ -413,6 +430,12 @@ class Machine:
         if iteration is None or (attempt is not None and attempt != undecided_attempt(iteration)):
             return False
         match decision:
+            case Answered(args=args):
+                return is_question(iteration) and iteration.call is not None and iteration.call.digest == args
+            case QuestionExpired():
+                return is_question(iteration)
+            case Approved(args=args) if is_question(iteration):
+                return False
             case Approved(args=args):
                 # The digest binds the consent to the arguments that the person saw. Other arguments need another consent.
                 return is_asked(iteration) and iteration.call is not None and iteration.call.digest == args
@@ -436,7 +459,7 @@ class Machine:
 
     def _needs(self, iteration: Iteration) -> Mapping[str, float]:
         action = iteration.item.node.code.action
-        if isinstance(action, Endorse):
+        if isinstance(action, AskPerson):
             return {}
         tokens_max = action.max_tokens if isinstance(action, AskModel) else None
         is_model = iteration.item.node.policy.asks_model
@@ -847,8 +870,10 @@ class Machine:
                 self._enter_plan(iteration, program, args.evaluate(scope))
             case RunAgent() as agent:
                 self._enter_agent(iteration, agent, scope)
-            case Endorse(args=args) as endorse:
-                self._ready(iteration, endorsable(endorse, canonical_value_of(args, scope)))
+            case AskPerson(args=args) as asking:
+                self._ready(iteration, shown_to_person(asking, canonical_value_of(args, scope)))
+            case FailWith(message):
+                raise EvaluationError("fail", str(message.evaluate(scope)))
             case _:
                 assert_never(action)
 
@@ -1047,7 +1072,7 @@ class Machine:
         if call is None:
             raise EngineBug(f"step '{iteration.path}' is ready without arguments")
         if (
-            isinstance(code.action, CallTool | Endorse)
+            isinstance(code.action, CallTool | AskPerson)
             and not iteration.is_ruled
             and (policy.approval != "never" or policy.effect is Effect.WRITE)
             and self._is_deferred(iteration, policy, _tool_in(code.action), call)
@@ -1096,7 +1121,7 @@ class Machine:
                     timeout_s,
                     iteration.data,
                 )
-            case Endorse():
+            case AskPerson():
                 return RecordEndorsement(iteration.path, call, iteration.attempts + 1)
             case _:
                 raise EngineBug(f"step '{iteration.path}' has no call")
@@ -1132,8 +1157,12 @@ class Machine:
         return "ruled" if policy.approval == "rule" else "free"
 
     def _ask_approval(self, iteration: Iteration) -> None:
+        action = iteration.item.node.code.action
         self._move(iteration, State.WAITING)
-        iteration.reason = Reason.APPROVAL
+        is_question = isinstance(action, AskPerson) and action.is_question
+        iteration.reason, iteration.asked = Reason.QUESTION if is_question else Reason.APPROVAL, self._now
+        if (deadline := deadline_of(iteration)) is not None:
+            self.deadlines[iteration.path] = deadline
         self._record(ApprovalAsked(iteration.path, iteration.call or CanonicalValue(b"null")))
 
     def _call_failed(self, iteration: Iteration, event: CallFailed) -> None:

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     DENIED = "denied"
     CANCELLED = "cancelled"
     APPROVAL = "approval"
+    QUESTION = "question"
     BUDGET = "budget"
 
 
@@ -64,10 +65,9 @@ MOVES: dict[State, frozenset[State]] = {
     # Back to pending: the approval rule of the tool wants no person, but the turn of the item has not come.
     State.READY: frozenset({State.PENDING, State.RUNNING, State.WAITING, State.INDETERMINATE}) | TERMINAL,
     State.RUNNING: frozenset({State.READY, State.INDETERMINATE}) | TERMINAL,
-    # Back to pending: a person decided about an item whose turn has not come. Skipped: an earlier item failed.
-    State.WAITING: frozenset(
-        {State.PENDING, State.READY, State.INDETERMINATE, State.SKIPPED, State.CANCELLED}
-    ),
+    # Back to pending: a person decided about an item whose turn has not come. Succeeded: a person answered. Failed: nobody did in time.
+    # Skipped: an earlier item failed.
+    State.WAITING: frozenset({State.PENDING, State.READY, State.INDETERMINATE}) | TERMINAL,
     State.INDETERMINATE: frozenset({State.READY, State.SUCCEEDED, State.FAILED, State.SKIPPED}),
     State.SUCCEEDED: frozenset(),
     State.FAILED: frozenset(),

@@ -19,12 +19,12 @@ from typing import Protocol, TypeAlias, cast
 from ..errors import ConfigError
 from ..plans import SavedPlans
 from ..plans.checker.flow.selection import FlowRules
+from ..plans.durations import parse_count
 from ..plans.inputs import fit_inputs
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport
 from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
-from ..tools.durations import parse_count
 from ..tools.models.clients import Clients
 from ..tools.models.completion import Usage
 from ..tools.models.endpoint import Endpoint, Model

@@ -25,15 +25,29 @@ from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node, walk
 from .format.property_order import as_written
 from .format.shape import Draft
-from .plan import AgentStep, AskStep, EndorseStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
+from .plan import (
+    AgentStep,
+    AskPersonStep,
+    AskStep,
+    EndorseStep,
+    FailStep,
+    Fallback,
+    Plan,
+    PlanStep,
+    SetStep,
+    Step,
+    ToolStep,
+)
 from .problems import CheckReport, Problem, problem
 from .program import (
     ENDORSED,
+    QUESTION,
     Action,
     AskModel,
+    AskPerson,
     CallTool,
-    Endorse,
     Fail,
+    FailWith,
     OnError,
     Program,
     RepeatUntil,
@@ -249,6 +263,8 @@ class _BodyCompiler:
     def _tainted_arguments(self, position: int, step: Step) -> tuple[str, ...]:
         """Return the arguments of a tool step that hold untrusted data, sorted."""
         labels = self._flow
+        if isinstance(step, AskPersonStep):
+            return (QUESTION,) if labels.of(step.templates["ask_person"], position) & self.untrusted else ()
         if isinstance(step, EndorseStep):
             return (ENDORSED,) if labels.of(step.templates["endorse"], position) & self.untrusted else ()
         if not isinstance(step, ToolStep) or not labels.of(step.templates["args"], position) & self.untrusted:
@@ -257,7 +273,7 @@ class _BodyCompiler:
             sorted(name for name in step.args if labels.of_argument(position, name) & self.untrusted)
         )
 
-    def _action(self, position: int, step: Step) -> Action:
+    def _action(self, position: int, step: Step) -> Action:  # noqa: PLR0911  # one return for each kind of step
         texts = step.templates
         match step:
             case ToolStep():
@@ -273,9 +289,15 @@ class _BodyCompiler:
                 return RunPlan(step.plan, program or next(iter(programs.values())), texts["args"].formula)
             case AgentStep():
                 return self._agent(position, step)
+            case AskPersonStep():
+                question = template_of("", {QUESTION: step.ask_person}).formula.ready()
+                returns = as_written(self_contained(step.returns, self.body.types))
+                return AskPerson(question, returns, is_question=True, expires_s=step.expires_s)
+            case FailStep():
+                return FailWith(texts["fail"].formula.ready())
             case EndorseStep():
                 value = template_of("", {ENDORSED: cast("Json", step.endorse)}).formula.ready()
-                return Endorse(value, self_contained(step.returns, self.body.types), step.by)
+                return AskPerson(value, self_contained(step.returns, self.body.types), step.by)
 
     def _agent(self, position: int, step: AgentStep) -> RunAgent:
         agent, goal = step.agent, step.templates["goal"]

@@ -18,7 +18,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .checker.templates import template_of
-from .plan import AgentStep, AskStep, EndorseStep, Fallback, Plan, PlanStep, SetStep, Step, ToolStep
+from .plan import (
+    AgentStep,
+    AskPersonStep,
+    AskStep,
+    EndorseStep,
+    FailStep,
+    Fallback,
+    Plan,
+    PlanStep,
+    SetStep,
+    Step,
+    ToolStep,
+)
 from .values import Digest, Json, canonical, digest
 
 if TYPE_CHECKING:
@@ -66,7 +78,7 @@ def _given(optional: Mapping[str, Json]) -> dict[str, Json]:
     return {name: value for name, value in optional.items() if value is not None}
 
 
-def _action(step: Step) -> dict[str, Json]:
+def _action(step: Step) -> dict[str, Json]:  # noqa: PLR0911  # one return for each kind of step
     texts = step.templates
     match step:
         case ToolStep():
@@ -87,6 +99,12 @@ def _action(step: Step) -> dict[str, Json]:
                     **rest,
                 }
             }
+        case AskPersonStep():
+            question = texts["ask_person"].canonical
+            made: dict[str, Json] = {"ask_person": question, "returns": step.returns}
+            return made | _given({"expires": step.expires_s})
+        case FailStep():
+            return {"fail": texts["fail"].canonical}
         case EndorseStep():
             return {"endorse": texts["endorse"].canonical, "returns": step.returns, "by": step.by}
         case AgentStep(agent=agent):

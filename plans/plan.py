@@ -20,11 +20,13 @@ from pydantic import (
     Tag,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from typing_extensions import override
 
+from .durations import parse_duration
 from .signature import Signature, Signatures
 from .values import Digest, Json, NotJson, normal_in_order
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from .edit.diff import PlanDiff
     from .edit.patch import Patch
 
-ACTIONS = ("tool", "ask", "set", "plan", "agent", "endorse")
+ACTIONS = ("tool", "ask", "set", "plan", "agent", "ask_person", "endorse", "fail")
 """The keys that name a step's action; a step has exactly one."""
 
 PERSON = "person"
@@ -168,6 +170,35 @@ class AgentStep(StepKeys):
     agent: Agent
 
 
+class AskPersonStep(StepKeys):
+    """Ask a person one question, and wait for a typed answer."""
+
+    ask_person: str = Field(description="The question; ${..} puts values into it.")
+    returns: Schema = Field(default=_TEXT, description="JSON Schema of the answer.")
+    expires: Annotated[Any, WithJsonSchema({"type": ["number", "string", "null"]})] = Field(
+        default=None,
+        description='How long the answer is waited for, in seconds or such as "24h"; then the step fails. Without it: for ever.',
+    )
+
+    @field_validator("expires")
+    @classmethod
+    def _duration(cls, found: object) -> object:
+        if found is not None and parse_duration(found) <= 0:
+            raise ValueError("expected a duration above zero")
+        return found
+
+    @property
+    def expires_s(self) -> float | None:
+        """How long the answer is waited for, in seconds; `None`: for ever."""
+        return None if self.expires is None else parse_duration(self.expires)
+
+
+class FailStep(StepKeys):
+    """Fail with a message. With `when` it states what must not be."""
+
+    fail: str = Field(description="The message; ${..} puts values into it.")
+
+
 class EndorseStep(StepKeys):
     """Have a person or a policy decide that a value counts as trusted from here on."""
 
@@ -192,18 +223,22 @@ STEPS: dict[str, type[StepKeys]] = {
     "set": SetStep,
     "plan": PlanStep,
     "agent": AgentStep,
+    "ask_person": AskPersonStep,
     "endorse": EndorseStep,
+    "fail": FailStep,
 }
 """The model of a step, by the key that names its action."""
 
-Step: TypeAlias = ToolStep | AskStep | SetStep | PlanStep | AgentStep | EndorseStep
+Step: TypeAlias = ToolStep | AskStep | SetStep | PlanStep | AgentStep | AskPersonStep | EndorseStep | FailStep
 _AnyStep = Annotated[
     Annotated[ToolStep, Tag("tool")]
     | Annotated[AskStep, Tag("ask")]
     | Annotated[SetStep, Tag("set")]
     | Annotated[PlanStep, Tag("plan")]
     | Annotated[AgentStep, Tag("agent")]
-    | Annotated[EndorseStep, Tag("endorse")],
+    | Annotated[AskPersonStep, Tag("ask_person")]
+    | Annotated[EndorseStep, Tag("endorse")]
+    | Annotated[FailStep, Tag("fail")],
     Discriminator(action_of),
 ]
 _Steps: TypeAlias = Annotated[tuple[_AnyStep, ...], Field(strict=False)]

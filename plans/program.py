@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .expressions.data_spans import NO_DATA, PromptData
+from .plan import PERSON
 from .values import Json
 
 if TYPE_CHECKING:
     from .expressions.formula import Formula
     from .plan import Plan
 
+
+QUESTION: Final = "question"
+"""The name under which the text of an `ask_person` step is shown."""
 
 ENDORSED: Final = "value"
 """The name under which the value of an `endorse` step is shown, and may be edited."""
@@ -126,21 +130,32 @@ class RunAgent:
 
 
 @dataclass(frozen=True, slots=True)
-class Endorse:
-    """Have a person or a policy decide that a value counts as trusted.
+class AskPerson:
+    """Have a person give a value, or a person or a policy decide that a value counts as trusted.
 
     Attributes:
-        args: The value as an object, `{"value": ..}`: it is shown, and a person may edit it, as the arguments of a call.
-        returns: Self-contained JSON Schema that the value must fit.
+        args: What is shown, like the arguments of a call: `{"question": ..}` of an `ask_person` step, `{"value": ..}` of an `endorse` step.
+        returns: Self-contained JSON Schema that the result must fit.
         by: `person`, or the name of a policy.
+        is_question: Whether the person gives the value.
+        expires_s: How long the decision is waited for; `None`: for ever.
     """
 
     args: Formula
     returns: Mapping[str, Json]
-    by: str
+    by: str = PERSON
+    is_question: bool = False
+    expires_s: float | None = None
 
 
-Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent | Endorse
+@dataclass(frozen=True, slots=True)
+class FailWith:
+    """Fail with a message."""
+
+    message: Formula
+
+
+Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent | AskPerson | FailWith
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from .metrics import MEDIA_TYPE, Metrics
 from .problems import Refusal
 from .run_queue import RunQueue, Submission
 from .schemas import (
+    AnswerBody,
     ApproveBody,
     DecideBody,
     DenyBody,
@@ -128,7 +129,9 @@ def _submitter(identity: str | None) -> Submitter | None:
     return Submitter(identity, may_approve=False) if identity is not None else None
 
 
-def _decider(identity: str | None, body: ApproveBody | DenyBody | DecideBody | ResolveBody) -> str:
+def _decider(
+    identity: str | None, body: AnswerBody | ApproveBody | DenyBody | DecideBody | ResolveBody
+) -> str:
     """Return the name with which a decision is recorded: that of the key, or the one in the body where the key has no name.
 
     Raises:
@@ -504,6 +507,16 @@ async def approve_step(
     """Record the approval, which is for exactly the arguments that were displayed; the run goes on."""
     by = _decider(identity, body)
     decision = served.engine.approve(run_id, path, by=by, edit=body.edit, attempt=body.attempt)
+    return await _decided(served, run_id, path, "waiting", decision)
+
+
+@step_router.post("/{path:path}/answer", response_model=RunView, summary="Answer the question of a step")
+async def answer_step(
+    run_id: str, path: str, body: AnswerBody, served: Served, identity: Identity
+) -> Response:
+    """Record the answer, which has the type that the step's `returns` says; the run goes on."""
+    by = _decider(identity, body)
+    decision = served.engine.answer(run_id, path, body.value, by=by, attempt=body.attempt)
     return await _decided(served, run_id, path, "waiting", decision)
 
 

@@ -141,6 +141,14 @@ class ApproveBody(RequestBody):
     attempt: Attempt = None
 
 
+class AnswerBody(RequestBody):
+    """Who answers the question, and with which value."""
+
+    value: Any
+    by: By = None
+    attempt: Attempt = None
+
+
 class DenyBody(RequestBody):
     """Who refuses the call, and why."""
 
@@ -154,7 +162,7 @@ class DecideBody(RequestBody):
 
     Attributes:
         decisions: Path of a leaf, or of a step for all its parts that wait -> `"approve"`, `"deny"`, `"retry"`, or an object that says
-            more, with one of `approve` (true; `edit`), `deny` (true; `reason`), `done`, `retry` (true), `fail`, and `attempt`.
+            more, with one of `approve` (true; `edit`), `deny` (true; `reason`), `answer`, `done`, `retry` (true), `fail`, and `attempt`.
     """
 
     by: By = None
@@ -357,8 +365,10 @@ class WaitingCallView(_View):
     step: str
     attempt: int
     about: Annotated[
-        Literal["call", "outcome"],
-        Field(description="`call`: approve or deny it. `outcome`: resolve what became of it."),
+        Literal["call", "question", "outcome"],
+        Field(
+            description="`call`: approve or deny it. `question`: answer or deny it. `outcome`: resolve what became of it."
+        ),
     ]
     tool: str
     description: str
@@ -372,6 +382,11 @@ class WaitingCallView(_View):
     controlled_by: list[OriginView]
     past_write: Any
     last_time: EarlierCallView | None
+    returns: Annotated[
+        dict[str, Any] | None,
+        Field(description="JSON Schema of the answer to a question, or of a value to endorse."),
+    ]
+    expires: Annotated[UnixSeconds | None, Field(description="When a question expires.")]
     is_complete: Annotated[bool, Field(description="Every text was compared with every origin.")]
     is_labelled: bool
 

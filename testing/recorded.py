@@ -14,6 +14,7 @@ from ..executor.calls.invoke import Failed, Lost, Outcome, Returned
 from ..executor.canonical_value import CanonicalValue
 from ..executor.events import (
     RESOLVED_FAILED,
+    Answered,
     Approved,
     CallFailed,
     CallLost,
@@ -55,7 +56,7 @@ class RecordedRun:
     path: Path
     recall: Recall
     ended: Mapping[str, Outcome]
-    decided: Mapping[str, Approved | Denied]
+    decided: Mapping[str, Approved | Answered | Denied]
     blobs: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
     def read_artifact(self, artifact: Artifact | Mapping[str, Json]) -> bytes:
@@ -136,5 +137,9 @@ def _ended(entries: Sequence[Entry]) -> dict[str, Outcome]:
     return found
 
 
-def _decided(entries: Sequence[Entry]) -> dict[str, Approved | Denied]:
-    return {entry.event.step: entry.event for entry in entries if isinstance(entry.event, Approved | Denied)}
+def _decided(entries: Sequence[Entry]) -> dict[str, Approved | Answered | Denied]:
+    return {
+        entry.event.step: entry.event
+        for entry in entries
+        if isinstance(entry.event, Approved | Answered | Denied)
+    }

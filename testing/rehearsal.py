@@ -18,7 +18,7 @@ from ..errors import ConfigError, InputRejected, OutcomeUnknown, PlanRejected, T
 from ..executor.calls.concurrency import FairSemaphore
 from ..executor.calls.facilities import Facilities
 from ..executor.calls.invoke import Failed, Outcome, Returned
-from ..executor.events import Approved, Denied
+from ..executor.events import Answered, Approved, Denied
 from ..executor.fork import Fork, root_of
 from ..executor.journal.header import Header, default_seed
 from ..executor.journal.toolset_lock import ToolLock, ToolsetLock, tool_names
@@ -97,7 +97,8 @@ class Rehearsal:
             clock=FakeClock(),
             secrets=Secrets(Untouched()),
         )
-        execution = Execution(facilities, MemoryPresence())
+        # The clock runs through every pause at once, and a recorded answer came in time.
+        execution = Execution(facilities, MemoryPresence(), expires=False)
         await execution.open()
         try:
             for name, data in self._blobs().items():
@@ -127,7 +128,7 @@ class Rehearsal:
         # One decision at a time: it may bring the run to its next question, and the recording has the answer to that one too.
         for _ in range(DECISIONS_MAX):
             run = await execution.wait(run_id)
-            waiting = [path for path, view in run.steps.items() if view.reason == "approval"]
+            waiting = [path for path, view in run.steps.items() if view.reason in ("approval", "question")]
             step = next((path for path in waiting if path in decided), None)
             if run.status != "waiting" or step is None:
                 break
@@ -135,6 +136,8 @@ class Rehearsal:
                 case Approved(by=by, edit=edit):
                     changed = cast("dict[str, Json]", edit.value) if edit is not None else None
                     said: dict[str, object] = {"approve": True, "edit": changed}
+                case Answered(by=by, answer=answer):
+                    said = {"answer": answer.value}
                 case Denied(by=by, reason=reason):
                     said = {"deny": True, "reason": reason}
             await execution.decisions.decide_one(run_id, step, said, by=by)

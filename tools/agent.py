@@ -25,10 +25,10 @@ from typing import Any, cast, overload
 from typing_extensions import ParamSpec, TypeVar
 
 from ..errors import ConfigError, ToolError
+from ..plans.durations import parse_count
 from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import argument_names, find_context, is_async, plain_function
-from .durations import parse_count
 from .guards.guard import Guard, check_guards
 from .models.completion import Message
 from .models.marks import DATA_NOTE, as_text

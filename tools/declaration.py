@@ -17,10 +17,10 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from ..errors import ConfigError
 from ..plans.checker.flow.secrecy import MODEL
+from ..plans.durations import parse_count, parse_duration, parse_rate
 from ..plans.nearest import nearest
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson, canonical
-from .durations import parse_count, parse_duration, parse_rate
 from .failures import writable
 from .guards.guard import Guard, asks_model, check_guards
 

@@ -7,10 +7,10 @@ are invisible or reorder others are escapes (`plans/visible.py`). JSON has the v
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from ...plans.edit.differences import differing
 from ...plans.render.width import columns
@@ -20,6 +20,11 @@ from ..journal.decision_history import RecordedDecision
 from ..runs.run import report_json
 from .quotes import Quote
 
+_ABOUT: Final = {
+    "call": "waits for approval",
+    "question": "waits for an answer",
+    "outcome": "has an unknown outcome",
+}
 WIDTH: Final = 100
 """Columns of the text, unless a screen says otherwise."""
 INLINE_MAX: Final = 60
@@ -116,7 +121,7 @@ class WaitingCall:
     Attributes:
         step: Path of the leaf.
         attempt: The attempt that a decision is about; a decision may name it.
-        about: Whether the person decides if the `call` is made, or says what the `outcome` of a call was.
+        about: Whether the person decides if the `call` is made, answers a `question`, or says what the `outcome` of a call was.
         tool: The tool.
         description: What the tool says of itself.
         effect: Its effect.
@@ -127,12 +132,14 @@ class WaitingCall:
         controlled_by: From where that data is.
         past_write: What an earlier run knows of the call (`StepView.past_write`).
         last_time: What the same step did last time; `None`: the store has no earlier run of the plan that came as far.
+        returns: JSON Schema of the answer to a question, or of a value to endorse; `None` for a call.
+        expires: When a question expires, in Unix seconds; `None`: never.
         is_complete: Whether every text was compared with every origin; large ones are compared in part.
     """
 
     step: str
     attempt: int
-    about: Literal["call", "outcome"]
+    about: Literal["call", "question", "outcome"]
     tool: str
     description: str
     effect: str
@@ -143,6 +150,8 @@ class WaitingCall:
     controlled_by: tuple[Origin, ...] = ()
     past_write: Json = None
     last_time: EarlierCall | None = None
+    returns: Mapping[str, Json] | None = None
+    expires: float | None = None
     is_complete: bool = True
 
     @property
@@ -219,10 +228,12 @@ def _json(value: Json) -> str:
 
 
 def _call_lines(call: WaitingCall, width: int, *, with_description: bool) -> Iterator[str]:
-    about = "waits for approval" if call.about == "call" else "has an unknown outcome"
-    yield f"step '{visible_line(call.step)}', attempt {call.attempt}: {call.tool} {about}"
+    yield f"step '{visible_line(call.step)}', attempt {call.attempt}: {call.tool} {_ABOUT[call.about]}"
+    if call.about == "question":
+        yield from _question_lines(call, width)
+        return
     where = f" on '{visible_line(call.resource)}'" if call.effect in ("read", "write") else ""
-    yield f"  tool: {call.tool}, {call.effect}{where}"
+    yield f"  {'step' if call.returns is not None else 'tool'}: {call.tool}, {call.effect}{where}"
     if call.description and with_description:
         yield from _block(visible(call.description), width, "    ")
     if call.why:
@@ -242,6 +253,16 @@ def _call_lines(call: WaitingCall, width: int, *, with_description: bool) -> Ite
         case _:
             pass
     yield from _earlier_lines(call, width)
+
+
+def _question_lines(call: WaitingCall, width: int) -> Iterator[str]:
+    if call.why:
+        yield from _value_lines("  why, by the plan: ", call.why, width)
+    for arg in call.args:
+        yield from _argument_lines(arg, width)
+    yield f"  expected: {_json(cast('Json', call.returns))}"
+    if call.expires is not None:
+        yield f"  expires: {datetime.fromtimestamp(call.expires, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _argument_lines(arg: ShownArgument, width: int) -> Iterator[str]:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 from ...plans.checker.flow.sources import Found, Source, Sources, Trail
-from ...plans.program import CallTool, Endorse, RunAgent, RunPlan, StepCode
+from ...plans.program import AskPerson, CallTool, RunAgent, RunPlan, StepCode
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Toolset
 from ..canonical_value import CanonicalValue
-from ..execution_tree import Frame, Iteration, Node, is_asked, undecided_attempt
+from ..execution_tree import Frame, Iteration, Node, deadline_of, is_asked, is_question, undecided_attempt
 from ..journal.header import Header, program_of
 from ..journal.restore import load_entries, rebuild
 from ..journal.toolset_lock import ToolLock, ToolsetLock
@@ -179,7 +179,7 @@ class _Viewer:
         call = WaitingCall(
             step=iteration.path,
             attempt=undecided_attempt(iteration) or 1,
-            about="call" if is_asked(iteration) else "outcome",
+            about="question" if is_question(iteration) else "call" if is_asked(iteration) else "outcome",
             tool=what,
             description=description,
             effect=effect,
@@ -187,6 +187,8 @@ class _Viewer:
             why=self._why(trail),
             args=tuple(args),
             is_controlled=is_controlled,
+            returns=action.returns if isinstance(action, AskPerson) else None,
+            expires=deadline_of(iteration),
         )
         return call, pending, controlled
 
@@ -277,7 +279,10 @@ def _called(iteration: Iteration, tool: ToolLock | None) -> tuple[str, str, str]
     """Return what a person is asked about: name, description and effect."""
     if tool is not None:
         return tool.name, tool.description, tool.effect.value
-    if isinstance(iteration.item.node.code.action, Endorse):
+    action = iteration.item.node.code.action
+    if isinstance(action, AskPerson) and action.is_question:
+        return "ask_person", "", Effect.PURE.value
+    if isinstance(action, AskPerson):
         return (
             "endorse",
             "Once it is approved, this value counts as trusted in the rest of the run.",

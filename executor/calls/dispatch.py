@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from ...errors import ConfigError, ToolError
+from ...errors import ConfigError, EngineBug, ToolError
 from ...plans.program import ENDORSED
 from ...plans.signature import Effect
 from ...plans.values import Digest, Json, digest
@@ -173,7 +173,10 @@ def dispatch(
 
 def endorsed(command: RecordEndorsement, at: float) -> CallMade:
     """Return the event of an endorsement that a person or a policy has allowed."""
-    output = CanonicalValue.of(cast("dict[str, Json]", command.args.value)[ENDORSED])
+    given = cast("dict[str, Json]", command.args.value)
+    if ENDORSED not in given:
+        raise EngineBug(f"step '{command.step}' has a question that nobody answered")
+    output = CanonicalValue.of(given[ENDORSED])
     return CallMade(command.step, command.attempt, command.args.digest, output, at)
 
 

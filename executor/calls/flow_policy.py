@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ...errors import EngineBug
 from ...plans.checker.flow.labels import UNNAMED
-from ...plans.program import ENDORSED, CallTool, Endorse, Program, RunAgent, RunPlan
+from ...plans.program import ENDORSED, AskPerson, CallTool, Program, RunAgent, RunPlan
 from ...plans.signature import Effect
 from ...tools.failures import described
 from ..canonical_value import CanonicalValue
@@ -184,7 +184,7 @@ class FlowPolicy:
         About an `endorse` step its own policy decides, and may deny it.
         """
         iteration = machine.iterations[command.step]
-        if isinstance(action := iteration.item.node.code.action, Endorse):
+        if isinstance(action := iteration.item.node.code.action, AskPerson):
             return self._endorse(command, action.by, iteration)
         terms = self._terms_of(command.tool)
         judgement = self._judge(command.tool, command.args, iteration)
@@ -353,7 +353,7 @@ class FlowPolicy:
         for position in outer:
             program = cast("RunPlan", program.steps[position].action).program
         now = program.steps[last]
-        if isinstance(now.action, CallTool | Endorse):
+        if isinstance(now.action, CallTool | AskPerson):
             return _Labelled(now.tainted, now.controlled, now.selected)
         agent = cast("RunAgent", now.action)
         call = cast("dict[str, object]", iteration.call.value) if iteration.call is not None else {}

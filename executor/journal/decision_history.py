@@ -13,6 +13,7 @@ from typing import TypeGuard
 from ...plans.values import Json
 from ..canonical_value import CanonicalValue
 from ..events import (
+    Answered,
     ApprovalAsked,
     Approved,
     CallStarted,
@@ -57,11 +58,13 @@ class RecordedDecision:
         return asdict(self)
 
 
-def decision_of(entry: Entry) -> RecordedDecision | None:
+def decision_of(entry: Entry) -> RecordedDecision | None:  # noqa: PLR0911  # one return for each kind of decision
     """Return the decision in a record; `None`: the record is not a decision."""
     match entry.event:
         case Approved(by=by, edit=edit):
             return RecordedDecision("approved", entry.at, by, edited=edit is not None)
+        case Answered(by=by):
+            return RecordedDecision("answered", entry.at, by)
         case Denied(by=by, reason=reason):
             return RecordedDecision("denied", entry.at, by, reason)
         case ResolvedDone(by=by):
@@ -86,14 +89,16 @@ def decisions_by_step(entries: Iterable[Entry]) -> Mapping[str, tuple[RecordedDe
 
 def is_decision(event: JournalEvent) -> TypeGuard[DecisionEvent]:
     """Whether an event is a person's decision about an attempt."""
-    return isinstance(event, Approved | Denied | ResolvedDone | ResolvedRetry | ResolvedFailed)
+    return isinstance(event, Approved | Denied | Answered | ResolvedDone | ResolvedRetry | ResolvedFailed)
 
 
 def key_of(event: DecisionEvent, attempt: int) -> DecisionKey:
     """Return the attempt that a decision is about; `attempt` is used for older records, which do not name theirs."""
     # An approval and an outcome are two questions about one attempt: whoever approves a call does not say what became of it.
     number = event.attempt if event.attempt is not None else attempt
-    return DecisionKey(event.step, number, "call" if isinstance(event, Approved | Denied) else "outcome")
+    return DecisionKey(
+        event.step, number, "call" if isinstance(event, Approved | Denied | Answered) else "outcome"
+    )
 
 
 @dataclass(slots=True)
@@ -121,7 +126,7 @@ class DecisionHistory:
                 case ApprovalAsked(step=step, args=args):
                     found.asked[step] = args
                 # An approval comes before the call that it is about, an outcome after it: hence the attempt that follows, or the last one.
-                case Approved() | Denied():
+                case Approved() | Denied() | Answered():
                     found.decided[key_of(event, attempts.get(event.step, 0) + 1)] = entry
                 case ResolvedDone() | ResolvedRetry() | ResolvedFailed():
                     found.decided[key_of(event, attempts.get(event.step, 0))] = entry

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...errors import InputRejected
 from ...plans.nearest import did_you_mean, listing
-from ...plans.program import SetValue
+from ...plans.program import AskPerson, SetValue
 from ...plans.values import Json
 from ...tools.failures import refused
 from ...tools.fingerprint.fingerprint import is_fingerprint
@@ -187,6 +187,8 @@ class _View:
             return self._explain_call(entry.event)
         if entry is not None and isinstance(entry.event, CallReused):
             return self._explain_reuse(entry.event)
+        if isinstance(iteration.item.node.code.action, AskPerson) and iteration.output is not None:
+            return self._explained_as(iteration.path, "given", "answer", "has the value that a person gave")
         if isinstance(iteration.item.node.code.action, SetValue) and iteration.output is not None:
             return self._explained_as(
                 iteration.path,
@@ -345,7 +347,7 @@ class Explanation:
     """Why a step ran or was reused; `str()` is the sentence.
 
     Attributes:
-        verdict: `ran`, `reused`, `computed` (a `set` step), `given` (by a fork), `ended` (skipped, cancelled, failed before a
+        verdict: `ran`, `reused`, `computed` (a `set` step), `given` (by a fork, or by the answer of a person), `ended` (skipped, cancelled, failed before a
             call), `waits`, or `parts` (a step of several calls).
         because: The reason as a word: `changed`, `first`, `same`, `parent`, `write`, `no-reuse-for`, `unseen`, `secret`,
             `expired`, `written`, `env`, `off`, `refresh`, `afresh`, `not-kept`, or the reason of a skip.
@@ -465,6 +467,7 @@ _TEXTS: Final = {
     Reason.ON_ERROR: "was skipped because it failed, and on_error is 'skip'",
     Reason.CANCELLED: "was cancelled with the run",
     Reason.APPROVAL: "waits for a person to approve its call",
+    Reason.QUESTION: "waits for a person to answer its question",
     Reason.BUDGET: "waits because its call would pass the run's budget",
 }
 _BAD: Final = (State.FAILED, State.CANCELLED, State.SKIPPED)

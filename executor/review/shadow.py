@@ -34,6 +34,7 @@ from ..commands import (
     StartToolCall,
 )
 from ..events import (
+    Answered,
     ApprovalAsked,
     ApprovalRuled,
     Approved,
@@ -142,7 +143,7 @@ class ShadowWalk:
     known: Mapping[str, Inherited] = field(init=False)
     preparation: Preparation = field(init=False)
     caller: Caller = field(init=False)
-    decided: Mapping[str, Approved | Denied] = field(init=False)
+    decided: Mapping[str, Approved | Answered | Denied] = field(init=False)
     ruled: Mapping[str, ApprovalRuled] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,7 +154,9 @@ class ShadowWalk:
         self.preparation = Preparation(self.facilities, run_id)
         self.caller = Caller(self.facilities, self.preparation, seed)
         events = [entry.event for entry in self.recalled.entries]
-        self.decided = {event.step: event for event in events if isinstance(event, Approved | Denied)}
+        self.decided = {
+            event.step: event for event in events if isinstance(event, Approved | Denied | Answered)
+        }
         self.ruled = {event.step: event for event in events if isinstance(event, ApprovalRuled)}
 
     async def go(self) -> None:
@@ -350,7 +353,7 @@ class ShadowWalk:
         self.calls[step] = args
         # An approval is about exactly its arguments; a denial is about the call, whatever its arguments have become.
         decided = self.decided.get(step)
-        if isinstance(decided, Approved) and decided.args == args.digest:
+        if isinstance(decided, Approved | Answered) and decided.args == args.digest:
             return [decided]
         if isinstance(decided, Denied):
             return [decided]

@@ -17,13 +17,14 @@ from weakref import WeakValueDictionary
 from ...errors import DECIDED, OWN_RUN, InputRejected, ToolError
 from ...plans.format.shape import describe
 from ...plans.nearest import listing
-from ...plans.program import ENDORSED, CallTool, Endorse
+from ...plans.program import ENDORSED, AskPerson, CallTool
 from ...plans.types.integers import with_integers
 from ...plans.types.validate import value_problems
 from ...plans.values import Json, NotJson
 from ..calls.facilities import Facilities
 from ..canonical_value import CanonicalValue
 from ..events import (
+    Answered,
     Approved,
     BudgetRaised,
     CancelAsked,
@@ -34,14 +35,14 @@ from ..events import (
     ResolvedFailed,
     ResolvedRetry,
 )
-from ..execution_tree import Iteration, is_asked, undecided_attempt
+from ..execution_tree import Iteration, deadline_of, is_asked, is_question, undecided_attempt
 from ..fork import is_within
 from ..journal.decision_history import DecisionHistory, decision_of, is_decision, key_of
 from ..journal.header import Header
 from ..journal.records import Entry, write_line
 from ..journal.restore import load_entries
 from ..journal.toolset_lock import ToolLock
-from ..machine import Machine
+from ..machine import EXPIRED, Machine
 from ..states import FINAL, Reason, RunStatus, State
 from ..stores.store import DecisionKey, RunRow
 from .archive import Archive, read_decision
@@ -55,6 +56,7 @@ About: TypeAlias = Literal["call", "outcome"]
 VERDICTS: Final[Mapping[str, About]] = {
     "approve": "call",
     "deny": "call",
+    "answer": "call",
     "done": "outcome",
     "retry": "outcome",
     "fail": "outcome",
@@ -72,7 +74,7 @@ class Ruling:
     """
 
     step: str
-    verdict: Literal["approve", "deny", "done", "retry", "fail"]
+    verdict: Literal["approve", "deny", "answer", "done", "retry", "fail"]
     attempt: int | None = None
     given: object = None
 
@@ -88,7 +90,7 @@ FIELDS_BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
     "deny": ("reason", "attempt"),
 }
 _FORMS: Final = (
-    '"approve", "deny" or "retry", or an object with one of approve (true; edit), deny (true; reason), done (what was returned), '
+    '"approve", "deny" or "retry", or an object with one of approve (true; edit), deny (true; reason), answer (the value), done (what was returned), '
     "retry (true), fail (why), and optionally attempt"
 )
 
@@ -96,8 +98,8 @@ _FORMS: Final = (
 def ruling_of(step: str, written: object) -> Ruling:
     """Read a decision as people write it: a word or an object.
 
-    `"approve"`, `"deny"`, `"retry"`; `{"approve": true, "edit": {..}}`, `{"deny": true, "reason": ".."}`, `{"done": value}`,
-    `{"retry": true}`, `{"fail": "why"}`, each with `attempt` if it is to be named.
+    `"approve"`, `"deny"`, `"retry"`; `{"approve": true, "edit": {..}}`, `{"deny": true, "reason": ".."}`, `{"answer": value}`,
+    `{"done": value}`, `{"retry": true}`, `{"fail": "why"}`, each with `attempt` if it is to be named.
 
     Raises:
         InputRejected: The value is not one of these forms.
@@ -128,8 +130,8 @@ def ruling_of(step: str, written: object) -> Ruling:
             )
         case "deny":
             return Ruling(step, "deny", attempt, reason_of("reason", given.get("reason")))
-        case "done":
-            return Ruling(step, "done", attempt, given["done"])
+        case "answer" | "done":
+            return Ruling(step, verdict, attempt, given[verdict])
         case "retry":
             return Ruling(step, "retry", attempt)
         case _:
@@ -170,10 +172,16 @@ class Asked:
             return [ruling]  # refused later, with a list of the leaves that do wait
         if (
             ruling.attempt is not None
-            or ruling.verdict == "done"
+            or ruling.verdict in ("done", "answer")
             or (ruling.verdict == "approve" and ruling.given)
         ):
-            what = "attempt" if ruling.attempt is not None else "done" if ruling.verdict == "done" else "edit"
+            what = (
+                "attempt"
+                if ruling.attempt is not None
+                else "edit"
+                if ruling.verdict == "approve"
+                else ruling.verdict
+            )
             raise InputRejected(f"'{what}' applies to one call only; name the call: {listing(waiting)}")
         # Parts that are decided are left alone: repeating "approve all" after some single decisions must not conflict with them.
         decided = {key.step for key in self.pending if key.about == ruling.about}
@@ -390,7 +398,9 @@ class Decisions:
 
     async def _verdict(self, asked: Asked, ruling: Ruling, by: str) -> DecisionEvent | None:
         """Return a decision as an event; `None`: the same decision stands. Raises: InputRejected: the decision is not valid, or another one stands."""
-        if ruling.verdict == "approve":
+        if (
+            ruling.verdict == "approve"
+        ):  # whoever submitted a run may answer its questions, as they gave its inputs
             asked.expect_may_approve(by)
         iteration = asked.machine.iterations.get(ruling.step)
         waits = (
@@ -416,9 +426,27 @@ class Decisions:
             raise InputRejected(
                 f"expected attempt {waits} of step '{ruling.step}', which waits now, found attempt {ruling.attempt}"
             )
+        self._expect_kind(iteration, ruling)
         return await self._event(
             asked, iteration, iteration.call or CanonicalValue(b"null"), ruling, by, waits
         )
+
+    def _expect_kind(self, iteration: Iteration, ruling: Ruling) -> None:
+        """Raise `InputRejected` if the decision is of the wrong kind: a question is answered, a call is approved."""
+        if ruling.verdict == "answer" and not is_question(iteration):
+            raise InputRejected(
+                f"step '{ruling.step}' asks no question; it waits for a decision about its call: approve or deny it"
+            )
+        if ruling.verdict == "approve" and is_question(iteration):
+            raise InputRejected(
+                f"step '{ruling.step}' asks a question, so there is nothing to approve: answer it with a value, or deny it"
+            )
+        deadline = deadline_of(iteration)
+        if deadline is not None and self._facilities.clock.now() >= deadline:
+            raise InputRejected(
+                f"the question of step '{ruling.step}' has expired; the step fails when the run is resumed",
+                code=EXPIRED,
+            )
 
     async def _is_repeated(
         self, asked: Asked, iteration: Iteration, ruling: Ruling, by: str, standing: Entry
@@ -454,6 +482,8 @@ class Decisions:
                 edit = cast("Mapping[str, Json] | None", given)
                 edited = self._edited(asked, iteration, call, edit) if edit is not None else None
                 return Approved(step, by, call.digest, edited, attempt)
+            case "answer":
+                return Answered(step, by, call.digest, _answer(iteration, given), attempt)
             case "deny":
                 return Denied(step, by, cast("str", given or ""), attempt)
             case "done":
@@ -468,7 +498,7 @@ class Decisions:
     ) -> CanonicalValue:
         edited = {**cast("dict[str, Json]", call.value), **edit}
         action = iteration.item.node.code.action
-        if isinstance(action, Endorse):
+        if isinstance(action, AskPerson):
             return _endorsed(iteration, action, edited)
         lock = asked.lock_of(iteration)
         if lock is None:
@@ -626,7 +656,7 @@ def _not_decidable(step: str, machine: Machine, about: About) -> str:
     return f"expected a step that {wanted}, found '{step}', which {found}; {known}"
 
 
-def _endorsed(iteration: Iteration, action: Endorse, edited: Mapping[str, Json]) -> CanonicalValue:
+def _endorsed(iteration: Iteration, action: AskPerson, edited: Mapping[str, Json]) -> CanonicalValue:
     """Return the value that a person endorses in the place of the one that was shown. Raises: InputRejected: it does not fit."""
     where = f"the edited value of step '{iteration.path}'"
     if others := [name for name in edited if name != ENDORSED]:
@@ -634,6 +664,21 @@ def _endorsed(iteration: Iteration, action: Endorse, edited: Mapping[str, Json])
     try:
         _expect_fit(edited[ENDORSED], action.returns)
         value = CanonicalValue.of(dict(edited))
+    except (ToolError, NotJson) as fault:
+        raise InputRejected(f"{where} does not fit: {fault}") from fault
+    expect_small(where, value)
+    return value
+
+
+def _answer(iteration: Iteration, given: object) -> CanonicalValue:
+    """Return the answer to a question. Raises: InputRejected: it does not fit."""
+    where = f"the answer to step '{iteration.path}'"
+    action = iteration.item.node.code.action
+    schema: Mapping[str, Json] = action.returns if isinstance(action, AskPerson) else {}
+    try:
+        value = CanonicalValue.of(cast("Json", given))
+        _expect_fit(value.value, schema)
+        value = CanonicalValue.of(with_integers(value.value, schema))
     except (ToolError, NotJson) as fault:
         raise InputRejected(f"{where} does not fit: {fault}") from fault
     expect_small(where, value)

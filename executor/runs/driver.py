@@ -51,6 +51,7 @@ from ..events import (
     CallSucceeded,
     CancelAsked,
     Cause,
+    QuestionExpired,
     RetryDue,
     WorkContinued,
 )
@@ -160,6 +161,7 @@ class Driver:
                 self._begin(group)
                 await self._take_in_first(first)
                 await self._decide(decisions)
+                await self._expire()
         except BaseExceptionGroup as group_of_faults:
             raise first_error(group_of_faults) from None
         finally:
@@ -233,6 +235,13 @@ class Driver:
                 stale.append(decision.number)
         if stale:
             await self.facilities.store.drop_decisions(stale)
+
+    async def _expire(self) -> None:
+        """Fail the questions that nobody has answered in time."""
+        now = self.facilities.clock.now()
+        for step in [step for step, deadline in self.machine.deadlines.items() if deadline <= now]:
+            if not self.is_parking and self.machine.accepts(event := QuestionExpired(step)):
+                await self._take_in(event)
 
     async def park(self) -> None:
         """Stop: start nothing more, cancel calls that are not writes, and wait up to `PARK_GRACE_S` for the writes in flight."""

@@ -95,6 +95,7 @@ class Execution:
         presence: How processes of this machine see the owners of the store.
         park_after: How many deaths of its process in a row, without progress, park a run.
         lease_s: Length of the lease in seconds.
+        expires: Whether questions expire while nobody drives their run.
         on_waiting: Called with the other process that this one waits for, and again from time to time; `None`: the log names it.
     """
 
@@ -106,9 +107,11 @@ class Execution:
         park_after: int = PARK_AFTER,
         lease_s: float = LEASE_S,
         on_waiting: Callable[[RunOwner], None] | None = None,
+        expires: bool = True,
     ) -> None:
         self.facilities = facilities
         self._park_after = park_after
+        self._expires = expires
         self._on_waiting = on_waiting or self._log_waiting
         self._lock = DriveLock()
         self._claimed: dict[str, RunRow] = {}
@@ -123,6 +126,9 @@ class Execution:
         self._errors: dict[str, BaseException] = {}  # of runs whose work has stopped here
         self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
         self._tending: dict[str, asyncio.Task[None]] = {}  # by run: the work that patches its plan
+        self._waking: dict[
+            str, asyncio.Task[None]
+        ] = {}  # by run: what drives it when its next question expires
         self._is_closing = False
         self.archive = Archive(self._store, self._drivers, self._is_driven)
         self.submissions = Submissions(self._store, self.archive, facilities.clock)
@@ -152,7 +158,11 @@ class Execution:
         """Stop the active runs and release all runs; `resume` continues them."""
         self._is_closing = True
         # Patches first: the run of a new patch would start after the active runs have been stopped.
-        patching: list[asyncio.Task[Any]] = [*self._tending.values(), *self._patching.values()]
+        patching: list[asyncio.Task[Any]] = [
+            *self._tending.values(),
+            *self._patching.values(),
+            *self._waking.values(),
+        ]
         for task in patching:
             task.cancel()
         await asyncio.gather(*patching, return_exceptions=True)
@@ -558,12 +568,28 @@ class Execution:
                 expect_outcomes(machine)
                 first, decisions = (), await self.archive.decisions(row.id)
             self.archive.remember(driver)
+            if machine.status is None and machine.deadlines:
+                self._wake_at(row.id, min(machine.deadlines.values()))
         finally:
             driver.journal.close()
             if driver.journal.is_released:
                 self._owner.forget(row.id)
             del self._drivers[row.id]
         return machine.status is None
+
+    def _wake_at(self, run_id: str, deadline: float) -> None:
+        """Drive a waiting run again when its next question expires, if this execution is still open then."""
+
+        async def wake() -> None:
+            await self.facilities.clock.sleep(max(0.0, deadline - self.now()))
+            self._waking.pop(run_id, None)
+            with suppress(FirmplanError):  # whoever resumes the run meets the same error
+                await self.go_on(run_id)
+
+        if (earlier := self._waking.pop(run_id, None)) is not None:
+            earlier.cancel()
+        if self._expires and not self._is_closing:
+            self._waking[run_id] = asyncio.get_running_loop().create_task(wake())
 
     async def _park(self, taken: Taken, machine: Machine) -> None:
         """Record that a run is parked."""

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from ...errors import ConfigError, InputRejected, RunNotFound
 from ...plans import CheckReport, Plan
+from ...plans.durations import parse_duration
 from ...plans.format.saved import references_of
 from ...plans.format.shape import describe
 from ...plans.inputs import fit_inputs, too_large
@@ -31,7 +32,6 @@ from ...plans.types.standalone import self_contained
 from ...plans.types.validate import value_problems
 from ...plans.values import Json, NotJson, canonical
 from ...tools import Artifact
-from ...tools.durations import parse_duration
 from .. import limits as bounds
 from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
 from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW

@@ -22,16 +22,16 @@ STATUSES = ("pending", "running", "waiting", "indeterminate", "succeeded", "fail
 DONE = "succeeded"
 REASONS = (
     *("when", "on-error", "skipped-reference", "dependency-failed", "blocked"),
-    *("denied", "cancelled", "approval", "budget"),
+    *("denied", "cancelled", "approval", "question", "budget"),
 )
 _OWN_CODES = """
     absent-field agent-exhausted bad-args bad-expr bad-input bad-output bad-prompt bad-result bad-value
-    cancelled config-error connection-error denied division-by-zero empty-list failed guard-failed guard-refused
+    cancelled config-error connection-error denied division-by-zero empty-list expired fail failed guard-failed guard-refused
     impure index-out-of-range inner-failed items-failed limit-exceeded model-auth model-rejected
     model-unavailable model-unknown model-unreachable no-artifact no-blobs no-model no-secret not-a-bool
-    not-a-list not-finite not-reusable null-value outcome-unknown overflow parked private-condition
+    not-a-list not-finite not-reusable null-value outcome-unknown overflow parked policy-denied private-condition
     private-flow process-died rate-limited refused repeat-exhausted resolved-failed timeout tool-error truncated type-error
-    type-mismatch unsafe-flow untrusted-condition withdrawn
+    type-mismatch unknown-policy unsafe-flow untrusted-condition withdrawn
 """
 OWN_CODES = frozenset(_OWN_CODES.split())
 """Codes of firmplan itself; all other codes come from tools. A tool may use one of these codes too, but cannot put its own words into it."""

@@ -268,6 +268,49 @@ class PlanBuilder:
             agent["budget"] = dict(budget)
         return self._add(id, "agent", {"agent": agent}, _option_keys(**options))
 
+    def ask_person(
+        self,
+        question: object,
+        /,
+        *,
+        returns: object = _UNSET,
+        expires: float | str | None = None,
+        id: str | None = None,  # noqa: A002  # the plan's word
+        **options: Any,  # noqa: ANN401  # the keys of `call`
+    ) -> Reference:
+        """Ask a person one question.
+
+        Args:
+            question: The question.
+            returns: A Python type or a JSON Schema of the answer; text by default.
+            expires: Seconds, or such as `"24h"`, after which the step fails; `None`: never.
+            id: The step's id.
+            options: As for `call`.
+        """
+        step: dict[str, Any] = {"ask_person": in_plan(question)}
+        if returns is not _UNSET:
+            step["returns"] = _schema_of_annotation(returns)
+        if expires is not None:
+            step["expires"] = expires
+        return self._add(id, "answer", step, _option_keys(**options))
+
+    def fail(
+        self,
+        message: object,
+        /,
+        *,
+        id: str | None = None,  # noqa: A002  # the plan's word
+        **options: Any,  # noqa: ANN401  # the keys of `call`
+    ) -> Reference:
+        """Fail with a message; `when` says in which case.
+
+        Args:
+            message: The message.
+            id: The step's id.
+            options: As for `call`.
+        """
+        return self._add(id, "fail", {"fail": in_plan(message)}, _option_keys(**options))
+
     def endorse(
         self,
         value: object,

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from ..errors import EvaluationError
 from ..expressions.nodes import Call, Comprehension, ListOf, Name, Node
 from ..immutable import immutable
-from ..plan import AgentStep, AskStep, EndorseStep, PlanStep, SetStep, Step, ToolStep
+from ..plan import AgentStep, AskPersonStep, AskStep, EndorseStep, FailStep, PlanStep, SetStep, Step, ToolStep
 from ..problems import Bounds
 from ..program import Track
 from ..signature import Effect, Signatures
@@ -113,7 +113,7 @@ def _cost_once(body: PlanBody, position: int, inner: Sequence[Cost], tools: Sign
         case PlanStep():
             called = body.calls.get(position)
             return FREE if called is None else inner[called]
-        case SetStep() | EndorseStep():
+        case SetStep() | AskPersonStep() | EndorseStep() | FailStep():
             return FREE
 
 
@@ -164,7 +164,7 @@ def critical_path(
 
 
 def _chain_calls(body: PlanBody, position: int, inner: Sequence[int]) -> int:
-    if isinstance(body.steps[position], SetStep | EndorseStep):
+    if isinstance(body.steps[position], SetStep | AskPersonStep | EndorseStep | FailStep):
         return 0
     called = body.calls.get(position)
     return 1 if called is None else inner[called]

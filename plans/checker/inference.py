@@ -16,7 +16,18 @@ from ..expressions.infer import Inferred, infer
 from ..expressions.nodes import Call, Field, Index, Name, Node, Slice
 from ..expressions.template import Leaf
 from ..nearest import listing, short
-from ..plan import PERSON, AgentStep, AskStep, EndorseStep, PlanStep, SetStep, Step, ToolStep
+from ..plan import (
+    PERSON,
+    AgentStep,
+    AskPersonStep,
+    AskStep,
+    EndorseStep,
+    FailStep,
+    PlanStep,
+    SetStep,
+    Step,
+    ToolStep,
+)
 from ..types.assignable import expression_of, for_null
 from ..types.intersect import are_disjoint
 from ..types.show import type_text
@@ -250,7 +261,9 @@ class _TypedBody:
 
     # Actions
 
-    def _action_type(self, position: int, step: Step, scope: Mapping[str, Type]) -> Type:
+    def _action_type(  # noqa: PLR0911  # one return for each kind of step
+        self, position: int, step: Step, scope: Mapping[str, Type]
+    ) -> Type:
         """Return the type of what one call of a step's action returns."""
         path = self.body.path(position)
         context = self.context
@@ -269,14 +282,14 @@ class _TypedBody:
                 parameters = None if called is None else context.inputs(called)
                 self._check_args(path, step, parameters, _with_previous(step, made, scope))
                 return made
-            case AskStep(ask=ask):
-                made = context.read(self.body, ask.returns, f"{path}.ask.returns")
-                scope = _with_previous(step, made, scope)
-                self._expect_text(path, step, ("prompt", "system"), scope)
-                if "examples" in step.templates:
-                    self._expect_examples(path, step.templates["examples"], made, scope)
-                guarded = guard_problems(ask.guard, made, sources=())
-                context.problems.add_local(self.body, f"{path}.ask.guard", guarded)
+            case AskStep():
+                return self._answer_type(path, step, scope)
+            case FailStep():
+                self._expect_text(path, step, ("fail",), scope)
+                return NEVER
+            case AskPersonStep():
+                made = context.read(self.body, step.returns, f"{path}.returns")
+                self._expect_text(path, step, ("ask_person",), _with_previous(step, made, scope))
                 return made
             case EndorseStep():
                 return self._endorsed_type(path, step, scope)
@@ -286,6 +299,16 @@ class _TypedBody:
                 made = context.read(self.body, agent.returns, f"{path}.agent.returns")
                 self._expect_text(path, step, ("goal",), _with_previous(step, made, scope))
                 return made
+
+    def _answer_type(self, path: str, step: AskStep, scope: Mapping[str, Type]) -> Type:
+        made = self.context.read(self.body, step.ask.returns, f"{path}.ask.returns")
+        scope = _with_previous(step, made, scope)
+        self._expect_text(path, step, ("prompt", "system"), scope)
+        if "examples" in step.templates:
+            self._expect_examples(path, step.templates["examples"], made, scope)
+        guarded = guard_problems(step.ask.guard, made, sources=())
+        self.context.problems.add_local(self.body, f"{path}.ask.guard", guarded)
+        return made
 
     def _endorsed_type(self, path: str, step: EndorseStep, scope: Mapping[str, Type]) -> Type:
         made = self.context.read(self.body, step.returns, f"{path}.returns")

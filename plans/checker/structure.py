@@ -11,7 +11,7 @@ from ..format.shape import describe
 from ..graph import cycles
 from ..nearest import listing, short
 from ..paths import key
-from ..plan import AgentStep, PlanStep, Step, ToolStep
+from ..plan import AgentStep, FailStep, PlanStep, Step, ToolStep
 from ..signature import Effect
 from ..types.validate import value_problems
 from ..values import Json
@@ -249,7 +249,7 @@ def _is_idle(context: CheckContext, survey: Survey, number: int, position: int) 
     """Whether a step is known to change nothing."""
     body = context.bodies.every[number]
     step = body.steps[position]
-    if isinstance(step, PlanStep) and position not in body.calls:
+    if isinstance(step, FailStep) or (isinstance(step, PlanStep) and position not in body.calls):
         return False
     is_known = all(context.tools.find(name) is not None for name in _tools_of(step))
     return is_known and not is_write(survey.touches[number][position])

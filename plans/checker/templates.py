@@ -85,7 +85,9 @@ TEMPLATE_PLACES: Mapping[str, tuple[str, ...]] = {
     "system": ("ask", "system"),
     "examples": ("ask", "examples"),
     "goal": ("agent", "goal"),
+    "ask_person": ("ask_person",),
     "endorse": ("endorse",),
+    "fail": ("fail",),
     "until": ("repeat", "until"),
     "fallback": ("on_error", "value"),
 }

@@ -11,11 +11,12 @@ copying: consumers treat them as immutable.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias, assert_never
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..values import Json
-from . import operators
+from . import dates, operators, patterns
 from .functions import FUNCTIONS, METHODS
 from .nodes import (
     Binary,
@@ -42,6 +43,7 @@ from .nodes import (
     bound,
     mapped,
     references,
+    walk,
 )
 from .operators import WORK_MAX, Frame, Meter, checked, weigh
 
@@ -59,6 +61,8 @@ def compile_node(node: Node) -> Callable[[Scope], Json]:
     """
     # Closures call each other directly, so an evaluation looks at no node again.
     run = _compile(node)
+    if makes_dates(node):
+        return _making(lambda frame: dates.plain(checked(run(frame))))
     # A path makes no value: what it takes from the scope was counted when it was made.
     return _taking(run) if _is_path(node) else _making(run)
 
@@ -108,6 +112,11 @@ def evaluate_closed(node: Node, budget: Frame) -> Json:
         raise EvaluationError("limit-exceeded", _TOO_DEEP) from None
     finally:
         budget.work = frame.work
+
+
+def makes_dates(node: Node) -> bool:
+    """Whether a value of the expression, or a part of one, may be a date while it is evaluated."""
+    return any(isinstance(inner, Call) and inner.function in dates.MAKERS for inner in walk(node))
 
 
 _TOO_DEEP = "the value is nested too deep or too large to compute with"
@@ -375,11 +384,12 @@ def _call(node: Call) -> Run:
         return _broken("bad-expr", "a secret is the whole of an argument of a tool step, and never a value")
     apply = FUNCTIONS[node.function].apply
     arguments = [_compile(part) for part in node.arguments]
-    if node.key is None and node.reverse is None:
+    if node.key is None and node.reverse is None and not node.names:
         return _apply(apply, arguments)
     keys = None if node.key is None else _keys(node.function, node.key)
     is_compound = node.key is not None and is_compound_key(node.key.body)
     reverse = None if node.reverse is None else _compile(node.reverse)
+    others = [(name, _compile(part)) for name, part in zip(node.names, node.named, strict=True)]
 
     def run(frame: Frame) -> Json:
         values = [argument(frame) for argument in arguments]
@@ -390,6 +400,8 @@ def _call(node: Call) -> Run:
             named["is_compound"] = True
         if reverse is not None:
             named["reverse"] = reverse(frame)
+        for name, part in others:
+            named[name] = part(frame)
         return apply(frame, *values, **named)
 
     return run
@@ -491,7 +503,7 @@ def fold(node: Node, work: int | None = None) -> Folded:
     """
     folding = _Folding(work)
     folding.find_free(node)
-    if not folding.constants:
+    if not folding.constants and not folding.has_patterns:
         return Folded(node)
     folded = folding.folded(node)
     if folding.large:
@@ -523,6 +535,8 @@ class _Folding:
             self._budget.work = min(work, WORK_MAX)
         self._allowed = self._budget.work
         self._firsts = 0  # calls of `first` around the node
+        self.has_dates = False
+        self.has_patterns = False
 
     @property
     def spent(self) -> int:
@@ -542,6 +556,9 @@ class _Folding:
         for part in node.parts:
             inner = self.find_free(part)
             free = None if free is None or inner is None else free | inner
+        if isinstance(node, Call):
+            self.has_dates = self.has_dates or node.function in dates.MAKERS
+            self.has_patterns = self.has_patterns or node.function in patterns.FUNCTIONS
         if free is None or (isinstance(node, Call) and node.function == "secret"):
             return None
         free -= bound(node)
@@ -556,6 +573,8 @@ class _Folding:
         self._firsts += is_first
         made = mapped(node, self.folded)
         self._firsts -= is_first
+        if self.has_patterns and isinstance(made, Call) and made.function in patterns.FUNCTIONS:
+            made = self._with_pattern(made)
         # A part with a problem inside has no value that means anything, so it is not evaluated.
         if id(node) not in self.constants or len(self.problems) > before:
             return made
@@ -573,10 +592,31 @@ class _Folding:
             return Broken(node.start, node.end, code, str(error))
         if type(value) is list or type(value) is dict:
             self._weighed += weigh(value, WORK_MAX)
+        # A plan keeps no dates, so such a part is computed again when the expression is.
+        if self.has_dates and dates.plain(value) is not value:
+            return made
         constant = Constant(node.start, node.end, value)
         if weigh(value, KEPT_MAX) > KEPT_MAX:
             self.large[id(constant)] = (constant, node)
         return constant
+
+    def _with_pattern(self, call: Call) -> Call:
+        """Return a call with its regular expression looked at, if that is written out."""
+        # Here and not where types are inferred, because compiling is work, and this is where a check counts work.
+        pattern, *others = call.arguments
+        if not isinstance(pattern, Literal | Constant) or not isinstance(pattern.value, str):
+            return call
+        self._weighed += patterns.work_of(pattern.value)
+        if self._most is not None and self.spent > self._most:
+            return call
+        try:
+            patterns.compiled(pattern.value)
+        except patterns.PatternError as error:
+            message = f"{call.function}(..) cannot read its pattern: {error}"
+            hint = "it takes Python's syntax, without look-arounds and back-references"
+            self.problems.append(LocalProblem("bad-expr", message, hint, "", pattern.start, pattern.end))
+            return replace(call, arguments=(Broken(pattern.start, pattern.end, "bad-expr", message), *others))
+        return call
 
     def without_large(self, node: Node) -> Node:
         """Return a folded node as a plan keeps it: with the original expression for each large value."""

@@ -65,6 +65,9 @@ _EXPECTED_AT = {
     "retries": "an integer of at least 0",
     "timeout": "a number of seconds above 0",
     "temperature": "a number of at least 0",
+    "expires": 'a duration above 0, in seconds or such as "24h"',
+    "ask_person": "a question in text",
+    "fail": "a message in text",
     "ask": '{"prompt": ".."}',
     "agent": '{"goal": "..", "tools": [..]}',
     "examples": "a list, or an expression in text",
@@ -289,7 +292,7 @@ def _no_single_action(path: str, given: object) -> Problem:
     guesses = (did_you_mean(name, ACTIONS) for name in keys[:20])
     hint = next(
         (guess for guess in guesses if guess),
-        "give the step a 'tool', 'ask', 'set', 'plan', 'agent' or 'endorse'",
+        "give the step a 'tool', 'ask', 'set', 'plan', 'agent', 'ask_person', 'endorse' or 'fail'",
     )
     return problem(
         "bad-shape", path, f"expected exactly one action ({', '.join(ACTIONS)}) at {path}, found none", hint

@@ -18,8 +18,10 @@ from ..format.shape import Draft
 from ..graph import depths, direct_waits
 from ..plan import (
     AgentStep,
+    AskPersonStep,
     AskStep,
     EndorseStep,
+    FailStep,
     Fallback,
     InnerPlan,
     Plan,
@@ -258,7 +260,7 @@ def effect_waits(touches: Sequence[Touches], order: Sequence[int]) -> list[int]:
 
 def _effect(step: Step, touches: Touches, tools: Signatures) -> str:
     match step:
-        case SetStep() | EndorseStep():
+        case SetStep() | AskPersonStep() | EndorseStep() | FailStep():
             return "pure"
         case AskStep():
             return "model"
@@ -289,7 +291,7 @@ def _node(step: Step, effect: str, stage: int, needs: tuple[int, ...], after: tu
     )
 
 
-def _action(step: Step) -> tuple[str, str, str]:
+def _action(step: Step) -> tuple[str, str, str]:  # noqa: PLR0911  # one return for each kind of step
     match step:
         case ToolStep():
             return "tool", f"{step.tool}({_arguments(step.args)})", ""
@@ -301,6 +303,10 @@ def _action(step: Step) -> tuple[str, str, str]:
             return "plan", f"plan {step.plan}({_arguments(step.args)})", ""
         case AgentStep(agent=agent):
             return "agent", "agent", _short(agent.goal)
+        case AskPersonStep():
+            return "ask_person", "ask a person", _short(step.ask_person)
+        case FailStep():
+            return "fail", "fail", _short(step.fail)
         case EndorseStep():
             return "endorse", f"endorse by {step.by}", _short(step.endorse)
 

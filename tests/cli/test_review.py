@@ -94,6 +94,25 @@ def test_a_fork_that_reaches_a_write_waits(firmplan, plan_file):
     assert firmplan("fork", run, "-t", "tools.py").code == 0
 
 
+def test_a_question_is_answered_on_the_command_line(firmplan, plan_file):
+    """The run says how to answer, and the answer has to fit."""
+    path = plan_file(
+        inputs={},
+        steps=[{"id": "n", "ask_person": "How many?", "returns": {"type": "integer"}}],
+        output="${n}",
+    )
+    waits = firmplan("run", path, "-t", "tools.py")
+    assert waits.code == 4
+    assert "step 'n' waits for an answer" in waits.out
+    assert "How many?" in waits.out
+    run = firmplan("runs", "--json").document["runs"][0]["id"]
+    assert f"firmplan answer {run} n JSON" in waits.out
+    assert firmplan("answer", run, "n", '"many"').code == 2
+    assert firmplan("answer", run, "n", "many").code == 2
+    assert firmplan("answer", run, "n", "3", "--by", "joe").code == 0
+    assert firmplan("resume", run, "-t", "tools.py").out == "3\n"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

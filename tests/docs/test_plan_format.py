@@ -15,7 +15,18 @@ from firmplan import Plan, check
 from firmplan.plans.edit.patch import Operation
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.functions import FUNCTIONS, METHODS
-from firmplan.plans.plan import Agent, AgentStep, Ask, AskStep, EndorseStep, PlanStep, SetStep, ToolStep
+from firmplan.plans.plan import (
+    Agent,
+    AgentStep,
+    Ask,
+    AskPersonStep,
+    AskStep,
+    EndorseStep,
+    FailStep,
+    PlanStep,
+    SetStep,
+    ToolStep,
+)
 from firmplan.plans.plan import Plan as Model
 from firmplan.plans.types.assignable import assignability_problems
 from firmplan.plans.types.read import read_schema
@@ -84,7 +95,10 @@ def keys(*models) -> set[str]:
     ("head", "known"),
     [
         ("key of a plan", keys(Model)),
-        ("key of a step", keys(ToolStep, AskStep, SetStep, PlanStep, AgentStep, EndorseStep)),
+        (
+            "key of a step",
+            keys(ToolStep, AskStep, SetStep, PlanStep, AgentStep, AskPersonStep, EndorseStep, FailStep),
+        ),
         ("key of `ask`", keys(Ask)),
         ("key of `agent`", keys(Agent)),
     ],
@@ -115,9 +129,8 @@ def test_expressions_have_the_values_that_the_page_says(expression, value):
 def test_every_function_and_method_is_on_the_page():
     named = {name for row in table("function") for name in re.findall(r"`(\w+)\(", row[0])}
     assert sorted(named) == sorted(FUNCTIONS)
-    methods = re.search(r"^On text: (.*)$", PAGE, re.MULTILINE)
-    assert methods is not None
-    assert sorted(re.findall(r"`\.(\w+)\(", methods[1])) == sorted(METHODS)
+    methods = re.findall(r"^On (?:text|dates): (.*)$", PAGE, re.MULTILINE)
+    assert sorted(re.findall(r"`\.(\w+)\(", "".join(methods))) == sorted(METHODS)
 
 
 @pytest.mark.parametrize(("source", "target", "finding"), table("from"))

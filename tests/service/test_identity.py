@@ -103,6 +103,36 @@ def test_a_named_key_decides_under_its_name_and_not_about_its_own_runs():
     asyncio.run(main())
 
 
+def test_a_question_is_answered_under_the_name_of_the_key():
+    """Whoever submitted a run may answer its questions; an answer of another type is refused."""
+    asks = {
+        "firmplan": 1,
+        "steps": [{"id": "n", "ask_person": "How many?", "returns": {"type": "integer"}}],
+        "output": "${n}",
+    }
+
+    async def main():
+        async with served(named_keys=NAMED) as client:
+            ann = client("key-of-ann")
+            run = (await ann.post("/v1/runs", json={"plan": asks})).json()["id"]
+            await waiting(ann, run)
+            (call,) = (await ann.get(f"/v1/runs/{run}/waiting")).json()["calls"]
+            assert (call["about"], call["returns"]) == ("question", {"type": "integer"})
+            path = f"/v1/runs/{run}/steps/n"
+            assert (await ann.post(f"{path}/answer", json={"value": "many"})).status_code == 422
+            assert (await ann.post(f"{path}/answer", json={})).status_code == 422
+            assert (await client("key-of-bob").post(f"{path}/approve", json={})).status_code == 422
+            assert (await ann.post(f"{path}/answer", json={"value": 3})).status_code == 200
+            done = await waiting(ann, run, "succeeded")
+            assert (done["output"], done["steps"]["n"]["decision"]) == (
+                3,
+                {"decision": "answered", "by": "ann"},
+            )
+            assert (await ann.post(f"{path}/answer", json={"value": 4})).status_code == 409
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("options", [{}, {"api_keys": ("plain",)}])
 def test_keys_without_a_name_approve_their_own(options):
     """Environment keys and keyless loopback: the body names who decides, and has to."""

@@ -14,8 +14,8 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from ...errors import ConfigError
+from ...plans.durations import parse_count, parse_rate
 from ...plans.nearest import did_you_mean, listing
-from ..durations import parse_count, parse_rate
 
 OPENAI_URL = "https://api.openai.com/v1"
 MODES = ("TOOLS", "JSON_SCHEMA", "JSON", "MD_JSON")

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...limits import LIMITS, Limits
-from ...plan import AgentStep, EndorseStep, Fallback, PlanStep, Step, ToolStep
+from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanStep, Step, ToolStep
 from ...signature import Signatures
 from ..body import PlanBody
 from ..templates import Template, template_of
@@ -157,7 +157,8 @@ class Labels:
     def chance(self, position: int) -> int:
         """Return the label of what decides whether, and how often, a step calls, apart from what its arguments show already."""
         templates = self.body.steps[position].templates
-        shown = self.of(templates.get("args") or templates.get("goal") or templates.get("endorse"), position)
+        named = (templates[name] for name in ("args", "goal", "endorse", "ask_person") if name in templates)
+        shown = self.of(next(named, None), position)
         return self.control[position] | (self.reach[position] & ~shown)
 
     def reached(self, position: int) -> Iterator[int]:
@@ -350,7 +351,7 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
         # An untrusted tool fails when it likes. Of a plan, `FlowSummary.fails` says whether it fails.
         failure |= CLEAN if isinstance(step, PlanStep) else UNTRUSTED
     ended = control | reach
-    if isinstance(step, EndorseStep):
+    if isinstance(step, AskPersonStep | EndorseStep):
         value, failure, ended = _endorsed(labels, position, value, failure, ended)
     if labels.counts_control and step.on_error != "fail":
         # Whether the step has its own value, or another one, tells whether it failed. Of a list, failed items are left out.
@@ -368,13 +369,13 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
 
 
 def _endorsed(labels: Labels, position: int, value: int, failure: int, ended: int) -> tuple[int, int, int]:
-    """Return the labels of an `endorse` step: of its value, of whether it fails, and of whether it ends. What is private stays private.
+    """Return the labels of an `endorse` or `ask_person` step: of its value, of whether it fails, and of whether it ends. What is private stays private.
 
     Who lets a value count as trusted knows that it may be missing, or be one of several: that alone labels nothing. But nobody is asked
     about the conditions of the step, nor about the value of its `on_error`.
     """
     body, templates = labels.body, labels.body.steps[position].templates
-    endorsed = labels.of(templates["endorse"], position)
+    endorsed = labels.of(templates.get("endorse") or templates["ask_person"], position)
     conditions = labels.of(templates.get("when"), position) | labels.of(templates.get("until"), position)
     for other in body.refs[position].after:
         conditions |= labels.ends[other]

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from ...format.shape import Draft
 from ...paths import key
-from ...plan import AgentStep, EndorseStep, Plan, PlanStep, ToolStep
+from ...plan import AgentStep, AskPersonStep, EndorseStep, Plan, PlanStep, ToolStep
 from ...signature import Signature, Signatures, signatures_of
 from ...values import Json
 from ..body import PlanBody, SavedPlans, bodies_of
@@ -87,8 +87,9 @@ class Sources:
             walk.visit(trail, None)
         elif isinstance(step, ToolStep | PlanStep) and argument in step.args:
             walk.add(trail[:-1], trail[-1], template_of("", step.args[argument]), None)
-        elif isinstance(step, EndorseStep):
-            walk.add(trail[:-1], trail[-1], step.templates["endorse"], None)
+        elif isinstance(step, AskPersonStep | EndorseStep):
+            name = "endorse" if isinstance(step, EndorseStep) else "ask_person"
+            walk.add(trail[:-1], trail[-1], step.templates[name], None)
         return walk.found()
 
     def of_control(self, trail: Trail) -> Found:
