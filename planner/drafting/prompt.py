@@ -46,8 +46,8 @@ PROMPTS = (
 )
 """The files of the texts that a planning sends."""
 
-NOT_SHOWN = frozenset({"secret"})
-"""Functions that the prompt leaves out: a planner need not know that secrets exist."""
+NOT_SHOWN = frozenset({"secret", "isoformat", "isoweekday", "timestamp"})
+"""Functions and methods that the prompt leaves out: a planner need not know that secrets exist, and a date is ISO text without being asked."""
 
 PROBLEMS_MAX = 20
 """Faults of one draft that are sent back: models repair few at a time, and the check finds the rest again."""
@@ -262,5 +262,11 @@ def text_of(name: str) -> str:
     folder = resources.files(__name__.rpartition(".")[0]).joinpath("prompts")
     text = folder.joinpath(f"{name}.md").read_text(encoding="utf-8").strip()
     functions = " ".join(each for each in FUNCTIONS if each not in NOT_SHOWN)
-    methods = " ".join(f".{each}()" for each in METHODS)
-    return text.replace("<functions>", functions).replace("<methods>", methods)
+    for hole, of in (("<methods>", "text"), ("<date methods>", "date")):
+        text = text.replace(
+            hole,
+            " ".join(
+                f".{name}()" for name, each in METHODS.items() if each.of == of and name not in NOT_SHOWN
+            ),
+        )
+    return text.replace("<functions>", functions)

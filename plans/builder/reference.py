@@ -205,8 +205,9 @@ class Functions:
             guess = did_you_mean(name, FUNCTIONS, f"there are {listing(FUNCTIONS, 40)}")
             raise AttributeError(f"no function '{name}': {guess}")
 
-        def call(*arguments: object) -> Reference:
-            return Reference(f"{name}({_list(arguments)})")
+        def call(*arguments: object, **named: object) -> Reference:
+            words = [f"{word}={operand(value)}" for word, value in named.items()]
+            return Reference(f"{name}({', '.join([*filter(None, [_list(arguments)]), *words])})")
 
         return call
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias, assert_never
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..values import Json
-from . import operators
+from . import dates, operators
 from .functions import FUNCTIONS, METHODS
 from .nodes import (
     Binary,
@@ -42,6 +42,7 @@ from .nodes import (
     bound,
     mapped,
     references,
+    walk,
 )
 from .operators import WORK_MAX, Frame, Meter, checked, weigh
 
@@ -59,6 +60,8 @@ def compile_node(node: Node) -> Callable[[Scope], Json]:
     """
     # Closures call each other directly, so an evaluation looks at no node again.
     run = _compile(node)
+    if makes_dates(node):
+        return _making(lambda frame: dates.plain(checked(run(frame))))
     # A path makes no value: what it takes from the scope was counted when it was made.
     return _taking(run) if _is_path(node) else _making(run)
 
@@ -108,6 +111,11 @@ def evaluate_closed(node: Node, budget: Frame) -> Json:
         raise EvaluationError("limit-exceeded", _TOO_DEEP) from None
     finally:
         budget.work = frame.work
+
+
+def makes_dates(node: Node) -> bool:
+    """Whether a value of the expression, or a part of one, may be a date while it is evaluated."""
+    return any(isinstance(inner, Call) and inner.function in dates.MAKERS for inner in walk(node))
 
 
 _TOO_DEEP = "the value is nested too deep or too large to compute with"
@@ -375,11 +383,12 @@ def _call(node: Call) -> Run:
         return _broken("bad-expr", "a secret is the whole of an argument of a tool step, and never a value")
     apply = FUNCTIONS[node.function].apply
     arguments = [_compile(part) for part in node.arguments]
-    if node.key is None and node.reverse is None:
+    if node.key is None and node.reverse is None and not node.names:
         return _apply(apply, arguments)
     keys = None if node.key is None else _keys(node.function, node.key)
     is_compound = node.key is not None and is_compound_key(node.key.body)
     reverse = None if node.reverse is None else _compile(node.reverse)
+    others = [(name, _compile(part)) for name, part in zip(node.names, node.named, strict=True)]
 
     def run(frame: Frame) -> Json:
         values = [argument(frame) for argument in arguments]
@@ -390,6 +399,8 @@ def _call(node: Call) -> Run:
             named["is_compound"] = True
         if reverse is not None:
             named["reverse"] = reverse(frame)
+        for name, part in others:
+            named[name] = part(frame)
         return apply(frame, *values, **named)
 
     return run
@@ -493,6 +504,7 @@ def fold(node: Node, work: int | None = None) -> Folded:
     folding.find_free(node)
     if not folding.constants:
         return Folded(node)
+    folding.has_dates = makes_dates(node)
     folded = folding.folded(node)
     if folding.large:
         folded = folding.without_large(folded)
@@ -523,6 +535,7 @@ class _Folding:
             self._budget.work = min(work, WORK_MAX)
         self._allowed = self._budget.work
         self._firsts = 0  # calls of `first` around the node
+        self.has_dates = False
 
     @property
     def spent(self) -> int:
@@ -573,6 +586,9 @@ class _Folding:
             return Broken(node.start, node.end, code, str(error))
         if type(value) is list or type(value) is dict:
             self._weighed += weigh(value, WORK_MAX)
+        # A plan keeps no dates, so such a part is computed again when the expression is.
+        if self.has_dates and dates.plain(value) is not value:
+            return made
         constant = Constant(node.start, node.end, value)
         if weigh(value, KEPT_MAX) > KEPT_MAX:
             self.large[id(constant)] = (constant, node)

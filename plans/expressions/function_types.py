@@ -7,11 +7,11 @@ evaluate their arguments like the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ..errors import EvaluationError
-from ..nearest import listing, nearest
+from ..nearest import listing, nearest, short
 from ..types.show import type_text
 from ..types.types import (
     BOOLEAN,
@@ -23,6 +23,7 @@ from ..types.types import (
     UNKNOWN,
     ListType,
     ObjectType,
+    Property,
     Scalar,
     Type,
     Unknown,
@@ -30,7 +31,8 @@ from ..types.types import (
     union,
     without_null,
 )
-from .functions import path_of, position_of
+from . import dates, patterns
+from .functions import check_form, path_of, position_of
 from .nodes import Constant, Literal, Node
 from .type_rules import (
     A_BOOLEAN,
@@ -39,6 +41,10 @@ from .type_rules import (
     A_TEXT,
     AN_INTEGER,
     AN_OBJECT,
+    DATE,
+    DATE_KINDS,
+    DATETIME,
+    TIMEDELTA,
     ExpressionProblems,
     Member,
     Takes,
@@ -61,11 +67,12 @@ _GROUP_KEY = takes(
     "string",
     "integer",
     "boolean",
+    *DATE_KINDS,
     wanted="text, an integer or a boolean",
     hint="str(..) makes text of any value",
 )
 _PATH = takes("string", "list", wanted="text or a list", hint='write: "a.b[0]"')
-_ORDERED = takes("integer", "number", "string", wanted="all numbers or all text")
+_ORDERED = takes("integer", "number", "string", *DATE_KINDS, wanted="all numbers or all text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,7 @@ class FunctionUse:
         name: As messages have it: `len(..)`.
         arguments: With their types.
         key: The lambda's body, with its type.
+        named: What stands behind names other than `key` and `reverse`.
         key_parts: The parts of the lambda's body, each with its type, if it is written as a list.
         reverse: What `reverse=` is, with its type.
     """
@@ -87,6 +95,7 @@ class FunctionUse:
     key: Argument | None = None
     reverse: Argument | None = None
     key_parts: Sequence[Argument] | None = None
+    named: Mapping[str, Argument] = field(default_factory=dict[str, Argument])
 
     def each(self, *wanted: Takes) -> list[tuple[Member, ...]]:
         """Return the alternatives of each argument that it takes."""
@@ -163,8 +172,8 @@ def _check_order(use: FunctionUse, node: Node, of: Type, cells: Sequence[Type] =
     good = operand(use.findings, node, of, _ORDERED, use.name)
     if not good or not _is_mixed(good):
         return good
-    sure = [frozenset(map(kind_of, members(cell))) for cell in cells]
-    if any(kinds == _TEXTS for kinds in sure) and any(kinds and kinds <= _NUMBERS for kinds in sure):
+    sure = [{_order_of(member) for member in members(cell)} for cell in cells]
+    if len({kind for kinds in sure if len(kinds) == 1 for kind in kinds & _ORDERED.kinds}) > 1:
         message = f"{use.name} takes {_ORDERED.wanted}, found {type_text(of)}"
         use.findings.add(
             "bad-expr", node, message, "str(..) makes text of numbers, float(..) numbers of text"
@@ -185,13 +194,14 @@ def _check_key(use: FunctionUse, node: Node, of: Type) -> None:
             _check_order(use, part, found)
 
 
-_NUMBERS = frozenset({"integer", "number"})
-_TEXTS = frozenset({"string"})
-
-
 def _is_mixed(good: Sequence[Member]) -> bool:
-    kinds = {kind_of(member) for member in good}
-    return "string" in kinds and not kinds.isdisjoint(_NUMBERS)
+    return len({_order_of(member) for member in good} - {"unknown"}) > 1
+
+
+def _order_of(member: Member) -> str:
+    """Return the kind within which a value has an order: integers are numbers."""
+    kind = kind_of(member)
+    return "number" if kind == "integer" else kind
 
 
 def _sorted(use: FunctionUse) -> Type:
@@ -314,6 +324,133 @@ def _no_part(use: FunctionUse, node: Node, base: Node, of: Type, part: str | int
     use.findings.add("unknown-field", node, message, hint)
 
 
+def _literal(node: Node) -> str | None:
+    """Return a text that is written out or folded; `None`: it is computed when the step runs."""
+    value = node.value if isinstance(node, Literal | Constant) else None
+    return value if isinstance(value, str) else None
+
+
+def _format(use: FunctionUse) -> Type:
+    values, _ = use.each(_FORMATTED, A_TEXT)
+    node = use.arguments[1][0]
+    form = _literal(node)
+    kinds = [kind_of(member) for member in values]
+    if form is not None and kinds and all(_has_no_form(kind, form) for kind in kinds):
+        found = type_text(use.arguments[0][1])
+        message = f"format(..) has no form '{short(form)}' for {found}"
+        use.findings.add(
+            "bad-expr", node, message, "numbers: ',.2f', '08d', '.1%'; text: '<20'; dates: '%d.%m.%Y'"
+        )
+    return TEXT
+
+
+_SAMPLES: Mapping[str, int | float | str] = {"integer": 1, "number": 1.5, "string": "a"}
+
+
+def _has_no_form(kind: str, form: str) -> bool:
+    """Whether no value of a kind can be written in a form."""
+    if kind == "unknown":
+        return False
+    try:
+        if kind in _SAMPLES:
+            check_form(form)
+            format(_SAMPLES[kind], form)
+        else:
+            dates.check_form(form)
+    except (EvaluationError, ValueError):
+        return True
+    return False
+
+
+def _pattern(use: FunctionUse) -> patterns.Pattern | None:
+    """Return the regular expression of a use, if it is written out; a wrong one is noted."""
+    use.each(A_TEXT, A_TEXT)
+    node = use.arguments[0][0]
+    text = _literal(node)
+    if text is None:
+        return None
+    try:
+        return patterns.compiled(text)
+    except patterns.PatternError as error:
+        message = f"{use.name} cannot read its pattern: {error}"
+        hint = "it takes Python's syntax, without look-arounds and back-references"
+        use.findings.add("bad-expr", node, message, hint)
+        return None
+
+
+def _match(use: FunctionUse) -> Type:
+    pattern = _pattern(use)
+    names = (patterns.WHOLE,) if pattern is None else (patterns.WHOLE, *pattern.names)
+    # A pattern that is not written out may have any groups.
+    others = TEXT if _literal(use.arguments[0][0]) is None else None
+    return union(ObjectType({name: Property(TEXT) for name in names}, others), NULL)
+
+
+def _findall(use: FunctionUse) -> Type:
+    pattern = _pattern(use)
+    if pattern is None:
+        return ListType(union(TEXT, ListType(TEXT)))
+    return ListType(TEXT if pattern.groups <= 1 else listed([TEXT] * pattern.groups))
+
+
+def _date(use: FunctionUse) -> Type:
+    use.findings.has_dates = True
+    if len(use.arguments) == 1:
+        use.each(_DATED)
+    elif len(use.arguments) == 2:
+        _wrong_count(use, "one value, or a year, a month and a day")
+    else:
+        use.each(*[AN_INTEGER] * 3)
+    return DATE
+
+
+def _datetime(use: FunctionUse) -> Type:
+    use.findings.has_dates = True
+    if len(use.arguments) > 2:
+        use.each(*[AN_INTEGER] * 7)
+        return DATETIME
+    use.each(_DATED, _ZONE)
+    for node, _ in use.arguments[1:]:
+        _check_zone(use, node)
+    return DATETIME
+
+
+def _timedelta(use: FunctionUse) -> Type:
+    use.findings.has_dates = True
+    use.each(_DURATION)
+    for node, of in use.named.values():
+        operand(use.findings, node, of, A_NUMBER, use.name)
+    return TIMEDELTA
+
+
+def _wrong_count(use: FunctionUse, wanted: str) -> None:
+    use.findings.add("bad-expr", use.node, f"{use.name} takes {wanted}, found {len(use.arguments)} arguments")
+
+
+def _check_zone(use: FunctionUse, node: Node) -> None:
+    name = _literal(node)
+    if name is None:
+        return
+    try:
+        dates.check_zone(name)
+    except EvaluationError as error:
+        use.findings.add("bad-expr", node, str(error), dates.nearest_zone(name))
+
+
+_FORMATTED = takes("integer", "number", "string", "date", "datetime", wanted="a number, text or a date")
+_DATED = takes(
+    "string",
+    "date",
+    "datetime",
+    wanted="ISO text or a date",
+    hint='write: date("2026-01-31"), or date(year, month, day)',
+)
+_DURATION = takes(
+    "string", "integer", "number", "timedelta", wanted="names such as days=, or ISO text such as 'P7D'"
+)
+_ZONE = takes("string", wanted="a name such as 'Europe/Rome'")
+
+
 def _join(use: FunctionUse) -> Type:
     use.item_is(A_TEXT)
     if len(use.arguments) > 1:
@@ -350,6 +487,13 @@ FUNCTION_TYPES: Mapping[str, Rule] = {
     "count_by": _count_by,
     "unique_by": _same_list,
     "get": _get,
+    "format": _format,
+    "match": _match,
+    "search": _match,
+    "findall": _findall,
+    "date": _date,
+    "datetime": _datetime,
+    "timedelta": _timedelta,
 }
 
 
@@ -379,6 +523,31 @@ def _count_method(use: FunctionUse) -> Type:
     return _method(INTEGER, A_TEXT)(use)
 
 
+def _of_date(result: Type, kinds: tuple[str, ...], *wanted: Takes) -> Rule:
+    """Return the rule of a method of dates; the date is the first argument."""
+    hint = "date(x), datetime(x) and timedelta(x) read ISO text"
+    return _gives(
+        result, takes(*kinds, wanted=" or ".join(f"a {kind}" for kind in kinds), hint=hint), *wanted
+    )
+
+
+def _strftime(use: FunctionUse) -> Type:
+    form = _literal(use.arguments[1][0])
+    if form is not None:
+        try:
+            dates.check_form(form)
+        except EvaluationError as error:
+            use.findings.add("bad-expr", use.arguments[1][0], str(error))
+    return _of_date(TEXT, _DAYS, A_TEXT)(use)
+
+
+def _astimezone(use: FunctionUse) -> Type:
+    _check_zone(use, use.arguments[1][0])
+    return _of_date(DATETIME, ("datetime",), _ZONE)(use)
+
+
+_DAYS = ("date", "datetime")
+
 METHOD_TYPES: Mapping[str, Rule] = {
     "lower": _method(TEXT),
     "upper": _method(TEXT),
@@ -392,4 +561,12 @@ METHOD_TYPES: Mapping[str, Rule] = {
     "join": _join_method,
     "count": _count_method,
     "find": _method(INTEGER, A_TEXT),
+    "isoformat": _of_date(TEXT, _DAYS),
+    "strftime": _strftime,
+    "weekday": _of_date(INTEGER, _DAYS),
+    "isoweekday": _of_date(INTEGER, _DAYS),
+    "date": _of_date(DATE, ("datetime",)),
+    "astimezone": _astimezone,
+    "timestamp": _of_date(NUMBER, ("datetime",)),
+    "total_seconds": _of_date(NUMBER, ("timedelta",)),
 }

@@ -16,10 +16,12 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ..errors import EvaluationError
 from ..values import Json, canonical
+from . import date_functions, dates, patterns
 from .operators import (
     CHARACTERS_A_UNIT,
     ITEMS_MAX,
@@ -36,6 +38,12 @@ from .operators import (
 if TYPE_CHECKING:
     from .operators import Frame
 
+
+FORM_WIDTH_MAX: Final = 1_000
+"""Characters to which `format` fills up."""
+
+FORM_DIGITS_MAX: Final = 100
+"""Digits after the point that `format` writes."""
 
 PATH_PARTS_MAX: Final = 100
 """Fields and positions of a path that `get` follows."""
@@ -93,9 +101,10 @@ class Function:
         least: Fewest arguments.
         most: Most arguments; `None`: any number.
         apply: What it does.
-        keywords: The names it takes: `key`, `reverse`.
+        keywords: The names it takes, such as `key` and `reverse`.
         generators: Whether an argument may be a generator.
         since: The version of the language that it came with. A run of an older version does not have it.
+        of: Of a method: whether its values are text or dates.
     """
 
     signature: str
@@ -105,6 +114,7 @@ class Function:
     keywords: tuple[str, ...] = ()
     generators: bool = False
     since: int = 1
+    of: Literal["text", "date"] = "text"
 
 
 def a_list(value: Json, what: str) -> list[Json]:
@@ -195,7 +205,7 @@ def _check_order(items: Sequence[Json], what: str) -> None:
     """Refuse what has no order: all numbers or all text is wanted."""
     numbers = sum(map(is_number, items))
     texts = sum(type(item) is str for item in items)
-    if len(items) in {numbers, texts}:
+    if len(items) in {numbers, texts} or _are_moments(items):
         return
     odd = (
         next(item for item in items if not is_number(item) and type(item) is not str)
@@ -205,6 +215,17 @@ def _check_order(items: Sequence[Json], what: str) -> None:
     if odd is None and None not in items:
         raise EvaluationError("type-error", f"{what} takes all numbers or all text, found both")
     raise type_problem(what, "all numbers or all text", odd)
+
+
+def _are_moments(items: Sequence[object]) -> bool:
+    """Whether items are dates, all of one kind that has an order; times with and without an offset have none."""
+    kind = type(items[0])
+    if kind not in dates.KINDS or any(type(item) is not kind for item in items):
+        return False
+    bare = [item.tzinfo is None for item in items if isinstance(item, datetime)]
+    if any(bare) and not all(bare):
+        raise dates.mixed_offsets()
+    return True
 
 
 def _check_keys(frame: Frame, keys: list[Json], what: str, times: int, *, is_compound: bool) -> None:
@@ -349,6 +370,9 @@ def text_of(frame: Frame, value: Json) -> str:
     try:
         text = canonical(value).decode()
     except ValueError as error:
+        # Only a value that has no canonical form can have a date in it, so other values are not looked through.
+        if (without := dates.plain(value)) is not value:
+            return text_of(frame, without)
         raise EvaluationError("limit-exceeded", str(error)) from None
     frame.pay_text(len(text))
     return text
@@ -490,10 +514,63 @@ def _group_name(frame: Frame, key: Json, what: str) -> str:
     if type(key) is str:
         frame.pay(len(key) // CHARACTERS_A_UNIT)
         return key
-    if type(key) is int or type(key) is bool:
+    if type(key) is int or type(key) is bool or dates.is_moment(key):
         return text_of(frame, key)
     # A float has many spellings for one number, and null is mostly forgotten data.
     raise type_problem(f"a key of {what}", "text, an integer or a boolean", key)
+
+
+# --- Numbers as text, and regular expressions
+
+
+_FORM: Final = re.compile(
+    r"(?:(?P<fill>.)?[<>^=])?(?P<sign>[-+ ])?(?P<zero>0)?(?P<width>[0-9]{1,4})?(?P<group>[,_])?(?:\.(?P<digits>[0-9]{1,3}))?"
+    r"(?P<kind>[bdeEfFgGosxX%])?",
+    re.DOTALL,
+)
+
+
+def check_form(form: str) -> None:
+    """Refuse what is no form of numbers and text such as `,.2f`. Raises: EvaluationError."""
+    # The forms that mean the same in every version of Python and in every locale.
+    found = _FORM.fullmatch(form) if len(form) <= 20 else None
+    if (
+        found is None
+        or int(found["width"] or 0) > FORM_WIDTH_MAX
+        or int(found["digits"] or 0) > FORM_DIGITS_MAX
+    ):
+        raise EvaluationError(
+            "bad-value",
+            f"format(..) cannot read the form {_quoted(form)}; write it as in ',.2f', '08d' or '<20'",
+        )
+
+
+def _format(frame: Frame, value: Json, form: Json) -> Json:
+    text = a_text(form, "format(..)'s second argument")
+    moment: object = value
+    if isinstance(moment, date):
+        frame.pay(len(text))
+        return dates.formatted(moment, text)
+    if not is_number(value) and type(value) is not str:
+        raise type_problem("format(..)", "a number, text or a date", value)
+    check_form(text)
+    frame.pay_text(FORM_WIDTH_MAX + (len(value) if isinstance(value, str) else 0))
+    try:
+        return format(value, text)
+    except ValueError:  # `.2f` of text, `d` of a float
+        message = f"format(..) has no form {_quoted(text)} for {kind_of(value)}"
+        raise EvaluationError("bad-value", message) from None
+
+
+def _matching(what: str, *, at_start: bool) -> Apply:
+    def apply(frame: Frame, pattern: Json, text: Json) -> Json:
+        return patterns.first_match(frame, what, a_text(pattern, what), a_text(text, what), at_start=at_start)
+
+    return apply
+
+
+def _findall(frame: Frame, pattern: Json, text: Json) -> Json:
+    return patterns.all_matches(frame, a_text(pattern, "findall(..)"), a_text(text, "findall(..)"))
 
 
 # --- Paths: what `get` follows
@@ -635,10 +712,44 @@ FUNCTIONS: dict[str, Function] = {
         "unique_by(xs: list[T], key=lambda x: ..) -> list[T]", 1, 1, _unique_by, ("key",), True, 2
     ),
     "get": Function('get(x, path: text | list, default=None) -> what is at "a.b[0]"', 2, 3, _get, since=2),
+    "format": Function("format(x: number | text | date, form: text) -> text", 2, 2, _format, since=2),
+    "match": Function(
+        "match(pattern: text, x: text) -> {text, ..groups} | None, from the start",
+        2,
+        2,
+        _matching("match(..)", at_start=True),
+        since=2,
+    ),
+    "search": Function(
+        "search(pattern: text, x: text) -> {text, ..groups} | None, anywhere",
+        2,
+        2,
+        _matching("search(..)", at_start=False),
+        since=2,
+    ),
+    "findall": Function("findall(pattern: text, x: text) -> list", 2, 2, _findall, since=2),
+    "date": Function(
+        "date(x: text | datetime) -> date; date(year, month, day)", 1, 3, date_functions.make_date, since=2
+    ),
+    "datetime": Function(
+        "datetime(x: text | date, zone: text = none) -> datetime; datetime(year, month, day, hour=0, ..)",
+        1,
+        7,
+        date_functions.make_datetime,
+        since=2,
+    ),
+    "timedelta": Function(
+        "timedelta(days=0, hours=0, ..) -> timedelta; timedelta(x: text) -> timedelta",
+        0,
+        1,
+        date_functions.make_timedelta,
+        ("weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds"),
+        since=2,
+    ),
 }
 
 
-# --- The methods of text
+# --- The methods of text and of dates
 
 
 def _method(name: str, call: Callable[..., Json], *kinds: str) -> Apply:
@@ -767,4 +878,17 @@ METHODS: dict[str, Function] = {
         1,
         _method("find", _plain(str.find), "text"),
     ),
+    **{
+        name: Function(signature, least, least, apply, since=2, of="date")
+        for name, signature, least, apply in (
+            ("isoformat", ".isoformat() -> text", 0, date_functions.isoformat),
+            ("strftime", ".strftime(form: text) -> text", 1, date_functions.strftime),
+            ("weekday", ".weekday() -> integer, Monday is 0", 0, date_functions.weekday),
+            ("isoweekday", ".isoweekday() -> integer, Monday is 1", 0, date_functions.isoweekday),
+            ("date", ".date() -> date", 0, date_functions.date_of),
+            ("astimezone", ".astimezone(zone: text) -> datetime", 1, date_functions.astimezone),
+            ("timestamp", ".timestamp() -> number", 0, date_functions.timestamp),
+            ("total_seconds", ".total_seconds() -> number", 0, date_functions.total_seconds),
+        )
+    },
 }

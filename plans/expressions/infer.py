@@ -161,7 +161,10 @@ class _Inference:
         if plain is not None:
             return plain
         findings.text = parsed.text
+        findings.has_dates = False
         found = self.type(folded.node)
+        if findings.has_dates:
+            found = rules.without_dates(found)
         if findings.problems:
             has_error = has_error or any(map(is_error, findings.problems))
             self.problems += [problem.moved(leaf.inner, expression.start) for problem in findings.problems]
@@ -281,6 +284,8 @@ class _Inference:
                 rules.contains(self.findings, node, operator, left, right)
             elif operator in {"<", "<=", ">", ">="}:
                 rules.ordering(self.findings, node, operator, left, right)
+            else:
+                rules.equality(self.findings, node, operator, left, right)
             left = right
         return BOOLEAN
 
@@ -372,7 +377,8 @@ class _Inference:
                 else (node.key.body, listed([of for _, of in parts]))
             )
         reverse = None if node.reverse is None else self._argument(node.reverse)
-        use = FunctionUse(self.findings, node, f"{node.function}(..)", arguments, key, reverse, parts)
+        named = {name: self._argument(part) for name, part in zip(node.names, node.named, strict=True)}
+        use = FunctionUse(self.findings, node, f"{node.function}(..)", arguments, key, reverse, parts, named)
         return FUNCTION_TYPES[node.function](use)
 
     def _key_parts(self, body: Node) -> Sequence[Argument] | None:

@@ -218,13 +218,20 @@ class Lambda:
 
 @immutable
 class Call(Located):
-    """`function(arguments, key=.., reverse=..)`."""
+    """`function(arguments, key=.., reverse=.., name=..)`.
+
+    Attributes:
+        names: The names of the arguments that are given by other names than `key` and `reverse`, such as `days` of `timedelta(days=7)`.
+        named: What stands behind these names.
+    """
 
     function: str
     arguments: tuple[Node, ...]
     key: Lambda | None
     reverse: Node | None
-    inner: ClassVar[tuple[str, ...]] = ("arguments", "key", "reverse")
+    names: tuple[str, ...] = ()
+    named: tuple[Node, ...] = ()
+    inner: ClassVar[tuple[str, ...]] = ("arguments", "key", "reverse", "named")
 
 
 @immutable

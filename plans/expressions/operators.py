@@ -9,31 +9,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from types import MappingProxyType
 from typing import TypeAlias, cast
 
 from ..errors import EvaluationError, Skipped
 from ..values import INTEGER_MAX, INTEGER_MIN, Json
+from . import dates
 
 Operator: TypeAlias = "Callable[[Frame, Json, Json], Json]"
 
 
-def kind_of(value: Json) -> str:  # noqa: PLR0911  # one case, one line for each kind
+_WORDS: Mapping[type[object], str] = MappingProxyType(
+    {
+        type(None): "null",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+        **{kind: f"a {name}" for kind, name in dates.KINDS.items()},
+    }
+)
+
+
+def kind_of(value: Json) -> str:
     """Return what a value is, as a word with its article."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int():
-            return "an integer"
-        case float():
-            return "a number"
-        case str():
-            return "text"
-        case list():
-            return "a list"
-        case dict():
-            return "an object"
+    return _WORDS[type(value)]
 
 
 def type_problem(what: str, wanted: str, *found: Json) -> EvaluationError:
@@ -76,6 +79,19 @@ def result(value: complex) -> Json:
     raise EvaluationError("not-finite", "the result is not a real number")
 
 
+def _dates(sign: str, wanted: str, left: Json, right: Json) -> Json:
+    """Return `left sign right` of values that are not both numbers, if one is a date. Raises: EvaluationError."""
+    made = dates.computed(sign, left, right) if dates.is_moment(left) or dates.is_moment(right) else None
+    if made is None:
+        raise type_problem(f"'{sign}'", wanted, left, right)
+    # A timedelta divided by another is a number, and subject to the bounds of numbers.
+    return result(cast("float", made)) if type(made) is int or type(made) is float else cast("Json", made)
+
+
+def _are_numbers(left: Json, right: Json) -> bool:
+    return is_number(left) and is_number(right)
+
+
 def _numbers(what: str, left: Json, right: Json) -> tuple[float, float]:
     if is_number(left) and is_number(right):
         return cast("float", left), cast("float", right)
@@ -94,12 +110,14 @@ def add(frame: Frame, left: Json, right: Json) -> Json:
         case _:
             if is_number(left) and is_number(right):
                 return result(cast("float", left) + cast("float", right))
-            raise type_problem("'+'", "two numbers, two texts or two lists", left, right)
+            return _dates("+", "two numbers, two texts or two lists", left, right)
 
 
 def subtract(_frame: Frame, left: Json, right: Json) -> Json:
     """`-` of numbers."""
-    a, b = _numbers("'-'", left, right)
+    if not _are_numbers(left, right):
+        return _dates("-", "two numbers", left, right)
+    a, b = cast("tuple[float, float]", (left, right))
     return result(a - b)
 
 
@@ -109,7 +127,7 @@ def multiply(frame: Frame, left: Json, right: Json) -> Json:
         return result(cast("float", left) * cast("float", right))
     if type(left) is int:
         left, right = right, left
-    if type(right) is int:
+    if type(right) is int and not dates.is_moment(left):
         count = max(right, 0)
         if type(left) is str:
             # Paid before the text is made: `"a" * 10**9` must fail, not fill the memory.
@@ -118,26 +136,32 @@ def multiply(frame: Frame, left: Json, right: Json) -> Json:
         if type(left) is list:
             frame.pay_items(len(left) * count)
             return left * count if left else []
-    raise type_problem("'*'", "two numbers, or a text or list and an integer", left, right)
+    return _dates("*", "two numbers, or a text or list and an integer", left, right)
 
 
 def divide(_frame: Frame, left: Json, right: Json) -> Json:
     """`/` of numbers: a float."""
-    a, b = _numbers("'/'", left, right)
+    if not _are_numbers(left, right):
+        return _dates("/", "two numbers", left, right)
+    a, b = cast("tuple[float, float]", (left, right))
     _refuse_zero(b)
     return _float_of(lambda: a / b)
 
 
 def floor_divide(_frame: Frame, left: Json, right: Json) -> Json:
     """`//` of numbers."""
-    a, b = _numbers("'//'", left, right)
+    if not _are_numbers(left, right):
+        return _dates("//", "two numbers", left, right)
+    a, b = cast("tuple[float, float]", (left, right))
     _refuse_zero(b)
     return result(a // b)
 
 
 def modulo(_frame: Frame, left: Json, right: Json) -> Json:
     """`%` of numbers: the sign is the divisor's, as in Python."""
-    a, b = _numbers("'%'", left, right)
+    if not _are_numbers(left, right):
+        return _dates("%", "two numbers", left, right)
+    a, b = cast("tuple[float, float]", (left, right))
     _refuse_zero(b)
     return result(a % b)
 
@@ -185,6 +209,9 @@ BINARY: dict[str, Operator] = {
 
 def negate(value: Json) -> Json:
     """`-x` of a number."""
+    of: object = value
+    if isinstance(of, timedelta):
+        return dates.negated(of)
     if not is_number(value):
         raise type_problem("'-'", "a number", value)
     return result(-cast("float", value))
@@ -202,6 +229,9 @@ def equal(frame: Frame, left: Json, right: Json) -> bool:
     kind, other = type(left), type(right)
     # `True == 1` holds in Python, but not in JSON: only numbers are equal across kinds.
     if kind is not other:
+        if (dates.is_moment(left) or dates.is_moment(right)) and left is not None and right is not None:
+            # Python says that they differ. That a text was not read as a date would then pass without a word.
+            raise type_problem("'==' of a date", "two values of one kind", left, right)
         return is_number(left) and is_number(right) and left == right
     if kind is list:
         mine, theirs = cast("list[Json]", left), cast("list[Json]", right)
@@ -254,6 +284,8 @@ def less(left: Json, right: Json, what: str = "'<'") -> bool:
     """Whether `left < right`: two numbers, or two texts by code points."""
     if (is_number(left) and is_number(right)) or (type(left) is str and type(right) is str):
         return cast("float", left) < cast("float", right)
+    if dates.is_moment(left) and type(left) is type(right):
+        return dates.is_before(left, right)
     raise type_problem(what, "two numbers or two texts", left, right)
 
 
@@ -298,6 +330,8 @@ def field(base: Json, name: str) -> Json:
     """`base.name`, of an object."""
     if type(base) is dict:
         return item(base, name)
+    if dates.is_moment(base):
+        return dates.field(base, name)
     raise type_problem(f".{name}", "an object", base)
 
 

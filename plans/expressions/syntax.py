@@ -16,7 +16,7 @@ from typing import Final, NoReturn, cast
 from typing import Literal as OneOf
 
 from ..errors import LocalProblem
-from ..nearest import did_you_mean
+from ..nearest import did_you_mean, listing
 from ..values import INTEGER_MAX, INTEGER_MIN, NotJson, canonical
 from .functions import FUNCTIONS, METHODS, RESERVED_FUNCTIONS
 from .nodes import (
@@ -357,27 +357,40 @@ class _Reader:
         function = FUNCTIONS.get(name)
         if function is None:
             self._refuse(tree.func, f"there is no function '{name}'", _function_hint(name))
-        key, reverse = self._keywords(tree, name, room)
+        key, reverse, named = self._keywords(tree, name, room)
         arguments = tuple([self._argument(part, room, generators=function.generators) for part in tree.args])
         self._check_count(tree, f"{name}(..)", len(arguments), function.least, function.most)
         if name == "secret" and not (
             isinstance(arguments[0], Literal) and isinstance(arguments[0].value, str)
         ):
             self._refuse(tree, "secret(..) takes a name, written out", 'write: secret("NAME")')
-        return Call(*self._span(tree), name, arguments, key, reverse)
+        return Call(*self._span(tree), name, arguments, key, reverse, tuple(named), tuple(named.values()))
 
-    def _keywords(self, tree: ast.Call, name: str, room: int) -> tuple[Lambda | None, Node | None]:
+    def _keywords(
+        self, tree: ast.Call, name: str, room: int
+    ) -> tuple[Lambda | None, Node | None, dict[str, Node]]:
         key: Lambda | None = None
         reverse: Node | None = None
+        named: dict[str, Node] = {}
+        known = FUNCTIONS[name].keywords
         for word in tree.keywords:
-            if word.arg == "key" and "key" in FUNCTIONS[name].keywords:
-                key = self._lambda(word.value, room)
-            elif word.arg == "reverse" and "reverse" in FUNCTIONS[name].keywords:
-                reverse = self.read(word.value, room)
-            else:
+            if word.arg not in known:
                 shown = f"'{word.arg}='" if word.arg else "'**'"
-                self._refuse(word, f"{name}(..) takes no {shown}", "give the arguments by position")
-        return key, reverse
+                hint = (
+                    f"it takes {listing([f'{each}=' for each in known])}"
+                    if known
+                    else "give the arguments by position"
+                )
+                self._refuse(word, f"{name}(..) takes no {shown}", hint)
+            if word.arg == "key":
+                key = self._lambda(word.value, room)
+            elif word.arg == "reverse":
+                reverse = self.read(word.value, room)
+            elif word.arg in named:
+                self._refuse(word, f"'{word.arg}=' stands twice")
+            else:
+                named[word.arg] = self.read(word.value, room)
+        return key, reverse, named
 
     def _lambda(self, tree: ast.expr, room: int) -> Lambda:
         if not isinstance(tree, ast.Lambda):
@@ -554,7 +567,10 @@ REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.Await: ("'await' is not part of the language", ""),
     ast.Yield: ("'yield' is not part of the language", ""),
     ast.YieldFrom: ("'yield' is not part of the language", ""),
-    ast.JoinedStr: ("f-strings are not part of the language", 'write text + str(x), or join([..], "")'),
+    ast.JoinedStr: (
+        "f-strings are not part of the language",
+        'write text + str(x), join([..], "") or format(x, ",.2f")',
+    ),
     ast.Slice: ("a slice stands only inside x[..]", ""),
 }
 ELSEWHERE: Final = {
@@ -569,7 +585,17 @@ ELSEWHERE: Final = {
     "dumps": "str(x)",
     "extend": "xs + ys",
     "filter": "[x for x in xs if ..]",
-    "format": "text + str(x)",
+    "format": 'format(x, ",.2f")',
+    "fromisoformat": "date(x), or datetime(x)",
+    "fromtimestamp": 'datetime("1970-01-01T00:00:00Z") + timedelta(seconds=x)',
+    "now": "inputs.now; the time is an input, since expressions have no clock",
+    "parse_date": "date(x), or datetime(x)",
+    "re": "match(pattern, x), search(pattern, x) or findall(pattern, x)",
+    "strptime": "date(x) or datetime(x) of ISO text",
+    "sub": "x.replace(a, b)",
+    "today": "inputs.today; the day is an input, since expressions have no clock",
+    "utcnow": "inputs.now; the time is an input, since expressions have no clock",
+    "ZoneInfo": 'the name of the zone as text, as in datetime(x, "Europe/Rome")',
     "get": 'get(x, "field", default)',
     "groupby": "group_by(xs, key=lambda x: x.field)",
     "Counter": "count_by(xs, key=lambda x: x.field)",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from ..errors import LocalProblem
 from ..nearest import listing, nearest
@@ -23,16 +23,20 @@ from ..types.types import (
     NUMBER,
     TEXT,
     UNKNOWN,
+    Kind,
     ListType,
     ObjectType,
+    Property,
     Scalar,
     Type,
+    Union,
     Unknown,
     depth_of,
     members,
     union,
 )
 from ..values import Json
+from . import dates
 from .functions import METHODS
 from .nodes import Constant, Field, Index, Literal, Name, Node, Slice
 
@@ -102,6 +106,7 @@ class ExpressionProblems:
         suggestions: Whether hints name the nearest known name.
         callers: The step that calls a tool, by the tool's name.
         problems: In characters of the expression.
+        has_dates: Whether the expression makes dates, so that a value of unknown type may be one.
         firsts: Arguments of `first(..)` around the part looked at that are not the last: what is missing there is passed over.
     """
 
@@ -110,6 +115,7 @@ class ExpressionProblems:
     callers: Mapping[str, str] = field(default_factory=lambda: NOBODY)
     problems: list[LocalProblem] = field(default_factory=list[LocalProblem])
     firsts: int = 0
+    has_dates: bool = False
 
     def source(self, node: Node) -> str:
         """Return a part of the expression as it was written."""
@@ -199,6 +205,10 @@ def takes(*kinds: str, wanted: str, hint: str = "", nulls: bool = False) -> Take
     return Takes(frozenset(kinds), wanted, hint, nulls)
 
 
+DATE = Scalar("date")
+DATETIME = Scalar("datetime")
+TIMEDELTA = Scalar("timedelta")
+
 A_NUMBER = takes("integer", "number", wanted="a number", hint="int(..) and float(..) read numbers from text")
 AN_INTEGER = takes("integer", wanted="an integer", hint="round(..) and int(..) give integers")
 A_TEXT = takes("string", wanted="text", hint="str(..) makes text of any value")
@@ -265,6 +275,11 @@ def field_of(findings: ExpressionProblems, node: Field | Index, base: Type, name
                 absent = absent or known is None or not known.required
                 if part is not None:
                     found.append(part)
+            case Scalar(kind=kind) if kind in dates.FIELDS:
+                if name in dates.FIELDS[kind]:
+                    found.append(INTEGER)
+                else:
+                    absent = True
             # A text, a number or a list has no fields, so the field is absent where the value is one.
             case _:
                 absent = True
@@ -302,7 +317,13 @@ _LENGTHS = frozenset({"length", "size", "count", "len"})
 
 
 def _names(base: Type) -> Sequence[str]:
-    return [name for member in members(base) if isinstance(member, ObjectType) for name in member.fields]
+    return [
+        name
+        for member in members(base)
+        for name in (
+            member.fields if isinstance(member, ObjectType) else dates.FIELDS.get(kind_of(member), ())
+        )
+    ]
 
 
 def _field_hint(  # noqa: PLR0911  # one case, one line for each slip
@@ -312,8 +333,14 @@ def _field_hint(  # noqa: PLR0911  # one case, one line for each slip
     # From the most specific slip to the most general one, because a later hint fits earlier cases too.
     if isinstance(node.base, Name) and name in _VALUE_NAMES:
         return f"a step's id is its value itself, write: {source}"
-    if name in METHODS and any(kind_of(member) == "string" for member in members(base)):
+    method = METHODS.get(name)
+    kinds = {kind_of(member) for member in members(base)}
+    if method is not None and kinds & (DATE_KINDS if method.of == "date" else {"string"}):
         return f"call the method: {source}.{name}(..)"
+    if "string" in kinds and name in dates.FIELDS["datetime"]:
+        return f"write: datetime({source}).{name}"
+    if kinds & {"string"} and name in dates.FIELDS["timedelta"]:
+        return f"write: timedelta({source}).{name}"
     lists = [member for member in members(base) if isinstance(member, ListType)]
     if lists and any(name in _names(member.item) for member in lists):
         return f"write {source}[0].{name} for the first, [x.{name} for x in {source}] for all"
@@ -324,7 +351,35 @@ def _field_hint(  # noqa: PLR0911  # one case, one line for each slip
         return f"write: len({source})"
     if lists:
         return f"a list has positions: {source}[0] is its first item"
-    return "" if names else "only objects have fields"
+    return (
+        f"its fields are {listing(names)}"
+        if kinds & DATE_KINDS
+        else ""
+        if names
+        else "only objects have fields"
+    )
+
+
+def without_dates(of: Type) -> Type:
+    """Return the type of what an expression hands out: text in the place of every date (`dates.plain`)."""
+    match of:
+        case Scalar(kind=kind):
+            return TEXT if kind in DATE_KINDS else of
+        case TupleType(cells=cells):
+            return listed([without_dates(cell) for cell in cells])
+        case ListType(item=item, constraints=constraints):
+            made = without_dates(item)
+            return of if made == item else ListType(made, constraints)
+        case ObjectType(fields=fields, extra=extra, constraints=constraints):
+            parts = {
+                name: Property(without_dates(known.type), known.required) for name, known in fields.items()
+            }
+            rest = None if extra is None else without_dates(extra)
+            return of if rest == extra and parts == fields else ObjectType(parts, rest, constraints)
+        case Union(members=every):
+            return union(*map(without_dates, every))
+        case _:
+            return of
 
 
 def unquoted(findings: ExpressionProblems, node: Index, base: Type, key: Name) -> None:
@@ -492,7 +547,30 @@ def arithmetic(
 ) -> Type:
     """Return the type of `left operator right`."""
     table, wanted = _BINARY[operator]
-    return _pairs(findings, node, (f"'{operator}'", wanted), left, right, table)
+
+    def with_dates(one: Member, other: Member) -> Type | None:
+        if kind_of(one) in DATE_KINDS or kind_of(other) in DATE_KINDS:
+            return _date_result(operator, one, other)
+        if findings.has_dates and isinstance(one, Unknown) and isinstance(other, Unknown):
+            return UNKNOWN
+        return table(one, other)
+
+    return _pairs(findings, node, (f"'{operator}'", wanted), left, right, with_dates)
+
+
+DATE_KINDS = frozenset(dates.KINDS.values())
+"""The kinds of values that only live inside an expression."""
+
+
+def _date_result(operator: str, one: Member, other: Member) -> Type | None:
+    """Return the type of an operation of which one side is a date, a datetime or a timedelta."""
+    sides = kind_of(one), kind_of(other)
+    given = [
+        kind
+        for (sign, left, right), kind in dates.RESULTS.items()
+        if sign == operator and sides[0] in {left, "unknown"} and sides[1] in {right, "unknown"}
+    ]
+    return union(*[Scalar(cast("Kind", kind)) for kind in dict.fromkeys(given)]) if given else None
 
 
 def exact_power(findings: ExpressionProblems, node: Node, left: Operand, right: Operand) -> Type:
@@ -554,6 +632,8 @@ def _needs_whole(results: Sequence[Type | None], sides: Sequence[Sequence[Member
 
 def _hint(what: str, left: Type, right: Type) -> str:
     kinds = {kind_of(member) for of in (left, right) for member in members(of)}
+    if kinds & DATE_KINDS:
+        return _date_hint(kinds)
     if "boolean" in kinds:
         return _BOOLEANS
     if what == "'%'" and "string" in kinds:
@@ -561,8 +641,38 @@ def _hint(what: str, left: Type, right: Type) -> str:
     return _MIXED if "string" in kinds and kinds & _NUMBERS else ""
 
 
+def _date_hint(kinds: set[str]) -> str:
+    """Return what to do with operands of which one is a date, a datetime or a timedelta."""
+    if "string" in kinds:
+        return "date(x), datetime(x) and timedelta(x) read ISO text"
+    if kinds & _NUMBERS:
+        return "write a duration: timedelta(days=n); (a - b).days and .total_seconds() are numbers"
+    if {"date", "datetime"} <= kinds:
+        return "x.date() is the date of a datetime, datetime(x) the midnight of a date"
+    return "a date and a timedelta are added; a date minus a date is a timedelta"
+
+
+def equality(findings: ExpressionProblems, node: Node, operator: str, left: Operand, right: Operand) -> None:
+    """Note that `==` or `!=` compares a date with a value of another kind: Python would say without a word that they differ."""
+    if not findings.has_dates:
+        return
+    one, other = ({kind_of(member) for member in members(of)} - {"null"} for _, of in (left, right))
+    every = one | other
+    if not one or not other or len(every) == 1 or every.isdisjoint(DATE_KINDS):
+        return
+    if "unknown" not in every and one.isdisjoint(other):
+        found = f"{type_text(left[1])} and {type_text(right[1])}"
+        message = f"'{operator}' takes two values of one kind if one is a date, found {found}"
+        findings.add("bad-expr", node, message, _date_hint(every))
+    else:
+        odd = left if len(one) > 1 or "unknown" in one else right
+        findings.unchecked(*odd, f"'{operator}'")
+
+
 def signed(findings: ExpressionProblems, node: Node, operator: str, of: Type) -> Type:
     """Return the type of `-x` and `+x`."""
+    if operator == "-" and of == TIMEDELTA:
+        return TIMEDELTA
     good = operand(findings, node, of, A_NUMBER, f"'{operator}'")
     return numeric(good)
 
@@ -579,7 +689,9 @@ def ordering(findings: ExpressionProblems, node: Node, operator: str, left: Oper
 
     def table(one: Member, other: Member) -> Type | None:
         kinds = {kind_of(one), kind_of(other)}
-        ordered = kinds <= _NUMBERS | {"unknown"} or kinds <= {"string", "unknown"}
+        ordered = kinds <= _NUMBERS | {"unknown"} or any(
+            kinds <= {kind, "unknown"} for kind in ("string", *DATE_KINDS)
+        )
         return BOOLEAN if ordered else None
 
     _pairs(findings, node, (f"'{operator}'", "two numbers or two texts"), left, right, table)
@@ -602,6 +714,7 @@ def contains(findings: ExpressionProblems, node: Node, operator: str, left: Oper
     if all(
         isinstance(member, ListType | Unknown) for member in members(right[1]) if kind_of(member) != "null"
     ):
+        equality(findings, node, operator, left, (right[0], items_of(findings, right[0], right[1], operator)))
         good = operand(findings, right[0], right[1], A_LIST, f"'{operator}' on its right")
         return BOOLEAN if good or not members(right[1]) else NEVER
     _pairs(findings, node, what, left, right, table)
@@ -640,13 +753,15 @@ def falsy(of: Type) -> Type:
     return union(*parts) if parts else NEVER
 
 
-def _falsy(member: Member) -> Sequence[Type]:
+def _falsy(member: Member) -> Sequence[Type]:  # noqa: PLR0911  # one case, one line
     match member:
         case Scalar(kind="null"):
             return [NULL]
         # A JSON number that is zero may be 0.0 or the integer 0.
         case Scalar(kind="number", only=None):
             return [Scalar("number", (0.0,)), Scalar("integer", (0,))]
+        case Scalar(kind=kind) if kind in DATE_KINDS:
+            return [member] if member == TIMEDELTA else []
         case Scalar(kind=kind):
             empty = _EMPTY[kind]
             return [Scalar(kind, (empty,))] if member.only is None or empty in member.only else []

@@ -169,6 +169,9 @@ def _call(node: Call) -> str:
         named.append((node.key.start, f"key=lambda {node.key.parameter.name}: {unparse(node.key.body)}"))
     if node.reverse is not None:
         named.append((node.reverse.start, f"reverse={unparse(node.reverse)}"))
+    named += [
+        (each.start, f"{name}={unparse(each)}") for name, each in zip(node.names, node.named, strict=True)
+    ]
     if not named:
         return f"{node.function}({_arguments(node.arguments)})"
     words = [text for _, text in sorted(named)]  # in the order in which they were written

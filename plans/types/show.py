@@ -45,7 +45,10 @@ CONSTRAINT_WORDS: Mapping[str, str] = MappingProxyType(
 )
 """What a schema demands of numbers and text, after the word for their kind, with the bound for `{}`."""
 
-_KINDS = {"null": "null", "boolean": "boolean", "integer": "integer", "number": "number", "string": "text"}
+_KINDS = {
+    **{kind: kind for kind in ("null", "boolean", "integer", "number", "date", "datetime", "timedelta")},
+    "string": "text",
+}
 
 
 def type_text(of: Type) -> str:

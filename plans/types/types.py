@@ -54,7 +54,8 @@ def _type_of(value: Json, room: int) -> Type:  # noqa: PLR0911  # one case, one 
 # --- The types
 
 
-Kind: TypeAlias = Literal["null", "boolean", "integer", "number", "string"]
+Kind: TypeAlias = Literal["null", "boolean", "integer", "number", "string", "date", "datetime", "timedelta"]
+"""The last three are of values inside an expression only (`expressions/dates.py`): no schema, and no value of a run, has them."""
 
 DEPTH_MAX = 48
 """Lists and objects inside one another in a type: every walk stays far from Python's recursion limit."""

@@ -539,6 +539,12 @@ def act(step: str, name: str, n: str = "x", **keys: Any) -> dict[str, Any]:
     return call(step, name, args={"n": n}, **keys)
 
 
+def ended(folder: Path, *steps: dict[str, Any], **keys: Any) -> tuple[Run, list[str]]:
+    """Run some steps in the world; return the run, and what happened."""
+    log: list[str] = []
+    return once(world(log), plan(*steps, **keys), folder / "s.db"), log
+
+
 def ordered(log: list[str], first: str, then: str) -> bool:
     """Whether one step ended before the other started."""
     return log.index(f"{first}-") < log.index(f"{then}+")
@@ -546,18 +552,14 @@ def ordered(log: list[str], first: str, then: str) -> bool:
 
 def test_a_write_waits_for_every_earlier_read_and_write_and_a_read_for_writes(tmp_path: Path):
     """On one `resource`, in program order, a `write` waits for every earlier `read` and `write`, and a `read` for .."""
-    log: list[str] = []
-    run = once(
-        world(log),
-        plan(
-            act("r1", "read_a"),
-            act("r2", "read_a"),
-            act("w1", "write_a"),
-            act("r3", "read_a"),
-            act("r4", "read_a"),
-            act("w2", "write_a"),
-        ),
-        tmp_path / "s.db",
+    run, log = ended(
+        tmp_path,
+        act("r1", "read_a"),
+        act("r2", "read_a"),
+        act("w1", "write_a"),
+        act("r3", "read_a"),
+        act("r4", "read_a"),
+        act("w2", "write_a"),
     )
     assert run.status == "succeeded"
     assert all(
@@ -637,57 +639,44 @@ def test_resources_do_not_wait_for_one_another(tmp_path: Path):
 )
 def test_world_conflicts_with_every_resource(before: str, after: str, tmp_path: Path):
     """`"world"` conflicts with every resource."""
-    log: list[str] = []
-    once(world(log), plan(act("s1", before), act("s2", after)), tmp_path / "s.db")
+    _, log = ended(tmp_path, act("s1", before), act("s2", after))
     assert ordered(log, "s1", "s2")
 
 
 def test_program_order_is_the_list_with_dependencies_first(tmp_path: Path):
     """Program order is the order of the plan's list, each step preceded by its not yet listed dependencies."""
-    log: list[str] = []
-    once(
-        world(log),
-        plan(
-            act("last", "write_a", n="${dep}"),
-            act("mid", "write_a"),
-            act("dep", "write_a"),
-            act("early", "write_a", after=["end"]),
-            act("end", "write_a"),
-        ),
-        tmp_path / "s.db",
+    _, log = ended(
+        tmp_path,
+        act("last", "write_a", n="${dep}"),
+        act("mid", "write_a"),
+        act("dep", "write_a"),
+        act("early", "write_a", after=["end"]),
+        act("end", "write_a"),
     )
     assert [each for each in log if each.endswith("+")] == ["dep+", "last+", "mid+", "end+", "early+"]
 
 
 def test_program_order_takes_references_before_after(tmp_path: Path):
     """.. its not yet listed dependencies (references, then `after`, in list order)."""
-    log: list[str] = []
-    once(
-        world(log),
-        plan(
-            act("s", "write_a", n="${c + b}", after=["a"]),
-            act("a", "write_a"),
-            act("b", "write_a"),
-            act("c", "write_a"),
-        ),
-        tmp_path / "s.db",
+    _, log = ended(
+        tmp_path,
+        act("s", "write_a", n="${c + b}", after=["a"]),
+        act("a", "write_a"),
+        act("b", "write_a"),
+        act("c", "write_a"),
     )
     assert [each for each in log if each.endswith("+")] == ["b+", "c+", "a+", "s+"]
 
 
 def test_a_for_each_with_a_write_runs_item_after_item(tmp_path: Path):
     """A `for_each` whose body holds a `write` runs item after item."""
-    log: list[str] = []
-    once(world(log), plan(act("s", "write_a", n="${item}", for_each=["x", "y", "z"])), tmp_path / "s.db")
+    _, log = ended(tmp_path, act("s", "write_a", n="${item}", for_each=["x", "y", "z"]))
     assert log == ["s[0]+", "s[0]-", "s[1]+", "s[1]-", "s[2]+", "s[2]-"]
 
 
 def test_a_failed_item_of_a_for_each_of_writes_blocks_the_rest(tmp_path: Path):
     """If an earlier step on a write's resource .. failed .., the write is `skipped` with reason `blocked`."""
-    log: list[str] = []
-    run = once(
-        world(log), plan(act("s", "write_a", n="${item}", for_each=["x", "fail", "z"])), tmp_path / "s.db"
-    )
+    run, log = ended(tmp_path, act("s", "write_a", n="${item}", for_each=["x", "fail", "z"]))
     assert log == ["s[0]+", "s[0]-", "s[1]+", "s[1]!"]
     assert run.status == "failed"
     assert (run.steps["s[2]"].status, run.steps["s[2]"].reason) == ("skipped", "blocked")
@@ -696,16 +685,12 @@ def test_a_failed_item_of_a_for_each_of_writes_blocks_the_rest(tmp_path: Path):
 
 def test_a_plan_step_has_the_effects_of_its_inner_steps(tmp_path: Path):
     """A `plan` step has the effects of its inner steps; sub-plan steps are inlined in place."""
-    log: list[str] = []
-    run = once(
-        world(log),
-        plan(
-            act("w1", "write_a"),
-            {"id": "sub", "plan": "inner"},
-            act("w2", "write_a"),
-            plans={"inner": {"steps": [act("x", "read_b"), act("y", "write_a")], "output": "${y}"}},
-        ),
-        tmp_path / "s.db",
+    run, log = ended(
+        tmp_path,
+        act("w1", "write_a"),
+        {"id": "sub", "plan": "inner"},
+        act("w2", "write_a"),
+        plans={"inner": {"steps": [act("x", "read_b"), act("y", "write_a")], "output": "${y}"}},
     )
     assert run.status == "succeeded"
     assert ordered(log, "w1", "sub/y")
@@ -715,16 +700,12 @@ def test_a_plan_step_has_the_effects_of_its_inner_steps(tmp_path: Path):
 @pytest.mark.parametrize("first", ["write_a", "read_a", "write_world", "read_world"])
 def test_a_failure_blocks_later_writes_on_the_resource(first: str, tmp_path: Path):
     """These are success edges: if an earlier step on a write's resource .. failed .., the write .. is `skipped` .."""
-    log: list[str] = []
-    run = once(
-        world(log),
-        plan(
-            act("s1", first, n="fail"),
-            act("s2", "write_a"),
-            act("s3", "read_a"),
-            act("s4", "compute", n="${s2}"),
-        ),
-        tmp_path / "s.db",
+    run, _ = ended(
+        tmp_path,
+        act("s1", first, n="fail"),
+        act("s2", "write_a"),
+        act("s3", "read_a"),
+        act("s4", "compute", n="${s2}"),
     )
     assert run.status == "failed"
     assert (run.steps["s2"].status, run.steps["s2"].reason) == ("skipped", "blocked")
@@ -735,15 +716,11 @@ def test_a_failure_blocks_later_writes_on_the_resource(first: str, tmp_path: Pat
 
 def test_a_failure_blocks_a_step_that_names_it_in_after(tmp_path: Path):
     """.. or a step named in `after`, failed ..: the step with `after` is `skipped` with reason `blocked`."""
-    log: list[str] = []
-    run = once(
-        world(log),
-        plan(
-            act("s1", "compute", n="fail"),
-            act("s2", "compute", after=["s1"]),
-            act("s3", "compute", after=["s2"]),
-        ),
-        tmp_path / "s.db",
+    run, _ = ended(
+        tmp_path,
+        act("s1", "compute", n="fail"),
+        act("s2", "compute", after=["s1"]),
+        act("s3", "compute", after=["s2"]),
     )
     assert [(run.steps[name].status, run.steps[name].reason) for name in ("s2", "s3")] == [
         ("skipped", "blocked")
@@ -752,16 +729,12 @@ def test_a_failure_blocks_a_step_that_names_it_in_after(tmp_path: Path):
 
 def test_handled_failures_and_skips_by_when_do_not_block(tmp_path: Path):
     """Failures handled by `on_error`, and steps skipped by `when`, do not block."""
-    log: list[str] = []
-    run = once(
-        world(log),
-        plan(
-            act("s1", "write_a", n="fail", on_error="skip"),
-            act("s2", "write_a", n="fail", on_error={"value": "v"}),
-            act("s3", "write_a", when="${1 > 2}"),
-            act("s4", "write_a", after=["s1", "s2", "s3"]),
-        ),
-        tmp_path / "s.db",
+    run, log = ended(
+        tmp_path,
+        act("s1", "write_a", n="fail", on_error="skip"),
+        act("s2", "write_a", n="fail", on_error={"value": "v"}),
+        act("s3", "write_a", when="${1 > 2}"),
+        act("s4", "write_a", after=["s1", "s2", "s3"]),
     )
     assert run.status == "succeeded"
     assert run.steps["s4"].status == "succeeded"
@@ -771,16 +744,12 @@ def test_handled_failures_and_skips_by_when_do_not_block(tmp_path: Path):
 
 def test_steps_skipped_because_of_a_failure_block_like_it(tmp_path: Path):
     """Steps skipped because of a failure (`dependency-failed`, `blocked`) block like it."""
-    log: list[str] = []
-    run = once(
-        world(log),
-        plan(
-            act("s1", "compute", n="fail"),
-            act("s2", "write_a", n="${s1}"),
-            act("s3", "write_a"),
-            act("s4", "write_a"),
-        ),
-        tmp_path / "s.db",
+    run, _ = ended(
+        tmp_path,
+        act("s1", "compute", n="fail"),
+        act("s2", "write_a", n="${s1}"),
+        act("s3", "write_a"),
+        act("s4", "write_a"),
     )
     assert [run.steps[name].reason for name in ("s2", "s3", "s4")] == [
         "dependency-failed",
@@ -791,12 +760,7 @@ def test_steps_skipped_because_of_a_failure_block_like_it(tmp_path: Path):
 
 def test_a_skip_does_not_spread_through_after(tmp_path: Path):
     """`after`: a skip does not spread through it."""
-    log: list[str] = []
-    run = once(
-        world(log),
-        plan(act("s1", "compute", when="${False}"), act("s2", "compute", after=["s1"])),
-        tmp_path / "s.db",
-    )
+    run, _ = ended(tmp_path, act("s1", "compute", when="${False}"), act("s2", "compute", after=["s1"]))
     assert statuses(run) == {"s1": "skipped", "s2": "succeeded"}
     assert run.status == "succeeded"
 

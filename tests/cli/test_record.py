@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from forked import Program
 
 
 def pytest_of(folder, *words):
     others = ("cacheprovider", "hypothesispytest", "xdist", "timeout")  # what this project does not use
-    command = [sys.executable, "-m", "pytest", "-q", *(f"-pno:{name}" for name in others), *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    with Program(["-m", "pytest", "-q", *(f"-pno:{name}" for name in others), *words], cwd=folder) as done:
+        return done.communicate()[0]
 
 
 def test_a_recorded_run_is_a_test(firmplan, home):
@@ -22,11 +21,11 @@ def test_a_recorded_run_is_a_test(firmplan, home):
     assert "pytest --firmplan tests/golden" in answer.out
     case = home / "tests" / "golden" / "sum.golden.yaml"
     assert case.read_text() == "plan: ../../plan.json\nrecording: sum.bundle\ntools:\n- ../../tools.py\n"
-    assert "2 passed" in pytest_of(home, "--firmplan").stdout
+    assert "2 passed" in pytest_of(home, "--firmplan")
     (home / "tools.py").write_text((home / "tools.py").read_text().replace("a + b", "a - b"))
     done = pytest_of(home, "--firmplan")
-    assert "1 failed, 1 passed" in done.stdout
-    assert "~ total  output: 42 -> 38" in done.stdout
+    assert "1 failed, 1 passed" in done
+    assert "~ total  output: 42 -> 38" in done
 
 
 def test_a_recording_needs_a_name_that_pytest_finds(firmplan):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import firmplan
+from forked import Program
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "TESTING.md").read_text(encoding="utf-8")
-PLAIN = "-p no:cacheprovider -p no:hypothesispytest -p no:xdist -p no:timeout"  # quicker, and the output is the same
+# Quicker, and the output is the same; the forked process has loaded firmplan before pytest could rewrite its assertions.
+PLAIN = "-p no:cacheprovider -p no:hypothesispytest -p no:xdist -p no:timeout -W ignore::pytest.PytestAssertRewriteWarning"
 BLOCKS = re.findall(r"^```([^\n]*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
@@ -23,25 +24,19 @@ def settled(text: str) -> list[str]:
 
 def run(command: str, folder: Path) -> list[str]:
     """Run a command of the page in a user's environment: none of ours, and not on a CI machine, where pytest shortens nothing."""
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     ours = ("FIRMPLAN_", "PYTEST_")
     env = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(ours) and name not in {"CI", "BUILD_NUMBER"}
     }
-    env |= {"PATH": path, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        command,
-        shell=True,
-        cwd=folder,
-        env={**env, "PYTEST_ADDOPTS": PLAIN, "COLUMNS": "80"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=False,
-    )
-    return settled(done.stdout)
+    env |= {"PYTHONPATH": str(folder), "PYTEST_ADDOPTS": PLAIN, "COLUMNS": "80"}
+    words, _, file = command.strip().partition(" > ")
+    with Program(["-m", *shlex.split(words)], cwd=folder, env=env) as program:
+        said, _ = program.communicate()
+    if file:
+        (folder / file).write_text(said, encoding="utf-8")
+    return [] if file else settled(said)
 
 
 def test_the_page_runs_as_it_says(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from firmplan.executor.runs.owner import presence_of
 from firmplan.executor.stores.location import open_location
 from firmplan.plans import Plan
 from firmplan.plans.inputs import fit_inputs
+from firmplan.testing import ScriptedTool
 from firmplan.tools import Models, Tool, Toolset
 from firmplan.tools.secret import Secrets
 
@@ -127,6 +128,39 @@ def one_run(plan: Plan, *tools: Tool, **options: Any) -> Run:
             return await rig.run(plan, **options)
 
     return asyncio.run(main())
+
+
+async def stop_at_once(store: Any, count: Callable[[], int]) -> tuple[set[str], int]:
+    """Have a hundred runs end and a hundred wait for a person at one moment.
+
+    Args:
+        store: Where the runs are.
+        count: Counts the transactions of the store.
+
+    Returns:
+        The runs that wait, and how many transactions ended and released them all.
+    """
+    begun, opened = asyncio.Event(), asyncio.Event()
+
+    async def wait_for_opening() -> int:
+        if len(look.calls) == 200:
+            begun.set()
+        await opened.wait()
+        return 1
+
+    look = ScriptedTool("look", wait_for_opening, effect="read", resource="elsewhere")
+    pay = ScriptedTool("pay", lambda: 1, effect="write", approval="always", resource="bank")
+    ends = plan_of({"id": "a", "tool": "look"})
+    waits = plan_of({"id": "a", "tool": "look"}, {"id": "b", "tool": "pay", "after": ["a"]})
+    async with Rig([look, pay], store, places=200) as rig:
+        runs = [await rig.start(plan) for plan in (ends, waits) for _ in range(100)]
+        await begun.wait()
+        before = count()
+        opened.set()
+        found = [(await rig.execution.wait(run_id)).status for run_id in runs]
+        await rig.execution._owner.wait()
+    assert found == ["succeeded"] * 100 + ["waiting"] * 100
+    return set(runs[100:]), count() - before
 
 
 def statuses(run: Run) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from firmplan.errors import ConfigError, EngineBug, StoreError
 from firmplan.executor import SqliteStore
 from firmplan.testing import Held, MemoryStore, ScriptedTool
-from rig import Rig, plan_of, statuses
+from rig import Rig, plan_of, statuses, stop_at_once
 
 PLAN = plan_of({"id": "a", "tool": "t"}, {"id": "b", "tool": "t", "after": ["a"]}, output="${[a, b]}")
 
@@ -226,34 +226,11 @@ def test_an_ended_run_is_released_with_its_last_record():
 
 def test_runs_that_stop_at_once_are_released_together():
     """Whether they end or wait for a person: their number does not decide how many transactions release them."""
-    store, begun, opened = Counting(), asyncio.Event(), asyncio.Event()
-
-    async def wait_for_opening():
-        if len(look.calls) == 200:
-            begun.set()
-        await opened.wait()
-        return 1
-
-    look = ScriptedTool("look", wait_for_opening, effect="read", resource="elsewhere")
-    pay = ScriptedTool("pay", lambda: 1, effect="write", approval="always", resource="bank")
-    ends = plan_of({"id": "a", "tool": "look"})
-    waits = plan_of({"id": "a", "tool": "look"}, {"id": "b", "tool": "pay", "after": ["a"]})
-
-    async def main():
-        async with Rig([look, pay], store, places=200) as rig:
-            ended = [await rig.start(ends) for _ in range(100)]
-            waiting = [await rig.start(waits) for _ in range(100)]
-            await begun.wait()
-            before = store.commits
-            opened.set()
-            for run_id in (*ended, *waiting):
-                await rig.execution.wait(run_id)
-            await rig.execution._owner.wait()
-        assert store.commits - before < 40
-        assert set().union(*store.released) == set(waiting)
-        assert len(store.released) < 20
-
-    asyncio.run(asyncio.wait_for(main(), 60))
+    store = Counting()
+    waiting, commits = asyncio.run(asyncio.wait_for(stop_at_once(store, lambda: store.commits), 60))
+    assert commits < 40
+    assert set().union(*store.released) == waiting
+    assert len(store.released) < 20
 
 
 def test_an_ended_run_has_no_owner_once_its_engine_is_closed(tmp_path):

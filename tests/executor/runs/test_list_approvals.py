@@ -30,6 +30,12 @@ PAYS = plan_of(
 )
 
 
+@tool(effect="write", approval="always", name="pay")
+def typed_pay(amount: int) -> int:
+    """Pay."""
+    return amount
+
+
 def pay(script=lambda amount: amount, **options):
     options = {"effect": "write", "approval": "always", "resource": "bank", **options}
     return ScriptedTool("pay", script, **options)
@@ -254,13 +260,8 @@ def test_several_decisions_are_recorded_together_or_not_at_all(other):
 def test_a_step_whose_parts_wait_no_more_is_told_as_such():
     """It is there: the message does not say that it is not, and names what the run has instead."""
 
-    @tool(effect="write", approval="always", name="pay")
-    def paying(amount: int) -> int:
-        """Pay."""
-        return amount
-
     async def main():
-        async with Rig([paying]) as rig:
+        async with Rig([typed_pay]) as rig:
             await rig.run(PAYS, "r")
             await rig.decisions.decide("r", {"pay": "approve"}, by="ann")
             for step, found in (
@@ -278,13 +279,8 @@ def test_a_step_whose_parts_wait_no_more_is_told_as_such():
 def test_a_list_is_decided_about_whole_or_not_at_all():
     """One message names each entry at fault, and what would fit is not recorded either."""
 
-    @tool(effect="write", approval="always", name="pay")
-    def paying(amount: int) -> int:
-        """Pay."""
-        return amount
-
     async def main():
-        async with Rig([paying]) as rig:
+        async with Rig([typed_pay]) as rig:
             await rig.run(PAYS, "r")
             await rig.decisions.approve("r", "pay[1]", by="bob")
             wrong = {

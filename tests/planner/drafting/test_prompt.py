@@ -12,6 +12,7 @@ import pytest
 from firmplan import Plan, SavedPlan, Tool, Toolset, check
 from firmplan.planner.drafting.failure_report import FailureReport, StepState
 from firmplan.planner.drafting.prompt import (
+    NOT_SHOWN,
     PROMPTS,
     patch_messages,
     planning_messages,
@@ -264,10 +265,13 @@ def test_tools_that_a_fault_names_are_shown_with_it():
 def test_the_prompt_lists_the_functions_and_methods_of_the_language(monkeypatch):
     """All of both tables but `secret`, in their order; a function that the language gets is in the prompt, and makes it another one."""
     (system, _) = planning_messages("task", [], {})
-    listed = re.search(r"these functions: `([^`]+)`; on text `([^`]+)`", system.content)
+    listed = re.search(r"these functions: `([^`]+)`; on text `([^`]+)`; on dates `([^`]+)`", system.content)
     assert listed[1].split() == [name for name in FUNCTIONS if name != "secret"]
-    assert listed[2].split() == [f".{name}()" for name in METHODS]
-    assert not re.search(r"<(functions|methods)>", "".join(text_of(name) for name in PROMPTS))
+    for place, of in ((2, "text"), (3, "date")):
+        assert listed[place].split() == [
+            f".{name}()" for name, each in METHODS.items() if each.of == of and name not in NOT_SHOWN
+        ]
+    assert not re.search(r"<(functions|methods|date methods)>", "".join(text_of(name) for name in PROMPTS))
     before = prompt_version()
     monkeypatch.setitem(FUNCTIONS, "slug", replace(FUNCTIONS["str"], since=2))
     text_of.cache_clear()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 import warnings
+from collections import Counter
+from datetime import date, timedelta
 from functools import reduce
 from typing import Any
 
@@ -46,6 +49,7 @@ NAMES: dict[str, Any] = {
     "xs": [3, 1, 2],
     "ts": ["b", "a", "b"],
     "o": {"n": 4, "t": "x"},
+    "day": "2026-01-31",
 }
 TYPES: dict[str, Type] = {
     "i": INTEGER,
@@ -57,6 +61,7 @@ TYPES: dict[str, Type] = {
     "xs": ListType(INTEGER),
     "ts": ListType(TEXT),
     "o": ObjectType({"n": Property(INTEGER), "t": Property(TEXT)}),
+    "day": TEXT,
 }
 
 
@@ -69,7 +74,7 @@ class Fields(dict[str, Any]):
 PYTHON: dict[str, Any] = {
     **NAMES,
     "o": Fields(NAMES["o"]),
-    "__builtins__": {},
+    "__builtins__": {"__import__": __import__},  # `strftime` imports
     "len": len,
     "abs": abs,
     "sum": lambda values: reduce(lambda a, b: a + b, values, 0),  # before 3.12's compensated sum
@@ -87,11 +92,21 @@ PYTHON: dict[str, Any] = {
     "range": lambda *bounds: list(range(*bounds)),
     "zip": lambda *lists: [list(row) for row in zip(*lists, strict=False)],
     "enumerate": lambda values: [list(pair) for pair in enumerate(values)],
+    "keys": sorted,
+    "values": lambda fields: [fields[key] for key in sorted(fields)],
+    "count_by": Counter,
+    "unique_by": lambda values, key: list({key(value): value for value in reversed(values)}.values())[::-1],
+    "get": lambda fields, name, default: fields.get(name, default),
+    "format": format,
+    "findall": re.findall,
+    "search": re.search,
+    "date": lambda *of: date.fromisoformat(of[0]) if len(of) == 1 else date(*of),
+    "timedelta": timedelta,
 }
 
 
 def _texts(*templates: str, **parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Expressions made by putting generated parts into templates; `#n`, `#t`, `#b`, `#x`, `#y` mark the places."""
+    """Expressions made by putting generated parts into templates; `#n`, `#t`, `#b`, `#x`, `#y`, `#d`, `#p` mark the places."""
 
     def fill(template: str) -> st.SearchStrategy[str]:
         pieces = template.split("#")
@@ -108,7 +123,7 @@ def _wrapped(text: str) -> str:
 
 
 def _grow(level: int, *, wrapped: bool) -> dict[str, st.SearchStrategy[str]]:
-    """Expressions of each kind: `n` numbers, `t` text, `b` booleans, `x` lists of numbers, `y` lists of text."""
+    """Expressions of each kind: `n` numbers, `t` text, `b` booleans, `x` lists of numbers, `y` lists of text, `d` dates, `p` timedeltas."""
     if level == 0:
         return {
             "n": st.sampled_from(["i", "j", "f", "o.n", "0", "1", "2", "2.0", "-5", "0.1", "10", "xs[0]"]),
@@ -116,6 +131,8 @@ def _grow(level: int, *, wrapped: bool) -> dict[str, st.SearchStrategy[str]]:
             "b": st.sampled_from(["yes", "True", "False"]),
             "x": st.sampled_from(["xs", "[]", "[1, 2.5]", "[i, j]", "range(4)"]),
             "y": st.sampled_from(["ts", "['a']", "[t, s]"]),
+            "d": st.sampled_from(["date(day)", "date(2024, 2, 29)", "date('1999-12-31')"]),
+            "p": st.sampled_from(["timedelta(days=1)", "timedelta(hours=36, days=-1)", "timedelta(0)"]),
         }
     deep = _grow(level - 1, wrapped=wrapped)
     if wrapped:
@@ -126,23 +143,30 @@ def _grow(level: int, *, wrapped: bool) -> dict[str, st.SearchStrategy[str]]:
             "#n + #n", "#n - #n", "#n * #n", "#n / #n", "#n // #n", "#n % #n", "(#n) ** 2", "-#n", "+(#n)", "(#n + #n) * #n",
             "#n - (#n - #n)", "#n / (#n * #n)", "-(#n) ** 2", "(-#n) ** 3", "abs(#n)", "len(#t)", "len(#x)", "sum(#x)", "sum(x * #n for x in #x)",
             "min(#x, key=lambda x: -x)", "#n if #c else #n", "#t.count(#t)", "#t.find(#t)", "(#x)[#n]", "round(#n)", "int(#n)", "float(#n)",
-            "max(#n, 0.5)" if level > 1 else "#n", "(#x)[0]", "#n or #n", "#n and #n", **shared,
+            "max(#n, 0.5)" if level > 1 else "#n", "(#x)[0]", "#n or #n", "#n and #n", "(#d).day", "(#d).weekday()", "(#d - #d).days",
+            "(#p).total_seconds()", "#p / #p", "#p // #p", "get(o, 'n', #n)", **shared,
         ),
         "t": _texts(
             "#t + #t", "(#t) * 2", "#t if #c else #t", "(#t).lower()", "(#t).replace(#t, #t)", "(#t)[1:]", "(#t)[::-1]", "', '.join(#y)",
-            "str(#t)", "(#y)[0]", "#t or #t", "(#t).strip()", "max(#y, key=lambda y: len(y))", **shared,
+            "str(#t)", "(#y)[0]", "#t or #t", "(#t).strip()", "max(#y, key=lambda y: len(y))", "str(#d)", "(#d).isoformat()",
+            "(#d).strftime('%d.%m.%Y, %a %b %j')", "format(#n, ',.2f')", "format(#t, '>9')", "format(#d, '%A')", **shared,
         ),
         "b": _texts(
             "#n < #n", "#n == #n", "#n != #n < #n", "#n <= #n", "#t in #t", "#n in #x", "#t not in #y", "not #b", "#b and #b", "#b or not #b",
             "(#t).startswith(#t)", "any(#x)", "all(x > #n for x in #x)", "bool(#t)", "#t is None", "#t is not None", "#b if #b else #b",
-            "not (#b and #b)", "(not #b) == (#b)", "#x == #x", "(#n < #n) == (#b)", "#t < #t", **shared,
+            "not (#b and #b)", "(not #b) == (#b)", "#x == #x", "(#n < #n) == (#b)", "#t < #t", "#d < #d", "#d == #d", "#p >= #p", "bool(#p)",
+            "search('l+o', #t) is None", "#d in [#d, #d]", **shared,
         ),
         "x": _texts(
             "#x + #x", "[#n, #n]", "[x + #n for x in #x]", "[x for x in #x if x > #n]", "sorted(#x)", "sorted(#x, key=lambda x: -x, reverse=#b)",
             "reversed(#x)", "(#x)[1:]", "[x * y for x in #x for y in #x]", "[p + q for p, q in zip(#x, #x)]", "[len(y) for y in #y]",
-            "[k * v for k, v in enumerate(#x)]", "#x if #c else #x", "[xs for xs in #x]", **shared,
+            "[k * v for k, v in enumerate(#x)]", "#x if #c else #x", "[xs for xs in #x]", "sorted(#x, key=lambda x: (x > #n, -x), reverse=#b)",
+            "unique_by(#x, key=lambda x: x % 2)", "values(count_by(#y))", "[d.year for d in sorted([#d, #d])]", **shared,
         ),
-        "y": _texts("#y + #y", "[#t, #t]", "[y + #t for y in #y]", "(#t).split(',')", "sorted(#y)", "[y for y in #y if y in #t]", **shared),
+        "y": _texts("#y + #y", "[#t, #t]", "[y + #t for y in #y]", "(#t).split(',')", "sorted(#y)", "[y for y in #y if y in #t]",
+            "findall('[a-m]', #t)", "keys(count_by(#y))", "sorted(#y, key=lambda y: (len(y), y))", **shared),
+        "d": _texts("#d + #p", "#p + #d", "#d - #p", "#d if #c else #d", "max(#d, #d)", "min([#d, #d])", "date(str(#d))", "#d + timedelta(days=#n)", **shared),
+        "p": _texts("#d - #d", "#p + #p", "#p - #p", "-(#p)", "#p * #n", "#p / #n", "#p % #p", "#p or #p", "timedelta(minutes=#n, hours=1)", **shared),
     }  # fmt: skip
 
 
@@ -165,6 +189,12 @@ EXPRESSIONS = _expressions(wrapped=False)
 
 TYPED = _expressions(wrapped=True)
 """Parts are wrapped, so that kinds stay as the templates have them: a boolean never meets a number."""
+
+
+def _handed_out(value: Any) -> Any:
+    """Return a value of Python as an expression hands it out: dates as ISO text; of timedeltas, what reads as one."""
+    return value.isoformat() if isinstance(value, date) else value
+
 
 OURS = {"overflow", "not-finite", "limit-exceeded"}  # bounds that Python has not
 
@@ -198,6 +228,11 @@ def test_evaluation_agrees_with_python(text: str) -> None:
     except EvaluationError as fault:
         assert theirs is EvaluationError or fault.code in OURS, str(fault)  # noqa: PT017
         return
+    if isinstance(theirs, timedelta):
+        assert compile_node(parse(f"timedelta(x) == ({text})"))({**NAMES, "x": ours}) is True
+        assert compile_node(parse("timedelta(x).total_seconds()"))({"x": ours}) == theirs.total_seconds()
+        return
+    theirs = _handed_out(theirs)
     if isinstance(theirs, float) and not math.isfinite(theirs):
         return
     if text.count("max(") or text.count(", key=") or theirs is EvaluationError:

@@ -194,7 +194,7 @@ HINTS = {
     "unique(xs)": "distinct(xs)",
     "lower(x)": "x.lower(..)",
     "sumn(xs)": "did you mean 'sum'?",
-    "now()": "a tool's work",
+    "now()": "expressions have no clock",
     "xs.append(1)": "xs + [x]",
     "d.get('a')": 'get(x, "field", default)',
     "x && y": "a and b",
