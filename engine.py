@@ -97,12 +97,11 @@ from .run_planner import EnginePlanner, PlanLike
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
 from .tools.declaration import Results
-from .tools.mcp.tools import hold_servers, release_servers
+from .tools.provider import Server, hold_servers, release_servers
 from .tools.secret import Secret, Secrets
 
 if TYPE_CHECKING:
     from .executor.journal.tool_pins import ProviderChanges
-    from .tools.mcp.session import McpServer
     from .tools.models.models import Spec
 
 P = ParamSpec("P")
@@ -215,7 +214,7 @@ class Engine:
         self._opening = asyncio.Lock()
         self._background: Background | None = None
         self._threads = threading.Lock()  # the first uses may come from several threads
-        self._servers: tuple[McpServer, ...] = ()
+        self._servers: tuple[Server, ...] = ()
         self._is_closed = False
 
     # --- life

@@ -11,11 +11,12 @@ copying: consumers treat them as immutable.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias, assert_never
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..values import Json
-from . import dates, operators
+from . import dates, operators, patterns
 from .functions import FUNCTIONS, METHODS
 from .nodes import (
     Binary,
@@ -502,9 +503,8 @@ def fold(node: Node, work: int | None = None) -> Folded:
     """
     folding = _Folding(work)
     folding.find_free(node)
-    if not folding.constants:
+    if not folding.constants and not folding.has_patterns:
         return Folded(node)
-    folding.has_dates = makes_dates(node)
     folded = folding.folded(node)
     if folding.large:
         folded = folding.without_large(folded)
@@ -536,6 +536,7 @@ class _Folding:
         self._allowed = self._budget.work
         self._firsts = 0  # calls of `first` around the node
         self.has_dates = False
+        self.has_patterns = False
 
     @property
     def spent(self) -> int:
@@ -555,6 +556,9 @@ class _Folding:
         for part in node.parts:
             inner = self.find_free(part)
             free = None if free is None or inner is None else free | inner
+        if isinstance(node, Call):
+            self.has_dates = self.has_dates or node.function in dates.MAKERS
+            self.has_patterns = self.has_patterns or node.function in patterns.FUNCTIONS
         if free is None or (isinstance(node, Call) and node.function == "secret"):
             return None
         free -= bound(node)
@@ -569,6 +573,8 @@ class _Folding:
         self._firsts += is_first
         made = mapped(node, self.folded)
         self._firsts -= is_first
+        if self.has_patterns and isinstance(made, Call) and made.function in patterns.FUNCTIONS:
+            made = self._with_pattern(made)
         # A part with a problem inside has no value that means anything, so it is not evaluated.
         if id(node) not in self.constants or len(self.problems) > before:
             return made
@@ -593,6 +599,24 @@ class _Folding:
         if weigh(value, KEPT_MAX) > KEPT_MAX:
             self.large[id(constant)] = (constant, node)
         return constant
+
+    def _with_pattern(self, call: Call) -> Call:
+        """Return a call with its regular expression looked at, if that is written out."""
+        # Here and not where types are inferred, because compiling is work, and this is where a check counts work.
+        pattern, *others = call.arguments
+        if not isinstance(pattern, Literal | Constant) or not isinstance(pattern.value, str):
+            return call
+        self._weighed += patterns.work_of(pattern.value)
+        if self._most is not None and self.spent > self._most:
+            return call
+        try:
+            patterns.compiled(pattern.value)
+        except patterns.PatternError as error:
+            message = f"{call.function}(..) cannot read its pattern: {error}"
+            hint = "it takes Python's syntax, without look-arounds and back-references"
+            self.problems.append(LocalProblem("bad-expr", message, hint, "", pattern.start, pattern.end))
+            return replace(call, arguments=(Broken(pattern.start, pattern.end, "bad-expr", message), *others))
+        return call
 
     def without_large(self, node: Node) -> Node:
         """Return a folded node as a plan keeps it: with the original expression for each large value."""

@@ -363,7 +363,7 @@ def _has_no_form(kind: str, form: str) -> bool:
 
 
 def _pattern(use: FunctionUse) -> patterns.Pattern | None:
-    """Return the regular expression of a use, if it is written out; a wrong one is noted."""
+    """Return the regular expression of a use, if it is written out and right."""
     use.each(A_TEXT, A_TEXT)
     node = use.arguments[0][0]
     text = _literal(node)
@@ -371,10 +371,7 @@ def _pattern(use: FunctionUse) -> patterns.Pattern | None:
         return None
     try:
         return patterns.compiled(text)
-    except patterns.PatternError as error:
-        message = f"{use.name} cannot read its pattern: {error}"
-        hint = "it takes Python's syntax, without look-arounds and back-references"
-        use.findings.add("bad-expr", node, message, hint)
+    except patterns.PatternError:  # noted when constants were worked out
         return None
 
 
@@ -434,7 +431,8 @@ def _check_zone(use: FunctionUse, node: Node) -> None:
     try:
         dates.check_zone(name)
     except EvaluationError as error:
-        use.findings.add("bad-expr", node, str(error), dates.nearest_zone(name))
+        hint = dates.nearest_zone(name) if use.findings.suggestions else ""
+        use.findings.add("bad-expr", node, str(error), hint)
 
 
 _FORMATTED = takes("integer", "number", "string", "date", "datetime", wanted="a number, text or a date")

@@ -9,6 +9,7 @@ The syntax is otherwise Python's. `\\d`, `\\w`, `\\s` and `\b` are about ASCII, 
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 PATTERN_CHARACTERS_MAX: Final = 1_000
 """Of one regular expression."""
 
-PATTERN_MEMORY_MAX: Final = 1 << 20
-"""Bytes that RE2 takes for one expression and its states: a larger one is refused when it is compiled."""
+PATTERN_MEMORY_MAX: Final = 1 << 17
+"""Bytes that RE2 takes for one expression and its states: a larger one is refused when it is compiled, within some milliseconds."""
+
+FUNCTIONS: Final = frozenset({"match", "search", "findall"})
+"""The functions whose first argument is a regular expression."""
 
 STEPS_A_UNIT: Final = 100
 """Steps that count once: a step is one instruction of the compiled expression at one character. RE2 mostly looks at one state a character, but where the states do not
@@ -51,6 +55,18 @@ class Pattern:
     def pay(self, frame: Frame, characters: int) -> None:
         """Count a search through so many characters."""
         frame.pay(1 + characters * self.size // STEPS_A_UNIT)
+
+
+_COUNTS = re.compile(r"[0-9]{1,9}(?=[,}])")
+_CLASSES = re.compile(r"\\[pP]")
+
+
+def work_of(pattern: str) -> int:
+    """Return the work of compiling a regular expression, as far as its text tells: a repetition is written out, a class of Unicode has many ranges."""
+    length = min(len(pattern), PATTERN_CHARACTERS_MAX)
+    read = pattern[:length]
+    repeated = sum(min(int(count), 1_000) for count in _COUNTS.findall(read))
+    return 10 * length + repeated * (10 + length // 2) + 1_000 * len(_CLASSES.findall(read))
 
 
 class PatternError(Exception):
@@ -82,7 +98,9 @@ def _words(error: Exception) -> str:
     return message.decode(errors="replace") if isinstance(message, bytes) else str(message)
 
 
-def _read(what: str, pattern: str) -> Pattern:
+def _read(frame: Frame, what: str, pattern: str) -> Pattern:
+    # Most are compiled already. That is not asked, since what an expression pays may not depend on what ran before.
+    frame.pay(work_of(pattern) // 4)
     try:
         return compiled(pattern)
     except PatternError:
@@ -101,7 +119,7 @@ def first_match(frame: Frame, what: str, pattern: str, text: str, *, at_start: b
         text: Where to look.
         at_start: Whether the match begins where the text does.
     """
-    read = _read(what, pattern)
+    read = _read(frame, what, pattern)
     read.pay(frame, len(text))
     found = (read.compiled.match if at_start else read.compiled.search)(text)
     if found is None:
@@ -111,7 +129,7 @@ def first_match(frame: Frame, what: str, pattern: str, text: str, *, at_start: b
 
 def all_matches(frame: Frame, pattern: str, text: str) -> Json:
     """Return what Python's `re.findall` does: the matched texts; with one group its texts; with several a list for each match."""
-    read = _read("findall(..)", pattern)
+    read = _read(frame, "findall(..)", pattern)
     made: list[Json] = []
     read.pay(frame, len(text))
     for found in read.compiled.finditer(text):

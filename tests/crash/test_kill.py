@@ -13,6 +13,7 @@ from crash_child import PLAN, World, run_child, tools_of
 from firmplan import Engine
 from forked import is_killed, start
 from rig import Rig, statuses
+from seeds import seeds
 
 TICKS_MAX = 42  # more than a run has: the last ones do not kill
 
@@ -84,7 +85,8 @@ def test_a_run_killed_at_any_tick_goes_on(tmp_path, unharmed, kill_at):
     assert len(keyed) == 2, "an idempotent write is called again with the same key"
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.sweep
+@pytest.mark.parametrize("seed", seeds(100, sampled=5))
 def test_a_run_killed_again_and_again_goes_on(tmp_path, unharmed, seed):
     """Killed at a random tick, and while it recovers, several times over."""
     random = Random(seed)
@@ -103,7 +105,8 @@ def test_a_run_killed_again_and_again_goes_on(tmp_path, unharmed, seed):
     assert len({key for _, key in world.effects("put_keyed")}) == 2
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.sweep
+@pytest.mark.parametrize("seed", seeds(100, sampled=4))
 def test_a_run_killed_at_any_time_goes_on(tmp_path, unharmed, seed):
     """Killed from outside, at a seeded time."""
     kill(tmp_path, 0, after_s=Random(seed).random() * 0.12)

@@ -23,7 +23,7 @@ from rig import Rig
 from seeds import SWEEP, seeds
 from typed_plans import INTEGER, SCHEMAS, TEXT, TOOLS, answer, model_reply, typed_plans
 
-EVERY, SAMPLED = 20_000, 120
+EVERY, SAMPLED = 20_000, 60
 CODES = {"unsafe-flow", "judged-flow", "untrusted-condition"}
 NAMED = re.compile(r"of the write '(\w+)'|whether step '(\w+)' writes")
 
@@ -141,6 +141,13 @@ def controlled_plan(random):  # noqa: C901  # one case for each way
             f"6 // {one}",
             f"({one} if {test(names)} else {other})",
             f"first({one}, 3)",
+            f"len(group_by([1, 2, 3], key=lambda x: x > {one}))",
+            f"sorted([1, 2, 3], key=lambda x: (x == {one}, x))[0]",
+            f"unique_by([1, 2, 3], key=lambda x: x % ({one} + 1))[-1]",
+            f"get([1, 2, 3], [{one}], 0)",
+            f"(date(2026, 1, 1) + timedelta(days={one})).day",
+            f"len(findall('[0-2]', str({one})))",
+            f"(1 if search('1', format({one}, '03d')) else 2)",
         ]
         return random.choice([*ways, f"len([x for x in [1, 2, 3] if x > {one}])", f"[1, 2, 3][{one}]"])
 
@@ -232,7 +239,7 @@ PORTION = 100
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("seed", seeds(EVERY // PORTION, sampled=5))
+@pytest.mark.parametrize("seed", seeds(EVERY // PORTION, sampled=3))
 def test_an_untrusted_number_decides_about_no_write_that_the_check_does_not_name(seed):
     """Arguments that differ are named as data. Where calls are only missing, it is enough that control is named."""
     random = Random(seed)

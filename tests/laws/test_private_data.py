@@ -10,8 +10,9 @@ import asyncio
 
 import hypothesis.strategies as st
 from firmplan import Context, tool
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from rig import Rig, plan_of
+from seeds import examples
 
 VALUES = ("4711", "15")
 
@@ -67,6 +68,9 @@ def texts(names):
         name.map("is ${{{0}}}".format),
         name.map("${{first({0}, 'none')}}".format),
         name.map("${{'yes' if '7' in {0} else 'no'}}".format),
+        name.map("${{first(search('(?P<digit>[0-9])', {0}).digit, 'none')}}".format),
+        name.map("${{keys(count_by({0}[:2].split()))[-1] if {0}.strip() else ''}}".format),
+        name.map("${{format({0}, '>20')}}".format),
         st.tuples(name, name).map(lambda two: f"${{{two[0]}}} and ${{{two[1]}}}"),
     )
 
@@ -136,7 +140,7 @@ async def sent_by(plan, value):
     return world.sent, refused & {"private-flow", "private-condition"}
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(plans())
 def test_who_is_no_reader_learns_nothing(plan):
     one, other = (asyncio.run(sent_by(plan, value)) for value in VALUES)

@@ -12,6 +12,7 @@ from firmplan.plans import Effect, Plan
 from firmplan.testing import FakeClock
 from firmplan.tools import Context, Tool
 from rig import Rig, statuses
+from seeds import seeds
 
 TROUBLES_MAX = 3  # of one step: fewer than the retries, and than the times that a lost write is called again
 PLAN = Plan.model_validate(
@@ -133,7 +134,8 @@ def calm(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.sweep
+@pytest.mark.parametrize("seed", seeds(1_000, sampled=10))
 def test_a_troubled_run_ends_as_a_calm_one(tmp_path, calm, seed):
     """Retries, lost writes, stops and resumes leave statuses, values and digest as they are."""
     run, trouble = asyncio.run(troubled(seed, str(tmp_path / "s.db")))

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from firmplan import check
 from firmplan.plans.errors import EvaluationError
 from firmplan.plans.expressions import patterns
 from firmplan.plans.expressions.evaluate import compile_node
@@ -169,7 +170,8 @@ def test_type(text: str) -> None:
 
 def test_a_wrong_pattern_is_explained_at_check() -> None:
     """RE2's own words are shown to who writes the plan; they are not journaled."""
-    (problem,) = infer(parse_formula('${search("(?=a)b", t)}')[0], TYPES).problems
+    formula, faults = parse_formula('${search("(?=a)b", t)}')
+    (problem,) = [*faults, *infer(formula, TYPES).problems]
     assert "invalid perl operator: (?=" in problem.message
     assert "look-arounds" in problem.hint
     with pytest.raises(EvaluationError) as caught:
@@ -213,6 +215,22 @@ def test_every_match_is_paid_for(text: str) -> None:
         value(text, long="a" * 1_000_000)
     except EvaluationError as error:
         assert error.code == "limit-exceeded"  # noqa: PT017
+
+
+def test_patterns_of_a_plan_are_work_of_its_check() -> None:
+    """Compiling is paid for at check, a pattern whether it is right or not; a plan of too many is refused in time."""
+    plan = {
+        "firmplan": 1,
+        "inputs": {"t": {"type": "string"}},
+        "steps": [
+            {"id": f"s{n}", "set": f'${{search("{"[a-z]{1,900}" * 2}{n}", inputs.t)}}'} for n in range(200)
+        ],
+    }
+    assert [problem.code for problem in check(plan).problems if problem.severity == "error"] == [
+        "limit-exceeded"
+    ]
+    assert check({**plan, "steps": plan["steps"][:20]}).ok  # type: ignore[index]
+    assert patterns.work_of("a") < patterns.work_of("a{100}") < patterns.work_of(r"a{100}\pL")
 
 
 def test_work_grows_with_the_text_and_the_pattern() -> None:
