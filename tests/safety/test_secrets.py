@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from firmplan import Engine, Model, ToolError
 from firmplan.plans.values import canonical, parse
-from firmplan.testing import ScriptedModel
+from firmplan.testing import FakeClock, ScriptedModel
 from firmplan.tools import Context, Toolset, agent, tool
 from firmplan.tools.logbook import masked_text, masked_value
 
@@ -102,7 +102,8 @@ def test_no_byte_written_holds_a_secret(tmp_path, monkeypatch, capfd):
     shown = []
 
     async def main():
-        async with Engine(tools, store=tmp_path / "s.db", secrets={"KEY": SECRET, "TOKEN": TOKEN}) as engine:
+        secrets = {"KEY": SECRET, "TOKEN": TOKEN}
+        async with Engine(tools, store=tmp_path / "s.db", secrets=secrets, clock=FakeClock()) as engine:
             run = await engine.run(PLAN)
             shown.append(run.to_dict())
             assert run.steps["c"].status == "indeterminate"

@@ -26,13 +26,13 @@ def weather(city: str, place: Place | None = None, unit: Literal["c", "f"] = "c"
     return 1.0
 
 
-def many(count):
+def many(count, stem="tool"):
     def numbered(number):
         def call(city: str, day: int = 1) -> str:
             """Do something."""
             return city
 
-        call.__name__ = f"tool_{number}"
+        call.__name__ = f"{stem}_{number}"
         return tool(call)
 
     return [numbered(number) for number in range(count)]
@@ -67,7 +67,7 @@ def test_tools_and_arguments_are_spelled_out():
 
 def test_a_large_toolset_gets_names_and_a_huge_one_nothing():
     """The first form for which there is room."""
-    forms = [plan_answer(many(count)) for count in (2, 60, 2000)]
+    forms = [plan_answer(each) for each in (many(2), many(60), many(300, stem="t" * 60))]
     assert [form for _, form in forms] == ["typed", "named", "plain"]
     assert all(len(canonical(answer.wire_schema)) <= FORM_BYTES_MAX for answer, _ in forms)
     assert plan_answer([])[1] == plan_answer(many(3), simplest=True)[1] == "plain"

@@ -281,9 +281,9 @@ def test_hostile_schemas_do_no_harm() -> None:
     made = read(unions)  # a composition is an upper bound
     assert isinstance(made, Scalar)
     assert made.kind == "string"
-    many = [{"properties": {f"p{n}": {"type": "string"}}, "required": [f"p{n}"]} for n in range(3_000)]
+    many = [{"properties": {f"p{n}": {"type": "string"}}, "required": [f"p{n}"]} for n in range(1_000)]
     assert "conditions" in type_text(read({"oneOf": many}))
-    wide = [{"properties": {f"p{n}_{m}": {} for m in range(1_000)}} for n in range(60)]
+    wide = [{"properties": {f"p{n}_{m}": {} for m in range(300)}} for n in range(60)]
     assert read({"properties": {"a": {}}, "anyOf": wide})
     assert read({"allOf": [{"anyOf": wide[:30]}, {"anyOf": wide[30:]}]})
 
