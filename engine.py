@@ -1010,12 +1010,12 @@ class Engine:
     async def answer(
         self, run_id: str, step: str | None, value: object, *, by: str, attempt: int | None = None
     ) -> Run:
-        """Answer the question of an `ask_person` step; the live owner, or `resume`, continues the run.
+        """Answer the question of an `ask_person` step, or of the planner; the live owner, or `resume`, continues the run.
 
         Args:
             run_id: The run.
-            step: Path of the leaf.
-            value: The answer, which fits the `returns` of the step.
+            step: Path of the leaf; `None`: the planner asks about the task (`run.question`).
+            value: The answer, which fits the `returns` of the question.
             by: Who answers.
             attempt: As in `approve`.
 
@@ -1025,7 +1025,8 @@ class Engine:
                 stands (code `decided`).
         """
         if step is None:
-            raise InputRejected(f"run {run_id} asks no question about its task: name the step that asks")
+            decisions = (await self._open()).execution.decisions
+            return await decisions.answer_planner(run_id, value, by=person_of(by))
         decision = {"answer": value, "attempt": attempt}
         return await (await self._open()).execution.decisions.decide_one(
             run_id, step, decision, by=person_of(by)
