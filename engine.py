@@ -97,12 +97,11 @@ from .run_planner import EnginePlanner, PlanLike
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
 from .tools.declaration import Results
-from .tools.mcp.tools import hold_servers, release_servers
+from .tools.provider import Server, hold_servers, release_servers
 from .tools.secret import Secret, Secrets
 
 if TYPE_CHECKING:
     from .executor.journal.tool_pins import ProviderChanges
-    from .tools.mcp.session import McpServer
     from .tools.models.models import Spec
 
 P = ParamSpec("P")
@@ -215,7 +214,7 @@ class Engine:
         self._opening = asyncio.Lock()
         self._background: Background | None = None
         self._threads = threading.Lock()  # the first uses may come from several threads
-        self._servers: tuple[McpServer, ...] = ()
+        self._servers: tuple[Server, ...] = ()
         self._is_closed = False
 
     # --- life
@@ -1004,12 +1003,12 @@ class Engine:
     async def answer(
         self, run_id: str, step: str | None, value: object, *, by: str, attempt: int | None = None
     ) -> Run:
-        """Answer the question of an `ask_person` step; the live owner, or `resume`, continues the run.
+        """Answer the question of an `ask_person` step, or of the planner; the live owner, or `resume`, continues the run.
 
         Args:
             run_id: The run.
-            step: Path of the leaf.
-            value: The answer, which fits the `returns` of the step.
+            step: Path of the leaf; `None`: the planner asks about the task (`run.question`).
+            value: The answer, which fits the `returns` of the question.
             by: Who answers.
             attempt: As in `approve`.
 
@@ -1019,7 +1018,8 @@ class Engine:
                 stands (code `decided`).
         """
         if step is None:
-            raise InputRejected(f"run {run_id} asks no question about its task: name the step that asks")
+            decisions = (await self._open()).execution.decisions
+            return await decisions.answer_planner(run_id, value, by=person_of(by))
         decision = {"answer": value, "attempt": attempt}
         return await (await self._open()).execution.decisions.decide_one(
             run_id, step, decision, by=person_of(by)

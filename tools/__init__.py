@@ -1,7 +1,8 @@
 """What a step may do: tools made of Python functions, sets of them, and the context that a call is handed.
 
 The folder knows plans only as signatures (names, types, effects), and knows no run, no journal and no planner. Begin with `tool.py`, then
-`toolset.py`. `fingerprint/` makes the digest that decides reuse, `models/` asks language models, `mcp/` takes tools from MCP servers.
+`toolset.py`. `fingerprint/` makes the digest that decides reuse, `models/` asks language models, `mcp/` takes tools from MCP servers,
+`openapi/` from OpenAPI documents.
 """
 
 from __future__ import annotations

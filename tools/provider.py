@@ -8,11 +8,20 @@ quote them, and a store pins them, so that a description that changes later is u
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from ..plans.values import Json, canonical
+
+if TYPE_CHECKING:
+    from .tool import Tool
+
+CONTEXT: Final = (
+    "firmplan_context"  # the keyword of the context, beside which an argument may have any other name
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +61,55 @@ class ProvidedTool:
 
 
 NAME_CHARACTERS_MAX = 128
+
+
+class Server(Protocol):
+    """Where the tools of a provider are called: the attribute `server` of their functions."""
+
+    def hold(self) -> None:
+        """Keep connections open until `release` was called as often as `hold`."""
+        ...
+
+    async def release(self) -> None:
+        """Undo one `hold`; the last release closes the connections."""
+        ...
+
+
+def hold_servers(tools: Iterable[Tool]) -> tuple[Server, ...]:
+    """Keep the connections of the tools' servers open until `release_servers`; return the servers, each once."""
+    fns = (cast("object", tool.fn) for tool in tools if tool.provided is not None)
+    servers = (cast("Server | None", getattr(fn, "server", None)) for fn in fns)
+    found = tuple(dict.fromkeys(server for server in servers if server is not None))
+    for server in found:
+        server.hold()
+    return found
+
+
+async def release_servers(servers: Iterable[Server]) -> None:
+    """Release servers; a connection that no engine holds any more is closed when this returns."""
+    for server in servers:
+        await server.release()
+
+
+def valid_name(name: str) -> str:
+    """Return a tool's name with each character that a plan cannot write replaced by `_`."""
+    made = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:NAME_CHARACTERS_MAX]
+    return made if re.match(r"[A-Za-z_]", made) else f"_{made}"[:NAME_CHARACTERS_MAX]
+
+
+def shown_name(text: str) -> str:
+    """Return the name of a provider without characters that could end the marks in which prompts show it."""
+    return re.sub(r"[^\w .,:;/@+-]", "_", plain(text, NAME_CHARACTERS_MAX))
+
+
+def plain(text: str, characters_max: int) -> str:
+    """Return text on one line, without invisible characters (controls, marks of direction, tags), cut to its bound."""
+    # Cut before the characters are looked at: a description of megabytes costs no time. Eight times the bound
+    # leaves room for what is removed.
+    seen = "".join(" " if char.isspace() else char for char in text[: characters_max * 8])
+    kept = "".join(char for char in seen if unicodedata.category(char)[0] != "C")
+    line = " ".join(kept.split())
+    return line if len(line) <= characters_max else f"{line[: characters_max - 3].rstrip()} .."
 
 
 def quoted(value: Json, most: int) -> str:

@@ -11,7 +11,7 @@ import importlib.machinery
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from importlib.machinery import SourceFileLoader
 from os import PathLike, fspath
@@ -29,6 +29,8 @@ from .tool import Tool
 
 if TYPE_CHECKING:
     from .mcp.tools import McpSettings
+    from .openapi.auth import Auth
+    from .openapi.tools import OpenApiSettings
 
 
 class Toolset:
@@ -97,6 +99,31 @@ class Toolset:
         from .mcp.tools import import_tools  # noqa: PLC0415  # most programs have no such server
 
         return cls(import_tools(server, settings))
+
+    @classmethod
+    def from_openapi(
+        cls,
+        document: str | PathLike[str] | Mapping[str, object],
+        *,
+        base_url: str | None = None,
+        auth: Auth | None = None,
+        **settings: Unpack[OpenApiSettings],
+    ) -> Toolset:
+        """Return the operations of an OpenAPI document (3.0 or 3.1) as tools, untrusted until said otherwise.
+
+        Args:
+            document: A path, an `http(s)://` address, or the document as a mapping.
+            base_url: Where the operations are called; by default at the first server of the document, if there is no `auth`.
+            auth: The credentials, such as `{"bearer": Secret(env="API_TOKEN")}`.
+            settings: `only`, `tags`, `leave_out`, `deprecated`, `prefix`, `overrides`, `pages`, `idempotency_header`, `path_slashes`, and the
+                keywords of `@tool` for all of the tools (docs/OPENAPI.md).
+
+        Raises:
+            ConfigError: The extra `openapi` is not installed, the document cannot be read or used, or a setting is wrong.
+        """
+        from .openapi.tools import import_tools  # noqa: PLC0415  # most programs have no such document
+
+        return cls(import_tools(document, base_url, auth, settings))
 
     def find(self, name: str) -> Tool | None:
         """Return the tool of that name, or `None`."""
@@ -185,10 +212,10 @@ def _each(tools: object) -> Iterator[Tool]:
 
 def _way_to_name(*tools: Tool) -> str:
     """Return how to give one of these tools another name."""
-    from .mcp.tools import RemoteTool  # noqa: PLC0415  # only for a message
-
-    is_remote = any(isinstance(tool.fn, RemoteTool) for tool in tools)
-    return 'from_mcp(.., prefix="..")' if is_remote else '@tool(name="..")'
+    provided = [tool.provided for tool in tools if tool.provided is not None]
+    if not provided:
+        return '@tool(name="..")'
+    return f'{"from_mcp" if provided[0].provider.kind.startswith("MCP") else "from_openapi"}(.., prefix="..")'
 
 
 def _home(tool: Tool) -> str:

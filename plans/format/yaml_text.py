@@ -51,6 +51,7 @@ class _Reading:
     stack: list[_Open] = field(default_factory=list[_Open])
     anchors: dict[str, tuple[Json, int]] = field(default_factory=dict[str, tuple[Json, int]])
     aliased: int = 0
+    is_lenient: bool = False
 
     def place(self) -> list[Part]:
         """Return where the next value goes."""
@@ -76,14 +77,19 @@ def events_of(text: str) -> Iterator[_Event]:
         raise SourceError(f"not YAML: {' '.join(str(fault).split())}") from fault
 
 
-def parse_yaml(text: str) -> Json:
+def parse_yaml(text: str, *, is_lenient: bool = False) -> Json:
     """Return the value of one YAML document.
+
+    Args:
+        text: The document.
+        is_lenient: Whether keys may be numbers and the like, which are read as the text that stands there, and integers of more than 64
+            bits are read as the nearest number: documents of others have both.
 
     Raises:
         SourceError: The text is no YAML, or has no value in JSON: with the place and the line.
     """
     # The stack of open lists and objects is ours, so hostile nesting ends at a bound instead of in Python's recursion.
-    reading = _Reading()
+    reading = _Reading(is_lenient=is_lenient)
     for event in events_of(text):
         match event:
             case yaml.DocumentStartEvent() if reading.done:
@@ -123,11 +129,11 @@ def _open(reading: _Reading, event: _Event, value: list[Json] | dict[str, Json])
 
 
 def _scalar(reading: _Reading, event: _Event) -> None:
-    value = _resolved(reading, event)
     top = reading.stack[-1] if reading.stack else None
     if top is None or isinstance(top.value, list) or top.key is not None:
-        _put(reading, value, event.anchor, 1)
+        _put(reading, _resolved(reading, event), event.anchor, 1)
         return
+    value = event.value if reading.is_lenient else _resolved(reading, event)
     if not isinstance(value, str):
         raise _fault(reading, event, f"expected a key in text, found {event.value!r}: put it in quotes")
     if value in top.value:
@@ -200,11 +206,13 @@ def _resolved(reading: _Reading, event: _Event) -> Json:
     return text
 
 
-def _integer(reading: _Reading, event: _Event, text: str) -> int:
+def _integer(reading: _Reading, event: _Event, text: str) -> int | float:
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
     # The length is tested first: Python's conversion of long digits takes quadratic time.
     value = int(text, base) if len(text) <= 64 else 2**64
     if not -(2**63) <= value < 2**63:
+        if reading.is_lenient and base == 10 and len(text) <= 64:
+            return float(text)
         raise _fault(reading, event, f"expected an integer of at most 64 bits, found {text[:40]}")
     return value
 

@@ -6,8 +6,6 @@ characters. Schemas keep their conditions; only their prose is cut.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ...errors import ConfigError
 from ...plans.values import Json, NotJson, canonical, digest
 from ..failures import writable
+from ..provider import NAME_CHARACTERS_MAX, plain, shown_name
 from ..schemas import with_prose
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ PAGES_MAX: Final = 200  # a list that goes on for ever ends here
 SCHEMA_BYTES_MAX: Final = 256 * 1024  # of one tool: generated ones come near a tenth of it
 DESCRIPTION_CHARACTERS_MAX: Final = 1_000  # of a tool
 NOTE_CHARACTERS_MAX: Final = 300  # of a parameter
-NAME_CHARACTERS_MAX: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,8 @@ async def read_listing(client: Client) -> Listing:
         ConfigError: It has no tools or too many, its list does not end, or a schema is too large.
     """
     info = client.server_info
-    name = _name_of(info.name if info else "") or "unnamed"
-    version = _name_of(info.version if info else "")
+    name = shown_name(info.name if info else "") or "unnamed"
+    version = shown_name(info.version if info else "")
     found: dict[str, ListedTool] = {}
     cursor: str | None = None
     for _ in range(PAGES_MAX):
@@ -107,27 +105,6 @@ async def read_listing(client: Client) -> Listing:
     if not found:
         raise ConfigError(f"the MCP server '{name}' lists no tools")
     return Listing(name, version, tuple(found[each] for each in sorted(found)))
-
-
-def valid_name(name: str) -> str:
-    """Return a tool's name with each character that a plan cannot write replaced by `_`."""
-    made = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:NAME_CHARACTERS_MAX]
-    return made if re.match(r"[A-Za-z_]", made) else f"_{made}"[:NAME_CHARACTERS_MAX]
-
-
-def plain(text: str, characters_max: int) -> str:
-    """Return text on one line, without invisible characters (controls, marks of direction, tags), cut to its bound."""
-    # Cut before the characters are looked at: a description of megabytes costs no time. Eight times the bound
-    # leaves room for what is removed.
-    seen = "".join(" " if char.isspace() else char for char in text[: characters_max * 8])
-    kept = "".join(char for char in seen if unicodedata.category(char)[0] != "C")
-    line = " ".join(kept.split())
-    return line if len(line) <= characters_max else f"{line[: characters_max - 3].rstrip()} .."
-
-
-def _name_of(text: str) -> str:
-    """Return the name of a server without characters that could end the marks in which prompts show it."""
-    return re.sub(r"[^\w .,:;/@+-]", "_", plain(text, NAME_CHARACTERS_MAX))
 
 
 def _listed(server: str, tool: TheirTool) -> ListedTool:

@@ -33,7 +33,8 @@ from ...errors import ConfigError, FirmplanError, ToolError
 from ...plans.values import Json
 from ..background import Background, call
 from ..logbook import open_log
-from .listing import Listing, changed, plain, read_listing
+from ..provider import plain
+from .listing import Listing, changed, read_listing
 
 if TYPE_CHECKING:
     import httpx2

@@ -26,10 +26,10 @@ from ...plans.values import Json, canonical, digest
 from ..context import Context
 from ..declaration import ToolOptions, ToolSettings
 from ..failures import ResultRefused
-from ..provider import ProvidedTool, Provider
+from ..provider import CONTEXT, ProvidedTool, Provider, plain, valid_name
 from ..schemas import SchemaTypes
 from ..tool import Tool, make_tool
-from .listing import NOTE_CHARACTERS_MAX, ListedTool, Listing, plain, valid_name
+from .listing import NOTE_CHARACTERS_MAX, ListedTool, Listing
 from .session import McpServer, read_target
 
 if TYPE_CHECKING:
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     Part = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource
 
 
-CONTEXT: Final = (
-    "firmplan_context"  # the keyword of the context, beside which an argument may have any other name
-)
 TIMEOUT: Final = "5m"  # of one call, unless said otherwise: a server may never answer
 CONNECT_TIMEOUT: Final = "30s"
 KEY: Final = "firmplan/idempotency-key"  # where a server that knows it finds the key of a write
@@ -142,20 +139,6 @@ def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[
             )
         made[tool.name] = tool
     return list(made.values())
-
-
-def hold_servers(tools: Iterable[Tool]) -> tuple[McpServer, ...]:
-    """Keep the sessions of the tools' servers open until `release_servers`; return the servers, each once."""
-    found = tuple(dict.fromkeys(tool.fn.server for tool in tools if isinstance(tool.fn, RemoteTool)))
-    for server in found:
-        server.hold()
-    return found
-
-
-async def release_servers(servers: Iterable[McpServer]) -> None:
-    """Release servers; a session that no engine holds any more is closed when this returns."""
-    for server in servers:
-        await server.release()
 
 
 def _check_installed() -> None:

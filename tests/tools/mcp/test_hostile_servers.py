@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from firmplan import ConfigError, Engine, Toolset
-from firmplan.tools.mcp.listing import plain, valid_name
+from firmplan.tools.provider import plain, valid_name
 
 SERVER = Path(__file__).parents[2] / "support" / "mcp_hostile.py"
 
