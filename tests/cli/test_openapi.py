@@ -60,7 +60,10 @@ def test_a_table_has_address_credentials_and_choice(firmplan, files, echo, monke
     [
         ('document = "none.json"', "cannot be read"),
         ('document = "shop.json"\nonyl = ["a"]', "unknown setting 'onyl'"),
-        ('document = "shop.json"\nauth = {bearer = {env = "A"}}', "secrets go only to an address that you name"),
+        (
+            'document = "shop.json"\nauth = {bearer = {env = "A"}}',
+            "secrets go only to an address that you name",
+        ),
         ('document = "shop.json"\nbase_url = "https://x"\nauth = {bearer = "k3y-1234"}', "text (not shown)"),
         ("base_url = 'https://x'", "document"),
         ("document = 5", "document"),
