@@ -171,6 +171,7 @@ class Planner:
         used: Used | None = None,
         budget: Mapping[str, float] | None = None,
         spent: Callable[[Usage], None] | None = None,
+        answers: Iterable[tuple[str, Json]] = (),
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
 
@@ -189,16 +190,25 @@ class Planner:
             used: Is called for each saved plan that seemed to answer the task, with whether it does (`Use`).
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the planning. A saved plan needs none.
             spent: Is called with the usage of each answered request, also if the planning fails.
+            answers: The questions that earlier plannings of this task ended with (`Question.text`), each with its answer.
 
         Raises:
-            PlanningFailed: There is no plan. The message says why and what to do, `attempts` holds all attempts, and `limit` names the limit
-                of the budget that the planning would have passed.
+            PlanningFailed: There is no plan. The message says why and what to do, `attempts` holds all attempts, `limit` names the limit
+                of the budget that the planning would have passed, and `outcome` is what the model said in the place of a plan: `Cannot` or `Question`.
             InputRejected: The task is empty or too long, or an input is not JSON.
             ConfigError: A file of the library holds no plan.
         """
         every = (*saved, *self.library)
         request = PlanRequest(
-            task_of(task), Toolset.of(tools), inputs_of(inputs), every, plans, judge, complete, rules
+            task_of(task),
+            Toolset.of(tools),
+            inputs_of(inputs),
+            every,
+            plans,
+            judge,
+            complete,
+            rules,
+            tuple(answers),
         )
         used = used or _ignore
         attempts: list[Attempt] = []
@@ -441,6 +451,11 @@ def planning_key(request: PlanRequest, *endpoints: Endpoint) -> str:
         "prompts": prompt_version(),
         "inputs": cast("Json", dict(input_schemas(request.inputs))),
         "complete": request.complete,
+        **(
+            {"answers": [[question, answer] for question, answer in request.answers]}
+            if request.answers
+            else {}
+        ),
     }
     return digest(canonical(parts))
 
