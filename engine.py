@@ -365,6 +365,13 @@ class Engine:
         archive = (await self._open()).execution.archive
         return [SavedPlan(name, plan) for name, plan in await archive.list_plans()]
 
+    async def learnt_tools(self) -> Toolset:
+        """Return the tools as a planner sees them: `tool.learnt` is what their results looked like, as far as this store knows.
+
+        Results are looked at whose declared type is missing, says little, or is not enforced.
+        """
+        return await (await self._open()).plans.learnt_tools()
+
     async def find_altered_plans(self) -> dict[str, str]:
         """Return the saved plans that were altered in the store and do not run: name -> the fault and what to do."""
         return (await (await self._open()).execution.archive.sift_plans())[1]
@@ -1086,6 +1093,7 @@ class Engine:
     check_plan_sync = _twin(check_plan)
     save_plan_sync = _twin(save_plan)
     list_plans_sync = _twin(list_plans)
+    learnt_tools_sync = _twin(learnt_tools)
     find_altered_plans_sync = _twin(find_altered_plans)
     plan_uses_sync = _twin(plan_uses)
     find_plan_sync = _twin(find_plan)

@@ -202,7 +202,7 @@ class EnginePlanner:
         try:
             found = await self._planner.plan(
                 words_of(task),
-                await self._tools_with_learnt(),
+                await self.learnt_tools(),
                 inputs=values_of("inputs", inputs),
                 saved=[SavedPlan(name, plan) for name, plan in saved.items()],
                 plans=saved.get,
@@ -242,7 +242,7 @@ class EnginePlanner:
         mended = await self._planner.repair_run(
             plan,
             run.steps,
-            await self._tools_with_learnt(),
+            await self.learnt_tools(),
             task=run.task,
             plans=saved.get,
             judge=self._judge,
@@ -269,8 +269,8 @@ class EnginePlanner:
 
     # --- the engine's tools and saved plans
 
-    async def _tools_with_learnt(self) -> Toolset:
-        """Return the engine's tools with what their results looked like, for a planner."""
+    async def learnt_tools(self) -> Toolset:
+        """Return the engine's tools with what their results looked like, as planners see them."""
         found = await self._learnt.find(self._tools, self._now())
         if not found:
             return self._tools

@@ -48,6 +48,19 @@ def test_run_and_show_print_each_warning_once(firmplan, tmp_path):
     assert (warning["step"], warning["code"]) == ("a", "result-mismatch")
 
 
+def test_a_dry_run_of_a_planning_shows_what_results_looked_like(firmplan, tmp_path):
+    """It is what a planner would be sent."""
+    (tmp_path / "own.py").write_text(TOOLS)
+    (tmp_path / "plan.json").write_text(json.dumps(PLAN))
+    assert "did not fit" not in firmplan("plan", "Look", "-t", "own.py", "--dry-run").out
+    assert firmplan("run", "plan.json", "-t", "own.py").code == 0
+    shown = firmplan("plan", "Look", "-t", "own.py", "--dry-run").out
+    assert (
+        "-> list of {celsius?: number}; but 2 of 2 results did not fit, and they were list of {celsius: text}"
+        in shown
+    )
+
+
 def test_the_setting_decides_for_tools_that_do_not(firmplan, tmp_path):
     """`results` of the file or of the environment is that of the engine."""
     (tmp_path / "own.py").write_text(TOOLS)
