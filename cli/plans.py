@@ -143,7 +143,7 @@ async def check(invocation: Invocation, what: PlanName) -> int:
     async with invocation.look() as engine:
         report = await report_on(engine, await find_plan(engine, what))
     invocation.answer(report, report_text(report))
-    if not invocation.settings.tools and any(each.code == "unknown-tool" for each in report.problems):
+    if not invocation.settings.tool_sources and any(each.code == "unknown-tool" for each in report.problems):
         invocation.note(NO_TOOLS)
     return Exit.OK if report.ok else Exit.WRONG
 

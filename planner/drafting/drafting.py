@@ -42,7 +42,6 @@ from .outcomes import ended_by, outcome_in
 from .prompt import (
     Plea,
     choosing_messages,
-    is_provided,
     planning_messages,
     repair_messages,
     shows_ways,
@@ -273,7 +272,7 @@ class Drafting:
             unseen,
             plea,
             has_ways=has_ways,
-            has_provided=any(map(is_provided, self.request.tools)),
+            has_provided=any(tool.is_provided for tool in self.request.tools),
         )
         return _Ask((*self._opening(), *again), answer, strategy)
 

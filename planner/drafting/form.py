@@ -22,7 +22,7 @@ from ...plans.signature import Signature
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
 from ...tools.schemas import with_prose
-from .prompt import is_provided, shows_ways
+from .prompt import shows_ways
 
 FORM_BYTES_MAX = 16_000
 """Size of a schema as canonical JSON: about 5,000 tokens, as much as the prompt beside it."""
@@ -171,7 +171,7 @@ def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
     for tool in tools:
         args = _shown(lifted[f"args of {tool.name}"], tool.name)
         # A stranger's prose stands in the prompt alone, as data between marks: a schema is read as an instruction.
-        args = with_prose(args, lambda _: None) if is_provided(tool) else args
+        args = with_prose(args, lambda _: None) if tool.is_provided else args
         definitions[f"{tool.name}_args"] = args
         action: _Object = {"tool": {"const": tool.name}, "args": {"$ref": f"#/$defs/{tool.name}_args"}}
         # A tool without required arguments may be called with none, and models leave `args` out then.

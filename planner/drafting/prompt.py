@@ -215,14 +215,9 @@ def _listed(tools: Iterable[Signature]) -> list[str | Data]:
     return parts
 
 
-def is_provided(tool: Signature) -> bool:
-    """Whether somebody else describes a tool."""
-    return getattr(tool, "provided", None) is not None
-
-
 def _by_author(tools: Iterable[Signature]) -> tuple[list[Signature], list[Signature]]:
     every = list(tools)
-    return [tool for tool in every if not is_provided(tool)], [tool for tool in every if is_provided(tool)]
+    return [tool for tool in every if not tool.is_provided], [tool for tool in every if tool.is_provided]
 
 
 def _own_words(tool: Signature) -> str:

@@ -38,7 +38,7 @@ KINDS: Final[Mapping[type[object], str]] = MappingProxyType(
 """The kinds of these values, as types name them. By exact class: every datetime is a date for Python."""
 
 MAKERS: Final = frozenset(KINDS.values())
-"""The functions that make them: an expression that calls none of these has no such value."""
+"""The functions that make them; all other values of an expression come from JSON."""
 
 ISO_CHARACTERS_MAX: Final = 64
 FORMAT_CHARACTERS_MAX: Final = 200
