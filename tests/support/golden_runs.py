@@ -115,6 +115,16 @@ WAITING: dict[str, Any] = {
     ],
     "output": "${pay}",
 }
+ASKED: dict[str, Any] = {
+    "firmplan": 1,
+    "steps": [
+        {"id": "late", "ask_person": "Who?", "expires": 0.05, "on_error": {"value": "nobody"}},
+        {"id": "many", "ask_person": "How many?", "returns": {"type": "integer"}},
+        {"id": "trusted", "endorse": "${late}", "returns": {"type": "string"}},
+        {"id": "fine", "fail": "too many", "when": "${many > 5}"},
+    ],
+    "output": "${trusted} ${many}",
+}
 PARKED: dict[str, Any] = {"firmplan": 1, "steps": [{"id": "bite", "tool": "kill"}], "output": "${bite}"}
 FAILED: dict[str, Any] = {
     "firmplan": 1,
@@ -229,6 +239,7 @@ async def make(store: Path) -> None:
             await engine.run(PLAIN, run_id="plain", budget={"steps": 100, "tokens": 100_000})
             await _decided(engine)
             await _unknown(engine)
+            await _asked(engine)
             await engine.run(COUNTED, run_id="counted", budget={"steps": 2})
             await engine.resume("counted", budget={"steps": 10})
             await engine.run(LISTED, run_id="listed", budget={"items": 2})
@@ -279,6 +290,16 @@ async def _decided(engine: Engine) -> None:
     await engine.deny("decisions", "no", by="me", reason="once is enough")
     await engine.approve("decisions", "ruled[1]", by="me")
     await engine.resume("decisions")
+
+
+async def _asked(engine: Engine) -> None:
+    await engine.run(ASKED, run_id="asked")
+    while (await engine.get("asked")).steps["late"].status == "waiting":
+        await asyncio.sleep(0.01)
+    await engine.answer("asked", "many", 3, by="me")
+    await engine.resume("asked")
+    await engine.approve("asked", "trusted", by="me", edit={"value": "all"})
+    await engine.resume("asked")
 
 
 async def _unknown(engine: Engine) -> None:
