@@ -45,6 +45,7 @@ _KEPT: Final = frozenset(
         *_NUMBERS,
     }
 )
+_BESIDE: Final = ("title", "description", "default", "readOnly", "writeOnly", "deprecated")
 _SUBSCHEMAS: Final = (
     "items",
     "additionalProperties",
@@ -203,6 +204,11 @@ class Schemas:
                 if not made[key]:
                     del made[key]
         _spell_properties(self, made, way)
+        parts = _list(made.get("allOf"))
+        if len(parts) == 1 and isinstance(parts[0], dict) and not made.keys() - {"allOf", *_BESIDE}:
+            # How documents write something beside a reference: as the reference it is a type that the check can read.
+            del made["allOf"]
+            made = {**parts[0], **made}
         if one.get("nullable") is True and not ("type" in made or "enum" in made) and len(made) > 0:
             prose: dict[str, Json] = {key: made.pop(key) for key in ("title", "description") if key in made}
             return {**prose, "anyOf": [made, {"type": "null"}]}
