@@ -30,8 +30,8 @@ _OWN_CODES = """
     impure index-out-of-range inner-failed items-failed limit-exceeded model-auth model-rejected
     model-unavailable model-unknown model-unreachable no-artifact no-blobs no-model no-secret not-a-bool
     not-a-list not-finite not-reusable null-value outcome-unknown overflow parked policy-denied private-condition
-    private-flow process-died rate-limited refused repeat-exhausted resolved-failed timeout tool-error truncated type-error
-    type-mismatch unknown-policy unsafe-flow untrusted-condition withdrawn
+    private-flow process-died rate-limited redirected refused repeat-exhausted resolved-failed timeout tool-error truncated type-error
+    type-mismatch unknown-policy unreachable unsafe-flow untrusted-condition withdrawn
 """
 OWN_CODES = frozenset(_OWN_CODES.split())
 """Codes of firmplan itself; all other codes come from tools. A tool may use one of these codes too, but cannot put its own words into it."""
