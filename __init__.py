@@ -54,6 +54,7 @@ __getattr__, __dir__ = on_first_use(
     {
         "engine": ("Engine",),
         "errors": (
+            "Cannot",
             "ConfigError",
             "Diverged",
             "EngineBug",
@@ -63,6 +64,7 @@ __getattr__, __dir__ = on_first_use(
             "PlanError",
             "PlanRejected",
             "PlanningFailed",
+            "Question",
             "RunFailed",
             "RunNotFound",
             "StoreError",

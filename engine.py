@@ -365,6 +365,13 @@ class Engine:
         archive = (await self._open()).execution.archive
         return [SavedPlan(name, plan) for name, plan in await archive.list_plans()]
 
+    async def learnt_tools(self) -> Toolset:
+        """Return the tools as a planner sees them: `tool.learnt` is what their results looked like, as far as this store knows.
+
+        Results are looked at whose declared type is missing, says little, or is not enforced.
+        """
+        return await (await self._open()).plans.learnt_tools()
+
     async def find_altered_plans(self) -> dict[str, str]:
         """Return the saved plans that were altered in the store and do not run: name -> the fault and what to do."""
         return (await (await self._open()).execution.archive.sift_plans())[1]
@@ -1003,12 +1010,12 @@ class Engine:
     async def answer(
         self, run_id: str, step: str | None, value: object, *, by: str, attempt: int | None = None
     ) -> Run:
-        """Answer the question of an `ask_person` step; the live owner, or `resume`, continues the run.
+        """Answer the question of an `ask_person` step, or of the planner; the live owner, or `resume`, continues the run.
 
         Args:
             run_id: The run.
-            step: Path of the leaf.
-            value: The answer, which fits the `returns` of the step.
+            step: Path of the leaf; `None`: the planner asks about the task (`run.question`).
+            value: The answer, which fits the `returns` of the question.
             by: Who answers.
             attempt: As in `approve`.
 
@@ -1018,7 +1025,8 @@ class Engine:
                 stands (code `decided`).
         """
         if step is None:
-            raise InputRejected(f"run {run_id} asks no question about its task: name the step that asks")
+            decisions = (await self._open()).execution.decisions
+            return await decisions.answer_planner(run_id, value, by=person_of(by))
         decision = {"answer": value, "attempt": attempt}
         return await (await self._open()).execution.decisions.decide_one(
             run_id, step, decision, by=person_of(by)
@@ -1085,6 +1093,7 @@ class Engine:
     check_plan_sync = _twin(check_plan)
     save_plan_sync = _twin(save_plan)
     list_plans_sync = _twin(list_plans)
+    learnt_tools_sync = _twin(learnt_tools)
     find_altered_plans_sync = _twin(find_altered_plans)
     plan_uses_sync = _twin(plan_uses)
     find_plan_sync = _twin(find_plan)

@@ -3,7 +3,7 @@
     FirmplanError              has a stable `code`; its message says expected, found, where, what to do
     +-- PlanError              your plan, or the words it was to be made from
     |   +-- PlanRejected       the plan has faults: `.report`
-    |   +-- PlanningFailed     no valid plan came from the planner: `.attempts`
+    |   +-- PlanningFailed     no valid plan came from the planner: `.attempts .outcome`
     +-- InputRejected          what was handed to a call does not fit
     +-- RunNotFound            no run of that name in the store
     +-- RunFailed              `run.raise_for_status()`: `.run`
@@ -19,10 +19,11 @@ This module knows none of the rooms: errors carry their evidence as fields, type
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .executor import Run
     from .plans import CheckReport, Problem
@@ -74,23 +75,55 @@ class PlanRejected(PlanError):
         return type(self), (self.report,)
 
 
+@dataclass(frozen=True)
+class Cannot:
+    """A planning ended because the task cannot be done with the tools at hand, as the model says.
+
+    Attributes:
+        reason: Why, in the model's words.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A planning ended with a question to the user; with its answer the planning goes on.
+
+    Attributes:
+        text: The question, in the model's words.
+        returns: JSON Schema of the answer.
+    """
+
+    text: str
+    returns: Mapping[str, Any]
+
+
 class PlanningFailed(PlanError):
     """No valid plan could be made from the task.
 
     Attributes:
         attempts: Every draft in order, each with its problems (`firmplan.planner.Attempt`).
         limit: The limit of its budget that the planning would have passed: `model_calls`, `tokens`, `usd` or `seconds`; `None`: none.
+        outcome: What the model said in the place of a plan; `None`: it made no plan that passed.
     """
 
     code = "planning-failed"
 
-    def __init__(self, message: str, attempts: Sequence[Any] = (), limit: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        attempts: Sequence[Any] = (),
+        limit: str | None = None,
+        outcome: Cannot | Question | None = None,
+    ) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
         self.limit = limit
+        self.outcome = outcome
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.attempts, self.limit)
+        return type(self), (str(self), self.attempts, self.limit, self.outcome)
 
 
 class InputRejected(FirmplanError):

@@ -16,7 +16,7 @@ from .executor.budget import BudgetPolicy
 from .executor.journal.header import program_of
 from .executor.lru_cache import IdentityCache
 from .executor.machine import RULES_VERSION
-from .executor.runs.planning import with_cost
+from .executor.runs.planning import answers_in, with_cost
 from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
 from .planner import Planned, Planner, SavedPlan, Use
 from .planner.checking import INLINE_STEPS, beside, checked
@@ -179,6 +179,7 @@ class EnginePlanner:
         row: RunRow | None = None,
         early: EarlySteps | None = None,
         cost: PlanningCost | None = None,
+        answers: Sequence[tuple[str, Json]] = (),
     ) -> Planned:
         """Return the planner's plan of a task; the store's saved plans are asked first.
 
@@ -188,6 +189,7 @@ class EnginePlanner:
             row: The run of the task, which has just these inputs; `None`: the plan is made for later.
             early: Gets each partial plan.
             cost: The budget of the planning.
+            answers: The questions of earlier plannings of the task, each with its answer.
 
         Raises:
             PlanningFailed: There is no plan.
@@ -200,7 +202,7 @@ class EnginePlanner:
         try:
             found = await self._planner.plan(
                 words_of(task),
-                await self._tools_with_learnt(),
+                await self.learnt_tools(),
                 inputs=values_of("inputs", inputs),
                 saved=[SavedPlan(name, plan) for name, plan in saved.items()],
                 plans=saved.get,
@@ -212,6 +214,7 @@ class EnginePlanner:
                 used=uses.append,
                 budget=None if cost is None else cost.left,
                 spent=None if cost is None else _adding(cost),
+                answers=answers,
             )
         finally:
             run_id = None if row is None else row.id
@@ -225,7 +228,8 @@ class EnginePlanner:
         self, row: RunRow, inputs: Mapping[str, Json], cost: PlanningCost, early: EarlySteps | None
     ) -> PlannedRun:
         """See `RunPlanner.plan_run`."""
-        found = await self.plan(words_of(row.task), inputs, row=row, early=early, cost=cost)
+        answers = [(str(each["text"]), each["answer"]) for each in answers_in(row.header)]
+        found = await self.plan(words_of(row.task), inputs, row=row, early=early, cost=cost, answers=answers)
         plans = await self._saved_for(found.plan)
         record = _record(found.source, found.usage, found.attempts)
         fitted = fitted_inputs(found.plan, found.inputs)
@@ -238,7 +242,7 @@ class EnginePlanner:
         mended = await self._planner.repair_run(
             plan,
             run.steps,
-            await self._tools_with_learnt(),
+            await self.learnt_tools(),
             task=run.task,
             plans=saved.get,
             judge=self._judge,
@@ -265,8 +269,8 @@ class EnginePlanner:
 
     # --- the engine's tools and saved plans
 
-    async def _tools_with_learnt(self) -> Toolset:
-        """Return the engine's tools with what their results looked like, for a planner."""
+    async def learnt_tools(self) -> Toolset:
+        """Return the engine's tools with what their results looked like, as planners see them."""
         found = await self._learnt.find(self._tools, self._now())
         if not found:
             return self._tools

@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from ..errors import ConfigError
 from ..executor.stores.location import shown
+from ..tools.provider import is_address
 
 FILE_NAME = "firmplan.toml"
 STORE_DEFAULT = "firmplan.db"
@@ -101,6 +102,39 @@ class SecretTable(BaseModel):
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
 
 
+class OpenApiTable(BaseModel):
+    """One OpenAPI document of the file: the arguments of `Toolset.from_openapi`, which checks those that stand beside these."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    document: Text
+    base_url: Text | None = None
+    auth: Any = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments beside the document."""
+        return {name: value for name, value in self if name != "document" and value is not None}
+
+    def beside(self, folder: Path) -> OpenApiTable:
+        """Return the table with its paths, which are relative to a folder, as paths from there."""
+        document = self.document if is_address(self.document) else str(folder / self.document)
+        return self.model_copy(update={"document": document, "auth": _files_beside(self.auth, folder)})
+
+
+def _files_beside(auth: object, folder: Path) -> object:
+    """Return credentials in which files of secrets are paths from a folder."""
+    match auth:
+        case dict():
+            table = cast("dict[str, object]", auth)
+            made = {name: _files_beside(each, folder) for name, each in table.items()}
+            file = table.get("file")
+            return made | {"file": str(folder / file)} if isinstance(file, str) else made
+        case list() | tuple():
+            return [_files_beside(each, folder) for each in cast("Sequence[object]", auth)]
+        case _:
+            return auth
+
+
 class PolicyTable(BaseModel):
     """One rule of the file about an argument of a tool (`written_policy`)."""
 
@@ -138,6 +172,7 @@ class Settings(BaseModel):
         budget_max: Ceilings of these limits.
         secrets: Secrets that plans may use, from the file; `"environment"`: every environment variable but own keys.
         policies: Rules about arguments of calls, from the file.
+        openapi: OpenAPI documents whose operations are tools, from the file; the names are for messages.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -158,6 +193,7 @@ class Settings(BaseModel):
     budget_max: BudgetTable = BudgetTable()
     secrets: Literal["environment"] | Mapping[str, SecretTable] = {}
     policies: Annotated[tuple[PolicyTable, ...], BeforeValidator(_listed)] = ()
+    openapi: Mapping[str, OpenApiTable] = {}
 
     _origin: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
 
@@ -180,6 +216,11 @@ class Settings(BaseModel):
     def origin(self, name: str) -> str:
         """Return the source of a setting, for people."""
         return self._origin.get(name, "the default")
+
+    @property
+    def tool_sources(self) -> tuple[str, ...]:
+        """Everything that names tools, for people."""
+        return (*self.tools, *(each.document for each in self.openapi.values()))
 
     @property
     def store_name(self) -> str:
@@ -230,15 +271,20 @@ def _read_file(file: Path) -> Settings:
         beside["store"] = str(file.parent / settings.store)
     if settings.tools:
         beside["tools"] = tuple(
-            str(file.parent / each) if each.endswith(".py") or "/" in each else each
-            for each in settings.tools
+            str(file.parent / each) if _is_path(each) else each for each in settings.tools
         )
+    if settings.openapi:
+        beside["openapi"] = {name: each.beside(file.parent) for name, each in settings.openapi.items()}
     if "secrets" in given and settings.secrets != "environment":
         beside["secrets"] = {
             name: each.model_copy(update={"file": str(file.parent / each.file)} if each.file else {})
             for name, each in settings.secrets.items()
         }
     return settings.model_copy(update=beside)
+
+
+def _is_path(source: str) -> bool:
+    return not is_address(source) and (source.endswith((".py", ".json", ".yaml", ".yml")) or "/" in source)
 
 
 def _read_environment(env: Mapping[str, str]) -> dict[str, object]:

@@ -70,7 +70,7 @@ async def approve(
 async def answer(
     invocation: Invocation, run_id: RunId, step: StepPath, value: str, by: By = None, attempt: Attempt = None
 ) -> int:
-    """Answer the question of an `ask_person` step. The question is printed.
+    """Answer the question of an `ask_person` step, which is printed; `-` in the place of the step: that of the planner.
 
     Args:
         value (JSON): The answer.
@@ -78,6 +78,10 @@ async def answer(
     from .arguments import read_json
 
     given = read_json("VALUE", value)
+    if step == "-":
+        return await _record(
+            invocation, "answered", lambda engine: engine.answer(run_id, None, given, by=by or _login())
+        )
     return await _record_seen(
         invocation,
         "answered",

@@ -239,7 +239,8 @@ class Progress:
                 self._started.pop(event.step, None)
                 return f"{WAIT} {step}  outcome unknown: {one_line(str(data.get('why')))}"
             case "ApprovalAsked":
-                return f"{WAIT} {step}  waits for {'an answer' if 'question' in data.get('args', {}) else 'approval'}"
+                is_question = isinstance(args := data.get("args"), dict) and "question" in args
+                return f"{WAIT} {step}  waits for {'an answer' if is_question else 'approval'}"
             case "RunParked":
                 return f"{WAIT} parked after {data.get('deaths')} deaths of its process"
             case "ListHeld":

@@ -199,15 +199,21 @@ def _version(name: str, cure: str) -> tuple[bool, str, str]:
 
 def _tools(invocation: Invocation) -> list[Diagnosis]:
     settings = invocation.settings
-    if not settings.tools:
+    if not settings.tool_sources:
         return [
             Diagnosis("tools", None, "none named", "name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")
         ]
     try:
         names = invocation.toolset.names
     except FirmplanError as error:
-        return [Diagnosis("tools", False, ", ".join(settings.tools), error.message)]
-    return [Diagnosis("tools", True, f"{', '.join(names)} (from {settings.origin('tools')})")]
+        return [Diagnosis("tools", False, ", ".join(settings.tool_sources), error.message)]
+    return [
+        Diagnosis(
+            "tools",
+            True,
+            f"{', '.join(names)} (from {settings.origin('tools' if settings.tools else 'openapi')})",
+        )
+    ]
 
 
 def _store(invocation: Invocation) -> list[Diagnosis]:

@@ -23,7 +23,7 @@ from ..executor.stores.location import MEMORY, open_location
 from ..planner import Planner
 from ..tools import Model, Secret, Toolset
 from . import screen
-from .config import SERVER_BUDGET_MAX, Settings, read_settings
+from .config import SERVER_BUDGET_MAX, OpenApiTable, Settings, read_settings
 from .failure import Exit
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Invocation:
         """The tools that the settings name, imported on first use; none where they name none. Raises: ConfigError."""
         if self._toolset is None:
             loaded = Toolset.load(self.settings.tools) if self.settings.tools else Toolset()
+            for name, table in self.settings.openapi.items():
+                loaded += _document_tools(name, table, self.settings.origin("openapi"))
             trusting = loaded.with_default_trust(self.settings.default_trust)
             self._toolset = trusting.with_default_results(self.settings.results)
         return self._toolset
@@ -277,6 +279,14 @@ def _models(settings: Settings) -> Mapping[str, Spec] | None:
     if settings.model or settings.base_url:
         aliases.setdefault("default", Model(settings.model, base_url=settings.base_url))
     return aliases or None
+
+
+def _document_tools(name: str, table: OpenApiTable, origin: str) -> Toolset:
+    """Return the tools of an OpenAPI document of the file. Raises: ConfigError: as `Toolset.from_openapi`."""
+    try:
+        return Toolset.from_openapi(table.document, **table.settings())
+    except ConfigError as fault:
+        raise ConfigError(f"openapi.{name} (in {origin}): {fault}") from fault
 
 
 def _policies(settings: Settings) -> list[Policy]:

@@ -120,6 +120,12 @@ class _RunAnswer(BaseModel):
             description="Results that were not as their tools declare them, and parts of the output that are null for want of a field."
         ),
     ] = []
+    question: Annotated[
+        dict[str, Any],
+        Field(
+            description="What the planner asks the user before it plans: text, and the schema of the answer."
+        ),
+    ] = {}
     advice: Annotated[str, Field(description="For a person: the commands that let the run go on.")] = ""
 
 
@@ -430,7 +436,7 @@ def _amounts(budget: Mapping[Any, float] | None) -> dict[str, float] | None:
 
 
 def _needs_person(run: Run) -> bool:
-    return any(waiting_leaves(run)) or run.status in ("over_budget", "parked")
+    return any(waiting_leaves(run)) or run.question is not None or run.status in ("over_budget", "parked")
 
 
 def _run_document(run: Run, advice: str) -> Document:
@@ -450,6 +456,7 @@ def _run_document(run: Run, advice: str) -> Document:
         "digest": run.digest,
         "usage": dict(run.usage),
     } | {
+        **({"question": dict(run.question)} if run.question is not None else {}),
         **({"left_out": list(run.left_out)} if run.left_out else {}),
         **({"warnings": [report_json(warning) for warning in run.warnings]} if run.warnings else {}),
         **({"advice": advice} if advice else {}),

@@ -99,9 +99,9 @@ async def _preview(invocation: Invocation, task: str, inputs: dict[str, Any] | N
 
     settings = invocation.settings
     async with invocation.look() as engine:
-        saved = await engine.list_plans()
+        saved, tools = await engine.list_plans(), await engine.learnt_tools()
     planner = Planner(settings.model, base_url=settings.base_url, **settings.planner.options())
-    preview = planner.preview(task, invocation.toolset, inputs=inputs, saved=saved)
+    preview = planner.preview(task, tools, inputs=inputs, saved=saved)
     invocation.answer(preview, _preview_text(preview))
     invocation.note(
         f"about {preview.prompt_tokens} tokens of messages and {preview.schema_tokens} of schema, "
@@ -143,7 +143,7 @@ async def check(invocation: Invocation, what: PlanName) -> int:
     async with invocation.look() as engine:
         report = await report_on(engine, await find_plan(engine, what))
     invocation.answer(report, report_text(report))
-    if not invocation.settings.tools and any(each.code == "unknown-tool" for each in report.problems):
+    if not invocation.settings.tool_sources and any(each.code == "unknown-tool" for each in report.problems):
         invocation.note(NO_TOOLS)
     return Exit.OK if report.ok else Exit.WRONG
 

@@ -207,6 +207,7 @@ def advice(run: Run, settings: Settings, waiting: WaitingCalls | None = None) ->
     def typed(word: str, step: str, wants: str = "") -> str:
         return f"  {_decision_line(word, run.id, step, wants, settings)}"
 
+    lines += _question_lines(run, settings)
     lists = lists_in(run)
     for path, step in waiting_leaves(run):
         if (items := lists.get(path)) is not None:
@@ -243,6 +244,18 @@ def advice(run: Run, settings: Settings, waiting: WaitingCalls | None = None) ->
     if text[-2] == DRIVEN:
         text += ["or, if that process hangs, take the run from it with", f"{line} --take-over"]
     return "\n".join(text)
+
+
+def _question_lines(run: Run, settings: Settings) -> list[str]:
+    """Return what the planner of a run asks, and the command that answers."""
+    if run.question is None:
+        return []
+    returns = json.dumps(run.question["returns"], ensure_ascii=False)
+    return [
+        f"the planner asks before it plans: {one_line(str(run.question['text']))}",
+        f"  expected: {one_line(returns)}",
+        f"  {_decision_line('answer', run.id, '-', 'JSON', settings)}",
+    ]
 
 
 def _when_to_resume(run: Run, has_to_be_done: bool) -> str:

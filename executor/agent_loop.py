@@ -108,7 +108,7 @@ class AgentLoop:
             system=_constant(agent.instructions),
             examples=None,
             returns=agent.reply,
-            data=PromptData(spans),
+            data=PromptData(spans, agent.instructions_data),
         )
         # The text of the goal and of the results is data: `_constant` escapes it, so that a `${..}` in a web page is never evaluated.
         self.thoughts += 1

@@ -105,7 +105,7 @@ class Planner:
     """Makes plans of tasks.
 
     Args:
-        model: The model's name; by default `FIRMPLAN_MODEL`.
+        model: The model's name, or a `Model`, whose `timeout` and `fallback` count too; by default `FIRMPLAN_MODEL`.
         base_url: An OpenAI-compatible endpoint, with its `/v1`; by default `FIRMPLAN_BASE_URL`, else OpenAI's.
         api_key: By default `OPENAI_API_KEY`; an endpoint on this machine needs none.
         mode: How structure is asked for: `tools`, `json_schema`, `json` or `md_json`; by default the first that works.
@@ -123,7 +123,7 @@ class Planner:
 
     def __init__(  # noqa: PLR0913  # the contract's settings, and how tools are chosen
         self,
-        model: str | None = None,
+        model: str | Model | None = None,
         *,
         base_url: str | None = None,
         api_key: str | None = None,
@@ -135,9 +135,9 @@ class Planner:
         adapt: bool = True,
         choose_over: int | None = CHOOSE_OVER,
     ) -> None:
-        self._model = Model(model, base_url, api_key, mode)
+        self._model = _model(model, base_url, api_key, mode)
         self._max_repairs = _count("max_repairs", max_repairs)
-        self._timeout_s = _seconds(timeout)
+        self._timeout_s = self._model.timeout_s or _seconds(timeout)
         self._small = _small_model(small_model)
         self._adapts = adapt
         self._choose_over = None if choose_over is None else _count("choose_over", choose_over)
@@ -171,6 +171,7 @@ class Planner:
         used: Used | None = None,
         budget: Mapping[str, float] | None = None,
         spent: Callable[[Usage], None] | None = None,
+        answers: Iterable[tuple[str, Json]] = (),
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
 
@@ -189,16 +190,25 @@ class Planner:
             used: Is called for each saved plan that seemed to answer the task, with whether it does (`Use`).
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the planning. A saved plan needs none.
             spent: Is called with the usage of each answered request, also if the planning fails.
+            answers: The questions that earlier plannings of this task ended with (`Question.text`), each with its answer.
 
         Raises:
-            PlanningFailed: There is no plan. The message says why and what to do, `attempts` holds all attempts, and `limit` names the limit
-                of the budget that the planning would have passed.
+            PlanningFailed: There is no plan. The message says why and what to do, `attempts` holds all attempts, `limit` names the limit
+                of the budget that the planning would have passed, and `outcome` is what the model said in the place of a plan: `Cannot` or `Question`.
             InputRejected: The task is empty or too long, or an input is not JSON.
             ConfigError: A file of the library holds no plan.
         """
         every = (*saved, *self.library)
         request = PlanRequest(
-            task_of(task), Toolset.of(tools), inputs_of(inputs), every, plans, judge, complete, rules
+            task_of(task),
+            Toolset.of(tools),
+            inputs_of(inputs),
+            every,
+            plans,
+            judge,
+            complete,
+            rules,
+            tuple(answers),
         )
         used = used or _ignore
         attempts: list[Attempt] = []
@@ -284,13 +294,15 @@ class Planner:
         report = FailureReport.of(
             plan.model_copy(update={"task": words}), steps, (await request.check(plan)).types, output_error
         )
+        endpoint, *fallbacks = self._model.resolve_all()
         conversation = Conversation(
             request,
-            self._model.resolve(),
+            endpoint,
             self._clients,
             self._timeout_s,
             approach="patch",
             budget=PlanningBudget(budget or {}, spent),
+            fallbacks=tuple(fallbacks),
         )
         return await conversation.within(PatchDrafting(report, conversation, self._max_repairs).run())
 
@@ -302,7 +314,7 @@ class Planner:
     ) -> Planned:
         """Return a plan that a model wrote or filled in, now or before. Raises: PlanningFailed."""
         try:
-            endpoint = self._model.resolve()
+            endpoint, *fallbacks = self._model.resolve_all()
         except ConfigError as missing:
             # Without a model the saved plans are all there is, so the message lists those that the task may have
             # meant.
@@ -319,7 +331,14 @@ class Planner:
             if attempt.ok:
                 return Planned(kept, dict(request.inputs), tuple(attempts), Usage(), REUSED)
         conversation = Conversation(
-            request, endpoint, self._clients, self._timeout_s, attempts, small=small, budget=options.budget
+            request,
+            endpoint,
+            self._clients,
+            self._timeout_s,
+            attempts,
+            small=small,
+            budget=options.budget,
+            fallbacks=tuple(fallbacks),
         )
         planned = await conversation.within(self._asked(conversation, options))
         if cache is not None:
@@ -353,6 +372,19 @@ class Planner:
             plan, source = await drafting.run(), "model"
         usage = sum((attempt.usage for attempt in attempts), Usage())
         return Planned(plan, dict(request.inputs), tuple(attempts), usage, source)
+
+
+def _model(
+    model: str | Model | None, base_url: str | None, api_key: str | None, mode: str | Enum | None
+) -> Model:
+    """Return the model of a planner; settings beside a `Model` count where it has none. Raises: ConfigError."""
+    given = model if isinstance(model, Model) else Model(model)
+    return replace(
+        given,
+        base_url=given.base_url or base_url,
+        api_key=given.api_key or api_key,
+        mode=given.mode or mode,
+    )
 
 
 def _ignore(_: Use) -> None:
@@ -441,6 +473,11 @@ def planning_key(request: PlanRequest, *endpoints: Endpoint) -> str:
         "prompts": prompt_version(),
         "inputs": cast("Json", dict(input_schemas(request.inputs))),
         "complete": request.complete,
+        **(
+            {"answers": [[question, answer] for question, answer in request.answers]}
+            if request.answers
+            else {}
+        ),
     }
     return digest(canonical(parts))
 

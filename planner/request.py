@@ -46,6 +46,7 @@ class PlanRequest:
         judge: Has the last word on a check's report; `None`: the check has.
         rules: Where untrusted data may stand although its tool does not say so.
         complete: Whether the plan is to run with just these inputs, so that every other input needs a default.
+        answers: The questions that the model asked before about this task, each with the user's answer.
     """
 
     task: str
@@ -56,6 +57,7 @@ class PlanRequest:
     judge: Judge | None = None
     complete: bool = False
     rules: FlowRules | None = None
+    answers: tuple[tuple[str, Json], ...] = ()
 
     async def check(self, plan: Plan | Json) -> CheckReport:
         """Return the check's report on a plan, saved or drafted."""

@@ -15,11 +15,12 @@ from typing import Any, cast
 
 from ..errors import PlanRejected
 from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
-from .checker.flow.labels import CONTROL, REACH, UNTRUSTED, Labels
+from .checker.flow.labels import CONTROL, EVERYTHING, REACH, UNTRUSTED, Counted, Labels
 from .checker.flow.secrecy import DEFAULT_MODEL
 from .checker.flow.selection import selected_arguments
 from .checker.survey import Survey, is_write, survey_of
 from .checker.templates import template_of
+from .expressions.data_spans import Span
 from .expressions.evaluate import COMPOUND_KEYS_SINCE, is_compound_key
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node, walk
@@ -73,7 +74,7 @@ def compile_plan(
     *,
     plans: SavedPlans | None = None,
     language: int = EXPRESSION_VERSION,
-    counts_control: bool = True,
+    counted: Counted = EVERYTHING,
     controlled: Iterable[str] = (),
 ) -> Program:
     """Return the program of a plan that passed its check. O(size of the plan and of all that it runs).
@@ -83,7 +84,7 @@ def compile_plan(
         signatures: The tools that it was checked with.
         plans: Saved plans by name or digest.
         language: The version of the expression language in which it was checked; later functions are refused.
-        counts_control: Whether ends and filters count in labels (`checker.flow.labels`).
+        counted: What counts in labels.
         controlled: See `PlanBody`.
 
     Raises:
@@ -96,7 +97,7 @@ def compile_plan(
     if language < EXPRESSION_VERSION:
         _refuse(_later_functions(bodies, language))
     tools = signatures_of(signatures)
-    survey = survey_of(bodies, tools, counts_control=counts_control)
+    survey = survey_of(bodies, tools, counted=counted)
     _refuse(_cycles(survey))
     variants = _variants(survey)
     programs: list[dict[int, Program]] = [{} for _ in bodies.every]
@@ -185,15 +186,10 @@ def _variants(survey: Survey) -> list[list[int]]:
 def _passed(survey: Survey, number: int, position: int, untrusted: int) -> int:
     """Return the bits that a `plan` step makes untrusted in the body that it runs, if `untrusted` are untrusted in its own body."""
     labels = survey.labels[number]
-    called = labels.summaries[labels.body.calls[position]]
     passed = UNTRUSTED
-    if labels.counts_control:
-        passed |= CONTROL if labels.control[position] & untrusted else 0
-        passed |= REACH if labels.reach[position] & untrusted else 0
-    for name, bit in called.bits.items():
-        if labels.of_argument(position, name) & untrusted:
-            passed |= bit
-    return passed
+    for bit, label in labels.translation(position).items():
+        passed |= bit if label & untrusted else 0
+    return passed if labels.counted.control else passed & ~(CONTROL | REACH)
 
 
 @dataclass(slots=True)
@@ -254,6 +250,7 @@ class _BodyCompiler:
             tainted=self._tainted_arguments(position, step),
             selected=selected_arguments(self._flow, position, self.tools, self.untrusted),
             controlled=bool(self._flow.chance(position) & self.untrusted),
+            reads_untrusted=bool(self._flow.held[position] & self.untrusted),
         )
 
     @property
@@ -300,17 +297,19 @@ class _BodyCompiler:
                 return AskPerson(value, self_contained(step.returns, self.body.types), step.by)
 
     def _agent(self, position: int, step: AgentStep) -> RunAgent:
-        agent, goal = step.agent, step.templates["goal"]
+        agent = step.agent
         tools = [tool for name in agent.tools if (tool := self.tools.find(name)) is not None]
         returns = as_written(self_contained(agent.returns, self.body.types))
-        is_tainted = bool(self._flow.of(goal, position) & self.untrusted)
+        is_tainted = bool(self._flow.of_agent(position) & self.untrusted)
+        instructions, spans = _instructions(tools)
         return RunAgent(
-            goal=goal.formula,
+            goal=step.templates["goal"].formula,
             tools=agent.tools,
             returns=returns,
             steps_max=agent.max_steps,
             budget={str(name): amount for name, amount in agent.budget.items()},
-            instructions=_instructions(tools),
+            instructions=instructions,
+            instructions_data=spans,
             reply=_reply_schema([tool.name for tool in tools], returns),
             is_tainted=is_tainted or any(tool.trust == "untrusted" for tool in tools),
             is_controlled=bool(self._flow.chance(position) & self.untrusted),
@@ -370,11 +369,18 @@ The tools:
 """
 
 
-def _instructions(tools: Sequence[Signature]) -> str:
-    """Return the system prompt of an agent with these tools."""
+def _instructions(tools: Sequence[Signature]) -> tuple[str, tuple[Span, ...]]:
+    """Return the system prompt of an agent with these tools, and the spans of it that are data: what others say of their tools."""
     if not tools:
-        return _RULES + "(none: give the answer)"
-    return _RULES + "\n".join(_tool(tool) for tool in tools)
+        return _RULES + "(none: give the answer)", ()
+    text, spans = _RULES, list[Span]()
+    for index, tool in enumerate(tools):
+        text += ("\n" if index else "") + f"- {tool.name} [{tool.effect}]: "
+        words = _words(tool)
+        if tool.is_provided:
+            spans.append(Span(len(text), len(text) + len(words), "tool"))
+        text += words
+    return text, tuple(spans)
 
 
 def _reply_schema(names: Sequence[str], returns: Mapping[str, Json]) -> dict[str, Json]:
@@ -391,10 +397,10 @@ def _reply_schema(names: Sequence[str], returns: Mapping[str, Json]) -> dict[str
     return schema | {key: returns[key] for key in ("$defs", "definitions") if key in returns}
 
 
-def _tool(tool: Signature) -> str:
-    effect = f"[{tool.effect}]"
+def _words(tool: Signature) -> str:
+    """Return what a tool's author says of it: its purpose and its parameters."""
     summary = tool.description.strip().partition("\n\n")[0].replace("\n", " ")
-    return f"- {tool.name} {effect}: {summary}\n  parameters: {_as_text(tool.parameters)}"
+    return f"{summary}\n  parameters: {_as_text(tool.parameters)}"
 
 
 def _as_text(schema: Mapping[str, Json]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from .expressions.data_spans import NO_DATA, PromptData
+from .expressions.data_spans import NO_DATA, PromptData, Span
 from .plan import PERSON
 from .values import Json
 
@@ -113,6 +113,7 @@ class RunAgent:
 
     Attributes:
         instructions: The system prompt of every turn.
+        instructions_data: The spans of it that are data.
         reply: JSON Schema of the model's answer in one turn.
         is_tainted: Its goal or one of its tools is untrusted, and so is everything that it passes to a tool.
         is_controlled: Untrusted data decides whether, or how often, it runs.
@@ -127,6 +128,7 @@ class RunAgent:
     reply: Mapping[str, Json]
     is_tainted: bool = False
     is_controlled: bool = False
+    instructions_data: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,7 @@ class StepCode:
         tainted: Arguments of a tool that hold data derived from untrusted tools, sorted.
         selected: The part of them that untrusted data selects from trusted lists (`checker.flow.selection`).
         controlled: Whether untrusted data decides if, or how often, the step calls its tool.
+        reads_untrusted: Whether its tool may get untrusted data from its resource, where an earlier write of the plan has left it.
         retries: Further calls after a failed one; `None`: as the tool says.
     """
 
@@ -224,6 +227,7 @@ class StepCode:
     tainted: tuple[str, ...] = ()
     selected: tuple[str, ...] = ()
     controlled: bool = False
+    reads_untrusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

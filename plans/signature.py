@@ -69,6 +69,11 @@ class Signature(Protocol):
         ...
 
     @property
+    def is_provided(self) -> bool:
+        """Whether somebody else, such as an MCP server, describes it: then what it says of itself is data."""
+        ...
+
+    @property
     def idempotent(self) -> bool:
         """Whether a call with the same key happens only once."""
         ...

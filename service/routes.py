@@ -51,6 +51,7 @@ from .schemas import (
     RunView,
     SavedPlansView,
     SavedPlanView,
+    TaskAnswerBody,
     TaskBody,
     ToolsView,
     WaitingView,
@@ -130,7 +131,8 @@ def _submitter(identity: str | None) -> Submitter | None:
 
 
 def _decider(
-    identity: str | None, body: AnswerBody | ApproveBody | DenyBody | DecideBody | ResolveBody
+    identity: str | None,
+    body: AnswerBody | TaskAnswerBody | ApproveBody | DenyBody | DecideBody | ResolveBody,
 ) -> str:
     """Return the name with which a decision is recorded: that of the key, or the one in the body where the key has no name.
 
@@ -370,6 +372,16 @@ async def retry_run(
 async def decide_run(run_id: str, body: DecideBody, served: Served, identity: Identity) -> Response:
     """Record all decisions, or none if a decision is not valid; the run goes on."""
     run = await served.engine.decide(run_id, body.decisions, by=_decider(identity, body))
+    served.queue.drive(run_id, served.engine.resume(run_id))
+    return _run(run)
+
+
+@run_router.post(
+    "/runs/{run_id}/answer", response_model=RunView, summary="Answer the question of the planner"
+)
+async def answer_run(run_id: str, body: TaskAnswerBody, served: Served, identity: Identity) -> Response:
+    """Record the answer to the run's `question`; the task is planned on."""
+    run = await served.engine.answer(run_id, None, body.value, by=_decider(identity, body))
     served.queue.drive(run_id, served.engine.resume(run_id))
     return _run(run)
 

@@ -141,6 +141,13 @@ class ApproveBody(RequestBody):
     attempt: Attempt = None
 
 
+class TaskAnswerBody(RequestBody):
+    """Who answers the planner's question, and with which value."""
+
+    value: Any
+    by: By = None
+
+
 class AnswerBody(RequestBody):
     """Who answers the question, and with which value."""
 
@@ -259,6 +266,13 @@ class RunWarningView(_View):
     message: str
 
 
+class TaskQuestionView(_View):
+    """What the planner asks before it plans a task."""
+
+    text: str
+    returns: Annotated[dict[str, Any], Field(description="JSON Schema of the answer.")]
+
+
 class RunView(_View):
     """A run as it stands."""
 
@@ -298,6 +312,7 @@ class RunView(_View):
             description="What went other than declared and failed nothing: `result-mismatch`, `absent-field`."
         ),
     ] = []
+    question: TaskQuestionView | None = None
 
 
 class QuoteView(_View):

@@ -91,6 +91,11 @@ async def release_servers(servers: Iterable[Server]) -> None:
         await server.release()
 
 
+def is_address(source: str) -> bool:
+    """Whether a source of tools is an address of HTTP."""
+    return source.lower().startswith(("http://", "https://"))
+
+
 def valid_name(name: str) -> str:
     """Return a tool's name with each character that a plan cannot write replaced by `_`."""
     made = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:NAME_CHARACTERS_MAX]

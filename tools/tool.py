@@ -261,6 +261,11 @@ class Tool(Declaration, Generic[P, R]):
         return self._fingerprint.reach
 
     @property
+    def is_provided(self) -> bool:
+        """Whether somebody else describes it, so that its words are data in prompts."""
+        return self.provided is not None
+
+    @property
     def unstated_reach(self) -> str | None:
         """Where results of unstated trust come from, in words; `None`: trust is stated, or they come from nowhere outside."""
         # A pure tool promises that its results follow from its arguments, and so do their labels; lint compares the promise with the code.

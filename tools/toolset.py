@@ -25,6 +25,7 @@ from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
 from .declaration import Results, Trust, results_of
+from .provider import is_address
 from .tool import Tool
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Toolset:
 
     @classmethod
     def load(cls, source: str | PathLike[str] | Iterable[str | PathLike[str]]) -> Toolset:
-        """Return the tools of a file (`"tools.py"`), of a module (`"package.module"`), or of several of them.
+        """Return the tools of a file (`"tools.py"`), of a module (`"package.module"`), of an OpenAPI document (`"shop.json"`, `"shop.yaml"` or its address), or of several of them.
 
         Raises:
             ConfigError: A source is missing, fails when imported, or holds no tool; the message has file, line and
@@ -245,12 +246,16 @@ def _signature(tool: Tool) -> Json:
 
 
 def load_tools(source: str | PathLike[str]) -> list[Tool]:
-    """Return the tools that a file or a module holds as global names, alone or in toolsets, in the order of definition.
+    """Return the tools that a file or a module holds as global names, alone or in toolsets, in the order of definition; or those of an OpenAPI document.
 
     Raises:
         ConfigError: It is missing, fails when imported, or holds no tool.
     """
     name = fspath(source)
+    if _is_document(name):
+        from .openapi.tools import import_tools  # noqa: PLC0415  # most programs have no such document
+
+        return import_tools(name, None, None, {})
     module = _load_file(Path(name)) if _is_file(source) else _load_module(name)
 
     found: list[Tool] = []
@@ -271,7 +276,13 @@ def load_tools(source: str | PathLike[str]) -> list[Tool]:
 
 def home_of(source: str | PathLike[str]) -> str:
     """Return the identity of a source: two spellings of one file have the same home."""
+    if is_address(fspath(source)):
+        return fspath(source)
     return str(Path(source).resolve()) if _is_file(source) else fspath(source)
+
+
+def _is_document(source: str) -> bool:
+    return is_address(source) or source.lower().endswith((".json", ".yaml", ".yml"))
 
 
 def _is_file(source: str | PathLike[str]) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ...errors import EngineBug
 from ...plans.checker.flow.labels import UNNAMED
-from ...plans.program import ENDORSED, AskPerson, CallTool, Program, RunAgent, RunPlan
+from ...plans.program import ENDORSED, AskPerson, CallTool, Program, RunAgent, RunPlan, StepCode
 from ...plans.signature import Effect
 from ...tools.failures import described
 from ..canonical_value import CanonicalValue
@@ -25,15 +25,14 @@ from ..commands import Call, RuleApproval, StartToolCall
 from ..events import ApprovalRuled, CallFailed
 from ..journal.header import program_of
 from ..journal.toolset_lock import ToolsetLock, approval_kind
-from ..machine import CONTROL_COUNTS_SINCE
+from ..machine import WORLD_COUNTS_SINCE
 from ..policy import ApprovalKind
 from .policies import KnownValues, Opinion, ValueLabels, fits_of
 from .secrecy_policy import SecrecyPolicy, trail_of
 
 if TYPE_CHECKING:
     from ...plans import Plan
-    from ...plans.checker.flow.sources import Sources
-    from ...plans.checker.survey import Provenance
+    from ...plans.checker.flow.sources import Source, Sources
     from ...plans.signature import Signature
     from ...plans.values import Json
     from ..execution_tree import Iteration
@@ -146,7 +145,6 @@ class FlowPolicy:
         self._terms: dict[str, _Terms] = {}
         self._strict: ToolsetLock | None = None
         self._program: Program | None = None
-        self._provenance: Provenance | None = None
         self._sources: Sources | None = None
         self._known: KnownValues | None = None
 
@@ -337,10 +335,18 @@ class FlowPolicy:
 
     def _labelled(self, iteration: Iteration) -> _Labelled:
         """Return the labels of a call."""
-        lock = self._strict_lock()
-        code = iteration.item.node.code
-        if lock is self._header.lock and self._header.rules >= CONTROL_COUNTS_SINCE:
+        code = self._code_of(iteration)
+        if isinstance(code.action, CallTool | AskPerson):
             return _Labelled(code.tainted, code.controlled, code.selected)
+        agent = cast("RunAgent", code.action)
+        call = cast("dict[str, object]", iteration.call.value) if iteration.call is not None else {}
+        return _Labelled(sorted(call) if agent.is_tainted else (), agent.is_tainted or agent.is_controlled)
+
+    def _code_of(self, iteration: Iteration) -> StepCode:
+        """Return the code of a call's step, with all labels; for a call of an agent that may be the agent's."""
+        lock = self._strict_lock()
+        if lock is self._header.lock and self._header.rules >= WORLD_COUNTS_SINCE:
+            return iteration.item.node.code
         # A tool became untrusted after the run was submitted, or the run began when fewer things counted, so the labels that were compiled into
         # the program are too few. The plan is compiled again with the stricter lock, and the step is found in it by its position.
         if self._program is None:
@@ -352,34 +358,30 @@ class FlowPolicy:
         *outer, last = trail_of(iteration)
         for position in outer:
             program = cast("RunPlan", program.steps[position].action).program
-        now = program.steps[last]
-        if isinstance(now.action, CallTool | AskPerson):
-            return _Labelled(now.tainted, now.controlled, now.selected)
-        agent = cast("RunAgent", now.action)
-        call = cast("dict[str, object]", iteration.call.value) if iteration.call is not None else {}
-        return _Labelled(sorted(call) if agent.is_tainted else (), agent.is_tainted or agent.is_controlled)
+        return program.steps[last]
 
     def _source(self, iteration: Iteration, argument: str) -> tuple[str, ...]:
-        """Return the paths of the steps through which untrusted data reaches an argument, from its source on."""
-        from ...plans.checker.survey import Provenance  # noqa: PLC0415  # only a refusal needs it
-
-        if self._provenance is None:
-            self._provenance = Provenance(_plan(self._header), self._strict_lock(), self._header.plans)
-        return self._provenance.of(trail_of(iteration), argument)
+        """Return the paths of the steps through which untrusted data reaches an argument, from its source on; empty: none is known."""
+        found = self._found(iteration, argument)
+        return found[0].via if found else ()
 
     def _names(self, iteration: Iteration, argument: str) -> tuple[str, ...]:
         """Return the untrusted tools and inputs from which an argument has data."""
-        from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # only policies of the user need it
-
-        if self._sources is None:
-            self._sources = Sources(_plan(self._header), self._strict_lock(), self._header.plans)
-        found = self._sources.of_argument(tuple(trail_of(iteration)), argument).sources
+        found = self._found(iteration, argument)
         names = (name for source in found for name in (source.tools or (source.name,)))
         return tuple(dict.fromkeys(names)) or (UNNAMED,)
 
+    def _found(self, iteration: Iteration, argument: str) -> Sequence[Source]:
+        """Return the untrusted sources of an argument, the nearest first."""
+        from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # only refusals and policies of the user need it
+
+        if self._sources is None:
+            self._sources = Sources(_plan(self._header), self._strict_lock(), self._header.plans)
+        return self._sources.of_argument(tuple(trail_of(iteration)), argument).sources
+
     def _known_values(self) -> KnownValues:
         if self._known is None:
-            self._known = KnownValues(self._header, self._strict_lock())
+            self._known = KnownValues(self._header, self._strict_lock(), self._code_of)
         return self._known
 
 

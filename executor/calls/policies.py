@@ -18,13 +18,14 @@ from ...errors import ConfigError
 from ...plans.checker.flow.labels import is_untrusted
 from ...plans.checker.flow.selection import HARMLESS, OPTION, SELECTED, fitting_rule
 from ...plans.plan import ToolStep
-from ...plans.program import CallTool
+from ...plans.program import CallTool, RunAgent
 from ...plans.signature import Effect, Signature
 from ...plans.values import Json, canonical, parse_canonical
 from ...tools.failures import described
 from ...tools.logbook import open_log
 
 if TYPE_CHECKING:
+    from ...plans.program import StepCode
     from ..execution_tree import Iteration, Node
     from ..journal.header import Header
     from ..journal.toolset_lock import ToolsetLock
@@ -269,11 +270,13 @@ class KnownValues:
     Args:
         header: The header of the run, which has a plan.
         lock: Its tools, of which those count as untrusted that are so now.
+        code_of: Finds the code of a call's step, with the labels by this lock.
     """
 
-    def __init__(self, header: Header, lock: ToolsetLock) -> None:
+    def __init__(self, header: Header, lock: ToolsetLock, code_of: Callable[[Iteration], StepCode]) -> None:
         self._header = header
         self._lock = lock
+        self._code_of = code_of
         self._task = _trusted_words(header)
         self._words: dict[str, bool] = {}
         self._given: set[bytes] | None = None
@@ -331,10 +334,12 @@ class KnownValues:
                 yield from _parts(iteration.output.value)
 
     def _is_trusted(self, iteration: Iteration) -> bool:
-        code = iteration.item.node.code
-        if not isinstance(code.action, CallTool) or code.tainted or code.controlled:
+        action, code = iteration.item.node.code.action, self._code_of(iteration)
+        if not isinstance(action, CallTool) or code.tainted or code.controlled or code.reads_untrusted:
             return False
-        tool = self._lock.find(code.action.tool)
+        if isinstance(code.action, RunAgent) and (code.action.is_tainted or code.action.is_controlled):
+            return False
+        tool = self._lock.find(action.tool)
         return tool is not None and tool.trust == "trusted" and tool.effect is not Effect.MODEL
 
 

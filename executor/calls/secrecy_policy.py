@@ -225,8 +225,7 @@ class _Call:
 
     def _whole(self) -> int:
         """Return the label of all that an agent has seen: its goal, and what its tools return."""
-        goal = self._labels.of(self._step.templates["goal"], self._position)
-        return self._translated(goal | self._labels.private[self._position])
+        return self._translated(self._labels.of_agent(self._position))
 
     def _translated(self, label: int) -> int:
         from ...plans.checker.flow.labels import translated  # noqa: PLC0415

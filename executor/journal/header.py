@@ -15,6 +15,7 @@ import orjson
 
 from ...errors import StoreError
 from ...plans import Plan
+from ...plans.checker.flow.labels import Counted
 from ...plans.compile import compile_plan
 from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.format.property_order import order_in
@@ -23,7 +24,7 @@ from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
 from ..lru_cache import IdentityCache, LruCache
-from ..machine import CONTROL_COUNTS_SINCE, RULES_VERSION
+from ..machine import CONTROL_COUNTS_SINCE, RULES_VERSION, WORLD_COUNTS_SINCE
 from ..policy import ReuseMode
 from .toolset_lock import ToolsetLock
 
@@ -264,7 +265,7 @@ def program_of(
             lock,
             plans=plans,
             language=language,
-            counts_control=rules >= CONTROL_COUNTS_SINCE,
+            counted=Counted(rules >= CONTROL_COUNTS_SINCE, rules >= WORLD_COUNTS_SINCE),
             controlled=controlled,
         ),
         lambda program: _steps(program.plan),

@@ -27,7 +27,7 @@ _PROSE: Final = (
     "examples",
 )  # of a schema; a parameter of that name has an object there
 
-_LATER: Final = ("private", "readers", "egress", "asks_judge", "harmless")
+_LATER: Final = ("private", "readers", "egress", "asks_judge", "harmless", "is_provided")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class ToolLock:
     private: bool = False
     readers: Collection[str] = ()
     egress: Collection[str] = ()
+    is_provided: bool = False
 
     @classmethod
     def of(cls, tool: Tool) -> ToolLock:
@@ -85,6 +86,7 @@ class ToolLock:
             private=tool.private,
             readers=tool.readers,
             egress=tool.egress,
+            is_provided=tool.is_provided,
         )
         return made
 

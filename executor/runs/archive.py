@@ -31,6 +31,7 @@ from ..machine import Machine
 from ..states import FINAL, RunStatus
 from ..stores.store import Decision, PlanUseCounts, RunRow, Store, StoredPlan, read_values
 from .driver import Driver, heap_frozen
+from .planning import question_in
 from .request import count_of, run_of
 from .run import (
     NO_USAGE,
@@ -433,6 +434,7 @@ def _unplanned(row: RunRow, header: Header) -> Run:
         id=row.id,
         status=row.status,
         errors=errors,
+        question=question_in(row.header) if row.status == RunStatus.WAITING else None,
         inputs=header.inputs,
         usage=with_planning(NO_USAGE, header) if header.planning_cost else {},
         parent=row.parent,

@@ -48,6 +48,7 @@ from ..stores.store import DecisionKey, RunRow
 from .archive import Archive, read_decision
 from .driver import Driver
 from .owner import Owner
+from .planning import Planning, answers_in, question_in
 from .request import attempt_of, edit_of, expect_small, reason_of, run_of, step_of
 from .run import Run
 
@@ -227,15 +228,17 @@ class Decisions:
         owner: Claims runs that nobody drives.
         drivers: Run id -> the driver of the run in this process.
         driving: Run id -> the work on the run in this process.
+        planning: Keeps what is known of a task without a plan.
     """
 
-    def __init__(
+    def __init__(  # what a decision touches
         self,
         facilities: Facilities,
         archive: Archive,
         owner: Owner,
         drivers: Mapping[str, Driver],
         driving: Mapping[str, asyncio.Task[Exception | None]],
+        planning: Planning,
     ) -> None:
         self._facilities = facilities
         self._store = facilities.store
@@ -243,6 +246,7 @@ class Decisions:
         self._owner = owner
         self._drivers = drivers
         self._driving = driving
+        self._planning = planning
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by run
 
     async def decide_one(self, run_id: str, step: str, written: Mapping[str, object], *, by: str) -> Run:
@@ -266,6 +270,44 @@ class Decisions:
             for fault in faults.values():
                 raise fault
             return await self._archive.get(run_id)
+
+    async def answer_planner(self, run_id: str, value: object, *, by: str) -> Run:
+        """Answer the question that the planner of a task has asked.
+
+        Args:
+            run_id: The run.
+            value: The answer, which fits the question's `returns`.
+            by: Who answers.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: No question waits there, the value does not fit, or somebody else has answered (code `decided`).
+        """
+        async with self._alone(run_id):
+            row = await self._archive.row(run_id)
+            row.expect_to_go_on()
+            question = question_in(row.header)
+            if question is None or row.status != RunStatus.WAITING:
+                if _has_answered(row, value, by):
+                    return await self._archive.get(run_id)
+                raise _not_asked(row)
+            answer = _fitting_answer(
+                f"the answer to the planner of run {row.id}",
+                value,
+                cast("dict[str, Json]", question["returns"]),
+            )
+            claimed = await self._owner.claim(self._store, row.id)
+            if claimed is None:
+                raise InputRejected(
+                    f"run {row.id} is being planned by another process; answer it once it asks"
+                )
+            try:
+                if question_in(claimed.header) != question:
+                    raise _not_asked(claimed)
+                await self._planning.answer(claimed, answer.value, by)
+            finally:
+                await self._owner.let_go(self._store, claimed)
+            return await self._archive.get(row.id)
 
     async def decide(self, run_id: str, decisions: Mapping[str, object], *, by: str) -> Run:
         """Decide about several leaves together, all or nothing.
@@ -670,11 +712,31 @@ def _endorsed(iteration: Iteration, action: AskPerson, edited: Mapping[str, Json
     return value
 
 
+def _has_answered(row: RunRow, value: object, by: str) -> bool:
+    """Whether the last answer to the planner of a task is this one: a client that repeats its request gets the run."""
+    answers = answers_in(row.header)
+    if not answers or row.plan_digest is not None or row.status != RunStatus.QUEUED:
+        return False
+    return (answers[-1].get("answer"), answers[-1].get("by")) == (value, by)
+
+
+def _not_asked(row: RunRow) -> InputRejected:
+    if answers := answers_in(row.header):
+        return InputRejected(
+            f"the question of the planner of run {row.id} was answered by {answers[-1]['by']}", code=DECIDED
+        )
+    return InputRejected(f"run {row.id} asks no question about its task; name the step that asks one")
+
+
 def _answer(iteration: Iteration, given: object) -> CanonicalValue:
     """Return the answer to a question. Raises: InputRejected: it does not fit."""
     where = f"the answer to step '{iteration.path}'"
     action = iteration.item.node.code.action
-    schema: Mapping[str, Json] = action.returns if isinstance(action, AskPerson) else {}
+    return _fitting_answer(where, given, action.returns if isinstance(action, AskPerson) else {})
+
+
+def _fitting_answer(where: str, given: object, schema: Mapping[str, Json]) -> CanonicalValue:
+    """Return an answer that fits a schema. Raises: InputRejected: it does not."""
     try:
         value = CanonicalValue.of(cast("Json", given))
         _expect_fit(value.value, schema)

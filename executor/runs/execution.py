@@ -136,7 +136,9 @@ class Execution:
         self._watch = Watch(
             facilities.commits, self._store, self.archive, self._owner, self._drivers, self._driving
         )
-        self.decisions = Decisions(facilities, self.archive, self._owner, self._drivers, self._driving)
+        self.decisions = Decisions(
+            facilities, self.archive, self._owner, self._drivers, self._driving, self.planning
+        )
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
         self._takeover = Takeover(

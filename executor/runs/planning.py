@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from ...errors import ConfigError, EngineBug, InputRejected, PlanError, PlanningFailed
+from ...errors import ConfigError, EngineBug, InputRejected, PlanError, PlanningFailed, Question
 from ...plans.expressions.functions import EXPRESSION_VERSION
 from ..budget import PlanningCost, amounts_in
 from ..events import BudgetRaised
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .run import Run
     from .submission import Submissions
 
+QUESTION: Final = "question"  # the key, in the record of a planning, of the question that waits for an answer
+ANSWERS: Final = "answers"  # and of the questions that were answered: `text returns answer by at` each
 DEATHS: Final = "deaths"  # the key, in the record of a planning, of the deaths that count against the task
 
 
@@ -144,25 +146,22 @@ class Planning:
     async def plan(self, row: RunRow, early: EarlySteps | None) -> tuple[RunRow, Header] | Exception | None:
         """Plan a claimed task and record the outcome in its header.
 
-        Returns the row and the header with the plan; or the error that is now the failure of the run; or `None` if the run is over its budget.
+        Returns the row and the header with the plan; or the error that is now the failure of the run; or `None` if the run is over its budget, or waits for the
+        answer to a question of the planner.
 
         Raises:
             StoreError: The outcome cannot be recorded.
         """
         if self.planner is None:
             raise EngineBug("a task was to be planned without a planner")
+        if question_in(row.header) is not None:  # without an answer the planner would ask again
+            return None
         header = Header.from_dict(row.header)
         cost = await self.cost_of(row)
         try:
             planned = await self.planner.plan_run(row, header.inputs, cost, early)
         except PlanningFailed as fault:
-            if fault.limit is None:
-                await self._set_failed(row, cost, fault)
-                return fault
-            self._facilities.log.info("planning over budget", run=row.id, limit=fault.limit)
-            record: dict[str, Json] = {"over": fault.limit, "cost": cost.to_dict()}
-            await self._set_record(row, record, RunStatus.OVER_BUDGET.value)
-            return None
+            return await self._no_plan(row, cost, fault)
         # These errors are the caller's business and the end of the run; any other error is one of firmplan or of the store, and is logged too.
         except (PlanError, InputRejected, ConfigError) as fault:
             await self._set_failed(row, cost, fault)
@@ -194,6 +193,34 @@ class Planning:
     async def _set_failed(self, row: RunRow, cost: PlanningCost, fault: Exception) -> None:
         failed: Json = {"code": getattr(fault, "code", "error"), "message": str(fault)}
         await self._set_record(row, {"failed": failed, "cost": cost.to_dict()}, RunStatus.FAILED.value)
+
+    async def _no_plan(self, row: RunRow, cost: PlanningCost, fault: PlanningFailed) -> PlanningFailed | None:
+        """Record that there is no plan, or none yet; return the error if it is the end of the run."""
+        if isinstance(fault.outcome, Question):
+            await self._set_question(row, cost, fault.outcome)
+            return None
+        if fault.limit is None:
+            await self._set_failed(row, cost, fault)
+            return fault
+        self._facilities.log.info("planning over budget", run=row.id, limit=fault.limit)
+        kept = {name: value for name, value in _record_of(row).items() if name == ANSWERS}
+        record: dict[str, Json] = {**kept, "over": fault.limit, "cost": cost.to_dict()}
+        await self._set_record(row, record, RunStatus.OVER_BUDGET.value)
+        return None
+
+    async def _set_question(self, row: RunRow, cost: PlanningCost, question: Question) -> None:
+        asked: Json = {"text": question.text, "returns": dict(question.returns)}
+        kept = {name: value for name, value in _record_of(row).items() if name == ANSWERS}
+        record: dict[str, Json] = {**kept, QUESTION: asked, "cost": cost.to_dict()}
+        await self._set_record(row, record, RunStatus.WAITING.value)
+
+    async def answer(self, row: RunRow, answer: Json, by: str) -> RunRow:
+        """Record the answer to the planner's question about a claimed task, which is planned on when it is resumed. Raises: StoreError."""
+        record = _record_of(row)
+        asked = cast("dict[str, Json]", record.pop(QUESTION))
+        answers = cast("list[Json]", record.get(ANSWERS, []))
+        given: Json = {**asked, "answer": answer, "by": by, "at": self._facilities.clock.now()}
+        return await self._set_record(row, {**record, ANSWERS: [*answers, given]}, RunStatus.QUEUED.value)
 
     async def _set_record(self, row: RunRow, planning: Mapping[str, Json], status: str) -> RunRow:
         """Record the state of the planning of a task; return its row. Raises: StoreError."""
@@ -240,6 +267,20 @@ class Planning:
             if await self._archive.is_known(name):  # another engine has just submitted another patch
                 return name
             raise
+
+
+def question_in(header: Mapping[str, Any]) -> dict[str, Json] | None:
+    """Return the question of the planner that waits for an answer, `text returns`; `None`: there is none."""
+    planning = header.get("planning")
+    asked = cast("Mapping[str, Any]", planning).get(QUESTION) if isinstance(planning, Mapping) else None
+    return dict(cast("Mapping[str, Json]", asked)) if isinstance(asked, Mapping) else None
+
+
+def answers_in(header: Mapping[str, Any]) -> list[dict[str, Json]]:
+    """Return the questions of the planner that were answered, oldest first: `text returns answer by at` each."""
+    planning = header.get("planning")
+    found = cast("Mapping[str, Any]", planning).get(ANSWERS) if isinstance(planning, Mapping) else None
+    return [dict(each) for each in cast("list[dict[str, Json]]", found or [])]
 
 
 def planning_deaths(header: Mapping[str, Any]) -> int:

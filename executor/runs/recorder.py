@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from ...plans.signature import Effect
 from ...tools.logbook import is_enabled, open_log
@@ -177,6 +177,8 @@ def log_trace(trace: str, run: str, step: str, attempt: int) -> None:
 def _loggable(value: object) -> object:
     if isinstance(value, CanonicalValue):
         return f"{len(value.data)} bytes"
+    if isinstance(value, list):  # sentences about a result have parts of it
+        return len(cast("list[object]", value))
     return (
         None if isinstance(value, Mapping) else value
     )  # usage and reasons are for `explain`, not for the log

@@ -158,6 +158,8 @@ class Run:
             succeeded has done the plan, which may be less than the task.
         warnings: What went other than declared and failed nothing, each `step code message`: a result that does not fit the declared type of its
             tool (`result-mismatch`), a part of the output that is null because it asks for an absent field (`absent-field`). Each is told once.
+        question: What the planner asks before it plans the task: `text`, and `returns`, the JSON Schema of the answer (`answer(id, None, ..)`);
+            `None`: nothing.
         output_labels: The parts of `output` that were made with content from outside: place (`$` for all of it, `$.title`) -> names of the untrusted
             tools and inputs. Show these parts as data. From the plan alone, so a replay has the same; empty where there is no output.
     """
@@ -180,6 +182,7 @@ class Run:
     left_out: tuple[str, ...] = ()
     output_labels: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     warnings: tuple[RunWarning, ...] = ()
+    question: Mapping[str, Json] | None = None
 
     @property
     def is_replay(self) -> bool:

@@ -32,7 +32,7 @@ from ...tools.models.completion import (
     complete_within,
 )
 from ...tools.models.endpoint import Endpoint
-from ...tools.models.errors import ModelError
+from ...tools.models.errors import ELSEWHERE, ModelError
 from ...tools.models.limits import RETRY_POLICY, RequestBudget, RetryPolicy
 from ..library.library import nearest_tasks
 from ..request import PlanRequest
@@ -171,6 +171,7 @@ class Conversation:
         small: The model for small questions beside the plan; `None`: the same model.
         is_reachable: Whether the model for small questions could be asked so far.
         budget: The limits of the caller.
+        fallbacks: Who is asked if the model cannot answer; who answered goes on.
         requests: The limits of every planning: number of requests, and seconds.
     """
 
@@ -183,6 +184,7 @@ class Conversation:
     small: Endpoint | None = None
     is_reachable: bool = True
     budget: PlanningBudget = field(default_factory=PlanningBudget)
+    fallbacks: tuple[Endpoint, ...] = ()
     requests: RequestBudget = field(init=False)
 
     def __post_init__(self) -> None:
@@ -225,7 +227,7 @@ class Conversation:
             PlanningFailed: The model could not be asked, or it declines.
         """
         try:
-            completion = await self._send(messages, answer, listener)
+            completion = await self._send_to_first(messages, answer, listener)
         except ModelError as error:
             raise self._ended(error) from error
         if isinstance(completion.outcome, Refused):
@@ -254,6 +256,19 @@ class Conversation:
             # from the plan.
             self.is_reachable = False
             return SideAnswer(fault=str(error))
+
+    async def _send_to_first(
+        self, messages: Sequence[Message], answer: AnswerForm, listener: Listener | None
+    ) -> Completion:
+        """Send a request to the model, or to the first fallback that can answer, which is asked from then on."""
+        while True:
+            try:
+                return await self._send(messages, answer, listener)
+            except ModelError as error:
+                if error.code not in ELSEWHERE or not self.fallbacks:
+                    raise
+                self.endpoint, *rest = self.fallbacks
+                self.fallbacks = tuple(rest)
 
     async def _send(
         self,

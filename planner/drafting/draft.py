@@ -33,6 +33,8 @@ _STEP_KEYS_OFTEN_NULL = (
     "timeout",
     "why",
 )
+_BESIDE_A_PLAN = ("reasoning", "cannot", "question")
+"""What a model may say besides a plan; `outcomes.py` reads the last two."""
 _CHANGED_BESIDE_STEPS = ("inputs", "types", "output", "left_out")
 
 
@@ -43,7 +45,7 @@ def plan_in(value: Json, task: str) -> Json:
     plan = {
         key: part
         for key, part in unwrapped(value).items()
-        if key != "reasoning" and not (part is None and key in _PLAN_KEYS_OFTEN_NULL)
+        if key not in _BESIDE_A_PLAN and not (part is None and key in _PLAN_KEYS_OFTEN_NULL)
     }
     steps = parsed(plan.get("steps"))
     if isinstance(steps, list):

@@ -21,13 +21,14 @@ from functools import partial
 from math import ceil
 from typing import Literal, TypeAlias, cast
 
+from ...errors import Cannot
 from ...plans.format.shape import draft_of
 from ...plans.paths import parts_of
 from ...plans.plan import Plan
 from ...plans.problems import CheckReport, Problem
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
-from ...tools.models.completion import Completion, Message
+from ...tools.models.completion import Answered, Completion, Message
 from ...tools.tool import Tool
 from ..library.library import SavedPlan
 from ..request import PlanRequest, input_faults
@@ -37,10 +38,10 @@ from .conversation import Conversation, Reading
 from .draft import DraftChanges, can_change, plan_in
 from .form import Form, changes_answer, plan_answer
 from .left_out import WritesSoFar
+from .outcomes import ended_by, outcome_in
 from .prompt import (
     Plea,
     choosing_messages,
-    is_provided,
     planning_messages,
     repair_messages,
     shows_ways,
@@ -183,6 +184,7 @@ class Drafting:
             answer = completion or await self._ask(ask)
             # The first draft may come from a small question; every further one is asked for.
             completion = None
+            self._expect_plan(answer)
             attempt = await self.conversation.judge(
                 answer, ask.approach, partial(self._read, approach=ask.approach)
             )
@@ -193,10 +195,28 @@ class Drafting:
                 break
         raise no_good_draft(self.request.task, self.conversation.attempts)
 
+    def _expect_plan(self, answer: Completion) -> None:
+        """Raise `PlanningFailed` if the model says something in the place of a plan."""
+        said = outcome_in(answer.outcome.value) if isinstance(answer.outcome, Answered) else None
+        if said is not None:
+            conversation = self.conversation
+            word = "cannot" if isinstance(said, Cannot) else "a question"
+            conversation.attempts.append(
+                Attempt(
+                    conversation.number,
+                    answer.raw,
+                    usage=answer.usage,
+                    error=f"{word} in the place of a plan",
+                )
+            )
+            raise ended_by(self.request.task, said, conversation.attempts, len(self.request.answers))
+
     def _opening(self) -> tuple[Message, ...]:
         """Return the messages that begin every request, whatever was drafted before."""
         count = len(self.request.tools)
-        return planning_messages(self.request.task, self.shown, self.request.inputs, self.examples, count)
+        return planning_messages(
+            self.request.task, self.shown, self.request.inputs, self.examples, count, self.request.answers
+        )
 
     def _listener(self) -> PartialPlanListener | None:
         return None if self.handler is None else PartialPlanListener(self.request, self.handler, self.draft)
@@ -252,7 +272,7 @@ class Drafting:
             unseen,
             plea,
             has_ways=has_ways,
-            has_provided=any(map(is_provided, self.request.tools)),
+            has_provided=any(tool.is_provided for tool in self.request.tools),
         )
         return _Ask((*self._opening(), *again), answer, strategy)
 

@@ -22,7 +22,7 @@ from ...plans.signature import Signature
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
 from ...tools.schemas import with_prose
-from .prompt import is_provided, shows_ways
+from .prompt import shows_ways
 
 FORM_BYTES_MAX = 16_000
 """Size of a schema as canonical JSON: about 5,000 tokens, as much as the prompt beside it."""
@@ -40,6 +40,11 @@ _ASK: Json = {
     "type": "object",
     "properties": {"system": _TEXT, "prompt": _TEXT, "returns": _OBJECT},
     "required": ["prompt"],
+}
+_AGENT: Json = {
+    "type": "object",
+    "properties": {"goal": _TEXT, "tools": _NAMES, "returns": _OBJECT, "max_steps": {"type": "integer"}},
+    "required": ["goal", "tools"],
 }
 _COMMON: _Object = {
     "for_each": _ANY,
@@ -110,6 +115,12 @@ def _plan(steps: _Object) -> _Object:
         **_REST,
         "steps": steps,
         "output": _ANY,
+        "cannot": _TEXT,
+        "question": {
+            "type": "object",
+            "properties": {"text": _TEXT, "returns": _OBJECT},
+            "required": ["text"],
+        },
         # Last: what is missing is known once the steps are written.
         "left_out": _LEFT_OUT,
     }
@@ -131,8 +142,15 @@ def _changes(steps: _Object) -> _Object:
 
 def _any_step(tool: Json) -> tuple[Json, _Object]:
     """Return one schema for all steps, and no definitions."""
-    actions: _Object = {"tool": tool, "args": _OBJECT, "ask": _ASK, "set": _ANY, "plan": _TEXT}
-    properties: _Object = {"id": _TEXT, "why": _TEXT, **actions, "agent": _OBJECT, **_COMMON}
+    actions: _Object = {"tool": tool, "args": _OBJECT, "ask": _ASK, "set": _ANY, "plan": _TEXT, "fail": _TEXT}
+    properties: _Object = {
+        "id": _TEXT,
+        "why": _TEXT,
+        **actions,
+        "agent": _AGENT,
+        "ask_person": _TEXT,
+        **_COMMON,
+    }
     return {"type": "object", "properties": properties, "required": ["id"]}, {}
 
 
@@ -153,7 +171,7 @@ def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
     for tool in tools:
         args = _shown(lifted[f"args of {tool.name}"], tool.name)
         # A stranger's prose stands in the prompt alone, as data between marks: a schema is read as an instruction.
-        args = with_prose(args, lambda _: None) if is_provided(tool) else args
+        args = with_prose(args, lambda _: None) if tool.is_provided else args
         definitions[f"{tool.name}_args"] = args
         action: _Object = {"tool": {"const": tool.name}, "args": {"$ref": f"#/$defs/{tool.name}_args"}}
         # A tool without required arguments may be called with none, and models leave `args` out then.
@@ -163,6 +181,9 @@ def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
         step({"ask": _ASK}, ["ask"]),
         step({"set": _ANY}, ["set"]),
         step({"plan": _TEXT, "args": _OBJECT}, ["plan"]),
+        step({"agent": _AGENT}, ["agent"]),
+        step({"ask_person": _TEXT, "returns": _OBJECT}, ["ask_person"]),
+        step({"fail": _TEXT}, ["fail"]),
         *([step({"endorse": _ANY, "returns": _OBJECT}, ["endorse", "returns"])] if shows_ways(tools) else []),
     ]
     return {"anyOf": alternatives}, definitions

@@ -26,7 +26,7 @@ from .conversation import Conversation, Reading
 from .draft import parsed, plan_in, unwrapped
 from .failure_report import FailureReport
 from .left_out import WritesSoFar
-from .prompt import is_provided, patch_messages, repair_messages, unread_messages
+from .prompt import patch_messages, repair_messages, unread_messages
 from .tool_choice import choose_tools, widened_tools
 
 _OBJECT: Json = {"type": "object", "additionalProperties": True}
@@ -134,7 +134,7 @@ class PatchDrafting:
                     attempt.faults,
                     unseen,
                     "repatch",
-                    has_provided=any(map(is_provided, self.request.tools)),
+                    has_provided=any(tool.is_provided for tool in self.request.tools),
                 )
             )
             messages = (*opening, *plea)

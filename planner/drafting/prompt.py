@@ -20,7 +20,7 @@ from ...plans.expressions.functions import FUNCTIONS, METHODS
 from ...plans.format.property_order import text_in_order
 from ...plans.problems import Problem
 from ...plans.signature import Effect, Signature
-from ...plans.values import Json, digest
+from ...plans.values import Json, canonical, digest
 from ...tools.models.completion import Message
 from ...tools.models.marks import DATA_NOTE, Data, mark
 from ...tools.provider import visible
@@ -74,6 +74,7 @@ def planning_messages(
     inputs: Mapping[str, Json],
     examples: Sequence[SavedPlan] = (),
     count: int = 0,
+    answers: Sequence[tuple[str, Json]] = (),
 ) -> tuple[Message, ...]:
     """Return the messages that ask for a plan.
 
@@ -83,6 +84,7 @@ def planning_messages(
         inputs: The given inputs, of which names and types are shown.
         examples: Saved plans for similar tasks.
         count: The number of all tools; if some are not shown, the prompt says how to ask for another.
+        answers: The questions that the model asked before, each with the user's answer.
     """
     given = "\n".join(f'- "{name}": {schema}' for name, schema in input_schemas(inputs).items())
     parts: list[str | Data] = ["# Tools\n\n", *_listed(tools), "\n\n"]
@@ -97,6 +99,9 @@ def planning_messages(
     if given:
         parts.append(f"# Given inputs\n\n{text_of('given')}\n{given}\n\n")
     parts.append(f"# Task\n\n{task}")
+    if answers:
+        asked = "\n".join(f"- {question} -> {canonical(answer).decode()}" for question, answer in answers)
+        parts.append(f"\n\n# What the user answered to your questions\n\n{asked}")
     # The system message never changes, and the user's part ends with the task: endpoints cache the longest equal
     # beginning.
     return (Message("system", text_of("plan")), Message("user", mark(parts)))
@@ -210,14 +215,9 @@ def _listed(tools: Iterable[Signature]) -> list[str | Data]:
     return parts
 
 
-def is_provided(tool: Signature) -> bool:
-    """Whether somebody else describes a tool."""
-    return getattr(tool, "provided", None) is not None
-
-
 def _by_author(tools: Iterable[Signature]) -> tuple[list[Signature], list[Signature]]:
     every = list(tools)
-    return [tool for tool in every if not is_provided(tool)], [tool for tool in every if is_provided(tool)]
+    return [tool for tool in every if not tool.is_provided], [tool for tool in every if tool.is_provided]
 
 
 def _own_words(tool: Signature) -> str:

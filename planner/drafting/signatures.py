@@ -10,8 +10,8 @@ A tool is one line of signature, with types in short form, then its description 
 Short forms leave out what only a schema can say (patterns, bounds); the check tells a draft that breaks these. Everything is bounded: of a large
 signature, deep types come short first, then optional fields and parameters. What several tools say alike is said once.
 
-A type that is not declared, or that results have refuted, has beside it what results looked like (`plans/types/learnt.py`). Of a tool that is not trusted, or whose
-results are private, only fields with short identifiers for names are shown.
+A type that is not declared, or that results have refuted, has beside it what results looked like (`plans/types/learnt.py`). Of a tool that is not trusted, only
+fields with short identifiers for names are shown; of private results nothing, unless models are among their readers.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Final, cast
 
+from ...plans.checker.flow.secrecy import MODEL
 from ...plans.signature import Signature
 from ...plans.types.learnt import LearntType, schema_of_shape
 from ...plans.values import Json
@@ -159,7 +160,7 @@ def _result(tool: Signature, depth: int, fields: int) -> str:
     declared = None if tool.returns is None else _short(tool.returns, depth, fields)
     if (real := _tool_of(tool)) is None:
         return declared or "anything"
-    learnt = real.learnt
+    learnt = _learnt_of(real)
     if learnt is None or not learnt.shape:
         return declared or _undeclared(real, depth, fields)
     seen = _seen(real, learnt, depth, fields)
@@ -187,6 +188,11 @@ def _results(count: int) -> str:
     return "1 result" if count == 1 else f"{count} results"
 
 
+def _learnt_of(tool: Tool) -> LearntType | None:
+    """Return what a model may know of a tool's results: of private ones only a reader, since names of fields may be data, such as those of customers."""
+    return None if tool.private and MODEL not in tool.readers else tool.learnt
+
+
 def _seen(tool: Tool, learnt: LearntType, depth: int, fields: int) -> str:
     is_closed = tool.trust == "untrusted" or tool.private
     return _short(schema_of_shape(learnt.shape, plain_names=is_closed), depth, fields)
@@ -194,7 +200,8 @@ def _seen(tool: Tool, learnt: LearntType, depth: int, fields: int) -> str:
 
 def shows_learnt(tools: Iterable[Signature]) -> bool:
     """Whether the signature of one of these tools shows what results looked like."""
-    return any(isinstance(tool, Tool) and tool.learnt is not None for tool in tools)
+    real = [_tool_of(tool) for tool in tools]
+    return any(tool is not None and _learnt_of(tool) is not None for tool in real)
 
 
 def marks_of(tool: Signature) -> list[str]:

@@ -1,6 +1,6 @@
 """All bodies of a plan surveyed without types: their program orders, the resources that their steps touch, and their labels.
 
-The check judges by the survey, and the compiler, the pictures and `Provenance` build on it, so that nobody else walks the
+The check judges by the survey, and the compiler, the pictures and `flow/sources.py` build on it, so that nobody else walks the
 bodies for these facts. Each body is surveyed once, after the bodies that it runs. Where plans run themselves, or steps wait for one another, the
 orders still hold everything, and `runs_itself` and `circular` say so.
 """
@@ -18,7 +18,7 @@ from ..plan import AgentStep, Plan, PlanStep, ToolStep
 from ..program import Touch
 from ..signature import Effect, Signature, Signatures, signatures_of
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
-from .flow.labels import CLEAN, UNTRUSTED, FlowSummary, Labels, labels_of, tools_of
+from .flow.labels import EVERYTHING, UNTRUSTED, Counted, FlowSummary, Labels, labels_of, tools_of
 from .flow.secrecy import Secrecy, secrecy_of
 
 Touches: TypeAlias = tuple[Touch, ...]
@@ -53,8 +53,7 @@ def survey_of(
     bodies: Bodies,
     tools: Signatures,
     limits: Limits = LIMITS,
-    *,
-    counts_control: bool = True,
+    counted: Counted = EVERYTHING,
 ) -> Survey:
     """Survey all bodies. O(their steps and references).
 
@@ -62,7 +61,7 @@ def survey_of(
         bodies: The bodies.
         tools: The tools that they call.
         limits: How long a message may get.
-        counts_control: Whether ends and filters count in labels (`flow.labels`).
+        counted: What counts in labels.
     """
     order, is_order = program_order(bodies.callees)
     steps: list[list[int]] = []
@@ -85,7 +84,7 @@ def survey_of(
         touches[number] = _touches_of(body, together, tools)
         together[number] = _joined(touches[number])
         labels[number] = labels_of(
-            body, steps[number], summaries, tools, secrecy, limits, counts_control=counts_control
+            body, steps[number], summaries, touches[number], tools, secrecy, limits, counted
         )
         summaries[number] = labels[number].summary
     return Survey(
@@ -164,59 +163,3 @@ def _joined(every: Iterable[Touches]) -> Touches:
         for touch in touches:
             writes[touch.resource] = writes.get(touch.resource, False) or touch.writes
     return tuple(Touch(resource, writes[resource]) for resource in sorted(writes))
-
-
-class Provenance:
-    """Where untrusted data in a plan comes from, asked about one step that a flow policy refused.
-
-    The check reports every unsafe flow of a plan; at run time one argument of one step is asked about, inside any number of plans.
-
-    Args:
-        plan: A plan that passed its check.
-        signatures: The tools, as they are trusted now.
-        plans: Saved plans by name or digest.
-    """
-
-    def __init__(
-        self, plan: Plan, signatures: Signatures | Iterable[Signature], plans: SavedPlans | None = None
-    ) -> None:
-        self._survey = survey_of(bodies_of(Draft(plan), plan, plans), signatures_of(signatures))
-
-    def of(self, positions: Sequence[int], argument: str) -> tuple[str, ...]:
-        """Return the paths of the steps that lead to an argument, the untrusted source first; empty: none is known.
-
-        Args:
-            positions: The positions of the `plan` steps that lead to the body, outermost first, and of the step in it.
-            argument: An argument of a tool. All arguments of an agent's calls are as untrusted as its goal and its tools.
-        """
-        numbers = [0]
-        for position in positions[:-1]:
-            numbers.append(self._survey.bodies.every[numbers[-1]].calls[position])
-        hops: list[str] = []
-        # Walk from the innermost body outwards until the data comes from a step of the same body.
-        for depth in reversed(range(len(positions))):
-            labels, position = self._survey.labels[numbers[depth]], positions[depth]
-            prefix = self._prefix(numbers, positions[:depth])
-            templates = list(labels.carriers(position, argument))
-            label = labels.of(templates[0], position) if templates else CLEAN
-            if label & UNTRUSTED or isinstance(labels.body.steps[position], AgentStep):
-                known = labels.chain(labels.origin(templates))
-                return (*(prefix + step for step in known), *hops)
-            if depth > 0:  # the data comes from the caller: go on with the argument that it passes
-                hops.insert(0, prefix.removesuffix("/"))
-                outer = self._survey.labels[numbers[depth - 1]]
-                argument = _passed_by(outer, positions[depth - 1], labels, label)
-        return ()
-
-    def _prefix(self, numbers: Sequence[int], positions: Sequence[int]) -> str:
-        bodies = self._survey.bodies.every
-        return "".join(
-            f"{bodies[number].steps[at].id}/" for number, at in zip(numbers, positions, strict=False)
-        )
-
-
-def _passed_by(outer: Labels, position: int, inner: Labels, label: int) -> str:
-    """Return the input through which a caller's untrusted data gets this label in the plan that it runs."""
-    step = outer.body.steps[position]
-    passed = [name for name in getattr(step, "args", ()) if label & inner.bits.get(name, CLEAN)]
-    return max(passed, key=lambda name: outer.of_argument(position, name) & UNTRUSTED, default="")

@@ -22,7 +22,7 @@ Apply: TypeAlias = "Callable[..., Json]"
 
 def make_date(frame: Frame, value: Json, *more: Json) -> Json:
     """`date(x)` of ISO text, of a datetime or of a date; `date(year, month, day)`."""
-    frame.pay(1)
+    _begin(frame)
     if more:
         return cast("Json", dates.make_date(*_integers("date(..)", [value, *more])))
     of: object = value
@@ -35,7 +35,7 @@ def make_date(frame: Frame, value: Json, *more: Json) -> Json:
 
 def make_datetime(frame: Frame, value: Json, *more: Json) -> Json:
     """`datetime(x)` of ISO text or of a date; `datetime(x, zone)`, in a zone; `datetime(year, month, day, hour, ..)`."""
-    frame.pay(1)
+    _begin(frame)
     if len(more) > 1:
         return cast("Json", dates.make_datetime(*_integers("datetime(..)", [value, *more])))
     of: object = value
@@ -49,7 +49,7 @@ def make_datetime(frame: Frame, value: Json, *more: Json) -> Json:
 
 def make_timedelta(frame: Frame, *values: Json, **parts: Json) -> Json:
     """`timedelta(days=1, hours=2)`; `timedelta(1)`, of days; `timedelta("P1DT2H")`, of ISO text."""
-    frame.pay(1)
+    _begin(frame)
     for part in parts.values():
         if not is_number(part):
             raise type_problem("timedelta(..)", "numbers", part)
@@ -66,6 +66,12 @@ def make_timedelta(frame: Frame, *values: Json, **parts: Json) -> Json:
     return cast(
         "Json", _expected(of, timedelta, "timedelta(..)", "names such as days=, or ISO text such as 'P7D'")
     )
+
+
+def _begin(frame: Frame) -> None:
+    """Pay for a date, and note that there is one."""
+    frame.pay(1)
+    frame.has_dates = True
 
 
 def _integers(what: str, values: list[Json]) -> list[int]:

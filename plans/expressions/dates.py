@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from ..errors import EvaluationError
 from ..nearest import did_you_mean
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..values import Json
 
 Moment: TypeAlias = date | datetime | timedelta
+_Made = TypeVar("_Made", date, datetime, timedelta)
 
 KINDS: Final[Mapping[type[object], str]] = MappingProxyType(
     {date: "date", datetime: "datetime", timedelta: "timedelta"}
@@ -37,7 +38,7 @@ KINDS: Final[Mapping[type[object], str]] = MappingProxyType(
 """The kinds of these values, as types name them. By exact class: every datetime is a date for Python."""
 
 MAKERS: Final = frozenset(KINDS.values())
-"""The functions that make them: an expression that calls none of these has no such value."""
+"""The functions that make them; all other values of an expression come from JSON."""
 
 ISO_CHARACTERS_MAX: Final = 64
 FORMAT_CHARACTERS_MAX: Final = 200
@@ -69,8 +70,9 @@ def read_datetime(text: str) -> datetime:
     found = _DATETIME.fullmatch(text) if len(text) <= ISO_CHARACTERS_MAX else None
     try:
         if found is not None:
-            numbers = [int(part or 0) for part in found.groups()[:6]]
-            return datetime(*numbers, _microseconds(found[7]), _offset(found[8]))  # type: ignore[misc]  # six numbers  # noqa: DTZ001
+            year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
+            micro, offset = _microseconds(found[7]), _offset(found[8])
+            return datetime(year, month, day, hour, minute, second, micro, offset)
     except ValueError:  # a 13th month, a 25th hour
         pass
     raise EvaluationError(
@@ -134,7 +136,7 @@ def make_timedelta(**parts: float) -> timedelta:
     return _made(timedelta, **parts)
 
 
-def _made(make: Callable[..., Any], *numbers: float, **parts: float) -> Any:  # noqa: ANN401  # what `make` makes
+def _made(make: Callable[..., _Made], *numbers: float, **parts: float) -> _Made:
     try:
         return make(*numbers, **parts)
     except OverflowError:
@@ -142,7 +144,7 @@ def _made(make: Callable[..., Any], *numbers: float, **parts: float) -> Any:  # 
     except (
         ValueError
     ) as error:  # `day is out of range for month`; the words of these differ between versions of Python
-        message = f"there is no {make.__name__} of {', '.join(map(str, numbers))}"
+        message = f"there is no {KINDS[cast('type[object]', make)]} of {', '.join(map(str, numbers))}"
         raise EvaluationError("bad-value", message) from error
 
 

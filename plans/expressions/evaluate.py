@@ -43,7 +43,6 @@ from .nodes import (
     bound,
     mapped,
     references,
-    walk,
 )
 from .operators import WORK_MAX, Frame, Meter, checked, weigh
 
@@ -61,8 +60,6 @@ def compile_node(node: Node) -> Callable[[Scope], Json]:
     """
     # Closures call each other directly, so an evaluation looks at no node again.
     run = _compile(node)
-    if makes_dates(node):
-        return _making(lambda frame: dates.plain(checked(run(frame))))
     # A path makes no value: what it takes from the scope was counted when it was made.
     return _taking(run) if _is_path(node) else _making(run)
 
@@ -86,6 +83,8 @@ def _making(run: Run) -> Callable[[Scope], Json]:
         try:
             # The parser bounds the depth of expressions, but not that of values; a value that is too deep fails its step, not the process.
             value = checked(run(frame))
+            if frame.has_dates:
+                value = checked(dates.plain(value))
         except (RecursionError, MemoryError):
             raise EvaluationError("limit-exceeded", _TOO_DEEP) from None
         finally:
@@ -112,11 +111,6 @@ def evaluate_closed(node: Node, budget: Frame) -> Json:
         raise EvaluationError("limit-exceeded", _TOO_DEEP) from None
     finally:
         budget.work = frame.work
-
-
-def makes_dates(node: Node) -> bool:
-    """Whether a value of the expression, or a part of one, may be a date while it is evaluated."""
-    return any(isinstance(inner, Call) and inner.function in dates.MAKERS for inner in walk(node))
 
 
 _TOO_DEEP = "the value is nested too deep or too large to compute with"

@@ -395,14 +395,23 @@ class Meter:
 
 
 class Frame:
-    """The state of one evaluation."""
+    """The state of one evaluation.
 
-    __slots__ = ("locals", "scope", "work")
+    Attributes:
+        scope: The values of names.
+        locals: Those of loop and lambda names.
+        work: What may still be spent.
+        has_dates: Whether a date was made, so that the result may have one in it. The run notes it, since a look through each expression would
+            cost more when it is compiled.
+    """
+
+    __slots__ = ("has_dates", "locals", "scope", "work")
 
     def __init__(self, scope: Mapping[str, Json | Skipped]) -> None:
         self.scope = scope
         self.locals: dict[int, Json] = {}
         self.work = WORK_MAX
+        self.has_dates = False
 
     def pay(self, units: int) -> None:
         """Count work about to be done.

@@ -427,7 +427,12 @@ class _Reader:
             hint = f"write: {instead}" if instead else did_you_mean(name, METHODS)
             self._refuse(func, f"there is no method '.{name}(..)'", hint)
         if tree.keywords:
-            self._refuse(tree.keywords[0], f".{name}(..) takes no names", "give the arguments by position")
+            hint = (
+                "a date is made anew: date(x.year, x.month, 1)"
+                if name == "replace"
+                else "give the arguments by position"
+            )
+            self._refuse(tree.keywords[0], f".{name}(..) takes no names", hint)
         base = self.read(func.value, room)
         arguments = tuple([self._argument(part, room, generators=method.generators) for part in tree.args])
         self._check_count(tree, f".{name}(..)", len(arguments), method.least, method.most)
@@ -586,6 +591,7 @@ ELSEWHERE: Final = {
     "extend": "xs + ys",
     "filter": "[x for x in xs if ..]",
     "format": 'format(x, ",.2f")',
+    "findall": "findall(pattern, x)",
     "fromisoformat": "date(x), or datetime(x)",
     "fromtimestamp": 'datetime("1970-01-01T00:00:00Z") + timedelta(seconds=x)',
     "now": "inputs.now; the time is an input, since expressions have no clock",
@@ -597,18 +603,22 @@ ELSEWHERE: Final = {
     "utcnow": "inputs.now; the time is an input, since expressions have no clock",
     "ZoneInfo": 'the name of the zone as text, as in datetime(x, "Europe/Rome")',
     "get": 'get(x, "field", default)',
+    "group": 'search(r"(?P<name>..)", x).name',
     "groupby": "group_by(xs, key=lambda x: x.field)",
     "Counter": "count_by(xs, key=lambda x: x.field)",
+    "isocalendar": 'x.strftime("%V")',
     "includes": "x in xs",
     "json": "str(x)",
     "length": "len(x)",
     "list": "[x for x in xs]",
     "map": "[.. for x in xs]",
+    "match": "match(pattern, x)",
     "mean": "avg(xs)",
     "next": "xs[0]",
     "pow": "x ** 2",
     "push": "xs + [x]",
     "reverse": "reversed(xs)",
+    "search": "search(pattern, x)",
     "set": "distinct(xs)",
     "size": "len(x)",
     "slice": "x[a:b]",

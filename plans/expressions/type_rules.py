@@ -244,6 +244,13 @@ def operand(
 def items_of(findings: ExpressionProblems, node: Node, of: Type, what: str) -> Type:
     """Return the type of the items of what should be a list."""
     lists = operand(findings, node, of, A_LIST, what)
+    if not lists and any(isinstance(member, ObjectType) for member in members(of)):
+        source = findings.source(node)
+        findings.rehint(
+            "bad-expr",
+            node,
+            f"items({source}) are its keys with their values, values({source}) the values alone",
+        )
     return joined([member.item if isinstance(member, ListType) else member for member in lists])
 
 

@@ -219,13 +219,13 @@ def test_a_client_that_gives_up_or_goes_ends_no_run(shop):
     }
 
     async def give_up():
-        given = {"plan": plan, "inputs": {"seconds": 0.3}, "run_id": "first"}
+        given = {"plan": plan, "inputs": {"seconds": 0.5}, "run_id": "first"}
         async with Client(served(shop, *TOOLS)) as client:
             with pytest.raises(MCPError):
-                await client.call_tool("run_plan", given, read_timeout_seconds=0.1)
+                await client.call_tool("run_plan", given, read_timeout_seconds=0.5)
             return await client.call_tool("wait_run", {"run_id": "first"})
 
-    assert document(asyncio.run(give_up()))["output"] == 0.3
+    assert document(asyncio.run(give_up()))["output"] == 0.5
     given = {"plan": plan, "inputs": {"seconds": 0.5}, "run_id": "second"}
     (left,) = ask(shop, ("run_plan", given), words=("--wait", "0.1"))
     assert document(left)["status"] in ("queued", "running")

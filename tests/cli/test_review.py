@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from firmplan.testing import ScriptedModel
 
 RUN = ("run", "plan.json", "-t", "tools.py", "--json", "-i")
 
@@ -92,6 +93,24 @@ def test_a_fork_that_reaches_a_write_waits(firmplan, plan_file):
     assert fork.code == 4
     assert "firmplan approve" in fork.out
     assert firmplan("fork", run, "-t", "tools.py").code == 0
+
+
+def test_a_question_of_the_planner_is_answered_on_the_command_line(firmplan, plan_file, monkeypatch):
+    """The run waits, says how to answer, and is planned on."""
+    asks = {"firmplan": 1, "steps": [], "question": {"text": "Which city?", "returns": {"type": "string"}}}
+    plan = {"firmplan": 1, "steps": [{"id": "c", "set": "Rome"}], "output": "${c}"}
+    with ScriptedModel([json.dumps(asks), json.dumps(plan)]) as model:
+        monkeypatch.setenv("FIRMPLAN_BASE_URL", model.base_url)
+        monkeypatch.setenv("FIRMPLAN_MODEL", "scripted")
+        monkeypatch.setenv("OPENAI_API_KEY", "x")
+        waits = firmplan("run", "name the city", "-t", "tools.py")
+        assert waits.code == 4
+        assert "the planner asks before it plans: Which city?" in waits.out
+        run = firmplan("runs", "--json").document["runs"][0]["id"]
+        assert f"firmplan answer {run} - JSON" in waits.out
+        assert firmplan("answer", run, "-", "3").code == 2
+        assert firmplan("answer", run, "-", '"Rome"', "--by", "joe").code == 0
+        assert firmplan("resume", run, "-t", "tools.py").out == "Rome\n"
 
 
 def test_a_question_is_answered_on_the_command_line(firmplan, plan_file):

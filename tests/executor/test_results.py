@@ -256,6 +256,15 @@ def test_secrets_are_masked_in_a_warning():
     assert "s3cr3t-value" not in json.dumps(run.to_dict())
 
 
+def test_the_log_has_no_part_of_a_result(capfd, monkeypatch):
+    """It says how many places do not fit, and the journal says which."""
+    monkeypatch.setenv("FIRMPLAN_LOG", "info")
+    run_of([source({"celsius": "s3cr3t-value"})])
+    said = capfd.readouterr().err
+    assert "mismatch" in said
+    assert "s3cr3t-value" not in said
+
+
 def test_a_tool_in_a_process_does_as_the_engine_says(tmp_path):
     """Its child process loads the tool anew, and knows neither toolset nor engine."""
     (tmp_path / "own.py").write_text(

@@ -30,11 +30,16 @@ NAMED = re.compile(r"of the write '(\w+)'|whether step '(\w+)' writes")
 
 @dataclass
 class World:
-    """One of two worlds: what untrusted tools answer, and the writes that were called."""
+    """One of two worlds: what untrusted tools answer, the writes that were called, and what they have left in the resources."""
 
     salt: int
     untrusted: frozenset[str]
     writes: dict[str, list[bytes]] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)
+
+    def held(self, resource):
+        """Return a number made of what a tool of a resource finds there."""
+        return sum(n for name, n in self.left.items() if resource in (name, "world") or name == "world") % 7
 
     def tool(self, name):
         effect, resource, kind = TOOLS[name]
@@ -43,7 +48,11 @@ class World:
         def call(n, t="-", *, ctx: Context):
             if effect == "write":
                 self.writes.setdefault(ctx.step, []).append(canonical({"n": n, "t": t}))
-            return answer(name, n + salt, t)
+            found = self.held(resource) if effect in ("read", "write") else 0
+            made = answer(name, n + salt + found, t)
+            if effect == "write":
+                self.left[resource] = self.left.get(resource, 0) * 3 + n + len(t) + 1
+            return made
 
         return Tool.from_callable(
             call,
@@ -86,7 +95,7 @@ def named_steps(report, codes):
 
 
 def left_out_by_order(run):
-    return any(view.reason == "blocked" for view in run.steps.values())
+    return {path for path, view in run.steps.items() if view.reason == "blocked"}
 
 
 @pytest.mark.timeout(7200)
@@ -108,12 +117,11 @@ def test_untrusted_data_changes_no_write_that_the_check_does_not_name(plan, untr
     given[1] |= {"n": 4 + salt} if "inputs.n" in untrusted else {}
     given[1] |= {"t": "x/y"} if "inputs.t" in untrusted else {}
     runs = [asyncio.run(run_in(world, plan, values)) for world, values in zip(worlds, given, strict=True)]
+    if left_out_by_order(runs[0]) != left_out_by_order(runs[1]):
+        return  # what was left out is missing in the resources, too
     first, second = (world.writes for world in worlds)
     for path in {*first, *second}:
-        if first.get(path) == second.get(path) or step_of(path) in named:
-            continue
-        missing_in = [run for run, world in zip(runs, worlds, strict=True) if path not in world.writes]
-        assert any(left_out_by_order(run) for run in missing_in), (path, first.get(path), second.get(path))
+        assert first.get(path) == second.get(path) or step_of(path) in named, path
 
 
 # --- plans that are nearly all control

@@ -30,6 +30,7 @@ class ToolSignature:
     egress: Collection[str] = field(default=())
     description: str = ""
     unstated_reach: str | None = None
+    is_provided: bool = False
 
 
 TEXT = {"type": "string"}

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 import uvicorn
-from firmplan import ConfigError, Engine, InputRejected, Submitter, tool
+from firmplan import ConfigError, Engine, InputRejected, Planner, Submitter, tool
 from firmplan.service.app import create_app, serve
 from firmplan.testing import ScriptedModel
 
@@ -29,9 +29,9 @@ def send(to: str) -> str:
 
 
 @asynccontextmanager
-async def served(store="memory:", **options):
+async def served(store="memory:", planner=None, **options):
     """Clients of a server on a real socket: a function from a key to a client."""
-    async with Engine([send], store=store) as engine:
+    async with Engine([send], store=store, planner=planner) as engine:
         config = uvicorn.Config(create_app(engine, **options), port=0, log_level="warning")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
@@ -129,6 +129,32 @@ def test_a_question_is_answered_under_the_name_of_the_key():
                 {"decision": "answered", "by": "ann"},
             )
             assert (await ann.post(f"{path}/answer", json={"value": 4})).status_code == 409
+
+    asyncio.run(main())
+
+
+def test_a_question_of_the_planner_is_answered_under_the_name_of_the_key():
+    """The server plans on by itself."""
+    asks = {"firmplan": 1, "steps": [], "question": {"text": "How many?", "returns": {"type": "integer"}}}
+    plan = {"firmplan": 1, "steps": [{"id": "n", "set": 3}], "output": "${n}"}
+
+    async def main():
+        async with (
+            ScriptedModel([json.dumps(asks), json.dumps(plan)]) as model,
+            served(
+                planner=Planner("scripted", base_url=model.base_url, api_key="x"), named_keys=NAMED
+            ) as client,
+        ):
+            ann = client("key-of-ann")
+            run = (await ann.post("/v1/tasks", json={"task": "Count"})).json()["id"]
+            asked = await waiting(ann, run)
+            assert asked["question"] == asks["question"]
+            path = f"/v1/runs/{run}/answer"
+            assert (await ann.post(path, json={"value": "many"})).status_code == 422
+            assert (await ann.post(path, json={"value": 3, "by": "bob"})).status_code == 403
+            assert (await ann.post(path, json={"value": 3})).status_code == 200
+            done = await waiting(ann, run, "succeeded")
+            assert (done["output"], done["question"]) == (3, None)
 
     asyncio.run(main())
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import firmplan
+import httpcore2  # noqa: F401  # the first request would load it inside `pytester`, which forgets it, and the next one once more
 import pytest
 from firmplan import Artifact, Context, Engine, ToolError, Toolset, agent, tool
 from firmplan.errors import InputRejected

@@ -33,7 +33,7 @@ from ...errors import ConfigError, FirmplanError, ToolError
 from ...plans.values import Json
 from ..background import Background, call
 from ..logbook import open_log
-from ..provider import plain
+from ..provider import is_address, plain
 from .listing import Listing, changed, read_listing
 
 if TYPE_CHECKING:
@@ -504,7 +504,7 @@ def read_target(
     Raises:
         ConfigError: It is neither a command nor an address, or has settings of the other kind.
     """
-    if isinstance(server, str) and server.lower().startswith(("http://", "https://")):
+    if isinstance(server, str) and is_address(server):
         if env is not None or cwd is not None:
             raise ConfigError(f"{Address(server)}: env and cwd are for a server that is started by a command")
         if not urlsplit(server).hostname:

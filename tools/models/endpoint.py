@@ -7,14 +7,15 @@ A `Model` may leave things open; `resolve` fills them from the environment when 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from ipaddress import ip_address
+from typing import Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from ...errors import ConfigError
-from ...plans.durations import parse_count, parse_rate
+from ...plans.durations import parse_count, parse_duration, parse_rate
 from ...plans.nearest import did_you_mean, listing
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -25,6 +26,9 @@ AUTO = "AUTO"
 """No mode is set: the first of `MODES` that works (`Modes` in `clients.py`)."""
 
 _NO_KEY = "no-key-needed"
+
+ModelSpec: TypeAlias = "str | Model | Mapping[str, Any] | Sequence[str | Model | Mapping[str, Any]]"
+"""Models as people write them: a name, a `Model`, its fields, or a list of these (fallbacks, in order)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Endpoint:
     mode: str = AUTO
     max_concurrency: int | None = None
     rate_per_s: float | None = None
+    timeout_s: float | None = None
 
     @property
     def max_tokens_key(self) -> str:
@@ -62,6 +67,8 @@ class Model:
         mode: One of `MODES`, in any case, or an instructor `Mode`; `None`: the first that works.
         max_concurrency: Most requests at a time; `None`: no limit.
         rate: Most requests a second, or `"100/min"`; `None`: no limit.
+        timeout: The longest that one request may take, in seconds or such as `"2m"`, unless the step has its own limit; `None`: 60 s.
+        fallback: Who is asked if this model cannot answer: a name at the same endpoint, a `Model`, its fields as a mapping, or a list of these.
 
     Raises:
         ConfigError: A setting is not one.
@@ -73,15 +80,25 @@ class Model:
     mode: str | Enum | None = None
     max_concurrency: int | None = None
     rate: str | float | None = None
+    timeout: str | float | None = None
+    fallback: ModelSpec | None = None
 
     def __post_init__(self) -> None:
         _mode(self.mode)
         _rate(self.rate)
+        _timeout(self.timeout)
+        if self.fallback is not None:
+            read_models("fallback", self.fallback)
         if self.max_concurrency is not None:
             try:
                 parse_count(self.max_concurrency, 1)
             except ValueError as error:
                 raise ConfigError(f"max_concurrency: {error}") from error
+
+    @property
+    def timeout_s(self) -> float | None:
+        """`timeout` in seconds."""
+        return _timeout(self.timeout)
 
     def resolve(self, environment: Mapping[str, str] | None = None) -> Endpoint:
         """Return the endpoint, the open settings filled from the environment.
@@ -105,7 +122,60 @@ class Model:
                 f"no key is set for the model '{name}' at {base_url}: set OPENAI_API_KEY "
                 "(to any text, if the endpoint asks for none), or FIRMPLAN_BASE_URL to a server on this machine"
             )
-        return Endpoint(name, base_url, api_key, _mode(self.mode), self.max_concurrency, _rate(self.rate))
+        return Endpoint(
+            name,
+            base_url,
+            api_key,
+            _mode(self.mode),
+            self.max_concurrency,
+            _rate(self.rate),
+            self.timeout_s,
+        )
+
+    def resolve_all(self, environment: Mapping[str, str] | None = None) -> tuple[Endpoint, ...]:
+        """Return the endpoint and those of its fallbacks, in the order in which they are asked. Raises: ConfigError: as `resolve`."""
+        found = [self.resolve(environment)]
+        for each in () if self.fallback is None else read_models("fallback", self.fallback):
+            # A name alone is another model at the same endpoint, under the same key.
+            is_name = each == Model(each.name)
+            here = replace(self, name=each.name, fallback=None) if is_name else each
+            found += here.resolve_all(environment)
+        return tuple(found)
+
+
+def read_models(where: str, spec: object) -> tuple[Model, ...]:
+    """Return the models of a spec, in order: a name, a `Model`, its fields as a mapping, or a list of these. Raises: ConfigError."""
+    if isinstance(spec, Model):
+        return (spec,)
+    if isinstance(spec, str) and spec:
+        return (Model(spec),)
+    # A list is flattened, so that a fallback may itself be an entry with settings.
+    if isinstance(spec, Mapping):
+        return (_from_fields(where, cast("Mapping[str, Any]", spec)),)
+    if isinstance(spec, list | tuple) and spec:
+        return tuple(model for part in cast("Sequence[object]", spec) for model in read_models(where, part))
+    raise ConfigError(f"{where}: expected a model's name, a Model, or a list of them, found {spec!r}")
+
+
+def _from_fields(where: str, given: Mapping[str, Any]) -> Model:
+    known = [each.name for each in fields(Model)]
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        raise ConfigError(f"{where}: expected {listing(known)}, found '{unknown[0]}'")
+    return Model(**given)
+
+
+def _timeout(timeout: str | float | None) -> float | None:
+    """Return seconds. Raises: ConfigError."""
+    if timeout is None:
+        return None
+    try:
+        seconds = parse_duration(timeout)
+    except ValueError as error:
+        raise ConfigError(f"timeout: {error}") from error
+    if not seconds:
+        raise ConfigError(f"timeout: expected a duration above 0, found {timeout!r}")
+    return seconds
 
 
 def is_loopback(base_url: str) -> bool:

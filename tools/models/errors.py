@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from .completion import Usage
 
 
+ELSEWHERE = frozenset(
+    {"model-unreachable", "timeout", "rate-limited", "model-unavailable", "model-auth", "model-unknown"}
+)
+"""Errors of one endpoint after which another one is asked."""
+
+
 class ModelError(ToolError):
     """A model call failed.
 

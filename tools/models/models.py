@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 from uuid import uuid4
 
 from ...errors import ConfigError, ToolError
@@ -41,8 +41,8 @@ from .completion import (
     Usage,
     complete_within,
 )
-from .endpoint import Endpoint, Model
-from .errors import ModelError
+from .endpoint import Endpoint, Model, ModelSpec, read_models
+from .errors import ELSEWHERE, ModelError
 from .judges import JUDGED_MAX, judge_of, judges_in
 from .limits import RequestBudget
 from .marks import ANSWER_THIS, DATA_NOTE, Data, cut_spans, has_words_outside, mark, mark_spans
@@ -63,12 +63,7 @@ _LARGE_ANSWER = 20_000
 
 _PROCESS = uuid4().hex
 
-_ELSEWHERE = frozenset(
-    {"model-unreachable", "timeout", "rate-limited", "model-unavailable", "model-auth", "model-unknown"}
-)
-"""Errors of one endpoint after which another one is asked."""
-
-Spec: TypeAlias = "str | Model | Mapping[str, Any] | Sequence[str | Model | Mapping[str, Any]]"
+Spec: TypeAlias = ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +142,7 @@ class Models:
             self._aliases = models.aliases
             prices = models.own_prices if prices is None else prices
         elif models is not None:
-            self._aliases = {alias: _read(alias, spec) for alias, spec in models.items()}
+            self._aliases = {alias: read_models(f"models: '{alias}'", spec) for alias, spec in models.items()}
         self.own_prices: PricesSource = prices
         self._clients = Clients(prices)
 
@@ -163,7 +158,7 @@ class Models:
             ConfigError: The alias is unknown, or a setting is missing; the message says what to set.
         """
         if alias in self._aliases:
-            return tuple(model.resolve() for model in self._aliases[alias])
+            return tuple(endpoint for model in self._aliases[alias] for endpoint in model.resolve_all())
         if alias == DEFAULT:
             return (Model().resolve(),)
         if self._aliases:
@@ -198,7 +193,7 @@ class Models:
 
         Args:
             request: The request.
-            timeout_s: Time for the whole conversation; `None`: `TIMEOUT_S` for each request.
+            timeout_s: Time for the whole conversation; `None`: the time of the model (`Model.timeout`), else `TIMEOUT_S`, for each request.
 
         Raises:
             ModelError: `no-model` (a setting is missing), `refused`, `truncated`, `bad-output` (no valid answer after
@@ -213,7 +208,7 @@ class Models:
             assert self._clients.prices is not None
         except ConfigError as error:
             raise ModelError(str(error), code="no-model") from error
-        tally = _Tally.start(timeout_s)
+        tally = _Tally.start(timeout_s, endpoints)
         try:
             return await self._first_of(endpoints, request, tally)
         except ModelError as error:
@@ -235,7 +230,7 @@ class Models:
             value: The value.
             guards: The guards; those that ask no model are passed over.
             question: The question that the value answers.
-            timeout_s: Time for all judges; `None`: `TIMEOUT_S` for each request.
+            timeout_s: Time for all judges; `None`: as of `ask`.
             alias: The model of a judge that names none.
 
         Raises:
@@ -264,15 +259,16 @@ class Models:
             try:
                 return await self._converse(endpoint, request, tally)
             except ModelError as error:
-                if error.code not in _ELSEWHERE:
+                if error.code not in ELSEWHERE:
                     raise
         return await self._converse(endpoints[-1], request, tally)
 
     async def _converse(self, endpoint: Endpoint, request: ModelRequest, tally: _Tally) -> ModelReply:
         """Ask one endpoint until its answer is valid, at most `retries` times again."""
         answer = AnswerForm(request.schema)
+        timeout_s = tally.timeout_s or endpoint.timeout_s or TIMEOUT_S
         call = ModelCall(
-            endpoint, request.messages, answer, tally.timeout_s, request.temperature, request.max_tokens
+            endpoint, request.messages, answer, timeout_s, request.temperature, request.max_tokens
         )
         plain = request.question
         question = Question(_text_of(request.messages) if plain is None else plain, request.sources)
@@ -334,22 +330,22 @@ class _Tally:
     """The budget of a conversation, its cost and the verdicts of guards so far.
 
     Attributes:
-        timeout_s: The longest that one request may take.
+        timeout_s: The longest that one request may take; `None`: as its model says.
         held: Guard -> the number of answers that it let pass.
         refused: Guard -> the number of answers that it refused, and the last reason.
     """
 
     budget: RequestBudget
-    timeout_s: float
+    timeout_s: float | None
     usage: Usage = field(default_factory=Usage)
     held: Counter[str] = field(default_factory=Counter[str])
     refused: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
 
     @classmethod
-    def start(cls, timeout_s: float | None) -> _Tally:
+    def start(cls, timeout_s: float | None, endpoints: Sequence[Endpoint] = ()) -> _Tally:
         """Return the tally of a conversation that begins: one budget for all endpoints and judges, so that fallbacks do not multiply the cost."""
-        limit_s = timeout_s or TIMEOUT_S * REQUESTS_MAX
-        return cls(RequestBudget(REQUESTS_MAX, limit_s), timeout_s or TIMEOUT_S)
+        slowest_s = max((endpoint.timeout_s or TIMEOUT_S for endpoint in endpoints), default=TIMEOUT_S)
+        return cls(RequestBudget(REQUESTS_MAX, timeout_s or slowest_s * REQUESTS_MAX), timeout_s)
 
     def settle(self, error: ModelError) -> None:
         """Tell an error what the conversation has cost, and what the guards said."""
@@ -495,30 +491,6 @@ def _again(raw: str, fault: str, *, is_marked: bool) -> tuple[Message, ...]:
     why: str | Data = Data("fault", fault) if is_marked else fault
     plea = mark(["That answer does not do: ", why, "\nAnswer again, whole, with that put right."])
     return (*((Message("assistant", writable(raw)),) if raw.strip() else ()), Message("user", plea))
-
-
-def _read(alias: str, spec: object) -> tuple[Model, ...]:
-    """Read what an alias stands for. Raises: ConfigError."""
-    if isinstance(spec, Model):
-        return (spec,)
-    if isinstance(spec, str) and spec:
-        return (Model(spec),)
-    # A list is flattened, so that a fallback may itself be an entry with settings.
-    if isinstance(spec, Mapping):
-        return (_from_fields(alias, cast("Mapping[str, Any]", spec)),)
-    if isinstance(spec, list | tuple) and spec:
-        return tuple(model for part in cast("Sequence[object]", spec) for model in _read(alias, part))
-    raise ConfigError(
-        f"models: '{alias}': expected a model's name, a Model, or a list of them, found {spec!r}"
-    )
-
-
-def _from_fields(alias: str, fields: Mapping[str, Any]) -> Model:
-    known = ("name", "base_url", "api_key", "mode", "max_concurrency", "rate")
-    unknown = [key for key in fields if key not in known]
-    if unknown:
-        raise ConfigError(f"models: '{alias}': expected {listing(known)}, found '{unknown[0]}'")
-    return Model(**fields)
 
 
 def _named(guard: Guard) -> Json:

@@ -20,7 +20,7 @@ import orjson
 from ...errors import ConfigError
 from ...plans.format.source import SourceError
 from ...plans.values import Json, NotJson, canonical
-from ..provider import plain, shown_name
+from ..provider import is_address, plain, shown_name
 
 DOCUMENT_BYTES_MAX: Final = 64 * 1024 * 1024  # the largest public documents have some 15 MB
 YAML_BYTES_MAX: Final = 16 * 1024 * 1024  # YAML is read a hundred times more slowly than JSON
@@ -206,11 +206,6 @@ def read_document(source: object) -> Document:
             f"{path}: expected an {KIND}, but the file cannot be read: {fault.strerror}; now in {Path.cwd()}"
         ) from fault
     return _document(_read(data, str(path)), str(path))
-
-
-def is_address(text: str) -> bool:
-    """Whether a text is an address of HTTP."""
-    return text.lower().startswith(("http://", "https://"))
 
 
 def as_object(value: Json) -> Object:

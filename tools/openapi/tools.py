@@ -27,11 +27,11 @@ from ..context import Context
 from ..declaration import ToolOptions, ToolSettings
 from ..failures import ResultRefused
 from ..logbook import open_log
-from ..provider import CONTEXT, ProvidedTool, Provider, plain, valid_name
+from ..provider import CONTEXT, ProvidedTool, Provider, is_address, plain, valid_name
 from ..schemas import SchemaTypes
 from ..tool import Tool, make_tool
 from .auth import Auth, Credentials, Mask, apply, read_auth
-from .document import KIND, Document, Listed, is_address, read_document
+from .document import KIND, Document, Listed, read_document
 from .operation import KeyHeader, Operation, Unsupported, read_operation
 from .pages import Pages, argument_of, read_pages, schema_of_items
 from .request import Request, make_request

@@ -2,7 +2,7 @@
 
 A *label* is a set of bits. Bit 0 means untrusted, and there is a bit for each kind of private data (`secrecy.py`). In an inner plan, further
 bits mean "as labelled as": one bit stands for the conditions of the call (its `when`, its `for_each`), one for the steps that the call needs,
-and one for each input. So each body is labelled once, whoever runs it: its `FlowSummary` describes its output and its failures in these bits, and each
+one for each input, and one for each resource that the body touches. So each body is labelled once, whoever runs it: its `FlowSummary` describes its output and its failures in these bits, and each
 caller translates them into its own. Labelling a body again for each caller would cost exponential time in nested plans.
 
 A step has three labels:
@@ -17,7 +17,8 @@ A step has three labels:
 The order of effects is no control: a write that waits for an earlier write of the same resource, and is blocked if that one fails, is not labelled by
 it. Otherwise one failed write would label everything after it.
 
-Data flows along references only, so one pass in program order finds every label. This module does not know where labelled data may not go: `sinks.py`
+Data flows along references, and through the world: a write leaves data in its resource, and a later step that touches the resource may get it (`world.py`). Both
+lead from earlier steps to later ones, so one pass in program order finds every label. Only a plan that runs again and again may get what it has stored itself. This module does not know where labelled data may not go: `sinks.py`
 judges by labels.
 """
 
@@ -25,13 +26,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count as count_from
 
 from ...limits import LIMITS, Limits
 from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanStep, Step, ToolStep
+from ...program import WORLD, Touch
 from ...signature import Signatures
 from ..body import PlanBody
 from ..templates import Template, template_of
 from .secrecy import NOTHING_PRIVATE, Secrecy
+from .world import World
 
 CLEAN = 0
 UNTRUSTED = 1
@@ -49,22 +53,42 @@ UNNAMED = "an untrusted source"
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """What counts in labels. A run keeps what counted when it began.
+
+    Attributes:
+        control: Whether ends and filters count.
+        world: Whether resources have the labels of what was written to them, and the rounds of a repeated step those of the rounds before.
+    """
+
+    control: bool = True
+    world: bool = True
+
+
+EVERYTHING = Counted()
+
+
+@dataclass(frozen=True, slots=True)
 class FlowSummary:
     """The labels of a body as its callers need them.
 
     Attributes:
         bits: Input -> its bit.
-        private_bits: Input -> the bit of what is private in it, without the rest of its label; empty if nothing is private.
+        private_bits: Bit of an input or a resource -> the bit of what is private in it, without the rest of its label; empty if nothing is private.
         output: Label of the body's output.
         fails: Label of whether the body fails.
         source: Path of steps from the untrusted source to the output.
+        world: Resource -> the bit of what it held when the body was called.
+        stores: Resource -> label of what the body leaves there.
     """
 
     bits: dict[str, int] = field(default_factory=dict[str, int])
-    private_bits: dict[str, int] = field(default_factory=dict[str, int])
+    private_bits: dict[int, int] = field(default_factory=dict[int, int])
     output: int = CLEAN
     fails: int = CLEAN
     source: tuple[str, ...] = ()
+    world: Mapping[str, int] = field(default_factory=dict[str, int])
+    stores: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(slots=True)
@@ -76,7 +100,9 @@ class Labels:
         bits: Input -> its bit.
         private_bits: As in `FlowSummary`.
         inputs: Input -> its label in the body: its bit, and untrusted if the plan declares it so.
-        counts_control: Whether ends and filters count. In runs that began before they did, they do not.
+        counted: What counts.
+        touches: The resources that each step touches.
+        world: The labels of these resources, after the last step that is labelled.
         values: Label of each step's value.
         control: Label of what decides whether, and how often, each step runs, apart from the steps that it refers to.
         reach: Label of the ends of the steps that each step refers to.
@@ -84,16 +110,21 @@ class Labels:
         via: For an untrusted step: the step from which it has untrusted data, or the path inside it where that begins.
         secrecy: The kinds of private data.
         private: The bits of private data that each step's own tools return.
+        held: Label of what each step gets from the resources that it touches; of a `plan` step, see `entries`.
+        stored: Label of what each step leaves in the resources that it writes; of a `plan` step, what its plan leaves.
+        entries: `plan` step -> resource -> label of what the resource holds when the plan runs.
         summary: The labels that callers need.
     """
 
     body: PlanBody
     summaries: Sequence[FlowSummary]
     bits: dict[str, int]
-    private_bits: dict[str, int]
+    private_bits: dict[int, int]
     inputs: dict[str, int]
     limits: Limits
-    counts_control: bool
+    counted: Counted
+    touches: Sequence[Sequence[Touch]]
+    world: World
     values: list[int]
     control: list[int]
     reach: list[int]
@@ -101,6 +132,9 @@ class Labels:
     via: list[int | tuple[str, ...] | None]
     secrecy: Secrecy
     private: list[int]
+    held: list[int]
+    stored: list[int]
+    entries: dict[int, dict[str, int]] = field(default_factory=dict[int, "dict[str, int]"])
     summary: FlowSummary = field(default_factory=FlowSummary)
 
     def of(self, template: Template | None, position: int | None = None) -> int:
@@ -113,7 +147,7 @@ class Labels:
         for other in self._positions(formula.strict):
             label |= self.values[other]
         for other in self._positions(formula.lenient):
-            label |= self.values[other] | (self.ends[other] if self.counts_control else CLEAN)
+            label |= self.values[other] | (self.ends[other] if self.counted.control else CLEAN)
         # `formula.inputs` is empty if the template uses `inputs` as one object: then it has the labels of all inputs.
         if "inputs" in formula.names:
             for name in formula.inputs or self.inputs:
@@ -133,9 +167,9 @@ class Labels:
     def private_part(self, label: int) -> int:
         """Return what is private in a label."""
         found = label & ~self.public
-        for name, bit in self.private_bits.items():
-            if label & self.bits[name]:
-                found |= bit
+        for bit, private in self.private_bits.items():
+            if label & bit:
+                found |= private
         return found
 
     def referred(self, template: Template) -> Iterator[int]:
@@ -150,7 +184,7 @@ class Labels:
         templates = self.body.steps[position].templates
         label = self.of(templates.get("for_each"))
         when = templates.get("when")
-        if self.counts_control and self.body.refs[position].is_filter and template is not when:
+        if self.counted.control and self.body.refs[position].is_filter and template is not when:
             label |= self.of(when, position)
         return label
 
@@ -174,6 +208,11 @@ class Labels:
             return CLEAN
         return self.of(template_of("", step.args[name]), position)
 
+    def of_agent(self, position: int) -> int:
+        """Return the label of all that an agent sees whose tools are trusted: its goal, and what its tools return."""
+        goal = self.of(self.body.steps[position].templates.get("goal"), position)
+        return goal | self.private[position] | self.held[position]
+
     def called(self, position: int) -> FlowSummary | None:
         """Return the labels of the body that a `plan` step runs; `None`: it runs none."""
         number = self.body.calls.get(position)
@@ -188,9 +227,11 @@ class Labels:
         if isinstance(step, PlanStep) and summary is not None:
             for name in step.args:
                 if name in summary.bits:  # an input that is not given has its default, which is clean
-                    label = meaning[summary.bits[name]] = self.of_argument(position, name)
-                    if name in summary.private_bits:
-                        meaning[summary.private_bits[name]] = self.private_part(label)
+                    meaning[summary.bits[name]] = self.of_argument(position, name)
+            for resource, label in self.entries.get(position, {}).items():
+                meaning[summary.world[resource]] = label
+            for bit, private in summary.private_bits.items():
+                meaning[private] = self.private_part(meaning.get(bit, CLEAN))
         return meaning
 
     def carriers(self, position: int, argument: str | None) -> Iterator[Template]:
@@ -216,6 +257,15 @@ class Labels:
                         return (f"inputs.{name}",)
         return None
 
+    def writer(self, position: int, bits: int) -> int | None:
+        """Return the first earlier step from whose writes a step has data with one of some bits."""
+        return self.world.writer(self.touches[position], bits, position)
+
+    def way_to(self, position: int, argument: str | None) -> tuple[str, ...]:
+        """Return the ids of the steps from the untrusted source to a step; `argument`: to that argument of it."""
+        found = self.origin(self.carriers(position, argument))
+        return self.chain(self.writer(position, UNTRUSTED) if found is None else found)
+
     def first_untrusted(self, positions: Iterable[int]) -> int | None:
         """Return the first of some steps whose end is untrusted."""
         return next((other for other in positions if self.ends[other] & UNTRUSTED), None)
@@ -237,10 +287,13 @@ class Labels:
         backwards: list[str] = []
         seen: set[int] = set()
         waiting = list(templates)
+        at: int | None = None
         while True:
             found = next(
                 (other for each in waiting for other in self._with(each, bits) if other not in seen), None
             )
+            if found is None and at is not None and (writer := self.writer(at, bits)) not in seen:
+                found = writer
             if found is None:
                 names = {
                     name for each in waiting if "inputs" in each.formula.names for name in each.formula.inputs
@@ -250,6 +303,7 @@ class Labels:
                 )
                 return tuple(reversed([*backwards, source] if source is not None else backwards))
             seen.add(found)
+            at = found
             backwards.append(self.body.steps[found].id)
             if self.private[found] & bits:
                 return tuple(reversed(backwards))
@@ -263,15 +317,15 @@ class Labels:
         return iter(sorted(found))
 
 
-def labels_of(
+def labels_of(  # noqa: PLR0913, PLR0917  # the facts of a body
     body: PlanBody,
     order: Sequence[int],
     summaries: Sequence[FlowSummary],
+    touches: Sequence[Sequence[Touch]],
     tools: Signatures,
     secrecy: Secrecy = NOTHING_PRIVATE,
     limits: Limits = LIMITS,
-    *,
-    counts_control: bool = True,
+    counted: Counted = EVERYTHING,
 ) -> Labels:
     """Return the labels of a body's steps. O(references).
 
@@ -279,15 +333,20 @@ def labels_of(
         body: The body.
         order: Its steps in program order.
         summaries: By number of body; those of the bodies that it runs are known.
-        tools: Whose results are untrusted.
+        touches: The resources that each of its steps touches.
+        tools: Whose results are untrusted, and who writes.
         secrecy: The kinds of private data.
         limits: How long a chain in a message may get.
-        counts_control: Whether ends and filters count (`Labels`).
+        counted: What counts.
     """
     is_top = body.unit == 0 and body.name is None  # its inputs come from the person who starts the run
     first = secrecy.first_free
-    bits = {} if is_top else {name: 1 << (first + number) for number, name in enumerate(body.inputs)}
-    private_bits = {name: bit << len(bits) for name, bit in bits.items()} if secrecy.kinds else {}
+    resources = sorted({touch.resource for each in touches for touch in each}) if counted.world else []
+    free = (1 << number for number in count_from(first))
+    bits = {} if is_top else dict(zip(body.inputs, free, strict=False))
+    world = World({} if is_top else dict(zip(resources, free, strict=False)))
+    given = (*bits.values(), *world.bits.values())
+    private_bits = dict(zip(given, free, strict=False)) if secrecy.kinds else {}
     inputs = {
         name: bits.get(name, CLEAN)
         | (UNTRUSTED if is_untrusted(schema) else CLEAN)
@@ -295,30 +354,41 @@ def labels_of(
         for name, schema in body.inputs.items()
     }
     count = len(body.steps)
-    values, control, reach, ends, private = ([CLEAN] * count for _ in range(5))
+    values, control, reach, ends, private, held, stored = ([CLEAN] * count for _ in range(7))
     via: list[int | tuple[str, ...] | None] = [None] * count
     labels = Labels(
-        body,
-        summaries,
-        bits,
-        private_bits,
-        inputs,
-        limits,
-        counts_control,
-        values,
-        control,
-        reach,
-        ends,
-        via,
-        secrecy,
-        private,
+        body=body,
+        summaries=summaries,
+        bits=bits,
+        private_bits=private_bits,
+        inputs=inputs,
+        limits=limits,
+        counted=counted,
+        touches=touches,
+        world=world,
+        values=values,
+        control=control,
+        reach=reach,
+        ends=ends,
+        via=via,
+        secrecy=secrecy,
+        private=private,
+        held=held,
+        stored=stored,
     )
     for position in order:
         if position not in body.broken:
+            before = CLEAN
+            if counted.world and position not in body.calls:
+                held[position] = world.held_by(touches[position]) & ~(CONTROL | REACH)
             _label(labels, position, tools, is_top=is_top)
+            # What a repeated step has made decides about its next round, and may stand in it. Each time adds bits, so this has an end.
+            while body.steps[position].repeat is not None and counted.world and values[position] != before:
+                before = values[position]
+                _label(labels, position, tools, is_top=is_top)
     output, fails = _output_and_failure(labels, order)
     source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()
-    labels.summary = FlowSummary(bits, private_bits, output, fails, source)
+    labels.summary = FlowSummary(bits, private_bits, output, fails, source, world.bits, world.stored)
     return labels
 
 
@@ -329,22 +399,14 @@ def is_untrusted(schema: Mapping[str, object]) -> bool:
 
 def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) -> None:
     """Label one step by what it mentions, what it waits for and what it calls."""
-    body, step = labels.body, labels.body.steps[position]
-    templates, refs = step.templates, body.refs[position]
-    begins = UNTRUSTED if step.id in body.controlled else CLEAN
-    control, reach = (begins, CLEAN) if is_top else (CONTROL, REACH)
-    for name in CONDITIONS:
-        control |= labels.of(templates.get(name), position)
-    for other in refs.after:
-        control |= labels.ends[other]
-    for other in refs.needs:
-        reach |= labels.ends[other]
-    if position in body.calls:  # the plan does not run if its inputs have no value, or do not fit
-        reach |= labels.of(templates.get("args"), position)
+    step = labels.body.steps[position]
+    control, reach = _control_and_reach(labels, position, is_top=is_top)
     labels.control[position], labels.reach[position] = control, reach
+    labels.private[position] = labels.secrecy.of_tools(map(tools.find, tools_of(step)))
+    if labels.counted.world and labels.touches[position]:
+        _touch(labels, position, tools)
     value, failure = _value_and_failure(labels, position)
-    labels.private[position] = secrecy_bits = labels.secrecy.of_tools(map(tools.find, tools_of(step)))
-    value |= secrecy_bits
+    value |= labels.private[position]
     source = _source(labels, position, tools)
     if source is not None:
         value |= UNTRUSTED
@@ -355,7 +417,7 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     ended = control | reach
     if isinstance(step, AskPersonStep | EndorseStep):
         value, failure, ended = _endorsed(labels, position, value, failure, ended)
-    if labels.counts_control and step.on_error != "fail":
+    if labels.counted.control and step.on_error != "fail":
         # Whether the step has its own value, or another one, tells whether it failed. Of a list, failed items are left out.
         value |= failure
         failure = failure if step.on_error == "skip" else CLEAN
@@ -366,8 +428,26 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
         labels.via[position] = source
     # One predecessor a step is enough: a message shows one chain, not all.
     elif (value | labels.ends[position]) & UNTRUSTED:
-        found = labels.origin(templates.values())
-        labels.via[position] = labels.first_untrusted(refs.waits) if found is None else found
+        found = labels.origin(step.templates.values())
+        found = labels.writer(position, UNTRUSTED) if found is None else found
+        waits = labels.body.refs[position].waits
+        labels.via[position] = labels.first_untrusted(waits) if found is None else found
+
+
+def _control_and_reach(labels: Labels, position: int, *, is_top: bool) -> tuple[int, int]:
+    """Return the label of what decides whether, and how often, a step runs, and of the ends of the steps that it refers to."""
+    body, step, refs = labels.body, labels.body.steps[position], labels.body.refs[position]
+    begins = UNTRUSTED if step.id in body.controlled else CLEAN
+    control, reach = (begins, CLEAN) if is_top else (CONTROL, REACH)
+    for name in CONDITIONS:
+        control |= labels.of(step.templates.get(name), position)
+    for other in refs.after:
+        control |= labels.ends[other]
+    for other in refs.needs:
+        reach |= labels.ends[other]
+    if position in body.calls:  # the plan does not run if its inputs have no value, or do not fit
+        reach |= labels.of(step.templates.get("args"), position)
+    return control, reach
 
 
 def _endorsed(labels: Labels, position: int, value: int, failure: int, ended: int) -> tuple[int, int, int]:
@@ -386,10 +466,67 @@ def _endorsed(labels: Labels, position: int, value: int, failure: int, ended: in
     return labels.private_part(value), failure, conditions | (ended & ~endorsed) | labels.private_part(ended)
 
 
+def _touch(labels: Labels, position: int, tools: Signatures) -> None:
+    """Label the resources that a step writes by what it leaves there; run the plan of a `plan` step in the world as it is."""
+    touches, world = labels.touches[position], labels.world
+    step, called = labels.body.steps[position], labels.called(position)
+    kept = (UNTRUSTED, *labels.secrecy.bits)
+    if called is not None:
+        _run_in(labels, position, called)
+        return
+    held = labels.held[position]
+    if not any(touch.writes for touch in touches):
+        return
+    if isinstance(step, AgentStep) and labels.body.refs[position].is_filter:
+        # For one item it gets what it has written for others, and the filter decides for which.
+        held = labels.held[position] = held | labels.of(step.templates["when"], position)
+    stored = labels.control[position] | labels.reach[position]
+    if isinstance(step, ToolStep):
+        stored |= labels.of(step.templates["args"], position)
+        # A step that touches all resources may copy from one to another. What stands in the step's own resource is there already.
+        stored |= held if touches[0].resource == WORLD else CLEAN
+    else:
+        stored |= labels.of_agent(position)
+    # The writes of an untrusted tool leave what it likes. Without a named resource nothing says that a trusted tool reads from there.
+    for tool in map(tools.find, tools_of(step)):
+        is_named = isinstance(step, AgentStep) or touches[0].resource != WORLD
+        if tool is not None and tool.trust == "untrusted" and is_named:
+            stored |= UNTRUSTED
+    labels.stored[position] = stored
+    for touch in touches:
+        if touch.writes:
+            world.store(touch.resource, stored, position, kept)
+
+
+def _run_in(labels: Labels, position: int, called: FlowSummary) -> None:
+    """Let a `plan` step run its plan in the world as it is, and label the resources by what the plan leaves there."""
+    step, world = labels.body.steps[position], labels.world
+    kept = (UNTRUSTED, *labels.secrecy.bits)
+    # A plan that runs again gets what its last run has left. Each round adds labels, so the rounds have an end. What decides about the whole body
+    # decides nothing about what its own steps have left, once it runs.
+    entry = _entry(labels, called)
+    while True:
+        labels.entries[position] = entry
+        meaning = labels.translation(position)
+        for resource, label in called.stores.items():
+            stored = translated(label, meaning)
+            labels.stored[position] |= stored
+            world.store(resource, stored, position, kept)
+        again = _entry(labels, called)
+        if again == entry or not is_repeated(step):
+            return
+        entry = again
+
+
+def _entry(labels: Labels, called: FlowSummary) -> dict[str, int]:
+    """Return the labels of the resources that a plan touches which begins now."""
+    return {resource: labels.world.held(resource) & ~(CONTROL | REACH) for resource in called.world}
+
+
 def _value_and_failure(labels: Labels, position: int) -> tuple[int, int]:
     """Return the label of a step's own value, and of whether the step fails. A step may fail by all that it mentions."""
     templates, called = labels.body.steps[position].templates, labels.called(position)
-    value = CLEAN
+    value = labels.held[position]
     for name, template in templates.items():
         if name != "args" or called is None:
             value |= labels.of(template, position)
@@ -409,7 +546,7 @@ def _output_and_failure(labels: Labels, order: Sequence[int]) -> tuple[int, int]
     for position in order:
         if body.steps[position].on_error == "fail":
             fails |= labels.ends[position]
-    if labels.counts_control:  # an output that refers to a skipped step is null
+    if labels.counted.control:  # an output that refers to a skipped step is null
         for other in labels.referred(body.output):
             output |= labels.ends[other]
     return output, fails
@@ -425,6 +562,11 @@ def _source(labels: Labels, position: int, tools: Signatures) -> tuple[str, ...]
         return None
     called_tools = map(tools.find, tools_of(step))
     return () if any(tool is not None and tool.trust == "untrusted" for tool in called_tools) else None
+
+
+def is_repeated(step: Step) -> bool:
+    """Whether a step may run what it runs more than once."""
+    return step.repeat is not None or step.retries is not None or "for_each" in step.templates
 
 
 def tools_of(step: Step) -> tuple[str, ...]:

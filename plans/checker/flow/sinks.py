@@ -241,7 +241,7 @@ def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> W
     """Return the write of an agent: a model that has read untrusted data may pass it to any tool."""
     body = labels.body
     public = labels.public
-    label = labels.of(body.steps[position].templates["goal"], position) & public
+    label = labels.of_agent(position) & public
     # The agent reads the results of its tools, so an untrusted tool makes its later calls untrusted, whatever its goal.
     if any(tool.trust == "untrusted" for tool in tools):
         label |= UNTRUSTED
@@ -371,7 +371,7 @@ def _unsafe_flow(write: Write, labels: Labels, position: int, path: str) -> Prob
     here = labels.body.steps[position]
     is_own = write.body is labels.body
     argument = str(parts_of(path)[-1])
-    chain = labels.chain(labels.origin(labels.carriers(position, argument if is_own else None))) or (here.id,)
+    chain = labels.way_to(position, argument if is_own else None) or (here.id,)
     inner = () if is_own else (here.id,)
     shown = " -> ".join((*chain, *inner, f"{step.id}.{argument}"))
     what = f"'{step.id}', which says where data is sent" if write.is_read else f"the write '{step.id}'"
@@ -465,7 +465,7 @@ def _known_recipients(step: ToolStep, tool: Signature) -> Recipients:
 def _agent_outflows(labels: Labels, position: int, tools: Sequence[Signature | None]) -> Iterator[Outflow]:
     """Yield what an agent sends: its model and its tools may get all that its goal holds and that its tools return."""
     goal = labels.body.steps[position].templates["goal"]
-    label = labels.of(goal, position) | labels.private[position]
+    label = labels.of_agent(position)
     model = model_destination(DEFAULT_MODEL)
     yield from _outflow(labels, position, goal.where, f"the model '{DEFAULT_MODEL}'", label, model)
     for tool in tools:

@@ -1,16 +1,18 @@
 """The untrusted sources of one value: every step and input of a plan from which labelled data reaches an argument, a condition or the output.
 
 `labels.py` decides whether a value is labelled. This module says where the label comes from, for people: it walks from the value back along the references
-of labelled steps, into the plans that they run and out to the callers. The nearest sources come first. It changes no label.
+of labelled steps, into the plans that they run and out to the callers; from a step that reads a resource it walks to the earlier steps that have left labelled data there. The nearest sources come first. It changes no label.
 
 A step is named by its trail: the positions of the `plan` steps around it, outermost first, then its own. A plan step that runs many times has one trail.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TypeAlias
 
 from ...format.shape import Draft
@@ -21,7 +23,8 @@ from ...values import Json
 from ..body import PlanBody, SavedPlans, bodies_of
 from ..survey import survey_of
 from ..templates import Template, template_of
-from .labels import UNNAMED, UNTRUSTED, Labels, is_untrusted
+from .labels import UNNAMED, UNTRUSTED, Labels, is_repeated, is_untrusted
+from .world import conflict
 
 Trail: TypeAlias = tuple[int, ...]
 
@@ -29,6 +32,8 @@ VISITED_MAX = 20_000
 """Steps that one question looks at; past that the answer names every untrusted tool of the plan, which errs on the safe side."""
 PLACES_MAX = 1_000
 """Places of an output that are labelled apart; past that the part of the output is labelled as a whole."""
+_INTO = -1
+"""After the trail of a `plan` step: the way goes through an argument of the step into its plan."""
 HOPS_MAX = 20
 """Steps of the way from a source to a value that are named; after these the way ends in `..`."""
 WHOLE = "$"
@@ -78,6 +83,8 @@ class Sources:
     ) -> None:
         self._tools = signatures_of(signatures)
         self._survey = survey_of(bodies_of(Draft(plan), plan, plans), self._tools)
+        self._ranks: dict[int, Mapping[int, int]] = {}
+        self._writers: dict[int, Sequence[tuple[int, int]]] = {}
 
     def of_argument(self, trail: Trail, argument: str) -> Found:
         """Return the sources of an argument of a tool; all arguments of an agent's calls are as untrusted as its goal and its tools."""
@@ -95,16 +102,7 @@ class Sources:
     def of_control(self, trail: Trail) -> Found:
         """Return the sources of what decides whether, and how often, a step runs: its conditions, and those of the steps around it."""
         walk = _Walk(self)
-        for depth in range(len(trail), 0, -1):
-            prefix, position = trail[: depth - 1], trail[depth - 1]
-            step = self.body(prefix).steps[position]
-            for name in ("when", "for_each", "until"):
-                if name in step.templates:
-                    walk.add(prefix, position, step.templates[name], None)
-            if depth < len(trail) and "args" in step.templates:
-                # A plan does not run if its inputs have no value, or do not fit.
-                walk.add(prefix, position, step.templates["args"], None)
-            walk.add_awaited(prefix, position, None)
+        walk.add_control(trail, None)
         return walk.found()
 
     def of_output(self) -> dict[str, tuple[str, ...]]:
@@ -136,10 +134,29 @@ class Sources:
 
     def labels(self, prefix: Trail) -> Labels:
         """Return the labels of the body that the `plan` steps of a prefix lead to."""
+        return self._survey.labels[self._number(prefix)]
+
+    def _number(self, prefix: Trail) -> int:
         number = 0
         for position in prefix:
             number = self._survey.bodies.every[number].calls[position]
-        return self._survey.labels[number]
+        return number
+
+    def rank(self, prefix: Trail, position: int) -> int:
+        """Return the place of a step in the program order of its body."""
+        number = self._number(prefix)
+        if number not in self._ranks:
+            self._ranks[number] = {each: rank for rank, each in enumerate(self._survey.steps[number])}
+        return self._ranks[number][position]
+
+    def writers(self, prefix: Trail) -> Sequence[tuple[int, int]]:
+        """Return the steps of a body that leave labelled data in a resource, in program order, each after its place in it."""
+        number = self._number(prefix)
+        if number not in self._writers:
+            stored = self._survey.labels[number].stored
+            every = enumerate(self._survey.steps[number])
+            self._writers[number] = [(rank, each) for rank, each in every if stored[each]]
+        return self._writers[number]
 
     def path(self, trail: Trail) -> str:
         """Return the path of a step in the plan, without items."""
@@ -175,12 +192,19 @@ class _Walk:
     """One walk from a value back to its sources, breadth first.
 
     Attributes:
-        towards: Visited step -> the next step on the way to the value; `None`: the value itself mentions it.
+        towards: Visited step -> the next step on the way to the value; `None`: the value itself mentions it. For a `plan` step there is another one with
+            `_INTO`, if the way leads through its arguments.
         inputs: Visited untrusted input of the plan -> the same.
         waiting: Templates to look into: prefix of their body, position of their step, and the step that they belong to on the way.
         due: Steps to look at: a step, and the step that it belongs to on the way.
         passed: Inputs of inner plans whose arguments have been looked into.
         ended: Visited steps of whose end it was looked into, too.
+        valued: Visited steps of whose value it was looked into, too.
+        searches: Bodies to look for writes in: the body, how many of the steps around it are also around the reader, in the same round; the place in
+            its program order before which they stand (`None`: anywhere), the resource, and the step that they belong to on the way.
+        searched: The same without place and step -> how many of the writes have been looked at.
+        scanned: How many writes have been looked at.
+        writers: Visited writes.
     """
 
     sources: Sources
@@ -193,12 +217,19 @@ class _Walk:
     due: deque[tuple[Trail, Trail | None]] = field(default_factory=deque["tuple[Trail, Trail | None]"])
     passed: set[tuple[Trail, str]] = field(default_factory=set[tuple[Trail, str]])
     ended: set[Trail] = field(default_factory=set[Trail])
+    valued: set[Trail] = field(default_factory=set[Trail])
+    searches: deque[tuple[Trail, int, int | None, str, Trail]] = field(
+        default_factory=deque["tuple[Trail, int, int | None, str, Trail]"]
+    )
+    searched: dict[tuple[Trail, int, str], int] = field(default_factory=dict[tuple[Trail, int, str], int])
+    scanned: int = 0
+    writers: set[tuple[Trail, int]] = field(default_factory=set[tuple[Trail, int]])
     is_complete: bool = True
 
     @property
     def visited(self) -> int:
         """How many steps and inputs it has looked at."""
-        return len(self.towards) + len(self.passed)
+        return len(self.towards) + len(self.passed) + self.scanned
 
     def found(self) -> Found:
         """Walk to the end, and return the sources."""
@@ -206,7 +237,7 @@ class _Walk:
         made = [
             Source(self.sources.path(trail), tools, trail, self._via(trail))
             for trail in self.towards
-            if (tools := self.sources.untrusted_tools(trail))
+            if trail[-1] != _INTO and (tools := self.sources.untrusted_tools(trail))
         ]
         for name, towards in self.inputs.items():
             made.append(Source(name, (), (), (name, *(self._via(towards) if towards is not None else ()))))
@@ -215,18 +246,21 @@ class _Walk:
     def names(self) -> set[str]:
         """Walk to the end, and return the names of the sources."""
         self._run()
-        tools = {name for trail in self.towards for name in self.sources.untrusted_tools(trail)}
+        steps = [trail for trail in self.towards if trail[-1] != _INTO]
+        tools = {name for trail in steps for name in self.sources.untrusted_tools(trail)}
         return tools | set(self.inputs)
 
     def _run(self) -> None:
-        while self.due or self.waiting:
+        while self.due or self.waiting or self.searches:
             if self.visited > self.visited_max:
                 self.is_complete = False
                 return
             if self.due:
                 self.visit(*self.due.popleft(), of_end=True)
-            else:
+            elif self.waiting:
                 self._look(*self.waiting.popleft())
+            else:
+                self._look_for_writers(*self.searches.popleft())
 
     def _via(self, trail: Trail) -> tuple[str, ...]:
         names: list[str] = []
@@ -234,13 +268,26 @@ class _Walk:
         while at is not None:
             if len(names) >= HOPS_MAX:
                 return (*names, "..")
-            names.append(self.sources.path(at))
+            names.append(self.sources.path(at[:-1] if at[-1] == _INTO else at))
             at = self.towards[at]
         return tuple(names)
 
     def add(self, prefix: Trail, position: int | None, template: Template, towards: Trail | None) -> None:
         """Look into a template; `position` is its step, whose `item` and `prev` it may mention."""
         self.waiting.append((prefix, position, template, towards))
+
+    def add_control(self, trail: Trail, towards: Trail | None, shared: int = 0) -> None:
+        """Look at what decides whether, and how often, a step runs: its conditions, and those of the steps around it but for the `shared` outermost."""
+        for depth in range(len(trail), shared, -1):
+            prefix, position = trail[: depth - 1], trail[depth - 1]
+            step = self.sources.body(prefix).steps[position]
+            for name in ("when", "for_each", "until"):
+                if name in step.templates:
+                    self.add(prefix, position, step.templates[name], towards)
+            if depth < len(trail) and "args" in step.templates:
+                # A plan does not run if its inputs have no value, or do not fit.
+                self.add(prefix, position, step.templates["args"], towards)
+            self.add_awaited(prefix, position, towards)
 
     def add_awaited(self, prefix: Trail, position: int, towards: Trail | None) -> None:
         """Look at the steps on whose end it depends whether a step runs: those that it waits for, as far as untrusted data decides how they end."""
@@ -253,10 +300,11 @@ class _Walk:
         """Look at a step that the value mentions, if its value is labelled; or at one whose end matters, if its end is."""
         labels, position = self.sources.labels(trail[:-1]), trail[-1]
         label = labels.ends[position] if of_end else labels.values[position]
-        is_known = trail in self.ended if of_end else trail in self.towards
+        is_known = trail in self.ended if of_end else trail in self.valued
         if is_known or not label & _mask(trail):
             return
         self.towards.setdefault(trail, towards)
+        self.valued.add(trail)
         prefix, step = trail[:-1], labels.body.steps[position]
         called = labels.body.calls.get(position)
         tells_end = of_end or step.on_error != "fail"  # a value that stands for a failure tells of it
@@ -273,6 +321,54 @@ class _Walk:
                 self.due += (((*trail, other), trail) for other in range(len(inner.steps)))
         if tells_end:
             self.add_awaited(prefix, position, trail)
+        if labels.held[position] & _mask(trail):
+            self._search(trail, trail)
+
+    def _search(self, trail: Trail, towards: Trail) -> None:
+        """Look for the steps, in the body of a step and around it, that may have left labelled data where this step gets it."""
+        for touch in self.sources.labels(trail[:-1]).touches[trail[-1]]:
+            for depth in range(len(trail)):
+                prefix, position = trail[:depth], trail[depth]
+                place = self.sources.rank(prefix, position)
+                self.searches.append((prefix, depth, place, touch.resource, towards))
+                if depth + 1 < len(trail) and is_repeated(self.sources.body(prefix).steps[position]):
+                    # A plan that runs again gets what its last run has left.
+                    self.searches.append((trail[: depth + 1], depth, None, touch.resource, towards))
+
+    def _look_for_writers(
+        self, prefix: Trail, shared: int, end: int | None, resource: str, towards: Trail
+    ) -> None:
+        """Look at the steps of a body before place `end` of its program order that may have left labelled data in a resource."""
+        writers = self.sources.writers(prefix)
+        begin = self.searched.get((prefix, shared, resource), 0)
+        stop = len(writers) if end is None else bisect_left(writers, end, key=itemgetter(0))
+        self.scanned += max(0, stop - begin)
+        self.searched[prefix, shared, resource] = max(begin, stop)
+        labels = self.sources.labels(prefix)
+        for _, position in writers[begin:stop]:
+            if any(touch.writes and conflict(touch.resource, resource) for touch in labels.touches[position]):
+                self._visit_writer((*prefix, position), shared, resource, towards)
+
+    def _visit_writer(self, trail: Trail, shared: int, resource: str, towards: Trail) -> None:
+        """Look at what a step has left in a resource: its arguments, what decided about it, and what it has read itself."""
+        prefix, position = trail[:-1], trail[-1]
+        labels = self.sources.labels(prefix)
+        if not labels.stored[position] & _mask(trail):
+            return
+        if position in labels.body.calls:
+            self.searches.append((trail, shared, None, resource, towards))
+            return
+        if (trail, shared) in self.writers:
+            return
+        self.writers.add((trail, shared))
+        self.towards.setdefault(trail, towards)
+        for name in ("args", "goal"):
+            if name in (templates := labels.body.steps[position].templates):
+                self.add(prefix, position, templates[name], trail)
+        # What decides about a plan in which both steps are decides nothing about what one finds of the other.
+        self.add_control(trail, trail, shared)
+        if labels.held[position] & labels.stored[position] & _mask(trail):
+            self._search(trail, trail)
 
     def _look(self, prefix: Trail, position: int | None, template: Template, towards: Trail | None) -> None:
         body, formula = self.sources.body(prefix), template.formula
@@ -311,7 +407,9 @@ class _Walk:
         outer, position = prefix[:-1], prefix[-1]
         step = self.sources.body(outer).steps[position]
         if isinstance(step, PlanStep) and name in step.args:  # an input that is not given has its default
-            self.add(outer, position, template_of("", step.args[name]), towards)
+            into = (*prefix, _INTO)
+            self.towards.setdefault(into, towards)
+            self.add(outer, position, template_of("", step.args[name]), into)
 
 
 def _mask(trail: Trail) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -498,46 +499,45 @@ def test_prompts_start_early():
     assert run.usage["model_calls"] == 1
 
 
+@asynccontextmanager
+async def half_written(scene):
+    """Yield an engine and its run, in the middle of the plan: a call is under way, and the rest of the plan never comes."""
+    plan = plan_of(call("last", "look", "stuck"), *LONG["steps"][4:12])
+
+    async def pace(share: float) -> None:
+        if share > 0.5:
+            await asyncio.Event().wait()
+
+    async with ScriptedModel([Paced(plan, pace)]) as model, asyncio.timeout(PATIENCE_S):
+        before = asyncio.all_tasks()
+        planner = Planner("m", base_url=model.base_url)
+        async with Engine(scene.tools(), store="memory:", planner=planner) as engine:
+            run = await engine.submit("Do it", stream=True)
+            assert run.status == "queued"
+            await scene.called.wait()
+            yield engine, run
+        left = [each for each in asyncio.all_tasks() - before if each.get_name().startswith("firmplan")]
+        assert (scene.cancelled, left) == (["stuck"], [])
+
+
 def test_closing_while_the_plan_is_written_ends_what_was_begun():
     """The call under way is cancelled, and no task is left."""
-    plan = plan_of(call("last", "look", "stuck"), *LONG["steps"][4:12])
-    scene = Scene()
 
     async def main():
-        async def pace(share: float) -> None:
-            if share > 0.5:
-                await asyncio.Event().wait()
-
-        async with ScriptedModel([Paced(plan, pace)]) as model, asyncio.timeout(PATIENCE_S):
-            before = asyncio.all_tasks()
-            planner = Planner("m", base_url=model.base_url)
-            async with Engine(scene.tools(), store="memory:", planner=planner) as engine:
-                run = await engine.submit("Do it", stream=True)
-                assert run.status == "queued"
-                await scene.called.wait()
-            left = [each for each in asyncio.all_tasks() - before if each.get_name().startswith("firmplan")]
-            assert (scene.cancelled, left) == (["stuck"], [])
+        async with half_written(Scene()):
+            pass
 
     asyncio.run(main())
 
 
 def test_a_cancel_while_the_plan_is_written_ends_what_was_begun():
     """The run is cancelled, and so is the call under way."""
-    plan = plan_of(call("last", "look", "stuck"), *LONG["steps"][4:12])
     scene = Scene()
 
     async def main():
-        async def pace(share: float) -> None:
-            if share > 0.5:
-                await asyncio.Event().wait()
-
-        async with ScriptedModel([Paced(plan, pace)]) as model, asyncio.timeout(PATIENCE_S):
-            planner = Planner("m", base_url=model.base_url)
-            async with Engine(scene.tools(), store="memory:", planner=planner) as engine:
-                run = await engine.submit("Do it", stream=True)
-                await scene.called.wait()
-                assert (await engine.cancel(run.id)).status == "cancelled"
-                assert scene.cancelled == ["stuck"]
+        async with half_written(scene) as (engine, run):
+            assert (await engine.cancel(run.id)).status == "cancelled"
+            assert scene.cancelled == ["stuck"]
 
     asyncio.run(main())
 

@@ -225,6 +225,22 @@ def test_no_check_and_no_replay_depends_on_it(tmp_path):
         assert (again.digest, json.dumps(again.output)) == (run.digest, json.dumps(run.output))
 
 
+def test_the_learnt_types_can_be_looked_at(tmp_path):
+    """As planners get them, in any later process."""
+    tools = [source([{"degrees": 3}], returns=CITY)]
+    with Engine(tools, store=tmp_path / "s.db") as engine:
+        assert engine.learnt_tools_sync().get("look").learnt is None
+        engine.run_sync(PLAN)
+    with Engine(tools, store=tmp_path / "s.db") as engine:
+        found = engine.learnt_tools_sync().get("look")
+        assert (found.learnt.results, found.learnt.unfit, list(found.learnt.shape["fields"])) == (
+            1,
+            1,
+            ["degrees"],
+        )
+        assert (found.fingerprint, found.types) == (tools[0].fingerprint, tools[0].types)
+
+
 def test_a_patch_sees_what_came(tmp_path):
     """A run that failed by a wrong schema is mended with the types that came."""
 

@@ -168,6 +168,11 @@ def test_functions_conditions_and_text_as_written():
     assert expression_of(p.fn.len(x.items)) == "len(x.items)"
     assert expression_of(p.fn.first(x.a, "none")) == 'first(x.a, "none")'
     assert expression_of(p.fn.secret("TOKEN")) == 'secret("TOKEN")'
+    assert (
+        expression_of(p.fn.date(x.day) + p.fn.timedelta(days=x.n + 1))
+        == "date(x.day) + timedelta(days=x.n + 1)"
+    )
+    assert expression_of(p.fn.timedelta("P1D")) == 'timedelta("P1D")'
     assert expression_of(p.either(x > 1, x, p.either(y, 1, 2)) + 1) == "(x if x > 1 else 1 if y else 2) + 1"
     assert expression_of(p.expr(f"[i.name for i in {x.people} if {y + 1} in i.tags]")) == (
         "[i.name for i in x.people if (y + 1) in i.tags]"

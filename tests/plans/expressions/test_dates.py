@@ -355,6 +355,12 @@ HINTS = {
     "date.fromisoformat(day)": "write: date(x), or datetime(x)",
     "datetime.now()": "expressions have no clock",
     "date.today()": "expressions have no clock",
+    "date(day).replace(day=1)": "date(x.year, x.month, 1)",
+    "timedelta(months=1)": "days=",
+    're.search("a", day)': "write: search(pattern, x)",
+    'search("(a)", day).group(1)': "(?P<name>..)",
+    '"{:.2f}".format(n)': 'write: format(x, ",.2f")',
+    "max(count_by(evs, key=lambda e: e.end), key=lambda k: k)": "items(count_by(evs, key=lambda e: e.end)) are",
     'ZoneInfo("Europe/Rome")': 'datetime(x, "Europe/Rome")',
 }
 
