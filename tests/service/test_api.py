@@ -191,6 +191,8 @@ def test_a_step_has_an_address(server):
 
 def test_runs_are_listed_in_pages(server):
     """`limit` and `cursor` walk through all runs, newest first, each once."""
+    for number in range(3):
+        server.wait(server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": number}}).json()["id"])
     seen, cursor = [], None
     for _ in range(100):
         page = server.get("/v1/runs", params={"limit": 2, **({"cursor": cursor} if cursor else {})}).json()

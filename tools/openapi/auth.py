@@ -14,7 +14,6 @@ A list of these sends all of them. SECRET is a `Secret`, or its fields as a mapp
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -27,13 +26,12 @@ from ..provider import plain
 from ..schemas import pydantic_problems
 from ..secret import Secret
 from .document import Document, as_object
-from .operation import Operation
+from .operation import TOKEN, Operation
 from .request import Request, encoded, header_value
 
 Auth: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Place: TypeAlias = Literal["header", "query", "cookie"]
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}\Z")
 _PLACES: Final[tuple[Place, ...]] = ("header", "query", "cookie")
 _SECRET_FIELDS: Final = frozenset(each.name for each in fields(Secret)) - {"tools"}
 
@@ -127,7 +125,7 @@ def read_auth(document: Document, given: object) -> Credentials:
 
 def _unlike(found: str) -> ConfigError:
     return ConfigError(
-        f'auth: expected a mapping such as {{"bearer": Secret(env="API_TOKEN")}} or {{"header": "X-Key", "secret": Secret(..)}}, {found}'
+        f'auth: expected a mapping such as {{"bearer": Secret(env="APITOKEN")}} or {{"header": "X-Key", "secret": Secret(..)}}, {found}'
     )
 
 
@@ -146,7 +144,7 @@ def _read(document: Document, given: object) -> list[Credential]:
     for place in _PLACES:
         if keys == {place, "secret"}:
             name = table[place]
-            if not isinstance(name, str) or not _TOKEN.match(name):
+            if not isinstance(name, str) or not TOKEN.match(name):
                 raise ConfigError(f"auth: {place}: expected a name such as X-Api-Key")
             return [Credential(place, _secret("secret", table["secret"]), name)]
     if keys == {"schemes"} and isinstance(table["schemes"], Mapping):
@@ -163,7 +161,7 @@ def _secret(key: str, given: object) -> Secret:
     if table is not None and set(table) <= _SECRET_FIELDS:
         return Secret(**table)
     raise ConfigError(
-        f'auth: {key}: expected a Secret, or a mapping such as {{"env": "API_TOKEN"}}, found {kind}'
+        f'auth: {key}: expected a Secret, or a mapping such as {{"env": "APITOKEN"}}, found {kind}'
     )
 
 
@@ -198,7 +196,7 @@ def _of_scheme(document: Document, name: str, given: object) -> Credential:
     if kind == ("http", "basic"):
         return Credential("basic", secret, scheme=name)
     place = scheme.security_scheme_in
-    if kind[0] == "apikey" and place in _PLACES and _TOKEN.match(scheme.name or ""):
+    if kind[0] == "apikey" and place in _PLACES and TOKEN.match(scheme.name or ""):
         return Credential(place, secret, scheme.name or "", scheme=name)
     raise ConfigError(
         f"auth: schemes: the scheme '{name}' is {plain(' '.join(filter(None, kind)), 60)}, which firmplan does not speak; get a token in your own way, "

@@ -73,6 +73,7 @@ _OWN_HEADERS: Final = frozenset(
         *("accept-encoding", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
     }
 )
+TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}\Z")
 _TEMPLATE: Final = re.compile(r"\{([^{}/]+)\}")
 _FREE_PATH: Final = re.compile(
     r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]|\{[^{}/]+\})*)+(?:\?[A-Za-z0-9._~=&%-]*)?\Z"
@@ -351,6 +352,10 @@ class _Reader:
                 parsed.name, limits.get("format") == "uuid", most if isinstance(most, int) else None
             )
             return None
+        if place in ("header", "cookie") and not TOKEN.match(parsed.name):
+            raise Unsupported(
+                f"its {place} parameter {plain(parsed.name, 60)!r} has no name that can be sent"
+            )
         style = parsed.style or _STYLES[place][0]
         if style not in _STYLES[place]:
             raise Unsupported(
@@ -388,6 +393,10 @@ class _Reader:
             raise Unsupported(f"its body is {plain(media_type, 80)}")
         schema = as_object(as_object(raw.get("content")).get(media_type)).get("schema", {})
         sent_as = "application/json" if "*" in media_type else media_type
+        if not re.fullmatch(
+            r"[\w.+/;= -]{1,200}", sent_as, re.ASCII
+        ):  # its parameters are the document's words
+            sent_as = media_type.partition(";")[0].strip()
         if kind in ("text", "bytes"):
             whole = {"type": "string"} if kind == "text" else artifact_schema()
             made = _Field("body", "body", cast("dict[str, Json]", whole), parsed.required)
@@ -422,7 +431,8 @@ class _Reader:
             return None
         found: dict[str, tuple[Json, bool]] = {}
         required = one.get("required")
-        needed: set[Json] = set(required) if isinstance(required, list) else set()
+        given = required if isinstance(required, list) else []
+        needed = {name for name in given if isinstance(name, str)}
         parts = one.get("allOf")
         for part in parts if isinstance(parts, list) else []:
             inner = self._fields(part, depth + 1)

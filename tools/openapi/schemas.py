@@ -45,6 +45,7 @@ _KEPT: Final = frozenset(
         *_NUMBERS,
     }
 )
+_BESIDE: Final = ("title", "description", "default", "readOnly", "writeOnly", "deprecated")
 _SUBSCHEMAS: Final = (
     "items",
     "additionalProperties",
@@ -190,7 +191,11 @@ class Schemas:
         _join_alternatives(one)
         _spell_bounds(one)
         _leave_out_broken(one)
-        made = {key: value for key, value in one.items() if key in _KEPT}
+        made = {
+            key: _in_range(value) if key in ("default", "enum", "const") else value
+            for key, value in one.items()
+            if key in _KEPT
+        }
         _spell_type(made, is_nullable=one.get("nullable") is True)
         for key in ("title", "description"):
             if key in made:
@@ -199,6 +204,11 @@ class Schemas:
                 if not made[key]:
                     del made[key]
         _spell_properties(self, made, way)
+        parts = _list(made.get("allOf"))
+        if len(parts) == 1 and isinstance(parts[0], dict) and not made.keys() - {"allOf", *_BESIDE}:
+            # How documents write something beside a reference: as the reference it is a type that the check can read.
+            del made["allOf"]
+            made = {**parts[0], **made}
         if one.get("nullable") is True and not ("type" in made or "enum" in made) and len(made) > 0:
             prose: dict[str, Json] = {key: made.pop(key) for key in ("title", "description") if key in made}
             return {**prose, "anyOf": [made, {"type": "null"}]}
@@ -252,6 +262,16 @@ def _number(value: Json, *, is_count: bool) -> int | float | None:
     return value if INTEGER_MIN <= value <= INTEGER_MAX else float(value)
 
 
+def _in_range(value: Json) -> Json:
+    """Return data of a schema with integers past 64 bits as numbers, which is how most readers of JSON take them."""
+    if isinstance(value, dict):
+        return {name: _in_range(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_in_range(each) for each in value]
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return _number(value, is_count=False) if is_integer else value
+
+
 def _leave_out_broken(one: dict[str, Json]) -> None:
     """Leave out the parts that are no JSON Schema: documents of others have them, and servers do not mind."""
     for key in ("allOf", "anyOf", "prefixItems", "enum"):
@@ -279,8 +299,8 @@ def _is_pattern(text: str) -> bool:
 
 def _spell_type(made: dict[str, Json], *, is_nullable: bool) -> None:
     kinds = made.get("type")
-    known = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind in _TYPES]
-    known = list(dict.fromkeys(known))
+    given = kinds if isinstance(kinds, list) else [kinds]
+    known = list(dict.fromkeys(kind for kind in given if isinstance(kind, str) and kind in _TYPES))
     if is_nullable and known and "null" not in known:
         known.append("null")
     if known:
@@ -298,7 +318,8 @@ def _spell_properties(schemas: Schemas, made: dict[str, Json], way: Way) -> None
     if not isinstance(properties, dict):
         made.pop("properties", None)
         properties = {}
-    required = [name for name in dict.fromkeys(_list(made.get("required"))) if isinstance(name, str)]
+    given = _list(made.get("required"))
+    required = list(dict.fromkeys(name for name in given if isinstance(name, str)))
     if way == "sent":
         hidden = {name for name, each in properties.items() if schemas.is_marked(each, "readOnly")}
         if hidden:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import threading
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -87,6 +88,7 @@ class HttpServer:
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
         self._held: WeakKeyDictionary[asyncio.AbstractEventLoop, _Held] = WeakKeyDictionary()
+        self._lock = threading.Lock()  # engines have loops of their own
         self._not_before = 0.0  # `time.monotonic`
 
     def __str__(self) -> str:
@@ -94,19 +96,22 @@ class HttpServer:
 
     def hold(self) -> None:
         """Keep connections of the running loop open until `release` was called as often as `hold`."""
-        held = self._held.setdefault(asyncio.get_running_loop(), _Held())
-        held.count += 1
+        with self._lock:
+            held = self._held.setdefault(asyncio.get_running_loop(), _Held())
+            held.count += 1
 
     async def release(self) -> None:
         """Undo one `hold`; the last release closes the connections."""
-        held = self._held.get(asyncio.get_running_loop())
-        if held is None:
-            return
-        held.count -= 1
-        if held.count <= 0:
+        with self._lock:
+            held = self._held.get(asyncio.get_running_loop())
+            if held is None:
+                return
+            held.count -= 1
+            if held.count > 0:
+                return
             del self._held[asyncio.get_running_loop()]
-            if held.client is not None:
-                await held.client.aclose()
+        if held.client is not None:
+            await held.client.aclose()
 
     async def send(self, request: Request, mask: Mask, *, effect: Effect, is_idempotent: bool) -> Answer:
         """Return the answer to a request.

@@ -277,8 +277,11 @@ def import_tools(
             "OpenAPI documents need the package 'openapi-pydantic', which is not installed: pip install 'firmplan[openapi]'"
         )
     found = read_document(document)
-    place = place or _own_place(found, has_auth=auth is not None)
-    return _Import(found, place, read_auth(found, auth), settings).tools()
+    credentials = read_auth(found, auth)
+    if place is not None:
+        return _Import(found, place, credentials, settings, is_named=True).tools()
+    place = _own_place(found, has_auth=bool(credentials))
+    return _Import(found, place, credentials, settings, is_named=False).tools()
 
 
 def _own_place(document: Document, *, has_auth: bool) -> str:
@@ -304,9 +307,16 @@ class _Import:
     """Makes the tools of one document."""
 
     def __init__(
-        self, document: Document, base_url: str, credentials: Credentials, settings: Mapping[str, Any]
+        self,
+        document: Document,
+        base_url: str,
+        credentials: Credentials,
+        settings: Mapping[str, Any],
+        *,
+        is_named: bool,
     ) -> None:
         rest = dict(settings)
+        self._is_named = is_named
         self._document = document
         self._schemas = Schemas(document)
         self._server = HttpServer(base_url)
@@ -430,11 +440,16 @@ class _Import:
                     )
 
     def _provider(self, operations: Iterable[Operation]) -> Provider:
-        says: dict[str, Mapping[str, Json]] = {each.name: each.says(self._schemas) for each in operations}
+        # An address that the document names is a word of the document: another one needs consent, like other words.
+        where: dict[str, Json] = {} if self._is_named else {"server": self._server.base_url}
+        says: dict[str, Mapping[str, Json]] = {
+            each.name: {**each.says(self._schemas), **where} for each in operations
+        }
         source = self._document.place
         # A file is told by its name alone, so that a project that is moved keeps its pins.
         name = source if is_address(source) else PurePath(source).name
-        key = digest(canonical(["openapi", self._server.base_url, name or self._document.title]))
+        place = self._server.base_url if self._is_named else ""
+        key = digest(canonical(["openapi", place, name or self._document.title]))
         return Provider(
             KIND, self._document.title, self._server.base_url, key, {**self._schemas.says(), **says}
         )

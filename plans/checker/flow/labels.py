@@ -166,6 +166,8 @@ class Labels:
 
     def private_part(self, label: int) -> int:
         """Return what is private in a label."""
+        if not label:
+            return CLEAN
         found = label & ~self.public
         for bit, private in self.private_bits.items():
             if label & bit:
@@ -582,8 +584,10 @@ def tools_of(step: Step) -> tuple[str, ...]:
 
 def translated(label: int, meaning: Mapping[int, int]) -> int:
     """Return a label of a called body in the caller's bits."""
+    assert label >= 0, "a label is a set of bits"
     made = CLEAN
-    for bit, here in meaning.items():
-        if label & bit:
-            made |= here
+    while label:
+        bit = label & -label  # labels have few of many bits
+        made |= meaning.get(bit, CLEAN)
+        label ^= bit
     return made

@@ -26,6 +26,18 @@ def weather(city: str, place: Place | None = None, unit: Literal["c", "f"] = "c"
     return 1.0
 
 
+@tool(effect="read", trust="untrusted", resource="web")
+def fetched() -> str:
+    """Read a page."""
+    return ""
+
+
+@tool(effect="write", resource="mail")
+def sent(to: str) -> str:
+    """Send a mail."""
+    return to
+
+
 def many(count, stem="tool"):
     def numbered(number):
         def call(city: str, day: int = 1) -> str:
@@ -86,3 +98,15 @@ def test_what_grammars_do_not_take_is_not_shown():
     assert '"pattern"' not in text
     assert '"format"' not in text
     assert "%20" not in text
+
+
+def test_every_action_that_models_are_told_of_may_be_written():
+    """An endorsement is only offered where the prompt tells of it: with untrusted results, and writes that must not get them."""
+    assert {"ask", "set", "plan", "agent", "ask_person", "fail"} <= actions([weather])
+    assert "endorse" not in actions([weather])
+    assert "endorse" in actions([fetched, sent])
+
+
+def actions(tools):
+    schema = plan_answer(tools)[0].shown_schema
+    return {name for step in schema["properties"]["steps"]["items"]["anyOf"] for name in step["properties"]}

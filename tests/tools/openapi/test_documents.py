@@ -152,7 +152,7 @@ def test_schemas_of_3_0_become_json_schema():
             "n": {"type": "string", "nullable": True, "example": "a", "enum": ["a"]},
             "m": {"type": "integer", "minimum": 0, "exclusiveMinimum": True, "maximum": 2**64 - 1},
             "r": {"nullable": True, "allOf": [{"$ref": "#/components/schemas/R"}]},
-            "example": {"type": "file", "pattern": "(?<!a", "default": 1},
+            "example": {"type": "file", "pattern": "(?<!a", "default": [2**64 - 1, True]},
             "o": {"oneOf": [{"type": "string"}, {"type": "integer"}], "title": ""},
         },
     }
@@ -167,8 +167,8 @@ def test_schemas_of_3_0_become_json_schema():
         "properties": {
             "n": {"type": ["string", "null"], "enum": ["a", None]},
             "m": {"type": "integer", "exclusiveMinimum": 0, "maximum": float(2**64 - 1)},
-            "r": {"anyOf": [{"allOf": [{"$ref": "#/$defs/R"}]}, {"type": "null"}]},
-            "example": {"default": 1},
+            "r": {"anyOf": [{"$ref": "#/$defs/R"}, {"type": "null"}]},
+            "example": {"default": [float(2**64 - 1), True]},
             "o": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
         },
         "$defs": {"R": {"type": "boolean"}},
@@ -470,6 +470,8 @@ def test_operations_of_one_name():
     [
         ("/x", {"requestBody": {"content": {"application/xml": {}}}}, "its body is application/xml"),
         ("/x", {"parameters": [{"name": "p", "in": "query", "style": "odd"}]}, "has the style 'odd'"),
+        ("/x", {"parameters": [{"name": "X\r\nHost", "in": "header"}]}, "no name that can be sent"),
+        ("/x", {"parameters": [{"name": "a; admin=1", "in": "cookie"}]}, "no name that can be sent"),
         ("/../admin", {}, "its path is none"),
         ("/a/%2e%2e/b", {}, "its path is none"),
         ("/a b", {}, "its path is none"),

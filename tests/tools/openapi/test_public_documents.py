@@ -156,3 +156,6 @@ def test_kubernetes(echo):
         "output": "${a.spec.replicas}",
     }
     assert check(plan, tools).ok
+    # The type of `metadata` is named in an `allOf` of one, beside its default.
+    misspelt = check({**plan, "output": "${a.metadata.nmae}"}, tools)
+    assert "unknown-field" in {each.code for each in misspelt.problems}

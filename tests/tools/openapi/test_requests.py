@@ -355,3 +355,10 @@ def test_json_in_a_parameter(called):
 def test_a_path_may_have_a_fixed_query(called):
     came = called({"p": 1}, path="/x?beta=true", parameters=[parameter()])
     assert (came["path"], came["query"]) == ("/x", "beta=true&p=1")
+
+
+def test_a_media_type_writes_no_header(called):
+    """Its parameters are the document's words."""
+    given = "application/json; a=b\r\nX-Admin: 1"
+    came = called({"body": [1]}, method="post", requestBody=body({"type": "array"}, given))
+    assert (came["headers"]["content-type"], "x-admin" in came["headers"]) == ("application/json", False)
