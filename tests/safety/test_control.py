@@ -138,6 +138,16 @@ FLOWS = {
         },
         WARNED,
     ),
+    "a repetition of a plan that untrusted data makes fail": (
+        {
+            "inputs": {"k": {"type": "integer", "default": 1}},
+            "plans": {"q": {"steps": [PAY, PAGE, {"id": "n", "set": "${int(p)}"}], "output": 5}},
+            "steps": [
+                {"id": "r", "plan": "q", "repeat": {"until": "${inputs.k > 2}", "max": 2}, "on_error": "skip"}
+            ],
+        },
+        WARNED,
+    ),
     "a plan that runs only if untrusted data lets it": (
         {
             "plans": {"q": {"steps": [PAY]}},

@@ -414,6 +414,8 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
         value |= UNTRUSTED
         # An untrusted tool fails when it likes. Of a plan, `FlowSummary.fails` says whether it fails.
         failure |= CLEAN if isinstance(step, PlanStep) else UNTRUSTED
+    # A round that fails is the last, so what can make a round fail decides how often a repeated step runs.
+    labels.reach[position] |= failure if step.repeat is not None and labels.counted.world else CLEAN
     ended = control | reach
     if isinstance(step, AskPersonStep | EndorseStep):
         value, failure, ended = _endorsed(labels, position, value, failure, ended)
