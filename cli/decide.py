@@ -70,7 +70,9 @@ async def approve(
 async def answer(
     invocation: Invocation, run_id: RunId, step: StepPath, value: str, by: By = None, attempt: Attempt = None
 ) -> int:
-    """Answer the question of an `ask_person` step, which is printed; `-` in the place of the step: that of the planner.
+    """Answer the question of a step; the step `-` means the planner.
+
+    The question of an `ask_person` step is printed.
 
     Args:
         value (JSON): The answer.

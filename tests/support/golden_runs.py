@@ -118,12 +118,16 @@ WAITING: dict[str, Any] = {
 ASKED: dict[str, Any] = {
     "firmplan": 1,
     "steps": [
-        {"id": "late", "ask_person": "Who?", "expires": 0.05, "on_error": {"value": "nobody"}},
         {"id": "many", "ask_person": "How many?", "returns": {"type": "integer"}},
-        {"id": "trusted", "endorse": "${late}", "returns": {"type": "string"}},
+        {"id": "trusted", "endorse": "${many}", "returns": {"type": "integer"}},
         {"id": "fine", "fail": "too many", "when": "${many > 5}"},
     ],
     "output": "${trusted} ${many}",
+}
+EXPIRED: dict[str, Any] = {
+    "firmplan": 1,
+    "steps": [{"id": "late", "ask_person": "Who?", "expires": 0.5, "on_error": {"value": "nobody"}}],
+    "output": "${late}",
 }
 PARKED: dict[str, Any] = {"firmplan": 1, "steps": [{"id": "bite", "tool": "kill"}], "output": "${bite}"}
 FAILED: dict[str, Any] = {
@@ -294,12 +298,13 @@ async def _decided(engine: Engine) -> None:
 
 async def _asked(engine: Engine) -> None:
     await engine.run(ASKED, run_id="asked")
-    while (await engine.get("asked")).steps["late"].status == "waiting":  # noqa: ASYNC110  # it expires by itself
-        await asyncio.sleep(0.01)
     await engine.answer("asked", "many", 3, by="me")
     await engine.resume("asked")
-    await engine.approve("asked", "trusted", by="me", edit={"value": "all"})
+    await engine.approve("asked", "trusted", by="me", edit={"value": 4})
     await engine.resume("asked")
+    await engine.run(EXPIRED, run_id="expired")
+    while (await engine.get("expired")).status != "succeeded":  # noqa: ASYNC110  # it expires by itself
+        await asyncio.sleep(0.01)
 
 
 async def _unknown(engine: Engine) -> None:
