@@ -70,7 +70,7 @@ class StartModelCall:
 
 @dataclass(slots=True)
 class RecordEndorsement:
-    """Hand in `CallMade` with the value that a person or a policy has allowed, or the value that the parent of a fork endorsed.
+    """Hand in `CallMade` with the value that a person or a policy has allowed, or `CallReused` with what the parent of a fork or retry was given.
 
     Attributes:
         step: Path of the leaf.

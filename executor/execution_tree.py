@@ -23,7 +23,7 @@ from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indices
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
-from ..plans.program import ENDORSED, AskModel, AskPerson, CallTool, Program, StepCode
+from ..plans.program import ENDORSED, Action, AskModel, AskPerson, CallTool, Program, StepCode
 from ..plans.types.validate import value_problems
 from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
 from .canonical_value import CanonicalValue, Scope
@@ -220,15 +220,18 @@ class Node(Item):
 
 
 def policies_of(program: Program, policies: Mapping[str, CallPolicy]) -> Sequence[CallPolicy]:
-    """Return how the calls of each step are treated; `MODEL_POLICY` where it calls no tool."""
-    return [
-        policies[step.action.tool]
-        if isinstance(step.action, CallTool)
-        else endorse_policy(step.action.by)
-        if isinstance(step.action, AskPerson)
-        else MODEL_POLICY
-        for step in program.steps
-    ]
+    """Return how the calls of each step are treated."""
+    return [_policy_of(step.action, policies) for step in program.steps]
+
+
+def _policy_of(action: Action, policies: Mapping[str, CallPolicy]) -> CallPolicy:
+    match action:
+        case CallTool(tool=tool):
+            return policies[tool]
+        case AskPerson(by=by):
+            return endorse_policy(by)
+        case _:
+            return MODEL_POLICY
 
 
 class Frame:

@@ -381,7 +381,6 @@ class Machine:
                 if not iteration.is_ahead:
                     self._start_call(iteration)
             case Denied(by=by, reason=reason):
-                self.deadlines.pop(iteration.path, None)
                 iteration.decision = PersonDecision(DENIED, by, reason)
                 iteration.reason = None
                 if iteration.is_ahead:
@@ -392,11 +391,9 @@ class Machine:
                 else:
                     self._deny(iteration, iteration.decision)
             case Answered(by=by, answer=answer):
-                self.deadlines.pop(iteration.path, None)
                 iteration.decision, iteration.reason = PersonDecision("answered", by), None
                 self._iteration_succeeded(iteration, answer)
             case QuestionExpired():
-                self.deadlines.pop(iteration.path, None)
                 iteration.reason = None
                 self._iteration_failed(iteration, Failure(EXPIRED, "nobody answered the question in time"))
             case ResolvedDone(output=output, by=by):
@@ -1346,6 +1343,8 @@ class Machine:
             raise EngineBug(f"illegal move of '{part.path}': {before} -> {state}")
         if part.is_call:
             self._live += (state in LIVE) - (before in LIVE)
+        if self.deadlines and before is State.WAITING:  # however the question ended, a cancel included
+            self.deadlines.pop(part.path, None)
         part.state = state
 
 
