@@ -199,6 +199,8 @@ class Engine:
         self._planner = planner or Planner()
         fallback = {"default": self._planner.endpoint} if models is None and self._planner.endpoint else None
         self._models = Models(fallback if models is None else models)
+        if hasattr(self._planner, "sharing"):
+            self._planner = self._planner.sharing(self._models.clients)
         self._calls_max = count_of("max_concurrency", max_concurrency, least=1, error=ConfigError)
         self._flow: Flow = flow
         self._policies = Policies(policies, has_defaults=flow != "strict")
@@ -292,6 +294,7 @@ class Engine:
                     self._budgets,
                     facilities.pins,
                     facilities.learnt,
+                    self._models,
                     self._clock.now,
                 )
                 execution.planning.planner = plans

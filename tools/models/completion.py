@@ -56,7 +56,7 @@ class Usage:
     Attributes:
         prompt_tokens: As the endpoint counts them; 0 if it does not.
         completion_tokens: Tokens of the answer, counted in the same way.
-        usd: The price; `None` where it is not known.
+        usd: The price; `None` where it is not known, also where it is not known of one request among several.
         requests: Requests that were answered.
         cached_tokens: Those of the prompt that the endpoint had seen before, as it counts them.
     """
@@ -68,11 +68,13 @@ class Usage:
     cached_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        prices = [usage.usd for usage in (self, other) if usage.usd is not None]
+        # Requests whose price nobody knows make the price of all unknown: a sum of the others would look like the whole.
+        prices = [usage.usd for usage in (self, other) if usage.requests or usage.usd is not None]
+        known = [usd for usd in prices if usd is not None]
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
-            sum(prices) if prices else None,
+            sum(known) if known and len(known) == len(prices) else None,
             self.requests + other.requests,
             self.cached_tokens + other.cached_tokens,
         )

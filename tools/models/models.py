@@ -147,6 +147,11 @@ class Models:
         self._clients = Clients(prices)
 
     @property
+    def clients(self) -> Clients:
+        """The open clients, with their limits and prices; a planner of the same engine shares them."""
+        return self._clients
+
+    @property
     def aliases(self) -> dict[str, tuple[Model, ...]]:
         """The mapped aliases, each with its models in the order in which they are asked."""
         return dict(self._aliases)
@@ -165,6 +170,21 @@ class Models:
             hint = did_you_mean(alias, self._aliases, f"known are {listing(sorted(self._aliases))}")
             raise ConfigError(f"no model is called '{alias}': {hint}")
         return (Model(alias).resolve(),)
+
+    def expect_priced(self, asked: Mapping[str, str]) -> None:
+        """Check that the price of each model is known, fallbacks included: a budget in dollars over one without a price would not hold.
+
+        Args:
+            asked: Alias -> who asks it, for the message. An alias that stands for no model is passed over: its call says so.
+
+        Raises:
+            InputRejected: `unpriced-model`.
+            ConfigError: The table of prices cannot be read.
+        """
+        prices = self._clients.prices
+        for alias, whose in asked.items():
+            with suppress(ConfigError):
+                prices.expect_all(self.resolve(alias), whose)
 
     def key_parts(self, request: ModelRequest) -> dict[str, Json]:
         """Return what decides the answer to a request, as JSON: resolved models, parameters, messages, schema.
