@@ -28,7 +28,7 @@ from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
 from ..tools.models.clients import Clients
 from ..tools.models.completion import Usage
-from ..tools.models.endpoint import Endpoint, Model
+from ..tools.models.endpoint import Endpoint, KeySource, Model, key_variables
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .drafting.adapting import adapt
@@ -127,7 +127,7 @@ class Planner:
         model: str | Model | None = None,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: KeySource = None,
         mode: str | Enum | None = None,
         max_repairs: int = 3,
         library: Entry | Iterable[Entry] | None = None,
@@ -150,6 +150,11 @@ class Planner:
         """The model settings that were given, as a fallback for an engine's other model calls; `None`: none were given."""
         given = (self._model.name, self._model.base_url, self._model.api_key, self._model.mode)
         return None if all(part is None for part in given) else self._model
+
+    @property
+    def key_variables(self) -> frozenset[str]:
+        """The environment variables that hold keys of its models, beside `OPENAI_API_KEY`: no plan may use them as secrets."""
+        return key_variables([self._model, *([self._small] if isinstance(self._small, Model) else [])])
 
     def sharing(self, clients: Clients) -> Planner:
         """Return the planner with the clients of an engine: limits and prices of its models count for both together."""
@@ -398,7 +403,7 @@ class Planner:
 
 
 def _model(
-    model: str | Model | None, base_url: str | None, api_key: str | None, mode: str | Enum | None
+    model: str | Model | None, base_url: str | None, api_key: KeySource, mode: str | Enum | None
 ) -> Model:
     """Return the model of a planner; settings beside a `Model` count where it has none. Raises: ConfigError."""
     given = model if isinstance(model, Model) else Model(model)
