@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol, TypeAlias, cast
@@ -27,7 +28,7 @@ from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
 from ..tools.models.clients import Clients
 from ..tools.models.completion import Usage
-from ..tools.models.endpoint import Endpoint, Model
+from ..tools.models.endpoint import Endpoint, KeySource, Model, key_variables
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .drafting.adapting import adapt
@@ -128,7 +129,7 @@ class Planner:
         model: str | Model | None = None,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: KeySource = None,
         mode: str | Enum | None = None,
         max_repairs: int = 3,
         library: Entry | Iterable[Entry] | None = None,
@@ -153,6 +154,28 @@ class Planner:
         """The model settings that were given, as a fallback for an engine's other model calls; `None`: none were given."""
         given = (self._model.name, self._model.base_url, self._model.api_key, self._model.mode)
         return None if all(part is None for part in given) else self._model
+
+    @property
+    def key_variables(self) -> frozenset[str]:
+        """The environment variables that hold keys of its models, beside `OPENAI_API_KEY`: no plan may use them as secrets."""
+        return key_variables([self._model, *([self._small] if isinstance(self._small, Model) else [])])
+
+    def sharing(self, clients: Clients) -> Planner:
+        """Return the planner with the clients of an engine: limits and prices of its models count for both together."""
+        made = copy(self)
+        made._clients = clients  # noqa: SLF001  # its own class
+        return made
+
+    def expect_priced(self) -> None:
+        """Check that the price of each model that may be asked is known, as a budget in dollars needs.
+
+        Raises:
+            InputRejected: `unpriced-model`.
+            ConfigError: No model is configured, or the table of prices cannot be read.
+        """
+        endpoints = self._model.resolve_all()
+        asked = dict.fromkeys((*endpoints, self._small_endpoint(endpoints[0])))
+        self._clients.prices.expect_all(asked, "the planner")
 
     @property
     def library(self) -> tuple[SavedPlan, ...]:
@@ -199,7 +222,7 @@ class Planner:
         Raises:
             PlanningFailed: There is no plan. The message says why and what to do, `attempts` holds all attempts, `limit` names the limit
                 of the budget that the planning would have passed, and `outcome` is what the model said in the place of a plan: `Cannot` or `Question`.
-            InputRejected: The task is empty or too long, or an input is not JSON.
+            InputRejected: The task is empty or too long, an input is not JSON, or `usd` is limited and nobody knows the price of a model.
             ConfigError: A file of the library holds no plan.
         """
         every = (*saved, *self.library)
@@ -291,6 +314,7 @@ class Planner:
 
         Raises:
             PlanningFailed: There is no patch, or the model sees no way; `attempts` holds all attempts.
+            InputRejected: `usd` is limited, and nobody knows the price of a model.
             ConfigError: No model is configured.
         """
         # A plan of a builder may have no task; the steps then say what is wanted.
@@ -302,6 +326,8 @@ class Planner:
         report = FailureReport.of(
             plan.model_copy(update={"task": words}), steps, types, output_error, disclosures
         )
+        if budget is not None and "usd" in budget:
+            self.expect_priced()
         conversation = Conversation(
             request,
             endpoint,
@@ -328,6 +354,8 @@ class Planner:
             nearest = nearest_tasks(request.task, request.saved)
             raise no_model(request.task, missing, nearest, attempts) from missing
         small, cache = self._small_endpoint(endpoint), options.cache
+        if "usd" in options.budget.limits:
+            self.expect_priced()
         key = "" if cache is None else planning_key(request, endpoint, small)
         # The cache is asked before any question to the model, the small ones included: an equal task costs
         # nothing.
@@ -382,7 +410,7 @@ class Planner:
 
 
 def _model(
-    model: str | Model | None, base_url: str | None, api_key: str | None, mode: str | Enum | None
+    model: str | Model | None, base_url: str | None, api_key: KeySource, mode: str | Enum | None
 ) -> Model:
     """Return the model of a planner; settings beside a `Model` count where it has none. Raises: ConfigError."""
     given = model if isinstance(model, Model) else Model(model)

@@ -24,7 +24,7 @@ from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
 from ..lru_cache import IdentityCache, LruCache
-from ..machine import CONTROL_COUNTS_SINCE, RULES_VERSION, WORLD_COUNTS_SINCE
+from ..machine import CONTROL_COUNTS_SINCE, ROUNDS_COUNT_SINCE, RULES_VERSION, WORLD_COUNTS_SINCE
 from ..policy import ReuseMode
 from .toolset_lock import ToolsetLock
 
@@ -278,7 +278,9 @@ def program_of(
             lock,
             plans=plans,
             language=language,
-            counted=Counted(rules >= CONTROL_COUNTS_SINCE, rules >= WORLD_COUNTS_SINCE),
+            counted=Counted(
+                rules >= CONTROL_COUNTS_SINCE, rules >= WORLD_COUNTS_SINCE, rules >= ROUNDS_COUNT_SINCE
+            ),
             controlled=controlled,
             written=written,
         ),
