@@ -141,20 +141,17 @@ async def evaluate(
         judge (NAME): A model that compares the models' plans in pairs, and answers for guards that ask a model.
         at_least: Exit with 1 if a smaller share of a model's plans is good.
     """
-    from ..planner import Planner
     from ..planner.evaluate.judging import judge_pairs
     from ..planner.evaluate.measuring import measure
     from ..planner.evaluate.task_set import TaskSet
-    from ..tools import Model, Models
+    from ..tools import Models
+    from .invocation import model_of, planner_of
 
     settings = invocation.settings
     known = TaskSet.load(file)
     names: Sequence[str | None] = models or (settings.model,)
-    planners = {
-        name or "default": Planner(name, base_url=settings.base_url, **settings.planner.options())
-        for name in names
-    }
-    first = Model(names[0], settings.base_url)
+    planners = {name or "default": planner_of(settings, name) for name in names}
+    first = model_of(settings, names[0])
     first.resolve()  # without a model, every planning would fail for the same reason
     measured = await measure(
         known.only(tasks) if tasks else known,
@@ -162,13 +159,13 @@ async def evaluate(
         samples=samples,
         concurrency=concurrency,
         run=_runner(Models({"default": first})) if run else None,
-        judges=Models({"default": first if judge is None else Model(judge, settings.base_url)}),
+        judges=Models({"default": first if judge is None else model_of(settings, judge)}),
     )
     if not run and any(task.swap is not None or task.guards for task in known.tasks):
         screen.note("guards are asked, and swapped tasks compared, where plans are run: add --run")
     judged = None
     if judge is not None:
-        judges = Models({"default": Model(judge, settings.base_url)})
+        judges = Models({"default": model_of(settings, judge)})
         judged = await judge_pairs(judges, measured, known.labels)
     _show(invocation, measured, judged)
     worst = min((each.good for each in measured.summaries), default=0.0)

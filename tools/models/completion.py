@@ -25,7 +25,7 @@ from .answer import AnswerForm, InvalidAnswer, NoJson
 from .clients import Clients, is_about_form, is_about_streams
 from .endpoint import MODES, Endpoint
 from .errors import ModelError, outage, timed_out
-from .limits import RETRY_POLICY, RequestBudget, RetryPolicy
+from .limits import RequestBudget, RetryPolicy
 from .prices import Price
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Completion:
 
 
 async def complete_within(
-    budget: RequestBudget, call: ModelCall, clients: Clients, policy: RetryPolicy = RETRY_POLICY
+    budget: RequestBudget, call: ModelCall, clients: Clients, policy: RetryPolicy | None = None
 ) -> Completion:
     """Send a request; send it again where the transport fails for the moment, or where the endpoint refuses the mode.
 
@@ -155,12 +155,13 @@ async def complete_within(
         budget: Every request is taken from it.
         call: The request.
         clients: The open clients, with their modes and limits.
-        policy: Which failures of the transport are retried.
+        policy: Which failures of the transport are retried; `None`: as the model says (`Model.retries`).
 
     Raises:
         ModelError: As `complete`, and `limit-exceeded` where the budget holds no request.
     """
     endpoint, modes = call.endpoint, clients.modes
+    policy = policy or RetryPolicy.of(endpoint)
     # Ends: each round gives up one mode or the stream, and the budget bounds the requests of all.
     while True:
         mode = modes.of(endpoint)
