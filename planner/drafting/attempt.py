@@ -156,7 +156,8 @@ def no_good_draft(task: str, attempts: Sequence[Attempt], advice: str | None = N
     if len(last.faults) > FAULTS_SHOWN:
         shown.append(f"and {len(last.faults) - FAULTS_SHOWN} more")
     return PlanningFailed(
-        "\n".join([f"{head}{_count(len(last.faults), 'fault')}", *shown, _do_better(advice, cut=False)]), attempts
+        "\n".join([f"{head}{_count(len(last.faults), 'fault')}", *shown, _do_better(advice, cut=False)]),
+        attempts,
     )
 
 

@@ -139,9 +139,17 @@ def small_messages(
     return (Message("system", text_of("small")), Message("user", mark(parts)))
 
 
-def small_repair_messages(draft: str, fault: str) -> tuple[Message, ...]:
-    """Return the messages that send one fault back to a small model; without the draft if that is empty."""
-    return _again(draft, text_of("small_repair").format(fault=fault))
+def small_repair_messages(draft: str, fault: str, *, has_provided: bool = False) -> tuple[Message, ...]:
+    """Return the messages that send one fault back to a small model.
+
+    Args:
+        draft: The draft, as the model wrote it; empty if it is not shown.
+        fault: The fault as a line.
+        has_provided: Whether a tool is provided by somebody else: then a fault may repeat names of a stranger, and is data.
+    """
+    parts: list[str | Data] = [f"{text_of('small_repair')}\n\n"]
+    said = Data("fault", visible(fault[:FAULT_CHARACTERS_MAX]))
+    return _again(draft, mark([*parts, f"{DATA_NOTE}\n", said] if has_provided else [*parts, fault]))
 
 
 def shows_ways(tools: Iterable[Signature]) -> bool:

@@ -13,14 +13,14 @@ as text, and calls that nothing needs. Whatever else is wrong is left to the che
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, cast
 
 from ...plans.expressions.formula import parse_formula
 from ...plans.expressions.functions import FUNCTIONS
-from ...plans.format.property_order import text_in_order
 from ...plans.paths import parts_of
 from ...plans.plan import Plan
 from ...plans.problems import Problem, problem
@@ -31,10 +31,11 @@ from ...tools.models.completion import Message
 from ...tools.tool import Tool
 from ..library.library import SavedPlan
 from ..request import PlanRequest, input_schemas
+from .adapting import nearest_plans
 from .attempt import Attempt
 from .conversation import Reading
 from .draft import plan_in
-from .drafting import Drafting, ModelRequest
+from .drafting import Drafting, ModelRequest, Preview, preview_of
 from .prompt import fault_line, small_messages, small_repair_messages
 from .tool_choice import choose_tools, with_writing_tools
 
@@ -53,8 +54,8 @@ EXAMPLE_CHARACTERS_MAX: Final = 1_000
 """Characters of a saved plan that is shown as an example, about 250 tokens."""
 
 ADVICE: Final = (
-    "Planner(profile=\"small\") knows calls of tools, references, one kind of question and an output. For lists, conditions, agents or more "
-    "steps use Planner(profile=\"full\") with a larger model, or save a plan that answers the task."
+    'Planner(profile="small") knows calls of tools, references, one kind of question and an output. For lists, conditions, agents or more '
+    'steps use Planner(profile="full") with a larger model, or save a plan that answers the task.'
 )
 
 _Object = dict[str, Json]
@@ -99,7 +100,8 @@ class SmallDrafting(Drafting):
         is_shown = not self.repair.stage and not attempt.is_cut
         shown = attempt.text if is_shown else ""
         approach = "simple" if self.repair.stage else "whole"
-        messages = (*self._opening(), *small_repair_messages(shown, said))
+        has_provided = any(tool.is_provided for tool in self.request.tools)
+        messages = (*self._opening(), *small_repair_messages(shown, said, has_provided=has_provided))
         return ModelRequest(messages, small_answer(self._near()), approach)
 
     @property
@@ -110,7 +112,24 @@ class SmallDrafting(Drafting):
 # --- the request
 
 
-def opening(request: PlanRequest, shown: Sequence[Tool], examples: Sequence[SavedPlan]) -> tuple[Message, ...]:
+def small_preview(
+    request: PlanRequest, answered_by: str | None, model: str | None, *, adapts: bool, choose_over: int | None
+) -> Preview:
+    """Return the first requests of a planning in the small profile, as `preview_of` does of the full one."""
+    preview = preview_of(request, answered_by, model, adapts=adapts, choose_over=choose_over)
+    shown = nearest(request.task, [tool for tool in request.tools if tool.name in preview.tools])
+    return replace(
+        preview,
+        messages=opening(request, shown, nearest_plans(request)),
+        schema=small_answer(shown).wire_schema,
+        form="typed",
+        tools=tuple(tool.name for tool in shown),
+    )
+
+
+def opening(
+    request: PlanRequest, shown: Sequence[Tool], examples: Sequence[SavedPlan]
+) -> tuple[Message, ...]:
     """Return the messages that begin every request: the form, the tools, the nearest saved plan, the task."""
     written = (small_form_of(each.plan) for each in examples)
     fitting = (each for each in written if each is not None and len(each) <= EXAMPLE_CHARACTERS_MAX)
@@ -288,22 +307,32 @@ class _Settled:
         """Return the output; the text of a formula is the formula."""
         if not isinstance(value, str):
             return value
+        if (formula := self.formula(value)) is not None:
+            return formula
         text = self.text(value)
         # `${a.price} - ${b.price}` is meant as a difference: an answer that shows two numbers and a minus says nothing.
         if len(_PLACEHOLDER.findall(text)) > 1 and _ARITHMETIC.fullmatch(_PLACEHOLDER.sub("", text)):
             return f"${{{_PLACEHOLDER.sub(lambda found: f'({found[0][2:-1]})', text)}}}"
-        return self.formula(value) or text
+        return text
 
     def formula(self, text: str) -> str | None:
         """Return a text without braces that is an expression over earlier steps, with them; `None`: it is none."""
         if "${" in text:
             return None
         try:
-            names = {node.id for node in ast.walk(ast.parse(text.strip(), mode="eval")) if isinstance(node, ast.Name)}
+            names = {
+                node.id
+                for node in ast.walk(ast.parse(text.strip(), mode="eval"))
+                if isinstance(node, ast.Name)
+            }
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
         known = names & self.results.keys()
-        return f"${{{self.expression(text.strip())}}}" if known and names <= {*self.results, *FUNCTIONS} else None
+        return (
+            f"${{{self.expression(text.strip())}}}"
+            if known and names <= {*self.results, *FUNCTIONS}
+            else None
+        )
 
     def text(self, text: str) -> str:
         """Return a text whose references all have the form `${step.field}`."""
@@ -369,20 +398,31 @@ def _without_reference(plan: Mapping[str, Json], request: PlanRequest) -> tuple[
     # The model has seen no result, so that a text of its own is a guess.
     found = "no output" if output is None else f"{canonical(output).decode()[:80]}, which names no step"
     message = f"expected an output that is made of the results of steps, found {found}"
-    return (problem("bad-shape", "$.output", message, f"write the answer as a reference, such as ${{{ids[-1]}}}"),)
+    return (
+        problem("bad-shape", "$.output", message, f"write the answer as a reference, such as ${{{ids[-1]}}}"),
+    )
 
 
 def _needed(plan: _Object, request: PlanRequest) -> _Object:
     """Return a plan without the calls whose results nothing needs: small models search and ask to be sure."""
     steps = cast("list[Json]", plan["steps"])
-    uses = {id_: _names({key: part for key, part in step.items() if key != "id"}) for step in steps if isinstance(step, dict) and (id_ := _id(step))}
+    uses = {
+        id_: _names({key: part for key, part in step.items() if key != "id"})
+        for step in steps
+        if isinstance(step, dict) and (id_ := _id(step))
+    }
     wanted = [*_names(plan.get("output")), *(_id(step) for step in steps if _writes(step, request))]
     needed: set[str] = set()
     while wanted:
         if (id_ := wanted.pop()) not in needed and id_ in uses:
             needed.add(id_)
             wanted += uses[id_]
-    return {**plan, "steps": [step for step in steps if not isinstance(step, dict) or not _id(step) or _id(step) in needed]}
+    return {
+        **plan,
+        "steps": [
+            step for step in steps if not isinstance(step, dict) or not _id(step) or _id(step) in needed
+        ],
+    }
 
 
 def _id(step: Json) -> str:
@@ -433,7 +473,7 @@ def small_form_of(plan: Plan) -> str | None:
         return None
     for name, default in defaults.items():
         task = task.replace(f"{{{name}}}", _as_text(default))
-    return f"Task: {task}\n{text_in_order(filled)}"
+    return f"Task: {task}\n{json.dumps(filled, ensure_ascii=False)}"
 
 
 def _filled(value: Json, defaults: Mapping[str, Json]) -> Json:
