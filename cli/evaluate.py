@@ -94,38 +94,36 @@ async def evaluate(
         judge (NAME): A model that compares the models' plans in pairs, and answers for guards that ask a model.
         at_least: Exit with 1 if a smaller share of a model's plans is good.
     """
-    from ..planner import Planner
     from ..planner.evaluate.judging import judge_pairs
     from ..planner.evaluate.measuring import measure
     from ..planner.evaluate.task_set import TaskSet
-    from ..tools import Model, Models
-    from ..tools.models.clients import Clients
+    from ..tools import Models
+    from .invocation import model_of, planner_of
 
     settings = invocation.settings
     known = TaskSet.load(file)
     names: Sequence[str | None] = models or (settings.model,)
-    planners = {
-        name or "default": Planner(name, base_url=settings.base_url, **settings.planner.options())
-        for name in names
-    }
-    asked = {name or "default": Model(name, settings.base_url) for name in names}
+    planners = {name or "default": planner_of(settings, name) for name in names}
+    asked = {name or "default": model_of(settings, name) for name in names}
     first = next(iter(asked.values()))
     first.resolve()  # without a model, every planning would fail for the same reason
     is_run = run or replan > 0 or against is not None
     stage = _Stage()
-    clients = Clients()
+    clients = Models(prices=settings.prices).clients
     measured = await measure(
         known.only(tasks) if tasks else known,
         planners,
         samples=samples,
         concurrency=concurrency,
         run={
-            name: _PlanRunner(stage, planner, Models({"default": asked[name]}), replan)
+            name: _PlanRunner(
+                stage, planner, Models({"default": asked[name]}, prices=settings.prices), replan
+            )
             for name, planner in planners.items()
         }
         if is_run
         else None,
-        judges=Models({"default": first if judge is None else Model(judge, settings.base_url)}),
+        judges=Models({"default": first if judge is None else model_of(settings, judge)}),
         rivals=None
         if against is None
         else {name: _ReactRunner(stage, model, clients) for name, model in asked.items()},
@@ -136,7 +134,7 @@ async def evaluate(
         screen.note("guards are asked, calls and swapped tasks compared, where plans are run: add --run")
     judged = None
     if judge is not None:
-        judges = Models({"default": Model(judge, settings.base_url)})
+        judges = Models({"default": model_of(settings, judge)})
         judged = await judge_pairs(judges, measured, known.labels)
     _show(invocation, measured, judged)
     worst = min((each.good for each in measured.summaries), default=0.0)

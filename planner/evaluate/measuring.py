@@ -21,7 +21,7 @@ from ...errors import ConfigError, FirmplanError, PlanningFailed, ToolError
 from ...plans.plan import AskStep, Plan, PlanStep, SetStep, Step, ToolStep
 from ...plans.values import Json
 from ...tools.guards.guard import Guard, Question, asks_model, find_refusal, name_of
-from ...tools.models.completion import Usage, total_usage
+from ...tools.models.completion import Usage
 from ...tools.models.errors import ModelError
 from ...tools.models.models import Models
 from ...tools.schemas import Checker
@@ -299,7 +299,7 @@ def _drafts(attempts: tuple[Attempt, ...]) -> list[Attempt]:
 
 
 def _usage_of(attempts: tuple[Attempt, ...]) -> Usage:
-    return total_usage([each.usage for each in attempts])
+    return sum((each.usage for each in attempts), Usage())
 
 
 def _holds(output: Json, part: Json) -> bool:
@@ -398,8 +398,8 @@ class Against:
             return None
         return cls(
             len(both),
-            total_usage([usage for score, _ in both for usage in (score.usage, score.run_usage)]),
-            total_usage([loop.run.usage for _, loop in both]),
+            sum((usage for score, _ in both for usage in (score.usage, score.run_usage)), Usage()),
+            sum((loop.run.usage for _, loop in both), Usage()),
             _mean(_right(score) if loop.right is not None else None for score, loop in both),
             _mean(loop.right for _, loop in both),
         )
@@ -537,8 +537,8 @@ class PlannerSummary:
     def of(cls, planner: str, results: Sequence[TaskResult]) -> PlannerSummary:
         """Return the summary of one planner's results."""
         scores = [score for result in results for score in result.scores]
-        usage = total_usage([score.usage for score in scores])
-        in_runs = total_usage([score.run_usage for score in scores])
+        usage = sum((score.usage for score in scores), Usage())
+        in_runs = sum((score.run_usage for score in scores), Usage())
         patched = [score for score in scores if score.patches]
         return cls(
             planner,

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ...errors import FirmplanError
 from ...plans.values import Json, canonical
-from ...tools.models.completion import Usage, total_usage, usage_of
+from ...tools.models.completion import Usage, usage_of
 from ...tools.models.endpoint import MODES, Endpoint
 from ...tools.models.errors import ModelError, outage, timed_out
-from ...tools.models.limits import RETRY_POLICY, RequestBudget
+from ...tools.models.limits import RequestBudget, RetryPolicy
 from .expected_calls import MadeCall
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ...tools.models.clients import Clients
     from ...tools.tool import Tool
     from .task_set import EvalTask
+
+TIMEOUT_S: Final = 60.0
+"""The longest that one request may take, unless the model says otherwise: as of a planner's."""
 
 TURNS_MAX: Final = 20
 """Requests of one loop, retries of the transport not counted: a loop that has not ended by then repeats itself."""
@@ -69,9 +72,7 @@ class ReactRun:
             return self.text
 
 
-async def react(
-    task: EvalTask, endpoint: Endpoint, clients: Clients, call: CallTool, *, timeout_s: float = 60.0
-) -> ReactRun:
+async def react(task: EvalTask, endpoint: Endpoint, clients: Clients, call: CallTool) -> ReactRun:
     """Return how a ReAct loop solves a task. A loop that fails has an `error`; nothing is raised for it.
 
     Args:
@@ -79,9 +80,8 @@ async def react(
         endpoint: The model.
         clients: The open clients, with their limits and prices.
         call: Calls a tool.
-        timeout_s: The longest that one request may take.
     """
-    loop = _Loop(task, endpoint, clients, call, timeout_s)
+    loop = _Loop(task, endpoint, clients, call, endpoint.timeout_s or TIMEOUT_S)
     try:
         text = await loop.run()
     except ModelError as fault:
@@ -121,8 +121,13 @@ class _Loop:
     calls: list[MadeCall] = field(default_factory=list[MadeCall])
     usages: list[Usage] = field(default_factory=list[Usage])
 
+    @property
+    def policy(self) -> RetryPolicy:
+        """Which failures of the transport are retried."""
+        return RetryPolicy.of(self.endpoint)
+
     def ended(self, text: str | None, error: str | None) -> ReactRun:
-        return ReactRun(text, tuple(self.calls), len(self.usages), total_usage(self.usages), error)
+        return ReactRun(text, tuple(self.calls), len(self.usages), sum(self.usages, Usage()), error)
 
     async def run(self) -> str | None:
         """Return the answer; `None`: there is none after the last turn. Raises: ModelError."""
@@ -133,7 +138,7 @@ class _Loop:
         ]
         names = _wire_names(self.task.tools)
         functions = [_function(name, tool) for name, tool in names.items()]
-        budget = RequestBudget(TURNS_MAX * RETRY_POLICY.tries_max, TURNS_MAX * self.timeout_s)
+        budget = RequestBudget(TURNS_MAX * self.policy.tries_max, TURNS_MAX * self.timeout_s)
         # Tools are called natively; the mode is that of structured answers, which no turn asks for.
         async with self.clients.lease(replace(self.endpoint, mode=MODES[0])) as client:
             raw = cast("AsyncOpenAI", client.client)
@@ -155,7 +160,7 @@ class _Loop:
         self, client: AsyncOpenAI, functions: list[dict[str, Any]], budget: RequestBudget
     ) -> Mapping[str, Json]:
         """Return the next message of the model. Raises: ModelError."""
-        async for attempt in RETRY_POLICY.retrying(budget):
+        async for attempt in self.policy.retrying(budget):
             with attempt:
                 async with self.clients.limits.acquire(self.endpoint) as waited_s:
                     budget.extend(waited_s)

@@ -27,7 +27,7 @@ from .answer import AnswerForm, InvalidAnswer, NoJson
 from .clients import Clients, is_about_form, is_about_streams
 from .endpoint import MODES, Endpoint
 from .errors import ModelError, outage, timed_out
-from .limits import RETRY_POLICY, RequestBudget, RetryPolicy
+from .limits import RequestBudget, RetryPolicy
 from .prices import Price
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Usage:
     Attributes:
         prompt_tokens: As the endpoint counts them; 0 if it does not.
         completion_tokens: Tokens of the answer, counted in the same way.
-        usd: The price; `None` where it is not known.
+        usd: The price; `None` where it is not known, also where it is not known of one request among several.
         requests: Requests that were answered.
         cached_tokens: Those of the prompt that the endpoint had seen before, as it counts them.
     """
@@ -70,11 +70,13 @@ class Usage:
     cached_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        prices = [usage.usd for usage in (self, other) if usage.usd is not None]
+        # Requests whose price nobody knows make the price of all unknown: a sum of the others would look like the whole.
+        prices = [usage.usd for usage in (self, other) if usage.requests or usage.usd is not None]
+        known = [usd for usd in prices if usd is not None]
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
-            sum(prices) if prices else None,
+            sum(known) if known and len(known) == len(prices) else None,
             self.requests + other.requests,
             self.cached_tokens + other.cached_tokens,
         )
@@ -92,8 +94,8 @@ class UsageMeter:
 
     @property
     def usage(self) -> Usage:
-        """The sum; its price is `None` if the price of any request is not known, since a part of the price is not the price."""
-        return total_usage(self.usages)
+        """The sum."""
+        return sum(self.usages, Usage())
 
 
 _meters: ContextVar[tuple[UsageMeter, ...]] = ContextVar("firmplan_usage_meters", default=())
@@ -108,13 +110,6 @@ def metered() -> Generator[UsageMeter]:
         yield meter
     finally:
         _meters.reset(token)
-
-
-def total_usage(usages: Sequence[Usage]) -> Usage:
-    """Return the sum of usages; its price is `None` if one of them has answered requests without a known price."""
-    whole = sum(usages, Usage())
-    is_unpriced = any(each.requests and each.usd is None for each in usages)
-    return replace(whole, usd=None) if is_unpriced else whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +175,7 @@ class Completion:
 
 
 async def complete_within(
-    budget: RequestBudget, call: ModelCall, clients: Clients, policy: RetryPolicy = RETRY_POLICY
+    budget: RequestBudget, call: ModelCall, clients: Clients, policy: RetryPolicy | None = None
 ) -> Completion:
     """Send a request; send it again where the transport fails for the moment, or where the endpoint refuses the mode.
 
@@ -188,12 +183,13 @@ async def complete_within(
         budget: Every request is taken from it.
         call: The request.
         clients: The open clients, with their modes and limits.
-        policy: Which failures of the transport are retried.
+        policy: Which failures of the transport are retried; `None`: as the model says (`Model.retries`).
 
     Raises:
         ModelError: As `complete`, and `limit-exceeded` where the budget holds no request.
     """
     endpoint, modes = call.endpoint, clients.modes
+    policy = policy or RetryPolicy.of(endpoint)
     # Ends: each round gives up one mode or the stream, and the budget bounds the requests of all.
     while True:
         mode = modes.of(endpoint)
