@@ -35,7 +35,7 @@ from .drafting.adapting import adapt
 from .drafting.attempt import Attempt, no_model
 from .drafting.conversation import Conversation, PlanningBudget
 from .drafting.drafting import Drafting, Preview, preview_of
-from .drafting.failure_report import ErrorLike, FailureReport, StepLike
+from .drafting.failure_report import Disclosures, ErrorLike, FailureReport, StepLike
 from .drafting.patching import Mended, PatchDrafting
 from .drafting.prompt import prompt_version
 from .drafting.streaming import PartialPlanHandler, PartialPlanListener
@@ -116,6 +116,8 @@ class Planner:
         small_model: The model for small questions beside the plan (which saved plan, which tools): a name at the same endpoint, or
             a `Model`; by default `FIRMPLAN_SMALL_MODEL`, else the same model.
         adapt: Whether a model is asked to fill in the nearest saved plan if no pattern answers a task.
+        untrusted_text: Whether a model that patches a plan is shown messages and results of untrusted tools, marked as data. What it changes
+            then counts as untrusted data: a write takes it only where it takes untrusted data.
         choose_over: A small question chooses from a toolset of more tools than this; `None`: the task's words alone choose.
 
     Raises:
@@ -135,6 +137,7 @@ class Planner:
         small_model: str | Model | None = None,
         adapt: bool = True,
         choose_over: int | None = CHOOSE_OVER,
+        untrusted_text: bool = False,
     ) -> None:
         self._model = _model(model, base_url, api_key, mode)
         self._max_repairs = _count("max_repairs", max_repairs)
@@ -142,6 +145,7 @@ class Planner:
         self._small = _small_model(small_model)
         self._adapts = adapt
         self._choose_over = None if choose_over is None else _count("choose_over", choose_over)
+        self._untrusted_text = untrusted_text
         self._library = Library(library)
         self._clients = Clients()
 
@@ -296,14 +300,15 @@ class Planner:
 
         Args:
             plan: The plan that ran.
-            steps: Path -> state of a step: `Run.steps`. Only statuses, reasons and firmplan's own error codes are looked at.
+            steps: Path -> state of a step: `Run.steps`. The model is shown messages and results of trusted tools; of untrusted ones codes and
+                types, unless `untrusted_text` is set.
             tools: The tools that the patched plan may use.
             task: The task in words; by default the plan's own task.
             plans: Finds the saved plan that a `plan` step names.
             judge: Has the last word on a check's report.
             rules: Where untrusted data may stand although its tool does not say so; `None`: the default rules.
             output_error: Why the plan's output could not be computed, if that is the failure: the error of `Run.errors` that has no
-                step. Only its code is looked at.
+                step.
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the repair.
             spent: Is called with the usage of each answered request, also if there is no patch.
 
@@ -315,10 +320,12 @@ class Planner:
         # A plan of a builder may have no task; the steps then say what is wanted.
         words = task or plan.task or "Do what the plan does."
         request = PlanRequest(task_of(words), Toolset.of(tools), {}, (), plans, judge, rules=rules)
-        report = FailureReport.of(
-            plan.model_copy(update={"task": words}), steps, (await request.check(plan)).types, output_error
-        )
         endpoint, *fallbacks = self._model.resolve_all()
+        disclosures = Disclosures.of(plan, request.tools, plans, endpoint.name, texts=self._untrusted_text)
+        types = (await request.check(plan)).types
+        report = FailureReport.of(
+            plan.model_copy(update={"task": words}), steps, types, output_error, disclosures
+        )
         if budget is not None and "usd" in budget:
             self.expect_priced()
         conversation = Conversation(
