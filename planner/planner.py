@@ -150,7 +150,7 @@ class Planner:
         self._adapts = adapt
         self._choose_over = None if choose_over is None else _count("choose_over", choose_over)
         self._untrusted_text = untrusted_text
-        self._given_profile = None if profile is None else _profile("profile", profile)
+        self._given_profile: Profile | None = None if profile is None else _profile("profile", profile)
         self._library = Library(library)
         self._clients = Clients()
 
@@ -163,7 +163,9 @@ class Planner:
     @property
     def _profile(self) -> Profile:
         """The profile. Raises: ConfigError: the environment names another one."""
-        return self._given_profile or _profile("FIRMPLAN_PROFILE", os.environ.get("FIRMPLAN_PROFILE") or "full")
+        return self._given_profile or _profile(
+            "FIRMPLAN_PROFILE", os.environ.get("FIRMPLAN_PROFILE") or "full"
+        )
 
     @property
     def key_variables(self) -> frozenset[str]:

@@ -4,10 +4,10 @@ Such models lose their way in the full format, search and ask without need, and 
 calls, references, one kind of question, an output), their answer is held to a schema of just these tools while it is decoded, and of the
 faults of a draft they hear one at a time. The answer is read here and becomes an ordinary plan, which passes the same check as every other.
 
-    {"steps": [{"id": "a", "tool": "city", "args": {"name": "Oslo"}}, {"id": "b", "ask": "Is this much? ${a.population}"}], "output": "${b}"}
+    {"reasoning": "city gives it", "steps": [{"id": "a", "tool": "city", "args": {"name": "Oslo"}}], "output": "${a.population}"}
 
-Reading also settles what small models mean and do not write: references without their braces, an output that is the text of a formula, numbers
-as text, and calls that nothing needs. Whatever else is wrong is left to the check. A plan in the full format is read as it is.
+Reading also settles what small models mean and do not write: references without their braces, an output that is the text of a formula, calls of
+tools inside expressions, numbers as text, and calls that nothing needs. Whatever else is wrong is left to the check. A plan in the full format is read as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Final, Literal, TypeAlias, cast
 
 from ...plans.expressions.formula import parse_formula
@@ -29,6 +30,7 @@ from ...plans.values import Json, NotJson, canonical, parse
 from ...tools.models.answer import AnswerForm
 from ...tools.models.completion import Message
 from ...tools.tool import Tool
+from ...tools.toolset import Toolset
 from ..library.library import SavedPlan
 from ..request import PlanRequest, input_schemas
 from .adapting import nearest_plans
@@ -44,7 +46,7 @@ Profile: TypeAlias = Literal["full", "small"]
 TOOLS_MAX: Final = 6
 """Tools that are shown, the nearest to the task's words: more cost a small model its attention, and the prompt its bound."""
 
-STEPS_MAX: Final = 8
+STEPS_MAX: Final = 6
 """Steps of one plan that the schema has room for: without a bound a small model may repeat a step until the answer is cut off."""
 
 OPTIONS_MAX: Final = 24
@@ -149,11 +151,12 @@ def small_answer(tools: Sequence[Signature]) -> AnswerForm:
         "items": {"anyOf": [*(_call(tool) for tool in tools), _object(id=_TEXT, ask=_TEXT)]},
         "maxItems": STEPS_MAX,
     }
-    properties: _Object = {"steps": steps, "output": _TEXT, "cannot": _TEXT}
+    # First: which calls it takes is settled before the first call is written, so that fewer are needless.
+    properties: _Object = {"reasoning": _TEXT, "steps": steps, "output": _TEXT, "cannot": _TEXT}
     schema: _Object = {
         "type": "object",
         "properties": properties,
-        "required": ["steps", "output"],
+        "required": ["reasoning", "steps", "output"],
         "additionalProperties": False,
     }
     return AnswerForm({"type": "object"}, name="plan", purpose="A short plan.", shown_schema=schema)
@@ -227,16 +230,19 @@ def plan_of(value: Json, request: PlanRequest) -> tuple[Json, tuple[Problem, ...
         return draft, ()
     results: dict[str, Json] = {}
     made: list[Json] = []
+    hoisting = _Hoisting(request.tools, {*map(_id, steps)})
     for step in steps:
-        made.append(_Settled(results).step(step, request) if isinstance(step, dict) else step)
-        results |= _result_of(step, request)
+        read = _Settled(results, request.tools).step(step) if isinstance(step, dict) else step
+        made += [*hoisting.steps_of(read)]
+        results |= {id_: schema for each in made for id_, schema in _result_of(each, request).items()}
     inputs = {name: parse(schema) for name, schema in input_schemas(request.inputs).items()}
     own = draft.get("inputs")
     plan: _Object = {**draft, "steps": made}
     if inputs or own is not None:
         plan["inputs"] = {**inputs, **own} if isinstance(own, dict) else own or inputs
     if "output" in draft:
-        plan["output"] = _Settled(results).output(draft["output"])
+        output = hoisting.value_of(_Settled(results, request.tools).output(draft["output"]))
+        plan |= {"steps": [*made, *hoisting.taken()], "output": output}
     faults = _without_reference(plan, request)
     return (plan, faults) if faults else (_needed(plan, request), ())
 
@@ -257,18 +263,20 @@ class _Settled:
 
     Attributes:
         results: Id of an earlier step -> the schema of its result; `None`: it is not known.
+        tools: The tools.
     """
 
     results: Mapping[str, Json]
+    tools: Toolset
 
-    def step(self, step: Mapping[str, Json], request: PlanRequest) -> Json:
+    def step(self, step: Mapping[str, Json]) -> Json:
         """Return a step with its references settled, and a question in the full format."""
         made = dict(step)
         if isinstance(ask := made.get("ask"), str):
             made["ask"] = {"prompt": self.text(ask)}
         if isinstance(args := made.get("args"), dict):
             name = made.get("tool")
-            tool = request.tools.find(name) if isinstance(name, str) else None
+            tool = self.tools.find(name) if isinstance(name, str) else None
             known = {} if tool is None else cast("_Object", tool.parameters.get("properties") or {})
             made["args"] = {key: self.argument(part, known.get(key)) for key, part in args.items()}
         return made
@@ -316,7 +324,7 @@ class _Settled:
         return text
 
     def formula(self, text: str) -> str | None:
-        """Return a text without braces that is an expression over earlier steps, with them; `None`: it is none."""
+        """Return a text without braces that is an expression over steps or calls, with them; `None`: it is none."""
         if "${" in text:
             return None
         try:
@@ -327,12 +335,9 @@ class _Settled:
             }
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
-        known = names & self.results.keys()
-        return (
-            f"${{{self.expression(text.strip())}}}"
-            if known and names <= {*self.results, *FUNCTIONS}
-            else None
-        )
+        meant = {*self.results, *(tool.name for tool in self.tools)}
+        is_meant = bool(names & meant) and names <= {*meant, *FUNCTIONS}
+        return f"${{{self.expression(text.strip())}}}" if is_meant else None
 
     def text(self, text: str) -> str:
         """Return a text whose references all have the form `${step.field}`."""
@@ -365,6 +370,79 @@ class _Settled:
 
             text = re.sub(pattern, settled, text)
         return text
+
+
+@dataclass(slots=True)
+class _Hoisting(ast.NodeTransformer):
+    """Makes steps of calls of tools that stand inside expressions: `${a.price * rate("EUR")}` is code that a model of code writes.
+
+    Calls of writes are not made steps: whoever wants one has to write it as a step.
+
+    Attributes:
+        tools: The tools.
+        ids: The ids that are taken.
+        made: The steps so far that stand nowhere yet.
+    """
+
+    tools: Toolset
+    ids: set[str]
+    made: list[Json] = field(default_factory=list[Json])
+
+    def steps_of(self, step: Json) -> list[Json]:
+        """Return a step, and before it the calls in its expressions as steps of their own."""
+        read = (
+            {key: part if key == "id" else self.value_of(part) for key, part in step.items()}
+            if isinstance(step, dict)
+            else step
+        )
+        return [*self.taken(), read]
+
+    def taken(self) -> list[Json]:
+        """Return the steps that stand nowhere yet."""
+        steps, self.made = self.made, []
+        return steps
+
+    def value_of(self, value: Json) -> Json:
+        """Return a value whose expressions refer to steps in the place of calls."""
+        match value:
+            case str():
+                return _PLACEHOLDER.sub(lambda found: f"${{{self._expression(found[0][2:-1])}}}", value)
+            case list():
+                return [self.value_of(each) for each in value]
+            case dict():
+                return {key: self.value_of(each) for key, each in value.items()}
+            case _:
+                return value
+
+    def _expression(self, text: str) -> str:
+        try:
+            tree = ast.parse(text.strip(), mode="eval")
+            before = len(self.made)
+            changed = self.visit(tree)
+            return ast.unparse(changed) if len(self.made) > before else text
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return text
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # ast's name
+        """Return a reference to a new step in the place of a call of a tool."""
+        inner = self.generic_visit(node)
+        tool = self.tools.find(node.func.id) if isinstance(node.func, ast.Name) else None
+        if tool is None or tool.effect is Effect.WRITE or tool.name in FUNCTIONS:
+            return inner
+        names = [*cast("_Object", tool.parameters.get("properties") or {})]
+        named = [(each.arg or "", each.value) for each in node.keywords]
+        args = {name: _written(each) for name, each in (*zip(names, node.args, strict=False), *named)}
+        id_ = next(each for number in count(1) if (each := f"{tool.name}_{number}") not in self.ids)
+        self.ids.add(id_)
+        self.made.append({"id": id_, "tool": tool.name, "args": args})
+        return ast.Name(id_, ast.Load())
+
+
+def _written(node: ast.expr) -> Json:
+    """Return an argument of a call as an argument of a step."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float | None):
+        return node.value
+    return f"${{{ast.unparse(node)}}}"
 
 
 def _has_field(schema: Json, name: str) -> bool:

@@ -21,7 +21,7 @@ from firmplan.testing import HttpError, ScriptedModel, Text
 
 Size = Literal["small", "large"]
 EVALS = Path(firmplan.__file__).parent / "examples" / "evals"
-SIMPLE = TaskSet.load(EVALS / "simple.yaml")
+SIMPLE = TaskSet.load(EVALS / "simple" / "simple.yaml")
 FACTS = SIMPLE.tasks[0].tools
 SHOP = next(each for each in SIMPLE.tasks if each.id == "s1").tools
 
@@ -82,12 +82,14 @@ FAULTY = short(call("a", "city", name="Oslo"), output="${a.peopl}")
 
 @pytest.mark.parametrize("task", SIMPLE.tasks, ids=lambda task: task.id)
 def test_the_prompt_and_the_schema_are_small(task):
-    """A task over three tools takes less than 1,500 tokens, its schema included, counted as `plans prompt` counts them."""
-    preview = Planner("m", base_url="http://127.0.0.1:1/v1", profile="small").preview(task.task, task.tools)
-    assert preview.prompt_tokens + preview.schema_tokens < 1_500
-    full = Planner("m", base_url="http://127.0.0.1:1/v1").preview(task.task, task.tools)
-    assert preview.prompt_tokens < full.prompt_tokens / 2
-    assert preview.schema_tokens < full.schema_tokens / 2
+    """A task over three tools takes less than 1,500 tokens, its schema included, counted as `plans prompt` counts them: half of the full profile's."""
+    small, full = (
+        Planner("m", base_url="http://127.0.0.1:1/v1", profile=profile).preview(task.task, task.tools)
+        for profile in ("small", "full")
+    )
+    tokens = small.prompt_tokens + small.schema_tokens
+    assert tokens < 1_500
+    assert tokens < (full.prompt_tokens + full.schema_tokens) / 2
 
 
 def test_the_first_request_holds_the_answer_to_the_tools():
@@ -137,6 +139,7 @@ def test_an_endpoint_without_schemas_is_asked_in_another_way():
     assert found.plan.output == "${a.population}"
     assert "response_format" in requests[0]
     assert requests[1]["tools"][0]["function"]["parameters"]["properties"].keys() == {
+        "reasoning",
         "steps",
         "output",
         "cannot",
@@ -166,9 +169,23 @@ def test_of_many_tools_a_few_are_shown():
     assert "send" in preview.tools
 
 
-def test_an_unknown_profile_is_refused():
-    with pytest.raises(ConfigError, match="expected 'full' or 'small', found 'tiny'"):
+def test_the_profile_comes_from_the_argument_or_from_the_environment(monkeypatch):
+    """The argument wins; another profile is refused, from the environment when it is used."""
+
+    def schema(**options):
+        return (
+            Planner("m", base_url="http://127.0.0.1:1/v1", **options).preview("x", FACTS).schema["properties"]
+        )
+
+    monkeypatch.setenv("FIRMPLAN_PROFILE", "small")
+    assert "cannot" in schema()
+    assert schema().keys() == schema(profile="small").keys()
+    assert "types" in schema(profile="full")
+    with pytest.raises(ConfigError, match="profile: expected 'full' or 'small', found 'tiny'"):
         Planner("m", profile="tiny")
+    monkeypatch.setenv("FIRMPLAN_PROFILE", "tiny")
+    with pytest.raises(ConfigError, match="FIRMPLAN_PROFILE: expected"):
+        schema()
 
 
 # --- the answer
@@ -230,6 +247,28 @@ def test_what_small_models_mean_is_settled(steps, output, wanted):
     assert {step["id"]: step["args"]["expression"] for step in plan["steps"] if step["id"] == "c"} == {
         key: text for key, text in wanted.items() if key != "output"
     }
+
+
+def test_a_call_inside_an_expression_is_a_step():
+    """Models of code write calls where a value is wanted; calls of writes stay faults."""
+    plan = settled(
+        short(
+            call("a", "product", name="toaster"), output="${a.price * exchange_rate('EUR', target=\"USD\")}"
+        ),
+        SHOP,
+    )
+    assert plan["steps"][1] == call("exchange_rate_1", "exchange_rate", source="EUR", target="USD")
+    assert plan["output"] == "${a.price * exchange_rate_1}"
+    plan = settled(short(output="max(product('lamp').price, product('kettle').price)"), SHOP)
+    assert [step["args"] for step in plan["steps"]] == [{"name": "lamp"}, {"name": "kettle"}]
+
+    @tool(effect="write")
+    def send(text: str) -> str:
+        """Send."""
+        return text
+
+    draft, _ = plan_of(short(output="${send('x')}"), PlanRequest("x", Toolset.of([send]), {}))
+    assert draft["steps"] == []
 
 
 def test_words_are_left_alone():
