@@ -35,7 +35,7 @@ REPLAYED_MODEL = "recorded"
 """The model's name where none is set: a recording answers for any."""
 BAD_MAX = 10
 """Tasks that did not go well that are listed; the document has them all."""
-AGENT_CALL = re.compile(r"/act\d+$")
+AGENT_CALL = re.compile(r"/act\d+(_\d+)?$")
 """The end of the path of a call that an `agent` step made."""
 HEAD = [
     "MODEL",
