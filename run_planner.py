@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from .errors import PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
 from .executor.budget import BudgetPolicy
+from .executor.calls.step_planning import StepTask
 from .executor.journal.header import program_of
 from .executor.lru_cache import IdentityCache
 from .executor.machine import RULES_VERSION
@@ -20,6 +21,7 @@ from .executor.runs.planning import answers_in, with_cost
 from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
 from .planner import Planned, Planner, SavedPlan, Use
 from .planner.checking import INLINE_STEPS, beside, checked
+from .planner.part import Part
 from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.inputs import fit_inputs
@@ -234,6 +236,28 @@ class EnginePlanner:
         record = _record(found.source, found.usage, found.attempts)
         fitted = fitted_inputs(found.plan, found.inputs)
         return PlannedRun(found.plan, plans, fitted, self._lock(found.plan, plans), record)
+
+    async def plan_step(self, task: StepTask, cost: PlanningCost) -> Plan:
+        """See `StepPlanner.plan_step`."""
+        await self._pins.expect()
+        known = await self.learnt_tools()
+        tools = Toolset(tool for name in task.tools if (tool := known.find(name)) is not None)
+        shown = {name: value for name, value in task.given.items() if name not in task.hidden}
+        found = await self._planner.plan_part(
+            words_of(task.words),
+            tools,
+            task.given,
+            Part(task.steps_max, task.returns, shown),
+            judge=self._judge,
+            rules=self._policies.rule_for,
+            budget=cost.left,
+            spent=_adding(cost),
+            answers=task.answers,
+        )
+        report = await self.check(found.plan)
+        if not report.ok:
+            raise PlanRejected(report)
+        return found.plan
 
     async def patch_run(self, run: Run, plan: Plan, cost: PlanningCost) -> Header:
         """See `RunPlanner.patch_run`."""
