@@ -199,10 +199,14 @@ class Engine:
         self._planner = planner or Planner()
         fallback = {"default": self._planner.endpoint} if models is None and self._planner.endpoint else None
         self._models = Models(fallback if models is None else models)
+        if hasattr(self._planner, "sharing"):
+            self._planner = self._planner.sharing(self._models.clients)
         self._calls_max = count_of("max_concurrency", max_concurrency, least=1, error=ConfigError)
         self._flow: Flow = flow
         self._policies = Policies(policies, has_defaults=flow != "strict")
-        self._secrets = Secrets(secrets)
+        # A planner of another class may have no models of its own.
+        keys: frozenset[str] = getattr(self._planner, "key_variables", frozenset[str]())
+        self._secrets = Secrets(secrets, keys=self._models.key_variables | keys)
         self._budgets = BudgetPolicy.of(budget, budget_max)
         self._recovers = recover
         self._lease = lease_of(lease)
@@ -292,6 +296,7 @@ class Engine:
                     self._budgets,
                     facilities.pins,
                     facilities.learnt,
+                    self._models,
                     self._clock.now,
                 )
                 execution.planning.planner = facilities.step_planner = plans

@@ -33,6 +33,9 @@ DECIDED: Final = "decided"  # code of `InputRejected`: another decision about th
 OWN_RUN: Final = "own-run"  # code of `InputRejected`: the submitter of a run may not approve its calls
 NOT_ENDED: Final = "not-ended"  # code of `InputRejected`: a run to delete has not ended
 HAS_CHILDREN: Final = "has-children"  # code of `InputRejected`: a run to delete has children
+UNPRICED: Final = (
+    "unpriced-model"  # code of `InputRejected`: a budget in dollars for a model whose price nobody knows
+)
 
 
 class FirmplanError(Exception):
@@ -132,7 +135,7 @@ class InputRejected(FirmplanError):
     Args:
         message: Expected, found, where, what to do.
         problems: One entry for each fault that has a place.
-        code: `DECIDED`, `OWN_RUN`, `NOT_ENDED` or `HAS_CHILDREN` where that is why; `input-rejected` if not given.
+        code: `DECIDED`, `OWN_RUN`, `NOT_ENDED`, `HAS_CHILDREN` or `UNPRICED` where that is why; `input-rejected` if not given.
     """
 
     code = "input-rejected"

@@ -6,15 +6,16 @@ start or drive runs (`executor/runs`), and it does not know how a plan is writte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from .errors import PlanRejected
+from .errors import ConfigError, PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
 from .executor.budget import BudgetPolicy
 from .executor.calls.step_planning import StepTask
-from .executor.journal.header import program_of
+from .executor.journal.header import SHOWN_UNTRUSTED, program_of
 from .executor.lru_cache import IdentityCache
 from .executor.machine import RULES_VERSION
 from .executor.runs.planning import answers_in, with_cost
@@ -25,8 +26,12 @@ from .planner.part import Part
 from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.inputs import fit_inputs
+from .plans.plan import AgentStep, AskStep, PlanForStep, Step, ToolStep
 from .plans.values import Json
 from .tools import Toolset
+from .tools.agent import model_of
+from .tools.models.judges import judges_in
+from .tools.models.models import DEFAULT, Models
 
 if TYPE_CHECKING:
     from .executor.calls.flow_policy import Flow
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from .executor.runs.archive import Archive
     from .executor.stores.store import RunRow
     from .planner.drafting.attempt import Attempt
+    from .tools.guards.guard import Guard
     from .tools.models.completion import Usage
     from .tools.secret import Secrets
 
@@ -57,6 +63,7 @@ class EnginePlanner:
         budgets: Default budget and ceilings of the runs.
         pins: What providers of tools said when it was accepted.
         learnt: What results of tools looked like.
+        models: The models that steps ask.
         now: What the time is, in Unix seconds.
     """
 
@@ -71,6 +78,7 @@ class EnginePlanner:
         budgets: BudgetPolicy,
         pins: ToolPins,
         learnt: LearntTypes,
+        models: Models,
         now: Callable[[], float],
     ) -> None:
         self._planner = planner
@@ -82,6 +90,7 @@ class EnginePlanner:
         self._budgets = budgets
         self._pins = pins
         self._learnt = learnt
+        self._models = models
         self._now = now
         self._accepted = CheckedPlans()
         self._locks: IdentityCache[Plan, ToolsetLock] = IdentityCache(LOCKS_KEPT)
@@ -137,10 +146,12 @@ class EnginePlanner:
 
         Raises:
             PlanRejected: The plan has problems.
-            InputRejected: An input does not fit.
+            InputRejected: An input does not fit, or `usd` is limited and nobody knows the price of a model.
             ConfigError: A tool is not as it was accepted.
         """
         accepted, saved = await self.accept(plan)
+        if "usd" in options.budget:
+            self._expect_priced(accepted, saved, patches=options.replan > 0)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
         kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
         given = fitted_inputs(accepted, {**kept, **inputs})
@@ -160,6 +171,7 @@ class EnginePlanner:
 
         Raises:
             PlanRejected: The plan has problems with the tools as they are now.
+            InputRejected: `usd` is limited, and nobody knows the price of a model.
         """
         # A retry is a new run: limits of the ended run count, at most the ceilings of this engine.
         budget = self._budgets.lowered(before.budget)
@@ -169,7 +181,17 @@ class EnginePlanner:
         report = await self._report(before.plan, before.plans)
         if not report.ok:
             raise PlanRejected(report)
+        if "usd" in budget:
+            self._expect_priced(before.plan, before.plans, patches=replan > 0)
         return replace(header, lock=self._lock(before.plan, before.plans))
+
+    def _expect_priced(self, plan: Plan, saved: Mapping[str, Plan], *, patches: bool = False) -> None:
+        """Check that the price of each model is known that a run may ask. Raises: InputRejected (`unpriced-model`)."""
+        self._models.expect_priced(models_asked((plan, *saved.values()), self._tools))
+        bodies = [body for each in (plan, *saved.values()) for body in (each, *each.plans.values())]
+        if patches or any(isinstance(step, PlanForStep) for body in bodies for step in body.steps):
+            with suppress(ConfigError):  # without a model nothing is patched
+                self._planner.expect_priced()
 
     # --- planned tasks
 
@@ -233,6 +255,8 @@ class EnginePlanner:
         answers = [(str(each["text"]), each["answer"]) for each in answers_in(row.header)]
         found = await self.plan(words_of(row.task), inputs, row=row, early=early, cost=cost, answers=answers)
         plans = await self._saved_for(found.plan)
+        if cost.limits.get("usd") is not None:
+            self._expect_priced(found.plan, plans)
         record = _record(found.source, found.usage, found.attempts)
         fitted = fitted_inputs(found.plan, found.inputs)
         return PlannedRun(found.plan, plans, fitted, self._lock(found.plan, plans), record)
@@ -242,12 +266,14 @@ class EnginePlanner:
         await self._pins.expect()
         known = await self.learnt_tools()
         tools = Toolset(tool for name in task.tools if (tool := known.find(name)) is not None)
-        shown = {name: value for name, value in task.given.items() if name not in task.hidden}
+        shown, untrusted = dict[str, Json](), dict[str, Json]()
+        for name, value in task.given.items():
+            (untrusted if name in task.hidden else shown)[name] = value
         found = await self._planner.plan_part(
             words_of(task.words),
             tools,
             task.given,
-            Part(task.steps_max, task.returns, shown),
+            Part(task.steps_max, task.returns, shown, untrusted),
             judge=self._judge,
             rules=self._policies.rule_for,
             budget=cost.left,
@@ -257,6 +283,8 @@ class EnginePlanner:
         report = await self.check(found.plan)
         if not report.ok:
             raise PlanRejected(report)
+        if "usd" in cost.limits:
+            self._expect_priced(found.plan, {})
         return found.plan
 
     async def patch_run(self, run: Run, plan: Plan, cost: PlanningCost) -> Header:
@@ -277,6 +305,8 @@ class EnginePlanner:
         )
         header = await self.header(mended.plan, Options(budget=self._budgets.lowered(cost.rest)), {}, run)
         record = _record(f"patch of {run.id}", mended.usage, mended.attempts)
+        if mended.shows_untrusted:
+            record = {**record, SHOWN_UNTRUSTED: True}
         return replace(header, planning=with_cost(record, cost))
 
     def _offering(
@@ -315,7 +345,46 @@ class EnginePlanner:
         return await saved_plans_of(plan, self._archive.find_plan)
 
 
-def _record(source: str, usage: Usage, attempts: Sequence[Attempt]) -> Json:
+def models_asked(plans: Iterable[Plan], tools: Toolset) -> dict[str, str]:
+    """Return the aliases of the models that the steps of plans may ask, judges included, each with the step that asks it."""
+    found: dict[str, str] = {}
+    bodies = [body for plan in plans for body in (plan, *plan.plans.values())]
+    for step in [step for body in bodies for step in body.steps]:
+        for alias in _aliases_of(step, tools):
+            found.setdefault(alias, f"step '{step.id}'")
+    return found
+
+
+def _aliases_of(step: Step, tools: Toolset) -> list[str]:
+    """Return the aliases of the models that a step of a plan may ask, those of an inner plan's steps left out."""
+    match step:
+        case AskStep():
+            alias = step.ask.model or DEFAULT
+            return [alias, *_judges_of(step.ask.guard, alias)]
+        case AgentStep():
+            return [DEFAULT, *(alias for name in step.may_call for alias in _aliases_of_tool(name, tools))]
+        case PlanForStep():
+            return [alias for name in step.may_call for alias in _aliases_of_tool(name, tools)]
+        case ToolStep():
+            return _aliases_of_tool(step.tool, tools)
+        case _:
+            return []
+
+
+def _aliases_of_tool(name: str, tools: Toolset) -> list[str]:
+    tool = tools.find(name)
+    if tool is None:
+        return []
+    alias = model_of(tool)
+    own = [] if alias is None else [alias, *_judges_of(cast("Any", tool.influences), alias)]
+    return [*own, *_judges_of(tool.guard, DEFAULT)] if tool.asks_judge else own
+
+
+def _judges_of(guards: Sequence[Guard], alias: str) -> list[str]:
+    return [judge.model or alias for judge in judges_in(guards)]
+
+
+def _record(source: str, usage: Usage, attempts: Sequence[Attempt]) -> dict[str, Json]:
     """Return the record of a planning, as the header of a run has it."""
     return {
         "source": source,
@@ -329,6 +398,6 @@ def _adding(cost: PlanningCost) -> Callable[[Usage], None]:
 
     def add(usage: Usage) -> None:
         tokens = usage.prompt_tokens + usage.completion_tokens
-        cost.add(model_calls=usage.requests, tokens=tokens, usd=usage.usd)
+        cost.add(model_calls=usage.requests, tokens=tokens, usd=usage.usd, cached=usage.cached_tokens)
 
     return add

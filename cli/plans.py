@@ -95,12 +95,12 @@ def _answer_plan(invocation: Invocation, made: Plan, output: Path | None) -> Non
 
 async def _preview(invocation: Invocation, task: str, inputs: dict[str, Any] | None) -> int:
     """Print what a planner would be sent for a task, and about how many tokens that is."""
-    from ..planner import Planner
+    from .invocation import planner_of
 
     settings = invocation.settings
     async with invocation.look() as engine:
         saved, tools = await engine.list_plans(), await engine.learnt_tools()
-    planner = Planner(settings.model, base_url=settings.base_url, **settings.planner.options())
+    planner = planner_of(settings)
     preview = planner.preview(task, tools, inputs=inputs, saved=saved)
     invocation.answer(preview, _preview_text(preview))
     invocation.note(

@@ -21,6 +21,7 @@ from .screen import one_line, picture_width, plural, seconds, short, table
 
 if TYPE_CHECKING:
     from ..engine import Engine
+    from ..plans import Json
 
 STATUS_EXIT = {
     "succeeded": Exit.OK,
@@ -55,13 +56,19 @@ def summary(run: Run) -> str:
         parts.append(f"{reused} reused")
     if isinstance(took := run.usage.get("seconds"), int | float):
         parts.append(seconds(took))
-    if tokens := run.usage.get("tokens"):
-        parts.append(f"{tokens} tokens")
+    if run.usage.get("tokens"):
+        parts.append(_tokens(run.usage))
     is_final = run.digest and run.status in ("succeeded", "failed")
     # What the plan does not do stands right below the status, since `succeeded` is about the plan and not about the task.
     left_out = [f"left out: {one_line(text)}" for text in run.left_out]
     lines = [", ".join(parts), *left_out, f"digest {run.digest}" if is_final else "", _planning(run)]
     return "\n".join(line for line in lines if line)
+
+
+def _tokens(usage: Mapping[str, Json]) -> str:
+    """Return the tokens of a usage, and how many of them an endpoint had in its cache."""
+    cached = usage.get("cached_tokens")
+    return f"{usage.get('tokens')} tokens" + (f" ({cached} cached)" if cached else "")
 
 
 def _planning(run: Run) -> str:
@@ -74,7 +81,7 @@ def _planning(run: Run) -> str:
     ):
         return ""
     took, usd = planning.get("seconds"), planning.get("usd")
-    parts = [plural(calls, "model call"), f"{planning.get('tokens')} tokens"]
+    parts = [plural(calls, "model call"), _tokens(planning)]
     parts += [f"{usd:.4g} USD"] if isinstance(usd, float) and usd else []
     parts += [seconds(took)] if isinstance(took, int | float) else []
     return f"planning took {', '.join(parts)}"

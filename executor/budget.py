@@ -129,20 +129,33 @@ class PlanningCost:
         limits: Name -> the limit for the run, planning and steps together.
         own: Name -> how much of it steps have used before, as those of a run whose plan is patched.
         before: Name -> the amount that earlier plannings used.
+        is_priced: Whether the prices of all models are known that were asked so far.
+        cached: Tokens of prompts that an endpoint had in its cache.
     """
 
     now: Callable[[], float]
     limits: Mapping[str, float] = field(default_factory=dict[str, float])
     own: Mapping[str, float] = field(default_factory=dict[str, float])
     before: Mapping[str, float] = field(default_factory=dict[str, float])
+    is_priced: bool = True
+    cached: int = 0
     used: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PLANNING, 0.0))
     _started: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._started = self.now()
 
-    def add(self, *, model_calls: int, tokens: int, usd: float | None) -> None:
-        """Add the usage of requests."""
+    def add(self, *, model_calls: int, tokens: int, usd: float | None, cached: int = 0) -> None:
+        """Add the usage of requests.
+
+        Args:
+            model_calls: Requests that were answered.
+            tokens: Of prompts and answers.
+            usd: The price; `None`: nobody knows it.
+            cached: Tokens of the prompts that the endpoint had in its cache.
+        """
+        self.is_priced = self.is_priced and (usd is not None or not model_calls)
+        self.cached += cached
         self.used["model_calls"] += model_calls
         self.used["tokens"] += tokens
         self.used["usd"] += usd or 0.0
@@ -162,7 +175,9 @@ class PlanningCost:
         """Return the usage of all plannings, as `usage.planning` shows it."""
         spent = self._spent()
         whole: dict[str, Json] = {name: round(spent[name]) for name in ("model_calls", "tokens")}
-        return {**whole, "usd": spent["usd"], "seconds": spent["seconds"]}
+        usd = spent["usd"] if self.is_priced else None
+        made = {**whole, "usd": usd, "seconds": spent["seconds"]}
+        return {**made, CACHED: self.cached} if self.cached else made
 
     def _spent(self) -> dict[str, float]:
         used = {**self.used, "seconds": max(0.0, self.now() - self._started)}
@@ -177,11 +192,22 @@ def added(before: Mapping[str, Json] | None, more: Mapping[str, Json] | None) ->
         name: amount_of(before, name) + amount_of(more, name) for name in ("calls", "tokens", "usd")
     }
     whole: dict[str, Json] = {name: int(cast("float", sums[name])) for name in ("calls", "tokens")}
+    if CACHED in before or CACHED in more:
+        whole[CACHED] = int(amount_of(before, CACHED) + amount_of(more, CACHED))
+    is_known = is_priced(before) and is_priced(more)
     guards = added_verdicts(before.get(GUARDS), more.get(GUARDS))
-    return {**before, **more, **sums, **whole, **({GUARDS: guards} if guards else {})}
+    made: dict[str, Json] = {**before, **more, **sums, **whole, **({GUARDS: guards} if guards else {})}
+    return {name: value for name, value in made.items() if is_known or name != "usd"}
 
 
 GUARDS: Final = "guards"  # the part of a usage with the verdicts of guards
+CACHED: Final = "cached_tokens"  # the part of a usage with the tokens of prompts that an endpoint had in its cache; absent: none
+
+
+def is_priced(usage: Mapping[str, Json]) -> bool:
+    """Whether the price of a usage is known; a call that asked no model costs nothing."""
+    # Records of earlier versions have null for a price that is not known, and count it as 0: their runs are shown as they were.
+    return "usd" in usage or not amount_of(usage, "calls")
 
 
 def added_verdicts(before: Json, more: Json) -> dict[str, Json]:

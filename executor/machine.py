@@ -47,7 +47,7 @@ from ..plans.program import (
 )
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
-from .agent_loop import AgentLoop, Answer, NextCall, frame_of
+from .agent_loop import AgentLoop, Answer, frame_of
 from .budget import Budget, added, amounts_in
 from .canonical_value import CanonicalValue, Scope
 from .commands import (
@@ -141,8 +141,10 @@ ITEMS_MAX: Final = 100_000  # items of one for_each: a run with more would not f
 # after the other, each when it is next. 2: a person is asked about all items as one list when the step begins. 3: whether a step runs is labelled
 # like a value (`plans.checker.flow.labels`), and where a call is labelled, a rule is asked whether a person is needed. 4: expressions are metered: a run has a
 # most of their work, and after a slice of it the other steps are put off until the next event. 5: an output that asks for an absent field is null there,
-# where the run would fail. 6: a resource has the label of what was written to it.
-RULES_VERSION: Final = 6
+# where the run would fail. 6: a resource has the label of what was written to it. 7: what a repeated plan
+# stores has the label of what can make one of its rounds fail.
+RULES_VERSION: Final = 7
+ROUNDS_COUNT_SINCE: Final = 7
 WORLD_COUNTS_SINCE: Final = 6
 ABSENT_OUTPUT_SINCE: Final = 5
 METERED_SINCE: Final = 4
@@ -758,7 +760,7 @@ class Machine:
     def _close_frame(self, frame: Frame) -> None:
         """Hand the output or the failure of a frame, whose nodes have all ended, to its owner."""
         if frame.owner is not None and frame.owner.agent_loop is not None:
-            self._loop_stepped(frame.owner, frame.owner.agent_loop, frame.nodes[0])
+            self._loop_stepped(frame.owner, frame.owner.agent_loop, frame.nodes)
             return
         # A failure beats a cancel: `on_error` of the owner handles a failed sub-plan, and must not hide one behind a denial elsewhere in it.
         states = {node.state for node in frame.nodes}
@@ -948,42 +950,51 @@ class Machine:
         elif (failure := agent_loop.find_exhausted(calls)) is not None:
             self._iteration_failed(iteration, failure)
         else:
-            self._run_inner(iteration, agent_loop.thought())
+            self._run_inner(iteration, (agent_loop.thought(),))
 
-    def _run_inner(self, iteration: Iteration, code: StepCode) -> None:
-        self._run_frame(iteration, frame_of(code, iteration, self._policies))
+    def _run_inner(self, iteration: Iteration, codes: Sequence[StepCode]) -> None:
+        self._run_frame(iteration, frame_of(codes, iteration, self._policies))
 
-    def _loop_stepped(self, iteration: Iteration, loop: AgentLoop | PlanningLoop, node: Node) -> None:
-        """Continue an agent or a `plan_for` step after a step of its loop has ended."""
-        if node.state is State.CANCELLED:
-            self._iteration_cancelled(iteration, node.reason or Reason.CANCELLED)
+    def _loop_stepped(
+        self, iteration: Iteration, loop: AgentLoop | PlanningLoop, nodes: Sequence[Node]
+    ) -> None:
+        """Continue an agent or a `plan_for` step after a step of its loop has ended, or all the calls that an agent made at once."""
+        cancelled = next((node for node in nodes if node.state is State.CANCELLED), None)
+        if cancelled is not None:
+            self._iteration_cancelled(iteration, cancelled.reason or Reason.CANCELLED)
         elif isinstance(loop, PlanningLoop):
-            self._planning_stepped(iteration, loop, node)
+            self._planning_stepped(iteration, loop, nodes[0])
         else:
-            self._agent_stepped(iteration, loop, node)
+            self._agent_stepped(iteration, loop, nodes)
 
-    def _agent_stepped(self, iteration: Iteration, agent_loop: AgentLoop, node: Node) -> None:
-        """Continue an agent after a thought or a call of it has ended."""
-        if isinstance(node.code.action, CallTool):
-            agent_loop.note(node)
-            self._think(iteration, agent_loop)
-        elif node.output is None:
+    def _agent_stepped(self, iteration: Iteration, agent_loop: AgentLoop, nodes: Sequence[Node]) -> None:
+        first = nodes[0]
+        if isinstance(first.code.action, CallTool):
+            agent_loop.note(nodes)
+            self._act(iteration, agent_loop)
+        elif first.output is None:
             self._iteration_failed(iteration, None)
         else:
-            match agent_loop.decide(node.output.value):
+            match agent_loop.decide(first.output.value):
                 case Answer(value):
                     self._iteration_succeeded(iteration, CanonicalValue.of(value))
-                case NextCall() as call:
-                    self._run_inner(iteration, agent_loop.act(call))
                 case None:
-                    self._think(iteration, agent_loop)
+                    self._act(iteration, agent_loop)
+
+    def _act(self, iteration: Iteration, agent_loop: AgentLoop) -> None:
+        """Make the next calls of an agent's turn: reads at once, writes one at a time. After the last one its model is asked again."""
+        codes = agent_loop.next_acts(lambda tool: self._policies[tool].effect is Effect.WRITE)
+        if codes and self._cancelled_by is None:
+            self._run_inner(iteration, codes)
+        else:
+            self._think(iteration, agent_loop)
 
     # --- sub-plans that are planned in the run
 
     def _enter_planned(self, iteration: Iteration, planned: RunPlanned, given: Json) -> None:
         loop = iteration.agent_loop = PlanningLoop(planned, given if isinstance(given, dict) else {})
         self._occupy(iteration)
-        self._run_inner(iteration, loop.ask_planner())
+        self._run_inner(iteration, (loop.ask_planner(),))
 
     def _planning_stepped(self, iteration: Iteration, loop: PlanningLoop, node: Node) -> None:
         """Continue a `plan_for` step after the planner or a person has answered, or its sub-plan has ended."""
@@ -998,11 +1009,11 @@ class Machine:
                 self._iteration_failed(iteration, failure)
         elif isinstance(action, AskPerson):
             loop.note_answer(output.value)
-            self._run_inner(iteration, loop.ask_planner())
+            self._run_inner(iteration, (loop.ask_planner(),))
         else:
             match loop.read(output.value):
                 case SubQuestion() as question:
-                    self._run_inner(iteration, loop.ask_person(question))
+                    self._run_inner(iteration, (loop.ask_person(question),))
                 case SubPlanned() as made:
                     self._run_sub_plan(iteration, loop, made)
 
@@ -1014,7 +1025,7 @@ class Machine:
         except PlanRejected as fault:
             self._iteration_failed(iteration, Failure(fault.code, str(fault)))
         else:
-            self._run_inner(iteration, loop.run(program))
+            self._run_inner(iteration, (loop.run(program),))
 
     def _ready(self, iteration: Iteration, call: CanonicalValue) -> None:
         iteration.call = call
@@ -1190,6 +1201,7 @@ class Machine:
                     sample_of(iteration),
                     timeout_s,
                     iteration.data,
+                    ask.turns,
                 )
             case AskPlanner(hidden=hidden):
                 return StartPlanning(iteration.path, call, hidden, iteration.attempts + 1)

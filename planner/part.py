@@ -33,11 +33,13 @@ class Part:
         steps_max: The most steps, those of inner plans included.
         returns: JSON Schema of the output.
         shown: The given values that the model may see; of the others it sees types.
+        untrusted: Those that it sees only if its planner is told to show untrusted text.
     """
 
     steps_max: int
     returns: Mapping[str, Json]
     shown: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    untrusted: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
     def checked(self, report: CheckReport, plan: Plan | None, tools: Toolset, limits: Limits) -> CheckReport:
         """Return the report on a sub-plan with the problems that it has as a part; `plan` is `None` if it has not the shape of one."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol, TypeAlias, cast
@@ -27,14 +28,14 @@ from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
 from ..tools.models.clients import Clients
 from ..tools.models.completion import Usage
-from ..tools.models.endpoint import Endpoint, Model
+from ..tools.models.endpoint import Endpoint, KeySource, Model, key_variables
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .drafting.adapting import adapt
 from .drafting.attempt import Attempt, no_model
 from .drafting.conversation import Conversation, PlanningBudget
 from .drafting.drafting import Drafting, Preview, preview_of
-from .drafting.failure_report import ErrorLike, FailureReport, StepLike
+from .drafting.failure_report import Disclosures, ErrorLike, FailureReport, StepLike
 from .drafting.patching import Mended, PatchDrafting
 from .drafting.prompt import prompt_version
 from .drafting.streaming import PartialPlanHandler, PartialPlanListener
@@ -116,6 +117,8 @@ class Planner:
         small_model: The model for small questions beside the plan (which saved plan, which tools): a name at the same endpoint, or
             a `Model`; by default `FIRMPLAN_SMALL_MODEL`, else the same model.
         adapt: Whether a model is asked to fill in the nearest saved plan if no pattern answers a task.
+        untrusted_text: Whether a model that patches a plan is shown messages and results of untrusted tools, marked as data. What it changes
+            then counts as untrusted data: a write takes it only where it takes untrusted data.
         choose_over: A small question chooses from a toolset of more tools than this; `None`: the task's words alone choose.
 
     Raises:
@@ -127,7 +130,7 @@ class Planner:
         model: str | Model | None = None,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: KeySource = None,
         mode: str | Enum | None = None,
         max_repairs: int = 3,
         library: Entry | Iterable[Entry] | None = None,
@@ -135,6 +138,7 @@ class Planner:
         small_model: str | Model | None = None,
         adapt: bool = True,
         choose_over: int | None = CHOOSE_OVER,
+        untrusted_text: bool = False,
     ) -> None:
         self._model = _model(model, base_url, api_key, mode)
         self._max_repairs = _count("max_repairs", max_repairs)
@@ -142,6 +146,7 @@ class Planner:
         self._small = _small_model(small_model)
         self._adapts = adapt
         self._choose_over = None if choose_over is None else _count("choose_over", choose_over)
+        self._untrusted_text = untrusted_text
         self._library = Library(library)
         self._clients = Clients()
 
@@ -150,6 +155,28 @@ class Planner:
         """The model settings that were given, as a fallback for an engine's other model calls; `None`: none were given."""
         given = (self._model.name, self._model.base_url, self._model.api_key, self._model.mode)
         return None if all(part is None for part in given) else self._model
+
+    @property
+    def key_variables(self) -> frozenset[str]:
+        """The environment variables that hold keys of its models, beside `OPENAI_API_KEY`: no plan may use them as secrets."""
+        return key_variables([self._model, *([self._small] if isinstance(self._small, Model) else [])])
+
+    def sharing(self, clients: Clients) -> Planner:
+        """Return the planner with the clients of an engine: limits and prices of its models count for both together."""
+        made = copy(self)
+        made._clients = clients  # noqa: SLF001  # its own class
+        return made
+
+    def expect_priced(self) -> None:
+        """Check that the price of each model that may be asked is known, as a budget in dollars needs.
+
+        Raises:
+            InputRejected: `unpriced-model`.
+            ConfigError: No model is configured, or the table of prices cannot be read.
+        """
+        endpoints = self._model.resolve_all()
+        asked = dict.fromkeys((*endpoints, self._small_endpoint(endpoints[0])))
+        self._clients.prices.expect_all(asked, "the planner")
 
     @property
     def library(self) -> tuple[SavedPlan, ...]:
@@ -196,7 +223,7 @@ class Planner:
         Raises:
             PlanningFailed: There is no plan. The message says why and what to do, `attempts` holds all attempts, `limit` names the limit
                 of the budget that the planning would have passed, and `outcome` is what the model said in the place of a plan: `Cannot` or `Question`.
-            InputRejected: The task is empty or too long, or an input is not JSON.
+            InputRejected: The task is empty or too long, an input is not JSON, or `usd` is limited and nobody knows the price of a model.
             ConfigError: A file of the library holds no plan.
         """
         every = (*saved, *self.library)
@@ -240,7 +267,7 @@ class Planner:
             task: What the part is to do, in words.
             tools: The tools that the plan may use.
             inputs: The values of its inputs.
-            part: Its bounds, and the values that the model may see.
+            part: Its bounds, and the values that the model may see; those that are untrusted only with `untrusted_text`.
             judge: Has the last word on a check's report.
             rules: Where untrusted data may stand although its tool does not say so; `None`: the default rules.
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the planning.
@@ -259,7 +286,7 @@ class Planner:
             complete=True,
             rules=rules,
             answers=tuple(answers),
-            part=part,
+            part=replace(part, shown={**part.shown, **part.untrusted}) if self._untrusted_text else part,
         )
         options = _PlanningOptions(None, None, _ignore, PlanningBudget(budget or {}, spent))
         return await self._from_model(request, [], options)
@@ -317,28 +344,34 @@ class Planner:
 
         Args:
             plan: The plan that ran.
-            steps: Path -> state of a step: `Run.steps`. Only statuses, reasons and firmplan's own error codes are looked at.
+            steps: Path -> state of a step: `Run.steps`. The model is shown messages and results of trusted tools; of untrusted ones codes and
+                types, unless `untrusted_text` is set.
             tools: The tools that the patched plan may use.
             task: The task in words; by default the plan's own task.
             plans: Finds the saved plan that a `plan` step names.
             judge: Has the last word on a check's report.
             rules: Where untrusted data may stand although its tool does not say so; `None`: the default rules.
             output_error: Why the plan's output could not be computed, if that is the failure: the error of `Run.errors` that has no
-                step. Only its code is looked at.
+                step.
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the repair.
             spent: Is called with the usage of each answered request, also if there is no patch.
 
         Raises:
             PlanningFailed: There is no patch, or the model sees no way; `attempts` holds all attempts.
+            InputRejected: `usd` is limited, and nobody knows the price of a model.
             ConfigError: No model is configured.
         """
         # A plan of a builder may have no task; the steps then say what is wanted.
         words = task or plan.task or "Do what the plan does."
         request = PlanRequest(task_of(words), Toolset.of(tools), {}, (), plans, judge, rules=rules)
-        report = FailureReport.of(
-            plan.model_copy(update={"task": words}), steps, (await request.check(plan)).types, output_error
-        )
         endpoint, *fallbacks = self._model.resolve_all()
+        disclosures = Disclosures.of(plan, request.tools, plans, endpoint.name, texts=self._untrusted_text)
+        types = (await request.check(plan)).types
+        report = FailureReport.of(
+            plan.model_copy(update={"task": words}), steps, types, output_error, disclosures
+        )
+        if budget is not None and "usd" in budget:
+            self.expect_priced()
         conversation = Conversation(
             request,
             endpoint,
@@ -365,6 +398,8 @@ class Planner:
             nearest = nearest_tasks(request.task, request.saved)
             raise no_model(request.task, missing, nearest, attempts) from missing
         small, cache = self._small_endpoint(endpoint), options.cache
+        if "usd" in options.budget.limits:
+            self.expect_priced()
         key = "" if cache is None else planning_key(request, endpoint, small)
         # The cache is asked before any question to the model, the small ones included: an equal task costs
         # nothing.
@@ -419,7 +454,7 @@ class Planner:
 
 
 def _model(
-    model: str | Model | None, base_url: str | None, api_key: str | None, mode: str | Enum | None
+    model: str | Model | None, base_url: str | None, api_key: KeySource, mode: str | Enum | None
 ) -> Model:
     """Return the model of a planner; settings beside a `Model` count where it has none. Raises: ConfigError."""
     given = model if isinstance(model, Model) else Model(model)

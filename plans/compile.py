@@ -70,7 +70,7 @@ VARIANTS_MAX = 8
 """Sets of untrusted inputs of one inner plan that get a program each."""
 
 
-def compile_plan(
+def compile_plan(  # noqa: PLR0913  # everything that decides a program
     plan: Plan,
     signatures: Signatures | Iterable[Signature],
     *,
@@ -78,6 +78,7 @@ def compile_plan(
     language: int = EXPRESSION_VERSION,
     counted: Counted = EVERYTHING,
     controlled: Iterable[str] = (),
+    written: Iterable[str] = (),
     is_chosen: bool = False,
 ) -> Program:
     """Return the program of a plan that passed its check. O(size of the plan and of all that it runs).
@@ -89,13 +90,14 @@ def compile_plan(
         language: The version of the expression language in which it was checked; later functions are refused.
         counted: What counts in labels.
         controlled: See `PlanBody`.
+        written: See `PlanBody`.
         is_chosen: Whether whoever wrote the plan had seen untrusted data: then untrusted data chose each call, and may stand in each argument.
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
     """
     bodies = bodies_of(Draft(plan), plan, plans)
-    bodies.every[0].controlled = frozenset(controlled)
+    bodies.every[0].controlled, bodies.every[0].written = frozenset(controlled), frozenset(written)
     # The order matters: later passes rely on parsed expressions, known plans and program orders.
     _refuse(_faults(bodies))
     if language < EXPRESSION_VERSION:
@@ -325,6 +327,7 @@ class _BodyCompiler:
             budget={str(name): amount for name, amount in agent.budget.items()},
             instructions=instructions,
             instructions_data=spans,
+            signatures=tuple(tools),
             reply=_reply_schema([tool.name for tool in tools], returns),
             is_tainted=self._is_tainted(position),
             is_controlled=self._is_controlled(position),

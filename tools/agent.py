@@ -271,6 +271,15 @@ def _extra(template: PromptTemplate, made: _AgentRequest) -> Json:
     }
 
 
+def model_of(tool: Tool) -> str | None:
+    """Return the alias of the model that a tool asks; `None`: it is no agent."""
+    match tool.fingerprint_extra:
+        case {"model": str(alias)} if tool.request_of is not None:
+            return alias
+        case _:
+            return None
+
+
 def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., Any]:
     """Return the function that a direct call runs: it asks the models of the environment."""
 

@@ -17,6 +17,7 @@ from ...tools import Context, ModelRequest, Tool, Used
 from ...tools.failures import text_of
 from ...tools.models.completion import Usage as ModelUsage
 from ...tools.models.errors import ModelError
+from ..budget import CACHED
 from ..canonical_value import CanonicalValue
 from ..commands import StartToolCall
 from ..events import (
@@ -283,11 +284,13 @@ def _usage_with(usage: ModelUsage, guards: Mapping[str, Json]) -> dict[str, Json
 
 
 def _usage(usage: ModelUsage) -> dict[str, Json]:
-    return {
+    made: dict[str, Json] = {
         "calls": usage.requests,
         "tokens": usage.prompt_tokens + usage.completion_tokens,
-        "usd": usage.usd,
     }
+    if usage.usd is not None:  # without it, nobody knows the price
+        made["usd"] = usage.usd
+    return {**made, CACHED: usage.cached_tokens} if usage.cached_tokens else made
 
 
 def _soon(

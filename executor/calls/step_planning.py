@@ -23,7 +23,7 @@ from ...errors import (
 from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.plan import EndorseStep, Plan, PlanForStep, ToolStep
 from ...plans.values import Json
-from ..budget import PLANNING, PlanningCost
+from ..budget import CACHED, PLANNING, PlanningCost
 from ..canonical_value import CanonicalValue
 from ..events import BudgetReached, CallFailed, CallSucceeded
 from ..journal.toolset_lock import tool_names
@@ -170,8 +170,7 @@ def find_unfit(plan: Plan, task: StepTask) -> str | None:
 def usage_of(cost: PlanningCost) -> dict[str, Json]:
     """Return the usage of a planning, as records of calls have it."""
     used = cost.used
-    return {
-        "calls": int(used["model_calls"]),
-        "tokens": int(used["tokens"]),
-        "usd": used["usd"],
-    }
+    usage: dict[str, Json] = {"calls": int(used["model_calls"]), "tokens": int(used["tokens"])}
+    if cost.is_priced:
+        usage["usd"] = used["usd"]
+    return {**usage, CACHED: cost.cached} if cost.cached else usage

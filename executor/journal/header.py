@@ -24,7 +24,7 @@ from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
 from ..lru_cache import IdentityCache, LruCache
-from ..machine import CONTROL_COUNTS_SINCE, RULES_VERSION, WORLD_COUNTS_SINCE
+from ..machine import CONTROL_COUNTS_SINCE, ROUNDS_COUNT_SINCE, RULES_VERSION, WORLD_COUNTS_SINCE
 from ..policy import ReuseMode
 from .toolset_lock import ToolsetLock
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 HEADER_FORMAT: Final = 1
 ASKING_FORMAT: Final = 2
 """The header format of retries, and of forks and patches that ask a person where an older version would not: older versions must refuse them."""
+SHOWN_UNTRUSTED: Final = "untrusted_text"  # the key, in the record of a planning, that says that the planner was shown untrusted data
 RULES_ONCE: Final = 1  # of a run whose header does not say
 
 
@@ -107,6 +108,16 @@ class Header:
     def controlled(self) -> tuple[str, ...]:
         """Ids of the steps that are there because of untrusted data (`Fork`)."""
         return self.fork.controlled if self.fork is not None else ()
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Ids of the steps whose own words count as untrusted data (`Fork`)."""
+        return self.fork.written if self.fork is not None else ()
+
+    @property
+    def is_shown_untrusted(self) -> bool:
+        """Whether the planner that made the plan was shown untrusted data."""
+        return isinstance(self.planning, dict) and self.planning.get(SHOWN_UNTRUSTED) is True
 
     @property
     def planning_cost(self) -> dict[str, float]:
@@ -235,13 +246,14 @@ def keep_plan(data: Mapping[str, Any], plan: Plan) -> None:
     _PLANS.get(_name(data), lambda: plan, _steps)
 
 
-def program_of(
+def program_of(  # noqa: PLR0913  # everything that decides a program
     plan: Plan,
     lock: ToolsetLock,
     plans: Mapping[str, Plan],
     language: int,
     rules: int = RULES_VERSION,
     controlled: Sequence[str] = (),
+    written: Sequence[str] = (),
     *,
     is_chosen: bool = False,
 ) -> Program:
@@ -254,6 +266,7 @@ def program_of(
         language: The version of the expression language that the run began with.
         rules: The version of the machine's moves that the run began with.
         controlled: See `Fork`.
+        written: See `Fork`.
         is_chosen: See `compile_plan`.
 
     Raises:
@@ -261,7 +274,7 @@ def program_of(
     """
     # The digest of a plan does not cover the order of properties that models are asked for, and the program has that order. So it is in the key.
     key = (
-        f"{language} {rules} {int(is_chosen)} {' '.join(controlled)}".encode(),
+        f"{language} {rules} {int(is_chosen)} {' '.join(controlled)} / {' '.join(written)}".encode(),
         _ORDERS.get(plan, _order),
         _name(lock.to_list()),
         plan.digest.encode(),
@@ -277,8 +290,11 @@ def program_of(
             lock,
             plans=plans,
             language=language,
-            counted=Counted(rules >= CONTROL_COUNTS_SINCE, rules >= WORLD_COUNTS_SINCE),
+            counted=Counted(
+                rules >= CONTROL_COUNTS_SINCE, rules >= WORLD_COUNTS_SINCE, rules >= ROUNDS_COUNT_SINCE
+            ),
             controlled=controlled,
+            written=written,
             is_chosen=is_chosen,
         ),
         lambda program: _steps(program.plan),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from ...errors import ConfigError, EngineBug, InputRejected, PlanError, PlanningFailed, Question
 from ...plans.expressions.functions import EXPRESSION_VERSION
-from ..budget import PlanningCost, amounts_in
+from ..budget import CACHED, PlanningCost, amount_of, amounts_in
 from ..events import BudgetRaised
 from ..fork import root_of
 from ..journal.header import Header, default_seed
@@ -188,7 +188,9 @@ class Planning:
         for decision in await self._archive.decisions(row.id):
             if isinstance(decision.event, BudgetRaised):  # the run itself takes it in once it is driven
                 limits |= amounts_in(decision.event.budget)
-        return PlanningCost(self._facilities.clock.now, limits, before=header.planning_cost)
+        return _continued(
+            PlanningCost(self._facilities.clock.now, limits, before=header.planning_cost), header
+        )
 
     async def _set_failed(self, row: RunRow, cost: PlanningCost, fault: Exception) -> None:
         failed: Json = {"code": getattr(fault, "code", "error"), "message": str(fault)}
@@ -245,9 +247,10 @@ class Planning:
         row = await self._archive.row(run.id)
         budget = (await self._archive.machine(row)).budget
         cost = PlanningCost(self._facilities.clock.now, budget.limits, budget.own, budget.planning)
+        cost = _continued(cost, Header.from_dict(row.header))
         try:
             header = await self.planner.patch_run(run, run.plan, cost)
-        except (PlanningFailed, ConfigError) as no_patch:
+        except (PlanningFailed, ConfigError, InputRejected) as no_patch:
             self._facilities.log.warning("no patch for the plan", run=run.id, why=no_patch.message)
             return None
         # The id is the same in every engine, so that two engines that see the failure do not make two runs.
@@ -292,6 +295,16 @@ def planning_deaths(header: Mapping[str, Any]) -> int:
 def patch_id(run_id: str) -> str:
     """Return the id for the run of a failed run's patched plan: the same id in every engine, so that a plan is patched once."""
     return f"run_{hashlib.sha256(f'patch of {run_id}'.encode()).hexdigest()[:16]}"
+
+
+def _continued(cost: PlanningCost, header: Header) -> PlanningCost:
+    """Return the cost of a planning that goes on, with what a header says of the earlier plannings beside their amounts."""
+    record = header.planning
+    known = record.get("cost") if isinstance(record, dict) else None
+    if isinstance(known, dict):
+        cost.is_priced = known.get("usd") is not None or not known.get("model_calls")
+        cost.cached = int(amount_of(known, CACHED))
+    return cost
 
 
 def with_cost(record: Json, cost: PlanningCost | None) -> Json:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ...errors import RunFailed
 from ...plans.nearest import listing
 from ...plans.values import Json
-from ..budget import GUARDS, added_verdicts
+from ..budget import CACHED, GUARDS, added_verdicts, is_priced
 from ..events import RunParked
 from ..execution_tree import (
     INNER_FAILED,
@@ -96,7 +96,7 @@ class StepView:
         output: The value; `None` unless the step succeeded.
         attempts: The number of calls that were started.
         reused: Whether an earlier result was used in place of the call; for a step with parts, whether that holds for all of them.
-        cost: US dollars spent on model calls, as far as prices are known.
+        cost: US dollars spent on model calls; `None`: a model was asked whose price nobody knows.
         started: Unix seconds, or `None`.
         finished: Unix seconds, or `None`.
         reason: Why the step was skipped or cancelled, or what it waits for.
@@ -114,7 +114,7 @@ class StepView:
     output: Json = None
     attempts: int = 0
     reused: bool = False
-    cost: float = 0.0
+    cost: float | None = 0.0
     started: float | None = None
     finished: float | None = None
     error: RunError | None = None
@@ -147,7 +147,8 @@ class Run:
         plan: `None` while a task has not been planned.
         steps: Path -> snapshot of the step, in plan order, each step followed by its leaves.
         usage: `steps calls reused model_calls tokens usd seconds` of the steps; if a planner made the plan, `planning` has
-            `model_calls tokens usd seconds` of the planning, patches included. A budget holds for both together.
+            `model_calls tokens usd seconds` of the planning, patches included. A budget holds for both together. `usd` is `None` where
+            a model was asked whose price nobody knows. `cached_tokens` is there where an endpoint had parts of prompts in its cache.
         parent: The run that this run replays, forks or retries.
         task: The words of the task, if there is one.
         created: Unix seconds.
@@ -325,9 +326,13 @@ class OutputLabels(Mapping[str, Sequence[str]]):
 
 
 def _output_labels(header: Header) -> Mapping[str, Sequence[str]]:
-    from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # a warm run does not ask
+    from ...plans.checker.flow.labels import UNNAMED  # noqa: PLC0415  # a warm run does not ask
+    from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # as above
 
-    return {} if header.plan is None else Sources(header.plan, header.lock, header.plans).of_output()
+    if header.plan is None:
+        return {}
+    found = Sources(header.plan, header.lock, header.plans, header.written).of_output()
+    return found | {"$": (*found.get("$", ()), UNNAMED)} if "" in header.written else found
 
 
 _LABELS: Final = IdentityCache["Header", Mapping[str, Sequence[str]]](
@@ -406,7 +411,8 @@ def run_usage(machine: Machine) -> dict[str, Json]:
     steps = calls = reused = 0
     model_calls: float = 0
     tokens: float = 0
-    usd = 0.0
+    cached: float = 0
+    usd: float | None = 0.0
     for iteration in machine.iterations.values():
         steps += iteration.attempts > 0
         calls += iteration.attempts
@@ -414,7 +420,8 @@ def run_usage(machine: Machine) -> dict[str, Json]:
         if (usage := iteration.usage) is not None:
             model_calls += _number(usage, "calls")
             tokens += _number(usage, "tokens")
-            usd += _number(usage, "usd")
+            cached += _number(usage, CACHED)
+            usd = _added_usd(usd, usage)
     made: dict[str, Json] = {
         "steps": steps,
         "calls": calls,
@@ -424,6 +431,8 @@ def run_usage(machine: Machine) -> dict[str, Json]:
         "usd": usd,
         "seconds": machine.budget.own["seconds"],
     }
+    if cached:
+        made[CACHED] = cached
     # Only where it is limited: runs of earlier versions are shown as they were.
     budget = machine.budget
     return {**made, "items": int(budget.spent["items"])} if "items" in budget.limits else made
@@ -436,6 +445,22 @@ def with_planning(usage: Mapping[str, Json], header: Header) -> dict[str, Json]:
             return {**usage, "planning": dict(cost)}
         case _:
             return dict(usage)
+
+
+def _added_usd(usd: float | None, usage: Mapping[str, Json]) -> float | None:
+    """Return a sum of prices with the price of another call; `None`: a model was asked whose price nobody knows."""
+    if usd is None or not is_priced(usage):
+        return None
+    return usd + _number(usage, "usd")
+
+
+def _cost_of(iterations: Sequence[Iteration]) -> float | None:
+    """Return the price of the model calls of a step; `None`: nobody knows it."""
+    usd: float | None = 0.0
+    for iteration in iterations:
+        if iteration.usage is not None:
+            usd = _added_usd(usd, iteration.usage)
+    return usd
 
 
 def _number(usage: Mapping[str, Json], name: str) -> int | float:
@@ -487,9 +512,7 @@ def _view(part: Iteration) -> StepView:
         output=part.output.value if part.output else None,
         attempts=sum(iteration.attempts for iteration in iterations),
         reused=bool(iterations) and all(iteration.reused for iteration in iterations),
-        cost=float(
-            sum(_number(iteration.usage, "usd") for iteration in iterations if iteration.usage is not None)
-        ),
+        cost=_cost_of(iterations),
         started=min(starts, default=None),
         finished=max(ends, default=getattr(part, "finished", None)) if is_over else None,
         error=_error_of(part.path, failure) if failure else None,

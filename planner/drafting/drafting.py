@@ -21,7 +21,6 @@ from functools import partial
 from math import ceil
 from typing import Literal, TypeAlias, cast
 
-from ...errors import Cannot
 from ...plans.format.shape import draft_of
 from ...plans.paths import parts_of
 from ...plans.plan import Plan
@@ -38,7 +37,7 @@ from .conversation import Conversation, Reading
 from .draft import DraftChanges, can_change, plan_in
 from .form import Form, changes_answer, plan_answer
 from .left_out import WritesSoFar
-from .outcomes import ended_by, outcome_in
+from .outcomes import ended_by, no_plan_in, outcome_in
 from .prompt import (
     Plea,
     choosing_messages,
@@ -200,15 +199,7 @@ class Drafting:
         said = outcome_in(answer.outcome.value) if isinstance(answer.outcome, Answered) else None
         if said is not None:
             conversation = self.conversation
-            word = "cannot" if isinstance(said, Cannot) else "a question"
-            conversation.attempts.append(
-                Attempt(
-                    conversation.number,
-                    answer.raw,
-                    usage=answer.usage,
-                    error=f"{word} in the place of a plan",
-                )
-            )
+            conversation.attempts.append(no_plan_in(answer, said, conversation.number))
             raise ended_by(self.request.task, said, conversation.attempts, len(self.request.answers))
 
     def _opening(self) -> tuple[Message, ...]:

@@ -267,6 +267,62 @@ def test_a_plan_that_runs_again_reads_what_it_has_saved_itself(more):
     assert "unsafe-flow" in {error.code for error in run.errors}
 
 
+def tells_by_its_rounds(more):
+    """Return a plan that adds a line to the note in each of two rounds, and its tools; an odd page makes the first round fail, and so be the last."""
+    world = World(page="odd")
+
+    @tool(effect="write", resource="diary", allow_untrusted=("text",))
+    def enter(text: str) -> str:
+        """Write the diary."""
+        return text
+
+    @tool(effect="read", resource="diary")
+    def diary() -> str:
+        """Read the diary, which fails if the page is odd."""
+        raise ValueError
+
+    world.tools += [enter, diary]
+    inner = {
+        "steps": [
+            {"id": "day", "tool": "diary"},
+            {"id": "more", "tool": "append", "args": {"text": "x"}},
+        ]
+    }
+    entered = {"id": "entered", "tool": "enter", "args": {"text": "${page}"}}
+    return plan_of(
+        PAGE, entered, {"id": "each", "plan": "inner", **more}, NOTE, SEND, plans={"inner": inner}
+    ), world
+
+
+@pytest.mark.parametrize("on_error", ["skip", {"value": None}])
+def test_how_often_a_failing_plan_ran_is_in_what_it_has_saved(on_error):
+    twice = {"repeat": {"until": "${False}", "max": 2}, "on_error": on_error}
+    plan, world = tells_by_its_rounds(twice)
+    assert problems(plan, world) == [
+        "untrusted data reaches 'to' of the write 'mail': page -> entered -> each -> note -> mail.to"
+    ]
+    sources = Sources(plan, world.tools)
+    mail = plan.steps.index(next(step for step in plan.steps if step.id == "mail"))
+    assert [found.name for found in sources.of_argument((mail,), "to").sources] == ["page"]
+    each = mail - 2
+    assert [found.name for found in sources.of_control((each, 1)).sources] == ["page"]
+    once, world = tells_by_its_rounds({"on_error": on_error})  # the failure stops no other step of its round
+    assert not problems(once, world)
+
+
+def test_a_run_that_began_before_rounds_counted_keeps_its_labels():
+    plan, world = tells_by_its_rounds({"repeat": {"until": "${False}", "max": 2}, "on_error": "skip"})
+
+    async def main(rules):
+        async with Rig(world.tools) as rig:
+            run = await rig.run(plan, "r", rules=rules)
+            assert (await rig.execution.replays.replay("r", keep=False)).digest == run.digest
+            return run
+
+    assert asyncio.run(main(6)).status == "succeeded"
+    assert [error.code for error in asyncio.run(main(7)).errors] == ["unsafe-flow"]
+
+
 def test_labels_go_from_one_resource_to_another_over_the_rounds_of_a_loop():
     """Round 1 saves the page, round 2 copies the note into the diary, round 3 reads the diary."""
     world = World()

@@ -41,7 +41,7 @@ from .completion import (
     Usage,
     complete_within,
 )
-from .endpoint import Endpoint, Model, ModelSpec, read_models
+from .endpoint import Endpoint, Model, ModelSpec, key_variables, read_models
 from .errors import ELSEWHERE, ModelError
 from .judges import JUDGED_MAX, judge_of, judges_in
 from .limits import RequestBudget
@@ -147,9 +147,19 @@ class Models:
         self._clients = Clients(prices)
 
     @property
+    def clients(self) -> Clients:
+        """The open clients, with their limits and prices; a planner of the same engine shares them."""
+        return self._clients
+
+    @property
     def aliases(self) -> dict[str, tuple[Model, ...]]:
         """The mapped aliases, each with its models in the order in which they are asked."""
         return dict(self._aliases)
+
+    @property
+    def key_variables(self) -> frozenset[str]:
+        """The environment variables that hold keys of these models, beside `OPENAI_API_KEY`: no plan may use them as secrets."""
+        return key_variables(model for models in self._aliases.values() for model in models)
 
     def resolve(self, alias: str = DEFAULT) -> tuple[Endpoint, ...]:
         """Return the endpoints that an alias stands for, in the order in which they are asked.
@@ -165,6 +175,21 @@ class Models:
             hint = did_you_mean(alias, self._aliases, f"known are {listing(sorted(self._aliases))}")
             raise ConfigError(f"no model is called '{alias}': {hint}")
         return (Model(alias).resolve(),)
+
+    def expect_priced(self, asked: Mapping[str, str]) -> None:
+        """Check that the price of each model is known, fallbacks included: a budget in dollars over one without a price would not hold.
+
+        Args:
+            asked: Alias -> who asks it, for the message. An alias that stands for no model is passed over: its call says so.
+
+        Raises:
+            InputRejected: `unpriced-model`.
+            ConfigError: The table of prices cannot be read.
+        """
+        prices = self._clients.prices
+        for alias, whose in asked.items():
+            with suppress(ConfigError):
+                prices.expect_all(self.resolve(alias), whose)
 
     def key_parts(self, request: ModelRequest) -> dict[str, Json]:
         """Return what decides the answer to a request, as JSON: resolved models, parameters, messages, schema.

@@ -25,7 +25,7 @@ from typing import Annotated, Literal, TypeAlias, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
-from ...errors import ConfigError
+from ...errors import UNPRICED, ConfigError, InputRejected
 from .endpoint import Endpoint
 
 FORMAT = 1
@@ -107,6 +107,23 @@ class Prices:
     def find(self, endpoint: Endpoint) -> Price | None:
         """Return the price of an endpoint's model; `None` if it is not known."""
         return next((line for line in self.lines if line.fits(endpoint)), None)
+
+    def expect_all(self, endpoints: Iterable[Endpoint], whose: str) -> None:
+        """Raise `InputRejected` if the price of a model is not known: a limit in dollars would not hold.
+
+        Args:
+            endpoints: The models, fallbacks included.
+            whose: Who asks them, for the message.
+        """
+        for endpoint in endpoints:
+            if self.find(endpoint) is None:
+                line = {"model": endpoint.name, "at": endpoint.base_url, "input": 0, "output": 0}
+                raise InputRejected(
+                    f"budget: 'usd': expected a known price of every model that may be asked, found none of '{endpoint.name}' at {endpoint.base_url} "
+                    f"({whose}): a model without a price would never reach the limit. Give its price in Models(prices=..) or in the file that "
+                    f"FIRMPLAN_PRICES names, as {json.dumps(line)} in dollars a million tokens (0 where it is free), or limit tokens or model_calls",
+                    code=UNPRICED,
+                )
 
 
 @cache

@@ -59,10 +59,12 @@ class Counted:
     Attributes:
         control: Whether ends and filters count.
         world: Whether resources have the labels of what was written to them, and the rounds of a repeated step those of the rounds before.
+        rounds: Whether what can make a round of a repeated step fail labels what the step's plan stores.
     """
 
     control: bool = True
     world: bool = True
+    rounds: bool = True
 
 
 EVERYTHING = Counted()
@@ -142,8 +144,10 @@ class Labels:
         if template is None:
             return CLEAN
         formula = template.formula
+        # What a planner writes that was shown untrusted data may be that data, also where it is a constant.
+        is_written = position is not None and self.body.steps[position].id in self.body.written
         # `first(a, b)` has the labels of both: which of them it gives depends on data, and on which of them ended without a value.
-        label = CLEAN
+        label = UNTRUSTED if is_written else CLEAN
         for other in self._positions(formula.strict):
             label |= self.values[other]
         for other in self._positions(formula.lenient):
@@ -400,13 +404,17 @@ def labels_of(  # noqa: PLR0913, PLR0917  # the facts of a body
     )
     for position in order:
         if position not in body.broken:
-            before = CLEAN
             if counted.world and position not in body.calls:
                 held[position] = world.held_by(touches[position]) & ~(CONTROL | REACH)
+            before = (CLEAN, CLEAN)
             _label(labels, position, tools, is_top=is_top)
-            # What a repeated step has made decides about its next round, and may stand in it. Each time adds bits, so this has an end.
-            while body.steps[position].repeat is not None and counted.world and values[position] != before:
-                before = values[position]
+            # What a repeated step has made, and whether a round fails, decides about its next round and may stand in what that stores. Each
+            # time adds bits, so this has an end.
+            while body.steps[position].repeat is not None and counted.world:
+                after = (values[position], reach[position] if counted.rounds else CLEAN)
+                if after == before:
+                    break
+                before = after
                 _label(labels, position, tools, is_top=is_top)
     output, fails = _output_and_failure(labels, order)
     source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()
@@ -423,19 +431,21 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     """Label one step by what it mentions, what it waits for and what it calls."""
     step = labels.body.steps[position]
     control, reach = _control_and_reach(labels, position, is_top=is_top)
-    labels.control[position], labels.reach[position] = control, reach
+    # A round that fails is the last, so what can make a round fail decides how often a repeated step runs. See the end of this function.
+    rounds = labels.reach[position] if step.repeat is not None and labels.counted.rounds else CLEAN
+    labels.control[position], labels.reach[position] = control, reach | rounds
     labels.private[position] = labels.secrecy.of_tools(map(tools.find, tools_of(step)))
     if labels.counted.world and labels.touches[position]:
         _touch(labels, position, tools)
     value, failure = _value_and_failure(labels, position)
-    value |= labels.private[position]
+    value |= labels.private[position] | (UNTRUSTED if step.id in labels.body.written else CLEAN)
     source = _source(labels, position, tools)
     if source is not None:
         value |= UNTRUSTED
         # An untrusted tool fails when it likes. Of a plan, `FlowSummary.fails` says whether it fails.
         failure |= CLEAN if isinstance(step, PlanStep) else UNTRUSTED
-    # A round that fails is the last, so what can make a round fail decides how often a repeated step runs.
-    labels.reach[position] |= failure if step.repeat is not None and labels.counted.world else CLEAN
+    if step.repeat is not None and labels.counted.world:
+        labels.reach[position] |= failure
     ended = control | reach
     if isinstance(step, AskPersonStep | EndorseStep):
         value, failure, ended = _endorsed(labels, position, value, failure, ended)
@@ -459,7 +469,7 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
 def _control_and_reach(labels: Labels, position: int, *, is_top: bool) -> tuple[int, int]:
     """Return the label of what decides whether, and how often, a step runs, and of the ends of the steps that it refers to."""
     body, step, refs = labels.body, labels.body.steps[position], labels.body.refs[position]
-    begins = UNTRUSTED if step.id in body.controlled else CLEAN
+    begins = UNTRUSTED if step.id in body.controlled or step.id in body.written else CLEAN
     control, reach = (begins, CLEAN) if is_top else (CONTROL, REACH)
     for name in CONDITIONS:
         control |= labels.of(step.templates.get(name), position)

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from ...format.shape import Draft
 from ...paths import key
-from ...plan import AgentStep, AskPersonStep, EndorseStep, Plan, PlanForStep, PlanStep, ToolStep
+from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, Plan, PlanForStep, PlanStep, ToolStep
 from ...signature import Signature, Signatures, signatures_of
 from ...values import Json
 from ..body import PlanBody, SavedPlans, bodies_of
@@ -76,13 +76,20 @@ class Sources:
         plan: A plan that passed its check.
         signatures: The tools.
         plans: Saved plans by name or digest.
+        written: Ids of steps whose own words count as untrusted data.
     """
 
     def __init__(
-        self, plan: Plan, signatures: Signatures | Iterable[Signature], plans: SavedPlans | None = None
+        self,
+        plan: Plan,
+        signatures: Signatures | Iterable[Signature],
+        plans: SavedPlans | None = None,
+        written: Iterable[str] = (),
     ) -> None:
         self._tools = signatures_of(signatures)
-        self._survey = survey_of(bodies_of(Draft(plan), plan, plans), self._tools)
+        bodies = bodies_of(Draft(plan), plan, plans)
+        bodies.every[0].written = frozenset(written)
+        self._survey = survey_of(bodies, self._tools)
         self._ranks: dict[int, Mapping[int, int]] = {}
         self._writers: dict[int, Sequence[tuple[int, int]]] = {}
 
@@ -287,6 +294,9 @@ class _Walk:
             if depth < len(trail) and "args" in step.templates:
                 # A plan does not run if its inputs have no value, or do not fit.
                 self.add(prefix, position, step.templates["args"], towards)
+            if step.repeat is not None:
+                # A round that fails is the last. With a value for its failure a step always ends, and the value tells of the failure.
+                self.visit(trail[:depth], towards, of_end=not isinstance(step.on_error, Fallback))
             self.add_awaited(prefix, position, towards)
 
     def add_awaited(self, prefix: Trail, position: int, towards: Trail | None) -> None:
