@@ -312,6 +312,7 @@ class _BodyCompiler:
             budget={str(name): amount for name, amount in agent.budget.items()},
             instructions=instructions,
             instructions_data=spans,
+            signatures=tuple(tools),
             reply=_reply_schema([tool.name for tool in tools], returns),
             is_tainted=is_tainted or any(tool.trust == "untrusted" for tool in tools),
             is_controlled=bool(self._flow.chance(position) & self.untrusted),
