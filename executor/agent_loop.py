@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 from ..plans.expressions.data_spans import PromptData, Span
-from ..plans.expressions.formula import read_formula
+from ..plans.expressions.formula import Formula, read_formula
 from ..plans.program import (
     AgentCall,
     AgentTurn,
@@ -127,14 +127,14 @@ class AgentLoop:
         ]
         prompt, spans, sections = _joined(parts)
         ask = AskModel(
-            prompt=_constant(prompt),
-            system=_constant(agent.instructions),
+            prompt=constant(prompt),
+            system=constant(agent.instructions),
             examples=None,
             returns=agent.reply,
             data=PromptData(spans, agent.instructions_data, sections=sections),
             turns=self._turns(),
         )
-        # The text of the goal and of the results is data: `_constant` escapes it, so that a `${..}` in a web page is never evaluated.
+        # The text of the goal and of the results is data: `constant` escapes it, so that a `${..}` in a web page is never evaluated.
         self.thoughts += 1
         return StepCode(position=0, id=f"think{self.thoughts - 1}", action=ask)
 
@@ -201,7 +201,7 @@ class AgentLoop:
         # A model that has read untrusted data may put it into any argument, so all of them carry the label.
         tainted = tuple(sorted(call.args)) if self.agent.is_tainted else ()
         self.calls += 1
-        action = CallTool(call.tool, _constant(call.args), {})
+        action = CallTool(call.tool, constant(call.args), {})
         return StepCode(
             position=position,
             id=call.id,
@@ -261,7 +261,8 @@ def _joined(
     return PARAGRAPH.join(text for text, _ in parts), tuple(spans), tuple(begins)
 
 
-def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula, of which every text is data, never a template
+def constant(value: Json) -> Formula:
+    """Return a value as a formula of which every text is data, never a template."""
     return read_formula(_escaped(value))[0]
 
 
