@@ -10,11 +10,20 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from firmplan import Engine, Plan, PlanBuilder, Planner, check, tool
 from firmplan.testing import ScriptedModel, Slow, read_recorded
 from firmplan.testing.rehearsal import Rehearsal
+from typing_extensions import TypedDict
+
+
+class Order(TypedDict):
+    """An order; its total may be anything."""
+
+    id: str
+    total: Any
 
 
 class Desk:
@@ -30,7 +39,7 @@ class Desk:
             return {"kind": kind, "order": "A7"}
 
         @tool(effect="read", resource="orders", trust="trusted")
-        def order(id: str) -> dict:  # noqa: A002  # the plan's word
+        def order(id: str) -> Order:  # noqa: A002  # the plan's word
             """Look up an order."""
             self.calls.append(f"order {id}")
             return {"id": id, "total": 12.5}
@@ -347,11 +356,11 @@ def test_a_fork_beside_the_step_and_a_retry_run_the_same_sub_plan():
     broken = {"is": True}
 
     @tool(effect="read", resource="orders", trust="trusted")
-    def order(id: str) -> dict:  # noqa: A002  # the plan's word
+    def order(id: str) -> Order:  # noqa: A002  # the plan's word
         """Look up an order."""
         if broken["is"]:
             raise RuntimeError("out of order")
-        return {"id": id}
+        return {"id": id, "total": 12.5}
 
     desk.tools[1] = order
     plan = plan_of(READ, REST, {"id": "x", "set": 1}, output={"rest": "${rest}", "x": "${x}"})
@@ -546,10 +555,10 @@ def dying_tools(log, kills):
         return {"kind": "refund", "order": "A7"}
 
     @tool(effect="read", resource="orders", trust="trusted")
-    def order(id: str) -> dict:  # noqa: A002  # the plan's word
+    def order(id: str) -> Order:  # noqa: A002  # the plan's word
         """Look up an order."""
         note("order")
-        return {"id": id}
+        return {"id": id, "total": 12.5}
 
     @tool(effect="write", resource="bank", idempotent=True)
     def refund(order: str, amount: float) -> str:
