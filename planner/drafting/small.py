@@ -74,6 +74,9 @@ _WHOLE_RESULT: Final = ("result", "output", "value", "answer")
 class SmallDrafting(Drafting):
     """The drafts of one planning in the small profile."""
 
+    # A small model that is asked about warnings makes faults of them.
+    is_warned: bool = True
+
     def _opening(self) -> tuple[Message, ...]:
         return opening(self.request, self._near(), self.examples)
 
@@ -135,7 +138,9 @@ def opening(
     """Return the messages that begin every request: the form, the tools, the nearest saved plan, the task."""
     written = (small_form_of(each.plan) for each in examples)
     fitting = (each for each in written if each is not None and len(each) <= EXAMPLE_CHARACTERS_MAX)
-    return small_messages(request.task, shown, request.inputs, next(fitting, None), request.answers)
+    return small_messages(
+        request.task, shown, request.inputs, next(fitting, None), request.answers, request.part
+    )
 
 
 def nearest(task: str, tools: Iterable[Tool]) -> list[Tool]:
