@@ -150,7 +150,7 @@ def doctor(invocation: Invocation, probe: bool = False) -> int:
     """Diagnose the installation and the settings. Where something is wrong, say what to do.
 
     Args:
-        probe: Ask the model one tiny question in each mode: four requests.
+        probe: Ask the model one tiny question in each mode, and for the plans of two tiny tasks: six requests.
     """
     looks: list[Callable[[Invocation], list[Diagnosis]]] = [_python, _packages, _tools, _store, _model]
     diagnoses = [each for look in [*looks, *([_modes] if probe else [])] for each in look(invocation)]
@@ -269,7 +269,8 @@ def _model(invocation: Invocation) -> list[Diagnosis]:
 
 
 def _modes(invocation: Invocation) -> list[Diagnosis]:
-    """Ask the model in every mode, and name the best mode that works."""
+    """Ask the model in every mode, and name the best mode that works, and the profile that suits the model."""
+    from ..planner.evaluate.profiles import ProfileAdvice, advise_profile
     from ..tools import Model
     from ..tools.models.completion import Probe, probe
     from .invocation import drive
@@ -279,9 +280,15 @@ def _modes(invocation: Invocation) -> list[Diagnosis]:
     except FirmplanError:
         return []  # `_model` has its message
     probes: list[Probe] = []
+    profiles: list[ProfileAdvice] = []
 
     async def work() -> int:
         probes.extend(await probe(endpoint))
+        best = next((each.mode for each in probes if each.works), None)
+        if best is not None:
+            profiles.append(
+                await advise_profile(Model(endpoint.name, endpoint.base_url, endpoint.api_key, best))
+            )
         return Exit.OK
 
     drive(work)
@@ -294,4 +301,5 @@ def _modes(invocation: Invocation) -> list[Diagnosis]:
             for each in probes
         ),
         Diagnosis("modes", best is not None, found, advice),
+        *(Diagnosis("profile", None, f"{each.profile} suits this model: {each.found}") for each in profiles),
     ]
