@@ -41,6 +41,7 @@ from .drafting.prompt import prompt_version
 from .drafting.streaming import PartialPlanHandler, PartialPlanListener
 from .drafting.tool_choice import CHOOSE_OVER
 from .library.library import Entry, Library, SavedPlan, Use, Used, find_matches, nearest_tasks
+from .part import Part
 from .request import (
     Judge,
     PlanRequest,
@@ -246,6 +247,49 @@ class Planner:
         # of the planning.
         options = _PlanningOptions(cache, heard, used, PlanningBudget(budget or {}, spent))
         return await self._from_model(request, attempts, options)
+
+    async def plan_part(  # noqa: PLR0913  # what `plan` takes, and the part
+        self,
+        task: str,
+        tools: Toolset | Iterable[Tool],
+        inputs: Mapping[str, Json],
+        part: Part,
+        *,
+        judge: Judge | None = None,
+        rules: FlowRules | None = None,
+        budget: Mapping[str, float] | None = None,
+        spent: Callable[[Usage], None] | None = None,
+        answers: Iterable[tuple[str, Json]] = (),
+    ) -> Planned:
+        """Return the plan of one part of a run, which runs with just these inputs. A model is asked each time; saved plans are not.
+
+        Args:
+            task: What the part is to do, in words.
+            tools: The tools that the plan may use.
+            inputs: The values of its inputs.
+            part: Its bounds, and the values that the model may see; those that are untrusted only with `untrusted_text`.
+            judge: Has the last word on a check's report.
+            rules: Where untrusted data may stand although its tool does not say so; `None`: the default rules.
+            budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the planning.
+            spent: Is called with the usage of each answered request, also if the planning fails.
+            answers: The questions that earlier plannings of this part ended with, each with its answer.
+
+        Raises:
+            PlanningFailed: There is no plan, as in `plan`.
+            InputRejected: The task is empty or too long.
+        """
+        request = PlanRequest(
+            task_of(task),
+            Toolset.of(tools),
+            inputs_of(inputs),
+            judge=judge,
+            complete=True,
+            rules=rules,
+            answers=tuple(answers),
+            part=replace(part, shown={**part.shown, **part.untrusted}) if self._untrusted_text else part,
+        )
+        options = _PlanningOptions(None, None, _ignore, PlanningBudget(budget or {}, spent))
+        return await self._from_model(request, [], options)
 
     def preview(
         self,

@@ -229,7 +229,13 @@ class Drafting:
         """Return the messages that begin every request, whatever was drafted before."""
         count = len(self.request.tools)
         return planning_messages(
-            self.request.task, self.shown, self.request.inputs, self.examples, count, self.request.answers
+            self.request.task,
+            self.shown,
+            self.request.inputs,
+            self.examples,
+            count,
+            self.request.answers,
+            self.request.part,
         )
 
     def _listener(self) -> PartialPlanListener | None:

@@ -154,7 +154,7 @@ def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
         # A schema that refers to parts of itself needs a name.
         if f"#/$defs/{tool.name}_args" in canonical(args).decode():
             definitions[f"{tool.name}_args"] = args
-            args = {"$ref": f"#/$defs/{tool.name}_args"}
+            args = cast("Json", {"$ref": f"#/$defs/{tool.name}_args"})
         # A tool without required arguments may be called with none, and models leave `args` out then.
         required: list[Json] = ["id", "tool", *(["args"] if tool.parameters.get("required") else [])]
         name: Json = {"const": tool.name}

@@ -17,7 +17,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ from .recorder import record_exchange
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
 
+    from .tool_calls import NativeTurn
 
 _quiet: ContextVar[bool] = ContextVar("firmplan_model_call", default=False)
 
@@ -156,6 +157,9 @@ class Modes:
         self._next: dict[tuple[str, str], str] = {}
         self._proven: dict[tuple[str, str], str] = {}
         self._unstreamed: set[tuple[str, str]] = set()
+        self._without_calls: set[tuple[str, str]] = set()
+        self._with_calls: set[tuple[str, str]] = set()
+        self._refused: dict[tuple[str, str], frozenset[str]] = {}
 
     def of(self, endpoint: Endpoint) -> str:
         """Return the mode to ask in: the one that is set, else the one that worked, else the next to try."""
@@ -189,6 +193,48 @@ class Modes:
     def give_up_streams(self, endpoint: Endpoint) -> None:
         """Remember that the endpoint refuses to stream."""
         self._unstreamed.add((endpoint.base_url, endpoint.name))
+
+    def turn_for(self, endpoint: Endpoint, turn: NativeTurn | None) -> NativeTurn | None:
+        """Return the turn of an agent in the form that an endpoint has not refused; `None`: it is asked for structured output."""
+        key = (endpoint.base_url, endpoint.name)
+        if turn is None or not endpoint.tool_calls or key in self._without_calls:
+            return None
+        refused = self._refused.get(key)
+        if refused is None:
+            return turn
+        return replace(
+            turn, is_strict="strict" not in refused, is_parallel="parallel_tool_calls" not in refused
+        )
+
+    def give_up_calls(self, endpoint: Endpoint, said: str) -> bool:
+        """Go on without the option that a refusal names, else without tool calls; return whether there is anything left to try.
+
+        Args:
+            endpoint: Who refused.
+            said: Its words.
+        """
+        key = (endpoint.base_url, endpoint.name)
+        refused = self._refused.get(key, frozenset())
+        named = [
+            option for option in ("parallel_tool_calls", "strict") if option in said and option not in refused
+        ]
+        if named:
+            self._refused[key] = refused | {named[0]}
+            return True
+        # Once a call has come, a refusal is about the request, and another form would only repeat the cost.
+        if key in self._with_calls:
+            return False
+        self._without_calls.add(key)
+        return True
+
+    def note_calls(self, endpoint: Endpoint, outcome: object) -> None:
+        """Remember whether an endpoint has tool calls, by the outcome of a turn that was asked in this form."""
+        key = (endpoint.base_url, endpoint.name)
+        value = getattr(outcome, "value", None)
+        if isinstance(value, dict) and not value.keys().isdisjoint(("call", "calls")):
+            self._with_calls.add(key)
+        elif getattr(outcome, "has_no_json", False) and key not in self._with_calls:
+            self._without_calls.add(key)  # it ignores tools
 
 
 def is_about_streams(fault: ModelError) -> bool:
