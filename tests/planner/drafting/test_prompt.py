@@ -16,6 +16,7 @@ from firmplan.planner.drafting.form import plan_answer
 from firmplan.planner.drafting.prompt import (
     NOT_SHOWN,
     PROMPTS,
+    SMALL_PROMPTS,
     patch_messages,
     planning_messages,
     prompt_version,
@@ -201,7 +202,7 @@ def test_every_prompt_is_a_file_and_part_of_the_version():
     files = {
         path.name for path in (Path(firmplan.__file__).parent / "planner" / "drafting" / "prompts").iterdir()
     }
-    assert files == {f"{name}.md" for name in (*PROMPTS, "pair")}
+    assert files == {f"{name}.md" for name in (*PROMPTS, *SMALL_PROMPTS, "pair")}
     assert prompt_version() == digest("\n".join([*map(text_of, PROMPTS), DATA_NOTE]).encode())
 
 
