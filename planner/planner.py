@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from ..plans import SavedPlans
 from ..plans.checker.flow.selection import FlowRules
 from ..plans.durations import parse_count
-from ..plans.inputs import fit_inputs
+from ..plans.inputs import fit_given
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport
 from ..plans.signature import Signature
@@ -525,7 +525,7 @@ def _from_saved(request: PlanRequest, attempts: list[Attempt], used: Used) -> _S
         if match.doubt is not None:
             attempts.append(Attempt(len(attempts) + 1, error=match.doubt, source=source))
             continue
-        inputs, problems = fit_inputs(plan, match.inputs)
+        inputs, problems = fit_given(plan, match.inputs)
         # A missing input is no fault of the pattern, and the caller may give the input later. A value of another
         # type means that the pattern has read the words wrongly.
         mistyped = [each for each in problems if not is_missing_input(each, match.inputs)]
