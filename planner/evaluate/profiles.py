@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ...errors import PlanningFailed
+from ...errors import PlanningFailed, ToolError
 from ...tools.models.endpoint import Model
 from ...tools.tool import Tool, tool
 from ..planner import Planner
@@ -29,22 +29,28 @@ class ProfileAdvice:
     found: str
 
 
+def _never_called(given: str) -> ToolError:
+    return ToolError(
+        f"expected a plan alone, found a call with {given!r}: the tools of this probe do nothing"
+    )
+
+
 @tool(effect="pure")
 def calculate(expression: str) -> float:
     """The value of an arithmetic expression."""
-    raise NotImplementedError(expression)
+    raise _never_called(expression)
 
 
 @tool(effect="read")
 def population(city: str) -> int:
     """How many people live in a city."""
-    raise NotImplementedError(city)
+    raise _never_called(city)
 
 
 @tool(effect="read")
 def search(query: str) -> list[str]:
     """Texts about a subject."""
-    raise NotImplementedError(query)
+    raise _never_called(query)
 
 
 _TOOLS: Final[tuple[Tool, ...]] = (calculate, population, search)
