@@ -204,7 +204,9 @@ class Engine:
         self._calls_max = count_of("max_concurrency", max_concurrency, least=1, error=ConfigError)
         self._flow: Flow = flow
         self._policies = Policies(policies, has_defaults=flow != "strict")
-        self._secrets = Secrets(secrets)
+        # A planner of another class may have no models of its own.
+        keys: frozenset[str] = getattr(self._planner, "key_variables", frozenset[str]())
+        self._secrets = Secrets(secrets, keys=self._models.key_variables | keys)
         self._budgets = BudgetPolicy.of(budget, budget_max)
         self._recovers = recover
         self._lease = lease_of(lease)

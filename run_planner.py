@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from .errors import ConfigError, PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
 from .executor.budget import BudgetPolicy
-from .executor.journal.header import program_of
+from .executor.journal.header import SHOWN_UNTRUSTED, program_of
 from .executor.lru_cache import IdentityCache
 from .executor.machine import RULES_VERSION
 from .executor.runs.planning import answers_in, with_cost
@@ -276,6 +276,8 @@ class EnginePlanner:
         )
         header = await self.header(mended.plan, Options(budget=self._budgets.lowered(cost.rest)), {}, run)
         record = _record(f"patch of {run.id}", mended.usage, mended.attempts)
+        if mended.shows_untrusted:
+            record = {**record, SHOWN_UNTRUSTED: True}
         return replace(header, planning=with_cost(record, cost))
 
     def _offering(
@@ -351,7 +353,7 @@ def _judges_of(guards: Sequence[Guard], alias: str) -> list[str]:
     return [judge.model or alias for judge in judges_in(guards)]
 
 
-def _record(source: str, usage: Usage, attempts: Sequence[Attempt]) -> Json:
+def _record(source: str, usage: Usage, attempts: Sequence[Attempt]) -> dict[str, Json]:
     """Return the record of a planning, as the header of a run has it."""
     return {
         "source": source,

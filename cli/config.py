@@ -166,7 +166,8 @@ class Settings(BaseModel):
         results: What becomes of results that do not fit, for tools that do not state it; `None`: as each kind of tool has it.
         park_after: After so many deaths of its process without progress a run is parked.
         lease: Seconds without a sign of life after which a run's owner loses the run.
-        models: Further model aliases, from the file.
+        models: Model aliases, from the file; `model` may name one.
+        prices: A file with prices of models.
         planner: Settings of the planner, from the file.
         budget: Limits of runs whose caller sets none.
         budget_max: Ceilings of these limits.
@@ -188,6 +189,7 @@ class Settings(BaseModel):
     park_after: Annotated[int, Field(ge=1)] = PARK_AFTER_DEFAULT
     lease: Annotated[float, Field(ge=1, le=3600)] = LEASE_DEFAULT
     models: Mapping[str, Any] = {}
+    prices: Text | None = None
     planner: PlannerTable = PlannerTable()
     budget: BudgetTable = BudgetTable()
     budget_max: BudgetTable = BudgetTable()
@@ -273,6 +275,10 @@ def _read_file(file: Path) -> Settings:
         beside["tools"] = tuple(
             str(file.parent / each) if _is_path(each) else each for each in settings.tools
         )
+    if settings.prices is not None:
+        beside["prices"] = str(file.parent / settings.prices)
+    if settings.models:
+        beside["models"] = {name: _files_beside(each, file.parent) for name, each in settings.models.items()}
     if settings.openapi:
         beside["openapi"] = {name: each.beside(file.parent) for name, each in settings.openapi.items()}
     if "secrets" in given and settings.secrets != "environment":
@@ -300,6 +306,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
             "results",
             "park_after",
             "lease",
+            "prices",
         )
     }
     given["tools"] = [

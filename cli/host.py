@@ -245,13 +245,27 @@ def _store(invocation: Invocation) -> list[Diagnosis]:
 
 
 def _model(invocation: Invocation) -> list[Diagnosis]:
-    from ..tools import Model
+    from .invocation import model_of, models_of
 
+    settings = invocation.settings
+    found: list[Diagnosis] = []
     try:
-        endpoint = Model(invocation.settings.model, base_url=invocation.settings.base_url).resolve()
+        endpoint = model_of(settings).resolve()
     except FirmplanError as error:
-        return [Diagnosis("model", None, "none configured: only saved plans answer tasks", error.message)]
-    return [Diagnosis("model", True, f"{endpoint.name} at {endpoint.base_url}")]
+        found.append(
+            Diagnosis("model", None, "none configured: only saved plans answer tasks", error.message)
+        )
+    else:
+        found.append(Diagnosis("model", True, f"{endpoint.name} at {endpoint.base_url}"))
+    for alias in settings.models:
+        try:
+            endpoints = models_of(settings).resolve(alias)
+        except FirmplanError as error:
+            found.append(Diagnosis(f"model {alias}", False, f"in {settings.origin('models')}", error.message))
+        else:
+            names = ", then ".join(f"{each.name} at {each.base_url}" for each in endpoints)
+            found.append(Diagnosis(f"model {alias}", True, names))
+    return found
 
 
 def _modes(invocation: Invocation) -> list[Diagnosis]:

@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -21,7 +22,8 @@ from ..executor import Policy
 from ..executor.calls.policies import written_policy
 from ..executor.stores.location import MEMORY, open_location
 from ..planner import Planner
-from ..tools import Model, Secret, Toolset
+from ..tools import Model, Models, Secret, Toolset
+from ..tools.models.endpoint import OPENAI_URL, read_models
 from . import screen
 from .config import SERVER_BUDGET_MAX, OpenApiTable, Settings, read_settings
 from .failure import Exit
@@ -125,8 +127,8 @@ class Invocation:
         engine = Engine(
             self._toolset or Toolset(),
             store=store or settings.store,
-            planner=Planner(settings.model, base_url=settings.base_url, **settings.planner.options()),
-            models=_models(settings),
+            planner=planner_of(settings),
+            models=models_of(settings),
             max_concurrency=settings.concurrency,
             flow=settings.flow,
             secrets=_secrets(settings),
@@ -199,7 +201,7 @@ def _store_errors() -> Generator[None]:
 def is_model_configured(settings: Settings) -> bool:
     """Whether the settings name a model; nothing is sent to it."""
     try:
-        Model(settings.model, base_url=settings.base_url).resolve()
+        model_of(settings).resolve()
     except ConfigError:
         return False
     return True
@@ -273,12 +275,43 @@ async def _until_signal(work: Callable[[], Awaitable[int]], stopped: Exit | None
             signal.signal(number, handler)
 
 
-def _models(settings: Settings) -> Mapping[str, Spec] | None:
-    """Return the model aliases: those of the file, and `default` where a model was set; else the environment's."""
+def model_of(settings: Settings, name: str | None = None) -> Model:
+    """Return the model of a name: an alias of the file with all its settings and fallbacks, else a name at the endpoint of the settings.
+
+    Args:
+        settings: The settings.
+        name: `None`: the model of the settings.
+
+    Raises:
+        ConfigError: The entry of the file is no model.
+    """
+    name = name or settings.model
+    if name is None or name not in settings.models:
+        return Model(name, base_url=settings.base_url)
+    first, *others = read_models(f"models.{name} (in {settings.origin('models')})", settings.models[name])
+    if not others:
+        return first
+    own = () if first.fallback is None else read_models("fallback", first.fallback)
+    # As a fallback a bare name would be one at the endpoint of the first model; in a list of the file it is one at the usual endpoint.
+    usual = os.environ.get("FIRMPLAN_BASE_URL") or OPENAI_URL
+    others = [replace(each, base_url=usual) if each == Model(each.name) else each for each in others]
+    return replace(first, fallback=[*own, *others])
+
+
+def models_of(settings: Settings) -> Models:
+    """Return the models of the settings: the aliases of the file, and `default` where a model was set; else the environment's. Raises: ConfigError."""
     aliases: dict[str, Spec] = dict(settings.models)
     if settings.model or settings.base_url:
-        aliases.setdefault("default", Model(settings.model, base_url=settings.base_url))
-    return aliases or None
+        aliases.setdefault("default", model_of(settings))
+    return Models(aliases or None, prices=settings.prices)
+
+
+def planner_of(settings: Settings, name: str | None = None) -> Planner:
+    """Return the planner of the settings; `name` is another model or alias. Raises: ConfigError."""
+    options = settings.planner.options()
+    if (small := options.get("small_model")) in settings.models:
+        options["small_model"] = model_of(settings, small)
+    return Planner(model_of(settings, name), **options).sharing(Models(prices=settings.prices).clients)
 
 
 def _document_tools(name: str, table: OpenApiTable, origin: str) -> Toolset:

@@ -131,6 +131,8 @@ class Fork:
         patched: Ids of the steps whose calls come of a model's patch: of this run's, or of an ancestor's that nobody has edited since.
         controlled: Ids of the steps that a patch adds or changes after a failure that untrusted data may have caused, unless a person has edited
             them since: untrusted data decides that they run.
+        written: Ids of the steps that a patch adds or changes whose planner was shown untrusted data, unless a person has edited them since: their own
+            words count as such data. An empty id stands for the output.
         done_writes: Writes that were done before the patch: tool -> digest of the complete arguments (`complete_digest`) -> the run that made it.
         overrides: Path of a step or item -> the value that stands in its place.
         holds: Which writes wait for a person: `all` in the cone and all that the parent never came to, those in the cone that it has `made`
@@ -151,6 +153,7 @@ class Fork:
     patched: tuple[str, ...] = ()
     done_writes: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     controlled: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
 
     def is_affected(self, path: str) -> bool:
         """Whether the call at this path is made again; otherwise the parent's result stands."""
@@ -218,7 +221,10 @@ class Fork:
     @property
     def is_newer(self) -> bool:
         """Whether an older version must refuse this fork: it would make calls that wait for a person here."""
-        return bool(self.past_writes or self.done_writes or self.controlled) or self.again is not None
+        return (
+            bool(self.past_writes or self.done_writes or self.controlled or self.written)
+            or self.again is not None
+        )
 
     def find_past(self, path: str, tool: str, args: str) -> PastWrite | None:
         """Return the knowledge of an earlier run because of which a person is asked about a call.
@@ -284,6 +290,8 @@ class Fork:
             data["done_writes"] = {tool: dict(calls) for tool, calls in self.done_writes.items()}
         if self.controlled:
             data["controlled"] = list(self.controlled)
+        if self.written:
+            data["written"] = list(self.written)
         return data
 
     @classmethod
@@ -309,6 +317,7 @@ class Fork:
             patched=tuple(data.get("patched", ())),
             done_writes=data.get("done_writes", {}),
             controlled=tuple(data.get("controlled", ())),
+            written=tuple(data.get("written", ())),
         )
 
 
@@ -502,6 +511,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     patched: Sequence[str] = (),
     done_writes: Mapping[str, Mapping[str, str]] | None = None,
     controlled: Sequence[str] = (),
+    written: Sequence[str] = (),
     also: Sequence[str] = (),
 ) -> Fork:
     """Return how a run with `after`'s plan and inputs comes of one with `before`'s.
@@ -518,6 +528,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
         patched: See `Fork`.
         done_writes: See `Fork`.
         controlled: See `Fork`.
+        written: See `Fork`.
         also: Ids of further steps that are affected.
 
     Raises:
@@ -551,6 +562,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
         patched=tuple(patched),
         done_writes=(done_writes or {}) if patched else {},
         controlled=tuple(controlled),
+        written=tuple(written),
     )
 
 
@@ -648,6 +660,27 @@ def controlled_steps(before: Header, after: Header, *, is_patch: bool) -> tuple[
             {*earlier, *edited} if has_untrusted_data(before.plan, before.lock, before.plans) else {*earlier}
         )
     return tuple(step.id for step in after.plan.steps if step.id in found)
+
+
+def written_steps(before: Header, after: Header, *, is_patch: bool) -> tuple[str, ...]:
+    """Return the ids of `after`'s steps whose own words count as untrusted data, in the plan's order; an empty id at the end is the output.
+
+    Args:
+        before: The parent's header.
+        after: The new run's.
+        is_patch: Whether a model has made `after`'s plan of `before`'s; otherwise a person has.
+    """
+    if before.plan is None or after.plan is None:
+        return ()
+    edited, earlier = {*changed_steps(before, after)}, {*before.written}
+    if canonical(before.plan.output) != canonical(after.plan.output):
+        edited.add("")
+    if not is_patch:
+        found = earlier - edited
+    else:
+        # A planner that sees words which count as untrusted in the plan itself may repeat them.
+        found = earlier | edited if after.is_shown_untrusted or earlier else earlier
+    return tuple(id_ for id_ in (*(step.id for step in after.plan.steps), "") if id_ in found)
 
 
 def changed_steps(before: Header, after: Header, *, but: Sequence[str] = ()) -> list[str]:
@@ -752,6 +785,7 @@ def retry_of(
         patched=before.patched,
         done_writes=before.done_writes,
         controlled=before.controlled,
+        written=before.written,
     )
 
 

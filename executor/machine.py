@@ -45,7 +45,7 @@ from ..plans.program import (
 )
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
-from .agent_loop import AgentLoop, Answer, NextCall, frame_of
+from .agent_loop import AgentLoop, Answer, frame_of
 from .budget import Budget, added, amounts_in
 from .canonical_value import CanonicalValue, Scope
 from .commands import (
@@ -739,7 +739,7 @@ class Machine:
     def _close_frame(self, frame: Frame) -> None:
         """Hand the output or the failure of a frame, whose nodes have all ended, to its owner."""
         if frame.owner is not None and frame.owner.agent_loop is not None:
-            self._agent_stepped(frame.owner, frame.owner.agent_loop, frame.nodes[0])
+            self._agent_stepped(frame.owner, frame.owner.agent_loop, frame.nodes)
             return
         # A failure beats a cancel: `on_error` of the owner handles a failed sub-plan, and must not hide one behind a denial elsewhere in it.
         states = {node.state for node in frame.nodes}
@@ -923,28 +923,36 @@ class Machine:
         elif (failure := agent_loop.find_exhausted(calls)) is not None:
             self._iteration_failed(iteration, failure)
         else:
-            self._run_inner(iteration, agent_loop.thought())
+            self._run_inner(iteration, (agent_loop.thought(),))
 
-    def _run_inner(self, iteration: Iteration, code: StepCode) -> None:
-        self._run_frame(iteration, frame_of(code, iteration, self._policies))
+    def _run_inner(self, iteration: Iteration, codes: Sequence[StepCode]) -> None:
+        self._run_frame(iteration, frame_of(codes, iteration, self._policies))
 
-    def _agent_stepped(self, iteration: Iteration, agent_loop: AgentLoop, node: Node) -> None:
-        """Continue an agent after a thought or a call of it has ended."""
-        if node.state is State.CANCELLED:
-            self._iteration_cancelled(iteration, node.reason or Reason.CANCELLED)
-        elif isinstance(node.code.action, CallTool):
-            agent_loop.note(node)
-            self._think(iteration, agent_loop)
-        elif node.output is None:
+    def _agent_stepped(self, iteration: Iteration, agent_loop: AgentLoop, nodes: Sequence[Node]) -> None:
+        """Continue an agent after a thought of it has ended, or all the calls that it made at once."""
+        cancelled = next((node for node in nodes if node.state is State.CANCELLED), None)
+        first = nodes[0]
+        if cancelled is not None:
+            self._iteration_cancelled(iteration, cancelled.reason or Reason.CANCELLED)
+        elif isinstance(first.code.action, CallTool):
+            agent_loop.note(nodes)
+            self._act(iteration, agent_loop)
+        elif first.output is None:
             self._iteration_failed(iteration, None)
         else:
-            match agent_loop.decide(node.output.value):
+            match agent_loop.decide(first.output.value):
                 case Answer(value):
                     self._iteration_succeeded(iteration, CanonicalValue.of(value))
-                case NextCall() as call:
-                    self._run_inner(iteration, agent_loop.act(call))
                 case None:
-                    self._think(iteration, agent_loop)
+                    self._act(iteration, agent_loop)
+
+    def _act(self, iteration: Iteration, agent_loop: AgentLoop) -> None:
+        """Make the next calls of an agent's turn: reads at once, writes one at a time. After the last one its model is asked again."""
+        codes = agent_loop.next_acts(lambda tool: self._policies[tool].effect is Effect.WRITE)
+        if codes and self._cancelled_by is None:
+            self._run_inner(iteration, codes)
+        else:
+            self._think(iteration, agent_loop)
 
     def _ready(self, iteration: Iteration, call: CanonicalValue) -> None:
         iteration.call = call
@@ -1120,6 +1128,7 @@ class Machine:
                     sample_of(iteration),
                     timeout_s,
                     iteration.data,
+                    ask.turns,
                 )
             case AskPerson():
                 return RecordEndorsement(iteration.path, call, iteration.attempts + 1)

@@ -28,14 +28,14 @@ from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
 from ..tools.models.clients import Clients
 from ..tools.models.completion import Usage
-from ..tools.models.endpoint import Endpoint, Model
+from ..tools.models.endpoint import Endpoint, KeySource, Model, key_variables
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .drafting.adapting import adapt
 from .drafting.attempt import Attempt, no_model
 from .drafting.conversation import Conversation, PlanningBudget
 from .drafting.drafting import Drafting, Preview, preview_of
-from .drafting.failure_report import ErrorLike, FailureReport, StepLike
+from .drafting.failure_report import Disclosures, ErrorLike, FailureReport, StepLike
 from .drafting.patching import Mended, PatchDrafting
 from .drafting.prompt import prompt_version
 from .drafting.streaming import PartialPlanHandler, PartialPlanListener
@@ -116,6 +116,8 @@ class Planner:
         small_model: The model for small questions beside the plan (which saved plan, which tools): a name at the same endpoint, or
             a `Model`; by default `FIRMPLAN_SMALL_MODEL`, else the same model.
         adapt: Whether a model is asked to fill in the nearest saved plan if no pattern answers a task.
+        untrusted_text: Whether a model that patches a plan is shown messages and results of untrusted tools, marked as data. What it changes
+            then counts as untrusted data: a write takes it only where it takes untrusted data.
         choose_over: A small question chooses from a toolset of more tools than this; `None`: the task's words alone choose.
 
     Raises:
@@ -127,7 +129,7 @@ class Planner:
         model: str | Model | None = None,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: KeySource = None,
         mode: str | Enum | None = None,
         max_repairs: int = 3,
         library: Entry | Iterable[Entry] | None = None,
@@ -135,6 +137,7 @@ class Planner:
         small_model: str | Model | None = None,
         adapt: bool = True,
         choose_over: int | None = CHOOSE_OVER,
+        untrusted_text: bool = False,
     ) -> None:
         self._model = _model(model, base_url, api_key, mode)
         self._max_repairs = _count("max_repairs", max_repairs)
@@ -142,6 +145,7 @@ class Planner:
         self._small = _small_model(small_model)
         self._adapts = adapt
         self._choose_over = None if choose_over is None else _count("choose_over", choose_over)
+        self._untrusted_text = untrusted_text
         self._library = Library(library)
         self._clients = Clients()
 
@@ -150,6 +154,11 @@ class Planner:
         """The model settings that were given, as a fallback for an engine's other model calls; `None`: none were given."""
         given = (self._model.name, self._model.base_url, self._model.api_key, self._model.mode)
         return None if all(part is None for part in given) else self._model
+
+    @property
+    def key_variables(self) -> frozenset[str]:
+        """The environment variables that hold keys of its models, beside `OPENAI_API_KEY`: no plan may use them as secrets."""
+        return key_variables([self._model, *([self._small] if isinstance(self._small, Model) else [])])
 
     def sharing(self, clients: Clients) -> Planner:
         """Return the planner with the clients of an engine: limits and prices of its models count for both together."""
@@ -291,14 +300,15 @@ class Planner:
 
         Args:
             plan: The plan that ran.
-            steps: Path -> state of a step: `Run.steps`. Only statuses, reasons and firmplan's own error codes are looked at.
+            steps: Path -> state of a step: `Run.steps`. The model is shown messages and results of trusted tools; of untrusted ones codes and
+                types, unless `untrusted_text` is set.
             tools: The tools that the patched plan may use.
             task: The task in words; by default the plan's own task.
             plans: Finds the saved plan that a `plan` step names.
             judge: Has the last word on a check's report.
             rules: Where untrusted data may stand although its tool does not say so; `None`: the default rules.
             output_error: Why the plan's output could not be computed, if that is the failure: the error of `Run.errors` that has no
-                step. Only its code is looked at.
+                step.
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the repair.
             spent: Is called with the usage of each answered request, also if there is no patch.
 
@@ -310,10 +320,12 @@ class Planner:
         # A plan of a builder may have no task; the steps then say what is wanted.
         words = task or plan.task or "Do what the plan does."
         request = PlanRequest(task_of(words), Toolset.of(tools), {}, (), plans, judge, rules=rules)
-        report = FailureReport.of(
-            plan.model_copy(update={"task": words}), steps, (await request.check(plan)).types, output_error
-        )
         endpoint, *fallbacks = self._model.resolve_all()
+        disclosures = Disclosures.of(plan, request.tools, plans, endpoint.name, texts=self._untrusted_text)
+        types = (await request.check(plan)).types
+        report = FailureReport.of(
+            plan.model_copy(update={"task": words}), steps, types, output_error, disclosures
+        )
         if budget is not None and "usd" in budget:
             self.expect_priced()
         conversation = Conversation(
@@ -398,7 +410,7 @@ class Planner:
 
 
 def _model(
-    model: str | Model | None, base_url: str | None, api_key: str | None, mode: str | Enum | None
+    model: str | Model | None, base_url: str | None, api_key: KeySource, mode: str | Enum | None
 ) -> Model:
     """Return the model of a planner; settings beside a `Model` count where it has none. Raises: ConfigError."""
     given = model if isinstance(model, Model) else Model(model)

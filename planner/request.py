@@ -7,7 +7,7 @@ inputs that are given, and whether it needs others.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -59,9 +59,9 @@ class PlanRequest:
     rules: FlowRules | None = None
     answers: tuple[tuple[str, Json], ...] = ()
 
-    async def check(self, plan: Plan | Json) -> CheckReport:
-        """Return the check's report on a plan, saved or drafted."""
-        return await checked(plan, lambda limits: self._check(plan, limits))
+    async def check(self, plan: Plan | Json, written: Collection[str] = ()) -> CheckReport:
+        """Return the check's report on a plan, saved or drafted; the words of the steps in `written` count as untrusted data."""
+        return await checked(plan, lambda limits: self._check(plan, limits, written))
 
     def check_here(self, plan: Plan | Json) -> CheckReport:
         """Return the same report as `check`, for callers that are not on an event loop."""
@@ -71,8 +71,9 @@ class PlanRequest:
         """Return the check's report on a plan that may be passed over: one with dear constants has the problem `limit-exceeded`."""
         return self._check(plan, INLINE_LIMITS)
 
-    def _check(self, plan: Plan | Json, limits: Limits) -> CheckReport:
-        report = check(plan, self.tools, plans=self.plans or self._find, limits=limits, rules=self.rules)
+    def _check(self, plan: Plan | Json, limits: Limits, written: Collection[str] = ()) -> CheckReport:
+        plans = self.plans or self._find
+        report = check(plan, self.tools, plans=plans, limits=limits, rules=self.rules, written=written)
         return report if self.judge is None else self.judge(report)
 
     def _find(self, name: str) -> Plan | None:

@@ -76,6 +76,7 @@ def compile_plan(
     language: int = EXPRESSION_VERSION,
     counted: Counted = EVERYTHING,
     controlled: Iterable[str] = (),
+    written: Iterable[str] = (),
 ) -> Program:
     """Return the program of a plan that passed its check. O(size of the plan and of all that it runs).
 
@@ -86,12 +87,13 @@ def compile_plan(
         language: The version of the expression language in which it was checked; later functions are refused.
         counted: What counts in labels.
         controlled: See `PlanBody`.
+        written: See `PlanBody`.
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
     """
     bodies = bodies_of(Draft(plan), plan, plans)
-    bodies.every[0].controlled = frozenset(controlled)
+    bodies.every[0].controlled, bodies.every[0].written = frozenset(controlled), frozenset(written)
     # The order matters: later passes rely on parsed expressions, known plans and program orders.
     _refuse(_faults(bodies))
     if language < EXPRESSION_VERSION:
@@ -310,6 +312,7 @@ class _BodyCompiler:
             budget={str(name): amount for name, amount in agent.budget.items()},
             instructions=instructions,
             instructions_data=spans,
+            signatures=tuple(tools),
             reply=_reply_schema([tool.name for tool in tools], returns),
             is_tainted=is_tainted or any(tool.trust == "untrusted" for tool in tools),
             is_controlled=bool(self._flow.chance(position) & self.untrusted),

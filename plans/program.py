@@ -21,6 +21,7 @@ from .values import Json
 if TYPE_CHECKING:
     from .expressions.formula import Formula
     from .plan import Plan
+    from .signature import Signature
 
 
 QUESTION: Final = "question"
@@ -78,6 +79,7 @@ class AskModel:
     Attributes:
         returns: Self-contained JSON Schema of the answer.
         data: The parts of a constant prompt that are data all the same: those of a turn of an agent, whose text is put together in the run.
+        turns: Of a turn of an agent: the same as the prompt says, in parts, for models that take calls of tools in a form of their own.
     """
 
     prompt: Formula
@@ -89,6 +91,48 @@ class AskModel:
     max_tokens: int | None = None
     guard: tuple[Json, ...] = ()
     data: PromptData = NO_DATA
+    turns: AgentTurns | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCall:
+    """One call of an agent and its outcome.
+
+    Attributes:
+        outcome: The result or the error, as the model sees it.
+        name: The word for the outcome in marks; empty: the outcome is firmplan's own words.
+    """
+
+    tool: str
+    args: Mapping[str, Json]
+    outcome: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTurn:
+    """One turn of an agent that is over: the calls that its model chose, or what firmplan said of an answer that chose nothing."""
+
+    reasoning: str = ""
+    calls: tuple[AgentCall, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTurns:
+    """All that the model of an agent is told in a turn.
+
+    Attributes:
+        goal_data: The spans of the goal that are data.
+        left_out: How many of the first calls are not among the turns.
+    """
+
+    goal: str
+    goal_data: tuple[Span, ...]
+    tools: tuple[Signature, ...]
+    returns: Mapping[str, Json]
+    turns: tuple[AgentTurn, ...] = ()
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +153,7 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class RunAgent:
-    """Let a model call tools, one call a turn.
+    """Let a model call tools, turn after turn.
 
     Attributes:
         instructions: The system prompt of every turn.
@@ -117,6 +161,7 @@ class RunAgent:
         reply: JSON Schema of the model's answer in one turn.
         is_tainted: Its goal or one of its tools is untrusted, and so is everything that it passes to a tool.
         is_controlled: Untrusted data decides whether, or how often, it runs.
+        signatures: Its tools, for models that are offered tools in a form of their own.
     """
 
     goal: Formula
@@ -129,6 +174,7 @@ class RunAgent:
     is_tainted: bool = False
     is_controlled: bool = False
     instructions_data: tuple[Span, ...] = ()
+    signatures: tuple[Signature, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

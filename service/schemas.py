@@ -22,7 +22,7 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _with_example(**example: object) -> ConfigDict:
+def _with_example(**example: Any) -> ConfigDict:  # noqa: ANN401  # values of many types
     """Return the configuration of a body whose description has an example."""
     return ConfigDict(json_schema_extra={"examples": [example]})
 

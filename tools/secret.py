@@ -9,7 +9,7 @@ Keys of firmplan itself, of models and of stores are in no map: a plan, which a 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -99,22 +99,28 @@ class Secrets:
     Args:
         given: Name -> secret, as text or as a `Secret`; `"environment"`: every environment variable but keys of firmplan, models and
             stores; `None`: none. An object that only has `get(name)` is asked for each name.
+        keys: Further environment variables with keys of models.
 
     Raises:
-        ConfigError: It is none of these; the message shows no value.
+        ConfigError: It is none of these, or names a variable with a key of a model; the message shows no value.
     """
 
-    def __init__(self, given: Given = None) -> None:
+    def __init__(self, given: Given = None, *, keys: Collection[str] = ()) -> None:
+        self._keys = frozenset(keys)
         self.is_environment = given == ENVIRONMENT
         self._given: Mapping[str, str | Secret] = (
             {} if given is None or given == ENVIRONMENT else _read(given)
         )
+        listed = self._given.values() if isinstance(cast("object", self._given), Mapping) else ()
+        for secret in listed:
+            if isinstance(secret, Secret) and secret.env in self._keys:
+                raise ConfigError(f"a secret: {secret.env} holds the key of a model, which no plan may use")
 
     @property
     def places(self) -> SecretPlaces | None:
         """Name -> the places that may have the secret (none: all), for the check of plans. `None`: the names cannot be listed."""
         if self.is_environment:
-            return dict.fromkeys(_open_variables(), ())
+            return dict.fromkeys(_open_variables(self._keys), ())
         if not isinstance(cast("object", self._given), Mapping):
             return None
         return {name: each.tools if isinstance(each, Secret) else () for name, each in self._given.items()}
@@ -126,7 +132,7 @@ class Secrets:
     def read(self, name: str) -> str:
         """Return the value of a secret as it is now. Raises: LookupError: there is none; the message ends a sentence."""
         if self.is_environment:
-            found: str | Secret | None = _open_variables().get(name)
+            found: str | Secret | None = _open_variables(self._keys).get(name)
         else:
             found = self._given.get(name)
         if isinstance(found, Secret):
@@ -224,12 +230,13 @@ def is_own(variable: str) -> bool:
     return variable.upper().startswith(_OWN_PREFIX) or variable.upper() in _OWN
 
 
-def _open_variables() -> Mapping[str, str]:
-    """Return the environment variables that plans may use: none that holds a key of firmplan itself, under whatever name."""
+def _open_variables(keys: Collection[str]) -> Mapping[str, str]:
+    """Return the environment variables that plans may use: none that holds a key of firmplan itself or of a model, under whatever name."""
     # By value too: deployments repeat a key under the name that another library reads.
-    own = {value for name, value in os.environ.items() if is_own(name) and value}
+    closed = {name for name in os.environ if is_own(name) or name in keys}
+    own = {os.environ[name] for name in closed if os.environ[name]}
     own |= {key.strip() for key in os.environ.get("FIRMPLAN_API_KEYS", "").split(",")}
-    return {name: value for name, value in os.environ.items() if not is_own(name) and value not in own}
+    return {name: value for name, value in os.environ.items() if name not in closed and value not in own}
 
 
 def _read(given: Mapping[str, str | Secret]) -> Mapping[str, str | Secret]:

@@ -198,7 +198,7 @@ class _Viewer:
         if self._sources is None:
             header = self._header
             assert header.plan is not None
-            self._sources = Sources(header.plan, self._lock, header.plans)
+            self._sources = Sources(header.plan, self._lock, header.plans, header.written)
         return self._sources
 
     def _find(self, trail: Trail, argument: str) -> Found:
@@ -260,7 +260,12 @@ class _Viewer:
         header = self._header
         assert header.plan is not None
         program = program_of(
-            header.plan, self._lock, header.plans, header.language, controlled=header.controlled
+            header.plan,
+            self._lock,
+            header.plans,
+            header.language,
+            controlled=header.controlled,
+            written=header.written,
         )
         for position in trail[:-1]:
             program = cast("RunPlan", program.steps[position].action).program

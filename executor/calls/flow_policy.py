@@ -352,7 +352,12 @@ class FlowPolicy:
         if self._program is None:
             header = self._header
             self._program = program_of(
-                _plan(header), lock, header.plans, header.language, controlled=header.controlled
+                _plan(header),
+                lock,
+                header.plans,
+                header.language,
+                controlled=header.controlled,
+                written=header.written,
             )
         program = self._program
         *outer, last = trail_of(iteration)
@@ -376,7 +381,8 @@ class FlowPolicy:
         from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # only refusals and policies of the user need it
 
         if self._sources is None:
-            self._sources = Sources(_plan(self._header), self._strict_lock(), self._header.plans)
+            header = self._header
+            self._sources = Sources(_plan(header), self._strict_lock(), header.plans, header.written)
         return self._sources.of_argument(tuple(trail_of(iteration)), argument).sources
 
     def _known_values(self) -> KnownValues:

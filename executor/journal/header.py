@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 HEADER_FORMAT: Final = 1
 ASKING_FORMAT: Final = 2
 """The header format of retries, and of forks and patches that ask a person where an older version would not: older versions must refuse them."""
+SHOWN_UNTRUSTED: Final = "untrusted_text"  # the key, in the record of a planning, that says that the planner was shown untrusted data
 RULES_ONCE: Final = 1  # of a run whose header does not say
 
 
@@ -98,6 +99,16 @@ class Header:
     def controlled(self) -> tuple[str, ...]:
         """Ids of the steps that are there because of untrusted data (`Fork`)."""
         return self.fork.controlled if self.fork is not None else ()
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Ids of the steps whose own words count as untrusted data (`Fork`)."""
+        return self.fork.written if self.fork is not None else ()
+
+    @property
+    def is_shown_untrusted(self) -> bool:
+        """Whether the planner that made the plan was shown untrusted data."""
+        return isinstance(self.planning, dict) and self.planning.get(SHOWN_UNTRUSTED) is True
 
     @property
     def planning_cost(self) -> dict[str, float]:
@@ -233,6 +244,7 @@ def program_of(
     language: int,
     rules: int = RULES_VERSION,
     controlled: Sequence[str] = (),
+    written: Sequence[str] = (),
 ) -> Program:
     """Return the program of a run.
 
@@ -243,13 +255,14 @@ def program_of(
         language: The version of the expression language that the run began with.
         rules: The version of the machine's moves that the run began with.
         controlled: See `Fork`.
+        written: See `Fork`.
 
     Raises:
         PlanRejected: The plan cannot be compiled.
     """
     # The digest of a plan does not cover the order of properties that models are asked for, and the program has that order. So it is in the key.
     key = (
-        f"{language} {rules} {' '.join(controlled)}".encode(),
+        f"{language} {rules} {' '.join(controlled)} / {' '.join(written)}".encode(),
         _ORDERS.get(plan, _order),
         _name(lock.to_list()),
         plan.digest.encode(),
@@ -269,6 +282,7 @@ def program_of(
                 rules >= CONTROL_COUNTS_SINCE, rules >= WORLD_COUNTS_SINCE, rules >= ROUNDS_COUNT_SINCE
             ),
             controlled=controlled,
+            written=written,
         ),
         lambda program: _steps(program.plan),
     )

@@ -224,7 +224,13 @@ def build_machine(header: Header) -> Machine:
     if header.plan is None:
         raise EngineBug("a run without a plan has no machine")
     program = program_of(
-        header.plan, header.lock, header.plans, header.language, header.rules, header.controlled
+        header.plan,
+        header.lock,
+        header.plans,
+        header.language,
+        header.rules,
+        header.controlled,
+        header.written,
     )
     return Machine(
         program,

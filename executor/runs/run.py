@@ -326,9 +326,13 @@ class OutputLabels(Mapping[str, Sequence[str]]):
 
 
 def _output_labels(header: Header) -> Mapping[str, Sequence[str]]:
-    from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # a warm run does not ask
+    from ...plans.checker.flow.labels import UNNAMED  # noqa: PLC0415  # a warm run does not ask
+    from ...plans.checker.flow.sources import Sources  # noqa: PLC0415  # as above
 
-    return {} if header.plan is None else Sources(header.plan, header.lock, header.plans).of_output()
+    if header.plan is None:
+        return {}
+    found = Sources(header.plan, header.lock, header.plans, header.written).of_output()
+    return found | {"$": (*found.get("$", ()), UNNAMED)} if "" in header.written else found
 
 
 _LABELS: Final = IdentityCache["Header", Mapping[str, Sequence[str]]](

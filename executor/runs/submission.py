@@ -32,6 +32,7 @@ from ..fork import (
     patched_steps,
     retry_of,
     root_of,
+    written_steps,
 )
 from ..journal.header import Header, keep_plan, program_of
 from ..journal.records import Entry
@@ -102,7 +103,13 @@ class Submissions:
             keep_plan(row.header["plan"], header.plan)
             # Compiled before anything is stored: a plan that cannot be compiled must not become a run that nobody can continue.
             program_of(
-                header.plan, header.lock, header.plans, header.language, header.rules, header.controlled
+                header.plan,
+                header.lock,
+                header.plans,
+                header.language,
+                header.rules,
+                header.controlled,
+                header.written,
             )
         # First create, then compare: a look before would race with another process that submits the same id.
         if await self._store.create_run(row):
@@ -205,6 +212,7 @@ class Submissions:
             patched=patched,
             done_writes=await self._done_writes(row, entries) if is_patch and patched else carried,
             controlled=controlled_steps(parent, header, is_patch=is_patch),
+            written=written_steps(parent, header, is_patch=is_patch),
         )
         await self._expect_parts(row, [*([at] if at is not None else []), *overrides])
         return (await self.submit(replace(header, fork=fork), run_id=fork_id, parent=run_id)).id

@@ -33,7 +33,7 @@ from ...tools.models.completion import (
 )
 from ...tools.models.endpoint import Endpoint
 from ...tools.models.errors import ELSEWHERE, ModelError
-from ...tools.models.limits import RETRY_POLICY, RequestBudget, RetryPolicy
+from ...tools.models.limits import RequestBudget, RetryPolicy
 from ..library.library import nearest_tasks
 from ..request import PlanRequest
 from .attempt import CUT_OFF, Attempt, no_endpoint, over_budget
@@ -275,7 +275,7 @@ class Conversation:
         messages: Sequence[Message],
         answer: AnswerForm,
         listener: Listener | None,
-        policy: RetryPolicy = RETRY_POLICY,
+        policy: RetryPolicy | None = None,
         endpoint: Endpoint | None = None,
     ) -> Completion:
         if (limit := self.budget.find_exhausted()) is not None:

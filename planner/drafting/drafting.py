@@ -9,6 +9,8 @@ that is due. Only the last draft is shown again, so that the conversation does n
 | `whole` | the complete plan; if the same fault came back, a new plan written in another way | typed |
 | `simple` | a new complete plan | the simplest |
 
+A plan that passes its check, but with warnings that foretell a failure, is kept, and the model is asked once about these.
+
 A fault that comes back moves on to the next strategy; after the last strategy the planning fails.
 """
 
@@ -21,15 +23,18 @@ from functools import partial
 from math import ceil
 from typing import Literal, TypeAlias, cast
 
-from ...errors import Cannot
+from ...errors import PlanningFailed
+from ...plans.checker.inference import SKIPPED_OUTPUT
 from ...plans.format.shape import draft_of
 from ...plans.paths import parts_of
-from ...plans.plan import Plan
+from ...plans.plan import Plan, ToolStep
 from ...plans.problems import CheckReport, Problem
+from ...plans.signature import Effect
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
 from ...tools.models.completion import Answered, Completion, Message
 from ...tools.tool import Tool
+from ...tools.toolset import Toolset
 from ..library.library import SavedPlan
 from ..request import PlanRequest, input_faults
 from .adapting import fit_question, nearest_plans
@@ -38,7 +43,7 @@ from .conversation import Conversation, Reading
 from .draft import DraftChanges, can_change, plan_in
 from .form import Form, changes_answer, plan_answer
 from .left_out import WritesSoFar
-from .outcomes import ended_by, outcome_in
+from .outcomes import ended_by, no_plan_in, outcome_in
 from .prompt import (
     Plea,
     choosing_messages,
@@ -136,6 +141,8 @@ class Drafting:
         repair: How often faults came back.
         is_last: Whether the draft is the last that may be asked for.
         writes: The writes of the drafts so far, so that none is dropped in silence.
+        doubted: A plan that passed its check, while the model is asked about its warnings.
+        is_warned: Whether the model was sent such warnings, which happens once.
         first: The model's answer to a small question, if it was a complete plan: it is taken as the first draft.
         choose_over: A small question chooses from a toolset of more tools than this; `None`: words alone choose.
         handler: Is called with each longer partial plan that passes its check, while the draft is written.
@@ -150,6 +157,8 @@ class Drafting:
     is_last: bool = False
     writes: WritesSoFar = field(init=False)
     first: Completion | None = None
+    doubted: Plan | None = None
+    is_warned: bool = False
     choose_over: int | None = CHOOSE_OVER
     handler: PartialPlanHandler | None = None
 
@@ -181,15 +190,28 @@ class Drafting:
         ask = _Ask(self._opening(), plan_answer(self.shown)[0])
         for number in range(self.max_repairs + 1):
             self.is_last = number == self.max_repairs
-            answer = completion or await self._ask(ask)
+            try:
+                answer = completion or await self._ask(ask)
+            except PlanningFailed:
+                if self.doubted is None:
+                    raise
+                return self.doubted
             # The first draft may come from a small question; every further one is asked for.
             completion = None
-            self._expect_plan(answer)
+            if self.doubted is None:
+                self._expect_plan(answer)
             attempt = await self.conversation.judge(
                 answer, ask.approach, partial(self._read, approach=ask.approach)
             )
             if attempt.ok and attempt.plan is not None:
-                return attempt.plan
+                doubts = foretold(attempt.plan, attempt.problems, self.request.tools)
+                if not doubts or self.is_last or self.is_warned or not can_change(self.draft):
+                    return attempt.plan
+                # The plan stands, whatever comes of the question about its warnings.
+                self.doubted, self.is_warned, ask = attempt.plan, True, self._about(doubts)
+                continue
+            if self.doubted is not None:
+                return self.doubted
             ask = self._next(ask, attempt)
             if self.repair.is_exhausted:
                 break
@@ -200,15 +222,7 @@ class Drafting:
         said = outcome_in(answer.outcome.value) if isinstance(answer.outcome, Answered) else None
         if said is not None:
             conversation = self.conversation
-            word = "cannot" if isinstance(said, Cannot) else "a question"
-            conversation.attempts.append(
-                Attempt(
-                    conversation.number,
-                    answer.raw,
-                    usage=answer.usage,
-                    error=f"{word} in the place of a plan",
-                )
-            )
+            conversation.attempts.append(no_plan_in(answer, said, conversation.number))
             raise ended_by(self.request.task, said, conversation.attempts, len(self.request.answers))
 
     def _opening(self) -> tuple[Message, ...]:
@@ -238,6 +252,13 @@ class Drafting:
         plan, report = await self._checked(self.draft)
         return plan, (*dropped, *report.problems)
 
+    def _about(self, doubts: Sequence[Problem]) -> _Ask:
+        """Return the request that asks about the warnings of a plan that passes its check."""
+        text = json.dumps(self.draft, ensure_ascii=False)
+        has_provided = any(tool.is_provided for tool in self.request.tools)
+        again = repair_messages(text, doubts, plea="doubts", has_provided=has_provided)
+        return _Ask((*self._opening(), *again), changes_answer(self.shown)[0], "steps")
+
     def _next(self, ask: _Ask, attempt: Attempt) -> _Ask:
         """Return the request that follows an attempt with faults."""
         if attempt.error is not None:
@@ -266,9 +287,12 @@ class Drafting:
             answer, _ = plan_answer(self.shown, simplest=strategy == "simple")
         # The ways around an unsafe flow stand in the opening if the tools' declarations call for them; other sources of untrusted data do not show there.
         has_ways = shows_ways(self.shown) or all(fault.code != "unsafe-flow" for fault in faults)
+        # Warnings that foretell a failure go along, since the model writes the plan again in any case.
+        doubts = () if attempt.plan is None else foretold(attempt.plan, attempt.problems, self.request.tools)
+        self.is_warned = self.is_warned or bool(doubts)
         again = repair_messages(
             text,
-            faults,
+            (*faults, *doubts),
             unseen,
             plea,
             has_ways=has_ways,
@@ -290,6 +314,32 @@ class Drafting:
         # Faults of inputs count like faults of the check, so that the model hears of both at once and repairs
         # them in one answer.
         return plan, CheckReport((*faults, *report.warnings), report.bounds, report.inferred)
+
+
+def foretold(plan: Plan, problems: Iterable[Problem], tools: Toolset) -> tuple[Problem, ...]:
+    """Return the warnings of a plan that foretell a failure: a value that may be absent in an argument of a write, or in the output.
+
+    Other warnings say that only the run can tell, or that something is not used: a model that is sent these changes what was right.
+    """
+    return tuple(
+        problem
+        for problem in problems
+        if problem.code == "maybe-missing"
+        and not problem.message.startswith(SKIPPED_OUTPUT)
+        and _foretells(plan, parts_of(problem.path), tools)
+    )
+
+
+def _foretells(plan: Plan, path: Sequence[str | int], tools: Toolset) -> bool:
+    match path:
+        case ("output", *_):
+            return True
+        case ("steps", int(index), "args", *_) if index < len(plan.steps):
+            step = plan.steps[index]
+            tool = tools.find(step.tool) if isinstance(step, ToolStep) else None
+            return tool is not None and tool.effect is Effect.WRITE
+        case _:
+            return False
 
 
 # --- preview

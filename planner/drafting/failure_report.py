@@ -1,22 +1,53 @@
-"""The report of a failed run for a planner: statuses, types and codes, and nothing that flowed through the run.
+"""The report of a failed run for a planner: what a cure needs, and of data that a stranger may have written no word.
 
-Outputs, arguments, error messages and the codes of tools may contain anyone's words, so none of them is in the report. A code that is not
-one of firmplan's own is shown as `tool-error`, since a tool may derive its codes from the data that it read. So no text of a tool can reach
-a planner's prompt.
+What is shown of a step depends on the labels of its data, as the check finds them:
+
+| data | shown |
+| --- | --- |
+| trusted | the message and the code of its error, those of its failed items, and, if a failed step or the failed output used its result, the type and the beginning of the result that came |
+| untrusted | firmplan's own codes, the arguments at fault, and the type that came, with those of its fields whose names are short identifiers; with `Planner(untrusted_text=True)` the rest, too, apart from all else |
+| private, and no model may have it | firmplan's own codes |
+
+A code that is not one of firmplan's own may be made of data, so that of untrusted data it is shown as `tool-error`.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from enum import Enum
+from typing import Final, Protocol, cast
 
+from ...plans import SavedPlans
+from ...plans.checker.body import bodies_of
+from ...plans.checker.flow.labels import UNTRUSTED
+from ...plans.checker.flow.secrecy import model_destination
+from ...plans.checker.survey import survey_of
 from ...plans.format.property_order import text_in_order
-from ...plans.plan import Plan
+from ...plans.format.shape import Draft
+from ...plans.plan import Plan, ToolStep
+from ...plans.signature import Signatures
+from ...plans.types.learnt import schema_of_shape, shape_of
 from ...plans.values import Json
 from ...tools.models.marks import Data
+from ...tools.provider import quoted, visible
 from .signatures import shown_schema
+
+MESSAGE_CHARACTERS_MAX: Final = 500
+"""Characters of one message of an error: a tool may put a page into it."""
+VALUE_CHARACTERS_MAX: Final = 300
+"""Characters of a result that a failed step used."""
+USED_MAX: Final = 12
+"""Steps whose results are shown because something that failed used them, the nearest first."""
+PARTS_MAX: Final = 8
+"""Different failures of items that are shown of one step."""
+PATHS_MAX: Final = 10
+"""Items that are named of one failure; the others are counted."""
+
+_CODE: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.IGNORECASE)
+_PATH: Final = re.compile(r"[a-z][a-z0-9_]{0,63}(\[\d+\]|#\d+|/[a-z][a-z0-9_]{0,63})*")
 
 STATUSES = ("pending", "running", "waiting", "indeterminate", "succeeded", "failed", "skipped", "cancelled")
 DONE = "succeeded"
@@ -53,6 +84,8 @@ class ErrorLike(Protocol):
     def code(self) -> str: ...  # noqa: D102  # the names say it; the same below
     @property
     def temporary(self) -> bool: ...  # noqa: D102  # as above
+    @property
+    def message(self) -> str: ...  # noqa: D102  # as above
 
 
 class StepLike(Protocol):
@@ -64,6 +97,105 @@ class StepLike(Protocol):
     def reason(self) -> str | None: ...  # noqa: D102  # as above
     @property
     def error(self) -> ErrorLike | None: ...  # noqa: D102  # as above
+    @property
+    def output(self) -> Json: ...  # noqa: D102  # as above
+
+
+class Disclosure(Enum):
+    """Who may have written the data of a step, which decides what a planner is shown of it."""
+
+    OPEN = "open"
+    UNTRUSTED = "untrusted"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosures:
+    """What a planner may be shown of a plan's run.
+
+    Attributes:
+        steps: Id -> disclosure; of other steps only codes are shown.
+        output: That of the plan's output.
+        uses: Id -> ids of the steps that it refers to.
+        output_uses: Those of the output.
+        arguments: Id -> names of the arguments of the tool that it calls.
+        texts: Whether the planner is shown untrusted text.
+    """
+
+    steps: Mapping[str, Disclosure] = field(default_factory=dict[str, Disclosure])
+    output: Disclosure = Disclosure.CLOSED
+    uses: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    output_uses: Sequence[str] = ()
+    arguments: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    texts: bool = False
+
+    @classmethod
+    def of(
+        cls, plan: Plan, tools: Signatures, plans: SavedPlans | None, model: str, *, texts: bool
+    ) -> Disclosures:
+        """Return what a model may be shown.
+
+        Args:
+            plan: A plan that passed its check.
+            tools: Whose results are untrusted or private.
+            plans: Saved plans by name or digest.
+            model: The model's name, by which data may be meant for it.
+            texts: Whether it is shown untrusted text.
+        """
+        survey = survey_of(bodies_of(Draft(plan), plan, plans), tools)
+        labels = survey.labels[0]
+
+        def disclosure(label: int) -> Disclosure:
+            private = labels.private_part(label)
+            if private and any(survey.secrecy.refused(model_destination(model), private)):
+                return Disclosure.CLOSED
+            return Disclosure.UNTRUSTED if label & UNTRUSTED else Disclosure.OPEN
+
+        body = labels.body
+        ids = [step.id for step in body.steps]
+        called = {
+            step.id: tool
+            for step in body.steps
+            if isinstance(step, ToolStep) and (tool := tools.find(step.tool)) is not None
+        }
+        return cls(
+            {
+                id_: disclosure(labels.values[position] | labels.ends[position])
+                for position, id_ in enumerate(ids)
+            },
+            disclosure(labels.summary.output | labels.of(body.output)),
+            {id_: [ids[other] for other in refs.needs] for id_, refs in zip(ids, body.refs, strict=True)},
+            [ids[other] for other in labels.referred(body.output)],
+            {
+                id_: [*cast("Mapping[str, Json]", tool.parameters.get("properties") or {})]
+                for id_, tool in called.items()
+            },
+            texts,
+        )
+
+    def of_step(self, id_: str) -> Disclosure:
+        """Return the disclosure of a step."""
+        return self.steps.get(id_, Disclosure.CLOSED)
+
+    def is_told(self, disclosure: Disclosure) -> bool:
+        """Whether texts and values of such data are shown at all."""
+        return disclosure is Disclosure.OPEN or (self.texts and disclosure is Disclosure.UNTRUSTED)
+
+
+NOTHING_SHOWN: Final = Disclosures()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is shown of a step, or of the output, beside its state.
+
+    Attributes:
+        plain: Lines that no stranger can have written, or that are short identifiers.
+        told: Lines with texts and values.
+    """
+
+    plain: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +203,7 @@ class StepState:
     """The state of a step, in words of a fixed list.
 
     Attributes:
-        code: Why it failed: one of `OWN_CODES`.
+        code: Why it failed: one of `OWN_CODES`, or a tool's own code if its data is trusted.
         temporary: Whether the same call may succeed later.
         reason: Why it was skipped, or why it waits.
         is_filled_in: Whether the step failed and the value of its `on_error` replaces its result.
@@ -88,12 +220,14 @@ class StepState:
     took_effect: bool = False
 
     @classmethod
-    def of(cls, step: StepLike, parts: Mapping[str, int] | None = None) -> StepState:
-        """Return the state of a step of a run, without anything that a tool wrote."""
+    def of(
+        cls, step: StepLike, parts: Mapping[str, int] | None = None, *, is_open: bool = False
+    ) -> StepState:
+        """Return the state of a step of a run; unless it is open, without anything that a tool wrote."""
         status = step.status if step.status in STATUSES else "failed"
         return cls(
             status,
-            None if step.error is None else own_code(step.error),
+            None if step.error is None else shown_code(step.error, is_open=is_open),
             # `is True`: the error may come from a stored journal, where any JSON could stand.
             step.error is not None and step.error.temporary is True,
             step.reason if step.reason in REASONS else None,
@@ -116,9 +250,10 @@ class StepState:
         return " ".join(words)
 
 
-def own_code(error: ErrorLike) -> str:
-    """Return the code of an error if it is firmplan's own, else `tool-error`."""
-    return error.code if error.code in OWN_CODES else TOOL_ERROR
+def shown_code(error: ErrorLike, *, is_open: bool) -> str:
+    """Return the code of an error if it is firmplan's own, or that of a trusted tool; else `tool-error`."""
+    is_shown = error.code in OWN_CODES or (is_open and _CODE.fullmatch(error.code) is not None)
+    return error.code if is_shown else TOOL_ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +264,17 @@ class FailureReport:
         plan: The plan that ran.
         states: Step id -> state; only steps of the plan itself.
         types: Step id -> JSON Schema of its value, as the check infers it.
-        output_code: Why the plan's output could not be computed: one of `OWN_CODES`.
+        output_code: Why the plan's output could not be computed.
+        facts: Step id -> what a cure may need; the output's under an empty id.
+        disclosures: What may be shown.
     """
 
     plan: Plan
     states: Mapping[str, StepState]
     types: Mapping[str, Mapping[str, Json]] = field(default_factory=dict[str, Mapping[str, Json]])
     output_code: str | None = None
+    facts: Mapping[str, Facts] = field(default_factory=dict[str, Facts])
+    disclosures: Disclosures = NOTHING_SHOWN
 
     @classmethod
     def of(
@@ -144,26 +283,47 @@ class FailureReport:
         steps: Mapping[str, StepLike],
         types: Mapping[str, Mapping[str, Json]] | None = None,
         output_error: ErrorLike | None = None,
+        disclosures: Disclosures = NOTHING_SHOWN,
     ) -> FailureReport:
-        """Return the report of a run; parts of its steps are counted.
+        """Return the report of a run; parts of its steps are counted, and those that failed are told apart.
 
         Args:
             plan: The plan that ran.
             steps: Path -> state.
             types: Step id -> JSON Schema of its value.
             output_error: Why the plan's output could not be computed, if that is what failed.
+            disclosures: What may be shown.
         """
         ids = [step.id for step in plan.steps]
-        parts: dict[str, Counter[str]] = {each: Counter() for each in ids}
+        parts: dict[str, dict[str, StepLike]] = {each: {} for each in ids}
         for path, step in steps.items():
-            # Items, iterations and inner steps are counted under the step of the plan: the model changes steps
-            # and not their parts.
+            # Items, iterations and inner steps belong to the step of the plan: the model changes steps and not their parts.
             head = path.partition("/")[0].partition("[")[0].partition("#")[0]
             if path not in parts and head in parts and step.status in STATUSES:
-                parts[head][StepState.of(step).rendered()] += 1
-        states = {each: StepState.of(steps[each], parts[each]) for each in ids if each in steps}
-        output_code = None if output_error is None else own_code(output_error)
-        return cls(plan, states, dict(types or {}), output_code)
+                parts[head][path] = step
+        opened = {each: disclosures.of_step(each) is Disclosure.OPEN for each in ids}
+        states = {
+            each: StepState.of(
+                steps[each],
+                Counter(StepState.of(part, is_open=opened[each]).rendered() for part in parts[each].values()),
+                is_open=opened[each],
+            )
+            for each in ids
+            if each in steps
+        }
+        made = {each: _why(each, {each: steps[each], **parts[each]}, disclosures) for each in states}
+        failed = [each for each in ids if each in steps and _has_failed(steps[each], parts[each].values())]
+        starts = [use for each in failed for use in disclosures.uses.get(each, ())]
+        output_code = None
+        if output_error is not None:
+            output_code = shown_code(output_error, is_open=disclosures.output is Disclosure.OPEN)
+            starts += disclosures.output_uses
+            made[""] = Facts(told=_told_message(output_error, disclosures.output, disclosures))
+        for used in _nearest(starts, disclosures.uses):
+            if used in steps and steps[used].status == DONE:
+                found = _result(plan, used, steps[used].output, (types or {}).get(used), disclosures)
+                made[used] = Facts((*made[used].plain, *found.plain), (*made[used].told, *found.told))
+        return cls(plan, states, dict(types or {}), output_code, made, disclosures)
 
     def state(self, step: str) -> StepState:
         """Return the state of a step; a step that the run does not mention has not begun."""
@@ -190,29 +350,135 @@ class FailureReport:
         kept = (DONE, "indeterminate", FILLED_IN)
         return state.took_effect or any(part.startswith(kept) or REFUSED in part for part in state.parts)
 
+    @property
+    def shows_untrusted(self) -> bool:
+        """Whether it holds texts or values that a stranger may have written."""
+        return any(self._is_untrusted(id_) and facts.told for id_, facts in self.facts.items())
+
+    def _is_untrusted(self, id_: str) -> bool:
+        found = self.disclosures.of_step(id_) if id_ else self.disclosures.output
+        return found is Disclosure.UNTRUSTED
+
     def rendered(self) -> str:
-        """Return task, plan, states and types as text."""
+        """Return task, plan, states, types and facts as text."""
         return "".join(part if isinstance(part, str) else part.text for part in self.parts())
 
     def parts(self) -> tuple[str | Data, ...]:
-        """Return the same as parts of the prompt: the plan, and the states with the types of values, are data.
+        """Return the same as parts of the prompt: the plan, the states with their facts, and untrusted texts are data, each apart.
 
         The task is none: it is what the patched plan has to do.
         """
         plan = self.plan.to_dict()
         task = plan.pop("task", None)
-        lines = [self._line(step.id) for step in self.plan.steps]
+        lines = [line for step in self.plan.steps for line in self._lines(step.id)]
         if self.output_code is not None:
-            lines.append(f"- the plan's output: failed ({self.output_code})")
+            lines += [f"- the plan's output: failed ({self.output_code})", *self._facts("")]
+        apart = [
+            f"- {id_ or 'the output'}: {line}"
+            for id_, facts in self.facts.items()
+            if self._is_untrusted(id_)
+            for line in facts.told
+        ]
+        about: tuple[str | Data, ...] = (
+            ("\n\n# Untrusted text about them\n\n", Data("untrusted", "\n".join(apart))) if apart else ()
+        )
         return (
             *([f"# Task\n\n{task}\n\n"] if task else []),
             "# The plan\n\n",
             Data("plan", f"```json\n{text_in_order(plan)}\n```"),
             "\n\n# Where its steps stand\n\n",
             Data("states", "\n".join(lines)),
+            *about,
         )
 
-    def _line(self, step: str) -> str:
+    def _lines(self, step: str) -> list[str]:
         schema = self.types.get(step)
         shown = f"; its value: {shown_schema(schema)}" if schema else ""
-        return f"- {step}: {self.state(step).rendered()}{shown}"
+        return [f"- {step}: {self.state(step).rendered()}{shown}", *self._facts(step)]
+
+    def _facts(self, id_: str) -> list[str]:
+        facts = self.facts.get(id_, Facts())
+        return [f"    {line}" for line in (*facts.plain, *(() if self._is_untrusted(id_) else facts.told))]
+
+
+# --- what a cure may need
+
+
+def _has_failed(step: StepLike, parts: Iterable[StepLike]) -> bool:
+    return step.status != DONE and (step.error is not None or any(part.error is not None for part in parts))
+
+
+def _nearest(starts: Sequence[str], uses: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return steps and, further away, those that they use, each once."""
+    found = dict.fromkeys(starts)
+    for each in (queue := list(found)):
+        if len(found) >= USED_MAX:
+            break
+        new = [use for use in uses.get(each, ()) if use not in found]
+        found |= dict.fromkeys(new)
+        queue += new
+    return list(found)[:USED_MAX]
+
+
+def _why(id_: str, parts: Mapping[str, StepLike], disclosures: Disclosures) -> Facts:
+    """Return why a step and its parts failed, equal failures of parts together."""
+    shown = disclosures.of_step(id_)
+    step, plain, told = parts[id_], list[str](), list[str]()
+    if step.error is not None:
+        told += _told_message(step.error, shown, disclosures)
+        plain += _places(step.error, disclosures.arguments.get(id_, ()))
+    groups: dict[tuple[str, str], list[str]] = {}
+    for path, part in parts.items():
+        if path != id_ and part.error is not None and _PATH.fullmatch(path):
+            state = StepState.of(part, is_open=shown is Disclosure.OPEN).rendered()
+            places = _places(part.error, disclosures.arguments.get(id_, ()))
+            message = "".join(f": {words}" for words in _message(part.error, shown, disclosures))
+            groups.setdefault((" ".join([state, *places]), message), []).append(path)
+    for (state, message), paths in list(groups.items())[:PARTS_MAX]:
+        more = f" and {len(paths) - PATHS_MAX} more" if len(paths) > PATHS_MAX else ""
+        line = f"{', '.join(paths[:PATHS_MAX])}{more}: {state}{message}"
+        (told if message else plain).append(line)
+    return Facts(tuple(plain), tuple(told))
+
+
+def _told_message(error: ErrorLike, shown: Disclosure, disclosures: Disclosures) -> tuple[str, ...]:
+    return tuple(f"why: {words}" for words in _message(error, shown, disclosures))
+
+
+def _message(error: ErrorLike, shown: Disclosure, disclosures: Disclosures) -> tuple[str, ...]:
+    """Return the message of an error on one line, if it may be shown and there is one."""
+    given = getattr(error, "message", None)
+    if not disclosures.is_told(shown) or not isinstance(given, str) or not given.strip():
+        return ()
+    words = " ".join(given.split())
+    return (
+        visible(words if len(words) <= MESSAGE_CHARACTERS_MAX else f"{words[:MESSAGE_CHARACTERS_MAX]}.."),
+    )
+
+
+def _places(error: ErrorLike, arguments: Sequence[str]) -> list[str]:
+    """Return which arguments are at fault: names of the tool's own, which nobody who fails a call has made."""
+    if error.code != "bad-args":
+        return []
+    message = str(getattr(error, "message", ""))
+    found = [name for name in arguments if re.search(rf"\$\.{re.escape(name)}(?![\w-])", message)]
+    return [f"at fault: {', '.join(found)}"] if found else []
+
+
+def _result(
+    plan: Plan, id_: str, output: Json, declared: Mapping[str, Json] | None, disclosures: Disclosures
+) -> Facts:
+    """Return the type of a result that came, if it says more than the declared type, and the beginning of a tool's result."""
+    shown = disclosures.of_step(id_)
+    if shown is Disclosure.CLOSED:
+        return Facts()
+    came = shown_schema(schema_of_shape(shape_of(output), plain_names=shown is Disclosure.UNTRUSTED))
+    is_new = declared is None or came != shown_schema(declared)
+    # Values of inputs are the caller's, who gave them to the plan and not to a planner.
+    is_told = disclosures.is_told(shown) and any(
+        step.id == id_ and isinstance(step, ToolStep) for step in plan.steps
+    )
+    return Facts(
+        (f"came: {came}",) if is_new else (),
+        (f"value: {quoted(output, VALUE_CHARACTERS_MAX)}",) if is_told else (),
+    )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ...errors import Cannot, PlanningFailed, Question
 from ...plans.types.read import read_schema
 from ...plans.values import Json
+from ...tools.models.completion import Completion
 from .attempt import Attempt
 from .draft import parsed, unwrapped
 
@@ -36,6 +37,20 @@ def outcome_in(value: Json) -> Cannot | Question | None:
             return Question(_text_in(text), _TEXT)
         case _:
             return None
+
+
+def no_plan_in(
+    completion: Completion, outcome: Cannot | Question, number: int, approach: str = "draft"
+) -> Attempt:
+    """Return an answer in the place of a plan as an attempt of the planning."""
+    word = "cannot" if isinstance(outcome, Cannot) else "a question"
+    return Attempt(
+        number,
+        completion.raw,
+        usage=completion.usage,
+        error=f"{word} in the place of a {'patch' if approach == 'patch' else 'plan'}",
+        approach=approach,
+    )
 
 
 def ended_by(

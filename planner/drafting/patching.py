@@ -3,6 +3,9 @@
 The model is shown a report of the failure (`failure_report.py`). A patch may not touch finished work: steps that succeeded keep their
 place, their words and their results, and a write that happened, or may have happened, is not made again under another id. The patched plan
 passes the same check as every plan. The bounds are those of a planning.
+
+A model that was shown untrusted text (`Planner(untrusted_text=True)`) may write it down. So what it changes counts as untrusted data, in the check
+of the patch and in the run of the patched plan.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from ...errors import PlanningFailed, PlanRejected
+from ...errors import Cannot, PlanningFailed, PlanRejected, Question
 from ...plans.edit.patch import Patch, SetLeftOut, apply_patch
 from ...plans.paths import path_of
 from ...plans.plan import AgentStep, Plan, PlanStep, Step, ToolStep
@@ -19,13 +22,14 @@ from ...plans.problems import CheckReport, Problem, problem
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
-from ...tools.models.completion import Completion, Usage
+from ...tools.models.completion import Answered, Completion, Usage
 from ..request import PlanRequest
 from .attempt import Attempt, no_good_draft
 from .conversation import Conversation, Reading
 from .draft import parsed, plan_in, unwrapped
 from .failure_report import FailureReport
 from .left_out import WritesSoFar
+from .outcomes import ended_by, no_plan_in, outcome_in
 from .prompt import patch_messages, repair_messages, unread_messages
 from .tool_choice import choose_tools, widened_tools
 
@@ -61,6 +65,12 @@ ANSWER = AnswerForm(
     {"type": "object"}, name="patch", purpose="Operations that mend the plan.", shown_schema=_SHOWN_SCHEMA
 )
 _ABOUT_FAILURE = ("why", "retries", "timeout", "on_error", "after")
+_ASKED = problem(
+    "bad-shape",
+    "$",
+    "expected operations, found a question",
+    "ask it with an `ask_person` step before the step that needs the answer",
+)
 _NO_WAY = "the model sees no way to repair the plan"
 
 
@@ -71,12 +81,14 @@ class Mended:
     Attributes:
         plan: The patched plan.
         attempts: All attempts; the last of them is this patch.
+        shows_untrusted: Whether the model was shown untrusted text, so that what it changed counts as untrusted data.
     """
 
     patch: Patch
     plan: Plan
     attempts: tuple[Attempt, ...]
     usage: Usage
+    shows_untrusted: bool = False
 
 
 @dataclass(slots=True)
@@ -119,12 +131,16 @@ class PatchDrafting:
         messages = opening = patch_messages(self.failure_report.parts(), shown)
         for number in range(self.max_repairs + 1):
             self.is_last = number == self.max_repairs
-            patch, attempt = await self._judge(await self.conversation.ask(messages, ANSWER))
+            completion = await self.conversation.ask(messages, ANSWER)
+            self._expect_patch(completion)
+            patch, attempt = await self._judge(completion)
             if patch is not None and not patch.operations:
                 raise PlanningFailed(_NO_WAY, attempts)
             if patch is not None and attempt.ok and attempt.plan is not None:
                 usage = sum((each.usage for each in attempts), Usage())
-                return Mended(patch, attempt.plan, tuple(attempts), usage)
+                return Mended(
+                    patch, attempt.plan, tuple(attempts), usage, self.failure_report.shows_untrusted
+                )
             unseen = [tool for tool in self.request.tools if tool not in shown]
             plea = (
                 unread_messages("" if attempt.is_cut else attempt.text, attempt.error, "patch")
@@ -139,6 +155,14 @@ class PatchDrafting:
             )
             messages = (*opening, *plea)
         raise no_good_draft(self.request.task, attempts)
+
+    def _expect_patch(self, completion: Completion) -> None:
+        """Raise `PlanningFailed` if the model says that the task cannot be done."""
+        said = outcome_in(completion.outcome.value) if isinstance(completion.outcome, Answered) else None
+        if isinstance(said, Cannot):
+            attempts = self.conversation.attempts
+            attempts.append(no_plan_in(completion, said, self.conversation.number, "patch"))
+            raise ended_by(self.request.task, said, attempts, 0)
 
     async def _judge(self, completion: Completion) -> tuple[Patch | None, Attempt]:
         """Return the patch in an answer, if there is one, and the answer as an attempt."""
@@ -162,11 +186,20 @@ class PatchDrafting:
             operation = SetLeftOut.model_validate({"value": said})
             self.patch = Patch(operations=(*patch.operations, operation))
             plan = apply_patch(self.failure_report.plan, self.patch)
-        report = await self.request.check(plan)
+        report = await self.request.check(plan, self._written(plan))
         return plan, (*dropped, *self.broken_rules(plan), *report.problems)
+
+    def _written(self, plan: Plan) -> tuple[str, ...]:
+        """Return the ids of the steps that the patch adds or changes, if its author was shown untrusted text."""
+        if not self.failure_report.shows_untrusted:
+            return ()
+        old = {step.id: _canonical_step(step) for step in self.failure_report.plan.steps}
+        return tuple(step.id for step in plan.steps if old.get(step.id) != _canonical_step(step))
 
     async def _patch_in(self, value: Json) -> Patch:
         """Return the patch in an answer; a complete plan in answer is read as its difference from the plan. Raises: PlanRejected."""
+        if isinstance(outcome_in(value), Question):
+            raise PlanRejected(CheckReport((_ASKED,)))
         if isinstance(value, dict):
             whole = unwrapped(value)
             # Models write a plan as easily as a patch. Its difference from the old plan is a patch, and passes
@@ -204,6 +237,9 @@ class PatchDrafting:
                 hint = "change 'retries', 'timeout' or 'on_error' only"
                 problems.append(problem("unsafe-retry", "$.steps", text, hint))
         writes = [old[id_] for id_ in (*finished, *begun) if self._may_write(old[id_])]
+        if self.failure_report.shows_untrusted and plan.plans != self.failure_report.plan.plans:
+            text = "expected the inner plans as they were, since untrusted text was shown; found them changed"
+            problems.append(problem("unsafe-flow", "$.plans", text, "change steps instead"))
         return (*problems, *_repeated(writes, old, plan))
 
     def _may_write(self, step: Step) -> bool:

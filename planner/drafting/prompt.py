@@ -38,11 +38,11 @@ from .signatures import (
     signature_of,
 )
 
-Plea: TypeAlias = Literal["repair", "mend", "anew", "repatch"]
+Plea: TypeAlias = Literal["repair", "mend", "anew", "doubts", "repatch"]
 
 PROMPTS = (
     *("adapt", "choose", "plan", "more", "given", "servers", "learnt", "untrusted"),
-    *("repair", "mend", "anew", "unread", "patch", "repatch"),
+    *("repair", "mend", "anew", "doubts", "unread", "patch", "repatch"),
 )
 """The files of the texts that a planning sends."""
 

@@ -78,9 +78,9 @@ def with_writing_tools(task: str, tools: Iterable[T], shown: Sequence[T]) -> lis
     return by_name([*shown, *writing[:WRITING_SHOWN]])
 
 
-def nearest_tools(task: str, tools: Iterable[T]) -> list[T]:
-    """Return tools, those first that share most words with the task."""
-    return ranked_by_words(task, tools, _searched_text)
+def nearest_tools(task: str, tools: Iterable[T], *, found_only: bool = False) -> list[T]:
+    """Return tools, those first that share most words with the task; with `found_only` none that share no word."""
+    return ranked_by_words(task, tools, _searched_text, found_only=found_only)
 
 
 def by_name(tools: Iterable[T]) -> list[T]:

@@ -66,6 +66,7 @@ class PlanBody:
         broken: Positions of steps whose shape is at fault.
         calls: For each `plan` step by position: the body it runs; missing plans are left out.
         controlled: Ids of the steps that are there because of untrusted data: a failure that it may have caused led to the patch that has them.
+        written: Ids of the steps whose own words count as untrusted data: a planner wrote them that had been shown such data.
     """
 
     where: str
@@ -82,6 +83,7 @@ class PlanBody:
     refs: tuple[Refs, ...]
     calls: dict[int, int] = field(default_factory=dict[int, int])
     controlled: frozenset[str] = frozenset()
+    written: frozenset[str] = frozenset()
 
     def path(self, position: int) -> str:
         """Return the path of a step."""

@@ -32,7 +32,7 @@ MISSHAPEN_MAX = 100
 Tools: TypeAlias = Signatures | Iterable[Signature]
 
 
-def check(
+def check(  # noqa: PLR0913  # what a plan is checked by
     plan: object,
     toolset: Tools = (),
     *,
@@ -41,6 +41,7 @@ def check(
     secrets: SecretPlaces | None = None,
     rules: FlowRules | None = None,
     policies: Collection[str] | None = None,
+    written: Collection[str] = (),
 ) -> CheckReport:
     """Return all faults and warnings of a plan. Never raises for a bad plan. O(size of the plan).
 
@@ -53,11 +54,12 @@ def check(
         rules: Where untrusted data may stand although its tool does not say so; `None`: at arguments that are selected from a trusted
             list, or that the tool's author has limited to options or marked as harmless.
         policies: The names of the policies that `endorse` steps may use; `None`: any.
+        written: Ids of steps whose own words count as untrusted data: whoever wrote them had been shown such data.
     """
     tools = signatures_of(toolset)
 
     def judged(draft: Draft) -> CheckReport:
-        return _check_draft(draft, tools, plans, limits, secrets, rules or default_rules, policies)
+        return _check_draft(draft, tools, plans, limits, secrets, rules or default_rules, policies, written)
 
     with collector_paused():
         if not isinstance(plan, str | bytes):
@@ -69,7 +71,7 @@ def check(
         return source.located(judged(draft_of(source.value, owned=True)))
 
 
-def _check_draft(  # the arguments of `check`
+def _check_draft(  # noqa: PLR0913, PLR0917  # the arguments of `check`
     draft: Draft,
     tools: Signatures,
     plans: SavedPlans | None,
@@ -77,6 +79,7 @@ def _check_draft(  # the arguments of `check`
     secrets: SecretPlaces | None,
     rules: FlowRules,
     policies: Collection[str] | None,
+    written: Collection[str],
 ) -> CheckReport:
     if draft.plan is None:
         return CheckReport(in_order(draft.problems))
@@ -88,6 +91,7 @@ def _check_draft(  # the arguments of `check`
     misshapen = tuple(fault.path for fault in draft.problems if fault.path != "$")[:MISSHAPEN_MAX]
     problems = ProblemList(list(draft.problems), misshapen, limits.suggestions_max)
     bodies = bodies_of(draft, draft.plan, plans)
+    bodies.every[0].written = frozenset(written)
     if (past := _fold_all(bodies, limits)) is not None:
         return CheckReport(in_order([*draft.problems, past]))
     context = CheckContext(bodies, tools, limits, problems, secrets, policies)

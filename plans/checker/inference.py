@@ -95,6 +95,10 @@ def infer_body(context: CheckContext, number: int, order: Sequence[int]) -> None
     context.outputs[number] = typed.output_type()
 
 
+SKIPPED_OUTPUT = "the output is null where it refers to a skipped step"
+"""How the warning about such an output begins."""
+
+
 @dataclass(slots=True)
 class _TypedBody:
     """One body during inference.
@@ -120,7 +124,7 @@ class _TypedBody:
             leaf.inner: text for leaf in self.body.output.formula.leaves if (text := self._lost_text(leaf))
         }
         for inner, text in lost.items():
-            message = f"the output is null where it refers to a skipped step, and {self._named_skips()} may be skipped"
+            message = f"{SKIPPED_OUTPUT}, and {self._named_skips()} may be skipped"
             self.context.problems.add(self.body, "maybe-missing", path + inner, message, for_null(text))
         return union(found, NULL) if lost else found
 

@@ -49,7 +49,7 @@ def test_the_example_is_read_as_the_page_says(tmp_path):
     assert found.tools == (str(tmp_path / "tools.py"), "my_package.tools")
     assert found.store == str(tmp_path / "runs.db")
     assert (found.model, found.base_url) == ("gpt-5-mini", "http://127.0.0.1:8080/v1")
-    assert (found.concurrency, found.flow, set(found.models)) == (64, "enforce", {"fast", "local"})
+    assert (found.concurrency, found.flow, set(found.models)) == (64, "enforce", {"fast", "local", "lab"})
     told = {"small_model": "gpt-5-nano", "adapt": True, "choose_over": 20, "max_repairs": 3, "timeout": 60}
     assert found.planner.options() == told
     assert Planner(**found.planner.options())

@@ -1,4 +1,4 @@
-"""A planner cannot be reached by what tools say: no output, error, code, note or artifact is in any prompt of its own."""
+"""A planner cannot be reached by what untrusted tools say: no output, error, code, note or artifact is in any prompt of its own."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def fetch(url: str, *, ctx: Context) -> dict[str, str]:
     return {"title": f"{ORDER} (output)", f"{ORDER} (key)": url}
 
 
-@tool(effect="read")
+@tool(effect="read", trust="untrusted")
 def search(words: str) -> list[str]:
     """Search for words."""
     raise ToolError(f"{ORDER} (error)", code=f"{ORDER} (code)", temporary=True)
 
 
-@tool(effect="read")
+@tool(effect="read", trust="untrusted")
 def crash(words: str) -> list[str]:
     """Look up words."""
     raise type(f"{MARK}Error", (Exception,), {})(f"{ORDER} (exception)")
 
 
-@tool(effect="pure")
+@tool(effect="pure", trust="untrusted")
 def lie(n: int) -> int:
     """Count."""
     return f"{ORDER} (wrong type)"
@@ -133,7 +133,7 @@ def writing_model():
 
 
 def test_nothing_that_tools_say_reaches_a_planner(tmp_path):
-    """Choosing, planning, repair, re-planning, filling in, learning, examples, streams, beside agents: no prompt has a word of it."""
+    """Of untrusted tools: choosing, planning, repair, re-planning, filling in, learning, examples, streams, beside agents: no prompt has a word of it."""
     given = {"letter": f"{ORDER} (input)"}
 
     async def main():

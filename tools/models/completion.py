@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...plans.values import Json
@@ -25,7 +27,7 @@ from .answer import AnswerForm, InvalidAnswer, NoJson
 from .clients import Clients, is_about_form, is_about_streams
 from .endpoint import MODES, Endpoint
 from .errors import ModelError, outage, timed_out
-from .limits import RETRY_POLICY, RequestBudget, RetryPolicy
+from .limits import RequestBudget, RetryPolicy
 from .prices import Price
 
 if TYPE_CHECKING:
@@ -82,6 +84,32 @@ class Usage:
     def to_dict(self) -> dict[str, Json]:
         """Return the usage as JSON."""
         return asdict(self)
+
+
+@dataclass(slots=True)
+class UsageMeter:
+    """The usage of all answered requests of a block and of the tasks that it starts."""
+
+    usages: list[Usage] = field(default_factory=list[Usage])
+
+    @property
+    def usage(self) -> Usage:
+        """The sum."""
+        return sum(self.usages, Usage())
+
+
+_meters: ContextVar[tuple[UsageMeter, ...]] = ContextVar("firmplan_usage_meters", default=())
+
+
+@contextmanager
+def metered() -> Generator[UsageMeter]:
+    """Count the usage of every request that is answered in the block, whoever sends it: planners, steps and judges."""
+    meter = UsageMeter()
+    token = _meters.set((*_meters.get(), meter))
+    try:
+        yield meter
+    finally:
+        _meters.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +175,7 @@ class Completion:
 
 
 async def complete_within(
-    budget: RequestBudget, call: ModelCall, clients: Clients, policy: RetryPolicy = RETRY_POLICY
+    budget: RequestBudget, call: ModelCall, clients: Clients, policy: RetryPolicy | None = None
 ) -> Completion:
     """Send a request; send it again where the transport fails for the moment, or where the endpoint refuses the mode.
 
@@ -155,12 +183,13 @@ async def complete_within(
         budget: Every request is taken from it.
         call: The request.
         clients: The open clients, with their modes and limits.
-        policy: Which failures of the transport are retried.
+        policy: Which failures of the transport are retried; `None`: as the model says (`Model.retries`).
 
     Raises:
         ModelError: As `complete`, and `limit-exceeded` where the budget holds no request.
     """
     endpoint, modes = call.endpoint, clients.modes
+    policy = policy or RetryPolicy.of(endpoint)
     # Ends: each round gives up one mode or the stream, and the budget bounds the requests of all.
     while True:
         mode = modes.of(endpoint)
@@ -317,7 +346,7 @@ def _response_model(answer: AnswerForm) -> type[Any]:
 def _completion(call: ModelCall, completion: object, parsed: object, price: Price | None) -> Completion:
     """Return a completion with its outcome and its cost."""
     raw = _words(completion)
-    return Completion(_outcome(call, completion, parsed, raw), raw, _usage(completion, price))
+    return Completion(_outcome(call, completion, parsed, raw), raw, usage_of(completion, price))
 
 
 def _outcome(call: ModelCall, completion: object, parsed: object, raw: str) -> Outcome:
@@ -366,7 +395,9 @@ def _parts(content: object) -> object:
     )
 
 
-def _usage(completion: object, price: Price | None) -> Usage:
+def usage_of(completion: object, price: Price | None) -> Usage:
+    """Return the usage of an answered request, and add it to the meters that are open."""
+
     def count(*path: str) -> int:
         number = _get(completion, "usage", *path)
         # An endpoint may send anything as a count. A count without a bound would overflow the sums of a run.
@@ -375,7 +406,10 @@ def _usage(completion: object, price: Price | None) -> Usage:
     prompt, written = count("prompt_tokens"), count("completion_tokens")
     cached = count("prompt_tokens_details", "cached_tokens")
     usd = None if price is None else price.usd(prompt, written, cached)
-    return Usage(prompt, written, usd, 1, cached)
+    found = Usage(prompt, written, usd, 1, cached)
+    for meter in _meters.get():
+        meter.usages.append(found)
+    return found
 
 
 def _get(value: object, *path: str | int) -> object:

@@ -7,7 +7,7 @@ A `Model` may leave things open; `resolve` fills them from the environment when 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from ipaddress import ip_address
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from ...errors import ConfigError
 from ...plans.durations import parse_count, parse_duration, parse_rate
 from ...plans.nearest import did_you_mean, listing
+from ..secret import Secret
 
 OPENAI_URL = "https://api.openai.com/v1"
 MODES = ("TOOLS", "JSON_SCHEMA", "JSON", "MD_JSON")
@@ -26,6 +27,11 @@ AUTO = "AUTO"
 """No mode is set: the first of `MODES` that works (`Modes` in `clients.py`)."""
 
 _NO_KEY = "no-key-needed"
+KEY_VARIABLE = "OPENAI_API_KEY"
+"""The environment variable with the key of a model that names no other source."""
+
+KeySource: TypeAlias = "str | Secret | Mapping[str, str] | None"
+"""A key, or where it is: `{"env": "VARIABLE"}`, `{"file": ..}`, `{"keyring": "SERVICE/USER"}`, or the same as a `Secret`."""
 
 ModelSpec: TypeAlias = "str | Model | Mapping[str, Any] | Sequence[str | Model | Mapping[str, Any]]"
 """Models as people write them: a name, a `Model`, its fields, or a list of these (fallbacks, in order)."""
@@ -42,6 +48,8 @@ class Endpoint:
     max_concurrency: int | None = None
     rate_per_s: float | None = None
     timeout_s: float | None = None
+    retries: int | None = None
+    key_source: str = KEY_VARIABLE
 
     @property
     def max_tokens_key(self) -> str:
@@ -63,11 +71,13 @@ class Model:
     Attributes:
         name: The model's name at the endpoint; `None`: `FIRMPLAN_MODEL`.
         base_url: The endpoint, with its `/v1`; `None`: `FIRMPLAN_BASE_URL`, else OpenAI's.
-        api_key: `None`: `OPENAI_API_KEY`.
+        api_key: The key, or where it is: `{"env": "VARIABLE"}`, `{"file": ..}`, `{"keyring": "SERVICE/USER"}` or a `Secret`, read when the model is used;
+            `None`: `OPENAI_API_KEY`.
         mode: One of `MODES`, in any case, or an instructor `Mode`; `None`: the first that works.
         max_concurrency: Most requests at a time; `None`: no limit.
         rate: Most requests a second, or `"100/min"`; `None`: no limit.
         timeout: The longest that one request may take, in seconds or such as `"2m"`, unless the step has its own limit; `None`: 60 s.
+        retries: How often a request is sent again where the transport fails for the moment; `None`: twice.
         fallback: Who is asked if this model cannot answer: a name at the same endpoint, a `Model`, its fields as a mapping, or a list of these.
 
     Raises:
@@ -76,12 +86,13 @@ class Model:
 
     name: str | None = None
     base_url: str | None = None
-    api_key: str | None = field(default=None, repr=False)
+    api_key: KeySource = field(default=None, repr=False)
     mode: str | Enum | None = None
     max_concurrency: int | None = None
     rate: str | float | None = None
     timeout: str | float | None = None
     fallback: ModelSpec | None = None
+    retries: int | None = None
 
     def __post_init__(self) -> None:
         _mode(self.mode)
@@ -89,11 +100,15 @@ class Model:
         _timeout(self.timeout)
         if self.fallback is not None:
             read_models("fallback", self.fallback)
-        if self.max_concurrency is not None:
+        _expect_key(self.api_key)
+        for name, count, least in (
+            ("max_concurrency", self.max_concurrency, 1),
+            ("retries", self.retries, 0),
+        ):
             try:
-                parse_count(self.max_concurrency, 1)
+                _ = None if count is None else parse_count(count, least)
             except ValueError as error:
-                raise ConfigError(f"max_concurrency: {error}") from error
+                raise ConfigError(f"{name}: {error}") from error
 
     @property
     def timeout_s(self) -> float | None:
@@ -116,7 +131,11 @@ class Model:
             )
         if urlsplit(base_url).scheme not in ("http", "https"):
             raise ConfigError(f"the model's address must start with http:// or https://, found '{base_url}'")
-        api_key = self.api_key or env.get("OPENAI_API_KEY") or (_NO_KEY if is_loopback(base_url) else "")
+        try:
+            api_key = _read_key(self.api_key, env)
+        except LookupError as missing:
+            raise ConfigError(f"no key is set for the model '{name}' at {base_url}: {missing}") from missing
+        api_key = api_key or (_NO_KEY if is_loopback(base_url) else "")
         if not api_key:
             raise ConfigError(
                 f"no key is set for the model '{name}' at {base_url}: set OPENAI_API_KEY "
@@ -130,6 +149,8 @@ class Model:
             self.max_concurrency,
             _rate(self.rate),
             self.timeout_s,
+            self.retries,
+            _key_name(self.api_key),
         )
 
     def resolve_all(self, environment: Mapping[str, str] | None = None) -> tuple[Endpoint, ...]:
@@ -141,6 +162,67 @@ class Model:
             here = replace(self, name=each.name, fallback=None) if is_name else each
             found += here.resolve_all(environment)
         return tuple(found)
+
+
+def key_variables(models: Iterable[Model]) -> frozenset[str]:
+    """Return the environment variables that hold keys of models and their fallbacks, beside `OPENAI_API_KEY`: no plan may use them as secrets."""
+    found: set[str] = set()
+    for model in models:
+        match model.api_key:
+            case {"env": str(name)} | Secret(env=str(name)):
+                found.add(name)
+            case _:
+                pass
+        if model.fallback is not None:
+            found |= key_variables(read_models("fallback", model.fallback))
+    return frozenset(found)
+
+
+def _expect_key(given: object) -> None:
+    """Raise `ConfigError` unless this is a key, or a source of one; the message shows no value."""
+    match given:
+        case None | str() | Secret():
+            return
+        # Not a `Secret` here: that class refuses variables with keys of models, which no plan may use.
+        case {"env": str(name)} if name and len(cast("Mapping[str, object]", given)) == 1:
+            return
+        case Mapping() if "env" not in given:
+            try:
+                Secret(**cast("Mapping[str, Any]", given))
+            except (ConfigError, TypeError) as error:
+                raise ConfigError(f"api_key: {error}") from None
+        case _:
+            raise ConfigError(
+                f'api_key: expected a key, or where it is, such as {{"env": "VARIABLE"}}, found {type(given).__name__}'
+            )
+
+
+def _read_key(given: KeySource, env: Mapping[str, str]) -> str | None:
+    """Return a key as it is now; `None`: none is set, and none is named. Raises: LookupError: the source that is named has none."""
+    match given:
+        case None:
+            return env.get(KEY_VARIABLE)
+        case str():
+            return given or env.get(KEY_VARIABLE)
+        case {"env": str(name)} | Secret(env=str(name)):
+            if key := env.get(name):
+                return key
+            raise LookupError(f"the environment variable {name}, which its api_key names, is not set")
+        case Secret():
+            return given.read()
+        case _:
+            return Secret(**cast("Mapping[str, Any]", given)).read()
+
+
+def _key_name(given: KeySource) -> str:
+    """Return what a message calls the source of a key."""
+    match given:
+        case {"env": str(name)} | Secret(env=str(name)):
+            return name
+        case None:
+            return KEY_VARIABLE
+        case _:
+            return "its api_key"
 
 
 def read_models(where: str, spec: object) -> tuple[Model, ...]:

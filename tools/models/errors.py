@@ -102,7 +102,9 @@ def _status(status: int, headers: Mapping[str, str], said: str, endpoint: Endpoi
     where = f"{endpoint.base_url} answered {status}"
     match status:
         case 401 | 403:
-            text = f"{where}: it does not accept the key; set OPENAI_API_KEY to one that it does ({said})"
+            text = (
+                f"{where}: it does not accept the key; set {endpoint.key_source} to one that it does ({said})"
+            )
             return ModelError(text, code="model-auth")
         case 404:
             text = f"{where}: it has no model '{endpoint.name}', or its address lacks '/v1' ({said})"

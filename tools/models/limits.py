@@ -85,6 +85,11 @@ class RetryPolicy:
     wait_s: float = 0.5
     wait_s_max: float = 8.0
 
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> RetryPolicy:
+        """Return the policy of an endpoint: the usual one, with as many retries as its `Model` says."""
+        return RETRY_POLICY if endpoint.retries is None else cls(tries_max=endpoint.retries + 1)
+
     def retrying(self, budget: RequestBudget) -> AsyncRetrying:
         """Return the policy as tenacity runs it, within a budget."""
         from tenacity import AsyncRetrying, stop_after_attempt  # noqa: PLC0415  # with the first call

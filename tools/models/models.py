@@ -41,7 +41,7 @@ from .completion import (
     Usage,
     complete_within,
 )
-from .endpoint import Endpoint, Model, ModelSpec, read_models
+from .endpoint import Endpoint, Model, ModelSpec, key_variables, read_models
 from .errors import ELSEWHERE, ModelError
 from .judges import JUDGED_MAX, judge_of, judges_in
 from .limits import RequestBudget
@@ -155,6 +155,11 @@ class Models:
     def aliases(self) -> dict[str, tuple[Model, ...]]:
         """The mapped aliases, each with its models in the order in which they are asked."""
         return dict(self._aliases)
+
+    @property
+    def key_variables(self) -> frozenset[str]:
+        """The environment variables that hold keys of these models, beside `OPENAI_API_KEY`: no plan may use them as secrets."""
+        return key_variables(model for models in self._aliases.values() for model in models)
 
     def resolve(self, alias: str = DEFAULT) -> tuple[Endpoint, ...]:
         """Return the endpoints that an alias stands for, in the order in which they are asked.

@@ -144,8 +144,10 @@ class Labels:
         if template is None:
             return CLEAN
         formula = template.formula
+        # What a planner writes that was shown untrusted data may be that data, also where it is a constant.
+        is_written = position is not None and self.body.steps[position].id in self.body.written
         # `first(a, b)` has the labels of both: which of them it gives depends on data, and on which of them ended without a value.
-        label = CLEAN
+        label = UNTRUSTED if is_written else CLEAN
         for other in self._positions(formula.strict):
             label |= self.values[other]
         for other in self._positions(formula.lenient):
@@ -416,7 +418,7 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     if labels.counted.world and labels.touches[position]:
         _touch(labels, position, tools)
     value, failure = _value_and_failure(labels, position)
-    value |= labels.private[position]
+    value |= labels.private[position] | (UNTRUSTED if step.id in labels.body.written else CLEAN)
     source = _source(labels, position, tools)
     if source is not None:
         value |= UNTRUSTED
@@ -447,7 +449,7 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
 def _control_and_reach(labels: Labels, position: int, *, is_top: bool) -> tuple[int, int]:
     """Return the label of what decides whether, and how often, a step runs, and of the ends of the steps that it refers to."""
     body, step, refs = labels.body, labels.body.steps[position], labels.body.refs[position]
-    begins = UNTRUSTED if step.id in body.controlled else CLEAN
+    begins = UNTRUSTED if step.id in body.controlled or step.id in body.written else CLEAN
     control, reach = (begins, CLEAN) if is_top else (CONTROL, REACH)
     for name in CONDITIONS:
         control |= labels.of(step.templates.get(name), position)

@@ -76,13 +76,20 @@ class Sources:
         plan: A plan that passed its check.
         signatures: The tools.
         plans: Saved plans by name or digest.
+        written: Ids of steps whose own words count as untrusted data.
     """
 
     def __init__(
-        self, plan: Plan, signatures: Signatures | Iterable[Signature], plans: SavedPlans | None = None
+        self,
+        plan: Plan,
+        signatures: Signatures | Iterable[Signature],
+        plans: SavedPlans | None = None,
+        written: Iterable[str] = (),
     ) -> None:
         self._tools = signatures_of(signatures)
-        self._survey = survey_of(bodies_of(Draft(plan), plan, plans), self._tools)
+        bodies = bodies_of(Draft(plan), plan, plans)
+        bodies.every[0].written = frozenset(written)
+        self._survey = survey_of(bodies, self._tools)
         self._ranks: dict[int, Mapping[int, int]] = {}
         self._writers: dict[int, Sequence[tuple[int, int]]] = {}
 
