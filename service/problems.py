@@ -214,13 +214,13 @@ def _parameter_problems(
     """Yield the problems of one parameter of the query, the headers or the path."""
     place, name = error["loc"][0], str(error["loc"][-1])
     if error.get("type") == _UNKNOWN:
-        known: list[str] = error["known"]
-        others = f"no other parameters than {listing(known)}" if known else "no parameters"
+        taken: list[str] = error["known"]
+        others = f"no other parameters than {listing(taken)}" if taken else "no parameters"
         yield Problem(
             CODE,
             f"$.{short(name)}",
             f"expected {others}, found {short(name)!r} (in the query)",
-            did_you_mean(name, known),
+            did_you_mean(name, taken),
         )
         return
     for known in operation.get("parameters", ()):
