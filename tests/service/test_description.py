@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from firmplan import Engine
@@ -22,7 +19,6 @@ OPERATIONS = {
     for path, methods in DESCRIBED["paths"].items()
     for method, operation in methods.items()
 }
-BIN = Path(sys.executable).parent
 FUZZED_S = 60
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance,unsupported_method,ignored_auth"
 
@@ -70,68 +66,75 @@ def test_it_says_whether_a_key_is_needed(keys, security):
     assert document["paths"]["/healthz"]["get"]["security"] == []
 
 
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory):
-    """The package that openapi-python-client makes of the description."""
-    folder = tmp_path_factory.mktemp("generated")
-    (folder / "openapi.json").write_text(json.dumps(DESCRIBED))
-    (folder / "settings.yaml").write_text("post_hooks: []\npackage_name_override: firmplan_http\n")
-    command = [BIN / "openapi-python-client", "generate", "--path", "openapi.json", "--meta", "none"]
-    made = subprocess.run(
-        [*command, "--config", "settings.yaml", "--output-path", "firmplan_http"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    assert "WARNING" not in made.stdout + made.stderr, made.stdout + made.stderr
-    sys.path.insert(0, str(folder))
-    yield lambda name: importlib.import_module(f"firmplan_http.{name}")
-    sys.path.remove(str(folder))
+CLIENT = '''
+import importlib
+import json
+import sys
+
+url, key = sys.argv[1:]
+plan, mail = json.load(sys.stdin)
+models, clients = importlib.import_module("firmplan_http.models"), importlib.import_module("firmplan_http.client")
 
 
-def test_a_generated_client_runs_a_plan_and_sees_errors(generated, tmp_path):
-    """With a key: submit, get, list, approve; a refusal has its code and its problems, as an object of the client's own."""
+def call(name, *path, client, **options):
+    """Call an operation; return its status, its headers and its answer as an object of the client's own."""
+    found = importlib.import_module(f"firmplan_http.api.{name}").sync_detailed(*path, client=client, **options)
+    return int(found.status_code), found.headers, found.parsed
+
+
+def wait(run, *, client):
+    while True:
+        _, _, found = call("runs.get_run", run, client=client)
+        if found.status not in ("queued", "running"):
+            return found
+
+
+with clients.AuthenticatedClient(url, token=key) as client, clients.Client(url) as stranger:
+    body = models.RunBody.from_dict({"plan": plan, "inputs": {"a": 40}})
+    status, headers, accepted = call("runs.submit_run", client=client, body=body, idempotency_key="order-17")
+    assert (status, headers["location"]) == (202, f"/v1/runs/{accepted.id}")
+    assert call("runs.submit_run", client=client, body=body, idempotency_key="order-17")[2].id == accepted.id
+    run = wait(accepted.id, client=client)
+    assert (run.status, run.output, run.steps["total"].status) == ("succeeded", 42, "succeeded"), run
+    assert accepted.id in [each.id for each in call("runs.list_runs", client=client)[2].runs]
+
+    _, _, waits = call("runs.submit_run", client=client, body=models.RunBody.from_dict({"plan": mail}))
+    assert wait(waits.id, client=client).status == "waiting"
+    call("steps.approve_step", waits.id, "mail", client=client, body=models.ApproveBody(by="ada"))
+    while (sent := wait(waits.id, client=client)).status == "waiting":
+        pass
+    assert sent.output == "sent to me", sent
+
+    faulty = models.RunBody.from_dict({"plan": {**plan, "output": "${totl}"}})
+    status, _, refused = call("runs.submit_run", client=client, body=faulty)
+    assert (status, refused.code) == (422, "plan-rejected")
+    assert (refused.problems[0].code, refused.problems[0].path) == ("unknown-ref", "$.output")
+    status, _, missing = call("runs.get_run", "run_0", client=client)
+    assert (status, type(missing), missing.code) == (404, models.RefusalView, "run-not-found")
+    assert call("runs.get_run", accepted.id, client=stranger)[2].code == "unauthorized"
+print("the client works")
+'''
+
+
+def test_a_generated_client_runs_a_plan_and_sees_errors(http_tools, tmp_path):
+    """openapi-python-client makes it without a warning. With a key it submits, gets, lists and approves; a refusal has its code and problems."""
+    (tmp_path / "openapi.json").write_text(json.dumps(DESCRIBED))
+    (tmp_path / "settings.yaml").write_text("post_hooks: []\npackage_name_override: firmplan_http\n")
+    words = ["generate", "--path", "openapi.json", "--meta", "none", "--config", "settings.yaml"]
+    made = run(http_tools / "openapi-python-client", *words, "--output-path", "firmplan_http", cwd=tmp_path)
+    assert (made.returncode, "WARNING" in made.stdout + made.stderr) == (0, False), made.stdout + made.stderr
     key = "a-key-of-the-tests"
-    clients = generated("client")
-    with (
-        Server(tmp_path, FIRMPLAN_API_KEYS=key) as server,
-        clients.AuthenticatedClient(server.url, token=key) as client,
-        clients.Client(server.url) as stranger,
-    ):
-        models = generated("models")
-        submit = generated("api.runs.submit_run")
-        body = models.RunBody.from_dict({"plan": PLAN, "inputs": {"a": 40}})
-        accepted = submit.sync_detailed(client=client, body=body, idempotency_key="order-17")
-        assert (accepted.status_code, accepted.headers["location"]) == (202, f"/v1/runs/{accepted.parsed.id}")
-        again = submit.sync(client=client, body=body, idempotency_key="order-17")
-        assert again.id == accepted.parsed.id
-        server.client.headers["authorization"] = f"Bearer {key}"
-        server.wait(accepted.parsed.id)
-        run = generated("api.runs.get_run").sync(accepted.parsed.id, client=client)
-        assert (run.status, run.output, run.steps["total"].status) == ("succeeded", 42, "succeeded")
-        assert accepted.parsed.id in [
-            each.id for each in generated("api.runs.list_runs").sync(client=client).runs
-        ]
-
-        mail = submit.sync(client=client, body=models.RunBody.from_dict({"plan": MAIL}))
-        server.wait(mail.id, "waiting")
-        approve = generated("api.steps.approve_step").sync
-        approve(mail.id, "mail", client=client, body=models.ApproveBody(by="ada"))
-        assert server.wait(mail.id)["output"] == "sent to me"
-
-        faulty = models.RunBody.from_dict({"plan": {**PLAN, "output": "${totl}"}})
-        refused = submit.sync_detailed(client=client, body=faulty)
-        assert (refused.status_code, refused.parsed.code) == (422, "plan-rejected")
-        assert (refused.parsed.problems[0].code, refused.parsed.problems[0].path) == (
-            "unknown-ref",
-            "$.output",
+    with Server(tmp_path, FIRMPLAN_API_KEYS=key) as server:
+        given = json.dumps([PLAN, MAIL])
+        used = run(
+            http_tools / "python", "-c", CLIENT, server.url, key, cwd=tmp_path, input=given, timeout=60
         )
-        missing = generated("api.runs.get_run").sync("run_0", client=client)
-        assert isinstance(missing, models.RefusalView)
-        assert missing.code == "run-not-found"
-        assert generated("api.runs.get_run").sync(run.id, client=stranger).code == "unauthorized"
+    assert used.stdout == "the client works\n", used.stderr
+
+
+def run(program, *words, **options):
+    """Run a program of the HTTP tools."""
+    return subprocess.run([program, *words], capture_output=True, text=True, check=False, **options)
 
 
 HOOKS = '''
@@ -154,7 +157,7 @@ def map_path_parameters(context, path_parameters):
 
 
 @pytest.mark.timeout(300)
-def test_no_answer_contradicts_the_description(tmp_path):
+def test_no_answer_contradicts_the_description(http_tools, tmp_path):
     """Schemathesis sends what the description allows, and what it forbids: no server error, no undocumented status, header or shape."""
     with Server(tmp_path, "--rate", "100000", "--queue", "100000") as server:
         done, waits, fails = (
@@ -172,12 +175,10 @@ def test_no_answer_contradicts_the_description(tmp_path):
             "path": ["total", "mail", "no"],
         }
         (tmp_path / "hooks.py").write_text(HOOKS)
-        told = subprocess.run(
-            [
-                BIN / "st",
-                *("run", f"{server.url}/openapi.json", "--checks", CHECKS),
-                *("--max-time", str(FUZZED_S), "--seed", os.environ.get("FIRMPLAN_SEED", "1"), "--no-color"),
-            ],
+        told = run(
+            http_tools / "st",
+            *("run", f"{server.url}/openapi.json", "--checks", CHECKS),
+            *("--max-time", str(FUZZED_S), "--seed", os.environ.get("FIRMPLAN_SEED", "1"), "--no-color"),
             cwd=tmp_path,
             env={
                 **os.environ,
@@ -186,9 +187,6 @@ def test_no_answer_contradicts_the_description(tmp_path):
                 "PYTHONPATH": str(tmp_path),
                 "KNOWN_PARAMETERS": json.dumps(known),
             },
-            capture_output=True,
-            text=True,
-            check=False,
         )
         assert told.returncode == 0, told.stdout[-8_000:] + told.stderr[-2_000:]
         assert "Tested: 32" in told.stdout
