@@ -125,13 +125,13 @@ class AgentLoop:
             *so_far,
             *(shown or [_plain("none")]),
         ]
-        prompt, spans = _joined(parts)
+        prompt, spans, sections = _joined(parts)
         ask = AskModel(
             prompt=constant(prompt),
             system=constant(agent.instructions),
             examples=None,
             returns=agent.reply,
-            data=PromptData(spans, agent.instructions_data),
+            data=PromptData(spans, agent.instructions_data, sections=sections),
             turns=self._turns(),
         )
         # The text of the goal and of the results is data: `constant` escapes it, so that a `${..}` in a web page is never evaluated.
@@ -247,14 +247,18 @@ def _plain(text: str) -> tuple[str, tuple[Span, ...]]:
     return text, ()
 
 
-def _joined(parts: Sequence[tuple[str, tuple[Span, ...]]]) -> tuple[str, tuple[Span, ...]]:
-    """Return the parts as paragraphs of one text, and the spans of it that are data."""
+def _joined(
+    parts: Sequence[tuple[str, tuple[Span, ...]]],
+) -> tuple[str, tuple[Span, ...], tuple[int, ...]]:
+    """Return the parts as paragraphs of one text, the spans of it that are data, and where the paragraphs begin."""
     spans: list[Span] = []
+    begins: list[int] = []
     length = 0
     for text, inner in parts:
+        begins.append(length)
         spans += [span.moved(length) for span in inner]
         length += len(text) + len(PARAGRAPH)
-    return PARAGRAPH.join(text for text, _ in parts), tuple(spans)
+    return PARAGRAPH.join(text for text, _ in parts), tuple(spans), tuple(begins)
 
 
 def constant(value: Json) -> Formula:
