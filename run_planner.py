@@ -25,7 +25,7 @@ from .planner.checking import INLINE_STEPS, beside, checked
 from .planner.part import Part
 from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
-from .plans.inputs import fit_inputs
+from .plans.inputs import fit_inputs, given_by_clock
 from .plans.plan import AgentStep, AskStep, PlanForStep, Step, ToolStep
 from .plans.values import Json
 from .tools import Toolset
@@ -154,7 +154,7 @@ class EnginePlanner:
             self._expect_priced(accepted, saved, patches=options.replan > 0)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
         kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
-        given = fitted_inputs(accepted, {**kept, **inputs})
+        given = fitted_inputs(accepted, {**given_by_clock(accepted, self._now()), **kept, **inputs})
         task = accepted.task or (None if parent is None else parent.task)
         lock = self._lock(accepted, saved)
         if self._pins.has_changes:
@@ -258,7 +258,7 @@ class EnginePlanner:
         if cost.limits.get("usd") is not None:
             self._expect_priced(found.plan, plans)
         record = _record(found.source, found.usage, found.attempts)
-        fitted = fitted_inputs(found.plan, found.inputs)
+        fitted = fitted_inputs(found.plan, {**given_by_clock(found.plan, self._now()), **found.inputs})
         return PlannedRun(found.plan, plans, fitted, self._lock(found.plan, plans), record)
 
     async def plan_step(self, task: StepTask, cost: PlanningCost) -> Plan:
@@ -315,7 +315,7 @@ class EnginePlanner:
         """Return a callback that offers partial plans for an early start, if they take the given inputs."""
 
         def offer(partial: Plan) -> None:
-            inputs, problems = fit_inputs(partial, given)
+            inputs, problems = fit_inputs(partial, {**given_by_clock(partial, self._now()), **given})
             if not problems:
                 early.offer(partial, inputs, self._lock(partial, saved), saved.get)
 

@@ -133,7 +133,11 @@ class LearnedPlan:
             ("trace", "about the traces:"),
         )
         for kind, title in titles:
-            found = [f"  {each.place}: {each.message}" for each in self.remarks if each.kind == kind]
+            found = [
+                f"  {each.place}{': ' if each.place else ''}{each.message}"
+                for each in self.remarks
+                if each.kind == kind
+            ]
             lines += ["", title, *found] if found else []
         if not self.report.ok:
             lines += ["", "the check:", *(f"  {each}" for each in self.report.errors)]
@@ -246,9 +250,12 @@ class _Rehearsal:
         finally:
             loop.close()
         done = sum(each.expected is not None for each in self.made)
-        hidden = [*self.recording.secrets.values()]
         return TraceRehearsal(
-            self.recording.name, len(calls), done, models.asked, tuple(masked(each, hidden) for each in found)
+            self.recording.name,
+            len(calls),
+            done,
+            models.asked,
+            tuple(masked(each, self.recording.hidden) for each in found),
         )
 
     async def _executed(self, tools: Toolset, models: Models) -> Run:
@@ -299,6 +306,8 @@ class _Rehearsal:
 
         return make_tool(
             play,
+            # The fingerprint would be that of all results of the trace, which `play` reaches.
+            source=_recorded,
             types=self.types[name],
             name=name,
             description=tool.description if tool is not None else "",
@@ -365,6 +374,11 @@ class _Rehearsal:
             "" if nearest is None else "; it differs from one: " + "; ".join(map(str, nearest[:PLACES_SHOWN]))
         )
         return f"step '{each.step}' calls '{each.tool}' as the trace does not{how}"
+
+
+async def _recorded() -> Json:
+    """Stand for the code of every stand-in: its results are recorded."""
+    return None
 
 
 class _TraceModels(Models):

@@ -40,6 +40,7 @@ from ..plans.program import (
     RunAgent,
     RunPlan,
     RunPlanned,
+    RunSubPlan,
     SetValue,
     Skip,
     StepCode,
@@ -190,6 +191,7 @@ class Machine:
         output: The run's output, once it has succeeded.
         failure: An error of the run's output expression, which belongs to no step.
         warnings: What went other than declared and failed nothing, in the order in which it came.
+        left_out: What the sub-plans of `plan_for` steps do not do of their task, each with the path of its step.
         parked: The event after which no process drives the run until someone resumes it; `None`: the run is not parked.
         deadlines: Path of each question that waits and expires -> when it does, in Unix seconds.
         fork: The fork that made the run from its parent.
@@ -222,6 +224,7 @@ class Machine:
         self.output: CanonicalValue | None = None
         self.failure: Failure | None = None
         self.warnings: list[RunWarning] = []
+        self.left_out: list[str] = []
         self._mismatches: set[str] = set()
         self.parked: RunParked | None = None
         self.digest = ""
@@ -896,7 +899,9 @@ class Machine:
             case RunPlanned() as planned:
                 self._enter_planned(iteration, planned, planned.given.evaluate(scope))
             case AskPlanner(request=asked):
-                self._ready(iteration, canonical_value_of(asked, scope))
+                self._ready(iteration, CanonicalValue.of(asked))
+            case RunSubPlan(program=program, inputs=inputs):
+                self._enter_plan(iteration, program, dict(inputs))
             case AskPerson(args=args) as asking:
                 self._ready(iteration, shown_to_person(asking, canonical_value_of(args, scope)))
             case FailWith(message):
@@ -1000,8 +1005,8 @@ class Machine:
         """Continue a `plan_for` step after the planner or a person has answered, or its sub-plan has ended."""
         action, output = node.code.action, node.output
         if output is None:
-            self._iteration_failed(iteration, None if isinstance(action, RunPlan) else node.failure)
-        elif isinstance(action, RunPlan):
+            self._iteration_failed(iteration, None if isinstance(action, RunSubPlan) else node.failure)
+        elif isinstance(action, RunSubPlan):
             failure = loop.find_misfit(output.value)
             if failure is None:
                 self._iteration_succeeded(iteration, output)
@@ -1025,6 +1030,8 @@ class Machine:
         except PlanRejected as fault:
             self._iteration_failed(iteration, Failure(fault.code, str(fault)))
         else:
+            # Prose is in no digest, and so not surely that of the program, which is shared.
+            self.left_out += [f"{iteration.path}: {text}" for text in made.plan.get("left_out", ())]
             self._run_inner(iteration, (loop.run(program),))
 
     def _ready(self, iteration: Iteration, call: CanonicalValue) -> None:

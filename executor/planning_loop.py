@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from ..plans.program import QUESTION, AskPerson, AskPlanner, Program, RunPlan, RunPlanned, StepCode
+from ..plans.program import QUESTION, AskPerson, AskPlanner, Program, RunPlanned, RunSubPlan, StepCode
 from ..plans.types.validate import value_problems
 from ..plans.values import Json
 from .agent_loop import constant
@@ -67,7 +67,7 @@ class PlanningLoop:
         }
         if self.answers:
             request["answers"] = list(self.answers)
-        action = AskPlanner(constant(request), planned.hidden)
+        action = AskPlanner(request, planned.hidden)
         return StepCode(position=0, id=f"plan{len(self.answers)}", action=action)
 
     def read(self, value: Json) -> SubPlanned | SubQuestion:
@@ -97,7 +97,7 @@ class PlanningLoop:
 
     def run(self, program: Program) -> StepCode:
         """Return the sub-plan as a step that runs it."""
-        return StepCode(position=0, id=RUN, action=RunPlan(RUN, program, constant(dict(self.given))))
+        return StepCode(position=0, id=RUN, action=RunSubPlan(program, self.given))
 
     def find_misfit(self, output: Json) -> Failure | None:
         """Return the failure if the output of the sub-plan does not fit `returns`."""

@@ -211,8 +211,16 @@ class AskPlanner:
         hidden: As in `RunPlanned`.
     """
 
-    request: Formula
+    request: Json
     hidden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunSubPlan:
+    """Run the sub-plan of a `plan_for` step with values as its inputs."""
+
+    program: Program
+    inputs: Mapping[str, Json]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +250,16 @@ class FailWith:
 
 
 Action: TypeAlias = (
-    CallTool | AskModel | SetValue | RunPlan | RunAgent | RunPlanned | AskPlanner | AskPerson | FailWith
+    CallTool
+    | AskModel
+    | SetValue
+    | RunPlan
+    | RunAgent
+    | RunPlanned
+    | AskPlanner
+    | RunSubPlan
+    | AskPerson
+    | FailWith
 )
 
 

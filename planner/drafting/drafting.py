@@ -122,7 +122,7 @@ def _has_few_faulty_steps(draft: Json, faults: Sequence[Problem]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ask:
+class ModelRequest:
     """One request to the model: the messages, the form of the answer, and the approach."""
 
     messages: tuple[Message, ...]
@@ -187,7 +187,7 @@ class Drafting:
         # A model may answer the small question with a complete plan. Its draft is judged like any other, and
         # saves a request.
         self.shown, completion, self.examples = chosen.shown, chosen.draft, nearest_plans(self.request)
-        ask = _Ask(self._opening(), plan_answer(self.shown)[0])
+        ask = self._first_request()
         for number in range(self.max_repairs + 1):
             self.is_last = number == self.max_repairs
             try:
@@ -215,7 +215,7 @@ class Drafting:
             ask = self._next(ask, attempt)
             if self.repair.is_exhausted:
                 break
-        raise no_good_draft(self.request.task, self.conversation.attempts)
+        raise no_good_draft(self.request.task, self.conversation.attempts, self._advice)
 
     def _expect_plan(self, answer: Completion) -> None:
         """Raise `PlanningFailed` if the model says something in the place of a plan."""
@@ -223,7 +223,9 @@ class Drafting:
         if said is not None:
             conversation = self.conversation
             conversation.attempts.append(no_plan_in(answer, said, conversation.number))
-            raise ended_by(self.request.task, said, conversation.attempts, len(self.request.answers))
+            raise ended_by(
+                self.request.task, said, conversation.attempts, len(self.request.answers), self._advice
+            )
 
     def _opening(self) -> tuple[Message, ...]:
         """Return the messages that begin every request, whatever was drafted before."""
@@ -238,10 +240,18 @@ class Drafting:
             self.request.part,
         )
 
+    def _first_request(self) -> ModelRequest:
+        return ModelRequest(self._opening(), plan_answer(self.shown)[0])
+
+    @property
+    def _advice(self) -> str | None:
+        """What to do if there is no plan, beside what is said of every profile."""
+        return None
+
     def _listener(self) -> PartialPlanListener | None:
         return None if self.handler is None else PartialPlanListener(self.request, self.handler, self.draft)
 
-    async def _ask(self, ask: _Ask) -> Completion:
+    async def _ask(self, ask: ModelRequest) -> Completion:
         """Return the model's answer to a request. Raises: PlanningFailed."""
         return await self.conversation.ask(ask.messages, ask.answer, self._listener())
 
@@ -258,14 +268,14 @@ class Drafting:
         plan, report = await self._checked(self.draft)
         return plan, (*dropped, *report.problems)
 
-    def _about(self, doubts: Sequence[Problem]) -> _Ask:
+    def _about(self, doubts: Sequence[Problem]) -> ModelRequest:
         """Return the request that asks about the warnings of a plan that passes its check."""
         text = json.dumps(self.draft, ensure_ascii=False)
         has_provided = any(tool.is_provided for tool in self.request.tools)
         again = repair_messages(text, doubts, plea="doubts", has_provided=has_provided)
-        return _Ask((*self._opening(), *again), changes_answer(self.shown)[0], "steps")
+        return ModelRequest((*self._opening(), *again), changes_answer(self.shown)[0], "steps")
 
-    def _next(self, ask: _Ask, attempt: Attempt) -> _Ask:
+    def _next(self, ask: ModelRequest, attempt: Attempt) -> ModelRequest:
         """Return the request that follows an attempt with faults."""
         if attempt.error is not None:
             # An answer that could not be read counts as a fault that comes back: prose twice in a row moves to
@@ -275,7 +285,7 @@ class Drafting:
             said = "" if attempt.is_cut else attempt.text
             answer, _ = plan_answer(self.shown, simplest=self.repair.stage > 1)
             strategy = self.repair.strategy(None, ())
-            return _Ask((*self._opening(), *unread_messages(said, attempt.error)), answer, strategy)
+            return ModelRequest((*self._opening(), *unread_messages(said, attempt.error)), answer, strategy)
         faults = attempt.faults
         self.repair = self.repair.after((fault.code, fault.message) for fault in faults)
         # The draft named tools that were not shown, so the model knows more than it saw: it is shown them before
@@ -304,7 +314,7 @@ class Drafting:
             has_ways=has_ways,
             has_provided=any(tool.is_provided for tool in self.request.tools),
         )
-        return _Ask((*self._opening(), *again), answer, strategy)
+        return ModelRequest((*self._opening(), *again), answer, strategy)
 
     async def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:
         """Return the plan of a draft, if it has the shape of one, and its report, faults of the given inputs included."""

@@ -47,6 +47,9 @@ PROMPTS = (
 )
 """The files of the texts that a planning sends."""
 
+SMALL_PROMPTS = ("small", "small_repair", "adapt", "choose", "servers", "learnt", "part")
+"""The files of the texts that a planning in the small profile sends."""
+
 NOT_SHOWN = frozenset({"secret", "isoformat", "isoweekday", "timestamp"})
 """Functions and methods that the prompt leaves out: a planner need not know that secrets exist, and a date is ISO text without being asked."""
 
@@ -110,6 +113,52 @@ def planning_messages(
     # The system message never changes, and the user's part ends with the task: endpoints cache the longest equal
     # beginning.
     return (Message("system", text_of("plan")), Message("user", mark(parts)))
+
+
+def small_messages(
+    task: str,
+    tools: Sequence[Signature],
+    inputs: Mapping[str, Json],
+    example: str | None = None,
+    answers: Sequence[tuple[str, Json]] = (),
+    part: Part | None = None,
+) -> tuple[Message, ...]:
+    """Return the messages that ask a small model for a short plan (`small.py`).
+
+    Args:
+        task: The words.
+        tools: The tools that are shown.
+        inputs: The given inputs, of which names and types are shown.
+        example: A saved plan for a similar task, in the small form.
+        answers: The questions that earlier plannings ended with, each with the user's answer.
+        part: The bounds of the plan if it is one part of a run.
+    """
+    parts: list[str | Data] = ["# Tools\n\n", *_listed(tools), "\n\n"]
+    if example is not None:
+        parts += [f"# A plan for a similar task\n\n{DATA_NOTE}\n", Data("plan", example), "\n\n"]
+    if inputs:
+        given = "\n".join(f"- ${{inputs.{name}}}: {schema}" for name, schema in input_schemas(inputs).items())
+        parts.append(f"# Given values\n\nThe task is about these; refer to them as here.\n{given}\n\n")
+    parts.append(f"# Task\n\n{task}")
+    if answers:
+        asked = "\n".join(f"- {question} -> {canonical(answer).decode()}" for question, answer in answers)
+        parts.append(f"\n\n# What the user answered\n\n{asked}")
+    if part is not None:
+        parts += _part_of_a_run(part)
+    return (Message("system", text_of("small")), Message("user", mark(parts)))
+
+
+def small_repair_messages(draft: str, fault: str, *, has_provided: bool = False) -> tuple[Message, ...]:
+    """Return the messages that send one fault back to a small model.
+
+    Args:
+        draft: The draft, as the model wrote it; empty if it is not shown.
+        fault: The fault as a line.
+        has_provided: Whether a tool is provided by somebody else: then a fault may repeat names of a stranger, and is data.
+    """
+    parts: list[str | Data] = [f"{text_of('small_repair')}\n\n"]
+    said = Data("fault", visible(fault[:FAULT_CHARACTERS_MAX]))
+    return _again(draft, mark([*parts, f"{DATA_NOTE}\n", said] if has_provided else [*parts, fault]))
 
 
 def _part_of_a_run(part: Part) -> Iterator[str | Data]:
@@ -208,9 +257,9 @@ def patch_messages(failure_report: Sequence[str | Data], tools: Sequence[Signatu
     return (Message("system", f"{text_of('patch')}\n\n{DATA_NOTE}"), Message("user", words))
 
 
-def prompt_version() -> str:
-    """Return the digest of all prompt texts: other texts may lead to other plans, so that a plan of other texts is not reused."""
-    return digest("\n".join([*map(text_of, PROMPTS), DATA_NOTE]).encode())
+def prompt_version(prompts: Iterable[str] = PROMPTS) -> str:
+    """Return the digest of prompt texts: other texts may lead to other plans, so that a plan of other texts is not reused."""
+    return digest("\n".join([*map(text_of, prompts), DATA_NOTE]).encode())
 
 
 def _listed(tools: Iterable[Signature]) -> list[str | Data]:

@@ -140,15 +140,15 @@ def _arguments(traced: TracedCall, tool: Signature | None) -> dict[str, Json] | 
         try:
             value = parse(value) if value.strip() else {}
         except NotJson as fault:
-            return f"its arguments are no JSON: {str(fault).removeprefix('$: ')}"
+            return f"has arguments that are no JSON: {str(fault).removeprefix('$: ')}"
     schema: Mapping[str, Json] = {} if tool is None else tool.parameters
     required = cast("list[str]", schema.get("required") or [])
     if value is None:
         if required or tool is None:
-            return "the trace does not have its arguments (instrumentations record them when capturing of message content is on)"
+            return "has no arguments in the trace (instrumentations record them when capturing of message content is on)"
         value = {}
     if not isinstance(value, dict):
-        return f"its arguments are no object, but {type(value).__name__}"
+        return f"has arguments that are no object, but {type(value).__name__}"
     properties = cast("Mapping[str, Json]", schema.get("properties") or {})
     kept = {
         name: each
@@ -201,9 +201,12 @@ def _read(text: str) -> Json:
 
 def _is_failure(raw: Json, result: Json, tool: Signature | None) -> bool:
     schema = None if tool is None else tool.returns
+    if isinstance(result, str) and isinstance(raw, str):
+        told = _read(raw)
+        return _FAILURE.match(result) is not None or (
+            isinstance(told, dict) and _is_failure(told, told, None)
+        )
     match result:
-        case str() if isinstance(raw, str):
-            return _FAILURE.match(result) is not None
         case {"error": told} | {"errors": told} if told:
             # A tool whose type has such an object returned it.
             is_own = schema is not None and not is_loose(schema) and Checker(schema).accepts(result)

@@ -85,22 +85,26 @@ class Inputs:
                 scope[known] = value
         return f"inputs.{known}"
 
-    def secret(self, value: str, name: str) -> str:
+    def secret(self, values: Sequence[Json], name: str) -> str:
         """Return the expression of an input for a secret; it gets no default.
 
         Args:
-            value: The secret.
+            values: The secret of each trace.
             name: What it is called.
         """
-        key = canonical([value] * len(self.tasks))
+        key = canonical(list(values))
         if (known := self._known.get(key)) is None:
             known = self._known[key] = f"in__{len(self._made)}"
             self._made[known] = LearntInput(
-                (value,) * len(self.tasks), name.lower(), {"type": "string"}, is_exact=False, is_secret=True
+                tuple(values), name.lower(), {"type": "string"}, is_exact=False, is_secret=True
             )
-            for scope in self.scopes:
+            for scope, value in zip(self.scopes, values, strict=True):
                 scope[known] = value
         return f"inputs.{known}"
+
+    def hidden(self) -> list[str]:
+        """Return the values of the inputs that are secrets."""
+        return [str(value) for each in self._made.values() if each.is_secret for value in each.values]
 
     def numbers(self) -> Iterator[int | float]:
         """Yield the numbers in the words of the first task."""
@@ -159,12 +163,21 @@ class Inputs:
         """Return an input by its placeholder."""
         return self._made[placeholder]
 
-    def declared(self, names: Mapping[str, str]) -> dict[str, Json]:
-        """Return the `inputs` of the plan: the types, with the values of the first trace as defaults, unless they are secrets."""
+    def declared(self, names: Mapping[str, str], hidden: Sequence[str]) -> dict[str, Json]:
+        """Return the `inputs` of the plan: the types, with the values of the first trace as defaults, unless they are secrets.
+
+        Args:
+            names: Placeholder -> name.
+            hidden: Texts that the plan may not have.
+        """
         made: dict[str, Json] = {}
         for placeholder, name in names.items():
             each = self._made[placeholder]
-            default: dict[str, Json] = {} if each.is_secret else {"default": each.values[0]}
+            default: dict[str, Json] = (
+                {}
+                if each.is_secret or any(text in str(each.values[0]) for text in hidden)
+                else {"default": each.values[0]}
+            )
             made[name] = {**each.schema, **default}
         return made
 

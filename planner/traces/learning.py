@@ -25,11 +25,11 @@ from ...plans.signature import Signatures, parameter_schema
 from ...plans.values import Json, canonical
 from ..library.pattern import TaskPattern, pattern_fault
 from .calls import Call, Dropped, read_calls
-from .expressions import Choice, Known, sublist_codes
 from .inputs import Inputs, type_of
 from .origins import ANSWER, Candidate, Explained, Explainer, Origin, Wanted, shown
 from .places import Case, Place, at
 from .secrecy import masked, secret_name
+from .selections import Choice, Known, sublist_codes
 from .trace import Trace
 
 RemarkKind: TypeAlias = Literal[
@@ -107,6 +107,7 @@ class Recording:
         answers: Path of an `ask` step -> what the model of the trace made.
         secrets: Name -> value.
         answer: What the agent said at the end; `None`: nothing.
+        hidden: Texts that no report may show.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Recording:
     answers: Mapping[str, Json]
     secrets: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     answer: str | None = None
+    hidden: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ def propose(traces: Sequence[Trace], tools: Signatures, *, task: str | None = No
     draft = _Draft(aligned)
     draft.build()
     for each in aligned:
-        remarks += [Remark("trace", each.trace.name, text) for text in each.trace.remarks]
+        remarks += [Remark("trace", "", text) for text in each.trace.remarks]
         for gone in each.dropped:
             kind: RemarkKind = "dropped" if gone.is_unused else "failed"
             remarks.append(Remark(kind, gone.traced.place, f"the call of '{gone.traced.tool}' {gone.reason}"))
@@ -405,7 +407,7 @@ class _Draft:
         marker = f"\x00secret:{place}\x00"
         args = cast("dict[str, Json]", made.template)
         if args.get(place) != marker:
-            code = self._known.inputs.secret(value, name)
+            code = self._known.inputs.secret([value] * len(self._traced), name)
             template = f"${{{code}}}"
         made.template = _replaced(made.template, {marker: template})
         made.origins = [
@@ -454,6 +456,7 @@ class _Draft:
             rank = (
                 len(explained.wanted),
                 sum(each.kind == "unexplained" for each in explained.origins),
+                -sum(_uses_item(each.template) for each in explained.origins),
                 *found.rank,
             )
             if best is None or rank < best[0]:
@@ -681,21 +684,23 @@ class _Draft:
         self._order_writes()
         parts: list[Json] = [*(cast("Json", made.raw) for made in self._steps), self._output]
         names = inputs.final_names(parts, [*self._ids])
-        secrets = [*self._secrets.values()]
+        secrets = self._hidden()
         words = masked(inputs.pattern(names, "${{inputs.{}}}"), secrets)
         marker = {"\x00task\x00": words or "(the trace has no words of a user)"}
         raw: dict[str, Json] = {"firmplan": 1}
         if inputs.tasks[0]:
             raw["task"] = masked(inputs.pattern(names), secrets)
         if names:
-            raw["inputs"] = inputs.declared(names)
+            raw["inputs"] = inputs.declared(names, secrets)
         steps = [
             cast("dict[str, Json]", inputs.renamed(_replaced_inside(cast("Json", made.raw), marker), names))
             for made in self._steps
         ]
         raw["steps"] = cast("Json", steps)
         raw["output"] = inputs.renamed(self._output, names)
-        plan, said = _with_fitting_task(Plan.model_validate(raw), inputs.tasks[0], names, inputs)
+        plan, said = _with_fitting_task(
+            Plan.model_validate(raw), masked(inputs.tasks[0], secrets), names, inputs
+        )
         origins = [
             StepOrigin(made.id, self._named(each, names)) for made in self._steps for each in made.origins
         ]
@@ -714,6 +719,7 @@ class _Draft:
                 },
                 dict(self._secrets),
                 each.trace.answer if self._gives_answer else None,
+                tuple(secrets),
             )
             for trace, each in enumerate(self._traced)
         )
@@ -721,12 +727,16 @@ class _Draft:
         told = [replace(each, message=masked(each.message, secrets)) for each in told]
         return Proposal(plan, check(plan, tools), tuple(origins), tuple(told), recordings)
 
+    def _hidden(self) -> list[str]:
+        """Return the secrets, which stand in no text."""
+        return [*self._secrets.values(), *self._known.inputs.hidden()]
+
     def _named(self, origin: Origin, names: Mapping[str, str]) -> Origin:
         renamed = self._known.inputs.renamed
         others = tuple(cast("str", renamed(each, names)) for each in origin.alternatives)
         # Alternatives may name inputs that the plan does not have.
         others = tuple(each for each in others if "inputs.in__" not in each)
-        secrets = [*self._secrets.values()]
+        secrets = self._hidden()
         template = origin.template if origin.kind == "secret" else renamed(origin.template, names)
         return replace(
             origin, template=template, alternatives=tuple(masked(each, secrets) for each in others)
@@ -763,7 +773,7 @@ def _with_fitting_task(
     exact = {name: inputs.get(key).values[0] for key, name in names.items() if f"{{{name}}}" in plan.task}
     if pattern is not None and pattern.match(words) == exact:
         return plan, []
-    plain = Plan.model_validate({**plan.to_dict(), "task": masked(words)})
+    plain = Plan.model_validate({**plan.to_dict(), "task": words})
     return plain, [
         Remark(
             "trace",

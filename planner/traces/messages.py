@@ -230,8 +230,10 @@ class Conversations:
             if each.keys and keys[: len(each.keys)] == each.keys:
                 each.extend(items[len(each.keys) :])
                 return each
-            # An agent that shortens its history, or changes messages in it, still names the same calls.
-            if calls & _call_ids(each.items):
+            # An agent that shortens its history, or changes messages in it, still names the same calls. Ids alone do not tell: some
+            # frameworks number the calls of each conversation.
+            words = [key for (raw, _), key in zip(items, keys, strict=True) if raw.get("role") == "user"]
+            if calls & _call_ids(each.items) and all(key in each.keys for key in words[:1]):
                 each.extend_with_new(items)
                 return each
         made = Conversation()

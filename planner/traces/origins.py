@@ -17,9 +17,10 @@ from typing import Final, Literal, TypeAlias, cast
 
 from ...plans.expressions.unparse import quoted
 from ...plans.values import Json, canonical
-from .expressions import Known, codes_of, computed, selected, text_templates
+from .expressions import computed, text_templates
 from .places import Case, field_code, gives, names_agree
-from .secrecy import is_secret
+from .secrecy import is_secret, masked
+from .selections import Known, codes_of, selected
 
 Kind: TypeAlias = Literal[
     "input", "constant", "result", "selection", "expression", "template", "model", "secret", "unexplained"
@@ -168,6 +169,8 @@ class Explainer:
 
     def _may_answer(self, candidate: Candidate, cases: Sequence[Case]) -> bool:
         """Whether an origin is safe for what the agent says at the end: a sentence around values, or a choice, is a model's own in every run."""
+        if candidate.kind == "selection" and candidate.why and len(str(cases[0].value)) < PROSE_WORDS_MIN:
+            return False
         if candidate.kind == "template":
             return candidate.rank[1] <= ANSWER_GLUE_WORDS_MAX or self.known.traces > 1
         # `Done.` is no answer to anything; `Rome` is one, and another time it is another.
@@ -186,7 +189,9 @@ class Explainer:
             key = canonical(each.template)
             if key not in made or each.rank < made[key].rank:
                 made[key] = each
-        holding = [each for each in made.values() if self.holds(each.template, cases)]
+        # Words around a value may have a secret in them.
+        safe = [each for each in made.values() if masked(text := str(each.template)) == text]
+        holding = [each for each in safe if self.holds(each.template, cases)]
         return sorted(holding, key=lambda each: (each.rank, len(str(each.template)), str(each.template)))
 
     def holds(self, template: Json, cases: Sequence[Case]) -> bool:
@@ -201,7 +206,9 @@ class Explainer:
         is_weak = self._is_weak(value, schema)
         if not isinstance(value, list | dict):
             yield from self._constant(cases, name, schema, is_weak=is_weak)
-            yield from self._input(cases, name, schema)
+            # A secret that the words name is one all the same.
+            if not is_secret(name, value):
+                yield from self._input(cases, name, schema)
         places = list(islice(self.known.indexes.find(first.scope, value), PLACES_MAX))
         for order, place in enumerate(places):
             for code, cost, why in codes_of(self.known, place, cases):
@@ -212,7 +219,7 @@ class Explainer:
         if isinstance(value, list):
             for code, cost, why in selected(self.known, cases):
                 yield Candidate((2, cost, 0, len(places)), f"${{{code}}}", "selection", why)
-        elif not isinstance(value, dict):
+        elif not isinstance(value, dict) and not is_secret(name, value):
             for code, tier in computed(self.known, first, name, is_weak=is_weak):
                 yield Candidate((tier, 0, 0, 0), f"${{{code}}}", "expression")
             if isinstance(value, str):
@@ -247,7 +254,7 @@ class Explainer:
 
     def _all_name(self, cases: Sequence[Case]) -> bool:
         return self._values_by_trace(cases) is not None and all(
-            str(case.value) in self.known.inputs.tasks[case.trace] for case in cases
+            str(case.value).casefold() in self.known.inputs.tasks[case.trace].casefold() for case in cases
         )
 
     def _input(self, cases: Sequence[Case], name: str, schema: Mapping[str, Json]) -> Iterator[Candidate]:
@@ -293,15 +300,9 @@ class Explainer:
 
     def _chosen(self, found: Sequence[Candidate], place: str) -> Explained:
         best = found[0]
-        # A constant explains whatever is alike in all cases, and a function around the best one explains no more.
-        others = tuple(
-            shown(each.template)
-            for each in found[1:]
-            if each.kind not in ("constant", "unexplained")
-            and shown(best.template)[2:-1] not in shown(each.template)
-            and not (best.rank[0] == 0 and "[index]" in shown(each.template))
-        )[:ALTERNATIVES_MAX]
-        return Explained(best.template, [Origin(place, best.kind, best.template, best.why, others)])
+        return Explained(
+            best.template, [Origin(place, best.kind, best.template, best.why, _alternatives(found))]
+        )
 
     def _in_parts(
         self, cases: Sequence[Case], name: str, schema: Mapping[str, Json], place: str
@@ -336,9 +337,13 @@ class Explainer:
         self, cases: Sequence[Case], name: str, schema: Mapping[str, Json], place: str
     ) -> Explained:
         value = cases[0].value
-        if is_secret(name, value) and all(canonical(case.value) == canonical(value) for case in cases):
-            marker = f"\x00secret:{place}\x00"
+        values = self._values_by_trace(cases)
+        if is_secret(name, value) and values is not None:
             why = "it looks like a secret; the plan names it, and does not have it"
+            if len({canonical(each) for each in values}) > 1:
+                template = f"${{{self.known.inputs.secret(values, name)}}}"
+                return Explained(template, [Origin(place, "secret", template, why)])
+            marker = f"\x00secret:{place}\x00"
             return Explained(marker, [Origin(place, "secret", marker, why)], secrets={place: str(value)})
         self._marked += 1
         marker = f"\x00model:{self._marked}\x00"
@@ -382,6 +387,22 @@ def is_prose(text: str) -> bool:
         or "\n" in text.strip()
         or (len(text) > PROSE_CHARACTERS_MIN and " " in text)
     )
+
+
+def _alternatives(found: Sequence[Candidate]) -> tuple[str, ...]:
+    """Return the other explanations that a person should know of."""
+    best = found[0]
+    if best.rank[0] == 0:  # an element's own field; that another list has it too says no more
+        return ()
+    # A constant explains whatever is alike in all cases, and a function around the best one explains no more.
+    others = (
+        shown(each.template)
+        for each in found[1:]
+        if each.kind not in ("constant", "unexplained")
+        and each.rank[0] <= best.rank[0] + 2
+        and shown(best.template)[2:-1] not in shown(each.template)
+    )
+    return tuple(islice(others, ALTERNATIVES_MAX))
 
 
 def _doubt_of(value: Json, schema: Mapping[str, Json]) -> str:

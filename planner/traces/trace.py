@@ -140,7 +140,10 @@ def trace_of(name: str, events: Iterable[Event], remarks: Sequence[str] = ()) ->
                 is_open, answer = False, None
                 _take(event, calls, odd)
     missing = [call for call in calls if call.outcome == "unknown"]
-    odd += [f"{call.place}: the call of '{call.tool}' has no result in the trace" for call in missing]
+    odd += [
+        f"{call.place}: the call of '{call.tool}' has no result in the trace; a rehearsal gives null"
+        for call in missing
+    ]
     return Trace(name, "\n".join(said["user"]), "\n".join(said["system"]), tuple(calls), answer, tuple(odd))
 
 

@@ -14,14 +14,14 @@ import logging
 import re
 import ssl
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from .endpoint import AUTO, MODES, Endpoint, is_loopback
+from .endpoint import AUTO, MODES, SCHEMA_FIRST, Endpoint, is_loopback
 from .errors import ModelError
 from .limits import EndpointLimits
 from .prices import Prices, PricesSource
@@ -150,12 +150,19 @@ _ABOUT_FORM = re.compile(
 _ABOUT_STREAMS = re.compile(r"stream", re.IGNORECASE)
 
 
+_ORDERS: Final[Mapping[str, tuple[str, ...]]] = {
+    AUTO: MODES,
+    SCHEMA_FIRST: ("JSON_SCHEMA", "TOOLS", "JSON", "MD_JSON"),
+}
+"""The modes that are tried where none is set."""
+
+
 class Modes:
     """The modes in which the endpoints are asked. Sends nothing."""
 
     def __init__(self) -> None:
-        self._next: dict[tuple[str, str], str] = {}
-        self._proven: dict[tuple[str, str], str] = {}
+        self._next: dict[tuple[str, str, str], str] = {}
+        self._proven: dict[tuple[str, str, str], str] = {}
         self._unstreamed: set[tuple[str, str]] = set()
         self._without_calls: set[tuple[str, str]] = set()
         self._with_calls: set[tuple[str, str]] = set()
@@ -163,27 +170,25 @@ class Modes:
 
     def of(self, endpoint: Endpoint) -> str:
         """Return the mode to ask in: the one that is set, else the one that worked, else the next to try."""
-        if endpoint.mode != AUTO:
-            return endpoint.mode
-        key = (endpoint.base_url, endpoint.name)
-        return self._proven.get(key) or self._next.get(key, MODES[0])
+        order, key = _ORDERS.get(endpoint.mode), _mode_key(endpoint)
+        return endpoint.mode if order is None else self._proven.get(key) or self._next.get(key, order[0])
 
     def prove(self, endpoint: Endpoint, mode: str) -> None:
         """Remember that an answer came in this mode."""
         # From now on a refusal is about the request: another mode would only repeat the cost.
-        self._proven[endpoint.base_url, endpoint.name] = mode
+        self._proven[_mode_key(endpoint)] = mode
 
     def give_up(self, endpoint: Endpoint, mode: str) -> bool:
         """Go on to the mode after `mode`; return whether there is one."""
-        key = (endpoint.base_url, endpoint.name)
+        order, key = _ORDERS.get(endpoint.mode), _mode_key(endpoint)
         # A mode that the user has set is never changed, and a mode that worked is not given up because of one bad
         # answer.
-        if endpoint.mode != AUTO or key in self._proven:
+        if order is None or key in self._proven:
             return False
-        if mode == MODES[-1]:
+        if mode == order[-1]:
             self._next.pop(key, None)  # none worked, so it was not the form: begin anew
             return False
-        self._next[key] = MODES[MODES.index(mode) + 1]
+        self._next[key] = order[order.index(mode) + 1]
         return True
 
     def can_stream(self, endpoint: Endpoint) -> bool:
@@ -235,6 +240,11 @@ class Modes:
             self._with_calls.add(key)
         elif getattr(outcome, "has_no_json", False) and key not in self._with_calls:
             self._without_calls.add(key)  # it ignores tools
+
+
+def _mode_key(endpoint: Endpoint) -> tuple[str, str, str]:
+    """Return what the modes are remembered by: a mode that works in one order says nothing of a better one in another."""
+    return endpoint.base_url, endpoint.name, endpoint.mode
 
 
 def is_about_streams(fault: ModelError) -> bool:

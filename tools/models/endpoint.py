@@ -26,6 +26,9 @@ MODES = ("TOOLS", "JSON_SCHEMA", "JSON", "MD_JSON")
 AUTO = "AUTO"
 """No mode is set: the first of `MODES` that works (`Modes` in `clients.py`)."""
 
+SCHEMA_FIRST = "SCHEMA_FIRST"
+"""No mode is set, and the answer is to be held to its schema while it is decoded: as `AUTO`, from `JSON_SCHEMA` on, and a tool call after it."""
+
 _NO_KEY = "no-key-needed"
 KEY_VARIABLE = "OPENAI_API_KEY"
 """The environment variable with the key of a model that names no other source."""
@@ -296,3 +299,8 @@ def _mode(mode: str | Enum | None) -> str:
             f"mode: expected one of {listing(spelled)}, found '{mode}'" + (f"; {hint}" if hint else "")
         )
     return name
+
+
+def schema_first(endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint that is asked with `response_format` and a schema first, unless a mode is set."""
+    return replace(endpoint, mode=SCHEMA_FIRST) if endpoint.mode == AUTO else endpoint
