@@ -4,7 +4,7 @@ Such models lose their way in the full format, search and ask without need, and 
 calls, references, one kind of question, an output), their answer is held to a schema of just these tools while it is decoded, and of the
 faults of a draft they hear one at a time. The answer is read here and becomes an ordinary plan, which passes the same check as every other.
 
-    {"calls": ["city"], "steps": [{"id": "a", "tool": "city", "args": {"name": "Oslo"}}], "output": "${a.population}"}
+    {"calls": 1, "steps": [{"id": "a", "tool": "city", "args": {"name": "Oslo"}}], "output": "${a.population}"}
 
 Reading also settles what small models mean and do not write: references without their braces, an output that is the text of a formula, calls of
 tools inside expressions, numbers as text, and calls that nothing needs. Whatever else is wrong is left to the check. A plan in the full format is read as it is.
@@ -152,29 +152,20 @@ def nearest(task: str, tools: Iterable[Tool]) -> list[Tool]:
 
 
 def small_answer(tools: Sequence[Signature]) -> AnswerForm:
-    """Return the answer that is asked for: the names of the calls, as many steps that call just these tools, and an output.
+    """Return the answer that is asked for: a number of calls, as many steps that call just these tools, and an output.
 
     The model settles how many calls it takes before it writes the first, and a schema of its own for each number holds it to that: small
-    models begin to repeat themselves in a list that has no end.
+    models begin to repeat themselves in a list that has no end. Naming the calls in place of counting them tempts them to name more.
     """
-    definitions: _Object = {
-        "call": {"enum": [*(tool.name for tool in tools), "ask"]},
-        "step": {"anyOf": [*(_call(tool) for tool in tools), _object(id=_TEXT, ask=_TEXT)]},
-    }
+    step: _Object = {"anyOf": [*(_call(tool) for tool in tools), _object(id=_TEXT, ask=_TEXT)]}
 
-    def listed(name: str, length: int) -> Json:
-        return {
-            "type": "array",
-            "items": {"$ref": f"#/$defs/{name}"},
-            "minItems": length,
-            "maxItems": length,
-        }
+    def steps(count: int) -> Json:
+        return {"type": "array", "items": {"$ref": "#/$defs/step"}, "minItems": count, "maxItems": count}
 
     plans = [
-        _object(calls=listed("call", length), steps=listed("step", length), output=_TEXT)
-        for length in range(1, STEPS_MAX + 1)
+        _object(calls={"const": count}, steps=steps(count), output=_TEXT) for count in range(1, STEPS_MAX + 1)
     ]
-    schema: _Object = {"type": "object", "anyOf": [*plans, _object(cannot=_TEXT)], "$defs": definitions}
+    schema: _Object = {"type": "object", "anyOf": [*plans, _object(cannot=_TEXT)], "$defs": {"step": step}}
     return AnswerForm({"type": "object"}, name="plan", purpose="A short plan.", shown_schema=schema)
 
 
@@ -588,8 +579,8 @@ def small_form_of(plan: Plan) -> str | None:
         return None
     for name, default in defaults.items():
         task = task.replace(f"{{{name}}}", _as_text(default))
-    calls: list[Json] = [cast("_Object", step).get("tool", "ask") for step in steps]
-    return f"Task: {task}\n{json.dumps({'calls': calls, **cast('_Object', filled)}, ensure_ascii=False)}"
+    written = json.dumps({"calls": len(steps), **cast("_Object", filled)}, ensure_ascii=False)
+    return f"Task: {task}\n{written}"
 
 
 def _filled(value: Json, defaults: Mapping[str, Json]) -> Json:
