@@ -90,7 +90,7 @@ def test_the_prompt_and_the_schema_are_small(task):
     )
     assert small.prompt_tokens < 1_500
     assert small.prompt_tokens < 0.6 * full.prompt_tokens
-    assert small.schema_tokens < 750
+    assert small.schema_tokens < 650
 
 
 def test_the_first_request_holds_the_answer_to_the_tools():
