@@ -49,6 +49,10 @@ TOOLS_MAX: Final = 6
 STEPS_MAX: Final = 5
 """Steps of one plan that the schema has room for: a task of more is none for a small model."""
 
+SETTLED_STEPS_MAX: Final = 40
+SETTLED_CHARACTERS_MAX: Final = 20_000
+"""Steps of a plan, and characters of a text in it, that are read as what a small model may have meant; a larger one is read as it is."""
+
 OPTIONS_MAX: Final = 24
 """Choices of an argument that the schema lists."""
 
@@ -65,7 +69,6 @@ _TEXT: Json = {"type": "string"}
 _PLACEHOLDER: Final = re.compile(r"\$\{[^{}]*\}")
 _PATH: Final = re.compile(r"([A-Za-z_]\w*)((?:\[\d+\])*(?:\.[A-Za-z_]\w*)?)")
 _BRACE: Final = re.compile(r"(\$\{|\})")
-_CHOICE: Final = re.compile(r"([^?:'\"]+?)\s*\?\s*([^?:]+?)\s*:\s*([^?:]+)")
 _OTHER_BRACES: Final = re.compile(r"\$?\{\{\s*([^{}]+?)\s*\}\}")
 _ARITHMETIC: Final = re.compile(r"[\d\s.()]*(?:\s[-+*/]\s[\d\s.()]*)+")
 _WHOLE_RESULT: Final = ("result", "output", "value", "answer")
@@ -235,7 +238,8 @@ def plan_of(value: Json, request: PlanRequest) -> tuple[Json, tuple[Problem, ...
     if isinstance(draft, dict):
         draft = {key: part for key, part in draft.items() if key != "calls"}
     steps = draft.get("steps") if isinstance(draft, dict) else None
-    if not isinstance(draft, dict) or not isinstance(steps, list):
+    # A plan of so many steps is none in the small form, and settling it would take long.
+    if not isinstance(draft, dict) or not isinstance(steps, list) or len(steps) > SETTLED_STEPS_MAX:
         return draft, ()
     results: dict[str, Json] = {}
     made: list[Json] = []
@@ -334,7 +338,7 @@ class _Settled:
 
     def formula(self, text: str) -> str | None:
         """Return a text without braces that is an expression over steps or calls, with them; `None`: it is none."""
-        if "${" in text:
+        if "${" in text or len(text) > SETTLED_CHARACTERS_MAX:
             return None
         try:
             names = {
@@ -350,6 +354,8 @@ class _Settled:
 
     def text(self, text: str) -> str:
         """Return a text whose references all have the form `${step.field}`."""
+        if len(text) > SETTLED_CHARACTERS_MAX:
+            return text
         text = _unnested(_OTHER_BRACES.sub(lambda found: f"${{{found[1]}}}", text))
         parts: list[str] = []
         end = 0
@@ -361,9 +367,7 @@ class _Settled:
     def expression(self, text: str) -> str:
         """Return an expression in which the whole result of a step is called by the step's id alone."""
         text = re.sub(r"\bsteps\.(?=[A-Za-z_])", "", text)
-        # The choice of JavaScript is no Python: nothing right is changed.
-        if choice := _CHOICE.fullmatch(text):
-            text = f"{choice[2]} if {choice[1]} else {choice[3]}"
+        text = _python_choice(text)
         for id_, schema in self.results.items():
             for name in _WHOLE_RESULT:
                 if not _has_field(schema, name):
@@ -427,6 +431,8 @@ class _Hoisting(ast.NodeTransformer):
                 return value
 
     def _expression(self, text: str) -> str:
+        if len(text) > SETTLED_CHARACTERS_MAX:
+            return text
         try:
             tree = ast.parse(text.strip(), mode="eval")
             before = len(self.made)
@@ -455,6 +461,16 @@ def _written(node: ast.expr) -> Json:
     if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float | None):
         return node.value
     return f"${{{ast.unparse(node)}}}"
+
+
+def _python_choice(text: str) -> str:
+    """Return `x ? y : z` as `y if x else z`, which no Python means; any other text as it is."""
+    condition, mark, rest = text.partition("?")
+    yes, colon, no = rest.partition(":")
+    is_choice = (
+        bool(mark and colon) and not any(each in condition for each in ":'\"") and not set("?:") & set(no)
+    )
+    return f"{yes.strip()} if {condition.strip()} else {no.strip()}" if is_choice else text
 
 
 def _unnested(text: str) -> str:

@@ -328,6 +328,24 @@ def test_any_answer_is_read_without_a_crash(answer):
     assert problems or not request.check_here(plan).ok
 
 
+def test_a_huge_answer_is_read_as_it_is():
+    """Settling is for plans of small models: text and steps beyond theirs are left to the check."""
+    request = PlanRequest("x", FACTS, {})
+    many = [call(f"s{index}", "city", name="${a.name}") for index in range(3_000)]
+    plan, _ = plan_of(short(*many, output="a.name"), request)
+    assert (len(plan["steps"]), plan["output"]) == (3_000, "a.name")
+    for text in (
+        " " * 300_000,
+        "? : " * 90_000,
+        "${" * 100_000,
+        "}" * 100_000,
+        "a.population - " * 20_000,
+        "(" * 300,
+    ):
+        plan, _ = plan_of(short(call("a", "city", name=text), output=text + "${a.name}"), request)
+        assert plan["steps"][0]["args"]["name"] == text
+
+
 # --- faults
 
 
