@@ -21,6 +21,7 @@ from functools import partial
 from math import ceil
 from typing import Literal, TypeAlias, cast
 
+from ...plans.format.property_order import text_in_order
 from ...plans.format.shape import draft_of
 from ...plans.paths import parts_of
 from ...plans.plan import Plan
@@ -51,10 +52,12 @@ from .tool_choice import (
     CHOOSE_OVER,
     ToolChoice,
     ask_for_tools,
+    by_name,
     candidates,
     choice_answer,
     choose_tools,
     is_choice_due,
+    tools_in,
     widened_tools,
     with_writing_tools,
 )
@@ -391,6 +394,25 @@ def preview_of(
         choice,
         filling,
     )
+
+
+def recorded_request(request: PlanRequest, plan: Plan) -> tuple[tuple[Message, ...], str]:
+    """Return the request that asks for a plan which is known, and the plan as a model writes it: an example to learn from.
+
+    The tools of the plan are shown beside those that the task's words choose. Saved plans are not shown: which ones were near is not known any more.
+
+    Args:
+        request: The request of the planning.
+        plan: The plan that was accepted.
+    """
+    document = plan.to_dict()
+    document.pop("task", None)
+    used = tools_in(document)
+    chosen = choose_tools(request.task, request.tools)
+    wanted = {tool.name for tool in with_writing_tools(request.task, request.tools, chosen)} | {*used}
+    shown = by_name(tool for tool in request.tools if tool.name in wanted)
+    messages = planning_messages(request.task, shown, request.inputs, (), len(request.tools), request.answers)
+    return messages, text_in_order(document)
 
 
 def _messages_document(messages: tuple[Message, ...]) -> Json:
