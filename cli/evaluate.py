@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 commands = CommandGroup()
 BAD_MAX = 10
 """Tasks that did not go well that are listed; the document has them all."""
-AGENT_CALL = re.compile(r"/act\d+$")
+AGENT_CALL = re.compile(r"/act\d+(_\d+)?$")
 """The end of the path of a call that an `agent` step made."""
 HEAD = [
     "MODEL",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 from ..plans.expressions.data_spans import PromptData, Span
-from ..plans.expressions.formula import read_formula
+from ..plans.expressions.formula import Formula, read_formula
 from ..plans.program import (
     AgentCall,
     AgentTurn,
@@ -125,16 +125,16 @@ class AgentLoop:
             *so_far,
             *(shown or [_plain("none")]),
         ]
-        prompt, spans = _joined(parts)
+        prompt, spans, sections = _joined(parts)
         ask = AskModel(
-            prompt=_constant(prompt),
-            system=_constant(agent.instructions),
+            prompt=constant(prompt),
+            system=constant(agent.instructions),
             examples=None,
             returns=agent.reply,
-            data=PromptData(spans, agent.instructions_data),
+            data=PromptData(spans, agent.instructions_data, sections=sections),
             turns=self._turns(),
         )
-        # The text of the goal and of the results is data: `_constant` escapes it, so that a `${..}` in a web page is never evaluated.
+        # The text of the goal and of the results is data: `constant` escapes it, so that a `${..}` in a web page is never evaluated.
         self.thoughts += 1
         return StepCode(position=0, id=f"think{self.thoughts - 1}", action=ask)
 
@@ -201,7 +201,7 @@ class AgentLoop:
         # A model that has read untrusted data may put it into any argument, so all of them carry the label.
         tainted = tuple(sorted(call.args)) if self.agent.is_tainted else ()
         self.calls += 1
-        action = CallTool(call.tool, _constant(call.args), {})
+        action = CallTool(call.tool, constant(call.args), {})
         return StepCode(
             position=position,
             id=call.id,
@@ -247,17 +247,22 @@ def _plain(text: str) -> tuple[str, tuple[Span, ...]]:
     return text, ()
 
 
-def _joined(parts: Sequence[tuple[str, tuple[Span, ...]]]) -> tuple[str, tuple[Span, ...]]:
-    """Return the parts as paragraphs of one text, and the spans of it that are data."""
+def _joined(
+    parts: Sequence[tuple[str, tuple[Span, ...]]],
+) -> tuple[str, tuple[Span, ...], tuple[int, ...]]:
+    """Return the parts as paragraphs of one text, the spans of it that are data, and where the paragraphs begin."""
     spans: list[Span] = []
+    begins: list[int] = []
     length = 0
     for text, inner in parts:
+        begins.append(length)
         spans += [span.moved(length) for span in inner]
         length += len(text) + len(PARAGRAPH)
-    return PARAGRAPH.join(text for text, _ in parts), tuple(spans)
+    return PARAGRAPH.join(text for text, _ in parts), tuple(spans), tuple(begins)
 
 
-def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula, of which every text is data, never a template
+def constant(value: Json) -> Formula:
+    """Return a value as a formula of which every text is data, never a template."""
     return read_formula(_escaped(value))[0]
 
 

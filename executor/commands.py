@@ -74,6 +74,22 @@ class StartModelCall:
 
 
 @dataclass(slots=True)
+class StartPlanning:
+    """Ask the planner for the sub-plan of a `plan_for` step.
+
+    Attributes:
+        step: Path of the leaf.
+        args: `task given tools max_steps returns`, and `answers` to earlier questions.
+        hidden: Names of the given values that hold untrusted data.
+    """
+
+    step: str
+    args: CanonicalValue
+    hidden: tuple[str, ...]
+    attempt: int
+
+
+@dataclass(slots=True)
 class RecordEndorsement:
     """Hand in `CallMade` with the value that a person or a policy has allowed, or `CallReused` with what the parent of a fork or retry was given.
 
@@ -123,4 +139,6 @@ class Continue:
 
 
 Call: TypeAlias = StartToolCall | StartModelCall
-Command: TypeAlias = Record | Call | RecordEndorsement | RuleApproval | Pause | StopCall | Continue
+Command: TypeAlias = (
+    Record | Call | StartPlanning | RecordEndorsement | RuleApproval | Pause | StopCall | Continue
+)

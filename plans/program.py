@@ -178,6 +178,52 @@ class RunAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class RunPlanned:
+    """Have the planner make a sub-plan, and run it.
+
+    Attributes:
+        words: What it is to do.
+        given: An object: the inputs of the sub-plan, shown to the planner.
+        hidden: Names of those that hold untrusted data.
+        tools: The tools that its steps may call.
+        steps_max: The most steps that it has.
+        returns: Self-contained JSON Schema of its output.
+        is_tainted: Whoever chose its calls may have seen untrusted data, so everything that it passes to a tool counts as untrusted.
+        is_controlled: Untrusted data decides whether, or how often, it runs.
+    """
+
+    words: str
+    given: Formula
+    hidden: tuple[str, ...]
+    tools: tuple[str, ...]
+    steps_max: int
+    returns: Mapping[str, Json]
+    is_tainted: bool = False
+    is_controlled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskPlanner:
+    """Ask the planner for the sub-plan of a `plan_for` step.
+
+    Attributes:
+        request: An object: `task given tools max_steps returns`, and `answers` to earlier questions.
+        hidden: As in `RunPlanned`.
+    """
+
+    request: Json
+    hidden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunSubPlan:
+    """Run the sub-plan of a `plan_for` step with values as its inputs."""
+
+    program: Program
+    inputs: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
 class AskPerson:
     """Have a person give a value, or a person or a policy decide that a value counts as trusted.
 
@@ -203,7 +249,18 @@ class FailWith:
     message: Formula
 
 
-Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent | AskPerson | FailWith
+Action: TypeAlias = (
+    CallTool
+    | AskModel
+    | SetValue
+    | RunPlan
+    | RunAgent
+    | RunPlanned
+    | AskPlanner
+    | RunSubPlan
+    | AskPerson
+    | FailWith
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _WHAT = {
 _HOW = {
     "planner": (
         "Runs do not store the messages of a planner. The requests are made again, by the code that makes them, from the task, the names and types of the given inputs, and the tools "
-        "as they are now, whose descriptions and types are those of the runs. Worked examples from saved plans, and drafts that were sent back, are not in them."
+        "as they are now, whose descriptions and types are those of the runs. They are those of the full profile. Worked examples from saved plans, and drafts that were sent back, are not in them."
     ),
     "steps": (
         "Runs store digests of prompts. The questions are made again by the code that made them, and their prompts have the recorded digests. Schemas are not "

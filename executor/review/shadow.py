@@ -31,6 +31,7 @@ from ..commands import (
     RecordEndorsement,
     RuleApproval,
     StartModelCall,
+    StartPlanning,
     StartToolCall,
 )
 from ..events import (
@@ -188,6 +189,8 @@ class ShadowWalk:
                 return await self._asked(command, command.request)
             case StartToolCall():
                 return await self._called(command)
+            case StartPlanning():
+                return self._planned(command)
             case RecordEndorsement():  # people and policies decided about exactly this value
                 self.calls[command.step] = command.args
                 return [endorsed(command, 0.0)]
@@ -316,6 +319,20 @@ class ShadowWalk:
         # Together, since they depend on nothing but the recording; the limits of the endpoint hold here as well.
         answers = await asyncio.gather(*(self._made(command) for command in wanted))
         self.direct.update({command.step: made for command, made in zip(wanted, answers, strict=True)})
+
+    def _planned(self, command: StartPlanning) -> Sequence[Cause]:
+        """Return what the planner answered in the recording; it is not asked again."""
+        step, asked = command.step, command.args
+        self.calls[step] = asked
+        known = self.known.get(step)
+        if known is None or known.args != asked.digest:
+            self.withheld[step] = "the planner would be asked, and was not"
+            return []
+        match known.outcome:
+            case CallFailed() as failed:
+                return [CallStarted(step, 1, asked.digest, ""), replace(failed, retryable=False)]
+            case outcome:
+                return [CallReused(step, asked.digest, outcome.output, "", self.recalled.run.id)]
 
     # --- people
 

@@ -121,11 +121,12 @@ def tools_in(draft: Json) -> list[str]:
             case dict() as fields:
                 if isinstance(name := fields.get("tool"), str):
                     found.append(name)
-                match fields.get("agent"):
-                    case {"tools": list(allowed)}:
-                        found += [each for each in allowed if isinstance(each, str)]
-                    case _:
-                        pass
+                for holder in (fields.get("agent"), fields if "plan_for" in fields else None):
+                    match holder:
+                        case {"tools": list(allowed)}:
+                            found += [each for each in allowed if isinstance(each, str)]
+                        case _:
+                            pass
                 parts += fields.values()
             case list() as items:
                 parts += items

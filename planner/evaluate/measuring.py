@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from ...errors import ConfigError, FirmplanError, PlanningFailed, ToolError
-from ...plans.plan import AskStep, Plan, PlanStep, SetStep, Step, ToolStep
+from ...plans.plan import AskStep, Plan, PlanForStep, PlanStep, SetStep, Step, ToolStep
 from ...plans.values import Json
 from ...tools.guards.guard import Guard, Question, asks_model, find_refusal, name_of
 from ...tools.models.completion import Usage
@@ -73,7 +73,7 @@ Edge = tuple[str, str]
 class PlanShape:
     """The actions of a plan and the edges between them, sorted; an action that occurs twice is listed twice.
 
-    An action is the name of a tool, `ask`, `agent` or `plan:name`. `set` steps compute and do nothing, so they are looked through: two plans
+    An action is the name of a tool, `ask`, `agent`, `plan_for` or `plan:name`. `set` steps compute and do nothing, so they are looked through: two plans
     that compute the same in one step or in three have the same shape.
     """
 
@@ -97,7 +97,7 @@ class PlanShape:
     @property
     def tools(self) -> frozenset[str]:
         """Names of the tools that are called."""
-        return frozenset(each for each in self.actions if each not in ("ask", "agent"))
+        return frozenset(each for each in self.actions if each not in ("ask", "agent", "plan_for"))
 
 
 def f1(found: Iterable[object], wanted: Iterable[object]) -> float:
@@ -125,6 +125,8 @@ def _action(step: Step) -> str | None:
             return f"plan:{step.plan}"
         case SetStep():
             return None
+        case PlanForStep():
+            return "plan_for"
         case _:
             return "agent"
 

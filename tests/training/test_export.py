@@ -526,3 +526,37 @@ def test_bad_verdicts_are_told_by_line(tmp_path):
         '{"run": "a", "score": 0.25}\n{"run": "b", "good": true, "why": "checked", "by": "ann"}\n{"run": "a", "good": false}'
     )
     assert Verdicts.load(path).scores == {"a": 0.0, "b": 1.0}
+
+
+@pytest.mark.parametrize(("name", "label"), [("page", "untrusted"), ("diary", "private")])
+def test_the_labels_of_a_part_that_was_planned_in_the_run_are_known(tmp_path, name, label):
+    """Questions of a `plan_for` step have the labels of what the step was given; nothing is let in because its plan is not the run's."""
+    plan = {
+        "firmplan": 1,
+        "steps": [
+            {"id": "p", "tool": name, "args": {"city": "Rome"}},
+            {
+                "id": "rest",
+                "plan_for": "Say it",
+                "given": {"text": "${p}"},
+                "tools": [],
+                "max_steps": 3,
+                "returns": {"type": "string"},
+            },
+        ],
+        "output": "${rest}",
+    }
+    part = {
+        "firmplan": 1,
+        "inputs": {"text": {"type": "string"}},
+        "steps": [{"id": "own", "set": 1}, {"id": "a", "ask": {"prompt": "Repeat ${inputs.text}"}}],
+        "output": "${a}",
+    }
+
+    def script(request):
+        return part if "Say it" in str(request["messages"]) else "said"
+
+    options = {"script": script, "tools": (page, diary), "settings": {"flow": "warn"}}
+    lines, made, requests = exported(tmp_path, runs(plan), **options)
+    assert len(requests) == 2, made.left_out
+    assert (lines, f"it holds {label} data" in made.left_out) == ([], True)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...plans.values import Json
 from .answer import AnswerForm, InvalidAnswer, NoJson
-from .clients import Clients, is_about_form, is_about_streams
+from .clients import Clients, Modes, is_about_form, is_about_streams
 from .endpoint import MODES, Endpoint
 from .errors import ModelError, outage, timed_out
 from .limits import RequestBudget, RetryPolicy
@@ -33,6 +33,7 @@ from .prices import Price
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
 
+    from .tool_calls import NativeTurn
     from .transport import Listener
 
 
@@ -120,6 +121,7 @@ class ModelCall:
         temperature: `None` is not sent; the same of `max_tokens`.
         timeout_s: The longest time from sending the request to the end of the answer.
         listener: Hears the answer while the model writes; an endpoint that does not stream is asked without it.
+        turn: The same question as a turn of an agent in the endpoint's own form of tools; an endpoint that has none is asked without it.
     """
 
     endpoint: Endpoint
@@ -129,6 +131,7 @@ class ModelCall:
     temperature: float | None = None
     max_tokens: int | None = None
     listener: Listener | None = None
+    turn: NativeTurn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,28 +198,40 @@ async def complete_within(
         mode = modes.of(endpoint)
         if not modes.can_stream(endpoint):
             call = replace(call, listener=None)
+        call = replace(call, turn=modes.turn_for(endpoint, call.turn))
         try:
             completion = await _send_with_retries(
                 budget, replace(call, endpoint=replace(endpoint, mode=mode)), clients, policy
             )
         except ModelError as error:
-            if call.listener is not None and is_about_streams(error):
-                modes.give_up_streams(endpoint)
-            # A text is asked for without any mode, so that its refusal is never about the mode.
-            elif call.answer.is_text or not is_about_form(error) or not modes.give_up(endpoint, mode):
-                if call.listener is None or not is_about_form(error):
-                    raise
-                call = replace(
-                    call, listener=None
-                )  # the last chance: the endpoint may refuse the options of streams
+            call = _without_refused(call, error, modes, mode)
             continue
+        if call.turn is not None:
+            modes.note_calls(endpoint, completion.outcome)
         # Text without JSON is the only sign of an endpoint that ignores the mode; an answer of a wrong shape is
         # the model's own mistake.
-        if isinstance(completion.outcome, Answered) and not call.answer.is_text:
+        elif isinstance(completion.outcome, Answered) and not call.answer.is_text:
             modes.prove(endpoint, mode)
         elif isinstance(completion.outcome, Invalid) and completion.outcome.has_no_json:
             modes.give_up(endpoint, mode)
         return completion
+
+
+def _without_refused(call: ModelCall, error: ModelError, modes: Modes, mode: str) -> ModelCall:
+    """Return a request without the form that its endpoint refuses. Raises: ModelError: the refusal is not about the form, or no other form is left."""
+    endpoint = call.endpoint
+    if call.turn is not None:
+        if is_about_form(error) and modes.give_up_calls(endpoint, str(error)):
+            return call
+        raise error
+    if call.listener is not None and is_about_streams(error):
+        modes.give_up_streams(endpoint)
+    # A text is asked for without any mode, so that its refusal is never about the mode.
+    elif call.answer.is_text or not is_about_form(error) or not modes.give_up(endpoint, mode):
+        if call.listener is None or not is_about_form(error):
+            raise error
+        return replace(call, listener=None)  # the last chance: the endpoint may refuse the options of streams
+    return call
 
 
 async def _send_with_retries(
@@ -298,11 +313,27 @@ async def _send(client: AsyncInstructor, call: ModelCall, seen: list[Any]) -> ob
     # `max_retries=0`: asking again is for `models.py`, which counts requests and keeps the wrong answer in the
     # conversation. instructor's own retries would hide both.
     messages: Any = [message.to_dict() for message in call.messages]
+    if call.turn is not None:
+        return await _send_turn(client, call.turn, options, seen)
     if call.listener is None:
         return await client.create(response_model=form, messages=messages, max_retries=0, **options)
     return await _streaming(client, call.endpoint, call.listener)(
         response_model=form, messages=messages, max_retries=0, **options
     )
+
+
+async def _send_turn(
+    client: AsyncInstructor, turn: NativeTurn, options: dict[str, Any], seen: list[Any]
+) -> object:
+    """Send the turn of an agent; the completion is put into `seen`."""
+    from openai import AsyncOpenAI  # noqa: PLC0415
+
+    assert isinstance(client.client, AsyncOpenAI)
+    # Not through instructor, which would force one tool and parse its arguments: here the model chooses, and its choice is the answer.
+    sent = {name: value for name, value in options.items() if name != "hooks"} | turn.options()
+    completion: object = await cast("Any", client.client.chat.completions.create)(**sent)
+    seen.append(completion)
+    return completion
 
 
 def _streaming(client: AsyncInstructor, endpoint: Endpoint, listener: Listener) -> Any:  # noqa: ANN401  # instructor's
@@ -345,7 +376,7 @@ def _response_model(answer: AnswerForm) -> type[Any]:
 
 def _completion(call: ModelCall, completion: object, parsed: object, price: Price | None) -> Completion:
     """Return a completion with its outcome and its cost."""
-    raw = _words(completion)
+    raw = _words(completion) if call.turn is None else _choice(completion)
     return Completion(_outcome(call, completion, parsed, raw), raw, usage_of(completion, price))
 
 
@@ -361,14 +392,21 @@ def _outcome(call: ModelCall, completion: object, parsed: object, raw: str) -> O
         return Refused(str(refusal or "the endpoint's content filter stopped the answer"))
     if finish == "length":
         return TruncatedAnswer()
+    try:
+        return Answered(_read(call, completion, parsed, raw))
+    except InvalidAnswer as error:
+        return Invalid(str(error), isinstance(error, NoJson))
+
+
+def _read(call: ModelCall, completion: object, parsed: object, raw: str) -> Json:
+    """Return the value in a completion. Raises: InvalidAnswer."""
+    if call.turn is not None:
+        return call.turn.read(_content(completion), _calls(completion))
     # instructor has parsed the answer by `AnswerForm.read` already; in other cases (prose, a bare value) the text
     # is read here.
     if isinstance(value := getattr(parsed, "__dict__", {}), dict) and "value" in value:
-        return Answered(cast("Json", value["value"]))
-    try:
-        return Answered(call.answer.read(raw))
-    except InvalidAnswer as error:
-        return Invalid(str(error), isinstance(error, NoJson))
+        return cast("Json", value["value"])
+    return call.answer.read(raw)
 
 
 def _words(completion: object) -> str:
@@ -384,6 +422,34 @@ def _words(completion: object) -> str:
         if words:
             return words if isinstance(words, str) else json.dumps(words, ensure_ascii=False, default=str)
     return ""
+
+
+def _choice(completion: object) -> str:
+    """Return the text of a message and its tool calls, as one text."""
+    calls = [
+        f"{name}({args if isinstance(args, str) else json.dumps(args)})" for name, args in _calls(completion)
+    ]
+    return "\n".join(each for each in (_content(completion), *calls) if each)
+
+
+def _content(completion: object) -> str:
+    """Return the text of a message."""
+    content = _parts(_get(completion, "choices", 0, "message", "content"))
+    return content if isinstance(content, str) else ""
+
+
+def _calls(completion: object) -> list[tuple[str, object]]:
+    """Return name and arguments of the tool calls of a message, in their order; also of its one call of the older form."""
+    message = _get(completion, "choices", 0, "message")
+    listed = _get(message, "tool_calls")
+    found = cast("list[object]", listed) if isinstance(listed, list) else []
+    functions = [_get(each, "function") for each in found]
+    functions = functions or [_get(message, "function_call")]
+    return [
+        (name, _get(function, "arguments"))
+        for function in functions
+        if isinstance(name := _get(function, "name"), str)
+    ]
 
 
 def _parts(content: object) -> object:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from ...format.shape import Draft
 from ...paths import key
-from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, Plan, PlanStep, ToolStep
+from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, Plan, PlanForStep, PlanStep, ToolStep
 from ...signature import Signature, Signatures, signatures_of
 from ...values import Json
 from ..body import PlanBody, SavedPlans, bodies_of
@@ -97,7 +97,7 @@ class Sources:
         """Return the sources of an argument of a tool; all arguments of an agent's calls are as untrusted as its goal and its tools."""
         walk = _Walk(self)
         step = self.body(trail[:-1]).steps[trail[-1]]
-        if isinstance(step, AgentStep):
+        if isinstance(step, AgentStep | PlanForStep):
             walk.visit(trail, None)
         elif isinstance(step, ToolStep | PlanStep) and argument in step.args:
             walk.add(trail[:-1], trail[-1], template_of("", step.args[argument]), None)
@@ -174,8 +174,8 @@ class Sources:
         match self.body(trail[:-1]).steps[trail[-1]]:
             case ToolStep(tool=name):
                 names: Iterable[str] = (name,)
-            case AgentStep(agent=agent):
-                names = agent.tools
+            case AgentStep() | PlanForStep() as step:
+                names = step.may_call
             case _:
                 return ()
         return tuple(sorted({name for name in names if self._is_untrusted(name)}))
