@@ -63,6 +63,7 @@ from .tool_choice import (
     choice_answer,
     choose_tools,
     is_choice_due,
+    shown_without_choice,
     tools_in,
     widened_tools,
     with_writing_tools,
@@ -452,10 +453,12 @@ def preview_of(
     question = fit_question(request) if adapts else None
     filling = None if question is None else SmallRequest(question.messages, question.answer.wire_schema)
     choice = None
-    if is_choice_due(request.tools, choose_over):
+    is_due = is_choice_due(request.task, request.tools, choose_over)
+    if is_due:
         listed = candidates(request.task, request.tools)
         choice = SmallRequest(choosing_messages(request.task, listed), choice_answer(listed).wire_schema)
-    chosen = choose_tools(request.task, request.tools)
+    show = choose_tools if is_due else partial(shown_without_choice, choose_over=choose_over)
+    chosen = show(request.task, request.tools)
     shown, examples = with_writing_tools(request.task, request.tools, chosen), nearest_plans(request)
     answer, form = plan_answer(shown)
     return Preview(
@@ -483,7 +486,9 @@ def recorded_request(request: PlanRequest, plan: Plan) -> tuple[tuple[Message, .
     document = plan.to_dict()
     document.pop("task", None)
     used = tools_in(document)
-    chosen = choose_tools(request.task, request.tools)
+    is_due = is_choice_due(request.task, request.tools, CHOOSE_OVER)
+    show = choose_tools if is_due else partial(shown_without_choice, choose_over=CHOOSE_OVER)
+    chosen = show(request.task, request.tools)
     wanted = {tool.name for tool in with_writing_tools(request.task, request.tools, chosen)} | {*used}
     shown = by_name(tool for tool in request.tools if tool.name in wanted)
     messages = planning_messages(request.task, shown, request.inputs, (), len(request.tools), request.answers)
