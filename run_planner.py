@@ -6,7 +6,7 @@ start or drive runs (`executor/runs`), and it does not know how a plan is writte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -25,7 +25,7 @@ from .planner.checking import INLINE_STEPS, beside, checked
 from .planner.part import Part
 from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
-from .plans.inputs import fit_inputs
+from .plans.inputs import fit_inputs, given_by_clock
 from .plans.plan import AgentStep, AskStep, PlanForStep, Step, ToolStep
 from .plans.values import Json
 from .tools import Toolset
@@ -154,7 +154,7 @@ class EnginePlanner:
             self._expect_priced(accepted, saved, patches=options.replan > 0)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
         kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
-        given = fitted_inputs(accepted, {**kept, **inputs})
+        given = fitted_inputs(accepted, {**given_by_clock(accepted, self._now()), **kept, **inputs})
         task = accepted.task or (None if parent is None else parent.task)
         lock = self._lock(accepted, saved)
         if self._pins.has_changes:
@@ -188,8 +188,8 @@ class EnginePlanner:
     def _expect_priced(self, plan: Plan, saved: Mapping[str, Plan], *, patches: bool = False) -> None:
         """Check that the price of each model is known that a run may ask. Raises: InputRejected (`unpriced-model`)."""
         self._models.expect_priced(models_asked((plan, *saved.values()), self._tools))
-        bodies = [body for each in (plan, *saved.values()) for body in (each, *each.plans.values())]
-        if patches or any(isinstance(step, PlanForStep) for body in bodies for step in body.steps):
+        plans_in_run = any(isinstance(step, PlanForStep) for step in _steps_of((plan, *saved.values())))
+        if patches or plans_in_run:
             with suppress(ConfigError):  # without a model nothing is patched
                 self._planner.expect_priced()
 
@@ -258,7 +258,7 @@ class EnginePlanner:
         if cost.limits.get("usd") is not None:
             self._expect_priced(found.plan, plans)
         record = _record(found.source, found.usage, found.attempts)
-        fitted = fitted_inputs(found.plan, found.inputs)
+        fitted = fitted_inputs(found.plan, {**given_by_clock(found.plan, self._now()), **found.inputs})
         return PlannedRun(found.plan, plans, fitted, self._lock(found.plan, plans), record)
 
     async def plan_step(self, task: StepTask, cost: PlanningCost) -> Plan:
@@ -315,7 +315,7 @@ class EnginePlanner:
         """Return a callback that offers partial plans for an early start, if they take the given inputs."""
 
         def offer(partial: Plan) -> None:
-            inputs, problems = fit_inputs(partial, given)
+            inputs, problems = fit_inputs(partial, {**given_by_clock(partial, self._now()), **given})
             if not problems:
                 early.offer(partial, inputs, self._lock(partial, saved), saved.get)
 
@@ -348,11 +348,18 @@ class EnginePlanner:
 def models_asked(plans: Iterable[Plan], tools: Toolset) -> dict[str, str]:
     """Return the aliases of the models that the steps of plans may ask, judges included, each with the step that asks it."""
     found: dict[str, str] = {}
-    bodies = [body for plan in plans for body in (plan, *plan.plans.values())]
-    for step in [step for body in bodies for step in body.steps]:
+    for step in _steps_of(plans):
         for alias in _aliases_of(step, tools):
             found.setdefault(alias, f"step '{step.id}'")
     return found
+
+
+def _steps_of(plans: Iterable[Plan]) -> Iterator[Step]:
+    """Yield the steps of plans, those of their inner plans included."""
+    for plan in plans:
+        yield from plan.steps
+        for inner in plan.plans.values():
+            yield from inner.steps
 
 
 def _aliases_of(step: Step, tools: Toolset) -> list[str]:

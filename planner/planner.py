@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from ..plans import SavedPlans
 from ..plans.checker.flow.selection import FlowRules
 from ..plans.durations import parse_count
-from ..plans.inputs import fit_inputs
+from ..plans.inputs import fit_given
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport
 from ..plans.signature import Signature
@@ -120,7 +120,7 @@ class Planner:
         adapt: Whether a model is asked to fill in the nearest saved plan if no pattern answers a task.
         untrusted_text: Whether a model that patches a plan is shown messages and results of untrusted tools, marked as data. What it changes
             then counts as untrusted data: a write takes it only where it takes untrusted data.
-        choose_over: A small question chooses from a toolset of more tools than this; `None`: the task's words alone choose.
+        choose_over: A small question chooses from a toolset of more tools than this, where that saves tokens; `None`: the task's words alone choose.
         profile: How much a model is told, and what it may write: `"full"`, or `"small"` for models of one to four billion parameters,
             which write calls of tools in a short form and are held to it by a schema; by default `FIRMPLAN_PROFILE`, else `"full"`.
 
@@ -525,7 +525,7 @@ def _from_saved(request: PlanRequest, attempts: list[Attempt], used: Used) -> _S
         if match.doubt is not None:
             attempts.append(Attempt(len(attempts) + 1, error=match.doubt, source=source))
             continue
-        inputs, problems = fit_inputs(plan, match.inputs)
+        inputs, problems = fit_given(plan, match.inputs)
         # A missing input is no fault of the pattern, and the caller may give the input later. A value of another
         # type means that the pattern has read the words wrongly.
         mistyped = [each for each in problems if not is_missing_input(each, match.inputs)]

@@ -15,7 +15,7 @@ from ..errors import InputRejected
 from ..plans import SavedPlans, check
 from ..plans.checker.flow.selection import FlowRules
 from ..plans.format.shape import draft_of
-from ..plans.inputs import fit_inputs
+from ..plans.inputs import fit_inputs, is_given
 from ..plans.limits import LIMITS, Limits
 from ..plans.paths import key, parts_of
 from ..plans.plan import Plan
@@ -155,7 +155,7 @@ def input_faults(plan: Plan, inputs: Mapping[str, Json], *, complete: bool) -> t
     missing = [
         _missing(name)
         for name, schema in plan.inputs.items()
-        if name not in inputs and "default" not in schema
+        if name not in inputs and "default" not in schema and not is_given(schema)
     ]
     return (*undeclared, *mistyped, *(missing if complete else ()))
 

@@ -90,10 +90,11 @@ class HttpError:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An HTTP body as it is, with status 200: a proxy's login page, a JSON document of the wrong shape."""
+    """An HTTP body as it is: a proxy's login page, a JSON document of another shape, an error in a server's own words."""
 
     body: str
     content_type: str = "application/json"
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)

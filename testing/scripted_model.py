@@ -76,6 +76,7 @@ class ScriptedModel:
             callable that is handed every request and returns its reply.
         port: Where to listen; 0: any free port.
         seconds_per_chunk: Pause before each chunk of a streamed answer: a model's pace.
+        models: The list of models, as a document, or an `HttpError`; `None`: the one model `scripted`.
 
     Attributes:
         base_url: Where to reach it, such as `http://127.0.0.1:41234/v1`; set once it is entered.
@@ -89,10 +90,12 @@ class ScriptedModel:
         *,
         port: int = 0,
         seconds_per_chunk: float = 0.0,
+        models: Json | HttpError = None,
     ) -> None:
         self._script = Script(_exchanges(replies))
         self._port = port
         self._seconds_per_chunk = seconds_per_chunk
+        self._models = models
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._thread: _Thread | None = None
@@ -154,11 +157,13 @@ class ScriptedModel:
             case b"POST", "/chat/completions":
                 await self._complete(connection, head, body)
             case b"GET", "/models":
-                listed = {
-                    "object": "list",
-                    "data": [{"id": "scripted", "object": "model", "owned_by": "firmplan"}],
-                }
-                await connection.send_json(200, listed)
+                if isinstance(self._models, HttpError):
+                    refused = self._models
+                    text = refused.message or f"scripted status {refused.status}"
+                    await connection.send_json(refused.status, _error(text), refused.headers)
+                else:
+                    usual = {"id": "scripted", "object": "model", "owned_by": "firmplan"}
+                    await connection.send_json(200, self._models or {"object": "list", "data": [usual]})
             case _:
                 await connection.send_json(404, _error(f"no such path: {head.method.decode()} {target}"))
         return connection.is_reusable()
@@ -191,8 +196,8 @@ class ScriptedModel:
         match sent:
             case HttpError(status, message, headers):
                 await connection.send_json(status, _error(message or f"scripted status {status}"), headers)
-            case Body(text, content_type):
-                await connection.send(200, text.encode(), {"content-type": content_type})
+            case Body(text, content_type, code):
+                await connection.send(code, text.encode(), {"content-type": content_type})
             case Raw(data):
                 await connection.send_raw(data)
             case Drip():

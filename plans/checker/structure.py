@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from ..format.shape import describe
 from ..graph import cycles
+from ..inputs import GIVEN_KEY, TODAY
 from ..nearest import listing, short
 from ..paths import key
 from ..plan import AgentStep, FailStep, PlanForStep, PlanStep, Step, ToolStep, tools_path
@@ -142,6 +143,9 @@ def _check_labels(context: CheckContext, body: PlanBody, path: str, schema: Mapp
     if (trust := schema.get(TRUST_KEY, "trusted")) not in ("trusted", "untrusted"):
         message = f"expected 'trusted' or 'untrusted', found {trust!r}"
         context.problems.add(body, "bad-input", f"{path}{key(TRUST_KEY)}", message)
+    if (given := schema.get(GIVEN_KEY, TODAY)) != TODAY:
+        message = f"expected {TODAY!r}, found {given!r}"
+        context.problems.add(body, "bad-input", f"{path}{key(GIVEN_KEY)}", message)
     readers = schema.get(READERS_KEY, [])
     if not isinstance(readers, list) or not all(isinstance(each, str) and each for each in readers):
         message = f"expected a list of names, such as ['send_mail'], found {describe(readers)}"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -36,6 +37,15 @@ if TYPE_CHECKING:
     from .tool_calls import NativeTurn
     from .transport import Listener
 
+
+_REASONING: Final = ("reasoning_content", "reasoning", "thinking")
+"""Fields of a message with thoughts of a model: of llama.cpp's server and DeepSeek, of vLLM and Ollama, of others."""
+
+_OPEN_THOUGHTS = re.compile(r"\s*<think>")
+_END_OF_THOUGHTS: Final = "</think>"
+
+_CUT_OFF: Final = frozenset({"length", "max_tokens", "max_length", "max_output_tokens"})
+"""Values of `finish_reason` that say that an answer was cut off; OpenAI's is the first."""
 
 TOKENS_MAX: Final = 10**12  # of one answer; a larger count is no count
 
@@ -390,18 +400,22 @@ def _outcome(call: ModelCall, completion: object, parsed: object, raw: str) -> O
     # In this order: a refusal may be truncated too, and the text of a truncated answer may happen to parse.
     if refusal or finish == "content_filter":
         return Refused(str(refusal or "the endpoint's content filter stopped the answer"))
-    if finish == "length":
+    if str(finish).lower() in _CUT_OFF:
         return TruncatedAnswer()
     try:
         return Answered(_read(call, completion, parsed, raw))
     except InvalidAnswer as error:
+        if not raw.strip() and (fields := reasoning_of(_get(completion, "choices", 0, "message"))):
+            return Invalid(
+                f"the answer is empty: all words are thoughts (in {', '.join(fields)}); give the answer itself after them"
+            )
         return Invalid(str(error), isinstance(error, NoJson))
 
 
 def _read(call: ModelCall, completion: object, parsed: object, raw: str) -> Json:
     """Return the value in a completion. Raises: InvalidAnswer."""
     if call.turn is not None:
-        return call.turn.read(_content(completion), _calls(completion))
+        return call.turn.read(content_of(completion), calls_of(completion))
     # instructor has parsed the answer by `AnswerForm.read` already; in other cases (prose, a bare value) the text
     # is read here.
     if isinstance(value := getattr(parsed, "__dict__", {}), dict) and "value" in value:
@@ -416,7 +430,7 @@ def _words(completion: object) -> str:
         # Only the first call counts. Small models repeat a call, and instructor refuses more than one.
         _get(message, "tool_calls", 0, "function", "arguments"),
         _get(message, "function_call", "arguments"),
-        _parts(_get(message, "content")),
+        content_of(completion),
         _get(message, "refusal"),
     ):
         if words:
@@ -427,18 +441,39 @@ def _words(completion: object) -> str:
 def _choice(completion: object) -> str:
     """Return the text of a message and its tool calls, as one text."""
     calls = [
-        f"{name}({args if isinstance(args, str) else json.dumps(args)})" for name, args in _calls(completion)
+        f"{name}({args if isinstance(args, str) else json.dumps(args)})"
+        for name, args in calls_of(completion)
     ]
-    return "\n".join(each for each in (_content(completion), *calls) if each)
+    return "\n".join(each for each in (content_of(completion), *calls) if each)
 
 
-def _content(completion: object) -> str:
+def content_of(completion: object) -> str:
     """Return the text of a message."""
     content = _parts(_get(completion, "choices", 0, "message", "content"))
-    return content if isinstance(content, str) else ""
+    return _without_thoughts(content) if isinstance(content, str) else ""
 
 
-def _calls(completion: object) -> list[tuple[str, object]]:
+def reasoning_of(message: object) -> list[str]:
+    """Return where a message has thoughts of the model beside its answer: the names of fields, or the tag in its content."""
+    found = [name for name in _REASONING if _get(message, name)]
+    content = _parts(_get(message, "content"))
+    return (
+        [*found, "<think> in content"]
+        if isinstance(content, str) and _OPEN_THOUGHTS.match(content)
+        else found
+    )
+
+
+def _without_thoughts(content: str) -> str:
+    """Return a text without the thoughts at its beginning, which servers leave there that do not know a model's form of them."""
+    if not _OPEN_THOUGHTS.match(content):
+        return content
+    # Thoughts that never end are no answer.
+    _, end, rest = content.partition(_END_OF_THOUGHTS)
+    return rest if end else ""
+
+
+def calls_of(completion: object) -> list[tuple[str, object]]:
     """Return name and arguments of the tool calls of a message, in their order; also of its one call of the older form."""
     message = _get(completion, "choices", 0, "message")
     listed = _get(message, "tool_calls")
