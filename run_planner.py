@@ -6,7 +6,7 @@ start or drive runs (`executor/runs`), and it does not know how a plan is writte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -188,8 +188,8 @@ class EnginePlanner:
     def _expect_priced(self, plan: Plan, saved: Mapping[str, Plan], *, patches: bool = False) -> None:
         """Check that the price of each model is known that a run may ask. Raises: InputRejected (`unpriced-model`)."""
         self._models.expect_priced(models_asked((plan, *saved.values()), self._tools))
-        bodies = [body for each in (plan, *saved.values()) for body in (each, *each.plans.values())]
-        if patches or any(isinstance(step, PlanForStep) for body in bodies for step in body.steps):
+        plans_in_run = any(isinstance(step, PlanForStep) for step in _steps_of((plan, *saved.values())))
+        if patches or plans_in_run:
             with suppress(ConfigError):  # without a model nothing is patched
                 self._planner.expect_priced()
 
@@ -348,11 +348,18 @@ class EnginePlanner:
 def models_asked(plans: Iterable[Plan], tools: Toolset) -> dict[str, str]:
     """Return the aliases of the models that the steps of plans may ask, judges included, each with the step that asks it."""
     found: dict[str, str] = {}
-    bodies = [body for plan in plans for body in (plan, *plan.plans.values())]
-    for step in [step for body in bodies for step in body.steps]:
+    for step in _steps_of(plans):
         for alias in _aliases_of(step, tools):
             found.setdefault(alias, f"step '{step.id}'")
     return found
+
+
+def _steps_of(plans: Iterable[Plan]) -> Iterator[Step]:
+    """Yield the steps of plans, those of their inner plans included."""
+    for plan in plans:
+        yield from plan.steps
+        for inner in plan.plans.values():
+            yield from inner.steps
 
 
 def _aliases_of(step: Step, tools: Toolset) -> list[str]:

@@ -120,7 +120,7 @@ class Planner:
         adapt: Whether a model is asked to fill in the nearest saved plan if no pattern answers a task.
         untrusted_text: Whether a model that patches a plan is shown messages and results of untrusted tools, marked as data. What it changes
             then counts as untrusted data: a write takes it only where it takes untrusted data.
-        choose_over: A small question chooses from a toolset of more tools than this; `None`: the task's words alone choose.
+        choose_over: A small question chooses from a toolset of more tools than this, where that saves tokens; `None`: the task's words alone choose.
         profile: How much a model is told, and what it may write: `"full"`, or `"small"` for models of one to four billion parameters,
             which write calls of tools in a short form and are held to it by a schema; by default `FIRMPLAN_PROFILE`, else `"full"`.
 

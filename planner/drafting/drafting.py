@@ -61,6 +61,7 @@ from .tool_choice import (
     choice_answer,
     choose_tools,
     is_choice_due,
+    shown_without_choice,
     widened_tools,
     with_writing_tools,
 )
@@ -449,10 +450,12 @@ def preview_of(
     question = fit_question(request) if adapts else None
     filling = None if question is None else SmallRequest(question.messages, question.answer.wire_schema)
     choice = None
-    if is_choice_due(request.tools, choose_over):
+    is_due = is_choice_due(request.task, request.tools, choose_over)
+    if is_due:
         listed = candidates(request.task, request.tools)
         choice = SmallRequest(choosing_messages(request.task, listed), choice_answer(listed).wire_schema)
-    chosen = choose_tools(request.task, request.tools)
+    show = choose_tools if is_due else partial(shown_without_choice, choose_over=choose_over)
+    chosen = show(request.task, request.tools)
     shown, examples = with_writing_tools(request.task, request.tools, chosen), nearest_plans(request)
     answer, form = plan_answer(shown)
     return Preview(
