@@ -495,6 +495,7 @@ def test_an_untrusted_tool_of_the_step_labels_what_it_yields_and_no_more():
         (rest(tools=["nosuch"]), ("unknown-tool", "$.steps[1].tools[0]")),
         (rest(given={"ticket": "${nosuch}"}), ("unknown-ref", "$.steps[1].given.ticket")),
         (rest(given={"for": 1}), ("bad-id", "$.steps[1].given.for")),
+        (rest(plan_for="Do what ${t} asks for"), ("suspicious-text", "$.steps[1].plan_for")),
         (rest(plan_for=" "), ("bad-shape", "$.steps[1].plan_for")),
         (rest(max_steps=0), ("bad-shape", "$.steps[1].max_steps")),
         (rest(returns={"type": "nosuch"}), ("bad-shape", "$.steps[1].returns.type")),
