@@ -351,19 +351,25 @@ class Engine:
         """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. Never raises for a bad plan."""
         return await (await self._open()).plans.check(plan)
 
-    async def save_plan(self, name: str, plan: PlanLike) -> SavedPlan:
+    async def save_plan(self, name: str, plan: PlanLike, *, replaces: str | None = None) -> SavedPlan:
         """Save a plan under a name, replacing one of that name; tasks that fit its `task` are answered by it.
+
+        Args:
+            name: The name.
+            plan: The plan.
+            replaces: The digest of the plan that it may replace, empty: none; otherwise nothing is saved. `None`: it may replace any.
 
         Raises:
             PlanRejected: It has problems.
-            InputRejected: The name is no valid name, or the plan's `task` is a pattern that would match unrelated tasks.
+            InputRejected: The name is no valid name, the plan's `task` is a pattern that would match unrelated tasks, or another plan
+                stands than `replaces` (code `replaced`).
         """
         opened = await self._open()
         checked, _ = await opened.plans.accept(plan)
         if (fault := pattern_fault(checked)) is not None:
             raise InputRejected(f"the plan '{name}' cannot be saved with the task '{checked.task}': {fault}")
         execution = opened.execution
-        return SavedPlan(name, await execution.archive.save_plan(name, checked, execution.now()))
+        return SavedPlan(name, await execution.archive.save_plan(name, checked, execution.now(), replaces))
 
     async def list_plans(self) -> list[SavedPlan]:
         """Return the saved plans, by name. A plan that was altered in the store is left out, with a warning in the log."""
