@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from firmplan import Engine, InputRejected, Plan, PlanBuilder, Planner, check, tool
-from firmplan.testing import ScriptedModel, Slow, read_recorded
+from firmplan.testing import FakeClock, ScriptedModel, Slow, read_recorded
 from firmplan.testing.rehearsal import Rehearsal
 from typing_extensions import TypedDict
 
@@ -748,3 +749,24 @@ def test_a_budget_in_dollars_needs_the_price_of_the_planner():
         assert model.requests == []
 
     with_planner([SUB], work, Desk())
+
+
+def test_a_sub_plan_that_needs_the_date_has_that_of_its_planning():
+    clock = FakeClock(datetime(2026, 12, 24, tzinfo=UTC).timestamp())
+    dated = {
+        "firmplan": 1,
+        "inputs": {
+            "ticket": TICKET,
+            "today": {"type": "string", "format": "date", "x-given": "today"},
+        },
+        "steps": [{"id": "d", "set": "${inputs.today}"}],
+        "output": "${d}",
+    }
+
+    async def work(engine, _):
+        run = await engine.run(PLAN)
+        await clock.sleep(3 * 86_400)
+        assert (await engine.replay(run.id)).output == run.output
+        return run
+
+    assert with_planner([dated], work, Desk(), clock=clock).output == "2026-12-24"
