@@ -17,7 +17,7 @@ from ..errors import PlanRejected
 from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
 from .checker.flow.labels import CONTROL, EVERYTHING, REACH, UNTRUSTED, Counted, Labels
 from .checker.flow.secrecy import DEFAULT_MODEL
-from .checker.flow.selection import selected_arguments
+from .checker.flow.selection import Passed, passed_to, selected_arguments
 from .checker.survey import Survey, is_write, survey_of
 from .checker.templates import template_of
 from .expressions.data_spans import Span
@@ -103,9 +103,11 @@ def compile_plan(
     _refuse(_cycles(survey))
     variants = _variants(survey)
     programs: list[dict[int, Program]] = [{} for _ in bodies.every]
+    passed = passed_to(survey.labels, survey.order, tools)
     for number in survey.order:
         for untrusted in variants[number]:
-            programs[number][untrusted] = _BodyCompiler(survey, tools, programs, number, untrusted).program()
+            compiler = _BodyCompiler(survey, tools, programs, number, untrusted, passed[number])
+            programs[number][untrusted] = compiler.program()
     return programs[0][UNTRUSTED]
 
 
@@ -202,6 +204,7 @@ class _BodyCompiler:
         programs: For each body: its programs by the bits that are untrusted; the bodies that this one runs are compiled.
         number: The body.
         untrusted: The label bits that stand for untrusted data.
+        passed: What the callers of the body pass to it.
     """
 
     survey: Survey
@@ -209,6 +212,7 @@ class _BodyCompiler:
     programs: Sequence[Mapping[int, Program]]
     number: int
     untrusted: int
+    passed: Passed
 
     @property
     def body(self) -> PlanBody:
@@ -250,8 +254,9 @@ class _BodyCompiler:
             # Items that write run one after another, so that effects keep the order of the list.
             sequential=for_each is not None and is_write(touches),
             tainted=self._tainted_arguments(position, step),
-            selected=selected_arguments(self._flow, position, self.tools, self.untrusted),
+            selected=selected_arguments(self._flow, position, self.tools, self.untrusted, self.passed.inputs),
             controlled=bool(self._flow.chance(position) & self.untrusted),
+            controlled_inside=bool(self._flow.chance(position) & ~(CONTROL | REACH) & self.untrusted),
             reads_untrusted=bool(self._flow.held[position] & self.untrusted),
         )
 
@@ -263,13 +268,16 @@ class _BodyCompiler:
         """Return the arguments of a tool step that hold untrusted data, sorted."""
         labels = self._flow
         if isinstance(step, AskPersonStep):
-            return (QUESTION,) if labels.of(step.templates["ask_person"], position) & self.untrusted else ()
+            return (QUESTION,) if labels.sent(step.templates["ask_person"], position) & self.untrusted else ()
         if isinstance(step, EndorseStep):
-            return (ENDORSED,) if labels.of(step.templates["endorse"], position) & self.untrusted else ()
-        if not isinstance(step, ToolStep) or not labels.of(step.templates["args"], position) & self.untrusted:
+            return (ENDORSED,) if labels.sent(step.templates["endorse"], position) & self.untrusted else ()
+        if (
+            not isinstance(step, ToolStep)
+            or not labels.sent(step.templates["args"], position) & self.untrusted
+        ):
             return ()
         return tuple(
-            sorted(name for name in step.args if labels.of_argument(position, name) & self.untrusted)
+            sorted(name for name in step.args if labels.sent_argument(position, name) & self.untrusted)
         )
 
     def _action(self, position: int, step: Step) -> Action:  # noqa: PLR0911  # one return for each kind of step
@@ -302,7 +310,7 @@ class _BodyCompiler:
         agent = step.agent
         tools = [tool for name in agent.tools if (tool := self.tools.find(name)) is not None]
         returns = as_written(self_contained(agent.returns, self.body.types))
-        is_tainted = bool(self._flow.of_agent(position) & self.untrusted)
+        is_tainted = bool(self._flow.sent_by_agent(position) & self.untrusted)
         instructions, spans = _instructions(tools)
         return RunAgent(
             goal=step.templates["goal"].formula,

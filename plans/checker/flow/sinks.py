@@ -30,7 +30,7 @@ from .secrecy import (
     receivers_of,
     recipients_in,
 )
-from .selection import SELECTED, FlowRules, Selection, default_rules, fitting_rule
+from .selection import SELECTED, FlowRules, Passed, Selection, default_rules, fitting_rule
 
 VARIANTS_MAX = 8
 """Ways to label the writes of one step that callers judge apart; more are joined, which errs on the safe side."""
@@ -116,6 +116,7 @@ def judge(
     judged: Sequence[Judged],
     tools: Signatures,
     rules: FlowRules = default_rules,
+    passed: Passed | None = None,
 ) -> Judged:
     """Return what is unsafe in a body, and what its callers have to judge. O(references).
 
@@ -125,7 +126,10 @@ def judge(
         judged: By number of body; those of the bodies that it runs are known.
         tools: Who writes, and who sends.
         rules: Where untrusted data may stand although its tool does not say so.
+        passed: What the callers of an inner plan pass to it.
     """
+    given = passed or Passed()
+    selection = Selection(labels, tools, given.untrusted, given.inputs)
     body = labels.body
     problems: list[tuple[PlanBody, Problem]] = []
     writes: dict[tuple[str, int], list[Write]] = {}
@@ -134,7 +138,7 @@ def judge(
     for position in order:
         if position in body.broken:
             continue
-        for write in _writes(labels, position, judged, tools, rules):
+        for write in _writes(labels, position, judged, tools, rules, selection):
             problems.extend(_judge_write(write, labels, position))
             labels_of_write = [
                 write.chance,
@@ -155,12 +159,13 @@ def judge(
 # Writes, and which of them are unsafe
 
 
-def _writes(
+def _writes(  # what `judge` has
     labels: Labels,
     position: int,
     judged: Sequence[Judged],
     tools: Signatures,
     rules: FlowRules,
+    selection: Selection,
 ) -> Iterator[Write]:
     """Yield the writes that a step may make, labelled in this body's bits."""
     body, step = labels.body, labels.body.steps[position]
@@ -168,7 +173,7 @@ def _writes(
         case ToolStep(tool=name):
             tool = tools.find(name)
             if tool is not None and (tool.effect == Effect.WRITE or tool.egress):
-                yield _tool_write(labels, position, step, tools, tool, rules)
+                yield _tool_write(labels, position, step, tool, rules, selection)
         case AgentStep(agent=agent):
             known = [tool for name in agent.tools if (tool := tools.find(name)) is not None]
             if any(not tool.asks_approval and not _allows_all(tool) for tool in known):
@@ -193,8 +198,8 @@ def _allows_all(tool: Signature) -> bool:
     return isinstance(properties, dict) and set(properties) <= set(tool.allow_untrusted)
 
 
-def _tool_write(
-    labels: Labels, position: int, step: ToolStep, tools: Signatures, tool: Signature, rules: FlowRules
+def _tool_write(  # what `judge` has
+    labels: Labels, position: int, step: ToolStep, tool: Signature, rules: FlowRules, selection: Selection
 ) -> Write:
     body = labels.body
     is_read = tool.effect != Effect.WRITE
@@ -202,15 +207,14 @@ def _tool_write(
     guarded: list[tuple[str, int]] = []
     allowed = CLEAN
     judged: list[tuple[str, int, str]] = []
-    selection = Selection(labels, tools, ~CLEAN)
-    for name in step.args if labels.of(step.templates["args"], position) & public else ():
+    for name in step.args if labels.sent(step.templates["args"], position) & public else ():
         if is_read and name not in tool.egress:
             continue
-        label = labels.of_argument(position, name) & public
+        label = labels.sent_argument(position, name) & public
         if name in tool.allow_untrusted:
-            allowed |= label
+            allowed |= labels.of_argument(position, name)
         elif label and not tool.asks_approval and (rule := _rule(selection, position, tool, name, rules)):
-            allowed |= label
+            allowed |= labels.of_argument(position, name)
             judged.append((body.path(position) + argument_path(name), label, rule))
         elif not tool.asks_approval:
             guarded.append((body.path(position) + argument_path(name), label))
@@ -241,7 +245,7 @@ def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> W
     """Return the write of an agent: a model that has read untrusted data may pass it to any tool."""
     body = labels.body
     public = labels.public
-    label = labels.of_agent(position) & public
+    label = labels.sent_by_agent(position) & public
     # The agent reads the results of its tools, so an untrusted tool makes its later calls untrusted, whatever its goal.
     if any(tool.trust == "untrusted" for tool in tools):
         label |= UNTRUSTED
@@ -434,9 +438,9 @@ def _outflow(
 def _tool_outflows(labels: Labels, position: int, step: ToolStep, tool: Signature) -> Iterator[Outflow]:
     recipients = _known_recipients(step, tool)
     to = f"the tool '{tool.name}'"
-    if labels.of(step.templates["args"], position):
+    if labels.sent(step.templates["args"], position):
         for name in step.args:
-            label = labels.of_argument(position, name)
+            label = labels.sent_argument(position, name)
             destination = destination_of(tool, name, recipients)
             yield from _outflow(labels, position, argument_path(name), to, label, destination)
     if tool.egress and (control := labels.chance(position)):
@@ -450,7 +454,7 @@ def _ask_outflows(labels: Labels, position: int, step: AskStep) -> Iterator[Outf
     for name in ("system", "examples", "prompt"):
         if name in step.templates:
             template = step.templates[name]
-            label = labels.of(template, position)
+            label = labels.sent(template, position)
             yield from _outflow(labels, position, template.where, f"the model '{model}'", label, destination)
 
 
@@ -465,7 +469,7 @@ def _known_recipients(step: ToolStep, tool: Signature) -> Recipients:
 def _agent_outflows(labels: Labels, position: int, tools: Sequence[Signature | None]) -> Iterator[Outflow]:
     """Yield what an agent sends: its model and its tools may get all that its goal holds and that its tools return."""
     goal = labels.body.steps[position].templates["goal"]
-    label = labels.of_agent(position)
+    label = labels.sent_by_agent(position)
     model = model_destination(DEFAULT_MODEL)
     yield from _outflow(labels, position, goal.where, f"the model '{DEFAULT_MODEL}'", label, model)
     for tool in tools:
@@ -484,7 +488,7 @@ def _secret_outflows(labels: Labels, position: int, step: ToolStep, tool: Signat
         return
     secret = min(secrets.values())
     for name in receivers_of(tool):
-        if label := labels.of_argument(position, name) & labels.public:
+        if label := labels.sent_argument(position, name) & labels.public:
             path = labels.body.path(position) + argument_path(name)
             yield Outflow(
                 labels.body, position, path, f"the tool '{tool.name}'", label, UNTRUSTED, secret=secret
