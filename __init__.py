@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .planner import Planner, SavedPlan
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
     from .tools import Artifact, Context, Model, Models, Secret, Tool, Toolset, agent, tool
+    from .trace_rehearsal import LearnedPlan, TraceRehearsal, learn_from_trace
 
 __getattr__, __dir__ = on_first_use(
     __name__,
@@ -90,6 +91,7 @@ __getattr__, __dir__ = on_first_use(
         "planner": ("Planner", "SavedPlan"),
         "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
         "tools": ("Artifact", "Context", "Model", "Models", "Secret", "Tool", "Toolset", "agent", "tool"),
+        "trace_rehearsal": ("LearnedPlan", "TraceRehearsal", "learn_from_trace"),
     },
 )
 
@@ -106,6 +108,7 @@ __all__ = [
     "Explanation",
     "FirmplanError",
     "InputRejected",
+    "LearnedPlan",
     "Model",
     "Models",
     "OutcomeUnknown",
@@ -133,11 +136,13 @@ __all__ = [
     "Tool",
     "ToolError",
     "Toolset",
+    "TraceRehearsal",
     "ValueLabels",
     "Verification",
     "WaitingCall",
     "WaitingCalls",
     "agent",
     "check",
+    "learn_from_trace",
     "tool",
 ]

@@ -299,7 +299,7 @@ class Engine:
                     self._models,
                     self._clock.now,
                 )
-                execution.planning.planner = plans
+                execution.planning.planner = facilities.step_planner = plans
                 await execution.open()
                 if self.opens_environment:
                     execution.log.warning("secrets: every environment variable is open to plans")

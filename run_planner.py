@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from .errors import ConfigError, PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
 from .executor.budget import BudgetPolicy
+from .executor.calls.step_planning import StepTask
 from .executor.journal.header import SHOWN_UNTRUSTED, program_of
 from .executor.lru_cache import IdentityCache
 from .executor.machine import RULES_VERSION
@@ -21,10 +22,11 @@ from .executor.runs.planning import answers_in, with_cost
 from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
 from .planner import Planned, Planner, SavedPlan, Use
 from .planner.checking import INLINE_STEPS, beside, checked
+from .planner.part import Part
 from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
-from .plans.inputs import fit_inputs
-from .plans.plan import AgentStep, AskStep, Step, ToolStep
+from .plans.inputs import fit_inputs, given_by_clock
+from .plans.plan import AgentStep, AskStep, PlanForStep, Step, ToolStep
 from .plans.values import Json
 from .tools import Toolset
 from .tools.agent import model_of
@@ -152,7 +154,7 @@ class EnginePlanner:
             self._expect_priced(accepted, saved, patches=options.replan > 0)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
         kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
-        given = fitted_inputs(accepted, {**kept, **inputs})
+        given = fitted_inputs(accepted, {**given_by_clock(accepted, self._now()), **kept, **inputs})
         task = accepted.task or (None if parent is None else parent.task)
         lock = self._lock(accepted, saved)
         if self._pins.has_changes:
@@ -186,7 +188,8 @@ class EnginePlanner:
     def _expect_priced(self, plan: Plan, saved: Mapping[str, Plan], *, patches: bool = False) -> None:
         """Check that the price of each model is known that a run may ask. Raises: InputRejected (`unpriced-model`)."""
         self._models.expect_priced(models_asked((plan, *saved.values()), self._tools))
-        if patches:
+        bodies = [body for each in (plan, *saved.values()) for body in (each, *each.plans.values())]
+        if patches or any(isinstance(step, PlanForStep) for body in bodies for step in body.steps):
             with suppress(ConfigError):  # without a model nothing is patched
                 self._planner.expect_priced()
 
@@ -255,8 +258,34 @@ class EnginePlanner:
         if cost.limits.get("usd") is not None:
             self._expect_priced(found.plan, plans)
         record = _record(found.source, found.usage, found.attempts)
-        fitted = fitted_inputs(found.plan, found.inputs)
+        fitted = fitted_inputs(found.plan, {**given_by_clock(found.plan, self._now()), **found.inputs})
         return PlannedRun(found.plan, plans, fitted, self._lock(found.plan, plans), record)
+
+    async def plan_step(self, task: StepTask, cost: PlanningCost) -> Plan:
+        """See `StepPlanner.plan_step`."""
+        await self._pins.expect()
+        known = await self.learnt_tools()
+        tools = Toolset(tool for name in task.tools if (tool := known.find(name)) is not None)
+        shown, untrusted = dict[str, Json](), dict[str, Json]()
+        for name, value in task.given.items():
+            (untrusted if name in task.hidden else shown)[name] = value
+        found = await self._planner.plan_part(
+            words_of(task.words),
+            tools,
+            task.given,
+            Part(task.steps_max, task.returns, shown, untrusted),
+            judge=self._judge,
+            rules=self._policies.rule_for,
+            budget=cost.left,
+            spent=_adding(cost),
+            answers=task.answers,
+        )
+        report = await self.check(found.plan)
+        if not report.ok:
+            raise PlanRejected(report)
+        if "usd" in cost.limits:
+            self._expect_priced(found.plan, {})
+        return found.plan
 
     async def patch_run(self, run: Run, plan: Plan, cost: PlanningCost) -> Header:
         """See `RunPlanner.patch_run`."""
@@ -286,7 +315,7 @@ class EnginePlanner:
         """Return a callback that offers partial plans for an early start, if they take the given inputs."""
 
         def offer(partial: Plan) -> None:
-            inputs, problems = fit_inputs(partial, given)
+            inputs, problems = fit_inputs(partial, {**given_by_clock(partial, self._now()), **given})
             if not problems:
                 early.offer(partial, inputs, self._lock(partial, saved), saved.get)
 
@@ -333,7 +362,9 @@ def _aliases_of(step: Step, tools: Toolset) -> list[str]:
             alias = step.ask.model or DEFAULT
             return [alias, *_judges_of(step.ask.guard, alias)]
         case AgentStep():
-            return [DEFAULT, *(alias for name in step.agent.tools for alias in _aliases_of_tool(name, tools))]
+            return [DEFAULT, *(alias for name in step.may_call for alias in _aliases_of_tool(name, tools))]
+        case PlanForStep():
+            return [alias for name in step.may_call for alias in _aliases_of_tool(name, tools)]
         case ToolStep():
             return _aliases_of_tool(step.tool, tools)
         case _:

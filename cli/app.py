@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from . import decide, host, models, plans, review, run, store
+from . import decide, evaluate, host, models, plans, review, run, store
 from .failure import exit_code, failure_document, failure_text
 from .screen import (
     OutputError,
@@ -94,7 +94,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (run, decide, review, plans, models, host, store):
+for part in (run, decide, review, plans, models, evaluate, host, store):
     app.add_typer(part.commands.app)
 
 

@@ -25,7 +25,7 @@ from ..planner.library.library import find_matches
 from ..planner.request import is_missing_input
 from ..plans import CheckReport, Json, NotJson, Plan, parse, read_text, value_problems
 from ..plans.errors import LocalProblem
-from ..plans.inputs import fit_inputs
+from ..plans.inputs import fit_given
 from ..plans.nearest import did_you_mean, nearest
 from ..plans.types.read import read_schema
 from ..plans.types.show import type_text
@@ -208,7 +208,7 @@ async def read_task(engine: Engine, task: str, words: Sequence[str], settings: S
     saved = await engine.list_plans()
     inputs = read_inputs(words, _taking([fit.saved.plan for fit in find_matches(task, saved, {})], words))
     found = find_matches(task, saved, inputs)
-    problems = [fit_inputs(fit.saved.plan, fit.inputs)[1] for fit in found]
+    problems = [fit_given(fit.saved.plan, fit.inputs)[1] for fit in found]
     if found and all(problems) and all(is_missing_input(each, found[0].inputs) for each in problems[0]):
         fitted_inputs(found[0].saved.plan, found[0].inputs)
     if not is_model_configured(settings):

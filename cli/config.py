@@ -51,6 +51,7 @@ class PlannerTable(BaseModel):
     choose_over: Annotated[int, Field(ge=0)] | Literal[False] | None = None
     max_repairs: Annotated[int, Field(ge=0)] | None = None
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    profile: Literal["full", "small"] | None = None
 
     def options(self) -> dict[str, Any]:
         """Return the settings that are given, as arguments of a `Planner`."""

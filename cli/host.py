@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -150,16 +150,24 @@ def doctor(invocation: Invocation, probe: bool = False) -> int:
     """Diagnose the installation and the settings. Where something is wrong, say what to do.
 
     Args:
-        probe: Ask the model one tiny question in each mode: four requests.
+        probe: Find out what the model's endpoint can do (modes, tool calls, streams, usage), and suggest its settings: at most eight tiny requests.
     """
     looks: list[Callable[[Invocation], list[Diagnosis]]] = [_python, _packages, _tools, _store, _model]
-    diagnoses = [each for look in [*looks, *([_modes] if probe else [])] for each in look(invocation)]
+    diagnoses = [each for look in looks for each in look(invocation)]
+    probed, settings = _probe(invocation) if probe else ([], {})
+    diagnoses += probed
     rows = [(MARKS[each.ok], each.what, each.found) for each in diagnoses]
-    document = {"findings": [asdict(each) for each in diagnoses]}
+    document: dict[str, Any] = {"findings": [asdict(each) for each in diagnoses]}
+    if probe:
+        document["settings"] = settings
     invocation.answer(document, screen.table(("", "WHAT", "FOUND"), rows))
     for each in diagnoses:
         if each.advice:
             invocation.note(f"{each.what}: {each.advice}")
+    if settings:
+        invocation.note(
+            f'settings for firmplan.toml (name it with `model = "probed"` or --model):\n{_as_toml(settings)}'
+        )
     return Exit.FAILED if any(each.ok is False for each in diagnoses) else Exit.OK
 
 
@@ -268,30 +276,33 @@ def _model(invocation: Invocation) -> list[Diagnosis]:
     return found
 
 
-def _modes(invocation: Invocation) -> list[Diagnosis]:
-    """Ask the model in every mode, and name the best mode that works."""
-    from ..tools import Model
-    from ..tools.models.completion import Probe, probe
-    from .invocation import drive
+def _probe(invocation: Invocation) -> tuple[list[Diagnosis], dict[str, Any]]:
+    """Ask the model what its endpoint can do; return the findings and the settings that they speak for."""
+    from ..tools.models.probing import ProbeReport, probe_endpoint
+    from .invocation import drive, model_of
 
     try:
-        endpoint = Model(invocation.settings.model, base_url=invocation.settings.base_url).resolve()
+        endpoint = model_of(invocation.settings).resolve()
     except FirmplanError:
-        return []  # `_model` has its message
-    probes: list[Probe] = []
+        return [], {}  # `_model` has its message
+    reports: list[ProbeReport] = []
 
     async def work() -> int:
-        probes.extend(await probe(endpoint))
+        reports.append(await probe_endpoint(endpoint))
         return Exit.OK
 
     drive(work)
-    best = next((each.mode for each in probes if each.works), None)
-    advice = "" if best else "check the address, the key and the model's name, or use another model"
-    found = "none works" if best is None else f"a planner uses {best.lower()} here by default"
-    return [
-        *(
-            Diagnosis(f"mode {each.mode.lower()}", True if each.works else None, each.found)
-            for each in probes
-        ),
-        Diagnosis("modes", best is not None, found, advice),
+    report = reports[0]
+    found = [
+        Diagnosis(each.what, each.ok, screen.one_line(each.found), each.advice) for each in report.findings
     ]
+    return found, dict(report.settings)
+
+
+def _as_toml(settings: dict[str, Any]) -> str:
+    """Return the settings of a model as an entry of `firmplan.toml`."""
+    import json
+
+    # Texts of JSON are texts of TOML, and so are its numbers and booleans.
+    fields = ", ".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
+    return f"[models]\nprobed = {{{fields}}}"

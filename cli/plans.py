@@ -133,6 +133,46 @@ def _preview_text(preview: Preview) -> str:
     return "\n".join([*parts, f"--- schema ({preview.form})\n{canonical(preview.schema).decode()}"])
 
 
+Traces = Annotated[
+    list[str],
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="A trace, as JSON or JSON lines; repeatable for several traces of one task.",
+    ),
+]
+
+
+@commands.command(uses=TOOLS, example="--trace trace.jsonl --tools tools.py --output plan.yaml")
+def learn(invocation: Invocation, traces: Traces, task: str | None = None, output: Output = None) -> int:
+    """Make a plan of what another agent did. Reads traces, finds where each argument came from, and rehearses the plan with their results. Calls nothing.
+
+    Args:
+        task: The words of the task, if the traces do not have them.
+    """
+    from ..trace_rehearsal import learn_from_trace
+    from .arguments import expect_plan_file
+    from .invocation import NO_TOOLS
+
+    expect_plan_file(output)
+    learned = learn_from_trace(traces, invocation.toolset, task=task)
+    if output is not None:
+        learned.plan.save(output)
+    if invocation.as_json:
+        screen.document(learned.to_dict())
+    elif output is None:
+        screen.note(str(learned))
+        screen.answer(learned.plan.to_json())
+    else:
+        screen.answer(str(learned))
+        screen.note(f"written to {output}")
+    if not len(invocation.toolset):
+        invocation.note(NO_TOOLS)
+    if not learned.report.ok:
+        return Exit.WRONG
+    return Exit.OK if learned.ok else Exit.FAILED
+
+
 @commands.command(uses=TOOLS_AND_STORE, example="plan.yaml --tools tools.py")
 async def check(invocation: Invocation, what: PlanName) -> int:
     """Find every fault of a plan before anything runs."""

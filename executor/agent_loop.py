@@ -4,17 +4,30 @@ An agent step is a small loop inside one iteration: `think0` asks the model, `ac
 with the outcome, and so on until the model answers or a limit is reached. Each of them is a step of its own with a path
 (`research/think0`), a journal record and a digest, so that a replay asks no model. The model sees the failure of a call; the failure does
 not fail the agent step. This module holds state and answers questions; the machine moves the steps.
+
+A model may choose several calls in one turn (`calls` in place of `call`); they are `act0_0`, `act0_1`, and so on. Reads that follow each other are
+made at once, a write by itself and in its place. The model decided on all of them before it saw any outcome, so no write is made after a failed call of its turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 from ..plans.expressions.data_spans import PromptData, Span
-from ..plans.expressions.formula import read_formula
-from ..plans.program import AskModel, CallTool, Program, RunAgent, StepCode, Waits
+from ..plans.expressions.formula import Formula, read_formula
+from ..plans.program import (
+    AgentCall,
+    AgentTurn,
+    AgentTurns,
+    AskModel,
+    CallTool,
+    Program,
+    RunAgent,
+    StepCode,
+    Waits,
+)
 from ..plans.values import Json, canonical
 from .budget import amount_of
 from .canonical_value import CanonicalValue
@@ -39,10 +52,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NextCall:
-    """The model chose a call."""
+    """A call that the model chose.
+
+    Attributes:
+        id: The id of its step.
+    """
 
     tool: str
     args: dict[str, Json]
+    id: str
 
 
 @dataclass(slots=True)
@@ -53,18 +71,23 @@ class AgentLoop:
         goal: The goal, rendered.
         goal_data: The parts of the goal that are data.
         history: For each call so far, the call and its outcome as text, and the parts of the text that are data.
+        turns: The same, turn by turn.
         thoughts: Questions to the model so far.
         calls: Calls of tools so far.
-        chosen: The last call that the model chose.
+        waiting: The calls of this turn that are not made yet.
+        running: The calls of this turn that are being made.
     """
 
     agent: RunAgent
     goal: str
     goal_data: tuple[Span, ...] = ()
     history: list[tuple[str, tuple[Span, ...]]] = field(default_factory=list[tuple[str, tuple[Span, ...]]])
+    turns: list[AgentTurn] = field(default_factory=list[AgentTurn])
     thoughts: int = 0
     calls: int = 0
-    chosen: NextCall | None = None
+    waiting: list[NextCall] = field(default_factory=list[NextCall])
+    running: tuple[NextCall, ...] = ()
+    _has_failed: bool = False
 
     def find_exhausted(self, iterations: Iterator[Iteration]) -> Failure | None:
         """Return the failure if another thought would pass a limit; `None`: it would not."""
@@ -102,66 +125,120 @@ class AgentLoop:
             *so_far,
             *(shown or [_plain("none")]),
         ]
-        prompt, spans = _joined(parts)
+        prompt, spans, sections = _joined(parts)
         ask = AskModel(
-            prompt=_constant(prompt),
-            system=_constant(agent.instructions),
+            prompt=constant(prompt),
+            system=constant(agent.instructions),
             examples=None,
             returns=agent.reply,
-            data=PromptData(spans, agent.instructions_data),
+            data=PromptData(spans, agent.instructions_data, sections=sections),
+            turns=self._turns(),
         )
-        # The text of the goal and of the results is data: `_constant` escapes it, so that a `${..}` in a web page is never evaluated.
+        # The text of the goal and of the results is data: `constant` escapes it, so that a `${..}` in a web page is never evaluated.
         self.thoughts += 1
         return StepCode(position=0, id=f"think{self.thoughts - 1}", action=ask)
 
-    def decide(self, reply: Json) -> Answer | NextCall | None:
-        """Return the decision of the model; `None`: it gave both or neither, and the next prompt says so."""
-        said = cast("dict[str, Any]", reply)
-        has_call, has_answer = said.get("call") is not None, "answer" in said and said["answer"] is not None
-        if has_answer and not has_call:
-            return Answer(said["answer"])
-        if has_call and not has_answer:
-            self.chosen = NextCall(said["call"]["tool"], said["call"]["args"])
-            return self.chosen
-        self.history.append(
-            _plain("You gave both `call` and `answer`, or neither. Give exactly one of them.")
+    def _turns(self) -> AgentTurns:
+        """Return what the model is told, in parts: of as many calls as the prompt shows, and only complete turns."""
+        agent, shown, kept = self.agent, 0, list[AgentTurn]()
+        for turn in reversed(self.turns):
+            shown += len(turn.calls)
+            if shown > HISTORY_SHOWN_MAX:
+                break
+            kept.append(turn)
+        left_out = sum(len(turn.calls) for turn in self.turns[: len(self.turns) - len(kept)])
+        return AgentTurns(
+            self.goal, self.goal_data, agent.signatures, agent.returns, tuple(reversed(kept)), left_out
         )
+
+    def decide(self, reply: Json) -> Answer | None:
+        """Return the answer of the model; `None`: it chose calls, which `next_acts` has, or neither or both, and the next prompt says so."""
+        said = cast("dict[str, Any]", reply)
+        # `calls` comes from models that take calls in a form of their own, `call` from all others.
+        chosen: list[Any] = said.get("calls") or ([said["call"]] if said.get("call") is not None else [])
+        has_answer = "answer" in said and said["answer"] is not None
+        if has_answer and not chosen:
+            return Answer(said["answer"])
+        if chosen and not has_answer:
+            self._choose(chosen, str(said.get("reasoning") or ""))
+            return None
+        text = "You gave both `call` and `answer`, or neither. Give exactly one of them."
+        self.history.append(_plain(text))
+        self.turns.append(AgentTurn(note=text))
         return None
 
-    def act(self, call: NextCall) -> StepCode:
+    def _choose(self, chosen: Sequence[Any], reasoning: str) -> None:
+        """Note the calls that the model chose; those past a limit are not made."""
+        name = f"act{self.thoughts - 1}"
+        ids = [name] if len(chosen) == 1 else [f"{name}_{index}" for index in range(len(chosen))]
+        calls = [NextCall(call["tool"], call["args"], at) for call, at in zip(chosen, ids, strict=True)]
+        self.turns.append(AgentTurn(reasoning))
+        self._has_failed = False
+        # A turn may hold several calls, and the bound that the check tells is one call for each of `max_steps` turns.
+        limits = [self.agent.steps_max, self.agent.budget.get("steps")]
+        room = min(int(limit) for limit in limits if isinstance(limit, int | float)) - self.calls
+        self.waiting = calls[: max(room, 0)]
+        for call in calls[max(room, 0) :]:
+            self._note_call(call, "not made: this agent may make no more calls", "")
+
+    def next_acts(self, is_write: Callable[[str], bool]) -> tuple[StepCode, ...]:
+        """Return the calls of the turn that are made next, as steps: reads up to the next write, or one write; none: the turn is over.
+
+        Args:
+            is_write: Whether a tool of this name may change the world.
+        """
+        reads = next((at for at, call in enumerate(self.waiting) if is_write(call.tool)), len(self.waiting))
+        if self.waiting and not reads and self._has_failed:
+            for call in self.waiting:
+                self._note_call(call, "not made: an earlier call of this turn failed; decide again", "")
+            self.waiting = []
+        count = reads or min(1, len(self.waiting))
+        self.running, self.waiting = tuple(self.waiting[:count]), self.waiting[count:]
+        return tuple(self._act(at, call) for at, call in enumerate(self.running))
+
+    def _act(self, position: int, call: NextCall) -> StepCode:
         """Return a chosen call as a step."""
         # A model that has read untrusted data may put it into any argument, so all of them carry the label.
         tainted = tuple(sorted(call.args)) if self.agent.is_tainted else ()
         self.calls += 1
-        action = CallTool(call.tool, _constant(call.args), {})
+        action = CallTool(call.tool, constant(call.args), {})
         return StepCode(
-            position=0,
-            id=f"act{self.thoughts - 1}",
+            position=position,
+            id=call.id,
             action=action,
             tainted=tainted,
             controlled=self.agent.is_tainted or self.agent.is_controlled,
         )
 
-    def note(self, node: Node) -> None:
-        """Add the outcome of a call to the history."""
-        assert self.chosen is not None
-        called = f"{self.chosen.tool}({canonical(cast('Json', self.chosen.args)).decode()})"
-        if node.state is State.SUCCEEDED and node.output is not None:
-            name, arrow, outcome = "result", "\n-> ", _shown(node.output)
-        else:
-            # Code and message may both be words of the tool, and the tool may have them from anywhere.
-            failure = _failure_of(node)
-            name, arrow, outcome = "error", "\n-> failed ", f"[{failure.code}]: {failure.message}"
+    def note(self, nodes: Sequence[Node]) -> None:
+        """Add the outcomes of the calls that were made to the history."""
+        for call, node in zip(self.running, nodes, strict=True):
+            if node.state is State.SUCCEEDED and node.output is not None:
+                self._note_call(call, _shown(node.output), "result")
+            else:
+                # Code and message may both be words of the tool, and the tool may have them from anywhere.
+                failure = _failure_of(node)
+                self._has_failed = True
+                self._note_call(call, f"[{failure.code}]: {failure.message}", "error")
+
+    def _note_call(self, call: NextCall, outcome: str, name: str) -> None:
+        called = f"{call.tool}({canonical(cast('Json', call.args)).decode()})"
+        arrow = "\n-> failed " if name == "error" else "\n-> "
         start = len(called) + len(arrow)
         # The arguments are the model's own words about data that it has read, so the call is data, too: in this prompt it would else stand where
         # the author speaks.
-        spans = (Span(0, len(called), "call"), Span(start, start + len(outcome), name))
-        self.history.append((f"{called}{arrow}{outcome}", spans))
+        spans = [Span(0, len(called), "call")]
+        if name:
+            spans.append(Span(start, start + len(outcome), name))
+        self.history.append((f"{called}{arrow}{outcome}", tuple(spans)))
+        turn = self.turns[-1]
+        self.turns[-1] = replace(turn, calls=(*turn.calls, AgentCall(call.tool, call.args, outcome, name)))
 
 
-def frame_of(code: StepCode, iteration: Iteration, policies: Mapping[str, CallPolicy]) -> Frame:
-    """Return a frame below an iteration that runs this one step."""
-    program = Program(iteration.item.node.frame.program.plan, (code,), (0,), None, {}, Waits.of((code,)))
+def frame_of(codes: Sequence[StepCode], iteration: Iteration, policies: Mapping[str, CallPolicy]) -> Frame:
+    """Return a frame below an iteration that runs these steps, none of which waits for another."""
+    steps, order = tuple(codes), tuple(range(len(codes)))
+    program = Program(iteration.item.node.frame.program.plan, steps, order, None, {}, Waits.of(steps))
     return Frame(program, policies_of(program, policies), {}, prefix=f"{iteration.path}/", owner=iteration)
 
 
@@ -170,17 +247,22 @@ def _plain(text: str) -> tuple[str, tuple[Span, ...]]:
     return text, ()
 
 
-def _joined(parts: Sequence[tuple[str, tuple[Span, ...]]]) -> tuple[str, tuple[Span, ...]]:
-    """Return the parts as paragraphs of one text, and the spans of it that are data."""
+def _joined(
+    parts: Sequence[tuple[str, tuple[Span, ...]]],
+) -> tuple[str, tuple[Span, ...], tuple[int, ...]]:
+    """Return the parts as paragraphs of one text, the spans of it that are data, and where the paragraphs begin."""
     spans: list[Span] = []
+    begins: list[int] = []
     length = 0
     for text, inner in parts:
+        begins.append(length)
         spans += [span.moved(length) for span in inner]
         length += len(text) + len(PARAGRAPH)
-    return PARAGRAPH.join(text for text, _ in parts), tuple(spans)
+    return PARAGRAPH.join(text for text, _ in parts), tuple(spans), tuple(begins)
 
 
-def _constant(value: Json) -> Any:  # noqa: ANN401  # a Formula, of which every text is data, never a template
+def constant(value: Json) -> Formula:
+    """Return a value as a formula of which every text is data, never a template."""
     return read_formula(_escaped(value))[0]
 
 

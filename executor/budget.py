@@ -194,10 +194,10 @@ def added(before: Mapping[str, Json] | None, more: Mapping[str, Json] | None) ->
     whole: dict[str, Json] = {name: int(cast("float", sums[name])) for name in ("calls", "tokens")}
     if CACHED in before or CACHED in more:
         whole[CACHED] = int(amount_of(before, CACHED) + amount_of(more, CACHED))
-    if not (is_priced(before) and is_priced(more)):
-        whole["usd"] = None
+    is_known = is_priced(before) and is_priced(more)
     guards = added_verdicts(before.get(GUARDS), more.get(GUARDS))
-    return {**before, **more, **sums, **whole, **({GUARDS: guards} if guards else {})}
+    made: dict[str, Json] = {**before, **more, **sums, **whole, **({GUARDS: guards} if guards else {})}
+    return {name: value for name, value in made.items() if is_known or name != "usd"}
 
 
 GUARDS: Final = "guards"  # the part of a usage with the verdicts of guards
@@ -206,7 +206,8 @@ CACHED: Final = "cached_tokens"  # the part of a usage with the tokens of prompt
 
 def is_priced(usage: Mapping[str, Json]) -> bool:
     """Whether the price of a usage is known; a call that asked no model costs nothing."""
-    return not ("usd" in usage and usage["usd"] is None and amount_of(usage, "calls"))
+    # Records of earlier versions have null for a price that is not known, and count it as 0: their runs are shown as they were.
+    return "usd" in usage or not amount_of(usage, "calls")
 
 
 def added_verdicts(before: Json, more: Json) -> dict[str, Json]:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..plans.expressions.data_spans import NO_DATA, PromptData
 from ..plans.values import Json
 from .canonical_value import CanonicalValue
 from .events import Consequence
+
+if TYPE_CHECKING:
+    from ..plans.program import AgentTurns
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ class StartModelCall:
     Attributes:
         request: {prompt, system, examples}, rendered.
         data: The parts of the request that are data, for a model to read and not to obey.
+        turns: Of a turn of an agent: the request in parts.
     """
 
     step: str
@@ -66,6 +70,23 @@ class StartModelCall:
     sample: tuple[int, ...]
     timeout_s: float | None
     data: PromptData = NO_DATA
+    turns: AgentTurns | None = None
+
+
+@dataclass(slots=True)
+class StartPlanning:
+    """Ask the planner for the sub-plan of a `plan_for` step.
+
+    Attributes:
+        step: Path of the leaf.
+        args: `task given tools max_steps returns`, and `answers` to earlier questions.
+        hidden: Names of the given values that hold untrusted data.
+    """
+
+    step: str
+    args: CanonicalValue
+    hidden: tuple[str, ...]
+    attempt: int
 
 
 @dataclass(slots=True)
@@ -118,4 +139,6 @@ class Continue:
 
 
 Call: TypeAlias = StartToolCall | StartModelCall
-Command: TypeAlias = Record | Call | RecordEndorsement | RuleApproval | Pause | StopCall | Continue
+Command: TypeAlias = (
+    Record | Call | StartPlanning | RecordEndorsement | RuleApproval | Pause | StopCall | Continue
+)

@@ -297,10 +297,12 @@ class BudgetReached:
 
     Attributes:
         limit: The name of the limit, such as `steps`.
+        usage: Of a planning that stopped at the limit: what it has used. `None`: the call had not started.
     """
 
     step: str
     limit: str
+    usage: Mapping[str, Json] | None = None
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ from .states import Reason, State
 
 if TYPE_CHECKING:
     from .agent_loop import AgentLoop
+    from .planning_loop import PlanningLoop
 
 
 StepPath = NewType("StepPath", str)
@@ -94,8 +95,8 @@ class Iteration:
 
     Attributes:
         data: The parts of the request to a model that are data; they are kept when the call has ended.
-        frames: The inner frame of a sub-plan; for an agent, one frame for each of its steps, in order.
-        agent_loop: The progress of an agent; `None`: the iteration is not that of an agent.
+        frames: The inner frame of a sub-plan; for an agent or a `plan_for` step, one frame for each step of its loop, in order.
+        agent_loop: The progress of an agent or of a `plan_for` step; `None`: the iteration is neither.
         call: The arguments or the request, until the call has ended.
         is_call: Whether the iteration makes a call, instead of computing a value or holding inner steps.
         attempts: Calls started so far.
@@ -116,7 +117,7 @@ class Iteration:
     output: CanonicalValue | None = None
     failure: Failure | None = None
     frames: Sequence[Frame] = ()
-    agent_loop: AgentLoop | None = None
+    agent_loop: AgentLoop | PlanningLoop | None = None
     decision: PersonDecision | None = None
     call: CanonicalValue | None = None
     data: PromptData = NO_DATA

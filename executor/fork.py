@@ -27,7 +27,7 @@ from ..plans.checker.survey import has_untrusted_data
 from ..plans.digest import canonical_step
 from ..plans.graph import cone
 from ..plans.nearest import did_you_mean, listing
-from ..plans.program import CallTool, Program, RunPlan, StepCode, Track
+from ..plans.program import AskPerson, CallTool, FailWith, Program, RunPlan, RunPlanned, StepCode, Track
 from ..plans.signature import Effect
 from ..plans.values import Digest, Json, canonical, digest
 from .canonical_value import CanonicalValue
@@ -595,7 +595,7 @@ def _is_lone_item(program: Program, path: str) -> bool:
     if not _ITEM.fullmatch(path):
         return False
     step = next(step for step in program.steps if step.id == root_of(path))
-    return not (step.sequential and isinstance(step.action, RunPlan))
+    return not (step.sequential and isinstance(step.action, RunPlan | RunPlanned))
 
 
 def cone_of(program: Program, starts: Iterable[str]) -> tuple[str, ...]:
@@ -734,8 +734,12 @@ def _formulas(step: StepCode) -> list[Any]:
     parts: list[Any] = [step.when, step.for_each, getattr(step.on_error, "value", None)]
     parts.append(step.repeat.until if step.repeat else None)
     match step.action:
-        case CallTool(args=args) | RunPlan(args=args):
+        case CallTool(args=args) | RunPlan(args=args) | AskPerson(args=args):
             parts.append(args)
+        case RunPlanned(given=given):
+            parts.append(given)
+        case FailWith(message=message):
+            parts.append(message)
         case action:
             parts += [
                 getattr(action, name, None) for name in ("value", "prompt", "system", "examples", "goal")

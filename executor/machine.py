@@ -19,11 +19,11 @@ The module is long because it is one table of moves: each half of a divided mach
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, Literal, assert_never
+from typing import Final, Literal, TypeAlias, assert_never
 
-from ..errors import EngineBug
+from ..errors import EngineBug, PlanRejected
 from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import WORK_MAX, Meter, kind_of
@@ -32,12 +32,15 @@ from ..plans.program import (
     Action,
     AskModel,
     AskPerson,
+    AskPlanner,
     CallTool,
     Fail,
     FailWith,
     Program,
     RunAgent,
     RunPlan,
+    RunPlanned,
+    RunSubPlan,
     SetValue,
     Skip,
     StepCode,
@@ -45,7 +48,7 @@ from ..plans.program import (
 )
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
-from .agent_loop import AgentLoop, Answer, NextCall, frame_of
+from .agent_loop import AgentLoop, Answer, frame_of
 from .budget import Budget, added, amounts_in
 from .canonical_value import CanonicalValue, Scope
 from .commands import (
@@ -56,6 +59,7 @@ from .commands import (
     RecordEndorsement,
     RuleApproval,
     StartModelCall,
+    StartPlanning,
     StartToolCall,
     StopCall,
 )
@@ -128,6 +132,7 @@ from .execution_tree import (
 )
 from .fork import Fork, PastWrite
 from .limits import RUN_WORK_MAX, SLICE_WORK
+from .planning_loop import PlanningLoop, SubPlanned, SubQuestion
 from .policy import LOST_RETRIES_MAX, CallPolicy, retry_pause_s
 from .skip_rules import ending_by, ending_by_inputs
 from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
@@ -153,10 +158,19 @@ DEPTH_MAX: Final = 32  # sub-plans within sub-plans: the check refuses recursion
 EXPIRED: Final = "expired"  # code of a question that nobody answered in time
 DENIED: Final = "denied"  # a decision of a person, and the code of the failure that follows from it
 _BEGINNINGS: Final = (RunStarted, RunResumed)
-_CALLS: Final = (CallTool, AskModel, AskPerson)  # actions whose end is recorded by the event of their call
+_CALLS: Final = (
+    CallTool,
+    AskModel,
+    AskPlanner,
+    AskPerson,
+)  # actions whose end is recorded by the event of their call
 NO_FORK: Final = (
     Fork()
 )  # stands for the fork in a run without a parent: no step is overridden, held or settled
+
+
+SubPrograms: TypeAlias = Callable[[SubPlanned, RunPlanned], Program]
+"""Compiles the sub-plans of `plan_for` steps. Raises: PlanRejected."""
 
 
 class Iterations(dict[str, Iteration]):
@@ -178,6 +192,7 @@ class Machine:
         output: The run's output, once it has succeeded.
         failure: An error of the run's output expression, which belongs to no step.
         warnings: What went other than declared and failed nothing, in the order in which it came.
+        left_out: What the sub-plans of `plan_for` steps do not do of their task, each with the path of its step.
         parked: The event after which no process drives the run until someone resumes it; `None`: the run is not parked.
         deadlines: Path of each question that waits and expires -> when it does, in Unix seconds.
         fork: The fork that made the run from its parent.
@@ -194,8 +209,10 @@ class Machine:
         planning: Mapping[str, float] | None = None,
         fork: Fork = NO_FORK,
         rules: int = RULES_VERSION,
+        sub_programs: SubPrograms | None = None,
     ) -> None:
         self._policies = policies
+        self._sub_programs = sub_programs
         self._rules = rules
         self._seed = seed
         self._inputs = inputs
@@ -208,6 +225,7 @@ class Machine:
         self.output: CanonicalValue | None = None
         self.failure: Failure | None = None
         self.warnings: list[RunWarning] = []
+        self.left_out: list[str] = []
         self._mismatches: set[str] = set()
         self.parked: RunParked | None = None
         self.digest = ""
@@ -359,7 +377,13 @@ class Machine:
             case RetryDue():
                 iteration.pause_s = None
                 self._start_call(iteration)
-            case BudgetReached():
+            case BudgetReached(usage=usage):
+                if (
+                    iteration.state is State.RUNNING
+                ):  # a planning, which looks at its budget before each request
+                    self.budget.settle(iteration.path, usage)
+                    iteration.usage = added(iteration.usage, usage)
+                    self._move(iteration, State.READY)
                 self._move(iteration, State.WAITING)
                 iteration.reason = Reason.BUDGET
             case ApprovalRuled(needed=needed):
@@ -740,7 +764,7 @@ class Machine:
     def _close_frame(self, frame: Frame) -> None:
         """Hand the output or the failure of a frame, whose nodes have all ended, to its owner."""
         if frame.owner is not None and frame.owner.agent_loop is not None:
-            self._agent_stepped(frame.owner, frame.owner.agent_loop, frame.nodes[0])
+            self._loop_stepped(frame.owner, frame.owner.agent_loop, frame.nodes)
             return
         # A failure beats a cancel: `on_error` of the owner handles a failed sub-plan, and must not hide one behind a denial elsewhere in it.
         states = {node.state for node in frame.nodes}
@@ -854,7 +878,9 @@ class Machine:
             self._move(iteration, State.READY)
             self._start_call(iteration)
 
-    def _start_iteration(self, iteration: Iteration, scope: Scope) -> None:
+    def _start_iteration(  # noqa: C901  # one case for each kind of action
+        self, iteration: Iteration, scope: Scope
+    ) -> None:
         if self._cancelled_by is not None:
             self._iteration_cancelled(iteration, Reason.CANCELLED)
             return
@@ -871,6 +897,12 @@ class Machine:
                 self._enter_plan(iteration, program, args.evaluate(scope))
             case RunAgent() as agent:
                 self._enter_agent(iteration, agent, scope)
+            case RunPlanned() as planned:
+                self._enter_planned(iteration, planned, planned.given.evaluate(scope))
+            case AskPlanner(request=asked):
+                self._ready(iteration, CanonicalValue.of(asked))
+            case RunSubPlan(program=program, inputs=inputs):
+                self._enter_plan(iteration, program, dict(inputs))
             case AskPerson(args=args) as asking:
                 self._ready(iteration, shown_to_person(asking, canonical_value_of(args, scope)))
             case FailWith(message):
@@ -924,28 +956,84 @@ class Machine:
         elif (failure := agent_loop.find_exhausted(calls)) is not None:
             self._iteration_failed(iteration, failure)
         else:
-            self._run_inner(iteration, agent_loop.thought())
+            self._run_inner(iteration, (agent_loop.thought(),))
 
-    def _run_inner(self, iteration: Iteration, code: StepCode) -> None:
-        self._run_frame(iteration, frame_of(code, iteration, self._policies))
+    def _run_inner(self, iteration: Iteration, codes: Sequence[StepCode]) -> None:
+        self._run_frame(iteration, frame_of(codes, iteration, self._policies))
 
-    def _agent_stepped(self, iteration: Iteration, agent_loop: AgentLoop, node: Node) -> None:
-        """Continue an agent after a thought or a call of it has ended."""
-        if node.state is State.CANCELLED:
-            self._iteration_cancelled(iteration, node.reason or Reason.CANCELLED)
-        elif isinstance(node.code.action, CallTool):
-            agent_loop.note(node)
-            self._think(iteration, agent_loop)
-        elif node.output is None:
+    def _loop_stepped(
+        self, iteration: Iteration, loop: AgentLoop | PlanningLoop, nodes: Sequence[Node]
+    ) -> None:
+        """Continue an agent or a `plan_for` step after a step of its loop has ended, or all the calls that an agent made at once."""
+        cancelled = next((node for node in nodes if node.state is State.CANCELLED), None)
+        if cancelled is not None:
+            self._iteration_cancelled(iteration, cancelled.reason or Reason.CANCELLED)
+        elif isinstance(loop, PlanningLoop):
+            self._planning_stepped(iteration, loop, nodes[0])
+        else:
+            self._agent_stepped(iteration, loop, nodes)
+
+    def _agent_stepped(self, iteration: Iteration, agent_loop: AgentLoop, nodes: Sequence[Node]) -> None:
+        first = nodes[0]
+        if isinstance(first.code.action, CallTool):
+            agent_loop.note(nodes)
+            self._act(iteration, agent_loop)
+        elif first.output is None:
             self._iteration_failed(iteration, None)
         else:
-            match agent_loop.decide(node.output.value):
+            match agent_loop.decide(first.output.value):
                 case Answer(value):
                     self._iteration_succeeded(iteration, CanonicalValue.of(value))
-                case NextCall() as call:
-                    self._run_inner(iteration, agent_loop.act(call))
                 case None:
-                    self._think(iteration, agent_loop)
+                    self._act(iteration, agent_loop)
+
+    def _act(self, iteration: Iteration, agent_loop: AgentLoop) -> None:
+        """Make the next calls of an agent's turn: reads at once, writes one at a time. After the last one its model is asked again."""
+        codes = agent_loop.next_acts(lambda tool: self._policies[tool].effect is Effect.WRITE)
+        if codes and self._cancelled_by is None:
+            self._run_inner(iteration, codes)
+        else:
+            self._think(iteration, agent_loop)
+
+    # --- sub-plans that are planned in the run
+
+    def _enter_planned(self, iteration: Iteration, planned: RunPlanned, given: Json) -> None:
+        loop = iteration.agent_loop = PlanningLoop(planned, given if isinstance(given, dict) else {})
+        self._occupy(iteration)
+        self._run_inner(iteration, (loop.ask_planner(),))
+
+    def _planning_stepped(self, iteration: Iteration, loop: PlanningLoop, node: Node) -> None:
+        """Continue a `plan_for` step after the planner or a person has answered, or its sub-plan has ended."""
+        action, output = node.code.action, node.output
+        if output is None:
+            self._iteration_failed(iteration, None if isinstance(action, RunSubPlan) else node.failure)
+        elif isinstance(action, RunSubPlan):
+            failure = loop.find_misfit(output.value)
+            if failure is None:
+                self._iteration_succeeded(iteration, output)
+            else:
+                self._iteration_failed(iteration, failure)
+        elif isinstance(action, AskPerson):
+            loop.note_answer(output.value)
+            self._run_inner(iteration, (loop.ask_planner(),))
+        else:
+            match loop.read(output.value):
+                case SubQuestion() as question:
+                    self._run_inner(iteration, (loop.ask_person(question),))
+                case SubPlanned() as made:
+                    self._run_sub_plan(iteration, loop, made)
+
+    def _run_sub_plan(self, iteration: Iteration, loop: PlanningLoop, made: SubPlanned) -> None:
+        if self._sub_programs is None:
+            raise EngineBug(f"step '{iteration.path}' has a sub-plan, and nothing compiles it")
+        try:
+            program = self._sub_programs(made, loop.planned)
+        except PlanRejected as fault:
+            self._iteration_failed(iteration, Failure(fault.code, str(fault)))
+        else:
+            # Prose is in no digest, and so not surely that of the program, which is shared.
+            self.left_out += [f"{iteration.path}: {text}" for text in made.plan.get("left_out", ())]
+            self._run_inner(iteration, (loop.run(program),))
 
     def _ready(self, iteration: Iteration, call: CanonicalValue) -> None:
         iteration.call = call
@@ -1121,7 +1209,10 @@ class Machine:
                     sample_of(iteration),
                     timeout_s,
                     iteration.data,
+                    ask.turns,
                 )
+            case AskPlanner(hidden=hidden):
+                return StartPlanning(iteration.path, call, hidden, iteration.attempts + 1)
             case AskPerson():
                 return RecordEndorsement(iteration.path, call, iteration.attempts + 1)
             case _:

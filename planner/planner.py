@@ -21,14 +21,14 @@ from ..errors import ConfigError
 from ..plans import SavedPlans
 from ..plans.checker.flow.selection import FlowRules
 from ..plans.durations import parse_count
-from ..plans.inputs import fit_inputs
+from ..plans.inputs import fit_given
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport
 from ..plans.signature import Signature
 from ..plans.values import Json, canonical, digest
 from ..tools.models.clients import Clients
 from ..tools.models.completion import Usage
-from ..tools.models.endpoint import Endpoint, KeySource, Model, key_variables
+from ..tools.models.endpoint import Endpoint, KeySource, Model, key_variables, schema_first
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .drafting.adapting import adapt
@@ -37,10 +37,12 @@ from .drafting.conversation import Conversation, PlanningBudget
 from .drafting.drafting import Drafting, Preview, preview_of
 from .drafting.failure_report import Disclosures, ErrorLike, FailureReport, StepLike
 from .drafting.patching import Mended, PatchDrafting
-from .drafting.prompt import prompt_version
+from .drafting.prompt import SMALL_PROMPTS, prompt_version
+from .drafting.small import Profile, SmallDrafting, small_preview
 from .drafting.streaming import PartialPlanHandler, PartialPlanListener
 from .drafting.tool_choice import CHOOSE_OVER
 from .library.library import Entry, Library, SavedPlan, Use, Used, find_matches, nearest_tasks
+from .part import Part
 from .request import (
     Judge,
     PlanRequest,
@@ -119,6 +121,8 @@ class Planner:
         untrusted_text: Whether a model that patches a plan is shown messages and results of untrusted tools, marked as data. What it changes
             then counts as untrusted data: a write takes it only where it takes untrusted data.
         choose_over: A small question chooses from a toolset of more tools than this; `None`: the task's words alone choose.
+        profile: How much a model is told, and what it may write: `"full"`, or `"small"` for models of one to four billion parameters,
+            which write calls of tools in a short form and are held to it by a schema; by default `FIRMPLAN_PROFILE`, else `"full"`.
 
     Raises:
         ConfigError: A setting is not valid.
@@ -138,6 +142,7 @@ class Planner:
         adapt: bool = True,
         choose_over: int | None = CHOOSE_OVER,
         untrusted_text: bool = False,
+        profile: str | None = None,
     ) -> None:
         self._model = _model(model, base_url, api_key, mode)
         self._max_repairs = _count("max_repairs", max_repairs)
@@ -146,6 +151,7 @@ class Planner:
         self._adapts = adapt
         self._choose_over = None if choose_over is None else _count("choose_over", choose_over)
         self._untrusted_text = untrusted_text
+        self._given_profile: Profile | None = None if profile is None else _profile("profile", profile)
         self._library = Library(library)
         self._clients = Clients()
 
@@ -154,6 +160,13 @@ class Planner:
         """The model settings that were given, as a fallback for an engine's other model calls; `None`: none were given."""
         given = (self._model.name, self._model.base_url, self._model.api_key, self._model.mode)
         return None if all(part is None for part in given) else self._model
+
+    @property
+    def _profile(self) -> Profile:
+        """The profile. Raises: ConfigError: the environment names another one."""
+        return self._given_profile or _profile(
+            "FIRMPLAN_PROFILE", os.environ.get("FIRMPLAN_PROFILE") or "full"
+        )
 
     @property
     def key_variables(self) -> frozenset[str]:
@@ -247,6 +260,49 @@ class Planner:
         options = _PlanningOptions(cache, heard, used, PlanningBudget(budget or {}, spent))
         return await self._from_model(request, attempts, options)
 
+    async def plan_part(  # noqa: PLR0913  # what `plan` takes, and the part
+        self,
+        task: str,
+        tools: Toolset | Iterable[Tool],
+        inputs: Mapping[str, Json],
+        part: Part,
+        *,
+        judge: Judge | None = None,
+        rules: FlowRules | None = None,
+        budget: Mapping[str, float] | None = None,
+        spent: Callable[[Usage], None] | None = None,
+        answers: Iterable[tuple[str, Json]] = (),
+    ) -> Planned:
+        """Return the plan of one part of a run, which runs with just these inputs. A model is asked each time; saved plans are not.
+
+        Args:
+            task: What the part is to do, in words.
+            tools: The tools that the plan may use.
+            inputs: The values of its inputs.
+            part: Its bounds, and the values that the model may see; those that are untrusted only with `untrusted_text`.
+            judge: Has the last word on a check's report.
+            rules: Where untrusted data may stand although its tool does not say so; `None`: the default rules.
+            budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the planning.
+            spent: Is called with the usage of each answered request, also if the planning fails.
+            answers: The questions that earlier plannings of this part ended with, each with its answer.
+
+        Raises:
+            PlanningFailed: There is no plan, as in `plan`.
+            InputRejected: The task is empty or too long.
+        """
+        request = PlanRequest(
+            task_of(task),
+            Toolset.of(tools),
+            inputs_of(inputs),
+            judge=judge,
+            complete=True,
+            rules=rules,
+            answers=tuple(answers),
+            part=replace(part, shown={**part.shown, **part.untrusted}) if self._untrusted_text else part,
+        )
+        options = _PlanningOptions(None, None, _ignore, PlanningBudget(budget or {}, spent))
+        return await self._from_model(request, [], options)
+
     def preview(
         self,
         task: str,
@@ -280,7 +336,8 @@ class Planner:
         else:
             model = f"{endpoint.name} at {endpoint.base_url}"
         source = None if found is None else found.source
-        return preview_of(request, source, model, adapts=self._adapts, choose_over=self._choose_over)
+        show = small_preview if self._profile == "small" else preview_of
+        return show(request, source, model, adapts=self._adapts, choose_over=self._choose_over)
 
     async def repair_run(  # noqa: PLR0913  # what `plan` takes, and the run
         self,
@@ -353,10 +410,12 @@ class Planner:
             # meant.
             nearest = nearest_tasks(request.task, request.saved)
             raise no_model(request.task, missing, nearest, attempts) from missing
+        if self._profile == "small":
+            endpoint, *fallbacks = map(schema_first, (endpoint, *fallbacks))
         small, cache = self._small_endpoint(endpoint), options.cache
         if "usd" in options.budget.limits:
             self.expect_priced()
-        key = "" if cache is None else planning_key(request, endpoint, small)
+        key = "" if cache is None else planning_key(request, endpoint, small, profile=self._profile)
         # The cache is asked before any question to the model, the small ones included: an equal task costs
         # nothing.
         if cache is not None and (kept := await cache.find(key)) is not None:
@@ -374,6 +433,8 @@ class Planner:
             small=small,
             budget=options.budget,
             fallbacks=tuple(fallbacks),
+            # A small model's second choice of a word is seldom better than its first.
+            temperature=0 if self._profile == "small" else None,
         )
         planned = await conversation.within(self._asked(conversation, options))
         if cache is not None:
@@ -401,7 +462,8 @@ class Planner:
             plan, source = adapted.filled, f"adapted:{adapted.saved.name}"
         else:
             first = None if adapted is None else adapted.draft
-            drafting = Drafting(
+            kind = SmallDrafting if self._profile == "small" else Drafting
+            drafting = kind(
                 conversation, self._max_repairs, first=first, choose_over=self._choose_over, handler=handler
             )
             plan, source = await drafting.run(), "model"
@@ -463,7 +525,7 @@ def _from_saved(request: PlanRequest, attempts: list[Attempt], used: Used) -> _S
         if match.doubt is not None:
             attempts.append(Attempt(len(attempts) + 1, error=match.doubt, source=source))
             continue
-        inputs, problems = fit_inputs(plan, match.inputs)
+        inputs, problems = fit_given(plan, match.inputs)
         # A missing input is no fault of the pattern, and the caller may give the input later. A value of another
         # type means that the pattern has read the words wrongly.
         mistyped = [each for each in problems if not is_missing_input(each, match.inputs)]
@@ -493,7 +555,7 @@ async def _reused(request: PlanRequest, plan: Plan, number: int) -> Attempt:
     return Attempt(number, plan.to_json(), plan, (*faults, *report.problems), source=REUSED)
 
 
-def planning_key(request: PlanRequest, *endpoints: Endpoint) -> str:
+def planning_key(request: PlanRequest, *endpoints: Endpoint, profile: Profile = "full") -> str:
     """Return the digest of everything that decides a planning: task, tools, models, prompts, names and types of given inputs.
 
     Values of inputs are not part of the key, since a model does not see them. Saved plans are not part of it either, although they may be
@@ -505,7 +567,7 @@ def planning_key(request: PlanRequest, *endpoints: Endpoint) -> str:
         "models": [[endpoint.name, endpoint.base_url] for endpoint in endpoints],
         # Other prompt texts may lead to another plan, so that a plan of older texts is not taken for one of the
         # newer texts.
-        "prompts": prompt_version(),
+        "prompts": prompt_version(SMALL_PROMPTS) if profile == "small" else prompt_version(),
         "inputs": cast("Json", dict(input_schemas(request.inputs))),
         "complete": request.complete,
         **(
@@ -542,6 +604,13 @@ def _signature_document(tool: Signature) -> Json:
         "approval": tool.asks_approval,
         "allow_untrusted": allowed,
     }
+
+
+def _profile(name: str, given: object) -> Profile:
+    """Return the setting of the profile. Raises: ConfigError."""
+    if given not in ("full", "small"):
+        raise ConfigError(f"{name}: expected 'full' or 'small', found {given!r}")
+    return "small" if given == "small" else "full"
 
 
 def _small_model(given: object) -> str | Model | None:

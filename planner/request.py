@@ -14,7 +14,8 @@ from typing import TypeAlias, cast
 from ..errors import InputRejected
 from ..plans import SavedPlans, check
 from ..plans.checker.flow.selection import FlowRules
-from ..plans.inputs import fit_inputs
+from ..plans.format.shape import draft_of
+from ..plans.inputs import fit_inputs, is_given
 from ..plans.limits import LIMITS, Limits
 from ..plans.paths import key, parts_of
 from ..plans.plan import Plan
@@ -25,6 +26,7 @@ from ..plans.values import Json, NotJson, canonical, normal
 from ..tools.toolset import Toolset
 from .checking import INLINE_LIMITS, checked
 from .library.library import SavedPlan
+from .part import Part
 
 TASK_CHARACTERS_MAX = 100_000
 """A longer task is a document: it belongs in an input, or behind a tool."""
@@ -47,6 +49,7 @@ class PlanRequest:
         rules: Where untrusted data may stand although its tool does not say so.
         complete: Whether the plan is to run with just these inputs, so that every other input needs a default.
         answers: The questions that the model asked before about this task, each with the user's answer.
+        part: The bounds of the plan if it is one part of a run; `None`: it is the plan of a run.
     """
 
     task: str
@@ -58,6 +61,7 @@ class PlanRequest:
     complete: bool = False
     rules: FlowRules | None = None
     answers: tuple[tuple[str, Json], ...] = ()
+    part: Part | None = None
 
     async def check(self, plan: Plan | Json, written: Collection[str] = ()) -> CheckReport:
         """Return the check's report on a plan, saved or drafted; the words of the steps in `written` count as untrusted data."""
@@ -74,6 +78,9 @@ class PlanRequest:
     def _check(self, plan: Plan | Json, limits: Limits, written: Collection[str] = ()) -> CheckReport:
         plans = self.plans or self._find
         report = check(plan, self.tools, plans=plans, limits=limits, rules=self.rules, written=written)
+        if self.part is not None:
+            draft = draft_of(plan)
+            report = self.part.checked(report, draft.plan if draft.whole else None, self.tools, limits)
         return report if self.judge is None else self.judge(report)
 
     def _find(self, name: str) -> Plan | None:
@@ -148,7 +155,7 @@ def input_faults(plan: Plan, inputs: Mapping[str, Json], *, complete: bool) -> t
     missing = [
         _missing(name)
         for name, schema in plan.inputs.items()
-        if name not in inputs and "default" not in schema
+        if name not in inputs and "default" not in schema and not is_given(schema)
     ]
     return (*undeclared, *mistyped, *(missing if complete else ()))
 

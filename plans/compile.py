@@ -34,6 +34,7 @@ from .plan import (
     FailStep,
     Fallback,
     Plan,
+    PlanForStep,
     PlanStep,
     SetStep,
     Step,
@@ -54,6 +55,7 @@ from .program import (
     RepeatUntil,
     RunAgent,
     RunPlan,
+    RunPlanned,
     SetValue,
     Skip,
     StepCode,
@@ -68,7 +70,7 @@ VARIANTS_MAX = 8
 """Sets of untrusted inputs of one inner plan that get a program each."""
 
 
-def compile_plan(
+def compile_plan(  # noqa: PLR0913  # everything that decides a program
     plan: Plan,
     signatures: Signatures | Iterable[Signature],
     *,
@@ -77,6 +79,7 @@ def compile_plan(
     counted: Counted = EVERYTHING,
     controlled: Iterable[str] = (),
     written: Iterable[str] = (),
+    is_chosen: bool = False,
 ) -> Program:
     """Return the program of a plan that passed its check. O(size of the plan and of all that it runs).
 
@@ -88,6 +91,7 @@ def compile_plan(
         counted: What counts in labels.
         controlled: See `PlanBody`.
         written: See `PlanBody`.
+        is_chosen: Whether whoever wrote the plan had seen untrusted data: then untrusted data chose each call, and may stand in each argument.
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
@@ -106,7 +110,9 @@ def compile_plan(
     passed = passed_to(survey.labels, survey.order, tools)
     for number in survey.order:
         for untrusted in variants[number]:
-            compiler = _BodyCompiler(survey, tools, programs, number, untrusted, passed[number])
+            compiler = _BodyCompiler(
+                survey, tools, programs, number, untrusted, passed[number], is_chosen=is_chosen
+            )
             programs[number][untrusted] = compiler.program()
     return programs[0][UNTRUSTED]
 
@@ -205,6 +211,7 @@ class _BodyCompiler:
         number: The body.
         untrusted: The label bits that stand for untrusted data.
         passed: What the callers of the body pass to it.
+        is_chosen: See `compile_plan`.
     """
 
     survey: Survey
@@ -213,6 +220,7 @@ class _BodyCompiler:
     number: int
     untrusted: int
     passed: Passed
+    is_chosen: bool = False
 
     @property
     def body(self) -> PlanBody:
@@ -254,11 +262,17 @@ class _BodyCompiler:
             # Items that write run one after another, so that effects keep the order of the list.
             sequential=for_each is not None and is_write(touches),
             tainted=self._tainted_arguments(position, step),
-            selected=selected_arguments(self._flow, position, self.tools, self.untrusted, self.passed.inputs),
-            controlled=bool(self._flow.chance(position) & self.untrusted),
-            controlled_inside=bool(self._flow.chance(position) & ~(CONTROL | REACH) & self.untrusted),
-            reads_untrusted=bool(self._flow.held[position] & self.untrusted),
+            selected=()
+            if self.is_chosen
+            else selected_arguments(self._flow, position, self.tools, self.untrusted, self.passed.inputs),
+            controlled=self._is_controlled(position),
+            controlled_inside=self.is_chosen
+            or bool(self._flow.chance(position) & ~(CONTROL | REACH) & self.untrusted),
+            reads_untrusted=self.is_chosen or bool(self._flow.held[position] & self.untrusted),
         )
+
+    def _is_controlled(self, position: int) -> bool:
+        return self.is_chosen or bool(self._flow.chance(position) & self.untrusted)
 
     @property
     def _flow(self) -> Labels:
@@ -267,6 +281,8 @@ class _BodyCompiler:
     def _tainted_arguments(self, position: int, step: Step) -> tuple[str, ...]:
         """Return the arguments of a tool step that hold untrusted data, sorted."""
         labels = self._flow
+        if self.is_chosen:
+            return _every_argument(step)
         if isinstance(step, AskPersonStep):
             return (QUESTION,) if labels.sent(step.templates["ask_person"], position) & self.untrusted else ()
         if isinstance(step, EndorseStep):
@@ -296,6 +312,8 @@ class _BodyCompiler:
                 return RunPlan(step.plan, program or next(iter(programs.values())), texts["args"].formula)
             case AgentStep():
                 return self._agent(position, step)
+            case PlanForStep():
+                return self._planned(position, step)
             case AskPersonStep():
                 question = template_of("", {QUESTION: step.ask_person}).formula.ready()
                 returns = as_written(self_contained(step.returns, self.body.types))
@@ -310,7 +328,6 @@ class _BodyCompiler:
         agent = step.agent
         tools = [tool for name in agent.tools if (tool := self.tools.find(name)) is not None]
         returns = as_written(self_contained(agent.returns, self.body.types))
-        is_tainted = bool(self._flow.sent_by_agent(position) & self.untrusted)
         instructions, spans = _instructions(tools)
         return RunAgent(
             goal=step.templates["goal"].formula,
@@ -320,10 +337,48 @@ class _BodyCompiler:
             budget={str(name): amount for name, amount in agent.budget.items()},
             instructions=instructions,
             instructions_data=spans,
+            signatures=tuple(tools),
             reply=_reply_schema([tool.name for tool in tools], returns),
-            is_tainted=is_tainted or any(tool.trust == "untrusted" for tool in tools),
-            is_controlled=bool(self._flow.chance(position) & self.untrusted),
+            is_tainted=self._is_tainted(position),
+            is_controlled=self._is_controlled(position),
         )
+
+    def _planned(self, position: int, step: PlanForStep) -> RunPlanned:
+        labels = self._flow
+        hidden = (
+            name
+            for name, value in step.given.items()
+            if labels.sent(template_of("", value), position) & self.untrusted
+        )
+        return RunPlanned(
+            words=step.plan_for,
+            given=step.templates["given"].formula,
+            hidden=tuple(sorted(step.given)) if self.is_chosen else tuple(sorted(hidden)),
+            tools=step.tools,
+            steps_max=step.max_steps,
+            returns=as_written(self_contained(step.returns, self.body.types)),
+            is_tainted=self._is_tainted(position),
+            is_controlled=self._is_controlled(position),
+        )
+
+    def _is_tainted(self, position: int) -> bool:
+        """Whether the calls of an agent or a sub-plan are chosen by a model that may have seen untrusted data."""
+        labels = self._flow
+        is_seen = bool(labels.sent_by_agent(position) & self.untrusted)
+        return self.is_chosen or is_seen or labels.is_steered(position, self.tools)
+
+
+def _every_argument(step: Step) -> tuple[str, ...]:
+    """Return the names of all that a step calls with."""
+    match step:
+        case ToolStep():
+            return tuple(sorted(step.args))
+        case AskPersonStep():
+            return (QUESTION,)
+        case EndorseStep():
+            return (ENDORSED,)
+        case _:
+            return ()
 
 
 def _ask(step: AskStep, types: Mapping[str, Json]) -> AskModel:

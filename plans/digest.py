@@ -26,6 +26,7 @@ from .plan import (
     FailStep,
     Fallback,
     Plan,
+    PlanForStep,
     PlanStep,
     SetStep,
     Step,
@@ -107,6 +108,14 @@ def _action(step: Step) -> dict[str, Json]:  # noqa: PLR0911  # one return for e
             return {"fail": texts["fail"].canonical}
         case EndorseStep():
             return {"endorse": texts["endorse"].canonical, "returns": step.returns, "by": step.by}
+        case PlanForStep():
+            return {
+                "plan_for": step.plan_for,
+                "given": texts["given"].canonical,
+                "tools": list(step.tools),
+                "max_steps": step.max_steps,
+                "returns": step.returns,
+            }
         case AgentStep(agent=agent):
             return {
                 "agent": {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final, cast
 
 from .format.shape import describe
@@ -56,6 +57,39 @@ def fit_inputs(
             made[name] = value
     found += [_unknown(name, plan.inputs) for name in values if name not in plan.inputs]
     return made, found
+
+
+GIVEN_KEY: Final = "x-given"
+"""The key of an input's schema that says what gives the input a value if nobody else does: `today`."""
+TODAY: Final = "today"
+
+
+def is_given(schema: Mapping[str, Json]) -> bool:
+    """Whether an input has a value when its run begins, whoever starts the run: today's date."""
+    return schema.get(GIVEN_KEY) == TODAY
+
+
+def given_by_clock(plan: Plan, now: float) -> dict[str, Json]:
+    """Return the inputs that a plan wants the clock to give: today's date, in UTC, as ISO text.
+
+    Args:
+        plan: The plan.
+        now: What the time is, in Unix seconds.
+    """
+    names = [name for name, schema in plan.inputs.items() if GIVEN_KEY in schema and is_given(schema)]
+    today = datetime.fromtimestamp(now, UTC).date().isoformat() if names else ""
+    return dict.fromkeys(names, today)
+
+
+def fit_given(plan: Plan, given: Mapping[str, Json]) -> tuple[dict[str, Json], list[Problem]]:
+    """Return the same as `fit_inputs`, where inputs that the clock will give are not missing."""
+    made, problems = fit_inputs(plan, given)
+    later = {
+        f"$.inputs{key(name)}"
+        for name, schema in plan.inputs.items()
+        if is_given(schema) and name not in given
+    }
+    return made, [each for each in problems if each.path not in later]
 
 
 def fit_value(

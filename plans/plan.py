@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .edit.diff import PlanDiff
     from .edit.patch import Patch
 
-ACTIONS = ("tool", "ask", "set", "plan", "agent", "ask_person", "endorse", "fail")
+ACTIONS = ("tool", "ask", "set", "plan", "agent", "plan_for", "ask_person", "endorse", "fail")
 """The keys that name a step's action; a step has exactly one."""
 
 PERSON = "person"
@@ -169,6 +169,29 @@ class AgentStep(StepKeys):
 
     agent: Agent
 
+    @property
+    def may_call(self) -> tuple[str, ...]:
+        """Names of the tools that the step may call, as its model chooses."""
+        return self.agent.tools
+
+
+class PlanForStep(StepKeys):
+    """Have the planner plan a part of the task from the values so far, and run that plan."""
+
+    plan_for: str = Field(pattern=r"\S", description="What the sub-plan is to do, in words; no expressions.")
+    given: dict[str, Value] = Field(
+        default_factory=dict,
+        description="Values for it: they are shown to the planner, and are the inputs of the sub-plan.",
+    )
+    tools: _Names = Field(default=(), description="Names of the tools that its steps may call.")
+    max_steps: int = Field(default=10, ge=1, description="The most steps of the sub-plan.")
+    returns: Schema = Field(default=_TEXT, description="JSON Schema of its output.")
+
+    @property
+    def may_call(self) -> tuple[str, ...]:
+        """Names of the tools that the step may call, as the planner chooses."""
+        return self.tools
+
 
 class AskPersonStep(StepKeys):
     """Ask a person one question, and wait for a typed answer."""
@@ -209,6 +232,11 @@ class EndorseStep(StepKeys):
     )
 
 
+def tools_path(step: AgentStep | PlanForStep) -> str:
+    """Return the place in a step of the tools that it may call."""
+    return ".agent.tools" if isinstance(step, AgentStep) else ".tools"
+
+
 def action_of(step: object) -> str | None:
     """Return the key that names a step's action, or `None` unless there is exactly one."""
     if isinstance(step, dict):
@@ -223,19 +251,23 @@ STEPS: dict[str, type[StepKeys]] = {
     "set": SetStep,
     "plan": PlanStep,
     "agent": AgentStep,
+    "plan_for": PlanForStep,
     "ask_person": AskPersonStep,
     "endorse": EndorseStep,
     "fail": FailStep,
 }
 """The model of a step, by the key that names its action."""
 
-Step: TypeAlias = ToolStep | AskStep | SetStep | PlanStep | AgentStep | AskPersonStep | EndorseStep | FailStep
+Step: TypeAlias = (
+    ToolStep | AskStep | SetStep | PlanStep | AgentStep | PlanForStep | AskPersonStep | EndorseStep | FailStep
+)
 _AnyStep = Annotated[
     Annotated[ToolStep, Tag("tool")]
     | Annotated[AskStep, Tag("ask")]
     | Annotated[SetStep, Tag("set")]
     | Annotated[PlanStep, Tag("plan")]
     | Annotated[AgentStep, Tag("agent")]
+    | Annotated[PlanForStep, Tag("plan_for")]
     | Annotated[AskPersonStep, Tag("ask_person")]
     | Annotated[EndorseStep, Tag("endorse")]
     | Annotated[FailStep, Tag("fail")],

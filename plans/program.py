@@ -21,6 +21,7 @@ from .values import Json
 if TYPE_CHECKING:
     from .expressions.formula import Formula
     from .plan import Plan
+    from .signature import Signature
 
 
 QUESTION: Final = "question"
@@ -78,6 +79,7 @@ class AskModel:
     Attributes:
         returns: Self-contained JSON Schema of the answer.
         data: The parts of a constant prompt that are data all the same: those of a turn of an agent, whose text is put together in the run.
+        turns: Of a turn of an agent: the same as the prompt says, in parts, for models that take calls of tools in a form of their own.
     """
 
     prompt: Formula
@@ -89,6 +91,48 @@ class AskModel:
     max_tokens: int | None = None
     guard: tuple[Json, ...] = ()
     data: PromptData = NO_DATA
+    turns: AgentTurns | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCall:
+    """One call of an agent and its outcome.
+
+    Attributes:
+        outcome: The result or the error, as the model sees it.
+        name: The word for the outcome in marks; empty: the outcome is firmplan's own words.
+    """
+
+    tool: str
+    args: Mapping[str, Json]
+    outcome: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTurn:
+    """One turn of an agent that is over: the calls that its model chose, or what firmplan said of an answer that chose nothing."""
+
+    reasoning: str = ""
+    calls: tuple[AgentCall, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTurns:
+    """All that the model of an agent is told in a turn.
+
+    Attributes:
+        goal_data: The spans of the goal that are data.
+        left_out: How many of the first calls are not among the turns.
+    """
+
+    goal: str
+    goal_data: tuple[Span, ...]
+    tools: tuple[Signature, ...]
+    returns: Mapping[str, Json]
+    turns: tuple[AgentTurn, ...] = ()
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +153,7 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class RunAgent:
-    """Let a model call tools, one call a turn.
+    """Let a model call tools, turn after turn.
 
     Attributes:
         instructions: The system prompt of every turn.
@@ -117,6 +161,7 @@ class RunAgent:
         reply: JSON Schema of the model's answer in one turn.
         is_tainted: Its goal or one of its tools is untrusted, and so is everything that it passes to a tool.
         is_controlled: Untrusted data decides whether, or how often, it runs.
+        signatures: Its tools, for models that are offered tools in a form of their own.
     """
 
     goal: Formula
@@ -129,6 +174,53 @@ class RunAgent:
     is_tainted: bool = False
     is_controlled: bool = False
     instructions_data: tuple[Span, ...] = ()
+    signatures: tuple[Signature, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlanned:
+    """Have the planner make a sub-plan, and run it.
+
+    Attributes:
+        words: What it is to do.
+        given: An object: the inputs of the sub-plan, shown to the planner.
+        hidden: Names of those that hold untrusted data.
+        tools: The tools that its steps may call.
+        steps_max: The most steps that it has.
+        returns: Self-contained JSON Schema of its output.
+        is_tainted: Whoever chose its calls may have seen untrusted data, so everything that it passes to a tool counts as untrusted.
+        is_controlled: Untrusted data decides whether, or how often, it runs.
+    """
+
+    words: str
+    given: Formula
+    hidden: tuple[str, ...]
+    tools: tuple[str, ...]
+    steps_max: int
+    returns: Mapping[str, Json]
+    is_tainted: bool = False
+    is_controlled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskPlanner:
+    """Ask the planner for the sub-plan of a `plan_for` step.
+
+    Attributes:
+        request: An object: `task given tools max_steps returns`, and `answers` to earlier questions.
+        hidden: As in `RunPlanned`.
+    """
+
+    request: Json
+    hidden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunSubPlan:
+    """Run the sub-plan of a `plan_for` step with values as its inputs."""
+
+    program: Program
+    inputs: Mapping[str, Json]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +249,18 @@ class FailWith:
     message: Formula
 
 
-Action: TypeAlias = CallTool | AskModel | SetValue | RunPlan | RunAgent | AskPerson | FailWith
+Action: TypeAlias = (
+    CallTool
+    | AskModel
+    | SetValue
+    | RunPlan
+    | RunAgent
+    | RunPlanned
+    | AskPlanner
+    | RunSubPlan
+    | AskPerson
+    | FailWith
+)
 
 
 @dataclass(frozen=True, slots=True)

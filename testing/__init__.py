@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Slow,
         Text,
         ToolCall,
+        ToolCalls,
         Truncated,
     )
     from .scripted_model import ScriptedModel
@@ -67,6 +68,7 @@ __all__ = [
     "Slow",
     "Text",
     "ToolCall",
+    "ToolCalls",
     "Truncated",
     "assert_same_run",
     "assert_step",

@@ -10,18 +10,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from typing_extensions import override
 
-from ..errors import ConfigError, InputRejected, OutcomeUnknown, PlanRejected, ToolError
+from ..errors import (
+    Cannot,
+    ConfigError,
+    InputRejected,
+    OutcomeUnknown,
+    PlanError,
+    PlanningFailed,
+    PlanRejected,
+    Question,
+    ToolError,
+)
+from ..executor.budget import PlanningCost
 from ..executor.calls.concurrency import FairSemaphore
 from ..executor.calls.facilities import Facilities
 from ..executor.calls.invoke import Failed, Outcome, Returned
+from ..executor.calls.step_planning import StepTask
 from ..executor.events import Answered, Approved, Denied
 from ..executor.fork import Fork, root_of
 from ..executor.journal.header import Header, default_seed
 from ..executor.journal.toolset_lock import ToolLock, ToolsetLock, tool_names
+from ..executor.planning_loop import ASKED, PLAN
 from ..executor.review.recall import Recall, recall
 from ..executor.runs.execution import Execution
 from ..executor.runs.owner import MemoryPresence
@@ -29,7 +42,7 @@ from ..executor.runs.request import fitted_inputs
 from ..plans import Plan, check
 from ..plans.edit.differences import differences, shown
 from ..plans.nearest import did_you_mean, listing
-from ..plans.program import AskModel
+from ..plans.program import AskModel, AskPlanner
 from ..plans.signature import Effect
 from ..plans.values import Json, canonical, digest, parse
 from ..tools import Context, ModelReply, ModelRequest, Models, Tool, Toolset, Usage, ask_request, make_tool
@@ -96,6 +109,7 @@ class Rehearsal:
             FairSemaphore(PLACES),
             clock=FakeClock(),
             secrets=Secrets(Untouched()),
+            step_planner=_RecordedPlanner(tuple(self._plannings())),
         )
         # The clock runs through every pause at once, and a recorded answer came in time.
         execution = Execution(facilities, MemoryPresence(), expires=False)
@@ -230,6 +244,15 @@ class Rehearsal:
                 continue
             yield Answer(path, prompt_of(request), ended)
 
+    def _plannings(self) -> Iterator[tuple[StepTask, Outcome]]:
+        """Yield what the planner was asked in the recording by `plan_for` steps, with what it answered."""
+        if self.recorded is None:
+            return
+        recall = self.recorded.recall
+        for path, ended in self._ended():
+            if isinstance(recall.machine.iterations[path].item.node.code.action, AskPlanner):
+                yield StepTask.of(recall.calls[path].value), ended
+
     def _ended(self) -> Sequence[tuple[str, Outcome]]:
         """Return path and outcome of the calls, in plan order: which of several equal calls ended first was chance."""
         if self.recorded is None:
@@ -249,6 +272,34 @@ class Rehearsal:
         }
         # A rule that is a function cannot be in the recording: its answers are.
         return lambda args: canonical(args) in asked
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedPlanner:
+    """Gives the sub-plans of a recording again; a `StepPlanner`."""
+
+    plannings: Sequence[tuple[StepTask, Outcome]]
+
+    async def plan_step(self, task: StepTask, cost: PlanningCost) -> Plan:  # noqa: ARG002  # it costs nothing
+        ended = next((outcome for known, outcome in self.plannings if known == task), None)
+        match ended:
+            case Returned(output):
+                made = cast("dict[str, Any]", output.value)
+                if ASKED in made:
+                    raise PlanningFailed("a question", outcome=Question(**made[ASKED]))
+                return Plan.model_validate(made[PLAN])
+            case Failed(code="cannot", message=reason):
+                raise PlanningFailed(reason, outcome=Cannot(reason))
+            case Failed(message=message):
+                raise PlanningFailed(message)
+            case _:
+                raise _NotRecordedError(
+                    f"the recording has no sub-plan for '{task.words}' with these values: record the run again"
+                )
+
+
+class _NotRecordedError(PlanError):
+    code = "not-recorded"
 
 
 def _names(plan: Plan, saved: Mapping[str, Plan]) -> list[str]:

@@ -1,7 +1,8 @@
 """The replies of a scripted model, good answers and every way in which endpoints misbehave, and recordings of them.
 
 A reply is plain data where plain data is enough: a `str` is the text of the answer, and any other JSON value is a structured answer,
-served in the form that the request asks for (tool call, `json_schema`, JSON, JSON in markdown). A callable gets the request and returns a
+served in the form that the request asks for (tool call, `json_schema`, JSON, JSON in markdown). The turn of an agent (`{"call": {"tool", "args"}}`, `{"calls": [..]}`
+or `{"answer": ..}`, with a `reasoning`) is served as tool calls to a request that leaves the choice of a tool open. A callable gets the request and returns a
 reply. The classes below are all other replies. `scripted_model.py` serves them.
 
 A script is a list of replies in order, or of exchanges that are found by their request. Its file is what `firmplan traffic` writes (one
@@ -23,7 +24,7 @@ first unused one answers. Exchanges with a condition come before those without, 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -71,6 +72,14 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """Several tool calls in one message, each with its name and arguments, beside the text of the message."""
+
+    calls: Sequence[tuple[str, Json]]
+    content: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HttpError:
     """An HTTP status in place of an answer, with an error body as OpenAI's."""
 
@@ -81,10 +90,11 @@ class HttpError:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An HTTP body as it is, with status 200: a proxy's login page, a JSON document of the wrong shape."""
+    """An HTTP body as it is: a proxy's login page, a JSON document of another shape, an error in a server's own words."""
 
     body: str
     content_type: str = "application/json"
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +148,9 @@ class Drip:
     seconds: float = 0.01
 
 
-Sent: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall | HttpError | Body | Raw | Drip"
+Sent: TypeAlias = (
+    "Json | Text | Empty | Refusal | Truncated | ToolCall | ToolCalls | HttpError | Body | Raw | Drip"
+)
 """Replies that say what is sent."""
 Scripted: TypeAlias = "Sent | Slow | Cut | Paced | Faulted"
 """Replies, with those that say how another one is sent."""

@@ -16,6 +16,7 @@ import asyncio
 import inspect
 import json
 import math
+import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -47,6 +48,7 @@ from .replies import (
     Slow,
     Text,
     ToolCall,
+    ToolCalls,
     Truncated,
     exchanges_of,
     read_recording,
@@ -74,6 +76,7 @@ class ScriptedModel:
             callable that is handed every request and returns its reply.
         port: Where to listen; 0: any free port.
         seconds_per_chunk: Pause before each chunk of a streamed answer: a model's pace.
+        models: The list of models, as a document, or an `HttpError`; `None`: the one model `scripted`.
 
     Attributes:
         base_url: Where to reach it, such as `http://127.0.0.1:41234/v1`; set once it is entered.
@@ -87,10 +90,12 @@ class ScriptedModel:
         *,
         port: int = 0,
         seconds_per_chunk: float = 0.0,
+        models: Json | HttpError = None,
     ) -> None:
         self._script = Script(_exchanges(replies))
         self._port = port
         self._seconds_per_chunk = seconds_per_chunk
+        self._models = models
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._thread: _Thread | None = None
@@ -152,11 +157,13 @@ class ScriptedModel:
             case b"POST", "/chat/completions":
                 await self._complete(connection, head, body)
             case b"GET", "/models":
-                listed = {
-                    "object": "list",
-                    "data": [{"id": "scripted", "object": "model", "owned_by": "firmplan"}],
-                }
-                await connection.send_json(200, listed)
+                if isinstance(self._models, HttpError):
+                    refused = self._models
+                    text = refused.message or f"scripted status {refused.status}"
+                    await connection.send_json(refused.status, _error(text), refused.headers)
+                else:
+                    usual = {"id": "scripted", "object": "model", "owned_by": "firmplan"}
+                    await connection.send_json(200, self._models or {"object": "list", "data": [usual]})
             case _:
                 await connection.send_json(404, _error(f"no such path: {head.method.decode()} {target}"))
         return connection.is_reusable()
@@ -189,8 +196,8 @@ class ScriptedModel:
         match sent:
             case HttpError(status, message, headers):
                 await connection.send_json(status, _error(message or f"scripted status {status}"), headers)
-            case Body(text, content_type):
-                await connection.send(200, text.encode(), {"content-type": content_type})
+            case Body(text, content_type, code):
+                await connection.send(code, text.encode(), {"content-type": content_type})
             case Raw(data):
                 await connection.send_raw(data)
             case Drip():
@@ -408,7 +415,7 @@ CHUNK_CHARACTERS = 16
 CHUNKS_MAX = 1_000  # of a long text, whose chunks are longer
 
 
-Message: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall"
+Message: TypeAlias = "Json | Text | Empty | Refusal | Truncated | ToolCall | ToolCalls"
 """The replies that are messages of a model, not errors of the transport."""
 
 
@@ -420,7 +427,7 @@ class Completion:
     """One answer of a model, before it is serialized."""
 
     content: str | None = None
-    call: tuple[str, str] | None = None
+    calls: tuple[tuple[str, str], ...] = ()
     refusal: str | None = None
     finish: Finish = "stop"
     usage: dict[str, Json] | None = None
@@ -428,13 +435,16 @@ class Completion:
     @property
     def text(self) -> str:
         """Everything that the model wrote."""
-        return (self.content or "") + (self.call[1] if self.call else "") + (self.refusal or "")
+        return (self.content or "") + "".join(words for _, words in self.calls) + (self.refusal or "")
 
     def body(self, request: Request) -> dict[str, Json]:
         """Return the `chat.completion` document."""
         message: dict[str, Json] = {"role": "assistant", "content": self.content, "refusal": self.refusal}
-        if self.call:
-            message["tool_calls"] = [self._tool_call()]
+        if self.calls:
+            message["tool_calls"] = [
+                {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": words}}
+                for number, (name, words) in enumerate(self.calls, 1)
+            ]
         choice: dict[str, Json] = {
             "index": 0,
             "message": message,
@@ -459,17 +469,12 @@ class Completion:
             yield {"content": piece}
         for piece in _pieces(self.refusal or ""):
             yield {"refusal": piece}
-        if self.call:
-            name, arguments = self.call
+        for index, (name, arguments) in enumerate(self.calls):
             # As real servers do: the name comes once, then pieces of the arguments, which the client joins by their index.
-            function: Json = {"name": name, "arguments": ""}
-            yield {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]}
+            head: dict[str, Json] = {"index": index, "id": f"call_{index + 1}", "type": "function"}
+            yield {"tool_calls": [{**head, "function": {"name": name, "arguments": ""}}]}
             for piece in _pieces(arguments):
-                yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
-
-    def _tool_call(self) -> Json:
-        name, arguments = self.call or ("", "")
-        return {"id": "call_1", "type": "function", "function": {"name": name, "arguments": arguments}}
+                yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
 def completion_of(reply: Message, request: Request) -> Completion:
@@ -482,7 +487,10 @@ def completion_of(reply: Message, request: Request) -> Completion:
         case Refusal(text):
             completion = Completion(refusal=text)
         case ToolCall(name, arguments):
-            completion = Completion(call=(name, _dump(arguments)), finish="tool_calls")
+            completion = Completion(calls=((name, _dump(arguments)),), finish="tool_calls")
+        case ToolCalls(calls, content):
+            made = tuple((name, _dump(arguments)) for name, arguments in calls)
+            completion = Completion(content=content, calls=made, finish="tool_calls")
         case Truncated(whole, share):
             completion = _truncated(completion_of(whole, request), share)
         case {"choices": [{"message": dict(message)} as choice, *_]}:
@@ -496,11 +504,12 @@ def completion_of(reply: Message, request: Request) -> Completion:
 
 def _formed(value: Json, request: Request) -> Completion:
     """Serve a value as a tool call, JSON content or JSON in markdown."""
+    if (chosen := _chosen(value, request)) is not None:
+        return chosen
     tool = _forced_tool(request)
     if tool is not None:
-        return Completion(
-            call=(str(tool.get("name")), _dump(_wrapped(value, tool.get("parameters")))), finish="tool_calls"
-        )
+        arguments = _dump(_wrapped(value, tool.get("parameters")))
+        return Completion(calls=((str(tool.get("name")), arguments),), finish="tool_calls")
     match request.get("response_format"):
         case {"type": "json_schema", "json_schema": {"schema": schema}}:
             return Completion(content=_dump(_wrapped(value, schema)))
@@ -509,6 +518,52 @@ def _formed(value: Json, request: Request) -> Completion:
             # instructor's markdown mode is the one that asks for a code block in its last message.
             fenced = not isinstance(value, str) and _asks_for_codeblock(request)
             return Completion(content=f"```json\n{text}\n```" if fenced else text)
+
+
+def _chosen(value: Json, request: Request) -> Completion | None:
+    """Serve the turn of an agent as tool calls; `None`: the value is none, or the request forces a tool."""
+    tools = request.get("tools")
+    if (
+        not isinstance(value, dict)
+        or not isinstance(tools, list)
+        or isinstance(request.get("tool_choice"), dict)
+    ):
+        return None
+    said = value.get("reasoning")
+    content = said if isinstance(said, str) else None
+    match value:
+        case {"call": {"tool": str(), "args": _} as call}:
+            listed: list[Json] = [call]
+        case {"calls": [*listed]}:
+            pass
+        # Without an `answer` tool the result is the text of the message.
+        case {"answer": str(text)} if not any(name == WRAPPER for name, _ in _functions(tools)):
+            return Completion(content=text)
+        case {"answer": answer}:
+            schema = next((given for name, given in _functions(tools) if name == WRAPPER), None)
+            return Completion(
+                content=content, calls=((WRAPPER, _dump(_wrapped(answer, schema))),), finish="tool_calls"
+            )
+        case _:
+            return None
+    # Names go over the wire in the form that endpoints take.
+    made = tuple(
+        (re.sub(r"[^a-zA-Z0-9_-]", "_", str(call.get("tool"))), _dump(call.get("args")))
+        for call in listed
+        if isinstance(call, dict)
+    )
+    return Completion(content=content, calls=made, finish="tool_calls")
+
+
+def _functions(tools: Sequence[Json]) -> list[tuple[str, Json]]:
+    """Return name and parameters of the functions that a request offers."""
+    found = [
+        tool["function"]
+        for tool in tools
+        if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
+    ]
+    functions = cast("list[dict[str, Json]]", found)
+    return [(str(function.get("name")), function.get("parameters")) for function in functions]
 
 
 def _forced_tool(request: Request) -> dict[str, Json] | None:
@@ -542,9 +597,9 @@ def _asks_for_codeblock(request: Request) -> bool:
 
 
 def _truncated(whole: Completion, share: float) -> Completion:
-    if whole.call:
-        name, arguments = whole.call
-        return Completion(call=(name, arguments[: int(len(arguments) * share)]), finish="length")
+    if whole.calls:
+        name, arguments = whole.calls[0]
+        return Completion(calls=((name, arguments[: int(len(arguments) * share)]),), finish="length")
     content = whole.content or ""
     return Completion(content=content[: int(len(content) * share)], finish="length")
 
@@ -553,17 +608,30 @@ def _recorded(message: dict[str, Json], finish: Json, usage: Json) -> Completion
     """Return the completion of a reply that is a complete `chat.completion` document."""
     content, refusal = message.get("content"), message.get("refusal")
     counted = usage if isinstance(usage, dict) else None
-    match message.get("tool_calls"):
-        case [{"function": {"name": str(name), "arguments": str(arguments)}}, *_]:
-            ended: Finish = "length" if finish == "length" else "tool_calls"
-            return Completion(call=(name, arguments), finish=ended, usage=counted)
+    listed = message.get("tool_calls")
+    calls = tuple(
+        (name, arguments)
+        for call in (listed if isinstance(listed, list) else [])
+        for name, arguments in _named(call)
+    )
+    text = content if isinstance(content, str) else None
+    if calls:
+        ended: Finish = "length" if finish == "length" else "tool_calls"
+        return Completion(content=text, calls=calls, finish=ended, usage=counted)
+    return Completion(
+        content=text,
+        refusal=refusal if isinstance(refusal, str) else None,
+        finish=cast("Finish", finish) if finish in ("length", "content_filter") else "stop",
+        usage=counted,
+    )
+
+
+def _named(call: Json) -> Iterator[tuple[str, str]]:
+    match call:
+        case {"function": {"name": str(name), "arguments": str(arguments)}}:
+            yield name, arguments
         case _:
-            return Completion(
-                content=content if isinstance(content, str) else None,
-                refusal=refusal if isinstance(refusal, str) else None,
-                finish=cast("Finish", finish) if finish in ("length", "content_filter") else "stop",
-                usage=counted,
-            )
+            pass
 
 
 def _envelope(request: Request, kind: str) -> dict[str, Json]:

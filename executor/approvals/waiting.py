@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 from ...plans.checker.flow.sources import Found, Source, Sources, Trail
-from ...plans.program import AskPerson, CallTool, RunAgent, RunPlan, StepCode
+from ...plans.program import AskPerson, CallTool, RunAgent, RunPlan, RunPlanned, StepCode
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Toolset
+from ..calls.secrecy_policy import trail_of
 from ..canonical_value import CanonicalValue
 from ..execution_tree import Frame, Iteration, Node, deadline_of, is_asked, is_question, undecided_attempt
 from ..journal.header import Header, program_of
@@ -148,8 +149,8 @@ class _Viewer:
         self, iteration: Iteration
     ) -> tuple[WaitingCall, dict[str, _Pending], Sequence[tuple[Source, int]]]:
         """Return a call without origins, its labelled arguments, and the sources of what controlled it."""
-        trail = _trail(iteration)
-        code = self._code(trail)
+        trail = tuple(trail_of(iteration))
+        code = self._code_of(iteration, trail)
         tool = self._header.lock.find(self._machine.tool_of(iteration.path) or "")
         value = iteration.call.value if iteration.call is not None else {}
         given = value if isinstance(value, dict) else {}
@@ -255,6 +256,13 @@ class _Viewer:
 
     # --- the step
 
+    def _code_of(self, iteration: Iteration, trail: Trail) -> StepCode:
+        """Return the code with the labels of a call: of its step, or of the agent or `plan_for` step that makes it."""
+        code = self._code(trail)
+        # In a sub-plan the flow in it decides, as long as no tool has become untrusted since.
+        is_precise = isinstance(code.action, RunPlanned) and self._lock is self._header.lock
+        return iteration.item.node.code if is_precise else code
+
     def _code(self, trail: Trail) -> StepCode:
         """Return the code of the step around a call, with the labels of the stricter lock."""
         header = self._header
@@ -306,6 +314,8 @@ def _strict_lock(lock: ToolsetLock, tools: Toolset) -> ToolsetLock:
 
 def _labelled(code: StepCode, given: Mapping[str, Json]) -> frozenset[str]:
     """Return the arguments of a call that hold untrusted data."""
+    if isinstance(code.action, RunPlanned):
+        return frozenset(given)
     if isinstance(code.action, RunAgent):
         return frozenset(given) if code.action.is_tainted else frozenset()
     return frozenset(code.tainted)
@@ -313,19 +323,8 @@ def _labelled(code: StepCode, given: Mapping[str, Json]) -> frozenset[str]:
 
 def _is_controlled(code: StepCode) -> bool:
     """Whether untrusted data decides that, or how often, a step runs."""
-    return bool(getattr(code, "controlled", False) or getattr(code.action, "is_controlled", False))
-
-
-def _trail(iteration: Iteration) -> Trail:
-    """Return the trail of a call's step; of a call of an agent, that of the `agent` step."""
-    trail: list[int] = []
-    at: Iteration | None = iteration
-    while at is not None:
-        owner = at.item.node.frame.owner
-        if owner is None or owner.agent_loop is None:
-            trail.append(at.item.node.code.position)
-        at = owner
-    return tuple(reversed(trail))
+    is_chosen = isinstance(code.action, RunPlanned)
+    return is_chosen or bool(code.controlled or getattr(code.action, "is_controlled", False))
 
 
 def _own_frames(iteration: Iteration) -> Mapping[tuple[int, int], Sequence[Frame]]:

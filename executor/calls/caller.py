@@ -287,8 +287,9 @@ def _usage(usage: ModelUsage) -> dict[str, Json]:
     made: dict[str, Json] = {
         "calls": usage.requests,
         "tokens": usage.prompt_tokens + usage.completion_tokens,
-        "usd": usage.usd,
     }
+    if usage.usd is not None:  # without it, nobody knows the price
+        made["usd"] = usage.usd
     return {**made, CACHED: usage.cached_tokens} if usage.cached_tokens else made
 
 

@@ -335,4 +335,4 @@ def _request(command: StartModelCall) -> ModelRequest:
         )
     except ConfigError as fault:
         raise ToolError(str(fault), code="bad-prompt") from fault
-    return replace(request, step=command.step)
+    return replace(request, step=command.step, turns=command.turns)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from .lease import Lease
+    from .step_planning import StepPlanner
 
 
 class Clock(Protocol):
@@ -98,6 +99,7 @@ class Facilities:
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
         pins: What providers of tools said when it was accepted.
         learnt: Gathers what results of tools look like.
+        step_planner: Makes the sub-plans of `plan_for` steps; `None`: such steps fail.
     """
 
     tools: Toolset
@@ -123,6 +125,7 @@ class Facilities:
     tool_semaphores: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     rate_queues: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
+    step_planner: StepPlanner | None = None
 
     def __post_init__(self) -> None:
         self.commits = Commits(self.store)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ...errors import EngineBug
 from ...plans.checker.flow.labels import UNNAMED
-from ...plans.program import ENDORSED, AskPerson, CallTool, Program, RunAgent, RunPlan, StepCode
+from ...plans.program import ENDORSED, AskPerson, CallTool, Program, RunAgent, RunPlan, RunPlanned, StepCode
 from ...plans.signature import Effect
 from ...tools.failures import described
 from ..canonical_value import CanonicalValue
-from ..commands import Call, RuleApproval, StartToolCall
+from ..commands import Call, RuleApproval, StartPlanning, StartToolCall
 from ..events import ApprovalRuled, CallFailed
 from ..journal.header import program_of
 from ..journal.toolset_lock import ToolsetLock, approval_kind
@@ -175,6 +175,15 @@ class FlowPolicy:
         if judgement.rules and not iteration.is_ruled:
             return ApprovalRuled(command.step, needed=False, rules=judgement.rules)
         return None
+
+    def find_private(self, command: StartPlanning, machine: Machine) -> CallFailed | None:
+        """Return the failure of a planning that would show private data to the planner; `None`: the planner may be asked."""
+        return self._secrecy.find_refusal(command, machine)
+
+    @property
+    def is_stricter(self) -> bool:
+        """Whether more counts as untrusted now than when the program of the run was compiled."""
+        return self._strict_lock() is not self._header.lock or self._header.rules < WORLD_COUNTS_SINCE
 
     def rule(self, command: RuleApproval, machine: Machine) -> ApprovalRuled | CallFailed:
         """Return whether a person has to approve a call: it is labelled, or a policy or the approval rule of its tool says so.
@@ -338,14 +347,17 @@ class FlowPolicy:
         code = self._code_of(iteration)
         if isinstance(code.action, CallTool | AskPerson):
             return _Labelled(code.tainted, code.controlled, code.selected)
-        agent = cast("RunAgent", code.action)
         call = cast("dict[str, object]", iteration.call.value) if iteration.call is not None else {}
+        if isinstance(
+            code.action, RunPlanned
+        ):  # what flows where in its sub-plan is not known by the stricter lock
+            return _Labelled(sorted(call), is_controlled=True)
+        agent = cast("RunAgent", code.action)
         return _Labelled(sorted(call) if agent.is_tainted else (), agent.is_tainted or agent.is_controlled)
 
     def _code_of(self, iteration: Iteration) -> StepCode:
-        """Return the code of a call's step, with all labels; for a call of an agent that may be the agent's."""
-        lock = self._strict_lock()
-        if lock is self._header.lock and self._header.rules >= WORLD_COUNTS_SINCE:
+        """Return the code of a call's step, with all labels; for a call of an agent, or in a sub-plan of `plan_for`, that may be the outer step's."""
+        if not self.is_stricter:
             return iteration.item.node.code
         # A tool became untrusted after the run was submitted, or the run began when fewer things counted, so the labels that were compiled into
         # the program are too few. The plan is compiled again with the stricter lock, and the step is found in it by its position.
@@ -353,7 +365,7 @@ class FlowPolicy:
             header = self._header
             self._program = program_of(
                 _plan(header),
-                lock,
+                self._strict_lock(),
                 header.plans,
                 header.language,
                 controlled=header.controlled,

@@ -18,7 +18,7 @@ from ...errors import ConfigError
 from ...plans.checker.flow.labels import is_untrusted
 from ...plans.checker.flow.selection import HARMLESS, OPTION, SELECTED, fitting_rule
 from ...plans.plan import ToolStep
-from ...plans.program import CallTool, RunAgent
+from ...plans.program import CallTool, RunAgent, RunPlanned
 from ...plans.signature import Effect, Signature
 from ...plans.values import Json, canonical, parse_canonical
 from ...tools.failures import described
@@ -340,7 +340,9 @@ class KnownValues:
         is_controlled = code.controlled_inside if is_beside else code.controlled
         if not isinstance(action, CallTool) or code.tainted or is_controlled or code.reads_untrusted:
             return False
-        if isinstance(code.action, RunAgent) and (code.action.is_tainted or code.action.is_controlled):
+        if isinstance(code.action, RunAgent | RunPlanned) and (
+            code.action.is_tainted or code.action.is_controlled
+        ):
             return False
         tool = self._lock.find(action.tool)
         return tool is not None and tool.trust == "trusted" and tool.effect is not Effect.MODEL

@@ -21,7 +21,7 @@ from ...plans.values import Json
 from ...tools import Tool
 from ...tools.failures import recorded
 from ..canonical_value import CanonicalValue
-from ..commands import RecordEndorsement, StartModelCall
+from ..commands import RecordEndorsement, StartModelCall, StartPlanning
 from ..events import CallFailed, CallReused
 from ..fork import Inherited
 from ..journal.header import Header
@@ -80,7 +80,9 @@ class Results:
 
     # --- before a call
 
-    def of_parent(self, command: StartCall | RecordEndorsement) -> CallReused | CallFailed | None:
+    def of_parent(
+        self, command: StartCall | StartPlanning | RecordEndorsement
+    ) -> CallReused | CallFailed | None:
         """Return the parent's outcome for a call of a fork; `None`: the call is inside the cone, or its arguments differ."""
         fork, known = self._header.fork, self._inherited.get(command.step)
         # The digest is that of the plan's arguments, before binding: the parent's journal has this one.

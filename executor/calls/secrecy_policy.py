@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, cast
 
 from ...errors import EngineBug
-from ..commands import Call, StartModelCall, StartToolCall
+from ..commands import Call, StartModelCall, StartPlanning, StartToolCall
 from ..events import CallFailed
 from ..journal.toolset_lock import ToolLock, ToolsetLock
 
@@ -49,7 +49,7 @@ class SecrecyPolicy:
         self._run_id = run_id
         self._header = header
 
-    def find_refusal(self, command: Call, machine: Machine) -> CallFailed | None:
+    def find_refusal(self, command: Call | StartPlanning, machine: Machine) -> CallFailed | None:
         """Return the failure of a call that sends private data to somebody who may not have it; `None`: the call may be made."""
         secrets = isinstance(command, StartToolCall) and bool(command.secrets)
         if (
@@ -65,7 +65,7 @@ class SecrecyPolicy:
             return self._refused(command, PRIVATE_CONDITION, message)
         return None
 
-    def _refused(self, command: Call, code: str, message: str) -> CallFailed | None:
+    def _refused(self, command: Call | StartPlanning, code: str, message: str) -> CallFailed | None:
         if self._facilities.flow != "warn":
             return CallFailed(command.step, code, message)
         self._facilities.log.warning("private flow", run=self._run_id, step=command.step, flow=message)
@@ -140,7 +140,7 @@ class _Call:
     def __init__(
         self,
         survey: Survey,
-        command: StartToolCall | StartModelCall,
+        command: StartToolCall | StartModelCall | StartPlanning,
         iteration: Iteration,
         tools: ToolsetLock,
     ) -> None:
@@ -188,12 +188,16 @@ class _Call:
 
     def _sent(self) -> Iterator[tuple[str, str, int, Destination]]:
         """Yield what the call sends: the argument's name, the receiver in words, the label, and the destination."""
-        from ...plans.checker.flow.secrecy import is_destination, model_destination  # noqa: PLC0415
-        from ...plans.plan import AgentStep, AskStep  # noqa: PLC0415
+        from ...plans.checker.flow.secrecy import any_model, is_destination, model_destination  # noqa: PLC0415
+        from ...plans.plan import AgentStep, AskStep, PlanForStep  # noqa: PLC0415
 
         command, step = self._command, self._step
+        if isinstance(command, StartPlanning):
+            label = self._translated(self._labels.sent_goal(self._position))
+            yield "", "the planner", label, any_model()
+            return
         if isinstance(command, StartModelCall):
-            label = self._whole() if isinstance(step, AgentStep) else self._of_prompt()
+            label = self._whole() if isinstance(step, AgentStep | PlanForStep) else self._of_prompt()
             to = model_destination(
                 command.model, is_judged=isinstance(step, AskStep) and bool(step.ask.guard)
             )
@@ -202,7 +206,9 @@ class _Call:
         tool = cast("ToolLock", self._tools.find(command.tool))
         if is_destination(tool):
             for name in self._args():
-                label = self._whole() if isinstance(step, AgentStep) else self._of_argument(name)
+                label = (
+                    self._whole() if isinstance(step, AgentStep | PlanForStep) else self._of_argument(name)
+                )
                 yield name, f"the tool '{tool.name}'", label, self._destination(tool, name)
 
     def _destination(self, tool: ToolLock, argument: str | None) -> Destination:
@@ -247,11 +253,17 @@ def _labels_at(survey: Survey, outer: Sequence[int]) -> tuple[Labels, Mapping[in
 
 
 def trail_of(iteration: Iteration) -> list[int]:
-    """Return the positions of the steps around a call, outermost first, then that of the call's own step; for a call of an agent: the agent's."""
+    """Return the positions of the steps around a call, outermost first, then that of the call's own step.
+
+    For a call of an agent, or in a sub-plan of a `plan_for` step, the last one is that of the agent or `plan_for` step.
+    """
     trail: list[int] = []
     at: Iteration | None = iteration
     while at is not None:
-        if at.item.node.frame.owner is None or at.item.node.frame.owner.agent_loop is None:
+        owner = at.item.node.frame.owner
+        if owner is None or owner.agent_loop is None:
             trail.append(at.item.node.code.position)
-        at = at.item.node.frame.owner
+        else:
+            trail.clear()  # the steps of a sub-plan are not those of the plan
+        at = owner
     return trail[::-1]

@@ -35,7 +35,8 @@ from ..policy import ReuseMode
 from .toolset_lock import ToolsetLock
 
 if TYPE_CHECKING:
-    from ...plans.program import Program
+    from ...plans.program import Program, RunPlanned
+    from ..planning_loop import SubPlanned
 
 
 HEADER_FORMAT: Final = 1
@@ -95,6 +96,14 @@ class Header:
     rules: int = RULES_VERSION
     replan: int = 0
     submitter: Submitter | None = None
+
+    def sub_program(self, made: SubPlanned, planned: RunPlanned) -> Program:
+        """Return the program of a sub-plan that a `plan_for` step got. Raises: PlanRejected: it cannot be compiled."""
+        plan = read_plan(made.plan)
+        controlled = tuple(step.id for step in plan.steps) if planned.is_controlled else ()
+        return program_of(
+            plan, self.lock, {}, made.language, self.rules, controlled, is_chosen=planned.is_tainted
+        )
 
     @property
     def submitter_name(self) -> str | None:
@@ -243,7 +252,7 @@ def keep_plan(data: Mapping[str, Any], plan: Plan) -> None:
     _PLANS.get(_name(data), lambda: plan, _steps)
 
 
-def program_of(
+def program_of(  # noqa: PLR0913  # everything that decides a program
     plan: Plan,
     lock: ToolsetLock,
     plans: Mapping[str, Plan],
@@ -251,6 +260,8 @@ def program_of(
     rules: int = RULES_VERSION,
     controlled: Sequence[str] = (),
     written: Sequence[str] = (),
+    *,
+    is_chosen: bool = False,
 ) -> Program:
     """Return the program of a run.
 
@@ -262,13 +273,14 @@ def program_of(
         rules: The version of the machine's moves that the run began with.
         controlled: See `Fork`.
         written: See `Fork`.
+        is_chosen: See `compile_plan`.
 
     Raises:
         PlanRejected: The plan cannot be compiled.
     """
     # The digest of a plan does not cover the order of properties that models are asked for, and the program has that order. So it is in the key.
     key = (
-        f"{language} {rules} {' '.join(controlled)} / {' '.join(written)}".encode(),
+        f"{language} {rules} {int(is_chosen)} {' '.join(controlled)} / {' '.join(written)}".encode(),
         _ORDERS.get(plan, _order),
         _name(lock.to_list()),
         plan.digest.encode(),
@@ -292,6 +304,7 @@ def program_of(
             ),
             controlled=controlled,
             written=written,
+            is_chosen=is_chosen,
         ),
         lambda program: _steps(program.plan),
     )

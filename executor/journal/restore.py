@@ -241,6 +241,7 @@ def build_machine(header: Header) -> Machine:
         planning=header.planning_cost,
         fork=header.fork or Fork(),
         rules=header.rules,
+        sub_programs=header.sub_program,
     )
 
 

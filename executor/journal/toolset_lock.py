@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, cast
 from weakref import WeakKeyDictionary
 
 from ...plans.edit.differences import differences
-from ...plans.plan import AgentStep, Plan, ToolStep
+from ...plans.plan import AgentStep, Plan, PlanForStep, ToolStep
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Tool, Toolset
@@ -250,8 +250,8 @@ def tool_names(plan: Plan) -> Iterator[str]:
         match step:
             case ToolStep(tool=name):
                 yield name
-            case AgentStep(agent=agent):
-                yield from agent.tools
+            case AgentStep() | PlanForStep():
+                yield from step.may_call
             case _:
                 pass
 

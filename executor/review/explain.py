@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...errors import InputRejected
 from ...plans.nearest import did_you_mean, listing
-from ...plans.program import AskPerson, SetValue
+from ...plans.program import AskPerson, AskPlanner, SetValue
 from ...plans.values import Json
 from ...tools.failures import refused
 from ...tools.fingerprint.fingerprint import is_fingerprint
@@ -180,10 +180,14 @@ class _View:
         listed = ", ".join(map(str, decisions))
         return replace(found, sentence=f"{found.sentence}; its call was {listed}", decisions=decisions)
 
-    def _explain_leaf(self, iteration: Iteration) -> Explanation:
+    def _explain_leaf(  # noqa: PLR0911  # one return for each way in which a leaf has its state
+        self, iteration: Iteration
+    ) -> Explanation:
         # A record of a call decides first. Without one, the step is a `set`, a failure that came without a call, or it has not run.
         entry = self._first.get(iteration.path)
         if entry is not None and isinstance(entry.event, CallStarted):
+            if isinstance(iteration.item.node.code.action, AskPlanner):
+                return self._explain_planning(iteration)
             return self._explain_call(entry.event)
         if entry is not None and isinstance(entry.event, CallReused):
             return self._explain_reuse(entry.event)
@@ -207,6 +211,18 @@ class _View:
             text += f": {past.describe(iteration.call.digest)}"
         return self._explained_as(
             iteration.path, "ended" if iteration.state in TERMINAL else "waits", reason, text
+        )
+
+    def _explain_planning(self, iteration: Iteration) -> Explanation:
+        match iteration.output.value if iteration.output is not None else None:
+            case {"plan": {"steps": [*steps]}}:
+                text = f"asked the planner, which made a sub-plan of {len(steps)} steps"
+            case {"question": {"text": str(question)}}:
+                text = f"asked the planner, which had a question: {question}"
+            case _:
+                text = "asked the planner, which made no plan"
+        return self._explained_as(
+            iteration.path, "ran", "planned", f"{text}; a planning is never reused by another run"
         )
 
     def _explain_reuse(self, event: CallReused) -> Explanation:

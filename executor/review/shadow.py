@@ -31,6 +31,7 @@ from ..commands import (
     RecordEndorsement,
     RuleApproval,
     StartModelCall,
+    StartPlanning,
     StartToolCall,
 )
 from ..events import (
@@ -188,6 +189,8 @@ class ShadowWalk:
                 return await self._asked(command, command.request)
             case StartToolCall():
                 return await self._called(command)
+            case StartPlanning():
+                return self._planned(command)
             case RecordEndorsement():  # people and policies decided about exactly this value
                 self.calls[command.step] = command.args
                 return [endorsed(command, 0.0)]
@@ -338,6 +341,20 @@ class ShadowWalk:
                 return StartToolCall(iteration.path, tool, asked, secrets, 1, (), None, reconcile=False)
             case _:
                 return None
+
+    def _planned(self, command: StartPlanning) -> Sequence[Cause]:
+        """Return what the planner answered in the recording; it is not asked again."""
+        step, asked = command.step, command.args
+        self.calls[step] = asked
+        known = self.known.get(step)
+        if known is None or known.args != asked.digest:
+            self.withheld[step] = "the planner would be asked, and was not"
+            return []
+        match known.outcome:
+            case CallFailed() as failed:
+                return [CallStarted(step, 1, asked.digest, ""), replace(failed, retryable=False)]
+            case outcome:
+                return [CallReused(step, asked.digest, outcome.output, "", self.recalled.run.id)]
 
     # --- people
 

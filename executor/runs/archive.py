@@ -408,7 +408,7 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         created=row.created,
         updated=row.updated,
         last_event=row.last_seq,
-        left_out=_left_out(header),
+        left_out=(*_left_out(header), *machine.left_out),
         output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
         warnings=tuple(machine.warnings),
     )

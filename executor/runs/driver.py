@@ -32,6 +32,7 @@ from ..calls.flow_policy import FlowPolicy
 from ..calls.invoke import STOPPED, Failed, Lost, Outcome, Returned, fitting
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
+from ..calls.step_planning import StepTask, cost_of, sub_plan_of
 from ..commands import (
     Command,
     Continue,
@@ -40,6 +41,7 @@ from ..commands import (
     RecordEndorsement,
     RuleApproval,
     StartModelCall,
+    StartPlanning,
     StartToolCall,
     StopCall,
 )
@@ -48,6 +50,7 @@ from ..events import (
     CallFailed,
     CallLost,
     CallMade,
+    CallStarted,
     CallSucceeded,
     CancelAsked,
     Cause,
@@ -285,6 +288,8 @@ class Driver:
                     self._spawn(command.step, self._rule(command))
                 case RecordEndorsement(step):
                     self._spawn(step, self._endorse(command))
+                case StartPlanning(step):
+                    self._spawn(step, self._plan(command))
                 case Continue():
                     self._spawn("", self._continue(command))
                 case StopCall(step):
@@ -343,6 +348,36 @@ class Driver:
             made = self._results.of_parent(command) or endorsed(command, self.facilities.clock.now())
             await self._take_in(made)
         self._forget(command.step)
+
+    async def _plan(self, command: StartPlanning) -> None:
+        """Get the sub-plan of a `plan_for` step: from the parent of a fork or retry, else from the planner."""
+        step, machine, now = command.step, self.machine, self.facilities.clock.now
+        try:
+            if not machine.is_callable(step):
+                return
+            instead = self._results.of_parent(command) or self._flow_policy.find_private(command, machine)
+            if instead is not None:
+                await self._take_in(instead)
+                return
+            async with self.facilities.slot_for(self.row.id, None, self._semaphore):
+                if self.is_parking or not machine.is_callable(step):
+                    return
+                at = now()
+                if (limit := machine.find_short(step, at)) is not None:
+                    await self._take_in(BudgetReached(step, limit))
+                    return
+                cost = cost_of(machine.budget, now)
+                hidden = None if self._flow_policy.is_stricter else command.hidden
+                task = StepTask.of(command.args.value, hidden)
+                self._recorder.note(CallStarted(step, command.attempt, command.args.digest), at)
+                if self._is_careful:
+                    await self.journal.flush()
+                outcome = await sub_plan_of(command, self.facilities.step_planner, task, cost)
+            # A kill before this line costs a planning, and nothing else has happened. After it the sub-plan is in the journal.
+            if not self.is_parking and machine.is_running(step):
+                await self._take_in(outcome)
+        finally:
+            self._forget(step)
 
     async def _give_up_writes(self) -> None:
         """Give the writes in flight of a cancelled run `PARK_GRACE_S` to end, then record their outcome as unknown.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from ...errors import ConfigError, EngineBug, InputRejected, PlanError, PlanningFailed, Question
 from ...plans.expressions.functions import EXPRESSION_VERSION
-from ..budget import CACHED, PlanningCost, amount_of, amounts_in, is_priced
+from ..budget import CACHED, PlanningCost, amount_of, amounts_in
 from ..events import BudgetRaised
 from ..fork import root_of
 from ..journal.header import Header, default_seed
@@ -302,7 +302,7 @@ def _continued(cost: PlanningCost, header: Header) -> PlanningCost:
     record = header.planning
     known = record.get("cost") if isinstance(record, dict) else None
     if isinstance(known, dict):
-        cost.is_priced = is_priced({"calls": known.get("model_calls"), "usd": known.get("usd")})
+        cost.is_priced = known.get("usd") is not None or not known.get("model_calls")
         cost.cached = int(amount_of(known, CACHED))
     return cost
 

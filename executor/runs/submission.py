@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from ...errors import InputRejected
-from ...plans.inputs import filled
+from ...plans.inputs import filled, given_by_clock
 from ...plans.nearest import did_you_mean
 from ...plans.values import canonical
 from ..calls.facilities import Clock
@@ -146,7 +146,14 @@ class Submissions:
             else existing.inputs
         )
         name = "run_id" if row.parent is None else "run_id_new"
-        if not is_same_work or canonical(dict(given)) != canonical(dict(header.inputs)):
+        wanted = dict(header.inputs)
+        if header.plan is not None:
+            # What the clock gives now was another value when the run began, and its own stands.
+            today = given_by_clock(header.plan, self._clock.now())
+            wanted |= {
+                each: given[each] for each in today if each in given and wanted.get(each) == today[each]
+            }
+        if not is_same_work or canonical(dict(given)) != canonical(wanted):
             what = "another plan or task" if not is_same_work else "other inputs"
             raise InputRejected(f"a run '{row.id}' exists already, with {what}; choose another {name}")
         if row.parent is not None and not (

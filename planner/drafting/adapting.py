@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ...plans.inputs import fit_inputs
+from ...plans.inputs import fit_given
 from ...plans.plan import Plan
 from ...plans.types.standalone import self_contained
 from ...plans.values import Json, canonical
@@ -209,7 +209,7 @@ async def _read(value: Json, plan: Plan, request: PlanRequest) -> tuple[Plan | N
         case {"fits": True}, dict(values):
             # Models write null for an input that they leave at its default.
             filled_in = {name: each for name, each in values.items() if not _is_left_out(name, each, plan)}
-            _, problems = fit_inputs(plan, {**filled_in, **request.inputs})
+            _, problems = fit_given(plan, {**filled_in, **request.inputs})
             # As defaults, the values make the plan runnable as it is, and planned again it is the same plan.
             filled = with_defaults(
                 plan, {name: each for name, each in filled_in.items() if name not in request.inputs}

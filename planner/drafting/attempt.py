@@ -138,28 +138,36 @@ def over_budget(task: str, limit: str, attempts: Sequence[Attempt]) -> PlanningF
     return PlanningFailed(f"{head}\n{advice}", attempts, limit)
 
 
-def no_good_draft(task: str, attempts: Sequence[Attempt]) -> PlanningFailed:
-    """Return the failure of a planning all of whose drafts have faults."""
+def no_good_draft(task: str, attempts: Sequence[Attempt], advice: str | None = None) -> PlanningFailed:
+    """Return the failure of a planning all of whose drafts have faults.
+
+    Args:
+        task: The words.
+        attempts: What was tried.
+        advice: What else may help.
+    """
     # Small questions and saved plans are attempts too, and brought no draft.
     drafts = [attempt for attempt in attempts if attempt.source == "model"]
     last = drafts[-1]
     head = f"no plan for the task {_quoted(task)}: {_count(len(drafts), 'draft')} of the model, none without faults. The last: "
     if last.error is not None:
-        return PlanningFailed(f"{head}{last.error}\n{_do_better(cut=last.is_cut)}", attempts)
+        return PlanningFailed(f"{head}{last.error}\n{_do_better(advice, cut=last.is_cut)}", attempts)
     shown = [str(fault) for fault in last.faults[:FAULTS_SHOWN]]
     if len(last.faults) > FAULTS_SHOWN:
         shown.append(f"and {len(last.faults) - FAULTS_SHOWN} more")
     return PlanningFailed(
-        "\n".join([f"{head}{_count(len(last.faults), 'fault')}", *shown, _do_better(cut=False)]), attempts
+        "\n".join([f"{head}{_count(len(last.faults), 'fault')}", *shown, _do_better(advice, cut=False)]),
+        attempts,
     )
 
 
-def _do_better(*, cut: bool) -> str:
+def _do_better(advice: str | None, *, cut: bool) -> str:
+    more = "" if advice is None else f"\n{advice}"
     if cut:
-        return "What to do: split the task, or raise the length of answers at the endpoint."
+        return f"What to do: split the task, or raise the length of answers at the endpoint.{more}"
     return (
         "What to do: say the task more precisely, use a stronger model (FIRMPLAN_MODEL), or raise "
-        "Planner(max_repairs=..). The error's `attempts` hold every draft."
+        f"Planner(max_repairs=..). The error's `attempts` hold every draft.{more}"
     )
 
 

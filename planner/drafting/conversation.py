@@ -172,6 +172,7 @@ class Conversation:
         is_reachable: Whether the model for small questions could be asked so far.
         budget: The limits of the caller.
         fallbacks: Who is asked if the model cannot answer; who answered goes on.
+        temperature: Of every request; `None`: the endpoint's own.
         requests: The limits of every planning: number of requests, and seconds.
     """
 
@@ -185,6 +186,7 @@ class Conversation:
     is_reachable: bool = True
     budget: PlanningBudget = field(default_factory=PlanningBudget)
     fallbacks: tuple[Endpoint, ...] = ()
+    temperature: float | None = None
     requests: RequestBudget = field(init=False)
 
     def __post_init__(self) -> None:
@@ -281,7 +283,12 @@ class Conversation:
         if (limit := self.budget.find_exhausted()) is not None:
             raise over_budget(self.request.task, limit, self.attempts)
         call = ModelCall(
-            endpoint or self.endpoint, tuple(messages), answer, self.timeout_s, listener=listener
+            endpoint or self.endpoint,
+            tuple(messages),
+            answer,
+            self.timeout_s,
+            self.temperature,
+            listener=listener,
         )
         completion = await complete_within(self.requests, call, self.clients, policy)
         # Only an answered request is known to have cost something.

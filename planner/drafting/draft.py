@@ -95,7 +95,7 @@ class DraftChanges:
         steps: Whole steps, which replace those of their ids. A step with a new id stands before the next step that replaces one, else at
             the end.
         remove: Ids of steps to remove.
-        rest: `inputs`, `types`, `output` and `left_out`, if they change; inputs and types by name.
+        rest: `inputs`, `types`, `output` and `left_out`, if they change; inputs and types by name, and null for one that goes.
     """
 
     steps: tuple[dict[str, Json], ...]
@@ -177,5 +177,9 @@ def _beside_steps(value: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _merged(old: Json, new: Json, key: str) -> Json:
-    """Return inputs and types with the new ones added to the old; a new output replaces the old one."""
-    return {**old, **new} if key != "output" and isinstance(old, dict) and isinstance(new, dict) else new
+    """Return inputs and types with the new ones added to the old, without those that are null; a new output replaces the old one."""
+    if key not in ("inputs", "types") or not isinstance(new, dict):
+        return new
+    together = {**(old if isinstance(old, dict) else {}), **new}
+    # A schema is never null, so that null can say that an input goes, as where it gets another name.
+    return {name: part for name, part in together.items() if part is not None}

@@ -9,6 +9,8 @@ that is due. Only the last draft is shown again, so that the conversation does n
 | `whole` | the complete plan; if the same fault came back, a new plan written in another way | typed |
 | `simple` | a new complete plan | the simplest |
 
+A plan that passes its check, but with warnings that foretell a failure, is kept, and the model is asked once about these.
+
 A fault that comes back moves on to the next strategy; after the last strategy the planning fails.
 """
 
@@ -21,14 +23,18 @@ from functools import partial
 from math import ceil
 from typing import Literal, TypeAlias, cast
 
+from ...errors import PlanningFailed
+from ...plans.checker.inference import SKIPPED_OUTPUT
 from ...plans.format.shape import draft_of
 from ...plans.paths import parts_of
-from ...plans.plan import Plan
+from ...plans.plan import Plan, ToolStep
 from ...plans.problems import CheckReport, Problem
+from ...plans.signature import Effect
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
 from ...tools.models.completion import Answered, Completion, Message
 from ...tools.tool import Tool
+from ...tools.toolset import Toolset
 from ..library.library import SavedPlan
 from ..request import PlanRequest, input_faults
 from .adapting import fit_question, nearest_plans
@@ -116,7 +122,7 @@ def _has_few_faulty_steps(draft: Json, faults: Sequence[Problem]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ask:
+class ModelRequest:
     """One request to the model: the messages, the form of the answer, and the approach."""
 
     messages: tuple[Message, ...]
@@ -135,6 +141,8 @@ class Drafting:
         repair: How often faults came back.
         is_last: Whether the draft is the last that may be asked for.
         writes: The writes of the drafts so far, so that none is dropped in silence.
+        doubted: A plan that passed its check, while the model is asked about its warnings.
+        is_warned: Whether the model was sent such warnings, which happens once.
         first: The model's answer to a small question, if it was a complete plan: it is taken as the first draft.
         choose_over: A small question chooses from a toolset of more tools than this; `None`: words alone choose.
         handler: Is called with each longer partial plan that passes its check, while the draft is written.
@@ -149,6 +157,8 @@ class Drafting:
     is_last: bool = False
     writes: WritesSoFar = field(init=False)
     first: Completion | None = None
+    doubted: Plan | None = None
+    is_warned: bool = False
     choose_over: int | None = CHOOSE_OVER
     handler: PartialPlanHandler | None = None
 
@@ -177,22 +187,35 @@ class Drafting:
         # A model may answer the small question with a complete plan. Its draft is judged like any other, and
         # saves a request.
         self.shown, completion, self.examples = chosen.shown, chosen.draft, nearest_plans(self.request)
-        ask = _Ask(self._opening(), plan_answer(self.shown)[0])
+        ask = self._first_request()
         for number in range(self.max_repairs + 1):
             self.is_last = number == self.max_repairs
-            answer = completion or await self._ask(ask)
+            try:
+                answer = completion or await self._ask(ask)
+            except PlanningFailed:
+                if self.doubted is None:
+                    raise
+                return self.doubted
             # The first draft may come from a small question; every further one is asked for.
             completion = None
-            self._expect_plan(answer)
+            if self.doubted is None:
+                self._expect_plan(answer)
             attempt = await self.conversation.judge(
                 answer, ask.approach, partial(self._read, approach=ask.approach)
             )
             if attempt.ok and attempt.plan is not None:
-                return attempt.plan
+                doubts = foretold(attempt.plan, attempt.problems, self.request.tools)
+                if not doubts or self.is_last or self.is_warned or not can_change(self.draft):
+                    return attempt.plan
+                # The plan stands, whatever comes of the question about its warnings.
+                self.doubted, self.is_warned, ask = attempt.plan, True, self._about(doubts)
+                continue
+            if self.doubted is not None:
+                return self.doubted
             ask = self._next(ask, attempt)
             if self.repair.is_exhausted:
                 break
-        raise no_good_draft(self.request.task, self.conversation.attempts)
+        raise no_good_draft(self.request.task, self.conversation.attempts, self._advice)
 
     def _expect_plan(self, answer: Completion) -> None:
         """Raise `PlanningFailed` if the model says something in the place of a plan."""
@@ -200,19 +223,35 @@ class Drafting:
         if said is not None:
             conversation = self.conversation
             conversation.attempts.append(no_plan_in(answer, said, conversation.number))
-            raise ended_by(self.request.task, said, conversation.attempts, len(self.request.answers))
+            raise ended_by(
+                self.request.task, said, conversation.attempts, len(self.request.answers), self._advice
+            )
 
     def _opening(self) -> tuple[Message, ...]:
         """Return the messages that begin every request, whatever was drafted before."""
         count = len(self.request.tools)
         return planning_messages(
-            self.request.task, self.shown, self.request.inputs, self.examples, count, self.request.answers
+            self.request.task,
+            self.shown,
+            self.request.inputs,
+            self.examples,
+            count,
+            self.request.answers,
+            self.request.part,
         )
+
+    def _first_request(self) -> ModelRequest:
+        return ModelRequest(self._opening(), plan_answer(self.shown)[0])
+
+    @property
+    def _advice(self) -> str | None:
+        """What to do if there is no plan, beside what is said of every profile."""
+        return None
 
     def _listener(self) -> PartialPlanListener | None:
         return None if self.handler is None else PartialPlanListener(self.request, self.handler, self.draft)
 
-    async def _ask(self, ask: _Ask) -> Completion:
+    async def _ask(self, ask: ModelRequest) -> Completion:
         """Return the model's answer to a request. Raises: PlanningFailed."""
         return await self.conversation.ask(ask.messages, ask.answer, self._listener())
 
@@ -229,7 +268,14 @@ class Drafting:
         plan, report = await self._checked(self.draft)
         return plan, (*dropped, *report.problems)
 
-    def _next(self, ask: _Ask, attempt: Attempt) -> _Ask:
+    def _about(self, doubts: Sequence[Problem]) -> ModelRequest:
+        """Return the request that asks about the warnings of a plan that passes its check."""
+        text = json.dumps(self.draft, ensure_ascii=False)
+        has_provided = any(tool.is_provided for tool in self.request.tools)
+        again = repair_messages(text, doubts, plea="doubts", has_provided=has_provided)
+        return ModelRequest((*self._opening(), *again), changes_answer(self.shown)[0], "steps")
+
+    def _next(self, ask: ModelRequest, attempt: Attempt) -> ModelRequest:
         """Return the request that follows an attempt with faults."""
         if attempt.error is not None:
             # An answer that could not be read counts as a fault that comes back: prose twice in a row moves to
@@ -239,7 +285,7 @@ class Drafting:
             said = "" if attempt.is_cut else attempt.text
             answer, _ = plan_answer(self.shown, simplest=self.repair.stage > 1)
             strategy = self.repair.strategy(None, ())
-            return _Ask((*self._opening(), *unread_messages(said, attempt.error)), answer, strategy)
+            return ModelRequest((*self._opening(), *unread_messages(said, attempt.error)), answer, strategy)
         faults = attempt.faults
         self.repair = self.repair.after((fault.code, fault.message) for fault in faults)
         # The draft named tools that were not shown, so the model knows more than it saw: it is shown them before
@@ -257,15 +303,18 @@ class Drafting:
             answer, _ = plan_answer(self.shown, simplest=strategy == "simple")
         # The ways around an unsafe flow stand in the opening if the tools' declarations call for them; other sources of untrusted data do not show there.
         has_ways = shows_ways(self.shown) or all(fault.code != "unsafe-flow" for fault in faults)
+        # Warnings that foretell a failure go along, since the model writes the plan again in any case.
+        doubts = () if attempt.plan is None else foretold(attempt.plan, attempt.problems, self.request.tools)
+        self.is_warned = self.is_warned or bool(doubts)
         again = repair_messages(
             text,
-            faults,
+            (*faults, *doubts),
             unseen,
             plea,
             has_ways=has_ways,
             has_provided=any(tool.is_provided for tool in self.request.tools),
         )
-        return _Ask((*self._opening(), *again), answer, strategy)
+        return ModelRequest((*self._opening(), *again), answer, strategy)
 
     async def _checked(self, draft: Json) -> tuple[Plan | None, CheckReport]:
         """Return the plan of a draft, if it has the shape of one, and its report, faults of the given inputs included."""
@@ -281,6 +330,32 @@ class Drafting:
         # Faults of inputs count like faults of the check, so that the model hears of both at once and repairs
         # them in one answer.
         return plan, CheckReport((*faults, *report.warnings), report.bounds, report.inferred)
+
+
+def foretold(plan: Plan, problems: Iterable[Problem], tools: Toolset) -> tuple[Problem, ...]:
+    """Return the warnings of a plan that foretell a failure: a value that may be absent in an argument of a write, or in the output.
+
+    Other warnings say that only the run can tell, or that something is not used: a model that is sent these changes what was right.
+    """
+    return tuple(
+        problem
+        for problem in problems
+        if problem.code == "maybe-missing"
+        and not problem.message.startswith(SKIPPED_OUTPUT)
+        and _foretells(plan, parts_of(problem.path), tools)
+    )
+
+
+def _foretells(plan: Plan, path: Sequence[str | int], tools: Toolset) -> bool:
+    match path:
+        case ("output", *_):
+            return True
+        case ("steps", int(index), "args", *_) if index < len(plan.steps):
+            step = plan.steps[index]
+            tool = tools.find(step.tool) if isinstance(step, ToolStep) else None
+            return tool is not None and tool.effect is Effect.WRITE
+        case _:
+            return False
 
 
 # --- preview

@@ -6,9 +6,10 @@
 | named | an enum of names | any |
 | plain | any text | any |
 
-The first form that is not too large is shown. It has only the keys that the prompt explains, since each key costs its tokens once for each
-tool. The schema does not decide which answers are accepted: every object is read, also a plan exactly in the format, and the check
-reports its problems. Constraints that servers with grammars refuse (patterns, formats) are left out.
+The first form that is not too large is shown. It has only the keys that the prompt explains, since each key costs its tokens once for each tool, and
+nothing that the prompt says in words: no descriptions, and no types of modifiers. All actions but calls of tools share one alternative. The
+schema does not decide which answers are accepted: every object is read, also a plan exactly in the format, and the check reports its problems.
+Constraints that servers with grammars refuse (patterns, formats) are left out.
 """
 
 from __future__ import annotations
@@ -32,47 +33,47 @@ Form: TypeAlias = Literal["typed", "named", "plain"]
 _Object = dict[str, Json]
 _TEXT: Json = {"type": "string"}
 _ANY: Json = {}
-_OBJECT: Json = {"type": "object", "additionalProperties": True}
+_OBJECT: Json = {"type": "object"}
 _NAMES: Json = {"type": "array", "items": _TEXT}
-_NOT_SHOWN = ("pattern", "format", "title", "default", "$schema", "examples")
+_NOT_SHOWN = ("pattern", "format", "title", "description", "default", "$schema", "examples")
 
 _ASK: Json = {
     "type": "object",
-    "properties": {"system": _TEXT, "prompt": _TEXT, "returns": _OBJECT},
+    "properties": {
+        "prompt": _TEXT,
+        "returns": _OBJECT,
+        "model": _TEXT,
+        "guard": _ANY,
+    },
     "required": ["prompt"],
 }
 _AGENT: Json = {
     "type": "object",
-    "properties": {"goal": _TEXT, "tools": _NAMES, "returns": _OBJECT, "max_steps": {"type": "integer"}},
+    "properties": {
+        "goal": _TEXT,
+        "tools": _NAMES,
+        "returns": _OBJECT,
+        "max_steps": {"type": "integer"},
+    },
     "required": ["goal", "tools"],
 }
-_COMMON: _Object = {
-    "for_each": _ANY,
-    "when": _ANY,
-    "after": _NAMES,
-    "on_error": _ANY,
-    "repeat": {
-        "type": "object",
-        "properties": {"until": _TEXT, "max": {"type": "integer"}},
-        "required": ["until", "max"],
-    },
+# Any value: the prompt tells their types once, and here they would stand once for each tool.
+_MODIFIERS: _Object = {"for_each": _ANY, "when": _ANY, "after": _ANY, "on_error": _ANY, "repeat": _ANY}
+_OF_CALLS: _Object = {"retries": _ANY, "timeout": _ANY}
+_ACTIONS: _Object = {
+    "ask": _ASK,
+    "set": _ANY,
+    "agent": _AGENT,
+    "plan": _TEXT,
+    "args": _OBJECT,
+    "ask_person": _TEXT,
+    "fail": _TEXT,
+    "returns": _OBJECT,
 }
-_REASONING: Json = {
-    "type": "string",
-    "description": "What has to be done, in which order, with which tools.",
-}
-_REST: _Object = {
-    "task": _TEXT,
-    "description": _TEXT,
-    "inputs": _OBJECT,
-    "types": _OBJECT,
-    "plans": _OBJECT,
-}
-_LEFT_OUT: Json = {
-    "type": "array",
-    "items": _TEXT,
-    "description": "What of the task the plan does not do: the tool that is not called, and why. Empty if it does all.",
-}
+"""The actions that are no calls of tools, with what stands beside them."""
+_REASONING: Json = _TEXT
+_REST: _Object = {"inputs": _OBJECT, "types": _OBJECT, "plans": _OBJECT}
+_LEFT_OUT: Json = _NAMES
 
 
 def plan_answer(tools: Sequence[Signature], *, simplest: bool = False) -> tuple[AnswerForm, Form]:
@@ -111,16 +112,12 @@ def _fitting(
 def _plan(steps: _Object) -> _Object:
     properties: _Object = {
         "reasoning": _REASONING,
-        "firmplan": {"type": "integer", "const": 1},
+        "firmplan": {"const": 1},
         **_REST,
         "steps": steps,
         "output": _ANY,
         "cannot": _TEXT,
-        "question": {
-            "type": "object",
-            "properties": {"text": _TEXT, "returns": _OBJECT},
-            "required": ["text"],
-        },
+        "question": _OBJECT,
         # Last: what is missing is known once the steps are written.
         "left_out": _LEFT_OUT,
     }
@@ -130,8 +127,8 @@ def _plan(steps: _Object) -> _Object:
 def _changes(steps: _Object) -> _Object:
     properties: _Object = {
         "reasoning": _REASONING,
-        "changes": {**steps, "description": "Steps that change, whole, by their ids; new steps too."},
-        "remove": {**cast("_Object", _NAMES), "description": "Ids of steps that go."},
+        "changes": steps,
+        "remove": _NAMES,
         "inputs": _OBJECT,
         "types": _OBJECT,
         "output": _ANY,
@@ -142,51 +139,36 @@ def _changes(steps: _Object) -> _Object:
 
 def _any_step(tool: Json) -> tuple[Json, _Object]:
     """Return one schema for all steps, and no definitions."""
-    actions: _Object = {"tool": tool, "args": _OBJECT, "ask": _ASK, "set": _ANY, "plan": _TEXT, "fail": _TEXT}
-    properties: _Object = {
-        "id": _TEXT,
-        "why": _TEXT,
-        **actions,
-        "agent": _AGENT,
-        "ask_person": _TEXT,
-        **_COMMON,
-    }
+    properties: _Object = {"id": _TEXT, "tool": tool, **_ACTIONS, **_MODIFIERS, **_OF_CALLS}
     return {"type": "object", "properties": properties, "required": ["id"]}, {}
 
 
 def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
-    """Return a schema with one alternative for each tool and each other action, and its definitions."""
+    """Return a schema with one alternative for each tool and one for all other actions, and its definitions."""
     lifted = cast("dict[str, _Object]", json_schema(list(tools))["$defs"])
-    # A part of the schema that every alternative repeats goes into `$defs`; a reference costs fewer tokens.
-    definitions: _Object = {f"{key}": part for key, part in _COMMON.items() if part not in (_ANY, _NAMES)}
-    common: _Object = {
-        key: {"$ref": f"#/$defs/{key}"} if key in definitions else part for key, part in _COMMON.items()
-    }
-
-    def step(action: _Object, required: list[Json]) -> Json:
-        properties: _Object = {"id": _TEXT, "why": _TEXT, **action, **common}
-        return {"type": "object", "properties": properties, "required": ["id", *required]}
-
+    definitions: _Object = {}
     alternatives: list[Json] = []
     for tool in tools:
-        args = _shown(lifted[f"args of {tool.name}"], tool.name)
-        # A stranger's prose stands in the prompt alone, as data between marks: a schema is read as an instruction.
-        args = with_prose(args, lambda _: None) if tool.is_provided else args
-        definitions[f"{tool.name}_args"] = args
-        action: _Object = {"tool": {"const": tool.name}, "args": {"$ref": f"#/$defs/{tool.name}_args"}}
+        # Prose stands in the prompt, that of strangers as data between marks; here it would be said twice, and read as an instruction.
+        args = with_prose(_shown(lifted[f"args of {tool.name}"], tool.name), lambda _: None)
+        # A schema that refers to parts of itself needs a name.
+        if f"#/$defs/{tool.name}_args" in canonical(args).decode():
+            definitions[f"{tool.name}_args"] = args
+            args = cast("Json", {"$ref": f"#/$defs/{tool.name}_args"})
         # A tool without required arguments may be called with none, and models leave `args` out then.
-        needs = isinstance(args, dict) and bool(args.get("required"))
-        alternatives.append(step(action, ["tool", "args"] if needs else ["tool"]))
-    alternatives += [
-        step({"ask": _ASK}, ["ask"]),
-        step({"set": _ANY}, ["set"]),
-        step({"plan": _TEXT, "args": _OBJECT}, ["plan"]),
-        step({"agent": _AGENT}, ["agent"]),
-        step({"ask_person": _TEXT, "returns": _OBJECT}, ["ask_person"]),
-        step({"fail": _TEXT}, ["fail"]),
-        *([step({"endorse": _ANY, "returns": _OBJECT}, ["endorse", "returns"])] if shows_ways(tools) else []),
-    ]
-    return {"anyOf": alternatives}, definitions
+        required: list[Json] = ["id", "tool", *(["args"] if tool.parameters.get("required") else [])]
+        name: Json = {"const": tool.name}
+        call: _Object = {"id": _TEXT, "tool": name, "args": args, **_MODIFIERS, **_OF_CALLS}
+        alternatives.append({"type": "object", "properties": call, "required": required})
+    endorse: _Object = {"endorse": _ANY} if shows_ways(tools) else {}
+    others: _Object = {
+        "type": "object",
+        "properties": {"id": _TEXT, **_ACTIONS, **endorse, **_MODIFIERS},
+        "required": ["id"],
+        # Closed: else it would take a call of a tool that does not exist.
+        "additionalProperties": False,
+    }
+    return {"anyOf": [*alternatives, others]}, definitions
 
 
 def _shown(schema: Json, tool: str, *, is_names: bool = False) -> Json:
@@ -202,7 +184,8 @@ def _shown(schema: Json, tool: str, *, is_names: bool = False) -> Json:
     for key, part in schema.items():
         # Servers that compile a schema to a grammar refuse patterns and formats. The check holds the arguments to
         # them all the same.
-        if key in _NOT_SHOWN and not is_names:
+        # Nor is said that there are no other arguments: a grammar has no others, and the check tells.
+        if not is_names and (key in _NOT_SHOWN or (key == "additionalProperties" and part is False)):
             continue
         if key == "$ref" and isinstance(part, str):
             made[key] = part.replace(f"#/$defs/args%20of%20{tool}", f"#/$defs/{tool}_args")

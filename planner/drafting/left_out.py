@@ -136,14 +136,15 @@ def _steps_of(draft: Json) -> Iterator[Mapping[str, Json]]:
 
 
 def _tools_of(step: Mapping[str, Json]) -> Iterator[tuple[str, bool]]:
-    """Yield the tools that a step may call, each with whether an agent calls it."""
+    """Yield the tools that a step may call, each with whether an agent, or a sub-plan that is planned in the run, calls it."""
     if isinstance(name := step.get("tool"), str):
         yield name, False
-    match step.get("agent"):
-        case {"tools": list(allowed)}:
-            yield from ((each, True) for each in allowed if isinstance(each, str))
-        case _:
-            return
+    for holder in (step.get("agent"), step if "plan_for" in step else None):
+        match holder:
+            case {"tools": list(allowed)}:
+                yield from ((each, True) for each in allowed if isinstance(each, str))
+            case _:
+                pass
 
 
 def _is_named(said: Json, names: Sequence[str]) -> bool:

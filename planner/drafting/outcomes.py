@@ -54,7 +54,11 @@ def no_plan_in(
 
 
 def ended_by(
-    task: str, outcome: Cannot | Question, attempts: Sequence[Attempt], asked: int
+    task: str,
+    outcome: Cannot | Question,
+    attempts: Sequence[Attempt],
+    asked: int,
+    advice: str | None = None,
 ) -> PlanningFailed:
     """Return the end of a planning by something else than a plan.
 
@@ -63,10 +67,12 @@ def ended_by(
         outcome: What the model said.
         attempts: What was tried.
         asked: How many questions the user has answered so far.
+        advice: What to do about a task that cannot be done.
     """
     words = " ".join(task.split())[:200]
     if isinstance(outcome, Cannot):
         message = f"the planner says that the task '{words}' cannot be done: {outcome.reason}"
+        message += "" if advice is None else f"\nWhat to do: {advice}"
         return PlanningFailed(message, attempts, outcome=outcome)
     if asked >= QUESTIONS_MAX:
         message = (

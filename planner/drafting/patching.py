@@ -17,7 +17,7 @@ from typing import cast
 from ...errors import Cannot, PlanningFailed, PlanRejected, Question
 from ...plans.edit.patch import Patch, SetLeftOut, apply_patch
 from ...plans.paths import path_of
-from ...plans.plan import AgentStep, Plan, PlanStep, Step, ToolStep
+from ...plans.plan import AgentStep, Plan, PlanForStep, PlanStep, Step, ToolStep
 from ...plans.problems import CheckReport, Problem, problem
 from ...plans.signature import Effect
 from ...plans.values import Json, canonical
@@ -243,9 +243,9 @@ class PatchDrafting:
         return (*problems, *_repeated(writes, old, plan))
 
     def _may_write(self, step: Step) -> bool:
-        """Whether a step may change the world: it calls a write, an unknown tool, an inner plan or an agent."""
+        """Whether a step may change the world: it calls a write, an unknown tool, an inner plan, an agent or a planner."""
         if not isinstance(step, ToolStep):
-            return isinstance(step, PlanStep | AgentStep)
+            return isinstance(step, PlanStep | AgentStep | PlanForStep)
         # A tool that is gone may have been a write, so that the careful answer is yes.
         tool = self.request.tools.find(step.tool)
         return tool is None or tool.effect is Effect.WRITE

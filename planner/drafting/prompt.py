@@ -1,7 +1,7 @@
 """The words that a model is shown: the format with worked examples, the tools, the task; after a bad draft, its faults.
 
 Text that does not change comes first, so that endpoints can cache it. The model is shown signatures, the task and the types of given
-inputs, and never a value or a tool's output. The texts are files in `prompts/`.
+inputs, and never a value or a tool's output, unless it plans a part of a run (`part.py`). The texts are files in `prompts/`.
 
 A tool is one line of signature, with types in short form, and what is said of it (`signatures.py`).
 
@@ -11,7 +11,7 @@ marks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Literal, TypeAlias, cast
@@ -25,6 +25,7 @@ from ...tools.models.completion import Message
 from ...tools.models.marks import DATA_NOTE, Data, mark
 from ...tools.provider import visible
 from ..library.library import SavedPlan
+from ..part import SHOWN_CHARACTERS_MAX, SHOWN_IN_ALL_MAX, Part
 from ..request import input_schemas
 from .signatures import (
     SharedWords,
@@ -38,13 +39,16 @@ from .signatures import (
     signature_of,
 )
 
-Plea: TypeAlias = Literal["repair", "mend", "anew", "repatch"]
+Plea: TypeAlias = Literal["repair", "mend", "anew", "doubts", "repatch"]
 
 PROMPTS = (
-    *("adapt", "choose", "plan", "more", "given", "servers", "learnt", "untrusted"),
-    *("repair", "mend", "anew", "unread", "patch", "repatch"),
+    *("adapt", "choose", "plan", "more", "given", "part", "servers", "learnt", "untrusted"),
+    *("repair", "mend", "anew", "doubts", "unread", "patch", "repatch"),
 )
 """The files of the texts that a planning sends."""
+
+SMALL_PROMPTS = ("small", "small_repair", "adapt", "choose", "servers", "learnt", "part")
+"""The files of the texts that a planning in the small profile sends."""
 
 NOT_SHOWN = frozenset({"secret", "isoformat", "isoweekday", "timestamp"})
 """Functions and methods that the prompt leaves out: a planner need not know that secrets exist, and a date is ISO text without being asked."""
@@ -75,6 +79,7 @@ def planning_messages(
     examples: Sequence[SavedPlan] = (),
     count: int = 0,
     answers: Sequence[tuple[str, Json]] = (),
+    part: Part | None = None,
 ) -> tuple[Message, ...]:
     """Return the messages that ask for a plan.
 
@@ -85,6 +90,7 @@ def planning_messages(
         examples: Saved plans for similar tasks.
         count: The number of all tools; if some are not shown, the prompt says how to ask for another.
         answers: The questions that the model asked before, each with the user's answer.
+        part: The bounds of the plan if it is one part of a run.
     """
     given = "\n".join(f'- "{name}": {schema}' for name, schema in input_schemas(inputs).items())
     parts: list[str | Data] = ["# Tools\n\n", *_listed(tools), "\n\n"]
@@ -102,9 +108,74 @@ def planning_messages(
     if answers:
         asked = "\n".join(f"- {question} -> {canonical(answer).decode()}" for question, answer in answers)
         parts.append(f"\n\n# What the user answered to your questions\n\n{asked}")
+    if part is not None:
+        parts += _part_of_a_run(part)
     # The system message never changes, and the user's part ends with the task: endpoints cache the longest equal
     # beginning.
     return (Message("system", text_of("plan")), Message("user", mark(parts)))
+
+
+def small_messages(
+    task: str,
+    tools: Sequence[Signature],
+    inputs: Mapping[str, Json],
+    example: str | None = None,
+    answers: Sequence[tuple[str, Json]] = (),
+    part: Part | None = None,
+) -> tuple[Message, ...]:
+    """Return the messages that ask a small model for a short plan (`small.py`).
+
+    Args:
+        task: The words.
+        tools: The tools that are shown.
+        inputs: The given inputs, of which names and types are shown.
+        example: A saved plan for a similar task, in the small form.
+        answers: The questions that earlier plannings ended with, each with the user's answer.
+        part: The bounds of the plan if it is one part of a run.
+    """
+    parts: list[str | Data] = ["# Tools\n\n", *_listed(tools), "\n\n"]
+    if example is not None:
+        parts += [f"# A plan for a similar task\n\n{DATA_NOTE}\n", Data("plan", example), "\n\n"]
+    if inputs:
+        given = "\n".join(f"- ${{inputs.{name}}}: {schema}" for name, schema in input_schemas(inputs).items())
+        parts.append(f"# Given values\n\nThe task is about these; refer to them as here.\n{given}\n\n")
+    parts.append(f"# Task\n\n{task}")
+    if answers:
+        asked = "\n".join(f"- {question} -> {canonical(answer).decode()}" for question, answer in answers)
+        parts.append(f"\n\n# What the user answered\n\n{asked}")
+    if part is not None:
+        parts += _part_of_a_run(part)
+    return (Message("system", text_of("small")), Message("user", mark(parts)))
+
+
+def small_repair_messages(draft: str, fault: str, *, has_provided: bool = False) -> tuple[Message, ...]:
+    """Return the messages that send one fault back to a small model.
+
+    Args:
+        draft: The draft, as the model wrote it; empty if it is not shown.
+        fault: The fault as a line.
+        has_provided: Whether a tool is provided by somebody else: then a fault may repeat names of a stranger, and is data.
+    """
+    parts: list[str | Data] = [f"{text_of('small_repair')}\n\n"]
+    said = Data("fault", visible(fault[:FAULT_CHARACTERS_MAX]))
+    return _again(draft, mark([*parts, f"{DATA_NOTE}\n", said] if has_provided else [*parts, fault]))
+
+
+def _part_of_a_run(part: Part) -> Iterator[str | Data]:
+    """Yield what a model is told of the run of which its plan is a part: the bounds, and the values that it may see."""
+    returns = canonical(dict(part.returns)).decode()
+    words = text_of("part").format(most=part.steps_max, returns=returns)
+    yield f"\n\n# The run\n\n{words}"
+    if part.shown:
+        yield f"\n\nThe inputs have these values now. {DATA_NOTE}"
+    left = SHOWN_IN_ALL_MAX
+    for name, value in part.shown.items():
+        text = canonical(value).decode()
+        most = min(SHOWN_CHARACTERS_MAX, left)
+        left -= min(len(text), most)
+        more = f" .. ({len(text)} characters in all)" if len(text) > most else ""
+        yield f"\n- inputs.{name}: "
+        yield Data(name, text[:most] + more)
 
 
 def shows_ways(tools: Iterable[Signature]) -> bool:
@@ -186,9 +257,9 @@ def patch_messages(failure_report: Sequence[str | Data], tools: Sequence[Signatu
     return (Message("system", f"{text_of('patch')}\n\n{DATA_NOTE}"), Message("user", words))
 
 
-def prompt_version() -> str:
-    """Return the digest of all prompt texts: other texts may lead to other plans, so that a plan of other texts is not reused."""
-    return digest("\n".join([*map(text_of, PROMPTS), DATA_NOTE]).encode())
+def prompt_version(prompts: Iterable[str] = PROMPTS) -> str:
+    """Return the digest of prompt texts: other texts may lead to other plans, so that a plan of other texts is not reused."""
+    return digest("\n".join([*map(text_of, prompts), DATA_NOTE]).encode())
 
 
 def _listed(tools: Iterable[Signature]) -> list[str | Data]:

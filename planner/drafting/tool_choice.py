@@ -78,9 +78,9 @@ def with_writing_tools(task: str, tools: Iterable[T], shown: Sequence[T]) -> lis
     return by_name([*shown, *writing[:WRITING_SHOWN]])
 
 
-def nearest_tools(task: str, tools: Iterable[T]) -> list[T]:
-    """Return tools, those first that share most words with the task."""
-    return ranked_by_words(task, tools, _searched_text)
+def nearest_tools(task: str, tools: Iterable[T], *, found_only: bool = False) -> list[T]:
+    """Return tools, those first that share most words with the task; with `found_only` none that share no word."""
+    return ranked_by_words(task, tools, _searched_text, found_only=found_only)
 
 
 def by_name(tools: Iterable[T]) -> list[T]:
@@ -121,11 +121,12 @@ def tools_in(draft: Json) -> list[str]:
             case dict() as fields:
                 if isinstance(name := fields.get("tool"), str):
                     found.append(name)
-                match fields.get("agent"):
-                    case {"tools": list(allowed)}:
-                        found += [each for each in allowed if isinstance(each, str)]
-                    case _:
-                        pass
+                for holder in (fields.get("agent"), fields if "plan_for" in fields else None):
+                    match holder:
+                        case {"tools": list(allowed)}:
+                            found += [each for each in allowed if isinstance(each, str)]
+                        case _:
+                            pass
                 parts += fields.values()
             case list() as items:
                 parts += items

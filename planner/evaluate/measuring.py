@@ -4,6 +4,7 @@ A plan is scored by its shape: which actions it takes, and which action feeds wh
 `run` returns a plan's output, or raises. Results have the order of planners, tasks and samples, whichever ends first.
 
 The output of a run is also measured by guards, which refuse nothing here, and compared with the outputs of the other variants of its task (`bias.py`).
+Beside a planner, `rivals` solve the same tasks in another way, such as a ReAct loop (`react.py`), so that the tokens of both can be compared.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from ...errors import ConfigError, FirmplanError, PlanningFailed, ToolError
-from ...plans.plan import AskStep, Plan, PlanStep, SetStep, Step, ToolStep
+from ...plans.plan import AskStep, Plan, PlanForStep, PlanStep, SetStep, Step, ToolStep
 from ...plans.values import Json
 from ...tools.guards.guard import Guard, Question, asks_model, find_refusal, name_of
 from ...tools.models.completion import Usage
@@ -25,21 +26,41 @@ from ...tools.models.errors import ModelError
 from ...tools.models.models import Models
 from ...tools.schemas import Checker
 from ..drafting.attempt import Attempt
+from ..library.library import SavedPlan
 from ..planner import Planned, Planner
 from .bias import SAMPLES_MAX, Difference, Outcome, VariantRuns, differences, outcome_of
+from .expected_calls import MadeCall, are_expected
+from .ranking import Retrieval, retrieval_of
+from .react import ReactRun, is_in_words
 from .task_set import EvalTask, Expected, TaskSet
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """The output of a run, and the texts that it may quote: its inputs and the results of its tools, by name."""
+    """A run, and the runs of its patched plans.
+
+    Attributes:
+        output: The output of the last of them.
+        sources: The texts that the output may quote: inputs and the results of tools, by name.
+        patches: How often the plan was patched after a failure, before it gave the output.
+        calls: The calls of tools that were made; `None`: nobody recorded them.
+        usage: The usage of the models of the steps and of the patches.
+        failure: Why there is no output after all.
+    """
 
     output: Json
     sources: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    patches: int = 0
+    calls: tuple[MadeCall, ...] | None = None
+    usage: Usage = field(default_factory=Usage)
+    failure: str | None = None
 
 
 Run = Callable[[EvalTask, Planned], Awaitable[Ran]]
 """Runs a plan. Raises: FirmplanError: there is no output."""
+
+Rival = Callable[[EvalTask], Awaitable[ReactRun]]
+"""Solves a task without a plan."""
 
 Edge = tuple[str, str]
 """An action, and an action that it feeds."""
@@ -52,7 +73,7 @@ Edge = tuple[str, str]
 class PlanShape:
     """The actions of a plan and the edges between them, sorted; an action that occurs twice is listed twice.
 
-    An action is the name of a tool, `ask`, `agent` or `plan:name`. `set` steps compute and do nothing, so they are looked through: two plans
+    An action is the name of a tool, `ask`, `agent`, `plan_for` or `plan:name`. `set` steps compute and do nothing, so they are looked through: two plans
     that compute the same in one step or in three have the same shape.
     """
 
@@ -76,7 +97,7 @@ class PlanShape:
     @property
     def tools(self) -> frozenset[str]:
         """Names of the tools that are called."""
-        return frozenset(each for each in self.actions if each not in ("ask", "agent"))
+        return frozenset(each for each in self.actions if each not in ("ask", "agent", "plan_for"))
 
 
 def f1(found: Iterable[object], wanted: Iterable[object]) -> float:
@@ -104,6 +125,8 @@ def _action(step: Step) -> str | None:
             return f"plan:{step.plan}"
         case SetStep():
             return None
+        case PlanForStep():
+            return "plan_for"
         case _:
             return "agent"
 
@@ -152,7 +175,13 @@ class Score:
         steps: F1 of the plan's actions against those of the solution.
         edges: F1 of the plan's edges against those of the solution.
         brief: Whether the plan has at most as many steps as it may.
-        answer: Whether the output of a run is as expected.
+        answer: Whether the output of a run is as expected, after patches if there were any.
+        answer_first: Whether it is so without a patch.
+        patches: How often the plan was patched after a failure.
+        calls: Whether the calls that a run made are the expected ones.
+        saved: Whether the expected saved plan answered the task.
+        run_usage: The usage of models in the run and its patches.
+        react: What the ReAct loop came to; `None`: there was none.
         seconds: The time from the task to the plan.
         plan: The plan.
         error: Why there is no plan, or why its run gave no output.
@@ -177,11 +206,17 @@ class Score:
     guards: Mapping[str, bool | None] = field(default_factory=dict[str, "bool | None"])
     guard_usage: Usage = field(default_factory=Usage)
     outcome: Outcome = None
+    answer_first: bool | None = None
+    patches: int = 0
+    calls: bool | None = None
+    saved: bool | None = None
+    run_usage: Usage = field(default_factory=Usage)
+    react: ReactScore | None = None
 
     @property
     def good(self) -> bool:
         """Whether every condition holds; F1 is a measure, and no condition."""
-        conditions = (self.tools, self.brief, self.answer)
+        conditions = (self.tools, self.brief, self.answer, self.calls, self.saved)
         return self.valid and not self.forbidden and all(each is not False for each in conditions)
 
     def to_dict(self) -> dict[str, Json]:
@@ -194,6 +229,8 @@ class Score:
             "plan": None if self.plan is None else self.plan.to_dict(),
             "guards": dict(self.guards),
             "guard_usage": self.guard_usage.to_dict(),
+            "run_usage": self.run_usage.to_dict(),
+            "react": None if self.react is None else self.react.to_dict(),
         }
 
 
@@ -249,6 +286,16 @@ def is_answer(output: Json, wanted: Mapping[str, Json]) -> bool:
             return True
 
 
+def _is_right(ran: Ran, expected: Expected) -> tuple[bool | None, bool | None]:
+    """Return whether the answer and the calls of a run are as expected; `None` where nothing is expected or known."""
+    wanted, calls = expected.answer, expected.calls
+    has_ended = ran.failure is None
+    answer = None if wanted is None else has_ended and is_answer(ran.output, wanted)
+    if calls is None or ran.calls is None:
+        return answer, None
+    return answer, has_ended and are_expected(ran.calls, calls)
+
+
 def _drafts(attempts: tuple[Attempt, ...]) -> list[Attempt]:
     return [each for each in attempts if each.source == "model"]
 
@@ -270,6 +317,127 @@ def _holds(output: Json, part: Json) -> bool:
             return any(_holds(each, part) for each in output.values())
         case _:
             return False
+
+
+# --- a rival
+
+
+@dataclass(frozen=True, slots=True)
+class ReactScore:
+    """What a ReAct loop came to.
+
+    Attributes:
+        run: The loop.
+        answer: Whether its answer is as expected; an answer in words is right if it says all that is expected.
+        calls: Whether its calls are the expected ones.
+    """
+
+    run: ReactRun
+    answer: bool | None
+    calls: bool | None
+
+    @property
+    def right(self) -> bool | None:
+        """Whether answer and calls are as expected; `None`: nothing is."""
+        found = [each for each in (self.answer, self.calls) if each is not None]
+        return all(found) if found else None
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the score as JSON."""
+        return {
+            "answer": self.answer,
+            "calls": self.calls,
+            "output": self.run.output,
+            "made": [each.to_dict() for each in self.run.calls],
+            "turns": self.run.turns,
+            "usage": self.run.usage.to_dict(),
+            "error": self.run.error,
+        }
+
+
+def react_score(run: ReactRun, expected: Expected) -> ReactScore:
+    """Return the score of a ReAct loop."""
+    wanted = expected.answer
+    answer = None if wanted is None else run.text is not None and _is_said(run, wanted)
+    calls = None if expected.calls is None else run.error is None and are_expected(run.calls, expected.calls)
+    return ReactScore(run, answer, calls)
+
+
+def _is_said(run: ReactRun, wanted: Mapping[str, Json]) -> bool:
+    """Whether an answer is as expected, as JSON or in words; the benefit of the doubt is the loop's."""
+    if is_answer(run.output, wanted):
+        return True
+    match wanted:
+        case {"equals": value} | {"contains": value}:
+            return is_in_words(run.text or "", value)
+        case _:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """Plans beside a ReAct loop over the samples that both have: what their models read and wrote.
+
+    Attributes:
+        samples: The samples.
+        planned: The usage of planning, of the steps and of patches.
+        react: The usage of the loops.
+        planned_right: The share of samples with right answers and calls; `None`: nothing is expected.
+        react_right: The same of the loops.
+    """
+
+    samples: int
+    planned: Usage
+    react: Usage
+    planned_right: float | None
+    react_right: float | None
+
+    @classmethod
+    def of(cls, scores: Sequence[Score]) -> Against | None:
+        """Return the comparison of the samples that have a loop; `None`: none has one."""
+        both = [(score, score.react) for score in scores if score.react is not None]
+        if not both:
+            return None
+        return cls(
+            len(both),
+            sum((usage for score, _ in both for usage in (score.usage, score.run_usage)), Usage()),
+            sum((loop.run.usage for _, loop in both), Usage()),
+            _mean(_right(score) if loop.right is not None else None for score, loop in both),
+            _mean(loop.right for _, loop in both),
+        )
+
+    @property
+    def output_ratio(self) -> float | None:
+        """Tokens that models write for plans, over those that they write in loops; `None`: the endpoint counts none."""
+        return _ratio(self.planned.completion_tokens, self.react.completion_tokens)
+
+    @property
+    def prompt_ratio(self) -> float | None:
+        """Tokens that models read for plans, over those that they read in loops."""
+        return _ratio(self.planned.prompt_tokens, self.react.prompt_tokens)
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the comparison as JSON."""
+        return {
+            "samples": self.samples,
+            "planned": {**self.planned.to_dict(), "usd": cost_of(self.planned), "right": self.planned_right},
+            "react": {**self.react.to_dict(), "usd": cost_of(self.react), "right": self.react_right},
+            "output_ratio": self.output_ratio,
+            "prompt_ratio": self.prompt_ratio,
+        }
+
+
+def cost_of(usage: Usage) -> float | None:
+    """Return the price of requests in US dollars: nothing if there were none, `None` if the price of one is not known."""
+    return usage.usd if usage.requests else 0.0
+
+
+def _right(score: Score) -> bool:
+    return score.valid and score.answer is not False and score.calls is not False
+
+
+def _ratio(one: int, other: int) -> float | None:
+    return one / other if other else None
 
 
 # --- a set of tasks
@@ -325,7 +493,21 @@ class GuardRate:
 
 @dataclass(frozen=True, slots=True)
 class PlannerSummary:
-    """One planner over all tasks. Rates and means are from 0 to 1; `None`: nothing was measured."""
+    """One planner over all tasks. Rates and means are from 0 to 1; `None`: nothing was measured.
+
+    Attributes:
+        tokens: Of all plannings.
+        usd: The price of all plannings; `None`: the price of a request is not known.
+        answer: The share of right answers, after patches.
+        answer_first: The share that was right without a patch.
+        patched: Samples whose plan was patched.
+        rescued: Those of them whose answer and calls are right.
+        calls: The share of samples whose calls are the expected ones.
+        saved: The share of tasks that the expected saved plan answered.
+        run_tokens: Of the runs, with their patches.
+        run_usd: The price of the runs, as `usd`.
+        against: How a ReAct loop compares; `None`: there was none.
+    """
 
     planner: str
     samples: int
@@ -344,12 +526,22 @@ class PlannerSummary:
     tokens: int
     usd: float | None
     guards: tuple[GuardRate, ...] = ()
+    answer_first: float | None = None
+    patched: int = 0
+    rescued: int = 0
+    calls: float | None = None
+    saved: float | None = None
+    run_tokens: int = 0
+    run_usd: float | None = None
+    against: Against | None = None
 
     @classmethod
     def of(cls, planner: str, results: Sequence[TaskResult]) -> PlannerSummary:
         """Return the summary of one planner's results."""
         scores = [score for result in results for score in result.scores]
         usage = sum((score.usage for score in scores), Usage())
+        in_runs = sum((score.run_usage for score in scores), Usage())
+        patched = [score for score in scores if score.patches]
         return cls(
             planner,
             len(scores),
@@ -366,14 +558,27 @@ class PlannerSummary:
             statistics.median(score.seconds for score in scores) if scores else 0.0,
             max((score.seconds for score in scores), default=0.0),
             usage.prompt_tokens + usage.completion_tokens,
-            usage.usd,
+            cost_of(usage),
             guard_rates(scores),
+            _mean(score.answer_first for score in scores),
+            len(patched),
+            sum(score.error is None and _right(score) for score in patched),
+            _mean(score.calls for score in scores),
+            _mean(score.saved for score in scores),
+            in_runs.prompt_tokens + in_runs.completion_tokens,
+            cost_of(in_runs),
+            Against.of(scores),
         )
 
     def to_dict(self) -> dict[str, Json]:
         """Return the summary as JSON."""
         guards: dict[str, Json] = {each.guard: each.to_dict() for each in self.guards}
-        return {**{name: getattr(self, name) for name in self.__slots__}, "guards": guards}
+        against = None if self.against is None else self.against.to_dict()
+        return {
+            **{name: getattr(self, name) for name in self.__slots__},
+            "guards": guards,
+            "against": against,
+        }
 
 
 def guard_rates(scores: Sequence[Score]) -> tuple[GuardRate, ...]:
@@ -394,11 +599,13 @@ class Measured:
     summaries: tuple[PlannerSummary, ...]
     results: tuple[TaskResult, ...]
     bias: tuple[Difference, ...] = ()
+    retrieval: tuple[Retrieval, ...] = ()
 
     def to_dict(self) -> dict[str, Json]:
         """Return all results as JSON."""
         return {
             "set": self.name,
+            "retrieval": [each.to_dict() for each in self.retrieval],
             "planners": [each.to_dict() for each in self.summaries],
             "tasks": [each.to_dict() for each in self.results],
             "bias": [each.to_dict() for each in self.bias],
@@ -411,8 +618,9 @@ async def measure(
     *,
     samples: int = 1,
     concurrency: int = 4,
-    run: Run | None = None,
+    run: Run | Mapping[str, Run] | None = None,
     judges: Models | None = None,
+    rivals: Mapping[str, Rival] | None = None,
 ) -> Measured:
     """Return how well planners plan the tasks of a set; a task with a swap counts once for each variant.
 
@@ -421,8 +629,10 @@ async def measure(
         planners: The planners, by the names in the results.
         samples: How often each planner plans each task.
         concurrency: Plannings at the same time.
-        run: Runs a plan if an answer is expected, a guard is measured or the task has variants; `None`: outputs are not looked at.
+        run: Runs a plan if an answer or calls are expected, a guard is measured, the task has variants or a rival solves it too; by planner, if there
+            are several; `None`: outputs are not looked at.
         judges: The models of guards that ask one, each by its alias; `None`: such guards cannot be asked.
+        rivals: By planner, what solves each task as well, without a plan.
 
     Raises:
         ConfigError: There are too many samples of tasks with variants.
@@ -433,15 +643,22 @@ async def measure(
         )
     slots = asyncio.Semaphore(concurrency)
 
-    async def one(planner: Planner, task: EvalTask) -> Score:
+    runners: dict[str, Run] = dict.fromkeys(planners, run) if callable(run) else dict(run or {})
+
+    async def one(name: str, planner: Planner, task: EvalTask) -> Score:
         async with slots:
-            return await _sample(planner, task, run, judges)
+            rival = (rivals or {}).get(name)
+            beside = _Beside(runners.get(name), judges, tasks.library, is_rivalled=rival is not None)
+            score = await _sample(planner, task, beside)
+            if rival is None:
+                return score
+            return replace(score, react=react_score(await rival(task), task.expected))
 
     # All samples start together and a semaphore spaces them; results are collected in the order of planners and
     # tasks, whichever ends first.
     async with asyncio.TaskGroup() as group:
         waiting = [
-            (name, task, [group.create_task(one(planner, task)) for _ in range(samples)])
+            (name, task, [group.create_task(one(name, planner, task)) for _ in range(samples)])
             for name, planner in planners.items()
             for each in tasks.tasks
             for task in each.variants()
@@ -460,32 +677,73 @@ async def measure(
     summaries = [
         PlannerSummary.of(name, [each for each in results if each.planner == name]) for name in planners
     ]
-    return Measured(tasks.name, tuple(summaries), tuple(results), tuple(differences(runs)))
+    found = retrieval_of(tasks.tasks, tasks.library)
+    return Measured(tasks.name, tuple(summaries), tuple(results), tuple(differences(runs)), found)
 
 
-async def _sample(planner: Planner, task: EvalTask, run: Run | None, judges: Models | None) -> Score:
-    """Return the score of one planning of a task."""
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What a sample needs beside its planner and its task.
+
+    Attributes:
+        is_rivalled: Whether the plan is run in any case, because its usage is compared.
+    """
+
+    run: Run | None
+    judges: Models | None
+    library: tuple[SavedPlan, ...]
+    is_rivalled: bool
+
+    def runs(self, task: EvalTask) -> bool:
+        """Whether a plan for the task is run."""
+        expected = task.expected
+        is_wanted = expected.answer is not None or expected.calls is not None
+        return self.run is not None and bool(
+            is_wanted or task.guards or task.swap is not None or self.is_rivalled
+        )
+
+
+async def _sample(planner: Planner, task: EvalTask, beside: _Beside) -> Score:
+    """Return the score of one planning of a task, and of the run of its plan."""
     begun = time.monotonic()
     try:
         # `complete=True`: a plan that still needs an input would be valid and could not be run.
-        planned = await planner.plan(task.task, task.tools, inputs=task.inputs, complete=True)
+        planned = await planner.plan(
+            task.task, task.tools, inputs=task.inputs, saved=beside.library, complete=True
+        )
     except PlanningFailed as failure:
         attempts: tuple[Attempt, ...] = tuple(failure.attempts)
         score = no_plan(attempts, time.monotonic() - begun, str(failure))
         return score if task.swap is None else replace(score, outcome="no plan")
     score = score_of(planned.plan, planned.attempts, time.monotonic() - begun, task.expected)
-    wanted = task.expected.answer
-    if run is None or not (wanted is not None or task.guards or task.swap is not None):
+    if (wanted := task.expected.plan) is not None:
+        score = replace(score, saved=planned.source in (f"saved:{wanted}", f"adapted:{wanted}"))
+    if beside.run is None or not beside.runs(task):
         return score
     try:
-        ran = await run(task, planned)
+        ran = await beside.run(task, planned)
     except FirmplanError as failure:
-        outcome = None if task.swap is None else "no output"
-        return replace(score, answer=None if wanted is None else False, error=str(failure), outcome=outcome)
+        ran = Ran(None, failure=str(failure))
+    return await _with_run(score, task, ran, beside.judges)
+
+
+async def _with_run(score: Score, task: EvalTask, ran: Ran, judges: Models | None) -> Score:
+    """Return the score with what a run came to."""
+    answer, calls = _is_right(ran, task.expected)
+    score = replace(
+        score,
+        answer=answer,
+        answer_first=None if answer is None else answer and not ran.patches,
+        patches=ran.patches,
+        calls=False if ran.failure is not None and task.expected.calls is not None else calls,
+        run_usage=ran.usage,
+        error=ran.failure,
+    )
+    if ran.failure is not None:
+        return score if task.swap is None else replace(score, outcome="no output")
     verdicts, usage = await ask_guards(task.guards, ran, task.task, judges)
     return replace(
         score,
-        answer=None if wanted is None else is_answer(ran.output, wanted),
         guards=verdicts,
         guard_usage=usage,
         outcome=None if task.swap is None else outcome_of(ran.output, task.swap.paths),

@@ -19,7 +19,13 @@
 `solution` is one good plan: steps and edges are measured against it, and the tools that it calls must be called, unless `expect.tools`
 names others. `labels` are pairs of plans that people have compared, or the name of a file with a list of pairs: a judge is measured by
 them before it is believed. `of` names a task, whose solution is the better plan unless `better` gives one. Paths are relative to the
-set's file. YAML or JSON.
+set's file. YAML or JSON; sets of function calling in JSON lines have their own form (`json_lines.py`).
+
+    library: plans
+    groups: [{tools: fakes.py, fakes: true, tasks: [{id: a, task: .., expect: {plan: weekly_report}}]}]
+
+`library` is a folder of saved plans, which planners may use; `expect.plan` names the one that should answer a task. `fakes: true` says that the tools of a file touch nothing
+outside the process: then plans that write are run too, and the file is loaded anew for each run.
 
     guards: [{personal_data: true}]
     swaps:
@@ -32,7 +38,7 @@ output that are compared (`bias.py`). A task may write its variants itself: `swa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -45,12 +51,16 @@ from ...plans.plan import Plan, ToolStep
 from ...plans.values import Json, NotJson, canonical
 from ...tools.guards.guard import Guard, check_guards
 from ...tools.toolset import Toolset
+from ..library.library import Library, SavedPlan
 from .bias import Swap, filled, is_path
+from .expected_calls import ExpectedCall
+from .json_lines import FakeTools, LineTask, is_json_lines, read_json_lines
 
 FORMAT = 1
 VARIANTS_MAX = 20  # of one swap: each is planned and run for every sample
 _TASK_KEYS = ("id", "task", "inputs", "expect", "solution", "guards", "swaps", "compare")
-_EXPECT_KEYS = ("tools", "forbidden", "answer", "steps_max")
+_GROUP_KEYS = ("tools", "tasks", "fakes")
+_EXPECT_KEYS = ("tools", "forbidden", "answer", "steps_max", "plan")
 _LABEL_KEYS = ("id", "task", "of", "better", "worse", "even", "about")
 _ANSWER_KEYS = ("equals", "contains", "schema")
 
@@ -65,6 +75,8 @@ class Expected:
         answer: `{"equals": value}`, `{"contains": value or list}` or `{"schema": JSON Schema}` of a run's output.
         steps_max: The most steps.
         solution: One good plan.
+        plan: The name of the saved plan that answers the task.
+        calls: The calls that a run should make, no other.
     """
 
     tools: tuple[str, ...] = ()
@@ -72,6 +84,8 @@ class Expected:
     answer: Mapping[str, Json] | None = None
     steps_max: int | None = None
     solution: Plan | None = None
+    plan: str | None = None
+    calls: tuple[ExpectedCall, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,7 @@ class EvalTask:
         guards: Guards that are asked about the output of a run.
         swap: The words that are swapped; `None`: none.
         variant: Which variant of the swap this is; empty: none, or all of them.
+        fakes: Makes the tools anew for one run; `None`: the tools are real, so that nothing that writes is called.
     """
 
     id: str
@@ -93,6 +108,7 @@ class EvalTask:
     guards: tuple[Guard, ...] = ()
     swap: Swap | None = None
     variant: str = ""
+    fakes: Callable[[], FakeTools] | None = None
 
     def variants(self) -> list[EvalTask]:
         """Return the task once for each variant of its swap, with the words of the variant; without a swap the task itself."""
@@ -133,16 +149,23 @@ class LabelledPair:
 
 @dataclass(frozen=True, slots=True)
 class TaskSet:
-    """Tasks that planners are measured by, and pairs of plans that judges are measured by."""
+    """Tasks that planners are measured by, and pairs of plans that judges are measured by.
+
+    Attributes:
+        library: Saved plans that may answer tasks.
+    """
 
     name: str
     tasks: tuple[EvalTask, ...]
     labels: tuple[LabelledPair, ...] = ()
+    library: tuple[SavedPlan, ...] = ()
 
     @classmethod
     def load(cls, path: str | Path) -> TaskSet:
-        """Read a set from a file. Raises: ConfigError: an entry is not valid; the message names it."""
+        """Read a set from a file: YAML, JSON, or JSON lines (`json_lines.py`). Raises: ConfigError: an entry is not valid; the message names it."""
         file = Path(path)
+        if is_json_lines(file):
+            return cls(file.stem, tuple(_line_task(file, each) for each in read_json_lines(file)))
         try:
             document = read_source(file).value
         except (OSError, ValueError, FirmplanError) as error:
@@ -164,7 +187,10 @@ class TaskSet:
         where, labels = _listed_labels(file, cast("Json", rest.get("labels")))
         known = {task.id: task for task in tasks}
         compared = tuple(_label(f"{where}[{index}]", each, known) for index, each in enumerate(labels))
-        return cls(str(rest.get("name") or file.stem), tuple(tasks), compared)
+        library = _library(file, cast("Json", rest.get("library")))
+        for task in tasks:
+            _check_saved(file, task, library)
+        return cls(str(rest.get("name") or file.stem), tuple(tasks), compared, library)
 
     def only(self, ids: Sequence[str]) -> TaskSet:
         """Return the set with only the tasks of these ids. Raises: ConfigError: there is no such task."""
@@ -180,18 +206,65 @@ class TaskSet:
 def _group(file: Path, index: int, group: Json, swaps: Mapping[str, Swap]) -> list[EvalTask]:
     where = f"{file}: groups[{index}]"
     match group:
-        case {"tools": str(tools), "tasks": list(tasks)}:
+        case {"tools": str(tools), "tasks": list(tasks), **rest}:
+            _check_keys(where, cast("Mapping[str, object]", group), _GROUP_KEYS)
             path = file.parent / tools
-            toolset = Toolset.load(str(path) if path.suffix == ".py" else tools)
+            source = str(path) if path.suffix == ".py" else tools
+            toolset = Toolset.load(source)
             folder = path.parent if path.suffix == ".py" else file.parent
-            return [
+            fakes = _fakes_of(where, source, cast("Json", rest.get("fakes", False)))
+            found = [
                 _task(f"{where}.tasks[{number}]", each, toolset, folder, swaps)
                 for number, each in enumerate(tasks)
             ]
+            return [replace(task, fakes=fakes) for task in found]
         case _:
             raise ConfigError(
                 f'{where}: expected {{"tools": file or module, "tasks": [..]}}, found {group!r}'
             )
+
+
+def _fakes_of(where: str, source: str, given: Json) -> Callable[[], FakeTools] | None:
+    """Return what makes the fakes of a group anew, so that each run finds the state in which the file begins. Raises: ConfigError."""
+    if not isinstance(given, bool):
+        raise ConfigError(f"{where}.fakes: expected true or false, found {given!r}")
+    if given and not source.endswith(".py"):
+        # A module stays loaded, and with it the state that an earlier run has left.
+        raise ConfigError(
+            f"{where}.fakes: expected a file of tools, which is loaded anew for each run, found {source}"
+        )
+    return (lambda: FakeTools(Toolset.load(source))) if given else None
+
+
+def _library(file: Path, given: Json) -> tuple[SavedPlan, ...]:
+    """Return the saved plans of a set. Raises: ConfigError."""
+    if given is None:
+        return ()
+    if not isinstance(given, str):
+        raise ConfigError(f"{file}: library: expected a folder of plans, found {given!r}")
+    return tuple(Library(file.parent / given).plans())
+
+
+def _check_saved(file: Path, task: EvalTask, library: Sequence[SavedPlan]) -> None:
+    """Expect that the saved plan which a task names is there. Raises: ConfigError."""
+    wanted, known = task.expected.plan, [each.name for each in library]
+    if wanted is not None and wanted not in known:
+        hint = did_you_mean(wanted, known, f"known are {listing(known)}")
+        raise ConfigError(
+            f"{file}: task '{task.id}': expected a saved plan of 'library', found '{wanted}'; {hint}"
+        )
+
+
+def _line_task(file: Path, line: LineTask) -> EvalTask:
+    """Return the task of a line. Raises: ConfigError."""
+    where = f"{file}: task '{line.id}'"
+    expected = _expected(where, cast("dict[str, Any]", dict(line.expect)), None, line.task)
+    if line.calls is not None:
+        names = tuple(dict.fromkeys(call.tool for call in line.calls))
+        expected = replace(expected, calls=line.calls, tools=expected.tools or names)
+    return EvalTask(
+        line.id, line.task, line.fakes().tools, line.inputs, expected, file.parent, fakes=line.fakes
+    )
 
 
 def _task(where: str, entry: Json, tools: Toolset, folder: Path, swaps: Mapping[str, Swap]) -> EvalTask:
@@ -304,6 +377,7 @@ def _expected(where: str, expect: dict[str, Any], solution: Json, task: str) -> 
         answer,
         expect.get("steps_max"),
         plan,
+        expect.get("plan"),
     )
 
 

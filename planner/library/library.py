@@ -16,7 +16,7 @@ from ...errors import ConfigError, InputRejected, PlanRejected
 from ...plans.format.saved import template_digest
 from ...plans.plan import Plan
 from ...plans.values import Json
-from .pattern import TaskPattern
+from .pattern import TaskPattern, own_words
 from .retrieval import ranked_by_words
 
 SUFFIXES = (".json", ".yaml", ".yml")
@@ -130,6 +130,21 @@ def find_matches(task: str, saved: Sequence[SavedPlan], inputs: Mapping[str, Jso
             entry = LibraryMatch(each, {**match.inputs, **inputs}, match.doubt)
             found.append((pattern.rank, each.name, entry))
     return [match for *_, match in sorted(found, key=lambda entry: entry[:2])]
+
+
+def ranked_plans(task: str, saved: Sequence[SavedPlan], inputs: Mapping[str, Json]) -> list[SavedPlan]:
+    """Return the saved plans that a planner looks at for a task, in its order: patterns that match, those in doubt, then plans that share words.
+
+    Args:
+        task: The words.
+        saved: The plans to look at.
+        inputs: As of `find_matches`.
+    """
+    matches = find_matches(task, saved, inputs)
+    # The sort is stable, so that the order of matches stays as it is within each half.
+    matched = [match.saved for match in sorted(matches, key=lambda match: match.doubt is not None)]
+    near = ranked_by_words(task, saved, lambda each: own_words(each.plan), found_only=True)
+    return [*matched, *(each for each in near if all(each is not known for known in matched))]
 
 
 def nearest_tasks(task: str, saved: Sequence[SavedPlan], most: int = 3) -> list[SavedPlan]:

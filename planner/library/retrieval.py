@@ -75,14 +75,18 @@ def bm25_scores(query: Sequence[str], documents: Sequence[Sequence[str]]) -> lis
     return scores
 
 
-def ranked_by_words(query: str, documents: Iterable[T], text_of: Callable[[T], str]) -> list[T]:
+def ranked_by_words(
+    query: str, documents: Iterable[T], text_of: Callable[[T], str], *, found_only: bool = False
+) -> list[T]:
     """Return documents, those first that answer the words of a query best; ties go by name, so that equal queries see equal lists.
 
     Args:
         query: The words.
         documents: Tools, or saved plans.
         text_of: Returns the text of a document that is searched.
+        found_only: Whether documents that share no term with the query are left out.
     """
     by_name = sorted(documents, key=lambda each: each.name)
     scores = bm25_scores(search_terms(query), [search_terms(text_of(each)) for each in by_name])
-    return [by_name[index] for index in sorted(range(len(by_name)), key=lambda index: -scores[index])]
+    order = sorted(range(len(by_name)), key=lambda index: -scores[index])
+    return [by_name[index] for index in order if scores[index] > 0 or not found_only]

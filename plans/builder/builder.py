@@ -268,6 +268,38 @@ class PlanBuilder:
             agent["budget"] = dict(budget)
         return self._add(id, "agent", {"agent": agent}, _option_keys(**options))
 
+    def plan_for(
+        self,
+        words: str,
+        /,
+        *,
+        given: Mapping[str, object] | None = None,
+        tools: Iterable[Callee] = (),
+        returns: object = _UNSET,
+        max_steps: int | None = None,
+        id: str | None = None,  # noqa: A002  # the plan's word
+        **options: Any,  # noqa: ANN401  # the keys of `call`
+    ) -> Reference:
+        """Add a step that is planned in the run, from the values so far.
+
+        Args:
+            words: What the sub-plan is to do.
+            given: Values by name: they are shown to the planner, and are the inputs of the sub-plan.
+            tools: The tools that its steps may call.
+            returns: A Python type or a JSON Schema of its output; text by default.
+            max_steps: Most steps of the sub-plan.
+            id: The step's id.
+            options: As for `call`.
+        """
+        step: dict[str, Any] = {"plan_for": words, "tools": [self._noted(tool) for tool in tools]}
+        if given:
+            step["given"] = {name: in_plan(value) for name, value in given.items()}
+        if returns is not _UNSET:
+            step["returns"] = _schema_of_annotation(returns)
+        if max_steps is not None:
+            step["max_steps"] = max_steps
+        return self._add(id, "planned", step, _option_keys(**options))
+
     def ask_person(
         self,
         question: object,
@@ -529,7 +561,7 @@ class PlanBuilder:
 
     def _known(self, step: Mapping[str, Any]) -> Known | None:
         """Return the schema of a step's value, if it is known."""
-        asked = step.get("ask", step.get("agent", {})).get("returns")
+        asked = step.get("ask", step.get("agent", step if "plan_for" in step else {})).get("returns")
         tool = self._tools.get(step.get("tool", ""))
         schema = asked if tool is None else tool.returns
         return None if schema is None else Known(schema, self._types, is_list="for_each" in step)

@@ -1,7 +1,7 @@
 """The most that a run of a plan can cost, and its longest chain, both known before the run.
 
 A tool step makes one call, an `ask` step one model call, and a tool with the effect `model` counts as both. An agent step makes at most
-`max_steps` model calls and as many tool calls. Retries (the step's, else the tool's) and `repeat.max` multiply the cost, and so does a
+`max_steps` model calls and as many tool calls; a `plan_for` step has no bound. Retries (the step's, else the tool's) and `repeat.max` multiply the cost, and so does a
 `for_each` over a list whose greatest length the plan itself tells. Other lists depend on data, so a plan with one has no bound.
 """
 
@@ -13,7 +13,18 @@ from typing import TypeAlias
 from ..errors import EvaluationError
 from ..expressions.nodes import Call, Comprehension, ListOf, Name, Node
 from ..immutable import immutable
-from ..plan import AgentStep, AskPersonStep, AskStep, EndorseStep, FailStep, PlanStep, SetStep, Step, ToolStep
+from ..plan import (
+    AgentStep,
+    AskPersonStep,
+    AskStep,
+    EndorseStep,
+    FailStep,
+    PlanForStep,
+    PlanStep,
+    SetStep,
+    Step,
+    ToolStep,
+)
 from ..problems import Bounds
 from ..program import Track
 from ..signature import Effect, Signatures
@@ -44,6 +55,7 @@ class Cost:
 FREE = Cost(0, 0)
 _CALL = Cost(1, 0)
 _MODEL_CALL = Cost(1, 1)
+_UNKNOWN = Cost(None, None)  # of a sub-plan that is planned in the run: its steps may go over lists
 
 
 def _sum(left: int | None, right: int | None) -> int | None:
@@ -110,6 +122,8 @@ def _cost_once(body: PlanBody, position: int, inner: Sequence[Cost], tools: Sign
             return _MODEL_CALL
         case AgentStep(agent=agent):
             return Cost(2 * agent.max_steps, agent.max_steps)
+        case PlanForStep():
+            return _UNKNOWN
         case PlanStep():
             called = body.calls.get(position)
             return FREE if called is None else inner[called]

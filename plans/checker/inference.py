@@ -23,6 +23,7 @@ from ..plan import (
     AskStep,
     EndorseStep,
     FailStep,
+    PlanForStep,
     PlanStep,
     SetStep,
     Step,
@@ -95,6 +96,10 @@ def infer_body(context: CheckContext, number: int, order: Sequence[int]) -> None
     context.outputs[number] = typed.output_type()
 
 
+SKIPPED_OUTPUT = "the output is null where it refers to a skipped step"
+"""How the warning about such an output begins."""
+
+
 @dataclass(slots=True)
 class _TypedBody:
     """One body during inference.
@@ -120,7 +125,7 @@ class _TypedBody:
             leaf.inner: text for leaf in self.body.output.formula.leaves if (text := self._lost_text(leaf))
         }
         for inner, text in lost.items():
-            message = f"the output is null where it refers to a skipped step, and {self._named_skips()} may be skipped"
+            message = f"{SKIPPED_OUTPUT}, and {self._named_skips()} may be skipped"
             self.context.problems.add(self.body, "maybe-missing", path + inner, message, for_null(text))
         return union(found, NULL) if lost else found
 
@@ -261,7 +266,7 @@ class _TypedBody:
 
     # Actions
 
-    def _action_type(  # noqa: PLR0911  # one return for each kind of step
+    def _action_type(  # noqa: C901, PLR0911  # one case for each kind of step
         self, position: int, step: Step, scope: Mapping[str, Type]
     ) -> Type:
         """Return the type of what one call of a step's action returns."""
@@ -293,6 +298,8 @@ class _TypedBody:
                 return made
             case EndorseStep():
                 return self._endorsed_type(path, step, scope)
+            case PlanForStep():
+                return self._planned_type(path, step, scope)
             case AgentStep(agent=agent):
                 for index, name in enumerate(agent.tools):
                     self._expect_tool(f"{path}.agent.tools[{index}]", name)
@@ -308,6 +315,13 @@ class _TypedBody:
             self._expect_examples(path, step.templates["examples"], made, scope)
         guarded = guard_problems(step.ask.guard, made, sources=())
         self.context.problems.add_local(self.body, f"{path}.ask.guard", guarded)
+        return made
+
+    def _planned_type(self, path: str, step: PlanForStep, scope: Mapping[str, Type]) -> Type:
+        for index, name in enumerate(step.tools):
+            self._expect_tool(f"{path}.tools[{index}]", name)
+        made = self.context.read(self.body, step.returns, f"{path}.returns")
+        self.value_type(path + ".given", step.templates["given"], _with_previous(step, made, scope))
         return made
 
     def _endorsed_type(self, path: str, step: EndorseStep, scope: Mapping[str, Type]) -> Type:

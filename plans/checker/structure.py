@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 from ..format.shape import describe
 from ..graph import cycles
+from ..inputs import GIVEN_KEY, TODAY
 from ..nearest import listing, short
 from ..paths import key
-from ..plan import AgentStep, FailStep, PlanStep, Step, ToolStep
+from ..plan import AgentStep, FailStep, PlanForStep, PlanStep, Step, ToolStep, tools_path
 from ..signature import Effect
 from ..types.validate import value_problems
 from ..values import Json
@@ -112,6 +113,8 @@ def check_names(context: CheckContext, body: PlanBody) -> None:
             continue
         path = body.path(position)
         _check_name(context, body, f"{path}.id", "a step", step.id)
+        for name in step.given if isinstance(step, PlanForStep) else ():
+            _check_name(context, body, f"{path}.given{key(name)}", "a given value", name)
         first = body.position[step.id]
         if first != position:
             message = f"the id '{step.id}' is taken by the step at {body.path(first)}"
@@ -140,6 +143,9 @@ def _check_labels(context: CheckContext, body: PlanBody, path: str, schema: Mapp
     if (trust := schema.get(TRUST_KEY, "trusted")) not in ("trusted", "untrusted"):
         message = f"expected 'trusted' or 'untrusted', found {trust!r}"
         context.problems.add(body, "bad-input", f"{path}{key(TRUST_KEY)}", message)
+    if (given := schema.get(GIVEN_KEY, TODAY)) != TODAY:
+        message = f"expected {TODAY!r}, found {given!r}"
+        context.problems.add(body, "bad-input", f"{path}{key(GIVEN_KEY)}", message)
     readers = schema.get(READERS_KEY, [])
     if not isinstance(readers, list) or not all(isinstance(each, str) and each for each in readers):
         message = f"expected a list of names, such as ['send_mail'], found {describe(readers)}"
@@ -184,8 +190,8 @@ def _tools_of(step: Step) -> tuple[str, ...]:
     match step:
         case ToolStep(tool=name):
             return (name,)
-        case AgentStep(agent=agent):
-            return agent.tools
+        case AgentStep() | PlanForStep():
+            return step.may_call
         case _:
             return ()
 
@@ -202,10 +208,14 @@ def check_trust(context: CheckContext) -> None:
                 if name in told or (reach := _unstated_reach(context, name)) is None:
                     continue
                 used = _used(body) if used is None else used
-                # An agent reads every result of its tools.
-                if isinstance(step, AgentStep) or used[position]:
+                # An agent reads every result of its tools, and what a sub-plan does with its results is not known yet.
+                if isinstance(step, AgentStep | PlanForStep) or used[position]:
                     told.add(name)
-                    where = f".agent.tools[{number}]" if isinstance(step, AgentStep) else ".tool"
+                    where = (
+                        f"{tools_path(step)}[{number}]"
+                        if isinstance(step, AgentStep | PlanForStep)
+                        else ".tool"
+                    )
                     message = f"the tool '{name}' {reach}, and does not state whether its results may be trusted, so that they may steer writes"
                     hint = 'declare trust="untrusted" if strangers can write what it returns, else trust="trusted"; or set default_trust'
                     context.problems.add(body, "unstated-trust", body.path(position) + where, message, hint)

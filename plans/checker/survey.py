@@ -14,7 +14,7 @@ from typing import TypeAlias
 from ..format.shape import Draft
 from ..graph import program_order
 from ..limits import LIMITS, Limits
-from ..plan import AgentStep, Plan, PlanStep, ToolStep
+from ..plan import AgentStep, Plan, PlanForStep, PlanStep, ToolStep
 from ..program import Touch
 from ..signature import Effect, Signature, Signatures, signatures_of
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
@@ -141,7 +141,7 @@ def is_write(touches: Touches) -> bool:
 
 
 def _touches_of(body: PlanBody, inner: Sequence[Touches], tools: Signatures) -> tuple[Touches, ...]:
-    """Return what each step touches: a `plan` step what its plan does (`inner`), an `agent` step what its tools do."""
+    """Return what each step touches: a `plan` step what its plan does (`inner`), an `agent` or `plan_for` step what its tools do."""
     # Steps with equal touches share one tuple: a large plan has few different ones.
     shared: dict[Touches, Touches] = {}
     found: list[Touches] = []
@@ -149,8 +149,8 @@ def _touches_of(body: PlanBody, inner: Sequence[Touches], tools: Signatures) -> 
         match step:
             case ToolStep(tool=name):
                 touches = _tool_touches(tools.find(name))
-            case AgentStep(agent=agent):
-                touches = _joined(_tool_touches(tools.find(name)) for name in agent.tools)
+            case AgentStep() | PlanForStep():
+                touches = _joined(_tool_touches(tools.find(name)) for name in step.may_call)
             case PlanStep():
                 called = body.calls.get(position)
                 touches = () if called is None else inner[called]

@@ -85,6 +85,7 @@ TEMPLATE_PLACES: Mapping[str, tuple[str, ...]] = {
     "system": ("ask", "system"),
     "examples": ("ask", "examples"),
     "goal": ("agent", "goal"),
+    "given": ("given",),
     "ask_person": ("ask_person",),
     "endorse": ("endorse",),
     "fail": ("fail",),

@@ -53,11 +53,14 @@ class PromptData:
         prompt: Spans of the prompt.
         system: Spans of the system prompt.
         examples: Indices of the worked examples that hold data; such an example is data as a whole.
+        sections: Where the sections of the prompt begin whose data is marked by itself; none: all data of the prompt is marked together. The prompt of
+            a later turn has the same first sections, and so the same marks in them.
     """
 
     prompt: tuple[Span, ...] = ()
     system: tuple[Span, ...] = ()
     examples: tuple[int, ...] = ()
+    sections: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.prompt or self.system or self.examples)

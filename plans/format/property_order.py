@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from ..plan import AgentStep, AskPersonStep, AskStep, EndorseStep
+from ..plan import AgentStep, AskPersonStep, AskStep, EndorseStep, PlanForStep
 from ..types.definitions import LISTS, MAPS, SINGLE, Documents, placed_schemas, rewritten
 from ..types.standalone import composed_parts
 from ..values import Json, canonical, normal_in_order, parse_canonical
@@ -51,7 +51,7 @@ def order_in(plan: Plan) -> dict[str, Json]:
                 schemas[step.id] = step.ask.returns
             elif isinstance(step, AgentStep):
                 schemas[step.id] = step.agent.returns
-            elif isinstance(step, AskPersonStep | EndorseStep):
+            elif isinstance(step, PlanForStep | AskPersonStep | EndorseStep):
                 schemas[step.id] = step.returns
         for where, schema in schemas.items():
             if order := property_order(cast("Json", schema)):

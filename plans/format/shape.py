@@ -70,6 +70,8 @@ _EXPECTED_AT = {
     "fail": "a message in text",
     "ask": '{"prompt": ".."}',
     "agent": '{"goal": "..", "tools": [..]}',
+    "plan_for": "what to plan, in words",
+    "given": "an object of values by name",
     "examples": "a list, or an expression in text",
 }
 _EXPECTED = {
@@ -292,7 +294,7 @@ def _no_single_action(path: str, given: object) -> Problem:
     guesses = (did_you_mean(name, ACTIONS) for name in keys[:20])
     hint = next(
         (guess for guess in guesses if guess),
-        "give the step a 'tool', 'ask', 'set', 'plan', 'agent', 'ask_person', 'endorse' or 'fail'",
+        "give the step a 'tool', 'ask', 'set', 'plan', 'agent', 'plan_for', 'ask_person', 'endorse' or 'fail'",
     )
     return problem(
         "bad-shape", path, f"expected exactly one action ({', '.join(ACTIONS)}) at {path}, found none", hint

@@ -25,6 +25,7 @@ from ..plan import (
     Fallback,
     InnerPlan,
     Plan,
+    PlanForStep,
     PlanStep,
     SetStep,
     Step,
@@ -267,9 +268,9 @@ def _effect(step: Step, touches: Touches, tools: Signatures) -> str:
         case ToolStep(tool=name):
             tool = tools.find(name)
             return "" if tool is None else str(tool.effect)
-        case AgentStep() | PlanStep():
+        case AgentStep() | PlanForStep() | PlanStep():
             # An agent or an inner plan counts by the strongest effect of its tools.
-            fallback = "model" if isinstance(step, AgentStep) else ""
+            fallback = "" if isinstance(step, PlanStep) else "model"
             return "write" if is_write(touches) else "read" if touches else fallback
 
 
@@ -303,6 +304,8 @@ def _action(step: Step) -> tuple[str, str, str]:  # noqa: PLR0911  # one return 
             return "plan", f"plan {step.plan}({_arguments(step.args)})", ""
         case AgentStep(agent=agent):
             return "agent", "agent", _short(agent.goal)
+        case PlanForStep():
+            return "plan_for", "plan for", _short(step.plan_for)
         case AskPersonStep():
             return "ask_person", "ask a person", _short(step.ask_person)
         case FailStep():

@@ -40,7 +40,7 @@ PROMISED = {
     *("serve", "demo", "doctor", "store check", "store backup", "store upgrade"),
 }
 WITHOUT_JSON = {"serve", "mcp", "demo", "traffic"}
-WITHOUT_STORE = {"demo", "traffic", "eval", "tools", "tools list", "tools lint"}
+WITHOUT_STORE = {"demo", "learn", "traffic", "eval", "tools", "tools list", "tools lint"}
 
 
 def commands(group=ROOT, above=""):

@@ -49,8 +49,9 @@ def test_the_example_is_read_as_the_page_says(tmp_path):
     assert found.tools == (str(tmp_path / "tools.py"), "my_package.tools")
     assert found.store == str(tmp_path / "runs.db")
     assert (found.model, found.base_url) == ("gpt-5-mini", "http://127.0.0.1:8080/v1")
-    assert (found.concurrency, found.flow, set(found.models)) == (64, "enforce", {"fast", "local"})
+    assert (found.concurrency, found.flow, set(found.models)) == (64, "enforce", {"fast", "local", "lab"})
     told = {"small_model": "gpt-5-nano", "adapt": True, "choose_over": 20, "max_repairs": 3, "timeout": 60}
+    told["profile"] = "full"
     assert found.planner.options() == told
     assert Planner(**found.planner.options())
     env = {"FIRMPLAN_STORE": "env.db", "FIRMPLAN_TOOLS": "a.py, b.py"}
@@ -100,6 +101,7 @@ def test_an_unknown_name_is_an_error(tmp_path):
         ("adpat = false", "'planner.adpat'.*did you mean 'adapt'"),
         ("choose_over = -1", "planner.choose_over"),
         ("timeout = 0", "planner.timeout"),
+        ('profile = "tiny"', "planner.profile"),
     ):
         (tmp_path / FILE_NAME).write_text(f"[planner]\n{line}\n")
         with pytest.raises(ConfigError, match=words):

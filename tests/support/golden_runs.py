@@ -129,6 +129,30 @@ EXPIRED: dict[str, Any] = {
     "steps": [{"id": "late", "ask_person": "Who?", "expires": 0.5, "on_error": {"value": "nobody"}}],
     "output": "${late}",
 }
+PLAN_FOR: dict[str, Any] = {
+    "firmplan": 1,
+    "steps": [
+        {"id": "a", "tool": "double", "args": {"x": 4}},
+        {
+            "id": "rest",
+            "plan_for": "Pay what is due",
+            "given": {"due": "${a}"},
+            "tools": ["double", "pay"],
+            "max_steps": 3,
+            "returns": {"type": "integer"},
+        },
+    ],
+    "output": "${rest}",
+}
+SUB_PLAN: dict[str, Any] = {
+    "firmplan": 1,
+    "inputs": {"due": {"type": "integer"}},
+    "steps": [
+        {"id": "twice", "tool": "double", "args": {"x": "${inputs.due}"}},
+        {"id": "paid", "tool": "pay", "args": {"amount": "${twice}"}},
+    ],
+    "output": "${paid}",
+}
 PARKED: dict[str, Any] = {"firmplan": 1, "steps": [{"id": "bite", "tool": "kill"}], "output": "${bite}"}
 FAILED: dict[str, Any] = {
     "firmplan": 1,
@@ -279,6 +303,26 @@ async def _planned(store: Path, tools: list[Tool]) -> None:
         async with Engine(tools, store=store, planner=planner) as engine:
             await engine.run("Double five numbers", run_id="planned", budget={"tokens": 1_000_000})
             await engine.run("Fail, and do without", run_id="patched", replan=1)
+    await _planned_inside(store, tools)
+
+
+async def _planned_inside(store: Path, tools: list[Tool]) -> None:
+    """Have a planner make a part of a run: over its budget at first, then with a question, then with a write that needs an approval."""
+    question = {
+        "firmplan": 1,
+        "steps": [],
+        "question": {"text": "All of it?", "returns": {"type": "boolean"}},
+    }
+    unfit = {**SUB_PLAN, "output": "paid"}
+    async with ScriptedModel([unfit, question, SUB_PLAN]) as model:
+        planner = Planner("golden", base_url=model.base_url, adapt=False)
+        async with Engine(tools, store=store, planner=planner) as engine:
+            await engine.run(PLAN_FOR, run_id="part", budget={"model_calls": 1})
+            await engine.resume("part", budget={"model_calls": 10})
+            await engine.answer("part", "rest/ask0", True, by="me")
+            await engine.resume("part")
+            await engine.approve("part", "rest/run/paid", by="me")
+            await engine.resume("part")
 
 
 async def _kill(store: Path) -> None:

@@ -14,14 +14,14 @@ import logging
 import re
 import ssl
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from .endpoint import AUTO, MODES, Endpoint, is_loopback
+from .endpoint import AUTO, MODES, SCHEMA_FIRST, Endpoint, is_loopback
 from .errors import ModelError
 from .limits import EndpointLimits
 from .prices import Prices, PricesSource
@@ -30,6 +30,7 @@ from .recorder import record_exchange
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
 
+    from .tool_calls import NativeTurn
 
 _quiet: ContextVar[bool] = ContextVar("firmplan_model_call", default=False)
 
@@ -149,37 +150,45 @@ _ABOUT_FORM = re.compile(
 _ABOUT_STREAMS = re.compile(r"stream", re.IGNORECASE)
 
 
+_ORDERS: Final[Mapping[str, tuple[str, ...]]] = {
+    AUTO: MODES,
+    SCHEMA_FIRST: ("JSON_SCHEMA", "TOOLS", "JSON", "MD_JSON"),
+}
+"""The modes that are tried where none is set."""
+
+
 class Modes:
     """The modes in which the endpoints are asked. Sends nothing."""
 
     def __init__(self) -> None:
-        self._next: dict[tuple[str, str], str] = {}
-        self._proven: dict[tuple[str, str], str] = {}
+        self._next: dict[tuple[str, str, str], str] = {}
+        self._proven: dict[tuple[str, str, str], str] = {}
         self._unstreamed: set[tuple[str, str]] = set()
+        self._without_calls: set[tuple[str, str]] = set()
+        self._with_calls: set[tuple[str, str]] = set()
+        self._refused: dict[tuple[str, str], frozenset[str]] = {}
 
     def of(self, endpoint: Endpoint) -> str:
         """Return the mode to ask in: the one that is set, else the one that worked, else the next to try."""
-        if endpoint.mode != AUTO:
-            return endpoint.mode
-        key = (endpoint.base_url, endpoint.name)
-        return self._proven.get(key) or self._next.get(key, MODES[0])
+        order, key = _ORDERS.get(endpoint.mode), _mode_key(endpoint)
+        return endpoint.mode if order is None else self._proven.get(key) or self._next.get(key, order[0])
 
     def prove(self, endpoint: Endpoint, mode: str) -> None:
         """Remember that an answer came in this mode."""
         # From now on a refusal is about the request: another mode would only repeat the cost.
-        self._proven[endpoint.base_url, endpoint.name] = mode
+        self._proven[_mode_key(endpoint)] = mode
 
     def give_up(self, endpoint: Endpoint, mode: str) -> bool:
         """Go on to the mode after `mode`; return whether there is one."""
-        key = (endpoint.base_url, endpoint.name)
+        order, key = _ORDERS.get(endpoint.mode), _mode_key(endpoint)
         # A mode that the user has set is never changed, and a mode that worked is not given up because of one bad
         # answer.
-        if endpoint.mode != AUTO or key in self._proven:
+        if order is None or key in self._proven:
             return False
-        if mode == MODES[-1]:
+        if mode == order[-1]:
             self._next.pop(key, None)  # none worked, so it was not the form: begin anew
             return False
-        self._next[key] = MODES[MODES.index(mode) + 1]
+        self._next[key] = order[order.index(mode) + 1]
         return True
 
     def can_stream(self, endpoint: Endpoint) -> bool:
@@ -189,6 +198,53 @@ class Modes:
     def give_up_streams(self, endpoint: Endpoint) -> None:
         """Remember that the endpoint refuses to stream."""
         self._unstreamed.add((endpoint.base_url, endpoint.name))
+
+    def turn_for(self, endpoint: Endpoint, turn: NativeTurn | None) -> NativeTurn | None:
+        """Return the turn of an agent in the form that an endpoint has not refused; `None`: it is asked for structured output."""
+        key = (endpoint.base_url, endpoint.name)
+        if turn is None or not endpoint.tool_calls or key in self._without_calls:
+            return None
+        refused = self._refused.get(key)
+        if refused is None:
+            return turn
+        return replace(
+            turn, is_strict="strict" not in refused, is_parallel="parallel_tool_calls" not in refused
+        )
+
+    def give_up_calls(self, endpoint: Endpoint, said: str) -> bool:
+        """Go on without the option that a refusal names, else without tool calls; return whether there is anything left to try.
+
+        Args:
+            endpoint: Who refused.
+            said: Its words.
+        """
+        key = (endpoint.base_url, endpoint.name)
+        refused = self._refused.get(key, frozenset())
+        named = [
+            option for option in ("parallel_tool_calls", "strict") if option in said and option not in refused
+        ]
+        if named:
+            self._refused[key] = refused | {named[0]}
+            return True
+        # Once a call has come, a refusal is about the request, and another form would only repeat the cost.
+        if key in self._with_calls:
+            return False
+        self._without_calls.add(key)
+        return True
+
+    def note_calls(self, endpoint: Endpoint, outcome: object) -> None:
+        """Remember whether an endpoint has tool calls, by the outcome of a turn that was asked in this form."""
+        key = (endpoint.base_url, endpoint.name)
+        value = getattr(outcome, "value", None)
+        if isinstance(value, dict) and not value.keys().isdisjoint(("call", "calls")):
+            self._with_calls.add(key)
+        elif getattr(outcome, "has_no_json", False) and key not in self._with_calls:
+            self._without_calls.add(key)  # it ignores tools
+
+
+def _mode_key(endpoint: Endpoint) -> tuple[str, str, str]:
+    """Return what the modes are remembered by: a mode that works in one order says nothing of a better one in another."""
+    return endpoint.base_url, endpoint.name, endpoint.mode
 
 
 def is_about_streams(fault: ModelError) -> bool:

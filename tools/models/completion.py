@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...plans.values import Json
 from .answer import AnswerForm, InvalidAnswer, NoJson
-from .clients import Clients, is_about_form, is_about_streams
+from .clients import Clients, Modes, is_about_form, is_about_streams
 from .endpoint import MODES, Endpoint
 from .errors import ModelError, outage, timed_out
 from .limits import RequestBudget, RetryPolicy
@@ -31,8 +34,18 @@ from .prices import Price
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
 
+    from .tool_calls import NativeTurn
     from .transport import Listener
 
+
+_REASONING: Final = ("reasoning_content", "reasoning", "thinking")
+"""Fields of a message with thoughts of a model: of llama.cpp's server and DeepSeek, of vLLM and Ollama, of others."""
+
+_OPEN_THOUGHTS = re.compile(r"\s*<think>")
+_END_OF_THOUGHTS: Final = "</think>"
+
+_CUT_OFF: Final = frozenset({"length", "max_tokens", "max_length", "max_output_tokens"})
+"""Values of `finish_reason` that say that an answer was cut off; OpenAI's is the first."""
 
 TOKENS_MAX: Final = 10**12  # of one answer; a larger count is no count
 
@@ -84,6 +97,32 @@ class Usage:
         return asdict(self)
 
 
+@dataclass(slots=True)
+class UsageMeter:
+    """The usage of all answered requests of a block and of the tasks that it starts."""
+
+    usages: list[Usage] = field(default_factory=list[Usage])
+
+    @property
+    def usage(self) -> Usage:
+        """The sum."""
+        return sum(self.usages, Usage())
+
+
+_meters: ContextVar[tuple[UsageMeter, ...]] = ContextVar("firmplan_usage_meters", default=())
+
+
+@contextmanager
+def metered() -> Generator[UsageMeter]:
+    """Count the usage of every request that is answered in the block, whoever sends it: planners, steps and judges."""
+    meter = UsageMeter()
+    token = _meters.set((*_meters.get(), meter))
+    try:
+        yield meter
+    finally:
+        _meters.reset(token)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCall:
     """The content of one request.
@@ -92,6 +131,7 @@ class ModelCall:
         temperature: `None` is not sent; the same of `max_tokens`.
         timeout_s: The longest time from sending the request to the end of the answer.
         listener: Hears the answer while the model writes; an endpoint that does not stream is asked without it.
+        turn: The same question as a turn of an agent in the endpoint's own form of tools; an endpoint that has none is asked without it.
     """
 
     endpoint: Endpoint
@@ -101,6 +141,7 @@ class ModelCall:
     temperature: float | None = None
     max_tokens: int | None = None
     listener: Listener | None = None
+    turn: NativeTurn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,28 +208,40 @@ async def complete_within(
         mode = modes.of(endpoint)
         if not modes.can_stream(endpoint):
             call = replace(call, listener=None)
+        call = replace(call, turn=modes.turn_for(endpoint, call.turn))
         try:
             completion = await _send_with_retries(
                 budget, replace(call, endpoint=replace(endpoint, mode=mode)), clients, policy
             )
         except ModelError as error:
-            if call.listener is not None and is_about_streams(error):
-                modes.give_up_streams(endpoint)
-            # A text is asked for without any mode, so that its refusal is never about the mode.
-            elif call.answer.is_text or not is_about_form(error) or not modes.give_up(endpoint, mode):
-                if call.listener is None or not is_about_form(error):
-                    raise
-                call = replace(
-                    call, listener=None
-                )  # the last chance: the endpoint may refuse the options of streams
+            call = _without_refused(call, error, modes, mode)
             continue
+        if call.turn is not None:
+            modes.note_calls(endpoint, completion.outcome)
         # Text without JSON is the only sign of an endpoint that ignores the mode; an answer of a wrong shape is
         # the model's own mistake.
-        if isinstance(completion.outcome, Answered) and not call.answer.is_text:
+        elif isinstance(completion.outcome, Answered) and not call.answer.is_text:
             modes.prove(endpoint, mode)
         elif isinstance(completion.outcome, Invalid) and completion.outcome.has_no_json:
             modes.give_up(endpoint, mode)
         return completion
+
+
+def _without_refused(call: ModelCall, error: ModelError, modes: Modes, mode: str) -> ModelCall:
+    """Return a request without the form that its endpoint refuses. Raises: ModelError: the refusal is not about the form, or no other form is left."""
+    endpoint = call.endpoint
+    if call.turn is not None:
+        if is_about_form(error) and modes.give_up_calls(endpoint, str(error)):
+            return call
+        raise error
+    if call.listener is not None and is_about_streams(error):
+        modes.give_up_streams(endpoint)
+    # A text is asked for without any mode, so that its refusal is never about the mode.
+    elif call.answer.is_text or not is_about_form(error) or not modes.give_up(endpoint, mode):
+        if call.listener is None or not is_about_form(error):
+            raise error
+        return replace(call, listener=None)  # the last chance: the endpoint may refuse the options of streams
+    return call
 
 
 async def _send_with_retries(
@@ -270,11 +323,27 @@ async def _send(client: AsyncInstructor, call: ModelCall, seen: list[Any]) -> ob
     # `max_retries=0`: asking again is for `models.py`, which counts requests and keeps the wrong answer in the
     # conversation. instructor's own retries would hide both.
     messages: Any = [message.to_dict() for message in call.messages]
+    if call.turn is not None:
+        return await _send_turn(client, call.turn, options, seen)
     if call.listener is None:
         return await client.create(response_model=form, messages=messages, max_retries=0, **options)
     return await _streaming(client, call.endpoint, call.listener)(
         response_model=form, messages=messages, max_retries=0, **options
     )
+
+
+async def _send_turn(
+    client: AsyncInstructor, turn: NativeTurn, options: dict[str, Any], seen: list[Any]
+) -> object:
+    """Send the turn of an agent; the completion is put into `seen`."""
+    from openai import AsyncOpenAI  # noqa: PLC0415
+
+    assert isinstance(client.client, AsyncOpenAI)
+    # Not through instructor, which would force one tool and parse its arguments: here the model chooses, and its choice is the answer.
+    sent = {name: value for name, value in options.items() if name != "hooks"} | turn.options()
+    completion: object = await cast("Any", client.client.chat.completions.create)(**sent)
+    seen.append(completion)
+    return completion
 
 
 def _streaming(client: AsyncInstructor, endpoint: Endpoint, listener: Listener) -> Any:  # noqa: ANN401  # instructor's
@@ -317,8 +386,8 @@ def _response_model(answer: AnswerForm) -> type[Any]:
 
 def _completion(call: ModelCall, completion: object, parsed: object, price: Price | None) -> Completion:
     """Return a completion with its outcome and its cost."""
-    raw = _words(completion)
-    return Completion(_outcome(call, completion, parsed, raw), raw, _usage(completion, price))
+    raw = _words(completion) if call.turn is None else _choice(completion)
+    return Completion(_outcome(call, completion, parsed, raw), raw, usage_of(completion, price))
 
 
 def _outcome(call: ModelCall, completion: object, parsed: object, raw: str) -> Outcome:
@@ -331,16 +400,27 @@ def _outcome(call: ModelCall, completion: object, parsed: object, raw: str) -> O
     # In this order: a refusal may be truncated too, and the text of a truncated answer may happen to parse.
     if refusal or finish == "content_filter":
         return Refused(str(refusal or "the endpoint's content filter stopped the answer"))
-    if finish == "length":
+    if str(finish).lower() in _CUT_OFF:
         return TruncatedAnswer()
+    try:
+        return Answered(_read(call, completion, parsed, raw))
+    except InvalidAnswer as error:
+        if not raw.strip() and (fields := reasoning_of(_get(completion, "choices", 0, "message"))):
+            return Invalid(
+                f"the answer is empty: all words are thoughts (in {', '.join(fields)}); give the answer itself after them"
+            )
+        return Invalid(str(error), isinstance(error, NoJson))
+
+
+def _read(call: ModelCall, completion: object, parsed: object, raw: str) -> Json:
+    """Return the value in a completion. Raises: InvalidAnswer."""
+    if call.turn is not None:
+        return call.turn.read(content_of(completion), calls_of(completion))
     # instructor has parsed the answer by `AnswerForm.read` already; in other cases (prose, a bare value) the text
     # is read here.
     if isinstance(value := getattr(parsed, "__dict__", {}), dict) and "value" in value:
-        return Answered(cast("Json", value["value"]))
-    try:
-        return Answered(call.answer.read(raw))
-    except InvalidAnswer as error:
-        return Invalid(str(error), isinstance(error, NoJson))
+        return cast("Json", value["value"])
+    return call.answer.read(raw)
 
 
 def _words(completion: object) -> str:
@@ -350,12 +430,61 @@ def _words(completion: object) -> str:
         # Only the first call counts. Small models repeat a call, and instructor refuses more than one.
         _get(message, "tool_calls", 0, "function", "arguments"),
         _get(message, "function_call", "arguments"),
-        _parts(_get(message, "content")),
+        content_of(completion),
         _get(message, "refusal"),
     ):
         if words:
             return words if isinstance(words, str) else json.dumps(words, ensure_ascii=False, default=str)
     return ""
+
+
+def _choice(completion: object) -> str:
+    """Return the text of a message and its tool calls, as one text."""
+    calls = [
+        f"{name}({args if isinstance(args, str) else json.dumps(args)})"
+        for name, args in calls_of(completion)
+    ]
+    return "\n".join(each for each in (content_of(completion), *calls) if each)
+
+
+def content_of(completion: object) -> str:
+    """Return the text of a message."""
+    content = _parts(_get(completion, "choices", 0, "message", "content"))
+    return _without_thoughts(content) if isinstance(content, str) else ""
+
+
+def reasoning_of(message: object) -> list[str]:
+    """Return where a message has thoughts of the model beside its answer: the names of fields, or the tag in its content."""
+    found = [name for name in _REASONING if _get(message, name)]
+    content = _parts(_get(message, "content"))
+    return (
+        [*found, "<think> in content"]
+        if isinstance(content, str) and _OPEN_THOUGHTS.match(content)
+        else found
+    )
+
+
+def _without_thoughts(content: str) -> str:
+    """Return a text without the thoughts at its beginning, which servers leave there that do not know a model's form of them."""
+    if not _OPEN_THOUGHTS.match(content):
+        return content
+    # Thoughts that never end are no answer.
+    _, end, rest = content.partition(_END_OF_THOUGHTS)
+    return rest if end else ""
+
+
+def calls_of(completion: object) -> list[tuple[str, object]]:
+    """Return name and arguments of the tool calls of a message, in their order; also of its one call of the older form."""
+    message = _get(completion, "choices", 0, "message")
+    listed = _get(message, "tool_calls")
+    found = cast("list[object]", listed) if isinstance(listed, list) else []
+    functions = [_get(each, "function") for each in found]
+    functions = functions or [_get(message, "function_call")]
+    return [
+        (name, _get(function, "arguments"))
+        for function in functions
+        if isinstance(name := _get(function, "name"), str)
+    ]
 
 
 def _parts(content: object) -> object:
@@ -367,7 +496,9 @@ def _parts(content: object) -> object:
     )
 
 
-def _usage(completion: object, price: Price | None) -> Usage:
+def usage_of(completion: object, price: Price | None) -> Usage:
+    """Return the usage of an answered request, and add it to the meters that are open."""
+
     def count(*path: str) -> int:
         number = _get(completion, "usage", *path)
         # An endpoint may send anything as a count. A count without a bound would overflow the sums of a run.
@@ -376,7 +507,10 @@ def _usage(completion: object, price: Price | None) -> Usage:
     prompt, written = count("prompt_tokens"), count("completion_tokens")
     cached = count("prompt_tokens_details", "cached_tokens")
     usd = None if price is None else price.usd(prompt, written, cached)
-    return Usage(prompt, written, usd, 1, cached)
+    found = Usage(prompt, written, usd, 1, cached)
+    for meter in _meters.get():
+        meter.usages.append(found)
+    return found
 
 
 def _get(value: object, *path: str | int) -> object:

@@ -26,6 +26,9 @@ MODES = ("TOOLS", "JSON_SCHEMA", "JSON", "MD_JSON")
 AUTO = "AUTO"
 """No mode is set: the first of `MODES` that works (`Modes` in `clients.py`)."""
 
+SCHEMA_FIRST = "SCHEMA_FIRST"
+"""No mode is set, and the answer is to be held to its schema while it is decoded: as `AUTO`, from `JSON_SCHEMA` on, and a tool call after it."""
+
 _NO_KEY = "no-key-needed"
 KEY_VARIABLE = "OPENAI_API_KEY"
 """The environment variable with the key of a model that names no other source."""
@@ -50,6 +53,7 @@ class Endpoint:
     timeout_s: float | None = None
     retries: int | None = None
     key_source: str = KEY_VARIABLE
+    tool_calls: bool = False
 
     @property
     def max_tokens_key(self) -> str:
@@ -78,6 +82,8 @@ class Model:
         rate: Most requests a second, or `"100/min"`; `None`: no limit.
         timeout: The longest that one request may take, in seconds or such as `"2m"`, unless the step has its own limit; `None`: 60 s.
         retries: How often a request is sent again where the transport fails for the moment; `None`: twice.
+        tool_calls: Whether an `agent` step offers its tools in the endpoint's own form, and takes its tool calls; `None`: at OpenAI's own endpoint.
+            `firmplan doctor --probe` finds it out. An endpoint that refuses is asked for structured output, as without it.
         fallback: Who is asked if this model cannot answer: a name at the same endpoint, a `Model`, its fields as a mapping, or a list of these.
 
     Raises:
@@ -93,6 +99,7 @@ class Model:
     timeout: str | float | None = None
     fallback: ModelSpec | None = None
     retries: int | None = None
+    tool_calls: bool | None = None
 
     def __post_init__(self) -> None:
         _mode(self.mode)
@@ -101,6 +108,8 @@ class Model:
         if self.fallback is not None:
             read_models("fallback", self.fallback)
         _expect_key(self.api_key)
+        if self.tool_calls is not None and not isinstance(cast("object", self.tool_calls), bool):
+            raise ConfigError(f"tool_calls: expected true or false, found {self.tool_calls!r}")
         for name, count, least in (
             ("max_concurrency", self.max_concurrency, 1),
             ("retries", self.retries, 0),
@@ -151,6 +160,7 @@ class Model:
             self.timeout_s,
             self.retries,
             _key_name(self.api_key),
+            base_url == OPENAI_URL if self.tool_calls is None else self.tool_calls,
         )
 
     def resolve_all(self, environment: Mapping[str, str] | None = None) -> tuple[Endpoint, ...]:
@@ -219,7 +229,7 @@ def _key_name(given: KeySource) -> str:
     match given:
         case {"env": str(name)} | Secret(env=str(name)):
             return name
-        case None:
+        case None | str():
             return KEY_VARIABLE
         case _:
             return "its api_key"
@@ -289,3 +299,8 @@ def _mode(mode: str | Enum | None) -> str:
             f"mode: expected one of {listing(spelled)}, found '{mode}'" + (f"; {hint}" if hint else "")
         )
     return name
+
+
+def schema_first(endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint that is asked with `response_format` and a schema first, unless a mode is set."""
+    return replace(endpoint, mode=SCHEMA_FIRST) if endpoint.mode == AUTO else endpoint

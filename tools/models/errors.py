@@ -8,12 +8,14 @@
 | `model-unavailable` | 408, 409, 5xx, or an answer that is not HTTP of a model; not temporary if the answer does not end | yes |
 | `model-auth` | 401, 403 | no |
 | `model-unknown` | 404, or a redirect | no |
+| `context-exceeded` | the request is longer than the model's context | no |
 | `model-rejected` | any other status: the endpoint does not take such requests | no |
 | `limit-exceeded` | the caller's own bound on requests or time | no |
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -26,9 +28,23 @@ if TYPE_CHECKING:
 
 
 ELSEWHERE = frozenset(
-    {"model-unreachable", "timeout", "rate-limited", "model-unavailable", "model-auth", "model-unknown"}
+    {
+        "model-unreachable",
+        "timeout",
+        "rate-limited",
+        "model-unavailable",
+        "model-auth",
+        "model-unknown",
+        "context-exceeded",
+    }
 )
 """Errors of one endpoint after which another one is asked."""
+
+
+_ABOUT_CONTEXT = re.compile(
+    r"context_length_exceeded|exceed_context_size|maximum context length|available context size|longer than the model's context|prompt is too long",
+    re.IGNORECASE,
+)
 
 
 class ModelError(ToolError):
@@ -94,7 +110,9 @@ def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelE
             )
 
 
-def _status(status: int, headers: Mapping[str, str], said: str, endpoint: Endpoint) -> ModelError:
+def _status(  # noqa: PLR0911  # one status, one line
+    status: int, headers: Mapping[str, str], said: str, endpoint: Endpoint
+) -> ModelError:
     """Return the error for an HTTP status."""
     # OpenAI answers 429 both for a rate, which passes, and for a used-up quota, which does not.
     stays = headers.get("x-should-retry") == "false" or "insufficient_quota" in said
@@ -106,6 +124,10 @@ def _status(status: int, headers: Mapping[str, str], said: str, endpoint: Endpoi
                 f"{where}: it does not accept the key; set {endpoint.key_source} to one that it does ({said})"
             )
             return ModelError(text, code="model-auth")
+        # 400 by llama.cpp's server and vLLM, 413 by others.
+        case 400 | 413 if _ABOUT_CONTEXT.search(said):
+            text = f"{where}: the request is longer than the context of '{endpoint.name}'; ask about less, or take a model with a longer one ({said})"
+            return ModelError(text, code="context-exceeded")
         case 404:
             text = f"{where}: it has no model '{endpoint.name}', or its address lacks '/v1' ({said})"
             return ModelError(text, code="model-unknown")

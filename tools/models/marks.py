@@ -20,7 +20,7 @@ from hashlib import sha256
 from itertools import count
 from typing import Final
 
-from ...plans.expressions.data_spans import Span
+from ...plans.expressions.data_spans import PromptData, Span
 from ...plans.values import Json, canonical
 
 DATA_NOTE: Final = (
@@ -99,6 +99,19 @@ def cut_spans(text: str, spans: Sequence[Span]) -> Iterator[str | Data]:
         position = span.end
     if position < len(text):
         yield text[position:]
+
+
+def sections_of(prompt: str, data: PromptData) -> list[list[str | Data]]:
+    """Return the parts of each section of a prompt; all of it is one section where it has none.
+
+    Each section is marked by itself. Its values cannot write its number, and whatever they write of other numbers stands between their own tags.
+    """
+    begins = [0, *(begin for begin in data.sections if begin > 0)]
+    found: list[list[str | Data]] = []
+    for begin, end in zip(begins, [*begins[1:], len(prompt)], strict=True):
+        spans = [span.moved(-begin) for span in data.prompt if begin <= span.start < end]
+        found.append(list(cut_spans(prompt[begin:end], spans)))
+    return found
 
 
 def _tagged(data: Data, number: str) -> str:

@@ -25,6 +25,7 @@ from ...errors import ConfigError, ToolError
 from ...plans.expressions.data_spans import NO_DATA, PromptData
 from ...plans.format.property_order import arranged
 from ...plans.nearest import did_you_mean, listing
+from ...plans.program import AgentTurns
 from ...plans.values import Json, NotJson, canonical, digest, parse
 from ..failures import writable
 from ..guards.guard import Guard, Question, Refusal, check_guards, find_refusal, is_data, name_of
@@ -45,9 +46,10 @@ from .endpoint import Endpoint, Model, ModelSpec, key_variables, read_models
 from .errors import ELSEWHERE, ModelError
 from .judges import JUDGED_MAX, judge_of, judges_in
 from .limits import RequestBudget
-from .marks import ANSWER_THIS, DATA_NOTE, Data, cut_spans, has_words_outside, mark, mark_spans
+from .marks import ANSWER_THIS, DATA_NOTE, Data, cut_spans, has_words_outside, mark, mark_spans, sections_of
 from .prices import PricesSource
 from .prompts import Example, example_messages
+from .tool_calls import NativeTurn, said_again
 
 __all__ = ["Message", "Model", "ModelError", "ModelReply", "ModelRequest", "Models", "Usage", "ask_request"]
 
@@ -79,6 +81,7 @@ class ModelRequest:
         step: Path of the leaf that asks, for a caller that has to tell equal requests apart; it decides no answer.
         question: The messages as one text without marks around data, for guards that compare the answer with it; `None`: the messages as they are.
         sources: The texts that an answer may quote, by name; they stand in the messages too.
+        turns: Of a turn of an agent: the same question in parts, for endpoints with tool calls.
     """
 
     alias: str
@@ -91,6 +94,7 @@ class ModelRequest:
     step: str = ""
     question: str | None = None
     sources: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    turns: AgentTurns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +201,12 @@ class Models:
         Raises:
             ConfigError: As `resolve`.
         """
+        endpoints = self.resolve(request.alias)
+        # Not whether an endpoint has refused the form so far, which only this process knows: an answer in either form answers the question.
+        turn = _turn_of(request) if any(endpoint.tool_calls for endpoint in endpoints) else None
         return {
-            "models": [f"{endpoint.name} at {endpoint.base_url}" for endpoint in self.resolve(request.alias)],
+            "models": [f"{endpoint.name} at {endpoint.base_url}" for endpoint in endpoints],
+            **({} if turn is None else {"turn": turn.key()}),
             "messages": [cast("Json", message.to_dict()) for message in request.messages],
             "schema": dict(request.schema),
             "temperature": request.temperature,
@@ -293,7 +301,13 @@ class Models:
         answer = AnswerForm(request.schema)
         timeout_s = tally.timeout_s or endpoint.timeout_s or TIMEOUT_S
         call = ModelCall(
-            endpoint, request.messages, answer, timeout_s, request.temperature, request.max_tokens
+            endpoint,
+            request.messages,
+            answer,
+            timeout_s,
+            request.temperature,
+            request.max_tokens,
+            turn=_turn_of(request) if endpoint.tool_calls else None,
         )
         plain = request.question
         question = Question(_text_of(request.messages) if plain is None else plain, request.sources)
@@ -320,9 +334,11 @@ class Models:
             # The wrong answer stays in the conversation, with the reason: a model that does not see its answer
             # repeats it.
             is_marked = any(DATA_NOTE in each.content for each in request.messages if each.role == "system")
-            call = replace(
-                call, messages=(*call.messages, *_again(completion.raw, outcome.fault, is_marked=is_marked))
-            )
+            plea = _plea(outcome.fault, is_marked=is_marked)
+            call = replace(call, messages=(*call.messages, *_again(completion.raw, plea)))
+            if call.turn is not None:
+                added = (*call.turn.added, *said_again(completion.raw, plea))
+                call = replace(call, turn=replace(call.turn, added=added))
         text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {said}"
         raise ModelError(text, code="bad-output")
 
@@ -477,7 +493,8 @@ def _marked(prompt: str, system: str, examples: Sequence[Example], data: PromptD
         parts += ["Worked examples: ", Data.of("examples", shown), "\n\n"]
     if not (has_words_outside(prompt, data.prompt) or has_words_outside(system, data.system)):
         parts.append(f"{ANSWER_THIS}\n")
-    asked = mark([*parts, *cut_spans(prompt, data.prompt)])
+    first, *later = sections_of(prompt, data)
+    asked = "".join([mark([*parts, *first]), *map(mark, later)])
     return (Message("system", instructions), *example_messages(own), Message("user", asked))
 
 
@@ -511,10 +528,18 @@ def _sorted(completion: Completion, request: ModelRequest) -> Answered | Invalid
             raise ModelError(f"the model's answer was cut off before its end{limit}", code="truncated")
 
 
-def _again(raw: str, fault: str, *, is_marked: bool) -> tuple[Message, ...]:
-    """Return the messages that ask for an answer once more; the fault quotes the answer, which may quote the data of a marked prompt."""
+def _plea(fault: str, *, is_marked: bool) -> str:
+    """Return the words that ask for an answer once more; the fault quotes the answer, which may quote the data of a marked prompt."""
     why: str | Data = Data("fault", fault) if is_marked else fault
-    plea = mark(["That answer does not do: ", why, "\nAnswer again, whole, with that put right."])
+    return mark(["That answer does not do: ", why, "\nAnswer again, whole, with that put right."])
+
+
+def _turn_of(request: ModelRequest) -> NativeTurn | None:
+    return None if request.turns is None else NativeTurn(request.turns)
+
+
+def _again(raw: str, plea: str) -> tuple[Message, ...]:
+    """Return the messages that ask for an answer once more."""
     return (*((Message("assistant", writable(raw)),) if raw.strip() else ()), Message("user", plea))
 
 

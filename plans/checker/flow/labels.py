@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from itertools import count as count_from
 
 from ...limits import LIMITS, Limits
-from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanStep, Step, ToolStep
+from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanForStep, PlanStep, Step, ToolStep
 from ...program import WORLD, Touch
 from ...signature import Signatures
 from ..body import PlanBody
@@ -208,7 +208,11 @@ class Labels:
     def chance(self, position: int) -> int:
         """Return the label of what decides whether, and how often, a step calls, apart from what its arguments show already."""
         templates = self.body.steps[position].templates
-        named = (templates[name] for name in ("args", "goal", "endorse", "ask_person") if name in templates)
+        named = (
+            templates[name]
+            for name in ("args", "goal", "given", "endorse", "ask_person")
+            if name in templates
+        )
         shown = self.of(next(named, None), position)
         return self.control[position] | (self.reach[position] & ~shown)
 
@@ -226,9 +230,28 @@ class Labels:
         return self.of(template_of("", step.args[name]), position)
 
     def of_agent(self, position: int) -> int:
-        """Return the label of all that an agent sees whose tools are trusted: its goal, and what its tools return."""
-        goal = self.of(self.body.steps[position].templates.get("goal"), position)
-        return goal | self.private[position] | self.held[position]
+        """Return the label of all that an agent sees whose tools are trusted: its goal, and what its tools return.
+
+        Of a `plan_for` step it is the label of what is given to the planner, and of what the tools of its sub-plan return.
+        """
+        return self.of_goal(position) | self.private[position] | self.held[position]
+
+    def of_goal(self, position: int) -> int:
+        """Return the label of the goal of an `agent` step, or of what a `plan_for` step gives to the planner."""
+        return self.of(self._goal(position), position)
+
+    def _goal(self, position: int) -> Template | None:
+        templates = self.body.steps[position].templates
+        return templates.get("goal") or templates.get("given")
+
+    def is_steered(self, position: int, tools: Signatures) -> bool:
+        """Whether an untrusted tool of an `agent` or `plan_for` step may steer the later calls of the step."""
+        step = self.body.steps[position]
+        # A planner sees no results of the tools, so the flow in its plan decides about each call. But another item of the step may have left data in
+        # a resource, which the plan of this item does not know.
+        if isinstance(step, PlanForStep) and not is_repeated(step):
+            return False
+        return any(tool is not None and tool.trust == "untrusted" for tool in map(tools.find, tools_of(step)))
 
     def sent(self, template: Template | None, position: int) -> int:
         """Return the label of what a step sends by a template: that of its value, and of what chooses among its values."""
@@ -242,6 +265,10 @@ class Labels:
             return CLEAN
         return self.sent(template_of("", step.args[name]), position)
 
+    def sent_goal(self, position: int) -> int:
+        """Return the label of what a step sends by the goal of its agent, or by what it gives to a planner."""
+        return self.sent(self._goal(position), position)
+
     def sent_by_agent(self, position: int) -> int:
         """Return the label of all that an agent may send: what it sees, and what chooses among that."""
         label = self.of_agent(position)
@@ -251,8 +278,9 @@ class Labels:
 
     def varies_for_agent(self, position: int) -> bool:
         """Whether what an agent sees may differ between the runs of the body."""
-        goal = self.body.steps[position].templates.get("goal")
-        return self.variation.has(goal, position) or self.variation.reads(self.touches[position])
+        return self.variation.has(self._goal(position), position) or self.variation.reads(
+            self.touches[position]
+        )
 
     def choosers(self, position: int) -> tuple[Sequence[Template], Sequence[int]]:
         """Return what decides, for some runs of the body and not for others, whether a step runs: templates, and steps that may end without a value."""
@@ -566,7 +594,7 @@ def _touch(labels: Labels, position: int, tools: Signatures) -> None:
     held = labels.held[position]
     if not any(touch.writes for touch in touches):
         return
-    if isinstance(step, AgentStep) and labels.body.refs[position].is_filter:
+    if isinstance(step, AgentStep | PlanForStep) and labels.body.refs[position].is_filter:
         # For one item it gets what it has written for others, and the filter decides for which.
         held = labels.held[position] = held | labels.of(step.templates["when"], position)
     stored = labels.control[position] | labels.reach[position]
@@ -578,7 +606,7 @@ def _touch(labels: Labels, position: int, tools: Signatures) -> None:
         stored |= labels.of_agent(position)
     # The writes of an untrusted tool leave what it likes. Without a named resource nothing says that a trusted tool reads from there.
     for tool in map(tools.find, tools_of(step)):
-        is_named = isinstance(step, AgentStep) or touches[0].resource != WORLD
+        is_named = isinstance(step, AgentStep | PlanForStep) or touches[0].resource != WORLD
         if tool is not None and tool.trust == "untrusted" and is_named:
             stored |= UNTRUSTED
     labels.stored[position] = stored
@@ -663,8 +691,8 @@ def tools_of(step: Step) -> tuple[str, ...]:
     match step:
         case ToolStep(tool=name):
             return (name,)
-        case AgentStep(agent=agent):
-            return agent.tools
+        case AgentStep() | PlanForStep():
+            return step.may_call
         case _:
             return ()
 

@@ -223,6 +223,11 @@ def model_destination(name: str, *, is_judged: bool = False) -> Destination:
     return Destination(frozenset({MODEL} if is_judged else {MODEL, name}))
 
 
+def any_model() -> Destination:
+    """Return a model that nobody has named, such as that of a planner, as a destination."""
+    return Destination(frozenset({MODEL}))
+
+
 def default_of(tool: Signature, argument: str) -> Json:
     """Return the value of an argument that a call leaves out, `None`: nothing."""
     properties = tool.parameters.get("properties")

@@ -13,17 +13,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...paths import parts_of
-from ...plan import AgentStep, AskStep, PlanStep, Step, ToolStep
+from ...plan import AgentStep, AskStep, PlanForStep, PlanStep, Step, ToolStep
 from ...problems import Problem, problem
 from ...signature import Effect, Signature, Signatures
 from ..body import PlanBody
-from ..templates import argument_path, template_of
+from ..templates import Template, argument_path, template_of
 from .labels import CLEAN, CONDITIONS, UNTRUSTED, Labels, translated
 from .secrecy import (
     DEFAULT_MODEL,
     Destination,
     Recipients,
     Secrecy,
+    any_model,
     destination_of,
     is_destination,
     model_destination,
@@ -174,10 +175,10 @@ def _writes(  # what `judge` has
             tool = tools.find(name)
             if tool is not None and (tool.effect == Effect.WRITE or tool.egress):
                 yield _tool_write(labels, position, step, tool, rules, selection)
-        case AgentStep(agent=agent):
-            known = [tool for name in agent.tools if (tool := tools.find(name)) is not None]
+        case AgentStep() | PlanForStep():
+            known = [tool for name in step.may_call if (tool := tools.find(name)) is not None]
             if any(not tool.asks_approval and not _allows_all(tool) for tool in known):
-                yield _agent_write(labels, position, known)
+                yield _agent_write(labels, position, known, is_steered=labels.is_steered(position, tools))
         case PlanStep():
             called = body.calls.get(position)
             if called is not None:
@@ -241,21 +242,27 @@ def _rule(
     return rules(tool.name, argument, fits)
 
 
-def _agent_write(labels: Labels, position: int, tools: Sequence[Signature]) -> Write:
-    """Return the write of an agent: a model that has read untrusted data may pass it to any tool."""
+def _agent_write(labels: Labels, position: int, tools: Sequence[Signature], *, is_steered: bool) -> Write:
+    """Return the write of an agent, or of a sub-plan: a model that has read untrusted data may pass it to any tool."""
     body = labels.body
     public = labels.public
     label = labels.sent_by_agent(position) & public
     # The agent reads the results of its tools, so an untrusted tool makes its later calls untrusted, whatever its goal.
-    if any(tool.trust == "untrusted" for tool in tools):
+    if is_steered:
         label |= UNTRUSTED
-    at = f"{body.path(position)}.agent.goal"
+    at = body.path(position) + _seen(labels, position).where
     if not any(
         tool.effect == Effect.WRITE and not tool.asks_approval and not _allows_all(tool) for tool in tools
     ):
         return Write(body, position, ((at, label),), CLEAN, at, is_read=True)
     control, reach = labels.control[position] & public, labels.reach[position] & public
     return Write(body, position, ((at, label),), control, _control_at(labels, position, public), reach)
+
+
+def _seen(labels: Labels, position: int) -> Template:
+    """Return what the model of an `agent` or `plan_for` step is told: the goal, or the given values."""
+    templates = labels.body.steps[position].templates
+    return templates.get("goal") or templates["given"]
 
 
 def _control_at(labels: Labels, position: int, bits: int, first: int = UNTRUSTED) -> str:
@@ -384,6 +391,9 @@ def _unsafe_flow(write: Write, labels: Labels, position: int, path: str) -> Prob
     if isinstance(step, AgentStep):
         kind = "sending" if write.is_read else "writing"
         hint = f"give the agent's {kind} tools an approval, or keep untrusted data and tools from the agent"
+    if isinstance(step, PlanForStep):
+        kind = "sending" if write.is_read else "writing"
+        hint = f"give the {kind} tools of the step an approval, or do not give it untrusted data"
     return problem("unsafe-flow", path, message, hint)
 
 
@@ -404,8 +414,8 @@ def _outflows(
                     yield from _tool_outflows(labels, position, step, tool)
         case AskStep() if labels.secrecy.kinds:
             yield from _ask_outflows(labels, position, step)
-        case AgentStep(agent=agent) if labels.secrecy.kinds:
-            yield from _agent_outflows(labels, position, [tools.find(name) for name in agent.tools])
+        case AgentStep() | PlanForStep() if labels.secrecy.kinds:
+            yield from _agent_outflows(labels, position, [tools.find(name) for name in step.may_call])
         case PlanStep():
             called = body.calls.get(position)
             if called is not None:
@@ -467,11 +477,17 @@ def _known_recipients(step: ToolStep, tool: Signature) -> Recipients:
 
 
 def _agent_outflows(labels: Labels, position: int, tools: Sequence[Signature | None]) -> Iterator[Outflow]:
-    """Yield what an agent sends: its model and its tools may get all that its goal holds and that its tools return."""
-    goal = labels.body.steps[position].templates["goal"]
-    label = labels.sent_by_agent(position)
-    model = model_destination(DEFAULT_MODEL)
-    yield from _outflow(labels, position, goal.where, f"the model '{DEFAULT_MODEL}'", label, model)
+    """Yield what an agent sends: its model and its tools may get all that its goal holds and that its tools return.
+
+    The planner of a `plan_for` step gets what it is given. Its model has no name in the plan, so that data needs readers of any model.
+    """
+    goal, label = _seen(labels, position), labels.sent_by_agent(position)
+    if isinstance(labels.body.steps[position], PlanForStep):
+        shown = labels.sent_goal(position)
+        yield from _outflow(labels, position, goal.where, "the planner", shown, any_model())
+    else:
+        model = model_destination(DEFAULT_MODEL)
+        yield from _outflow(labels, position, goal.where, f"the model '{DEFAULT_MODEL}'", label, model)
     for tool in tools:
         if tool is None or not is_destination(tool):
             continue

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from ...format.shape import Draft
 from ...paths import key
-from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, Plan, PlanStep, ToolStep
+from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, Plan, PlanForStep, PlanStep, ToolStep
 from ...signature import Signature, Signatures, signatures_of
 from ...values import Json
 from ..body import PlanBody, SavedPlans, bodies_of
@@ -98,7 +98,7 @@ class Sources:
         walk, labels = _Walk(self), self.labels(trail[:-1])
         step = labels.body.steps[trail[-1]]
         given: Template | None = None
-        if isinstance(step, AgentStep):
+        if isinstance(step, AgentStep | PlanForStep):
             walk.visit(trail, None)
         elif isinstance(step, ToolStep | PlanStep) and argument in step.args:
             given = template_of("", step.args[argument])
@@ -106,7 +106,7 @@ class Sources:
             given = step.templates["endorse" if isinstance(step, EndorseStep) else "ask_person"]
         if given is not None:
             walk.add(trail[:-1], trail[-1], given, None)
-        is_agent = isinstance(step, AgentStep)
+        is_agent = isinstance(step, AgentStep | PlanForStep)
         if labels.varies_for_agent(trail[-1]) if is_agent else labels.variation.has(given, trail[-1]):
             walk.add_choice(trail)
         return walk.found()
@@ -179,8 +179,8 @@ class Sources:
         match self.body(trail[:-1]).steps[trail[-1]]:
             case ToolStep(tool=name):
                 names: Iterable[str] = (name,)
-            case AgentStep(agent=agent):
-                names = agent.tools
+            case AgentStep() | PlanForStep() as step:
+                names = step.may_call
             case _:
                 return ()
         return tuple(sorted({name for name in names if self._is_untrusted(name)}))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ...expressions.nodes import Field, Index, Literal, Name, Node
-from ...plan import AgentStep, AskPersonStep, AskStep, EndorseStep, PlanStep, Step, ToolStep
+from ...plan import AgentStep, AskPersonStep, AskStep, EndorseStep, PlanForStep, PlanStep, Step, ToolStep
 from ...program import Touch
 from ...signature import Effect, Signatures
 from ..body import PlanBody
@@ -160,6 +160,6 @@ def _is_plain(node: Node) -> bool:
 def _answers_anew(step: Step, tools: Signatures) -> bool:
     """Whether a step may answer the same question in another way. A trusted tool does not, unless a write came between."""
     if not isinstance(step, ToolStep):
-        return isinstance(step, PlanStep | AskStep | AgentStep)
+        return isinstance(step, PlanStep | AskStep | AgentStep | PlanForStep)
     tool = tools.find(step.tool)
     return tool is None or tool.trust == "untrusted" or tool.effect is Effect.MODEL

@@ -71,7 +71,8 @@ def test_tools_and_arguments_are_spelled_out():
         plan_of(tool="wether", args={"city": "Rome"}),
         plan_of(tool="weather", args={}),
         plan_of(tool="weather", args={"city": 7}),
-        plan_of(tool="weather", args={"city": "Rome", "town": "Oslo"}),
+        plan_of(set=1, tool="weather"),
+        plan_of(cry="?"),
     ]
     assert [validator.is_valid(plan) for plan in good] == [True] * len(good)
     assert [validator.is_valid(plan) for plan in bad] == [False] * len(bad)

@@ -146,11 +146,10 @@ def test_what_is_no_text_goes_to_the_check():
 
 
 def test_the_form_of_a_draft_asks_for_what_it_leaves_out():
-    """As its last field, with words that say what belongs there; so does the prompt."""
+    """As its last field; the prompt says what belongs there."""
     _, (request,) = planned([SILENT])
     properties = request["tools"][0]["function"]["parameters"]["properties"]
     assert list(properties)[-1] == "left_out"
-    assert "does not do" in properties["left_out"]["description"]
     assert "`left_out`" in request["messages"][0]["content"]
 
 

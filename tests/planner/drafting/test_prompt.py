@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import firmplan
+import jsonschema_rs
 import pytest
-from firmplan import Plan, SavedPlan, Tool, Toolset, check
+from firmplan import Plan, Planner, SavedPlan, Tool, Toolset, check
 from firmplan.planner.drafting.failure_report import FailureReport, StepState
+from firmplan.planner.drafting.form import plan_answer
 from firmplan.planner.drafting.prompt import (
     NOT_SHOWN,
     PROMPTS,
+    SMALL_PROMPTS,
     patch_messages,
     planning_messages,
     prompt_version,
@@ -199,7 +202,7 @@ def test_every_prompt_is_a_file_and_part_of_the_version():
     files = {
         path.name for path in (Path(firmplan.__file__).parent / "planner" / "drafting" / "prompts").iterdir()
     }
-    assert files == {f"{name}.md" for name in (*PROMPTS, "pair")}
+    assert files == {f"{name}.md" for name in (*PROMPTS, *SMALL_PROMPTS, "pair")}
     assert prompt_version() == digest("\n".join([*map(text_of, PROMPTS), DATA_NOTE]).encode())
 
 
@@ -333,6 +336,116 @@ def test_the_prompt_of_a_plan_stays_small():
     """What every planning sends has a budget, as the small models that it is for have: 1,700 tokens of format, 600 of ways where they are needed."""
     assert len(text_of("plan")) < 1_700 * 4
     assert len(text_of("untrusted")) < 600 * 4
+
+
+FIVE = [
+    Tool.from_callable(
+        lambda **_: [],
+        name="search",
+        parameters=closed(query=TEXT)
+        | {"properties": {"query": TEXT, "limit": {"type": "integer", "default": 10}}},
+        returns={"type": "array", "items": closed(title=TEXT, url=TEXT, score={"type": "number"})},
+        effect="read",
+        description="Search the web for pages.",
+    ),
+    fake("fetch", ["url"], effect="read", trust="untrusted", description="Fetch a page as text."),
+    fake("weather", ["city", "day"], closed(celsius={"type": "number"}, sky=TEXT), effect="read"),
+    fake("find_person", ["name"], {"type": "array", "items": closed(name=TEXT, email=TEXT)}, effect="read"),
+    fake(
+        "send_mail",
+        ["to", "subject", "body"],
+        approval="always",
+        description="Send a mail, and return its id.",
+    ),
+]
+"""A toolset that has all parts of the prompt: reads, a write, a person who approves, an untrusted result."""
+
+
+def test_a_draft_with_five_tools_costs_at_most_3000_tokens():
+    """Prompt and schema together, also where the ways around an unsafe flow are shown; without these there are 500 tokens more of room."""
+    task = "Find out what people say about tides and mail Ann a summary"
+    whole = Planner("m").preview(task, FIVE)
+    assert whole.form == "typed"
+    assert text_of("untrusted") in whole.messages[1].content
+    assert whole.prompt_tokens + whole.schema_tokens <= 3_000
+    assert whole.schema_tokens <= whole.prompt_tokens / 3
+    plain = Planner("m").preview(task, [tool for tool in FIVE if tool.trust == "trusted"])
+    assert plain.prompt_tokens + plain.schema_tokens <= 2_500
+
+
+TAUGHT = {
+    "firmplan": 1,
+    "inputs": {"today": {"type": "string", "format": "date", "x-given": "today"}},
+    "plans": {
+        "look": {
+            "inputs": {"url": TEXT},
+            "steps": [
+                {
+                    "id": "page",
+                    "tool": "fetch",
+                    "args": {"url": "${inputs.url}"},
+                    "retries": 2,
+                    "timeout": 10,
+                },
+                {
+                    "id": "said",
+                    "ask": {"prompt": "What of it?\n${page}", "model": "small", "guard": [{"quotes": True}]},
+                },
+            ],
+            "output": "${said}",
+        }
+    },
+    "steps": [
+        {"id": "hits", "tool": "search", "args": {"query": "tides ${inputs.today}"}},
+        {
+            "id": "looks",
+            "for_each": "${hits}",
+            "plan": "look",
+            "args": {"url": "${item.url}"},
+            "on_error": "skip",
+        },
+        {
+            "id": "more",
+            "agent": {
+                "goal": "Find more than ${looks}",
+                "tools": ["search"],
+                "returns": TEXT,
+                "max_steps": 3,
+            },
+            "when": "${len(looks) < 3}",
+        },
+        {"id": "who", "ask_person": "Who shall have it?", "returns": TEXT},
+        {"id": "none", "fail": "nothing was found", "when": "${not hits}"},
+        {
+            "id": "tried",
+            "plan": "look",
+            "args": {"url": "${first(prev, 'x')}"},
+            "repeat": {"until": "${len(tried) > 3}", "max": 3},
+        },
+        {"id": "best", "set": "${sorted(hits, key=lambda x: -x.score)[0].title}"},
+    ],
+    "output": {"best": "${best}", "who": "${who}", "more": "${first(more, tried)}", "looks": "${looks}"},
+}
+
+
+def test_everything_that_is_taught_is_in_the_schema_and_passes_the_check():
+    """A plan of all of it; and no key of it is one that the prompt does not tell of."""
+    report = check(TAUGHT, FIVE)
+    assert report.ok, report.errors
+    assert jsonschema_rs.validator_for(plan_answer(FIVE)[0].wire_schema).is_valid(TAUGHT)
+    words = system()
+    keys = {key for step in (*TAUGHT["steps"], *TAUGHT["plans"]["look"]["steps"]) for key in step} - {"id"}
+    keys |= {"inputs", "plans", "output", "x-given", "model", "guard", "max_steps"}
+    assert [key for key in sorted(keys) if f'"{key}"' not in words and f"`{key}`" not in words] == []
+    for fact in (
+        "`x?` may be absent",
+        "Writes are made in order",
+        "of each item",
+        "Put whole values into the prompt",
+    ):
+        assert fact in words
+    assert "a step that refers to a skipped one is skipped, too" in words
+    assert "`.field` after anything" in words
 
 
 def test_an_argument_that_is_harmless_is_marked():

@@ -1,0 +1,80 @@
+"""Secrets in traces: values that look like keys, tokens or passwords. They never stand in a plan or in a report.
+
+A value is a secret if its text has the form of a known kind of key, or if it stands under a name such as `api_key` and is no word of a language. A
+false alarm costs a person one look at the plan; a missed secret would be in a file that people share. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from ...plans.values import Json
+
+MASK: Final = "***"
+
+_FORMS: Final = re.compile(
+    r"""(?x)
+    \bsk-[A-Za-z0-9_-]{16,}            # OpenAI, Anthropic
+  | \bsk_(?:live|test)_[A-Za-z0-9]{10,} # Stripe
+  | \bgh[pousr]_[A-Za-z0-9]{20,}       # GitHub
+  | \bgithub_pat_[A-Za-z0-9_]{20,}
+  | \bglpat-[A-Za-z0-9_-]{16,}
+  | \bxox[abposr]-[A-Za-z0-9-]{10,}    # Slack
+  | \bAKIA[A-Z0-9]{16}\b               # AWS
+  | \bAIza[A-Za-z0-9_-]{30,}           # Google
+  | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}  # JSON web tokens
+  | \b(?:Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{12,}
+  | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----
+  | (?<=://)[^\s:/@]+:[^\s/@]+(?=@)    # user and password in a URL
+    """
+)
+_NAMES: Final = re.compile(
+    r"(?i)(?:^|[_\-.])(?:api[_-]?key|secret|token|password|passwd|passphrase|credentials?|authorization|private[_-]?key|access[_-]?key|pin|cvv)s?$|apikey|accesstoken"
+)
+_TOKEN_COUNTS: Final = re.compile(
+    r"(?i)(?:max|prompt|completion|total|input|output|page|next|continuation)[_-]?tokens?$"
+)
+"""Names that end like a secret's and are none: numbers of tokens, and cursors of lists."""
+_TEXT_MIN: Final = 4
+
+
+def is_secret(name: str, value: Json) -> bool:
+    """Whether a value is a secret.
+
+    Args:
+        name: The argument or the field that has it; empty if there is none.
+        value: The value; only texts are secrets, and numbers under the name of one.
+    """
+    if isinstance(value, str):
+        if _FORMS.search(value):
+            return True
+        return len(value) >= _TEXT_MIN and _is_secret_name(name) and " " not in value.strip()
+    return isinstance(value, int) and not isinstance(value, bool) and _is_secret_name(name)
+
+
+def _is_secret_name(name: str) -> bool:
+    return _NAMES.search(name) is not None and _TOKEN_COUNTS.search(name) is None
+
+
+def masked(text: str, known: Iterable[str] = ()) -> str:
+    """Return a text without secrets: without those of a known form, and without the given ones."""
+    for secret in sorted(set(known), key=lambda each: (-len(each), each)):
+        if secret:
+            text = text.replace(secret, MASK)
+    return _FORMS.sub(MASK, text)
+
+
+def secret_name(argument: str, taken: Iterable[str]) -> str:
+    """Return a name for the secret of an argument, such as `API_KEY`."""
+    base = (
+        re.sub(r"[^A-Za-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", argument)).strip("_").upper()
+        or "SECRET"
+    )
+    base = base if not base[0].isdigit() else f"SECRET_{base}"
+    used, number, name = set(taken), 1, base
+    while name in used:
+        number += 1
+        name = f"{base}_{number}"
+    return name
