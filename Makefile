@@ -4,6 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_STAMP := .venv/.installed-demo
 AUDIT_STAMP := .venv/.installed-audit
+HTTP := .venv/http
+HTTP_STAMP := $(HTTP)/.installed
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 .PHONY: demo test sweep mutate check fix bench docs lock audit clean
@@ -12,7 +14,7 @@ demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
 
 # One process a core. Whoever runs a part by hand needs no more than `pytest PATH`.
-test: $(STAMP)
+test: $(STAMP) $(HTTP_STAMP)
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 # The laws with all their seeds and examples, of which the tests try a sample: takes an hour or more.
@@ -70,6 +72,12 @@ $(STAMP): pyproject.toml requirements.lock
 $(DEMO_STAMP): pyproject.toml requirements.lock
 	$(call install,server)
 	@touch $(DEMO_STAMP)
+
+# The programs that test the HTTP API from outside want older versions of packages that firmplan uses.
+$(HTTP_STAMP): requirements-http.lock | $(STAMP)
+	$(BIN)/python -m venv --without-pip --clear $(HTTP)
+	$(PIP) --python $(HTTP)/bin/python install --require-hashes -r requirements-http.lock
+	@touch $(HTTP_STAMP)
 
 $(AUDIT_STAMP): pyproject.toml requirements.lock
 	$(call install,dev audit)

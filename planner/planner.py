@@ -29,6 +29,7 @@ from ..plans.values import Json, canonical, digest
 from ..tools.models.clients import Clients
 from ..tools.models.completion import Usage
 from ..tools.models.endpoint import Endpoint, KeySource, Model, key_variables, schema_first
+from ..tools.models.models import Models
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .drafting.adapting import adapt
@@ -120,7 +121,7 @@ class Planner:
         adapt: Whether a model is asked to fill in the nearest saved plan if no pattern answers a task.
         untrusted_text: Whether a model that patches a plan is shown messages and results of untrusted tools, marked as data. What it changes
             then counts as untrusted data: a write takes it only where it takes untrusted data.
-        choose_over: A small question chooses from a toolset of more tools than this; `None`: the task's words alone choose.
+        choose_over: A small question chooses from a toolset of more tools than this, where that saves tokens; `None`: the task's words alone choose.
         profile: How much a model is told, and what it may write: `"full"`, or `"small"` for models of one to four billion parameters,
             which write calls of tools in a short form and are held to it by a schema; by default `FIRMPLAN_PROFILE`, else `"full"`.
 
@@ -172,6 +173,13 @@ class Planner:
     def key_variables(self) -> frozenset[str]:
         """The environment variables that hold keys of its models, beside `OPENAI_API_KEY`: no plan may use them as secrets."""
         return key_variables([self._model, *([self._small] if isinstance(self._small, Model) else [])])
+
+    def secret_keys(self) -> dict[str, str]:
+        """Return the keys of its models, as `Models.secret_keys` does."""
+        models = [self._model, *([self._small] if isinstance(self._small, Model) else [])]
+        return {
+            f"{name}, of the planner": key for name, key in Models({"planner": models}).secret_keys().items()
+        }
 
     def sharing(self, clients: Clients) -> Planner:
         """Return the planner with the clients of an engine: limits and prices of its models count for both together."""

@@ -1,9 +1,12 @@
 """The lock: every package that a checkout installs, with its version and the hashes of all its files.
 
-    python scripts/lock.py write              # resolve anew; needs uv, which `make lock` brings
+    python scripts/lock.py write              # resolve both locks anew; needs uv, which `make lock` brings
     python scripts/lock.py select dev audit   # print what firmplan with these extras needs, for `pip install --require-hashes -r`
 
-One file serves every recipe: `select` follows uv's notes about who needs a package, so that the demo does not install the tools of
+`requirements-http.lock` holds the programs that test the HTTP API from outside. They run in an environment of their own (`.venv/http`), because they want older
+versions of packages that firmplan uses.
+
+One file serves every other recipe: `select` follows uv's notes about who needs a package, so that the demo does not install the tools of
 development, and nothing is resolved when a checkout is set up.
 """
 
@@ -19,8 +22,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
+HTTP_LOCK = ROOT / "requirements-http.lock"
+HTTP_TOOLS = ("openapi-python-client>=0.29", "schemathesis>=4.32")
 EXTRAS = ("dev", "audit")
 """The extras of which the lock holds everything; `dev` has the others in it."""
+HTTP_HEADER = """\
+# The programs that test the HTTP API from outside, with the hashes of all their files, for the environment .venv/http.
+# Made by `make lock`; installed by `make test` with --require-hashes.
+"""
 HEADER = """\
 # Every package that firmplan with all its extras needs, on every platform, with the hashes of all its files.
 # Made by `make lock`; installed by `make` with --require-hashes; checked by `make audit`.
@@ -136,17 +145,23 @@ def read_project() -> dict[str, object]:
 
 
 def write(uv: str = "uv") -> None:
-    """Resolve the project with all its extras anew, for every platform, and write the lock."""
+    """Resolve the project with all its extras, and the programs that test it over HTTP, anew, for every platform, and write the locks."""
     build = read_project()["build-system"]
     assert isinstance(build, dict)
-    words = [uv, "pip", "compile", "pyproject.toml", "-", "--universal", "--python-version", "3.11"]
+    extras = [word for extra in EXTRAS for word in ("--extra", extra)]
+    LOCK.write_text(HEADER + _resolved(uv, ["pyproject.toml", *extras], build["requires"]), encoding="utf-8")
+    HTTP_LOCK.write_text(HTTP_HEADER + _resolved(uv, [], HTTP_TOOLS), encoding="utf-8")
+
+
+def _resolved(uv: str, sources: Sequence[str], needs: Iterable[str]) -> str:
+    words = [uv, "pip", "compile", *sources, "-", "--universal", "--python-version", "3.11"]
     words += ["--generate-hashes", "--no-header", "--upgrade", "--quiet", "--system-certs"]
-    words += [word for extra in EXTRAS for word in ("--extra", extra)]
-    needs = "\n".join(build["requires"])
-    done = subprocess.run(words, cwd=ROOT, input=needs, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=ROOT, input="\n".join(needs), capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"error: {done.stderr.strip()}")
-    LOCK.write_text(HEADER + done.stdout, encoding="utf-8")
+    return done.stdout
 
 
 def main(words: Sequence[str]) -> None:

@@ -19,17 +19,24 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from typing_extensions import override
 
 from ..engine import Engine
 from ..errors import ConfigError, FirmplanError
 from ..tools.secret import OPEN_ENVIRONMENT
 from .auth import Guard, ServerLimits
+from .description import describe, operation_id
 from .metrics import Counted, Metrics
 from .problems import on_bad_request, on_bug, on_firmplan_error, on_http_error
+from .review_routes import review_router
 from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
 from .run_queue import RunQueue
 
+GZIP_BYTES_MIN = 4_096
+"""Bytes from which an answer is compressed for clients that take it."""
+GZIP_LEVEL = 4
+"""Level of the compression: higher ones save little more of JSON, and cost much more time."""
 DESCRIPTION = "Submit plans and tasks, follow their runs, decide what waits for a person."
 
 
@@ -80,15 +87,18 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         strict_content_type=False,
+        generate_unique_id_function=operation_id,
     )
     app.state.served = served
-    for part in (run_router, step_router, plan_router, watch_router):
+    for part in (run_router, review_router, step_router, plan_router, watch_router):
         app.include_router(part)
+    app.openapi = describe(app, needs_key=bool(api_keys or named_keys))  # type: ignore[method-assign]  # as the framework documents it
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_bad_request)
     app.add_exception_handler(FirmplanError, on_firmplan_error)
     app.add_exception_handler(Exception, on_bug)
-    # The middleware that is added last gets a request first.
+    # The middleware that is added last gets a request first. Event streams and small answers are never compressed.
+    app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN, compresslevel=GZIP_LEVEL)
     app.add_middleware(Guard, api_keys=api_keys, named_keys=named_keys, hosts=hosts, limits=limits)
     app.add_middleware(Counted, metrics=metrics)
     return app

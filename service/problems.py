@@ -19,6 +19,7 @@ from starlette.routing import compile_path
 from ..errors import (
     DECIDED,
     OWN_RUN,
+    REPLACED,
     ConfigError,
     Diverged,
     FirmplanError,
@@ -30,7 +31,7 @@ from ..errors import (
     ToolError,
 )
 from ..plans import Json, NotJson, Problem, parse, value_problems
-from ..plans.nearest import listing
+from ..plans.nearest import did_you_mean, listing, short
 from ..plans.paths import path_of
 
 MEDIA_TYPE = "application/problem+json"
@@ -46,7 +47,11 @@ STATUS: tuple[tuple[type[FirmplanError], HTTPStatus], ...] = (
     (ToolError, HTTPStatus.BAD_GATEWAY),
 )
 """The first match decides; any other error is a 500."""
-STATUS_BY_CODE: Final = {DECIDED: HTTPStatus.CONFLICT, OWN_RUN: HTTPStatus.FORBIDDEN}
+STATUS_BY_CODE: Final = {
+    DECIDED: HTTPStatus.CONFLICT,
+    OWN_RUN: HTTPStatus.FORBIDDEN,
+    REPLACED: HTTPStatus.PRECONDITION_FAILED,
+}
 """Codes that decide before the class does."""
 
 
@@ -155,13 +160,15 @@ async def on_bug(_: Request, error: Exception) -> JSONResponse:
 
 
 CODE: Final = "bad-request"
+_UNKNOWN: Final = "unknown-parameter"
 
 
 def request_problems(request: Request, error: RequestValidationError) -> list[Problem]:
     """Return every problem of a request that the framework refused; at least one."""
     # `openapi()` is computed once and kept by the framework.
     document = request.app.openapi()
-    operation = document["paths"][request.scope["route"].path_format][request.method.lower()]
+    method = "get" if request.method == "HEAD" else request.method.lower()
+    operation = document["paths"][request.scope["route"].path_format][method]
     errors: list[dict[str, Any]] = list(error.errors())
     found = [problem for each in errors for problem in _parameter_problems(each, operation, document)]
     if any(each["loc"][0] == "body" for each in errors):
@@ -170,11 +177,52 @@ def request_problems(request: Request, error: RequestValidationError) -> list[Pr
     return found or [_rule_problem(each) for each in errors]
 
 
+def expect_known_query(request: Request) -> None:
+    """Refuse a query that has parameters which its route does not take: a misspelt filter would be ignored.
+
+    Raises:
+        RequestValidationError: It has some.
+    """
+    if not request.query_params:
+        return
+    document = request.app.openapi()
+    known = _query_names(document, request.scope["route"].path_format, request.method)
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        raise RequestValidationError(
+            [
+                {
+                    "type": _UNKNOWN,
+                    "loc": ("query", name),
+                    "input": request.query_params[name],
+                    "known": known,
+                }
+                for name in unknown
+            ]
+        )
+
+
+def _query_names(document: Mapping[str, Any], path: str, method: str) -> list[str]:
+    """Return the query parameters that a route takes."""
+    operation = document["paths"].get(path, {}).get("get" if method == "HEAD" else method.lower(), {})
+    return [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+
+
 def _parameter_problems(
     error: Mapping[str, Any], operation: Mapping[str, Any], document: Mapping[str, Any]
 ) -> Iterator[Problem]:
     """Yield the problems of one parameter of the query, the headers or the path."""
     place, name = error["loc"][0], str(error["loc"][-1])
+    if error.get("type") == _UNKNOWN:
+        taken: list[str] = error["known"]
+        others = f"no other parameters than {listing(taken)}" if taken else "no parameters"
+        yield Problem(
+            CODE,
+            f"$.{short(name)}",
+            f"expected {others}, found {short(name)!r} (in the query)",
+            did_you_mean(name, taken),
+        )
+        return
     for known in operation.get("parameters", ()):
         if known["in"] == place and known["name"].lower() == name.lower():
             value = _read_parameter(str(error["input"]), known["schema"])

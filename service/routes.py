@@ -31,7 +31,7 @@ from ..executor.states import RunStatus
 from ..plans import Json, NotJson, Plan, canonical, parse, value_problems
 from .auth import CLIENT, IDENTITY
 from .metrics import MEDIA_TYPE, Metrics
-from .problems import Refusal
+from .problems import Refusal, expect_known_query
 from .run_queue import RunQueue, Submission
 from .schemas import (
     AnswerBody,
@@ -41,7 +41,6 @@ from .schemas import (
     ForkBody,
     HealthView,
     NamedStepView,
-    RefusalView,
     ReportView,
     ResolveBody,
     ResumeBody,
@@ -73,7 +72,7 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route that hands a `StrictRequest` to its handler, and refuses bodies of other media types."""
+    """A route that hands a `StrictRequest` to its handler, and refuses bodies of other media types and unknown parameters of the query."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the framework's handler behind a strict request."""
@@ -81,6 +80,7 @@ class StrictRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             strict_request = StrictRequest(request.scope, request.receive)
+            expect_known_query(request)
             media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
             if await strict_request.body() and media != "application/json" and not media.endswith("+json"):
                 raise Refusal(
@@ -160,31 +160,18 @@ _NAMED: Mapping[str, Json] = {
     "required": ["by"],
 }
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": words,
-        "content": {"application/problem+json": {"schema": RefusalView.model_json_schema()}},
-    }
-    for status, words in (
-        (401, "No key, or a wrong one"),
-        (403, "A page of another site may not change anything; or the name of the key may not decide this"),
-        (404, "No such thing"),
-        (409, "Not in this state, or already taken"),
-        (413, "The body is too large"),
-        (415, "The body's media type is not JSON"),
-        (421, "The request is for another host"),
-        (422, "The request, or the plan in it, has faults"),
-        (429, "Too many requests, or too many runs; see Retry-After"),
-        (502, "A model or a tool failed while it was asked"),
-        (503, "The store cannot be read or written"),
-    )
-}
-"""The errors that every route may answer with, for the schema."""
-
 
 def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return a document as it is; it has the route's shape already."""
     return JSONResponse(value, status, headers)
+
+
+def answer_heads(router: APIRouter) -> None:
+    """Let the routes of a router that answer GET answer HEAD, too: the server leaves the body out. An event stream has no end, and so no head."""
+    for route in list(router.routes):
+        if isinstance(route, APIRoute) and route.methods == {"GET"} and route.name != "get_events":
+            path = route.path.removeprefix(router.prefix)
+            router.add_api_route(path, route.endpoint, methods=["HEAD"], include_in_schema=False)
 
 
 # --- Runs: accept, list, follow and move them.
@@ -193,7 +180,7 @@ def answer(value: object, status: int = 200, headers: dict[str, str] | None = No
 GONE_WRONG = ("failed", "cancelled")
 ENDED = ("succeeded", *GONE_WRONG)
 
-run_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["runs"], responses=REFUSALS)
+run_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["runs"])
 
 IdempotencyKey = Annotated[
     str | None,
@@ -202,7 +189,7 @@ IdempotencyKey = Annotated[
 
 
 @run_router.post("/tasks", status_code=202, response_model=RunView, summary="Plan and run a task in words")
-async def post_task(
+async def submit_task(
     body: TaskBody, request: Request, served: Served, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Answer with the queued run, which is durable before the answer; planning and running continue in the background."""
@@ -210,7 +197,7 @@ async def post_task(
 
 
 @run_router.post("/runs", status_code=202, response_model=RunView, summary="Run a plan")
-async def post_run(
+async def submit_run(
     body: RunBody, request: Request, served: Served, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Answer with the queued run, which is durable before the answer; a plan with faults is refused."""
@@ -450,6 +437,9 @@ async def _is_last(served: ServedEngine, run_id: str, seen: int) -> bool:
     return True
 
 
+answer_heads(run_router)
+
+
 # --- A run's journal as server-sent events: `id` is the event's number, `event` its type, `data` the complete event.
 #
 # The stream ends where the engine's own iterator ends: when the run has ended, or waits and no further events come. A client that
@@ -498,9 +488,7 @@ def event_text(event: Event) -> str:
 # the URL before it chooses the route, so the path has to match greedily.
 
 
-step_router = APIRouter(
-    prefix="/v1/runs/{run_id}/steps", route_class=StrictRoute, tags=["steps"], responses=REFUSALS
-)
+step_router = APIRouter(prefix="/v1/runs/{run_id}/steps", route_class=StrictRoute, tags=["steps"])
 
 
 @step_router.get("/{path:path}", response_model=NamedStepView, summary="Get a step, item or iteration")
@@ -508,7 +496,7 @@ async def get_step(run_id: str, path: str, served: Served) -> Response:
     """Answer with the step as it stands."""
     run = await served.engine.get(run_id)
     if path not in run.steps:
-        raise _unknown_step(run, path)
+        raise unknown_step(run, path)
     return answer({"run": run.id, "path": path, **run.steps[path].to_dict()})
 
 
@@ -571,7 +559,7 @@ async def _decided(
     except InputRejected as error:
         current = await served.engine.get(run_id)
         if path not in current.steps:
-            raise _unknown_step(current, path) from error
+            raise unknown_step(current, path) from error
         if error.code == OWN_RUN or (current.steps[path].status == status and error.code != DECIDED):
             raise
         raise _conflict(error) from error
@@ -579,18 +567,35 @@ async def _decided(
     return answer(run.to_dict())
 
 
-def _unknown_step(run: Run, path: str) -> Refusal:
+def unknown_step(run: Run, path: str) -> Refusal:
+    """Return the refusal of a request about a step that a run does not have."""
     known = ", ".join(list(run.steps)[:10]) or "none yet"
     return Refusal(
         HTTPStatus.NOT_FOUND, "unknown-step", f"run {run.id} has no step {path!r}; its steps are {known}"
     )
 
 
+answer_heads(step_router)
+
+
 # --- Plans and tools: check, save and list them. Nothing here runs a plan.
 
 
-plan_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["plans"], responses=REFUSALS)
+plan_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["plans"])
 
+WITH_ETAG: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {"ETag": {"description": "The plan's digest, in quotes.", "schema": {"type": "string"}}}}
+}
+IfMatch = Annotated[
+    str | None,
+    Header(description='Save the plan only in the place of the one with this ETag: `"sha256:.."`.'),
+]
+IfNoneMatch = Annotated[
+    str | None,
+    Header(
+        description="`*`: save the plan only if none has the name. An ETag: answer only if the plan is another one."
+    ),
+]
 PlanBody = Annotated[
     dict[str, Any],
     Body(
@@ -611,22 +616,34 @@ async def check_plan(body: PlanBody, served: Served) -> Response:
     return answer(report.to_dict())
 
 
-@plan_router.put("/plans/{name}", response_model=SavedPlanView, summary="Save a plan under a name")
-async def put_plan(name: str, body: PlanBody, served: Served) -> Response:
+@plan_router.put(
+    "/plans/{name}", response_model=SavedPlanView, responses=WITH_ETAG, summary="Save a plan under a name"
+)
+async def save_plan(
+    name: str, body: PlanBody, served: Served, if_match: IfMatch = None, if_none_match: IfNoneMatch = None
+) -> Response:
     """Save the plan, which has to pass its check; an earlier plan of that name stays reachable by its digest."""
-    saved = await served.engine.save_plan(name, _plan_in(body))
-    return answer(_summary(saved.name, saved.plan))
+    saved = await served.engine.save_plan(name, _plan_in(body), replaces=_replaced(if_match, if_none_match))
+    return answer(_summary(saved.name, saved.plan), headers=_etag(saved.plan))
 
 
-@plan_router.get("/plans/{name}", response_model=dict[str, Any], summary="Get a saved plan by name or digest")
-async def get_plan(name: str, served: Served) -> Response:
+@plan_router.get(
+    "/plans/{name}",
+    response_model=dict[str, Any],
+    responses={**WITH_ETAG, 304: {"description": "The client has this plan already"}},
+    summary="Get a saved plan by name or digest",
+)
+async def get_plan(name: str, served: Served, if_none_match: IfNoneMatch = None) -> Response:
     """Answer with the plan itself."""
     plan = await served.engine.find_plan(name)
     if plan is None:
         raise Refusal(
             HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
         )
-    return answer(plan.to_dict())
+    etag = _etag(plan)
+    if if_none_match is not None and etag["ETag"] in (each.strip() for each in if_none_match.split(",")):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=etag)
+    return answer(plan.to_dict(), headers=etag)
 
 
 @plan_router.get("/plans", response_model=SavedPlansView, summary="List saved plans")
@@ -650,8 +667,42 @@ def _plan_in(body: dict[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", inner) if isinstance(inner, dict) and set(body) == {"plan"} else body
 
 
+def _etag(plan: Plan) -> dict[str, str]:
+    return {"ETag": f'"{plan.digest}"'}
+
+
+def _replaced(if_match: str | None, if_none_match: str | None) -> str | None:
+    """Return the digest of the plan that may be replaced; empty: none; `None`: any.
+
+    Raises:
+        Refusal: A header is none that this server understands.
+    """
+    if if_none_match is not None:
+        if if_none_match.strip() != "*" or if_match is not None:
+            raise _misfit(
+                "If-None-Match: expected *, alone, to save a plan only if none has the name", if_none_match
+            )
+        return ""
+    if if_match is None:
+        return None
+    tag = if_match.strip()
+    if len(tag) < 3 or tag[0] != '"' or tag[-1] != '"' or "," in tag:
+        raise _misfit(
+            'If-Match: expected the ETag of the plan that is to be replaced, such as "sha256:..", in quotes',
+            tag,
+        )
+    return tag[1:-1]
+
+
+def _misfit(expected: str, found: str) -> Refusal:
+    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-request", f"{expected}; found {found!r}")
+
+
 def _summary(name: str, plan: Plan) -> dict[str, Any]:
     return {"name": name, "digest": plan.digest, "task": plan.task, "inputs": dict(plan.inputs)}
+
+
+answer_heads(plan_router)
 
 
 # --- Watching: health, counters, and the web page.

@@ -22,6 +22,11 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _with_example(**example: Any) -> ConfigDict:  # noqa: ANN401  # values of many types
+    """Return the configuration of a body whose description has an example."""
+    return ConfigDict(json_schema_extra={"examples": [example]})
+
+
 def _whole(amount: object) -> object:
     return int(amount) if isinstance(amount, float) and amount.is_integer() else amount
 
@@ -58,6 +63,8 @@ class TaskBody(RequestBody):
 class RunBody(RequestBody):
     """A plan to run: as it is, or by the name or digest under which it is saved."""
 
+    model_config = _with_example(plan_name="remind", inputs={"who": "ada"})
+
     plan: dict[str, Any] | None = None
     plan_name: str | None = None
     plan_digest: str | None = None
@@ -81,6 +88,8 @@ class ResumeBody(RequestBody):
         take_over: Take the run from another process that drives it and hangs.
     """
 
+    model_config = _with_example(budget={"calls": 20})
+
     budget: Budget | None = None
     take_over: bool = False
 
@@ -97,6 +106,8 @@ class ForkBody(RequestBody):
         run_id_new: The new run's id: the same fork with the same id is that run, however often it is asked for.
     """
 
+    model_config = _with_example(at="mail", inputs={"who": "bob"})
+
     at: Annotated[str, Field(min_length=1)] | None = None
     set: dict[str, Any] | None = None
     inputs: dict[str, Any] | None = None
@@ -112,6 +123,8 @@ class RetryBody(RequestBody):
         run_id_new: The new run's id: the same retry with the same id is that run, however often it is asked for.
         replan: How often, at most, the planner may patch the plan if the new run fails.
     """
+
+    model_config = _with_example(replan=1)
 
     run_id_new: str | None = None
     replan: Count = 0
@@ -136,6 +149,8 @@ By = Annotated[
 class ApproveBody(RequestBody):
     """Who allows the call; `edit` replaces its arguments."""
 
+    model_config = _with_example(by="ada")
+
     by: By = None
     edit: dict[str, Any] | None = None
     attempt: Attempt = None
@@ -144,12 +159,16 @@ class ApproveBody(RequestBody):
 class TaskAnswerBody(RequestBody):
     """Who answers the planner's question, and with which value."""
 
+    model_config = _with_example(value="blue", by="ada")
+
     value: Any
     by: By = None
 
 
 class AnswerBody(RequestBody):
     """Who answers the question, and with which value."""
+
+    model_config = _with_example(value="blue", by="ada")
 
     value: Any
     by: By = None
@@ -158,6 +177,8 @@ class AnswerBody(RequestBody):
 
 class DenyBody(RequestBody):
     """Who refuses the call, and why."""
+
+    model_config = _with_example(by="ada", reason="paid already")
 
     by: By = None
     reason: str = ""
@@ -181,6 +202,8 @@ class DecideBody(RequestBody):
 
 class ResolveBody(RequestBody):
     """What a person knows of a call whose outcome is unknown: exactly one of `done`, `retry` and `fail`."""
+
+    model_config = _with_example(retry=True, by="ada")
 
     done: Any = None
     retry: bool = False
@@ -483,6 +506,124 @@ class ToolsView(_View):
     """All tools, by name."""
 
     tools: list[ToolView]
+
+
+class KeyChangeView(_View):
+    """One part of a call that differs from the nearest earlier call."""
+
+    part: str
+    name: Annotated[str, Field(description="What differs: `args.city`, `function parse_price`.")]
+    text: Annotated[
+        str, Field(description='The change as the end of a sentence: `args.city was "Oslo", now "Rome"`.')
+    ]
+    before: Any
+    after: Any
+
+
+class CallAddressView(_View):
+    """A call of a run."""
+
+    run: str
+    step: str
+
+
+class ExplanationView(_View):
+    """Why a step ran or was reused."""
+
+    run: str
+    step: str
+    verdict: Literal["ran", "reused", "computed", "given", "ended", "waits", "parts"]
+    because: str
+    sentence: str
+    changes: list[KeyChangeView]
+    source: Annotated[
+        CallAddressView | None,
+        Field(description="The nearest earlier call, or the call whose result was reused."),
+    ]
+    parts: Annotated[list[ExplanationView], Field(description="Of a step of several calls: one for each.")]
+    decisions: list[DecisionView]
+    rules: Annotated[
+        dict[str, str],
+        Field(description="Argument -> the rule that allowed untrusted data in it, or asked a person."),
+    ]
+
+
+class ExplanationsView(_View):
+    """Why each step of a run ran or was reused, in the order of its steps."""
+
+    run: str
+    steps: list[ExplanationView]
+
+
+class DifferenceView(_View):
+    """One place in which two values differ."""
+
+    path: Annotated[str, Field(description="`items[3].price`; empty: the value itself.")]
+    kind: Literal["added", "removed", "changed"]
+    before: Any
+    after: Any
+
+
+class PlanChangeView(_View):
+    """One change of a plan."""
+
+    kind: Literal["added", "removed", "changed", "renamed", "moved"]
+    part: str
+    name: str | None
+    field: str
+    before: Any
+    after: Any
+    plan: str | None
+
+
+class StepDiffView(_View):
+    """What differs in a step; of each pair the first is that of run `a`."""
+
+    step: str
+    change: Literal["same", "changed", "only_a", "only_b"]
+    status: list[StepStatus | None]
+    why: str
+    output: list[DifferenceView]
+    args: list[DifferenceView]
+    reused: list[bool | None]
+    cost: list[float | None]
+    seconds: list[float | None]
+    tokens: list[int | None]
+
+
+class RunDiffView(_View):
+    """What differs between two runs."""
+
+    a: str
+    b: str
+    same: bool
+    status: list[RunStatus]
+    steps: list[StepDiffView]
+    plan: list[PlanChangeView]
+    inputs: list[DifferenceView]
+    output: list[DifferenceView]
+    first: Annotated[str | None, Field(description="The first step that differs, in plan order.")]
+    usage: list[dict[str, Any]]
+
+
+class ToolVerdictView(_View):
+    """The verdict on one tool."""
+
+    tool: str
+    finding: Literal["deterministic", "differs", "changed", "unchecked"]
+    calls: int
+    step: str | None
+    differences: list[DifferenceView]
+    detail: str
+
+
+class VerificationView(_View):
+    """The verdicts on the pure tools of a run."""
+
+    run: str
+    ok: bool
+    calls: int
+    tools: list[ToolVerdictView]
 
 
 class HealthView(_View):

@@ -14,7 +14,7 @@ from typing import Final, cast
 
 import orjson
 
-from ...errors import Diverged, InputRejected, PlanError, RunNotFound, StoreError, ToolError
+from ...errors import REPLACED, Diverged, InputRejected, PlanError, RunNotFound, StoreError, ToolError
 from ...plans import Plan
 from ...plans.format.shape import describe
 from ...plans.values import Json
@@ -312,15 +312,32 @@ class Archive:
         # The run has no plan, or too many decisions follow the record that parked it.
         return "; ".join(error.message for error in (await self.get(row.id)).errors if error.code == PARKED)
 
-    async def save_plan(self, name: str, plan: Plan, at: float) -> Plan:
-        """Save a plan under a name; an earlier plan of that name stays, under its digest. Raises: InputRejected: the name is not valid."""
+    async def save_plan(self, name: str, plan: Plan, at: float, replaces: str | None = None) -> Plan:
+        """Save a plan under a name; an earlier plan of that name stays, under its digest.
+
+        Args:
+            name: The name.
+            plan: The plan.
+            at: Unix seconds.
+            replaces: As of `Store.save_plan`.
+
+        Raises:
+            InputRejected: The name is not valid, or the plan is not to replace the one that stands.
+        """
         if not isinstance(cast("object", name), str) or not PLAN_NAME.fullmatch(name):
             raise InputRejected(
                 f"a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {describe(name)}"
             )
         await self._keep_earlier(name, plan, at)
-        await self._store.save_plan(name, plan.to_json(indent=None), plan.digest, at)
-        return plan
+        if await self._store.save_plan(name, plan.to_json(indent=None), plan.digest, at, replaces=replaces):
+            return plan
+        now = await self._store.find_plan(name)
+        found = "none of that name" if now is None or now.name != name else now.digest
+        raise InputRejected(
+            f"the plan '{name}' was not saved: expected to replace {replaces or 'no plan'}, found {found}; "
+            "read it again, and save your change of it",
+            code=REPLACED,
+        )
 
     async def _keep_earlier(self, name: str, plan: Plan, at: float) -> None:
         """Keep the plan that is about to be replaced under its digest: other plans may refer to it by digest, and mean this plan for ever."""

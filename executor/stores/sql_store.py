@@ -252,6 +252,10 @@ _SAVE_PLAN: Final = f"""
     INSERT INTO @plans ({PLAN_COLUMNS}) VALUES (:name, :plan, :digest, :at, :row_digest) ON CONFLICT (name) DO UPDATE
     SET plan=excluded.plan, digest=excluded.digest, saved=excluded.saved, row_digest=excluded.row_digest
 """
+_ADD_PLAN: Final = f"INSERT INTO @plans ({PLAN_COLUMNS}) VALUES (:name, :plan, :digest, :at, :row_digest) ON CONFLICT (name) DO NOTHING"
+_REPLACE_PLAN: Final = """
+    UPDATE @plans SET plan=:plan, digest=:digest, saved=:at, row_digest=:row_digest WHERE name=:name AND digest=:replaces
+"""
 _NOTE_USE: Final = "INSERT INTO @plan_uses (name, digest, outcome, run_id, noted) VALUES (:name, :digest, :outcome, :run, :at)"
 _LIST_PINS: Final = "SELECT tool, said FROM @pinned_tools WHERE provider=:provider ORDER BY tool"
 _LIST_LEARNT: Final = "SELECT fingerprint, learnt FROM @learnt_types WHERE tool=:tool AND fingerprint IN [:fingerprints] ORDER BY fingerprint"
@@ -794,11 +798,17 @@ class SqlStore(ABC):
 
     # --- saved plans
 
-    async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
+    async def save_plan(
+        self, name: str, plan: str, digest: str, at: float, *, replaces: str | None = None
+    ) -> bool:
         """See `Store.save_plan`."""
         row_digest = digest_of_plan(name, plan, digest, at)
         values = {"name": name, "plan": plan, "digest": digest, "at": float(at), "row_digest": row_digest}
-        await self._write(lambda sql: sql.send(_SAVE_PLAN, values), outlives="power")
+        # One statement decides and saves: of two savers who replace the same plan, one changes a row.
+        statement = _SAVE_PLAN if replaces is None else _REPLACE_PLAN if replaces else _ADD_PLAN
+        if replaces:
+            values["replaces"] = replaces
+        return await self._write(lambda sql: sql.change(statement, values) == 1, outlives="power")
 
     async def list_plans(self) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""

@@ -605,8 +605,18 @@ class Store(Protocol):
         """Return how these resources stand; `EVERYTHING` counts the writes on all of them."""
         ...
 
-    async def save_plan(self, name: str, plan: str, digest: str, at: float) -> None:
-        """Save a plan under a name, replacing one of that name; durable through power loss."""
+    async def save_plan(
+        self, name: str, plan: str, digest: str, at: float, *, replaces: str | None = None
+    ) -> bool:
+        """Save a plan under a name, replacing one of that name; durable through power loss. Return whether it was saved.
+
+        Args:
+            name: The name.
+            plan: The plan as JSON.
+            digest: Its digest.
+            at: Unix seconds.
+            replaces: Save it only if the plan of that name has this digest, or if there is none where this is empty; `None`: always.
+        """
         ...
 
     async def list_plans(self) -> Sequence[StoredPlan]:

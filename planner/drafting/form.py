@@ -51,7 +51,7 @@ _AGENT: Json = {
     "type": "object",
     "properties": {
         "goal": _TEXT,
-        "tools": _NAMES,
+        "tools": {"type": "array"},
         "returns": _OBJECT,
         "max_steps": {"type": "integer"},
     },
@@ -66,6 +66,9 @@ _ACTIONS: _Object = {
     "agent": _AGENT,
     "plan": _TEXT,
     "args": _OBJECT,
+    "plan_for": _TEXT,
+    "given": _ANY,
+    "tools": _ANY,
     "ask_person": _TEXT,
     "fail": _TEXT,
     "returns": _OBJECT,
@@ -73,7 +76,7 @@ _ACTIONS: _Object = {
 """The actions that are no calls of tools, with what stands beside them."""
 _REASONING: Json = _TEXT
 _REST: _Object = {"inputs": _OBJECT, "types": _OBJECT, "plans": _OBJECT}
-_LEFT_OUT: Json = _NAMES
+_LEFT_OUT: Json = {"type": "array"}
 
 
 def plan_answer(tools: Sequence[Signature], *, simplest: bool = False) -> tuple[AnswerForm, Form]:
@@ -117,7 +120,7 @@ def _plan(steps: _Object) -> _Object:
         "steps": steps,
         "output": _ANY,
         "cannot": _TEXT,
-        "question": _OBJECT,
+        "question": _ANY,
         # Last: what is missing is known once the steps are written.
         "left_out": _LEFT_OUT,
     }

@@ -262,6 +262,11 @@ def prompt_version(prompts: Iterable[str] = PROMPTS) -> str:
     return digest("\n".join([*map(text_of, prompts), DATA_NOTE]).encode())
 
 
+def listed_text(tools: Iterable[Signature]) -> str:
+    """Return tools as a prompt lists them."""
+    return mark(_listed(tools))
+
+
 def _listed(tools: Iterable[Signature]) -> list[str | Data]:
     """Return tools as parts of a prompt: the user's own, then those of others, each of these as data after its name."""
     own, provided = _by_author(tools)

@@ -2,7 +2,7 @@
 
 Tools are chosen by words (BM25 over names, parameters and descriptions), or by a small question beside the plan, in which a model sees
 names with one line each. Words find only tools that share words with a task; a model knows that a colleague who is `off` is on vacation.
-For the question, words choose the candidates if not all tools fit; for the plan, they choose if no good answer comes. The question is
+It is asked only if it saves tokens: a list of small tools is shown whole. For the question, words choose the candidates if not all tools fit; for the plan, they choose if no good answer comes. The question is
 asked once, within the budget of the planning, and its failure never ends the planning.
 
 A tool that is not shown may still be used: the check knows all tools. If a draft did so and has faults, more tools are shown.
@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ...plans.signature import Effect, Signature
-from ...plans.values import Json
+from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
 from ...tools.models.completion import Completion
 from ...tools.tool import Tool
 from ..library.retrieval import ranked_by_words
 from .conversation import Conversation, SideAnswer
 from .draft import parsed
-from .prompt import choosing_messages
+from .form import plan_answer
+from .prompt import choosing_messages, listed_text
 from .signatures import choice_lines
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ WIDENED_MAX = 60
 
 CHOOSE_OVER = 20
 """A toolset of up to this many tools is shown in full: a choice would cost a request, and could only lose tools."""
+
+CHOSEN_USUAL = 8
+"""Tools that are shown after a choice, as a rule: those that a task needs, and those nearest to its words. So many are reckoned with."""
 
 CANDIDATES_MAX = 300
 CANDIDATES_CHARACTERS_MAX = 24_000
@@ -169,7 +173,9 @@ async def ask_for_tools(
         listener: Hears an answer that is a complete plan.
     """
     task, tools = conversation.request.task, conversation.request.tools
-    if not (is_choice_due(tools, choose_over) and conversation.is_reachable):
+    if not is_choice_due(task, tools, choose_over):
+        return ToolChoice(shown_without_choice(task, tools, choose_over))
+    if not conversation.is_reachable:
         return ToolChoice(choose_tools(task, tools))
     ranked = nearest_tools(task, tools)
     listed = candidates(task, tools)
@@ -188,9 +194,29 @@ async def ask_for_tools(
     return ToolChoice(by_name(tool for tool in tools if tool.name in wanted))
 
 
-def is_choice_due(tools: Iterable[Tool], choose_over: int | None) -> bool:
-    """Whether a model chooses among these tools."""
-    return choose_over is not None and sum(1 for _ in tools) > choose_over
+def is_choice_due(task: str, tools: Iterable[Tool], choose_over: int | None) -> bool:
+    """Whether a model chooses among these tools: there are more than `choose_over`, and the choice saves tokens, or they are too many to show."""
+    every = by_name(tools)
+    if choose_over is None or len(every) <= choose_over:
+        return False
+    if len(every) > WIDENED_MAX:
+        return True
+    # Characters, of which tokens have some four each on either side.
+    whole = _size(listed_text(every), plan_answer(every)[0])
+    choice = sum(len(message.content) for message in choosing_messages(task, every))
+    return choice + _size("", choice_answer(every)) + whole * CHOSEN_USUAL / len(every) < whole
+
+
+def _size(text: str, answer: AnswerForm) -> int:
+    return len(text) + len(canonical(answer.wire_schema))
+
+
+def shown_without_choice(task: str, tools: Iterable[Tool], choose_over: int | None) -> list[Tool]:
+    """Return the tools that are shown where a model does not choose: all if a choice would cost more, else those nearest to the task's words."""
+    every = by_name(tools)
+    if choose_over is not None and choose_over < len(every) <= WIDENED_MAX:
+        return every
+    return choose_tools(task, every)
 
 
 def candidates(task: str, tools: Iterable[Tool]) -> list[Tool]:

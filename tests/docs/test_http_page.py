@@ -11,7 +11,13 @@ from firmplan.service.app import create_app
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "HTTP.md").read_text(encoding="utf-8")
 DESCRIBED = create_app(Engine([], store="memory:")).openapi()
-NAMES = {"RUN": "{run_id}", "STEP": "{path}", "NAME": "{name}"}
+NAMES = {
+    "RUN": "{run_id}",
+    "STEP": "{path}",
+    "NAME": "{name}",
+    "OTHER": "{other_id}",
+    "DIGEST": "{digest}",
+}
 
 
 def rows(head):
@@ -23,7 +29,7 @@ def told_routes():
     """Yield method, path and body of every route in the table."""
     for requests, body, _ in rows("request"):
         for method, path in re.findall(r"`([A-Z]+) (/[^`?]*)", requests):
-            yield method, re.sub(r"\b(RUN|STEP|NAME)\b", lambda found: NAMES[found[0]], path), body
+            yield method, re.sub(rf"\b({'|'.join(NAMES)})\b", lambda found: NAMES[found[0]], path), body
 
 
 def test_every_route_is_told():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 from served import Server
 
@@ -12,3 +16,12 @@ def server(tmp_path_factory):
     with Server(tmp_path_factory.mktemp("served")) as running:
         assert running.url, running.said
         yield running
+
+
+@pytest.fixture(scope="session")
+def http_tools():
+    """The folder of the programs that test the API from outside; in CI they have to be there."""
+    found = Path(sys.prefix) / "http" / "bin"
+    if not (found / "st").exists() and not os.environ.get("CI"):
+        pytest.skip("the programs that test the HTTP API are not installed here: make .venv/http/.installed")
+    return found

@@ -414,6 +414,13 @@ TAUGHT = {
             },
             "when": "${len(looks) < 3}",
         },
+        {
+            "id": "rest",
+            "plan_for": "Look further",
+            "given": {"looks": "${looks}"},
+            "tools": ["search"],
+            "returns": TEXT,
+        },
         {"id": "who", "ask_person": "Who shall have it?", "returns": TEXT},
         {"id": "none", "fail": "nothing was found", "when": "${not hits}"},
         {
@@ -424,7 +431,13 @@ TAUGHT = {
         },
         {"id": "best", "set": "${sorted(hits, key=lambda x: -x.score)[0].title}"},
     ],
-    "output": {"best": "${best}", "who": "${who}", "more": "${first(more, tried)}", "looks": "${looks}"},
+    "output": {
+        "best": "${best}",
+        "who": "${who}",
+        "more": "${first(more, tried)}",
+        "looks": "${looks}",
+        "rest": "${rest}",
+    },
 }
 
 

@@ -293,3 +293,44 @@ def test_the_choice_can_be_made_where_words_do_not_help():
     assert len(TOOLS) > CHOOSE_OVER
     for task, names in OTHER_WORDS.items():
         assert set(names) <= {tool.name for tool in candidates(task, TOOLS)}
+
+
+def small(count, words=0, parameters=1):
+    """Return tools with so many parameters and words of description."""
+    properties = {f"parameter_{number}": {"type": "integer"} for number in range(parameters)}
+    return [
+        Tool.from_callable(
+            lambda **_: 1,
+            name=f"t{number}",
+            parameters={"type": "object", "properties": properties},
+            returns={"type": "integer"},
+            description=" ".join(f"word{number}{each}" for each in range(words)),
+            effect="read",
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tools", "requests"),
+    [
+        (small(55), 1),
+        (small(25, words=60, parameters=4), 2),
+        (small(61), 2),
+        (small(20, words=60, parameters=4), 1),
+    ],
+)
+def test_tools_are_chosen_where_that_saves_tokens(tools, requests):
+    """A list of small tools is shown whole, though there are many; of large ones, and of more than a prompt may have, a model chooses."""
+    plan = {"firmplan": 1, "steps": [{"id": "a", "tool": "t1", "args": {}}], "output": "${a}"}
+    choice = {"reasoning": "..", "tools": ["t1"]}
+    _, sent = planning([choice, plan][-requests:], tools, "Do it")
+    assert len(sent) == requests
+    assert "t1" in shown(sent[-1])
+    if requests == 1:
+        assert len(shown(sent[0])) == len(tools)
+        return
+    whole = Planner("m", choose_over=None).preview("Do it", tools[:60])
+    chosen = sum(len(message["content"]) for request in sent for message in request["messages"])
+    chosen += sum(len(json.dumps(request["tools"])) for request in sent)
+    assert len(tools) > 60 or chosen < 4 * (whole.prompt_tokens + whole.schema_tokens)

@@ -1,0 +1,122 @@
+"""The server's description of itself, `/openapi.json`: the framework's document, with what the framework does not say.
+
+The framework knows paths, parameters and shapes. This module adds the key that requests carry, the refusals that every route may answer with (described
+once), the headers of answers, and an example for each body. Requests are validated against this document (`problems.py`), so it cannot be wrong about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, cast
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from .auth import OPEN_PATHS
+from .schemas import RefusalView
+
+REFUSED: Final = {
+    "401": "No key, or a wrong one",
+    "403": "A page of another site may not change anything; or the name of the key may not decide this",
+    "404": "No such thing",
+    "409": "Not in this state, or already taken",
+    "412": "The plan is not the one that `If-Match` or `If-None-Match` names",
+    "413": "The body is too large",
+    "415": "The body's media type is not JSON",
+    "421": "The request is for another host",
+    "422": "The request, or the plan in it, has faults",
+    "429": "Too many requests, or too many runs",
+    "500": "The server failed on this request; its log says why",
+    "502": "A model or a tool failed while it was asked",
+    "503": "The store cannot be read or written",
+}
+"""Status -> when a route may refuse a request with it."""
+PROBLEM_TYPE: Final = "application/problem+json"
+_SCHEMAS: Final = "#/components/schemas/"
+_KEY: Final = "key"
+_HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
+    "401": {"WWW-Authenticate": "How to send a key: `Bearer`."},
+    "429": {"Retry-After": "Seconds after which the request may be sent again."},
+}
+"""Status of a refusal -> its headers."""
+
+
+def describe(app: FastAPI, *, needs_key: bool) -> Callable[[], dict[str, Any]]:
+    """Return the function that returns the description of an application; it is made once.
+
+    Args:
+        app: The application, with all its routes.
+        needs_key: Whether requests need a key.
+    """
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title, version=app.version, description=app.description, routes=app.routes
+            )
+            _add_components(document)
+            for path, operation in _operations(document):
+                _add_to_operation(path, operation, needs_key=needs_key)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    return described
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the name of an operation, from which generators name their functions: that of the handler."""
+    return route.name
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            yield path, operation
+
+
+def _add_components(document: dict[str, Any]) -> None:
+    """Add the shape of refusals, the refusals themselves, and the key."""
+    components = document.setdefault("components", {})
+    refusal = RefusalView.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+    shapes = cast("dict[str, Any]", refusal.pop("$defs", {}))
+    components["schemas"] = {**components.get("schemas", {}), **shapes, "RefusalView": refusal}
+    for name in (
+        "HTTPValidationError",
+        "ValidationError",
+    ):  # the framework's own, which no route answers with
+        components["schemas"].pop(name, None)
+    components["responses"] = {
+        f"Refused{status}": {
+            "description": words,
+            "headers": {name: _header(text) for name, text in _HEADERS.get(status, {}).items()},
+            "content": {PROBLEM_TYPE: {"schema": {"$ref": f"{_SCHEMAS}RefusalView"}}},
+        }
+        for status, words in REFUSED.items()
+    }
+    components["securitySchemes"] = {
+        _KEY: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "One of the server's keys (`FIRMPLAN_API_KEYS`). A server without keys answers only on its own machine, and needs none.",
+        }
+    }
+
+
+def _add_to_operation(path: str, operation: dict[str, Any], *, needs_key: bool) -> None:
+    if path in OPEN_PATHS:
+        operation["security"] = []
+    else:
+        operation["security"] = [{_KEY: []}] if needs_key else [{_KEY: []}, {}]
+    answers: dict[str, Any] = operation["responses"]
+    if path.startswith("/v1"):
+        for status in REFUSED:
+            if status != "412" or path == "/v1/plans/{name}":
+                answers[status] = {"$ref": f"#/components/responses/Refused{status}"}
+    elif "422" in answers:
+        del answers["422"]
+    operation["responses"] = dict(sorted(answers.items()))
+
+
+def _header(text: str) -> dict[str, Any]:
+    return {"description": text, "schema": {"type": "string"}}

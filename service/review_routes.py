@@ -1,0 +1,134 @@
+"""The routes that look back at a run: why a step ran, what differs between two runs, whether tools are deterministic, the run as a file, its artifacts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any, cast
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Response
+from fastapi import Path as InPath
+
+from ..executor import Run
+from ..plans import Json
+from .problems import Refusal
+from .routes import Served, StrictRoute, answer, answer_heads, unknown_step
+from .schemas import ExplanationsView, RunDiffView, VerificationView
+
+review_router = APIRouter(prefix="/v1/runs", route_class=StrictRoute, tags=["review"])
+
+FILE_TYPE = "application/octet-stream"
+"""The media type of all files: a run's document says what an artifact is."""
+_ARTIFACT_KEYS = {"digest", "media_type", "size", "name"}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The bytes",
+        "content": {FILE_TYPE: {"schema": {"type": "string", "contentMediaType": FILE_TYPE}}},
+        "headers": {
+            "Content-Disposition": {"description": "The file's name.", "schema": {"type": "string"}},
+        },
+    }
+}
+_UNTRUSTED_FILE = {
+    # The bytes may come from anybody: no browser may show them as a page of this server.
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
+
+
+@review_router.get(
+    "/{run_id}/explain", response_model=ExplanationsView, summary="Say why steps ran or were reused"
+)
+async def explain_run(
+    run_id: str,
+    served: Served,
+    step: Annotated[str | None, Query(description="The path of one step; without it, all steps.")] = None,
+) -> Response:
+    """Answer with the reasons in the order of the run's steps, and what differs from the nearest earlier calls."""
+    if step is None:
+        found = await served.engine.explain_all(run_id)
+    else:
+        run = await served.engine.get(run_id)
+        if step not in run.steps:
+            raise unknown_step(run, step)
+        found = [await served.engine.explain(run_id, step)]
+    return answer({"run": run_id, "steps": [each.to_dict() for each in found]})
+
+
+@review_router.get(
+    "/{run_id}/diff/{other_id}", response_model=RunDiffView, summary="Compare a run with another"
+)
+async def diff_runs(run_id: str, other_id: str, served: Served) -> Response:
+    """Answer with what differs between the runs, by step, and why."""
+    return answer((await served.engine.diff(run_id, other_id)).to_dict())
+
+
+@review_router.post(
+    "/{run_id}/verify", response_model=VerificationView, summary="Call a run's pure tools again, and compare"
+)
+async def verify_run(run_id: str, served: Served) -> Response:
+    """Answer with a verdict for each pure tool of the run; nothing is stored."""
+    return answer((await served.engine.verify(run_id)).to_dict())
+
+
+@review_router.get(
+    "/{run_id}/export",
+    response_class=Response,
+    responses=_FILE,
+    summary="Get a run as a file that replays anywhere",
+)
+async def export_run(run_id: str, served: Served) -> Response:
+    """Answer with the run's bundle: `firmplan replay FILE` needs neither the tools nor the store."""
+    with tempfile.TemporaryDirectory(prefix="firmplan-") as folder:
+        data = (await served.engine.export(run_id, Path(folder) / "run.bundle")).read_bytes()
+    return _file(data, f"{run_id}.bundle")
+
+
+@review_router.get(
+    "/{run_id}/artifacts/{digest}",
+    response_class=Response,
+    responses=_FILE,
+    summary="Get the bytes of an artifact",
+)
+async def get_artifact(
+    run_id: str, digest: Annotated[str, InPath(pattern="^sha256:[0-9a-f]{64}$")], served: Served
+) -> Response:
+    """Answer with the bytes of an artifact in the run's inputs, output or steps."""
+    run = await served.engine.get(run_id)
+    found = next((each for each in _artifacts(run) if each["digest"] == digest), None)
+    if found is None:
+        raise Refusal(
+            HTTPStatus.NOT_FOUND,
+            "unknown-artifact",
+            f"run {run_id} has no artifact {digest}: expected one of its inputs, its output or the outputs of its steps",
+        )
+    data = await served.engine.read_artifact(found)
+    return _file(data, str(found["name"] or digest))
+
+
+def _artifacts(run: Run) -> Iterator[dict[str, Json]]:
+    """Yield the artifacts in the values of a run."""
+    waiting: list[Json] = [dict(run.inputs), run.output, *(step.output for step in run.steps.values())]
+    while waiting:
+        value = waiting.pop()
+        match value:
+            case dict() if set(value) == _ARTIFACT_KEYS and str(value["digest"]).startswith("sha256:"):
+                yield value
+            case dict():
+                waiting.extend(value.values())
+            case list():
+                waiting.extend(cast("Iterable[Json]", value))
+            case _:
+                pass
+
+
+def _file(data: bytes, name: str) -> Response:
+    named = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+    headers = {**_UNTRUSTED_FILE, "Content-Disposition": named}
+    return Response(data, media_type=FILE_TYPE, headers=headers)
+
+
+answer_heads(review_router)
