@@ -15,6 +15,7 @@ from typing import Final, cast
 from ...plans.signature import Effect, Signature, Signatures
 from ...plans.types.integers import with_integers
 from ...plans.values import Json, NotJson, normal, normal_in_order, parse
+from ...tools.declaration import NAME
 from ...tools.schemas import Checker, is_loose
 from .trace import Trace, TracedCall
 
@@ -99,6 +100,9 @@ def read_calls(trace: Trace, tools: Signatures) -> tuple[list[Call], list[Droppe
     dropped: list[Dropped] = []
     for traced in trace.calls:
         tool = tools.find(traced.tool)
+        if tool is None and not NAME.fullmatch(traced.tool):
+            dropped.append(Dropped(traced, "has a name that no tool can have"))
+            continue
         args = _arguments(traced, tool)
         if isinstance(args, str):
             dropped.append(Dropped(traced, args))

@@ -9,9 +9,8 @@ recorded run (`Recording`) is for the rehearsal.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Final, Literal, TypeAlias, cast
 
 from ...errors import InputRejected
@@ -44,6 +43,9 @@ LISTS_TRIED_MAX: Final = 8
 
 PARTIAL_LOOP_MAX: Final = 30
 """Calls of one tool in a row among which shorter repetitions are looked for too."""
+
+ALTERNATING_MAX: Final = 4
+"""Tools that are called in turn for each element of a list."""
 
 PASSES_MAX: Final = 20
 """Rounds in which unused reads are dropped; each drops at least one."""
@@ -205,21 +207,61 @@ def _without_unused(traced: _Traced) -> _Traced:
 
 def _aligned(read: Sequence[_Traced]) -> tuple[list[_Traced], list[Remark]]:
     """Return the traces that did the same steps as the first one."""
-    first = [name for name, _ in _runs(read[0].calls)]
+    first = [names for names, _ in _runs(read[0].calls)]
     kept, remarks = [read[0]], list[Remark]()
     for each in read[1:]:
-        found = [name for name, _ in _runs(each.calls)]
+        found = [names for names, _ in _runs(each.calls)]
         if found == first:
             kept.append(each)
         else:
-            text = f"expected the calls of {read[0].trace.name} ({', '.join(first)}), found others ({', '.join(found)}); this trace is left out"
+            text = f"expected the calls of {read[0].trace.name} ({_listed(first)}), found others ({_listed(found)}); this trace is left out"
             remarks.append(Remark("left-out", each.trace.name, text))
     return kept, remarks
 
 
-def _runs(calls: Sequence[Call]) -> list[tuple[str, list[Call]]]:
-    """Return the calls as runs of one tool."""
-    return [(name, list(group)) for name, group in groupby(calls, key=lambda call: call.name)]
+def _listed(runs: Sequence[tuple[str, ...]]) -> str:
+    return ", ".join(" and ".join(names) for names in runs)
+
+
+def _runs(calls: Sequence[Call]) -> list[tuple[tuple[str, ...], list[list[Call]]]]:
+    """Return the calls as runs of one tool, or of several in turn (read, write, read, write): the names, and the calls of each.
+
+    Tools in turn are one run only if the calls of each of them may be made together.
+    """
+    found: list[tuple[tuple[str, ...], list[list[Call]]]] = []
+    at_ = 0
+    while at_ < len(calls):
+        taken = _alternating(calls, at_)
+        if taken is None:
+            end = next(
+                (end for end in range(at_, len(calls)) if calls[end].name != calls[at_].name), len(calls)
+            )
+            taken = [list(calls[at_:end])]
+        found.append((tuple(group[0].name for group in taken), taken))
+        at_ += sum(map(len, taken))
+    return found
+
+
+def _alternating(calls: Sequence[Call], start: int) -> list[list[Call]] | None:
+    """Return the calls of each of several tools that are called in turn from a place on; `None`: there is one, or their order matters."""
+    for width in range(2, ALTERNATING_MAX + 1):
+        names = [call.name for call in calls[start : start + width]]
+        end = start
+        while [call.name for call in calls[end : end + width]] == names:
+            end += width
+        if len(set(names)) < width or end - start < 2 * width:
+            continue
+        groups = [list(calls[start + offset : end : width]) for offset in range(width)]
+        moved = [
+            (one, other)
+            for offset, group in enumerate(groups)
+            for before in groups[:offset]
+            for number, one in enumerate(group)
+            for other in before[number + 1 :]
+        ]
+        if not any(one.conflicts_with(other) for one, other in moved):
+            return groups
+    return None
 
 
 @dataclass(slots=True)
@@ -277,6 +319,7 @@ class _Draft:
         self._output: Json = None
         self._output_origins: list[Origin] = []
         self._gives_answer = False
+        self._bound: Callable[[Iterable[int]], int] = min
         self._ids: set[str] = set()
 
     # --- the steps
@@ -284,16 +327,37 @@ class _Draft:
     def build(self) -> None:
         """Make the steps and the output. Raises: InputRejected: the traces repeat a call in different numbers, over no list that was known."""
         runs = [_runs(each.calls) for each in self._traced]
-        for groups in zip(*runs, strict=True):
-            self._run([group for _, group in groups])
+        for units in zip(*runs, strict=True):
+            tools = [[groups[offset] for _, groups in units] for offset in range(len(units[0][0]))]
+            if len(tools) == 1:
+                self._run(tools[0])
+            elif not self._in_turn(tools):
+                # In the order of the calls: one of the first tool, one of the second..
+                counts = {len(group) for group in tools[0]}
+                self._expect_equal(tools[0], counts)
+                for number in range(*counts):
+                    for groups in tools:
+                        self._run([[group[number]] for group in groups])
         self._answer()
 
-    def _run(self, groups: Sequence[list[Call]]) -> None:
-        """Make the steps of a run of calls of one tool: `groups` has it of each trace."""
-        counts = {len(group) for group in groups}
-        if counts != {1} and (loop := self._loop(groups)) is not None:
-            self._add(loop.calls, loop)
-            return
+    def _in_turn(self, tools: Sequence[Sequence[list[Call]]]) -> bool:
+        """Make a repetition of the calls of each of several tools that are called in turn; if one is none, make no step and return False."""
+        steps, ids, secrets = len(self._steps), set(self._ids), dict(self._secrets)
+        for number, groups in enumerate(tools):
+            # What the first tool gave for an element was known when the second was called for it.
+            self._bound = max if number else min
+            loop = self._loop(groups)
+            if loop is not None:
+                self._add(loop.calls, loop)
+            self._bound = min
+            if loop is None:
+                del self._steps[steps:]
+                self._ids, self._secrets = ids, secrets
+                return False
+        return True
+
+    def _expect_equal(self, groups: Sequence[list[Call]], counts: set[int]) -> None:
+        """Raise `InputRejected` unless all traces make the same number of calls."""
         if len(counts) > 1:
             numbers = ", ".join(
                 f"{each.trace.name}: {len(group)}" for each, group in zip(self._traced, groups, strict=True)
@@ -302,6 +366,14 @@ class _Draft:
                 f"the traces call '{groups[0][0].name}' in different numbers ({numbers}), over no list that was known before; give traces that "
                 "agree, or one alone"
             )
+
+    def _run(self, groups: Sequence[list[Call]]) -> None:
+        """Make the steps of a run of calls of one tool: `groups` has it of each trace."""
+        counts = {len(group) for group in groups}
+        if counts != {1} and (loop := self._loop(groups)) is not None:
+            self._add(loop.calls, loop)
+            return
+        self._expect_equal(groups, counts)
         (count,) = counts
         at_ = 0
         while at_ < count:
@@ -375,7 +447,7 @@ class _Draft:
         """Return the arguments of a step, explained."""
         cases: list[Case] = []
         for trace, group in enumerate(calls):
-            scope = self._scope(trace, min(call.traced.turn for call in group))
+            scope = self._scope(trace, self._bound(call.traced.turn for call in group))
             for index, call in enumerate(group):
                 inner = scope if loop is None else {"item": loop.items[trace][index], "index": index, **scope}
                 cases.append(Case(trace, inner, call.args))
@@ -383,12 +455,23 @@ class _Draft:
 
     def _explain_arguments(self, cases: Sequence[Case], call: Call) -> Explained:
         made = Explained({})
-        # An argument that only some of the calls give cannot be told by an expression: calls with it and without are different steps.
-        names = list(cast("dict[str, Json]", cases[0].value))
-        for name in names:
+        given = [cast("dict[str, Json]", case.value) for case in cases]
+        for name in dict.fromkeys(name for args in given for name in args):
             schema: Mapping[str, Json] = (
                 parameter_schema(call.tool.parameters, name) if call.tool is not None else {}
             )
+            if not all(name in args for args in given):
+                # A call without an argument has its default; there is no expression for "not given".
+                if "default" not in schema:
+                    raise InputRejected(
+                        f"{call.traced.place}: the traces call '{call.name}' with and without the argument '{name}', which has no default; give traces "
+                        "that agree, or one alone"
+                    )
+                cases = [
+                    replace(case, value={name: schema["default"], **args})
+                    for case, args in zip(cases, given, strict=True)
+                ]
+                given = [cast("dict[str, Json]", case.value) for case in cases]
             part = self._explainer.explain([case.part(name) for case in cases], name, schema)
             cast("dict[str, Json]", made.template)[name] = part.template
             made.origins += part.origins
@@ -430,7 +513,8 @@ class _Draft:
         if len(names) != 1 or () in names:
             return None
         scopes = [
-            self._scope(trace, min(call.traced.turn for call in group)) for trace, group in enumerate(groups)
+            self._scope(trace, self._bound(call.traced.turn for call in group))
+            for trace, group in enumerate(groups)
         ]
         best: tuple[tuple[int, ...], _Loop] | None = None
         tried = 0
@@ -536,7 +620,7 @@ class _Draft:
             if len(wanted) == 1
             else {"type": "object", "properties": cast("Json", schemas), "required": cast("Json", fields)}
         )
-        turns = [min(each.traced.turn for each in group) for group in calls]
+        turns = [self._bound(each.traced.turn for each in group) for group in calls]
         seen = self._context(turns, wanted)
         about = (
             f"the argument '{wanted[0].place}'"

@@ -10,6 +10,7 @@ Source: open-telemetry/semantic-conventions, docs/gen-ai/gen-ai-spans.md and gen
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ SYSTEM: Final = "gen_ai.system_instructions"
 ERROR: Final = "error.type"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DIGITS: Final = re.compile(r"-?[0-9]{1,19}")
 _NESTED_MAX: Final = 50
 """Values inside values of an attribute."""
 
@@ -102,9 +104,8 @@ def _each(raw: Raw, key: str, place: str) -> Iterator[tuple[str, Raw]]:
 
 
 def _span(raw: Raw, place: str) -> Span:
-    context = cast("Raw", raw.get("context") or raw.get("spanContext") or {})
-    status = raw.get("status")
-    status = cast("Raw", status) if isinstance(status, dict) else {"code": status}
+    context = object_of(raw.get("context")) or object_of(raw.get("spanContext")) or {}
+    status = object_of(raw.get("status")) or {"code": raw.get("status")}
     code = status.get("code", status.get("status_code", status.get("statusCode")))
     start = _time(raw, ("startTimeUnixNano", "start_time", "startTime", "start_time_unix_nano"), place)
     end = _time(raw, ("endTimeUnixNano", "end_time", "endTime", "end_time_unix_nano"), place)
@@ -132,7 +133,7 @@ def _time(raw: Raw, names: Sequence[str], place: str) -> int:
             return 0
         case int() | float():
             return int(value)
-        case str() if value.isdigit():
+        case str() if _DIGITS.fullmatch(value):
             return int(value)
         case [int(seconds), int(nanos)]:
             return seconds * 10**9 + nanos
@@ -181,7 +182,7 @@ def _value(raw: object, place: str, room: int) -> Json:
         inner = object_of(value)
         if kind in ("stringValue", "boolValue", "bytesValue") and isinstance(value, str | bool):
             return value
-        if kind == "intValue" and str(value).lstrip("-").isdecimal():
+        if kind == "intValue" and _DIGITS.fullmatch(str(value)):
             return int(value)
         if kind == "doubleValue" and isinstance(value, int | float):
             return float(value)

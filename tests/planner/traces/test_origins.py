@@ -387,3 +387,55 @@ def test_a_large_result_takes_no_long_look():
         args_of(found, "remind")["invoice_id"]
         == "${[x for x in list_invoices if x.name == inputs.name][0].id}"
     )
+
+
+def test_tools_that_are_called_in_turn_are_a_loop_each():
+    """Read, write, read, write: two loops if the order between them is free, else the steps of the trace."""
+    turns = [
+        turn
+        for each in INVOICES
+        for turn in (
+            (
+                "get_invoice",
+                {"invoice_id": each["id"]},
+                {"total": each["amount"] + 1, "ref": f"R-{each['id']}"},
+            ),
+            ("pay", {"amount": each["amount"] + 1, "reference": f"R-{each['id']}"}, {"ok": True}),
+        )
+    ]
+    found = learned(chat("Pay all", LISTED, *turns))
+    assert [steps_of(found)[name]["for_each"] for name in ("get_invoice", "pay")] == [
+        "${list_invoices}",
+        "${get_invoice}",
+    ]
+    # `remind` writes what `get_invoice` reads.
+    turns = [
+        turn
+        for each in INVOICES
+        for turn in (
+            ("get_invoice", {"invoice_id": each["id"]}, {"text": f"Due {each['amount']}"}),
+            ("remind", {"invoice_id": each["id"], "text": f"Due {each['amount']}"}, "ok"),
+        )
+    ]
+    found = learned(chat("Remind all", LISTED, *turns))
+    assert [step["tool"] for step in found.plan.to_dict()["steps"]] == [
+        "list_invoices",
+        *["get_invoice", "remind"] * 3,
+    ]
+
+
+def test_an_argument_that_only_some_traces_give_has_its_default_in_the_others():
+    """`status` is left out in one trace; without a default the traces do not agree."""
+    one = chat(
+        "List 771",
+        ("list_invoices", {"customer_id": 771, "status": "open"}, []),
+        answer="none of them at all",
+    )
+    other = chat("List 772", ("list_invoices", {"customer_id": 772}, []), answer="none of them at all")
+    found = learned(one, other)
+    assert args_of(found, "list_invoices")["customer_id"] == "${inputs.customer_id}"
+    with pytest.raises(InputRejected, match="with and without the argument 'vip'"):
+        learned(
+            chat("Find A1", ("find_customer", {"name": "A1"}, {"id": 4711})),
+            chat("Find A2", ("find_customer", {"name": "A2", "vip": 1}, {"id": 4711})),
+        )
