@@ -315,7 +315,8 @@ class _Settled:
         path = _PATH.fullmatch(text[2:-1])
         kind = None if path is None else self._kind(path[1], path[2])
         # Text stays text under `str`. A whole object is left to the check, since a field of it is meant.
-        is_number = path is None if kind is None else kind in ("integer", "number")
+        is_list = text.startswith("${[")
+        is_number = (path is None and not is_list) if kind is None else kind in ("integer", "number")
         return f"${{str({text[2:-1]})}}" if is_number else text
 
     def _kind(self, id_: str, path: str) -> Json:
@@ -377,8 +378,9 @@ class _Settled:
     def _bare(self, text: str) -> str:
         """Return plain text in which `a.price` and `$a.price` are references, if step `a` has such a field."""
         for id_, schema in self.results.items():
-            pattern = rf"(?<![\w.$]){re.escape(id_)}((?:\[\d+\])*)\.([A-Za-z_]\w*)"
-            text = re.sub(rf"\$(?={re.escape(id_)}\b)", "", text)
+            if text == f"${id_}":
+                return f"${{{id_}}}"
+            pattern = rf"(?<![\w.$])\$?{re.escape(id_)}((?:\[\d+\])*)\.([A-Za-z_]\w*)"
 
             def settled(found: re.Match[str], id_: str = id_, schema: Json = schema) -> str:
                 is_field = _has_field(schema, found[2])
@@ -529,7 +531,7 @@ def _needed(plan: _Object, request: PlanRequest) -> _Object:
     """Return a plan without the calls whose results nothing needs: small models search and ask to be sure."""
     steps = cast("list[Json]", plan["steps"])
     uses = {
-        id_: _names({key: part for key, part in step.items() if key != "id"})
+        id_: _names({key: part for key, part in step.items() if key != "id"}) | _awaited(step)
         for step in steps
         if isinstance(step, dict) and (id_ := _id(step))
     }
@@ -545,6 +547,12 @@ def _needed(plan: _Object, request: PlanRequest) -> _Object:
             step for step in steps if not isinstance(step, dict) or not _id(step) or _id(step) in needed
         ],
     }
+
+
+def _awaited(step: Mapping[str, Json]) -> set[str]:
+    """Return the ids that a step of the full format waits for without a reference."""
+    after = step.get("after")
+    return {each for each in after if isinstance(each, str)} if isinstance(after, list) else set()
 
 
 def _id(step: Json) -> str:

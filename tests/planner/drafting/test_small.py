@@ -216,7 +216,14 @@ def test_a_plan_in_the_full_format_is_read_as_it_is():
     full = {
         "firmplan": 1,
         "steps": [
-            {"id": "all", "tool": "city", "for_each": ["Oslo", "Bern"], "args": {"name": "${item}"}},
+            {"id": "seen", "tool": "search", "args": {"query": "cities"}},
+            {
+                "id": "all",
+                "after": ["seen"],
+                "tool": "city",
+                "for_each": ["Oslo", "Bern"],
+                "args": {"name": "${item}"},
+            },
             {"id": "sum", "set": "${sum([x.population for x in all])}"},
         ],
         "output": "${sum}",
@@ -244,6 +251,7 @@ def test_a_plan_in_the_full_format_is_read_as_it_is():
         ([], "${a.population} - ${b.population}", {"output": "${(a.population) - (b.population)}"}),
         ([], "${2 * (${a.population} + ${b.population})}", {"output": "${2 * ((a.population) + (b.population))}"}),
         ([], "${a.population < b.population ? a.name : b.name}", {"output": "${a.name if a.population < b.population else b.name}"}),
+        ([], "$a", {"output": "${a}"}),
         ([], "${steps.a.name} and ${b.name}", {"output": "${a.name} and ${b.name}"}),
         ([], "${a.population / b.population}", {"output": "${a.population / b.population}"}),
     ],
@@ -282,9 +290,15 @@ def test_a_call_inside_an_expression_is_a_step():
 
 def test_words_are_left_alone():
     """A text that only looks like a reference is a text: no earlier step has that field, or that name."""
-    steps = [call("a", "search", query="a.m. and b.c"), call("b", "search", query="$5 for a.x and c.title")]
+    steps = [
+        call("a", "search", query="a.m. and b.c"),
+        call("b", "search", query="$5 for a.x, c.title and a $a note"),
+    ]
     plan = settled(short(*steps, output="${a[0].title}: ${b[0].title}"))
-    assert [step["args"]["query"] for step in plan["steps"]] == ["a.m. and b.c", "$5 for a.x and c.title"]
+    assert [step["args"]["query"] for step in plan["steps"]] == [
+        "a.m. and b.c",
+        "$5 for a.x, c.title and a $a note",
+    ]
 
 
 def test_numbers_in_texts_are_numbers_where_the_tool_wants_numbers():
