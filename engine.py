@@ -38,6 +38,7 @@ from .executor import (
     Header,
     PlanUses,
     Pruned,
+    RecordedModelCalls,
     ReuseMode,
     Review,
     Run,
@@ -93,12 +94,12 @@ from .planner import Planner, SavedPlan, pattern_fault
 from .plans import CheckReport, Plan
 from .plans.format.saved import template_digest
 from .plans.values import Json
-from .run_planner import EnginePlanner, PlanLike
+from .run_planner import EnginePlanner, PlanLike, RecordedPlanning
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
 from .tools.declaration import Results
 from .tools.provider import Server, hold_servers, release_servers
-from .tools.secret import Secret, Secrets
+from .tools.secret import Secret, SecretFinder, Secrets, environment_secrets
 
 if TYPE_CHECKING:
     from .executor.journal.tool_pins import ProviderChanges
@@ -953,6 +954,33 @@ class Engine:
         """
         return await (await self._open()).execution.care.back_up(path)
 
+    # --- what models were asked
+
+    async def model_calls(self, run_id: str) -> RecordedModelCalls:
+        """Return what the model steps of a run asked, and the answers that were accepted; nothing is called. Turns of agents are passed over.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It was never planned.
+        """
+        return await (await self._open()).review.model_calls(run_id)
+
+    async def recorded_planning(self, run_id: str) -> RecordedPlanning:
+        """Return how a planner came to the plan of a run, with the request as the present prompts and tools make it; nothing is sent. Raises: RunNotFound."""
+        return await (await self._open()).plans.recorded_planning(run_id)
+
+    def secret_finder(self) -> SecretFinder:
+        """Return what finds secrets in texts: those of this engine, keys of its models, and values of the environment that are named like secrets.
+
+        Raises:
+            ConfigError: A secret cannot be read, so that nobody could tell whether a text holds it.
+        """
+        # A planner of another class may have no models of its own.
+        keys = self._planner.secret_keys() if hasattr(self._planner, "secret_keys") else {}
+        return SecretFinder(
+            {**environment_secrets(), **self._models.secret_keys(), **keys, **self._secrets.values()}
+        )
+
     # --- decisions
 
     async def waiting(self, run_id: str) -> WaitingCalls:
@@ -1110,6 +1138,8 @@ class Engine:
     find_plan_sync = _twin(find_plan)
     find_changed_tools_sync = _twin(find_changed_tools)
     accept_tools_sync = _twin(accept_tools)
+    model_calls_sync = _twin(model_calls)
+    recorded_planning_sync = _twin(recorded_planning)
     run_sync = _twin(run)
     submit_sync = _twin(submit)
     wait_sync = _twin(wait)

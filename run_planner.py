@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from .errors import ConfigError, PlanRejected
@@ -23,6 +23,7 @@ from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged,
 from .planner import Planned, Planner, SavedPlan, Use
 from .planner.checking import INLINE_STEPS, beside, checked
 from .planner.part import Part
+from .planner.request import with_defaults
 from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.inputs import fit_inputs, given_by_clock
@@ -38,16 +39,42 @@ if TYPE_CHECKING:
     from .executor.calls.policies import Policies
     from .executor.journal.learnt_types import LearntTypes
     from .executor.journal.tool_pins import ToolPins
+    from .executor.journal.toolset_lock import ToolLock
     from .executor.runs.archive import Archive
     from .executor.stores.store import RunRow
     from .planner.drafting.attempt import Attempt
     from .tools.guards.guard import Guard
-    from .tools.models.completion import Usage
+    from .tools.models.completion import Message, Usage
     from .tools.secret import Secrets
+    from .tools.tool import Tool
+
+NO_PLAN: Final = "it has no task that was planned"
+OTHER_TOOLS: Final = "its tools are not what they were, so that the prompt cannot be made again"
 
 PlanLike: TypeAlias = Plan | Mapping[str, Any]
 
 LOCKS_KEPT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPlanning:
+    """The planning of a run.
+
+    Attributes:
+        source: The source of the plan (`Planned.source`); empty: no planner made it.
+        drafts: The attempts of the planning.
+        messages: The request for the plan, made again with the present tools and prompts; without worked examples.
+        answer: The accepted plan, as a model writes it.
+        is_untrusted: Whether untrusted data may stand in the plan, because a planner was shown it.
+        unknown: Why the request cannot be made again; `None`: it can.
+    """
+
+    source: str
+    drafts: int
+    messages: tuple[Message, ...] = ()
+    answer: str = ""
+    is_untrusted: bool = False
+    unknown: str | None = None
 
 
 class EnginePlanner:
@@ -285,7 +312,9 @@ class EnginePlanner:
             raise PlanRejected(report)
         if "usd" in cost.limits:
             self._expect_priced(found.plan, {})
-        return found.plan
+        # The date goes into the sub-plan, and so into the journal: a replay has the same.
+        today = given_by_clock(found.plan, self._now())
+        return with_defaults(found.plan, {each: today[each] for each in today if each not in task.given})
 
     async def patch_run(self, run: Run, plan: Plan, cost: PlanningCost) -> Header:
         """See `RunPlanner.patch_run`."""
@@ -308,6 +337,29 @@ class EnginePlanner:
         if mended.shows_untrusted:
             record = {**record, SHOWN_UNTRUSTED: True}
         return replace(header, planning=with_cost(record, cost))
+
+    async def recorded_planning(self, run_id: str) -> RecordedPlanning:
+        """Return how a planner came to the plan of a run, with the request as it would be made today. Raises: RunNotFound."""
+        row = await self._archive.row(run_id)
+        header = Header.from_dict(row.header)
+        record = header.planning if isinstance(header.planning, dict) else {}
+        source, attempts = record.get("source"), record.get("attempts")
+        drafts = len(attempts) if isinstance(attempts, list) else 0
+        found = RecordedPlanning(source if isinstance(source, str) else "", drafts)
+        if header.plan is None or not header.task:
+            return replace(found, unknown=NO_PLAN)
+        tools = await self.learnt_tools()
+        if any(not _is_same(tools.find(name), locked) for name, locked in header.lock.items()):
+            return replace(found, unknown=OTHER_TOOLS)
+        from .planner.drafting.drafting import recorded_request  # noqa: PLC0415  # a warm run plans nothing
+        from .planner.request import PlanRequest  # noqa: PLC0415
+
+        answers = tuple((str(each["text"]), each["answer"]) for each in answers_in(row.header))
+        given = _given_inputs(header.plan, header.inputs)
+        request = PlanRequest(header.task, tools, given, answers=answers)
+        messages, answer = recorded_request(request, header.plan)
+        is_untrusted = header.is_shown_untrusted or bool(header.written or header.controlled)
+        return replace(found, messages=messages, answer=answer, is_untrusted=is_untrusted)
 
     def _offering(
         self, early: EarlySteps, given: Mapping[str, Json], saved: Mapping[str, Plan]
@@ -389,6 +441,25 @@ def _aliases_of_tool(name: str, tools: Toolset) -> list[str]:
 
 def _judges_of(guards: Sequence[Guard], alias: str) -> list[str]:
     return [judge.model or alias for judge in judges_in(guards)]
+
+
+def _is_same(now: Tool | None, locked: ToolLock) -> bool:
+    """Whether a tool is, for a planner, what it was when a run began."""
+    return now is not None and (now.description, now.effect, now.parameters, now.returns) == (
+        locked.description,
+        locked.effect,
+        locked.parameters,
+        locked.returns,
+    )
+
+
+def _given_inputs(plan: Plan, inputs: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the inputs of a run that its task was given: those that are not just the plan's own defaults."""
+    return {
+        name: value
+        for name, value in inputs.items()
+        if "default" not in (schema := plan.inputs.get(name, {})) or schema["default"] != value
+    }
 
 
 def _record(source: str, usage: Usage, attempts: Sequence[Attempt]) -> dict[str, Json]:

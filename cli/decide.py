@@ -70,7 +70,7 @@ async def approve(
 async def answer(
     invocation: Invocation, run_id: RunId, step: StepPath, value: str, by: By = None, attempt: Attempt = None
 ) -> int:
-    """Answer the question of a step; the step `-` means the planner.
+    """Answer a question of a step, or of the planner (`-`).
 
     The question of an `ask_person` step is printed.
 

@@ -1,4 +1,4 @@
-"""The command about the traffic of models: record it, and answer from it."""
+"""The commands about what models are asked and answer: record their traffic, answer from it, and make fine-tuning sets of runs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from ..errors import InputRejected
 from . import screen
-from .command import CommandGroup
+from .command import TOOLS_AND_STORE, CommandGroup
+from .failure import Exit
 
 if TYPE_CHECKING:
+    from ..training.export import Label
     from .invocation import Invocation
 
 commands = CommandGroup()
@@ -86,3 +88,50 @@ def _replayed(file: Path) -> Generator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@commands.command(
+    name="export-training",
+    uses=TOOLS_AND_STORE,
+    example="planner.jsonl --kind planner --runs all --judged verdicts.jsonl --tools tools.py",
+)
+async def export_training(
+    invocation: Invocation,
+    file: Path,
+    kind: Annotated[Literal["planner", "steps"], typer.Option("--kind")],
+    runs: Annotated[list[str], typer.Option("--runs")],
+    judged: Annotated[Path | None, typer.Option()] = None,
+    at_least: Annotated[float, typer.Option(min=0, max=1)] = 0.5,
+    include: Annotated[list[str] | None, typer.Option("--include")] = None,
+    card: Annotated[Path | None, typer.Option()] = None,
+    licence: str = "",
+) -> int:
+    """Make a fine-tuning set of good runs. It has the chat format, and a data card. Examples with secrets are always left out.
+
+    Args:
+        file (FILE): The file of examples, one JSON object a line.
+        kind: planner: requests for plans with the accepted plans; steps: questions of steps with the accepted answers.
+        runs (RUN): A run, or `all`; repeatable.
+        judged (FILE): Verdicts on runs, a line each: {"run": .., "score": 0 to 1} or {"run": .., "good": true}.
+        at_least: The least score of a good run.
+        include (LABEL): Let in data that is `untrusted` or `private`; repeatable.
+        card (FILE): The data card; by default beside the examples.
+        licence (TEXT): What the card says of the licence of the data.
+    """
+    from ..training import export_training as write_set
+
+    chosen = None if "all" in runs else runs
+    async with invocation.look() as engine:
+        made = await write_set(
+            engine,
+            file,
+            kind=kind,
+            runs=chosen,
+            judged=judged,
+            at_least=at_least,
+            include=cast("list[Label]", include or []),
+            card=card,
+            licence=licence,
+        )
+    invocation.answer(made)
+    return Exit.OK

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .review.bisect import Bisection
     from .review.explain import Explanation
     from .review.key_changes import KeyChange
+    from .review.model_calls import RecordedModelCall, RecordedModelCalls
     from .review.review import Review
     from .review.run_diff import RunDiff, StepDiff
     from .review.shadow_report import ShadowAnswer, ShadowEffect, ShadowReport
@@ -55,6 +56,7 @@ __getattr__, __dir__ = on_first_use(
         "review.bisect": ("Bisection",),
         "review.explain": ("Explanation",),
         "review.key_changes": ("KeyChange",),
+        "review.model_calls": ("RecordedModelCall", "RecordedModelCalls"),
         "review.review": ("Review",),
         "review.run_diff": ("RunDiff", "StepDiff"),
         "review.shadow_report": ("ShadowAnswer", "ShadowEffect", "ShadowReport"),
@@ -94,6 +96,8 @@ __all__ = [
     "Policy",
     "Pruned",
     "Quote",
+    "RecordedModelCall",
+    "RecordedModelCalls",
     "ReuseMode",
     "Review",
     "Run",

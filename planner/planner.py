@@ -29,6 +29,7 @@ from ..plans.values import Json, canonical, digest
 from ..tools.models.clients import Clients
 from ..tools.models.completion import Usage
 from ..tools.models.endpoint import Endpoint, KeySource, Model, key_variables, schema_first
+from ..tools.models.models import Models
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .drafting.adapting import adapt
@@ -172,6 +173,13 @@ class Planner:
     def key_variables(self) -> frozenset[str]:
         """The environment variables that hold keys of its models, beside `OPENAI_API_KEY`: no plan may use them as secrets."""
         return key_variables([self._model, *([self._small] if isinstance(self._small, Model) else [])])
+
+    def secret_keys(self) -> dict[str, str]:
+        """Return the keys of its models, as `Models.secret_keys` does."""
+        models = [self._model, *([self._small] if isinstance(self._small, Model) else [])]
+        return {
+            f"{name}, of the planner": key for name, key in Models({"planner": models}).secret_keys().items()
+        }
 
     def sharing(self, clients: Clients) -> Planner:
         """Return the planner with the clients of an engine: limits and prices of its models count for both together."""

@@ -8,11 +8,15 @@ Keys of firmplan itself, of models and of stores are in no map: a plan, which a 
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast
+from urllib.parse import quote, unquote, unquote_plus
 
 from typing_extensions import override
 
@@ -124,6 +128,26 @@ class Secrets:
         if not isinstance(cast("object", self._given), Mapping):
             return None
         return {name: each.tools if isinstance(each, Secret) else () for name, each in self._given.items()}
+
+    def values(self) -> dict[str, str]:
+        """Return name -> value of all secrets.
+
+        Raises:
+            ConfigError: One cannot be read, or the names cannot be listed: then nobody can tell whether a text holds one.
+        """
+        if self.is_environment:
+            found = _open_variables(self._keys).items()
+            return {name: value for name, value in found if len(value) >= SECRET_CHARACTERS_MIN}
+        if not isinstance(cast("object", self._given), Mapping):
+            raise ConfigError(
+                "expected secrets whose names can be listed, such as a dict, found an object with only `get`"
+            )
+        try:
+            return {name: self.read(name) for name in self._given}
+        except LookupError as fault:
+            raise ConfigError(
+                f"a secret cannot be read, so nobody can tell whether a text holds it: {fault.args[0]}"
+            ) from None
 
     def reader(self) -> SecretReader:
         """Return what reads the secrets for one run."""
@@ -282,3 +306,111 @@ def _of_keyring(entry: str) -> str | None:
         return keyring.get_password(service, user)
     except KeyringError as fault:
         raise LookupError(f"the keyring cannot be read: {fault}") from None
+
+
+# --- secrets in texts
+
+SECRET_CHARACTERS_MIN: Final = 8
+"""A shorter value of the environment may be a common word, whose mask would ruin every text."""
+
+SECRET_NAME: Final = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+"""Environment variables whose values are taken for secrets."""
+
+SECRET_TEXT: Final = re.compile(
+    r"""
+    \bsk-[A-Za-z0-9_-]{16,}                               # OpenAI and others
+    | \bBearer\s+[A-Za-z0-9._~+/=-]{16,}
+    | \b(?:ghp|gho|ghu|ghs|ghr|github_pat)_[A-Za-z0-9_]{20,} | \bglpat-[A-Za-z0-9_-]{20,}
+    | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b | \bAIza[A-Za-z0-9_-]{35}
+    | \bxox[abeprs]-[A-Za-z0-9-]{10,}
+    | \b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}
+    | \beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*   # a JSON web token
+    | -----BEGIN\ (?:[A-Z]+\ )*PRIVATE\ KEY-----
+    """,
+    re.VERBOSE,
+)
+"""Texts with the form of a key."""
+
+
+def environment_secrets() -> dict[str, str]:
+    """Return name -> value of the environment variables that are taken for secrets."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if SECRET_NAME.search(name) and len(value) >= SECRET_CHARACTERS_MIN
+    }
+
+
+class SecretFinder:
+    """Finds secrets in texts that are to leave the engine.
+
+    A secret is found as it is, in JSON inside JSON, as URLs write it, and in base64. What a tool computes of it in another way is not found.
+
+    Args:
+        values: Name -> value of known secrets.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._spelled = [
+            (name, spelling)
+            for name, value in sorted(values.items())
+            if value
+            for spelling in dict.fromkeys(_spellings(value))
+        ]
+
+    def find(self, text: str) -> str | None:
+        """Return the name of a secret in a text, `a key` for a text with the form of one; `None`: there is none."""
+        for reading in _readings(text):
+            for name, spelling in self._spelled:
+                if spelling in reading:
+                    return name
+            if SECRET_TEXT.search(reading):
+                return "a key"
+        return None
+
+    def masked(self, text: str) -> str:
+        """Return a text in which `***` stands for every secret, as far as it is not spelled in another way."""
+        for _, spelling in sorted(self._spelled, key=lambda each: -len(each[1])):
+            text = text.replace(spelling, "***")
+        return SECRET_TEXT.sub("***", text)
+
+
+_READINGS_MAX: Final = 6
+"""How deep JSON may stand inside JSON, and how often a text may be quoted for URLs: tools that nest deeper do so by mistake."""
+_ESCAPE: Final = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
+_ESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+
+def _readings(text: str) -> Iterator[str]:
+    """Yield a text as it is, and without the escapes of JSON and URLs, one level after the other."""
+    yield text
+    for unescape in (_without_json, unquote, unquote_plus):
+        reading = text
+        for _ in range(_READINGS_MAX):
+            before, reading = reading, unescape(reading)
+            if reading == before:
+                break
+            yield reading
+
+
+def _without_json(text: str) -> str:
+    plain = _ESCAPE.sub(
+        lambda found: chr(int(found[1], 16)) if found[1] else _ESCAPED.get(found[2], found[2]), text
+    )
+    # Two halves of one character come from two escapes.
+    return plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _spellings(value: str) -> Iterator[str]:
+    yield value
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield json.dumps(value)[1:-1]
+    yield quote(value, safe="")
+    if len(value) >= SECRET_CHARACTERS_MIN:
+        data = value.encode("utf-8", "surrogatepass")
+        # In a longer text, the letters of base64 depend on how many bytes stand before: three cases, without the edges that others share.
+        for shift in range(3):
+            coded = base64.b64encode(b"\0" * shift + data).decode().rstrip("=")
+            inner = coded[(0, 2, 3)[shift] :][: -1 if (shift + len(data)) % 3 else None]
+            yield inner
+            yield inner.replace("+", "-").replace("/", "_")

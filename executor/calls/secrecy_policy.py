@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ...plans.checker.flow.secrecy import Destination
     from ...plans.checker.survey import Survey
     from ...plans.plan import Step
+    from ...plans.signature import Signature
     from ...plans.values import Json
     from ..execution_tree import Iteration
     from ..journal.header import Header
@@ -87,20 +88,9 @@ class SecrecyPolicy:
     @cached_property
     def _lock(self) -> ToolsetLock:
         """The lock of the run, with the stricter of its declarations and those of the present tools."""
-        return ToolsetLock([self._stricter(tool) for _, tool in self._header.lock.items()])
-
-    def _stricter(self, locked: ToolLock) -> ToolLock:
-        now = self._facilities.tools.get(locked.name)
-        sets = [frozenset(tool.readers) for tool in (locked, now) if tool.private]
-        readers = frozenset[str].intersection(*sets) if sets else frozenset[str]()
-        return replace(
-            locked,
-            trust="untrusted" if "untrusted" in (locked.trust, now.trust) else "trusted",
-            resource=locked.resource if locked.resource == now.resource else "world",
-            private=bool(sets),
-            readers=tuple(sorted(readers)),
-            egress=tuple(sorted({*locked.egress, *now.egress})),
-            allow_untrusted=tuple(sorted({*locked.allow_untrusted} & {*now.allow_untrusted})),
+        present = self._facilities.tools
+        return ToolsetLock(
+            [stricter_tool(tool, present.get(tool.name)) for _, tool in self._header.lock.items()]
         )
 
     @cached_property
@@ -148,7 +138,7 @@ class _Call:
         self._command = command
         self._tools = tools
         *outer, self._position = trail_of(iteration)
-        self._labels, self._meaning = _labels_at(survey, outer)
+        self._labels, self._meaning = labels_at(survey, outer)
         self._step: Step = self._labels.body.steps[self._position]
 
     def find_fault(self) -> str | None:
@@ -193,7 +183,7 @@ class _Call:
 
         command, step = self._command, self._step
         if isinstance(command, StartPlanning):
-            label = self._translated(self._labels.of_goal(self._position))
+            label = self._translated(self._labels.sent_goal(self._position))
             yield "", "the planner", label, any_model()
             return
         if isinstance(command, StartModelCall):
@@ -220,18 +210,18 @@ class _Call:
         return cast("Mapping[str, Json]", cast("StartToolCall", self._command).args.value)
 
     def _of_argument(self, name: str) -> int:
-        return self._translated(self._labels.of_argument(self._position, name))
+        return self._translated(self._labels.sent_argument(self._position, name))
 
     def _of_prompt(self) -> int:
         """Return the label of all texts of an `ask` step."""
         label = 0
         for name in ("prompt", "system", "examples"):
-            label |= self._labels.of(self._step.templates.get(name), self._position)
+            label |= self._labels.sent(self._step.templates.get(name), self._position)
         return self._translated(label)
 
     def _whole(self) -> int:
         """Return the label of all that an agent has seen: its goal, and what its tools return."""
-        return self._translated(self._labels.of_agent(self._position))
+        return self._translated(self._labels.sent_by_agent(self._position))
 
     def _translated(self, label: int) -> int:
         from ...plans.checker.flow.labels import translated  # noqa: PLC0415
@@ -239,7 +229,7 @@ class _Call:
         return translated(label, self._meaning)
 
 
-def _labels_at(survey: Survey, outer: Sequence[int]) -> tuple[Labels, Mapping[int, int]]:
+def labels_at(survey: Survey, outer: Sequence[int]) -> tuple[Labels, Mapping[int, int]]:
     """Return the labels of the body that some `plan` steps lead to, and what its bits mean in the run's plan."""
     from ...plans.checker.flow.labels import UNTRUSTED, translated  # noqa: PLC0415
 
@@ -250,6 +240,21 @@ def _labels_at(survey: Survey, outer: Sequence[int]) -> tuple[Labels, Mapping[in
         meaning = {bit: translated(label, meaning) for bit, label in inner.items()}
         labels = survey.labels[labels.body.calls[position]]
     return labels, meaning
+
+
+def stricter_tool(locked: ToolLock, now: Signature) -> ToolLock:
+    """Return a tool of a lock with the stricter of its declarations and those of the present tool."""
+    readers = [frozenset(tool.readers) for tool in (locked, now) if tool.private]
+    both = frozenset[str].intersection(*readers) if readers else frozenset[str]()
+    return replace(
+        locked,
+        trust="untrusted" if "untrusted" in (locked.trust, now.trust) else "trusted",
+        resource=locked.resource if locked.resource == now.resource else "world",
+        private=bool(readers),
+        readers=tuple(sorted(both)),
+        egress=tuple(sorted({*locked.egress, *now.egress})),
+        allow_untrusted=tuple(sorted({*locked.allow_untrusted} & {*now.allow_untrusted})),
+    )
 
 
 def trail_of(iteration: Iteration) -> list[int]:

@@ -17,6 +17,7 @@ from ..runs.request import runs_of
 from .bisect import Bisection, changed_pairs, places_of
 from .compare import compare
 from .explain import Explanation, explain, explain_all
+from .model_calls import RecordedModelCalls, model_calls
 from .recall import recall
 from .run_diff import RunDiff
 from .shadow import shadow
@@ -69,6 +70,10 @@ class Review:
         """Return what another model, or another plan, would have changed. Raises: RunNotFound, InputRejected, ConfigError."""
         recalled = await recall(self._store, await self._archive.row(run_id))
         return findings(await shadow(self._facilities, recalled, header, model))
+
+    async def model_calls(self, run_id: str) -> RecordedModelCalls:
+        """Return what the model steps of a run asked, and the accepted answers. Raises: RunNotFound, InputRejected: no plan."""
+        return model_calls(await recall(self._store, await self._archive.row(run_id)), self._facilities)
 
     async def verify(self, run_id: str) -> Verification:
         """Return which pure tools of a run give the same results again. Raises: RunNotFound, InputRejected: no plan."""

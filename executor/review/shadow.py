@@ -313,34 +313,12 @@ class ShadowWalk:
         wanted = [
             command
             for iteration in model_iterations(self.recalled)
-            if iteration.path not in self.direct and (command := self._command(iteration)) is not None
+            if iteration.path not in self.direct
+            and (command := recorded_command(self.recalled, iteration, self.facilities)) is not None
         ]
         # Together, since they depend on nothing but the recording; the limits of the endpoint hold here as well.
         answers = await asyncio.gather(*(self._made(command) for command in wanted))
         self.direct.update({command.step: made for command, made in zip(wanted, answers, strict=True)})
-
-    def _command(self, iteration: Iteration) -> StartCall | None:
-        """Return the recorded call of a model step; `None`: its tool is not loaded."""
-        asked = self.recalled.calls[iteration.path]
-        match iteration.item.node.code.action:
-            case AskModel() as ask:
-                return StartModelCall(
-                    iteration.path,
-                    asked,
-                    ask.returns,
-                    ask.model,
-                    ask.temperature,
-                    ask.max_tokens,
-                    ask.guard,
-                    attempt=1,
-                    sample=(),
-                    timeout_s=iteration.item.node.code.timeout_s,
-                    data=iteration.data,
-                )
-            case CallTool(tool=tool, secrets=secrets) if self.facilities.tools.find(tool) is not None:
-                return StartToolCall(iteration.path, tool, asked, secrets, 1, (), None, reconcile=False)
-            case _:
-                return None
 
     def _planned(self, command: StartPlanning) -> Sequence[Cause]:
         """Return what the planner answered in the recording; it is not asked again."""
@@ -378,6 +356,36 @@ class ShadowWalk:
         if self.recalled.run.steps.get(step) is None or self.recalled.run.steps[step].status != "waiting":
             self.withheld[step] = ASKS_PERSON
         return []
+
+
+def recorded_command(recalled: Recall, iteration: Iteration, facilities: Facilities) -> StartCall | None:
+    """Return the recorded call of a model step; `None`: its tool is not loaded.
+
+    Args:
+        recalled: The recorded run.
+        iteration: The leaf that asked the model.
+        facilities: Has the tools.
+    """
+    asked = recalled.calls[iteration.path]
+    match iteration.item.node.code.action:
+        case AskModel() as ask:
+            return StartModelCall(
+                iteration.path,
+                asked,
+                ask.returns,
+                ask.model,
+                ask.temperature,
+                ask.max_tokens,
+                ask.guard,
+                attempt=1,
+                sample=(),
+                timeout_s=iteration.item.node.code.timeout_s,
+                data=iteration.data,
+            )
+        case CallTool(tool=tool, secrets=secrets) if facilities.tools.find(tool) is not None:
+            return StartToolCall(iteration.path, tool, asked, secrets, 1, (), None, reconcile=False)
+        case _:
+            return None
 
 
 def model_iterations(recalled: Recall) -> list[Iteration]:

@@ -25,6 +25,7 @@ from typing import Literal, TypeAlias, cast
 
 from ...errors import PlanningFailed
 from ...plans.checker.inference import SKIPPED_OUTPUT
+from ...plans.format.property_order import text_in_order
 from ...plans.format.shape import draft_of
 from ...plans.paths import parts_of
 from ...plans.plan import Plan, ToolStep
@@ -57,11 +58,13 @@ from .tool_choice import (
     CHOOSE_OVER,
     ToolChoice,
     ask_for_tools,
+    by_name,
     candidates,
     choice_answer,
     choose_tools,
     is_choice_due,
     shown_without_choice,
+    tools_in,
     widened_tools,
     with_writing_tools,
 )
@@ -469,6 +472,27 @@ def preview_of(
         choice,
         filling,
     )
+
+
+def recorded_request(request: PlanRequest, plan: Plan) -> tuple[tuple[Message, ...], str]:
+    """Return the request that asks for a plan which is known, and the plan as a model writes it: an example to learn from.
+
+    The tools of the plan are shown beside those that the task's words choose. Saved plans are not shown: which ones were near is not known any more.
+
+    Args:
+        request: The request of the planning.
+        plan: The plan that was accepted.
+    """
+    document = plan.to_dict()
+    document.pop("task", None)
+    used = tools_in(document)
+    is_due = is_choice_due(request.task, request.tools, CHOOSE_OVER)
+    show = choose_tools if is_due else partial(shown_without_choice, choose_over=CHOOSE_OVER)
+    chosen = show(request.task, request.tools)
+    wanted = {tool.name for tool in with_writing_tools(request.task, request.tools, chosen)} | {*used}
+    shown = by_name(tool for tool in request.tools if tool.name in wanted)
+    messages = planning_messages(request.task, shown, request.inputs, (), len(request.tools), request.answers)
+    return messages, text_in_order(document)
 
 
 def _messages_document(messages: tuple[Message, ...]) -> Json:

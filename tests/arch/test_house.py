@@ -20,6 +20,7 @@ ROOMS = (
     "executor",
     "planner",
     "service",
+    "training",
     "cli",
     "testing",
     "examples",

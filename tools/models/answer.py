@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
+from ...plans.format.property_order import arranged, text_in_order
 from ...plans.values import Json, NotJson, parse
 from ..failures import writable
 from ..schemas import Checker
@@ -85,6 +86,13 @@ class AnswerForm:
     def is_wrapped(self) -> bool:
         """Whether the value is asked for inside an object."""
         return self._resolved().get("type") != "object"
+
+    def written(self, value: Json) -> str:
+        """Return a value as a model writes it that does what it is asked for; `read` reads it back."""
+        if self.is_text and isinstance(value, str):
+            return value
+        arranged_value = arranged(value, self.schema)
+        return text_in_order({WRAPPER: arranged_value} if self.is_wrapped else arranged_value)
 
     def read(self, text: str) -> Json:
         """Return the value in the model's text.

@@ -29,6 +29,7 @@ from ...plans.program import AgentTurns
 from ...plans.values import Json, NotJson, canonical, digest, parse
 from ..failures import writable
 from ..guards.guard import Guard, Question, Refusal, check_guards, find_refusal, is_data, name_of
+from ..secret import SECRET_CHARACTERS_MIN
 from .answer import AnswerForm
 from .clients import Clients
 from .completion import (
@@ -164,6 +165,16 @@ class Models:
     def key_variables(self) -> frozenset[str]:
         """The environment variables that hold keys of these models, beside `OPENAI_API_KEY`: no plan may use them as secrets."""
         return key_variables(model for models in self._aliases.values() for model in models)
+
+    def secret_keys(self) -> dict[str, str]:
+        """Return the keys of the models that can be asked, each under a name for messages: what is to leave this program must hold none of them."""
+        found: dict[str, str] = {}
+        for alias in dict.fromkeys((*self._aliases, DEFAULT)):
+            with suppress(ConfigError):  # a model without a key has none to keep
+                for number, endpoint in enumerate(self.resolve(alias)):
+                    if len(endpoint.api_key) >= SECRET_CHARACTERS_MIN:
+                        found[f"the key of the model '{alias}' ({number})"] = endpoint.api_key
+        return found
 
     def resolve(self, alias: str = DEFAULT) -> tuple[Endpoint, ...]:
         """Return the endpoints that an alias stands for, in the order in which they are asked.

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, cast
 from ...errors import ConfigError
 from ...plans.values import Json
 from ..private_file import private_opener
+from ..secret import SECRET_CHARACTERS_MIN, SECRET_TEXT, environment_secrets
 
 if TYPE_CHECKING:
     import httpx2
@@ -31,14 +31,9 @@ if TYPE_CHECKING:
 RequestJson: TypeAlias = "dict[str, Any]"
 
 FORMAT = 1
-SECRET_CHARACTERS_MIN = 8
-"""A shorter value may be a common word, whose mask would ruin every text."""
-
 NOT_IDENTITY = frozenset({"model", "stream", "stream_options"})
 """The parts of a request that do not decide its answer."""
 
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
-_SECRET_TEXT = re.compile(r"\bsk-[A-Za-z0-9_-]{16,}|\bBearer\s+[A-Za-z0-9._~+/=-]{16,}")
 _KEPT_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
 _MASK = "***"
 
@@ -56,7 +51,7 @@ class Recorder:
 
     def __init__(self, path: str | os.PathLike[str], secrets: Iterable[str] = ()) -> None:
         self.path = Path(path)
-        named = (value for name, value in os.environ.items() if _SECRET_NAME.search(name))
+        named = environment_secrets().values()
         found = {each for each in (*secrets, *named) if len(each) >= SECRET_CHARACTERS_MIN}
         self._secrets = sorted(found, key=lambda each: (-len(each), each))
         self._lock = Lock()
@@ -97,7 +92,7 @@ class Recorder:
         for secret in (key, *self._secrets) if len(key) >= SECRET_CHARACTERS_MIN else self._secrets:
             # Secrets are masked in the line of JSON, where they stand escaped.
             line = line.replace(json.dumps(secret, ensure_ascii=False)[1:-1], _MASK)
-        return _SECRET_TEXT.sub(_MASK, line)
+        return SECRET_TEXT.sub(_MASK, line)
 
 
 _open: list[Recorder] = []
