@@ -1,188 +1,179 @@
-"""Measure planning on the evaluation sets of this repository, without a model, and write the tables of `docs/PLANNING.md`.
+"""Measure the recorded and scripted evaluation sets, and write the tables of `docs/PLANNING.md`.
 
-    python scripts/planning.py            # write the tables
-    python scripts/planning.py --print    # only print them
+    python scripts/planning.py            # write them
+    python scripts/planning.py --check    # exit with 1 if they are not what is measured
 
-Two sets run from recorded traffic, one with a scripted model that gives each task the set's own solution. Everything goes through the production
-code: HTTP, parsing, the check, the engine. What depends on the machine, such as time, is in no table.
+Nothing but this checkout is needed: the answers of models come from recordings, and rankings need no model. What stands between the marks is made here; the rest of
+the page is written by hand.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "PLANNING.md"
-SETS = ROOT / "examples" / "evals"
-RECORDED = (("desk.yaml", ("--replan", "1")), ("calls.jsonl", ()))
-"""The sets with recorded traffic, and how their plans are run."""
+BEGIN = "<!-- measured: made by scripts/planning.py; `make docs` makes it again -->"
+END = "<!-- end of measured -->"
+EVALS = ROOT / "examples" / "evals"
+RECORDED = EVALS / "recorded"
+RANKED = ("starter.yaml", "simple/simple.yaml", "recorded/desk.yaml", "recorded/calls.jsonl")
 
 
-def main() -> None:
-    """Write or print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--print", action="store_true", dest="is_printed", help="print the tables only")
-    made = tables()
-    if parser.parse_args().is_printed:
-        sys.stdout.write("\n\n".join(made.values()) + "\n")
-        return
-    text = PAGE.read_text(encoding="utf-8")
-    for name, table in made.items():
-        text = re.sub(
-            rf"(<!-- {name} -->\n)(.*?)(<!-- end -->)",
-            lambda found, table=table: found[1] + table + "\n" + found[3],
-            text,
-            flags=re.DOTALL,
-        )
-    PAGE.write_text(text, encoding="utf-8")
-
-
-def tables() -> dict[str, str]:
-    """Return the tables of the page, by the names of their places in it."""
-    found = [(f"`recorded/{name}`, recorded", recorded(name, *words)) for name, words in RECORDED]
-    return {
-        "quality": quality([("`starter.yaml`, scripted", scripted()), *found]),
-        "cost": cost(found),
-        "size": size(),
+def evaluated(name: str, file: str) -> dict[str, Any]:
+    """Return the summary of an evaluation that runs from its recording."""
+    environment = {
+        key: value for key, value in os.environ.items() if "FIRMPLAN" not in key and "OPENAI" not in key
     }
-
-
-def recorded(name: str, *words: str) -> dict[str, Any]:
-    """Return the evaluation of a set from its recorded traffic, as `firmplan eval --json` has it."""
-    kept = {key: value for key, value in os.environ.items() if "FIRMPLAN" not in key and "OPENAI" not in key}
-    traffic = f"{Path(name).stem}.traffic.jsonl"
-    command = ["traffic", "--replay", traffic, "eval", name, "--against", "react", "--json", *words]
-    done = subprocess.run(  # this interpreter, with words from above
-        [sys.executable, "-m", "firmplan", *command],
-        cwd=SETS / "recorded",
-        env=kept,
+    command = ("traffic", "--replay", f"{name}.traffic.jsonl", "eval", file)
+    done = subprocess.run(
+        [sys.executable, "-m", "firmplan", *command, "--replan", "1", "--against", "react", "--json"],
+        cwd=RECORDED,
+        env=environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    return json.loads(done.stdout)
+    document: dict[str, Any] = json.loads(done.stdout)
+    summary: dict[str, Any] = document["planners"][0]
+    return summary
 
 
-def scripted() -> dict[str, Any]:
-    """Return the evaluation of the starter set with a model that gives each task the set's solution; its plans are not run."""
-    from firmplan import Planner  # noqa: PLC0415  # the command line's help needs none of it
+def runs() -> str:
+    """Return the table of the sets that are planned and run from recordings."""
+    head = (
+        "set",
+        "tasks",
+        "valid at first",
+        "right at first",
+        "right after patches",
+        "right calls",
+        "saved plan answers",
+        "ReAct right",
+        "requests, plans : ReAct",
+        "output tokens, plans : ReAct",
+        "ratio",
+    )
+    rows: list[tuple[str, ...]] = []
+    for name, file in (("desk", "desk.yaml"), ("calls", "calls.jsonl")):
+        each = evaluated(name, file)
+        plan, react = each["against"]["planned"], each["against"]["react"]
+        rows.append(
+            (
+                f"[`{file}`](../examples/evals/recorded/{file})",
+                str(each["samples"]),
+                *(_share(each[part]) for part in ("valid_first", "answer_first", "answer", "calls", "saved")),
+                _share(react["right"]),
+                f"{plan['requests']} : {react['requests']}",
+                f"{plan['completion_tokens']} : {react['completion_tokens']}",
+                f"{each['against']['output_ratio']:.2f}",
+            )
+        )
+    return _table(head, rows)
+
+
+def retrieval() -> str:
+    """Return the table of how well words find tools and saved plans."""
+    from firmplan.planner.evaluate.ranking import retrieval_of  # noqa: PLC0415  # loads the planner
+    from firmplan.planner.evaluate.task_set import TaskSet  # noqa: PLC0415
+
+    rows: list[tuple[str, ...]] = []
+    for file in RANKED:
+        tasks = TaskSet.load(EVALS / file)
+        rows += [
+            (
+                f"[`{Path(file).name}`](../examples/evals/{file})",
+                each.what,
+                str(each.tasks),
+                str(each.documents),
+                f"{each.mrr:.3f}",
+                f"{each.ndcg:.3f}",
+            )
+            for each in retrieval_of(tasks.tasks, tasks.library)
+        ]
+    return _table(("set", "of", "tasks", "among", "MRR", "NDCG@5"), rows)
+
+
+def scripted() -> str:
+    """Return the table of the starter set, for a model on loopback that gives each task the solution of the set."""
+    from firmplan import Planner  # noqa: PLC0415  # as above
     from firmplan.planner.evaluate.measuring import measure  # noqa: PLC0415
     from firmplan.planner.evaluate.task_set import TaskSet  # noqa: PLC0415
     from firmplan.testing import ScriptedModel, unmarked  # noqa: PLC0415
 
-    known = TaskSet.load(SETS / "starter.yaml")
+    known = TaskSet.load(EVALS / "starter.yaml")
     solutions = {task.task.strip(): task.expected.solution for task in known.tasks}
 
     def answer(request: dict[str, Any]) -> Any:  # noqa: ANN401  # any reply
         asked = unmarked(request["messages"][1]["content"]).rpartition("# Task\n\n")[2]
-        plan = solutions[asked.partition("\n\n#")[0].strip()]
+        plan = solutions[asked.strip()]
         return None if plan is None else plan.to_dict()
 
-    async def run() -> dict[str, Any]:
+    async def measured() -> dict[str, Any]:
         async with ScriptedModel(answer) as model:
-            measured = await measure(known, {"scripted": Planner("m", base_url=model.base_url)})
-            return measured.to_dict()
+            return (await measure(known, {"scripted": Planner("m", base_url=model.base_url)})).to_dict()
 
-    return asyncio.run(run())
-
-
-def quality(found: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """Return the table of right plans and answers."""
-    rows = []
-    for name, measured in found:
-        (summary,) = measured["planners"]
-        retrieval = {each["what"]: each for each in measured["retrieval"]}.get("tools", {})
-        rows.append(
-            [
-                name,
-                str(summary["samples"]),
-                *map(share, (summary["valid_first"], summary["good"])),
-                *(share(summary.get(key)) for key in ("answer_first", "answer")),
-                *(number(retrieval.get(key), 2) for key in ("mrr", "ndcg@5")),
-            ]
-        )
-    head = [
-        "set, model",
-        "tasks",
-        "valid at first",
-        "good",
-        "right at first",
-        "right after patch",
-        "MRR",
-        "NDCG@5",
-    ]
-    return table(head, rows)
+    (each,) = asyncio.run(measured())["planners"]
+    shares = (_share(each[part]) for part in ("valid_first", "tools", "steps", "edges", "good"))
+    row = ("[`starter.yaml`](../examples/evals/starter.yaml)", str(each["samples"]), *shares)
+    return _table(("set", "tasks", "valid at first", "tools", "steps", "edges", "good"), [row])
 
 
-def cost(found: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """Return the table of plans against ReAct loops."""
-    rows = []
-    for name, measured in found:
-        against = measured["planners"][0]["against"]
-        for who in ("planned", "react"):
-            spent = against[who]
-            rows.append(
-                [
-                    name,
-                    "plan" if who == "planned" else "ReAct",
-                    share(spent["right"]),
-                    *(str(spent[key]) for key in ("requests", "prompt_tokens", "completion_tokens")),
-                    number(spent["usd"], 4),
-                    number(against["output_ratio"], 1) if who == "planned" else "",
-                ]
-            )
-    head = [
-        "set, model",
-        "by",
-        "right",
-        "requests",
-        "tokens read",
-        "tokens written",
-        "US dollars",
-        "written, to ReAct's",
-    ]
-    return table(head, rows)
-
-
-def size() -> str:
-    """Return the table of what a first request costs, by the number of tools."""
+def sizes() -> str:
+    """Return the table of what a first request takes, in hundreds of estimated tokens, so that a word more changes no page."""
     from firmplan import Planner, Toolset  # noqa: PLC0415  # as above
 
-    desk = Toolset.load(str(SETS / "recorded" / "desk.py"))
-    rows = []
-    for count in (0, 1, 3, 5):
-        preview = Planner("m").preview("What is to be done?", list(desk)[:count])
-        sizes = (preview.prompt_tokens, preview.schema_tokens, preview.prompt_tokens + preview.schema_tokens)
-        rows.append([str(count), *map(str, sizes)])
-    return table(["tools", "prompt", "schema", "together"], rows)
+    desk = list(Toolset.load(str(RECORDED / "desk.py")))
+    previews = [(count, Planner("m").preview("What is to be done?", desk[:count])) for count in (0, 1, 3, 5)]
+    rows = [
+        (str(count), *(str(round(size, -2)) for size in (each.prompt_tokens, each.schema_tokens)))
+        for count, each in previews
+    ]
+    return _table(("tools", "prompt", "schema of the answer"), rows)
 
 
-def share(value: float | None) -> str:
-    """Return a share in words of a table."""
-    return "-" if value is None else f"{value:.0%}".replace("%", " %")
+def page(text: str) -> str:
+    """Return the page with the tables as they are measured now."""
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    parts = [
+        "### Plans and a ReAct loop, from recordings",
+        runs(),
+        "### Plans of a model that gives the sets' own solutions",
+        scripted(),
+        "### Tokens of a first request",
+        sizes(),
+        "### Retrieval by words",
+        retrieval(),
+    ]
+    return f"{before}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{END}{after}"
 
 
-def number(value: float | None, places: int) -> str:
-    """Return a number in words of a table."""
-    return "-" if value is None else f"{value:.{places}f}"
+def main() -> int:
+    """Write the page, or compare it."""
+    text = PAGE.read_text(encoding="utf-8")
+    made = page(text)
+    if "--check" in sys.argv[1:]:
+        if made != text:
+            print("docs/PLANNING.md is not what is measured: run `make docs`")
+        return int(made != text)
+    PAGE.write_text(made, encoding="utf-8")
+    return 0
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ("---",) * len(head), *rows))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

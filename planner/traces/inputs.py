@@ -137,7 +137,8 @@ class Inputs:
             case list():
                 return [self.renamed(each, names) for each in part]
             case dict():
-                return {key: self.renamed(each, names) for key, each in part.items()}
+                # An inner plan has inputs of its own, by the same names.
+                return {names.get(key, key): self.renamed(each, names) for key, each in part.items()}
             case _:
                 return part
 
