@@ -770,3 +770,20 @@ def test_a_sub_plan_that_needs_the_date_has_that_of_its_planning():
         return run
 
     assert with_planner([dated], work, Desk(), clock=clock).output == "2026-12-24"
+
+
+def test_retries_and_timeout_of_the_step_are_those_of_its_planning():
+    step = rest(tools=["order"], retries=1, timeout=0.5)
+    sub = {**SUB, "steps": SUB["steps"][:1], "output": "${o.id}"}
+
+    async def main():
+        async with ScriptedModel([Slow(json.dumps(sub), 30), json.dumps(sub)]) as model:
+            planner = Planner("scripted", base_url=model.base_url, api_key="x")
+            async with Engine(Desk().tools, store="memory:", planner=planner, clock=FakeClock()) as engine:
+                return await engine.run(plan_of(READ, step)), await engine.run(
+                    plan_of(rest(tools=["order"], given={})), reuse="only"
+                )
+
+    run, only = asyncio.run(main())
+    assert (run.status, run.output, run.steps["rest/plan0"].attempts) == ("succeeded", "A7", 2)
+    assert [(error.step, error.code) for error in only.errors] == [("rest", "not-reusable")]
