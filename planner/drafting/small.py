@@ -243,18 +243,21 @@ def plan_of(value: Json, request: PlanRequest) -> tuple[Json, tuple[Problem, ...
         return draft, ()
     results: dict[str, Json] = {}
     made: list[Json] = []
+    args: dict[str, Mapping[str, Json]] = {}
     hoisting = _Hoisting(request.tools, {*map(_id, steps)})
     for step in steps:
-        read = _Settled(results, request.tools).step(step) if isinstance(step, dict) else step
+        read = _Settled(results, request.tools, args).step(step) if isinstance(step, dict) else step
         made += [*hoisting.steps_of(read)]
         results |= {id_: schema for each in made for id_, schema in _result_of(each, request).items()}
+        given = read.get("args") if isinstance(read, dict) else None
+        args |= {_id(read): given if isinstance(given, dict) else {}}
     inputs = {name: parse(schema) for name, schema in input_schemas(request.inputs).items()}
     own = draft.get("inputs")
     plan: _Object = {**draft, "steps": made}
     if inputs or own is not None:
         plan["inputs"] = {**inputs, **own} if isinstance(own, dict) else own or inputs
     if "output" in draft:
-        output = hoisting.value_of(_Settled(results, request.tools).output(draft["output"]))
+        output = hoisting.value_of(_Settled(results, request.tools, args).output(draft["output"]))
         plan |= {"steps": [*made, *hoisting.taken()], "output": output}
     faults = _without_reference(plan, request)
     return (plan, faults) if faults else (_needed(plan, request), ())
@@ -277,10 +280,12 @@ class _Settled:
     Attributes:
         results: Id of an earlier step -> the schema of its result; `None`: it is not known.
         tools: The tools.
+        args: Id of an earlier step -> its arguments.
     """
 
     results: Mapping[str, Json]
     tools: Toolset
+    args: Mapping[str, Mapping[str, Json]] = field(default_factory=dict[str, Mapping[str, Json]])
 
     def step(self, step: Mapping[str, Json]) -> Json:
         """Return a step with its references settled, and a question in the full format."""
@@ -369,11 +374,30 @@ class _Settled:
         """Return an expression in which the whole result of a step is called by the step's id alone."""
         text = re.sub(r"\bsteps\.(?=[A-Za-z_])", "", text)
         text = _python_choice(text)
+        for id_, args in self.args.items():
+            text = self._with_echoes(text, id_, args)
         for id_, schema in self.results.items():
             for name in _WHOLE_RESULT:
                 if not _has_field(schema, name):
                     text = re.sub(rf"(?<![\w.]){re.escape(id_)}\.{name}\b", id_, text)
         return text
+
+    def _with_echoes(self, text: str, id_: str, args: Mapping[str, Json]) -> str:
+        """Return an expression with the argument of a step where it is called a field of the result, and `len` of a list for its `length`."""
+        schema = self.results.get(id_)
+        name = rf"(?<![\w.]){re.escape(id_)}\.([A-Za-z_]\w*)\b(?!\()"
+
+        def echoed(found: re.Match[str]) -> str:
+            if isinstance(schema, dict) and schema.get("type") == "array" and found[1] in ("length", "size"):
+                return f"len({id_})"
+            value = args.get(found[1])
+            is_plain = isinstance(value, str | int | float) and "${" not in str(value)
+            is_echo = is_plain and bool(_fields(schema, {})) and not _has_field(schema, found[1])
+            return (
+                json.dumps(value, ensure_ascii=False) if is_echo and not isinstance(value, bool) else found[0]
+            )
+
+        return re.sub(name, echoed, text)
 
     def _bare(self, text: str) -> str:
         """Return plain text in which `a.price` and `$a.price` are references, if step `a` has such a field."""

@@ -288,6 +288,18 @@ def test_a_call_inside_an_expression_is_a_step():
     assert draft["steps"] == []
 
 
+def test_an_argument_that_is_called_a_field_is_the_argument():
+    """`a.query` of a search is what it searched for; a list's `length` is the number of its items."""
+    steps = [call("a", "exchange_rate", source="EUR", target="USD"), call("p", "product", name="lamp")]
+    weather = next(each for each in SIMPLE.tasks if each.id == "o3").tools
+    cities = [call("a", "weather", city="Riga"), call("b", "weather", city="Seville")]
+    plan = settled(short(*cities, output="${a.celsius < b.celsius ? a.city : b.city}"), weather)
+    assert plan["output"] == '${"Riga" if a.celsius < b.celsius else "Seville"}'
+    assert settled(short(*steps, output="${p.name}"), SHOP)["output"] == "${p.name}"
+    days = short(call("a", "meetings", date="2026-03-02"), output="${a.length}")
+    assert settled(days, weather)["output"] == "${len(a)}"
+
+
 def test_words_are_left_alone():
     """A text that only looks like a reference is a text: no earlier step has that field, or that name."""
     steps = [
