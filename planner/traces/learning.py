@@ -823,7 +823,7 @@ class _Draft:
         ]
         names = inputs.final_names(parts, [*self._ids])
         secrets = self._hidden()
-        words = masked(inputs.pattern(names, "${{inputs.{}}}"), secrets)
+        words = masked(inputs.template(names), secrets)
         marker = {TASK: words or "(the trace has no words of a user)"}
         raw: dict[str, Json] = {"firmplan": 1}
         if inputs.tasks[0]:

@@ -484,3 +484,35 @@ def test_an_argument_that_only_some_traces_give_has_its_default_in_the_others():
             chat("Find A1", ("find_customer", {"name": "A1"}, {"id": 4711})),
             chat("Find A2", ("find_customer", {"name": "A2", "vip": 1}, {"id": 4711})),
         )
+
+
+def test_words_of_a_task_are_text_in_a_prompt():
+    """Dollar signs and braces in the user's words are no template; the inputs among them are."""
+    task = "Tell Bob of the $120 for ${inputs.x} and {braces}, {name}"
+    body = "Dear Bob, there is something that we would like to tell you about."
+    found = learned(
+        chat(
+            task,
+            ("pay", {"amount": 120.0, "reference": "Bob"}, {}),
+            ("send_mail", {"to": "Bob", "subject": "Hi", "body": body}, "ok"),
+        )
+    )
+    assert found.ok
+    (asked,) = [step for step in found.plan.to_dict()["steps"] if "ask" in step]
+    assert (
+        'Tell ${inputs.reference} of the ${"$"}${inputs.amount} for $${inputs.x} and {braces}, {name}'
+        in asked["ask"]["prompt"]
+    )
+
+
+@pytest.mark.parametrize("name", ["Mail.sendNow", "len", "item", "class", "a-b"])
+def test_tools_with_names_that_are_no_ids(name):
+    """Names of tools that cannot be ids of steps, and names of arguments that cannot be inputs."""
+    messages = chat(
+        "Do it for Bob and Ann",
+        (name, {"for-whom": "Bob", "len": "Ann"}, {"item": {"class": "X-991"}}),
+        ("find_customer", {"name": "X-991"}, {"id": 4711}),
+    )
+    found = learn_from_trace([*messages, {"role": "assistant", "content": "4711"}], TOOLS)
+    assert found.rehearsals[0].ok, str(found)
+    assert {each.code for each in found.report.errors} == {"unknown-tool"}
