@@ -9,6 +9,7 @@ the page is written by hand.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -99,6 +100,44 @@ def retrieval() -> str:
     return _table(("set", "of", "tasks", "among", "MRR", "NDCG@5"), rows)
 
 
+def scripted() -> str:
+    """Return the table of the starter set, for a model on loopback that gives each task the solution of the set."""
+    from firmplan import Planner  # noqa: PLC0415  # as above
+    from firmplan.planner.evaluate.measuring import measure  # noqa: PLC0415
+    from firmplan.planner.evaluate.task_set import TaskSet  # noqa: PLC0415
+    from firmplan.testing import ScriptedModel, unmarked  # noqa: PLC0415
+
+    known = TaskSet.load(EVALS / "starter.yaml")
+    solutions = {task.task.strip(): task.expected.solution for task in known.tasks}
+
+    def answer(request: dict[str, Any]) -> Any:  # noqa: ANN401  # any reply
+        asked = unmarked(request["messages"][1]["content"]).rpartition("# Task\n\n")[2]
+        plan = solutions[asked.strip()]
+        return None if plan is None else plan.to_dict()
+
+    async def measured() -> dict[str, Any]:
+        async with ScriptedModel(answer) as model:
+            return (await measure(known, {"scripted": Planner("m", base_url=model.base_url)})).to_dict()
+
+    (each,) = asyncio.run(measured())["planners"]
+    shares = (_share(each[part]) for part in ("valid_first", "tools", "steps", "edges", "good"))
+    row = ("[`starter.yaml`](../examples/evals/starter.yaml)", str(each["samples"]), *shares)
+    return _table(("set", "tasks", "valid at first", "tools", "steps", "edges", "good"), [row])
+
+
+def sizes() -> str:
+    """Return the table of what a first request takes, in hundreds of estimated tokens, so that a word more changes no page."""
+    from firmplan import Planner, Toolset  # noqa: PLC0415  # as above
+
+    desk = list(Toolset.load(str(RECORDED / "desk.py")))
+    previews = [(count, Planner("m").preview("What is to be done?", desk[:count])) for count in (0, 1, 3, 5)]
+    rows = [
+        (str(count), *(str(round(size, -2)) for size in (each.prompt_tokens, each.schema_tokens)))
+        for count, each in previews
+    ]
+    return _table(("tools", "prompt", "schema of the answer"), rows)
+
+
 def page(text: str) -> str:
     """Return the page with the tables as they are measured now."""
     before, _, rest = text.partition(BEGIN)
@@ -106,6 +145,10 @@ def page(text: str) -> str:
     parts = [
         "### Plans and a ReAct loop, from recordings",
         runs(),
+        "### Plans of a model that gives the sets' own solutions",
+        scripted(),
+        "### Tokens of a first request",
+        sizes(),
         "### Retrieval by words",
         retrieval(),
     ]

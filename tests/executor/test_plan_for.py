@@ -773,17 +773,24 @@ def test_a_sub_plan_that_needs_the_date_has_that_of_its_planning():
 
 
 def test_retries_and_timeout_of_the_step_are_those_of_its_planning():
-    step = rest(tools=["order"], retries=1, timeout=0.5)
     sub = {**SUB, "steps": SUB["steps"][:1], "output": "${o.id}"}
 
-    async def main():
-        async with ScriptedModel([Slow(json.dumps(sub), 30), json.dumps(sub)]) as model:
-            planner = Planner("scripted", base_url=model.base_url, api_key="x")
+    async def run_with(replies, **keys):
+        async with ScriptedModel(replies) as model:
+            planner = Planner("scripted", base_url=model.base_url, api_key="x", max_repairs=0)
             async with Engine(Desk().tools, store="memory:", planner=planner, clock=FakeClock()) as engine:
-                return await engine.run(plan_of(READ, step)), await engine.run(
-                    plan_of(rest(tools=["order"], given={})), reuse="only"
-                )
+                return await engine.run(plan_of(READ, rest(tools=["order"], **keys)))
 
-    run, only = asyncio.run(main())
-    assert (run.status, run.output, run.steps["rest/plan0"].attempts) == ("succeeded", "A7", 2)
-    assert [(error.step, error.code) for error in only.errors] == [("rest", "not-reusable")]
+    again = asyncio.run(run_with(["no plan", json.dumps(sub)], retries=1))
+    assert (again.status, again.output, again.steps["rest/plan0"].attempts) == ("succeeded", "A7", 2)
+    late = asyncio.run(run_with([Slow(json.dumps(sub), 60)], timeout=0.2))
+    assert [(error.step, error.code) for error in late.errors] == [("rest", "timeout")]
+
+
+def test_a_run_that_only_reuses_asks_no_planner():
+    async def work(engine, model):
+        run = await engine.run(plan_of(rest(tools=["order"], given={})), reuse="only")
+        return run, len(model.requests)
+
+    run, asked = with_planner([SUB], work, Desk())
+    assert ([(error.step, error.code) for error in run.errors], asked) == ([("rest", "not-reusable")], 0)
