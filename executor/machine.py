@@ -247,6 +247,11 @@ class Machine:
 
     # --- the entrance
 
+    def __del__(self) -> None:
+        # No circle leads through the machine itself, so this is called as soon as nobody needs the tree.
+        if (root := self.__dict__.get("root")) is not None:
+            root.dissolve()
+
     def handle(self, event: Cause, at: float = 0.0) -> list[Command]:
         """Handle an event; return the commands that follow from it: records first, then calls in plan order.
 
