@@ -17,7 +17,7 @@ other steps stay free: a plan may make equal calls on purpose.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -512,6 +512,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     done_writes: Mapping[str, Mapping[str, str]] | None = None,
     controlled: Sequence[str] = (),
     written: Sequence[str] = (),
+    failed: Collection[str] = (),
     also: Sequence[str] = (),
 ) -> Fork:
     """Return how a run with `after`'s plan and inputs comes of one with `before`'s.
@@ -529,6 +530,7 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
         done_writes: See `Fork`.
         controlled: See `Fork`.
         written: See `Fork`.
+        failed: Of a patch: paths of calls that surely failed. Made again they are no repetition, and need nobody's leave.
         also: Ids of further steps that are affected.
 
     Raises:
@@ -551,6 +553,9 @@ def fork_of(  # noqa: PLR0913  # what a fork is made of
     )
     cone = cone_of(program, [*starts, *roots])
     kept = tuple(path for path in items if root_of(path) not in complete)
+    settled = {
+        path: args for path, args in settled.items() if path not in failed or root_of(path) not in cone
+    }
     return Fork(
         cone,
         given,

@@ -143,8 +143,9 @@ ITEMS_MAX: Final = 100_000  # items of one for_each: a run with more would not f
 # like a value (`plans.checker.flow.labels`), and where a call is labelled, a rule is asked whether a person is needed. 4: expressions are metered: a run has a
 # most of their work, and after a slice of it the other steps are put off until the next event. 5: an output that asks for an absent field is null there,
 # where the run would fail. 6: a resource has the label of what was written to it. 7: what a repeated plan
-# stores has the label of what can make one of its rounds fail.
-RULES_VERSION: Final = 7
+# stores has the label of what can make one of its rounds fail. 8: conditions inside a plan that runs for each item label what they choose among the items.
+RULES_VERSION: Final = 8
+CHOICES_COUNT_SINCE: Final = 8
 ROUNDS_COUNT_SINCE: Final = 7
 WORLD_COUNTS_SINCE: Final = 6
 ABSENT_OUTPUT_SINCE: Final = 5
@@ -1002,7 +1003,8 @@ class Machine:
     # --- sub-plans that are planned in the run
 
     def _enter_planned(self, iteration: Iteration, planned: RunPlanned, given: Json) -> None:
-        loop = iteration.agent_loop = PlanningLoop(planned, given if isinstance(given, dict) else {})
+        code, values = iteration.item.node.code, given if isinstance(given, dict) else {}
+        loop = iteration.agent_loop = PlanningLoop(planned, values, code.retries, code.timeout_s)
         self._occupy(iteration)
         self._run_inner(iteration, (loop.ask_planner(),))
 
@@ -1216,7 +1218,7 @@ class Machine:
                     ask.turns,
                 )
             case AskPlanner(hidden=hidden):
-                return StartPlanning(iteration.path, call, hidden, iteration.attempts + 1)
+                return StartPlanning(iteration.path, call, hidden, iteration.attempts + 1, timeout_s)
             case AskPerson():
                 return RecordEndorsement(iteration.path, call, iteration.attempts + 1)
             case _:

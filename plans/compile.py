@@ -17,7 +17,7 @@ from ..errors import PlanRejected
 from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
 from .checker.flow.labels import CONTROL, EVERYTHING, REACH, UNTRUSTED, Counted, Labels
 from .checker.flow.secrecy import DEFAULT_MODEL
-from .checker.flow.selection import selected_arguments
+from .checker.flow.selection import Passed, passed_to, selected_arguments
 from .checker.survey import Survey, is_write, survey_of
 from .checker.templates import template_of
 from .expressions.data_spans import Span
@@ -107,9 +107,12 @@ def compile_plan(  # noqa: PLR0913  # everything that decides a program
     _refuse(_cycles(survey))
     variants = _variants(survey)
     programs: list[dict[int, Program]] = [{} for _ in bodies.every]
+    passed = passed_to(survey.labels, survey.order, tools)
     for number in survey.order:
         for untrusted in variants[number]:
-            compiler = _BodyCompiler(survey, tools, programs, number, untrusted, is_chosen=is_chosen)
+            compiler = _BodyCompiler(
+                survey, tools, programs, number, untrusted, passed[number], is_chosen=is_chosen
+            )
             programs[number][untrusted] = compiler.program()
     return programs[0][UNTRUSTED]
 
@@ -207,6 +210,7 @@ class _BodyCompiler:
         programs: For each body: its programs by the bits that are untrusted; the bodies that this one runs are compiled.
         number: The body.
         untrusted: The label bits that stand for untrusted data.
+        passed: What the callers of the body pass to it.
         is_chosen: See `compile_plan`.
     """
 
@@ -215,6 +219,7 @@ class _BodyCompiler:
     programs: Sequence[Mapping[int, Program]]
     number: int
     untrusted: int
+    passed: Passed
     is_chosen: bool = False
 
     @property
@@ -259,8 +264,10 @@ class _BodyCompiler:
             tainted=self._tainted_arguments(position, step),
             selected=()
             if self.is_chosen
-            else selected_arguments(self._flow, position, self.tools, self.untrusted),
+            else selected_arguments(self._flow, position, self.tools, self.untrusted, self.passed.inputs),
             controlled=self._is_controlled(position),
+            controlled_inside=self.is_chosen
+            or bool(self._flow.chance(position) & ~(CONTROL | REACH) & self.untrusted),
             reads_untrusted=self.is_chosen or bool(self._flow.held[position] & self.untrusted),
         )
 
@@ -277,13 +284,16 @@ class _BodyCompiler:
         if self.is_chosen:
             return _every_argument(step)
         if isinstance(step, AskPersonStep):
-            return (QUESTION,) if labels.of(step.templates["ask_person"], position) & self.untrusted else ()
+            return (QUESTION,) if labels.sent(step.templates["ask_person"], position) & self.untrusted else ()
         if isinstance(step, EndorseStep):
-            return (ENDORSED,) if labels.of(step.templates["endorse"], position) & self.untrusted else ()
-        if not isinstance(step, ToolStep) or not labels.of(step.templates["args"], position) & self.untrusted:
+            return (ENDORSED,) if labels.sent(step.templates["endorse"], position) & self.untrusted else ()
+        if (
+            not isinstance(step, ToolStep)
+            or not labels.sent(step.templates["args"], position) & self.untrusted
+        ):
             return ()
         return tuple(
-            sorted(name for name in step.args if labels.of_argument(position, name) & self.untrusted)
+            sorted(name for name in step.args if labels.sent_argument(position, name) & self.untrusted)
         )
 
     def _action(self, position: int, step: Step) -> Action:  # noqa: PLR0911  # one return for each kind of step
@@ -338,7 +348,7 @@ class _BodyCompiler:
         hidden = (
             name
             for name, value in step.given.items()
-            if labels.of(template_of("", value), position) & self.untrusted
+            if labels.sent(template_of("", value), position) & self.untrusted
         )
         return RunPlanned(
             words=step.plan_for,
@@ -354,7 +364,7 @@ class _BodyCompiler:
     def _is_tainted(self, position: int) -> bool:
         """Whether the calls of an agent or a sub-plan are chosen by a model that may have seen untrusted data."""
         labels = self._flow
-        is_seen = bool(labels.of_agent(position) & self.untrusted)
+        is_seen = bool(labels.sent_by_agent(position) & self.untrusted)
         return self.is_chosen or is_seen or labels.is_steered(position, self.tools)
 
 

@@ -307,6 +307,7 @@ class StepCode:
         tainted: Arguments of a tool that hold data derived from untrusted tools, sorted.
         selected: The part of them that untrusted data selects from trusted lists (`checker.flow.selection`).
         controlled: Whether untrusted data decides if, or how often, the step calls its tool.
+        controlled_inside: The same, once the plan runs in which the step is.
         reads_untrusted: Whether its tool may get untrusted data from its resource, where an earlier write of the plan has left it.
         retries: Further calls after a failed one; `None`: as the tool says.
     """
@@ -330,6 +331,7 @@ class StepCode:
     tainted: tuple[str, ...] = ()
     selected: tuple[str, ...] = ()
     controlled: bool = False
+    controlled_inside: bool = False
     reads_untrusted: bool = False
 
 

@@ -327,15 +327,18 @@ class KnownValues:
     def _find_results(self, node: Node) -> Iterator[bytes]:
         """Yield the parts of the trusted results that a step has waited for."""
         # Results of other steps may be there or not: the verdict would depend on which of two calls was faster.
-        left = KNOWN_BYTES_MAX
+        left, frames = KNOWN_BYTES_MAX, [at.frame for at in _around(node)]
         for iteration in _waited_for(node):
-            if iteration.output is not None and left > 0 and self._is_trusted(iteration):
+            # What decides whether a plan runs decides nothing about what one of its steps finds of another.
+            is_beside = any(iteration.item.node.frame is frame for frame in frames)
+            if iteration.output is not None and left > 0 and self._is_trusted(iteration, is_beside=is_beside):
                 left -= len(iteration.output.data)
                 yield from _parts(iteration.output.value)
 
-    def _is_trusted(self, iteration: Iteration) -> bool:
+    def _is_trusted(self, iteration: Iteration, *, is_beside: bool) -> bool:
         action, code = iteration.item.node.code.action, self._code_of(iteration)
-        if not isinstance(action, CallTool) or code.tainted or code.controlled or code.reads_untrusted:
+        is_controlled = code.controlled_inside if is_beside else code.controlled
+        if not isinstance(action, CallTool) or code.tainted or is_controlled or code.reads_untrusted:
             return False
         if isinstance(code.action, RunAgent | RunPlanned) and (
             code.action.is_tainted or code.action.is_controlled
@@ -368,8 +371,7 @@ def _texts(value: Json) -> Iterator[str]:
 
 def _waited_for(node: Node) -> Iterator[Iteration]:
     """Yield the iterations of the steps that a step, or a step around it, has waited for, directly or through others."""
-    at: Node | None = node
-    while at is not None:
+    for at in _around(node):
         frame = at.frame
         waiting, seen = [at.code.position], {at.code.position}
         while waiting:
@@ -378,7 +380,14 @@ def _waited_for(node: Node) -> Iterator[Iteration]:
                 seen.add(position)
                 waiting.append(position)
                 yield from _below(frame.nodes[position])
-        at = None if frame.owner is None else frame.owner.item.node
+
+
+def _around(node: Node) -> Iterator[Node]:
+    """Yield a step and the steps around it."""
+    at: Node | None = node
+    while at is not None:
+        yield at
+        at = None if at.frame.owner is None else at.frame.owner.item.node
 
 
 def _below(node: Node) -> Iterator[Iteration]:

@@ -183,7 +183,7 @@ class _Call:
 
         command, step = self._command, self._step
         if isinstance(command, StartPlanning):
-            label = self._translated(self._labels.of_goal(self._position))
+            label = self._translated(self._labels.sent_goal(self._position))
             yield "", "the planner", label, any_model()
             return
         if isinstance(command, StartModelCall):
@@ -210,18 +210,18 @@ class _Call:
         return cast("Mapping[str, Json]", cast("StartToolCall", self._command).args.value)
 
     def _of_argument(self, name: str) -> int:
-        return self._translated(self._labels.of_argument(self._position, name))
+        return self._translated(self._labels.sent_argument(self._position, name))
 
     def _of_prompt(self) -> int:
         """Return the label of all texts of an `ask` step."""
         label = 0
         for name in ("prompt", "system", "examples"):
-            label |= self._labels.of(self._step.templates.get(name), self._position)
+            label |= self._labels.sent(self._step.templates.get(name), self._position)
         return self._translated(label)
 
     def _whole(self) -> int:
         """Return the label of all that an agent has seen: its goal, and what its tools return."""
-        return self._translated(self._labels.of_agent(self._position))
+        return self._translated(self._labels.sent_by_agent(self._position))
 
     def _translated(self, label: int) -> int:
         from ...plans.checker.flow.labels import translated  # noqa: PLC0415

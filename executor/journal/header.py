@@ -24,7 +24,13 @@ from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
 from ..lru_cache import IdentityCache, LruCache
-from ..machine import CONTROL_COUNTS_SINCE, ROUNDS_COUNT_SINCE, RULES_VERSION, WORLD_COUNTS_SINCE
+from ..machine import (
+    CHOICES_COUNT_SINCE,
+    CONTROL_COUNTS_SINCE,
+    ROUNDS_COUNT_SINCE,
+    RULES_VERSION,
+    WORLD_COUNTS_SINCE,
+)
 from ..policy import ReuseMode
 from .toolset_lock import ToolsetLock
 
@@ -291,7 +297,10 @@ def program_of(  # noqa: PLR0913  # everything that decides a program
             plans=plans,
             language=language,
             counted=Counted(
-                rules >= CONTROL_COUNTS_SINCE, rules >= WORLD_COUNTS_SINCE, rules >= ROUNDS_COUNT_SINCE
+                control=rules >= CONTROL_COUNTS_SINCE,
+                world=rules >= WORLD_COUNTS_SINCE,
+                rounds=rules >= ROUNDS_COUNT_SINCE,
+                choices=rules >= CHOICES_COUNT_SINCE,
             ),
             controlled=controlled,
             written=written,

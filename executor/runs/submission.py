@@ -18,6 +18,7 @@ from ...plans.nearest import did_you_mean
 from ...plans.values import canonical
 from ..calls.facilities import Clock
 from ..canonical_value import CanonicalValue
+from ..events import CallFailed
 from ..execution_tree import walk
 from ..fork import (
     Fork,
@@ -206,6 +207,13 @@ class Submissions:
         patched = patched_steps(parent, header, is_patch=is_patch)
         # A fork by a person keeps the done writes that its parent knew from a patch; only a new patch has to collect them again.
         carried = (parent.fork or Fork()).done_writes
+        past_writes = await self._past_writes(row, entries)
+        # A lost attempt before the failure may have taken effect, and a refused result has: then the write is among the past writes.
+        failed = {
+            path
+            for path, known in inherited.items()
+            if isinstance(known.outcome, CallFailed) and path not in past_writes
+        }
         fork = fork_of(
             program,
             parent,
@@ -215,7 +223,8 @@ class Submissions:
             holds=holds,
             also=also,
             settled={path: known.given for path, known in inherited.items()},
-            past_writes=await self._past_writes(row, entries),
+            past_writes=past_writes,
+            failed=failed if is_patch else (),
             patched=patched,
             done_writes=await self._done_writes(row, entries) if is_patch and patched else carried,
             controlled=controlled_steps(parent, header, is_patch=is_patch),

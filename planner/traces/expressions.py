@@ -15,7 +15,7 @@ from typing import Final, cast
 
 from ...plans.expressions.unparse import quoted
 from ...plans.values import Json, parse_canonical
-from .places import Case, Place, at, gives, roots, tail
+from .places import Case, Place, at, gives, glue, roots, tail
 from .selections import LISTS_MAX, Known, codes_of, columns_of, is_number, variable_in
 
 NUMBERS_MAX: Final = 40
@@ -213,21 +213,15 @@ def text_templates(known: Known, cases: Sequence[Case], value: str) -> Iterator[
     if not spans:
         return
     spans.sort()
-    made, glue, last = "", "", 0
+    made, around, last = "", "", 0
     for start, end, code in spans:
         part = value[last:start]
-        made += f"{_glue(part)}${{{code}}}"
-        glue += f" {part}"
+        made += f"{glue(part)}${{{code}}}"
+        around += f" {part}"
         last = end
-    glue += f" {value[last:]}"
+    around += f" {value[last:]}"
     if len(spans) > 1 or spans[0][:2] != (0, len(value)):
-        yield made + value[last:].replace("${", "$${"), len(re.findall(r"\w+", glue))
-
-
-def _glue(text: str) -> str:
-    escaped = text.replace("${", "$${")
-    # `$` before a value would be an escape: it stands as a text of its own.
-    return f'{escaped[:-1]}${{"$"}}' if escaped.endswith("$") else escaped
+        yield made + value[last:].replace("${", "$${"), len(re.findall(r"\w+", around))
 
 
 def _embedded(known: Known, cases: Sequence[Case], value: str) -> Iterator[tuple[str, str]]:

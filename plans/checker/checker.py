@@ -21,7 +21,7 @@ from ..types.types import NEVER, Type
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .bounds import bounds_of
 from .context import CheckContext, ProblemList
-from .flow.selection import FlowRules, default_rules
+from .flow.selection import FlowRules, default_rules, passed_to
 from .flow.sinks import Judged, judge
 from .inference import infer_body
 from .structure import check_names, check_retries, check_schemas, check_trust, check_usage, check_wiring
@@ -132,13 +132,15 @@ def _too_much_work(body: PlanBody, path: str, limits: Limits) -> Problem:
 def _check_bodies(context: CheckContext, survey: Survey, rules: FlowRules) -> None:
     check_wiring(context, survey)
     judged = [Judged()] * len(context.bodies.every)
+    passed = passed_to(survey.labels, survey.order, context.tools)
     for number in survey.order:
         body = context.bodies.every[number]
         check_names(context, body)
         check_schemas(context, body)
         infer_body(context, number, survey.steps[number])
         check_retries(context, body)
-        judged[number] = judge(survey.labels[number], survey.steps[number], judged, context.tools, rules)
+        labels, order = survey.labels[number], survey.steps[number]
+        judged[number] = judge(labels, order, judged, context.tools, rules, passed[number])
         for where, found in judged[number].problems:
             context.problems.add(where, found.code, found.path, found.message, found.hint)
     check_usage(context, survey)

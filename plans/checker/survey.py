@@ -20,6 +20,7 @@ from ..signature import Effect, Signature, Signatures, signatures_of
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .flow.labels import EVERYTHING, UNTRUSTED, Counted, FlowSummary, Labels, labels_of, tools_of
 from .flow.secrecy import Secrecy, secrecy_of
+from .flow.variation import variations_of
 
 Touches: TypeAlias = tuple[Touch, ...]
 """The resources that a step, or a whole body, touches, sorted by name."""
@@ -77,14 +78,23 @@ def survey_of(
     summaries = [FlowSummary()] * count
     labels: dict[int, Labels] = {}
     secrecy = secrecy_in(bodies, tools)
+    # The bodies that a body runs come before it in the order, so their touches and summaries are known. Where plans run
+    # themselves, some are not; the plan is refused then, and its survey only has to be complete in form.
     for number in order:
-        # The bodies that this one runs come before it in the order, so their touches and summaries are known. Where plans run
-        # themselves, some are not; the plan is refused then, and its survey only has to be complete in form.
-        body = bodies.every[number]
-        touches[number] = _touches_of(body, together, tools)
+        touches[number] = _touches_of(bodies.every[number], together, tools)
         together[number] = _joined(touches[number])
+    variations = variations_of(bodies.every, order, steps, touches, tools)
+    for number in order:
         labels[number] = labels_of(
-            body, steps[number], summaries, touches[number], tools, secrecy, limits, counted
+            bodies.every[number],
+            steps[number],
+            summaries,
+            touches[number],
+            tools,
+            secrecy,
+            limits,
+            counted,
+            variations[number],
         )
         summaries[number] = labels[number].summary
     return Survey(

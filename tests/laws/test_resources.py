@@ -7,23 +7,14 @@ differs, make the same writes, or the check named each write that differs. No to
 from __future__ import annotations
 
 import asyncio
-import re
 from random import Random
 
 import pytest
-from firmplan import Context, Plan, check
-from firmplan.plans.checker.flow.sources import Sources
-from firmplan.plans.compile import compile_plan
-from firmplan.plans.program import CallTool, RunPlan
-from firmplan.tools import Tool
-from rig import Rig
+from firmplan import Plan, check
+from resource_bank import ALL, DATA, INTEGER, Bank, assert_sources, named_steps, run_in
 from seeds import seeds
 
 EVERY, PORTION = 10_000, 50
-INTEGER = {"type": "integer"}
-RESOURCES = ("a", "b", "world")
-DATA, ALL = {"unsafe-flow", "judged-flow"}, {"unsafe-flow", "judged-flow", "untrusted-condition"}
-NAMED = re.compile(r"of the write '(\w+)'|whether step '(\w+)' writes")
 
 
 def random_plan(random):
@@ -74,70 +65,6 @@ def random_steps(random, letter, known, plans, before=()):
     return steps, known
 
 
-def step_of(path):
-    return re.sub(r"\[\d+\]|#\d+", "", path).split("/")[-1]
-
-
-def named_steps(report, codes):
-    """Return the ids of the writes that problems with these codes name."""
-    found = [NAMED.search(each.message) for each in report.problems if each.code in codes]
-    return {name for match in found if match for name in match.groups()}
-
-
-class Bank:
-    """A world with an untrusted number, two resources, and all that was written."""
-
-    def __init__(self, number):
-        self.held = {"a": 0, "b": 0}
-        self.written = {}
-        one = {"type": "object", "properties": {"n": INTEGER}, "required": ["n"]}
-        options = {"returns": INTEGER, "version": 1}
-        self.tools = [
-            Tool.from_callable(
-                lambda: number,
-                name="look",
-                parameters={"type": "object", "properties": {}},
-                effect="read",
-                resource="web",
-                trust="untrusted",
-                **options,
-            )
-        ]
-        for resource in RESOURCES:
-            for name, effect, function in (
-                (f"get_{resource}", "read", self.get(resource)),
-                (f"put_{resource}", "write", self.put(resource)),
-            ):
-                made = Tool.from_callable(
-                    function, name=name, parameters=one, effect=effect, resource=resource, **options
-                )
-                self.tools.append(made)
-
-    def found(self, resource):
-        return sum(held for name, held in self.held.items() if resource in (name, "world"))
-
-    def get(self, resource):
-        def get(n):
-            return (n + self.found(resource)) % 97
-
-        return get
-
-    def put(self, resource):
-        def put(n, *, ctx: Context):
-            self.written.setdefault(step_of(ctx.step), []).append(n)
-            found = self.found(resource)
-            for name in self.held if resource == "world" else (resource,):
-                self.held[name] = (self.held[name] * 3 + found + n + 1) % 97
-            return (n + found) % 97
-
-        return put
-
-
-async def run_in(bank, plan):
-    async with Rig(bank.tools, flow="off") as rig:
-        return await rig.run(Plan.model_validate(plan), reuse="off")
-
-
 @pytest.mark.sweep
 @pytest.mark.parametrize("seed", seeds(EVERY // PORTION, sampled=5))
 def test_untrusted_data_comes_back_from_no_resource_without_its_label(seed):
@@ -157,19 +84,3 @@ def test_untrusted_data_comes_back_from_no_resource_without_its_label(seed):
             codes = ALL if is_subset else DATA
             assert one == other or step in named_steps(report, codes), (step, one, other, plan)
         assert_sources(Plan.model_validate(plan), banks[0].tools)
-
-
-def assert_sources(plan, tools):
-    """Exactly what is labelled has a source, as in `test_sources.py`."""
-    sources = Sources(plan, tools)
-    waiting = [((), compile_plan(plan, tools))]
-    while waiting:
-        prefix, program = waiting.pop()
-        for code in program.steps:
-            trail = (*prefix, code.position)
-            if isinstance(code.action, RunPlan):
-                waiting.append((trail, code.action.program))
-            if isinstance(code.action, CallTool):
-                found = {source.name for source in sources.of_argument(trail, "n").sources}
-                assert found == ({"look"} if "n" in code.tainted else set()), (sources.path(trail), plan)
-                assert sources.of_control(trail).sources or not code.controlled, (sources.path(trail), plan)

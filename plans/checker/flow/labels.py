@@ -2,15 +2,17 @@
 
 A *label* is a set of bits. Bit 0 means untrusted, and there is a bit for each kind of private data (`secrecy.py`). In an inner plan, further
 bits mean "as labelled as": one bit stands for the conditions of the call (its `when`, its `for_each`), one for the steps that the call needs,
-one for each input, and one for each resource that the body touches. So each body is labelled once, whoever runs it: its `FlowSummary` describes its output and its failures in these bits, and each
+one for those of both that differ from one run of the body to the next, one for each input, and one for each resource that the body touches. So each body is labelled once, whoever runs it: its `FlowSummary` describes its output and its failures in these bits, and each
 caller translates them into its own. Labelling a body again for each caller would cost exponential time in nested plans.
 
-A step has three labels:
+A step has four labels:
 
 - `values`: the label of its value. A template's value has the labels of everything that the template mentions. Conditions count
   like values, since they choose values: `item` has the label of the filter that let it pass, too.
 - `control`: the label of what decides whether, and how often, the step runs, whatever its references are: its conditions, the conditions
   of the call around its body, and the ends of the steps in `after`.
+- `choices`: the part of that which differs between the runs of a body that runs again and again (`variation.py`). What a step sends and what differs,
+  too, is chosen by it: `sent` has its label.
 - `ends`: the label of whether it ends with a value. A step that gets labelled data may fail by it, and an untrusted tool fails when
   it likes. A step that refers to a failed or skipped step is skipped, so it has the label of that step's end.
 
@@ -35,6 +37,7 @@ from ...signature import Signatures
 from ..body import PlanBody
 from ..templates import Template, template_of
 from .secrecy import NOTHING_PRIVATE, Secrecy
+from .variation import Variation, may_fail
 from .world import World
 
 CLEAN = 0
@@ -43,6 +46,8 @@ CONTROL = 2
 """The conditions of the call that runs a body, and the ends of the steps that it comes after."""
 REACH = 4
 """The ends of the steps that the call refers to."""
+CHOICE = 8
+"""What chooses the runs of a body among those that its callers ask for: their conditions that differ from one run to the next."""
 CONDITIONS = ("when", "for_each", "until")
 """The templates of a step that decide whether, and how often, it runs."""
 
@@ -60,11 +65,13 @@ class Counted:
         control: Whether ends and filters count.
         world: Whether resources have the labels of what was written to them, and the rounds of a repeated step those of the rounds before.
         rounds: Whether what can make a round of a repeated step fail labels what the step's plan stores.
+        choices: Whether conditions inside a plan that runs for each item choose among the items.
     """
 
     control: bool = True
     world: bool = True
     rounds: bool = True
+    choices: bool = True
 
 
 EVERYTHING = Counted()
@@ -114,6 +121,8 @@ class Labels:
         private: The bits of private data that each step's own tools return.
         held: Label of what each step gets from the resources that it touches; of a `plan` step, see `entries`.
         stored: Label of what each step leaves in the resources that it writes; of a `plan` step, what its plan leaves.
+        variation: What differs between the runs of the body.
+        choices: Label of what chooses whether each step runs, in those runs of the body; clean where the body runs once.
         entries: `plan` step -> resource -> label of what the resource holds when the plan runs.
         summary: The labels that callers need.
     """
@@ -136,6 +145,8 @@ class Labels:
     private: list[int]
     held: list[int]
     stored: list[int]
+    variation: Variation
+    choices: list[int] = field(default_factory=list[int])
     entries: dict[int, dict[str, int]] = field(default_factory=dict[int, "dict[str, int]"])
     summary: FlowSummary = field(default_factory=FlowSummary)
 
@@ -227,8 +238,11 @@ class Labels:
 
     def of_goal(self, position: int) -> int:
         """Return the label of the goal of an `agent` step, or of what a `plan_for` step gives to the planner."""
+        return self.of(self._goal(position), position)
+
+    def _goal(self, position: int) -> Template | None:
         templates = self.body.steps[position].templates
-        return self.of(templates.get("goal") or templates.get("given"), position)
+        return templates.get("goal") or templates.get("given")
 
     def is_steered(self, position: int, tools: Signatures) -> bool:
         """Whether an untrusted tool of an `agent` or `plan_for` step may steer the later calls of the step."""
@@ -238,6 +252,71 @@ class Labels:
         if isinstance(step, PlanForStep) and not is_repeated(step):
             return False
         return any(tool is not None and tool.trust == "untrusted" for tool in map(tools.find, tools_of(step)))
+
+    def sent(self, template: Template | None, position: int) -> int:
+        """Return the label of what a step sends by a template: that of its value, and of what chooses among its values."""
+        choice = self.choices[position]
+        return self.of(template, position) | (choice if self.variation.has(template, position) else CLEAN)
+
+    def sent_argument(self, position: int, name: str) -> int:
+        """Return the label of what a `tool` step sends by an argument."""
+        step = self.body.steps[position]
+        if not isinstance(step, ToolStep) or name not in step.args:
+            return CLEAN
+        return self.sent(template_of("", step.args[name]), position)
+
+    def sent_goal(self, position: int) -> int:
+        """Return the label of what a step sends by the goal of its agent, or by what it gives to a planner."""
+        return self.sent(self._goal(position), position)
+
+    def sent_by_agent(self, position: int) -> int:
+        """Return the label of all that an agent may send: what it sees, and what chooses among that."""
+        label = self.of_agent(position)
+        if self.varies_for_agent(position):
+            label |= self.choices[position]
+        return label
+
+    def varies_for_agent(self, position: int) -> bool:
+        """Whether what an agent sees may differ between the runs of the body."""
+        return self.variation.has(self._goal(position), position) or self.variation.reads(
+            self.touches[position]
+        )
+
+    def choosers(self, position: int) -> tuple[Sequence[Template], Sequence[int]]:
+        """Return what decides, for some runs of the body and not for others, whether a step runs: templates, and steps that may end without a value."""
+        variation, templates, refs = (
+            self.variation,
+            self.body.steps[position].templates,
+            self.body.refs[position],
+        )
+        conditions = (templates[name] for name in CONDITIONS if name in templates)
+        found = [condition for condition in conditions if variation.has(condition, position)]
+        others = (*refs.after, *self.reached(position))
+        return found, [other for other in others if other in variation.ends]
+
+    def choosers_inside(self, position: int) -> tuple[Sequence[Template], Sequence[int]]:
+        """Return the same of the runs of what a `plan` step runs, for some items or rounds and not for others."""
+        step, variation = self.body.steps[position], self.variation
+        conditions = (step.templates[name] for name in CONDITIONS if name in step.templates)
+        found = [condition for condition in conditions if variation.has_inside(condition, position)]
+        # The plan does not run if one of its inputs has no value.
+        for value in step.args.values() if isinstance(step, PlanStep) else ():
+            given = template_of("", value)
+            if may_fail(given) and variation.has_inside(given, position):
+                found.append(given)
+        return found, self.choosers(position)[1]
+
+    def choice(self, position: int, *, is_inside: bool = False) -> int:
+        """Return the label of what chooses whether a step runs; `is_inside`: whether the plan runs that it runs."""
+        if not self.counted.choices or not (self.variation.is_repeated or is_inside):
+            return CLEAN
+        templates, others = self.choosers_inside(position) if is_inside else self.choosers(position)
+        label = CHOICE if self.variation.is_repeated else CLEAN
+        for template in templates:
+            label |= self.of(template, position)
+        for other in others:
+            label |= self.ends[other]
+        return label
 
     def called(self, position: int) -> FlowSummary | None:
         """Return the labels of the body that a `plan` step runs; `None`: it runs none."""
@@ -249,6 +328,7 @@ class Labels:
         summary = self.called(position)
         meaning = {bit: bit for bit in (UNTRUSTED, *self.secrecy.bits)}
         meaning |= {CONTROL: self.control[position], REACH: self.reach[position]}
+        meaning[CHOICE] = self.choice(position, is_inside=True)
         step = self.body.steps[position]
         if isinstance(step, PlanStep) and summary is not None:
             for name in step.args:
@@ -290,7 +370,8 @@ class Labels:
     def way_to(self, position: int, argument: str | None) -> tuple[str, ...]:
         """Return the ids of the steps from the untrusted source to a step; `argument`: to that argument of it."""
         found = self.origin(self.carriers(position, argument))
-        return self.chain(self.writer(position, UNTRUSTED) if found is None else found)
+        found = self.writer(position, UNTRUSTED) if found is None else found
+        return self.chain(self.first_untrusted(self.choosers(position)[1]) if found is None else found)
 
     def first_untrusted(self, positions: Iterable[int]) -> int | None:
         """Return the first of some steps whose end is untrusted."""
@@ -352,6 +433,7 @@ def labels_of(  # noqa: PLR0913, PLR0917  # the facts of a body
     secrecy: Secrecy = NOTHING_PRIVATE,
     limits: Limits = LIMITS,
     counted: Counted = EVERYTHING,
+    variation: Variation | None = None,
 ) -> Labels:
     """Return the labels of a body's steps. O(references).
 
@@ -364,6 +446,7 @@ def labels_of(  # noqa: PLR0913, PLR0917  # the facts of a body
         secrecy: The kinds of private data.
         limits: How long a chain in a message may get.
         counted: What counts.
+        variation: What differs between the runs of the body; `None`: it runs once.
     """
     is_top = body.unit == 0 and body.name is None  # its inputs come from the person who starts the run
     first = secrecy.first_free
@@ -401,6 +484,7 @@ def labels_of(  # noqa: PLR0913, PLR0917  # the facts of a body
         private=private,
         held=held,
         stored=stored,
+        variation=variation or Variation(body),
     )
     for position in order:
         if position not in body.broken:
@@ -416,6 +500,7 @@ def labels_of(  # noqa: PLR0913, PLR0917  # the facts of a body
                     break
                 before = after
                 _label(labels, position, tools, is_top=is_top)
+    labels.choices = [labels.choice(position) for position in range(count)]
     output, fails = _output_and_failure(labels, order)
     source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()
     labels.summary = FlowSummary(bits, private_bits, output, fails, source, world.bits, world.stored)

@@ -31,8 +31,8 @@ MODEL = "model"
 DEFAULT_MODEL = "default"
 """The alias of the model that answers an `ask` step without `model`, and the model of an `agent` step."""
 _WORLD = "world"
-_FIRST = 3
-"""The lower bits stand for untrusted data, for the conditions of a call and for what it refers to (`labels.py`)."""
+_FIRST = 4
+"""The lower bits stand for untrusted data, for the conditions of a call, for what it refers to and for what chooses it (`labels.py`)."""
 
 Recipients: TypeAlias = tuple[Json, ...] | None
 """The values of the arguments that say to whom a call sends; `None`: they are not known yet."""

@@ -3,7 +3,7 @@
 A value that untrusted data derives may stand at an argument of a write where it cannot choose a harm:
 
 - `selected`: the argument is one element of a trusted list, or a field of one. Untrusted data picks it, by an index, a filter or a condition. A trusted
-  list comes from a trusted tool or an input. A list that the plan writes down, and `range`, are none: a filter over all numbers picks any number.
+  list comes from a trusted tool or an input. An input of an inner plan is what its callers pass to it. A list that the plan writes down, and `range`, are none: a filter over all numbers picks any number.
 - `option`: the schema of the argument lists its values (`enum`, `const`), so the tool's author did.
 - `harmless`: the tool's author marked the argument, whose type is narrow.
 
@@ -12,7 +12,8 @@ The value has to be the whole argument. An operand of a larger expression could 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -30,12 +31,13 @@ from ...expressions.nodes import (
     Slice,
 )
 from ...expressions.template import Leaf
-from ...plan import SetStep, ToolStep
+from ...plan import PlanStep, SetStep, ToolStep
 from ...signature import Effect, Signature, has_options
 from ..templates import Template, template_of
 
 if TYPE_CHECKING:
     from ...signature import Signatures
+    from ...values import Json
     from .labels import Labels
 
 SELECTED, OPTION, HARMLESS = "selected", "option", "harmless"
@@ -73,6 +75,9 @@ class _Kind(Enum):
     OPTION = auto()
 
 
+Kinds: TypeAlias = Mapping[str, _Kind]
+"""The kinds of the inputs of an inner plan."""
+
 _LISTS = (_Kind.TRUSTED, _Kind.OPTIONS)
 _VALUES = (_Kind.TRUSTED, _Kind.OPTION)
 
@@ -84,12 +89,16 @@ class Selection:
         labels: The labels of the body.
         tools: The tools: whose results are trusted.
         untrusted: The label bits that stand for untrusted data.
+        inputs: Of an inner plan: the kinds of its inputs (`inputs_of`); `None`: it is the plan itself.
     """
 
-    def __init__(self, labels: Labels, tools: Signatures, untrusted: int) -> None:
+    def __init__(
+        self, labels: Labels, tools: Signatures, untrusted: int, inputs: Kinds | None = None
+    ) -> None:
         self._labels = labels
         self._tools = tools
         self._untrusted = untrusted
+        self._inputs = inputs
         # A step that many others mention is looked at once: looking again for each mention would take exponential time.
         self._steps: dict[int, _Kind] = {}
 
@@ -98,7 +107,11 @@ class Selection:
         step = self._labels.body.steps[position]
         if not isinstance(step, ToolStep) or argument not in step.args:
             return False
-        return self._template(template_of("", step.args[argument]), position, 0) in _VALUES
+        return self.kind(step.args[argument], position) in _VALUES
+
+    def kind(self, value: Json, position: int) -> _Kind:
+        """Return the kind of one value of a step."""
+        return self._template(template_of("", value), position, 0)
 
     def _template(self, template: Template | None, position: int | None, depth: int) -> _Kind:
         tree = None if template is None else template.formula.tree
@@ -185,11 +198,21 @@ class Selection:
 
     def _input(self, name: str) -> _Kind:
         labels = self._labels
-        # A text is no list of options: its characters could spell anything.
-        is_text = labels.body.inputs.get(name, {}).get("type") == "string"
-        if name not in labels.inputs or labels.inputs[name] & self._untrusted:
+        if name not in labels.inputs:
             return _Kind.OTHER
-        return _Kind.OPTION if is_text else _Kind.TRUSTED
+        if self._inputs is not None:
+            # What a caller passes on may be labelled and still be an option: an item that a filter let pass.
+            is_declared, kind = (
+                labels.inputs[name] & ~labels.bits.get(name, 0),
+                self._inputs.get(name, _Kind.OTHER),
+            )
+            if is_declared & self._untrusted:
+                return _Kind.OTHER
+        else:
+            kind = _Kind.OTHER if labels.inputs[name] & self._untrusted else _Kind.TRUSTED
+        # A text is no list of options: its characters could spell anything.
+        is_text = labels.body.inputs[name].get("type") == "string"
+        return _as_text(kind) if is_text else kind
 
     def _step(self, position: int, depth: int) -> _Kind:
         if position not in self._steps:
@@ -207,7 +230,8 @@ class Selection:
             case ToolStep(tool=name):
                 tool = self._tools.find(name)
                 # What a model answers is made up.
-                if tool is None or tool.effect is Effect.MODEL or labels.values[position] & self._untrusted:
+                label = labels.values[position] | labels.sent(step.templates["args"], position)
+                if tool is None or tool.effect is Effect.MODEL or label & self._untrusted:
                     return _Kind.OTHER
                 is_text = tool.returns is not None and tool.returns.get("type") == "string"
                 return _Kind.OPTION if is_text else _Kind.TRUSTED
@@ -233,6 +257,11 @@ def _element(kind: _Kind, *, is_constant: bool) -> _Kind:
     return kind if kind is _Kind.OPTION and is_constant else _Kind.OTHER
 
 
+def _as_text(kind: _Kind) -> _Kind:
+    """Return the kind of a text."""
+    return _Kind.OPTION if kind in _VALUES else _Kind.OTHER
+
+
 def _joined(kinds: list[_Kind]) -> _Kind:
     """Return the kind of a value that is one of several."""
     if all(kind in _VALUES for kind in kinds):
@@ -240,16 +269,66 @@ def _joined(kinds: list[_Kind]) -> _Kind:
     return _Kind.OPTIONS if all(kind in _LISTS for kind in kinds) else _Kind.OTHER
 
 
-def selected_arguments(labels: Labels, position: int, tools: Signatures, untrusted: int) -> tuple[str, ...]:
+def selected_arguments(
+    labels: Labels, position: int, tools: Signatures, untrusted: int, inputs: Kinds | None
+) -> tuple[str, ...]:
     """Return the labelled arguments of a `tool` step that are selected from trusted lists, sorted."""
     step = labels.body.steps[position]
     if not isinstance(step, ToolStep):
         return ()
-    selection = Selection(labels, tools, untrusted)
+    selection = Selection(labels, tools, untrusted, inputs)
     return tuple(
         sorted(
             name
             for name in step.args
-            if labels.of_argument(position, name) & untrusted and selection.is_selected(position, name)
+            if labels.sent_argument(position, name) & untrusted and selection.is_selected(position, name)
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What the callers of an inner plan pass to it, all together.
+
+    Attributes:
+        untrusted: The label bits that stand for untrusted or private data for one of them.
+        inputs: Input -> the weakest kind that one of them passes; `None`: it is the plan itself, or nobody calls it.
+    """
+
+    untrusted: int = ~0
+    inputs: Kinds | None = None
+
+
+def passed_to(every: Sequence[Labels], order: Sequence[int], tools: Signatures) -> list[Passed]:
+    """Return, for each body, what its callers pass to it. O(their steps and references).
+
+    Args:
+        every: The labels of each body.
+        order: The numbers of the bodies, each after those that it runs.
+        tools: The tools: whose results are trusted.
+    """
+    found = [Passed()] * len(every)
+    for number in reversed(order):  # callers before the bodies that they run
+        labels, given = every[number], found[number]
+        selection = Selection(labels, tools, given.untrusted, given.inputs)
+        for position, called in labels.body.calls.items():
+            step = labels.body.steps[position]
+            if not isinstance(step, PlanStep):
+                continue
+            untrusted = 0
+            for bit, label in labels.translation(position).items():
+                untrusted |= bit if label & given.untrusted else 0
+            # An input that is not given has its default, which the plan writes down.
+            kinds = {name: selection.kind(value, position) for name, value in step.args.items()}
+            before = found[called]
+            if before.inputs is not None:
+                untrusted |= before.untrusted
+                kinds = {
+                    name: _weaker(kinds[name], kind) for name, kind in before.inputs.items() if name in kinds
+                }
+            found[called] = Passed(untrusted, kinds)
+    return found
+
+
+def _weaker(one: _Kind, other: _Kind) -> _Kind:
+    return one if one is other else _joined([one, other])

@@ -31,7 +31,7 @@ from .secrecy import (
     receivers_of,
     recipients_in,
 )
-from .selection import SELECTED, FlowRules, Selection, default_rules, fitting_rule
+from .selection import SELECTED, FlowRules, Passed, Selection, default_rules, fitting_rule
 
 VARIANTS_MAX = 8
 """Ways to label the writes of one step that callers judge apart; more are joined, which errs on the safe side."""
@@ -117,6 +117,7 @@ def judge(
     judged: Sequence[Judged],
     tools: Signatures,
     rules: FlowRules = default_rules,
+    passed: Passed | None = None,
 ) -> Judged:
     """Return what is unsafe in a body, and what its callers have to judge. O(references).
 
@@ -126,7 +127,10 @@ def judge(
         judged: By number of body; those of the bodies that it runs are known.
         tools: Who writes, and who sends.
         rules: Where untrusted data may stand although its tool does not say so.
+        passed: What the callers of an inner plan pass to it.
     """
+    given = passed or Passed()
+    selection = Selection(labels, tools, given.untrusted, given.inputs)
     body = labels.body
     problems: list[tuple[PlanBody, Problem]] = []
     writes: dict[tuple[str, int], list[Write]] = {}
@@ -135,7 +139,7 @@ def judge(
     for position in order:
         if position in body.broken:
             continue
-        for write in _writes(labels, position, judged, tools, rules):
+        for write in _writes(labels, position, judged, tools, rules, selection):
             problems.extend(_judge_write(write, labels, position))
             labels_of_write = [
                 write.chance,
@@ -156,12 +160,13 @@ def judge(
 # Writes, and which of them are unsafe
 
 
-def _writes(
+def _writes(  # what `judge` has
     labels: Labels,
     position: int,
     judged: Sequence[Judged],
     tools: Signatures,
     rules: FlowRules,
+    selection: Selection,
 ) -> Iterator[Write]:
     """Yield the writes that a step may make, labelled in this body's bits."""
     body, step = labels.body, labels.body.steps[position]
@@ -169,7 +174,7 @@ def _writes(
         case ToolStep(tool=name):
             tool = tools.find(name)
             if tool is not None and (tool.effect == Effect.WRITE or tool.egress):
-                yield _tool_write(labels, position, step, tools, tool, rules)
+                yield _tool_write(labels, position, step, tool, rules, selection)
         case AgentStep() | PlanForStep():
             known = [tool for name in step.may_call if (tool := tools.find(name)) is not None]
             if any(not tool.asks_approval and not _allows_all(tool) for tool in known):
@@ -194,8 +199,8 @@ def _allows_all(tool: Signature) -> bool:
     return isinstance(properties, dict) and set(properties) <= set(tool.allow_untrusted)
 
 
-def _tool_write(
-    labels: Labels, position: int, step: ToolStep, tools: Signatures, tool: Signature, rules: FlowRules
+def _tool_write(  # what `judge` has
+    labels: Labels, position: int, step: ToolStep, tool: Signature, rules: FlowRules, selection: Selection
 ) -> Write:
     body = labels.body
     is_read = tool.effect != Effect.WRITE
@@ -203,15 +208,14 @@ def _tool_write(
     guarded: list[tuple[str, int]] = []
     allowed = CLEAN
     judged: list[tuple[str, int, str]] = []
-    selection = Selection(labels, tools, ~CLEAN)
-    for name in step.args if labels.of(step.templates["args"], position) & public else ():
+    for name in step.args if labels.sent(step.templates["args"], position) & public else ():
         if is_read and name not in tool.egress:
             continue
-        label = labels.of_argument(position, name) & public
+        label = labels.sent_argument(position, name) & public
         if name in tool.allow_untrusted:
-            allowed |= label
+            allowed |= labels.of_argument(position, name)
         elif label and not tool.asks_approval and (rule := _rule(selection, position, tool, name, rules)):
-            allowed |= label
+            allowed |= labels.of_argument(position, name)
             judged.append((body.path(position) + argument_path(name), label, rule))
         elif not tool.asks_approval:
             guarded.append((body.path(position) + argument_path(name), label))
@@ -242,7 +246,7 @@ def _agent_write(labels: Labels, position: int, tools: Sequence[Signature], *, i
     """Return the write of an agent, or of a sub-plan: a model that has read untrusted data may pass it to any tool."""
     body = labels.body
     public = labels.public
-    label = labels.of_agent(position) & public
+    label = labels.sent_by_agent(position) & public
     # The agent reads the results of its tools, so an untrusted tool makes its later calls untrusted, whatever its goal.
     if is_steered:
         label |= UNTRUSTED
@@ -444,9 +448,9 @@ def _outflow(
 def _tool_outflows(labels: Labels, position: int, step: ToolStep, tool: Signature) -> Iterator[Outflow]:
     recipients = _known_recipients(step, tool)
     to = f"the tool '{tool.name}'"
-    if labels.of(step.templates["args"], position):
+    if labels.sent(step.templates["args"], position):
         for name in step.args:
-            label = labels.of_argument(position, name)
+            label = labels.sent_argument(position, name)
             destination = destination_of(tool, name, recipients)
             yield from _outflow(labels, position, argument_path(name), to, label, destination)
     if tool.egress and (control := labels.chance(position)):
@@ -460,7 +464,7 @@ def _ask_outflows(labels: Labels, position: int, step: AskStep) -> Iterator[Outf
     for name in ("system", "examples", "prompt"):
         if name in step.templates:
             template = step.templates[name]
-            label = labels.of(template, position)
+            label = labels.sent(template, position)
             yield from _outflow(labels, position, template.where, f"the model '{model}'", label, destination)
 
 
@@ -477,9 +481,9 @@ def _agent_outflows(labels: Labels, position: int, tools: Sequence[Signature | N
 
     The planner of a `plan_for` step gets what it is given. Its model has no name in the plan, so that data needs readers of any model.
     """
-    goal, label = _seen(labels, position), labels.of_agent(position)
+    goal, label = _seen(labels, position), labels.sent_by_agent(position)
     if isinstance(labels.body.steps[position], PlanForStep):
-        shown = labels.of_goal(position)
+        shown = labels.sent_goal(position)
         yield from _outflow(labels, position, goal.where, "the planner", shown, any_model())
     else:
         model = model_destination(DEFAULT_MODEL)
@@ -500,7 +504,7 @@ def _secret_outflows(labels: Labels, position: int, step: ToolStep, tool: Signat
         return
     secret = min(secrets.values())
     for name in receivers_of(tool):
-        if label := labels.of_argument(position, name) & labels.public:
+        if label := labels.sent_argument(position, name) & labels.public:
             path = labels.body.path(position) + argument_path(name)
             yield Outflow(
                 labels.body, position, path, f"the tool '{tool.name}'", label, UNTRUSTED, secret=secret

@@ -23,7 +23,7 @@ from ...values import Json
 from ..body import PlanBody, SavedPlans, bodies_of
 from ..survey import survey_of
 from ..templates import Template, template_of
-from .labels import UNNAMED, UNTRUSTED, Labels, is_repeated, is_untrusted
+from .labels import CONDITIONS, UNNAMED, UNTRUSTED, Labels, is_repeated, is_untrusted
 from .world import conflict
 
 Trail: TypeAlias = tuple[int, ...]
@@ -95,15 +95,20 @@ class Sources:
 
     def of_argument(self, trail: Trail, argument: str) -> Found:
         """Return the sources of an argument of a tool; all arguments of an agent's calls are as untrusted as its goal and its tools."""
-        walk = _Walk(self)
-        step = self.body(trail[:-1]).steps[trail[-1]]
+        walk, labels = _Walk(self), self.labels(trail[:-1])
+        step = labels.body.steps[trail[-1]]
+        given: Template | None = None
         if isinstance(step, AgentStep | PlanForStep):
             walk.visit(trail, None)
         elif isinstance(step, ToolStep | PlanStep) and argument in step.args:
-            walk.add(trail[:-1], trail[-1], template_of("", step.args[argument]), None)
+            given = template_of("", step.args[argument])
         elif isinstance(step, AskPersonStep | EndorseStep):
-            name = "endorse" if isinstance(step, EndorseStep) else "ask_person"
-            walk.add(trail[:-1], trail[-1], step.templates[name], None)
+            given = step.templates["endorse" if isinstance(step, EndorseStep) else "ask_person"]
+        if given is not None:
+            walk.add(trail[:-1], trail[-1], given, None)
+        is_agent = isinstance(step, AgentStep | PlanForStep)
+        if labels.varies_for_agent(trail[-1]) if is_agent else labels.variation.has(given, trail[-1]):
+            walk.add_choice(trail)
         return walk.found()
 
     def of_control(self, trail: Trail) -> Found:
@@ -299,6 +304,19 @@ class _Walk:
                 self.visit(trail[:depth], towards, of_end=not isinstance(step.on_error, Fallback))
             self.add_awaited(prefix, position, towards)
 
+    def add_choice(self, trail: Trail) -> None:
+        """Look at what chooses whether a step runs, in those runs of the plans around it that the callers ask for."""
+        for depth in range(len(trail), 0, -1):
+            prefix, position = trail[: depth - 1], trail[depth - 1]
+            labels = self.sources.labels(prefix)
+            is_inside = depth < len(trail)
+            if not labels.choice(position, is_inside=is_inside):
+                return
+            found = labels.choosers_inside(position) if is_inside else labels.choosers(position)
+            for template in found[0]:
+                self.add(prefix, position, template, None)
+            self.due += (((*prefix, other), None) for other in found[1])
+
     def add_awaited(self, prefix: Trail, position: int, towards: Trail | None) -> None:
         """Look at the steps on whose end it depends whether a step runs: those that it waits for, as far as untrusted data decides how they end."""
         labels = self.sources.labels(prefix)
@@ -313,10 +331,13 @@ class _Walk:
         is_known = trail in self.ended if of_end else trail in self.valued
         if is_known or not label & _mask(trail):
             return
-        self.towards.setdefault(trail, towards)
-        self.valued.add(trail)
         prefix, step = trail[:-1], labels.body.steps[position]
         called = labels.body.calls.get(position)
+        if of_end and isinstance(step.on_error, Fallback):
+            self._visit_end(trail, towards)
+            return
+        self.towards.setdefault(trail, towards)
+        self.valued.add(trail)
         tells_end = of_end or step.on_error != "fail"  # a value that stands for a failure tells of it
         if tells_end:
             self.ended.add(trail)
@@ -333,6 +354,16 @@ class _Walk:
             self.add_awaited(prefix, position, trail)
         if labels.held[position] & _mask(trail):
             self._search(trail, trail)
+
+    def _visit_end(self, trail: Trail, towards: Trail | None) -> None:
+        """Look at whether a step runs that has a value for its failure: if it runs it ends with a value, whatever it gets."""
+        self.ended.add(trail)
+        prefix, position = trail[:-1], trail[-1]
+        body = self.sources.body(prefix)
+        for name in (*CONDITIONS, *(("args",) if position in body.calls else ())):
+            if name in (templates := body.steps[position].templates):
+                self.add(prefix, position, templates[name], towards)
+        self.add_awaited(prefix, position, towards)
 
     def _search(self, trail: Trail, towards: Trail) -> None:
         """Look for the steps, in the body of a step and around it, that may have left labelled data where this step gets it."""
