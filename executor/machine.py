@@ -183,7 +183,7 @@ class Iterations(dict[str, Iteration]):
 
 
 class Machine:
-    """One run, from its first event to its last.
+    """One run, from its first event to its last. Whoever uses its tree holds the machine, with which the tree goes.
 
     Attributes:
         is_started: Whether the run has begun.
