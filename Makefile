@@ -40,6 +40,7 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python scripts/docs.py
+	$(BIN)/python scripts/planning.py
 
 # What resolves today, on every platform, with the hashes of all files: every fresh clone gets the same, byte by byte.
 lock:

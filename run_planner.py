@@ -23,6 +23,7 @@ from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged,
 from .planner import Planned, Planner, SavedPlan, Use
 from .planner.checking import INLINE_STEPS, beside, checked
 from .planner.part import Part
+from .planner.request import with_defaults
 from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.inputs import fit_inputs, given_by_clock
@@ -311,7 +312,9 @@ class EnginePlanner:
             raise PlanRejected(report)
         if "usd" in cost.limits:
             self._expect_priced(found.plan, {})
-        return found.plan
+        # The date goes into the sub-plan, and so into the journal: a replay has the same.
+        today = given_by_clock(found.plan, self._now())
+        return with_defaults(found.plan, {each: today[each] for each in today if each not in task.given})
 
     async def patch_run(self, run: Run, plan: Plan, cost: PlanningCost) -> Header:
         """See `RunPlanner.patch_run`."""

@@ -87,6 +87,7 @@ class StartPlanning:
     args: CanonicalValue
     hidden: tuple[str, ...]
     attempt: int
+    timeout_s: float | None
 
 
 @dataclass(slots=True)

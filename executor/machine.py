@@ -998,7 +998,8 @@ class Machine:
     # --- sub-plans that are planned in the run
 
     def _enter_planned(self, iteration: Iteration, planned: RunPlanned, given: Json) -> None:
-        loop = iteration.agent_loop = PlanningLoop(planned, given if isinstance(given, dict) else {})
+        code, values = iteration.item.node.code, given if isinstance(given, dict) else {}
+        loop = iteration.agent_loop = PlanningLoop(planned, values, code.retries, code.timeout_s)
         self._occupy(iteration)
         self._run_inner(iteration, (loop.ask_planner(),))
 
@@ -1212,7 +1213,7 @@ class Machine:
                     ask.turns,
                 )
             case AskPlanner(hidden=hidden):
-                return StartPlanning(iteration.path, call, hidden, iteration.attempts + 1)
+                return StartPlanning(iteration.path, call, hidden, iteration.attempts + 1, timeout_s)
             case AskPerson():
                 return RecordEndorsement(iteration.path, call, iteration.attempts + 1)
             case _:

@@ -46,12 +46,16 @@ class PlanningLoop:
 
     Attributes:
         given: The values that it is given.
+        retries: Further plannings after a failed one, as the step says.
+        timeout_s: Limit of one planning, as the step says.
         answers: The planner's questions so far, each with the answer.
         asked: The last question.
     """
 
     planned: RunPlanned
     given: Mapping[str, Json]
+    retries: int | None = None
+    timeout_s: float | None = None
     answers: list[Json] = field(default_factory=list[Json])
     asked: SubQuestion | None = None
 
@@ -68,7 +72,8 @@ class PlanningLoop:
         if self.answers:
             request["answers"] = list(self.answers)
         action = AskPlanner(request, planned.hidden)
-        return StepCode(position=0, id=f"plan{len(self.answers)}", action=action)
+        id_ = f"plan{len(self.answers)}"
+        return StepCode(position=0, id=id_, action=action, retries=self.retries, timeout_s=self.timeout_s)
 
     def read(self, value: Json) -> SubPlanned | SubQuestion:
         """Return what the planner said."""

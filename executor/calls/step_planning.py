@@ -6,6 +6,7 @@ the budget, and the last look at its sub-plan, which may not go past the bounds 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -123,7 +124,11 @@ async def sub_plan_of(
     if planner is None:
         return CallFailed(step, ConfigError.code, f"'{step}' needs a planner, and this run has none")
     try:
-        plan = await planner.plan_step(task, cost)
+        async with asyncio.timeout(command.timeout_s):
+            plan = await planner.plan_step(task, cost)
+    except TimeoutError:
+        message = f"no sub-plan within {command.timeout_s:g} s"
+        return CallFailed(step, "timeout", message, retryable=True, usage=usage_of(cost))
     except PlanningFailed as fault:
         return _without_plan(step, fault, usage_of(cost))
     except (PlanError, InputRejected, ConfigError) as fault:
@@ -147,7 +152,7 @@ def _without_plan(
             asked: Json = {ASKED: {"text": text, "returns": dict(returns)}}
             return CallSucceeded(step, CanonicalValue.of(asked), usage=usage)
         case None:
-            return CallFailed(step, fault.code, bounded(str(fault)), usage=usage)
+            return CallFailed(step, fault.code, bounded(str(fault)), retryable=True, usage=usage)
 
 
 def find_unfit(plan: Plan, task: StepTask) -> str | None:

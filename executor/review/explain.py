@@ -216,7 +216,8 @@ class _View:
     def _explain_planning(self, iteration: Iteration) -> Explanation:
         match iteration.output.value if iteration.output is not None else None:
             case {"plan": {"steps": [*steps]}}:
-                text = f"asked the planner, which made a sub-plan of {len(steps)} steps"
+                size = "1 step" if len(steps) == 1 else f"{len(steps)} steps"
+                text = f"asked the planner, which made a sub-plan of {size}"
             case {"question": {"text": str(question)}}:
                 text = f"asked the planner, which had a question: {question}"
             case _:

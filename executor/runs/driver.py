@@ -356,6 +356,9 @@ class Driver:
             if not machine.is_callable(step):
                 return
             instead = self._results.of_parent(command) or self._flow_policy.find_private(command, machine)
+            if instead is None and self.header.reuse == "only":
+                message = "a planning is never reused, and reuse='only' asks no planner"
+                instead = CallFailed(step, "not-reusable", message)
             if instead is not None:
                 await self._take_in(instead)
                 return

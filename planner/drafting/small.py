@@ -4,7 +4,7 @@ Such models lose their way in the full format, search and ask without need, and 
 calls, references, one kind of question, an output), their answer is held to a schema of just these tools while it is decoded, and of the
 faults of a draft they hear one at a time. The answer is read here and becomes an ordinary plan, which passes the same check as every other.
 
-    {"calls": ["city"], "steps": [{"id": "a", "tool": "city", "args": {"name": "Oslo"}}], "output": "${a.population}"}
+    {"calls": 1, "steps": [{"id": "a", "tool": "city", "args": {"name": "Oslo"}}], "output": "${a.population}"}
 
 Reading also settles what small models mean and do not write: references without their braces, an output that is the text of a formula, calls of
 tools inside expressions, numbers as text, and calls that nothing needs. Whatever else is wrong is left to the check. A plan in the full format is read as it is.
@@ -49,6 +49,10 @@ TOOLS_MAX: Final = 6
 STEPS_MAX: Final = 5
 """Steps of one plan that the schema has room for: a task of more is none for a small model."""
 
+SETTLED_STEPS_MAX: Final = 40
+SETTLED_CHARACTERS_MAX: Final = 20_000
+"""Steps of a plan, and characters of a text in it, that are read as what a small model may have meant; a larger one is read as it is."""
+
 OPTIONS_MAX: Final = 24
 """Choices of an argument that the schema lists."""
 
@@ -65,7 +69,6 @@ _TEXT: Json = {"type": "string"}
 _PLACEHOLDER: Final = re.compile(r"\$\{[^{}]*\}")
 _PATH: Final = re.compile(r"([A-Za-z_]\w*)((?:\[\d+\])*(?:\.[A-Za-z_]\w*)?)")
 _BRACE: Final = re.compile(r"(\$\{|\})")
-_CHOICE: Final = re.compile(r"([^?:'\"]+?)\s*\?\s*([^?:]+?)\s*:\s*([^?:]+)")
 _OTHER_BRACES: Final = re.compile(r"\$?\{\{\s*([^{}]+?)\s*\}\}")
 _ARITHMETIC: Final = re.compile(r"[\d\s.()]*(?:\s[-+*/]\s[\d\s.()]*)+")
 _WHOLE_RESULT: Final = ("result", "output", "value", "answer")
@@ -152,29 +155,20 @@ def nearest(task: str, tools: Iterable[Tool]) -> list[Tool]:
 
 
 def small_answer(tools: Sequence[Signature]) -> AnswerForm:
-    """Return the answer that is asked for: the names of the calls, as many steps that call just these tools, and an output.
+    """Return the answer that is asked for: a number of calls, as many steps that call just these tools, and an output.
 
     The model settles how many calls it takes before it writes the first, and a schema of its own for each number holds it to that: small
-    models begin to repeat themselves in a list that has no end.
+    models begin to repeat themselves in a list that has no end. Naming the calls in place of counting them tempts them to name more.
     """
-    definitions: _Object = {
-        "call": {"enum": [*(tool.name for tool in tools), "ask"]},
-        "step": {"anyOf": [*(_call(tool) for tool in tools), _object(id=_TEXT, ask=_TEXT)]},
-    }
+    step: _Object = {"anyOf": [*(_call(tool) for tool in tools), _object(id=_TEXT, ask=_TEXT)]}
 
-    def listed(name: str, length: int) -> Json:
-        return {
-            "type": "array",
-            "items": {"$ref": f"#/$defs/{name}"},
-            "minItems": length,
-            "maxItems": length,
-        }
+    def steps(count: int) -> Json:
+        return {"type": "array", "items": {"$ref": "#/$defs/step"}, "minItems": count, "maxItems": count}
 
     plans = [
-        _object(calls=listed("call", length), steps=listed("step", length), output=_TEXT)
-        for length in range(1, STEPS_MAX + 1)
+        _object(calls={"const": count}, steps=steps(count), output=_TEXT) for count in range(1, STEPS_MAX + 1)
     ]
-    schema: _Object = {"type": "object", "anyOf": [*plans, _object(cannot=_TEXT)], "$defs": definitions}
+    schema: _Object = {"type": "object", "anyOf": [*plans, _object(cannot=_TEXT)], "$defs": {"step": step}}
     return AnswerForm({"type": "object"}, name="plan", purpose="A short plan.", shown_schema=schema)
 
 
@@ -244,7 +238,8 @@ def plan_of(value: Json, request: PlanRequest) -> tuple[Json, tuple[Problem, ...
     if isinstance(draft, dict):
         draft = {key: part for key, part in draft.items() if key != "calls"}
     steps = draft.get("steps") if isinstance(draft, dict) else None
-    if not isinstance(draft, dict) or not isinstance(steps, list):
+    # A plan of so many steps is none in the small form, and settling it would take long.
+    if not isinstance(draft, dict) or not isinstance(steps, list) or len(steps) > SETTLED_STEPS_MAX:
         return draft, ()
     results: dict[str, Json] = {}
     made: list[Json] = []
@@ -343,7 +338,7 @@ class _Settled:
 
     def formula(self, text: str) -> str | None:
         """Return a text without braces that is an expression over steps or calls, with them; `None`: it is none."""
-        if "${" in text:
+        if "${" in text or len(text) > SETTLED_CHARACTERS_MAX:
             return None
         try:
             names = {
@@ -359,6 +354,8 @@ class _Settled:
 
     def text(self, text: str) -> str:
         """Return a text whose references all have the form `${step.field}`."""
+        if len(text) > SETTLED_CHARACTERS_MAX:
+            return text
         text = _unnested(_OTHER_BRACES.sub(lambda found: f"${{{found[1]}}}", text))
         parts: list[str] = []
         end = 0
@@ -370,9 +367,7 @@ class _Settled:
     def expression(self, text: str) -> str:
         """Return an expression in which the whole result of a step is called by the step's id alone."""
         text = re.sub(r"\bsteps\.(?=[A-Za-z_])", "", text)
-        # The choice of JavaScript is no Python: nothing right is changed.
-        if choice := _CHOICE.fullmatch(text):
-            text = f"{choice[2]} if {choice[1]} else {choice[3]}"
+        text = _python_choice(text)
         for id_, schema in self.results.items():
             for name in _WHOLE_RESULT:
                 if not _has_field(schema, name):
@@ -436,6 +431,8 @@ class _Hoisting(ast.NodeTransformer):
                 return value
 
     def _expression(self, text: str) -> str:
+        if len(text) > SETTLED_CHARACTERS_MAX:
+            return text
         try:
             tree = ast.parse(text.strip(), mode="eval")
             before = len(self.made)
@@ -464,6 +461,16 @@ def _written(node: ast.expr) -> Json:
     if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float | None):
         return node.value
     return f"${{{ast.unparse(node)}}}"
+
+
+def _python_choice(text: str) -> str:
+    """Return `x ? y : z` as `y if x else z`, which no Python means; any other text as it is."""
+    condition, mark, rest = text.partition("?")
+    yes, colon, no = rest.partition(":")
+    is_choice = (
+        bool(mark and colon) and not any(each in condition for each in ":'\"") and not set("?:") & set(no)
+    )
+    return f"{yes.strip()} if {condition.strip()} else {no.strip()}" if is_choice else text
 
 
 def _unnested(text: str) -> str:
@@ -588,8 +595,8 @@ def small_form_of(plan: Plan) -> str | None:
         return None
     for name, default in defaults.items():
         task = task.replace(f"{{{name}}}", _as_text(default))
-    calls: list[Json] = [cast("_Object", step).get("tool", "ask") for step in steps]
-    return f"Task: {task}\n{json.dumps({'calls': calls, **cast('_Object', filled)}, ensure_ascii=False)}"
+    written = json.dumps({"calls": len(steps), **cast("_Object", filled)}, ensure_ascii=False)
+    return f"Task: {task}\n{written}"
 
 
 def _filled(value: Json, defaults: Mapping[str, Json]) -> Json:

@@ -652,7 +652,11 @@ async def measure(
             score = await _sample(planner, task, beside)
             if rival is None:
                 return score
-            return replace(score, react=react_score(await rival(task), task.expected))
+            try:
+                loop = await rival(task)
+            except FirmplanError as failure:
+                loop = ReactRun(None, (), 0, error=str(failure))
+            return replace(score, react=react_score(loop, task.expected))
 
     # All samples start together and a semaphore spaces them; results are collected in the order of planners and
     # tasks, whichever ends first.

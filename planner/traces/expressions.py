@@ -15,7 +15,7 @@ from typing import Final, cast
 
 from ...plans.expressions.unparse import quoted
 from ...plans.values import Json, parse_canonical
-from .places import Case, Place, at, gives, roots, tail
+from .places import Case, Place, at, gives, glue, roots, tail
 from .selections import LISTS_MAX, Known, codes_of, columns_of, is_number, variable_in
 
 NUMBERS_MAX: Final = 40
@@ -213,21 +213,15 @@ def text_templates(known: Known, cases: Sequence[Case], value: str) -> Iterator[
     if not spans:
         return
     spans.sort()
-    made, glue, last = "", "", 0
+    made, around, last = "", "", 0
     for start, end, code in spans:
         part = value[last:start]
-        made += f"{_glue(part)}${{{code}}}"
-        glue += f" {part}"
+        made += f"{glue(part)}${{{code}}}"
+        around += f" {part}"
         last = end
-    glue += f" {value[last:]}"
+    around += f" {value[last:]}"
     if len(spans) > 1 or spans[0][:2] != (0, len(value)):
-        yield made + value[last:].replace("${", "$${"), len(re.findall(r"\w+", glue))
-
-
-def _glue(text: str) -> str:
-    escaped = text.replace("${", "$${")
-    # `$` before a value would be an escape: it stands as a text of its own.
-    return f'{escaped[:-1]}${{"$"}}' if escaped.endswith("$") else escaped
+        yield made + value[last:].replace("${", "$${"), len(re.findall(r"\w+", around))
 
 
 def _embedded(known: Known, cases: Sequence[Case], value: str) -> Iterator[tuple[str, str]]:
@@ -240,7 +234,8 @@ def _embedded(known: Known, cases: Sequence[Case], value: str) -> Iterator[tuple
             yield text, code
     for root in roots(case.scope):
         for key, ways in known.indexes.of(case.scope[root]).places.items():
-            if key[:1] in b"[{tfn":
+            # A plain word such as `sent` stands in sentences by chance.
+            if key[:1] in b"[{tfn" or (root != "item" and _PLAIN_WORD.fullmatch(key)):
                 continue
             found = [
                 each for each in _spellings(parse_canonical(key)) if each[0] in value and each[0] not in seen
@@ -253,6 +248,9 @@ def _embedded(known: Known, cases: Sequence[Case], value: str) -> Iterator[tuple
             for text, form in found:
                 seen.add(text)
                 yield text, form.format(codes[0][0])
+
+
+_PLAIN_WORD: Final = re.compile(rb'"[a-z]+"')
 
 
 def _embedded_results(known: Known, case: Case, value: str) -> Iterator[tuple[str, str]]:
@@ -284,6 +282,9 @@ def _embedded_inputs(known: Known, case: Case, value: str) -> Iterator[tuple[str
         for part in known.inputs.names_in(value):
             known.inputs.code_of([part], "name", {})
     for code, values in known.inputs.known():
+        # What is the same in all traces is part of the task, and no input.
+        if known.traces > 1 and all(each == values[0] for each in values):
+            continue
         for text, form in _spellings(values[case.trace]):
             if text in value:
                 yield text, form.format(code)

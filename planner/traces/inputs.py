@@ -16,6 +16,7 @@ from typing import Final, cast
 from ...plans.checker.names import derived_id
 from ...plans.values import Json, canonical
 from ..library.learning import task_word
+from .places import glue
 from .secrecy import is_secret
 
 TEXT_CHARACTERS_MIN: Final = 2
@@ -137,7 +138,8 @@ class Inputs:
             case list():
                 return [self.renamed(each, names) for each in part]
             case dict():
-                return {key: self.renamed(each, names) for key, each in part.items()}
+                # An inner plan has inputs of its own, by the same names.
+                return {names.get(key, key): self.renamed(each, names) for key, each in part.items()}
             case _:
                 return part
 
@@ -181,13 +183,24 @@ class Inputs:
             made[name] = {**each.schema, **default}
         return made
 
-    def pattern(self, names: Mapping[str, str], form: str = "{{{}}}") -> str:
-        """Return the words of the first task with its inputs as holes.
+    def pattern(self, names: Mapping[str, str]) -> str:
+        """Return the words of the first task with its inputs as holes, such as `{city}`.
 
         Args:
             names: Placeholder -> name.
-            form: How a hole is written.
         """
+        return "".join(f"{{{name}}}" if name else text for text, name in self._pieces(names))
+
+    def template(self, names: Mapping[str, str]) -> str:
+        """Return the words of the first task as a template: its inputs are references, and the rest is text whatever it holds.
+
+        Args:
+            names: Placeholder -> name.
+        """
+        return "".join(f"${{inputs.{name}}}" if name else glue(text) for text, name in self._pieces(names))
+
+    def _pieces(self, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """Yield the parts of the first task in order: a text and no name, or the name of an input."""
         task = self.tasks[0]
         spelled = sorted(
             (
@@ -197,12 +210,16 @@ class Inputs:
             ),
             key=lambda each: (-len(each[0]), each),
         )
-        # All at once, so that a hole is not looked at again: its name may be the value of another input.
         holes = dict(reversed(spelled))
-        if not holes:
-            return task
-        found = re.compile("|".join(task_word(text).pattern for text, _ in spelled))
-        return found.sub(lambda match: form.format(holes[match[0]]), task)
+        last = 0
+        # All at once, so that a hole is not looked at again: its name may be the value of another input.
+        for found in (
+            re.finditer("|".join(task_word(text).pattern for text, _ in spelled), task) if holes else ()
+        ):
+            yield task[last : found.start()], ""
+            yield found[0], holes[found[0]]
+            last = found.end()
+        yield task[last:], ""
 
 
 def _spelled(task: str, value: Json) -> str:

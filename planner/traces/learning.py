@@ -24,9 +24,11 @@ from ...plans.signature import Signatures, parameter_schema
 from ...plans.values import Json, canonical
 from ..library.pattern import TaskPattern, pattern_fault
 from .calls import Call, Dropped, read_calls
-from .inputs import Inputs, type_of
+from .inputs import Inputs
+from .nesting import nested
 from .origins import ANSWER, Candidate, Explained, Explainer, Origin, Wanted, shown
 from .places import Case, Place, at
+from .questions import TASK, Question, answer_prompt
 from .secrecy import masked, secret_name
 from .selections import Choice, Known, sublist_codes
 from .trace import Trace
@@ -224,10 +226,7 @@ def _listed(runs: Sequence[tuple[str, ...]]) -> str:
 
 
 def _runs(calls: Sequence[Call]) -> list[tuple[tuple[str, ...], list[list[Call]]]]:
-    """Return the calls as runs of one tool, or of several in turn (read, write, read, write): the names, and the calls of each.
-
-    Tools in turn are one run only if the calls of each of them may be made together.
-    """
+    """Return the calls as runs of one tool, or of several in turn (read, write, read, write): the names, and the calls of each."""
     found: list[tuple[tuple[str, ...], list[list[Call]]]] = []
     at_ = 0
     while at_ < len(calls):
@@ -243,7 +242,7 @@ def _runs(calls: Sequence[Call]) -> list[tuple[tuple[str, ...], list[list[Call]]
 
 
 def _alternating(calls: Sequence[Call], start: int) -> list[list[Call]] | None:
-    """Return the calls of each of several tools that are called in turn from a place on; `None`: there is one, or their order matters."""
+    """Return the calls of each of several tools that are called in turn from a place on; `None`: there is one."""
     for width in range(2, ALTERNATING_MAX + 1):
         names = [call.name for call in calls[start : start + width]]
         end = start
@@ -251,17 +250,19 @@ def _alternating(calls: Sequence[Call], start: int) -> list[list[Call]] | None:
             end += width
         if len(set(names)) < width or end - start < 2 * width:
             continue
-        groups = [list(calls[start + offset : end : width]) for offset in range(width)]
-        moved = [
-            (one, other)
-            for offset, group in enumerate(groups)
-            for before in groups[:offset]
-            for number, one in enumerate(group)
-            for other in before[number + 1 :]
-        ]
-        if not any(one.conflicts_with(other) for one, other in moved):
-            return groups
+        return [list(calls[start + offset : end : width]) for offset in range(width)]
     return None
+
+
+def _may_part(groups: Sequence[Sequence[Call]]) -> bool:
+    """Whether the calls of each of several tools in turn may be made together: no call passes one whose order to it matters."""
+    return not any(
+        one.conflicts_with(other)
+        for offset, group in enumerate(groups)
+        for before in groups[:offset]
+        for number, one in enumerate(group)
+        for other in before[number + 1 :]
+    )
 
 
 @dataclass(slots=True)
@@ -274,7 +275,7 @@ class _Made:
         ready: For each trace, the turn whose calls may not yet use its value.
         values: For each trace, its value.
         calls: For each trace, the calls that it makes.
-        explained: The origins of its arguments.
+        origins: Where its arguments come from.
         answers: For each trace, path -> answer, of an `ask` step.
         is_write: Whether it may change the world.
     """
@@ -306,6 +307,25 @@ class _Loop:
     origin: Origin
 
 
+@dataclass(slots=True)
+class _Inner:
+    """An inner plan that is being made.
+
+    Attributes:
+        scopes: For each trace and element, what is known.
+        answers: For each trace, path -> what its model made.
+        steps: The steps.
+        ids: The ids of those that call a tool.
+        origins: Where their arguments come from.
+    """
+
+    scopes: list[list[dict[str, Json]]]
+    answers: list[dict[str, Json]]
+    steps: list[dict[str, Json]] = field(default_factory=list[dict[str, Json]])
+    ids: list[str] = field(default_factory=list[str])
+    origins: list[Origin] = field(default_factory=list[Origin])
+
+
 class _Draft:
     """A plan that is being learnt from traces that did the same steps."""
 
@@ -319,6 +339,8 @@ class _Draft:
         self._output: Json = None
         self._output_origins: list[Origin] = []
         self._gives_answer = False
+        self._plans: dict[str, dict[str, Json]] = {}
+        self._keeps_order = False
         self._bound: Callable[[Iterable[int]], int] = min
         self._ids: set[str] = set()
 
@@ -331,7 +353,9 @@ class _Draft:
             tools = [[groups[offset] for _, groups in units] for offset in range(len(units[0][0]))]
             if len(tools) == 1:
                 self._run(tools[0])
-            elif not self._in_turn(tools):
+            elif not (
+                self._in_turn(tools) if all(_may_part(each) for _, each in units) else self._nested(tools)
+            ):
                 # In the order of the calls: one of the first tool, one of the second..
                 counts = {len(group) for group in tools[0]}
                 self._expect_equal(tools[0], counts)
@@ -355,6 +379,77 @@ class _Draft:
                 self._ids, self._secrets = ids, secrets
                 return False
         return True
+
+    def _nested(self, tools: Sequence[Sequence[list[Call]]]) -> bool:
+        """Make a repetition of an inner plan that calls several tools in turn; if there is none, make no step and return False."""
+        names = [{tuple(sorted(call.args)) for group in groups for call in group} for groups in tools]
+        steps, ids, secrets = len(self._steps), set(self._ids), dict(self._secrets)
+        self._keeps_order = True
+        loop = self._loop(tools[0])
+        self._keeps_order = False
+        if loop is None or any(len(each) > 1 for each in names):
+            return False
+        block = self._free_id(f"each_{derived_id(tools[-1][0][0].name)}"[:60])
+        if loop.origin.kind == "selection":
+            loop = self._with_selection(block, loop)
+        base = [
+            self._scope(trace, min(call.traced.turn for call in group))
+            for trace, group in enumerate(tools[0])
+        ]
+        scopes = [
+            [{"item": item, "index": index, **known} for index, item in enumerate(items)]
+            for known, items in zip(base, loop.items, strict=True)
+        ]
+        inner = _Inner(scopes, [{} for _ in base])
+        for groups in tools:
+            self._add_inner(inner, block, groups)
+        if any("\x00secret" in canonical(step).decode() for step in inner.steps):
+            del self._steps[steps:]
+            self._ids, self._secrets = ids, secrets
+            return False
+        made = nested(inner.steps, inner.ids)
+        self._plans[block] = made.plan
+        values: list[Json] = [[{id_: scope[id_] for id_ in inner.ids} for scope in each] for each in scopes]
+        calls = [[call for groups in tools for call in groups[trace]] for trace in range(len(base))]
+        raw: dict[str, Json] = {"id": block, "plan": block, "for_each": loop.template, "args": made.args}
+        ready = [max(call.traced.turn for call in group) for group in calls]
+        origins = [loop.origin, *inner.origins]
+        is_write = any(call.is_write for call in calls[0])
+        self._steps.append(_Made(block, raw, ready, values, calls, origins, inner.answers, is_write=is_write))
+        return True
+
+    def _add_inner(self, inner: _Inner, block: str, groups: Sequence[list[Call]]) -> None:
+        """Add the call of one tool, and the question for what nothing explains, to the steps of an inner plan."""
+        call = groups[0][0]
+        id_ = self._free_id(derived_id(call.name))
+        cases = [
+            Case(trace, scope, one.args)
+            for trace, group in enumerate(groups)
+            for scope, one in zip(inner.scopes[trace], group, strict=True)
+        ]
+        explained = self._explain_arguments(cases, call)
+        asked: dict[str, str] = {}
+        if explained.wanted:
+            question = Question.of(
+                self._free_id(Question.wish_for_id(id_, explained.wanted)), call, explained.wanted
+            )
+            inner.steps.append({"id": question.id, "ask": question.ask(["item", *inner.ids])})
+            asked = question.templates(question.id)
+            answers = iter(question.answers)
+            for trace, each in enumerate(inner.scopes):
+                for index, scope in enumerate(each):
+                    scope[question.id] = inner.answers[trace][f"{block}[{index}]/{question.id}"] = next(
+                        answers
+                    )
+        inner.steps.append({"id": id_, "tool": call.name, "args": self._filled(explained.template, asked)})
+        inner.ids.append(id_)
+        inner.origins += [
+            replace(each, place=f"{id_}.{each.place}", template=self._filled(each.template, asked))
+            for each in explained.origins
+        ]
+        for each, group in zip(inner.scopes, groups, strict=True):
+            for scope, one in zip(each, group, strict=True):
+                scope[id_] = one.result
 
     def _expect_equal(self, groups: Sequence[list[Call]], counts: set[int]) -> None:
         """Raise `InputRejected` unless all traces make the same number of calls."""
@@ -409,7 +504,7 @@ class _Draft:
         if loop is not None and loop.origin.kind == "selection":
             loop = self._with_selection(id_, loop)
         explained = self._arguments(calls, loop)
-        asked = self._ask(id_, explained.wanted, calls, loop, tool.name, tool)
+        asked = self._ask(id_, explained.wanted, calls, loop)
         args = self._filled(explained.template, asked)
         raw: dict[str, Json] = {"id": id_, "tool": tool.name}
         if loop is not None:
@@ -577,7 +672,7 @@ class _Draft:
             chosen.append(number)
             left.remove(number)
         pairs = list(zip(chosen, group, strict=True))
-        if not any(call.is_write for call in group):
+        if not any(call.is_write for call in group) and not self._keeps_order:
             # Reads of one list may be made in any order.
             pairs.sort(key=lambda each: each[0])
         return Choice(scope, elements, [number for number, _ in pairs]), [call for _, call in pairs]
@@ -598,74 +693,31 @@ class _Draft:
     # --- what a model makes
 
     def _ask(
-        self,
-        id_: str,
-        wanted: Sequence[Wanted],
-        calls: Sequence[Sequence[Call]],
-        loop: _Loop | None,
-        tool: str,
-        call: Call | None,
+        self, id_: str, wanted: Sequence[Wanted], calls: Sequence[Sequence[Call]], loop: _Loop | None
     ) -> dict[str, str]:
         """Add the `ask` step that makes what nothing explains, and return marker -> template."""
         if not wanted:
             return {}
-        # One question for all texts of a call: they belong together, and a model that sees one writes the other better.
-        ask_id = self._free_id(
-            f"{id_}_{derived_id(wanted[0].name)}"[:60] if len(wanted) == 1 else f"{id_}_texts"[:60]
-        )
-        fields = _field_names(wanted)
-        schemas = {name: _answer_type(each) for name, each in zip(fields, wanted, strict=True)}
-        returns: dict[str, Json] = (
-            schemas[fields[0]]
-            if len(wanted) == 1
-            else {"type": "object", "properties": cast("Json", schemas), "required": cast("Json", fields)}
-        )
+        question = Question.of(self._free_id(Question.wish_for_id(id_, wanted)), calls[0][0], wanted)
         turns = [self._bound(each.traced.turn for each in group) for group in calls]
         seen = self._context(turns, wanted)
-        about = (
-            f"the argument '{wanted[0].place}'"
-            if len(wanted) == 1
-            else f"the arguments {', '.join(repr(each.place) for each in wanted)}"
-        )
-        purpose = (
-            f" ({_sentence(call.tool.description)})"
-            if call is not None and call.tool is not None and call.tool.description
-            else ""
-        )
-        lines = [f"Write {about} of the tool '{tool}'{purpose}.", "The task: \x00task\x00"]
-        lines += [f"{name}: ${{{name}}}" for name in seen]
-        answers: list[dict[str, Json]] = []
         values: list[Json] = []
-        at_ = 0
+        answers: list[dict[str, Json]] = []
+        left = question.answers
         for group in calls:
-            made: list[Json] = [
-                each.values[at_ + number]
-                if len(wanted) == 1
-                else {name: one.values[at_ + number] for name, one in zip(fields, wanted, strict=True)}
-                for number in range(len(group))
-                for each in wanted[:1]
-            ]
-            at_ += len(group)
+            made, left = left[: len(group)], left[len(group) :]
             values.append(made if loop is not None else made[0])
-            answers.append(
-                {f"{ask_id}[{number}]": each for number, each in enumerate(made)}
-                if loop is not None
-                else {ask_id: made[0]}
-            )
-        raw: dict[str, Json] = {"id": ask_id}
+            paths = [
+                f"{question.id}[{number}]" if loop is not None else question.id for number in range(len(made))
+            ]
+            answers.append(dict(zip(paths, made, strict=True)))
+        raw: dict[str, Json] = {"id": question.id}
         if loop is not None:
             raw["for_each"] = loop.template
-            lines.append("item: ${item}")
-        raw["ask"] = {
-            "prompt": "\n".join(lines),
-            **({} if returns == {"type": "string"} else {"returns": returns}),
-        }
-        self._steps.append(_Made(ask_id, raw, turns, values, [[] for _ in calls], answers=answers))
-        base = f"{ask_id}[index]" if loop is not None else ask_id
-        return {
-            each.marker: f"${{{base}{'' if len(wanted) == 1 else f'.{name}'}}}"
-            for name, each in zip(fields, wanted, strict=True)
-        }
+            seen = [*seen, "item"]
+        raw["ask"] = question.ask(seen)
+        self._steps.append(_Made(question.id, raw, turns, values, [[] for _ in calls], answers=answers))
+        return question.templates(f"{question.id}[index]" if loop is not None else question.id)
 
     def _context(self, turns: Sequence[int], wanted: Sequence[Wanted]) -> list[str]:
         """Return the steps whose values a model could have used for what it made: those that share words with it, else all that it saw."""
@@ -718,12 +770,7 @@ class _Draft:
         if explained.wanted:
             id_ = self._free_id(ANSWER)
             seen = self._context(last, explained.wanted)
-            lines = [
-                "Answer the task from what is known.",
-                "The task: \x00task\x00",
-                *(f"{name}: ${{{name}}}" for name in seen),
-            ]
-            raw: dict[str, Json] = {"id": id_, "ask": {"prompt": "\n".join(lines)}}
+            raw: dict[str, Json] = {"id": id_, "ask": cast("Json", dict(answer_prompt(seen)))}
             self._steps.append(
                 _Made(
                     id_,
@@ -766,11 +813,18 @@ class _Draft:
         """
         inputs = self._known.inputs
         self._order_writes()
-        parts: list[Json] = [*(cast("Json", made.raw) for made in self._steps), self._output]
+        plans = {
+            name: each for name, each in self._plans.items() if name in {made.id for made in self._steps}
+        }
+        parts: list[Json] = [
+            *(cast("Json", made.raw) for made in self._steps),
+            cast("Json", plans),
+            self._output,
+        ]
         names = inputs.final_names(parts, [*self._ids])
         secrets = self._hidden()
-        words = masked(inputs.pattern(names, "${{inputs.{}}}"), secrets)
-        marker = {"\x00task\x00": words or "(the trace has no words of a user)"}
+        words = masked(inputs.template(names), secrets)
+        marker = {TASK: words or "(the trace has no words of a user)"}
         raw: dict[str, Json] = {"firmplan": 1}
         if inputs.tasks[0]:
             raw["task"] = masked(inputs.pattern(names), secrets)
@@ -780,6 +834,8 @@ class _Draft:
             cast("dict[str, Json]", inputs.renamed(_replaced_inside(cast("Json", made.raw), marker), names))
             for made in self._steps
         ]
+        if plans:
+            raw["plans"] = inputs.renamed(_replaced_inside(cast("Json", plans), marker), names)
         raw["steps"] = cast("Json", steps)
         raw["output"] = inputs.renamed(self._output, names)
         plan, said = _with_fitting_task(
@@ -963,24 +1019,3 @@ _WORD: Final = re.compile(r"[^\W_]{4,}|\d[\d.,]*\d")
 def _words_of(value: object) -> set[str]:
     """Return the words and numbers in a value that are long enough to say something."""
     return {found.casefold() for found in _WORD.findall(str(value))}
-
-
-def _field_names(wanted: Sequence[Wanted]) -> list[str]:
-    names: list[str] = []
-    for each in wanted:
-        base = derived_id(each.name)
-        number, name = 1, base
-        while name in names:
-            number += 1
-            name = f"{base}_{number}"
-        names.append(name)
-    return names
-
-
-def _answer_type(wanted: Wanted) -> dict[str, Json]:
-    return type_of(wanted.values[0], wanted.schema)
-
-
-def _sentence(text: str) -> str:
-    """Return the first sentence of a description, without its full stop; `${` in it is escaped."""
-    return " ".join(text.split("\n\n", maxsplit=1)[0].split()).split(". ")[0].rstrip(".").replace("${", "$${")

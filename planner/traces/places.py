@@ -220,6 +220,13 @@ def gives(template: Json, case: Case) -> bool:
         return False
 
 
+def glue(text: str) -> str:
+    """Return a text as it stands in a template before a reference."""
+    escaped = text.replace("${", "$${")
+    # `$` before a reference would be an escape: it stands as a text of its own.
+    return f'{escaped[:-1]}${{"$"}}' if escaped.endswith("$") else escaped
+
+
 def names_agree(name: str, place: Place) -> bool:
     """Whether the name of an argument and the place of a value say the same: `user_id` and `user.id`, `city` and `city`."""
     inner, wanted = _words(place.last_field) or _words(place.root), _words(name)

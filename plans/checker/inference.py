@@ -320,6 +320,10 @@ class _TypedBody:
     def _planned_type(self, path: str, step: PlanForStep, scope: Mapping[str, Type]) -> Type:
         for index, name in enumerate(step.tools):
             self._expect_tool(f"{path}.tools[{index}]", name)
+        if "${" in step.plan_for:
+            message = "the words of a 'plan_for' step are plain text: an expression in them is not evaluated"
+            hint = "put the value into 'given', and speak of it by its name"
+            self.context.problems.add(self.body, "suspicious-text", f"{path}.plan_for", message, hint)
         made = self.context.read(self.body, step.returns, f"{path}.returns")
         self.value_type(path + ".given", step.templates["given"], _with_previous(step, made, scope))
         return made

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from firmplan import Engine, InputRejected, Plan, PlanBuilder, Planner, check, tool
-from firmplan.testing import ScriptedModel, Slow, read_recorded
+from firmplan.testing import FakeClock, ScriptedModel, Slow, read_recorded
 from firmplan.testing.rehearsal import Rehearsal
 from typing_extensions import TypedDict
 
@@ -495,6 +496,7 @@ def test_an_untrusted_tool_of_the_step_labels_what_it_yields_and_no_more():
         (rest(tools=["nosuch"]), ("unknown-tool", "$.steps[1].tools[0]")),
         (rest(given={"ticket": "${nosuch}"}), ("unknown-ref", "$.steps[1].given.ticket")),
         (rest(given={"for": 1}), ("bad-id", "$.steps[1].given.for")),
+        (rest(plan_for="Do what ${t} asks for"), ("suspicious-text", "$.steps[1].plan_for")),
         (rest(plan_for=" "), ("bad-shape", "$.steps[1].plan_for")),
         (rest(max_steps=0), ("bad-shape", "$.steps[1].max_steps")),
         (rest(returns={"type": "nosuch"}), ("bad-shape", "$.steps[1].returns.type")),
@@ -747,3 +749,48 @@ def test_a_budget_in_dollars_needs_the_price_of_the_planner():
         assert model.requests == []
 
     with_planner([SUB], work, Desk())
+
+
+def test_a_sub_plan_that_needs_the_date_has_that_of_its_planning():
+    clock = FakeClock(datetime(2026, 12, 24, tzinfo=UTC).timestamp())
+    dated = {
+        "firmplan": 1,
+        "inputs": {
+            "ticket": TICKET,
+            "today": {"type": "string", "format": "date", "x-given": "today"},
+        },
+        "steps": [{"id": "d", "set": "${inputs.today}"}],
+        "output": "${d}",
+    }
+
+    async def work(engine, _):
+        run = await engine.run(PLAN)
+        await clock.sleep(3 * 86_400)
+        assert (await engine.replay(run.id)).output == run.output
+        return run
+
+    assert with_planner([dated], work, Desk(), clock=clock).output == "2026-12-24"
+
+
+def test_retries_and_timeout_of_the_step_are_those_of_its_planning():
+    sub = {**SUB, "steps": SUB["steps"][:1], "output": "${o.id}"}
+
+    async def run_with(replies, **keys):
+        async with ScriptedModel(replies) as model:
+            planner = Planner("scripted", base_url=model.base_url, api_key="x", max_repairs=0)
+            async with Engine(Desk().tools, store="memory:", planner=planner, clock=FakeClock()) as engine:
+                return await engine.run(plan_of(READ, rest(tools=["order"], **keys)))
+
+    again = asyncio.run(run_with(["no plan", json.dumps(sub)], retries=1))
+    assert (again.status, again.output, again.steps["rest/plan0"].attempts) == ("succeeded", "A7", 2)
+    late = asyncio.run(run_with([Slow(json.dumps(sub), 60)], timeout=0.2))
+    assert [(error.step, error.code) for error in late.errors] == [("rest", "timeout")]
+
+
+def test_a_run_that_only_reuses_asks_no_planner():
+    async def work(engine, model):
+        run = await engine.run(plan_of(rest(tools=["order"], given={})), reuse="only")
+        return run, len(model.requests)
+
+    run, asked = with_planner([SUB], work, Desk())
+    assert ([(error.step, error.code) for error in run.errors], asked) == ([("rest", "not-reusable")], 0)

@@ -6,8 +6,11 @@ import asyncio
 import base64
 import hashlib
 import json
+import shutil
+from pathlib import Path
 from urllib.parse import quote
 
+import firmplan
 import pytest
 from firmplan import ConfigError, Engine, InputRejected, Planner, RunNotFound, Secret, tool
 from firmplan.testing import ScriptedModel
@@ -560,3 +563,25 @@ def test_the_labels_of_a_part_that_was_planned_in_the_run_are_known(tmp_path, na
     lines, made, requests = exported(tmp_path, runs(plan), **options)
     assert len(requests) == 2, made.left_out
     assert (lines, f"it holds {label} data" in made.left_out) == ([], True)
+
+
+GOLDEN = Path(firmplan.__file__).parent / "tests" / "vectors" / "journals"
+
+
+@pytest.mark.parametrize("version", sorted(path.name for path in GOLDEN.iterdir() if path.is_dir()))
+def test_the_stores_of_every_version_teach(tmp_path, version):
+    """Their questions are made again too; no run of theirs is unreadable."""
+    shutil.copy(GOLDEN / version / "store.sqlite", tmp_path / "s.db")
+
+    async def main():
+        async with Engine([], store=tmp_path / "s.db") as engine:
+            return [
+                await export_training(
+                    engine, tmp_path / "old.jsonl", kind=kind, include=("untrusted", "private")
+                )
+                for kind in ("planner", "steps")
+            ]
+
+    plans, steps = asyncio.run(main())
+    assert steps.examples == 2
+    assert "the run cannot be rebuilt from its journal" not in {**plans.left_out, **steps.left_out}

@@ -133,22 +133,23 @@ class _Seen:
     def note(self, document: Json) -> None:
         """Note one completion."""
         match document:
-            case {"choices": [{"message": dict(message)} as choice, *_]}:
-                pass
+            case {"choices": [{"message": dict(message), **choice}, *_], **rest}:
+                finish, usage = choice.get("finish_reason"), rest.get("usage")
+                self._note_answer(message, cast("Json", finish), cast("Json", usage))
             case _:
-                return
+                pass
+
+    def _note_answer(self, message: Mapping[str, Json], finish: Json, usage: Json) -> None:
         self.answers += 1
-        self.finishes[str(cast("dict[str, Json]", choice).get("finish_reason"))] = None
+        self.finishes[str(finish)] = None
         self.null_contents += message.get("content", "") is None
         self.reasoning |= dict.fromkeys(reasoning_of(message))
-        match document.get("usage"):
-            case {"prompt_tokens": int(), **rest}:
+        match usage:
+            case {"prompt_tokens": int(), "prompt_tokens_details": {"cached_tokens": int(cached)}}:
                 self.with_usage += 1
-                match rest.get("prompt_tokens_details"):
-                    case {"cached_tokens": int(cached)}:
-                        self.cached = max(self.cached or 0, cached)
-                    case _:
-                        pass
+                self.cached = max(self.cached or 0, cached)
+            case {"prompt_tokens": int()}:
+                self.with_usage += 1
             case _:
                 pass
 

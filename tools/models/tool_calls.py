@@ -301,10 +301,11 @@ class NativeTurn:
         if isinstance(said, list) and len(said) == 1:
             said = said[0]
         match said:
-            case {"name": str(name), "arguments": dict(args)} | {
+            case {"name": str(name), "arguments": dict(args), **rest} | {
                 "name": str(name),
                 "parameters": dict(args),
-            } if len(said) == 2:  # these keys
+                **rest,
+            } if not rest:
                 return (name, args) if name in (*self.names, self.answer_tool) else None
             case _:
                 return None
@@ -317,7 +318,7 @@ def strict_schema(schema: Mapping[str, Json]) -> dict[str, Json] | None:
     strict form that takes the same values.
     """
     made = _strict(schema)
-    return cast("dict[str, Json]", made) if isinstance(made, dict) and made.get("type") == "object" else None
+    return made if isinstance(made, dict) and made.get("type") == "object" else None
 
 
 def _strict(schema: object) -> Json:

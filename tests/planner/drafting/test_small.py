@@ -32,8 +32,7 @@ def call(id_, name, /, **args):
 
 
 def short(*steps, output):
-    calls = [step.get("tool", "ask") for step in steps]
-    return {"calls": calls, "steps": [*steps], "output": output}
+    return {"calls": len(steps), "steps": [*steps], "output": output}
 
 
 def planned(script, task="What is the population of Oslo?", tools=FACTS, **options):
@@ -91,7 +90,7 @@ def test_the_prompt_and_the_schema_are_small(task):
     )
     assert small.prompt_tokens < 1_500
     assert small.prompt_tokens < 0.6 * full.prompt_tokens
-    assert small.schema_tokens < 750
+    assert small.schema_tokens < 650
 
 
 def test_the_first_request_holds_the_answer_to_the_tools():
@@ -104,7 +103,6 @@ def test_the_first_request_holds_the_answer_to_the_tools():
     assert request["response_format"]["type"] == "json_schema"
     *plans, cannot = schema["anyOf"]
     *calls, ask = schema["$defs"]["step"]["anyOf"]
-    assert schema["$defs"]["call"] == {"enum": ["calculate", "city", "search", "ask"]}
     assert [each["properties"]["tool"]["const"] for each in calls] == ["calculate", "city", "search"]
     assert calls[1]["properties"]["args"] == {
         "type": "object",
@@ -116,22 +114,18 @@ def test_the_first_request_holds_the_answer_to_the_tools():
     assert list(ask["properties"]) == ["id", "ask"]
     assert all(each["additionalProperties"] is False for each in (*plans, cannot, *calls, ask))
     # What it says of its calls binds it: as many steps, and no more.
-    sizes = [
-        (part["minItems"], part["maxItems"])
-        for each in plans
-        for part in (each["properties"]["calls"], each["properties"]["steps"])
-    ]
-    assert sizes == [(length, length) for length in range(1, STEPS_MAX + 1) for _ in range(2)]
+    sizes = [each["properties"]["calls"]["const"] for each in plans]
+    assert sizes == [each["properties"]["steps"]["minItems"] for each in plans] == [*range(1, STEPS_MAX + 1)]
+    assert sizes == [each["properties"]["steps"]["maxItems"] for each in plans]
     accepts = Checker(schema).accepts
     assert accepts(OSLO)
     assert accepts({"cannot": "no tool does that"})
     for wrong in (
-        {**OSLO, "calls": ["city", "search"]},
-        {**OSLO, "calls": ["population"]},
+        {**OSLO, "calls": 2},
         short(call("a", "population", name="Oslo"), output="${a}"),
         short(call("a", "city", town="Oslo"), output="${a}"),
         {**OSLO, "inputs": {}},
-        {"calls": [], "steps": [], "output": "391"},
+        {"calls": 0, "steps": [], "output": "391"},
     ):
         assert not accepts(wrong)
 
@@ -334,6 +328,24 @@ def test_any_answer_is_read_without_a_crash(answer):
     assert problems or not request.check_here(plan).ok
 
 
+def test_a_huge_answer_is_read_as_it_is():
+    """Settling is for plans of small models: text and steps beyond theirs are left to the check."""
+    request = PlanRequest("x", FACTS, {})
+    many = [call(f"s{index}", "city", name="${a.name}") for index in range(3_000)]
+    plan, _ = plan_of(short(*many, output="a.name"), request)
+    assert (len(plan["steps"]), plan["output"]) == (3_000, "a.name")
+    for text in (
+        " " * 300_000,
+        "? : " * 90_000,
+        "${" * 100_000,
+        "}" * 100_000,
+        "a.population - " * 20_000,
+        "(" * 300,
+    ):
+        plan, _ = plan_of(short(call("a", "city", name=text), output=text + "${a.name}"), request)
+        assert plan["steps"][0]["args"]["name"] == text
+
+
 # --- faults
 
 
@@ -435,7 +447,7 @@ def test_a_saved_plan_that_does_not_fit_is_an_example_in_the_small_form():
     _, requests = planned(script, task, planner={"library": library})
     shown = requests[1]["messages"][-1]["content"]
     assert (
-        'Task: How many people live in Bern?\n{"calls": ["city"], "steps": [{"id": "a", "tool": "city", "args": {"name": "Bern"}}], "output": "${a.population}"}'
+        'Task: How many people live in Bern?\n{"calls": 1, "steps": [{"id": "a", "tool": "city", "args": {"name": "Bern"}}], "output": "${a.population}"}'
         in shown
     )
     assert tokens_of("".join(each["content"] for each in requests[1]["messages"])) < 1_500

@@ -402,3 +402,18 @@ def test_a_model_that_knows_the_solutions_scores_full():
         1,
         1,
     )
+
+
+def test_a_rival_that_cannot_begin_ends_no_evaluation(small):
+    """Its failure is its score; the plan is measured all the same."""
+
+    async def rival(_):
+        raise ConfigError("no tools today")
+
+    async def main():
+        async with ScriptedModel([{"firmplan": 1, **SUM}]) as model:
+            planners = {"m": Planner("m", base_url=model.base_url)}
+            return await measure(small.only(["sum"]), planners, rivals={"m": rival})
+
+    (score,) = asyncio.run(main()).results[0].scores
+    assert (score.valid, score.react.answer, score.react.run.error) == (True, False, "no tools today")

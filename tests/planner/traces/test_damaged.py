@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import firmplan
-from agent_traces import TOOLS
+import pytest
+from agent_traces import TOOLS, chat
 from firmplan import InputRejected, learn_from_trace
+from firmplan.planner.traces.learning import CALLS_MAX
+from firmplan.planner.traces.places import NODES_MAX
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +57,26 @@ def damaged(draw):
         if not isinstance(value, list | dict) or not value:
             break
     return value
+
+
+def test_a_trace_of_very_many_calls_is_refused():
+    """No agent makes so many calls for one task; a log of many tasks is no trace."""
+    turns = [("remind", {"invoice_id": number}, "ok") for number in range(CALLS_MAX + 1)]
+    with pytest.raises(InputRejected, match=f"expected at most {CALLS_MAX} calls, found {CALLS_MAX + 1}"):
+        learn_from_trace(chat("Remind all", *turns), TOOLS)
+
+
+def test_only_a_part_of_a_giant_result_is_looked_at():
+    """A value that stands far behind explains nothing: the argument stays a constant, and the report says so."""
+    rows = [100_000 + number for number in range(NODES_MAX + 10)]
+    for number, kind in ((50, "selection"), (NODES_MAX + 5, "unexplained")):
+        messages = chat(
+            "Remind",
+            ("find_customer", {"name": "A"}, {"rows": rows}),
+            ("remind", {"invoice_id": 100_000 + number}, "ok"),
+        )
+        found = learn_from_trace(messages, TOOLS)
+        assert [each.origin.kind for each in found.origins if each.step == "remind"] == [kind]
 
 
 @given(damaged())

@@ -68,7 +68,22 @@ def pay(amount: float, reference: str) -> str:
     return "paid"
 
 
-TOOLS = [find_person, list_items, order, pay]
+@tool(effect="read", resource="shop")
+def look(item_id: int) -> dict[str, str]:
+    """Look at an item."""
+    made = {"code": f"C-{item_id * 7}", "shelf": f"shelf {item_id % 5}"}
+    logged("look", {"item_id": item_id}, made)
+    return made
+
+
+TOOLS = [find_person, list_items, order, pay, look]
+TURN = {
+    "inputs": {"element": {}, "name": {"type": "string"}},
+    "steps": [
+        {"id": "seen", "tool": "look", "args": {"item_id": "${inputs.element.id}"}},
+        {"id": "done", "tool": "order", "args": {"item_id": "${inputs.element.id}", "note": "${seen.code}"}},
+    ],
+}
 
 
 def hole(code):
@@ -86,7 +101,7 @@ def agent_plans(draw):
         owners.append("q.id")
         refs.append("q.name")
     for number in range(draw(st.integers(1, 3))):
-        kind = draw(st.sampled_from(["list", "order", "loop", "pay"]))
+        kind = draw(st.sampled_from(["list", "order", "loop", "turn", "pay"]))
         step = {"id": f"s{number}"}
         if kind == "list" or not lists:
             step |= {"tool": "list_items", "args": {"owner_id": hole(draw(st.sampled_from(owners)))}}
@@ -130,6 +145,14 @@ def agent_plans(draw):
                     "note": draw(st.sampled_from(["", "${item.title}", "${p.email}"])),
                 },
             }
+        elif kind == "turn":
+            source = draw(st.sampled_from(lists))
+            chosen = draw(st.sampled_from([source, f"[x for x in {source} if x.is_open]"]))
+            step |= {
+                "plan": "turn",
+                "for_each": hole(chosen),
+                "args": {"element": "${item}", "name": "${p.name}"},
+            }
         else:
             source = draw(st.sampled_from(lists))
             amount = draw(
@@ -148,7 +171,7 @@ def agent_plans(draw):
             }
         steps.append(step)
     task = f"Look after {name} and the tea items"
-    return {"firmplan": 1, "inputs": {"name": {"type": "string", "default": name}}, "steps": steps}, task, draw(st.booleans())  # fmt: skip
+    return {"firmplan": 1, "inputs": {"name": {"type": "string", "default": name}}, "steps": steps, "plans": {"turn": TURN}}, task, draw(st.booleans())  # fmt: skip
 
 
 def traced(task, log, *, is_parallel):

@@ -390,7 +390,7 @@ def test_a_large_result_takes_no_long_look():
 
 
 def test_tools_that_are_called_in_turn_are_a_loop_each():
-    """Read, write, read, write: two loops if the order between them is free, else the steps of the trace."""
+    """Read, write, read, write: two loops if the order between them is free."""
     turns = [
         turn
         for each in INVOICES
@@ -408,20 +408,65 @@ def test_tools_that_are_called_in_turn_are_a_loop_each():
         "${list_invoices}",
         "${get_invoice}",
     ]
-    # `remind` writes what `get_invoice` reads.
+
+
+def test_tools_in_turn_whose_order_matters_are_an_inner_plan():
+    """`remind` writes what `get_invoice` reads: each element is read and then written, as in the trace, with what the outer plan knows."""
+
+    def trace(text):
+        turns = [
+            turn
+            for each in (INVOICES[0], INVOICES[2])
+            for turn in (
+                ("get_invoice", {"invoice_id": each["id"]}, {"text": f"Due {each['amount']}"}),
+                ("remind", {"invoice_id": each["id"], "text": text(each)}, "ok"),
+            )
+        ]
+        return chat(
+            "Remind ACME of what is open",
+            ("find_customer", {"name": "ACME"}, {"id": 77, "mail": "a@b.org"}),
+            LISTED,
+            *turns,
+        )
+
+    found = learned(trace(lambda each: f"Due {each['amount']} to a@b.org"))
+    assert found.ok
+    assert list(steps_of(found)) == ["find_customer", "list_invoices", "each_remind_items", "each_remind"]
+    assert steps_of(found)["each_remind"]["args"] == {
+        "element": "${item}",
+        "find_customer": "${find_customer}",
+    }
+    assert [step["args"] for step in found.plan.to_dict()["plans"]["each_remind"]["steps"]] == [
+        {"invoice_id": "${inputs.element.id}"},
+        {"invoice_id": "${inputs.element.id}", "text": "${get_invoice.text} to ${inputs.find_customer.mail}"},
+    ]
+    asked = learned(
+        trace(
+            lambda each: (
+                f"Please pay invoice {each['id']} {'soon' if each['id'] == 111 else 'at once, dear customer'}"
+            )
+        )
+    )
+    assert asked.ok
+    assert asked.rehearsals[0].asked == 2
+
+
+def test_tools_in_turn_over_no_list_stay_steps():
+    """What the task names one by one is no list that was known."""
     turns = [
         turn
-        for each in INVOICES
+        for number in (4711, 4712)
         for turn in (
-            ("get_invoice", {"invoice_id": each["id"]}, {"text": f"Due {each['amount']}"}),
-            ("remind", {"invoice_id": each["id"], "text": f"Due {each['amount']}"}, "ok"),
+            ("get_invoice", {"invoice_id": number}, {"text": f"T{number}"}),
+            ("remind", {"invoice_id": number, "text": f"T{number}"}, "ok"),
         )
     ]
-    found = learned(chat("Remind all", LISTED, *turns))
-    assert [step["tool"] for step in found.plan.to_dict()["steps"]] == [
-        "list_invoices",
-        *["get_invoice", "remind"] * 3,
-    ]
+    found = learned(chat("Remind of 4711 and 4712", *turns))
+    assert [step["tool"] for step in found.plan.to_dict()["steps"]] == ["get_invoice", "remind"] * 2
+    assert args_of(found, "remind_2") == {
+        "invoice_id": "${inputs.invoice_id_2}",
+        "text": "${get_invoice_2.text}",
+    }
 
 
 def test_an_argument_that_only_some_traces_give_has_its_default_in_the_others():
@@ -439,3 +484,49 @@ def test_an_argument_that_only_some_traces_give_has_its_default_in_the_others():
             chat("Find A1", ("find_customer", {"name": "A1"}, {"id": 4711})),
             chat("Find A2", ("find_customer", {"name": "A2", "vip": 1}, {"id": 4711})),
         )
+
+
+def test_words_of_a_task_are_text_in_a_prompt():
+    """Dollar signs and braces in the user's words are no template; the inputs among them are."""
+    task = "Tell Bob of the $120 for ${inputs.x} and {braces}, {name}"
+    body = "Dear Bob, there is something that we would like to tell you about."
+    found = learned(
+        chat(
+            task,
+            ("pay", {"amount": 120.0, "reference": "Bob"}, {}),
+            ("send_mail", {"to": "Bob", "subject": "Hi", "body": body}, "ok"),
+        )
+    )
+    assert found.ok
+    (asked,) = [step for step in found.plan.to_dict()["steps"] if "ask" in step]
+    assert (
+        'Tell ${inputs.reference} of the ${"$"}${inputs.amount} for $${inputs.x} and {braces}, {name}'
+        in asked["ask"]["prompt"]
+    )
+
+
+@pytest.mark.parametrize("name", ["Mail.sendNow", "len", "item", "class", "a-b"])
+def test_tools_with_names_that_are_no_ids(name):
+    """Names of tools that cannot be ids of steps, and names of arguments that cannot be inputs."""
+    messages = chat(
+        "Do it for Bob and Ann",
+        (name, {"for-whom": "Bob", "len": "Ann"}, {"item": {"class": "X-991"}}),
+        ("find_customer", {"name": "X-991"}, {"id": 4711}),
+    )
+    found = learn_from_trace([*messages, {"role": "assistant", "content": "4711"}], TOOLS)
+    assert found.rehearsals[0].ok, str(found)
+    assert {each.code for each in found.report.errors} == {"unknown-tool"}
+
+
+def test_what_equal_traces_share_is_constant_and_words_are_no_results():
+    """The same trace twice: its inputs are constants everywhere, and `sent` in a sentence is not the result `sent`."""
+    messages = chat(
+        "Mail ann@example.org the code of Rome",
+        ("find_customer", {"name": "Rome"}, {"code": "X-4711"}),
+        ("send_mail", {"to": "ann@example.org", "subject": "Code X-4711", "body": "x"}, "sent"),
+        answer="I sent the code X-4711 to ann@example.org for you.",
+    )
+    found = learned(messages, messages)
+    assert found.plan.inputs == {}
+    assert found.plan.output == "I sent the code ${find_customer.code} to ann@example.org for you."
+    assert found.plan.task == "Mail ann@example.org the code of Rome"
