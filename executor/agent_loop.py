@@ -154,8 +154,7 @@ class AgentLoop:
     def decide(self, reply: Json) -> Answer | None:
         """Return the answer of the model; `None`: it chose calls, which `next_acts` has, or neither or both, and the next prompt says so."""
         said = cast("dict[str, Any]", reply)
-        # `calls` comes from models that take calls in a form of their own, `call` from all others.
-        chosen: list[Any] = said.get("calls") or ([said["call"]] if said.get("call") is not None else [])
+        chosen = self._calls_in(said)
         has_answer = "answer" in said and said["answer"] is not None
         if has_answer and not chosen:
             return Answer(said["answer"])
@@ -166,6 +165,28 @@ class AgentLoop:
         self.history.append(_plain(text))
         self.turns.append(AgentTurn(note=text))
         return None
+
+    def _calls_in(self, said: Mapping[str, Any]) -> list[Any]:
+        """Return the calls that a reply chooses; none: it chooses none."""
+        if said.get("call") is not None:
+            return [said["call"]]
+        # Several calls come from the form of native tool calls alone, which holds nothing else. The schema of other replies does not know the field, so
+        # that a model may write anything there: such a field is not looked at, and no tool is called that the step does not name.
+        match said:
+            case {"reasoning": str(), "calls": [*calls], **rest} if not rest and all(
+                map(self._is_own, calls)
+            ):
+                return calls
+            case _:
+                return []
+
+    def _is_own(self, call: object) -> bool:
+        """Whether this is a call of one of the agent's own tools."""
+        match call:
+            case {"tool": str(tool), "args": dict()}:
+                return tool in self.agent.tools
+            case _:
+                return False
 
     def _choose(self, chosen: Sequence[Any], reasoning: str) -> None:
         """Note the calls that the model chose; those past a limit are not made."""

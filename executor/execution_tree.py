@@ -283,6 +283,20 @@ class Frame:
             )
         ]
 
+    def dissolve(self) -> None:
+        """Break the circles of references in the tree below, which is of no use after that. O(its parts)."""
+        # Every part of the tree refers to itself or to what it is a part of. Left to the garbage collector, the trees of small runs would stay:
+        # a run's start freezes them (`heap_frozen`), and for objects that were thawed Python makes no full collection.
+        for node in self.nodes:
+            for item in node.items or (node,):
+                for iteration in item.iterations:
+                    for inner in iteration.frames:
+                        inner.dissolve()
+                    iteration.__dict__.clear()
+                item.__dict__.clear()
+            node.__dict__.clear()
+        self.nodes.clear()
+
 
 def add_item(node: Node, index: int, value: Json) -> Item:
     """Return one item of a step, which keeps it among its items."""

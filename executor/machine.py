@@ -183,7 +183,7 @@ class Iterations(dict[str, Iteration]):
 
 
 class Machine:
-    """One run, from its first event to its last.
+    """One run, from its first event to its last. Whoever uses its tree holds the machine, with which the tree goes.
 
     Attributes:
         is_started: Whether the run has begun.
@@ -247,6 +247,11 @@ class Machine:
         self._calls: list[tuple[Iteration, Command]] = []
 
     # --- the entrance
+
+    def __del__(self) -> None:
+        # No circle leads through the machine itself, so this is called as soon as nobody needs the tree.
+        if (root := self.__dict__.get("root")) is not None:
+            root.dissolve()
 
     def handle(self, event: Cause, at: float = 0.0) -> list[Command]:
         """Handle an event; return the commands that follow from it: records first, then calls in plan order.

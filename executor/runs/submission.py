@@ -304,7 +304,8 @@ class Submissions:
         inside = [path for path in paths if path != root_of(path)]
         if not inside:
             return
-        known = [part.path for part in walk((await self._archive.machine(row)).root)]
+        machine = await self._archive.machine(row)
+        known = [part.path for part in walk(machine.root)]
         for path in inside:
             if path not in known:
                 hint = did_you_mean(path, known, "`firmplan show` lists its steps and their parts")

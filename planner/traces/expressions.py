@@ -234,7 +234,8 @@ def _embedded(known: Known, cases: Sequence[Case], value: str) -> Iterator[tuple
             yield text, code
     for root in roots(case.scope):
         for key, ways in known.indexes.of(case.scope[root]).places.items():
-            if key[:1] in b"[{tfn":
+            # A plain word such as `sent` stands in sentences by chance.
+            if key[:1] in b"[{tfn" or (root != "item" and _PLAIN_WORD.fullmatch(key)):
                 continue
             found = [
                 each for each in _spellings(parse_canonical(key)) if each[0] in value and each[0] not in seen
@@ -247,6 +248,9 @@ def _embedded(known: Known, cases: Sequence[Case], value: str) -> Iterator[tuple
             for text, form in found:
                 seen.add(text)
                 yield text, form.format(codes[0][0])
+
+
+_PLAIN_WORD: Final = re.compile(rb'"[a-z]+"')
 
 
 def _embedded_results(known: Known, case: Case, value: str) -> Iterator[tuple[str, str]]:
@@ -278,6 +282,9 @@ def _embedded_inputs(known: Known, case: Case, value: str) -> Iterator[tuple[str
         for part in known.inputs.names_in(value):
             known.inputs.code_of([part], "name", {})
     for code, values in known.inputs.known():
+        # What is the same in all traces is part of the task, and no input.
+        if known.traces > 1 and all(each == values[0] for each in values):
+            continue
         for text, form in _spellings(values[case.trace]):
             if text in value:
                 yield text, form.format(code)

@@ -275,7 +275,7 @@ class _Made:
         ready: For each trace, the turn whose calls may not yet use its value.
         values: For each trace, its value.
         calls: For each trace, the calls that it makes.
-        explained: The origins of its arguments.
+        origins: Where its arguments come from.
         answers: For each trace, path -> answer, of an `ask` step.
         is_write: Whether it may change the world.
     """

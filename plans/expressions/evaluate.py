@@ -448,13 +448,18 @@ def _first(arguments: list[tuple[frozenset[str], Run]]) -> Run:
             except EvaluationError as problem:
                 if not problem.is_missing:
                     raise
-                looked, missing = True, problem
+                # Without its traceback and its context, which hold this frame: such a circle would keep the frame, and with it the run.
+                looked, missing = True, problem.with_traceback(None)
+                missing.__context__ = None
                 continue
             if value is not None:
                 return value
             looked, missing = True, None
         if missing is not None:
-            raise missing
+            try:
+                raise missing
+            finally:
+                del missing  # as above
         if skipped is not None and not looked:
             raise RefersToSkipped(skipped)
         return None

@@ -95,3 +95,18 @@ def test_prices_may_stand_beside_the_file(firmplan, settings, tmp_path):
         done = firmplan("run", "ask.json", "--budget", "usd=1", "--json")
         assert done.code == 0
         assert done.document["usage"]["usd"] > 0
+
+
+def test_cached_tokens_are_shown(firmplan, settings, tmp_path):
+    """Beside the tokens, on the line of the outcome and in the document."""
+    Plan.model_validate(ASK).save(tmp_path / "ask.json")
+    counts = {"prompt_tokens": 90, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 64}}
+    message = {"role": "assistant", "content": "hi"}
+    reply = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": counts}
+    with ScriptedModel(lambda _: reply) as model:
+        settings(f'model = "m"\nbase_url = "{model.base_url}"\n')
+        done = firmplan("run", "ask.json", "--store", "a.db")
+        assert "100 tokens (64 cached)" in done.err + done.out
+        document = firmplan("run", "ask.json", "--store", "b.db", "--json").document
+        assert (document["usage"]["tokens"], document["usage"]["cached_tokens"]) == (100, 64)
+        assert document["usage"]["usd"] is None

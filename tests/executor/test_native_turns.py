@@ -9,6 +9,9 @@ from itertools import pairwise
 
 import pytest
 from firmplan import Engine, Model, ToolError, tool
+from firmplan.executor.agent_loop import AgentLoop
+from firmplan.plans.expressions.formula import read_formula
+from firmplan.plans.program import RunAgent
 from firmplan.testing import HttpError, ScriptedModel, Text, ToolCall, ToolCalls, Truncated, unmarked
 
 RETURNS = {"type": "object", "properties": {"found": {"type": "integer"}}, "required": ["found"]}
@@ -304,6 +307,38 @@ def test_a_turn_begins_with_all_of_the_turn_before(native):
             *same, last = before["messages"]
             assert after["messages"][: len(same)] == same
             assert after["messages"][len(same)]["content"].startswith(last["content"].removesuffix("none"))
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [{"tool": "send", "args": {"to": "x"}}],
+        [{"tool": "search", "args": {"q": "q"}}],
+        [3],
+        3,
+        [{"tool": "search"}],
+    ],
+)
+def test_a_list_of_calls_in_structured_output_is_nothing(listed):
+    """Its schema does not know the field, so that nothing holds it to the step's tools."""
+    script = [{"reasoning": "x", "calls": listed}, answer(4)]
+    done, requests, _ = run(script, plan_of("search"), native=None)
+    assert (done.status, done.output, MADE) == ("succeeded", {"found": 4}, [])
+    assert "exactly one" in str(requests[1])
+    assert done.steps["r/think0"].output == {"reasoning": "x"}
+
+
+@pytest.mark.parametrize(
+    "reply", [{"reasoning": "x", "calls": [{"tool": "send", "args": {}}]}, {"reasoning": "x", "calls": 3}]
+)
+def test_a_recorded_list_of_calls_is_held_to_the_steps_tools(reply):
+    """A reply may come from a record of anybody: the loop looks at it too."""
+    loop = AgentLoop(RunAgent(read_formula("g")[0], ("search",), {}, 3, {}, "", {}), "g")
+    loop.thoughts = 1
+    assert loop.decide(reply) is None
+    assert loop.waiting == []
+    assert loop.decide({"reasoning": "x", "calls": [{"tool": "search", "args": {}}]}) is None
+    assert [each.tool for each in loop.waiting] == ["search"]
 
 
 @pytest.mark.parametrize("native", [True, False])

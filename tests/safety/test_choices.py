@@ -154,18 +154,21 @@ PLANS = {
         each(
             [
                 {"id": "put", "tool": "put_a", "args": {"n": "${inputs.x}"}},
-                {"id": "r", "plan": "r", "args": {"x": 0, "y": 0}, "when": "${inputs.x == inputs.y}"},
+                TOLD,
+                {"id": "r", "plan": "r", "args": {"x": 0, "y": 0}, "when": "${told == inputs.x}"},
             ],
+            {"x": "${item}", "y": 0},
+            before=(),
             plans={"r": inner({"id": "a", "tool": "get_a"}, {**PAY, "args": {"n": "${a}"}})},
         ),
-        REFUSED,
+        SELECTED,  # whatever a trusted tool answers is an element of what it may answer
     ),
-    "a condition on what the item before has left behind": (
+    "a condition on how many items there were before": (
         each(
             [
                 {"id": "a", "tool": "get_a"},
                 {**PAY, "when": "${a == inputs.y}"},
-                {"id": "put", "tool": "put_a", "args": {"n": "${inputs.x}"}, "after": ["pay"]},
+                {"id": "put", "tool": "put_a", "args": {"n": "${a + 1}"}},
             ]
         ),
         REFUSED,
@@ -307,8 +310,11 @@ PLANS = {
 @pytest.mark.parametrize("name", PLANS)
 def test_what_a_condition_chooses_among_the_items_is_labelled(name):
     plan, codes = PLANS[name]
-    found = {each.code for each in check(plan, Bank().tools).problems}
-    assert found & CODES == codes or (codes == REFUSED and codes < found)
+    problems = check(plan, Bank().tools).problems
+    # Some plans store what they have chosen, which is refused, too.
+    found = {each.code for each in problems if "'put'" not in each.message}
+    assert found & CODES - {"untrusted-condition"} == codes - {"untrusted-condition"}
+    assert codes == REFUSED or codes == found & CODES
 
 
 def paid(plan, bank, **options):

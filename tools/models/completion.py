@@ -180,11 +180,16 @@ Outcome: TypeAlias = Answered | Invalid | Refused | TruncatedAnswer
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The result of one request: its outcome, the model's text as it was, and the cost."""
+    """The result of one request: its outcome, the model's text as it was, and the cost.
+
+    Attributes:
+        is_native: Whether a turn of an agent was asked for in the endpoint's own form of tools.
+    """
 
     outcome: Outcome
     raw: str
     usage: Usage
+    is_native: bool = False
 
 
 async def complete_within(
@@ -387,7 +392,9 @@ def _response_model(answer: AnswerForm) -> type[Any]:
 def _completion(call: ModelCall, completion: object, parsed: object, price: Price | None) -> Completion:
     """Return a completion with its outcome and its cost."""
     raw = _words(completion) if call.turn is None else _choice(completion)
-    return Completion(_outcome(call, completion, parsed, raw), raw, usage_of(completion, price))
+    return Completion(
+        _outcome(call, completion, parsed, raw), raw, usage_of(completion, price), call.turn is not None
+    )
 
 
 def _outcome(call: ModelCall, completion: object, parsed: object, raw: str) -> Outcome:

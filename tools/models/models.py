@@ -334,6 +334,8 @@ class Models:
             said = outcome.fault if isinstance(outcome, Invalid) else ""
             if isinstance(outcome, Answered):
                 value = outcome.value
+                if request.turns is not None and not completion.is_native:
+                    value = _without_calls(value)
                 refusal = await _find_refusal(value, request.guard, question, len(completion.raw))
                 tally.note_guards([guard for guard in request.guard if judge_of(guard) is None], refusal)
                 refusal = refusal or await self._find_against(value, request, question, tally)
@@ -543,6 +545,13 @@ def _plea(fault: str, *, is_marked: bool) -> str:
     """Return the words that ask for an answer once more; the fault quotes the answer, which may quote the data of a marked prompt."""
     why: str | Data = Data("fault", fault) if is_marked else fault
     return mark(["That answer does not do: ", why, "\nAnswer again, whole, with that put right."])
+
+
+def _without_calls(value: Json) -> Json:
+    """Return the reply of an agent's model in structured output: several calls come in native tool calls alone, where each is looked at."""
+    return (
+        {name: each for name, each in value.items() if name != "calls"} if isinstance(value, dict) else value
+    )
 
 
 def _turn_of(request: ModelRequest) -> NativeTurn | None:

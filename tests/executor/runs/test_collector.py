@@ -6,7 +6,7 @@ import gc
 import weakref
 
 import pytest
-from firmplan import Engine, tool
+from firmplan import Engine, ToolError, tool
 from firmplan.executor.runs.driver import heap_frozen
 from firmplan.plans.collecting import PYTHONS_OWN_MAX
 
@@ -63,3 +63,52 @@ def test_a_run_sees_garbage_collected_and_leaves_the_collector_as_it_was(tmp_pat
         )
     assert run.output is True
     assert gc.get_freeze_count() == 0
+
+
+def test_a_run_that_ended_leaves_no_garbage(tmp_path):
+    """Its tree is full of circles, and goes without the collector: trees of small runs would never be found by it."""
+
+    @tool(effect="pure")
+    def double(n: int) -> int:
+        """Double."""
+        return 2 * n
+
+    @tool(effect="read", resource="x")
+    async def fail(n: int) -> int:
+        """Fail."""
+        raise ToolError(f"no {n}")
+
+    inner = {
+        "inputs": {"n": {"type": "integer"}},
+        "steps": [{"id": "i", "tool": "double", "args": {"n": "${inputs.n}"}}],
+    }
+    plan = {
+        "firmplan": 1,
+        "inputs": {"n": {"type": "integer"}},
+        "plans": {"inner": inner},
+        "steps": [
+            {"id": "each", "for_each": "${range(5)}", "tool": "double", "args": {"n": "${item + inputs.n}"}},
+            {
+                "id": "again",
+                "repeat": {"until": "${first(prev, 1) >= 8}", "max": 5},
+                "tool": "double",
+                "args": {"n": "${first(prev, 1)}"},
+            },
+            {"id": "nested", "for_each": [1, 2], "plan": "inner", "args": {"n": "${item}"}},
+        ],
+        "output": "${each}",
+    }
+    plan["steps"].append({"id": "no", "tool": "fail", "args": {"n": 1}, "on_error": "skip", "retries": 1})
+    with Engine([double, fail], store=tmp_path / "s.db") as engine:
+        for n in range(3):
+            assert engine.run_sync(plan, inputs={"n": n}).steps["nested[1]/i"].status == "succeeded"
+        gc.collect()
+        gc.disable()
+        try:
+            runs = 20
+            for n in range(3, 3 + runs):
+                engine.run_sync(plan, inputs={"n": n})
+            found = gc.collect()
+        finally:
+            gc.enable()
+    assert found < 2 * runs, "a run leaves hundreds of objects, if its tree is not dissolved"

@@ -516,3 +516,17 @@ def test_tools_with_names_that_are_no_ids(name):
     found = learn_from_trace([*messages, {"role": "assistant", "content": "4711"}], TOOLS)
     assert found.rehearsals[0].ok, str(found)
     assert {each.code for each in found.report.errors} == {"unknown-tool"}
+
+
+def test_what_equal_traces_share_is_constant_and_words_are_no_results():
+    """The same trace twice: its inputs are constants everywhere, and `sent` in a sentence is not the result `sent`."""
+    messages = chat(
+        "Mail ann@example.org the code of Rome",
+        ("find_customer", {"name": "Rome"}, {"code": "X-4711"}),
+        ("send_mail", {"to": "ann@example.org", "subject": "Code X-4711", "body": "x"}, "sent"),
+        answer="I sent the code X-4711 to ann@example.org for you.",
+    )
+    found = learned(messages, messages)
+    assert found.plan.inputs == {}
+    assert found.plan.output == "I sent the code ${find_customer.code} to ann@example.org for you."
+    assert found.plan.task == "Mail ann@example.org the code of Rome"
