@@ -648,7 +648,9 @@ def _usage(request: Request, completion: Completion) -> Json:
         return completion.usage
     # The counts have to be plausible and equal on every machine; a real tokenizer would be a dependency and a download.
     prompt = len(json.dumps(request.get("messages"), ensure_ascii=False)) // CHARACTERS_A_TOKEN
-    answer = len(completion.text) // CHARACTERS_A_TOKEN + 1
+    # A model writes the names of the tools that it calls, too.
+    written = len(completion.text) + sum(len(name) for name, _ in completion.calls)
+    answer = written // CHARACTERS_A_TOKEN + 1
     return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
 
 
