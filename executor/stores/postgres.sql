@@ -18,6 +18,7 @@ CREATE TABLE firmplan_runs (
     last_seq bigint NOT NULL
 ) WITH (fillfactor = 50);
 CREATE INDEX firmplan_runs_by_age ON firmplan_runs (created DESC, id DESC);
+CREATE INDEX firmplan_runs_by_status ON firmplan_runs (status, created DESC, id DESC);
 CREATE INDEX firmplan_runs_by_parent ON firmplan_runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX firmplan_runs_driven ON firmplan_runs (owner) WHERE owner IS NOT NULL;
 

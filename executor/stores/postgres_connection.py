@@ -10,12 +10,12 @@ import re
 import select
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, TypeVar
 
 import orjson
 import psycopg
@@ -291,6 +291,7 @@ SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
 # Tables that were added to the format after stores of it were made: a store without them gets them.
 ADDED: Final = ("firmplan_pinned_tools", "firmplan_learnt_types")
+ADDED_INDEXES: Final = ("firmplan_runs_by_status",)  # the same; without them a store is only slower
 # Statements that bring a store of each format to the next format.
 STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
     1: (
@@ -321,6 +322,10 @@ def bring_up(db: Connection, name: str) -> None:
     if missing := [table for table in _missing_tables(db) if table in ADDED]:
         _add_tables(db, name, missing[0])
     _expect_tables(db, name)
+    if _missing(db, ADDED_INDEXES):
+        # Another user has made the tables, or the server takes no writes.
+        with suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction):
+            _add(db, "INDEX", ADDED_INDEXES)
 
 
 def find_format(db: Connection) -> int | None:
@@ -406,20 +411,8 @@ def _schema(db: Connection) -> tuple[str, bool]:
 
 def _add_tables(db: Connection, name: str, missing: str) -> None:
     """Make the tables that were added to the format, beside those that are there; a message names the missing one."""
-    made = [
-        each
-        for each in _statements().split(";")
-        if (found := re.search(r"CREATE TABLE (\w+)", each)) and found[1] in ADDED
-    ]
     try:
-        with db.transaction():
-            db.execute(DURABLE)
-            # A lock of the transaction: of several processes, one makes them.
-            db.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
-            ((schema,),) = rows(db, _HOME)
-            db.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)))
-            for statement in made:
-                db.execute(statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1).encode())
+        _add(db, "TABLE", ADDED)
     except psycopg.errors.InsufficientPrivilege as fault:
         raise StoreError(
             f"the store {name} lacks the table '{missing}', and the user {db.info.user} may not make it: run `firmplan store upgrade` as "
@@ -427,12 +420,32 @@ def _add_tables(db: Connection, name: str, missing: str) -> None:
         ) from fault
 
 
+def _add(db: Connection, what: Literal["TABLE", "INDEX"], names: Collection[str]) -> None:
+    """Make tables or indexes that were added to the format, beside what is there."""
+    made = [
+        each
+        for each in _statements().split(";")
+        if (found := re.search(rf"CREATE {what} (\w+)", each)) and found[1] in names
+    ]
+    with db.transaction():
+        db.execute(DURABLE)
+        # A lock of the transaction: of several processes, one makes them.
+        db.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
+        ((schema,),) = rows(db, _HOME)
+        db.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)))
+        for statement in made:
+            db.execute(statement.replace(f"CREATE {what}", f"CREATE {what} IF NOT EXISTS", 1).encode())
+
+
 def _missing_tables(db: Connection) -> list[str]:
-    wanted = re.findall(r"CREATE TABLE (\w+)", _statements())
+    return _missing(db, re.findall(r"CREATE TABLE (\w+)", _statements()))
+
+
+def _missing(db: Connection, names: Sequence[str]) -> list[str]:
     statement = (
         "SELECT t FROM unnest(%s::text[]) WITH ORDINALITY AS w(t, n) WHERE to_regclass(t) IS NULL ORDER BY n"
     )
-    return [str(table) for (table,) in rows(db, statement, (wanted,))]
+    return [str(name) for (name,) in rows(db, statement, (list(names),))]
 
 
 def _expect_tables(db: Connection, name: str) -> None:

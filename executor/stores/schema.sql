@@ -14,6 +14,7 @@ CREATE TABLE runs (
     last_seq INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_by_age ON runs (created DESC, id DESC);
+CREATE INDEX runs_by_status ON runs (status, created DESC, id DESC);
 CREATE INDEX runs_by_parent ON runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX runs_driven ON runs (owner) WHERE owner IS NOT NULL;
 

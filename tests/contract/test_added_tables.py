@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 
 from firmplan.executor import SqliteStore
@@ -23,6 +24,7 @@ def test_an_older_store_gets_what_was_added(tmp_path):
             for table in ADDED:
                 db.execute(f"DROP TABLE {table}")
             db.execute("DROP INDEX runs_driven")
+            db.execute("DROP INDEX runs_by_status")
         db.close()
         await store.open()
         await store.note_use("a", "sha256:1", "check", None, 2.0)
@@ -37,8 +39,39 @@ def test_an_older_store_gets_what_was_added(tmp_path):
         assert (await store.prune_values(saved_before=2.0)).values == 1
         await store.close()
         with sqlite3.connect(path) as db:
-            assert db.execute("SELECT 1 FROM sqlite_master WHERE name='runs_driven'").fetchone()
+            made = db.execute(
+                "SELECT name FROM sqlite_master WHERE name IN ('runs_driven', 'runs_by_status')"
+            )
+            assert len(made.fetchall()) == 2
         db.close()
         return found
 
     assert asyncio.run(main()) == ([("a", "sha256:1", "check", 1)], [("a", "{}")])
+
+
+def test_runs_of_a_status_are_found_without_a_look_at_the_others(tmp_path, monkeypatch):
+    """Every submission to a server counts the runs under way: that may not cost more the more runs have ended."""
+    asked = []
+
+    async def main():
+        store = SqliteStore(tmp_path / "s.db")
+        await store.open()
+        read = store._read
+
+        async def noted(statement, values=None):
+            asked.append(statement)
+            return await read(statement, values or {})
+
+        monkeypatch.setattr(store, "_read", noted)
+        await store.list_runs(status="queued", limit=50, before=None)
+        await store.list_runs(status="failed", limit=50, before=(1.0, "r"))
+        await store.close()
+
+    asyncio.run(main())
+    with sqlite3.connect(tmp_path / "s.db") as db:
+        for statement in asked:
+            words = re.sub(r":\w+", "1", statement.replace("@", ""))
+            plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {words}"))
+            assert "SEARCH runs USING INDEX runs_by_status" in plan
+            assert "TEMP B-TREE" not in plan
+    db.close()

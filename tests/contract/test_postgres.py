@@ -168,9 +168,10 @@ def test_a_store_of_this_format_gets_a_table_that_was_added_to_it(cluster):
         return await store.pin_tools("p", {"a": b"{}"}, 1.0)
 
     assert on_stores([cluster.url("added")], pins)
-    cluster.sql("DROP TABLE added.firmplan_pinned_tools")
+    cluster.sql("DROP TABLE added.firmplan_pinned_tools; DROP INDEX added.firmplan_runs_by_status")
     assert on_stores([cluster.url("added")], pins)
     assert tables_in(cluster, "added") == TABLES
+    assert cluster.sql("SELECT to_regclass('added.firmplan_runs_by_status') IS NOT NULL") == [(True,)]
 
 
 def test_an_old_server_is_refused(postgres_url, monkeypatch):
@@ -206,6 +207,9 @@ def test_a_user_who_may_make_no_tables_is_told_what_to_do(cluster):
     on_stores([cluster.url("closed")], law)
     cluster.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA closed TO weak")
     cluster.sql("GRANT USAGE ON ALL SEQUENCES IN SCHEMA closed TO weak")
+    cluster.sql(
+        "DROP INDEX closed.firmplan_runs_by_status"
+    )  # such a user cannot make it, and needs it for speed only
 
     async def works(store):
         assert await store.find_run("r") == row_of()
