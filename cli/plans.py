@@ -145,7 +145,7 @@ Traces = Annotated[
 
 @commands.command(uses=TOOLS, example="--trace trace.jsonl --tools tools.py --output plan.yaml")
 def learn(invocation: Invocation, traces: Traces, task: str | None = None, output: Output = None) -> int:
-    """Make a plan of what another agent did. Reads traces, finds where each argument came from, and rehearses the plan with their results. Calls nothing.
+    """Make a plan from what another agent did. Reads traces, finds where each argument came from, and rehearses the plan with their results. Calls nothing.
 
     Args:
         task: The words of the task, if the traces do not have them.

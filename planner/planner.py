@@ -33,7 +33,7 @@ from ..tools.models.models import Models
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
 from .drafting.adapting import adapt
-from .drafting.attempt import Attempt, no_model
+from .drafting.attempt import Attempt, no_model, no_model_for_part
 from .drafting.conversation import Conversation, PlanningBudget
 from .drafting.drafting import Drafting, Preview, preview_of
 from .drafting.failure_report import Disclosures, ErrorLike, FailureReport, StepLike
@@ -414,6 +414,8 @@ class Planner:
         try:
             endpoint, *fallbacks = self._model.resolve_all()
         except ConfigError as missing:
+            if request.part is not None:
+                raise no_model_for_part(request.task, missing) from missing
             # Without a model the saved plans are all there is, so the message lists those that the task may have
             # meant.
             nearest = nearest_tasks(request.task, request.saved)

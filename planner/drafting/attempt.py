@@ -97,6 +97,11 @@ _ADVICE = {
 }
 
 
+def no_model_for_part(task: str, missing: ConfigError) -> PlanningFailed:
+    """Return the failure of the planning of a part of a run without a model: saved plans do not answer parts, so none is named."""
+    return PlanningFailed(f"the part {_quoted(task)} of the run needs a model for its plan, and {missing}.")
+
+
 def no_model(
     task: str, missing: ConfigError, saved: Sequence[SavedPlan], attempts: Sequence[Attempt]
 ) -> PlanningFailed:

@@ -50,7 +50,7 @@ def read_traces(source: TraceLike) -> list[Trace]:
     try:
         canonical(source)
     except NotJson as fault:
-        raise InputRejected(f"the trace: expected JSON, found a fault: {fault}") from fault
+        raise InputRejected(f"the trace: expected JSON, found another value: {fault}") from fault
     return _traces("the trace", [_Document(cast("Json", source), "the trace: $")], [])
 
 
@@ -112,12 +112,14 @@ def _parsed(name: str, text: str, first_line: int) -> Json:
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
         raise InputRejected(
-            f"{name}, line {line}, column {error.colno}: expected JSON, found a fault: {error.msg}"
+            f"{name}, line {line}, column {error.colno}: expected JSON, found invalid JSON: {error.msg}"
         ) from error
     except NotJson as fault:
         raise InputRejected(f"{name}, line {first_line}: {fault}") from fault
     except (ValueError, RecursionError) as error:
-        raise InputRejected(f"{name}, line {first_line}: expected JSON, found a fault: {error}") from error
+        raise InputRejected(
+            f"{name}, line {first_line}: expected JSON, found invalid JSON: {error}"
+        ) from error
     return cast("Json", value)
 
 

@@ -312,7 +312,7 @@ def _messages(span: Span, key: str) -> list[tuple[Raw, str]]:
         try:
             value = cast("Json", json.loads(value))
         except ValueError as error:
-            raise InputRejected(f"{place}: expected JSON, found a fault: {error}") from error
+            raise InputRejected(f"{place}: expected JSON, found invalid JSON: {error}") from error
     if value is None:
         return []
     if not isinstance(value, list):

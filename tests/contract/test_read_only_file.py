@@ -143,7 +143,9 @@ def test_it_is_written_once_that_is_allowed(folder, write):
     async def law(store):
         await look(store)
         folder.unlock()
-        returned = {"a run": True, "removing values": Pruned(1, 5), "compacting": False}.get(write)
+        returned = {"a plan": True, "a run": True, "removing values": Pruned(1, 5), "compacting": False}.get(
+            write
+        )
         assert await WRITES[write](store) == returned
         assert not store.is_read_only
         await store.prune_values(saved_before=9.0)

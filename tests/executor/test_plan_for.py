@@ -308,6 +308,9 @@ def test_without_a_planner_the_step_fails_and_says_so(monkeypatch):
         run = engine.run_sync(PLAN)
     assert run.status == "failed"
     assert {error.code for error in run.errors} == {"planning-failed"}
+    message = run.errors[0].message
+    assert "FIRMPLAN_MODEL" in message
+    assert "saved" not in message, "no saved plan answers a part, so saving one is no advice"
 
 
 # --- budget
