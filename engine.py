@@ -358,7 +358,8 @@ class Engine:
         Args:
             name: The name.
             plan: The plan.
-            replaces: The digest of the plan that it may replace, empty: none; otherwise nothing is saved. `None`: it may replace any.
+            replaces: The `digest` or the `text_digest` of the plan that it may replace, empty: none; otherwise nothing is saved. `None`: it
+                may replace any. Plans that differ in prose alone have one `digest`.
 
         Raises:
             PlanRejected: It has problems.

@@ -28,7 +28,7 @@ from typing_extensions import override
 
 from .durations import parse_duration
 from .signature import Signature, Signatures
-from .values import Digest, Json, NotJson, normal_in_order
+from .values import Digest, Json, NotJson, digest_of_text, normal_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -351,6 +351,11 @@ class Plan(_Frozen):
         from .digest import digest_of  # noqa: PLC0415  # the canonical form knows the models
 
         return digest_of(self)
+
+    @property
+    def text_digest(self) -> Digest:
+        """The digest of the plan's text with its prose and the order of its keys, which `digest` leaves out."""
+        return digest_of_text(self.to_json(indent=None))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Plan:

@@ -584,7 +584,11 @@ answer_heads(step_router)
 plan_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["plans"])
 
 WITH_ETAG: dict[int | str, dict[str, Any]] = {
-    200: {"headers": {"ETag": {"description": "The plan's digest, in quotes.", "schema": {"type": "string"}}}}
+    200: {
+        "headers": {
+            "ETag": {"description": "The digest of the plan's text, in quotes.", "schema": {"type": "string"}}
+        }
+    }
 }
 IfMatch = Annotated[
     str | None,
@@ -668,11 +672,12 @@ def _plan_in(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _etag(plan: Plan) -> dict[str, str]:
-    return {"ETag": f'"{plan.digest}"'}
+    # A plan's own digest leaves prose out: another task under the same tag would be lost by who saves, and never seen by who reads.
+    return {"ETag": f'"{plan.text_digest}"'}
 
 
 def _replaced(if_match: str | None, if_none_match: str | None) -> str | None:
-    """Return the digest of the plan that may be replaced; empty: none; `None`: any.
+    """Return the digest, of its text, of the plan that may be replaced; empty: none; `None`: any.
 
     Raises:
         Refusal: A header is none that this server understands.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
@@ -319,7 +320,7 @@ class Archive:
             name: The name.
             plan: The plan.
             at: Unix seconds.
-            replaces: As of `Store.save_plan`.
+            replaces: The digest, or the digest of the text, of the plan that it may replace; empty: none; `None`: any.
 
         Raises:
             InputRejected: The name is not valid, or the plan is not to replace the one that stands.
@@ -329,7 +330,14 @@ class Archive:
                 f"a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {describe(name)}"
             )
         await self._keep_earlier(name, plan, at)
-        if await self._store.save_plan(name, plan.to_json(indent=None), plan.digest, at, replaces=replaces):
+        text, old, of_text = plan.to_json(indent=None), replaces, ""
+        if replaces:
+            # The digest of a text tells prose apart, too: the store then compares the text itself, in the statement that saves.
+            stored = await self._store.find_plan(name)
+            with suppress(StoreError):  # a plan that was changed has its old digest alone
+                if stored is not None and stored.name == name and read_plan(stored).text_digest == replaces:
+                    old, of_text = stored.digest, stored.text
+        if await self._store.save_plan(name, text, plan.digest, at, replaces=old, of_text=of_text):
             return plan
         now = await self._store.find_plan(name)
         found = "none of that name" if now is None or now.name != name else now.digest

@@ -255,6 +255,7 @@ _SAVE_PLAN: Final = f"""
 _ADD_PLAN: Final = f"INSERT INTO @plans ({PLAN_COLUMNS}) VALUES (:name, :plan, :digest, :at, :row_digest) ON CONFLICT (name) DO NOTHING"
 _REPLACE_PLAN: Final = """
     UPDATE @plans SET plan=:plan, digest=:digest, saved=:at, row_digest=:row_digest WHERE name=:name AND digest=:replaces
+    AND :of_text IN ('', plan)
 """
 _NOTE_USE: Final = "INSERT INTO @plan_uses (name, digest, outcome, run_id, noted) VALUES (:name, :digest, :outcome, :run, :at)"
 _LIST_PINS: Final = "SELECT tool, said FROM @pinned_tools WHERE provider=:provider ORDER BY tool"
@@ -799,7 +800,7 @@ class SqlStore(ABC):
     # --- saved plans
 
     async def save_plan(
-        self, name: str, plan: str, digest: str, at: float, *, replaces: str | None = None
+        self, name: str, plan: str, digest: str, at: float, *, replaces: str | None = None, of_text: str = ""
     ) -> bool:
         """See `Store.save_plan`."""
         row_digest = digest_of_plan(name, plan, digest, at)
@@ -807,7 +808,7 @@ class SqlStore(ABC):
         # One statement decides and saves: of two savers who replace the same plan, one changes a row.
         statement = _SAVE_PLAN if replaces is None else _REPLACE_PLAN if replaces else _ADD_PLAN
         if replaces:
-            values["replaces"] = replaces
+            values |= {"replaces": replaces, "of_text": of_text}
         return await self._write(lambda sql: sql.change(statement, values) == 1, outlives="power")
 
     async def list_plans(self) -> Sequence[StoredPlan]:

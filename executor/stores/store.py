@@ -606,7 +606,7 @@ class Store(Protocol):
         ...
 
     async def save_plan(
-        self, name: str, plan: str, digest: str, at: float, *, replaces: str | None = None
+        self, name: str, plan: str, digest: str, at: float, *, replaces: str | None = None, of_text: str = ""
     ) -> bool:
         """Save a plan under a name, replacing one of that name; durable through power loss. Return whether it was saved.
 
@@ -616,6 +616,7 @@ class Store(Protocol):
             digest: Its digest.
             at: Unix seconds.
             replaces: Save it only if the plan of that name has this digest, or if there is none where this is empty; `None`: always.
+            of_text: Where `replaces` is a digest, the plan that is replaced must also be this JSON; empty: any with the digest.
         """
         ...
 

@@ -690,6 +690,20 @@ def test_plans_are_saved_by_name_and_found_by_digest(make_store):
     with_store(make_store, law)
 
 
+def test_a_plan_is_replaced_only_where_digest_and_text_are_those_that_were_read(make_store):
+    """Prose is in no digest, so that the text decides where the saver has read it."""
+
+    async def law(store):
+        assert await store.save_plan("a", "{1}", "sha256:1", 1.0, replaces="")
+        assert not await store.save_plan("a", "{2}", "sha256:1", 2.0, replaces="sha256:1", of_text="{0}")
+        assert await store.save_plan("a", "{2}", "sha256:1", 3.0, replaces="sha256:1", of_text="{1}")
+        assert not await store.save_plan("a", "{3}", "sha256:3", 4.0, replaces="sha256:1", of_text="{1}")
+        assert await store.save_plan("a", "{3}", "sha256:3", 5.0, replaces="sha256:1")
+        assert (await store.find_plan("a")).text == "{3}"
+
+    with_store(make_store, law)
+
+
 def test_uses_of_plans_are_counted_by_what_became_of_them(make_store):
     """By name, digest and outcome; an answer is a false one while its run stands failed or cancelled."""
 
