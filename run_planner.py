@@ -181,7 +181,7 @@ class EnginePlanner:
             self._expect_priced(accepted, saved, patches=options.replan > 0)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
         kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
-        given = fitted_inputs(accepted, {**given_by_clock(accepted, self._now()), **kept, **inputs})
+        given = fitted_inputs(accepted, {**given_by_clock(accepted, self._now), **kept, **inputs})
         task = accepted.task or (None if parent is None else parent.task)
         lock = self._lock(accepted, saved)
         if self._pins.has_changes:
@@ -285,7 +285,7 @@ class EnginePlanner:
         if cost.limits.get("usd") is not None:
             self._expect_priced(found.plan, plans)
         record = _record(found.source, found.usage, found.attempts)
-        fitted = fitted_inputs(found.plan, {**given_by_clock(found.plan, self._now()), **found.inputs})
+        fitted = fitted_inputs(found.plan, {**given_by_clock(found.plan, self._now), **found.inputs})
         return PlannedRun(found.plan, plans, fitted, self._lock(found.plan, plans), record)
 
     async def plan_step(self, task: StepTask, cost: PlanningCost) -> Plan:
@@ -313,7 +313,7 @@ class EnginePlanner:
         if "usd" in cost.limits:
             self._expect_priced(found.plan, {})
         # The date goes into the sub-plan, and so into the journal: a replay has the same.
-        today = given_by_clock(found.plan, self._now())
+        today = given_by_clock(found.plan, self._now)
         return with_defaults(found.plan, {each: today[each] for each in today if each not in task.given})
 
     async def patch_run(self, run: Run, plan: Plan, cost: PlanningCost) -> Header:
@@ -367,7 +367,7 @@ class EnginePlanner:
         """Return a callback that offers partial plans for an early start, if they take the given inputs."""
 
         def offer(partial: Plan) -> None:
-            inputs, problems = fit_inputs(partial, {**given_by_clock(partial, self._now()), **given})
+            inputs, problems = fit_inputs(partial, {**given_by_clock(partial, self._now), **given})
             if not problems:
                 early.offer(partial, inputs, self._lock(partial, saved), saved.get)
 

@@ -8,7 +8,7 @@ inputs are equal bytes whoever wrote them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, cast
 
@@ -69,16 +69,20 @@ def is_given(schema: Mapping[str, Json]) -> bool:
     return schema.get(GIVEN_KEY) == TODAY
 
 
-def given_by_clock(plan: Plan, now: float) -> dict[str, Json]:
+def given_by_clock(plan: Plan, now: Callable[[], float]) -> dict[str, Json]:
     """Return the inputs that a plan wants the clock to give: today's date, in UTC, as ISO text.
 
     Args:
         plan: The plan.
-        now: What the time is, in Unix seconds.
+        now: Returns the time in Unix seconds; called only if an input wants it.
     """
-    names = [name for name, schema in plan.inputs.items() if GIVEN_KEY in schema and is_given(schema)]
-    today = datetime.fromtimestamp(now, UTC).date().isoformat() if names else ""
-    return dict.fromkeys(names, today)
+    given: dict[str, Json] = {}
+    today = ""  # one for all inputs, also at midnight
+    for name, schema in plan.inputs.items():
+        if GIVEN_KEY in schema and is_given(schema):
+            today = today or datetime.fromtimestamp(now(), UTC).date().isoformat()
+            given[name] = today
+    return given
 
 
 def fit_given(plan: Plan, given: Mapping[str, Json]) -> tuple[dict[str, Json], list[Problem]]:

@@ -150,7 +150,7 @@ class Submissions:
         wanted = dict(header.inputs)
         if header.plan is not None:
             # What the clock gives now was another value when the run began, and its own stands.
-            today = given_by_clock(header.plan, self._clock.now())
+            today = given_by_clock(header.plan, self._clock.now)
             wanted |= {
                 each: given[each] for each in today if each in given and wanted.get(each) == today[each]
             }

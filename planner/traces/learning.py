@@ -29,7 +29,7 @@ from .nesting import nested
 from .origins import ANSWER, Candidate, Explained, Explainer, Origin, Wanted, shown
 from .places import Case, Place, at
 from .questions import TASK, Question, answer_prompt
-from .secrecy import masked, secret_name
+from .secrecy import holds_secret, masked, secret_name, secrets_in
 from .selections import Choice, Known, sublist_codes
 from .trace import Trace
 
@@ -160,7 +160,7 @@ def propose(traces: Sequence[Trace], tools: Signatures, *, task: str | None = No
         task: The words of the task, where the traces do not have them; for all traces.
 
     Raises:
-        InputRejected: No call is left of which a plan could be made.
+        InputRejected: No call is left of which a plan could be made, or the plan would hold a secret.
     """
     read: list[_Traced] = []
     remarks: list[Remark] = []
@@ -332,7 +332,11 @@ class _Draft:
     def __init__(self, traced: Sequence[_Traced]) -> None:
         self._traced = traced
         inputs = Inputs([each.trace.task for each in traced])
-        self._known = Known(inputs, len(traced))
+        calls = [call for each in traced for call in each.calls]
+        secrets = {
+            secret for call in calls for value in (call.args, call.result) for secret in secrets_in(value)
+        }
+        self._known = Known(inputs, len(traced), secrets=frozenset(secrets))
         self._explainer = Explainer(self._known, [each.trace.system for each in traced])
         self._steps: list[_Made] = []
         self._secrets: dict[str, str] = {}
@@ -810,6 +814,9 @@ class _Draft:
         Args:
             tools: The tools, for the check.
             remarks: What is already said.
+
+        Raises:
+            InputRejected: The plan would hold a secret.
         """
         inputs = self._known.inputs
         self._order_writes()
@@ -841,6 +848,12 @@ class _Draft:
         plan, said = _with_fitting_task(
             Plan.model_validate(raw), masked(inputs.tasks[0], secrets), names, inputs
         )
+        if holds_secret(plan.to_json(), self._known.secrets):
+            # Of a key of an object, say, which no template can put in: a plan that holds it may not be written.
+            raise InputRejected(
+                f"{self._traced[0].trace.name}: expected a plan without secrets, found that it would hold one of the trace at a place that cannot name it, "
+                "such as the key of an object; take the secret out of the trace"
+            )
         origins = [
             StepOrigin(made.id, self._named(each, names)) for made in self._steps for each in made.origins
         ]
@@ -869,7 +882,7 @@ class _Draft:
 
     def _hidden(self) -> list[str]:
         """Return the secrets, which stand in no text."""
-        return [*self._secrets.values(), *self._known.inputs.hidden()]
+        return [*self._secrets.values(), *self._known.inputs.hidden(), *self._known.secrets]
 
     def _named(self, origin: Origin, names: Mapping[str, str]) -> Origin:
         renamed = self._known.inputs.renamed

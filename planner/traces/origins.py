@@ -19,7 +19,7 @@ from ...plans.expressions.unparse import quoted
 from ...plans.values import Json, canonical
 from .expressions import computed, text_templates
 from .places import Case, field_code, gives, names_agree
-from .secrecy import is_secret, masked
+from .secrecy import holds_secret, is_secret
 from .selections import Known, codes_of, selected
 
 Kind: TypeAlias = Literal[
@@ -190,7 +190,7 @@ class Explainer:
             if key not in made or each.rank < made[key].rank:
                 made[key] = each
         # Words around a value may have a secret in them.
-        safe = [each for each in made.values() if masked(text := str(each.template)) == text]
+        safe = [each for each in made.values() if not holds_secret(str(each.template), self.known.secrets)]
         holding = [each for each in safe if self.holds(each.template, cases)]
         return sorted(holding, key=lambda each: (each.rank, len(str(each.template)), str(each.template)))
 
@@ -200,6 +200,9 @@ class Explainer:
 
     # --- what may be
 
+    def _is_secret(self, name: str, value: Json) -> bool:
+        return is_secret(name, value) or (isinstance(value, str) and holds_secret(value, self.known.secrets))
+
     def _proposed(self, cases: Sequence[Case], name: str, schema: Mapping[str, Json]) -> Iterator[Candidate]:
         first = cases[0]
         value = first.value
@@ -207,7 +210,7 @@ class Explainer:
         if not isinstance(value, list | dict):
             yield from self._constant(cases, name, schema, is_weak=is_weak)
             # A secret that the words name is one all the same.
-            if not is_secret(name, value):
+            if not self._is_secret(name, value):
                 yield from self._input(cases, name, schema)
         places = list(islice(self.known.indexes.find(first.scope, value), PLACES_MAX))
         for order, place in enumerate(places):
@@ -219,7 +222,7 @@ class Explainer:
         if isinstance(value, list):
             for code, cost, why in selected(self.known, cases):
                 yield Candidate((2, cost, 0, len(places)), f"${{{code}}}", "selection", why)
-        elif not isinstance(value, dict) and not is_secret(name, value):
+        elif not isinstance(value, dict) and not self._is_secret(name, value):
             for code, tier in computed(self.known, first, name, is_weak=is_weak):
                 yield Candidate((tier, 0, 0, 0), f"${{{code}}}", "expression")
             if isinstance(value, str):
@@ -229,7 +232,9 @@ class Explainer:
         self, cases: Sequence[Case], name: str, schema: Mapping[str, Json], *, is_weak: bool
     ) -> Iterator[Candidate]:
         value = cases[0].value
-        if any(canonical(case.value) != canonical(value) for case in cases[1:]) or is_secret(name, value):
+        if any(canonical(case.value) != canonical(value) for case in cases[1:]) or self._is_secret(
+            name, value
+        ):
             return
         template = literal(value)
         if is_weak:
@@ -338,7 +343,7 @@ class Explainer:
     ) -> Explained:
         value = cases[0].value
         values = self._values_by_trace(cases)
-        if is_secret(name, value) and values is not None:
+        if self._is_secret(name, value) and values is not None:
             why = "it looks like a secret; the plan names it, and does not have it"
             if len({canonical(each) for each in values}) > 1:
                 template = f"${{{self.known.inputs.secret(values, name)}}}"

@@ -18,6 +18,7 @@ from ...plans.expressions.unparse import quoted
 from ...plans.values import Json, canonical
 from .inputs import Inputs
 from .places import Case, Indexes, Place, Steps, at, tail
+from .secrecy import holds_secret
 
 FIELDS_MAX: Final = 40
 """Fields of elements by which one is looked for."""
@@ -61,12 +62,14 @@ class Known:
         traces: How many traces there are.
         indexes: The places of values in results.
         columns: The fields of lists, by identity of the list.
+        secrets: The secrets in the calls and their results.
     """
 
     inputs: Inputs
     traces: int
     indexes: Indexes = field(default_factory=Indexes)
     columns: dict[int, list[Column]] = field(default_factory=dict[int, "list[Column]"])
+    secrets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,13 @@ def sublist_codes(known: Known, source: Place, choices: Sequence[Choice]) -> Ite
 
 
 def _conditions(known: Known, source: Place, choices: Sequence[Choice], name: str) -> Iterator[Proposed]:
-    """Yield conditions that the chosen elements fulfil and the others do not."""
+    """Yield conditions that the chosen elements fulfil and the others do not, and that hold no secret."""
+    for condition, cost, why in _all_conditions(known, source, choices, name):
+        if not holds_secret(condition, known.secrets):
+            yield condition, cost, why
+
+
+def _all_conditions(known: Known, source: Place, choices: Sequence[Choice], name: str) -> Iterator[Proposed]:
     first = choices[0]
     chosen = set(first.chosen)
     if len(chosen) >= len(first.elements) or not first.chosen:

@@ -312,6 +312,69 @@ def test_secrets_stand_nowhere(secret):
     assert remarks_of(found, "secret")
 
 
+@tool(effect="write", resource="api")
+def configure(
+    client_id: str = "",
+    clientSecret: str = "",  # noqa: N803  # as other languages write it
+    text: str = "",
+    headers: dict[str, str] | None = None,
+) -> str:
+    """Configure something."""
+
+
+@tool(effect="read", resource="accounts")
+def accounts() -> list[dict]:
+    """List the accounts."""
+
+
+@tool(effect="write", resource="account")
+def renew(id: int) -> str:  # noqa: A002  # the plan's word
+    """Renew an account."""
+
+
+NAMED = "hunter22isnoword"
+ROWS = [{"id": 1, "token": "aaaa1111"}, {"id": 2, "token": NAMED}, {"id": 3, "token": NAMED}]
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [("configure", {"clientSecret": NAMED}, "ok")],
+        [("configure", {"headers": {"secret_key": NAMED}}, "ok")],
+        [("configure", {"clientSecret": NAMED, "text": f"use {NAMED} now"}, "ok")],
+        [
+            ("configure", {"text": f"use {NAMED} now"}, "ok"),
+            ("configure", {"clientSecret": NAMED, "client_id": "a"}, "ok"),
+        ],
+        [("accounts", {}, ROWS), ("renew", {"id": 2}, "ok"), ("renew", {"id": 3}, "ok")],
+    ],
+    ids=["camel case", "secret key", "again in a text", "first in a text", "condition"],
+)
+def test_what_is_a_secret_at_one_place_is_one_everywhere(calls):
+    """In other texts, in conditions on lists, and under names in the spelling of other languages."""
+    found = learned(chat("Do it", *calls, answer="done"), tools=[configure, accounts, renew])
+    assert found.ok
+    assert NAMED not in found.plan.to_json() + str(found) + json.dumps(found.to_dict()) + repr(found.origins)
+
+
+def test_numbers_of_tokens_and_cursors_are_no_secrets():
+    found = learned(
+        chat("Do it", ("configure", {"headers": {"nextPageToken": "page2of9", "maxTokens": "many"}}, "ok")),
+        tools=[configure],
+    )
+    assert args_of(found, "configure")["headers"] == {"nextPageToken": "page2of9", "maxTokens": "many"}
+
+
+def test_a_plan_that_would_hold_a_secret_is_not_learnt():
+    """A key of an object can be no template."""
+    with pytest.raises(InputRejected, match="would hold one of the trace") as refused:
+        learn_from_trace(
+            chat("Do it", ("configure", {"headers": {"sk-abcdefghijklmnop1234": "x"}}, "ok")),
+            [configure],
+        )
+    assert "sk-abc" not in str(refused.value)
+
+
 def test_secrets_in_text_make_no_template():
     """A URL with a key in it is a secret as a whole."""
     key = "AIzaSyA1234567890abcdefghijklmnopqrstu"
