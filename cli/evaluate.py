@@ -316,7 +316,9 @@ def _expect_no_write(task: EvalTask, planned: Planned) -> None:
     for step in planned.plan.steps:
         tool = task.tools.find(step.tool) if isinstance(step, ToolStep) else None
         if tool is not None and tool.effect is Effect.WRITE:
-            raise InputRejected(f"not run: step '{step.id}' writes, and the tools are no fakes")
+            raise InputRejected(
+                f"not run: step '{step.id}' writes, and the tools are real; with `fakes: true` in its group the plan is run"
+            )
 
 
 def _sources(task: EvalTask, planned: Planned, done: FinishedRun) -> dict[str, Json]:
@@ -340,7 +342,7 @@ def _show_measured(measured: Measured) -> None:
     for result, score in bad[:BAD_MAX]:
         reasons = {
             f"forbidden: {', '.join(score.forbidden)}": bool(score.forbidden),
-            "tools that must be called are not": score.tools is False,
+            "tools that must be called are not called": score.tools is False,
             "more steps than it may have": score.brief is False,
             "another answer": score.answer is False,
             "other calls than expected": score.calls is False,

@@ -106,7 +106,7 @@ async def export_training(
     card: Annotated[Path | None, typer.Option()] = None,
     licence: str = "",
 ) -> int:
-    """Make a fine-tuning set of good runs. It has the chat format, and a data card. Examples with secrets are always left out.
+    """Make a fine-tuning set from good runs, in the chat format, with a data card. Examples with secrets are always left out.
 
     Args:
         file (FILE): The file of examples, one JSON object a line.
@@ -114,7 +114,7 @@ async def export_training(
         runs (RUN): A run, or `all`; repeatable.
         judged (FILE): Verdicts on runs, a line each: {"run": .., "score": 0 to 1} or {"run": .., "good": true}.
         at_least: The least score of a good run.
-        include (LABEL): Let in data that is `untrusted` or `private`; repeatable.
+        include (LABEL): Include data that is `untrusted` or `private`; repeatable.
         card (FILE): The data card; by default beside the examples.
         licence (TEXT): What the card says of the licence of the data.
     """

@@ -23,12 +23,12 @@ _WHAT = {
 }
 _HOW = {
     "planner": (
-        "Runs do not store the messages of a planner. The requests are made again, by the code that makes them, from the task, the names and types of the given inputs, and the tools "
-        "as they are now, whose descriptions and types are those of the runs. They are those of the full profile. Worked examples from saved plans, and drafts that were sent back, are not in them."
+        "Runs do not store the messages of a planner. The present code builds the requests again from the task, the names and types of the given inputs, and the present tools, "
+        "whose descriptions and types are those of the runs. The requests are those of the full profile, without worked examples from saved plans and without rejected drafts."
     ),
     "steps": (
-        "Runs store digests of prompts. The questions are made again by the code that made them, and their prompts have the recorded digests. Schemas are not "
-        "in the messages: they go beside them when the model is asked. Answers that were refused, and the turns of agents, are not in the set."
+        "Runs store digests of prompts, not prompts. The code that built the questions builds them again, and their prompts have the recorded digests. The messages do not contain "
+        "schemas, which are sent as parameters of the request. The set has no rejected answers and no turns of agents."
     ),
 }
 
@@ -73,13 +73,13 @@ def data_card(  # what a card says
                 ),
             ],
         ),
-        f"## How the messages came about\n\n{_HOW[made.kind]}",
+        f"## How the messages were made\n\n{_HOW[made.kind]}",
         "## Models\n\n" + _table(("model that gave the answer", "examples"), _counted(models)),
         "## Labels\n\n"
         + (
-            f"Data with these labels was let in: {', '.join(include)}.\n\n"
+            f"Data with these labels is included: {', '.join(include)}.\n\n"
             if include
-            else "Data that is untrusted or private was left out.\n\n"
+            else "Untrusted and private data was left out.\n\n"
         )
         + _table(("label", "examples"), _counted(labels) or [("none", str(made.examples))]),
         "## Left out\n\n"
@@ -101,7 +101,7 @@ def _counted(counts: Counter[str] | dict[str, int]) -> list[tuple[str, str]]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *(rows or [("nothing", "0")])]
+    lines = [head, ["---"] * len(head), *(rows or [("none", "0")])]
     return "\n".join(f"| {' | '.join(_cell(each) for each in line)} |" for line in lines)
 
 

@@ -190,7 +190,9 @@ async def export_training(  # noqa: PLR0913  # what a set is made of
     target = Path(path)
     beside = target.with_suffix(".md") if card is None else Path(card)
     if beside == target:
-        raise ConfigError(f"card: expected another file than that of the examples, found {beside}")
+        raise ConfigError(
+            f"card: expected another file than that of the examples, found {beside}; name another file with --card, or card="
+        )
     counts = Counter(each.why for each in selection.left_out)
     made = TrainingExport(
         target,

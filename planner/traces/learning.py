@@ -931,7 +931,7 @@ def _with_fitting_task(
         Remark(
             "trace",
             "task",
-            "the words of the task do not tell its inputs apart, so that the plan keeps them as they are",
+            "the words of the task do not distinguish its inputs, so the task of the plan has no placeholders",
         )
     ]
 
@@ -953,7 +953,7 @@ def _remarks_on(origins: Iterable[StepOrigin], secrets: Sequence[str]) -> Iterat
                 yield Remark(
                     "ambiguous",
                     place,
-                    f"it may be {masked(shown(origin.template), secrets)}{why}, or {others}; the first is in the plan",
+                    f"it may be {masked(shown(origin.template), secrets)}{why}, or {others}; the plan uses the first",
                 )
             case _ if origin.why and origin.kind != "constant":
                 yield Remark("ambiguous", place, f"{masked(shown(origin.template), secrets)}: {origin.why}")

@@ -92,7 +92,7 @@ def _lines(name: str, lines: Sequence[tuple[int, str]]) -> tuple[list[_Document]
         except InputRejected:
             if number != lines[-1][0]:
                 raise
-            return found, [f"{name}, line {number}: the last line is cut off; it is passed over"]
+            return found, [f"{name}, line {number}: the last line is cut off; it is ignored"]
     return found, []
 
 

@@ -58,7 +58,7 @@ def test_models_stand_side_by_side(evaluated):
     assert rows[0].split()[:4] == ["MODEL", "GOOD", "VALID", "FIRST"]
     assert rows[1].split()[:3] == ["good", "100%", "100%"]
     assert rows[2].split()[:3] == ["bad", "50%", "100%"]
-    assert "bad, sum: tools that must be called are not" in done.err
+    assert "bad, sum: tools that must be called are not called" in done.err
 
 
 def test_the_document_has_everything(evaluated):

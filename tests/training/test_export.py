@@ -470,7 +470,7 @@ def test_the_card_says_what_is_in_the_set(tmp_path):
         "| licence of the data | CC BY 4.0 |",
         "| m | 1 |",
         "| it holds untrusted data | 1 |",
-        "Data that is untrusted or private was left out.",
+        "Untrusted and private data was left out.",
         ":say: it holds untrusted data",
     ):
         assert words in card

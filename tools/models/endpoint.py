@@ -199,12 +199,19 @@ def _expect_key(given: object) -> None:
         case Mapping() if "env" not in given:
             try:
                 Secret(**cast("Mapping[str, Any]", given))
-            except (ConfigError, TypeError) as error:
+            except ConfigError as error:
                 raise ConfigError(f"api_key: {error}") from None
+            except TypeError:  # another key: it is not shown, since it may be the secret itself
+                raise _no_key_source("an object with other keys or values") from None
+        case Mapping():
+            raise _no_key_source("an object with other keys or values")
         case _:
-            raise ConfigError(
-                f'api_key: expected a key, or where it is, such as {{"env": "VARIABLE"}}, found {type(given).__name__}'
-            )
+            raise _no_key_source(type(given).__name__)
+
+
+def _no_key_source(found: str) -> ConfigError:
+    sources = '{"env": "VARIABLE"}, {"file": "PATH"} or {"keyring": "SERVICE/USER"}'
+    return ConfigError(f"api_key: expected a key, or where it is ({sources}), found {found}")
 
 
 def _read_key(given: KeySource, env: Mapping[str, str]) -> str | None:

@@ -245,7 +245,7 @@ class _Probing:
             self._note("model listed", None, found, hint)
         told = entry or (listed[0] if len(listed) == 1 else {})
         length = next((tokens for path in CONTEXT_KEYS if isinstance(tokens := _at(told, path), int)), None)
-        self._note("context length", None, "not told" if length is None else f"{length} tokens")
+        self._note("context length", None, "not reported" if length is None else f"{length} tokens")
         return True
 
     def _note_modes(self, modes: tuple[Probe, ...], best: str | None) -> None:
@@ -342,7 +342,9 @@ class _Probing:
         odd = [each for each in seen.finishes if each not in USUAL_FINISHES]
         self._note("finish_reason", None if odd else True, ", ".join(seen.finishes))
         self._note(
-            "reasoning", None, f"in {', '.join(seen.reasoning)}" if seen.reasoning else "not told apart"
+            "reasoning",
+            None,
+            f"in {', '.join(seen.reasoning)}" if seen.reasoning else "not separate from the text",
         )
         if seen.null_contents:
             self._note("null content", None, f"{seen.null_contents} of {seen.answers} answers")
@@ -382,7 +384,7 @@ class _Probing:
                 raise timed_out(self._endpoint, self._timeout_s) from None
             except ValueError as error:
                 raise ModelError(
-                    f"{self._endpoint.base_url} sent something that is no JSON", code="model-unavailable"
+                    f"{self._endpoint.base_url} answered with invalid JSON", code="model-unavailable"
                 ) from error
             except Exception as error:
                 raise outage(error, self._endpoint, self._timeout_s) from error

@@ -92,7 +92,7 @@ def test_a_last_line_that_is_cut_off_is_passed_over(tmp_path):
     path = tmp_path / "cut.jsonl"
     path.write_text("\n".join(map(json.dumps, messages))[:-12])
     (trace,) = read_traces(path)
-    assert trace.remarks == ("cut.jsonl, line 4: the last line is cut off; it is passed over",)
+    assert trace.remarks == ("cut.jsonl, line 4: the last line is cut off; it is ignored",)
     assert [call.tool for call in trace.calls] == ["find_customer"]
 
 

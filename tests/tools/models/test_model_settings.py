@@ -137,7 +137,7 @@ def test_a_wrong_answer_is_no_reason_for_the_fallback():
     ("given", "fault"),
     [
         ({"env": ""}, "api_key: expected a key, or where it is"),
-        ({"envv": "X"}, "api_key: "),
+        ({"envv": "X"}, "api_key: expected a key, or where it is"),
         ({"env": "X", "file": "y"}, "api_key: expected a key, or where it is"),
         ({"file": "a", "keyring": "b/c"}, "api_key: a secret: expected one of"),
         (7, "api_key: expected a key, or where it is"),
