@@ -106,7 +106,9 @@ async def export_training(
     card: Annotated[Path | None, typer.Option()] = None,
     licence: str = "",
 ) -> int:
-    """Make a fine-tuning set from good runs, in the chat format, with a data card. Examples with secrets are always left out.
+    """Make a fine-tuning set from good runs.
+
+    It is in the chat format and has a data card. Examples with secrets are always left out.
 
     Args:
         file (FILE): The file of examples, one JSON object a line.
