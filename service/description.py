@@ -1,7 +1,7 @@
 """The server's description of itself, `/openapi.json`: the framework's document, with what the framework does not say.
 
 The framework knows paths, parameters and shapes. This module adds the key that requests carry, the refusals that every route may answer with (described
-once), the headers of answers, and an example for each body. Requests are validated against this document (`problems.py`), so it cannot be wrong about them.
+once) and their headers. Examples stand with the bodies (`schemas.py`). Requests are validated against this document (`problems.py`), so it cannot be wrong about them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from .auth import OPEN_PATHS
+from .problems import MEDIA_TYPE
 from .schemas import RefusalView
 
 REFUSED: Final = {
@@ -32,7 +33,6 @@ REFUSED: Final = {
     "503": "The store cannot be read or written",
 }
 """Status -> when a route may refuse a request with it."""
-PROBLEM_TYPE: Final = "application/problem+json"
 _SCHEMAS: Final = "#/components/schemas/"
 _KEY: Final = "key"
 _HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -81,16 +81,14 @@ def _add_components(document: dict[str, Any]) -> None:
     refusal = RefusalView.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
     shapes = cast("dict[str, Any]", refusal.pop("$defs", {}))
     components["schemas"] = {**components.get("schemas", {}), **shapes, "RefusalView": refusal}
-    for name in (
-        "HTTPValidationError",
-        "ValidationError",
-    ):  # the framework's own, which no route answers with
+    # These are the framework's own; no route answers with them.
+    for name in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(name, None)
     components["responses"] = {
         f"Refused{status}": {
             "description": words,
             "headers": {name: _header(text) for name, text in _HEADERS.get(status, {}).items()},
-            "content": {PROBLEM_TYPE: {"schema": {"$ref": f"{_SCHEMAS}RefusalView"}}},
+            "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}RefusalView"}}},
         }
         for status, words in REFUSED.items()
     }

@@ -182,13 +182,22 @@ ENDED = ("succeeded", *GONE_WRONG)
 
 run_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["runs"])
 
+WITH_LOCATION: dict[int | str, dict[str, Any]] = {
+    202: {"headers": {"Location": {"description": "The path of the run.", "schema": {"type": "string"}}}}
+}
 IdempotencyKey = Annotated[
     str | None,
     Header(max_length=255, description="The same key with the same request gives the same run, for ever."),
 ]
 
 
-@run_router.post("/tasks", status_code=202, response_model=RunView, summary="Plan and run a task in words")
+@run_router.post(
+    "/tasks",
+    status_code=202,
+    response_model=RunView,
+    responses=WITH_LOCATION,
+    summary="Plan and run a task in words",
+)
 async def submit_task(
     body: TaskBody, request: Request, served: Served, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -196,7 +205,9 @@ async def submit_task(
     return await _accept(request, served, body.task, body, idempotency_key, stream=body.stream)
 
 
-@run_router.post("/runs", status_code=202, response_model=RunView, summary="Run a plan")
+@run_router.post(
+    "/runs", status_code=202, response_model=RunView, responses=WITH_LOCATION, summary="Run a plan"
+)
 async def submit_run(
     body: RunBody, request: Request, served: Served, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -305,7 +316,13 @@ async def resume_run(run_id: str, served: Served, body: ResumeBody | None = None
     return _run(run, HTTPStatus.ACCEPTED)
 
 
-@run_router.post("/runs/{run_id}/fork", status_code=202, response_model=RunView, summary="Fork a run")
+@run_router.post(
+    "/runs/{run_id}/fork",
+    status_code=202,
+    response_model=RunView,
+    responses=WITH_LOCATION,
+    summary="Fork a run",
+)
 async def fork_run(run_id: str, served: Served, identity: Identity, body: ForkBody | None = None) -> Response:
     """Answer with the new run, which is durable before the answer; the affected steps run in the background."""
     options = body or ForkBody()
@@ -329,6 +346,7 @@ async def fork_run(run_id: str, served: Served, identity: Identity, body: ForkBo
     "/runs/{run_id}/retry",
     status_code=202,
     response_model=RunView,
+    responses=WITH_LOCATION,
     summary="Continue a failed or cancelled run as a new run",
 )
 async def retry_run(
