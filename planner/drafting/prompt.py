@@ -106,8 +106,7 @@ def planning_messages(
         parts.append(f"# Given inputs\n\n{text_of('given')}\n{given}\n\n")
     parts.append(f"# Task\n\n{task}")
     if answers:
-        asked = "\n".join(f"- {question} -> {canonical(answer).decode()}" for question, answer in answers)
-        parts.append(f"\n\n# What the user answered to your questions\n\n{asked}")
+        parts.append(f"\n\n# What the user answered to your questions\n\n{_answered(answers)}")
     if part is not None:
         parts += _part_of_a_run(part)
     # The system message never changes, and the user's part ends with the task: endpoints cache the longest equal
@@ -141,11 +140,14 @@ def small_messages(
         parts.append(f"# Given values\n\nThe task is about these; refer to them as here.\n{given}\n\n")
     parts.append(f"# Task\n\n{task}")
     if answers:
-        asked = "\n".join(f"- {question} -> {canonical(answer).decode()}" for question, answer in answers)
-        parts.append(f"\n\n# What the user answered\n\n{asked}")
+        parts.append(f"\n\n# What the user answered\n\n{_answered(answers)}")
     if part is not None:
         parts += _part_of_a_run(part)
     return (Message("system", text_of("small")), Message("user", mark(parts)))
+
+
+def _answered(answers: Sequence[tuple[str, Json]]) -> str:
+    return "\n".join(f"- {question} -> {canonical(answer).decode()}" for question, answer in answers)
 
 
 def small_repair_messages(draft: str, fault: str, *, has_provided: bool = False) -> tuple[Message, ...]:
