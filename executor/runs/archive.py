@@ -18,7 +18,8 @@ import orjson
 from ...errors import REPLACED, Diverged, InputRejected, PlanError, RunNotFound, StoreError, ToolError
 from ...plans import Plan
 from ...plans.format.shape import describe
-from ...plans.values import Json
+from ...plans.values import Json, canonical
+from ...plans.values import digest as digest_of
 from ...tools import Artifact
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
@@ -381,6 +382,12 @@ class Archive:
             except StoreError as fault:
                 altered[each.name] = fault.message
         return sound, altered
+
+    async def plans_revision(self) -> str:
+        """Return a text that is another one after a plan was saved, replaced or deleted; the plans themselves are not read."""
+        # Names of hidden plans sort after all others. A store may have many of them, and they change with every task that is planned.
+        marks = await self._store.list_plan_marks(HIDDEN)
+        return digest_of(canonical([list(mark) for mark in marks]))
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan, or `None`. Raises: StoreError: the plan was changed since it was saved."""
