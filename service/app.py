@@ -28,6 +28,7 @@ from ..tools.secret import OPEN_ENVIRONMENT
 from .auth import Guard, ServerLimits
 from .description import describe, operation_id
 from .metrics import Counted, Metrics
+from .page import page_router
 from .problems import on_bad_request, on_bug, on_firmplan_error, on_http_error
 from .review_routes import review_router
 from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
@@ -90,7 +91,7 @@ def create_app(
         generate_unique_id_function=operation_id,
     )
     app.state.served = served
-    for part in (run_router, review_router, step_router, plan_router, watch_router):
+    for part in (run_router, review_router, step_router, plan_router, watch_router, page_router):
         app.include_router(part)
     app.openapi = describe(app, needs_key=bool(api_keys or named_keys))  # type: ignore[method-assign]  # as the framework documents it
     app.add_exception_handler(HTTPException, on_http_error)
