@@ -61,6 +61,7 @@ from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.policies import Policies, Policy
 from .executor.runs.deaths import PARK_AFTER
+from .executor.runs.driver import PARK_GRACE_S
 from .executor.runs.execution import RunWork
 from .executor.runs.owner import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
@@ -85,6 +86,7 @@ from .executor.runs.request import (
     value_for,
     values_of,
     words_of,
+    write_grace_of,
 )
 from .executor.runs.store_care import statuses_of
 from .executor.runs.submission import expect_resume, expect_retry
@@ -156,6 +158,8 @@ class Engine:
             dies; parked runs stay parked.
         lease: Seconds (1 to 3600) without a sign of life after which others take over the runs of a process on another machine.
         park_after: How many deaths of its process in a row, without progress, park a run.
+        write_grace: Seconds (0 to 3600) that closing the engine waits for writes in flight. What is longer is cut off, and named in the log: its
+            outcome may be unknown.
         on_waiting: Called with the other process that drives a run, when the engine waits for it: after 2 s, then once a minute. `None`: the log names it.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
@@ -176,6 +180,7 @@ class Engine:
         recover: bool = False,
         lease: float = LEASE_S,
         park_after: int = PARK_AFTER,
+        write_grace: float = PARK_GRACE_S,
         on_waiting: Callable[[RunOwner], None] | None = None,
         clock: Clock | None = None,
         policies: Iterable[Policy] = (),
@@ -212,6 +217,7 @@ class Engine:
         self._recovers = recover
         self._lease = lease_of(lease)
         self._park_after = count_of("park_after", park_after, least=1, error=ConfigError)
+        self._write_grace_s = write_grace_of(write_grace)
         self._on_waiting = on_waiting
         self._clock = clock or SystemClock()
         self._opened: _Opened | None = None
@@ -286,6 +292,7 @@ class Engine:
                     park_after=self._park_after,
                     lease_s=self._lease,
                     on_waiting=self._on_waiting,
+                    write_grace_s=self._write_grace_s,
                 )
                 plans = EnginePlanner(
                     self._planner,
