@@ -440,6 +440,7 @@ class Engine:
         stream: bool = False,
         replan: int = 0,
         submitter: Submitter | None = None,
+        request: str = "",
     ) -> Run:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
 
@@ -458,6 +459,8 @@ class Engine:
             replan: How often, at most, the planner may patch the plan of a failed run. Each patched plan is a run of its own,
                 whose parent is the run that failed; the last one is returned.
             submitter: Who submits the run, by a name that the caller has established, and whether this name may approve the run's calls.
+            request: Digest of the request that asks for the run, stored with it. Under the same `run_id` an equal digest returns that run, and another digest
+                is refused (code `other-request`). Empty: plan and inputs are compared.
 
         Raises:
             PlanRejected: The plan has faults; `.report` has them all. Nothing was run.
@@ -467,7 +470,14 @@ class Engine:
             StoreError: The store cannot be written.
         """
         options = Options(
-            run_id, seed, max_concurrency, reuse, self._budgets.for_run(budget), times_of(replan), submitter
+            run_id,
+            seed,
+            max_concurrency,
+            reuse,
+            self._budgets.for_run(budget),
+            times_of(replan),
+            submitter,
+            request,
         )
         execution, run_id, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.finish(run_id, planning)
@@ -485,6 +495,7 @@ class Engine:
         stream: bool = False,
         replan: int = 0,
         submitter: Submitter | None = None,
+        request: str = "",
     ) -> Run:
         """Make a run durable, start it, and return it immediately; a task that cannot be planned becomes a failed run.
 
@@ -492,7 +503,14 @@ class Engine:
         that `wait` and `resume` of a later engine patch the plan too.
         """
         options = Options(
-            run_id, seed, max_concurrency, reuse, self._budgets.for_run(budget), times_of(replan), submitter
+            run_id,
+            seed,
+            max_concurrency,
+            reuse,
+            self._budgets.for_run(budget),
+            times_of(replan),
+            submitter,
+            request,
         )
         execution, run_id, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.archive.get(run_id)

@@ -54,10 +54,15 @@ class Options:
     budget: Mapping[str, float] = field(default_factory=dict[str, float])
     replan: int = 0
     submitter: Submitter | None = None
+    request: str = ""
 
     def __post_init__(self) -> None:
         if self.submitter is not None:
             person_of(self.submitter.name, "submitter")
+        if not isinstance(cast("object", self.request), str):
+            raise ConfigError(
+                f"request: expected the digest of a request as text, found {describe(self.request)}"
+            )
         if self.reuse not in REUSE_MODES:
             raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
         if self.concurrency_max is not None:
@@ -90,6 +95,7 @@ class Options:
             budget=self.budget,
             replan=self.replan,
             submitter=self.submitter,
+            request=self.request,
         )
 
 
