@@ -37,6 +37,7 @@ from .executor import (
     Facilities,
     Header,
     PlanUses,
+    PlanVersion,
     Pruned,
     RecordedModelCalls,
     ReuseMode,
@@ -61,6 +62,7 @@ from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.policies import Policies, Policy
 from .executor.runs.deaths import PARK_AFTER
+from .executor.runs.driver import PARK_GRACE_S
 from .executor.runs.execution import RunWork
 from .executor.runs.owner import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
@@ -85,6 +87,7 @@ from .executor.runs.request import (
     value_for,
     values_of,
     words_of,
+    write_grace_of,
 )
 from .executor.runs.store_care import statuses_of
 from .executor.runs.submission import expect_resume, expect_retry
@@ -156,6 +159,8 @@ class Engine:
             dies; parked runs stay parked.
         lease: Seconds (1 to 3600) without a sign of life after which others take over the runs of a process on another machine.
         park_after: How many deaths of its process in a row, without progress, park a run.
+        write_grace: Seconds (0 to 3600) that closing the engine waits for writes in flight. What is longer is cut off, and named in the log: its
+            outcome may be unknown.
         on_waiting: Called with the other process that drives a run, when the engine waits for it: after 2 s, then once a minute. `None`: the log names it.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
@@ -176,6 +181,7 @@ class Engine:
         recover: bool = False,
         lease: float = LEASE_S,
         park_after: int = PARK_AFTER,
+        write_grace: float = PARK_GRACE_S,
         on_waiting: Callable[[RunOwner], None] | None = None,
         clock: Clock | None = None,
         policies: Iterable[Policy] = (),
@@ -212,6 +218,7 @@ class Engine:
         self._recovers = recover
         self._lease = lease_of(lease)
         self._park_after = count_of("park_after", park_after, least=1, error=ConfigError)
+        self._write_grace_s = write_grace_of(write_grace)
         self._on_waiting = on_waiting
         self._clock = clock or SystemClock()
         self._opened: _Opened | None = None
@@ -286,6 +293,7 @@ class Engine:
                     park_after=self._park_after,
                     lease_s=self._lease,
                     on_waiting=self._on_waiting,
+                    write_grace_s=self._write_grace_s,
                 )
                 plans = EnginePlanner(
                     self._planner,
@@ -352,7 +360,9 @@ class Engine:
         """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. Never raises for a bad plan."""
         return await (await self._open()).plans.check(plan)
 
-    async def save_plan(self, name: str, plan: PlanLike, *, replaces: str | None = None) -> SavedPlan:
+    async def save_plan(
+        self, name: str, plan: PlanLike, *, replaces: str | None = None, by: str = ""
+    ) -> SavedPlan:
         """Save a plan under a name, replacing one of that name; tasks that fit its `task` are answered by it.
 
         Args:
@@ -360,6 +370,7 @@ class Engine:
             plan: The plan.
             replaces: The `digest` or the `text_digest` of the plan that it may replace, empty: none; otherwise nothing is saved. `None`: it
                 may replace any. Plans that differ in prose alone have one `digest`.
+            by: Who saves it, for `plan_history`; may be left out.
 
         Raises:
             PlanRejected: It has problems.
@@ -371,7 +382,45 @@ class Engine:
         if (fault := pattern_fault(checked)) is not None:
             raise InputRejected(f"the plan '{name}' cannot be saved with the task '{checked.task}': {fault}")
         execution = opened.execution
-        return SavedPlan(name, await execution.archive.save_plan(name, checked, execution.now(), replaces))
+        saved = await execution.archive.save_plan(
+            name, checked, execution.now(), replaces=replaces, by=reason_of("by", by)
+        )
+        return SavedPlan(name, saved)
+
+    async def delete_plan(self, name: str, *, replaces: str | None = None, by: str = "") -> None:
+        """Delete a saved plan: it answers no task any more. Its history stays, and plans that name it by its digest still find it.
+
+        Args:
+            name: The name.
+            replaces: The `digest` or the `text_digest` of the plan that is deleted; otherwise nothing is deleted. `None`: whichever it is.
+            by: Who deletes it, for `plan_history`; may be left out.
+
+        Raises:
+            InputRejected: There is no plan of that name (code `unknown-plan`), or another one than `replaces` (code `replaced`).
+        """
+        execution = (await self._open()).execution
+        await execution.archive.delete_plan(name, execution.now(), replaces=replaces, by=reason_of("by", by))
+
+    async def plan_history(self, name: str) -> list[PlanVersion]:
+        """Return the versions that the name of a saved plan had, newest first; a deletion is a version, too.
+
+        Raises:
+            InputRejected: No plan was saved under the name (code `unknown-plan`).
+        """
+        return await (await self._open()).execution.archive.plan_history(name)
+
+    async def plan_version(self, name: str, version: int | str) -> Plan:
+        """Return the plan of one version. To restore it, save it: `save_plan(name, plan, replaces=..)`.
+
+        Args:
+            name: The name.
+            version: Its number, or the `digest` or `text_digest` of the plan: of several, the newest.
+
+        Raises:
+            InputRejected: There is no such version (code `unknown-plan`).
+            StoreError: The version was changed since it was saved.
+        """
+        return await (await self._open()).execution.archive.plan_version(name, version)
 
     async def list_plans(self) -> list[SavedPlan]:
         """Return the saved plans, by name. A plan that was altered in the store is left out, with a warning in the log."""
@@ -437,6 +486,7 @@ class Engine:
         stream: bool = False,
         replan: int = 0,
         submitter: Submitter | None = None,
+        request: str = "",
     ) -> Run:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
 
@@ -455,6 +505,8 @@ class Engine:
             replan: How often, at most, the planner may patch the plan of a failed run. Each patched plan is a run of its own,
                 whose parent is the run that failed; the last one is returned.
             submitter: Who submits the run, by a name that the caller has established, and whether this name may approve the run's calls.
+            request: Digest of the request that asks for the run, stored with it. Under the same `run_id` an equal digest returns that run, and another digest
+                is refused (code `other-request`). Empty: plan and inputs are compared.
 
         Raises:
             PlanRejected: The plan has faults; `.report` has them all. Nothing was run.
@@ -464,7 +516,14 @@ class Engine:
             StoreError: The store cannot be written.
         """
         options = Options(
-            run_id, seed, max_concurrency, reuse, self._budgets.for_run(budget), times_of(replan), submitter
+            run_id,
+            seed,
+            max_concurrency,
+            reuse,
+            self._budgets.for_run(budget),
+            times_of(replan),
+            submitter,
+            request,
         )
         execution, run_id, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.finish(run_id, planning)
@@ -482,6 +541,7 @@ class Engine:
         stream: bool = False,
         replan: int = 0,
         submitter: Submitter | None = None,
+        request: str = "",
     ) -> Run:
         """Make a run durable, start it, and return it immediately; a task that cannot be planned becomes a failed run.
 
@@ -489,7 +549,14 @@ class Engine:
         that `wait` and `resume` of a later engine patch the plan too.
         """
         options = Options(
-            run_id, seed, max_concurrency, reuse, self._budgets.for_run(budget), times_of(replan), submitter
+            run_id,
+            seed,
+            max_concurrency,
+            reuse,
+            self._budgets.for_run(budget),
+            times_of(replan),
+            submitter,
+            request,
         )
         execution, run_id, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.archive.get(run_id)
@@ -1136,6 +1203,9 @@ class Engine:
     plan_sync = _twin(plan)
     check_plan_sync = _twin(check_plan)
     save_plan_sync = _twin(save_plan)
+    delete_plan_sync = _twin(delete_plan)
+    plan_history_sync = _twin(plan_history)
+    plan_version_sync = _twin(plan_version)
     list_plans_sync = _twin(list_plans)
     plans_revision_sync = _twin(plans_revision)
     learnt_tools_sync = _twin(learnt_tools)

@@ -79,6 +79,7 @@ class Header:
         replan: How often, at most, the planner may patch the plan if the run fails.
         rules: The version of the machine's moves that the run began with (`machine.py`).
         submitter: Who submitted the run; `None`: it is not known, as in headers of older versions.
+        request: Digest of the request that made the run; empty: none was given, or the header is of an older version.
     """
 
     plan: Plan | None
@@ -96,6 +97,7 @@ class Header:
     rules: int = RULES_VERSION
     replan: int = 0
     submitter: Submitter | None = None
+    request: str = ""
 
     def sub_program(self, made: SubPlanned, planned: RunPlanned) -> Program:
         """Return the program of a sub-plan that a `plan_for` step got. Raises: PlanRejected: it cannot be compiled."""
@@ -167,6 +169,7 @@ class Header:
         # Absent where they have their first value: headers of older versions keep their bytes, and so their digests.
         data |= {"rules": self.rules} if self.rules != RULES_ONCE else {}
         data |= {"submitter": self.submitter.to_dict()} if self.submitter is not None else {}
+        data |= {"request": self.request} if self.request else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
@@ -210,6 +213,7 @@ class Header:
             replan=data.get("replan", 0),
             rules=rules,
             submitter=Submitter(**data["submitter"]) if "submitter" in data else None,
+            request=data.get("request", ""),
         )
 
 

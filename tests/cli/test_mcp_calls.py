@@ -193,7 +193,7 @@ def test_a_client_that_times_out_cancels_too(place):
 
     async def work():
         async with client_of(place, "legacy") as client:
-            with pytest.raises(MCPError, match="(?i)time"):
+            with pytest.raises(MCPError, match=r"(?i)time"):
                 await client.call_tool("run_plan", {"plan": SLOW, "run_id": "r"}, read_timeout_seconds=1)
             return await status_of(client, "r", "cancelled")
 
