@@ -165,7 +165,7 @@ class RunQueue:
             submitter=submission.submitter,
         )
         self.adopt(run.id)
-        self.metrics.accepted["task" if isinstance(submission.what, str) else "plan"] += 1
+        self.metrics.note_accepted("task" if isinstance(submission.what, str) else "plan")
         return run
 
     async def check_queue(self) -> None:

@@ -20,6 +20,7 @@ from ...plans.compile import compile_plan
 from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.format.property_order import order_in
 from ...plans.values import Digest, Json, canonical, digest
+from ...tools.logbook import RequestContext
 from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
@@ -79,6 +80,7 @@ class Header:
         replan: How often, at most, the planner may patch the plan if the run fails.
         rules: The version of the machine's moves that the run began with (`machine.py`).
         submitter: Who submitted the run; `None`: it is not known, as in headers of older versions.
+        request: The request with which another program submitted the run; `None`: there was none. It decides nothing.
     """
 
     plan: Plan | None
@@ -96,6 +98,7 @@ class Header:
     rules: int = RULES_VERSION
     replan: int = 0
     submitter: Submitter | None = None
+    request: RequestContext | None = None
 
     def sub_program(self, made: SubPlanned, planned: RunPlanned) -> Program:
         """Return the program of a sub-plan that a `plan_for` step got. Raises: PlanRejected: it cannot be compiled."""
@@ -167,6 +170,7 @@ class Header:
         # Absent where they have their first value: headers of older versions keep their bytes, and so their digests.
         data |= {"rules": self.rules} if self.rules != RULES_ONCE else {}
         data |= {"submitter": self.submitter.to_dict()} if self.submitter is not None else {}
+        data |= {"request": self.request.to_dict()} if self.request is not None else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
@@ -210,6 +214,7 @@ class Header:
             replan=data.get("replan", 0),
             rules=rules,
             submitter=Submitter(**data["submitter"]) if "submitter" in data else None,
+            request=RequestContext(**data["request"]) if "request" in data else None,
         )
 
 
