@@ -61,6 +61,7 @@ from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.policies import Policies, Policy
 from .executor.runs.deaths import PARK_AFTER
+from .executor.runs.driver import PARK_GRACE_S
 from .executor.runs.execution import RunWork
 from .executor.runs.owner import presence_of
 from .executor.runs.replays import bundle_path, load_bundle, replayed
@@ -85,6 +86,7 @@ from .executor.runs.request import (
     value_for,
     values_of,
     words_of,
+    write_grace_of,
 )
 from .executor.runs.store_care import statuses_of
 from .executor.runs.submission import expect_resume, expect_retry
@@ -156,6 +158,8 @@ class Engine:
             dies; parked runs stay parked.
         lease: Seconds (1 to 3600) without a sign of life after which others take over the runs of a process on another machine.
         park_after: How many deaths of its process in a row, without progress, park a run.
+        write_grace: Seconds (0 to 3600) that closing the engine waits for writes in flight. What is longer is cut off, and named in the log: its
+            outcome may be unknown.
         on_waiting: Called with the other process that drives a run, when the engine waits for it: after 2 s, then once a minute. `None`: the log names it.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
@@ -176,6 +180,7 @@ class Engine:
         recover: bool = False,
         lease: float = LEASE_S,
         park_after: int = PARK_AFTER,
+        write_grace: float = PARK_GRACE_S,
         on_waiting: Callable[[RunOwner], None] | None = None,
         clock: Clock | None = None,
         policies: Iterable[Policy] = (),
@@ -212,6 +217,7 @@ class Engine:
         self._recovers = recover
         self._lease = lease_of(lease)
         self._park_after = count_of("park_after", park_after, least=1, error=ConfigError)
+        self._write_grace_s = write_grace_of(write_grace)
         self._on_waiting = on_waiting
         self._clock = clock or SystemClock()
         self._opened: _Opened | None = None
@@ -286,6 +292,7 @@ class Engine:
                     park_after=self._park_after,
                     lease_s=self._lease,
                     on_waiting=self._on_waiting,
+                    write_grace_s=self._write_grace_s,
                 )
                 plans = EnginePlanner(
                     self._planner,
@@ -433,6 +440,7 @@ class Engine:
         stream: bool = False,
         replan: int = 0,
         submitter: Submitter | None = None,
+        request: str = "",
     ) -> Run:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
 
@@ -451,6 +459,8 @@ class Engine:
             replan: How often, at most, the planner may patch the plan of a failed run. Each patched plan is a run of its own,
                 whose parent is the run that failed; the last one is returned.
             submitter: Who submits the run, by a name that the caller has established, and whether this name may approve the run's calls.
+            request: Digest of the request that asks for the run, stored with it. Under the same `run_id` an equal digest returns that run, and another digest
+                is refused (code `other-request`). Empty: plan and inputs are compared.
 
         Raises:
             PlanRejected: The plan has faults; `.report` has them all. Nothing was run.
@@ -460,7 +470,14 @@ class Engine:
             StoreError: The store cannot be written.
         """
         options = Options(
-            run_id, seed, max_concurrency, reuse, self._budgets.for_run(budget), times_of(replan), submitter
+            run_id,
+            seed,
+            max_concurrency,
+            reuse,
+            self._budgets.for_run(budget),
+            times_of(replan),
+            submitter,
+            request,
         )
         execution, run_id, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.finish(run_id, planning)
@@ -478,6 +495,7 @@ class Engine:
         stream: bool = False,
         replan: int = 0,
         submitter: Submitter | None = None,
+        request: str = "",
     ) -> Run:
         """Make a run durable, start it, and return it immediately; a task that cannot be planned becomes a failed run.
 
@@ -485,7 +503,14 @@ class Engine:
         that `wait` and `resume` of a later engine patch the plan too.
         """
         options = Options(
-            run_id, seed, max_concurrency, reuse, self._budgets.for_run(budget), times_of(replan), submitter
+            run_id,
+            seed,
+            max_concurrency,
+            reuse,
+            self._budgets.for_run(budget),
+            times_of(replan),
+            submitter,
+            request,
         )
         execution, run_id, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.archive.get(run_id)

@@ -202,7 +202,9 @@ class EnginePlanner:
         """
         # A retry is a new run: limits of the ended run count, at most the ceilings of this engine.
         budget = self._budgets.lowered(before.budget)
-        header = replace(before, fork=None, planning=None, replan=replan, rules=RULES_VERSION, budget=budget)
+        header = replace(
+            before, fork=None, planning=None, replan=replan, rules=RULES_VERSION, budget=budget, request=""
+        )
         if before.plan is None:
             return header
         report = await self._report(before.plan, before.plans)

@@ -28,6 +28,8 @@ COMMAND_LINE = "the command line"
 CONCURRENCY_DEFAULT = 64
 PARK_AFTER_DEFAULT = 3
 LEASE_DEFAULT = 30.0
+WRITE_GRACE_DEFAULT = 30.0
+DRAIN_DEFAULT = 1.0
 
 Flow = Literal["strict", "enforce", "warn", "off"]
 Trust = Literal["trusted", "untrusted"]
@@ -167,6 +169,8 @@ class Settings(BaseModel):
         results: What becomes of results that do not fit, for tools that do not state it; `None`: as each kind of tool has it.
         park_after: After so many deaths of its process without progress a run is parked.
         lease: Seconds without a sign of life after which a run's owner loses the run.
+        write_grace: Seconds that a stopping process waits for its writes in flight.
+        drain: Seconds that a server which was told to stop still answers while `/readyz` says 503.
         models: Model aliases, from the file; `model` may name one.
         prices: A file with prices of models.
         planner: Settings of the planner, from the file.
@@ -189,6 +193,8 @@ class Settings(BaseModel):
     results: Results | None = None
     park_after: Annotated[int, Field(ge=1)] = PARK_AFTER_DEFAULT
     lease: Annotated[float, Field(ge=1, le=3600)] = LEASE_DEFAULT
+    write_grace: Annotated[float, Field(ge=0, le=3600)] = WRITE_GRACE_DEFAULT
+    drain: Annotated[float, Field(ge=0, le=3600)] = DRAIN_DEFAULT
     models: Mapping[str, Any] = {}
     prices: Text | None = None
     planner: PlannerTable = PlannerTable()
@@ -307,6 +313,8 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
             "results",
             "park_after",
             "lease",
+            "write_grace",
+            "drain",
             "prices",
         )
     }
@@ -316,7 +324,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     for name in ("budget", "budget_max"):
         if text := env.get(f"FIRMPLAN_{name.upper()}"):
             given[name] = _read_amounts(text)
-    for name in ("concurrency", "park_after", "lease"):
+    for name in ("concurrency", "park_after", "lease", "write_grace", "drain"):
         # Variables are text; the model is strict, so that `"64"` in the file remains an error.
         with suppress(ValueError):  # not set, or no number: the error then names the text
             given[name] = json.loads(str(given[name]))

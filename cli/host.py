@@ -70,7 +70,13 @@ def serve(
         async with invocation.engine(recover=True, serves=True) as engine:
             try:
                 await serve_http(
-                    engine, host=host, port=port, api_keys=keys, limits=limits, on_bound=announce
+                    engine,
+                    host=host,
+                    port=port,
+                    api_keys=keys,
+                    limits=limits,
+                    on_bound=announce,
+                    drain_s=invocation.settings.drain,
                 )
                 await asyncio.sleep(0)  # the signal that ended the server reaches this command only now
             except asyncio.CancelledError:

@@ -138,6 +138,7 @@ class Invocation:
             recover=recover,
             park_after=settings.park_after,
             lease=settings.lease,
+            write_grace=settings.write_grace,
             on_waiting=on_waiting,
         )
         with _store_errors():

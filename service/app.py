@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from typing_extensions import override
+from uvicorn.config import LOGGING_CONFIG
 
 from ..engine import Engine
 from ..errors import ConfigError, FirmplanError
@@ -50,6 +52,7 @@ def create_app(
     limits: ServerLimits | None = None,
     hosts: Sequence[str] = (),
     closing: asyncio.Event | None = None,
+    draining: asyncio.Event | None = None,
 ) -> FastAPI:
     """Return the application for an open engine.
 
@@ -61,6 +64,7 @@ def create_app(
         limits: Body size, queue and rate.
         hosts: Names in the `Host` header that are answered; with none, all.
         closing: Set by the caller when the server goes down, so that open event streams end.
+        draining: Set by the caller when the server is about to go down, so that `/readyz` answers 503; everything else still works.
 
     Raises:
         ConfigError: The engine opens the environment to plans, which here come from clients.
@@ -69,7 +73,13 @@ def create_app(
         raise ConfigError(OPEN_ENVIRONMENT)
     limits = limits or ServerLimits()
     metrics = Metrics()
-    served = ServedEngine(engine, RunQueue(engine, limits, metrics), metrics, closing or asyncio.Event())
+    served = ServedEngine(
+        engine,
+        RunQueue(engine, limits, metrics),
+        metrics,
+        closing or asyncio.Event(),
+        draining or asyncio.Event(),
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -106,31 +116,49 @@ def create_app(
 
 
 GRACE_S = 10
-"""Seconds that open requests get to finish after a signal."""
+"""Seconds that open requests get to finish once the port is closed."""
+DRAIN_S = 1.0
+"""Seconds between SIGTERM and the end of the port, unless the caller of `serve` says otherwise."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 class _Server(uvicorn.Server):
-    """A server that ends its event streams before it waits for open requests."""
+    """A server that says that it is about to stop before it closes its port, and ends its event streams before it waits for open requests.
 
-    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+    Args:
+        config: As of uvicorn.
+        closing: Set when the port is about to close.
+        draining: Set at the signal.
+        drain_s: Seconds between the two.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, closing: asyncio.Event, draining: asyncio.Event, drain_s: float
+    ) -> None:
         super().__init__(config)
         self._closing = closing
+        self._draining = draining
+        self._drain_s = drain_s
 
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:  # the second signal: immediately, whatever is under way
             os._exit(128 + sig)
+        if sig == signal.SIGINT:  # a person at a terminal, and no load balancer that has to notice
+            self._drain_s = 0.0
+        self._draining.set()
         super().handle_exit(sig, frame)
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A load balancer still sends requests until it has seen the 503 of `/readyz`; a port that is closed before that fails these requests.
+        await asyncio.sleep(self._drain_s)
         # uvicorn waits for open requests, and an event stream is one that does not end by itself.
         self._closing.set()
         await super().shutdown(sockets)
 
 
-async def serve(
+async def serve(  # noqa: PLR0913  # the settings of a server
     engine: Engine,
     *,
     host: str = "127.0.0.1",
@@ -139,8 +167,9 @@ async def serve(
     named_keys: Mapping[str, str] | None = None,
     limits: ServerLimits | None = None,
     on_bound: Callable[[str], None] = lambda _: None,
+    drain_s: float = DRAIN_S,
 ) -> None:
-    """Serve an open engine until SIGINT or SIGTERM; runs under way stay resumable.
+    """Serve an open engine until SIGINT or SIGTERM; runs under way stay resumable. A second signal ends the process at once.
 
     Args:
         engine: The engine, opened and closed by the caller.
@@ -150,6 +179,7 @@ async def serve(
         named_keys: As of `create_app`.
         limits: Body size, queue and rate.
         on_bound: Called with the server's URL once clients can connect.
+        drain_s: Seconds after SIGTERM in which the server still answers everything, but `/readyz` with 503.
 
     Raises:
         ConfigError: No keys for a public interface, or the address cannot be bound.
@@ -157,24 +187,30 @@ async def serve(
     every_key = (*api_keys, *(named_keys or {}).values())
     check_exposure(host, every_key)
     bound = _bind(host, port)
-    closing = asyncio.Event()
+    closing, draining = asyncio.Event(), asyncio.Event()
     hosts = () if every_key else (*LOOPBACK_NAMES, host)
     app = create_app(
-        engine, api_keys=api_keys, named_keys=named_keys, limits=limits, hosts=hosts, closing=closing
+        engine,
+        api_keys=api_keys,
+        named_keys=named_keys,
+        limits=limits,
+        hosts=hosts,
+        closing=closing,
+        draining=draining,
     )
     if as_json := is_json():
         render_others_as_json()
     config = uvicorn.Config(
         app,
         log_level="warning",
-        log_config=None if as_json else uvicorn.config.LOGGING_CONFIG,
+        log_config=None if as_json else LOGGING_CONFIG,
         access_log=False,  # `request_log.py` writes it
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
     )
     with bound:
         on_bound(_url(host, bound.getsockname()[1]))
-        await _Server(config, closing).serve(sockets=[bound])
+        await _Server(config, closing, draining, drain_s).serve(sockets=[bound])
 
 
 def check_exposure(host: str, api_keys: Sequence[str]) -> None:

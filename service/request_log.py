@@ -13,6 +13,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -108,14 +109,16 @@ class _Answer:
         """Write the line of the request, after the last byte of its answer."""
         scope = self._scope
         level = logging.DEBUG if scope["path"] in HEALTH and self.status in (200, None) else logging.INFO
-        fields = {
+        params: Mapping[str, object] = scope.get("path_params") or {}
+        client: tuple[str, int] | None = scope.get("client")
+        fields: dict[str, object] = {
             "method": scope["method"],
             "route": _route(scope),
             "status": self.status or CLOSED,
             "duration_s": round(time.perf_counter() - self._begun, 6),
             "client": scope.get(IDENTITY),
-            "address": (scope.get("client") or ("",))[0],
-            "run": (scope.get("path_params") or {}).get("run_id"),
+            "address": client and client[0],
+            "run": params.get("run_id"),
         }
         open_log().log(
             level, "request", **{name: value for name, value in fields.items() if value not in (None, "")}

@@ -99,12 +99,14 @@ class ServedEngine:
 
     Attributes:
         closing: Set when the server goes down, so that event streams end.
+        draining: Set when the server is about to go down.
     """
 
     engine: Engine
     queue: RunQueue
     metrics: Metrics
     closing: asyncio.Event
+    draining: asyncio.Event
 
 
 def _served_engine(request: Request) -> ServedEngine:
@@ -749,12 +751,12 @@ async def healthz() -> Response:
     "/readyz", response_model=HealthView, responses={503: {"model": HealthView}}, summary="Can it take work?"
 )
 async def readyz(served: Served) -> Response:
-    """Answer 200 while the store can be read and the server is not going down, else 503."""
+    """Answer 200 while the store can be read and the server is not about to go down, else 503."""
     try:
         await served.engine.list_runs(limit=1)
     except StoreError:
         return answer({"status": "unavailable"}, HTTPStatus.SERVICE_UNAVAILABLE)
-    if served.closing.is_set():
+    if served.draining.is_set() or served.closing.is_set():
         return answer({"status": "unavailable"}, HTTPStatus.SERVICE_UNAVAILABLE)
     return answer({"status": "ok"})
 

@@ -1,8 +1,7 @@
 """The queue of a server: its limit, idempotency keys, and the work on runs that continues after an answer was sent.
 
-An idempotency key becomes the run's id, so the store itself keeps the promise "same key, same run": it holds through a restart and
-between servers of one store. A body that differs from the first body with the same key is refused. The queue keeps the digests of
-recent bodies for what the store does not compare, such as budgets.
+An idempotency key becomes the run's id, and the digest of the request's body stands in the run's header. So the store itself keeps the promise
+"same key, same run, and no other request under the key": it holds through a restart, between servers of one store, and until the run is deleted.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ..engine import Engine
-from ..errors import FirmplanError, InputRejected, RunNotFound, StoreError
+from ..errors import OTHER_REQUEST, FirmplanError, InputRejected, RunNotFound, StoreError
 from ..executor import Run, RunSummary, Submitter
 from ..executor.lru_cache import LruCache
 from ..executor.runs.archive import UNDER_WAY
@@ -26,8 +25,6 @@ from .auth import ServerLimits
 from .metrics import Metrics
 from .problems import Refusal
 
-KEYS_MAX = 10_000
-"""Idempotency keys whose body is remembered in this process."""
 OWN_MAX = 10_000
 """Runs that a server continues by itself; beyond that the least recently used are left to `resume`."""
 PAGE = 500
@@ -66,7 +63,6 @@ class RunQueue:
     engine: Engine
     limits: ServerLimits
     metrics: Metrics
-    _bodies: LruCache[str, str] = field(default_factory=lambda: LruCache(KEYS_MAX, weight_min=1))
     # Of two equal requests at the same time, one makes the run and the other finds it. A lock lives as long as a request holds it.
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(
         default_factory=WeakValueDictionary[str, asyncio.Lock]
@@ -87,20 +83,14 @@ class RunQueue:
             return await self._submit(submission, None)
         run_id = run_id_of(submission.key)
         async with self._locks.setdefault(run_id, asyncio.Lock()):
-            # The store compares plan and inputs of the two requests. What it does not compare, such as the budget, the digest of the body does, as
-            # long as this process remembers it.
             known = await self._is_known(run_id)
-            if known and (self._bodies.find(run_id) or submission.body) != submission.body:
-                raise _other_body()
             if not known:
                 await self.check_queue()
-                self._bodies.drop(run_id)  # of a run that was deleted
             try:
-                run = await self._submit(submission, run_id)
+                return await self._submit(submission, run_id)
             except InputRejected as error:
-                raise (_other_body() if known else error) from error
-            self._remember(run_id, submission.body)
-            return run
+                # Another server may have made the run since the question; then its header has the other request.
+                raise (_other_body() if known or error.code == OTHER_REQUEST else error) from error
 
     def drive(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
         """Carry out work on a run in the background; an error is in the run, or else in the log."""
@@ -163,6 +153,7 @@ class RunQueue:
             budget=submission.budget,
             stream=submission.stream,
             submitter=submission.submitter,
+            request="" if run_id is None else submission.body,
         )
         self.adopt(run.id)
         self.metrics.note_accepted("task" if isinstance(submission.what, str) else "plan")
@@ -189,9 +180,6 @@ class RunQueue:
         except RunNotFound:
             return False
         return True
-
-    def _remember(self, run_id: str, body: str) -> None:
-        self._bodies.keep(run_id, self._bodies.find(run_id) or body)
 
     async def _watched(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
         try:

@@ -206,7 +206,7 @@ def _log_uncaught(
     if issubclass(kind, KeyboardInterrupt | SystemExit):
         return
     with suppress(Exception):
-        open_log(**fields).critical("uncaught exception", exc_info=(kind, error, trace))
+        open_log().critical("uncaught exception", exc_info=(kind, error, trace), **fields)
 
 
 def _renderer(form: Form) -> Processor:

@@ -441,7 +441,7 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
 
 
 def _request_id(header: Header) -> str | None:
-    return header.request.id if header.request is not None else None
+    return header.context.id if header.context is not None else None
 
 
 def _left_out(header: Header) -> tuple[str, ...]:

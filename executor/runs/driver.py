@@ -68,7 +68,11 @@ from .run import run_status
 
 # Calls of one run that may wait for the semaphore of their tool before the calls of other tools have to wait behind them.
 WORKERS_MIN: Final = 1_000
-PARK_GRACE_S: Final = 30.0  # how long a stopping process, and a cancelled run, waits for its writes in flight
+PARK_GRACE_S: Final = 30.0  # how long a stopping process (unless its engine says otherwise), and a cancelled run, waits for its writes in flight
+UNKNOWN_HINT: Final = (
+    "whether it took effect may be unknown: the next owner of the run repeats it under its key if its tool is idempotent, asks the tool if it can "
+    "`reconcile`, and otherwise waits for `firmplan resolve RUN STEP`"
+)
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -246,8 +250,8 @@ class Driver:
             if not self.is_parking and self.machine.accepts(event := QuestionExpired(step)):
                 await self._take_in(event)
 
-    async def park(self) -> None:
-        """Stop: start nothing more, cancel calls that are not writes, and wait up to `PARK_GRACE_S` for the writes in flight."""
+    async def park(self, grace_s: float = PARK_GRACE_S) -> None:
+        """Stop: start nothing more, cancel calls that are not writes, and wait up to `grace_s` for the writes in flight; the log names them."""
         self.is_parking = True
         # A write that is cancelled has an unknown outcome, and then a person has to find out what it did. So writes get time to end.
         written = self._writing
@@ -256,9 +260,17 @@ class Driver:
             if step not in written:
                 task.cancel(STOPPED)
         if writing:
-            await asyncio.wait(writing, timeout=PARK_GRACE_S)
+            self._log_writes("waits for a write before it stops", up_to_s=grace_s)
+            await asyncio.wait(writing, timeout=grace_s)
+            self._log_writes("stopped during a write", hint=UNKNOWN_HINT)
         for task in self._tasks.values():
             task.cancel(STOPPED)
+
+    def _log_writes(self, words: str, **fields: object) -> None:
+        """Write a line for each write in flight."""
+        for step in self._writing:
+            tool = self.machine.tool_of(step)
+            self.facilities.log.warning(words, run=self.row.id, step=step, tool=tool, **fields)
 
     # --- the loop
 

@@ -33,7 +33,7 @@ from ..stores.store import LEASE_S, Decision, OwnerName, RunRow
 from .archive import UNDER_WAY, Archive
 from .deaths import ALONE_AFTER, PARK_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
-from .driver import Driver, expect_outcomes, heap_frozen
+from .driver import PARK_GRACE_S, Driver, expect_outcomes, heap_frozen
 from .owner import Owner, Presence, RunOwner
 from .planning import Planning, planning_deaths
 from .replays import Replays
@@ -95,6 +95,7 @@ class Execution:
         presence: How processes of this machine see the owners of the store.
         park_after: How many deaths of its process in a row, without progress, park a run.
         lease_s: Length of the lease in seconds.
+        write_grace_s: How long `close` waits for the writes in flight.
         expires: Whether questions expire while nobody drives their run.
         on_waiting: Called with the other process that this one waits for, and again from time to time; `None`: the log names it.
     """
@@ -107,10 +108,12 @@ class Execution:
         park_after: int = PARK_AFTER,
         lease_s: float = LEASE_S,
         on_waiting: Callable[[RunOwner], None] | None = None,
+        write_grace_s: float = PARK_GRACE_S,
         expires: bool = True,
     ) -> None:
         self.facilities = facilities
         self._park_after = park_after
+        self._write_grace_s = write_grace_s
         self._expires = expires
         self._on_waiting = on_waiting or self._log_waiting
         self._lock = DriveLock()
@@ -174,7 +177,7 @@ class Execution:
         for task in self._driving.values():
             if task not in driven:  # it plans
                 task.cancel()
-        await asyncio.gather(*(driver.park() for driver in self._drivers.values()))
+        await asyncio.gather(*(driver.park(self._write_grace_s) for driver in self._drivers.values()))
         if driven:
             await asyncio.wait(driven, timeout=CUT_OFF_S)
         running = [*self._driving.values(), *self._watch.tasks()]

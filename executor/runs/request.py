@@ -54,10 +54,15 @@ class Options:
     budget: Mapping[str, float] = field(default_factory=dict[str, float])
     replan: int = 0
     submitter: Submitter | None = None
+    request: str = ""
 
     def __post_init__(self) -> None:
         if self.submitter is not None:
             person_of(self.submitter.name, "submitter")
+        if not isinstance(cast("object", self.request), str):
+            raise ConfigError(
+                f"request: expected the digest of a request as text, found {describe(self.request)}"
+            )
         if self.reuse not in REUSE_MODES:
             raise ConfigError(f"reuse: expected one of {', '.join(REUSE_MODES)}, found {self.reuse!r}")
         if self.concurrency_max is not None:
@@ -90,6 +95,7 @@ class Options:
             budget=self.budget,
             replan=self.replan,
             submitter=self.submitter,
+            request=self.request,
         )
 
 
@@ -230,6 +236,7 @@ COUNT_MAX: Final = 2**63 - 1  # the largest integer of JSON and of stores
 REPLANS_MAX: Final = 20  # patches of one plan: a plan that needs more is another plan
 LEASE_S_MIN: Final = 1.0  # an owner renews its lease six times in that time, and timers are a moment late
 LEASE_S_MAX: Final = 3600.0  # the longest time in which nobody takes over the runs of a dead machine
+WRITE_GRACE_S_MAX: Final = 3600.0  # whoever stops a process wants it to end
 RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -382,6 +389,16 @@ def lease_of(given: object) -> float:
     if not is_number or not LEASE_S_MIN <= cast("float", given) <= LEASE_S_MAX:
         raise ConfigError(
             f"lease: expected a number of seconds from {LEASE_S_MIN:g} to {LEASE_S_MAX:g}, found {given!r:.80}"
+        )
+    return float(cast("float", given))
+
+
+def write_grace_of(given: object) -> float:
+    """Return how many seconds a closing engine waits for its writes in flight. Raises: ConfigError."""
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not 0 <= cast("float", given) <= WRITE_GRACE_S_MAX:
+        raise ConfigError(
+            f"write_grace: expected a number of seconds from 0 to {WRITE_GRACE_S_MAX:g}, found {given!r:.80}"
         )
     return float(cast("float", given))
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from ...errors import InputRejected
+from ...errors import OTHER_REQUEST, InputRejected
 from ...plans.inputs import filled, given_by_clock
 from ...plans.nearest import did_you_mean
 from ...plans.values import canonical
@@ -101,8 +101,8 @@ class Submissions:
             PlanRejected: The plan cannot be compiled.
         """
         # Not the parent's, which a fork or retry has in its header.
-        if header.request is not (request := current_request.get()):
-            header = replace(header, request=request)
+        if header.context is not (context := current_request.get()):
+            header = replace(header, context=context)
         row = self._new_row(header, run_id, parent)
         if header.plan is not None:
             keep_plan(row.header["plan"], header.plan)
@@ -151,6 +151,14 @@ class Submissions:
             else existing.inputs
         )
         name = "run_id" if row.parent is None else "run_id_new"
+        if existing.request and header.request:
+            # The same request asks for the same run, even if a saved plan that it names is another one by now.
+            if existing.request == header.request:
+                return
+            raise InputRejected(
+                f"a run '{row.id}' exists already, and was made for another request; repeat that request, or choose another {name}",
+                code=OTHER_REQUEST,
+            )
         wanted = dict(header.inputs)
         if header.plan is not None:
             # What the clock gives now was another value when the run began, and its own stands.

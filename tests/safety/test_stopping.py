@@ -9,10 +9,11 @@ import subprocess
 import time
 from contextlib import contextmanager
 
+import httpx2
 import pytest
-from firmplan import Engine, Toolset
+from firmplan import ConfigError, Engine, Toolset
 from forked import Program
-from served import Server
+from served import PLAN, Server
 
 TOOLS = '''
 import asyncio
@@ -152,14 +153,89 @@ def test_a_blocked_loop_hears_the_second_signal(tmp_path):
 def test_a_server_parks_and_ends_with_success(tmp_path, monkeypatch):
     """Told to stop, it did: code 0. The write in flight has ended, the run goes on elsewhere."""
     (tmp_path / "slow_tools.py").write_text(TOOLS)
-    with Server(tmp_path, "--tools", "slow_tools.py", "--store", "s.db") as server:
+    with Server(tmp_path, "--tools", "slow_tools.py", "--store", "s.db", FIRMPLAN_LOG="json") as server:
         run = server.post("/v1/runs", {"plan": plan("put", seconds=1.0)}).json()["id"]
         wait_for(tmp_path / "begun")
         assert server.stop(signal.SIGTERM) == 0
+    assert logged(server, "waits for a write before it stops") == [(run, "a", "put")]
+    assert logged(server, "stopped during a write") == []
     assert (tmp_path / "effects").read_text() == "put\n"
     monkeypatch.chdir(tmp_path)
     with Engine(Toolset.load("slow_tools.py"), store="s.db") as engine:
         assert engine.resume_sync(run).output == 2
+
+
+def logged(server, words):
+    """Return (run, step, tool) of the lines of a server's log that say so."""
+    lines = [json.loads(line) for line in server.said if line.startswith("{")]
+    return [(each["run"], each["step"], each["tool"]) for each in lines if each["event"] == words]
+
+
+def test_a_write_past_its_grace_is_named_and_not_repeated(tmp_path, monkeypatch):
+    """The server ends all the same, says which outcome is unknown, and a person decides about it."""
+    (tmp_path / "slow_tools.py").write_text(TOOLS)
+    env = {"FIRMPLAN_LOG": "json", "FIRMPLAN_WRITE_GRACE": "0.2"}
+    with Server(tmp_path, "--tools", "slow_tools.py", "--store", "s.db", **env) as server:
+        run = server.post("/v1/runs", {"plan": plan("put", seconds=600.0)}).json()["id"]
+        wait_for(tmp_path / "begun")
+        assert server.stop(signal.SIGTERM) == 0
+    assert logged(server, "stopped during a write") == [(run, "a", "put")]
+    monkeypatch.chdir(tmp_path)
+    with Engine(Toolset.load("slow_tools.py"), store="s.db") as engine:
+        assert engine.resume_sync(run).steps["a"].status == "indeterminate"
+    assert not (tmp_path / "effects").exists()
+
+
+@pytest.mark.parametrize("tool", ["hang", "stubborn"])
+def test_a_server_gives_a_read_up_at_once_and_repeats_it_later(tmp_path, tool):
+    """A read that would never end, in a thread or on the loop: the next server makes it again."""
+    (tmp_path / "slow_tools.py").write_text(TOOLS)
+    words = ("--tools", "slow_tools.py", "--store", "s.db")
+    with Server(tmp_path, *words, FIRMPLAN_LOG="json") as server:
+        run = server.post("/v1/runs", {"plan": plan(tool)}).json()["id"]
+        wait_for(tmp_path / "begun")
+        assert server.stop(signal.SIGTERM) == 0
+    assert logged(server, "waits for a write before it stops") == []
+    (tmp_path / "go").touch()
+    with Server(tmp_path, *words) as second:
+        assert second.wait(run)["output"] == 2
+    assert (tmp_path / "effects").read_text() == "put\n"
+
+
+def test_readyz_says_503_before_the_port_closes(tmp_path):
+    """A load balancer notices in time: until the port closes, everything else works, runs included. SIGINT waits for no load balancer."""
+    with Server(tmp_path, FIRMPLAN_DRAIN="2") as server:
+        assert server.get("/readyz").status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        while server.get("/readyz").status_code == 200:
+            pass
+        assert server.get("/readyz").json() == {"status": "unavailable"}
+        assert server.get("/healthz").status_code == 200
+        run = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 1}})
+        assert run.status_code == 202
+        assert server.wait(run.json()["id"])["output"] == 3
+        assert server.process.wait(30) == 0
+        with pytest.raises(httpx2.ConnectError):
+            server.get("/readyz")
+    with Server(tmp_path, FIRMPLAN_DRAIN="600") as server:
+        assert server.stop(signal.SIGINT) == 0
+
+
+def test_a_second_signal_cuts_the_wait_for_load_balancers_off(tmp_path):
+    """At once, with the code of a signal."""
+    with Server(tmp_path, FIRMPLAN_DRAIN="600") as server:
+        server.process.send_signal(signal.SIGTERM)
+        while server.get("/readyz").status_code == 200:
+            pass
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 143
+
+
+@pytest.mark.parametrize("wrong", [-1, 3601, "30", True, float("nan")])
+def test_a_wrong_grace_is_refused(wrong):
+    """With the range."""
+    with pytest.raises(ConfigError, match="write_grace: expected a number of seconds from 0 to 3600"):
+        Engine([], store="memory:", write_grace=wrong)
 
 
 def test_a_server_stops_at_once_at_the_second_signal(tmp_path):

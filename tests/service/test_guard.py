@@ -130,8 +130,8 @@ def test_a_queue_may_be_longer_than_a_page_of_runs():
 
 
 def test_what_a_server_remembers_is_bounded(monkeypatch):
-    """Rates of clients, bodies of keys, its own runs: the one not seen for longest is forgotten first."""
-    for module, name in ((auth, "CLIENTS_MAX"), (run_queue, "KEYS_MAX"), (run_queue, "OWN_MAX")):
+    """Rates of clients, its own runs: the one not seen for longest is forgotten first."""
+    for module, name in ((auth, "CLIENTS_MAX"), (run_queue, "OWN_MAX")):
         monkeypatch.setattr(module, name, 3)
     buckets = Buckets(1.0, 1, lambda: 0.0)
     for client in "abc":
@@ -143,9 +143,7 @@ def test_what_a_server_remembers_is_bounded(monkeypatch):
     taken = run_queue.RunQueue(None, ServerLimits(), None)
     for run_id in "abcad":
         taken.adopt(run_id)
-        taken._remember(run_id, f"body of {run_id}")
-    for kept in (taken._own, taken._bodies):
-        assert [run_id for run_id in "abcd" if kept.find(run_id)] == ["a", "c", "d"]
+    assert [run_id for run_id in "abcd" if taken._own.find(run_id)] == ["a", "c", "d"]
 
 
 def test_a_queue_ends_at_its_limit():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from served import PLAN, Server
@@ -51,3 +52,31 @@ def test_a_server_whose_database_is_away_says_so_and_goes_on(tmp_path, cluster, 
         cluster.start()
         run = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 1}}).json()["id"]
         assert server.wait(run)["output"] == 3
+
+
+def test_of_two_requests_with_one_key_at_two_servers_one_is_taken(tmp_path, postgres_url):
+    """Whichever comes first makes the run; the other server refuses every request that differs, also in its budget alone."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with (
+        Server(tmp_path / "a", FIRMPLAN_STORE=postgres_url) as first,
+        Server(tmp_path / "b", "--store", postgres_url) as second,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        servers, budgets = (first, second), ({"steps": 10}, {"steps": 20})
+
+        def post(server, budget, key):
+            body = {"plan": PLAN, "inputs": {"a": 1}, "budget": budget}
+            return server.client.post("/v1/runs", json=body, headers={"Idempotency-Key": key})
+
+        for turn in range(10):
+            key = f"turn {turn}"
+            answers = list(pool.map(post, servers, budgets, (key, key)))
+            assert sorted(each.status_code for each in answers) == [202, 409]
+            taken = 0 if answers[0].status_code == 202 else 1
+            assert answers[1 - taken].json()["code"] == "idempotency-conflict"
+            run = answers[taken].json()["id"]
+            assert servers[1 - taken].wait(run)["output"] == 3
+            for server in servers:
+                assert post(server, budgets[taken], key).json()["id"] == run
+                assert post(server, budgets[1 - taken], key).status_code == 409

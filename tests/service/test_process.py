@@ -139,3 +139,25 @@ def test_a_decision_beside_the_server_lets_its_run_go_on(tmp_path):
         with Program(words, cwd=tmp_path) as approving:
             assert approving.wait(60) == 0
         assert server.wait(run)["output"] == "sent to me"
+
+
+def test_the_next_server_still_knows_what_a_key_asked_for(tmp_path):
+    """The body is in the store: after a restart the same request gives the same run, and one with another budget is refused."""
+    headers = {"Idempotency-Key": "kept"}
+
+    def post(server, **more):
+        return server.client.post(
+            "/v1/runs", json={"plan_name": "sum", "inputs": {"a": 1}, **more}, headers=headers
+        )
+
+    with Server(tmp_path) as first:
+        assert first.client.put("/v1/plans/sum", json=PLAN).status_code == 200
+        run = post(first).json()["id"]
+        first.wait(run)
+    with Server(tmp_path) as second:
+        assert post(second).json()["id"] == run
+        refused = post(second, budget={"steps": 9})
+        assert (refused.status_code, refused.json()["code"]) == (409, "idempotency-conflict")
+        # The request is the same one, although its words mean another plan by now.
+        assert second.client.put("/v1/plans/sum", json={**PLAN, "output": "${total + 1}"}).status_code == 200
+        assert post(second).json()["id"] == run

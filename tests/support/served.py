@@ -62,7 +62,7 @@ class Server:
         self.process = Program(
             ["-m", "firmplan", "serve", "--tools", "tools.py", "--port", "0", *words],
             cwd=folder,
-            env={**clean, **env},
+            env={**clean, "FIRMPLAN_DRAIN": "0", **env},  # no load balancer has to notice the end
         )
         self.said = []
         self.url = ""
