@@ -90,7 +90,7 @@ def serve(
 
 async def _note_kept(engine: Engine) -> None:
     """Print how many runs are under way; they are kept."""
-    from ..executor.runs.archive import UNDER_WAY
+    from ..executor.states import UNDER_WAY
 
     kept = [each for status in UNDER_WAY for each in (await engine.list_runs(status=status)).runs]
     if kept:
