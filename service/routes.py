@@ -39,6 +39,7 @@ from .schemas import (
     ForkBody,
     HealthView,
     NamedStepView,
+    PlanGraphView,
     PlanHistoryView,
     ReportView,
     ResolveBody,
@@ -639,6 +640,12 @@ async def check_plan(body: PlanBody, served: Served) -> Response:
     is_text = isinstance(text, str) and set(body) == {"plan"}
     report = await served.engine.check_plan(cast("str", text) if is_text else _plan_in(body))
     return answer(report.to_dict())
+
+
+@plan_router.post("/plans:graph", response_model=PlanGraphView, summary="Get the graph of a plan")
+async def graph_plan(body: PlanBody, served: Served) -> Response:
+    """Answer with the steps of the plan, what each does and waits for; the plan may have faults, but it has the shape of a plan."""
+    return answer(await served.engine.plan_graph(_plan_in(body)))
 
 
 @plan_router.put(
