@@ -80,6 +80,7 @@ class Header:
         rules: The version of the machine's moves that the run began with (`machine.py`).
         submitter: Who submitted the run; `None`: it is not known, as in headers of older versions.
         request: Digest of the request that made the run; empty: none was given, or the header is of an older version.
+        schedule: The schedule whose time made the run, as `name` and `at` (Unix seconds); `None`: no schedule did.
     """
 
     plan: Plan | None
@@ -98,6 +99,7 @@ class Header:
     replan: int = 0
     submitter: Submitter | None = None
     request: str = ""
+    schedule: Mapping[str, Json] | None = None
 
     def sub_program(self, made: SubPlanned, planned: RunPlanned) -> Program:
         """Return the program of a sub-plan that a `plan_for` step got. Raises: PlanRejected: it cannot be compiled."""
@@ -170,6 +172,7 @@ class Header:
         data |= {"rules": self.rules} if self.rules != RULES_ONCE else {}
         data |= {"submitter": self.submitter.to_dict()} if self.submitter is not None else {}
         data |= {"request": self.request} if self.request else {}
+        data |= {"schedule": dict(self.schedule)} if self.schedule else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
@@ -214,6 +217,7 @@ class Header:
             rules=rules,
             submitter=Submitter(**data["submitter"]) if "submitter" in data else None,
             request=data.get("request", ""),
+            schedule=data.get("schedule"),
         )
 
 

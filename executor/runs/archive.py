@@ -520,6 +520,7 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         left_out=(*_left_out(header), *machine.left_out),
         output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
         warnings=tuple(machine.warnings),
+        schedule=header.schedule,
     )
 
 
