@@ -459,6 +459,10 @@ class Engine:
         archive = (await self._open()).execution.archive
         return [SavedPlan(name, plan) for name, plan in await archive.list_plans()]
 
+    async def plans_revision(self) -> str:
+        """Return a text that is another one after a plan was saved, replaced or deleted, by whatever process; the plans themselves are not read."""
+        return await (await self._open()).execution.archive.plans_revision()
+
     async def learnt_tools(self) -> Toolset:
         """Return the tools as a planner sees them: `tool.learnt` is what their results looked like, as far as this store knows.
 
@@ -1391,6 +1395,7 @@ class Engine:
     plan_history_sync = _twin(plan_history)
     plan_version_sync = _twin(plan_version)
     list_plans_sync = _twin(list_plans)
+    plans_revision_sync = _twin(plans_revision)
     learnt_tools_sync = _twin(learnt_tools)
     find_altered_plans_sync = _twin(find_altered_plans)
     plan_uses_sync = _twin(plan_uses)

@@ -28,7 +28,8 @@ from ...errors import (
 from ...plans import Plan
 from ...plans.format.shape import describe
 from ...plans.nearest import short
-from ...plans.values import Json
+from ...plans.values import Json, canonical
+from ...plans.values import digest as digest_of
 from ...tools import Artifact
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
@@ -455,6 +456,12 @@ class Archive:
                 altered[each.name] = fault.message
         return sound, altered
 
+    async def plans_revision(self) -> str:
+        """Return a text that is another one after a plan was saved, replaced or deleted; the plans themselves are not read."""
+        # Names of hidden plans sort after all others. A store may have many of them, and they change with every task that is planned.
+        marks = await self._store.list_plan_marks(HIDDEN)
+        return digest_of(canonical([list(mark) for mark in marks]))
+
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan, or `None`. Raises: StoreError: the plan was changed since it was saved."""
         if not isinstance(cast("object", name_or_digest), str) or not name_or_digest.isascii():
@@ -521,7 +528,12 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
         warnings=tuple(machine.warnings),
         schedule=header.schedule,
+        request_id=_request_id(header),
     )
+
+
+def _request_id(header: Header) -> str | None:
+    return header.context.id if header.context is not None else None
 
 
 def _left_out(header: Header) -> tuple[str, ...]:
@@ -551,6 +563,7 @@ def _unplanned(row: RunRow, header: Header) -> Run:
         task=row.task,
         created=row.created,
         updated=row.updated,
+        request_id=_request_id(header),
     )
 
 

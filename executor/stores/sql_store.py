@@ -869,6 +869,13 @@ class SqlStore(ABC):
         found = await self._read(f"SELECT {PLAN_COLUMNS} FROM @plans ORDER BY name")
         return [StoredPlan.from_row(row) for row in found]
 
+    async def list_plan_marks(self, before: str) -> Sequence[tuple[str, float, str]]:
+        """See `Store.list_plan_marks`."""
+        found = await self._read(
+            "SELECT name, saved, digest FROM @plans WHERE name < :before ORDER BY name", {"before": before}
+        )
+        return [(name, float(saved), digest) for name, saved, digest in found]
+
     async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
         """See `Store.find_plan`."""
         found = await self._read(_FIND_PLAN, {"wanted": name_or_digest})

@@ -692,6 +692,10 @@ class Store(Protocol):
         """Return all saved plans, by name."""
         ...
 
+    async def list_plan_marks(self, before: str) -> Sequence[tuple[str, float, str]]:
+        """Return name, time (Unix seconds) and digest of the saved plans whose names sort before a text, by name. Their texts are not read."""
+        ...
+
     async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
         """Return a saved plan, or `None`."""
         ...
