@@ -103,8 +103,8 @@ from .plans.nearest import short
 from .plans.values import Json
 from .run_planner import EnginePlanner, PlanLike, RecordedPlanning
 from .schedules import Fire, Schedule, ScheduleBook, Scheduler, ScheduleTable
-from .schedules.book import FIRES_MAX
-from .schedules.schedule import CatchUp, Overlap
+from .schedules.book import FIRES_MAX, NEXT_MAX
+from .schedules.schedule import CatchUp, Overlap, new_schedule
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
 from .tools.declaration import Results
@@ -582,6 +582,34 @@ class Engine:
         """
         count_of("limit", limit, least=1, most=FIRES_MAX)
         return await (await self._schedules()).fires(name, limit=limit, before=before)
+
+    def next_times(self, schedule: Schedule, count: int = 10) -> list[float]:
+        """Return the next times of a schedule, Unix seconds, the earliest first. Raises: InputRejected: the count is none from 1 to 1,000."""
+        return schedule.next_times(self._clock.now(), count_of("count", count, least=1, most=NEXT_MAX))
+
+    def preview_schedule(
+        self,
+        *,
+        every: str | float | None = None,
+        cron: str | None = None,
+        tz: str | None = None,
+        start: str | float | None = None,
+        count: int = 10,
+    ) -> list[float]:
+        """Return the next times that a schedule with these fields would have; nothing is stored.
+
+        Args:
+            every: As in `add_schedule`.
+            cron: The same.
+            tz: The same.
+            start: The same.
+            count: How many, up to 1,000.
+
+        Raises:
+            InputRejected: A value is not valid.
+        """
+        given = {"every": every, "cron": cron, "tz": tz, "start": start}
+        return self.next_times(new_schedule("preview", "preview", self._clock.now(), given), count)
 
     async def fire_schedules(self) -> list[Fire]:
         """Start the run of each schedule whose time has come; return the times that started a run or failed. Call it again and again, in any process.

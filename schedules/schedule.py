@@ -171,7 +171,7 @@ class Fire:
     Attributes:
         at: The time, Unix seconds.
         state: See `FireState`.
-        run_id: The run, also before it starts; `None` if there is none.
+        run_id: The run, also while it is about to start; `None`: there is none.
         noted: When the state was last changed, Unix seconds.
         detail: Why it was skipped or failed; empty: there is nothing to say.
         missed: Of a missed time, how many times were left out, at least: this one and earlier ones.

@@ -200,7 +200,8 @@ class Scheduler:
         return [failed]
 
     async def _settle(self, fire: Fire, state: FireState, detail: str = "") -> Fire:
-        settled = replace(fire, state=state, noted=self._now(), detail=detail)
+        run_id = fire.run_id if state == "started" else None
+        settled = replace(fire, state=state, run_id=run_id, noted=self._now(), detail=detail)
         await self._table.settle(settled)
         return settled
 

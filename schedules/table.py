@@ -45,7 +45,9 @@ _DUE_FIRES: Final = f"""
 """
 _THIS_FIRE: Final = f"{_OF_SCHEDULE} AND fires_at=:at AND state='due'"
 _LEASE: Final = f"UPDATE @schedule_fires SET leased=:until {_THIS_FIRE} AND leased <= :now"
-_SETTLE: Final = f"UPDATE @schedule_fires SET state=:state, detail=:detail, noted=:now {_THIS_FIRE}"
+_SETTLE: Final = (
+    f"UPDATE @schedule_fires SET state=:state, run_id=:run, detail=:detail, noted=:now {_THIS_FIRE}"
+)
 _RUNNING: Final = """
     SELECT fires.run_id FROM @schedule_fires AS fires JOIN @runs AS runs ON runs.id = fires.run_id
     WHERE fires.tenant=:tenant AND fires.schedule=:name AND fires.state='started'
@@ -173,7 +175,13 @@ class ScheduleTable:
         """Record what became of a fire that was due."""
         # PostgreSQL's texts hold no NUL, and the detail may have words of a tool.
         detail = fire.detail.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        values = {**_fire_key(fire), "state": fire.state, "detail": detail, "now": float(fire.noted)}
+        values = {
+            **_fire_key(fire),
+            "state": fire.state,
+            "run": fire.run_id,
+            "detail": detail,
+            "now": float(fire.noted),
+        }
         await self._store.change(lambda sql: sql.change(_SETTLE, values))
 
     async def running(self, schedule: Schedule) -> list[str]:

@@ -37,6 +37,7 @@ from .request_log import RequestLog
 from .review_routes import review_router
 from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
 from .run_queue import RunQueue
+from .schedule_routes import drive_schedules, schedule_router
 
 GZIP_BYTES_MIN = 4_096
 """Bytes from which an answer is compressed for clients that take it."""
@@ -45,7 +46,7 @@ GZIP_LEVEL = 4
 DESCRIPTION = "Submit plans and tasks, follow their runs, decide what waits for a person."
 
 
-def create_app(
+def create_app(  # noqa: PLR0913  # the settings of a server
     engine: Engine,
     *,
     api_keys: Sequence[str] = (),
@@ -54,6 +55,7 @@ def create_app(
     hosts: Sequence[str] = (),
     closing: asyncio.Event | None = None,
     draining: asyncio.Event | None = None,
+    drives_schedules: bool = True,
 ) -> FastAPI:
     """Return the application for an open engine.
 
@@ -66,6 +68,7 @@ def create_app(
         hosts: Names in the `Host` header that are answered; with none, all.
         closing: Set by the caller when the server goes down, so that open event streams end.
         draining: Set by the caller when the server is about to go down, so that `/readyz` answers 503; everything else still works.
+        drives_schedules: Whether this server starts the runs of schedules.
 
     Raises:
         ConfigError: The engine opens the environment to plans, which here come from clients.
@@ -84,11 +87,14 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        watching = asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")
+        background = [asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")]
+        if drives_schedules:
+            background.append(asyncio.create_task(drive_schedules(served), name="firmplan schedules"))
         yield
         served.closing.set()
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await served.queue.close()
 
     app = FastAPI(
@@ -103,7 +109,15 @@ def create_app(
         generate_unique_id_function=operation_id,
     )
     app.state.served = served
-    for part in (run_router, review_router, step_router, plan_router, watch_router, page_router):
+    for part in (
+        run_router,
+        review_router,
+        step_router,
+        plan_router,
+        schedule_router,
+        watch_router,
+        page_router,
+    ):
         app.include_router(part)
     app.openapi = describe(app, needs_key=bool(api_keys or named_keys))  # type: ignore[method-assign]  # as the framework documents it
     app.add_exception_handler(HTTPException, on_http_error)
@@ -169,6 +183,7 @@ async def serve(  # noqa: PLR0913  # the settings of a server
     limits: ServerLimits | None = None,
     on_bound: Callable[[str], None] = lambda _: None,
     drain_s: float = DRAIN_S,
+    drives_schedules: bool = True,
 ) -> None:
     """Serve an open engine until SIGINT or SIGTERM; runs under way stay resumable. A second signal ends the process at once.
 
@@ -181,6 +196,7 @@ async def serve(  # noqa: PLR0913  # the settings of a server
         limits: Body size, queue and rate.
         on_bound: Called with the server's URL once clients can connect.
         drain_s: Seconds after SIGTERM in which the server still answers everything, but `/readyz` with 503.
+        drives_schedules: As of `create_app`.
 
     Raises:
         ConfigError: No keys for a public interface, or the address cannot be bound.
@@ -198,6 +214,7 @@ async def serve(  # noqa: PLR0913  # the settings of a server
         hosts=hosts,
         closing=closing,
         draining=draining,
+        drives_schedules=drives_schedules,
     )
     if as_json := is_json():
         render_others_as_json()

@@ -126,7 +126,7 @@ def _identity(request: Request) -> str | None:
 Identity = Annotated[str | None, Depends(_identity)]
 
 
-def _submitter(identity: str | None) -> Submitter | None:
+def submitter_of(identity: str | None) -> Submitter | None:
     """Return who submits a run: with a named key its name, which may not approve the run's calls."""
     return Submitter(identity, may_approve=False) if identity is not None else None
 
@@ -337,7 +337,7 @@ async def fork_run(run_id: str, served: Served, identity: Identity, body: ForkBo
         plan=options.plan,
         allow_writes=options.allow_writes,
         run_id_new=options.run_id_new,
-        submitter=_submitter(identity),
+        submitter=submitter_of(identity),
     )
     served.queue.adopt(fork.id)
     return _submitted(fork)
@@ -362,7 +362,7 @@ async def retry_run(
             run_id,
             run_id_new=options.run_id_new,
             replan=options.replan,
-            submitter=_submitter(identity),
+            submitter=submitter_of(identity),
         )
     except InputRejected as error:
         if run.status in GONE_WRONG:
@@ -420,7 +420,7 @@ async def _accept(
             f"{client}\n{key}" if key else None,
             digest,
             stream,
-            _submitter(_identity(request)),
+            submitter_of(_identity(request)),
         )
     )
     return _submitted(run)
