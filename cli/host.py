@@ -123,7 +123,7 @@ def mcp(
     no_elicit: bool = False,
     http: str | None = None,
 ) -> int:
-    """Serve firmplan to MCP clients, by stdin and stdout or HTTP. They check and run plans; each saved plan is a tool.
+    """Serve firmplan to MCP clients, over stdio or HTTP. They check and run plans; each saved plan is a tool.
 
     Args:
         wait (SECONDS): How long a call waits for a run to end.
