@@ -222,6 +222,8 @@ async def submit_run(
             raise Refusal(
                 HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
             )
+        if body.plan_name:  # another server may have saved it
+            served.metrics.name_plan(plan.digest, body.plan_name)
     return await _accept(request, served, plan, body, idempotency_key)
 
 
@@ -660,6 +662,7 @@ async def save_plan(
     """Save the plan, which has to pass its check; an earlier plan of that name stays reachable by its digest."""
     replaces = _replaced(if_match, if_none_match)
     saved = await served.engine.save_plan(name, _plan_in(body), replaces=replaces, by=identity or "")
+    served.metrics.name_plan(saved.plan.digest, saved.name)
     return answer(_summary(saved.name, saved.plan), headers=_etag(saved.plan))
 
 
