@@ -74,7 +74,7 @@ def asked(server, returns=RETURNS):
 
 def open_form(server, tab, run):
     """Open a run's page; return the form of its question."""
-    tab.goto(f"{server.url}/#/runs/{run}")
+    tab.goto(f"{server.url}/#/runs/{run}?tab=decisions")
     tab.get_by_label("Your name").fill("ann")
     form = tab.get_by_role("form", name="Your answer")
     expect(form).to_be_visible()
@@ -231,7 +231,7 @@ def test_a_form_stays_as_it_is_while_the_run_moves(server, tab):
     form = open_form(server, tab, run)
     field = form.get_by_label("Your answer").last
     field.press_sequentially("ann and bob", delay=80)
-    expect(tab.locator("[data-step=slow] .status").first).to_have_text("succeeded")
+    expect(tab.locator(".run-header")).to_contain_text("3 calls")
     expect(field).to_have_value("ann and bob")
     expect(field).to_be_focused()
 
@@ -264,6 +264,8 @@ def test_the_question_of_the_planner_is_answered_on_the_page(planning, tab, axe)
     tab.goto(planning.url)
     tab.get_by_label("A task in words").fill("Buy apples")
     tab.get_by_role("button", name="Run").click()
+    expect(tab.get_by_text("The planner asks a question")).to_be_visible(timeout=15_000)
+    tab.get_by_role("button", name="Decide").click()
     expect(tab.get_by_label("the question")).to_have_text("How <b>many</b>?")
     tab.get_by_label("Your name").fill("ann")
     form = tab.get_by_role("form", name="Your answer")
@@ -273,5 +275,5 @@ def test_the_question_of_the_planner_is_answered_on_the_page(planning, tab, axe)
     expect(form.locator(".form-errors").last).to_contain_text("found 6")
     form.get_by_label("count").fill("4")
     form.get_by_role("button", name="Answer", exact=True).click()
-    expect(tab.locator(".run-header .status")).to_have_text("succeeded")
+    expect(tab.locator(".run-header .status")).to_have_text("succeeded", timeout=15_000)
     expect(form).to_have_count(0)

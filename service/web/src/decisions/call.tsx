@@ -69,7 +69,7 @@ function Fact({ name, children }: { name: ComponentChildren; children: Component
   );
 }
 
-function OriginLine({ from }: { from: Origin }): JSX.Element {
+export function OriginLine({ from }: { from: Origin }): JSX.Element {
   return (
     <div class="outside">
       from <Text of={from.call} />
@@ -82,7 +82,7 @@ function OriginLine({ from }: { from: Origin }): JSX.Element {
   );
 }
 
-function ArgumentFact({ argument }: { argument: ShownArgument }): JSX.Element {
+export function ArgumentFact({ argument }: { argument: ShownArgument }): JSX.Element {
   const name = (
     <>
       <Text of={argument.name} />

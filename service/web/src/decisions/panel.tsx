@@ -14,7 +14,7 @@ import { CallCard } from "./call";
 
 type Decide = (path: string, verb: string, call: WaitingCall, body: JsonObject) => void;
 
-export function DecisionsPanel({ store }: { store: RunStore }): JSX.Element | null {
+export function DecisionsPanel({ store }: { store: RunStore }): JSX.Element {
   const [waiting, setWaiting] = useState<Waiting | null>(null);
   const paths = store.waitingPaths.value.map((path) => `${path} ${store.step(path).value.attempt}`).join("\n");
   useEffect(() => {
@@ -25,7 +25,7 @@ export function DecisionsPanel({ store }: { store: RunStore }): JSX.Element | nu
   }, [store, paths]);
   const question = store.head.value?.question ?? null;
   if (question !== null) return <TaskQuestion store={store} question={question} />;
-  if (waiting === null || waiting.calls.length === 0) return null;
+  if (waiting === null || waiting.calls.length === 0) return <p class="empty">Nothing waits for a person.</p>;
 
   const decide: Decide = (path, verb, call, body) =>
     void attempt(async () => {
