@@ -20,6 +20,7 @@ ROOMS = (
     "executor",
     "planner",
     "schedules",
+    "client",
     "service",
     "training",
     "cli",
