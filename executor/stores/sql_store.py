@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, cast
 import orjson
 
 from ...errors import StoreError
+from .api_keys import KEY_COLUMNS, ApiKey
 from .garbage import find_unused, find_value_in, named_in, remove_unused
 from .store import (
     CHILDREN_TOLD,
@@ -152,10 +153,10 @@ class Sql(ABC):
 _COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
-RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner)"
+RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner), tenant"
 _FIND_RUN: Final = f"SELECT {RUN}, header FROM @runs JOIN @headers ON run_id=id WHERE id=:run"
 _CREATE_RUN: Final = (
-    f"INSERT INTO @runs ({_COLUMNS}) VALUES (:{_COLUMNS.replace(', ', ', :')}) ON CONFLICT DO NOTHING"
+    f"INSERT INTO @runs ({_COLUMNS}, tenant) VALUES (:{_COLUMNS.replace(', ', ', :')}, :tenant) ON CONFLICT DO NOTHING"
 )
 _SET_PLANNED: Final = (
     "UPDATE @runs SET plan_digest=:digest, status=:status, updated=:at WHERE id=:run AND epoch=:epoch"
@@ -257,6 +258,10 @@ _REPLACE_PLAN: Final = """
     UPDATE @plans SET plan=:plan, digest=:digest, saved=:at, row_digest=:row_digest WHERE name=:name AND digest=:replaces
     AND :of_text IN ('', plan)
 """
+_FIND_API_KEY: Final = f"SELECT {KEY_COLUMNS} FROM @api_keys WHERE id=:id"
+_NOTE_API_KEY: Final = """
+    UPDATE @api_keys SET used=coalesce(CAST(:used AS double precision), used), revoked=coalesce(revoked, CAST(:revoked AS double precision)) WHERE id=:id
+"""
 _NOTE_USE: Final = "INSERT INTO @plan_uses (name, digest, outcome, run_id, noted) VALUES (:name, :digest, :outcome, :run, :at)"
 _LIST_PINS: Final = "SELECT tool, said FROM @pinned_tools WHERE provider=:provider ORDER BY tool"
 _LIST_LEARNT: Final = "SELECT fingerprint, learnt FROM @learnt_types WHERE tool=:tool AND fingerprint IN [:fingerprints] ORDER BY fingerprint"
@@ -325,6 +330,7 @@ class SqlStore(ABC):
         """See `Store.create_run`."""
         values = {name: getattr(row, name) for name in _COLUMNS.split(", ")}
         values |= {
+            "tenant": row.tenant,
             "task": self._task_to_text(row.task),
             "created": float(row.created),
             "updated": float(row.updated),
@@ -389,7 +395,7 @@ class SqlStore(ABC):
         return text
 
     async def list_runs(
-        self, *, status: str | None, limit: int, before: tuple[float, str] | None
+        self, *, status: str | None, limit: int, before: tuple[float, str] | None, tenant: str = ""
     ) -> Sequence[RunRow]:
         """See `Store.list_runs`."""
         # One statement with `:status IS NULL OR ..` would be shorter, but SQLite would then scan the index instead of seeking in it.
@@ -397,6 +403,9 @@ class SqlStore(ABC):
         if status is not None:
             conditions.append("status=:status")
             values["status"] = status
+        if tenant:
+            conditions.append("tenant=:tenant AND tenant<>''")  # the second part is that of the index
+            values["tenant"] = tenant
         if before is not None:
             conditions.append("(created, id) < (:created, :id)")
             values["created"], values["id"] = before
@@ -870,6 +879,35 @@ class SqlStore(ABC):
             return found
 
         return await self._query(work)
+
+    # --- keys
+
+    async def add_api_key(self, key: ApiKey) -> None:
+        """See `Store.add_api_key`."""
+        await self._write(
+            lambda sql: sql.insert("api_keys", KEY_COLUMNS, [key.to_row()], key="id"), outlives="power"
+        )
+
+    async def list_api_keys(self) -> Sequence[ApiKey]:
+        """See `Store.list_api_keys`."""
+        found = await self._read(f"SELECT {KEY_COLUMNS} FROM @api_keys ORDER BY created, id")
+        return [ApiKey.from_row(row) for row in found]
+
+    async def find_api_key(self, key_id: str) -> ApiKey | None:
+        """See `Store.find_api_key`."""
+        found = await self._read(_FIND_API_KEY, {"id": key_id}, is_short=True)
+        return ApiKey.from_row(found[0]) if found else None
+
+    async def note_api_key(
+        self, key_id: str, *, used: float | None = None, revoked: float | None = None
+    ) -> None:
+        """See `Store.note_api_key`."""
+        values = {"id": key_id, "used": used, "revoked": revoked}
+        await self._write(
+            lambda sql: sql.send(_NOTE_API_KEY, values), outlives="process" if revoked is None else "power"
+        )
+
+    # --- uses of saved plans
 
     async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
         """See `Store.note_use`."""
