@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from datetime import UTC, datetime
 from typing import TextIO
 
 from ..plans.visible import visible, visible_json, visible_line
@@ -227,6 +228,11 @@ def one_line(text: str) -> str:
 def seconds(amount: float) -> str:
     """Render a duration: milliseconds below a second."""
     return f"{amount * 1000:.0f} ms" if amount < 1 else f"{amount:.1f} s"
+
+
+def moment(at: float) -> str:
+    """Return a time, given as Unix seconds, as text."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def plural(count: int, noun: str) -> str:

@@ -40,6 +40,8 @@ _HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
     "429": {"Retry-After": "Seconds after which the request may be sent again."},
 }
 """Status of a refusal -> its headers."""
+CONDITIONAL_PATHS: Final = ("/v1/plans/{name}",)
+"""Paths whose requests may name the ETag of what they change."""
 
 
 def describe(app: FastAPI, *, needs_key: bool) -> Callable[[], dict[str, Any]]:
@@ -109,7 +111,7 @@ def _add_to_operation(path: str, operation: dict[str, Any], *, needs_key: bool) 
     answers: dict[str, Any] = operation["responses"]
     if path.startswith("/v1"):
         for status in REFUSED:
-            if status != "412" or path == "/v1/plans/{name}":
+            if status != "412" or path in CONDITIONAL_PATHS:
                 answers[status] = {"$ref": f"#/components/responses/Refused{status}"}
     elif "422" in answers:
         del answers["422"]

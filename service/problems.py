@@ -20,6 +20,7 @@ from ..errors import (
     DECIDED,
     OWN_RUN,
     REPLACED,
+    UNKNOWN_PLAN,
     ConfigError,
     Diverged,
     FirmplanError,
@@ -51,6 +52,7 @@ STATUS_BY_CODE: Final = {
     DECIDED: HTTPStatus.CONFLICT,
     OWN_RUN: HTTPStatus.FORBIDDEN,
     REPLACED: HTTPStatus.PRECONDITION_FAILED,
+    UNKNOWN_PLAN: HTTPStatus.NOT_FOUND,
 }
 """Codes that decide before the class does."""
 

@@ -20,6 +20,7 @@ from importlib.resources import files
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
@@ -41,6 +42,7 @@ from .schemas import (
     ForkBody,
     HealthView,
     NamedStepView,
+    PlanHistoryView,
     ReportView,
     ResolveBody,
     ResumeBody,
@@ -644,11 +646,49 @@ async def check_plan(body: PlanBody, served: Served) -> Response:
     "/plans/{name}", response_model=SavedPlanView, responses=WITH_ETAG, summary="Save a plan under a name"
 )
 async def save_plan(
-    name: str, body: PlanBody, served: Served, if_match: IfMatch = None, if_none_match: IfNoneMatch = None
+    name: str,
+    body: PlanBody,
+    served: Served,
+    identity: Identity,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Save the plan, which has to pass its check; an earlier plan of that name stays reachable by its digest."""
-    saved = await served.engine.save_plan(name, _plan_in(body), replaces=_replaced(if_match, if_none_match))
+    replaces = _replaced(if_match, if_none_match)
+    saved = await served.engine.save_plan(name, _plan_in(body), replaces=replaces, by=identity or "")
     return answer(_summary(saved.name, saved.plan), headers=_etag(saved.plan))
+
+
+@plan_router.delete("/plans/{name}", status_code=204, summary="Delete a saved plan")
+async def delete_plan(name: str, served: Served, identity: Identity, if_match: IfMatch = None) -> Response:
+    """Delete the plan, and answer with 204; its history stays, and plans that name it by its digest still find it."""
+    await served.engine.delete_plan(name, replaces=_replaced(if_match, None), by=identity or "")
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+@plan_router.get(
+    "/plans/{name}/history", response_model=PlanHistoryView, summary="List the versions of a saved plan"
+)
+async def list_versions(name: str, served: Served) -> Response:
+    """Answer with the versions, newest first, also of a name that was deleted."""
+    versions = await served.engine.plan_history(name)
+    return answer({"name": name, "versions": [each.to_dict() for each in versions]})
+
+
+@plan_router.get(
+    "/plans/{name}/history/{digest}",
+    response_model=dict[str, Any],
+    responses=WITH_ETAG,
+    summary="Get one version of a saved plan",
+)
+async def get_version(
+    name: str,
+    digest: Annotated[str, InPath(description="The `digest` or `text_digest` of a version.")],
+    served: Served,
+) -> Response:
+    """Answer with the plan of that digest, of several the newest. `PUT` it to restore it."""
+    plan = await served.engine.plan_version(name, digest)
+    return answer(plan.to_dict(), headers=_etag(plan))
 
 
 @plan_router.get(
