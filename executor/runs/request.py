@@ -72,6 +72,11 @@ class Options:
         seed_of(self.seed)
         new_id_of("run_id", self.run_id)
 
+    @property
+    def tenant(self) -> str:
+        """Whose the run is to be; empty: nobody's in particular."""
+        return self.submitter.tenant if self.submitter is not None else ""
+
     def header(
         self,
         plan: Plan | None,

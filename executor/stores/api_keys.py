@@ -28,6 +28,7 @@ USE_NOTED_S: Final = 900.0
 """Seconds for which one note of a key's use stands, so that requests write nothing."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.@-]{0,126}[A-Za-z0-9_])?")
 _TENANT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
+DIGEST_WORD: Final = "sha256"  # begins digests, and so no qualified name of a plan: no tenant is named so
 _KEY: Final = re.compile(r"fpk_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 
 
@@ -90,7 +91,15 @@ class ApiKey:
     def to_row(self) -> tuple[Any, ...]:
         """Return it as a row of the table `api_keys`, in the order of `KEY_COLUMNS`."""
         times = (self.created, self.expires, self.used, self.revoked)
-        return (self.id, self.name, self.tenant, " ".join(self.scopes), int(self.may_approve_own), *times, self._digest)
+        return (
+            self.id,
+            self.name,
+            self.tenant,
+            " ".join(self.scopes),
+            int(self.may_approve_own),
+            *times,
+            self._digest,
+        )
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> ApiKey:
@@ -128,7 +137,9 @@ class ApiKeys:
         Raises:
             InputRejected: The name, a scope or the tenant is not valid, or the name belongs to another tenant.
         """
-        made = ApiKey(secrets.token_hex(8), _name_of(name), scopes_of(scopes), tenant_of(tenant), may_approve_own)
+        made = ApiKey(
+            secrets.token_hex(8), _name_of(name), scopes_of(scopes), tenant_of(tenant), may_approve_own
+        )
         for other in await self._store.list_api_keys():
             if other.name == name and other.tenant != tenant and other.is_valid(at):
                 raise InputRejected(
@@ -168,7 +179,9 @@ class ApiKeys:
                 raise InputRejected(f"the key '{name_or_id}' is revoked already")
             names = sorted({key.name for key in keys if key.revoked is None})
             hint = did_you_mean(str(name_or_id), names, "`firmplan keys list` lists them")
-            raise InputRejected(f"expected the name or the id of a key of this store, found {name_or_id!r}; {hint}")
+            raise InputRejected(
+                f"expected the name or the id of a key of this store, found {name_or_id!r}; {hint}"
+            )
         for key in found:
             await self._store.note_api_key(key.id, revoked=at)
         return [replace(key, revoked=at) for key in found]
@@ -183,7 +196,11 @@ def scopes_of(given: Collection[str]) -> tuple[Scope, ...]:
     """Return scopes in their order. Raises: InputRejected: one is not known, or there is none."""
     wanted = {given} if isinstance(given, str) else set(given)
     for scope in sorted(wanted - set(SCOPES)):
-        raise InputRejected(f"scope: expected any of {listing(SCOPES)}, found {scope!r}; {did_you_mean(scope, SCOPES)}".rstrip("; "))
+        raise InputRejected(
+            f"scope: expected any of {listing(SCOPES)}, found {scope!r}; {did_you_mean(scope, SCOPES)}".rstrip(
+                "; "
+            )
+        )
     if not wanted:
         raise InputRejected(f"scope: expected at least one of {listing(SCOPES)}, found none")
     return tuple(scope for scope in SCOPES if scope in wanted)
@@ -191,11 +208,17 @@ def scopes_of(given: Collection[str]) -> tuple[Scope, ...]:
 
 def tenant_of(given: object) -> str:
     """Return the name of a tenant; empty: none. Raises: InputRejected: it is no valid name."""
-    if isinstance(given, str) and (not given or _TENANT.fullmatch(given)):
+    if isinstance(given, str) and is_tenant(given):
         return given
     raise InputRejected(
-        f"tenant: expected a letter or _, then at most 62 of A-Z a-z 0-9 . _ -, or no text for none, found {given!r:.200}"
+        "tenant: expected a letter or _, then at most 62 of A-Z a-z 0-9 . _ -, other than the word sha256, or no text for none, "
+        f"found {given!r:.200}"
     )
+
+
+def is_tenant(name: str) -> bool:
+    """Whether a text can name a tenant, or is empty, which stands for none."""
+    return not name or (_TENANT.fullmatch(name) is not None and name != DIGEST_WORD)
 
 
 def _name_of(given: object) -> str:

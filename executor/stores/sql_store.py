@@ -157,9 +157,7 @@ _COLUMNS: Final = (
 )
 RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner), tenant"
 _FIND_RUN: Final = f"SELECT {RUN}, header FROM @runs JOIN @headers ON run_id=id WHERE id=:run"
-_CREATE_RUN: Final = (
-    f"INSERT INTO @runs ({_COLUMNS}, tenant) VALUES (:{_COLUMNS.replace(', ', ', :')}, :tenant) ON CONFLICT DO NOTHING"
-)
+_CREATE_RUN: Final = f"INSERT INTO @runs ({_COLUMNS}, tenant) VALUES (:{_COLUMNS.replace(', ', ', :')}, :tenant) ON CONFLICT DO NOTHING"
 _SET_PLANNED: Final = (
     "UPDATE @runs SET plan_digest=:digest, status=:status, updated=:at WHERE id=:run AND epoch=:epoch"
 )
@@ -231,6 +229,7 @@ _OF_ATTEMPT: Final = (
 CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
 _EARLIER_CALLS: Final = (
     f"SELECT {CALL_COLUMNS} FROM @calls WHERE subject=:subject AND started<=:until{{}} "
+    "AND NOT EXISTS (SELECT 1 FROM @runs WHERE id=run_id AND tenant<>:tenant) "
     "ORDER BY started DESC, run_id, step LIMIT :limit"
 )
 _NEWEST_CALLS: Final = _EARLIER_CALLS.format("")
@@ -250,6 +249,13 @@ _SHRINK: Final = f"""
 
 _FIND_PLAN: Final = f"""
     SELECT {PLAN_COLUMNS} FROM @plans WHERE name=:wanted OR digest=:wanted ORDER BY name=:wanted DESC, name LIMIT 1
+"""
+# The names of a tenant's plans begin with the tenant and a colon, after which comes a semicolon: a range of the index.
+_OF_TENANT: Final = "name > :first AND name < :last"
+_OF_NO_TENANT: Final = "(name NOT LIKE :qualified OR name LIKE :hidden)"
+_UNQUALIFIED: Final = {"qualified": "%:%", "hidden": "~%"}
+_FIND_PLAN_OF_TENANT: Final = f"""
+    SELECT {PLAN_COLUMNS} FROM @plans WHERE (name=:name OR digest=:wanted) AND {_OF_TENANT} ORDER BY name=:name DESC, name LIMIT 1
 """
 _SAVE_PLAN: Final = f"""
     INSERT INTO @plans ({PLAN_COLUMNS}) VALUES (:name, :plan, :digest, :at, :row_digest) ON CONFLICT (name) DO UPDATE
@@ -741,17 +747,18 @@ class SqlStore(ABC):
         return {step: records[step] for step in steps if step in records}
 
     async def find_earlier_calls(
-        self, subject: str, until: Mapping[str, float], *, limit: int
+        self, subject: str, until: Mapping[str, float], *, limit: int, tenant: str = ""
     ) -> Mapping[str, Sequence[CallRecord]]:
         """See `Store.find_earlier_calls`."""
         steps: list[Values] = [
-            {"subject": subject, "step": step, "until": float(at), "limit": limit}
+            {"subject": subject, "step": step, "until": float(at), "limit": limit, "tenant": tenant}
             for step, at in until.items()
         ]
         newest: Values = {
             "subject": subject,
             "until": max(until.values(), default=0.0),
             "limit": len(until) + limit,
+            "tenant": tenant,
         }
 
         def work(sql: Sql) -> dict[str, Sequence[CallRecord]]:
@@ -865,14 +872,21 @@ class SqlStore(ABC):
         found = await self._query(lambda sql: read_version(sql, version))
         return None if found is None else StoredPlan(version.name, found[0], version.digest, found[1])
 
-    async def list_plans(self) -> Sequence[StoredPlan]:
+    async def list_plans(self, tenant: str | None = None) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""
-        found = await self._read(f"SELECT {PLAN_COLUMNS} FROM @plans ORDER BY name")
+        which, values = "1=1", dict[str, str]()
+        if tenant is not None:
+            which, values = (_OF_TENANT, _bounds_of(tenant)) if tenant else (_OF_NO_TENANT, _UNQUALIFIED)
+        found = await self._read(f"SELECT {PLAN_COLUMNS} FROM @plans WHERE {which} ORDER BY name", values)
         return [StoredPlan.from_row(row) for row in found]
 
-    async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
+    async def find_plan(self, name_or_digest: str, tenant: str = "") -> StoredPlan | None:
         """See `Store.find_plan`."""
-        found = await self._read(_FIND_PLAN, {"wanted": name_or_digest})
+        if tenant:
+            values = {"wanted": name_or_digest, "name": f"{tenant}:{name_or_digest}", **_bounds_of(tenant)}
+            found = await self._read(_FIND_PLAN_OF_TENANT, values)
+        else:
+            found = await self._read(_FIND_PLAN, {"wanted": name_or_digest})
         return StoredPlan.from_row(found[0]) if found else None
 
     async def list_pins(self, provider: str) -> Mapping[str, bytes]:
@@ -986,6 +1000,11 @@ def _refusal(sql: Sql, run_id: str, epoch: int, first_seq: int | None = None) ->
         f"run {run_id} has {found[0][1]} records in the store, and record {first_seq} was to follow: the store has lost what was "
         "not durable yet (did its server crash?); resume the run, it goes on from there"
     )
+
+
+def _bounds_of(tenant: str) -> dict[str, str]:
+    """Return the texts between which the names of a tenant's plans are."""
+    return {"first": f"{tenant}:", "last": f"{tenant};"}
 
 
 def _place(batch: Batch) -> dict[str, object]:

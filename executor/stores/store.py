@@ -620,9 +620,9 @@ class Store(Protocol):
         ...
 
     async def find_earlier_calls(
-        self, subject: str, until: Mapping[str, float], *, limit: int
+        self, subject: str, until: Mapping[str, float], *, limit: int, tenant: str = ""
     ) -> Mapping[str, Sequence[CallRecord]]:
-        """Return for each step path the calls of a subject that started by its time, newest first.
+        """Return for each step path the calls of a subject that runs of a tenant, or of none, started by its time, newest first.
 
         Those of the same path come before others, so many of either at most. Others are looked for among the newest calls: as
         many as steps are asked about, and `limit` more.
@@ -691,12 +691,12 @@ class Store(Protocol):
         """Return the plan of a version, or `None` if it is gone."""
         ...
 
-    async def list_plans(self) -> Sequence[StoredPlan]:
-        """Return all saved plans, by name."""
+    async def list_plans(self, tenant: str | None = None) -> Sequence[StoredPlan]:
+        """Return the saved plans of a tenant, by name; empty: of no tenant, `None`: all. Names are as they are stored, `TENANT:NAME`."""
         ...
 
-    async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
-        """Return a saved plan, or `None`."""
+    async def find_plan(self, name_or_digest: str, tenant: str = "") -> StoredPlan | None:
+        """Return a saved plan, or `None`: of a tenant by its name there or its digest, or, if it is empty, any by its name as it is stored."""
         ...
 
     async def list_pins(self, provider: str) -> Mapping[str, bytes]:
