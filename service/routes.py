@@ -10,19 +10,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from http import HTTPStatus
-from importlib.resources import files
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 
 from ..engine import Engine
@@ -770,13 +767,10 @@ def _summary(name: str, plan: Plan) -> dict[str, Any]:
 answer_heads(plan_router)
 
 
-# --- Watching: health, counters, and the web page.
+# --- Watching: health and counters.
 
 
 watch_router = APIRouter(tags=["watch"])
-
-NONCE = "{{nonce}}"
-"""Placeholder in the page for the nonce that admits its own style and script, and no others."""
 
 
 @watch_router.head("/healthz", include_in_schema=False)
@@ -806,26 +800,3 @@ async def readyz(served: Served) -> Response:
 async def metrics(served: Served) -> Response:
     """Answer in Prometheus' text format."""
     return Response(served.metrics.text(await served.queue.active()), media_type=MEDIA_TYPE)
-
-
-@watch_router.head("/", include_in_schema=False)
-@watch_router.get("/", response_class=HTMLResponse, include_in_schema=False)
-async def page() -> Response:
-    """Answer with the web page: one file, which loads nothing from anywhere and talks to this server only."""
-    nonce = secrets.token_urlsafe(16)
-    policy = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    headers = {
-        "Content-Security-Policy": policy,
-        "Cache-Control": "no-store",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return HTMLResponse(_page_text().replace(NONCE, nonce), headers=headers)
-
-
-@cache
-def _page_text() -> str:
-    return files(__package__ or "").joinpath("web", "page.html").read_text(encoding="utf-8")

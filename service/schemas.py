@@ -336,6 +336,9 @@ class RunView(_View):
         ),
     ] = []
     question: TaskQuestionView | None = None
+    request_id: Annotated[
+        str | None, Field(description="`X-Request-ID` of the request that submitted the run.")
+    ] = None
 
 
 class QuoteView(_View):
@@ -455,6 +458,7 @@ class RefusalView(BaseModel):
     code: str
     detail: str
     problems: list[Problem]
+    request_id: Annotated[str | None, Field(description="`X-Request-ID` of the request.")] = None
 
 
 class ReportView(_View):
