@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ToolError,
     )
     from .executor import (
+        ApiKey,
         Event,
         Explanation,
         Policy,
@@ -72,6 +73,7 @@ __getattr__, __dir__ = on_first_use(
             "ToolError",
         ),
         "executor": (
+            "ApiKey",
             "Event",
             "Explanation",
             "Policy",
@@ -97,6 +99,7 @@ __getattr__, __dir__ = on_first_use(
 
 __version__ = "0.1.0"
 __all__ = [
+    "ApiKey",
     "Artifact",
     "CheckReport",
     "ConfigError",

@@ -266,6 +266,7 @@ _REPLACE_PLAN: Final = """
     UPDATE @plans SET plan=:plan, digest=:digest, saved=:at, row_digest=:row_digest WHERE name=:name AND digest=:replaces
     AND :of_text IN ('', plan)
 """
+_ADD_API_KEY: Final = f"INSERT INTO @api_keys ({KEY_COLUMNS}) VALUES (:{KEY_COLUMNS.replace(', ', ', :')})"
 _FIND_API_KEY: Final = f"SELECT {KEY_COLUMNS} FROM @api_keys WHERE id=:id"
 _NOTE_API_KEY: Final = """
     UPDATE @api_keys SET used=coalesce(CAST(:used AS double precision), used), revoked=coalesce(revoked, CAST(:revoked AS double precision)) WHERE id=:id
@@ -943,9 +944,8 @@ class SqlStore(ABC):
 
     async def add_api_key(self, key: ApiKey) -> None:
         """See `Store.add_api_key`."""
-        await self._write(
-            lambda sql: sql.insert("api_keys", KEY_COLUMNS, [key.to_row()], key="id"), outlives="power"
-        )
+        values = dict(zip(KEY_COLUMNS.split(", "), key.to_row(), strict=True))
+        await self._write(lambda sql: sql.send(_ADD_API_KEY, values), outlives="power")
 
     async def list_api_keys(self) -> Sequence[ApiKey]:
         """See `Store.list_api_keys`."""
