@@ -39,6 +39,7 @@ from .executor import (
     FINAL,
     Bisection,
     CacheStats,
+    CallDetails,
     Clock,
     Event,
     Execution,
@@ -382,6 +383,14 @@ class Engine:
         """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. It may run the saved plans of `tenant`. Never raises for a bad plan."""
         return await (await self._open()).plans.check(plan, tenant_of(tenant))
 
+    async def plan_graph(self, plan: PlanLike, *, tenant: str = "") -> dict[str, Json]:
+        """Return the graph of a plan as JSON: its steps, what each does and waits for, and the plans that they run. The plan may have faults.
+
+        Raises:
+            PlanRejected: It has not the shape of a plan.
+        """
+        return await (await self._open()).plans.graph(plan, tenant_of(tenant))
+
     async def save_plan(
         self, name: str, plan: PlanLike, *, replaces: str | None = None, by: str = ""
     ) -> SavedPlan:
@@ -452,6 +461,10 @@ class Engine:
         """
         archive = (await self._open()).execution.archive
         return [SavedPlan(name, plan) for name, plan in await archive.list_plans(tenant)]
+
+    async def plans_revision(self) -> str:
+        """Return a text that is another one after a plan was saved, replaced or deleted, by whatever process; the plans themselves are not read."""
+        return await (await self._open()).execution.archive.plans_revision()
 
     async def learnt_tools(self) -> Toolset:
         """Return the tools as a planner sees them: `tool.learnt` is what their results looked like, as far as this store knows.
@@ -803,6 +816,24 @@ class Engine:
             InputRejected: It was never planned, or the file cannot be written.
         """
         return await (await self._open()).execution.replays.export(run_id, path)
+
+    async def call_details(self, run_id: str, step: str) -> CallDetails:
+        """Return what a step of a run called: every argument or the prompt, complete, and from which calls its untrusted data is.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It has no plan, or no such step.
+        """
+        return await (await self._open()).review.call_details(run_id, step)
+
+    async def run_graph(self, run_id: str) -> dict[str, Json]:
+        """Return the graph of a run's plan as `plan_graph` does, with the effects that its tools had then.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It has no plan.
+        """
+        return await (await self._open()).review.graph(run_id)
 
     async def explain(self, run_id: str, step: str) -> Explanation:
         """Return why a step ran or was reused, with the part that differs from the nearest earlier call; `str()` is a sentence.
@@ -1304,11 +1335,13 @@ class Engine:
     aclose_sync = close
     plan_sync = _twin(plan)
     check_plan_sync = _twin(check_plan)
+    plan_graph_sync = _twin(plan_graph)
     save_plan_sync = _twin(save_plan)
     delete_plan_sync = _twin(delete_plan)
     plan_history_sync = _twin(plan_history)
     plan_version_sync = _twin(plan_version)
     list_plans_sync = _twin(list_plans)
+    plans_revision_sync = _twin(plans_revision)
     learnt_tools_sync = _twin(learnt_tools)
     find_altered_plans_sync = _twin(find_altered_plans)
     plan_uses_sync = _twin(plan_uses)
@@ -1332,6 +1365,8 @@ class Engine:
     replay_sync = _twin(replay)
     replay_run_sync = _twin(replay_run)
     export_sync = _twin(export)
+    call_details_sync = _twin(call_details)
+    run_graph_sync = _twin(run_graph)
     explain_sync = _twin(explain)
     explain_all_sync = _twin(explain_all)
     diff_sync = _twin(diff)

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
 from typing_extensions import override
 from uvicorn.config import LOGGING_CONFIG
 
@@ -196,7 +197,6 @@ async def serve(  # noqa: PLR0913  # the settings of a server
     needs_key = bool(api_keys or named_keys or await engine.list_keys())
     check_exposure(host, has_keys=needs_key)
     check_proxies(proxies)
-    bound = _bind(host, port)
     closing, draining = asyncio.Event(), asyncio.Event()
     hosts = () if needs_key else (*LOOPBACK_NAMES, host)
     app = create_app(
@@ -209,6 +209,45 @@ async def serve(  # noqa: PLR0913  # the settings of a server
         draining=draining,
         needs_key=needs_key,
     )
+    await serve_app(
+        app,
+        host=host,
+        port=port,
+        closing=closing,
+        draining=draining,
+        on_bound=on_bound,
+        drain_s=drain_s,
+        proxies=proxies,
+    )
+
+
+async def serve_app(  # the settings of a server
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    closing: asyncio.Event,
+    draining: asyncio.Event,
+    on_bound: Callable[[str], None],
+    drain_s: float = 0.0,
+    proxies: Sequence[str] = (),
+) -> None:
+    """Serve any application until SIGINT or SIGTERM, as `serve` does.
+
+    Args:
+        app: The application, with its checks before it.
+        host: The interface.
+        port: The port; 0 takes a free one.
+        closing: Set when the port is about to close: streams that do not end by themselves end then.
+        draining: Set at the signal.
+        on_bound: Called with the server's URL once clients can connect.
+        drain_s: Seconds between the two.
+        proxies: As of `serve`.
+
+    Raises:
+        ConfigError: The address cannot be bound.
+    """
+    bound = _bind(host, port)
     if as_json := is_json():
         render_others_as_json()
     config = uvicorn.Config(

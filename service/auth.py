@@ -21,12 +21,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import StoreError
 from ..executor.lru_cache import LruCache
-from .callers import CALLER, Caller, KeyRing
+from .callers import CALLER, OPEN, Caller, KeyRing
 from .problems import Refusal, problem_response
 
 OPEN_PATHS = frozenset({"/", "/openapi.json", "/healthz", "/readyz"})
 OPEN_FOLDER = "/page/"
 """The files of the page."""
+CLIENT = "firmplan.client"
+"""Key of the ASGI scope that holds what tells clients apart (`Caller.id`)."""
 IDENTITY = "firmplan.identity"
 """Key of the ASGI scope that holds the name of the client's key; `None` for keys without a name, and where no keys are set."""
 DROPPED_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -71,6 +73,7 @@ class Guard:
         hosts: Accepted names in the `Host` header; with none, all. A server on loopback accepts its own names only, so
             that a web page whose own name resolves to this machine gets nothing.
         limits: Body size and rate.
+        scope: What every client needs, beside what routes need.
         clock: Monotonic seconds.
     """
 
@@ -81,9 +84,11 @@ class Guard:
         keys: KeyRing,
         hosts: Sequence[str] = (),
         limits: ServerLimits,
+        scope: str = OPEN,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
+        self._scope = scope
         self._keys = keys
         self._hosts = frozenset(hosts)
         self._limits = limits
@@ -101,7 +106,8 @@ class Guard:
             self._check_origin(headers, scope["method"])
             if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_FOLDER):
                 caller = await self._identify(headers, _address(scope))
-                scope[CALLER], scope[IDENTITY] = caller, caller.name
+                caller.expect(self._scope)
+                scope[CALLER], scope[CLIENT], scope[IDENTITY] = caller, caller.id, caller.name
                 self._check_rate(caller.id or _address(scope))
         except StoreError as fault:
             await incoming.drop()

@@ -41,6 +41,7 @@ from .schemas import (
     ForkBody,
     HealthView,
     NamedStepView,
+    PlanGraphView,
     PlanHistoryView,
     ReportView,
     ResolveBody,
@@ -636,6 +637,12 @@ async def check_plan(body: PlanBody, served: Served, caller: Asking) -> Response
     plan = cast("str", text) if is_text else _plan_in(body)
     report = await served.engine.check_plan(plan, tenant=caller.tenant)
     return answer(report.to_dict())
+
+
+@plan_router.post("/plans:graph", response_model=PlanGraphView, summary="Get the graph of a plan")
+async def graph_plan(body: PlanBody, served: Served, caller: Asking) -> Response:
+    """Answer with the steps of the plan, what each does and waits for; the plan may have faults, but it has the shape of a plan."""
+    return answer(await served.engine.plan_graph(_plan_in(body), tenant=caller.tenant))
 
 
 @plan_router.put(

@@ -28,7 +28,8 @@ from ...errors import (
 from ...plans import Plan
 from ...plans.format.shape import describe
 from ...plans.nearest import short
-from ...plans.values import Json
+from ...plans.values import Json, canonical
+from ...plans.values import digest as digest_of
 from ...tools import Artifact
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
@@ -39,7 +40,7 @@ from ..journal.restore import load_entries, rebuilt
 from ..limits import check_artifact
 from ..lru_cache import LruCache
 from ..machine import Machine
-from ..states import FINAL, RunStatus
+from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.api_keys import DIGEST_WORD, is_tenant
 from ..stores.store import Decision, PlanUseCounts, PlanVersion, RunRow, Store, StoredPlan, read_values
 from .driver import Driver, heap_frozen
@@ -68,10 +69,6 @@ HIDDEN: Final = (
 TAIL: Final = 20  # records at the end of a journal that are searched for the reason why the run is parked
 LIMIT_MAX: Final = 1000  # runs in one page
 RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` to have returned
-UNDER_WAY: Final = (
-    RunStatus.QUEUED.value,
-    RunStatus.RUNNING.value,
-)  # these continue by themselves, if driven
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,6 +470,12 @@ class Archive:
             except StoreError as fault:
                 altered[name] = fault.message
         return sound, altered
+
+    async def plans_revision(self) -> str:
+        """Return a text that is another one after a plan was saved, replaced or deleted; the plans themselves are not read."""
+        # Names of hidden plans sort after all others. A store may have many of them, and they change with every task that is planned.
+        marks = await self._store.list_plan_marks(HIDDEN)
+        return digest_of(canonical([list(mark) for mark in marks]))
 
     async def find_plan(self, name_or_digest: str, tenant: str = "") -> Plan | None:
         """Return a saved plan, or `None`.

@@ -28,9 +28,9 @@ from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
 from ..journal.restore import check_header, load_entries, machine_at_end, parse_lines
 from ..machine import Machine
-from ..states import FINAL, RunStatus
+from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.store import LEASE_S, Decision, OwnerName, RunRow
-from .archive import UNDER_WAY, Archive
+from .archive import Archive
 from .deaths import ALONE_AFTER, PARK_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
 from .driver import PARK_GRACE_S, Driver, expect_outcomes, heap_frozen

@@ -881,6 +881,14 @@ class SqlStore(ABC):
         found = await self._read(f"SELECT {PLAN_COLUMNS} FROM @plans WHERE {which} ORDER BY name", values)
         return [StoredPlan.from_row(row) for row in found]
 
+    async def list_plan_marks(self, before: str) -> Sequence[tuple[str, float, str]]:
+        """See `Store.list_plan_marks`."""
+        found = await self._read(
+            f"SELECT name, saved, digest FROM @plans WHERE name < :before AND {_OF_NO_TENANT} ORDER BY name",
+            {"before": before, **_UNQUALIFIED},
+        )
+        return [(name, float(saved), digest) for name, saved, digest in found]
+
     async def find_plan(self, name_or_digest: str, tenant: str = "") -> StoredPlan | None:
         """See `Store.find_plan`."""
         if tenant:

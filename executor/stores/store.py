@@ -695,6 +695,10 @@ class Store(Protocol):
         """Return the saved plans of a tenant, by name; empty: of no tenant, `None`: all. Names are as they are stored, `TENANT:NAME`."""
         ...
 
+    async def list_plan_marks(self, before: str) -> Sequence[tuple[str, float, str]]:
+        """Return name, time (Unix seconds) and digest of the saved plans of no tenant whose names sort before a text, by name; texts are not read."""
+        ...
+
     async def find_plan(self, name_or_digest: str, tenant: str = "") -> StoredPlan | None:
         """Return a saved plan, or `None`: of a tenant by its name there or its digest, or, if it is empty, any by its name as it is stored."""
         ...
