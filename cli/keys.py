@@ -34,7 +34,7 @@ async def keys_add(
     expires: str | None = None,
     may_approve_own: bool = False,
 ) -> int:
-    """Make a key and print it: the store keeps its hash only, so nobody can read it again.
+    """Make a key and print it. The store keeps its hash only, so nobody can read it again.
 
     Args:
         name: Who asks with it; runs and decisions are recorded under this name.
@@ -70,7 +70,7 @@ async def keys_list(invocation: Invocation) -> int:
 
 @key_commands.command(uses=STORE, example="ann")
 async def keys_revoke(invocation: Invocation, name: str) -> int:
-    """Refuse all keys of a name, or one key by its id; running servers do so within seconds.
+    """Refuse all keys of a name, or one by its id. Running servers do so within seconds.
 
     Args:
         name (NAME|KEY): The name, or the id of one key.

@@ -221,7 +221,7 @@ async def serve(  # noqa: PLR0913  # the settings of a server
     )
 
 
-async def serve_app(  # the settings of a server
+async def serve_app(  # noqa: PLR0913  # the settings of a server
     app: ASGIApp,
     *,
     host: str,

@@ -68,6 +68,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "check_plan": READ,
     "graph_plan": READ,
     "get_graph": READ,
+    "get_call": READ,
     "save_plan": SUBMIT,
     "delete_plan": ADMIN,
     "get_plan": READ,

@@ -273,3 +273,19 @@ def test_a_key_revoked_beside_the_servers_is_refused_by_both(tmp_path):
                 break
             time.sleep(0.05)
         assert codes == [401, 401]
+
+
+def test_what_a_server_remembers_of_keys_is_bounded(monkeypatch):
+    """The key not seen for longest is looked up again, and still holds."""
+    monkeypatch.setattr(callers, "SEEN_MAX", 2)
+
+    async def main():
+        async with Engine([], store="memory:") as engine:
+            keys = [await engine.add_key(name, scopes=["read"]) for name in "abc"]
+            ring = callers.KeyRing(engine)
+            for key in keys:
+                assert (await ring.find(key.text)).name == key.name
+            assert [ring.is_seen(key.text) for key in keys] == [False, True, True]
+            assert (await ring.find(keys[0].text)).name == "a"
+
+    asyncio.run(main())
