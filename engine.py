@@ -71,6 +71,7 @@ from .executor.calls.concurrency import FairSemaphore
 from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.policies import Policies, Policy
+from .executor.observer import Observer, Observers
 from .executor.runs.archive import qualified, split_name
 from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.driver import PARK_GRACE_S
@@ -244,6 +245,7 @@ class Engine:
         self._background: Background | None = None
         self._threads = threading.Lock()  # the first uses may come from several threads
         self._servers: tuple[Server, ...] = ()
+        self._observers = Observers()
         self._is_closed = False
 
     # --- life
@@ -273,6 +275,9 @@ class Engine:
         if opened is not None:
             await opened.execution.close()
             await self._planner.aclose()
+            # Another engine may share the models.
+            if self._observers in self._models.clients.observers:
+                self._models.clients.observers.remove(self._observers)
             await release_servers(self._servers)
 
     def close(self) -> None:
@@ -303,6 +308,7 @@ class Engine:
                     flow=self._flow,
                     policies=self._policies,
                     budgets=self._budgets,
+                    observers=self._observers,
                 )
                 execution = Execution(
                     facilities,
@@ -335,6 +341,12 @@ class Engine:
                 if self._recovers:
                     execution.recover()
         return self._opened
+
+    def observe(self, observer: Observer) -> None:
+        """Have an observer hear of the runs that begin or continue from now on, and of the requests to models (`executor/observer.py`)."""
+        self._observers.add(observer)
+        if self._observers not in self._models.clients.observers:
+            self._models.clients.observers.append(self._observers)
 
     @property
     def opens_environment(self) -> bool:

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from types import FrameType
 
@@ -26,7 +26,7 @@ from typing_extensions import override
 from uvicorn.config import LOGGING_CONFIG
 
 from ..engine import Engine
-from ..errors import ConfigError, FirmplanError
+from ..errors import ConfigError, FirmplanError, StoreError
 from ..tools.logbook import is_json, render_others_as_json
 from ..tools.secret import OPEN_ENVIRONMENT
 from .auth import Guard, ServerLimits
@@ -80,6 +80,7 @@ def create_app(  # noqa: PLR0913  # the settings of a server
     limits = limits or ServerLimits()
     keys = KeyRing(engine, api_keys, named_keys)
     metrics = Metrics()
+    engine.observe(metrics)
     served = ServedEngine(
         engine,
         RunQueue(engine, limits, metrics),
@@ -90,6 +91,9 @@ def create_app(  # noqa: PLR0913  # the settings of a server
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        with suppress(StoreError):  # `/readyz` says that the store cannot be read
+            for saved in await engine.list_plans():
+                metrics.name_plan(saved.plan.digest, saved.name)
         watching = asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")
         yield
         served.closing.set()

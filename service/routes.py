@@ -214,6 +214,8 @@ async def submit_run(
             raise Refusal(
                 HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
             )
+        if body.plan_name:  # another server may have saved it
+            served.metrics.name_plan(plan.digest, body.plan_name)
     return await _accept(request, served, plan, body, idempotency_key)
 
 
@@ -661,6 +663,7 @@ async def save_plan(
     saved = await served.engine.save_plan(
         caller.plan(name), _plan_in(body), replaces=replaces, by=caller.name or ""
     )
+    served.metrics.name_plan(saved.plan.digest, saved.name)
     return answer(_summary(name, saved.plan), headers=_etag(saved.plan))
 
 

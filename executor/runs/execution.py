@@ -33,7 +33,7 @@ from ..stores.store import LEASE_S, Decision, OwnerName, RunRow
 from .archive import Archive
 from .deaths import ALONE_AFTER, PARK_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
-from .driver import PARK_GRACE_S, Driver, expect_outcomes, heap_frozen
+from .driver import PARK_GRACE_S, Driver, expect_outcomes, heap_frozen, watch_of
 from .owner import Owner, Presence, RunOwner
 from .planning import Planning, planning_deaths
 from .replays import Replays
@@ -134,7 +134,7 @@ class Execution:
         ] = {}  # by run: what drives it when its next question expires
         self._is_closing = False
         self.archive = Archive(self._store, self._drivers, self._is_driven)
-        self.submissions = Submissions(self._store, self.archive, facilities.clock)
+        self.submissions = Submissions(self._store, self.archive, facilities.clock, facilities.observers)
         self.planning = Planning(facilities, self.archive, self.submissions, park_after)
         self._watch = Watch(
             facilities.commits, self._store, self.archive, self._owner, self._drivers, self._driving
@@ -375,7 +375,7 @@ class Execution:
                 # The claim holds while the plan is made, so that no second process plans the same task and pays for it.
                 if stream:
                     early = EarlySteps(self.facilities, run_id, Header.from_dict(claimed.header))
-                match await self.planning.plan(claimed, early):
+                match await self._plan(claimed, early):
                     case None:
                         return None
                     case Exception() as failed:
@@ -387,11 +387,27 @@ class Execution:
                 taken = Taken(settled, header, (), Deaths(), (self._started(settled),))
                 await self._drive(taken, permit, early)
             finally:
+                self.facilities.observers.end_run(run_id, self.now())  # if no driver did
                 if early is not None:
                     await early.drop()
                 if run_id in self._claimed:
                     await self._let_go(claimed)
         return None
+
+    async def _plan(self, row: RunRow, early: EarlySteps | None) -> tuple[RunRow, Header] | Exception | None:
+        """Plan a claimed task, watched by the observers, who go on to watch the run if it got a plan."""
+        if not self.facilities.observers:
+            return await self.planning.plan(row, early)
+        watch = watch_of(self.facilities, row, Header.from_dict(row.header), None)
+        try:
+            with watch.around(None):
+                found = await self.planning.plan(row, early)
+        except Exception:
+            watch.end(RunStatus.FAILED.value, self.now())
+            raise
+        if isinstance(found, Exception):
+            watch.end(RunStatus.FAILED.value, self.now())
+        return found
 
     # --- claim
 
@@ -577,6 +593,7 @@ class Execution:
                 self._wake_at(row.id, min(machine.deadlines.values()))
         finally:
             driver.journal.close()
+            driver.end_watch()
             if driver.journal.is_released:
                 self._owner.forget(row.id)
             del self._drivers[row.id]

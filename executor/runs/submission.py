@@ -40,6 +40,7 @@ from ..journal.header import Header, keep_plan, program_of
 from ..journal.records import Entry
 from ..journal.restore import check_header, load_entries, rebuild, rebuilt
 from ..machine import Machine
+from ..observer import Observers
 from ..states import RunStatus
 from ..stores.store import RunRow, Store
 from .archive import Archive
@@ -86,12 +87,14 @@ class Submissions:
         store: Has the runs.
         archive: Looks up parents.
         clock: The time of new runs.
+        observers: Say where in a trace a new run is.
     """
 
-    def __init__(self, store: Store, archive: Archive, clock: Clock) -> None:
+    def __init__(self, store: Store, archive: Archive, clock: Clock, observers: Observers) -> None:
         self._store = store
         self._archive = archive
         self._clock = clock
+        self._observers = observers
 
     async def submit(self, header: Header, *, run_id: str | None, parent: str | None = None) -> RunRow:
         """Make a run durable and return its row; a run of that id with the same work is left unchanged.
@@ -100,8 +103,11 @@ class Submissions:
             InputRejected: A run of that id exists, with another plan or other inputs.
             PlanRejected: The plan cannot be compiled.
         """
-        # Not the parent's, which a fork or retry has in its header.
-        if header.context is not (context := current_request.get()):
+        run_id = run_id or f"run_{secrets.token_hex(8)}"
+        context = current_request.get()
+        if self._observers:
+            context = self._observers.begin_trace(run_id, context)
+        if header.context is not context:  # not that of the parent, which a fork or retry has in its header
             header = replace(header, context=context)
         row = self._new_row(header, run_id, parent)
         if header.plan is not None:
@@ -123,10 +129,10 @@ class Submissions:
         self._expect_same(kept, row, header)
         return kept
 
-    def _new_row(self, header: Header, run_id: str | None, parent: str | None) -> RunRow:
+    def _new_row(self, header: Header, run_id: str, parent: str | None) -> RunRow:
         now = self._clock.now()
         return RunRow(
-            id=run_id or f"run_{secrets.token_hex(8)}",
+            id=run_id,
             status=RunStatus.QUEUED.value,
             task=filled(header.task, header.inputs) if header.task and header.plan else header.task,
             plan_digest=header.plan.digest if header.plan else None,
