@@ -1182,7 +1182,7 @@ class Engine:
 
     async def list_keys(self) -> list[ApiKey]:
         """Return all API keys, oldest first, revoked and expired ones too; never the text of a key."""
-        return list(await ApiKeys((await self._open()).execution.facilities.store).list())
+        return list(await ApiKeys((await self._open()).execution.facilities.store).all())
 
     async def find_key(self, text: str) -> ApiKey | None:
         """Return the API key that a text is, valid or not (`is_valid`); `None`: it is none. The use of a valid key is noted."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from typing_extensions import override
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 else:
     from uvicorn.protocols.http.auto import AutoHTTPProtocol as HttpProtocol
 
@@ -37,13 +38,13 @@ class BoundedProtocol(HttpProtocol):
     @override
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        has_head = self.cycle is not None and not self.cycle.response_complete
+        has_head = self._cycle is not None and not self._cycle.response_complete
         if has_head or self.transport.is_closing():
             self._reset()
         else:
             # The beginning of a head, or the rest of a body whose request was answered without it.
             self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX and self.cycle is None:
+            if self._head_bytes > HEAD_BYTES_MAX and self._cycle is None:
                 self._give_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             elif self._deadline is None:
                 self._deadline = self.loop.call_later(HEAD_S_MAX, self._give_up, HTTPStatus.REQUEST_TIMEOUT)
@@ -53,6 +54,11 @@ class BoundedProtocol(HttpProtocol):
         self._reset()
         super().connection_lost(exc)
 
+    @property
+    def _cycle(self) -> RequestResponseCycle | None:
+        """The request that came last; `None`: no head was complete yet."""
+        return cast("RequestResponseCycle | None", self.cycle)
+
     def _reset(self) -> None:
         self._head_bytes = 0
         if self._deadline is not None:
@@ -61,7 +67,7 @@ class BoundedProtocol(HttpProtocol):
 
     def _give_up(self, status: HTTPStatus) -> None:
         # A connection that has had an answer may be in the middle of a body: another answer would be taken for that of the next request.
-        if self._head_bytes and self.cycle is None:
+        if self._head_bytes and self._cycle is None:
             line = (
                 f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             )

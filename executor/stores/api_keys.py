@@ -151,7 +151,7 @@ class ApiKeys:
         await self._store.add_api_key(made)
         return made
 
-    async def list(self) -> Sequence[ApiKey]:
+    async def all(self) -> Sequence[ApiKey]:
         """Return all keys, oldest first, revoked and expired ones too."""
         return await self._store.list_api_keys()
 
