@@ -62,11 +62,13 @@ async def schedules_add(
         paused: Make it without letting it run yet.
         replace: Change the schedule if there is one of that name.
     """
+    from ..executor.runs.archive import qualified, split_name
     from ..schedules import ANY_REVISION
     from .arguments import get_saved_plan, read_budget, read_inputs
 
     async with invocation.engine() as engine:
-        values = read_inputs(inputs or (), await get_saved_plan(engine, plan))
+        saved = qualified(plan, split_name(name)[0])
+        values = read_inputs(inputs or (), await get_saved_plan(engine, saved))
         made = await engine.add_schedule(
             name,
             plan,
@@ -92,11 +94,11 @@ async def schedules_add(
 async def schedules_list(invocation: Invocation) -> int:
     """List the schedules, with the next time and the last one."""
     async with invocation.look() as engine:
-        found = await engine.list_schedules()
-        last = {each.name: await engine.schedule_fires(each.name, limit=1) for each in found}
+        found = await engine.list_schedules(tenant=None)
+        last = {each.full_name: await engine.schedule_fires(each.full_name, limit=1) for each in found}
     document = {
         "schedules": [
-            {**each.to_dict(), "fires": [fire.to_dict() for fire in last[each.name]]} for each in found
+            {**each.to_dict(), "fires": [fire.to_dict() for fire in last[each.full_name]]} for each in found
         ]
     }
     if not found and not invocation.as_json:
@@ -104,11 +106,11 @@ async def schedules_list(invocation: Invocation) -> int:
         return Exit.OK
     rows = [
         (
-            each.name,
+            each.full_name,
             each.plan,
             _when(each),
             "paused" if each.paused else _moment(each.next_at),
-            " ".join(f"{screen.moment(fire.at)} {fire.state}" for fire in last[each.name]),
+            " ".join(f"{screen.moment(fire.at)} {fire.state}" for fire in last[each.full_name]),
         )
         for each in found
     ]
@@ -187,7 +189,7 @@ async def schedules_fire(invocation: Invocation) -> int:
         fires = await engine.fire_schedules()
         runs = [await engine.wait(fire.run_id) for fire in fires if fire.state == "started" and fire.run_id]
     document = {"fires": [fire.to_dict() for fire in fires], "runs": [run.to_dict() for run in runs]}
-    rows = [(fire.schedule, *_fire_row(fire)) for fire in fires]
+    rows = [(str(fire.to_dict()["schedule"]), *_fire_row(fire)) for fire in fires]
     head = ("SCHEDULE", "TIME", "STATE", "RUN", "WHY")
     invocation.answer(document, screen.table(head, rows) if rows else "no time of a schedule has come")
     is_fine = all(fire.state == "started" for fire in fires) and all(
@@ -199,7 +201,7 @@ async def schedules_fire(invocation: Invocation) -> int:
 def _answer_state(invocation: Invocation, engine: Engine, made: Schedule, word: str) -> None:
     document: dict[str, Any] = {**made.to_dict(), "next": engine.next_times(made, NEXT_SHOWN)}
     then = "" if made.paused else f"; next time {_moment(made.next_at)}"
-    invocation.answer(document, f"{word} {made.name}: {made.plan} {_when(made)}{then}")
+    invocation.answer(document, f"{word} {made.full_name}: {made.plan} {_when(made)}{then}")
 
 
 def _when(schedule: Schedule) -> str:

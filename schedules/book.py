@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import REPLACED, UNKNOWN_SCHEDULE, InputRejected
+from ..executor.runs.archive import split_name
 from ..plans.nearest import short
 from .schedule import Fire, Schedule, new_schedule
 
@@ -55,7 +56,7 @@ class ScheduleBook:
         """
         made = new_schedule(name, plan, self._now(), given)
         await self._check(made)
-        old = await self._table.find(name, made.tenant)
+        old = await self._table.find(made.name, made.tenant)
         if old is not None:
             made = made.changed(created=old.created, revision=old.revision + 1)
         expected = None if old is None else old.revision
@@ -71,25 +72,27 @@ class ScheduleBook:
             code=REPLACED,
         )
 
-    async def list(self, tenant: str = "") -> list[Schedule]:
-        """Return the schedules, by name."""
+    async def list(self, tenant: str | None) -> list[Schedule]:
+        """Return the schedules of a tenant, by name; `None`: all schedules."""
         return await self._table.list(tenant)
 
-    async def get(self, name: str, tenant: str = "") -> Schedule:
+    async def get(self, name: str) -> Schedule:
         """Return a schedule. Raises: InputRejected: there is none of that name (code `unknown-schedule`)."""
-        found = await self._table.find(name, tenant) if _is_name(name) else None
+        tenant, own = _parts(name)
+        found = await self._table.find(own, tenant) if own else None
         if found is None:
             raise _unknown(name)
         return found
 
-    async def remove(self, name: str, tenant: str = "") -> None:
+    async def remove(self, name: str) -> None:
         """Remove a schedule and the record of its times; its runs stay. Raises: InputRejected: as `get`."""
-        if not _is_name(name) or not await self._table.remove(name, tenant):
+        tenant, own = _parts(name)
+        if not own or not await self._table.remove(own, tenant):
             raise _unknown(name)
 
-    async def pause(self, name: str, *, paused: bool, by: str, tenant: str = "") -> Schedule:
+    async def pause(self, name: str, *, paused: bool, by: str) -> Schedule:
         """Pause a schedule, or let it go on from now. Raises: InputRejected: as `get`, or somebody changes it at the same moment."""
-        old = await self.get(name, tenant)
+        old = await self.get(name)
         if old.paused == paused:
             return old
         then = old.times.after(max(self._now(), old.start - 1))
@@ -100,14 +103,17 @@ class ScheduleBook:
             )
         return made
 
-    async def fires(self, name: str, *, limit: int, before: float | None, tenant: str = "") -> list[Fire]:
+    async def fires(self, name: str, *, limit: int, before: float | None) -> list[Fire]:
         """Return the last fires of a schedule, the latest time first; `before`: of earlier times. Raises: InputRejected: as `get`."""
-        await self.get(name, tenant)
-        return await self._table.list_fires(name, tenant=tenant, limit=limit, before=before)
+        found = await self.get(name)
+        return await self._table.list_fires(found.name, found.tenant, limit=limit, before=before)
 
 
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and name.isascii() and "\0" not in name
+def _parts(name: object) -> tuple[str, str]:
+    """Return the tenant and the own name of a schedule; an empty name where there can be no such schedule."""
+    if not isinstance(name, str) or not name.isascii() or "\0" in name:
+        return "", ""
+    return split_name(name)
 
 
 def _unknown(name: object) -> InputRejected:

@@ -15,7 +15,8 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from ..errors import InputRejected
 from ..executor import Submitter
-from ..executor.runs.archive import PLAN_NAME
+from ..executor.runs.archive import PLAN_NAME, qualified, split_name
+from ..executor.stores.api_keys import is_tenant
 from ..plans.expressions.dates import zone_of
 from ..plans.values import Json, canonical, parse
 from .times import Times, times_of
@@ -66,6 +67,7 @@ class Schedule:
         by: Who made it or last changed it; empty: not known.
         revision: Counts the changes.
         next_at: The next time that was not claimed yet, Unix seconds; `None`: there is none.
+        tenant: Whose schedule it is, and whose plan and runs; empty: nobody's in particular.
     """
 
     name: str
@@ -87,6 +89,11 @@ class Schedule:
     revision: int = 1
     next_at: float | None = None
     tenant: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """The name as engines take it: `TENANT:NAME` for a schedule of a tenant."""
+        return qualified(self.name, self.tenant)
 
     @property
     def times(self) -> Times:
@@ -124,10 +131,10 @@ class Schedule:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Json]:
-        """Return it as JSON; the tenant and the submitter are the server's business."""
+        """Return it as JSON, under its full name."""
         return {
             **self._settings(),
-            "name": self.name,
+            "name": self.full_name,
             "start": self.start,
             "paused": self.paused,
             "created": self.created,
@@ -189,7 +196,7 @@ class Fire:
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
         return {
-            "schedule": self.schedule,
+            "schedule": qualified(self.schedule, self.tenant),
             "at": self.at,
             "state": self.state,
             "run_id": self.run_id,
@@ -203,7 +210,7 @@ def new_schedule(name: object, plan: object, now: float, given: Mapping[str, Any
     """Return a schedule as a caller describes it.
 
     Args:
-        name: Its name.
+        name: Its name; `TENANT:NAME` for a schedule of a tenant.
         plan: The name or digest of a saved plan.
         now: Unix seconds.
         given: Field -> value, as of `Schedule`; `start` may be text, and `None` stands for the default.
@@ -211,17 +218,23 @@ def new_schedule(name: object, plan: object, now: float, given: Mapping[str, Any
     Raises:
         InputRejected: A value is not valid.
     """
-    if not isinstance(name, str) or not PLAN_NAME.fullmatch(name):
+    tenant, own = split_name(name) if isinstance(name, str) else ("", "")
+    if not PLAN_NAME.fullmatch(own) or not is_tenant(tenant):
         raise InputRejected(
-            f"a schedule's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {name!r:.200}"
+            "a schedule's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, after TENANT: for a schedule of a tenant, "
+            f"found {name!r:.200}"
         )
     if not isinstance(plan, str) or not plan:
         raise InputRejected(f"plan: expected the name or digest of a saved plan, found {plan!r:.200}")
     start = _start_of(given.get("start"), now)
     zone = given.get("tz") or "UTC"
     times = times_of(every=given.get("every"), cron=given.get("cron"), zone=zone, start=start)
+    by = given.get("by") or ""
+    submitter: Submitter | None = given.get("submitter")
+    if tenant:  # the runs are the tenant's, whoever makes the schedule
+        submitter = replace(submitter or Submitter(by or own), tenant=tenant)
     made = Schedule(
-        name,
+        own,
         plan,
         every=getattr(times, "seconds", None),
         cron=getattr(times, "expression", None),
@@ -234,10 +247,10 @@ def new_schedule(name: object, plan: object, now: float, given: Mapping[str, Any
         overlap=cast("Overlap", _one_of("overlap", given.get("overlap"), get_args(Overlap), "skip")),
         start=start,
         paused=bool(given.get("paused")),
-        submitter=given.get("submitter"),
+        submitter=submitter,
         created=now,
-        by=given.get("by") or "",
-        tenant=given.get("tenant") or "",
+        by=by,
+        tenant=tenant,
     )
     return made.changed(next_at=times.after(max(now, start - 1)))
 

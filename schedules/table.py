@@ -94,20 +94,21 @@ class ScheduleTable:
         values = {**row, "replaces": replaces}
         return await self._store.change(lambda sql: sql.change(_REPLACE, values) == 1)
 
-    async def find(self, name: str, tenant: str = "") -> Schedule | None:
+    async def find(self, name: str, tenant: str) -> Schedule | None:
         """Return a schedule, or `None`."""
         values = {"name": name, "tenant": tenant}
         found = await self._store.look(lambda sql: sql.rows(f"{_SELECT} {_NAMED}", values))
         return _read(found[0]) if found else None
 
-    async def list(self, tenant: str = "") -> list[Schedule]:
-        """Return the schedules of a tenant, by name."""
-        statement = f"{_SELECT} WHERE tenant=:tenant ORDER BY name"
+    async def list(self, tenant: str | None) -> list[Schedule]:
+        """Return the schedules of a tenant, by name; `None`: all schedules."""
+        statement = f"{_SELECT} {'' if tenant is None else 'WHERE tenant=:tenant '}ORDER BY tenant, name"
         return [
-            _read(row) for row in await self._store.look(lambda sql: sql.rows(statement, {"tenant": tenant}))
+            _read(row)
+            for row in await self._store.look(lambda sql: sql.rows(statement, {"tenant": tenant or ""}))
         ]
 
-    async def remove(self, name: str, tenant: str = "") -> bool:
+    async def remove(self, name: str, tenant: str) -> bool:
         """Remove a schedule with its fires; its runs stay. Return whether there was one."""
         values = {"name": name, "tenant": tenant}
 
@@ -151,7 +152,7 @@ class ScheduleTable:
     # --- fires
 
     async def list_fires(
-        self, name: str, *, tenant: str = "", limit: int, before: float | None = None
+        self, name: str, tenant: str, *, limit: int, before: float | None = None
     ) -> list[Fire]:
         """Return the last fires of a schedule, the latest time first; `before`: of earlier times."""
         values = {

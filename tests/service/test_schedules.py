@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
 import time
+from contextlib import AsyncExitStack
 from datetime import datetime
 
+import httpx2
 import pytest
+from firmplan import Engine, tool
+from firmplan.service.app import create_app
+from firmplan.testing import FakeClock
 from served import MAIL, PLAN, Server
+
+
+@tool(effect="pure")
+def add(a: int, b: int) -> int:
+    """Add two integers."""
+    return a + b
+
 
 BODY = {"plan": "adding", "every": 3600, "inputs": {"a": 1}}
 
@@ -194,3 +207,60 @@ def test_the_command_line_makes_shows_and_removes_schedules(tmp_path):
     firmplan("schedules", "remove", "now")
     assert firmplan("schedules", "show", "now", code=2)["error"]["code"] == "unknown-schedule"
     assert firmplan("schedules", "add", "x", "--plan", "report", "--every", "1h", "--input", "m=3", code=2)
+
+
+def test_schedules_of_tenants_are_apart():
+    """A tenant sees its own schedules, under its own names; their runs are its own, and so is the plan. A key of no tenant sees all."""
+    clock = FakeClock(1_767_225_600.0, auto=False)
+
+    async def main():
+        async with Engine([add], store="memory:", clock=clock) as engine, AsyncExitStack() as stack:
+            app = create_app(engine)
+
+            async def client(name, scopes, tenant=""):
+                key = await engine.add_key(name, scopes=scopes, tenant=tenant)
+                asking = httpx2.AsyncClient(
+                    transport=httpx2.ASGITransport(app=app),
+                    base_url="http://localhost",
+                    headers={"Authorization": f"Bearer {key.text}"},
+                )
+                return await stack.enter_async_context(asking)
+
+            ann = await client("ann", ["read", "submit"], "acme")
+            bob = await client("bob", ["read", "submit", "admin"], "bolt")
+            root = await client("root", ["admin"])
+            for asking, output in ((ann, "${total}"), (bob, "${total + 100}")):
+                await asking.put("/v1/plans/adding", json={**PLAN, "output": output})
+                made = await asking.put("/v1/schedules/hourly", json=BODY)
+                assert (made.status_code, made.json()["name"]) == (200, "hourly")
+            assert (await ann.get("/v1/schedules/hourly")).json()["by"] == "ann"
+            assert (await ann.put("/v1/schedules/bolt:hourly", json=BODY)).status_code == 422
+            for path in ("bolt:hourly", "acme:hourly"):
+                assert (await ann.get(f"/v1/schedules/{path}")).status_code == 404
+            assert (await ann.delete("/v1/schedules/hourly")).status_code == 403
+            clock.advance(3600)
+            await engine.fire_schedules()
+            outputs = {}
+            for asking in (ann, bob):
+                (fire,) = (await asking.get("/v1/schedules/hourly/fires")).json()["fires"]
+                run = await engine.wait(fire["run_id"])
+                outputs[fire["schedule"], run.output] = run.id
+                assert (await asking.get(f"/v1/runs/{run.id}")).status_code == 200
+                assert len((await asking.get("/v1/runs")).json()["runs"]) == 1
+                other = bob if asking is ann else ann
+                assert (await other.get(f"/v1/runs/{run.id}")).status_code == 404
+            assert set(outputs) == {("hourly", 3), ("hourly", 103)}
+            listed = (await root.get("/v1/schedules")).json()["schedules"]
+            assert [each["name"] for each in listed] == ["acme:hourly", "bolt:hourly"]
+            assert [each["fires"][0]["schedule"] for each in listed] == ["acme:hourly", "bolt:hourly"]
+            assert (await root.post("/v1/schedules/acme:hourly/pause")).json()["paused"] is True
+            assert (await bob.get("/v1/schedules/hourly")).json()["paused"] is False
+            changed = await root.put("/v1/schedules/acme:hourly", json={**BODY, "inputs": {"a": 40}})
+            assert (changed.status_code, changed.json()["by"]) == (200, "root")
+            clock.advance(3600)
+            (fire, _) = sorted(await engine.fire_schedules(), key=lambda fire: fire.tenant)
+            assert (await engine.wait(fire.run_id)).output == 42
+            assert (await ann.get(f"/v1/runs/{fire.run_id}")).status_code == 200
+            assert (await root.delete("/v1/schedules/acme:hourly")).status_code == 204
+
+    asyncio.run(main())
