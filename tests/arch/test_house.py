@@ -22,6 +22,7 @@ ROOMS = (
     "schedules",
     "client",
     "service",
+    "telemetry",
     "training",
     "cli",
     "testing",
