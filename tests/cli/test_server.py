@@ -257,24 +257,16 @@ LOCAL = [
 ]
 
 
-def test_the_commands_that_are_local_are_these():
-    """Whatever is about runs and plans that a server has works at a server."""
-    assert {" ".join(words) for words in LOCAL} == LOCAL_COMMANDS
+def test_the_commands_about_runs_and_plans_work_at_a_server():
+    """Whatever is about what a server has."""
+    assert {" ".join(words) for words in LOCAL} & AT_A_SERVER == set()
 
 
-LOCAL_COMMANDS = {
-    *("record", "bisect", "shadow", "plan", "learn", "plans learn", "tools lint", "export-training", "eval"),
-    *("serve", "demo", "mcp", "doctor", "runs prune", "traffic"),
-    *(
-        "store",
-        "store check",
-        "store backup",
-        "store upgrade",
-        "cache",
-        "cache stats",
-        "cache gc",
-        "cache clear",
-    ),
+AT_A_SERVER = {
+    *("run", "watch", "resume", "retry", "fork", "replay", "export", "artifacts list", "artifacts get"),
+    *("approve", "deny", "answer", "decide", "resolve", "cancel", "explain", "diff", "verify"),
+    *("check", "show", "runs", "runs delete", "tools", "tools list"),
+    *("plans", "plans list", "plans save", "plans show", "plans history", "plans restore", "plans delete"),
 }
 
 
