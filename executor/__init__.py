@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .runs.store_care import Damage, RunsDeleted, StoreReport
     from .states import FINAL, MOVES, RunStatus, State
     from .stores.sqlite_store import SqliteStore
-    from .stores.store import CacheStats, PlanUses, PlanVersion, Pruned, Store
+    from .stores.store import CacheStats, PlanUses, PlanVersion, Pruned, RunFilter, Store
 
 __getattr__, __dir__ = on_first_use(
     __name__,
@@ -76,7 +76,7 @@ __getattr__, __dir__ = on_first_use(
         "runs.store_care": ("Damage", "RunsDeleted", "StoreReport"),
         "states": ("FINAL", "MOVES", "RunStatus", "State"),
         "stores.sqlite_store": ("SqliteStore",),
-        "stores.store": ("CacheStats", "PlanUses", "PlanVersion", "Pruned", "Store"),
+        "stores.store": ("CacheStats", "PlanUses", "PlanVersion", "Pruned", "RunFilter", "Store"),
     },
 )
 
@@ -112,6 +112,7 @@ __all__ = [
     "Run",
     "RunDiff",
     "RunError",
+    "RunFilter",
     "RunOwner",
     "RunPage",
     "RunStatus",
