@@ -58,10 +58,11 @@ export function RunView({ id }: { id: string }): JSX.Element {
 /** Says that calls wait for a person, wherever in the run one looks. */
 function CallsForYou({ store, isShown }: { store: RunStore; isShown: boolean }): JSX.Element | null {
   const waiting = store.waitingPaths.value.length;
-  if (waiting === 0 || isShown) return null;
+  const isAsked = Boolean(store.head.value?.question);
+  if ((waiting === 0 && !isAsked) || isShown) return null;
   return (
     <div class="calls-for-you">
-      <span>{count(waiting, "call")} waiting for a person</span>
+      <span>{isAsked ? "The planner asks a question" : `${count(waiting, "call")} waiting for a person`}</span>
       <Button look="primary" onClick={() => setQuery({ tab: "decisions" })}>
         Decide
       </Button>
