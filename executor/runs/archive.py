@@ -586,12 +586,13 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         left_out=(*_left_out(header), *machine.left_out),
         output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
         warnings=tuple(machine.warnings),
+        schedule=header.schedule,
         request_id=_request_id(header),
     )
 
 
 def _request_id(header: Header) -> str | None:
-    return header.context.id if header.context is not None else None
+    return (header.context.id or None) if header.context is not None else None
 
 
 def _left_out(header: Header) -> tuple[str, ...]:

@@ -335,6 +335,14 @@ class SqlStore(ABC):
     def _find_rot(self, sql: Sql) -> list[str]:
         """Return what is wrong with the medium and with stored values."""
 
+    async def look(self, work: Callable[[Sql], T]) -> T:
+        """Do work that only reads, on tables that another folder has in this store (`schedules`, `webhooks`). Raises: StoreError."""
+        return await self._query(work)
+
+    async def change(self, work: Callable[[Sql], T]) -> T:
+        """Do some work on such tables in one transaction, durable through power loss. Raises: StoreError."""
+        return await self._write(work, outlives="power")
+
     async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
         return await self._query(lambda sql: sql.rows(statement, values), is_short=is_short)
 
