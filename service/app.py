@@ -31,6 +31,7 @@ from ..tools.logbook import is_json, render_others_as_json
 from ..tools.secret import OPEN_ENVIRONMENT
 from .auth import Guard, ServerLimits
 from .description import describe, operation_id
+from .inbox_routes import inbox_router
 from .metrics import Metrics
 from .page import page_router
 from .problems import on_bad_request, on_firmplan_error, on_http_error
@@ -108,7 +109,15 @@ def create_app(
         generate_unique_id_function=operation_id,
     )
     app.state.served = served
-    for part in (run_router, review_router, step_router, plan_router, watch_router, page_router):
+    for part in (
+        run_router,
+        inbox_router,
+        review_router,
+        step_router,
+        plan_router,
+        watch_router,
+        page_router,
+    ):
         app.include_router(part)
     app.openapi = describe(app, needs_key=bool(api_keys or named_keys))  # type: ignore[method-assign]  # as the framework documents it
     app.add_exception_handler(HTTPException, on_http_error)

@@ -7,11 +7,20 @@ import { StatusBadge } from "../ui/status";
 import { count, rendered, Text } from "../ui/text";
 import { Ago } from "../ui/time";
 
-export function CallCard({ call, children }: { call: WaitingCall; children: ComponentChildren }): JSX.Element {
+interface CardProps {
+  call: WaitingCall;
+  id: string;
+  /** The box with which the call is chosen for a decision about several. */
+  mark: { is: boolean; onChange: () => void } | null;
+  children: ComponentChildren;
+}
+
+export function CallCard({ call, id, mark, children }: CardProps): JSX.Element {
   const acts = ["read", "write"].includes(call.effect);
   return (
-    <article class="call" data-step={call.step} aria-label={`Step ${call.step}, attempt ${call.attempt}`}>
+    <article class="call" id={id} tabIndex={-1} data-step={call.step} aria-label={`Step ${call.step}, attempt ${call.attempt}`}>
       <header>
+        {mark === null ? null : <input type="checkbox" aria-label={`Choose step ${call.step}`} checked={mark.is} onChange={mark.onChange} />}
         <strong>
           <Text of={call.step} />
         </strong>
@@ -28,7 +37,10 @@ export function CallCard({ call, children }: { call: WaitingCall; children: Comp
           ) : null}
         </span>
       </header>
-      <p>{ABOUT[call.about]}</p>
+      <p>
+        {call.tool === "endorse" ? "This value counts as trusted in the rest of the run once you endorse it." : ABOUT[call.about]}
+        {call.expires === null ? null : ` It expires at ${new Date(call.expires * 1000).toLocaleString()}.`}
+      </p>
       {call.is_controlled ? (
         <div class="warning">
           Data from outside decided whether, or how often, this call is made:
