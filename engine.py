@@ -16,7 +16,16 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +72,7 @@ from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.policies import Policies, Policy
 from .executor.observer import Observer, Observers
+from .executor.runs.archive import qualified, split_name
 from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.driver import PARK_GRACE_S
 from .executor.runs.execution import RunWork
@@ -93,6 +103,7 @@ from .executor.runs.request import (
 )
 from .executor.runs.store_care import statuses_of
 from .executor.runs.submission import expect_resume, expect_retry
+from .executor.stores.api_keys import ApiKey, ApiKeys, tenant_of
 from .executor.stores.location import StoreLocation, open_location
 from .executor.stores.store import LEASE_S
 from .planner import Planner, SavedPlan, pattern_fault
@@ -122,6 +133,11 @@ class _Opened:
     execution: Execution
     plans: EnginePlanner
     review: Review
+
+
+def _in_tenant(submitter: Submitter, tenant: str) -> Submitter:
+    """Return the submitter of a run that came of a run of a tenant: it stays there, whoever makes it."""
+    return replace(submitter, tenant=tenant)
 
 
 def _twin(
@@ -361,25 +377,31 @@ class Engine:
 
     # --- plans
 
-    async def plan(self, task: str, *, inputs: Mapping[str, Json] | None = None) -> Plan:
+    async def plan(self, task: str, *, inputs: Mapping[str, Json] | None = None, tenant: str = "") -> Plan:
         """Return a checked plan for a task; inputs that its words give become defaults.
+
+        Args:
+            task: The task in words.
+            inputs: Values that are given beside the words.
+            tenant: Whose saved plans may answer it; empty: those of no tenant.
 
         Raises:
             PlanningFailed: There is no valid plan; `.attempts` has every draft and its problems.
         """
-        return (await (await self._open()).plans.plan(task, inputs)).runnable
+        planned = await (await self._open()).plans.plan(task, inputs, tenant=tenant_of(tenant))
+        return planned.runnable
 
-    async def check_plan(self, plan: PlanLike | str) -> CheckReport:
-        """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. Never raises for a bad plan."""
-        return await (await self._open()).plans.check(plan)
+    async def check_plan(self, plan: PlanLike | str, *, tenant: str = "") -> CheckReport:
+        """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. It may run the saved plans of `tenant`. Never raises for a bad plan."""
+        return await (await self._open()).plans.check(plan, tenant_of(tenant))
 
-    async def plan_graph(self, plan: PlanLike) -> dict[str, Json]:
+    async def plan_graph(self, plan: PlanLike, *, tenant: str = "") -> dict[str, Json]:
         """Return the graph of a plan as JSON: its steps, what each does and waits for, and the plans that they run. The plan may have faults.
 
         Raises:
             PlanRejected: It has not the shape of a plan.
         """
-        return await (await self._open()).plans.graph(plan)
+        return await (await self._open()).plans.graph(plan, tenant_of(tenant))
 
     async def save_plan(
         self, name: str, plan: PlanLike, *, replaces: str | None = None, by: str = ""
@@ -387,7 +409,7 @@ class Engine:
         """Save a plan under a name, replacing one of that name; tasks that fit its `task` are answered by it.
 
         Args:
-            name: The name.
+            name: The name; `TENANT:NAME` for a plan of a tenant, whose tasks alone it answers. So it is for all methods that take the name of a plan.
             plan: The plan.
             replaces: The `digest` or the `text_digest` of the plan that it may replace, empty: none; otherwise nothing is saved. `None`: it
                 may replace any. Plans that differ in prose alone have one `digest`.
@@ -399,7 +421,7 @@ class Engine:
                 stands than `replaces` (code `replaced`).
         """
         opened = await self._open()
-        checked, _ = await opened.plans.accept(plan)
+        checked, _ = await opened.plans.accept(plan, split_name(str(name))[0])
         if (fault := pattern_fault(checked)) is not None:
             raise InputRejected(f"the plan '{name}' cannot be saved with the task '{checked.task}': {fault}")
         execution = opened.execution
@@ -443,10 +465,14 @@ class Engine:
         """
         return await (await self._open()).execution.archive.plan_version(name, version)
 
-    async def list_plans(self) -> list[SavedPlan]:
-        """Return the saved plans, by name. A plan that was altered in the store is left out, with a warning in the log."""
+    async def list_plans(self, *, tenant: str | None = "") -> list[SavedPlan]:
+        """Return the saved plans, by name. A plan that was altered in the store is left out, with a warning in the log.
+
+        Args:
+            tenant: Whose; empty: the plans of no tenant, `None`: all, those of tenants as `TENANT:NAME`.
+        """
         archive = (await self._open()).execution.archive
-        return [SavedPlan(name, plan) for name, plan in await archive.list_plans()]
+        return [SavedPlan(name, plan) for name, plan in await archive.list_plans(tenant)]
 
     async def plans_revision(self) -> str:
         """Return a text that is another one after a plan was saved, replaced or deleted, by whatever process; the plans themselves are not read."""
@@ -461,13 +487,20 @@ class Engine:
 
     async def find_altered_plans(self) -> dict[str, str]:
         """Return the saved plans that were altered in the store and do not run: name -> the fault and what to do."""
-        return (await (await self._open()).execution.archive.sift_plans())[1]
+        return (await (await self._open()).execution.archive.sift_plans(None))[1]
 
-    async def plan_uses(self) -> dict[str, PlanUses]:
-        """Return how often each saved plan of the store and the library answered a task, and how often it only seemed to, by name."""
+    async def plan_uses(self, *, tenant: str | None = "") -> dict[str, PlanUses]:
+        """Return how often each saved plan of the store and the library answered a task, and how often it only seemed to, by name.
+
+        Args:
+            tenant: As of `list_plans`; with a tenant, its tasks alone are counted.
+        """
         archive = (await self._open()).execution.archive
-        plans = {each.name: each.plan for each in self._planner.library} | (await archive.sift_plans())[0]
-        return await archive.uses.of({name: template_digest(plan) for name, plan in plans.items()})
+        saved, _ = await archive.sift_plans(tenant)
+        plans = {each.name: each.plan for each in self._planner.library} | saved
+        noted = {qualified(name, tenant or ""): template_digest(plan) for name, plan in plans.items()}
+        found = await archive.uses.of(noted)
+        return {name: found[qualified(name, tenant or "")] for name in plans}
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan by name or digest, or `None`."""
@@ -621,6 +654,14 @@ class Engine:
         """Return the run as it stands. Raises: RunNotFound."""
         return await (await self._open()).execution.archive.get(run_id)
 
+    async def expect_run(self, run_id: str, *, tenant: str) -> None:
+        """Return if there is a run of that id, and the run is of that tenant.
+
+        Raises:
+            RunNotFound: There is none, or the run is of another tenant: the two errors are the same.
+        """
+        await (await self._open()).execution.archive.row(run_id, tenant_of(tenant))
+
     async def find_owner(self, run_id: str) -> RunOwner | None:
         """Return the living process that drives a run, with the age of its last record; `None`: none does. Raises: RunNotFound."""
         return await (await self._open()).execution.find_owner(run_of(run_id))
@@ -630,7 +671,12 @@ class Engine:
         return (await (await self._open()).execution.archive.row(run_id)).status
 
     async def list_runs(
-        self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        tenant: str = "",
     ) -> RunPage:
         """Return a page of runs, newest first.
 
@@ -638,12 +684,13 @@ class Engine:
             status: Only runs of this status.
             limit: Most runs of a page, up to 1,000.
             cursor: The `cursor` of an earlier page asks for the one that follows.
+            tenant: Only runs of this tenant; empty: all runs.
 
         Raises:
             InputRejected: An argument is out of its range.
         """
         return await (await self._open()).execution.archive.list_runs(
-            status=status, limit=limit, cursor=cursor
+            status=status, limit=limit, cursor=cursor, tenant=tenant_of(tenant)
         )
 
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
@@ -740,7 +787,7 @@ class Engine:
         header = await opened.plans.retry_header(Header.from_dict(row.header), times)
         await execution.facilities.pins.expect(header.lock.names)
         if submitter is not None:
-            header = replace(header, submitter=submitter)
+            header = replace(header, submitter=_in_tenant(submitter, header.tenant))
         retried = await execution.submissions.retry(row, header, retry_id=name)
         return execution, retried, await execution.go_on(retried)
 
@@ -876,7 +923,9 @@ class Engine:
         header: Header | None = None
         if plan is not None:
             run = await opened.execution.archive.get(run_id)
-            header = await opened.plans.header(plan, Options(reuse="off"), {}, run)
+            before = Header.from_dict((await opened.execution.archive.row(run_id)).header)
+            options = Options(reuse="off", submitter=before.submitter)
+            header = await opened.plans.header(plan, options, {}, run)
         return await opened.review.shadow(run_id, model, header)
 
     async def fork(  # noqa: PLR0913  # the contract's options
@@ -942,9 +991,10 @@ class Engine:
         edited = parent.plan if plan is None else plan
         values, given, name = values_of("set", set), values_of("inputs", inputs), child_id_of(run_id_new)
         before = Header.from_dict((await execution.archive.row(parent.id)).header)
-        options = Options(budget=self._budgets.for_run(None), submitter=submitter or before.submitter)
+        by = before.submitter if submitter is None else _in_tenant(submitter, before.tenant)
+        options = Options(budget=self._budgets.for_run(None), submitter=by)
         header = await opened.plans.header(edited, options, given, parent)
-        report = await opened.plans.check(edited)
+        report = await opened.plans.check(edited, options.tenant)
         forked = await execution.submissions.fork(
             parent.id,
             at=None if at is None else step_of(at),
@@ -1091,6 +1141,62 @@ class Engine:
         return SecretFinder(
             {**environment_secrets(), **self._models.secret_keys(), **keys, **self._secrets.values()}
         )
+
+    # --- keys
+
+    async def add_key(
+        self,
+        name: str,
+        *,
+        scopes: Collection[str],
+        tenant: str = "",
+        expires: str | float | None = None,
+        may_approve_own: bool = False,
+    ) -> ApiKey:
+        """Make an API key for clients of servers on this store, and return it: its `text` is the key, which nobody can read again.
+
+        A name may have several keys, so that a key can be replaced without a gap, but all in one tenant.
+
+        Args:
+            name: Who asks with it: runs and decisions are recorded under this name.
+            scopes: What it may do, some of `read`, `submit`, `approve` and `admin`; `admin` includes the others.
+            tenant: Whose runs and plans alone it sees; empty: all.
+            expires: Seconds from now, or text such as `"90d"`; `None`: never.
+            may_approve_own: Whether it may approve calls of runs that it has submitted.
+
+        Raises:
+            InputRejected: One of these is not valid, or the name has a key in another tenant.
+        """
+        execution = (await self._open()).execution
+        now, left_s = execution.now(), age_of("expires", expires)
+        if left_s is not None and left_s <= 0:
+            raise InputRejected(f"expires: expected a time from now, found {expires!r}")
+        return await ApiKeys(execution.facilities.store).add(
+            name,
+            scopes,
+            tenant=tenant,
+            may_approve_own=may_approve_own,
+            at=now,
+            expires=None if left_s is None else now + left_s,
+        )
+
+    async def list_keys(self) -> list[ApiKey]:
+        """Return all API keys, oldest first, revoked and expired ones too; never the text of a key."""
+        return list(await ApiKeys((await self._open()).execution.facilities.store).all())
+
+    async def find_key(self, text: str) -> ApiKey | None:
+        """Return the API key that a text is, valid or not (`is_valid`); `None`: it is none. The use of a valid key is noted."""
+        execution = (await self._open()).execution
+        return await ApiKeys(execution.facilities.store).find(text, execution.now())
+
+    async def revoke_key(self, name_or_id: str) -> list[ApiKey]:
+        """Refuse all keys of a name, or one key by its id, and return them. Servers that run refuse them within seconds.
+
+        Raises:
+            InputRejected: There is no such key, or it is revoked already.
+        """
+        execution = (await self._open()).execution
+        return await ApiKeys(execution.facilities.store).revoke(name_or_id, execution.now())
 
     # --- decisions
 
@@ -1260,6 +1366,7 @@ class Engine:
     submit_sync = _twin(submit)
     wait_sync = _twin(wait)
     get_sync = _twin(get)
+    expect_run_sync = _twin(expect_run)
     find_owner_sync = _twin(find_owner)
     status_sync = _twin(status)
     list_runs_sync = _twin(list_runs)
@@ -1278,6 +1385,10 @@ class Engine:
     bisect_sync = _twin(bisect)
     shadow_sync = _twin(shadow)
     verify_sync = _twin(verify)
+    add_key_sync = _twin(add_key)
+    list_keys_sync = _twin(list_keys)
+    find_key_sync = _twin(find_key)
+    revoke_key_sync = _twin(revoke_key)
     cache_stats_sync = _twin(cache_stats)
     shrink_cache_sync = _twin(shrink_cache)
     check_store_sync = _twin(check_store)

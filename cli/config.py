@@ -179,6 +179,7 @@ class Settings(BaseModel):
         secrets: Secrets that plans may use, from the file; `"environment"`: every environment variable but own keys.
         policies: Rules about arguments of calls, from the file.
         openapi: OpenAPI documents whose operations are tools, from the file; the names are for messages.
+        proxies: Addresses and networks of proxies before the server, whose word counts for where a request comes from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -203,6 +204,7 @@ class Settings(BaseModel):
     secrets: Literal["environment"] | Mapping[str, SecretTable] = {}
     policies: Annotated[tuple[PolicyTable, ...], BeforeValidator(_listed)] = ()
     openapi: Mapping[str, OpenApiTable] = {}
+    proxies: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
 
     _origin: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
 
@@ -318,9 +320,9 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
             "prices",
         )
     }
-    given["tools"] = [
-        part.strip() for part in env.get("FIRMPLAN_TOOLS", "").split(",") if part.strip()
-    ] or None
+    for name in ("tools", "proxies"):
+        listed = env.get(f"FIRMPLAN_{name.upper()}", "").split(",")
+        given[name] = [part.strip() for part in listed if part.strip()] or None
     for name in ("budget", "budget_max"):
         if text := env.get(f"FIRMPLAN_{name.upper()}"):
             given[name] = _read_amounts(text)

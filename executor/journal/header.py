@@ -54,14 +54,17 @@ class Submitter:
     Attributes:
         name: A name that the program which calls the engine has established, such as the name of an API key.
         may_approve: Whether this name may approve calls of the run.
+        tenant: Whose run it is: lists, saved plans and results for reuse are kept apart by it. Empty: nobody's in particular.
     """
 
     name: str
     may_approve: bool = True
+    tenant: str = ""
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {"name": self.name, "may_approve": self.may_approve}
+        made: dict[str, Json] = {"name": self.name, "may_approve": self.may_approve}
+        return {**made, "tenant": self.tenant} if self.tenant else made
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,11 @@ class Header:
     def submitter_name(self) -> str | None:
         """The name of who submitted the run; `None`: it is not known."""
         return self.submitter.name if self.submitter is not None else None
+
+    @property
+    def tenant(self) -> str:
+        """Whose run it is; empty: nobody's in particular."""
+        return self.submitter.tenant if self.submitter is not None else ""
 
     @property
     def controlled(self) -> tuple[str, ...]:

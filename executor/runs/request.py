@@ -40,6 +40,7 @@ from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
 from ..lru_cache import LruCache
 from ..policy import REUSE_MODES, ReuseMode
+from ..stores.api_keys import tenant_of
 from ..stores.store import REPLAY
 
 
@@ -59,6 +60,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.submitter is not None:
             person_of(self.submitter.name, "submitter")
+            tenant_of(self.submitter.tenant)
         if not isinstance(cast("object", self.request), str):
             raise ConfigError(
                 f"request: expected the digest of a request as text, found {describe(self.request)}"
@@ -69,6 +71,11 @@ class Options:
             count_of("max_concurrency", self.concurrency_max, least=1, error=ConfigError)
         seed_of(self.seed)
         new_id_of("run_id", self.run_id)
+
+    @property
+    def tenant(self) -> str:
+        """Whose the run is to be; empty: nobody's in particular."""
+        return self.submitter.tenant if self.submitter is not None else ""
 
     def header(
         self,
