@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Response
 from ..engine import Engine
 from ..errors import RunNotFound
 from ..executor import Run, RunSummary, StepView
-from .routes import Served, StrictRoute, answer, answer_heads
+from .routes import Asking, Served, StrictRoute, answer, answer_heads
 from .schemas import WaitingRunsView
 
 inbox_router = APIRouter(prefix="/v1", route_class=StrictRoute, tags=["runs"])
@@ -28,12 +28,12 @@ ROUNDS_MAX: Final = 5
 
 @inbox_router.get("/waiting", response_model=WaitingRunsView, summary="List what waits for a person")
 async def list_waiting(
-    served: Served, limit: Annotated[int, Query(ge=1, le=100)] = 20, cursor: str | None = None
+    served: Served, caller: Asking, limit: Annotated[int, Query(ge=1, le=100)] = 20, cursor: str | None = None
 ) -> Response:
     """Answer with the runs that wait for a person or a larger budget, newest first, with their calls; `/v1/runs/RUN/waiting` has these in full."""
     found: list[dict[str, Any]] = []
     for _ in range(ROUNDS_MAX):
-        candidates, cursor = await _candidates(served.engine, limit, cursor)
+        candidates, cursor = await _candidates(served.engine, caller.tenant, limit, cursor)
         for summary in candidates:
             document = await _waiting_run(served.engine, summary)
             if document is not None:
@@ -43,11 +43,13 @@ async def list_waiting(
     return answer({"runs": found, "cursor": cursor})
 
 
-async def _candidates(engine: Engine, limit: int, cursor: str | None) -> tuple[list[RunSummary], str | None]:
+async def _candidates(
+    engine: Engine, tenant: str, limit: int, cursor: str | None
+) -> tuple[list[RunSummary], str | None]:
     """Return the next runs that may wait, newest first, and the cursor of those after them."""
     runs: list[RunSummary] = []
     for status in (*WAITS, AT_WORK):
-        runs += (await engine.list_runs(status=status, limit=limit + 1, cursor=cursor)).runs
+        runs += (await engine.list_runs(status=status, limit=limit + 1, cursor=cursor, tenant=tenant)).runs
     runs.sort(key=lambda run: (run.created, run.id), reverse=True)
     return runs[:limit], runs[limit - 1].cursor if len(runs) > limit else None
 

@@ -110,7 +110,7 @@ export function ArgumentFact({ argument }: { argument: ShownArgument }): JSX.Ele
       ))}
       {argument.origins_left ? <div class="outside">and from {count(argument.origins_left, "more call")}</div> : null}
       {argument.quotes.map((quote, at) => (
-        <div class="soft" key={at}>
+        <div class="soft quote" role="group" tabIndex={0} aria-label={`quote ${at + 1} in ${argument.name}`} key={at}>
           verbatim from <Text of={quote.source + placeOf(quote.source_place)} />
           {quote.place ? <Text of={`, in ${argument.name}${quote.place}`} /> : null}
           {": "}
@@ -129,9 +129,11 @@ function ArgumentValue({ argument }: { argument: ShownArgument }): JSX.Element {
   const { value, secret, quotes } = argument;
   // A long value scrolls, so the keyboard has to reach it.
   return (
-    <pre class="whole" tabIndex={0} aria-label={`the value of ${argument.name}`}>
+    <pre class="whole" role="group" tabIndex={0} aria-label={`the value of ${argument.name}`}>
       {secret !== null ? (
         <Text of={`the secret ${JSON.stringify(secret)}`} />
+      ) : value === "" ? (
+        <span class="soft">an empty text</span>
       ) : typeof value === "string" ? (
         <QuotedText text={value} quotes={quotes.filter((quote) => quote.place === "")} />
       ) : (
@@ -175,7 +177,7 @@ function LastTime({ call }: { call: WaitingCall }): JSX.Element {
           {each.reason ? <Text of={`: ${each.reason}`} /> : null}
         </div>
       ))}
-      <pre class="whole" tabIndex={0} aria-label="the arguments of last time">
+      <pre class="whole" role="group" tabIndex={0} aria-label="the arguments of last time">
         <Text of={jsonText(last.args, 2)} />
       </pre>
       {last.error === null ? null : (

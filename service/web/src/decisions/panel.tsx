@@ -33,7 +33,7 @@ export function DecisionsPanel({ store }: { store: RunStore }): JSX.Element | nu
 export function TaskQuestion(props: { run: string; question: NonNullable<Run["question"]>; onDecided: () => Promise<void> }): JSX.Element {
   return (
     <>
-      <pre class="whole" tabIndex={0} aria-label="the question">
+      <pre class="whole" role="group" tabIndex={0} aria-label="the question">
         <Text of={props.question.text} />
       </pre>
       <SchemaForm
