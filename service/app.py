@@ -37,10 +37,11 @@ from .inbox_routes import inbox_router
 from .metrics import Metrics
 from .page import page_router
 from .problems import on_bad_request, on_firmplan_error, on_http_error
-from .request_log import RequestLog
+from .request_log import HEALTH, RequestLog
 from .review_routes import review_router
 from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
 from .run_queue import RunQueue
+from .schedule_routes import drive_schedules, schedule_router
 
 GZIP_BYTES_MIN = 4_096
 """Bytes from which an answer is compressed for clients that take it."""
@@ -58,6 +59,7 @@ def create_app(  # noqa: PLR0913  # the settings of a server
     hosts: Sequence[str] = (),
     closing: asyncio.Event | None = None,
     draining: asyncio.Event | None = None,
+    drives_schedules: bool = True,
     needs_key: bool | None = None,
 ) -> FastAPI:
     """Return the application for an open engine.
@@ -71,6 +73,7 @@ def create_app(  # noqa: PLR0913  # the settings of a server
         hosts: Names in the `Host` header that are answered; with none, all.
         closing: Set by the caller when the server goes down, so that open event streams end.
         draining: Set by the caller when the server is about to go down, so that `/readyz` answers 503; everything else still works.
+        drives_schedules: Whether this server starts the runs of schedules.
         needs_key: Whether the description says that requests need a key; `None`: if keys are given here. The store may have others.
 
     Raises:
@@ -95,11 +98,14 @@ def create_app(  # noqa: PLR0913  # the settings of a server
         with suppress(StoreError):  # `/readyz` says that the store cannot be read
             for saved in await engine.list_plans():
                 metrics.name_plan(saved.plan.digest, saved.name)
-        watching = asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")
+        background = [asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")]
+        if drives_schedules:
+            background.append(asyncio.create_task(drive_schedules(served), name="firmplan schedules"))
         yield
         served.closing.set()
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await served.queue.close()
 
     app = FastAPI(
@@ -112,6 +118,14 @@ def create_app(  # noqa: PLR0913  # the settings of a server
         redoc_url=None,
         strict_content_type=False,
         generate_unique_id_function=operation_id,
+        # Where this process exports traces, the framework makes a span of each request, and runs continue its trace. Its spans of the steps
+        # of a request would hide those of the runs, and its logs quote what clients sent.
+        telemetry={
+            "auto_configure": False,
+            "operation_spans": False,
+            "logs": False,
+            "exclude": lambda scope: scope["path"] in HEALTH,
+        },
     )
     app.state.served = served
     for part in (
@@ -120,6 +134,7 @@ def create_app(  # noqa: PLR0913  # the settings of a server
         review_router,
         step_router,
         plan_router,
+        schedule_router,
         watch_router,
         page_router,
     ):
@@ -189,6 +204,7 @@ async def serve(  # noqa: PLR0913  # the settings of a server
     limits: ServerLimits | None = None,
     on_bound: Callable[[str], None] = lambda _: None,
     drain_s: float = DRAIN_S,
+    drives_schedules: bool = True,
     proxies: Sequence[str] = (),
 ) -> None:
     """Serve an open engine until SIGINT or SIGTERM; runs under way stay resumable. A second signal ends the process at once.
@@ -202,6 +218,7 @@ async def serve(  # noqa: PLR0913  # the settings of a server
         limits: Body size, queue and rate.
         on_bound: Called with the server's URL once clients can connect.
         drain_s: Seconds after SIGTERM in which the server still answers everything, but `/readyz` with 503.
+        drives_schedules: As of `create_app`.
         proxies: Addresses and networks of the proxies before this server: only their `X-Forwarded-For` says where a request comes from.
 
     Raises:
@@ -220,6 +237,7 @@ async def serve(  # noqa: PLR0913  # the settings of a server
         hosts=hosts,
         closing=closing,
         draining=draining,
+        drives_schedules=drives_schedules,
         needs_key=needs_key,
     )
     await serve_app(
