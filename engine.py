@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import sys
 import threading
 from collections.abc import (
     AsyncIterator,
@@ -30,7 +31,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    Literal,
+    ParamSpec,
+    Self,
+    TypeAlias,
+    TypeVar,
+    cast,
+    get_args,
+)
 
 from .errors import (
     ConfigError,
@@ -120,8 +133,10 @@ from .tools.secret import Secret, SecretFinder, Secrets, environment_secrets
 
 if TYPE_CHECKING:
     from .executor.journal.tool_pins import ProviderChanges
+    from .telemetry import Telemetry
     from .tools.models.models import Spec
 
+TelemetryMode: TypeAlias = Literal["auto", "contents", "off"]
 P = ParamSpec("P")
 R = TypeVar("R")
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
@@ -185,6 +200,8 @@ class Engine:
         write_grace: Seconds (0 to 3600) that closing the engine waits for writes in flight. What is longer is cut off, and named in the log: its
             outcome may be unknown.
         on_waiting: Called with the other process that drives a run, when the engine waits for it: after 2 s, then once a minute. `None`: the log names it.
+        telemetry: `"auto"`: spans and metrics go to the OpenTelemetry providers of this process, if it has set any; `"contents"`: also prompts,
+            arguments, answers and results; `"off"`: none; or a `firmplan.telemetry.Telemetry`.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
@@ -212,7 +229,11 @@ class Engine:
         budget: Mapping[str, float] | None = None,
         budget_max: Mapping[str, float] | None = None,
         results: Results | None = None,
+        telemetry: Telemetry | TelemetryMode = "auto",
     ) -> None:
+        if isinstance(telemetry, str) and telemetry not in get_args(TelemetryMode):
+            modes = ", ".join(get_args(TelemetryMode))
+            raise ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {telemetry!r}")
         if flow not in FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(FLOWS)}, found {flow!r}")
         self.tools = Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
@@ -251,6 +272,7 @@ class Engine:
         self._threads = threading.Lock()  # the first uses may come from several threads
         self._servers: tuple[Server, ...] = ()
         self._observers = Observers()
+        self._telemetry = telemetry
         self._is_closed = False
 
     # --- life
@@ -338,6 +360,7 @@ class Engine:
                 )
                 execution.planning.planner = facilities.step_planner = plans
                 await execution.open()
+                self._observe_by_telemetry()
                 if self.opens_environment:
                     execution.log.warning("secrets: every environment variable is open to plans")
                 self._opened = _Opened(execution, plans, Review(facilities, execution.archive))
@@ -352,6 +375,18 @@ class Engine:
         self._observers.add(observer)
         if self._observers not in self._models.clients.observers:
             self._models.clients.observers.append(self._observers)
+
+    def _observe_by_telemetry(self) -> None:
+        telemetry = self._telemetry
+        if isinstance(telemetry, str):
+            # Not loaded, OpenTelemetry has no provider, and is not loaded here: it takes 50 ms.
+            if telemetry == "off" or "opentelemetry" not in sys.modules:
+                return
+            from .telemetry.providers import find_telemetry  # noqa: PLC0415  # see above
+
+            telemetry = find_telemetry(contents=telemetry == "contents")
+        if telemetry is not None:
+            self.observe(telemetry)
 
     @property
     def opens_environment(self) -> bool:

@@ -34,6 +34,7 @@ DRAIN_DEFAULT = 1.0
 Flow = Literal["strict", "enforce", "warn", "off"]
 Trust = Literal["trusted", "untrusted"]
 Results = Literal["enforce", "warn", "learn"]
+Traces = Literal["auto", "contents", "off"]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -178,6 +179,7 @@ class Settings(BaseModel):
         default_trust: The trust of tools that do not state it.
         results: What becomes of results that do not fit, for tools that do not state it; `None`: as each kind of tool has it.
         park_after: After so many deaths of its process without progress a run is parked.
+        telemetry: What is exported where `OTEL_*` variables name an exporter.
         lease: Seconds without a sign of life after which a run's owner loses the run.
         write_grace: Seconds that a stopping process waits for its writes in flight.
         drain: Seconds that a server which was told to stop still answers while `/readyz` says 503.
@@ -207,6 +209,7 @@ class Settings(BaseModel):
     lease: Annotated[float, Field(ge=1, le=3600)] = LEASE_DEFAULT
     write_grace: Annotated[float, Field(ge=0, le=3600)] = WRITE_GRACE_DEFAULT
     drain: Annotated[float, Field(ge=0, le=3600)] = DRAIN_DEFAULT
+    telemetry: Traces = "auto"
     models: Mapping[str, Any] = {}
     prices: Text | None = None
     planner: PlannerTable = PlannerTable()
@@ -325,6 +328,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
             "flow",
             "default_trust",
             "results",
+            "telemetry",
             "park_after",
             "lease",
             "write_grace",

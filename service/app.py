@@ -36,7 +36,7 @@ from .description import describe, operation_id
 from .metrics import Metrics
 from .page import page_router
 from .problems import on_bad_request, on_firmplan_error, on_http_error
-from .request_log import RequestLog
+from .request_log import HEALTH, RequestLog
 from .review_routes import review_router
 from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
 from .run_queue import RunQueue
@@ -111,6 +111,14 @@ def create_app(  # noqa: PLR0913  # the settings of a server
         redoc_url=None,
         strict_content_type=False,
         generate_unique_id_function=operation_id,
+        # Where this process exports traces, the framework makes a span of each request, and runs continue its trace. Its spans of the steps
+        # of a request would hide those of the runs, and its logs quote what clients sent.
+        telemetry={
+            "auto_configure": False,
+            "operation_spans": False,
+            "logs": False,
+            "exclude": lambda scope: scope["path"] in HEALTH,
+        },
     )
     app.state.served = served
     for part in (run_router, review_router, step_router, plan_router, watch_router, page_router):

@@ -572,7 +572,7 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
 
 
 def _request_id(header: Header) -> str | None:
-    return header.context.id if header.context is not None else None
+    return (header.context.id or None) if header.context is not None else None
 
 
 def _left_out(header: Header) -> tuple[str, ...]:

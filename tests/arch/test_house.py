@@ -21,6 +21,7 @@ ROOMS = (
     "planner",
     "client",
     "service",
+    "telemetry",
     "training",
     "cli",
     "testing",
