@@ -46,8 +46,10 @@ from typing import (
 )
 
 from .errors import (
+    UNKNOWN_PLAN,
     ConfigError,
     InputRejected,
+    RunNotFound,
 )
 from .executor import (
     FINAL,
@@ -68,6 +70,7 @@ from .executor import (
     Review,
     Run,
     RunDiff,
+    RunFilter,
     RunOwner,
     RunPage,
     RunsDeleted,
@@ -96,6 +99,7 @@ from .executor.runs.request import (
     Options,
     age_of,
     artifact_of,
+    author_of,
     bytes_of,
     child_id_of,
     count_of,
@@ -119,12 +123,16 @@ from .executor.runs.store_care import statuses_of
 from .executor.runs.submission import expect_resume, expect_retry
 from .executor.stores.api_keys import ApiKey, ApiKeys, tenant_of
 from .executor.stores.location import StoreLocation, open_location
-from .executor.stores.store import LEASE_S
+from .executor.stores.store import EVERY_RUN, LEASE_S
 from .planner import Planner, SavedPlan, pattern_fault
 from .plans import CheckReport, Plan
 from .plans.format.saved import template_digest
+from .plans.nearest import short
 from .plans.values import Json
 from .run_planner import EnginePlanner, PlanLike, RecordedPlanning
+from .schedules import Fire, Schedule, ScheduleBook, Scheduler, ScheduleTable
+from .schedules.book import FIRES_MAX, NEXT_MAX
+from .schedules.schedule import CatchUp, Overlap, new_schedule
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
 from .tools.declaration import Results
@@ -173,6 +181,29 @@ def _twin(
     twin.__name__ = f"{method.__name__}_sync"
     twin.__qualname__ = f"{method.__qualname__}_sync"
     return twin
+
+
+class _ScheduledRuns:
+    """The runs of schedules, as a scheduler starts and stops them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def start(self, schedule: Schedule, fire: Fire) -> None:
+        """See `Runs.start`."""
+        await self._engine._start_scheduled(schedule, fire.at)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a part of Engine
+
+    async def is_known(self, run_id: str) -> bool:
+        """See `Runs.is_known`."""
+        try:
+            await self._engine.status(run_id)
+        except RunNotFound:
+            return False
+        return True
+
+    async def cancel(self, run_id: str) -> None:
+        """See `Runs.cancel`."""
+        await self._engine.cancel(run_id)
 
 
 class Engine:
@@ -274,6 +305,8 @@ class Engine:
         self._observers = Observers()
         self._telemetry = telemetry
         self._is_closed = False
+        self._scheduler: Scheduler | None = None
+        self._firing = asyncio.Lock()
 
     # --- life
 
@@ -466,7 +499,7 @@ class Engine:
             raise InputRejected(f"the plan '{name}' cannot be saved with the task '{checked.task}': {fault}")
         execution = opened.execution
         saved = await execution.archive.save_plan(
-            name, checked, execution.now(), replaces=replaces, by=reason_of("by", by)
+            name, checked, execution.now(), replaces=replaces, by=author_of(by)
         )
         return SavedPlan(name, saved)
 
@@ -482,7 +515,7 @@ class Engine:
             InputRejected: There is no plan of that name (code `unknown-plan`), or another one than `replaces` (code `replaced`).
         """
         execution = (await self._open()).execution
-        await execution.archive.delete_plan(name, execution.now(), replaces=replaces, by=reason_of("by", by))
+        await execution.archive.delete_plan(name, execution.now(), replaces=replaces, by=author_of(by))
 
     async def plan_history(self, name: str) -> list[PlanVersion]:
         """Return the versions that the name of a saved plan had, newest first; a deletion is a version, too.
@@ -545,6 +578,187 @@ class Engine:
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan by name or digest, or `None`."""
         return await (await self._open()).execution.archive.find_plan(name_or_digest)
+
+    # --- schedules
+
+    async def add_schedule(  # noqa: PLR0913  # the fields of a schedule
+        self,
+        name: str,
+        plan: str,
+        *,
+        every: str | float | None = None,
+        cron: str | None = None,
+        tz: str | None = None,
+        inputs: Mapping[str, Json] | None = None,
+        budget: Mapping[str, float] | None = None,
+        time_input: str | None = None,
+        catch_up: CatchUp | None = None,
+        catch_up_max: int | None = None,
+        overlap: Overlap | None = None,
+        start: str | float | None = None,
+        paused: bool = False,
+        submitter: Submitter | None = None,
+        by: str = "",
+        replaces: int | None = None,
+    ) -> Schedule:
+        """Run a saved plan every so often, or by cron. Whoever calls `fire_schedules`, such as a server, starts the runs; each time has one run.
+
+        Args:
+            name: The schedule's name; `TENANT:NAME` for a schedule of a tenant, whose plan and runs it has. So it is for all methods that take the
+                name of a schedule.
+            plan: The name of a saved plan, whichever stands under it at each time, or the digest of one.
+            every: The time between two runs: seconds, or text such as `"1h"`.
+            cron: A cron expression of five fields, in place of `every`.
+            tz: The time zone of `cron`; UTC if not given.
+            inputs: Of each run.
+            budget: Of each run, as in `run`.
+            time_input: The input that gets the time of the schedule, as ISO 8601 text.
+            catch_up: What becomes of times that no process was there for: `latest` (one run, unless a later time has come), `skip` or `all`.
+            catch_up_max: Most times that `all` catches up on, the newest; 100 if not given.
+            overlap: What a time does while an earlier run has not ended: `skip` it, `allow` both, `queue` one run behind the earlier one,
+                or `cancel` the earlier one.
+            start: No time is earlier, and intervals count from here: ISO 8601 text with an offset, or Unix seconds; now if not given.
+            paused: Whether times pass without runs, until `resume_schedule`.
+            submitter: Who submits the runs, as in `run`.
+            by: Who makes the schedule; may be left out.
+            replaces: The `revision` that is changed; `None`: the name is new, -1: whichever stands, or none.
+
+        Raises:
+            InputRejected: A value is not valid, there is no such plan (code `unknown-plan`), its inputs do not fit, or another schedule stands
+                than `replaces` (code `replaced`).
+            PlanRejected: The plan does not pass its check any more.
+        """
+        given = {
+            "every": every,
+            "cron": cron,
+            "tz": tz,
+            "inputs": values_of("inputs", inputs or {}, "inputs"),
+            "budget": budget,
+            "time_input": time_input,
+            "catch_up": catch_up,
+            "catch_up_max": catch_up_max,
+            "overlap": overlap,
+            "start": start,
+            "paused": paused,
+            "submitter": submitter,
+            "by": author_of(by),
+        }
+        return await (await self._schedules()).put(name, plan, replaces=replaces, given=given)
+
+    async def list_schedules(self, *, tenant: str | None = "") -> list[Schedule]:
+        """Return the schedules, by name.
+
+        Args:
+            tenant: Whose; empty: those of no tenant, `None`: all.
+        """
+        return await (await self._schedules()).list(tenant)
+
+    async def get_schedule(self, name: str) -> Schedule:
+        """Return a schedule. Raises: InputRejected: there is none of that name (code `unknown-schedule`)."""
+        return await (await self._schedules()).get(name)
+
+    async def pause_schedule(self, name: str, *, by: str = "") -> Schedule:
+        """Let the times of a schedule pass without runs; a run that is under way goes on. Raises: InputRejected: as `get_schedule`."""
+        return await (await self._schedules()).pause(name, paused=True, by=author_of(by))
+
+    async def resume_schedule(self, name: str, *, by: str = "") -> Schedule:
+        """Let a paused schedule go on from now. Raises: InputRejected: as `get_schedule`."""
+        return await (await self._schedules()).pause(name, paused=False, by=author_of(by))
+
+    async def remove_schedule(self, name: str) -> None:
+        """Remove a schedule and the record of its times; its runs stay. Raises: InputRejected: as `get_schedule`."""
+        await (await self._schedules()).remove(name)
+
+    async def schedule_fires(self, name: str, *, limit: int = 50, before: float | None = None) -> list[Fire]:
+        """Return the last times of a schedule and what became of them, the latest first.
+
+        Args:
+            name: The schedule.
+            limit: Most of them, up to 500.
+            before: Only times earlier than this, Unix seconds.
+
+        Raises:
+            InputRejected: As `get_schedule`, or an argument is out of its range.
+        """
+        count_of("limit", limit, least=1, most=FIRES_MAX)
+        return await (await self._schedules()).fires(name, limit=limit, before=before)
+
+    def next_times(self, schedule: Schedule, count: int = 10) -> list[float]:
+        """Return the next times of a schedule, Unix seconds, the earliest first. Raises: InputRejected: the count is none from 1 to 1,000."""
+        return schedule.next_times(self._clock.now(), count_of("count", count, least=1, most=NEXT_MAX))
+
+    def preview_schedule(
+        self,
+        *,
+        every: str | float | None = None,
+        cron: str | None = None,
+        tz: str | None = None,
+        start: str | float | None = None,
+        count: int = 10,
+    ) -> list[float]:
+        """Return the next times that a schedule with these fields would have; nothing is stored.
+
+        Args:
+            every: As in `add_schedule`.
+            cron: The same.
+            tz: The same.
+            start: The same.
+            count: How many, up to 1,000.
+
+        Raises:
+            InputRejected: A value is not valid.
+        """
+        given = {"every": every, "cron": cron, "tz": tz, "start": start}
+        return self.next_times(new_schedule("preview", "preview", self._clock.now(), given), count)
+
+    async def fire_schedules(self) -> list[Fire]:
+        """Start the run of each schedule whose time has come; return the times that started a run or failed. Call it again and again, in any process.
+
+        A server calls it each second. The run of a time is started once, whoever calls it and whenever a process dies. Calls of this engine
+        that come at the same time share one round.
+
+        Raises:
+            StoreError: The store failed; the next call goes on.
+        """
+        opened = await self._open()
+        if self._scheduler is None:
+            execution = opened.execution
+            self._scheduler = Scheduler(
+                ScheduleTable(self._location.store), _ScheduledRuns(self), execution.now, execution.log
+            )
+        async with self._firing:
+            return await self._scheduler.look()
+
+    async def _schedules(self) -> ScheduleBook:
+        opened = await self._open()
+        return ScheduleBook(ScheduleTable(self._location.store), opened.execution.now, self._check_schedule)
+
+    async def _check_schedule(self, schedule: Schedule) -> None:
+        """Raise what the submission of a run of the schedule would raise now."""
+        await self._scheduled_header(schedule, schedule.next_at or schedule.start)
+
+    async def _start_scheduled(self, schedule: Schedule, at: float) -> None:
+        """Submit and start the run of a time of a schedule."""
+        header, options = await self._scheduled_header(schedule, at)
+        execution = (await self._open()).execution
+        row = await execution.submissions.submit(header, run_id=options.run_id)
+        await execution.start(row)
+
+    async def _scheduled_header(self, schedule: Schedule, at: float) -> tuple[Header, Options]:
+        opened = await self._open()
+        plan = await opened.execution.archive.find_plan(schedule.plan, schedule.tenant)
+        if plan is None:
+            raise InputRejected(
+                f"no plan is saved as {short(schedule.plan)!r}; `firmplan plans` lists the saved plans",
+                code=UNKNOWN_PLAN,
+            )
+        options = Options(
+            schedule.run_id_at(at),
+            budget=self._budgets.for_run(schedule.budget or None),
+            submitter=schedule.submitter,
+            schedule={"name": schedule.name, "at": at},
+        )
+        return await opened.plans.header(plan, options, schedule.inputs_at(at)), options
 
     # --- tools of others
 
@@ -716,6 +930,7 @@ class Engine:
         status: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        where: RunFilter | None = None,
         tenant: str = "",
     ) -> RunPage:
         """Return a page of runs, newest first.
@@ -724,13 +939,14 @@ class Engine:
             status: Only runs of this status.
             limit: Most runs of a page, up to 1,000.
             cursor: The `cursor` of an earlier page asks for the one that follows.
+            where: Only runs of a plan, with a text, or of a time.
             tenant: Only runs of this tenant; empty: all runs.
 
         Raises:
             InputRejected: An argument is out of its range.
         """
         return await (await self._open()).execution.archive.list_runs(
-            status=status, limit=limit, cursor=cursor, tenant=tenant_of(tenant)
+            status=status, limit=limit, cursor=cursor, tenant=tenant_of(tenant), where=where or EVERY_RUN
         )
 
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
@@ -1399,6 +1615,14 @@ class Engine:
         return await (await self._open()).execution.decisions.cancel(run_id)
 
     aclose_sync = close
+    add_schedule_sync = _twin(add_schedule)
+    list_schedules_sync = _twin(list_schedules)
+    get_schedule_sync = _twin(get_schedule)
+    pause_schedule_sync = _twin(pause_schedule)
+    resume_schedule_sync = _twin(resume_schedule)
+    remove_schedule_sync = _twin(remove_schedule)
+    schedule_fires_sync = _twin(schedule_fires)
+    fire_schedules_sync = _twin(fire_schedules)
     plan_sync = _twin(plan)
     check_plan_sync = _twin(check_plan)
     plan_graph_sync = _twin(plan_graph)

@@ -34,6 +34,7 @@ def serve(
     queue: Annotated[int, typer.Option(min=1)] = 1000,
     rate: Annotated[float, typer.Option(min=0.1)] = 50.0,
     body_limit: Annotated[int, typer.Option(min=1)] = 16,
+    schedules: bool = True,
 ) -> int:
     """Serve the HTTP API and the web page. Keys come from `firmplan keys` and FIRMPLAN_API_KEYS.
 
@@ -43,6 +44,7 @@ def serve(
         queue: Most runs queued or running.
         rate: Requests per second and client.
         body_limit: Largest request body, in MiB.
+        schedules: Whether this server starts the runs of schedules.
     """
     import asyncio
 
@@ -93,6 +95,7 @@ def serve(
                     limits=limits,
                     on_bound=announce,
                     drain_s=invocation.settings.drain,
+                    drives_schedules=schedules,
                     proxies=invocation.settings.proxies,
                 )
                 await asyncio.sleep(0)  # the signal that ended the server reaches this command only now

@@ -40,6 +40,7 @@ from .request_log import HEALTH, RequestLog
 from .review_routes import review_router
 from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
 from .run_queue import RunQueue
+from .schedule_routes import drive_schedules, schedule_router
 
 GZIP_BYTES_MIN = 4_096
 """Bytes from which an answer is compressed for clients that take it."""
@@ -57,6 +58,7 @@ def create_app(  # noqa: PLR0913  # the settings of a server
     hosts: Sequence[str] = (),
     closing: asyncio.Event | None = None,
     draining: asyncio.Event | None = None,
+    drives_schedules: bool = True,
     needs_key: bool | None = None,
 ) -> FastAPI:
     """Return the application for an open engine.
@@ -70,6 +72,7 @@ def create_app(  # noqa: PLR0913  # the settings of a server
         hosts: Names in the `Host` header that are answered; with none, all.
         closing: Set by the caller when the server goes down, so that open event streams end.
         draining: Set by the caller when the server is about to go down, so that `/readyz` answers 503; everything else still works.
+        drives_schedules: Whether this server starts the runs of schedules.
         needs_key: Whether the description says that requests need a key; `None`: if keys are given here. The store may have others.
 
     Raises:
@@ -94,11 +97,14 @@ def create_app(  # noqa: PLR0913  # the settings of a server
         with suppress(StoreError):  # `/readyz` says that the store cannot be read
             for saved in await engine.list_plans():
                 metrics.name_plan(saved.plan.digest, saved.name)
-        watching = asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")
+        background = [asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")]
+        if drives_schedules:
+            background.append(asyncio.create_task(drive_schedules(served), name="firmplan schedules"))
         yield
         served.closing.set()
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await served.queue.close()
 
     app = FastAPI(
@@ -121,7 +127,15 @@ def create_app(  # noqa: PLR0913  # the settings of a server
         },
     )
     app.state.served = served
-    for part in (run_router, review_router, step_router, plan_router, watch_router, page_router):
+    for part in (
+        run_router,
+        review_router,
+        step_router,
+        plan_router,
+        schedule_router,
+        watch_router,
+        page_router,
+    ):
         app.include_router(part)
     needs_key = bool(api_keys or named_keys) if needs_key is None else needs_key
     app.openapi = describe(app, needs_key=needs_key)  # type: ignore[method-assign]  # as the framework documents it
@@ -188,6 +202,7 @@ async def serve(  # noqa: PLR0913  # the settings of a server
     limits: ServerLimits | None = None,
     on_bound: Callable[[str], None] = lambda _: None,
     drain_s: float = DRAIN_S,
+    drives_schedules: bool = True,
     proxies: Sequence[str] = (),
 ) -> None:
     """Serve an open engine until SIGINT or SIGTERM; runs under way stay resumable. A second signal ends the process at once.
@@ -201,6 +216,7 @@ async def serve(  # noqa: PLR0913  # the settings of a server
         limits: Body size, queue and rate.
         on_bound: Called with the server's URL once clients can connect.
         drain_s: Seconds after SIGTERM in which the server still answers everything, but `/readyz` with 503.
+        drives_schedules: As of `create_app`.
         proxies: Addresses and networks of the proxies before this server: only their `X-Forwarded-For` says where a request comes from.
 
     Raises:
@@ -219,6 +235,7 @@ async def serve(  # noqa: PLR0913  # the settings of a server
         hosts=hosts,
         closing=closing,
         draining=draining,
+        drives_schedules=drives_schedules,
         needs_key=needs_key,
     )
     await serve_app(

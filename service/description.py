@@ -47,7 +47,7 @@ _HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
 """Status of a refusal -> its headers."""
 _REQUEST_ID: Final[Mapping[str, Any]] = {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}}
 """The header of every answer."""
-CONDITIONAL_PATHS: Final = ("/v1/plans/{name}",)
+CONDITIONAL_PATHS: Final = ("/v1/plans/{name}", "/v1/schedules/{name}")
 """Paths whose requests may name the ETag of what they change."""
 
 

@@ -85,6 +85,7 @@ class Header:
         submitter: Who submitted the run; `None`: it is not known, as in headers of older versions.
         context: The HTTP request that submitted the run, and the trace that the run is a part of; `None`: there is none. It decides nothing.
         request: Digest of the request that made the run; empty: none was given, or the header is of an older version.
+        schedule: The schedule whose time made the run, as `name` and `at` (Unix seconds); `None`: no schedule did.
     """
 
     plan: Plan | None
@@ -104,6 +105,7 @@ class Header:
     submitter: Submitter | None = None
     context: RequestContext | None = None
     request: str = ""
+    schedule: Mapping[str, Json] | None = None
 
     def sub_program(self, made: SubPlanned, planned: RunPlanned) -> Program:
         """Return the program of a sub-plan that a `plan_for` step got. Raises: PlanRejected: it cannot be compiled."""
@@ -182,6 +184,7 @@ class Header:
         data |= {"submitter": self.submitter.to_dict()} if self.submitter is not None else {}
         data |= {"context": self.context.to_dict()} if self.context is not None else {}
         data |= {"request": self.request} if self.request else {}
+        data |= {"schedule": dict(self.schedule)} if self.schedule else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
@@ -227,6 +230,7 @@ class Header:
             submitter=Submitter(**data["submitter"]) if "submitter" in data else None,
             context=RequestContext(**data["context"]) if "context" in data else None,
             request=data.get("request", ""),
+            schedule=data.get("schedule"),
         )
 
 

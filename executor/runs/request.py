@@ -56,6 +56,7 @@ class Options:
     replan: int = 0
     submitter: Submitter | None = None
     request: str = ""
+    schedule: Mapping[str, Json] | None = None
 
     def __post_init__(self) -> None:
         if self.submitter is not None:
@@ -103,6 +104,7 @@ class Options:
             replan=self.replan,
             submitter=self.submitter,
             request=self.request,
+            schedule=self.schedule,
         )
 
 
@@ -353,6 +355,14 @@ def reason_of(what: str, given: object) -> str:
         wanted = "the name of who decides" if what == "by" else "words that say why"
         raise InputRejected(f"{what}: expected {wanted}, found {describe(given)}")
     return given
+
+
+def author_of(by: object) -> str:
+    """Return the name of who changes something, empty if it is not known. Raises: InputRejected: the value is no name that a store can keep."""
+    found = reason_of("by", by)
+    if "\0" in found:
+        raise InputRejected(f"by: expected the name of a person or a program, found {describe(by)}")
+    return found
 
 
 def attempt_of(attempt: object) -> int | None:

@@ -112,6 +112,31 @@ CREATE TABLE firmplan_plan_versions (
     PRIMARY KEY (tenant, name, version)
 );
 
+CREATE TABLE firmplan_schedules (
+    tenant text COLLATE "C" NOT NULL DEFAULT '',
+    name text COLLATE "C" NOT NULL,
+    schedule text NOT NULL,
+    created double precision NOT NULL,
+    author text NOT NULL,
+    revision bigint NOT NULL,
+    paused bigint NOT NULL,
+    next_at double precision,
+    PRIMARY KEY (tenant, name)
+);
+CREATE TABLE firmplan_schedule_fires (
+    tenant text COLLATE "C" NOT NULL DEFAULT '',
+    schedule text COLLATE "C" NOT NULL,
+    fires_at double precision NOT NULL,
+    state text COLLATE "C" NOT NULL,
+    run_id text COLLATE "C",
+    noted double precision NOT NULL,
+    detail text NOT NULL,
+    missed bigint NOT NULL,
+    leased double precision NOT NULL,
+    PRIMARY KEY (tenant, schedule, fires_at)
+);
+CREATE INDEX firmplan_schedule_fires_due ON firmplan_schedule_fires (fires_at) WHERE state = 'due';
+
 CREATE TABLE firmplan_pinned_tools (
     provider text COLLATE "C" NOT NULL,
     tool text COLLATE "C" NOT NULL,

@@ -296,12 +296,15 @@ ADDED: Final = (
     "firmplan_plan_versions",
     "firmplan_api_keys",
     "firmplan_spending",
+    "firmplan_schedules",
+    "firmplan_schedule_fires",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (
     "firmplan_runs_by_status",
     "firmplan_runs_of_tenant",
     "firmplan_runs_of_tenant_by_status",
+    "firmplan_schedule_fires_due",
 )
 # Columns that were added in the same way: table, column, and the statement that adds it.
 ADDED_COLUMNS: Final[Sequence[tuple[str, str, LiteralString]]] = (

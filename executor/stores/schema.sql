@@ -113,6 +113,32 @@ CREATE TABLE plan_versions (
     PRIMARY KEY (tenant, name, version)
 ) STRICT, WITHOUT ROWID;
 
+-- Saved plans that run at certain times, and each of these times with what became of it.
+CREATE TABLE schedules (
+    tenant TEXT NOT NULL DEFAULT '',
+    name TEXT NOT NULL,
+    schedule TEXT NOT NULL,
+    created REAL NOT NULL,
+    author TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    paused INTEGER NOT NULL,
+    next_at REAL,
+    PRIMARY KEY (tenant, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE schedule_fires (
+    tenant TEXT NOT NULL DEFAULT '',
+    schedule TEXT NOT NULL,
+    fires_at REAL NOT NULL,
+    state TEXT NOT NULL,
+    run_id TEXT,
+    noted REAL NOT NULL,
+    detail TEXT NOT NULL,
+    missed INTEGER NOT NULL,
+    leased REAL NOT NULL,
+    PRIMARY KEY (tenant, schedule, fires_at)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX schedule_fires_due ON schedule_fires (fires_at) WHERE state = 'due';
+
 -- What providers of tools said of each tool when it was first used, or last accepted.
 CREATE TABLE pinned_tools (
     provider TEXT NOT NULL,

@@ -28,6 +28,7 @@ from .garbage import find_unused, find_value_in, named_in, remove_unused
 from .plan_history import PlanHistory, list_versions, read_version
 from .store import (
     CHILDREN_TOLD,
+    EVERY_RUN,
     EVERYTHING,
     LEARNT_MAX,
     PLAN_COLUMNS,
@@ -44,6 +45,7 @@ from .store import (
     Removal,
     Reusable,
     ReuseEntries,
+    RunFilter,
     RunRow,
     StoredPlan,
     damaged_results,
@@ -340,6 +342,14 @@ class SqlStore(ABC):
     def _find_rot(self, sql: Sql) -> list[str]:
         """Return what is wrong with the medium and with stored values."""
 
+    async def look(self, work: Callable[[Sql], T]) -> T:
+        """Do work that only reads, on tables that another folder has in this store (`schedules`, `webhooks`). Raises: StoreError."""
+        return await self._query(work)
+
+    async def change(self, work: Callable[[Sql], T]) -> T:
+        """Do some work on such tables in one transaction, durable through power loss. Raises: StoreError."""
+        return await self._write(work, outlives="power")
+
     async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
         return await self._query(lambda sql: sql.rows(statement, values), is_short=is_short)
 
@@ -414,7 +424,13 @@ class SqlStore(ABC):
         return text
 
     async def list_runs(
-        self, *, status: str | None, limit: int, before: tuple[float, str] | None, tenant: str = ""
+        self,
+        *,
+        status: str | None,
+        limit: int,
+        before: tuple[float, str] | None,
+        tenant: str = "",
+        where: RunFilter = EVERY_RUN,
     ) -> Sequence[RunRow]:
         """See `Store.list_runs`."""
         # One statement with `:status IS NULL OR ..` would be shorter, but SQLite would then scan the index instead of seeking in it.
@@ -428,6 +444,9 @@ class SqlStore(ABC):
         if before is not None:
             conditions.append("(created, id) < (:created, :id)")
             values["created"], values["id"] = before
+        for condition, name, value in _conditions(where):
+            conditions.append(condition)
+            values[name] = value
         statement = f"SELECT {RUN} FROM @runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT :limit"
         return [self._row(found, {}) for found in await self._read(statement, values)]
 
@@ -1056,3 +1075,21 @@ def translated(statement: str, prefix: str, value: str, members: str) -> str:
 def read_header(text: bytes) -> Mapping[str, Any]:
     """Return a header, which nobody changes."""
     return cast("Mapping[str, Any]", orjson.loads(text))
+
+
+_NOT_ITSELF: Final = str.maketrans({sign: f"!{sign}" for sign in "!%_"})
+"""Signs that mean something in `LIKE`, and how they stand for themselves."""
+
+
+def _conditions(where: RunFilter) -> Iterator[tuple[str, str, object]]:
+    """Yield the conditions of a filter, each with the name and the value that it uses."""
+    if where.plan is not None:
+        yield "plan_digest=:plan", "plan", where.plan
+    if where.text is not None:
+        part = f"%{where.text.translate(_NOT_ITSELF)}%"
+        # The database makes both small, so that both sides follow the same rule.
+        yield "(lower(task) LIKE lower(:text) ESCAPE '!' OR id LIKE lower(:text) ESCAPE '!')", "text", part
+    if where.since is not None:
+        yield "created >= :since", "since", float(where.since)
+    if where.until is not None:
+        yield "created < :until", "until", float(where.until)

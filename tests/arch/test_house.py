@@ -19,6 +19,7 @@ ROOMS = (
     "tools",
     "executor",
     "planner",
+    "schedules",
     "client",
     "service",
     "telemetry",

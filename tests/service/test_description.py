@@ -170,6 +170,8 @@ def test_no_answer_contradicts_the_description(http_tools, tmp_path):
         server.wait(waits, "waiting")
         server.wait(fails)
         assert server.client.put("/v1/plans/adding", json=PLAN).status_code == 200
+        hourly = {"plan": "adding", "every": 3600, "inputs": {"a": 1}}
+        assert server.client.put("/v1/schedules/adding", json=hourly).status_code == 200
         known = {
             "run_id": [done, waits, fails],
             "other_id": [done, fails],
