@@ -175,6 +175,14 @@ class RunQueue:
         if self._spending is not None:
             await self._spending.expect_left()
 
+    async def has_budget(self) -> bool:
+        """Whether the budget of the server is not used up."""
+        try:
+            await self.check_budget()
+        except Refusal:
+            return False
+        return True
+
     async def check_queue(self) -> None:
         """Raise if no new work is taken: the budget of the server is used up, or the queue is full. Raises: Refusal (429, 403)."""
         await self.check_budget()

@@ -11,7 +11,7 @@ import pytest
 from firmplan import Engine, Model, Models, Planner, tool
 from firmplan.cli.config import read_settings
 from firmplan.errors import ConfigError, StoreError
-from firmplan.service import ServerBudget, ServerLimits, create_app, spending
+from firmplan.service import ServerBudget, ServerLimits, create_app, schedule_routes, spending
 from firmplan.testing import FakeClock, ScriptedModel
 
 ASK = {
@@ -194,3 +194,32 @@ def test_the_budget_stands_in_the_settings(tmp_path):
     for wrong in ("usd=-1", "usd=many", "per=year", "dollars=1"):
         with pytest.raises(ConfigError, match="server_budget"):
             read_settings({}, {"FIRMPLAN_SERVER_BUDGET": wrong}, tmp_path)
+
+
+def test_schedules_start_nothing_without_a_budget(monkeypatch):
+    """The time that passed is caught up on when there is a budget again."""
+    monkeypatch.setattr(spending, "LOOK_S", 0.0)
+
+    async def main():
+        clock = FakeClock()
+        async with (
+            replies() as model,
+            served(model, "memory:", ServerBudget(tokens=1), clock, watched=False) as (client, engine, queue),
+        ):
+            app_served = client._transport.app.state.served
+            plan = {**SET, "task": "One"}
+            assert (await client.put("/v1/plans/one", json=plan)).status_code == 200
+            made = await client.put(
+                "/v1/schedules/hourly", json={"plan": "one", "every": "1h", "catch_up": "latest"}
+            )
+            assert made.status_code == 200, made.text
+            queue._spending.add(None, 5)
+            clock.advance(3 * 3600)
+            await schedule_routes._fire_due(app_served)
+            assert (await engine.list_runs()).runs == ()
+            clock.advance(DAY_S)
+            queue._spending._tokens = 0
+            await schedule_routes._fire_due(app_served)
+            assert len((await engine.list_runs()).runs) == 1
+
+    asyncio.run(main())
