@@ -8,7 +8,7 @@ HTTP := .venv/http
 HTTP_STAMP := $(HTTP)/.installed
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: demo test sweep mutate check fix bench docs lock audit clean
+.PHONY: demo test sweep mutate check fix bench docs page check-page lock audit clean
 
 demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
@@ -41,6 +41,13 @@ bench: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python scripts/docs.py
 	$(BIN)/python scripts/planning.py
+
+# The web page, from its sources in service/web. What it builds is committed: who installs firmplan needs no Node.
+page: $(STAMP)
+	scripts/page
+
+check-page: $(STAMP)
+	scripts/page check
 
 # What resolves today, on every platform, with the hashes of all files: every fresh clone gets the same, byte by byte.
 lock:

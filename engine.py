@@ -37,6 +37,7 @@ from .executor import (
     Facilities,
     Header,
     PlanUses,
+    PlanVersion,
     Pruned,
     RecordedModelCalls,
     ReuseMode,
@@ -359,7 +360,9 @@ class Engine:
         """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. Never raises for a bad plan."""
         return await (await self._open()).plans.check(plan)
 
-    async def save_plan(self, name: str, plan: PlanLike, *, replaces: str | None = None) -> SavedPlan:
+    async def save_plan(
+        self, name: str, plan: PlanLike, *, replaces: str | None = None, by: str = ""
+    ) -> SavedPlan:
         """Save a plan under a name, replacing one of that name; tasks that fit its `task` are answered by it.
 
         Args:
@@ -367,6 +370,7 @@ class Engine:
             plan: The plan.
             replaces: The `digest` or the `text_digest` of the plan that it may replace, empty: none; otherwise nothing is saved. `None`: it
                 may replace any. Plans that differ in prose alone have one `digest`.
+            by: Who saves it, for `plan_history`; may be left out.
 
         Raises:
             PlanRejected: It has problems.
@@ -378,12 +382,54 @@ class Engine:
         if (fault := pattern_fault(checked)) is not None:
             raise InputRejected(f"the plan '{name}' cannot be saved with the task '{checked.task}': {fault}")
         execution = opened.execution
-        return SavedPlan(name, await execution.archive.save_plan(name, checked, execution.now(), replaces))
+        saved = await execution.archive.save_plan(
+            name, checked, execution.now(), replaces=replaces, by=reason_of("by", by)
+        )
+        return SavedPlan(name, saved)
+
+    async def delete_plan(self, name: str, *, replaces: str | None = None, by: str = "") -> None:
+        """Delete a saved plan: it answers no task any more. Its history stays, and plans that name it by its digest still find it.
+
+        Args:
+            name: The name.
+            replaces: The `digest` or the `text_digest` of the plan that is deleted; otherwise nothing is deleted. `None`: whichever it is.
+            by: Who deletes it, for `plan_history`; may be left out.
+
+        Raises:
+            InputRejected: There is no plan of that name (code `unknown-plan`), or another one than `replaces` (code `replaced`).
+        """
+        execution = (await self._open()).execution
+        await execution.archive.delete_plan(name, execution.now(), replaces=replaces, by=reason_of("by", by))
+
+    async def plan_history(self, name: str) -> list[PlanVersion]:
+        """Return the versions that the name of a saved plan had, newest first; a deletion is a version, too.
+
+        Raises:
+            InputRejected: No plan was saved under the name (code `unknown-plan`).
+        """
+        return await (await self._open()).execution.archive.plan_history(name)
+
+    async def plan_version(self, name: str, version: int | str) -> Plan:
+        """Return the plan of one version. To restore it, save it: `save_plan(name, plan, replaces=..)`.
+
+        Args:
+            name: The name.
+            version: Its number, or the `digest` or `text_digest` of the plan: of several, the newest.
+
+        Raises:
+            InputRejected: There is no such version (code `unknown-plan`).
+            StoreError: The version was changed since it was saved.
+        """
+        return await (await self._open()).execution.archive.plan_version(name, version)
 
     async def list_plans(self) -> list[SavedPlan]:
         """Return the saved plans, by name. A plan that was altered in the store is left out, with a warning in the log."""
         archive = (await self._open()).execution.archive
         return [SavedPlan(name, plan) for name, plan in await archive.list_plans()]
+
+    async def plans_revision(self) -> str:
+        """Return a text that is another one after a plan was saved, replaced or deleted, by whatever process; the plans themselves are not read."""
+        return await (await self._open()).execution.archive.plans_revision()
 
     async def learnt_tools(self) -> Toolset:
         """Return the tools as a planner sees them: `tool.learnt` is what their results looked like, as far as this store knows.
@@ -1157,7 +1203,11 @@ class Engine:
     plan_sync = _twin(plan)
     check_plan_sync = _twin(check_plan)
     save_plan_sync = _twin(save_plan)
+    delete_plan_sync = _twin(delete_plan)
+    plan_history_sync = _twin(plan_history)
+    plan_version_sync = _twin(plan_version)
     list_plans_sync = _twin(list_plans)
+    plans_revision_sync = _twin(plans_revision)
     learnt_tools_sync = _twin(learnt_tools)
     find_altered_plans_sync = _twin(find_altered_plans)
     plan_uses_sync = _twin(plan_uses)

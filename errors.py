@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 DECIDED: Final = "decided"  # code of `InputRejected`: another decision about the attempt stands
 REPLACED: Final = "replaced"  # code of `InputRejected`: a plan is to be saved in the place of another one than the one that stands
+UNKNOWN_PLAN: Final = (
+    "unknown-plan"  # code of `InputRejected`: no plan, or no version of it, is saved under that name
+)
 OTHER_REQUEST: Final = (
     "other-request"  # code of `InputRejected`: a run of that id was made for another request
 )
@@ -139,7 +142,7 @@ class InputRejected(FirmplanError):
     Args:
         message: Expected, found, where, what to do.
         problems: One entry for each fault that has a place.
-        code: `DECIDED`, `OTHER_REQUEST`, `OWN_RUN`, `NOT_ENDED`, `HAS_CHILDREN`, `REPLACED` or `UNPRICED` where that is why; `input-rejected` if not given.
+        code: `DECIDED`, `OTHER_REQUEST`, `OWN_RUN`, `NOT_ENDED`, `HAS_CHILDREN`, `REPLACED`, `UNKNOWN_PLAN` or `UNPRICED` where that is why; `input-rejected` if not given.
     """
 
     code = "input-rejected"

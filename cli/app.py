@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from ..errors import ConfigError
 from . import decide, evaluate, host, models, plans, review, run, store
 from .failure import exit_code, failure_document, failure_text
 from .screen import (
@@ -27,6 +28,7 @@ from .screen import (
     drop_unwritten,
     escape_log_lines,
     flush_streams,
+    log_notes,
     note,
     open_closed_streams,
     stdout_for_the_document,
@@ -60,6 +62,8 @@ class Commands(TyperGroup):
     ) -> Any:  # noqa: ANN401  # click's own signature
         """Run one command line; exit with its code, or return it where `standalone_mode` is false."""
         words = list(sys.argv[1:] if args is None else args)
+        if "serve" in words and _is_log_json():
+            log_notes()
         standalone = extra.pop("standalone_mode", True)
         try:
             code = _answer(
@@ -109,9 +113,18 @@ def main() -> NoReturn:
     try:
         app()
     except Exception:  # noqa: BLE001  # only `--debug` lets an error through; Python would print its message as it is
-        note(traceback.format_exc().rstrip("\n"))
+        note(traceback.format_exc().rstrip("\n"), is_error=True)
         sys.exit(1)
     sys.exit(0)
+
+
+def _is_log_json() -> bool:
+    """Whether the log is asked for as JSON; a wrong setting is an error of the command, which comes later."""
+    from ..tools.logbook import is_json
+
+    with suppress(ConfigError):
+        return is_json()
+    return False
 
 
 def _print_version(wanted: bool) -> None:
@@ -182,7 +195,7 @@ def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's clas
     advice = f"try '{command} --help'"
     if command == "firmplan" and (option := getattr(error, "option_name", None)):
         advice = f"the options of a command come after it: firmplan COMMAND {option} ..; {advice}"
-    note(message if "Usage:" in message else f"error: {message}\n{advice}")
+    note(message if "Usage:" in message else f"error: {message}\n{advice}", is_error=True)
     return 2
 
 
@@ -190,5 +203,5 @@ def _failure(error: Exception, *, as_json: bool) -> int:
     if as_json:
         document(failure_document(error))
     else:
-        note(failure_text(error))
+        note(failure_text(error), is_error=True)
     return exit_code(error)

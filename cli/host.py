@@ -116,11 +116,16 @@ def demo(invocation: Invocation, folder: Path | None = None) -> int:
 
 
 @commands.command(uses=MOVES, has_json=False, example="--tools tools.py --store runs.db")
-def mcp(invocation: Invocation, wait: Annotated[float, typer.Option(min=0)] = MCP_WAIT_S) -> int:
+def mcp(
+    invocation: Invocation,
+    wait: Annotated[float, typer.Option(min=0)] = MCP_WAIT_S,
+    no_elicit: bool = False,
+) -> int:
     """Serve firmplan to an MCP client over stdin and stdout. It can check and run plans; each saved plan is a tool.
 
     Args:
         wait (SECONDS): How long a call waits for a run to end.
+        no_elicit: Do not ask a person through the client what a run waits for; the answer has the commands.
     """
     from ..tools.secret import ENVIRONMENT, OPEN_ENVIRONMENT
 
@@ -130,7 +135,7 @@ def mcp(invocation: Invocation, wait: Annotated[float, typer.Option(min=0)] = MC
         from .mcp import serve_stdio
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving MCP", "mcp", missing) from missing
-    return serve_stdio(invocation, wait)
+    return serve_stdio(invocation, wait, elicits=not no_elicit)
 
 
 # --- doctor: each diagnosis is one line. Nothing is changed. No model is asked, unless `--probe` asks for it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -339,7 +340,7 @@ async def plans_save(invocation: Invocation, name: str, file: str) -> int:
         raise InputRejected(f"expected a plan's file, found no file {file!r}; {near}")
     async with invocation.engine() as engine:
         accepted, _ = await checked(engine, target)
-        saved = await engine.save_plan(name, accepted)
+        saved = await engine.save_plan(name, accepted, by=_author())
     digest = saved.plan.digest
     invocation.answer({"name": saved.name, "digest": digest}, f"saved as {saved.name}\n{digest}")
     return Exit.OK
@@ -369,7 +370,7 @@ async def plans_learn(
             raise InputRejected(f"expected a run that succeeded, found run {run_id} {run.status}")
         learned = learn(run.plan, run.inputs, task=run.task, tools=invocation.toolset)
         if name is not None:
-            await engine.save_plan(name, learned.plan)
+            await engine.save_plan(name, learned.plan, by=_author())
     if output is not None:
         learned.plan.save(output)
     for value in learned.kept:
@@ -388,18 +389,88 @@ async def plans_learn(
     return Exit.OK
 
 
+def _author() -> str:
+    """Return the login name, for the history of saved plans; empty: the login has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+@plan_commands.command(uses=STORE, example="weather")
+async def plans_history(invocation: Invocation, name: str) -> int:
+    """List the versions that a saved plan had, newest first.
+
+    Args:
+        name (NAME): A saved plan's name.
+    """
+    async with invocation.look() as engine:
+        versions = await engine.plan_history(name)
+    rows = [
+        (
+            str(each.version),
+            screen.moment(each.saved),
+            each.by or "",
+            "deleted" if each.is_deletion else screen.short_digest(each.digest),
+            "" if each.is_deletion else screen.short_digest(each.text_digest),
+        )
+        for each in versions
+    ]
+    document = {"name": name, "versions": [each.to_dict() for each in versions]}
+    invocation.answer(document, screen.table(("VERSION", "SAVED", "BY", "DIGEST", "TEXT"), rows))
+    return Exit.OK
+
+
+@plan_commands.command(uses=TOOLS_AND_STORE, example="weather 3 --tools tools.py")
+async def plans_restore(invocation: Invocation, name: str, version: str) -> int:
+    """Save an earlier version of a plan again. It becomes the newest version, if no one saves another meanwhile.
+
+    Args:
+        name (NAME): A saved plan's name.
+        version (VERSION): Its number in `plans history`, or a digest.
+    """
+    async with invocation.engine() as engine:
+        now = await engine.find_plan(name)
+        plan = await engine.plan_version(name, int(version) if version.isdecimal() else version)
+        replaces = "" if now is None else now.text_digest
+        saved = await engine.save_plan(name, plan, replaces=replaces, by=_author())
+    digest = saved.plan.digest
+    invocation.answer({"name": name, "digest": digest}, f"restored {name}\n{digest}")
+    return Exit.OK
+
+
+@plan_commands.command(uses=STORE, example="weather")
+async def plans_delete(invocation: Invocation, name: str) -> int:
+    """Delete a saved plan. Its history stays, so that `plans restore` brings it back.
+
+    Args:
+        name (NAME): A saved plan's name.
+    """
+    async with invocation.look() as engine:
+        await engine.delete_plan(name, by=_author())
+    invocation.answer({"name": name, "deleted": True}, f"deleted {name}")
+    return Exit.OK
+
+
 @plan_commands.command(uses=STORE, example="weather --format yaml")
-async def plans_show(invocation: Invocation, name: str, form: ShowFormat = Format.TEXT) -> int:
+async def plans_show(
+    invocation: Invocation, name: str, form: ShowFormat = Format.TEXT, version: str | None = None
+) -> int:
     """Show a saved plan.
 
     Args:
         name (NAME): A saved plan's name or digest.
+        version (VERSION): An earlier version: its number in `plans history`, or a digest.
     """
     from .arguments import get_saved_plan
 
     form = Format.JSON if invocation.as_json else form
     async with invocation.look() as engine:
-        found, uses = await get_saved_plan(engine, name), (await engine.plan_uses()).get(name)
+        if version is None:
+            found, uses = await get_saved_plan(engine, name), (await engine.plan_uses()).get(name)
+        else:
+            wanted = int(version) if version.isdecimal() else version
+            found, uses = await engine.plan_version(name, wanted), None
     _show_plan(found, form, invocation.toolset)
     if form is Format.TEXT and uses is not None:
         screen.answer(f"\n{uses}")

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from datetime import UTC, datetime
 from typing import TextIO
 
 from ..plans.visible import visible, visible_json, visible_line
@@ -181,8 +182,23 @@ def document(value: object) -> None:
     _put(out, visible_json(text) + "\n")
 
 
-def note(text: str) -> None:
+_notes_are_logged = False
+
+
+def log_notes() -> None:
+    """From now on write notes as lines of the log: a process that serves others is asked for nothing but JSON on stderr (`FIRMPLAN_LOG=json`)."""
+    global _notes_are_logged  # noqa: PLW0603  # of the process, as its stderr is
+    _notes_are_logged = True
+
+
+def note(text: str, *, is_error: bool = False) -> None:
     """Print a line of progress or advice on stderr."""
+    if _notes_are_logged:
+        from ..tools.logbook import open_log  # noqa: PLC0415  # `--help` needs no log
+
+        log = open_log()
+        (log.error if is_error else log.info)(text)
+        return
     _write(sys.stderr, text)
 
 
@@ -227,6 +243,11 @@ def one_line(text: str) -> str:
 def seconds(amount: float) -> str:
     """Render a duration: milliseconds below a second."""
     return f"{amount * 1000:.0f} ms" if amount < 1 else f"{amount:.1f} s"
+
+
+def moment(at: float) -> str:
+    """Return a time, given as Unix seconds, as text."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def plural(count: int, noun: str) -> str:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .runs.store_care import Damage, RunsDeleted, StoreReport
     from .states import FINAL, MOVES, RunStatus, State
     from .stores.sqlite_store import SqliteStore
-    from .stores.store import CacheStats, PlanUses, Pruned, Store
+    from .stores.store import CacheStats, PlanUses, PlanVersion, Pruned, Store
 
 __getattr__, __dir__ = on_first_use(
     __name__,
@@ -69,7 +69,7 @@ __getattr__, __dir__ = on_first_use(
         "runs.store_care": ("Damage", "RunsDeleted", "StoreReport"),
         "states": ("FINAL", "MOVES", "RunStatus", "State"),
         "stores.sqlite_store": ("SqliteStore",),
-        "stores.store": ("CacheStats", "PlanUses", "Pruned", "Store"),
+        "stores.store": ("CacheStats", "PlanUses", "PlanVersion", "Pruned", "Store"),
     },
 )
 
@@ -91,6 +91,7 @@ __all__ = [
     "KeyChange",
     "Origin",
     "PlanUses",
+    "PlanVersion",
     "PlannedRun",
     "PlanningCost",
     "Policy",

@@ -22,14 +22,18 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from typing_extensions import override
+from uvicorn.config import LOGGING_CONFIG
 
 from ..engine import Engine
 from ..errors import ConfigError, FirmplanError
+from ..tools.logbook import is_json, render_others_as_json
 from ..tools.secret import OPEN_ENVIRONMENT
 from .auth import Guard, ServerLimits
 from .description import describe, operation_id
-from .metrics import Counted, Metrics
-from .problems import on_bad_request, on_bug, on_firmplan_error, on_http_error
+from .metrics import Metrics
+from .page import page_router
+from .problems import on_bad_request, on_firmplan_error, on_http_error
+from .request_log import RequestLog
 from .review_routes import review_router
 from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
 from .run_queue import RunQueue
@@ -99,17 +103,16 @@ def create_app(
         generate_unique_id_function=operation_id,
     )
     app.state.served = served
-    for part in (run_router, review_router, step_router, plan_router, watch_router):
+    for part in (run_router, review_router, step_router, plan_router, watch_router, page_router):
         app.include_router(part)
     app.openapi = describe(app, needs_key=bool(api_keys or named_keys))  # type: ignore[method-assign]  # as the framework documents it
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_bad_request)
     app.add_exception_handler(FirmplanError, on_firmplan_error)
-    app.add_exception_handler(Exception, on_bug)
     # The middleware that is added last gets a request first. Event streams and small answers are never compressed.
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN, compresslevel=GZIP_LEVEL)
     app.add_middleware(Guard, api_keys=api_keys, named_keys=named_keys, hosts=hosts, limits=limits)
-    app.add_middleware(Counted, metrics=metrics)
+    app.add_middleware(RequestLog, metrics=metrics)
     return app
 
 
@@ -196,8 +199,15 @@ async def serve(  # noqa: PLR0913  # the settings of a server
         closing=closing,
         draining=draining,
     )
+    if as_json := is_json():
+        render_others_as_json()
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False
+        app,
+        log_level="warning",
+        log_config=None if as_json else LOGGING_CONFIG,
+        access_log=False,  # `request_log.py` writes it
+        timeout_graceful_shutdown=GRACE_S,
+        server_header=False,
     )
     with bound:
         on_bound(_url(host, bound.getsockname()[1]))

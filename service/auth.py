@@ -25,6 +25,8 @@ from ..executor.lru_cache import LruCache
 from .problems import Refusal, problem_response
 
 OPEN_PATHS = frozenset({"/", "/openapi.json", "/healthz", "/readyz"})
+OPEN_FOLDER = "/page/"
+"""The files of the page."""
 CLIENT = "firmplan.client"
 """Key of the ASGI scope that holds the client's name: the digest of its API key, empty if no keys are set."""
 IDENTITY = "firmplan.identity"
@@ -97,7 +99,7 @@ class Guard:
         incoming = Incoming(receive, headers, self._limits.body_bytes)
         try:
             self._check_origin(headers, scope["method"])
-            if scope["path"] not in OPEN_PATHS:
+            if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_FOLDER):
                 scope[CLIENT], scope[IDENTITY] = self._identify(headers)
                 self._check_rate(scope[CLIENT] or _address(scope))
         except Refusal as refusal:

@@ -40,6 +40,10 @@ _HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
     "429": {"Retry-After": "Seconds after which the request may be sent again."},
 }
 """Status of a refusal -> its headers."""
+_REQUEST_ID: Final[Mapping[str, Any]] = {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}}
+"""The header of every answer."""
+CONDITIONAL_PATHS: Final = ("/v1/plans/{name}",)
+"""Paths whose requests may name the ETag of what they change."""
 
 
 def describe(app: FastAPI, *, needs_key: bool) -> Callable[[], dict[str, Any]]:
@@ -87,10 +91,16 @@ def _add_components(document: dict[str, Any]) -> None:
     components["responses"] = {
         f"Refused{status}": {
             "description": words,
-            "headers": {name: _header(text) for name, text in _HEADERS.get(status, {}).items()},
+            "headers": {
+                **{name: _header(text) for name, text in _HEADERS.get(status, {}).items()},
+                **_REQUEST_ID,
+            },
             "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}RefusalView"}}},
         }
         for status, words in REFUSED.items()
+    }
+    components["headers"] = {
+        "RequestId": _header("The id of the request: the one that the client sent, or a new one.")
     }
     components["securitySchemes"] = {
         _KEY: {
@@ -109,10 +119,13 @@ def _add_to_operation(path: str, operation: dict[str, Any], *, needs_key: bool) 
     answers: dict[str, Any] = operation["responses"]
     if path.startswith("/v1"):
         for status in REFUSED:
-            if status != "412" or path == "/v1/plans/{name}":
+            if status != "412" or path in CONDITIONAL_PATHS:
                 answers[status] = {"$ref": f"#/components/responses/Refused{status}"}
     elif "422" in answers:
         del answers["422"]
+    for each in answers.values():
+        if "$ref" not in each:
+            each["headers"] = {**each.get("headers", {}), **_REQUEST_ID}
     operation["responses"] = dict(sorted(answers.items()))
 
 

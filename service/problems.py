@@ -1,4 +1,4 @@
-"""Every error response as `application/problem+json` (RFC 9457): `type title status code detail problems`.
+"""Every error response as `application/problem+json` (RFC 9457): `type title status code detail problems request_id`.
 
 An error's code and message come from the error itself; this module only chooses the HTTP status. Internals do not leak: an error that
 is none of firmplan's own classes becomes a 500 that names only its type, and its traceback goes to the server's log.
@@ -20,6 +20,7 @@ from ..errors import (
     DECIDED,
     OWN_RUN,
     REPLACED,
+    UNKNOWN_PLAN,
     ConfigError,
     Diverged,
     FirmplanError,
@@ -33,6 +34,7 @@ from ..errors import (
 from ..plans import Json, NotJson, Problem, parse, value_problems
 from ..plans.nearest import did_you_mean, listing, short
 from ..plans.paths import path_of
+from ..tools.logbook import current_request
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -51,6 +53,7 @@ STATUS_BY_CODE: Final = {
     DECIDED: HTTPStatus.CONFLICT,
     OWN_RUN: HTTPStatus.FORBIDDEN,
     REPLACED: HTTPStatus.PRECONDITION_FAILED,
+    UNKNOWN_PLAN: HTTPStatus.NOT_FOUND,
 }
 """Codes that decide before the class does."""
 
@@ -88,6 +91,8 @@ def problem_response(
         "problems": list(problems),
         **more,
     }
+    if (context := current_request.get()) is not None:
+        document["request_id"] = context.id
     return JSONResponse(document, status, dict(headers or {}), MEDIA_TYPE)
 
 
@@ -147,8 +152,8 @@ async def on_firmplan_error(_: Request, error: Exception) -> JSONResponse:
     return problem_response(status, error.code, error.message, problems)
 
 
-async def on_bug(_: Request, error: Exception) -> JSONResponse:
-    """Answer any other error; the server's log has the traceback, the client only its type."""
+def bug_response(error: Exception) -> JSONResponse:
+    """Return the answer for any other error; the server's log has the traceback, the client only its type."""
     detail = f"the server failed on this request ({type(error).__name__}); its log has the traceback"
     return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail)
 

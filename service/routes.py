@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from http import HTTPStatus
-from importlib.resources import files
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 
 from ..engine import Engine
@@ -41,6 +39,7 @@ from .schemas import (
     ForkBody,
     HealthView,
     NamedStepView,
+    PlanHistoryView,
     ReportView,
     ResolveBody,
     ResumeBody,
@@ -644,11 +643,49 @@ async def check_plan(body: PlanBody, served: Served) -> Response:
     "/plans/{name}", response_model=SavedPlanView, responses=WITH_ETAG, summary="Save a plan under a name"
 )
 async def save_plan(
-    name: str, body: PlanBody, served: Served, if_match: IfMatch = None, if_none_match: IfNoneMatch = None
+    name: str,
+    body: PlanBody,
+    served: Served,
+    identity: Identity,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Save the plan, which has to pass its check; an earlier plan of that name stays reachable by its digest."""
-    saved = await served.engine.save_plan(name, _plan_in(body), replaces=_replaced(if_match, if_none_match))
+    replaces = _replaced(if_match, if_none_match)
+    saved = await served.engine.save_plan(name, _plan_in(body), replaces=replaces, by=identity or "")
     return answer(_summary(saved.name, saved.plan), headers=_etag(saved.plan))
+
+
+@plan_router.delete("/plans/{name}", status_code=204, summary="Delete a saved plan")
+async def delete_plan(name: str, served: Served, identity: Identity, if_match: IfMatch = None) -> Response:
+    """Delete the plan, and answer with 204; its history stays, and plans that name it by its digest still find it."""
+    await served.engine.delete_plan(name, replaces=_replaced(if_match, None), by=identity or "")
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+@plan_router.get(
+    "/plans/{name}/history", response_model=PlanHistoryView, summary="List the versions of a saved plan"
+)
+async def list_versions(name: str, served: Served) -> Response:
+    """Answer with the versions, newest first, also of a name that was deleted."""
+    versions = await served.engine.plan_history(name)
+    return answer({"name": name, "versions": [each.to_dict() for each in versions]})
+
+
+@plan_router.get(
+    "/plans/{name}/history/{digest}",
+    response_model=dict[str, Any],
+    responses=WITH_ETAG,
+    summary="Get one version of a saved plan",
+)
+async def get_version(
+    name: str,
+    digest: Annotated[str, InPath(description="The `digest` or `text_digest` of a version.")],
+    served: Served,
+) -> Response:
+    """Answer with the plan of that digest, of several the newest. `PUT` it to restore it."""
+    plan = await served.engine.plan_version(name, digest)
+    return answer(plan.to_dict(), headers=_etag(plan))
 
 
 @plan_router.get(
@@ -730,13 +767,10 @@ def _summary(name: str, plan: Plan) -> dict[str, Any]:
 answer_heads(plan_router)
 
 
-# --- Watching: health, counters, and the web page.
+# --- Watching: health and counters.
 
 
 watch_router = APIRouter(tags=["watch"])
-
-NONCE = "{{nonce}}"
-"""Placeholder in the page for the nonce that admits its own style and script, and no others."""
 
 
 @watch_router.head("/healthz", include_in_schema=False)
@@ -766,26 +800,3 @@ async def readyz(served: Served) -> Response:
 async def metrics(served: Served) -> Response:
     """Answer in Prometheus' text format."""
     return Response(served.metrics.text(await served.queue.active()), media_type=MEDIA_TYPE)
-
-
-@watch_router.head("/", include_in_schema=False)
-@watch_router.get("/", response_class=HTMLResponse, include_in_schema=False)
-async def page() -> Response:
-    """Answer with the web page: one file, which loads nothing from anywhere and talks to this server only."""
-    nonce = secrets.token_urlsafe(16)
-    policy = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    headers = {
-        "Content-Security-Policy": policy,
-        "Cache-Control": "no-store",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return HTMLResponse(_page_text().replace(NONCE, nonce), headers=headers)
-
-
-@cache
-def _page_text() -> str:
-    return files(__package__ or "").joinpath("web", "page.html").read_text(encoding="utf-8")

@@ -156,7 +156,7 @@ class RunQueue:
             request="" if run_id is None else submission.body,
         )
         self.adopt(run.id)
-        self.metrics.accepted["task" if isinstance(submission.what, str) else "plan"] += 1
+        self.metrics.note_accepted("task" if isinstance(submission.what, str) else "plan")
         return run
 
     async def check_queue(self) -> None:

@@ -336,6 +336,9 @@ class RunView(_View):
         ),
     ] = []
     question: TaskQuestionView | None = None
+    request_id: Annotated[
+        str | None, Field(description="`X-Request-ID` of the request that submitted the run.")
+    ] = None
 
 
 class QuoteView(_View):
@@ -455,6 +458,7 @@ class RefusalView(BaseModel):
     code: str
     detail: str
     problems: list[Problem]
+    request_id: Annotated[str | None, Field(description="`X-Request-ID` of the request.")] = None
 
 
 class ReportView(_View):
@@ -481,10 +485,30 @@ class SavedPlanView(_View):
     ] = {}
 
 
+class PlanVersionView(_View):
+    """One version that the name of a saved plan had."""
+
+    version: Annotated[int, Field(description="Counts from 1.")]
+    digest: Annotated[str | None, Field(description="Of the plan; null: the name was deleted then.")]
+    text_digest: Annotated[
+        str | None, Field(description="Of the plan's text, which also tells prose apart: its ETag.")
+    ]
+    saved: Annotated[float, Field(description="Unix seconds.")]
+    by: Annotated[str | None, Field(description="The name of the key that saved it; null: not known.")]
+    deleted: bool
+
+
 class SavedPlansView(_View):
     """All saved plans, by name."""
 
     plans: list[SavedPlanView]
+
+
+class PlanHistoryView(_View):
+    """The versions of a saved plan, newest first."""
+
+    name: str
+    versions: list[PlanVersionView]
 
 
 class ToolView(_View):

@@ -5,16 +5,22 @@ only warnings are shown, on the console; a form alone shows `info`, one line for
 configures structlog itself gets the events in its own processors instead. Lines go to stderr: stdout is for answers.
 
 Rules: no line contains a secret that a call was given, no field is longer than `FIELD_LENGTH_MAX`, and lines that nobody
-can read any more (a pipe whose reader is gone, a full disk) are lost and stop no run.
+can read any more (a pipe whose reader is gone, a full disk) are lost and stop no run. A line that is written while a request
+of another program is answered has the id of that request.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 from ..errors import ConfigError
@@ -33,6 +39,31 @@ Form: TypeAlias = Literal["json", "console"]
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "off": 60}
 CRITICAL: Final = 50
 TRACEBACK: Final = "exception"  # structlog's field for it
+REQUEST_FIELD: Final = "request_id"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """The request of another program that this code answers.
+
+    Attributes:
+        id: Its id: the one that the program sent, or a new one.
+        traceparent: Its place in a trace, as of W3C Trace Context; empty: it has none.
+        tracestate: What vendors add to that.
+    """
+
+    id: str
+    traceparent: str = ""
+    tracestate: str = ""
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON; what it does not have is left out."""
+        given = {"id": self.id, "traceparent": self.traceparent, "tracestate": self.tracestate}
+        return {name: value for name, value in given.items() if value}
+
+
+current_request: Final[ContextVar[RequestContext | None]] = ContextVar("firmplan_request", default=None)
+"""The request that is being answered. The work that it starts in the background keeps it."""
 
 
 def read_setting(environ: Mapping[str, str]) -> tuple[Form, int]:
@@ -70,6 +101,8 @@ def open_log(secrets: Callable[[], Mapping[str, str]] = dict, **bound: object) -
     import structlog  # noqa: PLC0415  # 100 ms that a quiet run never needs
 
     def safe(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if (request := current_request.get()) is not None:
+            event.setdefault(REQUEST_FIELD, request.id)
         return _bounded(event, secrets())
 
     first: list[Processor] = [structlog.processors.add_log_level, structlog.processors.format_exc_info, safe]
@@ -111,6 +144,71 @@ class _Lines:
     debug = info = warning = error = critical = exception = log = msg
 
 
+# --- lines of others
+#
+# A log shipper that expects JSON loses, or cuts to pieces, every line that is none: a traceback of a library becomes forty events. So where a
+# process serves others and JSON is asked for, lines that do not come from firmplan take its form, too.
+
+OTHERS_LEVEL: Final = logging.WARNING  # libraries report each request as `info`
+
+
+def is_json() -> bool:
+    """Whether the log of this process has one JSON object a line. Raises: ConfigError: as `read_setting`."""
+    return read_setting(os.environ)[0] == "json"
+
+
+def render_others_as_json() -> None:
+    """Write the lines of Python's `logging`, warnings and uncaught exceptions as JSON, from warnings up (with `debug` all of them).
+
+    A program that has handlers of its own, or configures structlog, keeps what it has.
+    """
+    import structlog  # noqa: PLC0415  # as above
+
+    root = logging.getLogger()
+    if root.handlers or structlog.is_configured():
+        return
+    level = read_setting(os.environ)[1]
+    root.addHandler(_OthersLines())
+    root.setLevel(logging.DEBUG if level <= logging.DEBUG else max(level, OTHERS_LEVEL))
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(
+        args.exc_type,
+        args.exc_value or args.exc_type(),
+        args.exc_traceback,
+        thread=str(args.thread and args.thread.name),
+    )
+    sys.unraisablehook = lambda args: _log_uncaught(
+        args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback, where=args.err_msg or ""
+    )
+
+
+class _OthersLines(logging.Handler):
+    """Writes the records of other programs' loggers as lines of this log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; a record whose own arguments do not fit its text is written without them."""
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001  # whatever a `__str__` of theirs raises
+            text = str(record.msg)
+        more: dict[str, object] = (
+            {"exc_info": record.exc_info} if record.exc_info and record.exc_info[0] else {}
+        )
+        with suppress(Exception):  # `logging` would print the traceback, which is no JSON
+            open_log(logger=record.name).log(max(record.levelno, logging.DEBUG), text, **more)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None, **fields: object
+) -> None:
+    """Write an exception that nothing has caught. A keyboard interrupt is no error."""
+    if issubclass(kind, KeyboardInterrupt | SystemExit):
+        return
+    with suppress(Exception):
+        open_log().critical("uncaught exception", exc_info=(kind, error, trace), **fields)
+
+
 def _renderer(form: Form) -> Processor:
     import structlog  # noqa: PLC0415  # as above
 
@@ -138,14 +236,19 @@ def _visible_event(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
 
 def _bounded(event: MutableMapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
     """Return the event as text and numbers, each field of bounded length and without secrets."""
-    return {str(name): _field(value, secrets) for name, value in list(event.items())[:FIELDS_MAX]}
+    fields = list(event.items())[:FIELDS_MAX]
+    return {str(name): _field(value, secrets, is_trace=name == TRACEBACK) for name, value in fields}
 
 
-def _field(value: object, secrets: Mapping[str, str]) -> object:
+def _field(value: object, secrets: Mapping[str, str], *, is_trace: bool) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     text = masked_text(value if isinstance(value, str) else repr(value), secrets)
-    return text if len(text) <= FIELD_LENGTH_MAX else f"{text[:FIELD_LENGTH_MAX]}... ({len(text)} characters)"
+    if len(text) <= FIELD_LENGTH_MAX:
+        return text
+    size = f"({len(text)} characters)"
+    # The end of a traceback says what was raised, and where; its beginning is the same for all.
+    return f"{size} ...{text[-FIELD_LENGTH_MAX:]}" if is_trace else f"{text[:FIELD_LENGTH_MAX]}... {size}"
 
 
 # Masking: `${secret("NAME")}` stands wherever the value of a secret would be written down.

@@ -20,6 +20,7 @@ from ...plans.compile import compile_plan
 from ...plans.expressions.functions import EXPRESSION_VERSION
 from ...plans.format.property_order import order_in
 from ...plans.values import Digest, Json, canonical, digest
+from ...tools.logbook import RequestContext
 from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
@@ -79,6 +80,7 @@ class Header:
         replan: How often, at most, the planner may patch the plan if the run fails.
         rules: The version of the machine's moves that the run began with (`machine.py`).
         submitter: Who submitted the run; `None`: it is not known, as in headers of older versions.
+        context: The HTTP request that submitted the run, and the trace that the run is a part of; `None`: there is none. It decides nothing.
         request: Digest of the request that made the run; empty: none was given, or the header is of an older version.
     """
 
@@ -97,6 +99,7 @@ class Header:
     rules: int = RULES_VERSION
     replan: int = 0
     submitter: Submitter | None = None
+    context: RequestContext | None = None
     request: str = ""
 
     def sub_program(self, made: SubPlanned, planned: RunPlanned) -> Program:
@@ -169,6 +172,7 @@ class Header:
         # Absent where they have their first value: headers of older versions keep their bytes, and so their digests.
         data |= {"rules": self.rules} if self.rules != RULES_ONCE else {}
         data |= {"submitter": self.submitter.to_dict()} if self.submitter is not None else {}
+        data |= {"context": self.context.to_dict()} if self.context is not None else {}
         data |= {"request": self.request} if self.request else {}
         return data | {"replan": self.replan} if self.replan else data
 
@@ -213,6 +217,7 @@ class Header:
             replan=data.get("replan", 0),
             rules=rules,
             submitter=Submitter(**data["submitter"]) if "submitter" in data else None,
+            context=RequestContext(**data["context"]) if "context" in data else None,
             request=data.get("request", ""),
         )
 

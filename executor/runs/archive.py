@@ -15,10 +15,21 @@ from typing import Final, cast
 
 import orjson
 
-from ...errors import REPLACED, Diverged, InputRejected, PlanError, RunNotFound, StoreError, ToolError
+from ...errors import (
+    REPLACED,
+    UNKNOWN_PLAN,
+    Diverged,
+    InputRejected,
+    PlanError,
+    RunNotFound,
+    StoreError,
+    ToolError,
+)
 from ...plans import Plan
 from ...plans.format.shape import describe
-from ...plans.values import Json
+from ...plans.nearest import short
+from ...plans.values import Json, canonical
+from ...plans.values import digest as digest_of
 from ...tools import Artifact
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
@@ -30,7 +41,7 @@ from ..limits import check_artifact
 from ..lru_cache import LruCache
 from ..machine import Machine
 from ..states import FINAL, RunStatus
-from ..stores.store import Decision, PlanUseCounts, RunRow, Store, StoredPlan, read_values
+from ..stores.store import Decision, PlanUseCounts, PlanVersion, RunRow, Store, StoredPlan, read_values
 from .driver import Driver, heap_frozen
 from .planning import question_in
 from .request import count_of, run_of
@@ -313,7 +324,9 @@ class Archive:
         # The run has no plan, or too many decisions follow the record that parked it.
         return "; ".join(error.message for error in (await self.get(row.id)).errors if error.code == PARKED)
 
-    async def save_plan(self, name: str, plan: Plan, at: float, replaces: str | None = None) -> Plan:
+    async def save_plan(
+        self, name: str, plan: Plan, at: float, *, replaces: str | None = None, by: str = ""
+    ) -> Plan:
         """Save a plan under a name; an earlier plan of that name stays, under its digest.
 
         Args:
@@ -321,23 +334,18 @@ class Archive:
             plan: The plan.
             at: Unix seconds.
             replaces: The digest, or the digest of the text, of the plan that it may replace; empty: none; `None`: any.
+            by: Who saves it, for the history of the name; empty: not known.
 
         Raises:
             InputRejected: The name is not valid, or the plan is not to replace the one that stands.
         """
-        if not isinstance(cast("object", name), str) or not PLAN_NAME.fullmatch(name):
+        if not _is_name(name):
             raise InputRejected(
                 f"a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {describe(name)}"
             )
         await self._keep_earlier(name, plan, at)
-        text, old, of_text = plan.to_json(indent=None), replaces, ""
-        if replaces:
-            # The digest of a text tells prose apart, too: the store then compares the text itself, in the statement that saves.
-            stored = await self._store.find_plan(name)
-            with suppress(StoreError):  # a plan that was changed has its old digest alone
-                if stored is not None and stored.name == name and read_plan(stored).text_digest == replaces:
-                    old, of_text = stored.digest, stored.text
-        if await self._store.save_plan(name, text, plan.digest, at, replaces=old, of_text=of_text):
+        text, (old, of_text) = plan.to_json(indent=None), await self._expected(name, replaces)
+        if await self._store.save_plan(name, text, plan.digest, at, replaces=old, of_text=of_text, author=by):
             return plan
         now = await self._store.find_plan(name)
         found = "none of that name" if now is None or now.name != name else now.digest
@@ -347,10 +355,76 @@ class Archive:
             code=REPLACED,
         )
 
-    async def _keep_earlier(self, name: str, plan: Plan, at: float) -> None:
-        """Keep the plan that is about to be replaced under its digest: other plans may refer to it by digest, and mean this plan for ever."""
+    async def delete_plan(self, name: str, at: float, *, replaces: str | None = None, by: str = "") -> None:
+        """Delete a saved plan; it stays readable by its digest, and in the history of its name.
+
+        Args:
+            name: The name.
+            at: Unix seconds.
+            replaces: The digest, or the digest of the text, of the plan that is deleted; `None`: whichever it is.
+            by: Who deletes it, for the history of the name; empty: not known.
+
+        Raises:
+            InputRejected: There is no plan of that name (code `unknown-plan`), or it is another one (code `replaced`).
+        """
+        if not _is_name(name):
+            raise _no_plan(name)
+        if replaces == "":
+            raise InputRejected("replaces: expected the digest of the plan to delete, found ''")
+        await self._keep_earlier(name, None, at)
+        digest, of_text = await self._expected(name, replaces)
+        if await self._store.delete_plan(name, at, author=by, digest=digest, of_text=of_text):
+            return
+        now = await self._store.find_plan(name)
+        if now is None or now.name != name:
+            raise _no_plan(name)
+        raise InputRejected(
+            f"the plan '{name}' was not deleted: expected {replaces}, found {now.digest}; read it again",
+            code=REPLACED,
+        )
+
+    async def plan_history(self, name: str) -> list[PlanVersion]:
+        """Return the versions that a name had, newest first. Raises: InputRejected: it had none (code `unknown-plan`)."""
+        found = await self._store.list_plan_versions(name) if _is_name(name) else ()
+        if not found:
+            raise _no_plan(name)
+        return list(found)
+
+    async def plan_version(self, name: str, version: int | str) -> Plan:
+        """Return the plan of one version.
+
+        Args:
+            name: The name.
+            version: Its number, or the digest of the plan or of its text: the newest version that has it.
+
+        Raises:
+            InputRejected: There is no such version (code `unknown-plan`).
+            StoreError: The version was changed since it was saved.
+        """
+        for each in await self.plan_history(name):
+            if not each.is_deletion and version in (each.version, each.digest, each.text_digest):
+                stored = await self._store.read_plan_version(each)
+                if stored is not None:
+                    return read_plan(stored)
+        raise InputRejected(
+            f"the plan '{name}' had no version {short(str(version))!r}; expected a number or a digest of its history",
+            code=UNKNOWN_PLAN,
+        )
+
+    async def _expected(self, name: str, replaces: str | None) -> tuple[str | None, str]:
+        """Return the digest of the plan that is to stand under a name, and its text where that has to be compared, too."""
+        if replaces:
+            # The digest of a text tells prose apart, too: the store then compares the text itself, in the statement that changes the row.
+            stored = await self._store.find_plan(name)
+            with suppress(StoreError):  # a plan that was changed has its old digest alone
+                if stored is not None and stored.name == name and read_plan(stored).text_digest == replaces:
+                    return stored.digest, stored.text
+        return replaces, ""
+
+    async def _keep_earlier(self, name: str, plan: Plan | None, at: float) -> None:
+        """Keep the plan that is about to go under its digest: other plans may refer to it by digest, and mean this plan for ever."""
         earlier = await self._store.find_plan(name)
-        if earlier is None or earlier.digest == plan.digest:
+        if earlier is None or (plan is not None and earlier.digest == plan.digest):
             return
         try:
             old = read_plan(earlier)
@@ -382,12 +456,29 @@ class Archive:
                 altered[each.name] = fault.message
         return sound, altered
 
+    async def plans_revision(self) -> str:
+        """Return a text that is another one after a plan was saved, replaced or deleted; the plans themselves are not read."""
+        # Names of hidden plans sort after all others. A store may have many of them, and they change with every task that is planned.
+        marks = await self._store.list_plan_marks(HIDDEN)
+        return digest_of(canonical([list(mark) for mark in marks]))
+
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan, or `None`. Raises: StoreError: the plan was changed since it was saved."""
         if not isinstance(cast("object", name_or_digest), str) or not name_or_digest.isascii():
             return None  # neither a valid name nor a digest; stores cannot look for such a text
         stored = await self._store.find_plan(name_or_digest)
         return None if stored is None else read_plan(stored)
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and PLAN_NAME.fullmatch(name) is not None
+
+
+def _no_plan(name: object) -> InputRejected:
+    return InputRejected(
+        f"no plan was saved as {short(str(name))!r}; `firmplan plans` lists the saved plans",
+        code=UNKNOWN_PLAN,
+    )
 
 
 def read_decision(line: bytes) -> Entry:
@@ -436,7 +527,12 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         left_out=(*_left_out(header), *machine.left_out),
         output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
         warnings=tuple(machine.warnings),
+        request_id=_request_id(header),
     )
+
+
+def _request_id(header: Header) -> str | None:
+    return header.context.id if header.context is not None else None
 
 
 def _left_out(header: Header) -> tuple[str, ...]:
@@ -466,6 +562,7 @@ def _unplanned(row: RunRow, header: Header) -> Run:
         task=row.task,
         created=row.created,
         updated=row.updated,
+        request_id=_request_id(header),
     )
 
 

@@ -16,6 +16,7 @@ from ...errors import OTHER_REQUEST, InputRejected
 from ...plans.inputs import filled, given_by_clock
 from ...plans.nearest import did_you_mean
 from ...plans.values import canonical
+from ...tools.logbook import current_request
 from ..calls.facilities import Clock
 from ..canonical_value import CanonicalValue
 from ..events import CallFailed
@@ -99,6 +100,9 @@ class Submissions:
             InputRejected: A run of that id exists, with another plan or other inputs.
             PlanRejected: The plan cannot be compiled.
         """
+        # Not the parent's, which a fork or retry has in its header.
+        if header.context is not (context := current_request.get()):
+            header = replace(header, context=context)
         row = self._new_row(header, run_id, parent)
         if header.plan is not None:
             keep_plan(row.header["plan"], header.plan)

@@ -36,7 +36,11 @@ _DELETED: Final = """
     SELECT DISTINCT run_id FROM @reusable AS result
     WHERE NOT EXISTS (SELECT 1 FROM @runs AS run WHERE run.id=result.run_id)
 """
-_OTHERS: Final = ("SELECT record FROM @decisions", "SELECT plan FROM @plans")
+_OTHERS: Final = (
+    "SELECT record FROM @decisions",
+    "SELECT plan FROM @plans",
+    "SELECT plan FROM @plan_versions",
+)
 _REMOVE: Final = "DELETE FROM @stored_values WHERE digest IN [:digests] RETURNING length(data)"
 
 

@@ -96,6 +96,19 @@ CREATE TABLE firmplan_plans (
 );
 CREATE INDEX firmplan_plans_by_digest ON firmplan_plans (digest);
 
+CREATE TABLE firmplan_plan_versions (
+    tenant text COLLATE "C" NOT NULL DEFAULT '',
+    name text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    plan text NOT NULL,
+    digest text COLLATE "C" NOT NULL,
+    text_digest text COLLATE "C" NOT NULL,
+    saved double precision NOT NULL,
+    author text NOT NULL,
+    row_digest bytea NOT NULL,
+    PRIMARY KEY (tenant, name, version)
+);
+
 CREATE TABLE firmplan_pinned_tools (
     provider text COLLATE "C" NOT NULL,
     tool text COLLATE "C" NOT NULL,

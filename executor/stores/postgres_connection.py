@@ -290,7 +290,7 @@ def _nothing(_db: Connection) -> None:
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
 # Tables that were added to the format after stores of it were made: a store without them gets them.
-ADDED: Final = ("firmplan_pinned_tools", "firmplan_learnt_types")
+ADDED: Final = ("firmplan_pinned_tools", "firmplan_learnt_types", "firmplan_plan_versions")
 ADDED_INDEXES: Final = ("firmplan_runs_by_status",)  # the same; without them a store is only slower
 # Statements that bring a store of each format to the next format.
 STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {

@@ -96,6 +96,20 @@ CREATE TABLE plans (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX plans_by_digest ON plans (digest);
 
+-- Each version that the name of a saved plan had, as it was saved. An empty plan says that the name was deleted.
+CREATE TABLE plan_versions (
+    tenant TEXT NOT NULL DEFAULT '',
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    plan TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    text_digest TEXT NOT NULL,
+    saved REAL NOT NULL,
+    author TEXT NOT NULL,
+    row_digest BLOB NOT NULL,
+    PRIMARY KEY (tenant, name, version)
+) STRICT, WITHOUT ROWID;
+
 -- What providers of tools said of each tool when it was first used, or last accepted.
 CREATE TABLE pinned_tools (
     provider TEXT NOT NULL,

@@ -24,6 +24,7 @@ import orjson
 
 from ...errors import StoreError
 from .garbage import find_unused, find_value_in, named_in, remove_unused
+from .plan_history import PlanHistory, list_versions, read_version
 from .store import (
     CHILDREN_TOLD,
     EVERYTHING,
@@ -37,6 +38,7 @@ from .store import (
     DecisionKey,
     Epochs,
     LearntKey,
+    PlanVersion,
     Pruned,
     Removal,
     Reusable,
@@ -257,6 +259,9 @@ _REPLACE_PLAN: Final = """
     UPDATE @plans SET plan=:plan, digest=:digest, saved=:at, row_digest=:row_digest WHERE name=:name AND digest=:replaces
     AND :of_text IN ('', plan)
 """
+_DELETE_PLAN: Final = (
+    "DELETE FROM @plans WHERE name=:name AND :digest IN ('', digest) AND :of_text IN ('', plan)"
+)
 _NOTE_USE: Final = "INSERT INTO @plan_uses (name, digest, outcome, run_id, noted) VALUES (:name, :digest, :outcome, :run, :at)"
 _LIST_PINS: Final = "SELECT tool, said FROM @pinned_tools WHERE provider=:provider ORDER BY tool"
 _LIST_LEARNT: Final = "SELECT fingerprint, learnt FROM @learnt_types WHERE tool=:tool AND fingerprint IN [:fingerprints] ORDER BY fingerprint"
@@ -799,8 +804,16 @@ class SqlStore(ABC):
 
     # --- saved plans
 
-    async def save_plan(
-        self, name: str, plan: str, digest: str, at: float, *, replaces: str | None = None, of_text: str = ""
+    async def save_plan(  # the columns and two conditions
+        self,
+        name: str,
+        plan: str,
+        digest: str,
+        at: float,
+        *,
+        replaces: str | None = None,
+        of_text: str = "",
+        author: str | None = None,
     ) -> bool:
         """See `Store.save_plan`."""
         row_digest = digest_of_plan(name, plan, digest, at)
@@ -809,12 +822,51 @@ class SqlStore(ABC):
         statement = _SAVE_PLAN if replaces is None else _REPLACE_PLAN if replaces else _ADD_PLAN
         if replaces:
             values |= {"replaces": replaces, "of_text": of_text}
-        return await self._write(lambda sql: sql.change(statement, values) == 1, outlives="power")
+
+        def work(sql: Sql) -> bool:
+            history = PlanHistory(sql, name) if author is not None else None
+            is_saved = sql.change(statement, values) == 1
+            if is_saved and history is not None:
+                history.add(plan, digest, at, author or "")
+            return is_saved
+
+        return await self._write(work, outlives="power")
+
+    async def delete_plan(
+        self, name: str, at: float, *, author: str, digest: str | None = None, of_text: str = ""
+    ) -> bool:
+        """See `Store.delete_plan`."""
+        values = {"name": name, "digest": digest or "", "of_text": of_text}
+
+        def work(sql: Sql) -> bool:
+            history = PlanHistory(sql, name)
+            is_deleted = sql.change(_DELETE_PLAN, values) == 1
+            if is_deleted:
+                history.add("", "", at, author)
+            return is_deleted
+
+        return await self._write(work, outlives="power")
+
+    async def list_plan_versions(self, name: str) -> Sequence[PlanVersion]:
+        """See `Store.list_plan_versions`."""
+        return await self._query(lambda sql: list_versions(sql, name))
+
+    async def read_plan_version(self, version: PlanVersion) -> StoredPlan | None:
+        """See `Store.read_plan_version`."""
+        found = await self._query(lambda sql: read_version(sql, version))
+        return None if found is None else StoredPlan(version.name, found[0], version.digest, found[1])
 
     async def list_plans(self) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""
         found = await self._read(f"SELECT {PLAN_COLUMNS} FROM @plans ORDER BY name")
         return [StoredPlan.from_row(row) for row in found]
+
+    async def list_plan_marks(self, before: str) -> Sequence[tuple[str, float, str]]:
+        """See `Store.list_plan_marks`."""
+        found = await self._read(
+            "SELECT name, saved, digest FROM @plans WHERE name < :before ORDER BY name", {"before": before}
+        )
+        return [(name, float(saved), digest) for name, saved, digest in found]
 
     async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
         """See `Store.find_plan`."""

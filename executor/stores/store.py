@@ -241,9 +241,46 @@ class StoredPlan:
         return cls(columns[0], columns[1], columns[2], is_altered)
 
 
-def digest_of_plan(name: str, text: str, digest: str, saved: float) -> bytes:
-    """Return the digest of a row of the table `plans`."""
-    return hashlib.sha256(f"{name}\n{digest}\n{float(saved)!r}\n{text}".encode()).digest()
+def digest_of_plan(name: str, text: str, digest: str, saved: float, author: str = "") -> bytes:
+    """Return the digest of a row of the table `plans`, or with an author of `plan_versions`."""
+    by = f"\n{author}" if author else ""
+    return hashlib.sha256(f"{name}\n{digest}\n{float(saved)!r}\n{text}{by}".encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanVersion:
+    """One version that the name of a saved plan had.
+
+    Attributes:
+        version: Counts from 1; a name that is deleted and used again goes on counting.
+        digest: Of the plan; empty: the name was deleted then.
+        text_digest: Of the plan's text, which also tells prose apart; the ETag of the plan over HTTP.
+        saved: Unix seconds.
+        by: Who saved it, by the name of a key or the one that the caller gave; empty: not known.
+    """
+
+    name: str
+    version: int
+    digest: str
+    text_digest: str
+    saved: float
+    by: str
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether the name was deleted then."""
+        return not self.digest
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON; `null` stands for what is empty."""
+        return {
+            "version": self.version,
+            "digest": self.digest or None,
+            "text_digest": self.text_digest or None,
+            "saved": self.saved,
+            "by": self.by or None,
+            "deleted": self.is_deletion,
+        }
 
 
 @dataclass(slots=True)
@@ -605,8 +642,16 @@ class Store(Protocol):
         """Return how these resources stand; `EVERYTHING` counts the writes on all of them."""
         ...
 
-    async def save_plan(
-        self, name: str, plan: str, digest: str, at: float, *, replaces: str | None = None, of_text: str = ""
+    async def save_plan(  # the columns and two conditions
+        self,
+        name: str,
+        plan: str,
+        digest: str,
+        at: float,
+        *,
+        replaces: str | None = None,
+        of_text: str = "",
+        author: str | None = None,
     ) -> bool:
         """Save a plan under a name, replacing one of that name; durable through power loss. Return whether it was saved.
 
@@ -617,11 +662,38 @@ class Store(Protocol):
             at: Unix seconds.
             replaces: Save it only if the plan of that name has this digest, or if there is none where this is empty; `None`: always.
             of_text: Where `replaces` is a digest, the plan that is replaced must also be this JSON; empty: any with the digest.
+            author: Who saves it, for the history of the name; empty: not known, `None`: the name has no history.
         """
+        ...
+
+    async def delete_plan(
+        self, name: str, at: float, *, author: str, digest: str | None = None, of_text: str = ""
+    ) -> bool:
+        """Delete the plan of a name, durable through power loss; its history stays, and ends with the deletion. Return whether it was deleted.
+
+        Args:
+            name: The name.
+            at: Unix seconds.
+            author: Who deletes it; empty: not known.
+            digest: Delete it only if the plan has this digest; `None`: whichever it is.
+            of_text: Delete it only if the plan is this JSON; empty: whichever it is.
+        """
+        ...
+
+    async def list_plan_versions(self, name: str) -> Sequence[PlanVersion]:
+        """Return the versions that a name had, newest first."""
+        ...
+
+    async def read_plan_version(self, version: PlanVersion) -> StoredPlan | None:
+        """Return the plan of a version, or `None` if it is gone."""
         ...
 
     async def list_plans(self) -> Sequence[StoredPlan]:
         """Return all saved plans, by name."""
+        ...
+
+    async def list_plan_marks(self, before: str) -> Sequence[tuple[str, float, str]]:
+        """Return name, time (Unix seconds) and digest of the saved plans whose names sort before a text, by name. Their texts are not read."""
         ...
 
     async def find_plan(self, name_or_digest: str) -> StoredPlan | None:

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 from firmplan import Engine, Plan
-from firmplan.cli.mcp import _description, input_schema, plan_tools
+from firmplan.cli.mcp.saved_plans import input_schema, plan_description, plan_tools
 from firmplan.planner import SavedPlan
-from mcp import Client, MCPError
+from mcp import Client
 from mcp_client import mcp_process, served
 
 MAIL = {
@@ -206,8 +206,8 @@ def test_a_long_run_is_waited_for_again(shop):
     assert document(others[-1])["output"] == 0.7
 
 
-def test_a_client_that_gives_up_or_goes_ends_no_run(shop):
-    """The one goes on, and can be asked for; what was under way when the server stopped goes on in another."""
+def test_a_client_that_goes_ends_no_run(shop):
+    """What was under way when the client left goes on with another server."""
     plan = {
         "firmplan": 1,
         "inputs": {"seconds": {"type": "number"}},
@@ -217,15 +217,6 @@ def test_a_client_that_gives_up_or_goes_ends_no_run(shop):
         ],
         "output": "${m}",
     }
-
-    async def give_up():
-        given = {"plan": plan, "inputs": {"seconds": 0.5}, "run_id": "first"}
-        async with Client(served(shop, *TOOLS)) as client:
-            with pytest.raises(MCPError):
-                await client.call_tool("run_plan", given, read_timeout_seconds=0.5)
-            return await client.call_tool("wait_run", {"run_id": "first"})
-
-    assert document(asyncio.run(give_up()))["output"] == 0.5
     given = {"plan": plan, "inputs": {"seconds": 0.5}, "run_id": "second"}
     (left,) = ask(shop, ("run_plan", given), words=("--wait", "0.1"))
     assert document(left)["status"] in ("queued", "running")
@@ -300,7 +291,8 @@ def test_settings_that_are_wrong_end_it(shop):
 
 def test_without_the_extra_it_says_what_to_install(firmplan, monkeypatch):
     monkeypatch.setitem(sys.modules, "mcp.server.stdio", None)
-    monkeypatch.delitem(sys.modules, "firmplan.cli.mcp")
+    for name in [each for each in sys.modules if each.startswith("firmplan.cli.mcp")]:
+        monkeypatch.delitem(sys.modules, name)
     answer = firmplan("mcp")
     assert (answer.code, answer.out) == (2, "")
     assert "pip install 'firmplan[mcp]'" in answer.err
@@ -384,5 +376,5 @@ def test_a_client_gets_no_budget_past_the_servers_ceiling(shop):
 def test_a_saved_plan_says_to_clients_what_it_leaves_out():
     """Its tool's description has it, so that a model does not take the tool for more than it is."""
     plan = Plan.model_validate({**MAIL, "left_out": ["The mail has no text."]})
-    description = _description(SavedPlan("mail.it", plan))
+    description = plan_description(SavedPlan("mail.it", plan))
     assert description.endswith("Runs the saved plan 'mail.it'.\nIt leaves out: The mail has no text.")

@@ -34,7 +34,7 @@ DEAD = {"is_alive": lambda *_: False}
 TABLES = [
     f"firmplan_{name}"
     for name in (
-        "calls", "codes", "decided_attempts", "decisions", "headers", "journal", "learnt_types", "open_writes", "owners", "pinned_tools", "plan_uses", "plans", "resources", "reusable",
+        "calls", "codes", "decided_attempts", "decisions", "headers", "journal", "learnt_types", "open_writes", "owners", "pinned_tools", "plan_uses", "plan_versions", "plans", "resources", "reusable",
         "runs", "saved_values", "store", "stored_values",
     )
 ]  # fmt: skip

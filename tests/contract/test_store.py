@@ -686,6 +686,9 @@ def test_plans_are_saved_by_name_and_found_by_digest(make_store):
         assert (await store.find_plan("b")).text == "{3}"
         assert (await store.find_plan("sha256:2")).text == "{2}"
         assert await store.find_plan("sha256:1") is None
+        await store.save_plan("~kept", "{4}", "sha256:4", 3.0)
+        marks = [("a", 1.0, "sha256:2"), ("b", 2.0, "sha256:3")]
+        assert list(await store.list_plan_marks("~")) == marks, "without the plan that sorts after"
 
     with_store(make_store, law)
 

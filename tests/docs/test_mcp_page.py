@@ -9,7 +9,8 @@ from pathlib import Path
 
 import firmplan
 from firmplan.cli.host import MCP_WAIT_S
-from firmplan.cli.mcp import PLANS_MAX, TOOLS
+from firmplan.cli.mcp.saved_plans import PLANS_MAX
+from firmplan.cli.mcp.tools import TOOLS
 from firmplan.tools.declaration import ToolSettings
 from firmplan.tools.mcp import listing as mcp_listing
 from firmplan.tools.mcp import session as mcp_target

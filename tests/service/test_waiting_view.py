@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
-import shutil
-import subprocess
-
 import pytest
 from served import Server
 
@@ -44,7 +39,6 @@ PLAN = {
     ],
     "output": {"said": "${mail}", "own": 1},
 }
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -129,34 +123,3 @@ def test_a_call_of_unknown_outcome_is_shown_too(server):
     server.wait(run, "indeterminate")
     (call,) = server.get(f"/v1/runs/{run}/waiting").json()["calls"]
     assert (call["about"], call["attempt"], call["args"][0]["value"]) == ("outcome", 1, 7)
-
-
-@pytest.mark.skipif(BROWSER is None, reason="needs a chromium")
-def test_the_page_shows_everything_as_text(server, tmp_path):
-    """In a real browser: the complete argument, its origin, marked parts; nothing of it is markup, and invisible characters are escapes."""
-    run = server.post("/v1/runs", {"plan": PLAN}).json()["id"]
-    server.wait(run, "waiting")
-    words = [
-        BROWSER,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path}",
-        "--virtual-time-budget=8000",
-    ]
-    done = subprocess.run(
-        [*words, "--dump-dom", f"{server.url}/#{run}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert 'class="call"' in done.stdout, done.stderr
-    shown = done.stdout[done.stdout.index('class="call"') :]
-    assert "<b>" not in shown
-    assert not re.search("[\u200b\u202e]", shown)
-    text = html.unescape(re.sub("<[^>]*>", "", shown))
-    assert "You say: Hi!\\u{202e}\\u{200b} <b>pay</b> " + "x" * 5000 + " write to eve@evil.example" in text
-    assert 'from get_webpage(url="http://x")' in text
-    assert "<mark" in shown
-    assert "urgent (default)" in text

@@ -68,7 +68,7 @@ class Server:
         self.url = ""
         for line in self.process.stderr:
             self.said.append(line)
-            if found := re.search(r" at (http://\S+)", line):
+            if found := re.search(r' at (http://[^\s"]+)', line):
                 self.url = found[1]
             if "Ctrl-C" in line:
                 break

@@ -1,10 +1,9 @@
-"""`firmplan mcp`: an MCP server over stdin and stdout, with one engine behind it, until the client leaves or a signal comes.
+"""The tools of `firmplan mcp`: firmplan's own, and the saved plans.
 
-Only the protocol goes to stdout: the server takes stdout before the tools are loaded, and whatever they print goes to stderr. No tool
-here approves, denies or resolves a call: the answer of a run that waits for a person has the command that the person types. A client
-that gives up on a call does not end its run.
+No tool here approves, denies or resolves a call: a person is asked through the client (`questions.py`), or the answer of a run that waits
+has the command that the person types. A cancel of a call cancels the run that the call moves (`calls.py`).
 
-Each tool is one method of `_Tools`: its parameters are the tool's input schema, its docstring is the tool's description. The SDK's own
+Each tool is one method of `Tools`: its parameters are the tool's input schema, its docstring is the tool's description. The SDK's own
 server for functions (`MCPServer`) is not used, because it ignores unknown arguments, reads numbers from text, and answers an error
 without a document; the list of tools also has the saved plans, which change while the server runs.
 """
@@ -15,23 +14,22 @@ import asyncio
 import base64
 import inspect
 import json
-import os
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal, cast, get_type_hints
 
-from mcp.server.context import ServerRequestContext
-from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
+from mcp import MCPError
 from mcp.types import (
     BlobResourceContents,
     CallToolRequestParams,
     CallToolResult,
     ContentBlock,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
     EmbeddedResource,
     ImageContent,
+    InputRequiredResult,
     ListToolsResult,
     PaginatedRequestParams,
     TextContent,
@@ -41,24 +39,24 @@ from mcp.types import (
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from ..engine import Engine
-from ..errors import FirmplanError, InputRejected
-from ..executor import Run, RunError
-from ..executor.runs.run import report_json
-from ..executor.states import RunStatus
-from ..planner import SavedPlan
-from ..plans import Json, Plan
-from ..plans.nearest import did_you_mean
-from ..plans.types.standalone import self_contained
-from ..tools.logbook import open_log
-from ..tools.models.marks import DATA_NOTE, Data, mark
-from ..tools.schemas import pydantic_problems
-from . import screen
-from .arguments import get_saved_plan
-from .config import Settings
-from .failure import Exit, exit_code, failure_document, failure_text
-from .invocation import Invocation, drive
-from .report import advice, errors_text, labels_text, summary, view_of, waiting_leaves, warnings_text
+from ...engine import Engine
+from ...errors import FirmplanError, InputRejected
+from ...executor import Run, RunError
+from ...executor.runs.run import report_json
+from ...executor.states import RunStatus
+from ...planner import SavedPlan
+from ...plans import Json
+from ...plans.nearest import did_you_mean
+from ...tools.logbook import open_log
+from ...tools.models.marks import DATA_NOTE, Data, mark
+from ...tools.schemas import pydantic_problems
+from ..arguments import get_saved_plan
+from ..config import Settings
+from ..failure import failure_document, failure_text
+from ..report import advice, errors_text, labels_text, summary, view_of, waiting_leaves, warnings_text
+from .calls import Calls, Context, current_call, progress_told
+from .questions import QUESTIONS_MAX, Asked, can_ask, decide, next_question, person_of
+from .saved_plans import PlanTools, input_schema, plan_description
 
 Document = dict[str, Any]
 Answering = Callable[..., Awaitable["_Answer"]]
@@ -72,10 +70,9 @@ EXAMPLE: Final = (
     '{"firmplan": 1, "inputs": {"city": {"type": "string"}}, "steps": [{"id": "w", "tool": "weather", "args": {"city": '
     '"${inputs.city}"}}], "output": "${w.celsius}"}'
 )
+QUESTION: Final = "question"
+OWN_PREFIX: Final = "firmplan:"
 ARTIFACT_BYTES_MAX: Final = 8 * 1024 * 1024  # of an answer: a third more as base64, in one line
-PLAN_PREFIX: Final = "plan_"
-NAME_MAX: Final = 64  # characters that the strictest clients accept
-PLANS_MAX: Final = 100  # more tools than that help no model to choose
 
 
 # These models are the output schema, by which clients validate the answers. The documents themselves are the dicts of `_run_document`.
@@ -99,6 +96,12 @@ class _RunAnswer(BaseModel):
         ),
     ]
     output: Annotated[Any, Field(description="The plan's output; null unless succeeded.")]
+    output_unfit: Annotated[
+        Any,
+        Field(
+            description="The output of a saved plan, where a tool's result is not as the tool declares it, so that it does not fit the schema of `output`."
+        ),
+    ] = None
     output_labels: Annotated[
         dict[str, list[str]],
         Field(
@@ -129,52 +132,6 @@ class _RunAnswer(BaseModel):
     advice: Annotated[str, Field(description="For a person: the commands that let the run go on.")] = ""
 
 
-def serve_stdio(invocation: Invocation, wait_s: float) -> int:
-    """Serve until the client closes stdin, or a signal comes; runs under way stay resumable.
-
-    Args:
-        invocation: The command's settings.
-        wait_s: Seconds that a call waits for a run to end.
-    """
-
-    async def work() -> int:
-        # The transport opens first: it keeps the descriptors of the protocol before a module of tools can print to them.
-        async with stdio_server() as (incoming, outgoing):
-            try:
-                with screen.stdout_for_the_document():
-                    _ = invocation.toolset
-                    async with invocation.engine(serves=True) as engine:
-                        server = make_server(engine, invocation.settings, wait_s)
-                        await server.run(incoming, outgoing, server.create_initialization_options())
-            except asyncio.CancelledError:
-                # The engine is closed. A thread still reads stdin; nothing wakes it, and a normal exit would wait for it.
-                os._exit(Exit.OK)
-            except FirmplanError as error:
-                screen.note(failure_text(error))
-                os._exit(exit_code(error))  # for the same reason
-        return Exit.OK
-
-    return drive(work, stopped=Exit.OK)
-
-
-def make_server(engine: Engine, settings: Settings, wait_s: float) -> Server[Document]:
-    """Return the server for an open engine, which the caller closes.
-
-    Args:
-        engine: The engine that answers.
-        settings: For the commands that a person is advised to type.
-        wait_s: Seconds that a call waits for a run to end.
-    """
-    tools = _Tools(engine, settings, wait_s)
-    return Server[Document](
-        "firmplan",
-        version=version("firmplan"),
-        instructions=INSTRUCTIONS,
-        on_list_tools=tools.on_list,
-        on_call_tool=tools.on_call,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """The answer to one call: a document for programs, words for a model, and perhaps an artifact's content."""
@@ -183,6 +140,22 @@ class _Answer:
     text: str = ""
     is_error: bool = False
     part: ContentBlock | None = None
+    asks: _Waiting | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A question that the client puts to its user before the call has an answer."""
+
+    run_id: str
+    asked: Asked
+
+    @property
+    def result(self) -> InputRequiredResult:
+        """What the client gets in the place of an answer: it sends the call again, with the person's answer and this state."""
+        form = ElicitRequestFormParams(message=self.asked.message, requested_schema=self.asked.form)
+        state = json.dumps({"run": self.run_id, "asked": self.asked.to_dict()})
+        return InputRequiredResult(input_requests={QUESTION: ElicitRequest(params=form)}, request_state=state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +163,7 @@ class _Declared:
     """One tool of firmplan's own.
 
     Attributes:
-        answer: The method of `_Tools` that answers it.
+        answer: The method of `Tools` that answers it.
         arguments: Its arguments, and no others.
         returns_run: Whether the answer is a run's document.
         changes: Whether a call may change the world.
@@ -242,13 +215,23 @@ PlanDocument = Annotated[dict[str, Any], Field(description=f"A plan, such as {EX
 Task = Annotated[str, Field(min_length=1, description="What to do, in words.")]
 
 
-class _Tools:
-    """The tools of the server: firmplan's own, each a method, and the saved plans."""
+class Tools:
+    """The tools of the server: firmplan's own, each a method, and the saved plans.
 
-    def __init__(self, engine: Engine, settings: Settings, wait_s: float) -> None:
+    Args:
+        engine: The engine that answers.
+        settings: For the commands that a person is advised to type.
+        wait_s: Seconds that a call waits for a run to end.
+        elicits: Whether a person is asked through clients that can do that.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings, wait_s: float, *, elicits: bool = True) -> None:
         self._engine = engine
         self._settings = settings
         self._wait_s = wait_s
+        self._elicits = elicits
+        self.calls = Calls(engine)
+        self.plans = PlanTools(engine)
 
     @_tool(returns_run=True, changes=True)
     async def run_plan(
@@ -263,16 +246,17 @@ class _Tools:
         if (plan is None) == (name is None):
             raise InputRejected("run_plan: expected exactly one of plan and name")
         work = plan if name is None else await get_saved_plan(self._engine, name)
-        run = await self._engine.submit(work or {}, inputs=inputs, budget=_amounts(budget), run_id=run_id)
-        return await self._wait(run)
+        submitting = self._engine.submit(work or {}, inputs=inputs, budget=_amounts(budget), run_id=run_id)
+        return await self._started(submitting)
 
     @_tool(returns_run=True, changes=True)
     async def run_task(
         self, task: Task, inputs: Inputs = None, budget: Budget = None, run_id: NewRunId = None
     ) -> _Answer:
         """Run a task in words: by a saved plan that fits it, else by a plan that a model writes and the check accepts."""
-        run = await self._engine.submit(task, inputs=inputs, budget=_amounts(budget), run_id=run_id)
-        return await self._wait(run)
+        return await self._started(
+            self._engine.submit(task, inputs=inputs, budget=_amounts(budget), run_id=run_id)
+        )
 
     @_tool()
     async def make_plan(self, task: Task, inputs: Inputs = None) -> _Answer:
@@ -315,12 +299,17 @@ class _Tools:
     @_tool(returns_run=True)
     async def wait_run(self, run_id: RunId) -> _Answer:
         """Wait for a run that has not ended yet, and return its outcome."""
-        return await self._wait(await self._engine.get(run_id))
+        run = await self._engine.get(run_id)
+        return await self._answer_of(await self._moved(self._engine.wait(run.id), run.id))
 
     @_tool(returns_run=True, changes=True)
     async def resume_run(self, run_id: RunId, budget: Budget = None) -> _Answer:
         """Continue a run after a crash, after a person's decision, or with a larger budget."""
-        return await self._wait_for(self._engine.resume(run_id, budget=_amounts(budget)), run_id)
+        await self._engine.get(run_id)  # only a run that there is can be cancelled with the call
+        current_call().moves(run_id)
+        return await self._asked(
+            await self._moved(self._engine.resume(run_id, budget=_amounts(budget)), run_id)
+        )
 
     @_tool()
     async def explain(
@@ -355,33 +344,92 @@ class _Tools:
             )
         return _Answer(artifact, part=_content_of(data, artifact))
 
-    async def _wait(self, run: Run) -> _Answer:
-        return await self._wait_for(self._engine.wait(run.id), run.id)
+    # --- runs
 
-    async def _wait_for(self, moving: Awaitable[Run], run_id: str) -> _Answer:
-        """Return a run's outcome, or its state when the client has waited long enough."""
+    async def _started(self, submitting: Awaitable[Run]) -> _Answer:
+        """Have a run made durable and started, and return its outcome."""
+        call = current_call()
+
+        async def work() -> Run:
+            run = await submitting
+            call.moves(run.id)
+            return run
+
+        run = await call.shielded(work())
+        return await self._asked(await self._moved(self._engine.wait(run.id), run.id))
+
+    async def _moved(self, moving: Awaitable[Run], run_id: str) -> Run:
+        """Return a run when it stands still, when the client has waited long enough, or when the server stops."""
+        closing = asyncio.ensure_future(self.calls.closing.wait())
+        # Giving up ends the waiting only: the engine drives the run in a task of its own.
+        task = asyncio.ensure_future(moving)
         try:
-            # The timeout ends the waiting only: the engine drives the run in a task of its own.
-            async with asyncio.timeout(self._wait_s):
-                run = await moving
-        except TimeoutError:
-            run = await self._engine.get(run_id)
+            async with progress_told(self._engine, run_id, current_call()):
+                await asyncio.wait({task, closing}, timeout=self._wait_s, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else await self._engine.get(run_id)
+        finally:
+            for each in (task, closing):
+                each.cancel()
+            await asyncio.gather(task, closing, return_exceptions=True)
+
+    async def _asked(self, run: Run) -> _Answer:
+        """Ask the client's user what the run waits for, as long as there are answers; return where the run stands then."""
+        context = current_call().context
+        note = ""
+        if self._elicits and can_ask(context):
+            for _ in range(QUESTIONS_MAX):
+                asked = next_question(run, await view_of(self._engine, run)) if _needs_person(run) else None
+                if asked is None:
+                    break
+                if not context.session.can_send_request:
+                    return _Answer({}, asks=_Waiting(run.id, asked))
+                answer = await elicit(context, asked)
+                is_decided, note = await self._decided(run.id, asked, answer)
+                if not is_decided:
+                    break
+                run = await self._moved(self._engine.resume(run.id), run.id)
+        return await self._answer_of(run, note)
+
+    async def _decided(self, run_id: str, asked: Asked, answer: ElicitResult | None) -> tuple[bool, str]:
+        """Record a person's answer; return whether it decides anything, and what was wrong with it."""
+        if answer is None:
+            return False, ""
+        try:
+            by = person_of(current_call().context)
+            return await decide(self._engine, run_id, asked, answer, by), ""
+        except FirmplanError as error:
+            return False, f"The answer of the person was not taken: {failure_text(error)}"
+
+    async def _answered(self, state: str, responses: Mapping[str, Any]) -> _Answer:
+        """Go on with a call whose question the client has put to its user. The state is this server's own, and sealed on the way."""
+        told = json.loads(state)
+        run_id, asked = str(told["run"]), Asked.from_dict(told["asked"])
+        current_call().moves(run_id)
+        response = responses.get(QUESTION)
+        answer = response if isinstance(response, ElicitResult) else None
+        is_decided, note = await self._decided(run_id, asked, answer)
+        if not is_decided:
+            return await self._answer_of(await self._engine.get(run_id), note)
+        return await self._asked(await self._moved(self._engine.resume(run_id), run_id))
+
+    async def _answer_of(self, run: Run, note: str = "") -> _Answer:
+        """Return where a run stands, as an answer. `note` stands before the words."""
         is_error = run.status in ("failed", "cancelled")
         ask = advice(run, self._settings, await view_of(self._engine, run)) if _needs_person(run) else ""
-        return _Answer(_run_document(run, ask), _run_text(run, ask), is_error=is_error)
+        text = _run_text(run, ask)
+        return _Answer(_run_document(run, ask), f"{note}\n{text}" if note else text, is_error=is_error)
 
     # --- the SDK's two handlers
 
-    async def on_list(
-        self, _context: ServerRequestContext[Document], _params: PaginatedRequestParams | None
-    ) -> ListToolsResult:
-        """List firmplan's own tools, then the saved plans."""
+    async def on_list(self, context: Context, _params: PaginatedRequestParams | None) -> ListToolsResult:
+        """List firmplan's own tools, then the saved plans; the client is told when these change."""
+        self.plans.listen(context)
         own = [
             Tool(
                 name=name,
                 description=" ".join((each.answer.__doc__ or "").split()),
                 input_schema=each.arguments.model_json_schema(),
-                output_schema=_RunAnswer.model_json_schema() if each.returns_run else {"type": "object"},
+                output_schema=run_schema() if each.returns_run else {"type": "object"},
                 annotations=ToolAnnotations(read_only_hint=not each.changes),
             )
             for name, each in TOOLS.items()
@@ -389,24 +437,31 @@ class _Tools:
         plans = [
             Tool(
                 name=name,
-                description=_description(saved),
-                input_schema=input_schema(saved.plan),
-                output_schema=_RunAnswer.model_json_schema(),
+                description=plan_description(each.saved),
+                input_schema=dict(each.parameters),
+                output_schema=run_schema(each.returns),
             )
-            for name, saved in plan_tools(await self._engine.list_plans()).items()
+            for name, each in (await self.plans.read()).items()
         ]
         return ListToolsResult(tools=own + plans)
 
     async def on_call(
-        self, _context: ServerRequestContext[Document], params: CallToolRequestParams
-    ) -> CallToolResult:
+        self, context: Context, params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult:
         """Answer a call. An error is an answer too, which says what to do."""
-        try:
-            answer = await self._answer(params.name, dict(params.arguments or {}))
-        except Exception as error:  # noqa: BLE001  # the client gets the message that the command line prints
-            if not isinstance(error, FirmplanError):
-                open_log().error("a call of an MCP client failed", tool=params.name, error=repr(error))
-            answer = _Answer(failure_document(error), failure_text(error), is_error=True)
+        async with self.calls.entered(context):
+            try:
+                if params.request_state is not None:
+                    answer = await self._answered(params.request_state, params.input_responses or {})
+                else:
+                    answer = await self._answer(params.name, dict(params.arguments or {}))
+                if answer.asks is not None:
+                    return answer.asks.result
+                answer = await self._fitted(params.name, answer)
+            except Exception as error:  # noqa: BLE001  # the client gets the message that the command line prints
+                if not isinstance(error, FirmplanError):
+                    open_log().error("a call of an MCP client failed", tool=params.name, error=repr(error))
+                answer = _Answer(failure_document(error), failure_text(error), is_error=True)
         document = json.dumps(answer.document, ensure_ascii=False)
         text = f"{answer.text}\n\n{document}" if answer.text else document
         content: list[ContentBlock] = [TextContent(type="text", text=text)]
@@ -421,11 +476,47 @@ class _Tools:
             except ValidationError as error:
                 raise InputRejected(f"{name}: {'; '.join(pydantic_problems(error))}") from error
             return await declared.answer(self, **dict(read))
-        plans = plan_tools(await self._engine.list_plans())
+        plans = await self.plans.read()
         if name not in plans:
             hint = did_you_mean(name, [*TOOLS, *plans])
             raise InputRejected(f"there is no tool '{name}'" + (f"; {hint}" if hint else ""))
-        return await self._wait(await self._engine.submit(plans[name].plan, inputs=arguments))
+        return await self._started(self._engine.submit(plans[name].saved.plan, inputs=arguments))
+
+    async def _fitted(self, name: str, answer: _Answer) -> _Answer:
+        """Return the answer of a saved plan so that it fits the tool's output schema."""
+        plan = None if name in TOOLS else (await self.plans.read()).get(name)
+        output = answer.document.get("output")
+        if plan is None or output is None or plan.fits(output):
+            return answer
+        # Where results are not enforced, a tool may answer otherwise than it declares. Clients refuse an answer that does not fit.
+        return replace(answer, document={**answer.document, "output": None, "output_unfit": output})
+
+
+async def elicit(context: Context, asked: Asked) -> ElicitResult | None:
+    """Have the client ask its user; `None`: it does not."""
+    try:
+        return await context.session.elicit_form(
+            asked.message, asked.form, related_request_id=context.request_id
+        )
+    except (MCPError, ValidationError) as error:
+        open_log().info("a client did not ask its user", error=str(error))
+        return None
+
+
+def run_schema(output: Mapping[str, Json] | None = None) -> Document:
+    """Return the JSON Schema of an answer about a run.
+
+    Args:
+        output: The schema of the plan's output, self-contained; without it any output.
+    """
+    schema = _RunAnswer.model_json_schema(ref_template="#/$defs/" + OWN_PREFIX + "{model}")
+    # Names of types in plans have no colon, so that the definitions of both do not clash.
+    definitions = {OWN_PREFIX + name: each for name, each in schema.pop("$defs", {}).items()}
+    if output:
+        own = dict(output)
+        definitions |= cast("Document", own.pop("$defs", {}))
+        schema["properties"]["output"] |= own
+    return {**schema, "$defs": definitions}
 
 
 def _amounts(budget: Mapping[Any, float] | None) -> dict[str, float] | None:
@@ -496,21 +587,6 @@ def _content_of(data: bytes, artifact: Mapping[str, Any]) -> ContentBlock:
     return EmbeddedResource(type="resource", resource=content)
 
 
-# --- Saved plans as tools. The tool's name is `plan_` and the plan's name, in letters that every client accepts. `run_plan`, which takes
-# every plan by its own name, remains for plans whose tool names would be equal, and for plans past `PLANS_MAX`.
-
-
-def plan_tools(saved: Sequence[SavedPlan]) -> dict[str, SavedPlan]:
-    """Return tool name -> plan, in the order of the plans' names."""
-    found: dict[str, SavedPlan] = {}
-    for each in sorted(saved, key=lambda each: each.name):
-        name = (PLAN_PREFIX + re.sub(r"[^A-Za-z0-9_-]", "_", each.name))[:NAME_MAX]
-        if len(found) < PLANS_MAX:
-            # Of two plans whose tool names are equal, the first by name keeps the tool.
-            found.setdefault(name, each)
-    return found
-
-
 def _plan_document(saved: SavedPlan) -> Document:
     plan = saved.plan
     return {
@@ -520,24 +596,3 @@ def _plan_document(saved: SavedPlan) -> Document:
         "description": plan.description,
         "inputs": input_schema(plan),
     }
-
-
-def _description(saved: SavedPlan) -> str:
-    """Return what a model reads of a plan: its task, its description, and its name in the store."""
-    left_out = (f"It leaves out: {text}" for text in saved.plan.left_out)
-    own = f"Runs the saved plan '{saved.name}'."
-    parts = [saved.plan.task or "", saved.plan.description or "", own, *left_out]
-    return "\n".join(part for part in parts if part)
-
-
-def input_schema(plan: Plan) -> dict[str, Any]:
-    """Return the JSON Schema of a plan's inputs, self-contained."""
-    inputs = cast("dict[str, Json]", dict(plan.inputs))
-    required: list[Json] = [name for name, schema in plan.inputs.items() if "default" not in schema]
-    schema: dict[str, Json] = {
-        "type": "object",
-        "properties": inputs,
-        "required": required,
-        "additionalProperties": False,
-    }
-    return self_contained(schema, cast("Mapping[str, Json]", plan.types))

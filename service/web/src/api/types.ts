@@ -1,0 +1,175 @@
+// The documents of the HTTP API, as `service/schemas.py` describes them; only the fields that the page reads.
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+export type JsonObject = { [key: string]: Json };
+
+export type RunStatus =
+  | "queued"
+  | "running"
+  | "waiting"
+  | "indeterminate"
+  | "over_budget"
+  | "parked"
+  | "succeeded"
+  | "failed"
+  | "cancelled";
+export type StepStatus =
+  | "pending"
+  | "running"
+  | "waiting"
+  | "indeterminate"
+  | "succeeded"
+  | "failed"
+  | "skipped"
+  | "cancelled";
+
+export interface RunSummary {
+  id: string;
+  status: RunStatus;
+  task: string | null;
+  plan_digest: string | null;
+  parent: string | null;
+  created: number;
+  updated: number;
+  digest: string;
+  abandoned: boolean;
+  reason: string | null;
+}
+
+export interface RunPage {
+  runs: RunSummary[];
+  cursor: string | null;
+}
+
+export interface RunError {
+  step: string;
+  code: string;
+  message: string;
+  temporary: boolean;
+  took_effect?: boolean;
+}
+
+export interface Step {
+  status: StepStatus;
+  output: Json;
+  attempts: number;
+  reused: boolean;
+  cost: number | null;
+  started: number | null;
+  finished: number | null;
+  error: RunError | null;
+  reason: string | null;
+  output_digest: string | null;
+  args: Json;
+  attempt: number | null;
+  decision: Json;
+  past_write: Json;
+  guards: Json;
+}
+
+export interface RunWarning {
+  step: string;
+  code: string;
+  message: string;
+}
+
+export interface Run {
+  id: string;
+  status: RunStatus;
+  output: Json;
+  errors: RunError[];
+  digest: string;
+  plan: JsonObject | null;
+  plan_digest: string | null;
+  inputs: JsonObject;
+  steps: { [path: string]: Step };
+  usage: { [name: string]: Json };
+  parent: string | null;
+  task: string | null;
+  created: number | null;
+  updated: number | null;
+  last_event: number;
+  abandoned: boolean;
+  left_out: string[];
+  output_labels: { [place: string]: string[] };
+  warnings: RunWarning[];
+  question: { text: string; returns: JsonObject } | null;
+}
+
+/** One record of a run's journal. */
+export interface RunEvent {
+  seq: number;
+  type: string;
+  step: string;
+  at: number;
+  data: JsonObject;
+}
+
+export interface Quote {
+  place: string;
+  start: number;
+  end: number;
+  text: string;
+  source: string;
+  source_place: string;
+  before: string;
+  after: string;
+}
+
+export interface Origin {
+  source: string;
+  tool: string;
+  args: Json;
+  via: string[];
+  call: string;
+}
+
+export interface ShownArgument {
+  name: string;
+  value: Json;
+  is_default: boolean;
+  secret: string | null;
+  is_labelled: boolean;
+  origins: Origin[];
+  origins_left: number;
+  quotes: Quote[];
+}
+
+export interface EarlierCall {
+  run: string;
+  at: number | null;
+  status: StepStatus;
+  args: Json;
+  decisions: { decision: string; at: number; by: string; reason: string; edited: boolean }[];
+  output: Json;
+  error: string | null;
+  is_parent: boolean;
+}
+
+export interface WaitingCall {
+  step: string;
+  attempt: number;
+  about: "call" | "question" | "outcome";
+  tool: string;
+  description: string;
+  effect: "pure" | "read" | "model" | "write";
+  resource: string;
+  why: string;
+  args: ShownArgument[];
+  is_controlled: boolean;
+  controlled_by: Origin[];
+  past_write: { message: string } | null;
+  last_time: EarlierCall | null;
+  returns: JsonObject | null;
+  expires: number | null;
+  is_complete: boolean;
+  is_labelled: boolean;
+}
+
+export interface Waiting {
+  run: string;
+  task: string | null;
+  plan_digest: string | null;
+  submitter: string | null;
+  calls: WaitingCall[];
+}

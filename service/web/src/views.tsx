@@ -1,0 +1,34 @@
+// The views of the page, by address. A new view is a line here, and perhaps one in `NAVIGATION`.
+import type { JSX } from "preact";
+import { RunView } from "./run/view";
+import { RunsView } from "./runs/list";
+
+export interface View {
+  /** The parts of the address; `:name` stands for any part. */
+  pattern: readonly string[];
+  title: (names: Record<string, string>) => string;
+  show: (names: Record<string, string>) => JSX.Element;
+}
+
+const VIEWS: readonly View[] = [
+  { pattern: [], title: () => "Runs", show: () => <RunsView /> },
+  { pattern: ["runs"], title: () => "Runs", show: () => <RunsView /> },
+  { pattern: ["runs", ":id"], title: ({ id }) => id ?? "", show: ({ id }) => <RunView key={id} id={id ?? ""} /> },
+];
+
+/** Views that the head of the page leads to: the first part of the address, the name, and the key that goes there. */
+export const NAVIGATION: readonly { part: string; name: string; keys: string }[] = [{ part: "runs", name: "Runs", keys: "g r" }];
+
+export function viewOf(parts: readonly string[]): { view: View; names: Record<string, string> } | null {
+  for (const view of VIEWS) {
+    if (view.pattern.length !== parts.length) continue;
+    const names: Record<string, string> = {};
+    const fits = view.pattern.every((part, at) => {
+      if (!part.startsWith(":")) return part === parts[at];
+      names[part.slice(1)] = parts[at]!;
+      return true;
+    });
+    if (fits) return { view, names };
+  }
+  return null;
+}
