@@ -103,6 +103,16 @@ class Submissions:
         # Not the parent's, which a fork or retry has in its header.
         if header.context is not (context := current_request.get()):
             header = replace(header, context=context)
+        row = self.row_of(header, run_id, parent)
+        # First create, then compare: a look before would race with another process that submits the same id.
+        if await self._store.create_run(row):
+            return row
+        kept = await self._archive.row(row.id)
+        self._expect_same(kept, row, header)
+        return kept
+
+    def row_of(self, header: Header, run_id: str | None, parent: str | None = None) -> RunRow:
+        """Return the row of a new run, which nothing has stored yet. Raises: PlanRejected: the plan cannot be compiled."""
         row = self._new_row(header, run_id, parent)
         if header.plan is not None:
             keep_plan(row.header["plan"], header.plan)
@@ -116,12 +126,7 @@ class Submissions:
                 header.controlled,
                 header.written,
             )
-        # First create, then compare: a look before would race with another process that submits the same id.
-        if await self._store.create_run(row):
-            return row
-        kept = await self._archive.row(row.id)
-        self._expect_same(kept, row, header)
-        return kept
+        return row
 
     def _new_row(self, header: Header, run_id: str | None, parent: str | None) -> RunRow:
         now = self._clock.now()
