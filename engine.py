@@ -660,7 +660,7 @@ class Engine:
         execution = (await self._open()).execution
         if budget is not None:
             await execution.decisions.raise_budget(run_id, self._budgets.within(budget))
-        row = await execution.archive.row(run_id)
+        row = await execution.archive.flushed_row(run_id)
         await execution.resume(run_id, take_over=take_over_of(take_over))
         run = await execution.finish(run_id)
         if run.id == row.id and row.status in FINAL and not await execution.archive.take_decided_end(row):
@@ -713,7 +713,7 @@ class Engine:
     ) -> tuple[Execution, str, RunWork | None]:
         opened, name, times = await self._open(), child_id_of(run_id_new), times_of(replan)
         execution = opened.execution
-        row = await execution.archive.row(run_id)
+        row = await execution.archive.flushed_row(run_id)
         expect_retry(row)
         header = await opened.plans.retry_header(Header.from_dict(row.header), times)
         await execution.facilities.pins.expect(header.lock.names)

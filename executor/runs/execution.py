@@ -39,7 +39,7 @@ from .planning import Planning, planning_deaths
 from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
-from .submission import Submissions
+from .submission import Submissions, with_request
 from .watch import POLL_S, Takeover, Watch
 
 if TYPE_CHECKING:
@@ -248,6 +248,7 @@ class Execution:
             return None
         taken = None
         try:
+            header = with_request(header)
             new = self.submissions.row_of(header, run_id)
             self._expect_tools(new.id, header)
             row = await self._owner.claim_new(self._store, new)
@@ -855,9 +856,10 @@ class Execution:
 
     async def delete(self, run_id: str) -> RunsDeleted:
         """Delete a run that has ended. Raises: RunNotFound, InputRejected: the run has not ended, or has children."""
-        task = self._driving.get(run_id)
-        if task is not None and self.archive.find_ended(run_id) is not None:  # it is about to be released
-            await asyncio.wait([task])
+        task, driver = self._driving.get(run_id), self._drivers.get(run_id)
+        has_ended = self.archive.find_ended(run_id) is not None
+        if task is not None and (has_ended or (driver is not None and driver.machine.status is not None)):
+            await asyncio.wait([task])  # it is about to be released
         await self._owner.wait()
         deleted = await self.care.delete(run_id)
         self._errors.pop(run_id, None)

@@ -79,6 +79,13 @@ def expect_resume(row: RunRow) -> None:
         )
 
 
+def with_request(header: Header) -> Header:
+    """Return the header of a new run with the HTTP request that submits it."""
+    # Not the parent's, which a fork or retry has in its header.
+    context = current_request.get()
+    return header if header.context is context else replace(header, context=context)
+
+
 class Submissions:
     """Submits the runs of one store.
 
@@ -100,10 +107,7 @@ class Submissions:
             InputRejected: A run of that id exists, with another plan or other inputs.
             PlanRejected: The plan cannot be compiled.
         """
-        # Not the parent's, which a fork or retry has in its header.
-        if header.context is not (context := current_request.get()):
-            header = replace(header, context=context)
-        row = self.row_of(header, run_id, parent)
+        row = self.row_of(with_request(header), run_id, parent)
         # First create, then compare: a look before would race with another process that submits the same id.
         if await self._store.create_run(row):
             return row
@@ -210,7 +214,7 @@ class Submissions:
             RunNotFound: There is no such run.
             InputRejected: A path is not in the plan, the run has no plan, or the id belongs to another run.
         """
-        row = await self._archive.row(run_id)
+        row = await self._archive.flushed_row(run_id)
         parent = Header.from_dict(row.header)
         if parent.plan is None or header.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
