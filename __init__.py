@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .lazy_imports import on_first_use
 
 if TYPE_CHECKING:
+    from .client import AsyncClient, Client
     from .engine import Engine
     from .errors import (
         ConfigError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         PlanRejected,
         RunFailed,
         RunNotFound,
+        ServerError,
         StoreError,
         ToolError,
     )
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = on_first_use(
     __name__,
     {
+        "client": ("AsyncClient", "Client"),
         "engine": ("Engine",),
         "errors": (
             "Cannot",
@@ -68,6 +71,7 @@ __getattr__, __dir__ = on_first_use(
             "Question",
             "RunFailed",
             "RunNotFound",
+            "ServerError",
             "StoreError",
             "ToolError",
         ),
@@ -98,7 +102,9 @@ __getattr__, __dir__ = on_first_use(
 __version__ = "0.1.0"
 __all__ = [
     "Artifact",
+    "AsyncClient",
     "CheckReport",
+    "Client",
     "ConfigError",
     "Context",
     "Diverged",
@@ -129,6 +135,7 @@ __all__ = [
     "RunsDeleted",
     "SavedPlan",
     "Secret",
+    "ServerError",
     "StepDiff",
     "StepView",
     "StoreError",

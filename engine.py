@@ -30,6 +30,7 @@ from .executor import (
     FINAL,
     Bisection,
     CacheStats,
+    CallDetails,
     Clock,
     Event,
     Execution,
@@ -61,6 +62,7 @@ from .executor.calls.concurrency import FairSemaphore
 from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.policies import Policies, Policy
+from .executor.observer import Observer, Observers
 from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.driver import PARK_GRACE_S
 from .executor.runs.execution import RunWork
@@ -227,6 +229,7 @@ class Engine:
         self._background: Background | None = None
         self._threads = threading.Lock()  # the first uses may come from several threads
         self._servers: tuple[Server, ...] = ()
+        self._observers = Observers()
         self._is_closed = False
 
     # --- life
@@ -256,6 +259,9 @@ class Engine:
         if opened is not None:
             await opened.execution.close()
             await self._planner.aclose()
+            # Another engine may share the models.
+            if self._observers in self._models.clients.observers:
+                self._models.clients.observers.remove(self._observers)
             await release_servers(self._servers)
 
     def close(self) -> None:
@@ -286,6 +292,7 @@ class Engine:
                     flow=self._flow,
                     policies=self._policies,
                     budgets=self._budgets,
+                    observers=self._observers,
                 )
                 execution = Execution(
                     facilities,
@@ -318,6 +325,12 @@ class Engine:
                 if self._recovers:
                     execution.recover()
         return self._opened
+
+    def observe(self, observer: Observer) -> None:
+        """Have an observer hear of the runs that begin or continue from now on, and of the requests to models (`executor/observer.py`)."""
+        self._observers.add(observer)
+        if self._observers not in self._models.clients.observers:
+            self._models.clients.observers.append(self._observers)
 
     @property
     def opens_environment(self) -> bool:
@@ -359,6 +372,14 @@ class Engine:
     async def check_plan(self, plan: PlanLike | str) -> CheckReport:
         """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. Never raises for a bad plan."""
         return await (await self._open()).plans.check(plan)
+
+    async def plan_graph(self, plan: PlanLike) -> dict[str, Json]:
+        """Return the graph of a plan as JSON: its steps, what each does and waits for, and the plans that they run. The plan may have faults.
+
+        Raises:
+            PlanRejected: It has not the shape of a plan.
+        """
+        return await (await self._open()).plans.graph(plan)
 
     async def save_plan(
         self, name: str, plan: PlanLike, *, replaces: str | None = None, by: str = ""
@@ -759,6 +780,24 @@ class Engine:
             InputRejected: It was never planned, or the file cannot be written.
         """
         return await (await self._open()).execution.replays.export(run_id, path)
+
+    async def call_details(self, run_id: str, step: str) -> CallDetails:
+        """Return what a step of a run called: every argument or the prompt, complete, and from which calls its untrusted data is.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It has no plan, or no such step.
+        """
+        return await (await self._open()).review.call_details(run_id, step)
+
+    async def run_graph(self, run_id: str) -> dict[str, Json]:
+        """Return the graph of a run's plan as `plan_graph` does, with the effects that its tools had then.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It has no plan.
+        """
+        return await (await self._open()).review.graph(run_id)
 
     async def explain(self, run_id: str, step: str) -> Explanation:
         """Return why a step ran or was reused, with the part that differs from the nearest earlier call; `str()` is a sentence.
@@ -1201,6 +1240,7 @@ class Engine:
     aclose_sync = close
     plan_sync = _twin(plan)
     check_plan_sync = _twin(check_plan)
+    plan_graph_sync = _twin(plan_graph)
     save_plan_sync = _twin(save_plan)
     delete_plan_sync = _twin(delete_plan)
     plan_history_sync = _twin(plan_history)
@@ -1229,6 +1269,8 @@ class Engine:
     replay_sync = _twin(replay)
     replay_run_sync = _twin(replay_run)
     export_sync = _twin(export)
+    call_details_sync = _twin(call_details)
+    run_graph_sync = _twin(run_graph)
     explain_sync = _twin(explain)
     explain_all_sync = _twin(explain_all)
     diff_sync = _twin(diff)

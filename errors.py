@@ -9,6 +9,7 @@
     +-- RunFailed              `run.raise_for_status()`: `.run`
     +-- Diverged               a replay differs from what was recorded: `.step .field .expected .found`
     +-- StoreError             the store cannot be read or written
+    +-- ServerError            a server cannot be reached, or refuses the request: `.status .retry_after`
     +-- ConfigError            a setting or a declaration is wrong or missing
     +-- ToolError              raised by tools: the call failed and did nothing
     +-- OutcomeUnknown         raised by tools: the call may or may not have happened
@@ -216,6 +217,41 @@ class StoreError(FirmplanError):
     """The store cannot be opened, read or written; what it acknowledged before is kept."""
 
     code = "store-error"
+
+
+class ServerError(FirmplanError):
+    """A server cannot be reached, or refuses a request for a reason of its own; raised by clients.
+
+    Args:
+        message: Which server, what it answered, what to do.
+        code: The server's code, such as `unauthorized` or `queue-full`; `unreachable` without an answer, `bad-answer` for one that is not
+            firmplan's; `server-error` if not given.
+        status: The HTTP status; `None`: there was no answer.
+        retry_after: Seconds after which the server may be asked again, as far as it says so.
+    """
+
+    code = "server-error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code  # type: ignore[misc]  # per error here, per class elsewhere
+        self.status = status
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _server_error, (str(self), self.code, self.status, self.retry_after)
+
+
+def _server_error(message: str, code: str, status: int | None, retry_after: float | None) -> ServerError:
+    return ServerError(message, code=code, status=status, retry_after=retry_after)
 
 
 class ConfigError(FirmplanError):

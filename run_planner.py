@@ -146,6 +146,16 @@ class EnginePlanner:
             ),
         )
 
+    async def graph(self, plan: PlanLike) -> dict[str, Json]:
+        """Return the graph of a plan, as `graph_of` does; it may have faults. Raises: PlanRejected: it has not the shape of a plan."""
+        from .plans.render import graph_of  # noqa: PLC0415  # only for people
+
+        found = await beside(plan, lambda: find_plan_in(plan))
+        if found is None:
+            raise PlanRejected(await self._report(plan, {}))
+        saved = await self._saved_for(found)
+        return await beside(found, lambda: graph_of(found, self._tools, saved))
+
     async def accept(self, plan: PlanLike) -> tuple[Plan, dict[str, Plan]]:
         """Return a plan that passed its check, and the saved plans that it runs. Raises: PlanRejected."""
         if (known := self._accepted.find(plan, self._tools)) is not None:

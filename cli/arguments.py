@@ -1,6 +1,6 @@
 """The words of a command line that name or hold something: plans, tasks, inputs, budgets, JSON values.
 
-An existing file is a plan. A word that looks like a file's name or like a saved plan's name, but names neither, is a mistake and
+An existing file is a plan, also a pipe such as bash's `<(..)`; `-` is standard input. A word that looks like a file's name or like a saved plan's name, but names neither, is a mistake and
 never a task: a model should not be asked to plan a typing error. Such a word has only letters that names use; it is a task only if
 a saved plan answers it.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +24,17 @@ from ..errors import InputRejected, PlanRejected, RunNotFound
 from ..executor.runs.request import fitted_inputs
 from ..planner.library.library import find_matches
 from ..planner.request import is_missing_input
-from ..plans import CheckReport, Json, NotJson, Plan, parse, read_text, value_problems
+from ..plans import (
+    CheckReport,
+    Json,
+    NotJson,
+    Plan,
+    parse,
+    plan_of_text,
+    read_stream,
+    read_text,
+    value_problems,
+)
 from ..plans.errors import LocalProblem
 from ..plans.inputs import fit_given
 from ..plans.nearest import did_you_mean, nearest
@@ -32,9 +43,12 @@ from ..plans.types.show import type_text
 from ..plans.types.types import Scalar, Type, members
 from .config import Settings
 from .invocation import is_model_configured
+from .screen import note
 
 PLAN_SUFFIXES = (".json", ".yaml", ".yml")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:~/\\-]+")
+STDIN: Final = "-"
+"""The word for the plan on standard input."""
 LISTED: Final = "`firmplan plans` lists the saved ones"
 FILES_MAX: Final = 1_000
 """At most so many files of a folder are searched for the nearest name."""
@@ -42,10 +56,14 @@ FILES_MAX: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class PlanText:
-    """A plan as the text of a file, so that its problems can name lines."""
+    """A plan as the text of a file, so that its problems can name lines. The text is read once: a pipe has it only once."""
 
     path: Path
     text: str
+
+    def plan(self) -> Plan:
+        """Return the plan. Raises: PlanRejected: the text has not the shape of a plan."""
+        return plan_of_text(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +169,8 @@ def find_file(what: str) -> PlanText | None:
     Raises:
         InputRejected: It looks like one, and cannot be read as text.
     """
+    if what == STDIN:
+        return PlanText(Path(STDIN), _decoded(_read_stdin(), "standard input"))
     path = Path(what)
     looks_like_one = path.suffix.lower() in PLAN_SUFFIXES and "\n" not in what
     if not looks_like_one and not _is_there(path):
@@ -159,11 +179,28 @@ def find_file(what: str) -> PlanText | None:
         raise InputRejected(
             f"expected a plan's file, found nothing at {path}: {nearest_name(what, (), 'check the path')}"
         )
+    return PlanText(path, _decoded(read_text(path), str(path)))
+
+
+def _read_stdin() -> bytes:
+    """Return the plan on standard input. Raises: InputRejected: there is none."""
+    if sys.stdin.isatty():
+        note("reading a plan from the terminal; Ctrl-D ends it")
     try:
-        return PlanText(path, read_text(path).decode())
+        text = read_stream(sys.stdin.buffer)
+    except (OSError, ValueError) as error:
+        raise InputRejected(f"expected a plan on standard input, which cannot be read: {error}") from error
+    if not text.strip():
+        raise InputRejected("expected a plan on standard input, found nothing")
+    return text
+
+
+def _decoded(text: bytes, where: str) -> str:
+    try:
+        return text.decode()
     except UnicodeDecodeError as error:
         raise InputRejected(
-            f"expected a plan in UTF-8, but byte {error.start} of {path} is not UTF-8"
+            f"expected a plan in UTF-8, but byte {error.start} of {where} is not UTF-8"
         ) from error
 
 
@@ -182,7 +219,7 @@ async def checked(engine: Engine, target: PlanText | SavedName) -> tuple[Plan, C
     report = await report_on(engine, target)
     if not report.ok:
         raise PlanRejected(report)
-    return (target.plan if isinstance(target, SavedName) else Plan.load(target.path)), report
+    return (target.plan if isinstance(target, SavedName) else target.plan()), report
 
 
 async def report_on(engine: Engine, target: PlanText | SavedName) -> CheckReport:

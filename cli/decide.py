@@ -233,7 +233,7 @@ async def _record(invocation: Invocation, decision: str, decide: Callable[[Engin
 
 def _answer(invocation: Invocation, decision: str, run: Run, seen: str) -> int:
     """Print that a decision is recorded, after the text of the call that was decided."""
-    from ..executor.runs.archive import UNDER_WAY
+    from ..executor.states import UNDER_WAY
     from .report import advice, resume_line
 
     is_cancel = decision == "cancelled"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .invocation import Invocation
 
 commands = CommandGroup()
+PORT_MAX = 65535
 MCP_WAIT_S = 45.0
 """Most MCP clients give up on a call after a minute."""
 
@@ -89,7 +90,7 @@ def serve(
 
 async def _note_kept(engine: Engine) -> None:
     """Print how many runs are under way; they are kept."""
-    from ..executor.runs.archive import UNDER_WAY
+    from ..executor.states import UNDER_WAY
 
     kept = [each for status in UNDER_WAY for each in (await engine.list_runs(status=status)).runs]
     if kept:
@@ -120,12 +121,14 @@ def mcp(
     invocation: Invocation,
     wait: Annotated[float, typer.Option(min=0)] = MCP_WAIT_S,
     no_elicit: bool = False,
+    http: str | None = None,
 ) -> int:
-    """Serve firmplan to an MCP client over stdin and stdout. It can check and run plans; each saved plan is a tool.
+    """Serve firmplan to MCP clients, over stdio or HTTP. They check and run plans; each saved plan is a tool.
 
     Args:
         wait (SECONDS): How long a call waits for a run to end.
         no_elicit: Do not ask a person through the client what a run waits for; the answer has the commands.
+        http (HOST:PORT): Serve streamable HTTP there; any host but loopback needs keys in FIRMPLAN_API_KEYS. Port 0 takes a free one.
     """
     from ..tools.secret import ENVIRONMENT, OPEN_ENVIRONMENT
 
@@ -135,7 +138,39 @@ def mcp(
         from .mcp import serve_stdio
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving MCP", "mcp", missing) from missing
-    return serve_stdio(invocation, wait, elicits=not no_elicit)
+    if http is None:
+        return serve_stdio(invocation, wait, elicits=not no_elicit)
+    return _mcp_over_http(invocation, http, wait, elicits=not no_elicit)
+
+
+def _mcp_over_http(invocation: Invocation, address: str, wait_s: float, *, elicits: bool) -> int:
+    from .config import read_keys
+
+    try:
+        from ..service import ServerLimits
+        from .mcp.http_server import serve_http
+    except ModuleNotFoundError as missing:
+        raise _missing_extra("serving MCP over HTTP", "server", missing) from missing
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > PORT_MAX:
+        raise ConfigError(f"--http: expected HOST:PORT such as 127.0.0.1:8100, found {address!r}")
+    keys = read_keys(os.environ)
+
+    def announce(url: str) -> None:
+        screen.note(f"firmplan serves MCP at {url}")
+        if not keys:
+            screen.note("no FIRMPLAN_API_KEYS are set: only this machine is served, and it needs no key")
+
+    return serve_http(
+        invocation,
+        host or "127.0.0.1",
+        int(port),
+        wait_s,
+        api_keys=keys,
+        limits=ServerLimits(),
+        on_bound=announce,
+        elicits=elicits,
+    )
 
 
 # --- doctor: each diagnosis is one line. Nothing is changed. No model is asked, unless `--probe` asks for it.

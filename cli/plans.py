@@ -44,7 +44,9 @@ PICTURES: Mapping[Format, Literal["text", "mermaid", "svg"]] = {
     Format.SVG: "svg",
 }
 
-PlanName = Annotated[str, typer.Argument(metavar="PLAN", help="A plan's file, or a saved plan's name.")]
+PlanName = Annotated[
+    str, typer.Argument(metavar="PLAN", help="A plan's file (-: standard input), or a saved plan's name.")
+]
 ShowFormat = Annotated[Format, typer.Option("--format", "-f", help="How to render it.")]
 Output = Annotated[
     Path | None,
@@ -194,16 +196,15 @@ async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT
     """Show a plan as a picture, or a run with its steps.
 
     Args:
-        what (PLAN|RUN): A plan's file, a saved plan's name, or a run's id.
+        what (PLAN|RUN): A plan's file (-: standard input), a saved plan's name, or a run's id.
     """
     from ..executor import Run
-    from ..plans import Plan
     from .arguments import find_file
     from .report import view_of
 
     form = Format.JSON if invocation.as_json else form
     if (file := find_file(what)) is not None:
-        _show_plan(Plan.load(file.path), form, invocation.toolset)
+        _show_plan(file.plan(), form, invocation.toolset)
         return Exit.OK
     async with invocation.look() as engine:
         found = await _find_run_or_plan(engine, what)
@@ -330,7 +331,7 @@ async def plans_save(invocation: Invocation, name: str, file: str) -> int:
 
     Args:
         name (NAME): What to call it.
-        file (PLAN): The plan's file.
+        file (PLAN): The plan's file; -: standard input.
     """
     from .arguments import checked, find_file, nearest_name
 

@@ -356,6 +356,11 @@ def resume_line(run_id: str, settings: Settings) -> str:
     return f"firmplan resume {run_id}{flags_of(settings, MOVES)}"
 
 
+def watch_line(run_id: str, settings: Settings) -> str:
+    """Return the command that shows a run's progress."""
+    return f"firmplan watch {run_id}{flags_of(settings)}"
+
+
 def retry_line(run_id: str, settings: Settings) -> str:
     """Return the command that continues an ended run as a new run."""
     return f"firmplan retry {run_id}{flags_of(settings, MOVES)}"

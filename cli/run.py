@@ -35,7 +35,7 @@ async def run(
     """Run a plan, or plan a task and run it.
 
     Args:
-        what (PLAN|TASK): A plan's file, a saved plan's name, or a task in words.
+        what (PLAN|TASK): A plan's file (-: standard input), a saved plan's name, or a task in words.
         run_id (ID): Id of the run; the same id again continues that run.
         seed: Seed of `ctx.random`; default: derived from plan and inputs.
         reuse: Reuse earlier results where nothing changed.
@@ -123,6 +123,17 @@ async def resume(
             return code
 
 
+@commands.command(uses=STORE, example="run_be40097b6b473dae")
+async def watch(invocation: Invocation, run_id: RunId) -> int:
+    """Show a run's progress until it ends or waits. Nothing is driven: another process or a server runs it."""
+    from .following import RunFollower
+
+    follower = RunFollower(invocation)
+    with follower.interruptible():
+        async with invocation.look() as engine:
+            return await follower.watch(engine, await engine.get(run_id))
+
+
 NewId = Annotated[
     str | None,
     typer.Option(
@@ -163,7 +174,7 @@ async def fork(
     Args:
         at (STEP): Run this step again, and whatever depends on it.
         values (STEP=JSON): A value that replaces a step's; repeatable.
-        plan (PLAN): An edited plan: a file, or a saved plan's name.
+        plan (PLAN): An edited plan: a file (-: standard input), or a saved plan's name.
         allow_writes: Call affected writes; else each waits for approval.
     """
     from .arguments import checked, find_plan, read_inputs, read_step_values

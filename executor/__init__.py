@@ -13,7 +13,7 @@ from ..lazy_imports import on_first_use
 
 if TYPE_CHECKING:
     from .approvals.quotes import Quote
-    from .approvals.view import EarlierCall, Origin, ShownArgument, WaitingCall, WaitingCalls
+    from .approvals.view import CallDetails, EarlierCall, Origin, ShownArgument, WaitingCall, WaitingCalls
     from .budget import PlanningCost
     from .calls.early import EarlySteps
     from .calls.facilities import Clock, Facilities, SystemClock
@@ -44,7 +44,14 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "approvals.quotes": ("Quote",),
-        "approvals.view": ("EarlierCall", "Origin", "ShownArgument", "WaitingCall", "WaitingCalls"),
+        "approvals.view": (
+            "CallDetails",
+            "EarlierCall",
+            "Origin",
+            "ShownArgument",
+            "WaitingCall",
+            "WaitingCalls",
+        ),
         "budget": ("PlanningCost",),
         "calls.early": ("EarlySteps",),
         "calls.facilities": ("Clock", "Facilities", "SystemClock"),
@@ -79,6 +86,7 @@ __all__ = [
     "REUSE_MODES",
     "Bisection",
     "CacheStats",
+    "CallDetails",
     "Clock",
     "Damage",
     "EarlierCall",

@@ -544,6 +544,11 @@ class Machine:
         iteration = self.iterations.get(step)
         return iteration is not None and iteration.state is State.READY and iteration.pause_s is not None
 
+    def has_ended(self, step: str) -> bool:
+        """Whether a step, an item or an iteration has ended."""
+        iteration = self.iterations.get(step)
+        return iteration is not None and iteration.state in TERMINAL
+
     def tool_of(self, step: str) -> str | None:
         """Return the name of the tool that the leaf calls; `None`: it calls no tool."""
         iteration = self.iterations.get(step)

@@ -55,6 +55,7 @@ class Reason(StrEnum):
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED})
 LIVE = frozenset({State.READY, State.RUNNING})
 FINAL = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
+UNDER_WAY = (RunStatus.QUEUED.value, RunStatus.RUNNING.value)  # these continue by themselves, if driven
 
 # Skips that spread through references but block nothing: a plan says that they may happen.
 SOFT = frozenset({Reason.WHEN, Reason.ON_ERROR, Reason.SKIPPED_REFERENCE})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .compile import compile_plan
     from .edit.diff import PlanDiff
     from .edit.patch import Patch
-    from .format.load import load_plan, read_source, read_text, save_plan, to_yaml
+    from .format.load import load_plan, plan_of_text, read_source, read_stream, read_text, save_plan, to_yaml
     from .inputs import fit_inputs
     from .limits import LIMITS, Limits
     from .plan import InnerPlan, Plan, Step
@@ -40,7 +40,15 @@ __getattr__, __dir__ = on_first_use(
         "edit.diff": ("PlanDiff",),
         "inputs": ("fit_inputs",),
         "limits": ("LIMITS", "Limits"),
-        "format.load": ("load_plan", "read_source", "read_text", "save_plan", "to_yaml"),
+        "format.load": (
+            "load_plan",
+            "plan_of_text",
+            "read_source",
+            "read_stream",
+            "read_text",
+            "save_plan",
+            "to_yaml",
+        ),
         "edit.patch": ("Patch",),
         "plan": ("InnerPlan", "Plan", "Step"),
         "problems": ("Bounds", "CheckReport", "Problem"),
@@ -80,7 +88,9 @@ __all__ = [
     "load_plan",
     "normal",
     "parse",
+    "plan_of_text",
     "read_source",
+    "read_stream",
     "read_text",
     "save_plan",
     "to_yaml",

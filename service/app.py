@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from types import FrameType
 
@@ -21,11 +21,12 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
 from typing_extensions import override
 from uvicorn.config import LOGGING_CONFIG
 
 from ..engine import Engine
-from ..errors import ConfigError, FirmplanError
+from ..errors import ConfigError, FirmplanError, StoreError
 from ..tools.logbook import is_json, render_others_as_json
 from ..tools.secret import OPEN_ENVIRONMENT
 from .auth import Guard, ServerLimits
@@ -74,6 +75,7 @@ def create_app(
         raise ConfigError(OPEN_ENVIRONMENT)
     limits = limits or ServerLimits()
     metrics = Metrics()
+    engine.observe(metrics)
     served = ServedEngine(
         engine,
         RunQueue(engine, limits, metrics),
@@ -84,6 +86,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        with suppress(StoreError):  # `/readyz` says that the store cannot be read
+            for saved in await engine.list_plans():
+                metrics.name_plan(saved.plan.digest, saved.name)
         watching = asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")
         yield
         served.closing.set()
@@ -187,7 +192,6 @@ async def serve(  # noqa: PLR0913  # the settings of a server
     """
     every_key = (*api_keys, *(named_keys or {}).values())
     check_exposure(host, every_key)
-    bound = _bind(host, port)
     closing, draining = asyncio.Event(), asyncio.Event()
     hosts = () if every_key else (*LOOPBACK_NAMES, host)
     app = create_app(
@@ -199,6 +203,36 @@ async def serve(  # noqa: PLR0913  # the settings of a server
         closing=closing,
         draining=draining,
     )
+    await serve_app(
+        app, host=host, port=port, closing=closing, draining=draining, on_bound=on_bound, drain_s=drain_s
+    )
+
+
+async def serve_app(  # the settings of a server
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    closing: asyncio.Event,
+    draining: asyncio.Event,
+    on_bound: Callable[[str], None],
+    drain_s: float = 0.0,
+) -> None:
+    """Serve any application until SIGINT or SIGTERM, as `serve` does.
+
+    Args:
+        app: The application, with its checks before it.
+        host: The interface.
+        port: The port; 0 takes a free one.
+        closing: Set when the port is about to close: streams that do not end by themselves end then.
+        draining: Set at the signal.
+        on_bound: Called with the server's URL once clients can connect.
+        drain_s: Seconds between the two.
+
+    Raises:
+        ConfigError: The address cannot be bound.
+    """
+    bound = _bind(host, port)
     if as_json := is_json():
         render_others_as_json()
     config = uvicorn.Config(

@@ -16,7 +16,7 @@ from ..executor import Run
 from ..plans import Json
 from .problems import Refusal
 from .routes import Served, StrictRoute, answer, answer_heads, unknown_step
-from .schemas import ExplanationsView, RunDiffView, VerificationView
+from .schemas import CallDetailsView, ExplanationsView, PlanGraphView, RunDiffView, VerificationView
 
 review_router = APIRouter(prefix="/v1/runs", route_class=StrictRoute, tags=["review"])
 
@@ -37,6 +37,23 @@ _UNTRUSTED_FILE = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }
+
+
+@review_router.get("/{run_id}/graph", response_model=PlanGraphView, summary="Get the graph of a run's plan")
+async def get_graph(run_id: str, served: Served) -> Response:
+    """Answer with the steps of the plan, what each does and waits for, and the plans that they run."""
+    return answer(await served.engine.run_graph(run_id))
+
+
+@review_router.get("/{run_id}/call", response_model=CallDetailsView, summary="Get what a step called")
+async def get_call(
+    run_id: str, served: Served, step: Annotated[str, Query(description="The path of the step.")]
+) -> Response:
+    """Answer with every argument of the call, complete, and where its untrusted data is from."""
+    run = await served.engine.get(run_id)
+    if step not in run.steps:
+        raise unknown_step(run, step)
+    return answer((await served.engine.call_details(run_id, step)).to_dict())
 
 
 @review_router.get(

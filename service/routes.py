@@ -40,6 +40,7 @@ from .schemas import (
     ForkBody,
     HealthView,
     NamedStepView,
+    PlanGraphView,
     PlanHistoryView,
     ReportView,
     ResolveBody,
@@ -242,6 +243,8 @@ async def submit_run(
             raise Refusal(
                 HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
             )
+        if body.plan_name:  # another server may have saved it
+            served.metrics.name_plan(plan.digest, body.plan_name)
     return await _accept(request, served, plan, body, idempotency_key)
 
 
@@ -660,6 +663,12 @@ async def check_plan(body: PlanBody, served: Served) -> Response:
     return answer(report.to_dict())
 
 
+@plan_router.post("/plans:graph", response_model=PlanGraphView, summary="Get the graph of a plan")
+async def graph_plan(body: PlanBody, served: Served) -> Response:
+    """Answer with the steps of the plan, what each does and waits for; the plan may have faults, but it has the shape of a plan."""
+    return answer(await served.engine.plan_graph(_plan_in(body)))
+
+
 @plan_router.put(
     "/plans/{name}", response_model=SavedPlanView, responses=WITH_ETAG, summary="Save a plan under a name"
 )
@@ -674,6 +683,7 @@ async def save_plan(
     """Save the plan, which has to pass its check; an earlier plan of that name stays reachable by its digest."""
     replaces = _replaced(if_match, if_none_match)
     saved = await served.engine.save_plan(name, _plan_in(body), replaces=replaces, by=identity or "")
+    served.metrics.name_plan(saved.plan.digest, saved.name)
     return answer(_summary(saved.name, saved.plan), headers=_etag(saved.plan))
 
 

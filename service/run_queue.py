@@ -21,7 +21,7 @@ from ..engine import Engine
 from ..errors import OTHER_REQUEST, FirmplanError, InputRejected, RunNotFound, StoreError
 from ..executor import Run, RunSummary, Submitter
 from ..executor.lru_cache import LruCache
-from ..executor.runs.archive import UNDER_WAY
+from ..executor.states import UNDER_WAY
 from ..tools.logbook import open_log
 from .auth import ServerLimits
 from .metrics import Metrics

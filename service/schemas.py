@@ -442,6 +442,20 @@ class WaitingView(_View):
     calls: list[WaitingCallView]
 
 
+class CallDetailsView(_View):
+    """What a step of a run called, whether it waits, is under way or has ended."""
+
+    run: str
+    step: str
+    call: Annotated[
+        WaitingCallView | None,
+        Field(
+            description="Null: the step made no call, or stands for several. The arguments of a prompt are `prompt` and `system`."
+        ),
+    ]
+    usage: Annotated[dict[str, Any] | None, Field(description="What the call used of a model.")]
+
+
 class RunPageView(_View):
     """Some runs, newest first; `cursor` leads to the next ones, null at the end."""
 
@@ -468,6 +482,49 @@ class ReportView(_View):
     problems: list[Problem]
     bounds: dict[str, Any]
     types: Annotated[dict[str, Any], Field(description="Step path -> JSON Schema of its value.")]
+
+
+class GraphStepView(_View):
+    """One step of a plan, as a node of its graph."""
+
+    id: str
+    kind: Annotated[str, Field(description="The key of its action: `tool`, `ask`, `set`, `plan` and so on.")]
+    tool: str | None
+    plan: Annotated[str | None, Field(description="The plan that it runs; a key of `plans`.")]
+    does: Annotated[str, Field(description="The call, or the kind of action, in a few words.")]
+    detail: Annotated[str, Field(description="The prompt, the goal or the expression, shortened.")]
+    effect: Literal["pure", "read", "model", "write"] | None
+    conditions: Annotated[list[str], Field(description="`for each ..`, `when ..` and the like.")]
+    is_list: bool
+    is_conditional: bool
+    is_repeated: bool
+    is_critical: Annotated[bool, Field(description="It is on the plan's longest chain.")]
+    needs: Annotated[
+        list[str], Field(description="Steps that it refers to, without those that others imply.")
+    ]
+    after: Annotated[list[str], Field(description="Steps that it only waits for.")]
+    ordered: Annotated[list[str], Field(description="Steps that it waits for because of effects alone.")]
+    why: str | None
+
+
+class PlanBodyView(_View):
+    """The steps of a plan that a step runs."""
+
+    steps: list[GraphStepView]
+    output_needs: list[str]
+
+
+class PlanGraphView(PlanBodyView):
+    """The graph of a plan."""
+
+    title: str
+    inputs: list[str]
+    output: str
+    left_out: list[str]
+    plans: Annotated[
+        dict[str, PlanBodyView],
+        Field(description="The plans that steps run, by the name that the steps use."),
+    ]
 
 
 class SavedPlanView(_View):

@@ -122,6 +122,8 @@ class Calls:
         self._engine = engine
         self._open: dict[tuple[str, object], Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._count = 0
+        self._idle = asyncio.Event()
         self.closing = asyncio.Event()
 
     @asynccontextmanager
@@ -134,6 +136,7 @@ class Calls:
         if is_known:
             self._open[key] = call
         token = _CALL.set(call)
+        self._count += 1
         try:
             yield call
         except asyncio.CancelledError:
@@ -149,6 +152,8 @@ class Calls:
             self._forget(key, call)
         finally:
             _CALL.reset(token)
+            self._count -= 1
+            self._idle.set()
 
     def _forget(self, key: tuple[str, object], call: Call) -> None:
         if self._open.get(key) is call:
@@ -159,6 +164,12 @@ class Calls:
         call = self._open.get((session_of(context), params.request_id))
         if call is not None:
             call.cancel()
+
+    async def answered(self) -> None:
+        """Wait until no call is under way."""
+        while self._count:
+            self._idle.clear()
+            await self._idle.wait()
 
     async def close(self) -> None:
         """Wait until submissions and cancels that are under way are durable."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from firmplan.cli.following import skipped_because
+from firmplan.cli.progress import skipped_because
 from rich.text import Text
 
 if TYPE_CHECKING:

@@ -216,6 +216,27 @@ class WaitingCalls:
         return "\n\n".join([self.head(), *waiting])
 
 
+@dataclass(frozen=True, slots=True)
+class CallDetails:
+    """What a step of a run called, whether it waits, is under way or has ended.
+
+    Attributes:
+        run: The run.
+        step: The path that was asked for.
+        call: The call, with every argument and where its untrusted data is from; `None`: the step made no call, or stands for several.
+        usage: What the call used of a model: `model`, `tokens`, `usd` and the like; `None`: nothing.
+    """
+
+    run: str
+    step: str
+    call: WaitingCall | None
+    usage: Mapping[str, Json] | None
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return it as JSON."""
+        return report_json(self)
+
+
 def called(tool: str, args: Json) -> str:
     """Return a call as text on one line, complete: `get_webpage(url="http://x")`."""
     if not isinstance(args, dict):

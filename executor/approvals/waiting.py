@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
+from ...errors import InputRejected
 from ...plans.checker.flow.sources import Found, Source, Sources, Trail
 from ...plans.program import AskPerson, CallTool, RunAgent, RunPlan, RunPlanned, StepCode
 from ...plans.signature import Effect
@@ -19,17 +20,27 @@ from ...plans.values import Json
 from ...tools import Toolset
 from ..calls.secrecy_policy import trail_of
 from ..canonical_value import CanonicalValue
-from ..execution_tree import Frame, Iteration, Node, deadline_of, is_asked, is_question, undecided_attempt
+from ..execution_tree import (
+    Frame,
+    Iteration,
+    Node,
+    deadline_of,
+    is_asked,
+    is_question,
+    undecided_attempt,
+    walk,
+)
 from ..journal.header import Header, program_of
 from ..journal.restore import load_entries, rebuild
 from ..journal.toolset_lock import ToolLock, ToolsetLock
 from ..machine import Machine
 from ..runs.archive import Archive
+from ..runs.request import step_of
 from ..runs.run import iterations_of, step_views
 from ..stores.store import Store
 from .earlier import earlier_calls
 from .quotes import Quote, QuoteFinder
-from .view import Origin, ShownArgument, WaitingCall, WaitingCalls
+from .view import CallDetails, Origin, ShownArgument, WaitingCall, WaitingCalls
 
 ORIGINS_MAX: Final = 50
 """Calls that one argument lists as its origins; a list of a thousand pages has as many."""
@@ -69,6 +80,39 @@ async def waiting_calls(store: Store, archive: Archive, tools: Toolset, run_id: 
     return WaitingCalls(row.id, row.task, row.plan_digest, header.submitter_name, shown)
 
 
+async def call_details(store: Store, archive: Archive, tools: Toolset, run_id: str, step: str) -> CallDetails:
+    """Return what a step of a run called, as a person sees a call that waits: for a call that is under way or has ended.
+
+    Args:
+        store: Has the run.
+        archive: Looks it up.
+        tools: The tools of this process; may be empty.
+        run_id: The run.
+        step: Path of a step, item or iteration; one that stands for several calls, or has not begun, has no arguments.
+
+    Raises:
+        RunNotFound: There is no such run.
+        InputRejected: It has no plan, or no such step.
+        StoreError: The journal was changed outside firmplan.
+    """
+    row = await archive.flushed_row(run_id)
+    entries = await load_entries(store, row)
+    calls: dict[str, CanonicalValue] = {}
+    header, machine = await asyncio.to_thread(rebuild, row, entries, calls)
+    parts: dict[str, Iteration] = {each.path: each for each in walk(machine.root)}
+    part = parts.get(step_of(step))
+    if part is None:
+        raise InputRejected(f"run {run_id} has no step '{step}': see the keys of its steps")
+    leaves = list(iterations_of(part))
+    leaf = leaves[0] if len(leaves) == 1 and leaves[0].is_leaf else None
+    if leaf is None or (leaf.call is None and leaf.path not in calls):
+        return CallDetails(run_id, step, None, None)
+    viewer = _Viewer(header, machine, calls, tools, finds_all=True)
+    (call,) = await asyncio.to_thread(viewer.views, [leaf])
+    about = call.about if undecided_attempt(leaf) is not None else "call"
+    return CallDetails(run_id, step, replace(call, about=about), leaf.usage)
+
+
 @dataclass(slots=True)
 class _Pending:
     """A labelled argument while its view is made.
@@ -101,11 +145,19 @@ class _Viewer:
         machine: Where its journal ends.
         calls: Path of a leaf -> the arguments that it was called with.
         tools: The tools of this process.
+        finds_all: Whether every argument with untrusted data counts as labelled; else only where a rule of the flow policy asks: in writes.
     """
 
     def __init__(
-        self, header: Header, machine: Machine, calls: Mapping[str, CanonicalValue], tools: Toolset
+        self,
+        header: Header,
+        machine: Machine,
+        calls: Mapping[str, CanonicalValue],
+        tools: Toolset,
+        *,
+        finds_all: bool = False,
     ) -> None:
+        self._finds_all = finds_all
         self._header = header
         self._machine = machine
         self._calls = calls
@@ -152,9 +204,13 @@ class _Viewer:
         trail = tuple(trail_of(iteration))
         code = self._code_of(iteration, trail)
         tool = self._header.lock.find(self._machine.tool_of(iteration.path) or "")
-        value = iteration.call.value if iteration.call is not None else {}
+        # A call that has ended is forgotten by the machine, but not by who listened while the journal was read.
+        made = iteration.call or self._calls.get(iteration.path)
+        value = made.value if made is not None else {}
         given = value if isinstance(value, dict) else {}
         labelled = _labelled(code, given)
+        if self._finds_all:
+            labelled |= {name for name in given if self._find(trail, name).sources}
         action = iteration.item.node.code.action
         secrets: Mapping[str, str] = action.secrets if isinstance(action, CallTool) else {}
         args = [
@@ -179,7 +235,7 @@ class _Viewer:
         what, description, effect = _called(iteration, tool)
         call = WaitingCall(
             step=iteration.path,
-            attempt=undecided_attempt(iteration) or 1,
+            attempt=undecided_attempt(iteration) or max(1, iteration.attempts),
             about="question" if is_question(iteration) else "call" if is_asked(iteration) else "outcome",
             tool=what,
             description=description,

@@ -55,6 +55,7 @@ class PreparedCall:
         write_key: Idempotency key of a write; empty for other effects.
         why: The reason why no earlier result stands for the call; `None`: the store has no result of its key.
         is_begun: Whether its start is recorded.
+        ready: Unix seconds; when it could have been made, if the run is observed.
         started: Unix seconds.
         handed: When the intent of a write was handed to the store, by `elapsed_s`.
         ended: Unix seconds, if the call started early and ended before the run reached it; else 0.
@@ -68,6 +69,7 @@ class PreparedCall:
     context: Context | None = None
     why: Mapping[str, Json] | None = None
     is_begun: bool = False
+    ready: float = 0.0
     started: float = 0.0
     handed: float = 0.0
     ended: float = 0.0

@@ -19,6 +19,7 @@ from ..budget import BudgetPolicy
 from ..journal.journal import Commits
 from ..journal.learnt_types import LearntTypes
 from ..journal.tool_pins import ToolPins
+from ..observer import Observers
 from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
 from .flow_policy import Flow
@@ -99,6 +100,7 @@ class Facilities:
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
         pins: What providers of tools said when it was accepted.
         learnt: Gathers what results of tools look like.
+        observers: Who watches the runs from outside.
         step_planner: Makes the sub-plans of `plan_for` steps; `None`: such steps fail.
     """
 
@@ -116,6 +118,7 @@ class Facilities:
     expect_lease: Callable[[float], Awaitable[None]] | None = None
     ownership: Ownership | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    observers: Observers = field(default_factory=Observers)
     commits: Commits = field(init=False)
     pins: ToolPins = field(init=False)
     learnt: LearntTypes = field(init=False)

@@ -6,12 +6,16 @@ Each method reads the journals that its question needs, once, and hands them to 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..approvals.view import WaitingCalls
-from ..approvals.waiting import waiting_calls
+from ...errors import InputRejected
+from ...plans.values import Json
+from ..approvals.view import CallDetails, WaitingCalls
+from ..approvals.waiting import call_details, waiting_calls
 from ..calls.facilities import Facilities
+from ..journal.header import Header
 from ..runs.archive import Archive
 from ..runs.request import runs_of
 from .bisect import Bisection, changed_pairs, places_of
@@ -26,7 +30,6 @@ from .verify import Verification, verify
 
 if TYPE_CHECKING:
     from ...tools.models.models import Spec
-    from ..journal.header import Header
 
 
 class Review:
@@ -45,6 +48,19 @@ class Review:
     async def waiting(self, run_id: str) -> WaitingCalls:
         """Return the calls of a run that wait for a person. Raises: RunNotFound."""
         return await waiting_calls(self._store, self._archive, self._facilities.tools, run_id)
+
+    async def call_details(self, run_id: str, step: str) -> CallDetails:
+        """Return what a step of a run called. Raises: RunNotFound, InputRejected."""
+        return await call_details(self._store, self._archive, self._facilities.tools, run_id, step)
+
+    async def graph(self, run_id: str) -> dict[str, Json]:
+        """Return the graph of a run's plan, with the effects that its tools had then. Raises: RunNotFound, InputRejected: it has no plan."""
+        from ...plans.render import graph_of  # noqa: PLC0415  # only for people
+
+        header = Header.from_dict((await self._archive.row(run_id)).header)
+        if header.plan is None:
+            raise InputRejected(f"run {run_id} has no plan: no step of it has started", code="no-plan")
+        return await asyncio.to_thread(graph_of, header.plan, header.lock, header.plans)
 
     async def explain(self, run_id: str, step: str) -> Explanation:
         """Return why a step of a run ran or was reused. Raises: RunNotFound, InputRejected."""

@@ -41,7 +41,7 @@ from ..journal.restore import load_entries, rebuilt
 from ..limits import check_artifact
 from ..lru_cache import LruCache
 from ..machine import Machine
-from ..states import RunStatus
+from ..states import UNDER_WAY, RunStatus
 from ..stores.store import Decision, PlanUseCounts, PlanVersion, RunRow, Store, StoredPlan, read_values
 from .driver import Driver, heap_frozen
 from .planning import question_in
@@ -69,10 +69,6 @@ HIDDEN: Final = (
 TAIL: Final = 20  # records at the end of a journal that are searched for the reason why the run is parked
 LIMIT_MAX: Final = 1000  # runs in one page
 RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` to have returned
-UNDER_WAY: Final = (
-    RunStatus.QUEUED.value,
-    RunStatus.RUNNING.value,
-)  # these continue by themselves, if driven
 
 
 @dataclass(frozen=True, slots=True)

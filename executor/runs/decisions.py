@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from ...errors import DECIDED, OWN_RUN, InputRejected, ToolError
 from ...plans.format.shape import describe
 from ...plans.nearest import listing
+from ...plans.problems import problem
 from ...plans.program import ENDORSED, AskPerson, CallTool
 from ...plans.types.integers import with_integers
 from ...plans.types.validate import value_problems
@@ -554,9 +555,8 @@ class Decisions:
                 _expect_fit(edited, lock.parameters)
             value = CanonicalValue.of(edited)
         except (ToolError, NotJson) as fault:
-            raise InputRejected(
-                f"the edited arguments of step '{iteration.path}' do not fit: {fault}"
-            ) from fault
+            where = f"the edited arguments of step '{iteration.path}'"
+            raise _misfit(f"{where} do not fit: {fault}", "$.edit", edited, lock.parameters) from fault
         expect_small(f"the edited arguments of step '{iteration.path}'", value)
         return value
 
@@ -574,9 +574,9 @@ class Decisions:
                 _expect_fit(value.value, lock.returns)
                 value = CanonicalValue.of(with_integers(value.value, lock.returns))
         except (ToolError, NotJson) as fault:
-            raise InputRejected(
-                f"done: the value is no result of step '{iteration.path}': {fault}"
-            ) from fault
+            message = f"done: the value is no result of step '{iteration.path}': {fault}"
+            wanted = lock.returns if lock is not None else None
+            raise _misfit(message, "$.done", output, wanted or {}) from fault
         expect_small(f"done: the value of step '{iteration.path}'", value)
         return value
 
@@ -707,7 +707,9 @@ def _endorsed(iteration: Iteration, action: AskPerson, edited: Mapping[str, Json
         _expect_fit(edited[ENDORSED], action.returns)
         value = CanonicalValue.of(dict(edited))
     except (ToolError, NotJson) as fault:
-        raise InputRejected(f"{where} does not fit: {fault}") from fault
+        raise _misfit(
+            f"{where} does not fit: {fault}", f"$.edit.{ENDORSED}", edited[ENDORSED], action.returns
+        ) from fault
     expect_small(where, value)
     return value
 
@@ -742,9 +744,17 @@ def _fitting_answer(where: str, given: object, schema: Mapping[str, Json]) -> Ca
         _expect_fit(value.value, schema)
         value = CanonicalValue.of(with_integers(value.value, schema))
     except (ToolError, NotJson) as fault:
-        raise InputRejected(f"{where} does not fit: {fault}") from fault
+        raise _misfit(f"{where} does not fit: {fault}", "$.value", given, schema) from fault
     expect_small(where, value)
     return value
+
+
+def _misfit(message: str, at: str, value: object, schema: Mapping[str, Json]) -> InputRejected:
+    """Return the refusal of a value that a person gave, with the place of each fault, so that a form shows it at its field."""
+    faults = value_problems(cast("Json", value), schema)
+    return InputRejected(
+        message, [problem("bad-input", at + fault.inner, fault.message, fault.hint) for fault in faults]
+    )
 
 
 def _expect_fit(value: Json, schema: Mapping[str, Json]) -> None:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
 from ...errors import ConfigError, EngineBug
 from ...plans.collecting import PYTHONS_OWN_MAX, Aside
-from ...tools import Used
+from ...tools import Tool, Used
 from ..calls.caller import Caller, Nondeterminism, Usage
 from ..calls.concurrency import WorkerPool, first_error, notify_wait
 from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch, endorsed
@@ -62,6 +62,7 @@ from ..fork import Inherited
 from ..journal.header import Header
 from ..journal.journal import Journal
 from ..machine import Machine
+from ..observer import ObservedCall, ObservedRun, RunWatch
 from ..stores.store import Decision, Reusable, RunRow
 from .recorder import ProgressLog, RunRecorder, log_trace
 from .run import run_status
@@ -123,6 +124,8 @@ class Driver:
         self.is_parking = False
         self.journal = Journal(facilities.commits, row, lambda: (run_status(machine), machine.digest))
         self._recorder = RunRecorder(machine, self.journal, row.id, header.lock, header.plan_made)
+        self._watch = watch_of(facilities, row, header, machine) if facilities.observers else None
+        self._recorder.watch = self._watch
         self._results = Results(facilities, row, header, inherited, self.journal)
         self._flow_policy = FlowPolicy(facilities, row.id, header)
         self._preparation = Preparation(facilities, row.id, header.fork)
@@ -221,10 +224,18 @@ class Driver:
     async def note(self, decisions: Sequence[Decision], events: Sequence[Cause] = ()) -> None:
         """Handle events, then the decisions of people, of a run that is not being driven. Makes no calls. Raises: StoreError."""
         self.is_parking = True
-        for event in events:
-            self._recorder.note(event, self.facilities.clock.now())
-        await self._decide(decisions)
-        await self.journal.flush()
+        try:
+            for event in events:
+                self._recorder.note(event, self.facilities.clock.now())
+            await self._decide(decisions)
+            await self.journal.flush()
+        finally:
+            self.end_watch()
+
+    def end_watch(self) -> None:
+        """Tell those who watch the run that this process stops driving it."""
+        if self._watch is not None:
+            self._watch.end(run_status(self.machine).value, self.facilities.clock.now())
 
     async def _decide(self, decisions: Sequence[Decision]) -> None:
         """Handle the decisions that the machine still accepts, and drop the others: an earlier decision made them void."""
@@ -387,7 +398,8 @@ class Driver:
                 self._recorder.note(CallStarted(step, command.attempt, command.args.digest), at)
                 if self._is_careful:
                     await self.journal.flush()
-                outcome = await sub_plan_of(command, self.facilities.step_planner, task, cost)
+                with self._around(step, command.attempt, None, command.args.data):
+                    outcome = await sub_plan_of(command, self.facilities.step_planner, task, cost)
             # A kill before this line costs a planning, and nothing else has happened. After it the sub-plan is in the journal.
             if not self.is_parking and machine.is_running(step):
                 await self._take_in(outcome)
@@ -438,6 +450,7 @@ class Driver:
                 follow_up += self._recorder.note(reused(call, entry), now)
             elif not self.is_parking:
                 call.why = self._results.why_none(call, entry)
+                call.ready = now
                 pool.add(call)
         pool.start_workers()
         if follow_up:
@@ -513,14 +526,36 @@ class Driver:
         elif self._is_careful or call.has_more_to_record:
             outcome, usage = await self._begin_and_make(call)
         else:
-            outcome, usage = await notify_wait(self._caller.make(call), lambda: self._record_start(call))
+            outcome, usage = await notify_wait(self._make_call(call), lambda: self._record_start(call))
         return await self._conclude(call, outcome, epochs, usage)
 
     async def _begin_and_make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         self._record_start(call)
         if self._is_careful:  # if this call kills the process, the next owner sees it in the journal
             await self.journal.flush()
-        return await self._caller.make(call)
+        return await self._make_call(call)
+
+    def _make_call(self, call: PreparedCall) -> Coroutine[Any, Any, tuple[Outcome, Usage | None]]:
+        """Make one call; whoever watches the run may stand around it."""
+        made = self._caller.make(call)
+        if self._watch is None:
+            return made
+        self._watch.note_wait(call.step, call.started - call.ready)
+        return self._watched(call, made) if self._watch.stands_around else made
+
+    async def _watched(
+        self, call: PreparedCall, made: Coroutine[Any, Any, tuple[Outcome, Usage | None]]
+    ) -> tuple[Outcome, Usage | None]:
+        with self._around(call.step, call.command.attempt, call.tool, call.args):
+            return await made
+
+    def _around(
+        self, step: str, attempt: int, tool: Tool | None, args: bytes
+    ) -> AbstractContextManager[None]:
+        if self._watch is None or not self._watch.stands_around:
+            return nullcontext()
+        effect = tool.effect.value if tool is not None else None
+        return self._watch.around(ObservedCall(step, attempt, tool.name if tool else None, effect, args))
 
     async def _write(self, call: PreparedCall) -> Reusable | None:
         """Make a write after its intent is durable, unless the run was cancelled meanwhile."""
@@ -533,7 +568,7 @@ class Driver:
                 self._writing.pop(call.step, None)
                 await self._take_in(self.machine.withdrawn(call.step))
                 return None
-            outcome, usage = await self._caller.make(call)
+            outcome, usage = await self._make_call(call)
         finally:
             self._writing.pop(call.step, None)
         return await self._conclude(call, outcome, _NOTHING, usage)
@@ -599,6 +634,17 @@ class Driver:
         if blobs:  # an identical call of another run may be waiting, and reads the artifacts from the store
             await self.journal.flush()
         return made
+
+
+def watch_of(facilities: Facilities, row: RunRow, header: Header, machine: Machine | None) -> RunWatch:
+    """Return the watch over a run by the observers of its engine; without a machine, while it is planned."""
+    source = header.planning.get("source") if isinstance(header.planning, dict) else None
+    run = ObservedRun(row.id, row.created, row.plan_digest, parent=row.parent, context=header.context)
+    run.source = source if isinstance(source, str) else None
+    run.is_continued = row.last_seq > 0
+    if machine is not None:
+        run.tool_of, run.has_ended = machine.tool_of, machine.has_ended
+    return facilities.observers.begin_run(run)
 
 
 def expect_outcomes(machine: Machine) -> None:

@@ -28,18 +28,18 @@ from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
 from ..journal.restore import check_header, load_entries, machine_at_end, parse_lines
 from ..machine import Machine
-from ..states import FINAL, RunStatus
+from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.store import LEASE_S, Decision, OwnerName, RunRow
-from .archive import UNDER_WAY, Archive, snapshot
+from .archive import Archive, snapshot
 from .deaths import ALONE_AFTER, PARK_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
-from .driver import PARK_GRACE_S, Driver, expect_outcomes, heap_frozen
+from .driver import PARK_GRACE_S, Driver, expect_outcomes, heap_frozen, watch_of
 from .owner import Owner, Presence, RunOwner
 from .planning import Planning, planning_deaths
 from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
-from .submission import Submissions, with_request
+from .submission import Submissions
 from .watch import POLL_S, Takeover, Watch
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Execution:
         ] = {}  # by run: what drives it when its next question expires
         self._is_closing = False
         self.archive = Archive(self._store, self._drivers, self._is_driven)
-        self.submissions = Submissions(self._store, self.archive, facilities.clock)
+        self.submissions = Submissions(self._store, self.archive, facilities.clock, facilities.observers)
         self.planning = Planning(facilities, self.archive, self.submissions, park_after)
         self._watch = Watch(
             facilities.commits, self._store, self.archive, self._owner, self._drivers, self._driving
@@ -236,20 +236,19 @@ class Execution:
             ConfigError: A tool of the run is missing here.
             StoreError: The store cannot be written.
         """
-        if header.plan is not None and (begun := await self._begin_new(header, run_id)) is not None:
+        new, header = self.submissions.prepared(header, run_id)
+        if header.plan is not None and (begun := await self._begin_new(new, header)) is not None:
             return *begun, None
-        row = await self.submissions.submit(header, run_id=run_id)
+        row = await self.submissions.stored(new, header)
         return row, None, await self.start(row, stream=stream)
 
-    async def _begin_new(self, header: Header, run_id: str | None) -> tuple[RunRow, Run] | None:
-        """Make a run and claim it in one transaction, and start it; `None`: a run of that id is there, or others have to end first."""
+    async def _begin_new(self, new: RunRow, header: Header) -> tuple[RunRow, Run] | None:
+        """Store a run and claim it in one transaction, and start it; `None`: a run of that id is there, or others have to end first."""
         permit = self._lock.try_share()
         if permit is None:
             return None
         taken = None
         try:
-            header = with_request(header)
-            new = self.submissions.row_of(header, run_id)
             self._expect_tools(new.id, header)
             row = await self._owner.claim_new(self._store, new)
             if row is None:
@@ -430,7 +429,7 @@ class Execution:
                 # The claim holds while the plan is made, so that no second process plans the same task and pays for it.
                 if stream:
                     early = EarlySteps(self.facilities, run_id, Header.from_dict(claimed.header))
-                match await self.planning.plan(claimed, early):
+                match await self._plan(claimed, early):
                     case None:
                         return None
                     case Exception() as failed:
@@ -442,11 +441,27 @@ class Execution:
                 taken = Taken(settled, header, (), Deaths(), (self._started(settled),))
                 await self._drive(taken, permit, early)
             finally:
+                self.facilities.observers.end_run(run_id, self.now())  # if no driver did
                 if early is not None:
                     await early.drop()
                 if run_id in self._claimed:
                     await self._let_go(claimed)
         return None
+
+    async def _plan(self, row: RunRow, early: EarlySteps | None) -> tuple[RunRow, Header] | Exception | None:
+        """Plan a claimed task, watched by the observers, who go on to watch the run if it got a plan."""
+        if not self.facilities.observers:
+            return await self.planning.plan(row, early)
+        watch = watch_of(self.facilities, row, Header.from_dict(row.header), None)
+        try:
+            with watch.around(None):
+                found = await self.planning.plan(row, early)
+        except Exception:
+            watch.end(RunStatus.FAILED.value, self.now())
+            raise
+        if isinstance(found, Exception):
+            watch.end(RunStatus.FAILED.value, self.now())
+        return found
 
     # --- claim
 
@@ -636,6 +651,7 @@ class Execution:
                 self._wake_at(row.id, min(machine.deadlines.values()))
         finally:
             driver.journal.close()
+            driver.end_watch()
             if driver.journal.is_released:
                 self._owner.forget(row.id)
             del self._drivers[row.id]

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ..journal.journal import Journal
     from ..journal.toolset_lock import ToolsetLock
     from ..machine import Machine
+    from ..observer import RunWatch
 
 
 OUTCOMES: Final = (CallSucceeded, CallFailed, ResolvedDone, ResolvedFailed)
@@ -60,6 +61,7 @@ class RunRecorder:
     Attributes:
         is_driving: Whether the run is being driven now.
         on_outcome: Called with the step of each call that has an outcome.
+        watch: Who watches the run from outside; `None`: nobody.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class RunRecorder:
         self.is_driving = False
         self._log = RunLog(run_id)
         self.on_outcome: Callable[[str], None] | None = None
+        self.watch: RunWatch | None = None
         self._resources = {name: tool.resource for name, tool in lock.items() if tool.effect is Effect.WRITE}
 
     def note(self, event: Cause, at: float, decision: int | None = None) -> Sequence[Command]:
@@ -95,6 +98,10 @@ class RunRecorder:
             concluded = [command.event for command in commands if isinstance(command, Record)]
             for consequence in concluded:
                 journal.add(consequence, at)
+        if self.watch is not None:
+            self.watch.note(event, at)
+            for consequence in concluded:
+                self.watch.note(consequence, at)
         if self._log.is_verbose:
             self._log.log(event)
         if self.on_outcome is not None and isinstance(event, deaths.OUTCOMES):

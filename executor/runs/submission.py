@@ -40,6 +40,7 @@ from ..journal.header import Header, keep_plan, program_of
 from ..journal.records import Entry
 from ..journal.restore import check_header, load_entries, rebuild, rebuilt
 from ..machine import Machine
+from ..observer import Observers
 from ..states import RunStatus
 from ..stores.store import RunRow, Store
 from .archive import Archive
@@ -79,13 +80,6 @@ def expect_resume(row: RunRow) -> None:
         )
 
 
-def with_request(header: Header) -> Header:
-    """Return the header of a new run with the HTTP request that submits it."""
-    # Not the parent's, which a fork or retry has in its header.
-    context = current_request.get()
-    return header if header.context is context else replace(header, context=context)
-
-
 class Submissions:
     """Submits the runs of one store.
 
@@ -93,12 +87,14 @@ class Submissions:
         store: Has the runs.
         archive: Looks up parents.
         clock: The time of new runs.
+        observers: Say where in a trace a new run is.
     """
 
-    def __init__(self, store: Store, archive: Archive, clock: Clock) -> None:
+    def __init__(self, store: Store, archive: Archive, clock: Clock, observers: Observers) -> None:
         self._store = store
         self._archive = archive
         self._clock = clock
+        self._observers = observers
 
     async def submit(self, header: Header, *, run_id: str | None, parent: str | None = None) -> RunRow:
         """Make a run durable and return its row; a run of that id with the same work is left unchanged.
@@ -107,7 +103,11 @@ class Submissions:
             InputRejected: A run of that id exists, with another plan or other inputs.
             PlanRejected: The plan cannot be compiled.
         """
-        row = self.row_of(with_request(header), run_id, parent)
+        row, header = self.prepared(header, run_id, parent)
+        return await self.stored(row, header)
+
+    async def stored(self, row: RunRow, header: Header) -> RunRow:
+        """Store a prepared run, and return its row or that of the run of its id. Raises: InputRejected: that has other work."""
         # First create, then compare: a look before would race with another process that submits the same id.
         if await self._store.create_run(row):
             return row
@@ -115,8 +115,16 @@ class Submissions:
         self._expect_same(kept, row, header)
         return kept
 
-    def row_of(self, header: Header, run_id: str | None, parent: str | None = None) -> RunRow:
-        """Return the row of a new run, which nothing has stored yet. Raises: PlanRejected: the plan cannot be compiled."""
+    def prepared(
+        self, header: Header, run_id: str | None, parent: str | None = None
+    ) -> tuple[RunRow, Header]:
+        """Return the row of a new run, which nothing has stored yet, and its header. Raises: PlanRejected: the plan cannot be compiled."""
+        run_id = run_id or f"run_{secrets.token_hex(8)}"
+        context = current_request.get()
+        if self._observers:
+            context = self._observers.begin_trace(run_id, context)
+        if header.context is not context:  # not that of the parent, which a fork or retry has in its header
+            header = replace(header, context=context)
         row = self._new_row(header, run_id, parent)
         if header.plan is not None:
             keep_plan(row.header["plan"], header.plan)
@@ -130,12 +138,12 @@ class Submissions:
                 header.controlled,
                 header.written,
             )
-        return row
+        return row, header
 
-    def _new_row(self, header: Header, run_id: str | None, parent: str | None) -> RunRow:
+    def _new_row(self, header: Header, run_id: str, parent: str | None) -> RunRow:
         now = self._clock.now()
         return RunRow(
-            id=run_id or f"run_{secrets.token_hex(8)}",
+            id=run_id,
             status=RunStatus.QUEUED.value,
             task=filled(header.task, header.inputs) if header.task and header.plan else header.task,
             plan_digest=header.plan.digest if header.plan else None,

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from ...errors import FirmplanError, StoreError
 from ..journal.header import Header
+from ..states import UNDER_WAY
 from ..stores.store import RunRow, Store
-from .archive import UNDER_WAY, Archive
+from .archive import Archive
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

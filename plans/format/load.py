@@ -33,8 +33,12 @@ def read_source(path: str | PathLike[str], limits: Limits = LIMITS) -> Source:
         InputRejected: The file is not there or cannot be read.
         PlanRejected: It is neither JSON nor YAML.
     """
+    return _parsed(read_text(path, limits), limits)
+
+
+def _parsed(text: str | bytes, limits: Limits) -> Source:
     try:
-        return parse_source(read_text(path, limits), limits)
+        return parse_source(text, limits)
     except SourceError as fault:
         raise PlanRejected(source_report(fault)) from fault
 
@@ -48,7 +52,7 @@ def read_text(path: str | PathLike[str], limits: Limits = LIMITS) -> bytes:
     file = Path(path)
     try:
         with file.open("rb") as stream:
-            return b"".join(_parts(stream, limits.text_bytes_max + 1))
+            return read_stream(stream, limits)
     except FileNotFoundError:
         raise InputRejected(f"expected a plan file, found nothing at {file}: check the path") from None
     except IsADirectoryError:
@@ -56,6 +60,11 @@ def read_text(path: str | PathLike[str], limits: Limits = LIMITS) -> bytes:
     except (OSError, ValueError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) else str(fault)
         raise InputRejected(f"the plan file {file} cannot be read: {reason}") from fault
+
+
+def read_stream(stream: BinaryIO, limits: Limits = LIMITS) -> bytes:
+    """Return the bytes of a plan in a stream; past the limit only as many as show that. Raises: OSError."""
+    return b"".join(_parts(stream, limits.text_bytes_max + 1))
 
 
 def _parts(stream: BinaryIO, most: int) -> Iterator[bytes]:
@@ -73,8 +82,17 @@ def load_plan(path: str | PathLike[str]) -> Plan:
         PlanRejected: What it holds has not the shape of a plan.
     """
     with collector_paused():
-        source = read_source(path)
-        draft = draft_of(source.value, owned=source.is_json)
+        return _plan_in(read_source(path))
+
+
+def plan_of_text(text: str | bytes) -> Plan:
+    """Return the plan in a JSON or YAML text; only its shape is checked. Raises: PlanRejected: the text has not the shape of a plan."""
+    with collector_paused():
+        return _plan_in(_parsed(text, LIMITS))
+
+
+def _plan_in(source: Source) -> Plan:
+    draft = draft_of(source.value, owned=source.is_json)
     if draft.plan is None or not draft.whole:
         raise PlanRejected(source.located(CheckReport(draft.problems)))
     return draft.plan

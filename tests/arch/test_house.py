@@ -19,6 +19,7 @@ ROOMS = (
     "tools",
     "executor",
     "planner",
+    "client",
     "service",
     "training",
     "cli",

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(firmplan.__file__).parent
 HEAVY = (
+    "httpx2",
     "openai",
     "instructor",
     "networkx",

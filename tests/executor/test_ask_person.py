@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from firmplan import Engine, InputRejected, PlanBuilder, Submitter, check, tool
+from firmplan import Engine, InputRejected, OutcomeUnknown, PlanBuilder, Submitter, check, tool
 from firmplan.testing import read_recorded
 from firmplan.testing.rehearsal import Rehearsal
 
@@ -78,6 +78,48 @@ def test_an_answer_that_does_not_fit_is_refused_and_the_question_stands(value):
         with pytest.raises(InputRejected, match="the answer to step 'who' does not fit"):
             engine.answer_sync(run.id, "who", value, by="joe")
         assert engine.get_sync(run.id).status == "waiting"
+
+
+def test_a_value_that_does_not_fit_is_refused_with_the_place_of_each_fault():
+    """For answers, edits and what a call returned alike, so that a form shows the fault at its field."""
+    form = {
+        "type": "object",
+        "properties": {"who": {"type": "string"}, "counts": {"type": "array", "items": {"type": "integer"}}},
+        "required": ["who"],
+    }
+    unsure = {
+        "firmplan": 1,
+        "steps": [{"id": "mail", "tool": "lose", "args": {"to": "a"}}],
+        "output": "${mail}",
+    }
+    value = {"counts": [1, "two"]}
+
+    @tool(effect="write", approval="always")
+    def lose(to: str) -> list[int]:
+        raise OutcomeUnknown("no answer")
+
+    with Engine([lose], store="memory:") as engine:
+        run = engine.run_sync(asking(returns=form))
+        with pytest.raises(InputRejected) as refused:
+            engine.answer_sync(run.id, "who", value, by="joe")
+        assert {each.path for each in refused.value.problems} == {"$.value.counts[1]", "$.value"}
+        endorsing = {"id": "to", "endorse": {"who": "a"}, "returns": form}
+        run = engine.run_sync({**ASKS, "steps": [endorsing], "output": "${to}"})
+        with pytest.raises(InputRejected) as refused:
+            engine.approve_sync(run.id, "to", by="joe", edit={"value": value})
+        assert {each.path for each in refused.value.problems} == {
+            "$.edit.value.counts[1]",
+            "$.edit.value",
+        }
+        run = engine.run_sync(unsure)
+        with pytest.raises(InputRejected) as refused:
+            engine.approve_sync(run.id, "mail", by="joe", edit={"to": 3, "cc": "b"})
+        assert {each.path for each in refused.value.problems} == {"$.edit.to", "$.edit.cc"}
+        engine.approve_sync(run.id, "mail", by="joe")
+        assert engine.resume_sync(run.id).status == "indeterminate"
+        with pytest.raises(InputRejected) as refused:
+            engine.resolve_sync(run.id, "mail", done=[1, "x"], by="joe")
+        assert [each.path for each in refused.value.problems] == ["$.done[1]"]
 
 
 def test_a_question_is_not_approved_and_a_call_is_not_answered():

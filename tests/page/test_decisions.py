@@ -21,6 +21,7 @@ def test_a_waiting_call_is_shown_whole_and_as_text(server, tab, axe):
     """The complete argument, its origin, quoted parts; nothing of it is markup, and invisible characters are escapes."""
     run = server.post("/v1/runs", {"plan": PLAN}).json()["id"]
     tab.goto(f"{server.url}/#/runs/{run}")
+    tab.get_by_role("button", name="Decide").click()
     call = tab.locator(".call")
     expect(call).to_be_visible()
     assert call.locator("b, img").count() == 0
@@ -50,7 +51,7 @@ def test_several_calls_are_denied_with_one_reason(server, tab):
         "output": "${mail}",
     }
     run = server.post("/v1/runs", {"plan": plan}).json()["id"]
-    tab.goto(f"{server.url}/#/runs/{run}")
+    tab.goto(f"{server.url}/#/runs/{run}?tab=decisions")
     expect(tab.locator(".call")).to_have_count(2)
     tab.get_by_label("Your name").fill("ann")
     tab.get_by_role("button", name="Deny all 2").click()

@@ -6,7 +6,8 @@ the server is left, or when the process ends.
 
 - A call that could not be handed to a dead session is handed to a new one.
 - A call that was in progress when its session died is not repeated, since the server may have received it.
-- A tool that has changed since it was loaded is not called in a new session.
+- A tool that has changed since it was loaded is not called. The list is read again in each new session, and whenever the server says that
+  it has changed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import shlex
 import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 
 CLOSE_S: Final = 8.0  # the transport kills a server that does not heed after half of it
+RELIST_S: Final = 1.0  # at most so often the list is read again because the server says that it has changed
+RELISTEN_S: Final = 1.0  # until the stream for notices is asked for again
+RELISTEN_S_MAX: Final = 300.0
 SAID_CHARACTERS_MAX: Final = 500  # of a server's message about a failure
 GONE: Final = "Session terminated"  # what the transport says where a server no longer knows the session
 
@@ -124,6 +128,9 @@ class _Sessions:
     _first: Listing | None = None
     _changed: frozenset[str] = frozenset()
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _is_stale: bool = False
+    _relisting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _watching: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -143,10 +150,11 @@ class _Sessions:
         # further try is safe.
         for is_second in (False, True):
             session = await self._connected()
+            await self._relist(session)
             if name in self._changed:
                 raise ToolError(
                     f"the MCP server {self.target} has changed its tool '{name}' since it was loaded; load it again, and accept the "
-                    "change if it is one that you want"
+                    "change if it is one that you want: firmplan tools accept shows the difference"
                 )
             try:
                 return await session.call(name, arguments, meta, progress)
@@ -186,7 +194,7 @@ class _Sessions:
                 return self._session
             # Under the lock: two concurrent calls must not open two sessions.
             await self.close()
-            session = _Session(self.target)
+            session = _Session(self.target, self._note_change)
             try:
                 async with asyncio.timeout(self.open_s):
                     listing = await session.open()
@@ -200,7 +208,47 @@ class _Sessions:
             # Tools are compared with the first listing, from which they were made, and not with the last one.
             self._first = self._first or listing
             self._changed = changed(self._first.tools, listing.tools)
+            self._is_stale = False
             return session
+
+    def _note_change(self) -> None:
+        """Have the list read again: before the next call, or soon, so that the log tells of a change though nothing is called."""
+        self._is_stale = True
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.get_running_loop().create_task(
+                self._relist_soon(), name="firmplan mcp list"
+            )
+
+    async def _relist_soon(self) -> None:
+        while self._is_stale and (session := self._session) is not None and not session.is_over:
+            # A server that says it without end is asked at this pace only.
+            await asyncio.sleep(RELIST_S)
+            try:
+                await self._relist(session)
+            except FirmplanError as error:
+                open_log().warning("tools unknown", server=str(self.target), error=error.message)
+                return  # the next call reads the list, and fails with it
+
+    async def _relist(self, session: _Session) -> None:
+        """Read the list again if the server has said that it changed. Raises: ToolError: it cannot be read."""
+        async with self._relisting:
+            if not self._is_stale:
+                return
+            self._is_stale = False
+            try:
+                async with asyncio.timeout(self.open_s):
+                    listing = await session.list_tools()
+            except Exception as error:
+                # Nobody knows which tools have changed, so that none is called.
+                self._is_stale = True
+                raise ToolError(
+                    f"the MCP server {self.target} says that its tools have changed, and does not list them: {_described(_innermost(error))}",
+                    temporary=True,
+                ) from error
+            first = cast("Listing", self._first).tools
+            self._changed = changed(first, listing.tools)
+            if told := sorted(self._changed | changed(listing.tools, first)):
+                open_log().warning("tools changed", server=listing.name, place=str(self.target), tools=told)
 
     async def close(self) -> None:
         session, self._session = self._session, None
@@ -215,8 +263,9 @@ class _Sessions:
 class _Session:
     """One connection. It lives in a task of its own: a transport must end in the task in which it began."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, on_change: Callable[[], None]) -> None:
         self._target = target
+        self._on_change = on_change
         self._ending = asyncio.Event()
         self._opened: asyncio.Future[tuple[Client, Listing]] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
@@ -256,6 +305,11 @@ class _Session:
             )
         return answer
 
+    async def list_tools(self) -> Listing:
+        """Return the tools as the server lists them now."""
+        client, _ = self._opened.result()
+        return await read_listing(client)
+
     async def wait_why(self) -> str:
         """Return why the session broke, once that is known; empty where it only ended."""
         if self._task is not None and self._ending.is_set():
@@ -280,9 +334,19 @@ class _Session:
         known = Implementation(name="firmplan", version=version("firmplan"))
         # anyio's task groups have to end in the task that began them, so that one task opens, waits and closes.
         try:
-            async with Client(_watched(self._target, self._ending), client_info=known, cache=None) as client:
+            async with Client(
+                _watched(self._target, self._ending),
+                client_info=known,
+                cache=None,
+                message_handler=self._hear,
+            ) as client:
                 self._opened.set_result((client, await read_listing(client)))
-                await self._ending.wait()
+                listening = asyncio.get_running_loop().create_task(self._listen(client))
+                try:
+                    await self._ending.wait()
+                finally:
+                    listening.cancel()
+                    await asyncio.gather(listening, return_exceptions=True)
         except BaseException as error:
             if not self._opened.done():
                 self._opened.set_exception(_innermost(error))
@@ -293,6 +357,37 @@ class _Session:
                 raise
         finally:
             self._ending.set()
+
+    async def _hear(self, message: object) -> None:
+        """Hear a notification of a server that has sessions."""
+        from mcp.types import ToolListChangedNotification  # noqa: PLC0415  # an extra
+
+        if isinstance(message, ToolListChangedNotification):
+            self._on_change()
+
+    async def _listen(self, client: Client) -> None:
+        """Listen to a server that has no sessions: by the protocol of 2026-07-28 it sends notices on a stream that is asked for."""
+        from mcp.client.subscriptions import ListenNotSupportedError  # noqa: PLC0415  # an extra
+
+        said = client.server_capabilities.tools
+        if said is None or not said.list_changed:
+            return
+        pause_s = RELISTEN_S
+        while True:
+            try:
+                async with client.listen(tools_list_changed=True) as notices:
+                    pause_s = RELISTEN_S
+                    async for _ in notices:
+                        self._on_change()
+            except ListenNotSupportedError:
+                return
+            except Exception as error:  # noqa: BLE001  # whatever ends the stream, calls go on without it
+                open_log().info(
+                    "an MCP server ends its notices", server=str(self._target), error=_described(error)
+                )
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RELISTEN_S_MAX)
+            self._on_change()  # a notice may have been missed
 
 
 @asynccontextmanager

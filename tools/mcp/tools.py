@@ -233,7 +233,11 @@ def _source(offered: Listing, listed: ListedTool) -> FunctionType:
 
 def _progress_of(context: Context) -> ProgressFnT:
     async def tell(progress: float, total: float | None, message: str | None) -> None:
-        context.progress(progress / total if total else 0.0, plain(message or "", NOTE_CHARACTERS_MAX))
+        note = plain(message or "", NOTE_CHARACTERS_MAX)
+        if not total:
+            # Of how many, the server does not know: the number is a part of the words.
+            note = f"{note} ({progress:g})" if note else f"{progress:g}"
+        context.progress(progress / total if total else 0.0, note)
 
     return tell
 

@@ -30,6 +30,7 @@ from .recorder import record_exchange
 if TYPE_CHECKING:
     from instructor import AsyncInstructor
 
+    from .completion import RequestObserver
     from .tool_calls import NativeTurn
 
 _quiet: ContextVar[bool] = ContextVar("firmplan_model_call", default=False)
@@ -50,11 +51,13 @@ class Clients:
     Attributes:
         modes: In which mode each endpoint is asked for structure.
         limits: The semaphores and rate limiters of the endpoints.
+        observers: Who watches the requests.
     """
 
     def __init__(self, prices: PricesSource = None) -> None:
         self.modes = Modes()
         self.limits = EndpointLimits()
+        self.observers: list[RequestObserver] = []
         self._prices = None if prices is None else Prices.of(prices)
         self._open: dict[tuple[int, str, str, str], _Shared] = {}
 

@@ -21,7 +21,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 
 from ...plans.values import Json
 from .answer import AnswerForm, InvalidAnswer, NoJson
@@ -269,12 +269,44 @@ async def _send_with_retries(
     raise AssertionError("tenacity ends by returning or raising")
 
 
+class Asked(Protocol):
+    """Watches one request; hears either that it was answered or that it failed, in the task that sent it."""
+
+    def answered(self, completion: Completion, /) -> None:
+        """Hear the completion."""
+
+    def failed(self, error: BaseException, /) -> None:
+        """Hear why there is none: a `ModelError`, or a cancel."""
+
+
+class RequestObserver(Protocol):
+    """Watches the requests of `Clients` from outside."""
+
+    def begin_request(self, call: ModelCall, /) -> Asked | None:
+        """Begin to watch a request that is about to be sent."""
+
+
 async def complete(call: ModelCall, clients: Clients) -> Completion:
     """Send one request and sort its completion.
 
     Raises:
         ModelError: The endpoint gave no answer; the codes are in `errors.py`.
     """
+    watching = [asked for each in clients.observers if (asked := each.begin_request(call)) is not None]
+    if not watching:
+        return await _complete(call, clients)
+    try:
+        completion = await _complete(call, clients)
+    except BaseException as error:
+        for asked in watching:
+            asked.failed(error)
+        raise
+    for asked in watching:
+        asked.answered(completion)
+    return completion
+
+
+async def _complete(call: ModelCall, clients: Clients) -> Completion:
     price = clients.prices.find(call.endpoint)
     # instructor raises where the text does not parse, and the completion is lost with it. The hook keeps it, for its
     # text, its usage and its refusal.

@@ -17,7 +17,17 @@ from typing import TypeAlias
 
 from ...format.shape import Draft
 from ...paths import key
-from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, Plan, PlanForStep, PlanStep, ToolStep
+from ...plan import (
+    AgentStep,
+    AskPersonStep,
+    AskStep,
+    EndorseStep,
+    Fallback,
+    Plan,
+    PlanForStep,
+    PlanStep,
+    ToolStep,
+)
 from ...signature import Signature, Signatures, signatures_of
 from ...values import Json
 from ..body import PlanBody, SavedPlans, bodies_of
@@ -94,7 +104,7 @@ class Sources:
         self._writers: dict[int, Sequence[tuple[int, int]]] = {}
 
     def of_argument(self, trail: Trail, argument: str) -> Found:
-        """Return the sources of an argument of a tool; all arguments of an agent's calls are as untrusted as its goal and its tools."""
+        """Return the sources of an argument of a tool, or of a part of a prompt; all arguments of an agent's calls are as untrusted as its goal and its tools."""
         walk, labels = _Walk(self), self.labels(trail[:-1])
         step = labels.body.steps[trail[-1]]
         given: Template | None = None
@@ -102,6 +112,8 @@ class Sources:
             walk.visit(trail, None)
         elif isinstance(step, ToolStep | PlanStep) and argument in step.args:
             given = template_of("", step.args[argument])
+        elif isinstance(step, AskStep):
+            given = step.templates.get(argument)
         elif isinstance(step, AskPersonStep | EndorseStep):
             given = step.templates["endorse" if isinstance(step, EndorseStep) else "ask_person"]
         if given is not None:

@@ -2,6 +2,7 @@
 //
 // The key lives in the session storage: it survives a reload, and is gone with the tab. It goes out in the header Authorization alone.
 import { signal } from "@preact/signals";
+import { jsonText, parseExact } from "./json";
 
 const KEY = "firmplan.key";
 
@@ -45,7 +46,7 @@ export async function request(method: string, path: string, asked: Asked = {}): 
   if (asked.signal) init.signal = asked.signal;
   if (asked.body !== undefined) {
     headers["Content-Type"] = "application/json";
-    init.body = JSON.stringify(asked.body);
+    init.body = jsonText(asked.body);
   }
   const answer = await fetch(path, init);
   if (answer.status === 401) isKeyRefused.value = true;
@@ -64,6 +65,11 @@ export async function request(method: string, path: string, asked: Asked = {}): 
 
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
   return (await request("GET", path, signal ? { signal } : {})).json();
+}
+
+/** As `get`, with every number as the server wrote it: for what a person decides about. */
+export async function getExact<T>(path: string, signal?: AbortSignal): Promise<T> {
+  return parseExact(await (await request("GET", path, signal ? { signal } : {})).text()) as T;
 }
 
 export async function post<T>(path: string, body: unknown = {}): Promise<T> {

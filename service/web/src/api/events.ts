@@ -11,8 +11,8 @@ export interface Follower {
   /** Called with all events of one piece of the stream, in their order. */
   onEvents(events: RunEvent[]): void;
   onConnection(connection: Connection): void;
-  /** Called when the stream ended: whether more can come (the run waits), or not (it has ended). */
-  onPause(): Promise<"more" | "ended">;
+  /** Called when the stream ended: whether more comes soon (a task that is being planned has no events), perhaps (the run waits), or not at all. */
+  onPause(): Promise<"soon" | "more" | "ended">;
 }
 
 /**
@@ -42,10 +42,12 @@ export async function follow(id: string, after: number, follower: Follower, sign
         pause = PAUSE_MS_MIN;
         follower.onEvents(fresh);
       }
-      if ((await follower.onPause()) === "ended") {
+      const next = await follower.onPause();
+      if (next === "ended") {
         follower.onConnection("ended");
         return;
       }
+      if (next === "soon") pause = PAUSE_MS_MIN;
       follower.onConnection("quiet");
     } catch (error) {
       if (signal.aborted) return;

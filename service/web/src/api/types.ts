@@ -173,3 +173,23 @@ export interface Waiting {
   submitter: string | null;
   calls: WaitingCall[];
 }
+
+export interface CallDetails {
+  run: string;
+  step: string;
+  call: WaitingCall | null;
+  usage: JsonObject | null;
+}
+
+export interface Explanation {
+  run: string;
+  step: string;
+  verdict: string;
+  because: string | null;
+  sentence: string;
+  changes: { name: string; before: Json; after: Json }[];
+  source: { run: string; step: string } | null;
+  parts: Explanation[];
+  decisions: { decision: string; at: number; by: string; reason: string; edited: boolean }[];
+  rules: { [argument: string]: string };
+}

@@ -1,5 +1,6 @@
 // Everything about one call that waits. Nothing of an argument is cut, because the person decides about exactly this.
 import type { ComponentChildren, JSX } from "preact";
+import { jsonText } from "../api/json";
 import type { Origin, Quote, ShownArgument, WaitingCall } from "../api/types";
 import { href } from "../router";
 import { StatusBadge } from "../ui/status";
@@ -48,7 +49,7 @@ export function CallCard({ call, children }: { call: WaitingCall; children: Comp
         </Fact>
       </dl>
       {call.is_complete ? null : <p class="soft">Large texts were compared with their origins in part.</p>}
-      <div class="row">{children}</div>
+      {call.about === "question" ? children : <div class="row">{children}</div>}
     </article>
   );
 }
@@ -68,7 +69,7 @@ function Fact({ name, children }: { name: ComponentChildren; children: Component
   );
 }
 
-function OriginLine({ from }: { from: Origin }): JSX.Element {
+export function OriginLine({ from }: { from: Origin }): JSX.Element {
   return (
     <div class="outside">
       from <Text of={from.call} />
@@ -81,7 +82,7 @@ function OriginLine({ from }: { from: Origin }): JSX.Element {
   );
 }
 
-function ArgumentFact({ argument }: { argument: ShownArgument }): JSX.Element {
+export function ArgumentFact({ argument }: { argument: ShownArgument }): JSX.Element {
   const name = (
     <>
       <Text of={argument.name} />
@@ -122,7 +123,7 @@ function ArgumentValue({ argument }: { argument: ShownArgument }): JSX.Element {
       ) : typeof value === "string" ? (
         <QuotedText text={value} quotes={quotes.filter((quote) => quote.place === "")} />
       ) : (
-        <Text of={JSON.stringify(value, null, 2)} />
+        <Text of={jsonText(value, 2)} />
       )}
     </pre>
   );
@@ -163,7 +164,7 @@ function LastTime({ call }: { call: WaitingCall }): JSX.Element {
         </div>
       ))}
       <pre class="whole" tabIndex={0} aria-label="the arguments of last time">
-        <Text of={JSON.stringify(last.args, null, 2)} />
+        <Text of={jsonText(last.args, 2)} />
       </pre>
       {last.error === null ? null : (
         <div class="is-failed">

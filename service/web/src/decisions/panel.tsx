@@ -1,8 +1,10 @@
 // The calls of one run that wait for a person, with the decisions about them.
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { get, post, runPath } from "../api/client";
-import type { JsonObject, Waiting, WaitingCall } from "../api/types";
+import { getExact, post, runPath } from "../api/client";
+import type { ExactJson } from "../api/json";
+import type { JsonObject, Run, Waiting, WaitingCall } from "../api/types";
+import { SchemaForm } from "../forms/form";
 import { personName, setPersonName } from "../store/person";
 import type { RunStore } from "../store/run";
 import { attempt, Button } from "../ui/controls";
@@ -12,16 +14,18 @@ import { CallCard } from "./call";
 
 type Decide = (path: string, verb: string, call: WaitingCall, body: JsonObject) => void;
 
-export function DecisionsPanel({ store }: { store: RunStore }): JSX.Element | null {
+export function DecisionsPanel({ store }: { store: RunStore }): JSX.Element {
   const [waiting, setWaiting] = useState<Waiting | null>(null);
   const paths = store.waitingPaths.value.map((path) => `${path} ${store.step(path).value.attempt}`).join("\n");
   useEffect(() => {
     if (!paths) return setWaiting(null);
     const stop = new AbortController();
-    void attempt(async () => setWaiting(await get<Waiting>(runPath(store.id, "waiting"), stop.signal)));
+    void attempt(async () => setWaiting(await getExact<Waiting>(runPath(store.id, "waiting"), stop.signal)));
     return () => stop.abort();
   }, [store, paths]);
-  if (waiting === null || waiting.calls.length === 0) return null;
+  const question = store.head.value?.question ?? null;
+  if (question !== null) return <TaskQuestion store={store} question={question} />;
+  if (waiting === null || waiting.calls.length === 0) return <p class="empty">Nothing waits for a person.</p>;
 
   const decide: Decide = (path, verb, call, body) =>
     void attempt(async () => {
@@ -41,15 +45,7 @@ export function DecisionsPanel({ store }: { store: RunStore }): JSX.Element | nu
     <section class="decisions" aria-labelledby="decisions-title">
       <h2 id="decisions-title">{count(waiting.calls.length, "call")} waiting for you</h2>
       <div class="row">
-        <label>
-          Your name{" "}
-          <input
-            autoComplete="name"
-            placeholder="recorded with decisions"
-            value={personName.value}
-            onChange={(event) => setPersonName(event.currentTarget.value)}
-          />
-        </label>
+        <PersonName />
         {waiting.submitter === null ? null : (
           <span class="soft">
             submitted by <Text of={waiting.submitter} />
@@ -66,16 +62,54 @@ export function DecisionsPanel({ store }: { store: RunStore }): JSX.Element | nu
       </div>
       {waiting.calls.map((call) => (
         <CallCard key={`${call.step} ${call.attempt}`} call={call}>
-          <Choices call={call} decide={decide} />
+          <Choices call={call} decide={decide} answer={(value) => answer(store, call, value)} />
         </CallCard>
       ))}
     </section>
   );
 }
 
+/** What the planner asks about a task before it plans it. */
+function TaskQuestion({ store, question }: { store: RunStore; question: NonNullable<Run["question"]> }): JSX.Element {
+  return (
+    <section class="decisions" aria-labelledby="decisions-title">
+      <h2 id="decisions-title">The planner asks you</h2>
+      <PersonName />
+      <pre class="whole" tabIndex={0} aria-label="the question">
+        <Text of={question.text} />
+      </pre>
+      <SchemaForm
+        key={question.text}
+        schema={question.returns}
+        label="Your answer"
+        submit="Answer"
+        place="$.value"
+        onSubmit={async (value) => {
+          await post(runPath(store.id, "answer"), { ...by(), value });
+          await store.read();
+        }}
+      />
+    </section>
+  );
+}
+
+function PersonName(): JSX.Element {
+  return (
+    <label>
+      Your name{" "}
+      <input autoComplete="name" placeholder="recorded with decisions" value={personName.value} onChange={(event) => setPersonName(event.currentTarget.value)} />
+    </label>
+  );
+}
+
+async function answer(store: RunStore, call: WaitingCall, value: ExactJson): Promise<void> {
+  await post(runPath(store.id, "steps", call.step, "answer"), { ...by(), value, attempt: call.attempt });
+  await store.read();
+}
+
 const by = (): JsonObject => (personName.value ? { by: personName.value } : {});
 
-function Choices({ call, decide }: { call: WaitingCall; decide: Decide }): JSX.Element {
+function Choices({ call, decide, answer }: { call: WaitingCall; decide: Decide; answer: (value: ExactJson) => Promise<void> }): JSX.Element {
   const deny = <Ask label="Deny" question={`Why is step ${call.step} denied?`} onAnswer={(reason) => decide(call.step, "deny", call, { reason })} />;
   switch (call.about) {
     case "call":
@@ -87,20 +121,12 @@ function Choices({ call, decide }: { call: WaitingCall; decide: Decide }): JSX.E
           {deny}
         </>
       );
-    case "question": {
-      const isText = call.returns?.type === "string";
+    case "question":
       return (
-        <>
-          <Ask
-            label="Answer"
-            look="primary"
-            question={`The answer, ${isText ? "as text" : `as JSON that fits ${JSON.stringify(call.returns)}`}`}
-            onAnswer={(text) => void attempt(async () => decide(call.step, "answer", call, { value: isText ? text : JSON.parse(text) }))}
-          />
+        <SchemaForm schema={call.returns ?? {}} label="Your answer" submit="Answer" place="$.value" onSubmit={answer}>
           {deny}
-        </>
+        </SchemaForm>
       );
-    }
     case "outcome":
       return (
         <>

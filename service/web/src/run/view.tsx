@@ -3,6 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 import { post, runPath } from "../api/client";
 import { DecisionsPanel } from "../decisions/panel";
+import { StepDrawer } from "../drawer/view";
 import { address, href, setQuery } from "../router";
 import { isEnded, RunStore } from "../store/run";
 import { titleOf } from "../runs/list";
@@ -11,9 +12,13 @@ import { StatusBadge } from "../ui/status";
 import { count, Text } from "../ui/text";
 import { Ago, dollars, duration } from "../ui/time";
 import { JsonTree } from "../ui/tree";
+import { Timeline } from "../timeline/view";
+import { RunGraph } from "./graph";
 import { StepTable } from "./steps";
 
 const TABS = [
+  ["graph", "Graph"],
+  ["decisions", "Decisions"],
   ["steps", "Steps"],
   ["output", "Output"],
   ["plan", "Plan"],
@@ -26,7 +31,7 @@ export function RunView({ id }: { id: string }): JSX.Element {
     void store.start();
     return () => store.stop();
   }, [store]);
-  const tab = (TABS.find(([name]) => name === address.value.query.get("tab"))?.[0] ?? "steps") as Tab;
+  const tab = (TABS.find(([name]) => name === address.value.query.get("tab"))?.[0] ?? "graph") as Tab;
   if (store.error.value) {
     return (
       <main class="page" id="main">
@@ -41,13 +46,52 @@ export function RunView({ id }: { id: string }): JSX.Element {
   return (
     <main class="page run" id="main">
       <RunHeader store={store} />
-      <DecisionsPanel store={store} />
+      <CallsForYou store={store} isShown={tab === "decisions"} />
       <Tabs label="Views of the run" tabs={TABS} chosen={tab} panelId="run-panel" onChoose={(name) => setQuery({ tab: name }, true)} />
       <section id="run-panel" role="tabpanel" aria-labelledby={`run-panel-tab-${tab}`} tabIndex={0}>
-        {tab === "steps" ? <StepTable store={store} /> : tab === "output" ? <Output store={store} /> : <Plan store={store} />}
+        {tab === "graph" ? <Work store={store} /> : tab === "decisions" ? <DecisionsPanel store={store} /> : tab === "steps" ? <StepTable store={store} /> : tab === "output" ? <Output store={store} /> : <Plan store={store} />}
       </section>
     </main>
   );
+}
+
+/** Says that calls wait for a person, wherever in the run one looks. */
+function CallsForYou({ store, isShown }: { store: RunStore; isShown: boolean }): JSX.Element | null {
+  const waiting = store.waitingPaths.value.length;
+  const isAsked = Boolean(store.head.value?.question);
+  if ((waiting === 0 && !isAsked) || isShown) return null;
+  return (
+    <div class="calls-for-you">
+      <span>{isAsked ? "The planner asks a question" : `${count(waiting, "call")} waiting for a person`}</span>
+      <Button look="primary" onClick={() => setQuery({ tab: "decisions" })}>
+        Decide
+      </Button>
+    </div>
+  );
+}
+
+/** Graph and timeline, and beside them the chosen step. */
+function Work({ store }: { store: RunStore }): JSX.Element {
+  const path = address.value.query.get("step");
+  const choose = useMemo(() => (next: string) => setQuery({ step: next }), []);
+  const close = (): void => {
+    const before = address.peek().query.get("step");
+    setQuery({ step: null, part: null });
+    if (before !== null) focusNode(before);
+  };
+  return (
+    <div class="work">
+      <div class="work-main">
+        <RunGraph store={store} onSelect={choose} />
+        <Timeline store={store} onSelect={choose} />
+      </div>
+      {path === null ? null : <StepDrawer store={store} path={path} onClose={close} />}
+    </div>
+  );
+}
+
+function focusNode(path: string): void {
+  document.querySelector<HTMLElement>(`.node[data-step="${CSS.escape(path)}"] .node-main`)?.focus();
 }
 
 function RunHeader({ store }: { store: RunStore }): JSX.Element {

@@ -69,7 +69,8 @@ export class RunStore {
         onConnection: (connection) => (this.connection.value = connection),
         onPause: async () => {
           await this.read();
-          return isEnded(this.head.peek()!.status) ? "ended" : "more";
+          const { status } = this.head.peek()!;
+          return isEnded(status) ? "ended" : status === "queued" || status === "running" ? "soon" : "more";
         },
       },
       this.#stop.signal,

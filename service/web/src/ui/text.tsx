@@ -16,7 +16,9 @@ export function visible(text: string): string {
 }
 
 /** Text from outside; its escapes stand out, so that a text that itself holds `\u{202e}` looks different. */
-export function Text({ of }: { of: string }): JSX.Element {
+export function Text({ of, plain = false }: { of: string; plain?: boolean }): JSX.Element {
+  // An option of a menu can hold text only.
+  if (plain) return <>{visible(of)}</>;
   const parts: (string | JSX.Element)[] = [];
   let shown = 0;
   for (const found of of.matchAll(INVISIBLE)) {

@@ -1,0 +1,795 @@
+"""Every call of the client, written once; `client.py` offers them with and without an event loop.
+
+Each request may be sent twice, since an answer that was lost looks like a request that never arrived:
+
+- A submission carries an `Idempotency-Key` that the client makes, a fork or a retry the id of the new run: the same request makes one run.
+- A decision names the attempt that it is about, so that a repeated one is never about a later attempt; the server answers a repeated decision
+  with the run.
+- A plan that was saved, and a run that was deleted, by an earlier attempt are no error of a later one.
+- The journal is read from the last event that was handed on: a cut connection loses no event and repeats none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+from urllib.parse import quote
+
+import httpx2
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from ..errors import REPLACED, InputRejected, RunNotFound, ServerError
+from ..executor import (
+    Event,
+    Explanation,
+    PlanUses,
+    Run,
+    RunDiff,
+    Verification,
+    WaitingCalls,
+)
+from ..executor.fork import is_within
+from ..executor.runs.request import run_of, step_of
+from ..executor.states import UNDER_WAY
+from ..plans import CheckReport, Plan, parse
+from ..plans.nearest import short
+from ..plans.values import Json, NotJson
+from ..tools import Artifact
+from ..tools.private_file import write_private
+from .results import (
+    PlanEntry,
+    ServedTool,
+    diff_of,
+    event_of,
+    explanations_of,
+    page_of,
+    plan_entries_of,
+    plan_of,
+    report_of,
+    run_in,
+    saved_plan_of,
+    served_tools_of,
+    verification_of,
+    waiting_of,
+)
+from .transport import Connection, Request
+
+if TYPE_CHECKING:
+    from ..executor import RunPage, RunSummary
+
+T = TypeVar("T")
+PlanLike: TypeAlias = Plan | Mapping[str, Any]
+
+BAD_ANSWER: Final = "bad-answer"
+UNKNOWN_PLAN: Final = "unknown-plan"
+UNSET: Final = object()  # `done=None` says that a call took effect and returned null
+DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+PAGE: Final = 200
+"""Runs of one request for a list."""
+SILENCE_S: Final = 45.0
+"""Seconds without a line after which a stream of events counts as cut: the server sends one at least every 15."""
+CUT_PAUSE_S: Final = 0.2
+CUT_PAUSE_S_MAX: Final = 5.0
+"""Bounds of the pause before a stream that was cut is opened again."""
+SETTLE_S: Final = 0.2
+"""Seconds before a stream is opened again that ended although its run goes on: the server is going down."""
+
+
+class Calls:
+    """The calls of one server, as coroutines.
+
+    Args:
+        connection: Makes the requests.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    # --- runs: submit, wait, follow
+
+    async def submit(  # noqa: PLR0913  # what may be submitted, and how
+        self,
+        what: PlanLike | str | None = None,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        budget: Mapping[str, float] | None = None,
+        task: str | None = None,
+        plan_name: str | None = None,
+        plan_digest: str | None = None,
+        stream: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Hand in a run and return it, queued; it is durable, and goes on at the server.
+
+        A text as `what` is a digest if it is one, a task in words if it has a space, and else the name of a saved plan.
+
+        Args:
+            what: A plan, the digest or the name of a saved plan, or a task in words.
+            inputs: Values of the plan's inputs.
+            budget: Limits of the run, within those of the server.
+            task: A task in words, in the place of `what`.
+            plan_name: Name of a saved plan, in the place of `what`.
+            plan_digest: Digest of a saved plan, in the place of `what`.
+            stream: Whether steps of a task start while its plan is being written.
+            idempotency_key: The same key with the same request gives the same run, for ever; by default each call has a key of its own.
+
+        Raises:
+            PlanRejected: The plan has faults.
+            InputRejected: Nothing or too much is named, an input does not fit, or the key came with another request.
+            ServerError: The server is not reached, or refuses the request.
+        """
+        named = _named(what, task=task, plan_name=plan_name, plan_digest=plan_digest)
+        if stream and "task" not in named:
+            raise InputRejected("stream: expected a task in words, whose steps may start early, found a plan")
+        body = _given(**named, inputs=inputs, budget=budget, stream=stream or None)
+        key = secrets.token_urlsafe(24) if idempotency_key is None else idempotency_key
+        if not key.isascii() or not key.isprintable() or not key.strip():
+            raise InputRejected(f"idempotency_key: expected printable ASCII, found {short(key)!r}")
+        path = "v1/tasks" if "task" in named else "v1/runs"
+        return await self._asked(run_in, "POST", path, body, headers={"Idempotency-Key": key})
+
+    async def wait(self, run_id: str, *, timeout: float | None = None) -> Run:  # noqa: ASYNC109  # also without an event loop
+        """Return the run when it has ended, or waits for a person or a budget.
+
+        Args:
+            run_id: The run.
+            timeout: Seconds; `None`: without a limit.
+
+        Raises:
+            RunNotFound: There is no such run.
+            TimeoutError: The run goes on after that time.
+            ServerError: The server is not reached.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while (run := await self.get(run_id)).status in UNDER_WAY:
+            async for _ in self._events(run_id, run.last_event, until):
+                pass
+            if until is not None and time.monotonic() >= until:
+                if (run := await self.get(run_id)).status not in UNDER_WAY:
+                    return run
+                raise TimeoutError(
+                    f"run {run_id} is still {run.status} after {timeout:g} s; it goes on at the server"
+                )
+        return run
+
+    async def run(  # noqa: PLR0913  # as of `submit`
+        self,
+        what: PlanLike | str | None = None,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        budget: Mapping[str, float] | None = None,
+        task: str | None = None,
+        plan_name: str | None = None,
+        plan_digest: str | None = None,
+        stream: bool = False,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # also without an event loop
+    ) -> Run:
+        """Hand in a run, wait for it, and return its outcome.
+
+        Args:
+            what: As of `submit`.
+            inputs: Values of the plan's inputs.
+            budget: Limits of the run, within those of the server.
+            task: A task in words, in the place of `what`.
+            plan_name: Name of a saved plan, in the place of `what`.
+            plan_digest: Digest of a saved plan, in the place of `what`.
+            stream: Whether steps of a task start while its plan is being written.
+            idempotency_key: As of `submit`.
+            timeout: Seconds to wait; `None`: without a limit.
+
+        Raises:
+            PlanRejected: The plan has faults.
+            InputRejected: As of `submit`.
+            TimeoutError: The run goes on after that time.
+            ServerError: The server is not reached, or refuses the request.
+        """
+        submitted = await self.submit(
+            what,
+            inputs=inputs,
+            budget=budget,
+            task=task,
+            plan_name=plan_name,
+            plan_digest=plan_digest,
+            stream=stream,
+            idempotency_key=idempotency_key,
+        )
+        return await self.wait(submitted.id, timeout=timeout)
+
+    async def get(self, run_id: str) -> Run:
+        """Return the run as it stands. Raises: RunNotFound: there is none."""
+        return await self._asked(run_in, "GET", _run_path(run_id))
+
+    async def events(self, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
+        """Yield the run's events past number `after` as they become durable, until nothing more comes by itself.
+
+        Raises:
+            RunNotFound: There is no such run.
+            ServerError: The server is not reached for `retry_for` seconds.
+        """
+        events = self._events(run_id, after, None)
+        try:
+            async for event in events:
+                yield event
+        finally:
+            await events.aclose()
+
+    async def list_runs(
+        self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> RunPage:
+        """Return one page of runs, newest first; `runs` goes through all pages.
+
+        Args:
+            status: Only runs of this status.
+            limit: Most runs of the page, up to 500.
+            cursor: The `cursor` of an earlier page asks for the one that follows.
+
+        Raises:
+            InputRejected: An argument is out of its range.
+        """
+        given = {"status": status, "limit": str(limit), "cursor": cursor}
+        query = {name: value for name, value in given.items() if value is not None}
+        return await self._asked(page_of, "GET", "v1/runs", query=query)
+
+    async def runs(self, *, status: str | None = None) -> AsyncGenerator[RunSummary]:
+        """Yield the runs, newest first, page by page as they are asked for.
+
+        Args:
+            status: Only runs of this status.
+
+        Raises:
+            InputRejected: There is no such status.
+        """
+        cursor: str | None = None
+        while True:
+            page = await self.list_runs(status=status, limit=PAGE, cursor=cursor)
+            for each in page.runs:
+                yield each
+            if (cursor := page.cursor) is None:
+                return
+
+    async def delete(self, run_id: str) -> None:
+        """Delete a run that has ended.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It has not ended (code `not-ended`), or has children (`has-children`).
+        """
+        request = Request("DELETE", _run_path(run_id))
+        try:
+            await self._connection.send(request)
+        except RunNotFound:
+            if request.attempts == 1:  # else an earlier attempt deleted it, and its answer was lost
+                raise
+
+    # --- decisions
+
+    async def waiting(self, run_id: str) -> WaitingCalls:
+        """Return the calls of the run that wait for a person, with everything that the person needs to decide. Raises: RunNotFound."""
+        return await self._asked(waiting_of, "GET", f"{_run_path(run_id)}/waiting")
+
+    async def approve(
+        self,
+        run_id: str,
+        step: str,
+        *,
+        by: str | None = None,
+        edit: Mapping[str, Any] | None = None,
+        attempt: int | None = None,
+    ) -> Run:
+        """Allow a call that waits; the server continues the run.
+
+        Args:
+            run_id: The run.
+            step: Path of the call's step, item or iteration.
+            by: Who decides; a key with a name needs none.
+            edit: Arguments to use instead of those shown.
+            attempt: The attempt that was shown; `None`: the one that waits now.
+
+        Raises:
+            InputRejected: Nothing waits there, or another decision stands (code `decided`).
+        """
+        return await self._decision(run_id, step, "approve", attempt, _given(by=by, edit=edit))
+
+    async def deny(
+        self, run_id: str, step: str, *, by: str | None = None, reason: str = "", attempt: int | None = None
+    ) -> Run:
+        """Refuse a call that waits; what depends on it is cancelled.
+
+        Args:
+            run_id: The run.
+            step: Path of the call's step, item or iteration.
+            by: Who decides; a key with a name needs none.
+            reason: Why, for the record.
+            attempt: The attempt that was shown; `None`: the one that waits now.
+
+        Raises:
+            InputRejected: Nothing waits there, or another decision stands (code `decided`).
+        """
+        return await self._decision(run_id, step, "deny", attempt, _given(by=by, reason=reason or None))
+
+    async def answer(
+        self, run_id: str, step: str | None, value: Json, *, by: str | None = None, attempt: int | None = None
+    ) -> Run:
+        """Answer the question of an `ask_person` step, or of the planner.
+
+        Args:
+            run_id: The run.
+            step: Path of the step; `None`: the planner's question.
+            value: The answer, which fits the question's `returns`.
+            by: Who answers; a key with a name needs no name here.
+            attempt: The attempt that was shown; `None`: the one that waits now.
+
+        Raises:
+            InputRejected: No question waits there, the value does not fit, or another answer stands (code `decided`).
+        """
+        body = {**_given(by=by), "value": value}
+        if step is None:
+            return await self._asked(run_in, "POST", f"{_run_path(run_id)}/answer", body)
+        return await self._decision(run_id, step, "answer", attempt, body)
+
+    async def resolve(
+        self,
+        run_id: str,
+        step: str,
+        *,
+        done: Any = UNSET,  # noqa: ANN401  # any value, null included
+        retry: bool = False,
+        fail: str | None = None,
+        by: str | None = None,
+        attempt: int | None = None,
+    ) -> Run:
+        """Settle a call of unknown outcome: exactly one of `done`, `retry` and `fail`.
+
+        Args:
+            run_id: The run.
+            step: Path of the call's step, item or iteration.
+            done: It took effect, and returned this.
+            retry: It did nothing; it is made again.
+            fail: It did nothing, and the step fails, with this reason.
+            by: Who has found out; a key with a name needs none.
+            attempt: The attempt that was shown; `None`: the one whose outcome is unknown now.
+
+        Raises:
+            InputRejected: No outcome is unknown there, or another decision stands (code `decided`).
+        """
+        body = _given(retry=retry or None, fail=fail, by=by)
+        given = body if done is UNSET else {**body, "done": done}
+        return await self._decision(run_id, step, "resolve", attempt, given)
+
+    async def decide(
+        self, run_id: str, decisions: Mapping[str, str | Mapping[str, Any]], *, by: str | None = None
+    ) -> Run:
+        """Decide about several calls together, all or none.
+
+        Args:
+            run_id: The run.
+            decisions: Path -> `"approve"`, `"deny"`, `"retry"`, or an object that says more; a step stands for all its parts that wait.
+            by: Who decides; a key with a name needs none.
+
+        Raises:
+            InputRejected: A decision is not valid; the message names every faulty one.
+        """
+        named = {step_of(step): decision for step, decision in decisions.items()}
+        bound = _bound(named, await self.waiting(run_id))
+        body = _given(decisions=bound, by=by)
+        return await self._asked(run_in, "POST", f"{_run_path(run_id)}/decide", body)
+
+    async def cancel(self, run_id: str) -> Run:
+        """Stop the run: no further calls start. Raises: RunNotFound."""
+        return await self._asked(run_in, "POST", f"{_run_path(run_id)}/cancel")
+
+    async def _decision(
+        self, run_id: str, step: str, word: str, attempt: int | None, body: Mapping[str, Any]
+    ) -> Run:
+        """Decide about one attempt: the given one, or the one that waits now."""
+        path = f"{_run_path(run_id)}/steps/{_encoded(step_of(step))}"
+        if attempt is None:
+            with suppress(InputRejected):  # there is no such step: the answer to the decision says so
+                attempt = await self._asked(lambda found: found["attempt"], "GET", path)
+        return await self._asked(run_in, "POST", f"{path}/{word}", {**body, **_given(attempt=attempt)})
+
+    # --- runs that go on, and runs made of others
+
+    async def resume(
+        self, run_id: str, *, budget: Mapping[str, float] | None = None, take_over: bool = False
+    ) -> Run:
+        """Let a run go on, and return it as it stands; `wait` waits for it.
+
+        Args:
+            run_id: The run.
+            budget: A larger budget, where the run waits for one.
+            take_over: Take the run from a process that hangs.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: The run failed or was cancelled (`retry` goes on with it), or the budget is past a ceiling.
+        """
+        body = _given(budget=budget, take_over=take_over or None)
+        # A failed run whose plan is being patched is waited for in the request.
+        return await self._asked(run_in, "POST", f"{_run_path(run_id)}/resume", body, is_long=True)
+
+    async def retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
+        """Continue a failed or cancelled run as a new run, and return that one, queued.
+
+        Args:
+            run_id: The run.
+            run_id_new: The new run's id; by default the client makes one.
+            replan: How often, at most, the planner may patch the plan if the new run fails.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: The run has neither failed nor been cancelled.
+        """
+        body = _given(run_id_new=run_id_new or _new_id(), replan=replan or None)
+        return await self._asked(run_in, "POST", f"{_run_path(run_id)}/retry", body)
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        at: str | None = None,
+        set: Mapping[str, Any] | None = None,  # noqa: A002  # the engine's own word
+        inputs: Mapping[str, Any] | None = None,
+        plan: PlanLike | None = None,
+        allow_writes: bool = False,
+        run_id_new: str | None = None,
+    ) -> Run:
+        """Run again what a change affects, as a new run, and return that one, queued.
+
+        Args:
+            run_id: The parent.
+            at: Run this step again, and whatever depends on it.
+            set: Step -> the value that replaces the step's.
+            inputs: Inputs to change.
+            plan: An edited plan.
+            allow_writes: Call affected writes; else each waits for approval.
+            run_id_new: The new run's id; by default the client makes one.
+
+        Raises:
+            RunNotFound: There is no such run.
+            PlanRejected: The edited plan has faults.
+            InputRejected: A step or value does not fit.
+        """
+        body = _given(
+            at=at,
+            set=set,
+            inputs=inputs,
+            plan=None if plan is None else _plan_document(plan),
+            allow_writes=allow_writes or None,
+            run_id_new=run_id_new or _new_id(),
+        )
+        return await self._asked(run_in, "POST", f"{_run_path(run_id)}/fork", body)
+
+    async def replay(self, run_id: str) -> Run:
+        """Compute the run again from its journal; nothing is called or stored.
+
+        Raises:
+            RunNotFound: There is no such run.
+            Diverged: A step differs from what was recorded.
+        """
+        return await self._asked(run_in, "POST", f"{_run_path(run_id)}/replay", is_long=True)
+
+    # --- looking back
+
+    async def explain(self, run_id: str, step: str) -> Explanation:
+        """Return why a step ran or was reused; `str()` of it is a sentence.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: It has no such step.
+        """
+        (found,) = await self._explanations(run_id, {"step": step_of(step)})
+        return found
+
+    async def explain_all(self, run_id: str) -> list[Explanation]:
+        """Return the same for every step of the run, in its order. Raises: RunNotFound."""
+        return await self._explanations(run_id, {})
+
+    async def _explanations(self, run_id: str, query: Mapping[str, str]) -> list[Explanation]:
+        path = f"{_run_path(run_id)}/explain"
+        return await self._asked(explanations_of, "GET", path, query=query, is_long=True)
+
+    async def diff(self, a: str, b: str) -> RunDiff:
+        """Return what differs between two runs, by step, and why. Raises: RunNotFound."""
+        # The document has the changes of the plan, and the value both plans. Runs without a plan are refused by the server.
+        before, after = cast("Plan", (await self.get(a)).plan), cast("Plan", (await self.get(b)).plan)
+        path = f"{_run_path(a)}/diff/{_encoded(run_of(b))}"
+        return await self._asked(lambda found: diff_of(found, before, after), "GET", path, is_long=True)
+
+    async def verify(self, run_id: str) -> Verification:
+        """Have the server call the run's pure steps again and compare the results. Raises: RunNotFound."""
+        return await self._asked(verification_of, "POST", f"{_run_path(run_id)}/verify", is_long=True)
+
+    async def export(self, run_id: str, path: str | os.PathLike[str]) -> Path:
+        """Write the run into one file, which replays anywhere, and return its path.
+
+        Raises:
+            RunNotFound: There is no such run.
+            InputRejected: The file cannot be written.
+        """
+        bundle = await self._connection.send(Request("GET", f"{_run_path(run_id)}/export", is_long=True))
+        file = Path(path)
+        try:
+            write_private(file, bundle)
+        except OSError as error:
+            raise InputRejected(f"cannot write {file}: {error.strerror or error}") from error
+        return file
+
+    async def artifact(self, run_id: str, artifact: Artifact | Mapping[str, Any] | str) -> bytes:
+        """Return the bytes of an artifact of a run.
+
+        Args:
+            run_id: The run.
+            artifact: The artifact as a value of the run has it, or its digest.
+
+        Raises:
+            InputRejected: The run has no such artifact.
+            ServerError: The bytes are not those of the digest.
+        """
+        digest = str(
+            artifact.digest
+            if isinstance(artifact, Artifact)
+            else artifact
+            if isinstance(artifact, str)
+            else artifact.get("digest")
+        )
+        path = f"{_run_path(run_id)}/artifacts/{_encoded(digest)}"
+        data = await self._connection.send(Request("GET", path, is_long=True))
+        found = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        if found != digest:
+            raise ServerError(f"expected the bytes of {digest}, found those of {found}", code=BAD_ANSWER)
+        return data
+
+    # --- plans and tools
+
+    async def check(self, plan: PlanLike | str) -> CheckReport:
+        """Return every problem of a plan (a `Plan`, a dict, or JSON or YAML text), by the server's tools; nothing runs."""
+        body = {"plan": plan if isinstance(plan, str) else _plan_document(plan)}
+        return await self._asked(report_of, "POST", "v1/plans:check", body, is_long=True)
+
+    async def plans(self) -> list[PlanEntry]:
+        """Return the saved plans, by name."""
+        return await self._asked(plan_entries_of, "GET", "v1/plans")
+
+    async def find_plan(self, name_or_digest: str) -> Plan | None:
+        """Return a saved plan; `None`: there is none of that name or digest."""
+        try:
+            return await self._asked(plan_of, "GET", f"v1/plans/{_encoded(name_or_digest)}")
+        except InputRejected as error:
+            if error.code != UNKNOWN_PLAN:
+                raise
+            return None
+
+    async def save_plan(self, name: str, plan: PlanLike, *, replaces: str | None = None) -> PlanEntry:
+        """Save a plan that passes the server's check under a name.
+
+        Args:
+            name: The name.
+            plan: The plan.
+            replaces: Digest of the plan that may be replaced; empty: none; `None`: any.
+
+        Raises:
+            PlanRejected: The plan has faults.
+            InputRejected: The name is taken by another plan than `replaces` (code `replaced`).
+        """
+        document = _plan_document(plan)
+        headers = (
+            {} if replaces is None else {"If-Match": f'"{replaces}"'} if replaces else {"If-None-Match": "*"}
+        )
+        path = f"v1/plans/{_encoded(name)}"
+        request = Request("PUT", path, headers=headers, body=_json_text({"plan": document}))
+        try:
+            return self._read(await self._connection.send(request), saved_plan_of)
+        except InputRejected as error:
+            # If an earlier attempt saved the plan and its answer was lost, the condition does not hold any more.
+            if error.code != REPLACED or request.attempts == 1:
+                raise
+            saved = await self.find_plan(name)
+            if saved is None or saved.text_digest != Plan.model_validate(document).text_digest:
+                raise
+            return PlanEntry(name, saved.digest, saved.task, dict(saved.inputs), PlanUses())
+
+    async def tools(self) -> list[ServedTool]:
+        """Return the server's tools, by name."""
+        return await self._asked(served_tools_of, "GET", "v1/tools")
+
+    async def aclose(self) -> None:
+        """Close the connections; idempotent. Runs go on."""
+        await self._connection.aclose()
+
+    # --- requests
+
+    async def _events(self, run_id: str, after: int, until: float | None) -> AsyncGenerator[Event]:
+        """Yield events until nothing more comes by itself, or the moment `until` of the monotonic clock."""
+        seen, cuts, lost_since = after, 0, 0.0
+        while until is None or time.monotonic() < until:
+            left = SILENCE_S if until is None else max(0.05, min(SILENCE_S, until - time.monotonic()))
+            begun = seen
+            try:
+                async for event in self._stream(run_id, seen, left, until):
+                    # A proxy may repeat what it has buffered.
+                    if event.seq > seen:
+                        seen = event.seq
+                        yield event
+            except httpx2.TransportError as error:
+                if until is not None and time.monotonic() >= until:
+                    return
+                cuts, lost_since = (cuts + 1, lost_since) if seen == begun and cuts else (1, time.monotonic())
+                pause = min(CUT_PAUSE_S * 2 ** (cuts - 1), CUT_PAUSE_S_MAX)
+                if time.monotonic() - lost_since + pause > self._connection.retry_for_s:
+                    raise self._connection.lost(error) from error
+                await self._connection.pause(pause, error)
+                continue
+            cuts = 0
+            # The stream ends where the run ends or waits, and also where its server goes down.
+            if seen == begun and (await self.get(run_id)).status not in UNDER_WAY:
+                return
+            if seen == begun:
+                await self._connection.pause(SETTLE_S)
+
+    async def _stream(
+        self, run_id: str, seen: int, silence_s: float, until: float | None
+    ) -> AsyncGenerator[Event]:
+        """Yield the events of one connection, past number `seen`.
+
+        Not httpx's `EventSource`, which passes over the comment lines of a quiet stream: with each line the time is looked at. An event counts
+        only with the blank line that ends it: of a cut stream the last lines may be incomplete.
+        """
+        headers = {"Last-Event-ID": str(seen), "Accept": "text/event-stream"}
+        request = Request("GET", f"{_run_path(run_id)}/events", headers=headers)
+        async with self._connection.open(request, silence_s) as answer:
+            if answer.status == HTTPStatus.NO_CONTENT:
+                return
+            data = ""
+            async for line in answer.lines():
+                if line.startswith("data:"):
+                    data = line.removeprefix("data:").strip()
+                elif not line and data:
+                    yield self._read(data.encode(), event_of)
+                    data = ""
+                if until is not None and until - time.monotonic() < silence_s:
+                    return  # the next line might come after the end of the time: the next connection waits less
+
+    async def _asked(  # the parts of a request
+        self,
+        read: Callable[[Any], T],
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        is_long: bool = False,
+    ) -> T:
+        """Return what a reader makes of the answer's document."""
+        text = None if body is None else _json_text(body)
+        request = Request(method, path, query or {}, headers or {}, text, is_long)
+        return self._read(await self._connection.send(request), read)
+
+    def _read(self, text: bytes, read: Callable[[Any], T]) -> T:
+        """Return what a reader makes of a JSON text. Raises: ServerError: it is no such document."""
+        try:
+            return read(parse(text))
+        except (NotJson, ValueError, KeyError, TypeError, AttributeError) as error:
+            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise ServerError(
+                f"{self._connection.url} answered with something else than expected ({short(why)}): is this the address of a "
+                "`firmplan serve` of this version?",
+                code=BAD_ANSWER,
+            ) from error
+
+
+def _named(
+    what: PlanLike | str | None, *, task: str | None, plan_name: str | None, plan_digest: str | None
+) -> dict[str, Any]:
+    """Return what is to run, as the server's field. Raises: InputRejected: nothing, or more than one thing, is named."""
+    given: dict[str, Any] = _given(task=task, plan_name=plan_name, plan_digest=plan_digest)
+    if what is not None:
+        field = "plan" if not isinstance(what, str) else _field_of(what)
+        given = {**given, field if field not in given else f"what ({field})": what}
+    if len(given) != 1:
+        found = " and ".join(given) or "nothing"
+        raise InputRejected(
+            f"expected one plan or task: a Plan or dict, a task in words, plan_name or plan_digest; found {found}"
+        )
+    return {"plan": _plan_document(given["plan"])} if "plan" in given else given
+
+
+def _field_of(text: str) -> str:
+    """Return the server's field for a text: a digest, words, or a name."""
+    if DIGEST.fullmatch(text):
+        return "plan_digest"
+    return "task" if any(each.isspace() for each in text.strip()) or not text.strip() else "plan_name"
+
+
+def _plan_document(plan: PlanLike) -> Json:
+    if not isinstance(cast("object", plan), Plan | Mapping):
+        raise InputRejected(f"expected a Plan or a dict, found {type(plan).__name__}")
+    return plan.to_dict() if isinstance(plan, Plan) else cast("Json", dict(plan))
+
+
+def _given(**fields: Any) -> dict[str, Any]:  # noqa: ANN401  # JSON, models, dates
+    """Return the fields that are given: `None` stands for the server's default."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _json_text(body: Mapping[str, Any]) -> bytes:
+    """Return a body as JSON; models, data classes, dates and the like stand as pydantic writes them.
+
+    Raises:
+        InputRejected: A value has no JSON.
+    """
+    try:
+        # Not in canonical form, which sorts keys: a plan keeps the order in which its author wrote it.
+        text = json.dumps(
+            to_jsonable_python(body), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
+        return text.encode()
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise InputRejected(f"expected values that JSON can carry: {error}") from error
+
+
+def _run_path(run_id: str) -> str:
+    return f"v1/runs/{_encoded(run_of(run_id))}"
+
+
+def _encoded(part: str) -> str:
+    """Return one part of a path. Raises: InputRejected: it is empty, or would lead elsewhere."""
+    if not isinstance(cast("object", part), str) or part in ("", ".", ".."):
+        raise InputRejected(f"expected a name, an id or a path, found {part!r}")
+    return quote(part, safe="")
+
+
+def _new_id() -> str:
+    return f"run_{secrets.token_hex(8)}"
+
+
+_ABOUT: Final[Mapping[str, tuple[str, ...]]] = {
+    "approve": ("call",),
+    "deny": ("call", "question"),
+    "retry": ("outcome",),
+}
+"""Decision -> what a waiting part may be about for which a step stands."""
+
+
+def _bound(decisions: Mapping[str, str | Mapping[str, Any]], waiting: WaitingCalls) -> dict[str, Any]:
+    """Return decisions that each name one attempt: a step stands for its parts that wait now, and for none that wait later.
+
+    Args:
+        decisions: Path -> decision.
+        waiting: The calls that wait.
+    """
+    made: dict[str, Any] = {}
+    for step, decision in decisions.items():
+        said: Mapping[str, Any] = {decision: True} if isinstance(decision, str) else decision
+        word = next((word for word in _ABOUT if said.get(word) is True), "")
+        calls = [
+            call
+            for call in waiting.calls
+            if call.step == step
+            or (
+                call.about in _ABOUT.get(word, ())
+                and is_within(call.step, step)
+                and not any(
+                    is_within(call.step, other)
+                    for other in decisions
+                    if is_within(other, step) and other != step
+                )
+            )
+        ]
+        if "attempt" in said or "edit" in said or not calls:
+            exact = [call for call in calls if call.step == step and "attempt" not in said]
+            made[step] = {**said, "attempt": exact[0].attempt} if exact else decision
+        else:
+            made.update({call.step: {**said, "attempt": call.attempt} for call in calls})
+    return made

@@ -1,0 +1,5 @@
+// Vite's import of a worker's address.
+declare module "*?worker&url" {
+  const url: string;
+  export default url;
+}

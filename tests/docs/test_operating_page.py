@@ -1,0 +1,34 @@
+"""The page on operating a server has every metric, with its type and labels."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import firmplan
+from firmplan.service import metrics
+from firmplan.service.metrics import Metrics
+
+PAGE = (Path(firmplan.__file__).parent / "docs" / "OPERATING.md").read_text(encoding="utf-8")
+
+
+def rows(head):
+    lines = PAGE.partition(f"| {head} |")[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_every_metric_is_told_with_its_type_and_labels():
+    """The table and the registry have the same metrics, and none other."""
+    registered = {}
+    for each in Metrics()._registry._collector_to_names:
+        name = f"{each._name}_total" if each._type == "counter" else each._name
+        registered[name] = (each._type, list(each._labelnames))
+    told = {
+        name.strip("`"): (kind, re.findall(r"`(\w+)`", labels)) for name, kind, labels, _ in rows("metric")
+    }
+    assert told == registered
+
+
+def test_the_bound_of_labels_is_told():
+    """The number of names is the constant's."""
+    assert f"at most {metrics.NAMES_MAX} of them" in PAGE
