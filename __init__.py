@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ToolError,
     )
     from .executor import (
+        ApiKey,
         Event,
         Explanation,
         Policy,
@@ -76,6 +77,7 @@ __getattr__, __dir__ = on_first_use(
             "ToolError",
         ),
         "executor": (
+            "ApiKey",
             "Event",
             "Explanation",
             "Policy",
@@ -101,6 +103,7 @@ __getattr__, __dir__ = on_first_use(
 
 __version__ = "0.1.0"
 __all__ = [
+    "ApiKey",
     "Artifact",
     "AsyncClient",
     "CheckReport",

@@ -15,16 +15,40 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    Literal,
+    ParamSpec,
+    Self,
+    TypeAlias,
+    TypeVar,
+    cast,
+    get_args,
+)
 
 from .errors import (
+    UNKNOWN_PLAN,
     ConfigError,
     InputRejected,
+    RunNotFound,
 )
 from .executor import (
     FINAL,
@@ -63,6 +87,7 @@ from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.policies import Policies, Policy
 from .executor.observer import Observer, Observers
+from .executor.runs.archive import qualified, split_name
 from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.driver import PARK_GRACE_S
 from .executor.runs.execution import RunWork
@@ -72,6 +97,7 @@ from .executor.runs.request import (
     Options,
     age_of,
     artifact_of,
+    author_of,
     bytes_of,
     child_id_of,
     count_of,
@@ -93,13 +119,18 @@ from .executor.runs.request import (
 )
 from .executor.runs.store_care import statuses_of
 from .executor.runs.submission import expect_resume, expect_retry
+from .executor.stores.api_keys import ApiKey, ApiKeys, tenant_of
 from .executor.stores.location import StoreLocation, open_location
 from .executor.stores.store import LEASE_S, RunRow
 from .planner import Planner, SavedPlan, pattern_fault
 from .plans import CheckReport, Plan
 from .plans.format.saved import template_digest
+from .plans.nearest import short
 from .plans.values import Json
 from .run_planner import EnginePlanner, PlanLike, RecordedPlanning
+from .schedules import Fire, Schedule, ScheduleBook, Scheduler, ScheduleTable
+from .schedules.book import FIRES_MAX, NEXT_MAX
+from .schedules.schedule import CatchUp, Overlap, new_schedule
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
 from .tools.declaration import Results
@@ -108,8 +139,10 @@ from .tools.secret import Secret, SecretFinder, Secrets, environment_secrets
 
 if TYPE_CHECKING:
     from .executor.journal.tool_pins import ProviderChanges
+    from .telemetry import Telemetry
     from .tools.models.models import Spec
 
+TelemetryMode: TypeAlias = Literal["auto", "contents", "off"]
 P = ParamSpec("P")
 R = TypeVar("R")
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
@@ -122,6 +155,11 @@ class _Opened:
     execution: Execution
     plans: EnginePlanner
     review: Review
+
+
+def _in_tenant(submitter: Submitter, tenant: str) -> Submitter:
+    """Return the submitter of a run that came of a run of a tenant: it stays there, whoever makes it."""
+    return replace(submitter, tenant=tenant)
 
 
 def _twin(
@@ -137,6 +175,29 @@ def _twin(
     twin.__name__ = f"{method.__name__}_sync"
     twin.__qualname__ = f"{method.__qualname__}_sync"
     return twin
+
+
+class _ScheduledRuns:
+    """The runs of schedules, as a scheduler starts and stops them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def start(self, schedule: Schedule, fire: Fire) -> None:
+        """See `Runs.start`."""
+        await self._engine._start_scheduled(schedule, fire.at)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a part of Engine
+
+    async def is_known(self, run_id: str) -> bool:
+        """See `Runs.is_known`."""
+        try:
+            await self._engine.status(run_id)
+        except RunNotFound:
+            return False
+        return True
+
+    async def cancel(self, run_id: str) -> None:
+        """See `Runs.cancel`."""
+        await self._engine.cancel(run_id)
 
 
 class Engine:
@@ -164,6 +225,8 @@ class Engine:
         write_grace: Seconds (0 to 3600) that closing the engine waits for writes in flight. What is longer is cut off, and named in the log: its
             outcome may be unknown.
         on_waiting: Called with the other process that drives a run, when the engine waits for it: after 2 s, then once a minute. `None`: the log names it.
+        telemetry: `"auto"`: spans and metrics go to the OpenTelemetry providers of this process, if it has set any; `"contents"`: also prompts,
+            arguments, answers and results; `"off"`: none; or a `firmplan.telemetry.Telemetry`.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
@@ -191,7 +254,11 @@ class Engine:
         budget: Mapping[str, float] | None = None,
         budget_max: Mapping[str, float] | None = None,
         results: Results | None = None,
+        telemetry: Telemetry | TelemetryMode = "auto",
     ) -> None:
+        if isinstance(telemetry, str) and telemetry not in get_args(TelemetryMode):
+            modes = ", ".join(get_args(TelemetryMode))
+            raise ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {telemetry!r}")
         if flow not in FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(FLOWS)}, found {flow!r}")
         self.tools = Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
@@ -230,7 +297,10 @@ class Engine:
         self._threads = threading.Lock()  # the first uses may come from several threads
         self._servers: tuple[Server, ...] = ()
         self._observers = Observers()
+        self._telemetry = telemetry
         self._is_closed = False
+        self._scheduler: Scheduler | None = None
+        self._firing = asyncio.Lock()
 
     # --- life
 
@@ -317,6 +387,7 @@ class Engine:
                 )
                 execution.planning.planner = facilities.step_planner = plans
                 await execution.open()
+                self._observe_by_telemetry()
                 if self.opens_environment:
                     execution.log.warning("secrets: every environment variable is open to plans")
                 self._opened = _Opened(execution, plans, Review(facilities, execution.archive))
@@ -331,6 +402,18 @@ class Engine:
         self._observers.add(observer)
         if self._observers not in self._models.clients.observers:
             self._models.clients.observers.append(self._observers)
+
+    def _observe_by_telemetry(self) -> None:
+        telemetry = self._telemetry
+        if isinstance(telemetry, str):
+            # Not loaded, OpenTelemetry has no provider, and is not loaded here: it takes 50 ms.
+            if telemetry == "off" or "opentelemetry" not in sys.modules:
+                return
+            from .telemetry.providers import find_telemetry  # noqa: PLC0415  # see above
+
+            telemetry = find_telemetry(contents=telemetry == "contents")
+        if telemetry is not None:
+            self.observe(telemetry)
 
     @property
     def opens_environment(self) -> bool:
@@ -361,25 +444,31 @@ class Engine:
 
     # --- plans
 
-    async def plan(self, task: str, *, inputs: Mapping[str, Json] | None = None) -> Plan:
+    async def plan(self, task: str, *, inputs: Mapping[str, Json] | None = None, tenant: str = "") -> Plan:
         """Return a checked plan for a task; inputs that its words give become defaults.
+
+        Args:
+            task: The task in words.
+            inputs: Values that are given beside the words.
+            tenant: Whose saved plans may answer it; empty: those of no tenant.
 
         Raises:
             PlanningFailed: There is no valid plan; `.attempts` has every draft and its problems.
         """
-        return (await (await self._open()).plans.plan(task, inputs)).runnable
+        planned = await (await self._open()).plans.plan(task, inputs, tenant=tenant_of(tenant))
+        return planned.runnable
 
-    async def check_plan(self, plan: PlanLike | str) -> CheckReport:
-        """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. Never raises for a bad plan."""
-        return await (await self._open()).plans.check(plan)
+    async def check_plan(self, plan: PlanLike | str, *, tenant: str = "") -> CheckReport:
+        """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. It may run the saved plans of `tenant`. Never raises for a bad plan."""
+        return await (await self._open()).plans.check(plan, tenant_of(tenant))
 
-    async def plan_graph(self, plan: PlanLike) -> dict[str, Json]:
+    async def plan_graph(self, plan: PlanLike, *, tenant: str = "") -> dict[str, Json]:
         """Return the graph of a plan as JSON: its steps, what each does and waits for, and the plans that they run. The plan may have faults.
 
         Raises:
             PlanRejected: It has not the shape of a plan.
         """
-        return await (await self._open()).plans.graph(plan)
+        return await (await self._open()).plans.graph(plan, tenant_of(tenant))
 
     async def save_plan(
         self, name: str, plan: PlanLike, *, replaces: str | None = None, by: str = ""
@@ -387,7 +476,7 @@ class Engine:
         """Save a plan under a name, replacing one of that name; tasks that fit its `task` are answered by it.
 
         Args:
-            name: The name.
+            name: The name; `TENANT:NAME` for a plan of a tenant, whose tasks alone it answers. So it is for all methods that take the name of a plan.
             plan: The plan.
             replaces: The `digest` or the `text_digest` of the plan that it may replace, empty: none; otherwise nothing is saved. `None`: it
                 may replace any. Plans that differ in prose alone have one `digest`.
@@ -399,12 +488,12 @@ class Engine:
                 stands than `replaces` (code `replaced`).
         """
         opened = await self._open()
-        checked, _ = await opened.plans.accept(plan)
+        checked, _ = await opened.plans.accept(plan, split_name(str(name))[0])
         if (fault := pattern_fault(checked)) is not None:
             raise InputRejected(f"the plan '{name}' cannot be saved with the task '{checked.task}': {fault}")
         execution = opened.execution
         saved = await execution.archive.save_plan(
-            name, checked, execution.now(), replaces=replaces, by=reason_of("by", by)
+            name, checked, execution.now(), replaces=replaces, by=author_of(by)
         )
         return SavedPlan(name, saved)
 
@@ -420,7 +509,7 @@ class Engine:
             InputRejected: There is no plan of that name (code `unknown-plan`), or another one than `replaces` (code `replaced`).
         """
         execution = (await self._open()).execution
-        await execution.archive.delete_plan(name, execution.now(), replaces=replaces, by=reason_of("by", by))
+        await execution.archive.delete_plan(name, execution.now(), replaces=replaces, by=author_of(by))
 
     async def plan_history(self, name: str) -> list[PlanVersion]:
         """Return the versions that the name of a saved plan had, newest first; a deletion is a version, too.
@@ -443,10 +532,14 @@ class Engine:
         """
         return await (await self._open()).execution.archive.plan_version(name, version)
 
-    async def list_plans(self) -> list[SavedPlan]:
-        """Return the saved plans, by name. A plan that was altered in the store is left out, with a warning in the log."""
+    async def list_plans(self, *, tenant: str | None = "") -> list[SavedPlan]:
+        """Return the saved plans, by name. A plan that was altered in the store is left out, with a warning in the log.
+
+        Args:
+            tenant: Whose; empty: the plans of no tenant, `None`: all, those of tenants as `TENANT:NAME`.
+        """
         archive = (await self._open()).execution.archive
-        return [SavedPlan(name, plan) for name, plan in await archive.list_plans()]
+        return [SavedPlan(name, plan) for name, plan in await archive.list_plans(tenant)]
 
     async def plans_revision(self) -> str:
         """Return a text that is another one after a plan was saved, replaced or deleted, by whatever process; the plans themselves are not read."""
@@ -461,17 +554,205 @@ class Engine:
 
     async def find_altered_plans(self) -> dict[str, str]:
         """Return the saved plans that were altered in the store and do not run: name -> the fault and what to do."""
-        return (await (await self._open()).execution.archive.sift_plans())[1]
+        return (await (await self._open()).execution.archive.sift_plans(None))[1]
 
-    async def plan_uses(self) -> dict[str, PlanUses]:
-        """Return how often each saved plan of the store and the library answered a task, and how often it only seemed to, by name."""
+    async def plan_uses(self, *, tenant: str | None = "") -> dict[str, PlanUses]:
+        """Return how often each saved plan of the store and the library answered a task, and how often it only seemed to, by name.
+
+        Args:
+            tenant: As of `list_plans`; with a tenant, its tasks alone are counted.
+        """
         archive = (await self._open()).execution.archive
-        plans = {each.name: each.plan for each in self._planner.library} | (await archive.sift_plans())[0]
-        return await archive.uses.of({name: template_digest(plan) for name, plan in plans.items()})
+        saved, _ = await archive.sift_plans(tenant)
+        plans = {each.name: each.plan for each in self._planner.library} | saved
+        noted = {qualified(name, tenant or ""): template_digest(plan) for name, plan in plans.items()}
+        found = await archive.uses.of(noted)
+        return {name: found[qualified(name, tenant or "")] for name in plans}
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan by name or digest, or `None`."""
         return await (await self._open()).execution.archive.find_plan(name_or_digest)
+
+    # --- schedules
+
+    async def add_schedule(  # noqa: PLR0913  # the fields of a schedule
+        self,
+        name: str,
+        plan: str,
+        *,
+        every: str | float | None = None,
+        cron: str | None = None,
+        tz: str | None = None,
+        inputs: Mapping[str, Json] | None = None,
+        budget: Mapping[str, float] | None = None,
+        time_input: str | None = None,
+        catch_up: CatchUp | None = None,
+        catch_up_max: int | None = None,
+        overlap: Overlap | None = None,
+        start: str | float | None = None,
+        paused: bool = False,
+        submitter: Submitter | None = None,
+        by: str = "",
+        replaces: int | None = None,
+    ) -> Schedule:
+        """Run a saved plan every so often, or by cron. Whoever calls `fire_schedules`, such as a server, starts the runs; each time has one run.
+
+        Args:
+            name: The schedule's name; `TENANT:NAME` for a schedule of a tenant, whose plan and runs it has. So it is for all methods that take the
+                name of a schedule.
+            plan: The name of a saved plan, whichever stands under it at each time, or the digest of one.
+            every: The time between two runs: seconds, or text such as `"1h"`.
+            cron: A cron expression of five fields, in place of `every`.
+            tz: The time zone of `cron`; UTC if not given.
+            inputs: Of each run.
+            budget: Of each run, as in `run`.
+            time_input: The input that gets the time of the schedule, as ISO 8601 text.
+            catch_up: What becomes of times that no process was there for: `latest` (one run, unless a later time has come), `skip` or `all`.
+            catch_up_max: Most times that `all` catches up on, the newest; 100 if not given.
+            overlap: What a time does while an earlier run has not ended: `skip` it, `allow` both, `queue` one run behind the earlier one,
+                or `cancel` the earlier one.
+            start: No time is earlier, and intervals count from here: ISO 8601 text with an offset, or Unix seconds; now if not given.
+            paused: Whether times pass without runs, until `resume_schedule`.
+            submitter: Who submits the runs, as in `run`.
+            by: Who makes the schedule; may be left out.
+            replaces: The `revision` that is changed; `None`: the name is new, -1: whichever stands, or none.
+
+        Raises:
+            InputRejected: A value is not valid, there is no such plan (code `unknown-plan`), its inputs do not fit, or another schedule stands
+                than `replaces` (code `replaced`).
+            PlanRejected: The plan does not pass its check any more.
+        """
+        given = {
+            "every": every,
+            "cron": cron,
+            "tz": tz,
+            "inputs": values_of("inputs", inputs or {}, "inputs"),
+            "budget": budget,
+            "time_input": time_input,
+            "catch_up": catch_up,
+            "catch_up_max": catch_up_max,
+            "overlap": overlap,
+            "start": start,
+            "paused": paused,
+            "submitter": submitter,
+            "by": author_of(by),
+        }
+        return await (await self._schedules()).put(name, plan, replaces=replaces, given=given)
+
+    async def list_schedules(self, *, tenant: str | None = "") -> list[Schedule]:
+        """Return the schedules, by name.
+
+        Args:
+            tenant: Whose; empty: those of no tenant, `None`: all.
+        """
+        return await (await self._schedules()).list(tenant)
+
+    async def get_schedule(self, name: str) -> Schedule:
+        """Return a schedule. Raises: InputRejected: there is none of that name (code `unknown-schedule`)."""
+        return await (await self._schedules()).get(name)
+
+    async def pause_schedule(self, name: str, *, by: str = "") -> Schedule:
+        """Let the times of a schedule pass without runs; a run that is under way goes on. Raises: InputRejected: as `get_schedule`."""
+        return await (await self._schedules()).pause(name, paused=True, by=author_of(by))
+
+    async def resume_schedule(self, name: str, *, by: str = "") -> Schedule:
+        """Let a paused schedule go on from now. Raises: InputRejected: as `get_schedule`."""
+        return await (await self._schedules()).pause(name, paused=False, by=author_of(by))
+
+    async def remove_schedule(self, name: str) -> None:
+        """Remove a schedule and the record of its times; its runs stay. Raises: InputRejected: as `get_schedule`."""
+        await (await self._schedules()).remove(name)
+
+    async def schedule_fires(self, name: str, *, limit: int = 50, before: float | None = None) -> list[Fire]:
+        """Return the last times of a schedule and what became of them, the latest first.
+
+        Args:
+            name: The schedule.
+            limit: Most of them, up to 500.
+            before: Only times earlier than this, Unix seconds.
+
+        Raises:
+            InputRejected: As `get_schedule`, or an argument is out of its range.
+        """
+        count_of("limit", limit, least=1, most=FIRES_MAX)
+        return await (await self._schedules()).fires(name, limit=limit, before=before)
+
+    def next_times(self, schedule: Schedule, count: int = 10) -> list[float]:
+        """Return the next times of a schedule, Unix seconds, the earliest first. Raises: InputRejected: the count is none from 1 to 1,000."""
+        return schedule.next_times(self._clock.now(), count_of("count", count, least=1, most=NEXT_MAX))
+
+    def preview_schedule(
+        self,
+        *,
+        every: str | float | None = None,
+        cron: str | None = None,
+        tz: str | None = None,
+        start: str | float | None = None,
+        count: int = 10,
+    ) -> list[float]:
+        """Return the next times that a schedule with these fields would have; nothing is stored.
+
+        Args:
+            every: As in `add_schedule`.
+            cron: The same.
+            tz: The same.
+            start: The same.
+            count: How many, up to 1,000.
+
+        Raises:
+            InputRejected: A value is not valid.
+        """
+        given = {"every": every, "cron": cron, "tz": tz, "start": start}
+        return self.next_times(new_schedule("preview", "preview", self._clock.now(), given), count)
+
+    async def fire_schedules(self) -> list[Fire]:
+        """Start the run of each schedule whose time has come; return the times that started a run or failed. Call it again and again, in any process.
+
+        A server calls it each second. The run of a time is started once, whoever calls it and whenever a process dies. Calls of this engine
+        that come at the same time share one round.
+
+        Raises:
+            StoreError: The store failed; the next call goes on.
+        """
+        opened = await self._open()
+        if self._scheduler is None:
+            execution = opened.execution
+            self._scheduler = Scheduler(
+                ScheduleTable(self._location.store), _ScheduledRuns(self), execution.now, execution.log
+            )
+        async with self._firing:
+            return await self._scheduler.look()
+
+    async def _schedules(self) -> ScheduleBook:
+        opened = await self._open()
+        return ScheduleBook(ScheduleTable(self._location.store), opened.execution.now, self._check_schedule)
+
+    async def _check_schedule(self, schedule: Schedule) -> None:
+        """Raise what the submission of a run of the schedule would raise now."""
+        await self._scheduled_header(schedule, schedule.next_at or schedule.start)
+
+    async def _start_scheduled(self, schedule: Schedule, at: float) -> None:
+        """Submit and start the run of a time of a schedule."""
+        header, options = await self._scheduled_header(schedule, at)
+        execution = (await self._open()).execution
+        row = await execution.submissions.submit(header, run_id=options.run_id)
+        await execution.start(row)
+
+    async def _scheduled_header(self, schedule: Schedule, at: float) -> tuple[Header, Options]:
+        opened = await self._open()
+        plan = await opened.execution.archive.find_plan(schedule.plan, schedule.tenant)
+        if plan is None:
+            raise InputRejected(
+                f"no plan is saved as {short(schedule.plan)!r}; `firmplan plans` lists the saved plans",
+                code=UNKNOWN_PLAN,
+            )
+        options = Options(
+            schedule.run_id_at(at),
+            budget=self._budgets.for_run(schedule.budget or None),
+            submitter=schedule.submitter,
+            schedule={"name": schedule.name, "at": at},
+        )
+        return await opened.plans.header(plan, options, schedule.inputs_at(at)), options
 
     # --- tools of others
 
@@ -620,6 +901,14 @@ class Engine:
         """Return the run as it stands. Raises: RunNotFound."""
         return await (await self._open()).execution.archive.get(run_id)
 
+    async def expect_run(self, run_id: str, *, tenant: str) -> None:
+        """Return if there is a run of that id, and the run is of that tenant.
+
+        Raises:
+            RunNotFound: There is none, or the run is of another tenant: the two errors are the same.
+        """
+        await (await self._open()).execution.archive.row(run_id, tenant_of(tenant))
+
     async def find_owner(self, run_id: str) -> RunOwner | None:
         """Return the living process that drives a run, with the age of its last record; `None`: none does. Raises: RunNotFound."""
         return await (await self._open()).execution.find_owner(run_of(run_id))
@@ -629,7 +918,12 @@ class Engine:
         return (await (await self._open()).execution.archive.row(run_id)).status
 
     async def list_runs(
-        self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        tenant: str = "",
     ) -> RunPage:
         """Return a page of runs, newest first.
 
@@ -637,12 +931,13 @@ class Engine:
             status: Only runs of this status.
             limit: Most runs of a page, up to 1,000.
             cursor: The `cursor` of an earlier page asks for the one that follows.
+            tenant: Only runs of this tenant; empty: all runs.
 
         Raises:
             InputRejected: An argument is out of its range.
         """
         return await (await self._open()).execution.archive.list_runs(
-            status=status, limit=limit, cursor=cursor
+            status=status, limit=limit, cursor=cursor, tenant=tenant_of(tenant)
         )
 
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
@@ -739,7 +1034,7 @@ class Engine:
         header = await opened.plans.retry_header(Header.from_dict(row.header), times)
         await execution.facilities.pins.expect(header.lock.names)
         if submitter is not None:
-            header = replace(header, submitter=submitter)
+            header = replace(header, submitter=_in_tenant(submitter, header.tenant))
         retried = await execution.submissions.retry(row, header, retry_id=name)
         return execution, retried, await execution.go_on(retried)
 
@@ -875,7 +1170,9 @@ class Engine:
         header: Header | None = None
         if plan is not None:
             run = await opened.execution.archive.get(run_id)
-            header = await opened.plans.header(plan, Options(reuse="off"), {}, run)
+            before = Header.from_dict((await opened.execution.archive.row(run_id)).header)
+            options = Options(reuse="off", submitter=before.submitter)
+            header = await opened.plans.header(plan, options, {}, run)
         return await opened.review.shadow(run_id, model, header)
 
     async def fork(  # noqa: PLR0913  # the contract's options
@@ -941,9 +1238,10 @@ class Engine:
         edited = parent.plan if plan is None else plan
         values, given, name = values_of("set", set), values_of("inputs", inputs), child_id_of(run_id_new)
         before = Header.from_dict((await execution.archive.row(parent.id)).header)
-        options = Options(budget=self._budgets.for_run(None), submitter=submitter or before.submitter)
+        by = before.submitter if submitter is None else _in_tenant(submitter, before.tenant)
+        options = Options(budget=self._budgets.for_run(None), submitter=by)
         header = await opened.plans.header(edited, options, given, parent)
-        report = await opened.plans.check(edited)
+        report = await opened.plans.check(edited, options.tenant)
         forked = await execution.submissions.fork(
             parent.id,
             at=None if at is None else step_of(at),
@@ -1090,6 +1388,62 @@ class Engine:
         return SecretFinder(
             {**environment_secrets(), **self._models.secret_keys(), **keys, **self._secrets.values()}
         )
+
+    # --- keys
+
+    async def add_key(
+        self,
+        name: str,
+        *,
+        scopes: Collection[str],
+        tenant: str = "",
+        expires: str | float | None = None,
+        may_approve_own: bool = False,
+    ) -> ApiKey:
+        """Make an API key for clients of servers on this store, and return it: its `text` is the key, which nobody can read again.
+
+        A name may have several keys, so that a key can be replaced without a gap, but all in one tenant.
+
+        Args:
+            name: Who asks with it: runs and decisions are recorded under this name.
+            scopes: What it may do, some of `read`, `submit`, `approve` and `admin`; `admin` includes the others.
+            tenant: Whose runs and plans alone it sees; empty: all.
+            expires: Seconds from now, or text such as `"90d"`; `None`: never.
+            may_approve_own: Whether it may approve calls of runs that it has submitted.
+
+        Raises:
+            InputRejected: One of these is not valid, or the name has a key in another tenant.
+        """
+        execution = (await self._open()).execution
+        now, left_s = execution.now(), age_of("expires", expires)
+        if left_s is not None and left_s <= 0:
+            raise InputRejected(f"expires: expected a time from now, found {expires!r}")
+        return await ApiKeys(execution.facilities.store).add(
+            name,
+            scopes,
+            tenant=tenant,
+            may_approve_own=may_approve_own,
+            at=now,
+            expires=None if left_s is None else now + left_s,
+        )
+
+    async def list_keys(self) -> list[ApiKey]:
+        """Return all API keys, oldest first, revoked and expired ones too; never the text of a key."""
+        return list(await ApiKeys((await self._open()).execution.facilities.store).all())
+
+    async def find_key(self, text: str) -> ApiKey | None:
+        """Return the API key that a text is, valid or not (`is_valid`); `None`: it is none. The use of a valid key is noted."""
+        execution = (await self._open()).execution
+        return await ApiKeys(execution.facilities.store).find(text, execution.now())
+
+    async def revoke_key(self, name_or_id: str) -> list[ApiKey]:
+        """Refuse all keys of a name, or one key by its id, and return them. Servers that run refuse them within seconds.
+
+        Raises:
+            InputRejected: There is no such key, or it is revoked already.
+        """
+        execution = (await self._open()).execution
+        return await ApiKeys(execution.facilities.store).revoke(name_or_id, execution.now())
 
     # --- decisions
 
@@ -1238,6 +1592,14 @@ class Engine:
         return await (await self._open()).execution.decisions.cancel(run_id)
 
     aclose_sync = close
+    add_schedule_sync = _twin(add_schedule)
+    list_schedules_sync = _twin(list_schedules)
+    get_schedule_sync = _twin(get_schedule)
+    pause_schedule_sync = _twin(pause_schedule)
+    resume_schedule_sync = _twin(resume_schedule)
+    remove_schedule_sync = _twin(remove_schedule)
+    schedule_fires_sync = _twin(schedule_fires)
+    fire_schedules_sync = _twin(fire_schedules)
     plan_sync = _twin(plan)
     check_plan_sync = _twin(check_plan)
     plan_graph_sync = _twin(plan_graph)
@@ -1259,6 +1621,7 @@ class Engine:
     submit_sync = _twin(submit)
     wait_sync = _twin(wait)
     get_sync = _twin(get)
+    expect_run_sync = _twin(expect_run)
     find_owner_sync = _twin(find_owner)
     status_sync = _twin(status)
     list_runs_sync = _twin(list_runs)
@@ -1277,6 +1640,10 @@ class Engine:
     bisect_sync = _twin(bisect)
     shadow_sync = _twin(shadow)
     verify_sync = _twin(verify)
+    add_key_sync = _twin(add_key)
+    list_keys_sync = _twin(list_keys)
+    find_key_sync = _twin(find_key)
+    revoke_key_sync = _twin(revoke_key)
     cache_stats_sync = _twin(cache_stats)
     shrink_cache_sync = _twin(shrink_cache)
     check_store_sync = _twin(check_store)

@@ -18,6 +18,7 @@ from .executor.calls.step_planning import StepTask
 from .executor.journal.header import SHOWN_UNTRUSTED, program_of
 from .executor.lru_cache import IdentityCache
 from .executor.machine import RULES_VERSION
+from .executor.runs.archive import qualified
 from .executor.runs.planning import answers_in, with_cost
 from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
 from .planner import Planned, Planner, SavedPlan, Use
@@ -124,10 +125,10 @@ class EnginePlanner:
 
     # --- given plans
 
-    async def check(self, plan: PlanLike | str) -> CheckReport:
-        """Return every problem of a plan. Never raises for a bad plan."""
+    async def check(self, plan: PlanLike | str, tenant: str = "") -> CheckReport:
+        """Return every problem of a plan, which may run the saved plans of a tenant. Never raises for a bad plan."""
         found = await beside(plan, lambda: find_plan_in(plan))
-        saved = await self._saved_for(found) if found is not None else {}
+        saved = await self._saved_for(found, tenant) if found is not None else {}
         return await self._report(plan, saved)
 
     async def _report(self, plan: object, saved: Mapping[str, Plan]) -> CheckReport:
@@ -146,24 +147,24 @@ class EnginePlanner:
             ),
         )
 
-    async def graph(self, plan: PlanLike) -> dict[str, Json]:
+    async def graph(self, plan: PlanLike, tenant: str = "") -> dict[str, Json]:
         """Return the graph of a plan, as `graph_of` does; it may have faults. Raises: PlanRejected: it has not the shape of a plan."""
         from .plans.render import graph_of  # noqa: PLC0415  # only for people
 
         found = await beside(plan, lambda: find_plan_in(plan))
         if found is None:
             raise PlanRejected(await self._report(plan, {}))
-        saved = await self._saved_for(found)
+        saved = await self._saved_for(found, tenant)
         return await beside(found, lambda: graph_of(found, self._tools, saved))
 
-    async def accept(self, plan: PlanLike) -> tuple[Plan, dict[str, Plan]]:
-        """Return a plan that passed its check, and the saved plans that it runs. Raises: PlanRejected."""
+    async def accept(self, plan: PlanLike, tenant: str = "") -> tuple[Plan, dict[str, Plan]]:
+        """Return a plan that passed its check, and the saved plans of a tenant that it runs. Raises: PlanRejected."""
         if (known := self._accepted.find(plan, self._tools)) is not None:
             return known, {}
         # A plan of the right shape is checked as the object that is accepted: it keeps the expressions that the check has read, and the
         # constants that it has worked out, so that compiling it does neither again.
         found = await beside(plan, lambda: find_plan_in(plan))
-        saved = await self._saved_for(found) if found is not None else {}
+        saved = await self._saved_for(found, tenant) if found is not None else {}
         report = await self._report(plan if found is None else found, saved)
         if not report.ok or found is None:
             raise PlanRejected(report)
@@ -186,7 +187,7 @@ class EnginePlanner:
             InputRejected: An input does not fit, or `usd` is limited and nobody knows the price of a model.
             ConfigError: A tool is not as it was accepted.
         """
-        accepted, saved = await self.accept(plan)
+        accepted, saved = await self.accept(plan, options.tenant)
         if "usd" in options.budget:
             self._expect_priced(accepted, saved, patches=options.replan > 0)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
@@ -240,6 +241,7 @@ class EnginePlanner:
         inputs: Mapping[str, Json] | None,
         *,
         row: RunRow | None = None,
+        tenant: str = "",
         early: EarlySteps | None = None,
         cost: PlanningCost | None = None,
         answers: Sequence[tuple[str, Json]] = (),
@@ -250,6 +252,7 @@ class EnginePlanner:
             task: The task in words.
             inputs: Values that are given beside the words.
             row: The run of the task, which has just these inputs; `None`: the plan is made for later.
+            tenant: Whose saved plans are asked, and by whom the plan is made.
             early: Gets each partial plan.
             cost: The budget of the planning.
             answers: The questions of earlier plannings of the task, each with its answer.
@@ -261,7 +264,7 @@ class EnginePlanner:
         """
         await self._pins.expect()
         uses: list[Use] = []
-        saved = dict(await self._archive.list_plans())
+        saved = dict(await self._archive.list_plans(tenant))
         try:
             found = await self._planner.plan(
                 words_of(task),
@@ -272,7 +275,7 @@ class EnginePlanner:
                 judge=self._judge,
                 rules=self._policies.rule_for,
                 complete=row is not None,
-                cache=self._archive.planned,
+                cache=self._archive.planned.of_tenant(tenant),
                 heard=None if early is None else self._offering(early, inputs or {}, saved),
                 used=uses.append,
                 budget=None if cost is None else cost.left,
@@ -281,8 +284,9 @@ class EnginePlanner:
             )
         finally:
             run_id = None if row is None else row.id
-            await self._archive.uses.note([(use.name, use.digest, use.outcome) for use in uses], run_id)
-        report = await self.check(found.plan)
+            noted = [(qualified(use.name, tenant), use.digest, use.outcome) for use in uses]
+            await self._archive.uses.note(noted, run_id)
+        report = await self.check(found.plan, tenant)
         if not report.ok:
             raise PlanRejected(report)
         return found
@@ -292,8 +296,10 @@ class EnginePlanner:
     ) -> PlannedRun:
         """See `RunPlanner.plan_run`."""
         answers = [(str(each["text"]), each["answer"]) for each in answers_in(row.header)]
-        found = await self.plan(words_of(row.task), inputs, row=row, early=early, cost=cost, answers=answers)
-        plans = await self._saved_for(found.plan)
+        found = await self.plan(
+            words_of(row.task), inputs, row=row, tenant=row.tenant, early=early, cost=cost, answers=answers
+        )
+        plans = await self._saved_for(found.plan, row.tenant)
         if cost.limits.get("usd") is not None:
             self._expect_priced(found.plan, plans)
         record = _record(found.source, found.usage, found.attempts)
@@ -331,7 +337,8 @@ class EnginePlanner:
     async def patch_run(self, run: Run, plan: Plan, cost: PlanningCost) -> Header:
         """See `RunPlanner.patch_run`."""
         await self._pins.expect()
-        saved = dict(await self._archive.list_plans())
+        before = Header.from_dict((await self._archive.row(run.id)).header)
+        saved = dict(await self._archive.list_plans(before.tenant))
         mended = await self._planner.repair_run(
             plan,
             run.steps,
@@ -344,7 +351,8 @@ class EnginePlanner:
             budget=cost.left,
             spent=_adding(cost),
         )
-        header = await self.header(mended.plan, Options(budget=self._budgets.lowered(cost.rest)), {}, run)
+        options = Options(budget=self._budgets.lowered(cost.rest), submitter=before.submitter)
+        header = await self.header(mended.plan, options, {}, run)
         record = _record(f"patch of {run.id}", mended.usage, mended.attempts)
         if mended.shows_untrusted:
             record = {**record, SHOWN_UNTRUSTED: True}
@@ -405,8 +413,8 @@ class EnginePlanner:
             return self._locks.get(plan, lambda given: ToolsetLock.of((given,), self._tools))
         return ToolsetLock.of((plan, *saved.values()), self._tools)
 
-    async def _saved_for(self, plan: Plan) -> dict[str, Plan]:
-        return await saved_plans_of(plan, self._archive.find_plan)
+    async def _saved_for(self, plan: Plan, tenant: str) -> dict[str, Plan]:
+        return await saved_plans_of(plan, lambda name: self._archive.find_plan(name, tenant))
 
 
 def models_asked(plans: Iterable[Plan], tools: Toolset) -> dict[str, str]:

@@ -34,6 +34,7 @@ DRAIN_DEFAULT = 1.0
 Flow = Literal["strict", "enforce", "warn", "off"]
 Trust = Literal["trusted", "untrusted"]
 Results = Literal["enforce", "warn", "learn"]
+Traces = Literal["auto", "contents", "off"]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -168,6 +169,7 @@ class Settings(BaseModel):
         default_trust: The trust of tools that do not state it.
         results: What becomes of results that do not fit, for tools that do not state it; `None`: as each kind of tool has it.
         park_after: After so many deaths of its process without progress a run is parked.
+        telemetry: What is exported where `OTEL_*` variables name an exporter.
         lease: Seconds without a sign of life after which a run's owner loses the run.
         write_grace: Seconds that a stopping process waits for its writes in flight.
         drain: Seconds that a server which was told to stop still answers while `/readyz` says 503.
@@ -179,6 +181,7 @@ class Settings(BaseModel):
         secrets: Secrets that plans may use, from the file; `"environment"`: every environment variable but own keys.
         policies: Rules about arguments of calls, from the file.
         openapi: OpenAPI documents whose operations are tools, from the file; the names are for messages.
+        proxies: Addresses and networks of proxies before the server, whose word counts for where a request comes from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -195,6 +198,7 @@ class Settings(BaseModel):
     lease: Annotated[float, Field(ge=1, le=3600)] = LEASE_DEFAULT
     write_grace: Annotated[float, Field(ge=0, le=3600)] = WRITE_GRACE_DEFAULT
     drain: Annotated[float, Field(ge=0, le=3600)] = DRAIN_DEFAULT
+    telemetry: Traces = "auto"
     models: Mapping[str, Any] = {}
     prices: Text | None = None
     planner: PlannerTable = PlannerTable()
@@ -203,6 +207,7 @@ class Settings(BaseModel):
     secrets: Literal["environment"] | Mapping[str, SecretTable] = {}
     policies: Annotated[tuple[PolicyTable, ...], BeforeValidator(_listed)] = ()
     openapi: Mapping[str, OpenApiTable] = {}
+    proxies: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
 
     _origin: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
 
@@ -311,6 +316,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
             "flow",
             "default_trust",
             "results",
+            "telemetry",
             "park_after",
             "lease",
             "write_grace",
@@ -318,9 +324,9 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
             "prices",
         )
     }
-    given["tools"] = [
-        part.strip() for part in env.get("FIRMPLAN_TOOLS", "").split(",") if part.strip()
-    ] or None
+    for name in ("tools", "proxies"):
+        listed = env.get(f"FIRMPLAN_{name.upper()}", "").split(",")
+        given[name] = [part.strip() for part in listed if part.strip()] or None
     for name in ("budget", "budget_max"):
         if text := env.get(f"FIRMPLAN_{name.upper()}"):
             given[name] = _read_amounts(text)

@@ -34,8 +34,9 @@ def serve(
     queue: Annotated[int, typer.Option(min=1)] = 1000,
     rate: Annotated[float, typer.Option(min=0.1)] = 50.0,
     body_limit: Annotated[int, typer.Option(min=1)] = 16,
+    schedules: bool = True,
 ) -> int:
-    """Serve the HTTP API and the web page. Keys come from FIRMPLAN_API_KEYS, comma separated.
+    """Serve the HTTP API and the web page. Keys come from `firmplan keys` and FIRMPLAN_API_KEYS.
 
     Args:
         host: Interface; any but loopback needs API keys.
@@ -43,6 +44,7 @@ def serve(
         queue: Most runs queued or running.
         rate: Requests per second and client.
         body_limit: Largest request body, in MiB.
+        schedules: Whether this server starts the runs of schedules.
     """
     import asyncio
 
@@ -57,11 +59,14 @@ def serve(
     toolset, store = invocation.toolset, invocation.settings.store_name
     limits = ServerLimits(body_bytes=body_limit * 1024 * 1024, queue=queue, rate_per_s=rate)
     keys = read_keys(os.environ)
+    has_keys = bool(keys)
 
     def announce(url: str) -> None:
         screen.note(f"firmplan serves {screen.plural(len(toolset.names), 'tool')} at {url}")
-        if not keys:
-            screen.note("no FIRMPLAN_API_KEYS are set: only this machine is served, and it needs no key")
+        if not has_keys:
+            screen.note(
+                "no FIRMPLAN_API_KEYS are set, and no keys are in the store: only this machine is served, and it needs no key"
+            )
         if ceilings := invocation.budget_max(serves=True):
             limits_text = ", ".join(f"{name}={amount:g}" for name, amount in ceilings.items())
             screen.note(f"each run waits at the latest at {limits_text}")
@@ -69,6 +74,8 @@ def serve(
 
     async def work() -> int:
         async with invocation.engine(recover=True, serves=True) as engine:
+            nonlocal has_keys
+            has_keys = has_keys or bool(await engine.list_keys())
             try:
                 await serve_http(
                     engine,
@@ -78,6 +85,8 @@ def serve(
                     limits=limits,
                     on_bound=announce,
                     drain_s=invocation.settings.drain,
+                    drives_schedules=schedules,
+                    proxies=invocation.settings.proxies,
                 )
                 await asyncio.sleep(0)  # the signal that ended the server reaches this command only now
             except asyncio.CancelledError:

@@ -22,6 +22,7 @@ from ..executor import Policy
 from ..executor.calls.policies import written_policy
 from ..executor.stores.location import MEMORY, open_location
 from ..planner import Planner
+from ..telemetry.providers import set_up
 from ..tools import Model, Models, Secret, Toolset
 from ..tools.models.endpoint import OPENAI_URL, read_models
 from . import screen
@@ -123,6 +124,8 @@ class Invocation:
             ConfigError: The store cannot be opened.
         """
         settings = self.settings
+        if store is None and settings.telemetry != "off":
+            set_up(os.environ)
         # Not `self.toolset`: a command that needs no tools must not import a module of the user's here.
         engine = Engine(
             self._toolset or Toolset(),
@@ -140,6 +143,7 @@ class Invocation:
             lease=settings.lease,
             write_grace=settings.write_grace,
             on_waiting=on_waiting,
+            telemetry=settings.telemetry,
         )
         with _store_errors():
             await engine.__aenter__()

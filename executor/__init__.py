@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .runs.run import Run, RunError, StepView
     from .runs.store_care import Damage, RunsDeleted, StoreReport
     from .states import FINAL, MOVES, RunStatus, State
+    from .stores.api_keys import ApiKey
     from .stores.sqlite_store import SqliteStore
     from .stores.store import CacheStats, PlanUses, PlanVersion, Pruned, Store
 
@@ -75,6 +76,7 @@ __getattr__, __dir__ = on_first_use(
         "runs.run": ("Run", "RunError", "StepView"),
         "runs.store_care": ("Damage", "RunsDeleted", "StoreReport"),
         "states": ("FINAL", "MOVES", "RunStatus", "State"),
+        "stores.api_keys": ("ApiKey",),
         "stores.sqlite_store": ("SqliteStore",),
         "stores.store": ("CacheStats", "PlanUses", "PlanVersion", "Pruned", "Store"),
     },
@@ -84,6 +86,7 @@ __all__ = [
     "FINAL",
     "MOVES",
     "REUSE_MODES",
+    "ApiKey",
     "Bisection",
     "CacheStats",
     "CallDetails",

@@ -44,6 +44,7 @@ SPELLINGS = {
     "bsd": "BSD-3-Clause",
     "bsd license": "BSD-3-Clause",
     "bsd 2-clause license": "BSD-2-Clause",
+    "3-clause bsd license": "BSD-3-Clause",
     "bsd 3-clause license": "BSD-3-Clause",
     "gnu lesser general public license v2 or later (lgplv2+)": "LGPL-2.0-or-later",
     "isc license": "ISC",

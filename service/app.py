@@ -30,14 +30,17 @@ from ..errors import ConfigError, FirmplanError, StoreError
 from ..tools.logbook import is_json, render_others_as_json
 from ..tools.secret import OPEN_ENVIRONMENT
 from .auth import Guard, ServerLimits
+from .callers import KeyRing
+from .connections import BoundedProtocol
 from .description import describe, operation_id
 from .metrics import Metrics
 from .page import page_router
 from .problems import on_bad_request, on_firmplan_error, on_http_error
-from .request_log import RequestLog
+from .request_log import HEALTH, RequestLog
 from .review_routes import review_router
 from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
 from .run_queue import RunQueue
+from .schedule_routes import drive_schedules, schedule_router
 
 GZIP_BYTES_MIN = 4_096
 """Bytes from which an answer is compressed for clients that take it."""
@@ -46,7 +49,7 @@ GZIP_LEVEL = 4
 DESCRIPTION = "Submit plans and tasks, follow their runs, decide what waits for a person."
 
 
-def create_app(
+def create_app(  # noqa: PLR0913  # the settings of a server
     engine: Engine,
     *,
     api_keys: Sequence[str] = (),
@@ -55,6 +58,8 @@ def create_app(
     hosts: Sequence[str] = (),
     closing: asyncio.Event | None = None,
     draining: asyncio.Event | None = None,
+    drives_schedules: bool = True,
+    needs_key: bool | None = None,
 ) -> FastAPI:
     """Return the application for an open engine.
 
@@ -67,6 +72,8 @@ def create_app(
         hosts: Names in the `Host` header that are answered; with none, all.
         closing: Set by the caller when the server goes down, so that open event streams end.
         draining: Set by the caller when the server is about to go down, so that `/readyz` answers 503; everything else still works.
+        drives_schedules: Whether this server starts the runs of schedules.
+        needs_key: Whether the description says that requests need a key; `None`: if keys are given here. The store may have others.
 
     Raises:
         ConfigError: The engine opens the environment to plans, which here come from clients.
@@ -74,6 +81,7 @@ def create_app(
     if engine.opens_environment:
         raise ConfigError(OPEN_ENVIRONMENT)
     limits = limits or ServerLimits()
+    keys = KeyRing(engine, api_keys, named_keys)
     metrics = Metrics()
     engine.observe(metrics)
     served = ServedEngine(
@@ -89,11 +97,14 @@ def create_app(
         with suppress(StoreError):  # `/readyz` says that the store cannot be read
             for saved in await engine.list_plans():
                 metrics.name_plan(saved.plan.digest, saved.name)
-        watching = asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")
+        background = [asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")]
+        if drives_schedules:
+            background.append(asyncio.create_task(drive_schedules(served), name="firmplan schedules"))
         yield
         served.closing.set()
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await served.queue.close()
 
     app = FastAPI(
@@ -106,17 +117,34 @@ def create_app(
         redoc_url=None,
         strict_content_type=False,
         generate_unique_id_function=operation_id,
+        # Where this process exports traces, the framework makes a span of each request, and runs continue its trace. Its spans of the steps
+        # of a request would hide those of the runs, and its logs quote what clients sent.
+        telemetry={
+            "auto_configure": False,
+            "operation_spans": False,
+            "logs": False,
+            "exclude": lambda scope: scope["path"] in HEALTH,
+        },
     )
     app.state.served = served
-    for part in (run_router, review_router, step_router, plan_router, watch_router, page_router):
+    for part in (
+        run_router,
+        review_router,
+        step_router,
+        plan_router,
+        schedule_router,
+        watch_router,
+        page_router,
+    ):
         app.include_router(part)
-    app.openapi = describe(app, needs_key=bool(api_keys or named_keys))  # type: ignore[method-assign]  # as the framework documents it
+    needs_key = bool(api_keys or named_keys) if needs_key is None else needs_key
+    app.openapi = describe(app, needs_key=needs_key)  # type: ignore[method-assign]  # as the framework documents it
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_bad_request)
     app.add_exception_handler(FirmplanError, on_firmplan_error)
     # The middleware that is added last gets a request first. Event streams and small answers are never compressed.
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN, compresslevel=GZIP_LEVEL)
-    app.add_middleware(Guard, api_keys=api_keys, named_keys=named_keys, hosts=hosts, limits=limits)
+    app.add_middleware(Guard, keys=keys, hosts=hosts, limits=limits)
     app.add_middleware(RequestLog, metrics=metrics)
     return app
 
@@ -174,6 +202,8 @@ async def serve(  # noqa: PLR0913  # the settings of a server
     limits: ServerLimits | None = None,
     on_bound: Callable[[str], None] = lambda _: None,
     drain_s: float = DRAIN_S,
+    drives_schedules: bool = True,
+    proxies: Sequence[str] = (),
 ) -> None:
     """Serve an open engine until SIGINT or SIGTERM; runs under way stay resumable. A second signal ends the process at once.
 
@@ -186,14 +216,17 @@ async def serve(  # noqa: PLR0913  # the settings of a server
         limits: Body size, queue and rate.
         on_bound: Called with the server's URL once clients can connect.
         drain_s: Seconds after SIGTERM in which the server still answers everything, but `/readyz` with 503.
+        drives_schedules: As of `create_app`.
+        proxies: Addresses and networks of the proxies before this server: only their `X-Forwarded-For` says where a request comes from.
 
     Raises:
-        ConfigError: No keys for a public interface, or the address cannot be bound.
+        ConfigError: A proxy is no address and no network, there are no keys for a public interface, or the address cannot be bound.
     """
-    every_key = (*api_keys, *(named_keys or {}).values())
-    check_exposure(host, every_key)
+    needs_key = bool(api_keys or named_keys or await engine.list_keys())
+    check_exposure(host, has_keys=needs_key)
+    check_proxies(proxies)
     closing, draining = asyncio.Event(), asyncio.Event()
-    hosts = () if every_key else (*LOOPBACK_NAMES, host)
+    hosts = () if needs_key else (*LOOPBACK_NAMES, host)
     app = create_app(
         engine,
         api_keys=api_keys,
@@ -202,13 +235,22 @@ async def serve(  # noqa: PLR0913  # the settings of a server
         hosts=hosts,
         closing=closing,
         draining=draining,
+        drives_schedules=drives_schedules,
+        needs_key=needs_key,
     )
     await serve_app(
-        app, host=host, port=port, closing=closing, draining=draining, on_bound=on_bound, drain_s=drain_s
+        app,
+        host=host,
+        port=port,
+        closing=closing,
+        draining=draining,
+        on_bound=on_bound,
+        drain_s=drain_s,
+        proxies=proxies,
     )
 
 
-async def serve_app(  # the settings of a server
+async def serve_app(  # noqa: PLR0913  # the settings of a server
     app: ASGIApp,
     *,
     host: str,
@@ -217,6 +259,7 @@ async def serve_app(  # the settings of a server
     draining: asyncio.Event,
     on_bound: Callable[[str], None],
     drain_s: float = 0.0,
+    proxies: Sequence[str] = (),
 ) -> None:
     """Serve any application until SIGINT or SIGTERM, as `serve` does.
 
@@ -228,6 +271,7 @@ async def serve_app(  # the settings of a server
         draining: Set at the signal.
         on_bound: Called with the server's URL once clients can connect.
         drain_s: Seconds between the two.
+        proxies: As of `serve`.
 
     Raises:
         ConfigError: The address cannot be bound.
@@ -242,6 +286,10 @@ async def serve_app(  # the settings of a server
         access_log=False,  # `request_log.py` writes it
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
+        http=BoundedProtocol,
+        # uvicorn would take the word of anybody on this machine for where a request came from.
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=[str(proxy) for proxy in proxies],
     )
     with bound:
         on_bound(_url(host, bound.getsockname()[1]))
@@ -257,17 +305,28 @@ def find_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def check_exposure(host: str, api_keys: Sequence[str]) -> None:
+def check_exposure(host: str, *, has_keys: bool) -> None:
     """Refuse to serve other machines without keys.
 
     Raises:
-        ConfigError: The host is not loopback and no keys are set.
+        ConfigError: The host is not loopback and there are no keys.
     """
-    if not api_keys and not is_loopback(host):
+    if not has_keys and not is_loopback(host):
         raise ConfigError(
             f"host {host!r} can be reached from other machines, and no API keys are set: expected a loopback host such "
-            "as 127.0.0.1, or keys in FIRMPLAN_API_KEYS (comma separated)"
+            "as 127.0.0.1, a key in the store (firmplan keys add NAME --scope read), or keys in FIRMPLAN_API_KEYS (comma separated)"
         )
+
+
+def check_proxies(proxies: Sequence[str]) -> None:
+    """Refuse what is no address of a proxy. Raises: ConfigError."""
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError as fault:
+            raise ConfigError(
+                f"proxies: expected an address such as 10.0.0.5 or a network such as 10.0.0.0/24, found {proxy!r}"
+            ) from fault
 
 
 def is_loopback(host: str) -> bool:

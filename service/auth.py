@@ -1,17 +1,15 @@
-"""The checks before every route, in this order: origin, key, rate; and the limit of the body, which holds while a route reads it.
+"""The checks before every route, in this order: origin, key, rate; and the limits of the body, which hold while a route reads it.
 
 A request that fails a check reaches no handler. Time arrives as data. This module knows no routes, except the paths that need no
-key: the page and the schema, which hold no data, and the two health checks.
+key: the page and the schema, which hold no data, and the two health checks. What a key may do is in `callers.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -21,14 +19,16 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..errors import StoreError
 from ..executor.lru_cache import LruCache
+from .callers import CALLER, OPEN, Caller, KeyRing
 from .problems import Refusal, problem_response
 
 OPEN_PATHS = frozenset({"/", "/openapi.json", "/healthz", "/readyz"})
 OPEN_FOLDER = "/page/"
 """The files of the page."""
 CLIENT = "firmplan.client"
-"""Key of the ASGI scope that holds the client's name: the digest of its API key, empty if no keys are set."""
+"""Key of the ASGI scope that holds what tells clients apart (`Caller.id`)."""
 IDENTITY = "firmplan.identity"
 """Key of the ASGI scope that holds the name of the client's key; `None` for keys without a name, and where no keys are set."""
 DROPPED_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -37,6 +37,14 @@ DROPPED_S_MAX: Final = 5.0
 """Seconds that this may take."""
 CLIENTS_MAX = 10_000
 """Clients whose rate is remembered. Forgetting the least recently seen client favours that client."""
+WRONG_KEYS_MAX: Final = 20
+"""Wrong keys that one address may send in a burst; a person who mistypes needs a few."""
+WRONG_KEYS_PER_S: Final = 1 / 6
+"""Further wrong keys a second."""
+BODY_S_MAX: Final = 30.0
+"""Seconds that a body may take, and as many more as its bytes need at `BODY_BYTES_PER_S`."""
+BODY_BYTES_PER_S: Final = 16 * 1024
+"""The slowest rate of a body that is worth the wait: a client on a weak radio link sends more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +69,11 @@ class Guard:
 
     Args:
         app: The application behind it.
-        api_keys: Accepted bearer keys without a name; with no keys at all, every client is accepted.
-        named_keys: Name of a person or program -> its bearer key.
+        keys: The keys of the server; if it has none, every client is accepted.
         hosts: Accepted names in the `Host` header; with none, all. A server on loopback accepts its own names only, so
             that a web page whose own name resolves to this machine gets nothing.
         limits: Body size and rate.
+        scope: What every client needs, beside what routes need.
         clock: Monotonic seconds.
     """
 
@@ -73,22 +81,19 @@ class Guard:
         self,
         app: ASGIApp,
         *,
-        api_keys: Sequence[str] = (),
-        named_keys: Mapping[str, str] | None = None,
+        keys: KeyRing,
         hosts: Sequence[str] = (),
         limits: ServerLimits,
+        scope: str = OPEN,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
-        # A key that has a name and is also among those without one is the key of that name: the name restricts its rights.
-        named = [(key.encode(), name) for name, key in (named_keys or {}).items()]
-        self._keys: tuple[tuple[bytes, str | None], ...] = (
-            *named,
-            *((key.encode(), None) for key in api_keys),
-        )
+        self._scope = scope
+        self._keys = keys
         self._hosts = frozenset(hosts)
         self._limits = limits
         self._buckets = Buckets(limits.rate_per_s, limits.burst, clock)
+        self._wrong = Buckets(WRONG_KEYS_PER_S, WRONG_KEYS_MAX, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check one request and pass it on."""
@@ -100,12 +105,24 @@ class Guard:
         try:
             self._check_origin(headers, scope["method"])
             if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_FOLDER):
-                scope[CLIENT], scope[IDENTITY] = self._identify(headers)
-                self._check_rate(scope[CLIENT] or _address(scope))
+                caller = await self._identify(headers, _address(scope))
+                caller.expect(self._scope)
+                scope[CALLER], scope[CLIENT], scope[IDENTITY] = caller, caller.id, caller.name
+                self._check_rate(caller.id or _address(scope))
+        except StoreError as fault:
+            await incoming.drop()
+            answer = problem_response(
+                HTTPStatus.SERVICE_UNAVAILABLE, fault.code, fault.message, headers=incoming.closing
+            )
+            await answer(scope, receive, send)
+            return
         except Refusal as refusal:
             await incoming.drop()
             answer = problem_response(
-                refusal.status_code, refusal.code, refusal.detail, headers=refusal.headers
+                refusal.status_code,
+                refusal.code,
+                refusal.detail,
+                headers={**(refusal.headers or {}), **incoming.closing},
             )
             await answer(scope, receive, send)
             return
@@ -126,22 +143,37 @@ class Guard:
                 HTTPStatus.FORBIDDEN, "wrong-origin", f"a page of {origin!r} may not change anything here"
             )
 
-    def _identify(self, headers: Headers) -> tuple[str, str | None]:
-        """Return the digest of the client's key, and its name; empty and `None` where no keys are set."""
-        if not self._keys:
-            return "", None
+    async def _identify(self, headers: Headers, address: str) -> Caller:
+        """Return who asks.
+
+        Raises:
+            Refusal: There is no key, or a wrong one (401), or there were too many wrong ones (429).
+            StoreError: The store with the keys cannot be read.
+        """
+        if not await self._keys.needs_key():
+            return Caller("")
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        key = given.strip().encode("utf-8", "surrogateescape")
-        # Every key is compared, so that the time taken does not tell which key is similar.
-        matches = [hmac.compare_digest(key, known) for known, _ in self._keys]
-        if scheme.lower() != "bearer" or not any(matches):
+        text = given.strip()
+        if scheme.lower() != "bearer" or not text:
+            raise _unauthorized()
+        if (caller := self._keys.find_given(text)) is not None:
+            return caller
+        # A key that is unknown here counts as wrong until the store has it. One that was accepted lately does not: others at its address, such as
+        # that of a company, cannot lock it out.
+        is_seen = self._keys.is_seen(text)
+        if not is_seen and (wait_s := self._wrong.take(address)) > 0:
             raise Refusal(
-                HTTPStatus.UNAUTHORIZED,
-                "unauthorized",
-                "expected the header 'Authorization: Bearer KEY' with a key of this server",
-                {"WWW-Authenticate": "Bearer"},
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too-many-wrong-keys",
+                f"too many wrong keys came from {address}; try again in {wait_s:.1f} s",
+                {"Retry-After": str(math.ceil(wait_s))},
             )
-        return hashlib.sha256(key).hexdigest(), self._keys[matches.index(True)][1]
+        caller = await self._keys.find(text)
+        if caller is None:
+            raise _unauthorized()
+        if not is_seen:
+            self._wrong.give_back(address)
+        return caller
 
     def _check_rate(self, client: str) -> None:
         wait_s = self._buckets.take(client)
@@ -173,6 +205,20 @@ class Buckets:
         self._levels.keep(client, (level - 1 if enough else level, now))
         return 0.0 if enough else (1 - level) / self._rate
 
+    def give_back(self, client: str) -> None:
+        """Give back a token that was taken."""
+        if (found := self._levels.find(client)) is not None:
+            self._levels.keep(client, (min(self._burst, found[0] + 1), found[1]))
+
+
+def _unauthorized() -> Refusal:
+    return Refusal(
+        HTTPStatus.UNAUTHORIZED,
+        "unauthorized",
+        "expected the header 'Authorization: Bearer KEY' with a key of this server",
+        {"WWW-Authenticate": "Bearer"},
+    )
+
 
 def _address(scope: Scope) -> str:
     client = scope.get("client")
@@ -193,12 +239,23 @@ class Incoming:
         self._bytes_max = bytes_max
         self._size = 0
         self._has_more = True
+        self._has_body = "content-length" in headers or "transfer-encoding" in headers
+        self._begun = asyncio.get_running_loop().time()
         declared = headers.get("content-length", "0")
         self._is_declared_too_large = declared.isdecimal() and int(declared) > bytes_max
         self._waits_for_answer = "expect" in headers
 
+    @property
+    def closing(self) -> dict[str, str]:
+        """Headers of an answer after which the rest of the body is not waited for."""
+        return {"Connection": "close"} if self._has_more and self._has_body else {}
+
     async def receive(self) -> Message:
-        """Return the next message, for the application. Raises: Refusal: 413, the body is or will be larger than the limit."""
+        """Return the next message, for the application.
+
+        Raises:
+            Refusal: The body is or will be larger than the limit (413), or comes too slowly (408).
+        """
         # A body that is declared too large is refused before its first byte is kept.
         if not self._is_declared_too_large:
             message = await self._read()
@@ -209,6 +266,7 @@ class Incoming:
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             "body-too-large",
             f"a body may have at most {self._bytes_max:,} bytes",
+            self.closing,
         )
 
     async def drop(self) -> None:
@@ -219,13 +277,28 @@ class Incoming:
         if self._waits_for_answer:
             return
         dropped_max = self._size + DROPPED_BYTES_MAX
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, Refusal):
             async with asyncio.timeout(DROPPED_S_MAX):
                 while self._has_more and self._size < dropped_max:
                     await self._read()
 
     async def _read(self) -> Message:
-        message = await self._receive()
+        """Return the next message. Raises: Refusal: 408, the rest of the body is too slow; the connection is closed after the answer."""
+        if not (self._has_more and self._has_body):
+            self._has_more = False  # nothing is left to wait for but that the client leaves
+            return await self._receive()
+        allowed_s = BODY_S_MAX + self._size / BODY_BYTES_PER_S
+        try:
+            async with asyncio.timeout_at(self._begun + allowed_s):
+                message = await self._receive()
+        except TimeoutError:
+            self._has_more = False
+            raise Refusal(
+                HTTPStatus.REQUEST_TIMEOUT,
+                "body-too-slow",
+                f"expected the complete body, found {self._size:,} bytes of it after {allowed_s:.0f} s",
+                {"Connection": "close"},
+            ) from None
         self._size += len(message.get("body", b""))
         self._has_more = message["type"] == "http.request" and message.get("more_body", False)
         return message

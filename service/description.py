@@ -14,13 +14,15 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from .auth import OPEN_PATHS
+from .callers import ADMIN, SCOPES, SERVER
 from .problems import MEDIA_TYPE
 from .schemas import RefusalView
 
 REFUSED: Final = {
     "401": "No key, or a wrong one",
-    "403": "A page of another site may not change anything; or the name of the key may not decide this",
+    "403": "The key lacks the route's scope (`needs-SCOPE`), or its name may not decide this; or a page of another site sent the request",
     "404": "No such thing",
+    "408": "The rest of the body came too slowly",
     "409": "Not in this state, or already taken",
     "412": "The plan is not the one that `If-Match` or `If-None-Match` names",
     "413": "The body is too large",
@@ -37,12 +39,15 @@ _SCHEMAS: Final = "#/components/schemas/"
 _KEY: Final = "key"
 _HEADERS: Final[Mapping[str, Mapping[str, str]]] = {
     "401": {"WWW-Authenticate": "How to send a key: `Bearer`."},
+    "403": {
+        "WWW-Authenticate": 'The scope that the key lacks: `Bearer error="insufficient_scope", scope=".."`.'
+    },
     "429": {"Retry-After": "Seconds after which the request may be sent again."},
 }
 """Status of a refusal -> its headers."""
 _REQUEST_ID: Final[Mapping[str, Any]] = {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}}
 """The header of every answer."""
-CONDITIONAL_PATHS: Final = ("/v1/plans/{name}",)
+CONDITIONAL_PATHS: Final = ("/v1/plans/{name}", "/v1/schedules/{name}")
 """Paths whose requests may name the ETag of what they change."""
 
 
@@ -106,7 +111,9 @@ def _add_components(document: dict[str, Any]) -> None:
         _KEY: {
             "type": "http",
             "scheme": "bearer",
-            "description": "One of the server's keys (`FIRMPLAN_API_KEYS`). A server without keys answers only on its own machine, and needs none.",
+            "description": "A key of the server: of its store (`firmplan keys add`), which has scopes and perhaps a tenant, or of its settings "
+            "(`FIRMPLAN_API_KEYS`), which has every scope. The scope that an operation needs stands in its `security`. A server without keys answers only "
+            "on its own machine, and needs none.",
         }
     }
 
@@ -115,8 +122,13 @@ def _add_to_operation(path: str, operation: dict[str, Any], *, needs_key: bool) 
     if path in OPEN_PATHS:
         operation["security"] = []
     else:
-        operation["security"] = [{_KEY: []}] if needs_key else [{_KEY: []}, {}]
+        scope = SCOPES.get(operation["operationId"], SERVER)
+        needed = {_KEY: [ADMIN if scope == SERVER else scope]}
+        operation["security"] = [needed] if needs_key else [needed, {}]
     answers: dict[str, Any] = operation["responses"]
+    if path == "/metrics":
+        for status in ("401", "403", "429", "503"):
+            answers[status] = {"$ref": f"#/components/responses/Refused{status}"}
     if path.startswith("/v1"):
         for status in REFUSED:
             if status != "412" or path in CONDITIONAL_PATHS:

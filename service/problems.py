@@ -21,6 +21,7 @@ from ..errors import (
     OWN_RUN,
     REPLACED,
     UNKNOWN_PLAN,
+    UNKNOWN_SCHEDULE,
     ConfigError,
     Diverged,
     FirmplanError,
@@ -54,6 +55,7 @@ STATUS_BY_CODE: Final = {
     OWN_RUN: HTTPStatus.FORBIDDEN,
     REPLACED: HTTPStatus.PRECONDITION_FAILED,
     UNKNOWN_PLAN: HTTPStatus.NOT_FOUND,
+    UNKNOWN_SCHEDULE: HTTPStatus.NOT_FOUND,
 }
 """Codes that decide before the class does."""
 

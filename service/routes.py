@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,13 +23,14 @@ from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
+from typing_extensions import override
 
 from ..engine import Engine
 from ..errors import DECIDED, OWN_RUN, InputRejected, StoreError
-from ..executor import Event, Run, Submitter
+from ..executor import Event, Run
 from ..executor.states import RunStatus
 from ..plans import Json, NotJson, Plan, canonical, parse, value_problems
-from .auth import CLIENT, IDENTITY
+from .callers import LOOK_S, Caller, ScopedRoute, caller_of
 from .metrics import MEDIA_TYPE, Metrics
 from .problems import Refusal, expect_known_query
 from .run_queue import RunQueue, Submission
@@ -72,12 +74,13 @@ class StrictRequest(Request):
             ) from error
 
 
-class StrictRoute(APIRoute):
+class StrictRoute(ScopedRoute):
     """A route that hands a `StrictRequest` to its handler, and refuses bodies of other media types and unknown parameters of the query."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    @override
+    def inner_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the framework's handler behind a strict request."""
-        handle = super().get_route_handler()
+        handle = super().inner_handler()
 
         async def strict(request: Request) -> Response:
             strict_request = StrictRequest(request.scope, request.receive)
@@ -122,26 +125,15 @@ async def _served_engine(request: Request) -> ServedEngine:
 Served = Annotated[ServedEngine, Depends(_served_engine)]
 
 
-def _identity(request: Request) -> str | None:
-    """Return the name of the client's key; `None`: it has none."""
-    name: str | None = request.scope.get(IDENTITY)
-    return name
+async def _asking(request: Request) -> Caller:
+    return caller_of(request)
 
 
-async def _identity_of(request: Request) -> str | None:
-    return _identity(request)
-
-
-Identity = Annotated[str | None, Depends(_identity_of)]
-
-
-def _submitter(identity: str | None) -> Submitter | None:
-    """Return who submits a run: with a named key its name, which may not approve the run's calls."""
-    return Submitter(identity, may_approve=False) if identity is not None else None
+Asking = Annotated[Caller, Depends(_asking)]
 
 
 def _decider(
-    identity: str | None,
+    caller: Caller,
     body: AnswerBody | TaskAnswerBody | ApproveBody | DenyBody | DecideBody | ResolveBody,
 ) -> str:
     """Return the name with which a decision is recorded: that of the key, or the one in the body where the key has no name.
@@ -150,13 +142,13 @@ def _decider(
         Refusal: The body names another person than the key.
         RequestValidationError: Nobody is named.
     """
-    if identity is not None and body.by not in (None, "", identity):
+    if caller.name is not None and body.by not in (None, "", caller.name):
         raise Refusal(
             HTTPStatus.FORBIDDEN,
             "other-name",
-            f"by: expected {identity!r}, the name of the key of this request, or no 'by', found {body.by!r}",
+            f"by: expected {caller.name!r}, the name of the key of this request, or no 'by', found {body.by!r}",
         )
-    if name := identity or body.by:
+    if name := caller.name or body.by:
         return name
     # In the words of every other faulty body; the schema cannot say it, because a key with a name needs no 'by'.
     given = body.model_dump(exclude_unset=True)
@@ -238,7 +230,7 @@ async def submit_run(
     plan: Plan | dict[str, Any] | None = body.plan
     if plan is None:
         name = body.plan_name or body.plan_digest or ""
-        plan = await served.engine.find_plan(name)
+        plan = await served.engine.find_plan(caller_of(request).plan(name))
         if plan is None:
             raise Refusal(
                 HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
@@ -251,12 +243,13 @@ async def submit_run(
 @run_router.get("/runs", response_model=RunPageView, summary="List runs, newest first")
 async def list_runs(
     served: Served,
+    caller: Asking,
     status: RunStatus | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: str | None = None,
 ) -> Response:
     """Answer with one page; its `cursor` leads to the next."""
-    page = await served.engine.list_runs(status=status, limit=limit, cursor=cursor)
+    page = await served.engine.list_runs(status=status, limit=limit, cursor=cursor, tenant=caller.tenant)
     return answer({"runs": [run.to_dict() for run in page.runs], "cursor": page.cursor})
 
 
@@ -299,6 +292,7 @@ async def delete_run(run_id: str, served: Served) -> Response:
 async def get_events(
     run_id: str,
     served: Served,
+    caller: Asking,
     last_event_id: Annotated[str | None, Header(description="Continue after this event.")] = None,
     after: Annotated[
         int | None, Query(ge=0, description="The same, for clients that cannot set headers.")
@@ -310,7 +304,8 @@ async def get_events(
     seen = _seen(last_event_id, after)
     if status in ENDED and seen and await _is_last(served, run_id, seen):
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    stream = event_stream(served.engine.events(run_id, after=seen), served.closing)
+    events = served.engine.events(run_id, after=seen)
+    stream = event_stream(events, served.closing, caller.is_valid)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
@@ -348,7 +343,7 @@ async def resume_run(run_id: str, served: Served, body: ResumeBody | None = None
     responses=WITH_LOCATION,
     summary="Fork a run",
 )
-async def fork_run(run_id: str, served: Served, identity: Identity, body: ForkBody | None = None) -> Response:
+async def fork_run(run_id: str, served: Served, caller: Asking, body: ForkBody | None = None) -> Response:
     """Answer with the new run, which is durable before the answer; the affected steps run in the background."""
     options = body or ForkBody()
     await served.engine.get(run_id)
@@ -361,7 +356,7 @@ async def fork_run(run_id: str, served: Served, identity: Identity, body: ForkBo
         plan=options.plan,
         allow_writes=options.allow_writes,
         run_id_new=options.run_id_new,
-        submitter=_submitter(identity),
+        submitter=caller.submitter,
     )
     served.queue.adopt(fork.id)
     return _submitted(fork)
@@ -374,9 +369,7 @@ async def fork_run(run_id: str, served: Served, identity: Identity, body: ForkBo
     responses=WITH_LOCATION,
     summary="Continue a failed or cancelled run as a new run",
 )
-async def retry_run(
-    run_id: str, served: Served, identity: Identity, body: RetryBody | None = None
-) -> Response:
+async def retry_run(run_id: str, served: Served, caller: Asking, body: RetryBody | None = None) -> Response:
     """Answer with the new run, which is durable before the answer; its calls are made in the background. 409: the run has neither failed nor been cancelled."""
     options = body or RetryBody()
     run = await served.engine.get(run_id)
@@ -386,7 +379,7 @@ async def retry_run(
             run_id,
             run_id_new=options.run_id_new,
             replan=options.replan,
-            submitter=_submitter(identity),
+            submitter=caller.submitter,
         )
     except InputRejected as error:
         if run.status in GONE_WRONG:
@@ -399,9 +392,9 @@ async def retry_run(
 @run_router.post(
     "/runs/{run_id}/decide", response_model=RunView, summary="Decide about several calls together"
 )
-async def decide_run(run_id: str, body: DecideBody, served: Served, identity: Identity) -> Response:
+async def decide_run(run_id: str, body: DecideBody, served: Served, caller: Asking) -> Response:
     """Record all decisions, or none if a decision is not valid; the run goes on."""
-    run = await served.engine.decide(run_id, body.decisions, by=_decider(identity, body))
+    run = await served.engine.decide(run_id, body.decisions, by=_decider(caller, body))
     served.queue.drive(run_id, served.engine.resume(run_id))
     return _run(run)
 
@@ -409,9 +402,9 @@ async def decide_run(run_id: str, body: DecideBody, served: Served, identity: Id
 @run_router.post(
     "/runs/{run_id}/answer", response_model=RunView, summary="Answer the question of the planner"
 )
-async def answer_run(run_id: str, body: TaskAnswerBody, served: Served, identity: Identity) -> Response:
+async def answer_run(run_id: str, body: TaskAnswerBody, served: Served, caller: Asking) -> Response:
     """Record the answer to the run's `question`; the task is planned on."""
-    run = await served.engine.answer(run_id, None, body.value, by=_decider(identity, body))
+    run = await served.engine.answer(run_id, None, body.value, by=_decider(caller, body))
     served.queue.drive(run_id, served.engine.resume(run_id))
     return _run(run)
 
@@ -434,17 +427,17 @@ async def _accept(
     # The digest is of the canonical body: a client may serialize a repeated request with its keys in another order.
     canonical_body = canonical(await request.json())
     digest = hashlib.sha256(request.url.path.encode() + b"\n" + canonical_body).hexdigest()
-    client: str = request.scope.get(CLIENT, "")
+    caller = caller_of(request)
     budget = body.budget.amounts() if body.budget else None
     run = await served.queue.accept(
         Submission(
             what,
             body.inputs,
             budget,
-            f"{client}\n{key}" if key else None,
+            f"{caller.id}\n{key}" if key else None,
             digest,
             stream,
-            _submitter(_identity(request)),
+            caller.submitter,
         )
     )
     return _submitted(run)
@@ -496,17 +489,28 @@ RETRY_MS = 1_000
 """Milliseconds until a browser reconnects after the stream has ended."""
 
 
-async def event_stream(events: AsyncIterator[Event], closing: asyncio.Event) -> AsyncIterator[str]:
-    """Yield the text of the stream until the events end or the server closes."""
+async def event_stream(
+    events: AsyncIterator[Event],
+    closing: asyncio.Event,
+    is_valid: Callable[[], Awaitable[bool]] | None = None,
+) -> AsyncIterator[str]:
+    """Yield the text of the stream until the events end, the server closes, or the key of the client is not valid any more."""
     yield f"retry: {RETRY_MS}\n\n"
+    turn_s = KEEPALIVE_S if is_valid is None else min(KEEPALIVE_S, LOOK_S)
+    said = time.monotonic()
     stop = asyncio.ensure_future(closing.wait())
     coming = asyncio.ensure_future(anext(events, None))
     try:
         while not closing.is_set():
-            await asyncio.wait((stop, coming), timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((stop, coming), timeout=turn_s, return_when=asyncio.FIRST_COMPLETED)
+            if is_valid is not None and not await is_valid():
+                return
             if not coming.done():
-                yield ": still here\n\n"
+                if time.monotonic() - said >= KEEPALIVE_S:
+                    said = time.monotonic()
+                    yield ": still here\n\n"
                 continue
+            said = time.monotonic()
             event = coming.result()
             if event is None:
                 return
@@ -544,37 +548,31 @@ async def get_step(run_id: str, path: str, served: Served) -> Response:
 
 
 @step_router.post("/{path:path}/approve", response_model=RunView, summary="Allow a call that waits")
-async def approve_step(
-    run_id: str, path: str, body: ApproveBody, served: Served, identity: Identity
-) -> Response:
+async def approve_step(run_id: str, path: str, body: ApproveBody, served: Served, caller: Asking) -> Response:
     """Record the approval, which is for exactly the arguments that were displayed; the run goes on."""
-    by = _decider(identity, body)
+    by = _decider(caller, body)
     decision = served.engine.approve(run_id, path, by=by, edit=body.edit, attempt=body.attempt)
     return await _decided(served, run_id, path, "waiting", decision)
 
 
 @step_router.post("/{path:path}/answer", response_model=RunView, summary="Answer the question of a step")
-async def answer_step(
-    run_id: str, path: str, body: AnswerBody, served: Served, identity: Identity
-) -> Response:
+async def answer_step(run_id: str, path: str, body: AnswerBody, served: Served, caller: Asking) -> Response:
     """Record the answer, which has the type that the step's `returns` says; the run goes on."""
-    by = _decider(identity, body)
+    by = _decider(caller, body)
     decision = served.engine.answer(run_id, path, body.value, by=by, attempt=body.attempt)
     return await _decided(served, run_id, path, "waiting", decision)
 
 
 @step_router.post("/{path:path}/deny", response_model=RunView, summary="Refuse a call that waits")
-async def deny_step(run_id: str, path: str, body: DenyBody, served: Served, identity: Identity) -> Response:
+async def deny_step(run_id: str, path: str, body: DenyBody, served: Served, caller: Asking) -> Response:
     """Record the denial; what depends on the call is cancelled, and the run goes on."""
-    by = _decider(identity, body)
+    by = _decider(caller, body)
     decision = served.engine.deny(run_id, path, by=by, reason=body.reason, attempt=body.attempt)
     return await _decided(served, run_id, path, "waiting", decision)
 
 
 @step_router.post("/{path:path}/resolve", response_model=RunView, summary="Settle a call of unknown outcome")
-async def resolve_step(
-    run_id: str, path: str, body: ResolveBody, served: Served, identity: Identity
-) -> Response:
+async def resolve_step(run_id: str, path: str, body: ResolveBody, served: Served, caller: Asking) -> Response:
     """Record the outcome of the call: it is done, may be made again, or failed; the run goes on."""
     verdict: dict[str, Any] = (
         {"done": body.done}
@@ -583,7 +581,7 @@ async def resolve_step(
         if body.retry
         else {"fail": body.fail}
     )
-    by = _decider(identity, body) if identity is not None else body.by
+    by = _decider(caller, body) if caller.name is not None else body.by
     decision = served.engine.resolve(run_id, path, by=by, attempt=body.attempt, **verdict)
     return await _decided(served, run_id, path, "indeterminate", decision)
 
@@ -655,18 +653,19 @@ PlanBody = Annotated[
 @plan_router.post(
     "/plans:check", response_model=ReportView, summary="Check a plan against this server's tools"
 )
-async def check_plan(body: PlanBody, served: Served) -> Response:
+async def check_plan(body: PlanBody, served: Served, caller: Asking) -> Response:
     """Answer with the report, also for a plan with faults."""
     text = body.get("plan")
     is_text = isinstance(text, str) and set(body) == {"plan"}
-    report = await served.engine.check_plan(cast("str", text) if is_text else _plan_in(body))
+    plan = cast("str", text) if is_text else _plan_in(body)
+    report = await served.engine.check_plan(plan, tenant=caller.tenant)
     return answer(report.to_dict())
 
 
 @plan_router.post("/plans:graph", response_model=PlanGraphView, summary="Get the graph of a plan")
-async def graph_plan(body: PlanBody, served: Served) -> Response:
+async def graph_plan(body: PlanBody, served: Served, caller: Asking) -> Response:
     """Answer with the steps of the plan, what each does and waits for; the plan may have faults, but it has the shape of a plan."""
-    return answer(await served.engine.plan_graph(_plan_in(body)))
+    return answer(await served.engine.plan_graph(_plan_in(body), tenant=caller.tenant))
 
 
 @plan_router.put(
@@ -676,30 +675,34 @@ async def save_plan(
     name: str,
     body: PlanBody,
     served: Served,
-    identity: Identity,
+    caller: Asking,
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Save the plan, which has to pass its check; an earlier plan of that name stays reachable by its digest."""
     replaces = _replaced(if_match, if_none_match)
-    saved = await served.engine.save_plan(name, _plan_in(body), replaces=replaces, by=identity or "")
+    saved = await served.engine.save_plan(
+        caller.plan(name), _plan_in(body), replaces=replaces, by=caller.name or ""
+    )
     served.metrics.name_plan(saved.plan.digest, saved.name)
-    return answer(_summary(saved.name, saved.plan), headers=_etag(saved.plan))
+    return answer(_summary(name, saved.plan), headers=_etag(saved.plan))
 
 
 @plan_router.delete("/plans/{name}", status_code=204, summary="Delete a saved plan")
-async def delete_plan(name: str, served: Served, identity: Identity, if_match: IfMatch = None) -> Response:
+async def delete_plan(name: str, served: Served, caller: Asking, if_match: IfMatch = None) -> Response:
     """Delete the plan, and answer with 204; its history stays, and plans that name it by its digest still find it."""
-    await served.engine.delete_plan(name, replaces=_replaced(if_match, None), by=identity or "")
+    await served.engine.delete_plan(
+        caller.plan(name), replaces=_replaced(if_match, None), by=caller.name or ""
+    )
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 @plan_router.get(
     "/plans/{name}/history", response_model=PlanHistoryView, summary="List the versions of a saved plan"
 )
-async def list_versions(name: str, served: Served) -> Response:
+async def list_versions(name: str, served: Served, caller: Asking) -> Response:
     """Answer with the versions, newest first, also of a name that was deleted."""
-    versions = await served.engine.plan_history(name)
+    versions = await served.engine.plan_history(caller.plan(name))
     return answer({"name": name, "versions": [each.to_dict() for each in versions]})
 
 
@@ -713,9 +716,10 @@ async def get_version(
     name: str,
     digest: Annotated[str, InPath(description="The `digest` or `text_digest` of a version.")],
     served: Served,
+    caller: Asking,
 ) -> Response:
     """Answer with the plan of that digest, of several the newest. `PUT` it to restore it."""
-    plan = await served.engine.plan_version(name, digest)
+    plan = await served.engine.plan_version(caller.plan(name), digest)
     return answer(plan.to_dict(), headers=_etag(plan))
 
 
@@ -725,9 +729,9 @@ async def get_version(
     responses={**WITH_ETAG, 304: {"description": "The client has this plan already"}},
     summary="Get a saved plan by name or digest",
 )
-async def get_plan(name: str, served: Served, if_none_match: IfNoneMatch = None) -> Response:
+async def get_plan(name: str, served: Served, caller: Asking, if_none_match: IfNoneMatch = None) -> Response:
     """Answer with the plan itself."""
-    plan = await served.engine.find_plan(name)
+    plan = await served.engine.find_plan(caller.plan(name))
     if plan is None:
         raise Refusal(
             HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
@@ -739,9 +743,11 @@ async def get_plan(name: str, served: Served, if_none_match: IfNoneMatch = None)
 
 
 @plan_router.get("/plans", response_model=SavedPlansView, summary="List saved plans")
-async def list_plans(served: Served) -> Response:
-    """Answer with the names, in order, and what each takes."""
-    plans, uses = await served.engine.list_plans(), await served.engine.plan_uses()
+async def list_plans(served: Served, caller: Asking) -> Response:
+    """Answer with the names, in order, and what each takes; a key without a tenant gets those of tenants, too, as `TENANT:NAME`."""
+    tenant = caller.tenant or None
+    plans = await served.engine.list_plans(tenant=tenant)
+    uses = await served.engine.plan_uses(tenant=tenant)
     return answer(
         {"plans": [{**_summary(each.name, each.plan), **uses[each.name].to_dict()} for each in plans]}
     )
@@ -801,7 +807,7 @@ answer_heads(plan_router)
 # --- Watching: health and counters.
 
 
-watch_router = APIRouter(tags=["watch"])
+watch_router = APIRouter(route_class=ScopedRoute, tags=["watch"])
 
 
 @watch_router.head("/healthz", include_in_schema=False)

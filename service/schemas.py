@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from ..executor import RunError, RunSummary
 from ..executor.states import RunStatus
 from ..plans import Problem
+from ..schedules.schedule import CATCH_UP_MAX, CatchUp, FireState, Overlap
 
 
 class RequestBody(BaseModel):
@@ -33,6 +34,10 @@ def _whole(amount: object) -> object:
 
 Count = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 """An integer by JSON Schema's rules, as in plans and inputs: `4.0` is one."""
+
+
+Interval = Annotated[str, Field(min_length=1)] | Annotated[float, Field(ge=1)]
+"""A duration, as text such as `1h` or in seconds."""
 
 
 class Budget(RequestBody):
@@ -296,6 +301,13 @@ class TaskQuestionView(_View):
     returns: Annotated[dict[str, Any], Field(description="JSON Schema of the answer.")]
 
 
+class RunScheduleView(_View):
+    """The schedule whose time made a run, and the time."""
+
+    name: str
+    at: UnixSeconds
+
+
 class RunView(_View):
     """A run as it stands."""
 
@@ -336,6 +348,9 @@ class RunView(_View):
         ),
     ] = []
     question: TaskQuestionView | None = None
+    schedule: Annotated[
+        RunScheduleView | None, Field(description="The schedule whose time made the run.")
+    ] = None
     request_id: Annotated[
         str | None, Field(description="`X-Request-ID` of the request that submitted the run.")
     ] = None
@@ -559,6 +574,108 @@ class SavedPlansView(_View):
     """All saved plans, by name."""
 
     plans: list[SavedPlanView]
+
+
+class ScheduleBody(RequestBody):
+    """When a saved plan runs, and how. Exactly one of `every` and `cron` is given.
+
+    Attributes:
+        plan: The name of a saved plan, whichever stands under it at each time, or the digest of one.
+        every: Seconds between two runs, or text such as `1h`.
+        cron: A cron expression of five fields.
+        tz: The time zone of `cron`; UTC if not given.
+        time_input: The input that gets the time of the schedule, as ISO 8601 text.
+        catch_up: What becomes of times that no server was there for: `latest` (one run, unless a later time has come), `skip` or `all`.
+        catch_up_max: Most times that `all` catches up on, the newest.
+        overlap: What a time does while an earlier run has not ended: `skip` it, `allow` both, `queue` one run behind the earlier, `cancel` the earlier.
+        start: No time is earlier, and intervals count from here: ISO 8601 with an offset, or Unix seconds; now if not given.
+        paused: Whether times pass without runs.
+    """
+
+    model_config = _with_example(plan="report", cron="0 8 * * 1-5", tz="Europe/Berlin")
+
+    plan: Annotated[str, Field(min_length=1)]
+    every: Interval | None = None
+    cron: str | None = None
+    tz: str | None = None
+    inputs: dict[str, Any] | None = None
+    budget: Budget | None = None
+    time_input: str | None = None
+    catch_up: CatchUp | None = None
+    catch_up_max: Annotated[int, Field(ge=1, le=CATCH_UP_MAX), BeforeValidator(_whole)] | None = None
+    overlap: Overlap | None = None
+    start: str | float | None = None
+    paused: bool = False
+
+
+class TimesBody(RequestBody):
+    """An interval or a cron expression, to see its times."""
+
+    model_config = _with_example(cron="0 8 * * 1-5", tz="Europe/Berlin")
+
+    every: Interval | None = None
+    cron: str | None = None
+    tz: str | None = None
+    start: str | float | None = None
+
+
+class TimesView(_View):
+    """The next times of a schedule."""
+
+    times: Annotated[list[float], Field(description="Unix seconds, the earliest first.")]
+
+
+class FireView(_View):
+    """One time of a schedule, and what became of it."""
+
+    schedule: str
+    at: UnixSeconds
+    state: Annotated[
+        FireState,
+        Field(
+            description="`due`: its run is about to start, or waits for an earlier one; `missed`: no server was there, and the schedule does not catch up on it."
+        ),
+    ]
+    run_id: Annotated[str | None, Field(description="Its run, also while it is about to start.")]
+    noted: Annotated[float, Field(description="When the state last changed, in Unix seconds.")]
+    detail: Annotated[str | None, Field(description="Why it was skipped or failed.")]
+    missed: Annotated[int, Field(description="Of a missed time: at least how many times were left out.")]
+
+
+class ScheduleView(_View):
+    """A schedule, its next times and the last ones."""
+
+    name: str
+    plan: str
+    every: float | None
+    cron: str | None
+    tz: str
+    inputs: dict[str, Any]
+    budget: dict[str, Any]
+    time_input: str | None
+    catch_up: CatchUp
+    catch_up_max: int
+    overlap: Overlap
+    start: UnixSeconds
+    paused: bool
+    created: UnixSeconds
+    by: Annotated[str | None, Field(description="The name of the key that made or last changed it.")]
+    revision: Annotated[int, Field(description="Counts the changes; its ETag.")]
+    next_at: Annotated[float | None, Field(description="The next time; null while it is paused.")]
+    next: Annotated[list[float], Field(description="The next times, whether it is paused or not.")]
+    fires: Annotated[list[FireView], Field(description="The last times, the latest first.")]
+
+
+class SchedulesView(_View):
+    """All schedules, by name."""
+
+    schedules: list[ScheduleView]
+
+
+class FiresView(_View):
+    """Times of a schedule, the latest first."""
+
+    fires: list[FireView]
 
 
 class PlanHistoryView(_View):

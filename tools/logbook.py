@@ -47,12 +47,12 @@ class RequestContext:
     """The request of another program that this code answers.
 
     Attributes:
-        id: Its id: the one that the program sent, or a new one.
+        id: Its id: the one that the program sent, or a new one; empty: there is no request, only a trace.
         traceparent: Its place in a trace, as of W3C Trace Context; empty: it has none.
         tracestate: What vendors add to that.
     """
 
-    id: str
+    id: str = ""
     traceparent: str = ""
     tracestate: str = ""
 

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...service.app import LOOPBACK_NAMES, check_exposure, serve_app
 from ...service.auth import CLIENT, Guard, ServerLimits
+from ...service.callers import SERVER, KeyRing
 from ..failure import Exit
 from ..invocation import Invocation, drive
 from .calls import Context
@@ -60,7 +61,7 @@ def serve_http(  # the settings of a server
     Raises:
         ConfigError: No keys for a public interface, or the address cannot be bound.
     """
-    check_exposure(host, api_keys)
+    check_exposure(host, has_keys=bool(api_keys))
     hosts = () if api_keys else (*LOOPBACK_NAMES, host)
 
     async def work() -> int:
@@ -73,7 +74,9 @@ def serve_http(  # the settings of a server
             # The SDK refuses a body that is too large in the words of its protocol, so that the guard counts none.
             guarded = Guard(
                 _Owned(Starlette(routes=[Route(PATH, StreamableHTTPASGIApp(manager))])),
-                api_keys=api_keys,
+                keys=KeyRing(engine, api_keys),
+                # The tools of MCP know no tenants, and can do everything.
+                scope=SERVER,
                 hosts=hosts,
                 limits=replace(limits, body_bytes=sys.maxsize),
             )
@@ -121,5 +124,5 @@ class _Owned:
 
 
 def _key_of(context: Context) -> str | None:
-    """Return the digest of the key of a request; `None` where there are no keys."""
+    """Return what tells the clients apart by their keys; `None` where there are no keys."""
     return None if context.request is None else context.request.scope.get(CLIENT) or None

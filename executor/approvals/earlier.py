@@ -91,7 +91,12 @@ async def _candidates(store: Store, archive: Archive, row: RunRow) -> AsyncItera
         listed += 1
         if listed > RUNS_LISTED_MAX or read >= RUNS_READ_MAX:
             return
-        if each.plan_digest != row.plan_digest or each.is_replay or each.id in (row.id, row.parent):
+        if (
+            each.plan_digest != row.plan_digest
+            or each.tenant != row.tenant
+            or each.is_replay
+            or each.id in (row.id, row.parent)
+        ):
             continue
         if each.created > row.created:
             continue

@@ -192,14 +192,18 @@ class Preparation:
         facilities: What the runs of an engine share.
         run_id: The run.
         fork: The fork that made the run: a write that the parent has called is repeated under the parent's idempotency key.
+        tenant: Whose the run is.
 
     Attributes:
         secrets: Reads the secrets of the run's calls.
     """
 
-    def __init__(self, facilities: Facilities, run_id: str, fork: Fork | None = None) -> None:
+    def __init__(
+        self, facilities: Facilities, run_id: str, fork: Fork | None = None, tenant: str = ""
+    ) -> None:
         self._facilities = facilities
         self.run_id = run_id
+        self._tenant = tenant
         self._fork = fork or Fork()
         self._tools: dict[str, ToolKeys] = {}
         self.secrets = facilities.secrets.reader()
@@ -262,7 +266,7 @@ class Preparation:
         """Return the keys of a tool, as the tool is now."""
         tool = self._facilities.tools.get(name)
         fingerprint = fingerprint_of(tool) if tool.request_of is None else judgement_of(tool)
-        found = self._tools[name] = ToolKeys(tool, fingerprint)
+        found = self._tools[name] = ToolKeys(tool, fingerprint, self._tenant)
         return found
 
     def _model_key(
@@ -273,7 +277,7 @@ class Preparation:
         # The key only says that there is none: the call itself fails with this message, as a failure of its step.
         except ConfigError as fault:
             return ContentKey.none("no-model", str(fault))
-        return model_key(parts, command.sample, request.temperature, subject, judgement)
+        return model_key(parts, command.sample, request.temperature, subject, judgement, self._tenant)
 
     def without_secrets(self, command: StartCall, text: str) -> str:
         """Return a message for the journal, in which the expression of a secret replaces its value."""

@@ -103,7 +103,7 @@ class EarlySteps:
         self._seed = header.seed
         most = header.concurrency_max
         self.semaphore = None if most is None else asyncio.Semaphore(most)
-        self._preparation = Preparation(facilities, run_id)
+        self._preparation = Preparation(facilities, run_id, tenant=header.tenant)
         self._caller = Caller(facilities, self._preparation, header.seed)
         self._calls: dict[str, EarlyCall] = {}
         self._tasks: set[asyncio.Task[None]] = (

@@ -22,6 +22,7 @@ import orjson
 
 from ...errors import ConfigError, ToolError
 from ...tools import Context, Tool, Used
+from ...tools.active_trace import trace_headers
 from ...tools.declaration import Results
 from ..canonical_value import CanonicalValue
 from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
@@ -114,6 +115,7 @@ def write_call(
         "context": context.facts(),
         "known": list(known),
         "results": results,
+        "trace": trace_headers(),
     }
     return write_frame(head, [args, *known.values()])
 

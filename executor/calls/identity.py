@@ -79,9 +79,10 @@ class ToolKeys:
     Args:
         tool: The tool.
         fingerprint: The fingerprint of its code.
+        tenant: Whose run makes the calls: no other tenant's run gets their results. Empty: nobody's in particular.
     """
 
-    def __init__(self, tool: Tool, fingerprint: Fingerprint) -> None:
+    def __init__(self, tool: Tool, fingerprint: Fingerprint, tenant: str = "") -> None:
         self.tool = tool
         self.fingerprint = fingerprint
         self._subject = tool.name
@@ -89,7 +90,9 @@ class ToolKeys:
         self._is_sampled = tool.effect is Effect.MODEL
         self._none = _no_key(tool, fingerprint)
         # The first elements of the list that is hashed, serialized once: they are the same for all calls of the tool.
-        self._stem = canonical(["tool", KEY_FORMAT, tool.name, self._code])[:-1]
+        self._stem = canonical(["tool", KEY_FORMAT, tool.name, self._code, *([tenant] if tenant else [])])[
+            :-1
+        ]
 
     def of(self, args: bytes, args_digest: Digest, sample: Sequence[int], value: Json = None) -> ContentKey:
         """Return the key of a call.
@@ -127,6 +130,7 @@ def model_key(
     temperature: float | None,
     subject: str = ASK,
     judgement: Fingerprint | None = None,
+    tenant: str = "",
 ) -> ContentKey:
     """Return the content key of a prompt. Five items with equal prompts are five samples, and have five keys, unless the temperature is 0.
 
@@ -136,10 +140,13 @@ def model_key(
         temperature: The temperature that is sent.
         subject: The name of the tool, or `ask`.
         judgement: Of a tool: the fingerprint of the code that validates the answer.
+        tenant: As of `ToolKeys`.
     """
     if judgement is not None and judgement.digest is None:
         return ContentKey.none("unseen", f"its code cannot be seen in full: {judgement.unseen}")
     parts: dict[str, Json] = {"format": KEY_FORMAT, **request_parts}
+    if tenant:
+        parts["tenant"] = tenant
     if temperature != 0:
         parts["sample"] = list(sample)
     if judgement is None or judgement.digest is None:

@@ -27,6 +27,7 @@ from typing_extensions import override
 
 from ...errors import ConfigError, ToolError
 from ...tools import Context, Tool, Used
+from ...tools.active_trace import trace_continued
 from ...tools.declaration import Results
 from ...tools.toolset import load_tools
 from .frames import (
@@ -142,7 +143,8 @@ class Child:
             _limit_cpu()
             self.say(write_frame(READY))
             is_guarded = self.watchdog is not None and is_unrepeatable(tool)
-            with self.watchdog.guarding() if self.watchdog is not None and is_guarded else nullcontext():
+            guarding = self.watchdog.guarding() if self.watchdog is not None and is_guarded else nullcontext()
+            with guarding, trace_continued(call["trace"]):
                 outcome: Outcome = asyncio.run(call_tool(tool, args, context, self.threads, None))
         # Only a tool that cannot be found gets here: `call_tool` turns every error of the tool itself into an outcome.
         except ConfigError as fault:

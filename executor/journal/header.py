@@ -54,14 +54,17 @@ class Submitter:
     Attributes:
         name: A name that the program which calls the engine has established, such as the name of an API key.
         may_approve: Whether this name may approve calls of the run.
+        tenant: Whose run it is: lists, saved plans and results for reuse are kept apart by it. Empty: nobody's in particular.
     """
 
     name: str
     may_approve: bool = True
+    tenant: str = ""
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
-        return {"name": self.name, "may_approve": self.may_approve}
+        made: dict[str, Json] = {"name": self.name, "may_approve": self.may_approve}
+        return {**made, "tenant": self.tenant} if self.tenant else made
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Header:
         submitter: Who submitted the run; `None`: it is not known, as in headers of older versions.
         context: The HTTP request that submitted the run, and the trace that the run is a part of; `None`: there is none. It decides nothing.
         request: Digest of the request that made the run; empty: none was given, or the header is of an older version.
+        schedule: The schedule whose time made the run, as `name` and `at` (Unix seconds); `None`: no schedule did.
     """
 
     plan: Plan | None
@@ -101,6 +105,7 @@ class Header:
     submitter: Submitter | None = None
     context: RequestContext | None = None
     request: str = ""
+    schedule: Mapping[str, Json] | None = None
 
     def sub_program(self, made: SubPlanned, planned: RunPlanned) -> Program:
         """Return the program of a sub-plan that a `plan_for` step got. Raises: PlanRejected: it cannot be compiled."""
@@ -114,6 +119,11 @@ class Header:
     def submitter_name(self) -> str | None:
         """The name of who submitted the run; `None`: it is not known."""
         return self.submitter.name if self.submitter is not None else None
+
+    @property
+    def tenant(self) -> str:
+        """Whose run it is; empty: nobody's in particular."""
+        return self.submitter.tenant if self.submitter is not None else ""
 
     @property
     def controlled(self) -> tuple[str, ...]:
@@ -174,6 +184,7 @@ class Header:
         data |= {"submitter": self.submitter.to_dict()} if self.submitter is not None else {}
         data |= {"context": self.context.to_dict()} if self.context is not None else {}
         data |= {"request": self.request} if self.request else {}
+        data |= {"schedule": dict(self.schedule)} if self.schedule else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
@@ -219,6 +230,7 @@ class Header:
             submitter=Submitter(**data["submitter"]) if "submitter" in data else None,
             context=RequestContext(**data["context"]) if "context" in data else None,
             request=data.get("request", ""),
+            schedule=data.get("schedule"),
         )
 
 

@@ -116,7 +116,7 @@ class _View:
         """Read what the store knows of the calls of some steps."""
         iterations = dict.fromkeys(iteration.path for part in parts for iteration in iterations_of(part))
         firsts = [self._first[path] for path in iterations if path in self._first]
-        self._evidence = await gather(self._store, self._caller, firsts)
+        self._evidence = await gather(self._store, self._caller, firsts, self._header.tenant)
 
     def explain(self, part: Iteration) -> Explanation:
         """Return why a step ran or was reused; a step of several calls has one part for each call."""
@@ -438,7 +438,7 @@ class Evidence:
         return best
 
 
-async def gather(store: Store, run_id: str, firsts: Iterable[Entry]) -> Evidence:
+async def gather(store: Store, run_id: str, firsts: Iterable[Entry], tenant: str) -> Evidence:
     """Read the evidence about the calls with which steps began."""
     called: dict[str, float] = {}
     journaled: dict[str, str] = {}
@@ -461,7 +461,7 @@ async def gather(store: Store, run_id: str, firsts: Iterable[Entry]) -> Evidence
         subjects.setdefault(record.subject, {})[step] = called[step]
     earlier: dict[str, Sequence[CallRecord]] = {}
     for subject, until in subjects.items():
-        earlier |= await store.find_earlier_calls(subject, until, limit=EARLIER_MAX)
+        earlier |= await store.find_earlier_calls(subject, until, limit=EARLIER_MAX, tenant=tenant)
     made = [*own.values(), *(each for records in earlier.values() for each in records)]
     codes = dict.fromkeys(each.code for each in made if each.code)
     return Evidence(

@@ -152,7 +152,7 @@ class ShadowWalk:
         self.machine = build_machine(replace(self.header, budget={}))
         self.known = inherited_from(entry.event for entry in self.recalled.entries)
         run_id, seed = self.recalled.run.id, self.header.seed
-        self.preparation = Preparation(self.facilities, run_id)
+        self.preparation = Preparation(self.facilities, run_id, tenant=self.header.tenant)
         self.caller = Caller(self.facilities, self.preparation, seed)
         events = [entry.event for entry in self.recalled.entries]
         self.decided = {

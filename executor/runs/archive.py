@@ -42,6 +42,7 @@ from ..limits import check_artifact
 from ..lru_cache import LruCache
 from ..machine import Machine
 from ..states import UNDER_WAY, RunStatus
+from ..stores.api_keys import DIGEST_WORD, is_tenant
 from ..stores.store import Decision, PlanUseCounts, PlanVersion, RunRow, Store, StoredPlan, read_values
 from .driver import Driver, heap_frozen
 from .planning import question_in
@@ -100,14 +101,19 @@ class RunPage:
 
 
 class PlannedPlans:
-    """Plans that models wrote, by the key of their planning, so that the same task is planned once."""
+    """Plans that models wrote, by the key of their planning, so that the same task is planned once, for each tenant."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, tenant: str = "") -> None:
         self._store = store
+        self._prefix = qualified(HIDDEN, tenant)
+
+    def of_tenant(self, tenant: str) -> PlannedPlans:
+        """Return the plans of a tenant."""
+        return PlannedPlans(self._store, tenant)
 
     async def find(self, key: str, /) -> Plan | None:
         """Return the plan that was kept under a key, if there is one."""
-        stored = await self._store.find_plan(f"{HIDDEN}{key}")
+        stored = await self._store.find_plan(f"{self._prefix}{key}")
         if stored is None:
             return None
         try:
@@ -119,7 +125,9 @@ class PlannedPlans:
 
     async def keep(self, key: str, plan: Plan, /) -> None:
         """Keep a plan under a key; it replaces an older plan of the key."""
-        await self._store.save_plan(f"{HIDDEN}{key}", plan.to_json(indent=None), plan.digest, time.time())
+        await self._store.save_plan(
+            f"{self._prefix}{key}", plan.to_json(indent=None), plan.digest, time.time()
+        )
 
 
 class Archive:
@@ -143,10 +151,10 @@ class Archive:
         # Ended runs that `resume` has returned since a decision ended them; a dict, because it keeps the order of insertion.
         self._returned: dict[str, None] = {}
 
-    async def row(self, run_id: str) -> RunRow:
-        """Return a run's row. Raises: RunNotFound."""
+    async def row(self, run_id: str, tenant: str = "") -> RunRow:
+        """Return a run's row. Raises: RunNotFound: there is no such run, or the run is not of this tenant, if one is given."""
         row = await self._store.find_run(run_of(run_id))
-        if row is None:
+        if row is None or (tenant and row.tenant != tenant):
             raise RunNotFound(
                 f"there is no run '{run_id}' in the store {self._store.name}; `firmplan runs` lists them"
             )
@@ -283,14 +291,17 @@ class Archive:
         found = await self._store.list_decisions(run_id)
         return [(number, read_decision(line)) for number, line in found]
 
-    async def list_runs(self, *, status: str | None, limit: int, cursor: str | None) -> RunPage:
-        """Return a page of runs, newest first. Raises: InputRejected: a bad limit, status or cursor."""
+    async def list_runs(
+        self, *, status: str | None, limit: int, cursor: str | None, tenant: str = ""
+    ) -> RunPage:
+        """Return a page of runs, newest first, of one tenant or, if it is empty, of all. Raises: InputRejected: a bad limit, status or cursor."""
         count_of("limit", limit, least=1, most=LIMIT_MAX)
         if status is not None and status not in [known.value for known in RunStatus]:
             known = ", ".join(known.value for known in RunStatus)
             raise InputRejected(f"status: expected one of {known}, found {describe(status)}")
         # One row more than the page has, to know whether there is a next page.
-        rows = await self._store.list_runs(status=status, limit=limit + 1, before=_read_cursor(cursor))
+        before = _read_cursor(cursor)
+        rows = await self._store.list_runs(status=status, limit=limit + 1, before=before, tenant=tenant)
         page = [
             RunSummary(
                 row.id,
@@ -338,7 +349,8 @@ class Archive:
         """
         if not _is_name(name):
             raise InputRejected(
-                f"a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, found {describe(name)}"
+                "a plan's name: expected a letter or _, then at most 127 of A-Z a-z 0-9 . _ -, after TENANT: for a plan of a tenant, "
+                f"found {describe(name)}"
             )
         await self._keep_earlier(name, plan, at)
         text, (old, of_text) = plan.to_json(indent=None), await self._expected(name, replaces)
@@ -430,27 +442,34 @@ class Archive:
         ) as fault:  # the earlier plan was altered: saving a plan again is the remedy, so it must not fail
             open_log().warning("altered plan replaced", plan=name, error=str(fault))
         else:
-            await self._store.save_plan(f"{HIDDEN}{old.digest}", earlier.text, old.digest, at)
+            hidden = qualified(f"{HIDDEN}{old.digest}", split_name(name)[0])
+            await self._store.save_plan(hidden, earlier.text, old.digest, at)
 
-    async def list_plans(self) -> list[tuple[str, Plan]]:
-        """Return the unaltered saved plans, by name: an altered plan answers no task, and hides no other plan."""
-        sound, altered = await self.sift_plans()
+    async def list_plans(self, tenant: str | None = "") -> list[tuple[str, Plan]]:
+        """Return the unaltered saved plans of a tenant, by name: an altered plan answers no task, and hides no other plan.
+
+        Args:
+            tenant: Whose; empty: plans of no tenant; `None`: all, those of tenants under their qualified names.
+        """
+        sound, altered = await self.sift_plans(tenant)
         for name, why in altered.items():
             open_log().warning("altered plan passed over", plan=name, error=why)
         return list(sound.items())
 
-    async def sift_plans(self) -> tuple[dict[str, Plan], dict[str, str]]:
-        """Return the unaltered saved plans, and the faults of the altered plans, each by name."""
+    async def sift_plans(self, tenant: str | None = "") -> tuple[dict[str, Plan], dict[str, str]]:
+        """Return the unaltered saved plans, and the faults of the altered plans, each by name. `tenant` is as in `list_plans`."""
         sound: dict[str, Plan] = {}
         altered: dict[str, str] = {}
         # Plans are read one by one, because one altered plan must not make all others unreadable.
-        for each in await self._store.list_plans():
-            if each.name.startswith(HIDDEN):
+        for each in await self._store.list_plans(tenant):
+            owner, name = split_name(each.name)
+            if name.startswith(HIDDEN):
                 continue
+            name = qualified(name, owner if tenant is None else "")
             try:
-                sound[each.name] = read_plan(each)
+                sound[name] = read_plan(each)
             except StoreError as fault:
-                altered[each.name] = fault.message
+                altered[name] = fault.message
         return sound, altered
 
     async def plans_revision(self) -> str:
@@ -459,16 +478,41 @@ class Archive:
         marks = await self._store.list_plan_marks(HIDDEN)
         return digest_of(canonical([list(mark) for mark in marks]))
 
-    async def find_plan(self, name_or_digest: str) -> Plan | None:
-        """Return a saved plan, or `None`. Raises: StoreError: the plan was changed since it was saved."""
+    async def find_plan(self, name_or_digest: str, tenant: str = "") -> Plan | None:
+        """Return a saved plan, or `None`.
+
+        Args:
+            name_or_digest: Its name or its digest; either may be qualified by a tenant.
+            tenant: Whose plans are looked at; empty: all.
+
+        Raises:
+            StoreError: The plan was changed since it was saved.
+        """
         if not isinstance(cast("object", name_or_digest), str) or not name_or_digest.isascii():
             return None  # neither a valid name nor a digest; stores cannot look for such a text
-        stored = await self._store.find_plan(name_or_digest)
+        if not tenant:
+            tenant, name_or_digest = split_name(name_or_digest)
+        stored = await self._store.find_plan(name_or_digest, tenant)
         return None if stored is None else read_plan(stored)
 
 
+def qualified(name: str, tenant: str) -> str:
+    """Return the name under which the store has a plan of a tenant; a plan of no tenant has its own name."""
+    return f"{tenant}:{name}" if tenant else name
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return the tenant of a qualified name, empty if it has none, and the name alone; a digest belongs to no tenant."""
+    tenant, colon, rest = name.partition(":")
+    is_qualified = bool(colon) and tenant != DIGEST_WORD and not name.startswith(HIDDEN)
+    return (tenant, rest) if is_qualified else ("", name)
+
+
 def _is_name(name: object) -> bool:
-    return isinstance(name, str) and PLAN_NAME.fullmatch(name) is not None
+    if not isinstance(name, str):
+        return False
+    tenant, own = split_name(name)
+    return PLAN_NAME.fullmatch(own) is not None and is_tenant(tenant)
 
 
 def _no_plan(name: object) -> InputRejected:
@@ -538,12 +582,13 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         left_out=(*_left_out(header), *machine.left_out),
         output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
         warnings=tuple(machine.warnings),
+        schedule=header.schedule,
         request_id=_request_id(header),
     )
 
 
 def _request_id(header: Header) -> str | None:
-    return header.context.id if header.context is not None else None
+    return (header.context.id or None) if header.context is not None else None
 
 
 def _left_out(header: Header) -> tuple[str, ...]:

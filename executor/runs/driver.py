@@ -128,7 +128,7 @@ class Driver:
         self._recorder.watch = self._watch
         self._results = Results(facilities, row, header, inherited, self.journal)
         self._flow_policy = FlowPolicy(facilities, row.id, header)
-        self._preparation = Preparation(facilities, row.id, header.fork)
+        self._preparation = Preparation(facilities, row.id, header.fork, header.tenant)
         self._early = early
         now, is_called = facilities.clock.now, self._recorder.is_called
         self._caller = Caller(

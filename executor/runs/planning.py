@@ -262,7 +262,7 @@ class Planning:
                 at=None,
                 overrides={},
                 holds="made",
-                header=replace(header, replan=times - 1, submitter=Header.from_dict(row.header).submitter),
+                header=replace(header, replan=times - 1),
                 also=failed,
                 fork_id=name,
             )

@@ -40,6 +40,7 @@ from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
 from ..lru_cache import LruCache
 from ..policy import REUSE_MODES, ReuseMode
+from ..stores.api_keys import tenant_of
 from ..stores.store import REPLAY
 
 
@@ -55,10 +56,12 @@ class Options:
     replan: int = 0
     submitter: Submitter | None = None
     request: str = ""
+    schedule: Mapping[str, Json] | None = None
 
     def __post_init__(self) -> None:
         if self.submitter is not None:
             person_of(self.submitter.name, "submitter")
+            tenant_of(self.submitter.tenant)
         if not isinstance(cast("object", self.request), str):
             raise ConfigError(
                 f"request: expected the digest of a request as text, found {describe(self.request)}"
@@ -69,6 +72,11 @@ class Options:
             count_of("max_concurrency", self.concurrency_max, least=1, error=ConfigError)
         seed_of(self.seed)
         new_id_of("run_id", self.run_id)
+
+    @property
+    def tenant(self) -> str:
+        """Whose the run is to be; empty: nobody's in particular."""
+        return self.submitter.tenant if self.submitter is not None else ""
 
     def header(
         self,
@@ -96,6 +104,7 @@ class Options:
             replan=self.replan,
             submitter=self.submitter,
             request=self.request,
+            schedule=self.schedule,
         )
 
 
@@ -346,6 +355,14 @@ def reason_of(what: str, given: object) -> str:
         wanted = "the name of who decides" if what == "by" else "words that say why"
         raise InputRejected(f"{what}: expected {wanted}, found {describe(given)}")
     return given
+
+
+def author_of(by: object) -> str:
+    """Return the name of who changes something, empty if it is not known. Raises: InputRejected: the value is no name that a store can keep."""
+    found = reason_of("by", by)
+    if "\0" in found:
+        raise InputRejected(f"by: expected the name of a person or a program, found {describe(by)}")
+    return found
 
 
 def attempt_of(attempt: object) -> int | None:

@@ -163,6 +163,7 @@ class Run:
             `None`: nothing.
         output_labels: The parts of `output` that were made with content from outside: place (`$` for all of it, `$.title`) -> names of the untrusted
             tools and inputs. Show these parts as data. From the plan alone, so a replay has the same; empty where there is no output.
+        schedule: The schedule whose time made the run: `name` and `at` (Unix seconds); `None`: no schedule did.
         request_id: The id of the HTTP request that submitted the run; `None`: there was none.
     """
 
@@ -185,6 +186,7 @@ class Run:
     output_labels: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     warnings: tuple[RunWarning, ...] = ()
     question: Mapping[str, Json] | None = None
+    schedule: Mapping[str, Json] | None = None
     request_id: str | None = None
 
     @property

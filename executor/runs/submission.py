@@ -152,6 +152,7 @@ class Submissions:
             updated=now,
             digest="",
             header=header.to_dict(),
+            tenant=header.tenant,
         )
 
     def _expect_same(self, kept: RunRow, row: RunRow, header: Header) -> None:
@@ -168,6 +169,9 @@ class Submissions:
             else existing.inputs
         )
         name = "run_id" if row.parent is None else "run_id_new"
+        if existing.tenant != header.tenant:
+            # Nothing more is told of a run of another tenant.
+            raise InputRejected(f"a run '{row.id}' exists already; choose another {name}")
         if existing.request and header.request:
             # The same request asks for the same run, even if a saved plan that it names is another one by now.
             if existing.request == header.request:

@@ -15,12 +15,15 @@ CREATE TABLE firmplan_runs (
     epoch bigint NOT NULL,
     owner text COLLATE "C",
     head bytea NOT NULL,
-    last_seq bigint NOT NULL
+    last_seq bigint NOT NULL,
+    tenant text COLLATE "C" NOT NULL DEFAULT ''
 ) WITH (fillfactor = 50);
 CREATE INDEX firmplan_runs_by_age ON firmplan_runs (created DESC, id DESC);
 CREATE INDEX firmplan_runs_by_status ON firmplan_runs (status, created DESC, id DESC);
 CREATE INDEX firmplan_runs_by_parent ON firmplan_runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX firmplan_runs_driven ON firmplan_runs (owner) WHERE owner IS NOT NULL;
+CREATE INDEX firmplan_runs_of_tenant ON firmplan_runs (tenant, created DESC, id DESC) WHERE tenant <> '';
+CREATE INDEX firmplan_runs_of_tenant_by_status ON firmplan_runs (tenant, status, created DESC, id DESC) WHERE tenant <> '';
 
 CREATE TABLE firmplan_owners (name text COLLATE "C" PRIMARY KEY, beat bigint NOT NULL) WITH (fillfactor = 50);
 
@@ -109,6 +112,31 @@ CREATE TABLE firmplan_plan_versions (
     PRIMARY KEY (tenant, name, version)
 );
 
+CREATE TABLE firmplan_schedules (
+    tenant text COLLATE "C" NOT NULL DEFAULT '',
+    name text COLLATE "C" NOT NULL,
+    schedule text NOT NULL,
+    created double precision NOT NULL,
+    author text NOT NULL,
+    revision bigint NOT NULL,
+    paused bigint NOT NULL,
+    next_at double precision,
+    PRIMARY KEY (tenant, name)
+);
+CREATE TABLE firmplan_schedule_fires (
+    tenant text COLLATE "C" NOT NULL DEFAULT '',
+    schedule text COLLATE "C" NOT NULL,
+    fires_at double precision NOT NULL,
+    state text COLLATE "C" NOT NULL,
+    run_id text COLLATE "C",
+    noted double precision NOT NULL,
+    detail text NOT NULL,
+    missed bigint NOT NULL,
+    leased double precision NOT NULL,
+    PRIMARY KEY (tenant, schedule, fires_at)
+);
+CREATE INDEX firmplan_schedule_fires_due ON firmplan_schedule_fires (fires_at) WHERE state = 'due';
+
 CREATE TABLE firmplan_pinned_tools (
     provider text COLLATE "C" NOT NULL,
     tool text COLLATE "C" NOT NULL,
@@ -132,4 +160,17 @@ CREATE TABLE firmplan_plan_uses (
     outcome text COLLATE "C" NOT NULL,
     run_id text COLLATE "C",
     noted double precision NOT NULL
+);
+
+CREATE TABLE firmplan_api_keys (
+    id text COLLATE "C" PRIMARY KEY,
+    name text COLLATE "C" NOT NULL,
+    tenant text COLLATE "C" NOT NULL,
+    scopes text COLLATE "C" NOT NULL,
+    may_approve_own integer NOT NULL,
+    created double precision NOT NULL,
+    expires double precision,
+    used double precision,
+    revoked double precision,
+    digest bytea NOT NULL
 );

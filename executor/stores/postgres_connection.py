@@ -290,8 +290,29 @@ def _nothing(_db: Connection) -> None:
 SERVER_MIN: Final = 130000  # as the server counts: 13.0
 _MAKING: Final = 0x6669726D706C616E  # "firmplan": whoever makes tables holds the lock of this number
 # Tables that were added to the format after stores of it were made: a store without them gets them.
-ADDED: Final = ("firmplan_pinned_tools", "firmplan_learnt_types", "firmplan_plan_versions")
-ADDED_INDEXES: Final = ("firmplan_runs_by_status",)  # the same; without them a store is only slower
+ADDED: Final = (
+    "firmplan_pinned_tools",
+    "firmplan_learnt_types",
+    "firmplan_plan_versions",
+    "firmplan_api_keys",
+    "firmplan_schedules",
+    "firmplan_schedule_fires",
+)
+# The same; without them a store is only slower.
+ADDED_INDEXES: Final = (
+    "firmplan_runs_by_status",
+    "firmplan_runs_of_tenant",
+    "firmplan_runs_of_tenant_by_status",
+    "firmplan_schedule_fires_due",
+)
+# Columns that were added in the same way: table, column, and the statement that adds it.
+ADDED_COLUMNS: Final[Sequence[tuple[str, str, LiteralString]]] = (
+    (
+        "firmplan_runs",
+        "tenant",
+        "ALTER TABLE firmplan_runs ADD COLUMN IF NOT EXISTS tenant text COLLATE \"C\" NOT NULL DEFAULT ''",
+    ),
+)
 # Statements that bring a store of each format to the next format.
 STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {
     1: (
@@ -322,6 +343,9 @@ def bring_up(db: Connection, name: str) -> None:
     if missing := [table for table in _missing_tables(db) if table in ADDED]:
         _add_tables(db, name, missing[0])
     _expect_tables(db, name)
+    for table, column, statement in ADDED_COLUMNS:
+        if not _has_column(db, table, column):
+            _add_column(db, name, f"{table}.{column}", statement)
     if _missing(db, ADDED_INDEXES):
         # Another user has made the tables, or the server takes no writes.
         with suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction):
@@ -417,6 +441,24 @@ def _add_tables(db: Connection, name: str, missing: str) -> None:
         raise StoreError(
             f"the store {name} lacks the table '{missing}', and the user {db.info.user} may not make it: run `firmplan store upgrade` as "
             "the user who made the other tables, and grant SELECT, INSERT, UPDATE and DELETE on it"
+        ) from fault
+
+
+def _has_column(db: Connection, table: str, column: str) -> bool:
+    statement = "SELECT 1 FROM pg_attribute WHERE attrelid=%s::regclass AND attname=%s AND NOT attisdropped"
+    return bool(rows(db, statement, (table, column)))
+
+
+def _add_column(db: Connection, name: str, column: str, statement: LiteralString) -> None:
+    """Add a column to a table that was made before the column was added to the format."""
+    try:
+        with db.transaction():
+            db.execute(DURABLE)
+            db.execute(statement)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as fault:
+        raise StoreError(
+            f"the store {name} lacks the column '{column}', and the user {db.info.user} may not add it: run `firmplan store upgrade` as "
+            "the user who made the tables"
         ) from fault
 
 

@@ -11,12 +11,15 @@ CREATE TABLE runs (
     epoch INTEGER NOT NULL DEFAULT 0,
     owner TEXT,
     head BLOB NOT NULL,
-    last_seq INTEGER NOT NULL DEFAULT 0
+    last_seq INTEGER NOT NULL DEFAULT 0,
+    tenant TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX runs_by_age ON runs (created DESC, id DESC);
 CREATE INDEX runs_by_status ON runs (status, created DESC, id DESC);
 CREATE INDEX runs_by_parent ON runs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX runs_driven ON runs (owner) WHERE owner IS NOT NULL;
+CREATE INDEX runs_of_tenant ON runs (tenant, created DESC, id DESC) WHERE tenant <> '';
+CREATE INDEX runs_of_tenant_by_status ON runs (tenant, status, created DESC, id DESC) WHERE tenant <> '';
 
 -- How often each owner of a run has said that it lives: other machines watch it.
 CREATE TABLE owners (name TEXT PRIMARY KEY, beat INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -110,6 +113,32 @@ CREATE TABLE plan_versions (
     PRIMARY KEY (tenant, name, version)
 ) STRICT, WITHOUT ROWID;
 
+-- Saved plans that run at certain times, and each of these times with what became of it.
+CREATE TABLE schedules (
+    tenant TEXT NOT NULL DEFAULT '',
+    name TEXT NOT NULL,
+    schedule TEXT NOT NULL,
+    created REAL NOT NULL,
+    author TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    paused INTEGER NOT NULL,
+    next_at REAL,
+    PRIMARY KEY (tenant, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE schedule_fires (
+    tenant TEXT NOT NULL DEFAULT '',
+    schedule TEXT NOT NULL,
+    fires_at REAL NOT NULL,
+    state TEXT NOT NULL,
+    run_id TEXT,
+    noted REAL NOT NULL,
+    detail TEXT NOT NULL,
+    missed INTEGER NOT NULL,
+    leased REAL NOT NULL,
+    PRIMARY KEY (tenant, schedule, fires_at)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX schedule_fires_due ON schedule_fires (fires_at) WHERE state = 'due';
+
 -- What providers of tools said of each tool when it was first used, or last accepted.
 CREATE TABLE pinned_tools (
     provider TEXT NOT NULL,
@@ -137,3 +166,17 @@ CREATE TABLE plan_uses (
     run_id TEXT,
     noted REAL NOT NULL
 ) STRICT;
+
+-- Who may ask a server for what. `digest` is the SHA-256 of the whole key, whose secret has 256 random bits.
+CREATE TABLE api_keys (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    may_approve_own INTEGER NOT NULL,
+    created REAL NOT NULL,
+    expires REAL,
+    used REAL,
+    revoked REAL,
+    digest BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, cast
 import orjson
 
 from ...errors import StoreError
+from .api_keys import KEY_COLUMNS, ApiKey
 from .garbage import find_unused, find_value_in, named_in, remove_unused
 from .plan_history import PlanHistory, list_versions, read_version
 from .store import (
@@ -155,11 +156,9 @@ class Sql(ABC):
 _COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
-RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner)"
+RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner), tenant"
 _FIND_RUN: Final = f"SELECT {RUN}, header FROM @runs JOIN @headers ON run_id=id WHERE id=:run"
-_CREATE_RUN: Final = (
-    f"INSERT INTO @runs ({_COLUMNS}) VALUES (:{_COLUMNS.replace(', ', ', :')}) ON CONFLICT DO NOTHING"
-)
+_CREATE_RUN: Final = f"INSERT INTO @runs ({_COLUMNS}, tenant) VALUES (:{_COLUMNS.replace(', ', ', :')}, :tenant) ON CONFLICT DO NOTHING"
 _SET_PLANNED: Final = (
     "UPDATE @runs SET plan_digest=:digest, status=:status, updated=:at WHERE id=:run AND epoch=:epoch"
 )
@@ -231,6 +230,7 @@ _OF_ATTEMPT: Final = (
 CALL_COLUMNS: Final = "run_id, step, subject, started, key, parts, code, lost"
 _EARLIER_CALLS: Final = (
     f"SELECT {CALL_COLUMNS} FROM @calls WHERE subject=:subject AND started<=:until{{}} "
+    "AND NOT EXISTS (SELECT 1 FROM @runs WHERE id=run_id AND tenant<>:tenant) "
     "ORDER BY started DESC, run_id, step LIMIT :limit"
 )
 _NEWEST_CALLS: Final = _EARLIER_CALLS.format("")
@@ -251,6 +251,13 @@ _SHRINK: Final = f"""
 _FIND_PLAN: Final = f"""
     SELECT {PLAN_COLUMNS} FROM @plans WHERE name=:wanted OR digest=:wanted ORDER BY name=:wanted DESC, name LIMIT 1
 """
+# The names of a tenant's plans begin with the tenant and a colon, after which comes a semicolon: a range of the index.
+_OF_TENANT: Final = "name > :first AND name < :last"
+_OF_NO_TENANT: Final = "(name NOT LIKE :qualified OR name LIKE :hidden)"
+_UNQUALIFIED: Final = {"qualified": "%:%", "hidden": "~%"}
+_FIND_PLAN_OF_TENANT: Final = f"""
+    SELECT {PLAN_COLUMNS} FROM @plans WHERE (name=:name OR digest=:wanted) AND {_OF_TENANT} ORDER BY name=:name DESC, name LIMIT 1
+"""
 _SAVE_PLAN: Final = f"""
     INSERT INTO @plans ({PLAN_COLUMNS}) VALUES (:name, :plan, :digest, :at, :row_digest) ON CONFLICT (name) DO UPDATE
     SET plan=excluded.plan, digest=excluded.digest, saved=excluded.saved, row_digest=excluded.row_digest
@@ -259,6 +266,11 @@ _ADD_PLAN: Final = f"INSERT INTO @plans ({PLAN_COLUMNS}) VALUES (:name, :plan, :
 _REPLACE_PLAN: Final = """
     UPDATE @plans SET plan=:plan, digest=:digest, saved=:at, row_digest=:row_digest WHERE name=:name AND digest=:replaces
     AND :of_text IN ('', plan)
+"""
+_ADD_API_KEY: Final = f"INSERT INTO @api_keys ({KEY_COLUMNS}) VALUES (:{KEY_COLUMNS.replace(', ', ', :')})"
+_FIND_API_KEY: Final = f"SELECT {KEY_COLUMNS} FROM @api_keys WHERE id=:id"
+_NOTE_API_KEY: Final = """
+    UPDATE @api_keys SET used=coalesce(CAST(:used AS double precision), used), revoked=coalesce(revoked, CAST(:revoked AS double precision)) WHERE id=:id
 """
 _DELETE_PLAN: Final = (
     "DELETE FROM @plans WHERE name=:name AND :digest IN ('', digest) AND :of_text IN ('', plan)"
@@ -394,6 +406,14 @@ class SqlStore(ABC):
     def _find_rot(self, sql: Sql) -> list[str]:
         """Return what is wrong with the medium and with stored values."""
 
+    async def look(self, work: Callable[[Sql], T]) -> T:
+        """Do work that only reads, on tables that another folder has in this store (`schedules`, `webhooks`). Raises: StoreError."""
+        return await self._query(work)
+
+    async def change(self, work: Callable[[Sql], T]) -> T:
+        """Do some work on such tables in one transaction, durable through power loss. Raises: StoreError."""
+        return await self._write(work, outlives="power")
+
     async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
         return await self._query(lambda sql: sql.rows(statement, values), is_short=is_short)
 
@@ -422,6 +442,7 @@ class SqlStore(ABC):
         """Add a run. The cursor has changed one row if none of its id was there."""
         values = {name: getattr(row, name) for name in _COLUMNS.split(", ")}
         values |= {
+            "tenant": row.tenant,
             "task": self._task_to_text(row.task),
             "created": float(row.created),
             "updated": float(row.updated),
@@ -485,7 +506,7 @@ class SqlStore(ABC):
         return text
 
     async def list_runs(
-        self, *, status: str | None, limit: int, before: tuple[float, str] | None
+        self, *, status: str | None, limit: int, before: tuple[float, str] | None, tenant: str = ""
     ) -> Sequence[RunRow]:
         """See `Store.list_runs`."""
         # One statement with `:status IS NULL OR ..` would be shorter, but SQLite would then scan the index instead of seeking in it.
@@ -493,6 +514,9 @@ class SqlStore(ABC):
         if status is not None:
             conditions.append("status=:status")
             values["status"] = status
+        if tenant:
+            conditions.append("tenant=:tenant AND tenant<>''")  # the second part is that of the index
+            values["tenant"] = tenant
         if before is not None:
             conditions.append("(created, id) < (:created, :id)")
             values["created"], values["id"] = before
@@ -821,17 +845,18 @@ class SqlStore(ABC):
         return {step: records[step] for step in steps if step in records}
 
     async def find_earlier_calls(
-        self, subject: str, until: Mapping[str, float], *, limit: int
+        self, subject: str, until: Mapping[str, float], *, limit: int, tenant: str = ""
     ) -> Mapping[str, Sequence[CallRecord]]:
         """See `Store.find_earlier_calls`."""
         steps: list[Values] = [
-            {"subject": subject, "step": step, "until": float(at), "limit": limit}
+            {"subject": subject, "step": step, "until": float(at), "limit": limit, "tenant": tenant}
             for step, at in until.items()
         ]
         newest: Values = {
             "subject": subject,
             "until": max(until.values(), default=0.0),
             "limit": len(until) + limit,
+            "tenant": tenant,
         }
 
         def work(sql: Sql) -> dict[str, Sequence[CallRecord]]:
@@ -945,21 +970,29 @@ class SqlStore(ABC):
         found = await self._query(lambda sql: read_version(sql, version))
         return None if found is None else StoredPlan(version.name, found[0], version.digest, found[1])
 
-    async def list_plans(self) -> Sequence[StoredPlan]:
+    async def list_plans(self, tenant: str | None = None) -> Sequence[StoredPlan]:
         """See `Store.list_plans`."""
-        found = await self._read(f"SELECT {PLAN_COLUMNS} FROM @plans ORDER BY name")
+        which, values = "1=1", dict[str, str]()
+        if tenant is not None:
+            which, values = (_OF_TENANT, _bounds_of(tenant)) if tenant else (_OF_NO_TENANT, _UNQUALIFIED)
+        found = await self._read(f"SELECT {PLAN_COLUMNS} FROM @plans WHERE {which} ORDER BY name", values)
         return [StoredPlan.from_row(row) for row in found]
 
     async def list_plan_marks(self, before: str) -> Sequence[tuple[str, float, str]]:
         """See `Store.list_plan_marks`."""
         found = await self._read(
-            "SELECT name, saved, digest FROM @plans WHERE name < :before ORDER BY name", {"before": before}
+            f"SELECT name, saved, digest FROM @plans WHERE name < :before AND {_OF_NO_TENANT} ORDER BY name",
+            {"before": before, **_UNQUALIFIED},
         )
         return [(name, float(saved), digest) for name, saved, digest in found]
 
-    async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
+    async def find_plan(self, name_or_digest: str, tenant: str = "") -> StoredPlan | None:
         """See `Store.find_plan`."""
-        found = await self._read(_FIND_PLAN, {"wanted": name_or_digest})
+        if tenant:
+            values = {"wanted": name_or_digest, "name": f"{tenant}:{name_or_digest}", **_bounds_of(tenant)}
+            found = await self._read(_FIND_PLAN_OF_TENANT, values)
+        else:
+            found = await self._read(_FIND_PLAN, {"wanted": name_or_digest})
         return StoredPlan.from_row(found[0]) if found else None
 
     async def list_pins(self, provider: str) -> Mapping[str, bytes]:
@@ -1012,6 +1045,34 @@ class SqlStore(ABC):
 
         return await self._query(work)
 
+    # --- keys
+
+    async def add_api_key(self, key: ApiKey) -> None:
+        """See `Store.add_api_key`."""
+        values = dict(zip(KEY_COLUMNS.split(", "), key.to_row(), strict=True))
+        await self._write(lambda sql: sql.send(_ADD_API_KEY, values), outlives="power")
+
+    async def list_api_keys(self) -> Sequence[ApiKey]:
+        """See `Store.list_api_keys`."""
+        found = await self._read(f"SELECT {KEY_COLUMNS} FROM @api_keys ORDER BY created, id")
+        return [ApiKey.from_row(row) for row in found]
+
+    async def find_api_key(self, key_id: str) -> ApiKey | None:
+        """See `Store.find_api_key`."""
+        found = await self._read(_FIND_API_KEY, {"id": key_id}, is_short=True)
+        return ApiKey.from_row(found[0]) if found else None
+
+    async def note_api_key(
+        self, key_id: str, *, used: float | None = None, revoked: float | None = None
+    ) -> None:
+        """See `Store.note_api_key`."""
+        values = {"id": key_id, "used": used, "revoked": revoked}
+        await self._write(
+            lambda sql: sql.send(_NOTE_API_KEY, values), outlives="process" if revoked is None else "power"
+        )
+
+    # --- uses of saved plans
+
     async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:
         """See `Store.note_use`."""
         values = {"name": name, "digest": digest, "outcome": outcome, "run": run_id, "at": float(at)}
@@ -1044,6 +1105,11 @@ def _refusal(sql: Sql, run_id: str, epoch: int, first_seq: int | None = None) ->
         f"run {run_id} has {found[0][1]} records in the store, and record {first_seq} was to follow: the store has lost what was "
         "not durable yet (did its server crash?); resume the run, it goes on from there"
     )
+
+
+def _bounds_of(tenant: str) -> dict[str, str]:
+    """Return the texts between which the names of a tenant's plans are."""
+    return {"first": f"{tenant}:", "last": f"{tenant};"}
 
 
 def _place(batch: Batch) -> dict[str, object]:

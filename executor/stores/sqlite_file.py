@@ -39,8 +39,10 @@ STEPS: Final = {
 # Tables that older firmplans neither make nor miss: a store without them gets them, and so it does indexes.
 ADDED: Final = (
     *("plan_uses", "saved_values", "owners", "unsorted_calls", "decided_attempts"),
-    *("pinned_tools", "learnt_types", "plan_versions"),
+    *("pinned_tools", "learnt_types", "plan_versions", "api_keys", "schedules", "schedule_fires"),
 )
+ADDED_COLUMNS: Final = {"runs": {"tenant": "TEXT NOT NULL DEFAULT ''"}}  # the same, by table
+
 INCREMENTAL: Final = 2  # SQLite's number of the mode in which a file can get smaller a portion at a time
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds
 # Of each connection, as far as it is needed: SQLite's own 2 MiB hold the results of 5,000 calls.
@@ -186,6 +188,11 @@ class SqliteFile:
         # Indexes come last: they may be of tables that were just added, and a file of something else must get none.
         _add(db, "TABLE")
         self._expect_tables(db)
+        for table, columns in ADDED_COLUMNS.items():
+            there = _columns_of(db, table)
+            for column, kind in columns.items():
+                if column not in there:
+                    db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         _add(db, "INDEX")
         db.execute("COMMIT")
 
@@ -206,10 +213,14 @@ class SqliteFile:
             found = re.search(r"CREATE TABLE (\w+)", statement)
             if found is not None and found[1] in ADDED and found[1] not in there:
                 db.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
-        for table in ("reusable", "plans"):
-            columns = [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
-            if columns and "row_digest" not in columns:
-                db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, x'' AS row_digest FROM main.{table}")
+        for table, column, value in (
+            ("reusable", "row_digest", "x''"),
+            ("plans", "row_digest", "x''"),
+            ("runs", "tenant", "''"),
+        ):
+            columns = _columns_of(db, table)
+            if columns and column not in columns:
+                db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {value} AS {column} FROM main.{table}")
 
     def _expect_tables(self, db: sqlite3.Connection) -> None:
         """Refuse a store of a version that was never released: its format has this one's number, and other tables."""
@@ -360,6 +371,11 @@ def _add(db: sqlite3.Connection, what: Literal["TABLE", "INDEX"]) -> None:
         found = re.search(rf"CREATE {what} (\w+)", statement)
         if found is not None and (what == "INDEX" or found[1] in ADDED):
             db.execute(statement.replace(found[0], f"CREATE {what} IF NOT EXISTS {found[1]}", 1))
+
+
+def _columns_of(db: sqlite3.Connection, table: str) -> list[str]:
+    """Return the names of a table's columns in the file; empty: it has no such table."""
+    return [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
 
 
 def _schema() -> str:

@@ -412,11 +412,11 @@ class SqliteStore(SqliteFile, SqlStore):
         return await super().find_calls(run_id, steps)
 
     async def find_earlier_calls(
-        self, subject: str, until: Mapping[str, float], *, limit: int
+        self, subject: str, until: Mapping[str, float], *, limit: int, tenant: str = ""
     ) -> Mapping[str, Sequence[CallRecord]]:
         """See `Store.find_earlier_calls`."""
         await self._call(self._sort_calls)
-        return await super().find_earlier_calls(subject, until, limit=limit)
+        return await super().find_earlier_calls(subject, until, limit=limit, tenant=tenant)
 
     async def cache_stats(self) -> CacheStats:
         """See `Store.cache_stats`."""

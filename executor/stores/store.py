@@ -20,6 +20,7 @@ import orjson
 from ...errors import InputRejected, StoreError
 from ...plans.values import Json, digest, parse_canonical
 from ..events import Cause
+from .api_keys import ApiKey
 
 SEQ_MAX: Final = 2**63 - 1  # the largest number of a record that stores can compare
 REPLAY: Final = "replay_"  # how the ids of kept replays begin
@@ -71,6 +72,7 @@ class RunRow:
         owner: Who drives it, or `None`.
         head: Head of the journal's hash chain; `last_seq` is its length.
         beat: Its owner's, which rises as long as that lives (`owner.py`).
+        tenant: Whose it is; empty: nobody's in particular.
         taken_from: Of a row that was just claimed: the owner that was overtaken, since it was dead; `None`: there was none.
     """
 
@@ -88,6 +90,7 @@ class RunRow:
     head: bytes = bytes(32)
     last_seq: int = 0
     beat: int | None = None
+    tenant: str = ""
     taken_from: str | None = None
 
     @property
@@ -497,9 +500,9 @@ class Store(Protocol):
         ...
 
     async def list_runs(
-        self, *, status: str | None, limit: int, before: tuple[float, str] | None
+        self, *, status: str | None, limit: int, before: tuple[float, str] | None, tenant: str = ""
     ) -> Sequence[RunRow]:
-        """Return rows without headers, newest first, older than `before` (created, id)."""
+        """Return rows without headers, newest first, older than `before` (created, id); of one tenant, or all if it is empty."""
         ...
 
     async def list_driven(self) -> Sequence[RunRow]:
@@ -617,9 +620,9 @@ class Store(Protocol):
         ...
 
     async def find_earlier_calls(
-        self, subject: str, until: Mapping[str, float], *, limit: int
+        self, subject: str, until: Mapping[str, float], *, limit: int, tenant: str = ""
     ) -> Mapping[str, Sequence[CallRecord]]:
-        """Return for each step path the calls of a subject that started by its time, newest first.
+        """Return for each step path the calls of a subject that runs of a tenant, or of none, started by its time, newest first.
 
         Those of the same path come before others, so many of either at most. Others are looked for among the newest calls: as
         many as steps are asked about, and `limit` more.
@@ -688,16 +691,16 @@ class Store(Protocol):
         """Return the plan of a version, or `None` if it is gone."""
         ...
 
-    async def list_plans(self) -> Sequence[StoredPlan]:
-        """Return all saved plans, by name."""
+    async def list_plans(self, tenant: str | None = None) -> Sequence[StoredPlan]:
+        """Return the saved plans of a tenant, by name; empty: of no tenant, `None`: all. Names are as they are stored, `TENANT:NAME`."""
         ...
 
     async def list_plan_marks(self, before: str) -> Sequence[tuple[str, float, str]]:
-        """Return name, time (Unix seconds) and digest of the saved plans whose names sort before a text, by name. Their texts are not read."""
+        """Return name, time (Unix seconds) and digest of the saved plans of no tenant whose names sort before a text, by name; texts are not read."""
         ...
 
-    async def find_plan(self, name_or_digest: str) -> StoredPlan | None:
-        """Return a saved plan, or `None`."""
+    async def find_plan(self, name_or_digest: str, tenant: str = "") -> StoredPlan | None:
+        """Return a saved plan, or `None`: of a tenant by its name there or its digest, or, if it is empty, any by its name as it is stored."""
         ...
 
     async def list_pins(self, provider: str) -> Mapping[str, bytes]:
@@ -734,6 +737,24 @@ class Store(Protocol):
 
     async def list_learnt(self, keys: Collection[LearntKey]) -> Mapping[LearntKey, bytes]:
         """Return what is kept under these keys."""
+        ...
+
+    async def add_api_key(self, key: ApiKey) -> None:
+        """Add a key, durable through power loss."""
+        ...
+
+    async def list_api_keys(self) -> Sequence[ApiKey]:
+        """Return all keys, oldest first."""
+        ...
+
+    async def find_api_key(self, key_id: str) -> ApiKey | None:
+        """Return a key by its id, or `None`."""
+        ...
+
+    async def note_api_key(
+        self, key_id: str, *, used: float | None = None, revoked: float | None = None
+    ) -> None:
+        """Note when a key was used, or since when it is refused; the latter is durable through power loss."""
         ...
 
     async def note_use(self, name: str, digest: str, outcome: str, run_id: str | None, at: float) -> None:

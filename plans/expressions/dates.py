@@ -371,7 +371,7 @@ def in_zone(value: datetime, name: str) -> datetime:
     Raises:
         EvaluationError: There is no such zone, or the time is not in the years 1 to 9999 there.
     """
-    zone = _zone(name)
+    zone = zone_of(name)
     try:
         local = (
             (value if value.tzinfo is not None else value.replace(tzinfo=zone))
@@ -392,7 +392,8 @@ def converted(value: datetime, name: str) -> datetime:
 
 
 @functools.lru_cache(128)
-def _zone(name: str) -> tzinfo:
+def zone_of(name: str) -> tzinfo:
+    """Return the time zone of a name or an offset. Raises: EvaluationError: there is none."""
     # Only names of the list reach the files, so that no text leads out of the package.
     if name in _zone_names():
         from importlib import resources  # noqa: PLC0415  # only where a zone is used
@@ -420,7 +421,7 @@ def _zone_names() -> frozenset[str]:
 
 def check_zone(name: str) -> None:
     """Refuse a name that no zone has. Raises: EvaluationError."""
-    _zone(name)
+    zone_of(name)
 
 
 def nearest_zone(name: str) -> str:

@@ -25,11 +25,18 @@ def test_an_older_store_gets_what_was_added(tmp_path):
                 db.execute(f"DROP TABLE {table}")
             db.execute("DROP INDEX runs_driven")
             db.execute("DROP INDEX runs_by_status")
+            db.execute("DROP INDEX runs_of_tenant")
+            db.execute("DROP INDEX runs_of_tenant_by_status")
+            db.execute("ALTER TABLE runs DROP COLUMN tenant")
         db.close()
         await store.open()
         await store.note_use("a", "sha256:1", "check", None, 2.0)
         found = await store.count_uses(), [(each.name, each.text) for each in await store.list_plans()]
-        await store.create_run(RunRow("r", "queued", None, None, None, 1.0, 1.0, "", {}))
+        await store.create_run(RunRow("r", "queued", None, None, None, 1.0, 1.0, "", {}, tenant="acme"))
+        assert [
+            row.tenant for row in await store.list_runs(status=None, limit=9, before=None, tenant="acme")
+        ] == ["acme"]
+        assert await store.list_runs(status=None, limit=9, before=None, tenant="other") == []
         assert (await store.claim("r", "me", is_alive=lambda *_: False)).beat is not None
         assert await store.raise_beat("me")
         assert await store.pin_tools("sha256:3", {"a": b"{}"}, 1.0)

@@ -34,8 +34,8 @@ DEAD = {"is_alive": lambda *_: False}
 TABLES = [
     f"firmplan_{name}"
     for name in (
-        "calls", "codes", "decided_attempts", "decisions", "headers", "journal", "learnt_types", "open_writes", "owners", "pinned_tools", "plan_uses", "plan_versions", "plans", "resources", "reusable",
-        "runs", "saved_values", "store", "stored_values",
+        "api_keys", "calls", "codes", "decided_attempts", "decisions", "headers", "journal", "learnt_types", "open_writes", "owners", "pinned_tools", "plan_uses", "plan_versions", "plans", "resources", "reusable",
+        "runs", "saved_values", "schedule_fires", "schedules", "store", "stored_values",
     )
 ]  # fmt: skip
 
@@ -168,8 +168,25 @@ def test_a_store_of_this_format_gets_a_table_that_was_added_to_it(cluster):
         return await store.pin_tools("p", {"a": b"{}"}, 1.0)
 
     assert on_stores([cluster.url("added")], pins)
-    cluster.sql("DROP TABLE added.firmplan_pinned_tools; DROP INDEX added.firmplan_runs_by_status")
+    cluster.sql(
+        "DROP TABLE added.firmplan_pinned_tools; DROP INDEX added.firmplan_runs_by_status;"
+        "ALTER TABLE added.firmplan_runs DROP COLUMN tenant"
+    )
+    weak = cluster.url("added", user="reader", password="reader")
+    cluster.sql(
+        "CREATE ROLE reader LOGIN PASSWORD 'reader'; GRANT USAGE ON SCHEMA added TO reader;"
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA added TO reader"
+    )
+    assert "firmplan store upgrade" in open_fault(weak)
     assert on_stores([cluster.url("added")], pins)
+
+    async def tenants(store):
+        await store.create_run(row_of(tenant="acme"))
+        return [
+            row.tenant for row in await store.list_runs(status="queued", limit=9, before=None, tenant="acme")
+        ]
+
+    assert on_stores([cluster.url("added")], tenants) == ["acme"]
     assert tables_in(cluster, "added") == TABLES
     assert cluster.sql("SELECT to_regclass('added.firmplan_runs_by_status') IS NOT NULL") == [(True,)]
 

@@ -70,6 +70,7 @@ def test_flags_and_variables_of_settings_work():
         "results": "learn",
         "park_after": "5",
         "lease": "7.5",
+        "telemetry": "off",
         "write_grace": "2.5",
         "drain": "0.5",
         "budget": "steps=7",

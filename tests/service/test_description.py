@@ -58,7 +58,9 @@ def test_an_operation_says_what_it_takes_and_answers(name):
         assert {"401", "422", "429", "503"} <= set(operation["responses"])
 
 
-@pytest.mark.parametrize(("keys", "security"), [((), [{"key": []}, {}]), (("k" * 20,), [{"key": []}])])
+@pytest.mark.parametrize(
+    ("keys", "security"), [((), [{"key": ["submit"]}, {}]), (("k" * 20,), [{"key": ["submit"]}])]
+)
 def test_it_says_whether_a_key_is_needed(keys, security):
     document = create_app(Engine([], store="memory:"), api_keys=keys).openapi()
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
@@ -168,6 +170,8 @@ def test_no_answer_contradicts_the_description(http_tools, tmp_path):
         server.wait(waits, "waiting")
         server.wait(fails)
         assert server.client.put("/v1/plans/adding", json=PLAN).status_code == 200
+        hourly = {"plan": "adding", "every": 3600, "inputs": {"a": 1}}
+        assert server.client.put("/v1/schedules/adding", json=hourly).status_code == 200
         known = {
             "run_id": [done, waits, fails],
             "other_id": [done, fails],

@@ -204,12 +204,12 @@ class ValueText:
         return f"[{self._each(bounds)}]" if any(each is not None for each in bounds) else ""
 
     def _known(self, value: object) -> str | None:  # noqa: PLR0911  # one kind of object, one line
-        """Write objects of the standard library, pydantic and structlog whose state is known, or decides no result."""
+        """Write objects of the standard library, pydantic, structlog and OpenTelemetry whose state is known, or decides no result."""
         kind, raw = type(value), cast("Any", value)
         if isinstance(value, logging.Logger | logging.LoggerAdapter) or kind.__module__.startswith(
-            "structlog."
+            ("structlog.", "opentelemetry.")
         ):
-            return "logger"
+            return "logger"  # or what takes spans and measurements
         # Its present value belongs to the context of a call and not to the code.
         if kind is ContextVar:
             return f"ContextVar({raw.name}){self._default_of(raw)}"

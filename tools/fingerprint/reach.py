@@ -58,6 +58,8 @@ HARMLESS: Final = frozenset(
     }
 )
 """Parts of these modules that bring nothing in."""
+REPORTING: Final = frozenset({"opentelemetry"})
+"""Libraries that require one for networks, and only send out what a program reports of itself."""
 
 _KINDS: Final[dict[str, Kind]] = {
     **dict.fromkeys(NETWORK, "network"),
@@ -159,6 +161,8 @@ class Reach:
 
 def _kind_of(name: str) -> Kind | None:
     top = name.partition(".")[0]
+    if top in REPORTING:
+        return None
     if top not in _TOPS:
         return "network" if _is_client(top) else None
     parts = name.split(".")

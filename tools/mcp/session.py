@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 
 from ...errors import ConfigError, FirmplanError, ToolError
 from ...plans.values import Json
+from ..active_trace import trace_headers
 from ..background import Background, call
 from ..logbook import open_log
 from ..provider import is_address, plain
@@ -568,7 +569,7 @@ class Address:
             # The bound counts bytes as they come, so that they must not be compressed.
             headers={"Accept-Encoding": "identity", **self.headers},
             timeout=httpx2.Timeout(CONNECT_S, read=None),
-            event_hooks={"response": [_bound]},
+            event_hooks={"request": [_add_trace], "response": [_bound]},
         )
         async with (
             client,
@@ -644,6 +645,12 @@ def _stderr() -> Generator[TextIO]:
         return
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         yield nowhere
+
+
+async def _add_trace(request: httpx2.Request) -> None:
+    """Name the active trace in the header as well: the SDK names it in the message, where gateways do not look."""
+    # The transport sends a message in the context of the call that it is from.
+    request.headers.update(trace_headers())
 
 
 async def _bound(response: httpx2.Response) -> None:

@@ -34,6 +34,7 @@ import orjson
 from ...errors import ConfigError, OutcomeUnknown, ToolError
 from ...plans.signature import Effect
 from ...plans.values import Json
+from ..active_trace import trace_headers
 from ..failures import ResultRefused
 from ..provider import plain
 from .auth import Mask
@@ -191,7 +192,7 @@ class HttpServer:
             )
         if request.query:
             url += ("&" if "?" in url else "?") + query_text(request.query)
-        headers = dict(request.headers)
+        headers = {**trace_headers(), **request.headers}
         if request.cookies:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in request.cookies)
         method, content, files, is_done = request.method, request.content, request.files, False
