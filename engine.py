@@ -69,6 +69,7 @@ from .executor import (
     Review,
     Run,
     RunDiff,
+    RunFilter,
     RunOwner,
     RunPage,
     RunsDeleted,
@@ -121,7 +122,7 @@ from .executor.runs.store_care import statuses_of
 from .executor.runs.submission import expect_resume, expect_retry
 from .executor.stores.api_keys import ApiKey, ApiKeys, tenant_of
 from .executor.stores.location import StoreLocation, open_location
-from .executor.stores.store import LEASE_S, RunRow
+from .executor.stores.store import EVERY_RUN, LEASE_S, RunRow
 from .planner import Planner, SavedPlan, pattern_fault
 from .plans import CheckReport, Plan
 from .plans.format.saved import template_digest
@@ -923,6 +924,7 @@ class Engine:
         status: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        where: RunFilter | None = None,
         tenant: str = "",
     ) -> RunPage:
         """Return a page of runs, newest first.
@@ -931,13 +933,14 @@ class Engine:
             status: Only runs of this status.
             limit: Most runs of a page, up to 1,000.
             cursor: The `cursor` of an earlier page asks for the one that follows.
+            where: Only runs of a plan, with a text, or of a time.
             tenant: Only runs of this tenant; empty: all runs.
 
         Raises:
             InputRejected: An argument is out of its range.
         """
         return await (await self._open()).execution.archive.list_runs(
-            status=status, limit=limit, cursor=cursor, tenant=tenant_of(tenant)
+            status=status, limit=limit, cursor=cursor, tenant=tenant_of(tenant), where=where or EVERY_RUN
         )
 
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:

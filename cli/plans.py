@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import InputRejected
+from ..errors import ConfigError, InputRejected
 from . import screen
 from .command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, CommandGroup, Inputs
 from .failure import Exit
@@ -523,6 +524,96 @@ async def tools_accept(invocation: Invocation, server: str, dry_run: bool = Fals
     if changes and not dry_run:
         invocation.note("accepted: from now on this is what the server may say")
     return Exit.OK
+
+
+@tool_commands.command(example="https://mcp.example.com/mcp")
+async def tools_login(  # the command's options
+    invocation: Invocation,
+    server: str,
+    file: Path | None = None,
+    keyring: str | None = None,
+    client_id: str | None = None,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 0,
+    no_browser: bool = False,
+) -> int:
+    """Log in to an MCP server. A browser opens, and the tokens are kept for `Toolset.from_mcp(ADDRESS, oauth=True)`.
+
+    Args:
+        server (ADDRESS): The server's address.
+        file (FILE): Where the tokens are kept; default: a file of the server in the folder of your settings.
+        keyring (SERVICE/USER): An entry of the system's keyring in the place of a file.
+        client_id (ID): A client that is registered already; its secret is in FIRMPLAN_OAUTH_CLIENT_SECRET, if it has one.
+        port: Of the page on this machine to which the browser comes back; 0 takes a free one.
+        no_browser: Only print the address to open.
+    """
+    oauth_module, oauth = _oauth_of(server, file, keyring, client_id, port)
+
+    def show(address: str) -> None:
+        import webbrowser
+
+        screen.note(f"open this address and log in:\n{address}")
+        if not no_browser:
+            webbrowser.open(address)
+
+    listing, is_asked = await oauth_module.log_in(server, oauth, show)
+    place = oauth.place(server)
+    tools = screen.plural(len(listing.tools), "tool")
+    kept = bool(place.read().get("tokens"))
+    said = f"logged in to {listing.name}: {tools}; the tokens are in {place}"
+    if not is_asked:
+        said = f"{listing.name} asks for no login now: {tools}" + (
+            f"; you are logged in, by {place}" if kept else ""
+        )
+    document = {
+        "server": listing.name,
+        "tools": len(listing.tools),
+        "asked": is_asked,
+        "tokens": str(place) if kept else None,
+    }
+    invocation.answer(document, said)
+    return Exit.OK
+
+
+@tool_commands.command(example="https://mcp.example.com/mcp")
+def tools_logout(
+    invocation: Invocation, server: str, file: Path | None = None, keyring: str | None = None
+) -> int:
+    """Forget the tokens of an MCP server.
+
+    Args:
+        server (ADDRESS): The server's address.
+        file (FILE): Where the tokens are kept, if the login named it.
+        keyring (SERVICE/USER): The entry of the system's keyring, if the login named it.
+    """
+    _, oauth = _oauth_of(server, file, keyring, None, 0)
+    place = oauth.place(server)
+    was_there = place.remove()
+    invocation.answer(
+        {"removed": was_there, "tokens": str(place)},
+        f"removed: {place}" if was_there else f"there are no tokens: {place}",
+    )
+    return Exit.OK
+
+
+def _oauth_of(
+    server: str, file: Path | None, keyring: str | None, client_id: str | None, port: int
+) -> tuple[Any, Any]:
+    """Return the module of logins, and how this server is logged in to. Raises: ConfigError: it is no address, or `mcp` is not installed."""
+    from ..tools.provider import is_address
+
+    if not is_address(server):
+        raise ConfigError(
+            f"expected the address of an MCP server, such as https://host/mcp, found {server!r}"
+        )
+    try:
+        from ..tools.mcp import oauth
+    except ModuleNotFoundError as missing:
+        raise ConfigError(
+            f"MCP servers need the package '{missing.name}', which is not installed: pip install 'firmplan[mcp]'"
+        ) from missing
+    given = {"file": file, "keyring": keyring, "client_id": client_id, "port": port}
+    given["client_secret"] = os.environ.get("FIRMPLAN_OAUTH_CLIENT_SECRET") if client_id else None
+    return oauth, oauth.OAuth.of({name: value for name, value in given.items() if value})
 
 
 @tool_commands.command(uses=TOOLS, example="--tools tools.py")

@@ -27,7 +27,7 @@ from typing_extensions import override
 
 from ..engine import Engine
 from ..errors import DECIDED, OWN_RUN, InputRejected, StoreError
-from ..executor import Event, Run
+from ..executor import Event, Run, RunFilter
 from ..executor.states import RunStatus
 from ..plans import Json, NotJson, Plan, canonical, parse, value_problems
 from .callers import LOOK_S, Caller, ScopedRoute, caller_of
@@ -236,20 +236,39 @@ async def submit_run(
                 HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
             )
         if body.plan_name:  # another server may have saved it
-            served.metrics.name_plan(plan.digest, body.plan_name)
+            served.metrics.name_plan(plan.digest, caller_of(request).plan(body.plan_name))
     return await _accept(request, served, plan, body, idempotency_key)
+
+
+async def _filter(
+    served: Served,
+    caller: Asking,
+    plan: Annotated[
+        str | None, Query(description="The digest of their plan, or the name of a saved plan.")
+    ] = None,
+    text: Annotated[str | None, Query(description="A part of their task or of their id.")] = None,
+    since: Annotated[float | None, Query(description="Made at this time or later, in Unix seconds.")] = None,
+    until: Annotated[float | None, Query(description="Made before this time.")] = None,
+) -> RunFilter:
+    """Return which runs a request wants."""
+    # A name has no colon, and a digest has one.
+    saved = await served.engine.find_plan(caller.plan(plan)) if plan and ":" not in plan else None
+    return RunFilter(plan if saved is None else saved.digest, text, since, until)
 
 
 @run_router.get("/runs", response_model=RunPageView, summary="List runs, newest first")
 async def list_runs(
     served: Served,
     caller: Asking,
+    where: Annotated[RunFilter, Depends(_filter)],
     status: RunStatus | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: str | None = None,
 ) -> Response:
     """Answer with one page; its `cursor` leads to the next."""
-    page = await served.engine.list_runs(status=status, limit=limit, cursor=cursor, tenant=caller.tenant)
+    page = await served.engine.list_runs(
+        status=status, limit=limit, cursor=cursor, tenant=caller.tenant, where=where
+    )
     return answer({"runs": [run.to_dict() for run in page.runs], "cursor": page.cursor})
 
 

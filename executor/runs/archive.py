@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isfinite
 from typing import Final, cast
 
 import orjson
@@ -43,7 +44,17 @@ from ..lru_cache import LruCache
 from ..machine import Machine
 from ..states import UNDER_WAY, RunStatus
 from ..stores.api_keys import DIGEST_WORD, is_tenant
-from ..stores.store import Decision, PlanUseCounts, PlanVersion, RunRow, Store, StoredPlan, read_values
+from ..stores.store import (
+    EVERY_RUN,
+    Decision,
+    PlanUseCounts,
+    PlanVersion,
+    RunFilter,
+    RunRow,
+    Store,
+    StoredPlan,
+    read_values,
+)
 from .driver import Driver, heap_frozen
 from .planning import question_in
 from .request import count_of, run_of
@@ -292,16 +303,24 @@ class Archive:
         return [(number, read_decision(line)) for number, line in found]
 
     async def list_runs(
-        self, *, status: str | None, limit: int, cursor: str | None, tenant: str = ""
+        self,
+        *,
+        status: str | None,
+        limit: int,
+        cursor: str | None,
+        tenant: str = "",
+        where: RunFilter = EVERY_RUN,
     ) -> RunPage:
-        """Return a page of runs, newest first, of one tenant or, if it is empty, of all. Raises: InputRejected: a bad limit, status or cursor."""
+        """Return a page of runs, newest first, of one tenant or, if it is empty, of all. Raises: InputRejected: a bad limit, status, cursor or filter."""
         count_of("limit", limit, least=1, most=LIMIT_MAX)
         if status is not None and status not in [known.value for known in RunStatus]:
             known = ", ".join(known.value for known in RunStatus)
             raise InputRejected(f"status: expected one of {known}, found {describe(status)}")
         # One row more than the page has, to know whether there is a next page.
         before = _read_cursor(cursor)
-        rows = await self._store.list_runs(status=status, limit=limit + 1, before=before, tenant=tenant)
+        rows = await self._store.list_runs(
+            status=status, limit=limit + 1, before=before, tenant=tenant, where=_fitting(where)
+        )
         page = [
             RunSummary(
                 row.id,
@@ -632,3 +651,16 @@ def _read_cursor(cursor: str | None) -> tuple[float, str] | None:
         raise InputRejected(
             f"cursor: expected one that an earlier page gave, found {describe(cursor)}"
         ) from None
+
+
+def _fitting(where: RunFilter) -> RunFilter:
+    """Return the filter. Raises: InputRejected: a value of it is none that runs can have."""
+    for name, text in (("plan", where.plan), ("text", where.text)):
+        if text is not None and (not isinstance(text, str) or not text or "\0" in text):
+            raise InputRejected(
+                f"{name}: expected a text without NUL characters, not empty, found {describe(text)}"
+            )
+    for name, at in (("since", where.since), ("until", where.until)):
+        if at is not None and (isinstance(at, bool) or not isinstance(at, int | float) or not isfinite(at)):
+            raise InputRejected(f"{name}: expected Unix seconds, found {describe(at)}")
+    return where

@@ -29,6 +29,7 @@ from .garbage import find_unused, find_value_in, named_in, remove_unused
 from .plan_history import PlanHistory, list_versions, read_version
 from .store import (
     CHILDREN_TOLD,
+    EVERY_RUN,
     EVERYTHING,
     LEARNT_MAX,
     PLAN_COLUMNS,
@@ -45,6 +46,7 @@ from .store import (
     Removal,
     Reusable,
     ReuseEntries,
+    RunFilter,
     RunRow,
     StoredPlan,
     damaged_results,
@@ -506,7 +508,13 @@ class SqlStore(ABC):
         return text
 
     async def list_runs(
-        self, *, status: str | None, limit: int, before: tuple[float, str] | None, tenant: str = ""
+        self,
+        *,
+        status: str | None,
+        limit: int,
+        before: tuple[float, str] | None,
+        tenant: str = "",
+        where: RunFilter = EVERY_RUN,
     ) -> Sequence[RunRow]:
         """See `Store.list_runs`."""
         # One statement with `:status IS NULL OR ..` would be shorter, but SQLite would then scan the index instead of seeking in it.
@@ -520,6 +528,9 @@ class SqlStore(ABC):
         if before is not None:
             conditions.append("(created, id) < (:created, :id)")
             values["created"], values["id"] = before
+        for condition, name, value in _conditions(where):
+            conditions.append(condition)
+            values[name] = value
         statement = f"SELECT {RUN} FROM @runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT :limit"
         return [self._row(found, {}) for found in await self._read(statement, values)]
 
@@ -1134,3 +1145,21 @@ def translated(statement: str, prefix: str, value: str, members: str) -> str:
 def read_header(text: bytes) -> Mapping[str, Any]:
     """Return a header, which nobody changes."""
     return cast("Mapping[str, Any]", orjson.loads(text))
+
+
+_NOT_ITSELF: Final = str.maketrans({sign: f"!{sign}" for sign in "!%_"})
+"""Signs that mean something in `LIKE`, and how they stand for themselves."""
+
+
+def _conditions(where: RunFilter) -> Iterator[tuple[str, str, object]]:
+    """Yield the conditions of a filter, each with the name and the value that it uses."""
+    if where.plan is not None:
+        yield "plan_digest=:plan", "plan", where.plan
+    if where.text is not None:
+        part = f"%{where.text.translate(_NOT_ITSELF)}%"
+        # The database makes both small, so that both sides follow the same rule.
+        yield "(lower(task) LIKE lower(:text) ESCAPE '!' OR id LIKE lower(:text) ESCAPE '!')", "text", part
+    if where.since is not None:
+        yield "created >= :since", "since", float(where.since)
+    if where.until is not None:
+        yield "created < :until", "until", float(where.until)

@@ -63,6 +63,26 @@ class OwnerName:
 
 
 @dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list has; what is `None` excludes none.
+
+    Attributes:
+        plan: The digest of their plan.
+        text: A part of their task or of their id; capitals of A to Z count as small letters.
+        since: Made at this time or later, in Unix seconds.
+        until: Made before this time.
+    """
+
+    plan: str | None = None
+    text: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+EVERY_RUN: Final = RunFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class RunRow:
     """A run's row: what lists show.
 
@@ -500,7 +520,13 @@ class Store(Protocol):
         ...
 
     async def list_runs(
-        self, *, status: str | None, limit: int, before: tuple[float, str] | None, tenant: str = ""
+        self,
+        *,
+        status: str | None,
+        limit: int,
+        before: tuple[float, str] | None,
+        tenant: str = "",
+        where: RunFilter = EVERY_RUN,
     ) -> Sequence[RunRow]:
         """Return rows without headers, newest first, older than `before` (created, id); of one tenant, or all if it is empty."""
         ...

@@ -40,7 +40,17 @@ PROMISED = {
     *("serve", "demo", "doctor", "store check", "store backup", "store upgrade"),
 }
 WITHOUT_JSON = {"serve", "mcp", "demo", "traffic"}
-WITHOUT_STORE = {"demo", "learn", "traffic", "eval", "tools", "tools list", "tools lint"}
+WITHOUT_STORE = {
+    "demo",
+    "learn",
+    "traffic",
+    "eval",
+    "tools",
+    "tools list",
+    "tools lint",
+    "tools login",
+    "tools logout",
+}
 
 
 def commands(group=ROOT, above=""):

@@ -37,6 +37,7 @@ from firmplan.executor.stores.store import (
     Pruned,
     Reusable,
     ReuseEntries,
+    RunFilter,
 )
 from firmplan.plans.values import digest
 from firmplan.testing import MemoryStore
@@ -715,6 +716,40 @@ def test_runs_are_listed_newest_first_in_pages(make_store):
         )
         failed = await store.list_runs(status="failed", limit=100, before=None)
         assert [row.id for row in failed] == [run_id for run_id in seen if int(run_id[1:]) % 2]
+
+    with_store(make_store, law)
+
+
+def test_runs_are_listed_by_plan_text_and_time(make_store):
+    """Every condition counts, with a status and in pages too; signs of a pattern stand for themselves, and of letters only A to Z have two sizes."""
+
+    async def law(store):
+        tasks = ["Mail Ann 50%", "mail bob", None, "pay_ann", "payXann", "Ångström"]
+        for n, task in enumerate(tasks):
+            plan = f"sha256:{n % 2}"
+            await store.create_run(
+                row_of(
+                    f"r{n}", created=float(n), task=task, plan_digest=plan, status=["queued", "failed"][n % 2]
+                )
+            )
+
+        async def found(status=None, before=None, limit=9, **where):
+            rows = await store.list_runs(status=status, limit=limit, before=before, where=RunFilter(**where))
+            return [row.id for row in rows]
+
+        assert await found(text="MAIL") == ["r1", "r0"]
+        assert await found(text="50%") == ["r0"]
+        assert await found(text="%") == ["r0"]
+        assert await found(text="y_a") == ["r3"]
+        assert await found(text="Ång") == ["r5"]
+        assert await found(text="!") == []
+        assert await found(text="r2") == ["r2"]
+        assert await found(plan="sha256:1") == ["r5", "r3", "r1"]
+        assert await found(plan="sha256:1", text="a", status="failed", since=1, until=4) == ["r3", "r1"]
+        assert await found(since=4.0) == ["r5", "r4"]
+        assert await found(until=1.0) == ["r0"]
+        assert await found(plan="sha256:1", before=(5.0, "r5"), limit=1) == ["r3"]
+        assert await found() == [f"r{n}" for n in reversed(range(6))]
 
     with_store(make_store, law)
 

@@ -11,7 +11,6 @@ export interface View {
 }
 
 const VIEWS: readonly View[] = [
-  { pattern: [], title: () => "Runs", show: () => <RunsView /> },
   { pattern: ["runs"], title: () => "Runs", show: () => <RunsView /> },
   { pattern: ["runs", ":id"], title: ({ id }) => id ?? "", show: ({ id }) => <RunView key={id} id={id ?? ""} /> },
 ];

@@ -34,6 +34,8 @@ export interface RunSummary {
   digest: string;
   abandoned: boolean;
   reason: string | null;
+  /** What its models cost, in US dollars. */
+  usd?: number;
 }
 
 export interface RunPage {
