@@ -52,7 +52,7 @@ def serve(
     from .invocation import drive
 
     try:
-        from ..service import ServerBudget, ServerLimits
+        from ..service import ServerBudget, ServerLimits, find_loop
         from ..service import serve as serve_http
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving", "server", missing) from missing
@@ -104,7 +104,7 @@ def serve(
                 raise
         return Exit.OK
 
-    return drive(work, stopped=Exit.OK)
+    return drive(work, stopped=Exit.OK, new_loop=find_loop())
 
 
 async def _note_kept(engine: Engine) -> None:
