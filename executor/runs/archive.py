@@ -84,7 +84,14 @@ RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` t
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A line in a list of runs. Times are Unix seconds; `abandoned` is as in `Run`; `reason` is why a parked run is parked."""
+    """A line in a list of runs.
+
+    Attributes:
+        created: Unix seconds, as `updated`.
+        abandoned: As in `Run`.
+        reason: Why a parked run is parked.
+        usd: What it has cost, in US dollars, as far as prices are known.
+    """
 
     id: str
     status: str
@@ -96,6 +103,7 @@ class RunSummary:
     digest: str
     abandoned: bool = False
     reason: str | None = None
+    usd: float = 0.0
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -332,6 +340,7 @@ class Archive:
                 row.digest,
                 self._is_abandoned(row.status, row),
                 await self._why_parked(row) if row.status == RunStatus.PARKED else None,
+                row.usd,
             )
             for row in rows[:limit]
         ]
@@ -645,7 +654,8 @@ def _fitting(where: RunFilter) -> RunFilter:
             raise InputRejected(
                 f"{name}: expected a text without NUL characters, not empty, found {describe(text)}"
             )
-    for name, at in (("since", where.since), ("until", where.until)):
+    for name, at in (("since", where.since), ("until", where.until), ("usd_min", where.usd_min)):
         if at is not None and (isinstance(at, bool) or not isinstance(at, int | float) or not isfinite(at)):
-            raise InputRejected(f"{name}: expected Unix seconds, found {describe(at)}")
+            expected = "US dollars" if name == "usd_min" else "Unix seconds"
+            raise InputRejected(f"{name}: expected {expected}, found {describe(at)}")
     return where
