@@ -162,6 +162,7 @@ class Settings(BaseModel):
     Attributes:
         tools: Files and modules that declare tools, in order.
         store: Path or URL of the store; to be displayed as `store_name`, since a URL may hold a password.
+        server: Address of a server that the runs are at, in the place of a store.
         model: The model's name, if any was set.
         base_url: The endpoint, if any was set.
         concurrency: The most calls in flight.
@@ -188,6 +189,7 @@ class Settings(BaseModel):
 
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
     store: Annotated[Text, Field(repr=False)] = STORE_DEFAULT
+    server: Text | None = None
     model: Text | None = None
     base_url: Text | None = None
     concurrency: Annotated[int, Field(ge=1)] = CONCURRENCY_DEFAULT
@@ -254,18 +256,35 @@ def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: P
         ConfigError: A setting has the wrong type or an unknown name, or the file cannot be read.
     """
     file = find_file(folder)
+    sources = [
+        (str(file), _read_file(file) if file else Settings()),
+        ("the environment", _checked(_read_environment(env), "the environment")),
+        (COMMAND_LINE, _checked(flags, COMMAND_LINE)),
+    ]
+    if {"store", "server"} <= sources[-1][1].model_fields_set:
+        raise ConfigError("expected one place for runs, found both --store and --server: leave one out")
     return Settings.merged(
-        [
-            (str(file), _read_file(file) if file else Settings()),
-            ("the environment", _checked(_read_environment(env), "the environment")),
-            (COMMAND_LINE, _checked(flags, COMMAND_LINE)),
-        ]
+        [(where, _without_weaker_server(at, sources)) for at, (where, _) in enumerate(sources)]
     )
+
+
+def _without_weaker_server(place: int, sources: Sequence[tuple[str, Settings]]) -> Settings:
+    """Return the settings of a source, without its server if a stronger source names a store: both say where runs are."""
+    settings = sources[place][1]
+    if not any("store" in stronger.model_fields_set for _, stronger in sources[place + 1 :]):
+        return settings
+    kept = {name: getattr(settings, name) for name in settings.model_fields_set if name != "server"}
+    return Settings.model_construct(set(kept), **kept)
 
 
 def read_keys(env: Mapping[str, str]) -> tuple[str, ...]:
     """Return the API keys of `FIRMPLAN_API_KEYS`, comma separated."""
     return tuple(key.strip() for key in env.get("FIRMPLAN_API_KEYS", "").split(",") if key.strip())
+
+
+def read_server_key(env: Mapping[str, str]) -> str | None:
+    """Return the key for the server of `--server`, from `FIRMPLAN_API_KEY`; `None`: none is set. A key in a file would be shared with the file."""
+    return env.get("FIRMPLAN_API_KEY", "").strip() or None
 
 
 def find_file(folder: Path) -> Path | None:
@@ -310,6 +329,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
         name: env.get(f"FIRMPLAN_{name.upper()}") or None
         for name in (
             "store",
+            "server",
             "model",
             "base_url",
             "concurrency",

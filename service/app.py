@@ -33,6 +33,7 @@ from .auth import Guard, ServerLimits
 from .callers import KeyRing
 from .connections import BoundedProtocol
 from .description import describe, operation_id
+from .inbox_routes import inbox_router
 from .metrics import Metrics
 from .page import page_router
 from .problems import on_bad_request, on_firmplan_error, on_http_error
@@ -129,6 +130,7 @@ def create_app(  # noqa: PLR0913  # the settings of a server
     app.state.served = served
     for part in (
         run_router,
+        inbox_router,
         review_router,
         step_router,
         plan_router,

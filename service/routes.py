@@ -215,7 +215,7 @@ async def submit_run(
                 HTTPStatus.NOT_FOUND, "unknown-plan", f"no plan is saved as {name!r}; see GET /v1/plans"
             )
         if body.plan_name:  # another server may have saved it
-            served.metrics.name_plan(plan.digest, body.plan_name)
+            served.metrics.name_plan(plan.digest, caller_of(request).plan(body.plan_name))
     return await _accept(request, served, plan, body, idempotency_key)
 
 

@@ -109,6 +109,11 @@ class RunSummary:
         """Return it as JSON."""
         return {name: getattr(self, name) for name in self.__slots__}
 
+    @property
+    def cursor(self) -> str:
+        """What asks for the runs after this one, in a list of any status."""
+        return f"{self.created!r}~{self.id}"
+
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
@@ -344,7 +349,7 @@ class Archive:
             )
             for row in rows[:limit]
         ]
-        more = f"{page[-1].created!r}~{page[-1].id}" if len(rows) > limit else None
+        more = page[-1].cursor if len(rows) > limit else None
         return RunPage(tuple(page), more)
 
     async def _why_parked(self, row: RunRow) -> str:
