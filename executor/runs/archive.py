@@ -654,13 +654,17 @@ def _read_cursor(cursor: str | None) -> tuple[float, str] | None:
 
 def _fitting(where: RunFilter) -> RunFilter:
     """Return the filter. Raises: InputRejected: a value of it is none that runs can have."""
-    for name, text in (("plan", where.plan), ("text", where.text)):
+    # Callers hand in what they like, whatever the types say.
+    texts: dict[str, object] = {"plan": where.plan, "text": where.text}
+    for name, text in texts.items():
         if text is not None and (not isinstance(text, str) or not text or "\0" in text):
             raise InputRejected(
                 f"{name}: expected a text without NUL characters, not empty, found {describe(text)}"
             )
-    for name, at in (("since", where.since), ("until", where.until), ("usd_min", where.usd_min)):
-        if at is not None and (isinstance(at, bool) or not isinstance(at, int | float) or not isfinite(at)):
+    amounts: dict[str, object] = {"since": where.since, "until": where.until, "usd_min": where.usd_min}
+    for name, amount in amounts.items():
+        is_amount = isinstance(amount, int | float) and not isinstance(amount, bool) and isfinite(amount)
+        if amount is not None and not is_amount:
             expected = "US dollars" if name == "usd_min" else "Unix seconds"
-            raise InputRejected(f"{name}: expected {expected}, found {describe(at)}")
+            raise InputRejected(f"{name}: expected {expected}, found {describe(amount)}")
     return where
