@@ -122,7 +122,7 @@ from .executor.runs.store_care import statuses_of
 from .executor.runs.submission import expect_resume, expect_retry
 from .executor.stores.api_keys import ApiKey, ApiKeys, tenant_of
 from .executor.stores.location import StoreLocation, open_location
-from .executor.stores.store import EVERY_RUN, LEASE_S
+from .executor.stores.store import EVERY_RUN, LEASE_S, RunRow
 from .planner import Planner, SavedPlan, pattern_fault
 from .plans import CheckReport, Plan
 from .plans.format.saved import template_digest
@@ -828,8 +828,8 @@ class Engine:
             submitter,
             request,
         )
-        execution, run_id, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
-        return await execution.finish(run_id, planning)
+        execution, row, _, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
+        return await execution.finish(row.id, planning)
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,
@@ -861,21 +861,20 @@ class Engine:
             submitter,
             request,
         )
-        execution, run_id, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
-        return await execution.archive.get(run_id)
+        execution, row, run, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
+        return run if run is not None else await execution.archive.get(row.id)
 
     async def _submit(
         self, what: PlanLike | str, inputs: Mapping[str, Json] | None, options: Options, *, stream: bool
-    ) -> tuple[Execution, str, RunWork | None]:
-        """Submit and start a run; return its id, and the planning that is under way for it."""
+    ) -> tuple[Execution, RunRow, Run | None, RunWork | None]:
+        """Submit and start a run; return its row, the run if it is new and has its plan, and the planning that is under way for it."""
         opened = await self._open()
         if isinstance(what, str):
             header = options.header(None, task_inputs(inputs), {}, ToolsetLock(()), task=words_of(what))
         else:
             header = await opened.plans.header(what, options, {} if inputs is None else inputs)
         execution = opened.execution
-        row = await execution.submissions.submit(header, run_id=options.run_id)
-        return execution, row.id, await execution.start(row, stream=stream)
+        return execution, *await execution.submit(header, run_id=options.run_id, stream=stream)
 
     def budget_for(self, budget: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return the limits of a run whose caller asks for this budget. Raises: InputRejected: it is none, or past a ceiling."""
@@ -980,7 +979,7 @@ class Engine:
         execution = (await self._open()).execution
         if budget is not None:
             await execution.decisions.raise_budget(run_id, self._budgets.within(budget))
-        row = await execution.archive.row(run_id)
+        row = await execution.archive.flushed_row(run_id)
         await execution.resume(run_id, take_over=take_over_of(take_over))
         run = await execution.finish(run_id)
         if run.id == row.id and row.status in FINAL and not await execution.archive.take_decided_end(row):
@@ -1033,7 +1032,7 @@ class Engine:
     ) -> tuple[Execution, str, RunWork | None]:
         opened, name, times = await self._open(), child_id_of(run_id_new), times_of(replan)
         execution = opened.execution
-        row = await execution.archive.row(run_id)
+        row = await execution.archive.flushed_row(run_id)
         expect_retry(row)
         header = await opened.plans.retry_header(Header.from_dict(row.header), times)
         await execution.facilities.pins.expect(header.lock.names)

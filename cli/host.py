@@ -52,7 +52,7 @@ def serve(
     from .invocation import drive
 
     try:
-        from ..service import ServerLimits
+        from ..service import ServerLimits, find_loop
         from ..service import serve as serve_http
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving", "server", missing) from missing
@@ -94,7 +94,7 @@ def serve(
                 raise
         return Exit.OK
 
-    return drive(work, stopped=Exit.OK)
+    return drive(work, stopped=Exit.OK, new_loop=find_loop())
 
 
 async def _note_kept(engine: Engine) -> None:

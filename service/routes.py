@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, cast
 
+import orjson
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
@@ -112,7 +113,10 @@ class ServedEngine:
     draining: asyncio.Event
 
 
-def _served_engine(request: Request) -> ServedEngine:
+# The framework calls a dependency that is no coroutine in a thread, which costs more than everything that these do.
+
+
+async def _served_engine(request: Request) -> ServedEngine:
     """Return the engine behind the application that got the request."""
     served: ServedEngine = request.app.state.served
     return served
@@ -121,7 +125,11 @@ def _served_engine(request: Request) -> ServedEngine:
 Served = Annotated[ServedEngine, Depends(_served_engine)]
 
 
-Asking = Annotated[Caller, Depends(caller_of)]
+async def _asking(request: Request) -> Caller:
+    return caller_of(request)
+
+
+Asking = Annotated[Caller, Depends(_asking)]
 
 
 def _decider(
@@ -155,9 +163,22 @@ _NAMED: Mapping[str, Json] = {
 }
 
 
+class _Document(JSONResponse):
+    """An answer in JSON, written several times as fast as by the standard library."""
+
+    def render(self, content: object) -> bytes:
+        """Return the bytes of a document."""
+        try:
+            return orjson.dumps(content)
+        except (
+            orjson.JSONEncodeError
+        ):  # a part that is no exact type of JSON; the standard library takes some of these
+            return super().render(content)
+
+
 def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return a document as it is; it has the route's shape already."""
-    return JSONResponse(value, status, headers)
+    return _Document(value, status, headers)
 
 
 def answer_heads(router: APIRouter) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
+import time
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -71,6 +73,10 @@ class RunQueue:
     _own: LruCache[str, bool] = field(
         default_factory=lambda: LruCache(OWN_MAX, weight_min=1)
     )  # runs of this server
+    _adopted: int = 0  # so many runs were adopted
+    _adopted_before: int = 0  # and so many of them before the last look
+    _seen: int = 0  # runs that processes of the store worked on at the last look
+    _looked: float = -math.inf  # when it began, by the monotonic clock
 
     async def accept(self, submission: Submission) -> Run:
         """Return the run, which is durable in the store: a new run, or the earlier run with the same key.
@@ -103,6 +109,7 @@ class RunQueue:
     def adopt(self, run_id: str) -> None:
         """Continue a run by itself from now on, wherever a decision about it is recorded (`watch`)."""
         self._own.keep(run_id, value=True)
+        self._adopted += 1
 
     async def watch(self) -> None:
         """Continue runs of this server after decisions that were recorded outside it. Runs until it is cancelled."""
@@ -111,10 +118,9 @@ class RunQueue:
             with suppress(StoreError):  # the next user of the store gets the error
                 # A decision by another process makes the run ready but leaves it without a driver: it shows as abandoned. Runs of other servers that share the
                 # store are not touched, because these look for their own.
-                for status in UNDER_WAY:
-                    for run in await self._runs_in(status):
-                        if run.abandoned and self._own.find(run.id):
-                            self.drive(run.id, self._resumed(run.id))
+                for run in await self._look():
+                    if run.abandoned and self._own.find(run.id):
+                        self.drive(run.id, self._resumed(run.id))
 
     async def _resumed(self, run_id: str) -> None:
         try:
@@ -161,18 +167,31 @@ class RunQueue:
 
     async def check_queue(self) -> None:
         """Raise if the queue is full. Raises: Refusal (429)."""
-        under_way = 0
-        for status in UNDER_WAY:
-            # The limit bounds the work of this store's processes, not the number of rows.
-            # No process works on an abandoned run.
-            under_way += sum(not run.abandoned for run in await self._runs_in(status))
-        if under_way >= self.limits.queue:
+        # The last look and what was accepted since are at least what this server has under way. So while both together are within the limit, a
+        # submission asks the store nothing; runs that another server of the store has accepted since are seen a second later.
+        is_recent = time.monotonic() - self._looked < 2 * LOOK_S
+        if not (is_recent and self._under_way() < self.limits.queue):
+            await self._look()
+        if (under_way := self._under_way()) >= self.limits.queue:
             raise Refusal(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "queue-full",
                 f"{under_way} runs are queued or running, and this server takes {self.limits.queue}; try again later",
                 {"Retry-After": str(RETRY_AFTER_S)},
             )
+
+    def _under_way(self) -> int:
+        """Return how many runs processes of the store work on: those of the last look, and those that were adopted since it began."""
+        return self._seen + self._adopted - self._adopted_before
+
+    async def _look(self) -> list[RunSummary]:
+        """Return the runs that are queued or running, and count those that a process works on."""
+        looked, adopted_before = time.monotonic(), self._adopted
+        runs = [run for status in UNDER_WAY for run in await self._runs_in(status)]
+        # The limit bounds the work of this store's processes, not the number of rows. No process works on an abandoned run.
+        self._seen = sum(not run.abandoned for run in runs)
+        self._looked, self._adopted_before = looked, adopted_before
+        return runs
 
     async def _is_known(self, run_id: str) -> bool:
         try:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import isfinite
 from typing import Final, cast
 
@@ -41,7 +42,7 @@ from ..journal.restore import load_entries, rebuilt
 from ..limits import check_artifact
 from ..lru_cache import LruCache
 from ..machine import Machine
-from ..states import FINAL, UNDER_WAY, RunStatus
+from ..states import UNDER_WAY, RunStatus
 from ..stores.api_keys import DIGEST_WORD, is_tenant
 from ..stores.store import (
     EVERY_RUN,
@@ -170,7 +171,7 @@ class Archive:
         self._is_driven = is_driven
         self.planned = PlannedPlans(store)
         self.uses = PlanUseCounts(store)
-        self._recent: LruCache[str, Run] = LruCache(RECENT_MAX, weight_min=1)
+        self._recent: LruCache[str, _Recent] = LruCache(RECENT_MAX, weight_min=1)
         # Ended runs that `resume` has returned since a decision ended them; a dict, because it keeps the order of insertion.
         self._returned: dict[str, None] = {}
 
@@ -224,15 +225,15 @@ class Archive:
 
     def find_ended(self, run_id: str) -> Run | None:
         """Return a run that has just ended in this process, without asking the store: an ended run never changes."""
-        run = self._recent.find(run_id)
-        return run if run is not None and run.status in FINAL else None
+        recent = self._recent.find(run_id)
+        return recent.run if recent is not None and recent.machine.status is not None else None
 
     async def snapshot_of(self, row: RunRow) -> Run:
         """Return the run of a row that was just read, as it stands."""
         # The number of the last record tells whether the snapshot is up to date; `created` tells a new run under the id of a deleted one.
         recent = self._recent.find(row.id)
-        if recent is not None and (recent.created, recent.last_event) == (row.created, row.last_seq):
-            run = recent
+        if recent is not None and (recent.row.created, recent.row.last_seq) == (row.created, row.last_seq):
+            run = recent.run
         else:
             header = Header.from_dict(row.header)
             run = (
@@ -249,7 +250,7 @@ class Archive:
         """Keep the snapshot of a run that was just driven: whoever waited for it asks next."""
         # The row that was claimed is older than the journal, so its time and number are those of the journal.
         row = replace(driver.row, updated=driver.journal.updated, last_seq=driver.journal.last)
-        self._recent.keep(row.id, snapshot(row, driver.header, driver.machine))
+        self._recent.keep(row.id, _Recent(row, driver.header, driver.machine))
 
     def forget(self, run_id: str) -> None:
         """Forget the snapshot of a deleted run."""
@@ -552,6 +553,20 @@ def _no_plan(name: object) -> InputRejected:
         f"no plan was saved as {short(str(name))!r}; `firmplan plans` lists the saved plans",
         code=UNKNOWN_PLAN,
     )
+
+
+@dataclass
+class _Recent:
+    """A run that was just driven, with its last machine. Its snapshot is made when somebody asks: nobody asks for most runs of a server."""
+
+    row: RunRow
+    header: Header
+    machine: Machine
+
+    @cached_property
+    def run(self) -> Run:
+        """The snapshot."""
+        return snapshot(self.row, self.header, self.machine)
 
 
 def read_decision(line: bytes) -> Entry:

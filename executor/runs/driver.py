@@ -551,7 +551,9 @@ class Driver:
     async def _watched(
         self, call: PreparedCall, made: Coroutine[Any, Any, tuple[Outcome, Usage | None]]
     ) -> tuple[Outcome, Usage | None]:
-        with self._around(call.step, call.command.attempt, call.tool, call.args):
+        # Not `call.args`, which hold the values of secrets.
+        args = call.command.args.data if isinstance(call.command, StartToolCall) else b""
+        with self._around(call.step, call.command.attempt, call.tool, args):
             return await made
 
     def _around(

@@ -495,7 +495,7 @@ class Store(Protocol):
         ...
 
     async def create_run(self, row: RunRow) -> bool:
-        """Add a run, durable through power loss; `False` if one of that id exists.
+        """Add a run, durable through power loss; `False` if one of that id exists. A row with an `owner` is a run that this owner has claimed.
 
         Raises:
             StoreError: The parent run no longer exists; a kept replay needs no parent.
