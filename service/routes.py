@@ -249,11 +249,14 @@ async def _filter(
     text: Annotated[str | None, Query(description="A part of their task or of their id.")] = None,
     since: Annotated[float | None, Query(description="Made at this time or later, in Unix seconds.")] = None,
     until: Annotated[float | None, Query(description="Made before this time.")] = None,
+    usd_min: Annotated[
+        float | None, Query(description="They have cost at least this, in US dollars.")
+    ] = None,
 ) -> RunFilter:
     """Return which runs a request wants."""
     # A name has no colon, and a digest has one.
     saved = await served.engine.find_plan(caller.plan(plan)) if plan and ":" not in plan else None
-    return RunFilter(plan if saved is None else saved.digest, text, since, until)
+    return RunFilter(plan if saved is None else saved.digest, text, since, until, usd_min)
 
 
 @run_router.get("/runs", response_model=RunPageView, summary="List runs, newest first")

@@ -313,6 +313,11 @@ ADDED_COLUMNS: Final[Sequence[tuple[str, str, LiteralString]]] = (
         "tenant",
         "ALTER TABLE firmplan_runs ADD COLUMN IF NOT EXISTS tenant text COLLATE \"C\" NOT NULL DEFAULT ''",
     ),
+    (
+        "firmplan_runs",
+        "usd",
+        "ALTER TABLE firmplan_runs ADD COLUMN IF NOT EXISTS usd double precision NOT NULL DEFAULT 0",
+    ),
 )
 # Statements that bring a store of each format to the next format.
 STEPS: Final[Mapping[int, Sequence[LiteralString]]] = {

@@ -158,7 +158,7 @@ class Sql(ABC):
 _COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
-RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner), tenant"
+RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner), tenant, usd"
 _FIND_RUN: Final = f"SELECT {RUN}, header FROM @runs JOIN @headers ON run_id=id WHERE id=:run"
 _CREATE_RUN: Final = f"INSERT INTO @runs ({_COLUMNS}, tenant) VALUES (:{_COLUMNS.replace(', ', ', :')}, :tenant) ON CONFLICT DO NOTHING"
 _SET_PLANNED: Final = (
@@ -172,7 +172,7 @@ _STANDS: Final = f"EXISTS (SELECT 1 FROM @runs WHERE {_FENCE})"
 _ADD_LINES: Final = (
     "INSERT INTO @journal (run_id, first_seq, lines, head) SELECT :run, :first, :lines, :head WHERE {stands}"
 )
-_MOVE_RUN: Final = f"UPDATE @runs SET status=:status, digest=:digest, updated=:updated, head=:head, last_seq=:last WHERE {_FENCE}"
+_MOVE_RUN: Final = f"UPDATE @runs SET status=:status, digest=:digest, updated=:updated, usd=:usd, head=:head, last_seq=:last WHERE {_FENCE}"
 _MOVE_AND_RELEASE: Final = _MOVE_RUN.replace("SET", "SET owner=NULL,")
 _LOCK_RUNS: Final = "SELECT 1 FROM @runs WHERE id IN [:runs] ORDER BY id"
 _DROP_DECIDED: Final = "DELETE FROM @decisions WHERE number IN [:decided] AND {stands}"
@@ -709,6 +709,7 @@ class SqlStore(ABC):
             "status": batch.status,
             "digest": batch.digest,
             "updated": float(batch.updated),
+            "usd": float(batch.usd),
             "head": batch.head,
             "last": batch.first_seq - 1 + len(batch.lines),
         }
@@ -1182,3 +1183,5 @@ def _conditions(where: RunFilter) -> Iterator[tuple[str, str, object]]:
         yield "created >= :since", "since", float(where.since)
     if where.until is not None:
         yield "created < :until", "until", float(where.until)
+    if where.usd_min is not None:
+        yield "usd >= :usd_min", "usd_min", float(where.usd_min)
