@@ -28,6 +28,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import (
@@ -156,6 +157,10 @@ class _Opened:
     execution: Execution
     plans: EnginePlanner
     review: Review
+
+
+def _day_of(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
 def _in_tenant(submitter: Submitter, tenant: str) -> Submitter:
@@ -1392,6 +1397,20 @@ class Engine:
             {**environment_secrets(), **self._models.secret_keys(), **keys, **self._secrets.values()}
         )
 
+    # --- what servers spend
+
+    async def note_spending(self, *, usd: float, tokens: int) -> None:
+        """Add to what was spent on models today (UTC), by all programs on this store that count it. Raises: StoreError."""
+        execution = (await self._open()).execution
+        await execution.facilities.store.add_spending(_day_of(execution.now()), usd, tokens)
+
+    async def spending(self, *, per: Literal["day", "total"] = "day") -> dict[str, float]:
+        """Return what was noted as spent: `usd` and `tokens`, of today (UTC) or, with `total`, since the store was made. Raises: StoreError."""
+        execution = (await self._open()).execution
+        since = _day_of(execution.now()) if per == "day" else ""
+        usd, tokens = await execution.facilities.store.sum_spending(since)
+        return {"usd": usd, "tokens": tokens}
+
     # --- keys
 
     async def add_key(
@@ -1643,6 +1662,8 @@ class Engine:
     bisect_sync = _twin(bisect)
     shadow_sync = _twin(shadow)
     verify_sync = _twin(verify)
+    note_spending_sync = _twin(note_spending)
+    spending_sync = _twin(spending)
     add_key_sync = _twin(add_key)
     list_keys_sync = _twin(list_keys)
     find_key_sync = _twin(find_key)

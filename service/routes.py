@@ -347,6 +347,7 @@ async def resume_run(run_id: str, served: Served, body: ResumeBody | None = None
         served.engine.budget_for(
             budget
         )  # a budget past a ceiling is refused in this answer, not in the background
+    await served.queue.check_budget()
     take_over = body is not None and body.take_over
     if run.status in GONE_WRONG:  # an ended run does not continue, unless a patch of its plan was recorded
         try:

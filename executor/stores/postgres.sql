@@ -175,3 +175,9 @@ CREATE TABLE firmplan_api_keys (
     revoked double precision,
     digest bytea NOT NULL
 );
+
+CREATE TABLE firmplan_spending (
+    day text COLLATE "C" PRIMARY KEY,
+    usd double precision NOT NULL,
+    tokens bigint NOT NULL
+) WITH (fillfactor = 50);

@@ -295,6 +295,7 @@ ADDED: Final = (
     "firmplan_learnt_types",
     "firmplan_plan_versions",
     "firmplan_api_keys",
+    "firmplan_spending",
     "firmplan_schedules",
     "firmplan_schedule_fires",
 )

@@ -181,3 +181,6 @@ CREATE TABLE api_keys (
     revoked REAL,
     digest BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What servers with a budget have spent on models, by day (UTC).
+CREATE TABLE spending (day TEXT PRIMARY KEY, usd REAL NOT NULL, tokens INTEGER NOT NULL) STRICT, WITHOUT ROWID;

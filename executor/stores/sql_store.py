@@ -269,6 +269,13 @@ _REPLACE_PLAN: Final = """
     UPDATE @plans SET plan=:plan, digest=:digest, saved=:at, row_digest=:row_digest WHERE name=:name AND digest=:replaces
     AND :of_text IN ('', plan)
 """
+_ADD_SPENDING: Final = """
+    INSERT INTO @spending (day, usd, tokens) VALUES (:day, :usd, :tokens) ON CONFLICT (day) DO UPDATE
+    SET usd=@spending.usd+excluded.usd, tokens=@spending.tokens+excluded.tokens
+"""
+_SUM_SPENDING: Final = (
+    "SELECT coalesce(sum(usd), 0), coalesce(sum(tokens), 0) FROM @spending WHERE day >= :since"
+)
 _ADD_API_KEY: Final = f"INSERT INTO @api_keys ({KEY_COLUMNS}) VALUES (:{KEY_COLUMNS.replace(', ', ', :')})"
 _FIND_API_KEY: Final = f"SELECT {KEY_COLUMNS} FROM @api_keys WHERE id=:id"
 _NOTE_API_KEY: Final = """
@@ -1056,6 +1063,18 @@ class SqlStore(ABC):
             return found
 
         return await self._query(work)
+
+    # --- spending
+
+    async def add_spending(self, day: str, usd: float, tokens: int) -> None:
+        """See `Store.add_spending`."""
+        values = {"day": day, "usd": float(usd), "tokens": tokens}
+        await self._write(lambda sql: sql.send(_ADD_SPENDING, values))
+
+    async def sum_spending(self, since: str) -> tuple[float, int]:
+        """See `Store.sum_spending`."""
+        ((usd, tokens),) = await self._read(_SUM_SPENDING, {"since": since})
+        return float(usd), int(tokens)
 
     # --- keys
 

@@ -39,7 +39,7 @@ STEPS: Final = {
 # Tables that older firmplans neither make nor miss: a store without them gets them, and so it does indexes.
 ADDED: Final = (
     *("plan_uses", "saved_values", "owners", "unsorted_calls", "decided_attempts"),
-    *("pinned_tools", "learnt_types", "plan_versions", "api_keys", "schedules", "schedule_fires"),
+    *("pinned_tools", "learnt_types", "plan_versions", "api_keys", "spending", "schedules", "schedule_fires"),
 )
 ADDED_COLUMNS: Final = {
     "runs": {"tenant": "TEXT NOT NULL DEFAULT ''", "usd": "REAL NOT NULL DEFAULT 0"}

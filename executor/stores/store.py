@@ -771,6 +771,14 @@ class Store(Protocol):
         """Return what is kept under these keys."""
         ...
 
+    async def add_spending(self, day: str, usd: float, tokens: int) -> None:
+        """Add what was spent on models on a day (`2026-12-01`)."""
+        ...
+
+    async def sum_spending(self, since: str) -> tuple[float, int]:
+        """Return dollars and tokens that were spent since a day, this day included."""
+        ...
+
     async def add_api_key(self, key: ApiKey) -> None:
         """Add a key, durable through power loss."""
         ...
