@@ -262,7 +262,12 @@ class Engine:
         results: Results | None = None,
         telemetry: Telemetry | TelemetryMode = "auto",
     ) -> None:
-        if isinstance(telemetry, str) and telemetry not in get_args(TelemetryMode):
+        is_known = (
+            telemetry in get_args(TelemetryMode)
+            if isinstance(telemetry, str)
+            else hasattr(telemetry, "begin_run")
+        )
+        if not is_known:
             modes = ", ".join(get_args(TelemetryMode))
             raise ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {telemetry!r}")
         if flow not in FLOWS:
