@@ -122,7 +122,12 @@ class Driver:
     ) -> None:
         self.facilities, self.row, self.machine, self.header = facilities, row, machine, header
         self.is_parking = False
-        self.journal = Journal(facilities.commits, row, lambda: (run_status(machine), machine.digest))
+        self.journal = Journal(
+            facilities.commits,
+            row,
+            lambda: (run_status(machine), machine.digest),
+            tells=facilities.tells_webhooks,
+        )
         self._recorder = RunRecorder(machine, self.journal, row.id, header.lock, header.plan_made)
         self._watch = watch_of(facilities, row, header, machine) if facilities.observers else None
         self._recorder.watch = self._watch
