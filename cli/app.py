@@ -188,10 +188,14 @@ def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's clas
     message = error.format_message()
     for theirs, ours in TYPER_WORDS:
         message = message.replace(theirs, ours)
+    command = error.ctx.command_path if error.ctx else "firmplan"
+    # A group that does nothing by itself is no command.
+    is_command = error.ctx is not None and getattr(error.ctx.command, "invoke_without_command", True)
+    if is_command and getattr(error, "option_name", None) == "--server":
+        message = f"'{command}' works on this machine only: it takes no --server"
     if as_json:
         document({"error": {"code": "usage", "message": message}})
         return 2
-    command = error.ctx.command_path if error.ctx else "firmplan"
     advice = f"try '{command} --help'"
     if command == "firmplan" and (option := getattr(error, "option_name", None)):
         advice = f"the options of a command come after it: firmplan COMMAND {option} ..; {advice}"

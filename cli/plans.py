@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,18 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import InputRejected
+from ..errors import ConfigError, InputRejected
 from . import screen
 from .command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, CommandGroup, Inputs
 from .failure import Exit
 
 if TYPE_CHECKING:
-    from ..engine import Engine
-    from ..executor import Run, WaitingCalls
+    from ..client import PlanEntry
+    from ..executor import PlanUses, Run, WaitingCalls
+    from ..planner import SavedPlan
     from ..planner.drafting.drafting import Preview
     from ..plans import Plan
-    from ..tools import Tool, Toolset
+    from ..tools import Toolset
     from .invocation import Invocation
+    from .remote import AnyEngine
 
 commands = CommandGroup()
 
@@ -176,22 +179,23 @@ def learn(invocation: Invocation, traces: Traces, task: str | None = None, outpu
     return Exit.OK if learned.ok else Exit.FAILED
 
 
-@commands.command(uses=TOOLS_AND_STORE, example="plan.yaml --tools tools.py")
+@commands.command(uses=TOOLS_AND_STORE, at_server=True, example="plan.yaml --tools tools.py")
 async def check(invocation: Invocation, what: PlanName) -> int:
     """Find every fault of a plan before anything runs."""
     from .arguments import find_plan, report_on
     from .invocation import NO_TOOLS
     from .report import report_text
 
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         report = await report_on(engine, await find_plan(engine, what))
     invocation.answer(report, report_text(report))
-    if not invocation.settings.tool_sources and any(each.code == "unknown-tool" for each in report.problems):
+    lacks_tools = invocation.server is None and not invocation.settings.tool_sources
+    if lacks_tools and any(each.code == "unknown-tool" for each in report.problems):
         invocation.note(NO_TOOLS)
     return Exit.OK if report.ok else Exit.WRONG
 
 
-@commands.command(uses=TOOLS_AND_STORE, example="plan.yaml --format mermaid")
+@commands.command(uses=TOOLS_AND_STORE, at_server=True, example="plan.yaml --format mermaid")
 async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT) -> int:
     """Show a plan as a picture, or a run with its steps.
 
@@ -206,7 +210,7 @@ async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT
     if (file := find_file(what)) is not None:
         _show_plan(file.plan(), form, invocation.toolset)
         return Exit.OK
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         found = await _find_run_or_plan(engine, what)
         waiting = await view_of(engine, found) if isinstance(found, Run) else None
     if isinstance(found, Run):
@@ -216,7 +220,7 @@ async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT
     return Exit.OK
 
 
-async def _find_run_or_plan(engine: Engine, what: str) -> Plan | Run:
+async def _find_run_or_plan(engine: AnyEngine, what: str) -> Plan | Run:
     from ..errors import RunNotFound
     from .arguments import nearest_name
 
@@ -281,51 +285,60 @@ plan_commands = commands.group(
 )
 
 
-@plan_commands.command(uses=STORE, is_default=True, example="--json")
+@plan_commands.command(uses=STORE, is_default=True, at_server=True, example="--json")
 async def plans_list(invocation: Invocation) -> int:
     """List the saved plans."""
     from .report import flags_of
 
     settings = invocation.settings
-    async with invocation.look() as engine:
-        uses, altered = await engine.plan_uses(), await engine.find_altered_plans()
-        saved = await engine.list_plans()
+    async with invocation.reach() as engine:
+        saved, altered = await _saved_plans(engine)
     document: dict[str, Any] = {
         "plans": [
-            {
-                "name": each.name,
-                "digest": each.plan.digest,
-                "task": each.plan.task or "",
-                "inputs": list(each.plan.inputs),
-                **uses[each.name].to_dict(),
-            }
-            for each in saved
+            {"name": name, "digest": digest, "task": task or "", "inputs": inputs, **uses.to_dict()}
+            for name, digest, task, inputs, uses in saved
         ]
     }
     if altered:
         document["altered"] = [{"name": name, "message": message} for name, message in altered.items()]
     if not saved and not altered and not invocation.as_json:
-        screen.note(
-            f"no plans in {settings.store_name}; save one with `firmplan plans save NAME PLAN{flags_of(settings)}`"
-        )
+        where = f"in {settings.store_name}" if invocation.server is None else f"at {invocation.server}"
+        screen.note(f"no plans {where}; save one with `firmplan plans save NAME PLAN{flags_of(settings)}`")
         return Exit.OK
     rows = [
         (
-            each.name,
-            screen.short_digest(each.plan.digest),
-            str(uses[each.name].hits),
-            str(uses[each.name].false_hits),
-            ", ".join(each.plan.inputs),
-            each.plan.task or "",
+            name,
+            screen.short_digest(digest),
+            str(uses.hits),
+            str(uses.false_hits),
+            ", ".join(inputs),
+            task or "",
         )
-        for each in saved
+        for name, digest, task, inputs, uses in saved
     ] + [(name, "altered", "", "", "", "does not run") for name in altered]
     head = ("NAME", "DIGEST", "HITS", "FALSE", "INPUTS", "TASK")
     invocation.answer(document, screen.table(head, sorted(rows)))
     return Exit.OK
 
 
-@plan_commands.command(uses=TOOLS_AND_STORE, example="weather plan.yaml --tools tools.py")
+async def _saved_plans(
+    engine: AnyEngine,
+) -> tuple[list[tuple[str, str, str | None, list[str], PlanUses]], dict[str, str]]:
+    """Return name, digest, task, inputs and uses of each saved plan, and what is wrong with plans that were altered in the store."""
+    from ..engine import Engine
+
+    if not isinstance(engine, Engine):
+        entries = await engine.list_plans()
+        return [(each.name, each.digest, each.task, list(each.inputs), each.uses) for each in entries], {}
+    uses, altered = await engine.plan_uses(), await engine.find_altered_plans()
+    found = [
+        (each.name, str(each.plan.digest), each.plan.task, list(each.plan.inputs), uses[each.name])
+        for each in await engine.list_plans()
+    ]
+    return found, altered
+
+
+@plan_commands.command(uses=TOOLS_AND_STORE, at_server=True, example="weather plan.yaml --tools tools.py")
 async def plans_save(invocation: Invocation, name: str, file: str) -> int:
     """Save a plan under a name. Its task, with {input} where inputs stand, answers tasks in words.
 
@@ -339,10 +352,10 @@ async def plans_save(invocation: Invocation, name: str, file: str) -> int:
     if target is None:
         near = nearest_name(file, (), "name the file that holds the plan")
         raise InputRejected(f"expected a plan's file, found no file {file!r}; {near}")
-    async with invocation.engine() as engine:
+    async with invocation.reach(makes_runs=True) as engine:
         accepted, _ = await checked(engine, target)
         saved = await engine.save_plan(name, accepted, by=_author())
-    digest = saved.plan.digest
+    digest = _digest_of(saved)
     invocation.answer({"name": saved.name, "digest": digest}, f"saved as {saved.name}\n{digest}")
     return Exit.OK
 
@@ -390,6 +403,12 @@ async def plans_learn(
     return Exit.OK
 
 
+def _digest_of(saved: SavedPlan | PlanEntry) -> str:
+    from ..planner import SavedPlan
+
+    return saved.plan.digest if isinstance(saved, SavedPlan) else saved.digest
+
+
 def _author() -> str:
     """Return the login name, for the history of saved plans; empty: the login has none."""
     try:
@@ -398,14 +417,14 @@ def _author() -> str:
         return ""
 
 
-@plan_commands.command(uses=STORE, example="weather")
+@plan_commands.command(uses=STORE, at_server=True, example="weather")
 async def plans_history(invocation: Invocation, name: str) -> int:
     """List the versions that a saved plan had, newest first.
 
     Args:
         name (NAME): A saved plan's name.
     """
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         versions = await engine.plan_history(name)
     rows = [
         (
@@ -422,7 +441,7 @@ async def plans_history(invocation: Invocation, name: str) -> int:
     return Exit.OK
 
 
-@plan_commands.command(uses=TOOLS_AND_STORE, example="weather 3 --tools tools.py")
+@plan_commands.command(uses=TOOLS_AND_STORE, at_server=True, example="weather 3 --tools tools.py")
 async def plans_restore(invocation: Invocation, name: str, version: str) -> int:
     """Save an earlier version of a plan again. It becomes the newest version, if no one saves another meanwhile.
 
@@ -430,30 +449,30 @@ async def plans_restore(invocation: Invocation, name: str, version: str) -> int:
         name (NAME): A saved plan's name.
         version (VERSION): Its number in `plans history`, or a digest.
     """
-    async with invocation.engine() as engine:
+    async with invocation.reach(makes_runs=True) as engine:
         now = await engine.find_plan(name)
         plan = await engine.plan_version(name, int(version) if version.isdecimal() else version)
         replaces = "" if now is None else now.text_digest
         saved = await engine.save_plan(name, plan, replaces=replaces, by=_author())
-    digest = saved.plan.digest
+    digest = _digest_of(saved)
     invocation.answer({"name": name, "digest": digest}, f"restored {name}\n{digest}")
     return Exit.OK
 
 
-@plan_commands.command(uses=STORE, example="weather")
+@plan_commands.command(uses=STORE, at_server=True, example="weather")
 async def plans_delete(invocation: Invocation, name: str) -> int:
     """Delete a saved plan. Its history stays, so that `plans restore` brings it back.
 
     Args:
         name (NAME): A saved plan's name.
     """
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         await engine.delete_plan(name, by=_author())
     invocation.answer({"name": name, "deleted": True}, f"deleted {name}")
     return Exit.OK
 
 
-@plan_commands.command(uses=STORE, example="weather --format yaml")
+@plan_commands.command(uses=STORE, at_server=True, example="weather --format yaml")
 async def plans_show(
     invocation: Invocation, name: str, form: ShowFormat = Format.TEXT, version: str | None = None
 ) -> int:
@@ -466,9 +485,10 @@ async def plans_show(
     from .arguments import get_saved_plan
 
     form = Format.JSON if invocation.as_json else form
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         if version is None:
-            found, uses = await get_saved_plan(engine, name), (await engine.plan_uses()).get(name)
+            found = await get_saved_plan(engine, name)
+            uses = next((uses for known, *_, uses in (await _saved_plans(engine))[0] if known == name), None)
         else:
             wanted = int(version) if version.isdecimal() else version
             found, uses = await engine.plan_version(name, wanted), None
@@ -485,26 +505,36 @@ tool_commands = commands.group(
 )
 
 
-@tool_commands.command(uses=TOOLS, is_default=True, example="--tools tools.py --json")
-def tools_list(invocation: Invocation) -> int:
+@tool_commands.command(uses=TOOLS, is_default=True, at_server=True, example="--tools tools.py --json")
+async def tools_list(invocation: Invocation) -> int:
     """List the tools with their types and effects."""
     from .invocation import NO_TOOLS
 
+    head = ("NAME", "EFFECT", "TAKES", "DOES")
+    if invocation.server is not None:
+        async with invocation.reach_server() as engine:
+            served = await engine.client.tools()
+        lines = (
+            (each.name, each.effect, _parameters(each.parameters), each.description.partition("\n")[0])
+            for each in served
+        )
+        invocation.answer({"tools": [each.to_dict() for each in served]}, screen.table(head, lines))
+        return Exit.OK
     toolset = invocation.toolset
     if not len(toolset) and not invocation.as_json:
         screen.note(NO_TOOLS)
         return Exit.OK
     rows = (
-        (tool.name, tool.effect.value, _parameters(tool), tool.description.partition("\n")[0])
+        (tool.name, tool.effect.value, _parameters(tool.parameters), tool.description.partition("\n")[0])
         for tool in toolset
     )
-    invocation.answer({"tools": toolset.to_list()}, screen.table(("NAME", "EFFECT", "TAKES", "DOES"), rows))
+    invocation.answer({"tools": toolset.to_list()}, screen.table(head, rows))
     return Exit.OK
 
 
-def _parameters(tool: Tool) -> str:
-    properties: Any = tool.parameters.get("properties", {})
-    required: Any = tool.parameters.get("required", [])
+def _parameters(schema: Mapping[str, Any]) -> str:
+    properties: Any = schema.get("properties", {})
+    required: Any = schema.get("required", [])
     return ", ".join(name if name in required else f"{name}?" for name in properties)
 
 
@@ -523,6 +553,96 @@ async def tools_accept(invocation: Invocation, server: str, dry_run: bool = Fals
     if changes and not dry_run:
         invocation.note("accepted: from now on this is what the server may say")
     return Exit.OK
+
+
+@tool_commands.command(example="https://mcp.example.com/mcp")
+async def tools_login(  # the command's options
+    invocation: Invocation,
+    server: str,
+    file: Path | None = None,
+    keyring: str | None = None,
+    client_id: str | None = None,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 0,
+    no_browser: bool = False,
+) -> int:
+    """Log in to an MCP server. A browser opens, and the tokens are kept for `Toolset.from_mcp(ADDRESS, oauth=True)`.
+
+    Args:
+        server (ADDRESS): The server's address.
+        file (FILE): Where the tokens are kept; default: a file of the server in the folder of your settings.
+        keyring (SERVICE/USER): An entry of the system's keyring in the place of a file.
+        client_id (ID): A client that is registered already; its secret is in FIRMPLAN_OAUTH_CLIENT_SECRET, if it has one.
+        port: Of the page on this machine to which the browser comes back; 0 takes a free one.
+        no_browser: Only print the address to open.
+    """
+    oauth_module, oauth = _oauth_of(server, file, keyring, client_id, port)
+
+    def show(address: str) -> None:
+        import webbrowser
+
+        screen.note(f"open this address and log in:\n{address}")
+        if not no_browser:
+            webbrowser.open(address)
+
+    listing, is_asked = await oauth_module.log_in(server, oauth, show)
+    place = oauth.place(server)
+    tools = screen.plural(len(listing.tools), "tool")
+    kept = bool(place.read().get("tokens"))
+    said = f"logged in to {listing.name}: {tools}; the tokens are in {place}"
+    if not is_asked:
+        said = f"{listing.name} asks for no login now: {tools}" + (
+            f"; you are logged in, by {place}" if kept else ""
+        )
+    document = {
+        "server": listing.name,
+        "tools": len(listing.tools),
+        "asked": is_asked,
+        "tokens": str(place) if kept else None,
+    }
+    invocation.answer(document, said)
+    return Exit.OK
+
+
+@tool_commands.command(example="https://mcp.example.com/mcp")
+def tools_logout(
+    invocation: Invocation, server: str, file: Path | None = None, keyring: str | None = None
+) -> int:
+    """Forget the tokens of an MCP server.
+
+    Args:
+        server (ADDRESS): The server's address.
+        file (FILE): Where the tokens are kept, if the login named it.
+        keyring (SERVICE/USER): The entry of the system's keyring, if the login named it.
+    """
+    _, oauth = _oauth_of(server, file, keyring, None, 0)
+    place = oauth.place(server)
+    was_there = place.remove()
+    invocation.answer(
+        {"removed": was_there, "tokens": str(place)},
+        f"removed: {place}" if was_there else f"there are no tokens: {place}",
+    )
+    return Exit.OK
+
+
+def _oauth_of(
+    server: str, file: Path | None, keyring: str | None, client_id: str | None, port: int
+) -> tuple[Any, Any]:
+    """Return the module of logins, and how this server is logged in to. Raises: ConfigError: it is no address, or `mcp` is not installed."""
+    from ..tools.provider import is_address
+
+    if not is_address(server):
+        raise ConfigError(
+            f"expected the address of an MCP server, such as https://host/mcp, found {server!r}"
+        )
+    try:
+        from ..tools.mcp import oauth
+    except ModuleNotFoundError as missing:
+        raise ConfigError(
+            f"MCP servers need the package '{missing.name}', which is not installed: pip install 'firmplan[mcp]'"
+        ) from missing
+    given = {"file": file, "keyring": keyring, "client_id": client_id, "port": port}
+    given["client_secret"] = os.environ.get("FIRMPLAN_OAUTH_CLIENT_SECRET") if client_id else None
+    return oauth, oauth.OAuth.of({name: value for name, value in given.items() if value})
 
 
 @tool_commands.command(uses=TOOLS, example="--tools tools.py")

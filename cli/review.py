@@ -37,21 +37,21 @@ ExitCode = Annotated[
 ]
 
 
-@commands.command(uses=TOOLS_AND_STORE, example="run_be40097b6b473dae --tools tools.py")
+@commands.command(uses=TOOLS_AND_STORE, at_server=True, example="run_be40097b6b473dae --tools tools.py")
 async def verify(invocation: Invocation, run_id: RunId) -> int:
     """Call a run's pure steps again, in fresh processes. The answer names tools that are not deterministic (exit code 3)."""
     from .invocation import NO_TOOLS
 
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         found = await engine.verify(run_id)
     invocation.answer(found)
-    if found.tools and not len(invocation.toolset):
+    if found.tools and invocation.server is None and not len(invocation.toolset):
         screen.note(NO_TOOLS)
         return Exit.WRONG
     return Exit.OK if found.ok else Exit.DIVERGED
 
 
-@commands.command(uses=STORE, example="run_be40097b6b473dae price")
+@commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae price")
 async def explain(
     invocation: Invocation, run_id: RunId, step: Annotated[str | None, typer.Argument()] = None
 ) -> int:
@@ -60,7 +60,7 @@ async def explain(
     Args:
         step (STEP): The step's path; without it, every step.
     """
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         if step is not None:
             invocation.answer(await engine.explain(run_id, step))
             return Exit.OK
@@ -71,7 +71,9 @@ async def explain(
 
 
 @commands.command(
-    uses=STORE, example="run_be40097b6b473dae run_d2a00be355d318f9 --format html --output diff.html"
+    uses=STORE,
+    at_server=True,
+    example="run_be40097b6b473dae run_d2a00be355d318f9 --format html --output diff.html",
 )
 async def diff(
     invocation: Invocation,
@@ -88,7 +90,7 @@ async def diff(
         form: Form of the answer; html is one page that loads nothing.
         output (FILE): Write it there, not to stdout.
     """
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         found = await engine.diff(a, b)
     if form is DiffFormat.TEXT:
         text = str(found)

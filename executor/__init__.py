@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .states import FINAL, MOVES, RunStatus, State
     from .stores.api_keys import ApiKey
     from .stores.sqlite_store import SqliteStore
-    from .stores.store import CacheStats, PlanUses, PlanVersion, Pruned, Store
+    from .stores.store import CacheStats, PlanUses, PlanVersion, Pruned, RunFilter, Store
 
 __getattr__, __dir__ = on_first_use(
     __name__,
@@ -78,7 +78,7 @@ __getattr__, __dir__ = on_first_use(
         "states": ("FINAL", "MOVES", "RunStatus", "State"),
         "stores.api_keys": ("ApiKey",),
         "stores.sqlite_store": ("SqliteStore",),
-        "stores.store": ("CacheStats", "PlanUses", "PlanVersion", "Pruned", "Store"),
+        "stores.store": ("CacheStats", "PlanUses", "PlanVersion", "Pruned", "RunFilter", "Store"),
     },
 )
 
@@ -115,6 +115,7 @@ __all__ = [
     "Run",
     "RunDiff",
     "RunError",
+    "RunFilter",
     "RunOwner",
     "RunPage",
     "RunStatus",

@@ -90,7 +90,7 @@ class Toolset:
         Args:
             server: A command (`"python server.py"`, or its words), or an `http(s)://` address. A command is started when it
                 is first needed, shared by all runs of this process, and stopped when the last engine that has it closes.
-            settings: `only`, `prefix`, `overrides`, `env`, `cwd`, `headers`, `connect_timeout`, and the keywords of `@tool`
+            settings: `only`, `prefix`, `overrides`, `env`, `cwd`, `headers`, `oauth`, `connect_timeout`, and the keywords of `@tool`
                 for all of the tools (docs/MCP.md).
 
         Raises:

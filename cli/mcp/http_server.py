@@ -22,10 +22,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...service.app import LOOPBACK_NAMES, check_exposure, serve_app
 from ...service.auth import CLIENT, Guard, ServerLimits
-from ...service.callers import SERVER, KeyRing
+from ...service.callers import CALLER, SERVER, Caller, KeyRing
 from ..failure import Exit
 from ..invocation import Invocation, drive
 from .calls import Context
+from .questions import Asker
 from .transports import Opened, opened
 
 PATH: Final = "/mcp"
@@ -68,7 +69,9 @@ def serve_http(  # the settings of a server
         _ = invocation.toolset
         async with (
             invocation.engine(recover=True, serves=True) as engine,
-            opened(engine, invocation.settings, wait_s, elicits=elicits, key_of=_key_of) as served,
+            opened(
+                engine, invocation.settings, wait_s, elicits=elicits, key_of=_key_of, asker_of=_asker_of
+            ) as served,
         ):
             manager = StreamableHTTPSessionManager(served.server, max_request_body_size=limits.body_bytes)
             # The SDK refuses a body that is too large in the words of its protocol, so that the guard counts none.
@@ -126,3 +129,11 @@ class _Owned:
 def _key_of(context: Context) -> str | None:
     """Return what tells the clients apart by their keys; `None` where there are no keys."""
     return None if context.request is None else context.request.scope.get(CLIENT) or None
+
+
+def _asker_of(context: Context) -> Asker | None:
+    """Return who calls, if the key has a name: the name restricts its rights, also where it answers for its user."""
+    caller: Caller | None = None if context.request is None else context.request.scope.get(CALLER)
+    if caller is None or caller.name is None or caller.submitter is None:
+        return None
+    return Asker(caller.name, caller.submitter)

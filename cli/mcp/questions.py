@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from mcp.types import ElicitRequestedSchema, ElicitResult
 
 from ...engine import Engine
-from ...executor import Run
+from ...executor import Run, Submitter
 from ...executor.approvals.view import WaitingCall, WaitingCalls
 from ...plans import Json
 from ...tools.provider import plain
@@ -194,8 +194,21 @@ async def decide(engine: Engine, run_id: str, asked: Asked, answer: ElicitResult
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who calls, where that is known: the key of an HTTP request.
+
+    Attributes:
+        name: The name of the key; decisions are recorded under it.
+        submitter: Who submits the runs of its calls, and whether the name may approve their calls.
+    """
+
+    name: str
+    submitter: Submitter
+
+
 def person_of(context: Context) -> str:
-    """Return the name under which the decisions of a client's user are recorded."""
+    """Return the name under which the decisions of a client's user are recorded, where no key has a name."""
     known = context.session.client_params
     name = plain(known.client_info.name, 60) if known is not None else ""
     return f"the user of {name}" if name else "the user of an MCP client"

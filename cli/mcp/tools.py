@@ -41,7 +41,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ...engine import Engine
 from ...errors import FirmplanError, InputRejected
-from ...executor import Run, RunError
+from ...executor import Run, RunError, Submitter
 from ...executor.runs.run import report_json
 from ...executor.states import RunStatus
 from ...planner import SavedPlan
@@ -55,7 +55,7 @@ from ..config import Settings
 from ..failure import failure_document, failure_text
 from ..report import advice, errors_text, labels_text, summary, view_of, waiting_leaves, warnings_text
 from .calls import Calls, Context, current_call, progress_told
-from .questions import QUESTIONS_MAX, Asked, can_ask, decide, next_question, person_of
+from .questions import QUESTIONS_MAX, Asked, Asker, can_ask, decide, next_question, person_of
 from .saved_plans import PlanTools, input_schema, plan_description
 
 Document = dict[str, Any]
@@ -223,13 +223,23 @@ class Tools:
         settings: For the commands that a person is advised to type.
         wait_s: Seconds that a call waits for a run to end.
         elicits: Whether a person is asked through clients that can do that.
+        asker_of: Names who calls; `None`: nobody knows.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, wait_s: float, *, elicits: bool = True) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        wait_s: float,
+        *,
+        elicits: bool = True,
+        asker_of: Callable[[Context], Asker | None] = lambda _: None,
+    ) -> None:
         self._engine = engine
         self._settings = settings
         self._wait_s = wait_s
         self._elicits = elicits
+        self._asker_of = asker_of
         self.calls = Calls(engine)
         self.plans = PlanTools(engine)
 
@@ -246,7 +256,9 @@ class Tools:
         if (plan is None) == (name is None):
             raise InputRejected("run_plan: expected exactly one of plan and name")
         work = plan if name is None else await get_saved_plan(self._engine, name)
-        submitting = self._engine.submit(work or {}, inputs=inputs, budget=_amounts(budget), run_id=run_id)
+        submitting = self._engine.submit(
+            work or {}, inputs=inputs, budget=_amounts(budget), run_id=run_id, submitter=self._submitter
+        )
         return await self._started(submitting)
 
     @_tool(returns_run=True, changes=True)
@@ -255,7 +267,9 @@ class Tools:
     ) -> _Answer:
         """Run a task in words: by a saved plan that fits it, else by a plan that a model writes and the check accepts."""
         return await self._started(
-            self._engine.submit(task, inputs=inputs, budget=_amounts(budget), run_id=run_id)
+            self._engine.submit(
+                task, inputs=inputs, budget=_amounts(budget), run_id=run_id, submitter=self._submitter
+            )
         )
 
     @_tool()
@@ -346,6 +360,12 @@ class Tools:
 
     # --- runs
 
+    @property
+    def _submitter(self) -> Submitter | None:
+        """Who submits the run of this call, as far as that is known."""
+        asker = self._asker_of(current_call().context)
+        return None if asker is None else asker.submitter
+
     async def _started(self, submitting: Awaitable[Run]) -> _Answer:
         """Have a run made durable and started, and return its outcome."""
         call = current_call()
@@ -395,7 +415,9 @@ class Tools:
         if answer is None:
             return False, ""
         try:
-            by = person_of(current_call().context)
+            context = current_call().context
+            asker = self._asker_of(context)
+            by = person_of(context) if asker is None else asker.name
             return await decide(self._engine, run_id, asked, answer, by), ""
         except FirmplanError as error:
             return False, f"The answer of the person was not taken: {failure_text(error)}"
@@ -480,7 +502,9 @@ class Tools:
         if name not in plans:
             hint = did_you_mean(name, [*TOOLS, *plans])
             raise InputRejected(f"there is no tool '{name}'" + (f"; {hint}" if hint else ""))
-        return await self._started(self._engine.submit(plans[name].saved.plan, inputs=arguments))
+        return await self._started(
+            self._engine.submit(plans[name].saved.plan, inputs=arguments, submitter=self._submitter)
+        )
 
     async def _fitted(self, name: str, answer: _Answer) -> _Answer:
         """Return the answer of a saved plan so that it fits the tool's output schema."""

@@ -29,6 +29,7 @@ from ..config import Settings
 from ..failure import Exit, exit_code, failure_text
 from ..invocation import Invocation, drive
 from .calls import Context
+from .questions import Asker
 from .tools import INSTRUCTIONS, Document, Tools
 
 QUESTION_S = 24 * 3600.0
@@ -104,6 +105,7 @@ async def opened(
     *,
     elicits: bool = True,
     key_of: Callable[[Context], str | None] = lambda _: None,
+    asker_of: Callable[[Context], Asker | None] = lambda _: None,
 ) -> AsyncGenerator[Opened]:
     """Yield the server for an open engine, which the caller closes.
 
@@ -113,8 +115,9 @@ async def opened(
         wait_s: Seconds that a call waits for a run to end.
         elicits: Whether a person is asked through clients that can do that.
         key_of: Names the key of a request, to which the state of a question belongs; `None`: it has none.
+        asker_of: As of `Tools`.
     """
-    tools = Tools(engine, settings, wait_s, elicits=elicits)
+    tools = Tools(engine, settings, wait_s, elicits=elicits, asker_of=asker_of)
     listens = ListenHandler(tools.plans.bus)
     server = PlanServer(
         "firmplan",

@@ -245,6 +245,8 @@ class _Viewer:
             args=tuple(args),
             is_controlled=is_controlled,
             returns=action.returns if isinstance(action, AskPerson) else None,
+            parameters=tool.parameters if tool is not None else None,
+            result=tool.returns if tool is not None else None,
             expires=deadline_of(iteration),
         )
         return call, pending, controlled

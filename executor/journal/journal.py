@@ -62,6 +62,7 @@ class Journal:
         commits: Make it durable, on their thread.
         row: The run's row as it was claimed; its epoch fences every append.
         standing: Tells the run's status and digest after all that was added.
+        usd: Tells what the run has cost so far.
         tells: Whether webhooks are to be told of the run.
 
     Attributes:
@@ -75,6 +76,7 @@ class Journal:
         commits: Commits,
         row: RunRow,
         standing: Callable[[], tuple[RunStatus, str]],
+        usd: Callable[[], float] = lambda: 0.0,
         *,
         tells: bool = False,
     ) -> None:
@@ -84,6 +86,7 @@ class Journal:
         self._commits = commits
         self._row = row
         self._standing = standing
+        self._usd = usd
         self._tells = tells
         self._told = row.status
         self._head = row.head
@@ -252,6 +255,7 @@ class Journal:
             opened, closed = self._opened, self._closed
             decided, is_synced, updated = self._decided, self._is_synced, self._updated
             status, digest = self._standing()
+            usd = self._usd()
             # Taken under the lock, serialized outside it: events that arrive meanwhile belong to the next commit.
             self._fresh, self._values, self._is_synced = [], {}, False
             self._opened, self._closed, self._decided = {}, [], []
@@ -277,6 +281,7 @@ class Journal:
             decided=decided,
             is_synced=is_synced or status.value not in ("queued", "running"),
             reuse=left,
+            usd=usd,
             releases=self._row.owner if lines and status in FINAL else None,
             notice=self._notice(status.value, fresh) if self._tells and lines else "",
         )

@@ -230,6 +230,41 @@ def test_keys_are_asked_for_and_own_their_sessions(place):
     assert done.structured_content["output"] == "sent to ann"
 
 
+def test_a_named_key_approves_no_run_of_its_own(place):
+    """Not through its user either, unless the key may; a key that may not do everything is refused."""
+
+    def add(name, **more):
+        with Engine([], store=place / "firmplan.db") as engine:
+            return engine.add_key_sync(name, **more).text
+
+    keys = {
+        "own": add("ann", scopes=["admin"]),
+        "trusted": add("bob", scopes=["admin"], may_approve_own=True),
+        "reader": add("cay", scopes=["read"]),
+        "tenant": add("dan", scopes=["admin"], tenant="acme"),
+    }
+
+    async def yes(_context, _params):
+        return ElicitResult(action="accept", content={"decision": "approve"})
+
+    async def work(url):
+        found = {}
+        for name in ("own", "trusted"):
+            async with at_address(url, key=keys[name], mode="legacy", elicitation_callback=yes) as client:
+                found[name] = (await client.call_tool("run_plan", {"plan": MAIL})).structured_content[
+                    "status"
+                ]
+        async with httpx2.AsyncClient(headers=ACCEPTS) as http:
+            for name in ("reader", "tenant"):
+                headers = {"Authorization": f"Bearer {keys[name]}"}
+                found[name] = (await http.post(url, json=HELLO, headers=headers)).status_code
+        return found
+
+    with over_http(place, *WORDS) as (_, url):
+        found = asyncio.run(work(url))
+    assert found == {"own": "waiting", "trusted": "succeeded", "reader": 403, "tenant": 403}
+
+
 async def _never(_context, _params):
     raise AssertionError("asked")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from firmplan.testing import ScriptedModel
@@ -83,14 +84,14 @@ def test_the_graph_shows_status_retries_reuse_effects_and_waits(server, tab):
         ("mail", "waiting"),
         ("whole", "succeeded"),
     ):
-        assert f"is-{status}" in node(tab, path).get_attribute("class")
+        expect(node(tab, path)).to_have_class(re.compile(rf"\bis-{status}\b"))
     expect(node(tab, "offers[0]/look").locator(".is-retried")).to_have_text("↻ 2")
     again = submit(server, plan)
     server.wait(again, "waiting")
     tab.goto(f"{server.url}/#/runs/{again}")
     expect(node(tab, "again").locator(".badge")).to_have_text("reused")
-    assert tab.locator('.wait.of-after[data-step="mail"]').count() == 1
-    assert tab.locator('.wait.of-data[data-step="whole"]').count() == 2
+    expect(tab.locator('.wait.of-after[data-step="mail"]')).to_have_count(1)
+    expect(tab.locator('.wait.of-data[data-step="whole"]')).to_have_count(2)
     expect(tab.locator(".map-node.is-waiting")).to_have_count(1)
 
 
@@ -104,7 +105,7 @@ def test_parts_are_folded_and_opened(server, tab, offers):
     expect(node(tab, "offers[1]/look")).to_have_count(0)
     tab.goto(f"{server.url}/#/runs/{offers}?step=offers%5B1%5D%2Fcount")
     expect(node(tab, "offers[1]/count")).to_be_visible()
-    assert tab.locator('.wait[data-step="offers[1]/count"]').count() == 1
+    expect(tab.locator('.wait[data-step="offers[1]/count"]')).to_have_count(1)
     expect(tab.locator(".drawer h2")).to_have_text("offers[1]/count")
 
 
@@ -115,7 +116,7 @@ def test_the_critical_path_and_the_direction(server, tab, offers):
     expect(tab.locator(".node.is-critical")).to_have_count(0)
     tab.get_by_role("button", name="Critical path").click()
     expect(tab.locator(".node.is-critical").first).to_be_visible()
-    assert "is-critical" not in node(tab, "never").get_attribute("class")
+    expect(node(tab, "never")).not_to_have_class(re.compile("is-critical"))
     higher = node(tab, "page").bounding_box()["y"] < node(tab, "mail").bounding_box()["y"]
     tab.get_by_role("button", name="Turn the graph").click()
     expect(tab.get_by_role("button", name="Turn the graph")).to_have_text("→ Right")
@@ -252,7 +253,7 @@ def test_an_opened_step_stays_open_and_the_focus_stays(server, tab):
     expect(tab.locator(".drawer")).to_contain_text("c")
     toggle.last.focus()
     expect(tab.locator(".run-header .status")).to_have_text("succeeded", timeout=15_000)
-    assert "is-succeeded" in node(tab, "last").get_attribute("class")
+    expect(node(tab, "last")).to_have_class(re.compile("is-succeeded"))
     expect(tab.locator(".drawer h2")).to_have_text("early")
     assert tab.evaluate("document.activeElement.className") == "json-toggle"
     tab.keyboard.press("Escape")

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from mcp.shared.dispatcher import ProgressFnT
     from mcp.types import CallToolResult
 
+    from .oauth import OAuth
+
 
 CLOSE_S: Final = 8.0  # the transport kills a server that does not heed after half of it
 RELIST_S: Final = 1.0  # at most so often the list is read again because the server says that it has changed
@@ -243,7 +245,7 @@ class _Sessions:
                 # Nobody knows which tools have changed, so that none is called.
                 self._is_stale = True
                 raise ToolError(
-                    f"the MCP server {self.target} says that its tools have changed, and does not list them: {_described(_innermost(error))}",
+                    f"the MCP server {self.target} says that its tools have changed, and does not list them: {described(innermost(error))}",
                     temporary=True,
                 ) from error
             first = cast("Listing", self._first).tools
@@ -350,10 +352,10 @@ class _Session:
                     await asyncio.gather(listening, return_exceptions=True)
         except BaseException as error:
             if not self._opened.done():
-                self._opened.set_exception(_innermost(error))
+                self._opened.set_exception(innermost(error))
                 self._opened.exception()  # retrieved: `open` raises it
             else:
-                self._why = _described(_innermost(error))
+                self._why = described(innermost(error))
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -384,7 +386,7 @@ class _Session:
                 return
             except Exception as error:  # noqa: BLE001  # whatever ends the stream, calls go on without it
                 open_log().info(
-                    "an MCP server ends its notices", server=str(self._target), error=_described(error)
+                    "an MCP server ends its notices", server=str(self._target), error=described(error)
                 )
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RELISTEN_S_MAX)
@@ -435,16 +437,17 @@ class _Watched:
 def _unreachable(target: Target, error: Exception, open_s: float) -> FirmplanError:
     if isinstance(error, ConfigError):
         return error
-    why = f"nothing within {open_s:g} s" if isinstance(error, TimeoutError) else _described(error)
+    why = f"nothing within {open_s:g} s" if isinstance(error, TimeoutError) else described(error)
     return ToolError(f"the MCP server {target} cannot be reached: {why}", temporary=True)
 
 
-def _described(error: BaseException) -> str:
+def described(error: BaseException) -> str:
+    """Return the kind of an error and its words, on one line."""
     text = plain(str(error), SAID_CHARACTERS_MAX)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _innermost(error: BaseException) -> BaseException:
+def innermost(error: BaseException) -> BaseException:
     """Return the error that task groups have bundled."""
     while isinstance(error, BaseExceptionGroup):
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
@@ -543,6 +546,8 @@ class Address:
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    oauth: OAuth | None = None
+    auth: Callable[[], httpx2.Auth] | None = None  # in the place of the kept tokens: the login of a person
 
     def __str__(self) -> str:
         parts = urlsplit(self.url)
@@ -551,7 +556,8 @@ class Address:
     @property
     def decides(self) -> Json:
         """The parts that may decide a result; stored only inside a digest, since they may hold secrets."""
-        return {"url": self.url, "headers": dict(self.headers)}
+        made: dict[str, Json] = {"url": self.url, "headers": dict(self.headers)}
+        return made if self.oauth is None else {**made, "oauth": self.oauth.decides}
 
     @property
     def identity(self) -> Json:
@@ -569,7 +575,11 @@ class Address:
             # The bound counts bytes as they come, so that they must not be compressed.
             headers={"Accept-Encoding": "identity", **self.headers},
             timeout=httpx2.Timeout(CONNECT_S, read=None),
-            event_hooks={"request": [_add_trace], "response": [_bound]},
+            event_hooks={
+                "request": [_add_trace],
+                "response": [_bound if self.oauth is None else _bound_in_login],
+            },
+            auth=self._auth(),
         )
         async with (
             client,
@@ -578,6 +588,15 @@ class Address:
             ) as streams,
         ):
             yield streams
+
+    def _auth(self) -> httpx2.Auth | None:
+        """Return the login. Raises: ConfigError: a person has to log in first."""
+        if self.oauth is None or self.auth is not None:
+            return None if self.auth is None else self.auth()
+        from .oauth import Login, expect_login  # noqa: PLC0415  # only for servers with a login
+
+        expect_login(self.url, self.oauth)
+        return Login(self.url, self.oauth)
 
 
 Target: TypeAlias = Command | Address
@@ -588,6 +607,7 @@ def read_target(
     env: Mapping[str, str] | None,
     cwd: str | PathLike[str] | None,
     headers: Mapping[str, str] | None,
+    oauth: object = None,
 ) -> Target:
     """Return the target of a server.
 
@@ -596,6 +616,7 @@ def read_target(
         env: For a command: variables of its environment.
         cwd: For a command: its folder.
         headers: For an address: sent with every request.
+        oauth: For an address: `True`, or `OAuthSettings`.
 
     Raises:
         ConfigError: It is neither a command nor an address, or has settings of the other kind.
@@ -605,13 +626,24 @@ def read_target(
             raise ConfigError(f"{Address(server)}: env and cwd are for a server that is started by a command")
         if not urlsplit(server).hostname:
             raise ConfigError(f"expected an address such as https://host/mcp, found {server!r}")
-        return Address(server, dict(headers or {}))
+        return Address(server, dict(headers or {}), _oauth(oauth))
     words = _words(server)
+    if oauth:
+        raise ConfigError(f"{Command(words)}: oauth is for a server at an address")
     if headers is not None:
         raise ConfigError(
             f"{Command(words)}: headers are for a server at an address; hand secrets to a command with env="
         )
     return Command(words, dict(env or {}), None if cwd is None else os.fspath(cwd))
+
+
+def _oauth(given: object) -> OAuth | None:
+    """Read `oauth=`. Raises: ConfigError: it is none, or the package `mcp` is not installed."""
+    if not given:
+        return None
+    from .oauth import OAuth  # noqa: PLC0415  # only for servers with a login
+
+    return OAuth.of(given)
 
 
 def _words(server: object) -> tuple[str, ...]:
@@ -659,15 +691,28 @@ async def _bound(response: httpx2.Response) -> None:
     Raises:
         ConfigError: The server wants to know who asks.
     """
+    if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise ConfigError(
+            f"{Address(str(response.request.url))}: the server does not let us in ({response.status_code}); hand over what it "
+            'asks for, such as headers={"Authorization": "Bearer .."}, or log in: oauth=True'
+        )
+    await _bound_body(response)
+
+
+async def _bound_in_login(response: httpx2.Response) -> None:
+    """Bound an answer of a server, or of the server of its login; a refusal is for the login to deal with."""
+    if response.status_code == HTTPStatus.FORBIDDEN and "insufficient_scope" not in response.headers.get(
+        "www-authenticate", ""
+    ):
+        raise ConfigError(f"{Address(str(response.request.url))}: the login does not allow this (403)")
+    await _bound_body(response)
+
+
+async def _bound_body(response: httpx2.Response) -> None:
     import httpx2  # noqa: PLC0415  # as above
 
     from ..bounded_body import BoundedBody  # noqa: PLC0415  # loads httpx
 
-    if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise ConfigError(
-            f"{Address(str(response.request.url))}: the server does not let us in ({response.status_code}); hand over what it "
-            'asks for, such as headers={"Authorization": "Bearer .."}'
-        )
     if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
         return
     if response.headers.get("content-encoding", "identity").lower() != "identity":

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         TextContent,
     )
 
+    from .oauth import OAuthSettings
+
     Part = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource
 
 
@@ -61,6 +63,7 @@ class McpSettings(ToolSettings, total=False):
         env: For a command: environment variables beside `PATH`, `HOME` and their like.
         cwd: For a command: the folder in which it is started.
         headers: For an address: sent with every request.
+        oauth: For an address that a person has to log in to: `True`, or a table (`OAuthSettings`); first `firmplan tools login ADDRESS`.
         connect_timeout: How long it may take until the server has listed its tools.
     """
 
@@ -70,6 +73,7 @@ class McpSettings(ToolSettings, total=False):
     env: Mapping[str, str] | None
     cwd: str | PathLike[str] | None
     headers: Mapping[str, str] | None
+    oauth: bool | OAuthSettings | None
     connect_timeout: str | float | timedelta
 
 
@@ -77,6 +81,7 @@ class _Where(TypedDict):
     env: Mapping[str, str] | None
     cwd: str | PathLike[str] | None
     headers: Mapping[str, str] | None
+    oauth: bool | OAuthSettings | None
 
 
 class RemoteTool:
@@ -114,10 +119,13 @@ def import_tools(server: str | Sequence[str | PathLike[str]], settings: Mapping[
         "env": rest.pop("env", None),
         "cwd": rest.pop("cwd", None),
         "headers": rest.pop("headers", None),
+        "oauth": rest.pop("oauth", None),
     }
     only, prefix = rest.pop("only", None), rest.pop("prefix", "")
     overrides = cast("Mapping[str, ToolOptions]", rest.pop("overrides", None) or {})
     open_s = _seconds(rest.pop("connect_timeout", CONNECT_TIMEOUT))
+    if where["oauth"]:
+        _check_installed()  # what it says is read with the package
     # The target is read before the package `mcp` is looked for, so that a wrong setting is named first.
     target = read_target(server, **where)
     _check_installed()

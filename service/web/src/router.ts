@@ -18,7 +18,8 @@ function read(text: string): Address {
   // Links to a run were `#RUN` before the page had several views.
   if (inner && !inner.startsWith("/")) return { parts: ["runs", decoded(inner)], query: new URLSearchParams() };
   const [path = "", query = ""] = inner.split("?", 2);
-  return { parts: path.split("/").filter(Boolean).map(decoded), query: new URLSearchParams(query) };
+  const parts = path.split("/").filter(Boolean).map(decoded);
+  return { parts: parts.length ? parts : ["runs"], query: new URLSearchParams(query) };
 }
 
 function decoded(part: string): string {
