@@ -434,8 +434,9 @@ class Engine:
                 return
             from .telemetry.providers import find_telemetry  # noqa: PLC0415  # see above
 
-            telemetry = find_telemetry(contents=telemetry == "contents")
-        if telemetry is not None:
+            if (found := find_telemetry(contents=telemetry == "contents")) is not None:
+                self.observe(found)
+        else:
             self.observe(telemetry)
 
     @property
