@@ -79,6 +79,11 @@ class Commands(TyperGroup):
             sys.exit(code)
         return code
 
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401  # typer's context
+        """Return the parameters without typer's options about completion, which guess the shell: `firmplan completion` is told it."""
+        own = super().get_params(ctx)
+        return [each for each in own if each.name not in ("install_completion", "show_completion")]
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # typer's context
         """Parse the line with `--debug` moved to the front, so that it may stand anywhere."""
         # typer takes an option of the group only before the command's name; a person adds `--debug` at the end of the line that failed.
@@ -93,7 +98,7 @@ app = typer.Typer(
     help="Run agents by deterministic plans: written by a model, checked, run, reused, replayed.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,  # its answers to the scripts of shells; `firmplan completion` prints these
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -188,10 +193,14 @@ def _usage(error: Any, *, as_json: bool) -> int:  # noqa: ANN401  # typer's clas
     message = error.format_message()
     for theirs, ours in TYPER_WORDS:
         message = message.replace(theirs, ours)
+    command = error.ctx.command_path if error.ctx else "firmplan"
+    # A group that does nothing by itself is no command.
+    is_command = error.ctx is not None and getattr(error.ctx.command, "invoke_without_command", True)
+    if is_command and getattr(error, "option_name", None) == "--server":
+        message = f"'{command}' works on this machine only: it takes no --server"
     if as_json:
         document({"error": {"code": "usage", "message": message}})
         return 2
-    command = error.ctx.command_path if error.ctx else "firmplan"
     advice = f"try '{command} --help'"
     if command == "firmplan" and (option := getattr(error, "option_name", None)):
         advice = f"the options of a command come after it: firmplan COMMAND {option} ..; {advice}"

@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..engine import Engine
 from ..errors import InputRejected, PlanRejected, RunNotFound
 from ..executor.runs.request import fitted_inputs
-from ..planner.library.library import find_matches
+from ..planner.library.library import SavedPlan, find_matches
 from ..planner.request import is_missing_input
 from ..plans import (
     CheckReport,
@@ -44,6 +44,10 @@ from ..plans.types.types import Scalar, Type, members
 from .config import Settings
 from .invocation import is_model_configured
 from .screen import note
+
+if TYPE_CHECKING:
+    from ..client import PlanEntry
+    from .remote import AnyEngine
 
 PLAN_SUFFIXES = (".json", ".yaml", ".yml")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:~/\\-]+")
@@ -84,7 +88,7 @@ class Task:
 Target: TypeAlias = PlanText | SavedName | Task
 
 
-async def find_target(engine: Engine, what: str) -> Target:
+async def find_target(engine: AnyEngine, what: str) -> Target:
     """Return what the argument means.
 
     Raises:
@@ -96,7 +100,7 @@ async def find_target(engine: Engine, what: str) -> Target:
         raise InputRejected("expected a plan's file, a saved plan's name, or a task in words, found nothing")
     if _NAME.fullmatch(what):
         saved = await engine.list_plans()
-        if not find_matches(what, saved, {}):
+        if not _is_matched(what, saved):
             raise InputRejected(
                 f"expected a plan's file, a saved plan's name, or a task in words, found {what!r}, which is "
                 + (
@@ -108,7 +112,13 @@ async def find_target(engine: Engine, what: str) -> Target:
     return Task(what)
 
 
-async def _is_run(engine: Engine, what: str) -> bool:
+def _is_matched(task: str, saved: Sequence[SavedPlan] | Sequence[PlanEntry]) -> bool:
+    """Whether a saved plan answers a task; at a server, which knows the plans, a word without spaces is never a task."""
+    known = [each for each in saved if isinstance(each, SavedPlan)]
+    return bool(find_matches(task, known, {}))
+
+
+async def _is_run(engine: AnyEngine, what: str) -> bool:
     try:
         await engine.get(what)
     except RunNotFound:
@@ -116,7 +126,7 @@ async def _is_run(engine: Engine, what: str) -> bool:
     return True
 
 
-async def find_plan(engine: Engine, what: str) -> PlanText | SavedName:
+async def find_plan(engine: AnyEngine, what: str) -> PlanText | SavedName:
     """Return the plan that the argument names.
 
     Raises:
@@ -130,7 +140,7 @@ async def find_plan(engine: Engine, what: str) -> PlanText | SavedName:
     )
 
 
-async def get_saved_plan(engine: Engine, name: str) -> Plan:
+async def get_saved_plan(engine: AnyEngine, name: str) -> Plan:
     """Return a saved plan by its name or digest. Raises: InputRejected: there is none, with the nearest name."""
     if (plan := await engine.find_plan(name)) is not None:
         return plan
@@ -138,7 +148,7 @@ async def get_saved_plan(engine: Engine, name: str) -> Plan:
     raise InputRejected(f"no plan is saved as {name!r}; {did_you_mean(name, saved, LISTED)}")
 
 
-async def _find_known(engine: Engine, what: str) -> PlanText | SavedName | None:
+async def _find_known(engine: AnyEngine, what: str) -> PlanText | SavedName | None:
     if (file := find_file(what)) is not None:
         return file
     plan = await engine.find_plan(what)
@@ -210,7 +220,7 @@ def expect_plan_file(output: Path | None) -> None:
         raise InputRejected(f"--output {output}: expected a name that ends in {', '.join(PLAN_SUFFIXES)}")
 
 
-async def checked(engine: Engine, target: PlanText | SavedName) -> tuple[Plan, CheckReport]:
+async def checked(engine: AnyEngine, target: PlanText | SavedName) -> tuple[Plan, CheckReport]:
     """Return the plan and the report of its check, which may hold warnings.
 
     Raises:
@@ -222,7 +232,7 @@ async def checked(engine: Engine, target: PlanText | SavedName) -> tuple[Plan, C
     return (target.plan if isinstance(target, SavedName) else target.plan()), report
 
 
-async def report_on(engine: Engine, target: PlanText | SavedName) -> CheckReport:
+async def report_on(engine: AnyEngine, target: PlanText | SavedName) -> CheckReport:
     """Return the report of the plan's check."""
     return await engine.check_plan(target.plan if isinstance(target, SavedName) else target.text)
 
@@ -234,13 +244,17 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-async def read_task(engine: Engine, task: str, words: Sequence[str], settings: Settings) -> dict[str, Json]:
+async def read_task(
+    engine: AnyEngine, task: str, words: Sequence[str], settings: Settings
+) -> dict[str, Json]:
     """Return the inputs of a task, read by the types of the saved plan that answers the task, else by their looks.
 
     Raises:
         PlanningFailed: No saved plan answers the task, and no model is configured.
         InputRejected: The saved plan that answers it lacks an input, or an input does not fit.
     """
+    if not isinstance(engine, Engine):
+        return read_inputs(words, None)  # the server plans the task, and knows what fits
     # The planner would find the same problems, but in a run that is stored by then: a wrong command stores nothing.
     saved = await engine.list_plans()
     inputs = read_inputs(words, _taking([fit.saved.plan for fit in find_matches(task, saved, {})], words))

@@ -28,6 +28,8 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_type_hints
 import typer
 from typer.models import OptionInfo, ParameterInfo
 
+from .completion import complete_plans, complete_plans_and_runs, complete_runs, complete_steps
+
 Work = TypeVar("Work", bound=Callable[..., Any])
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
@@ -45,6 +47,14 @@ SHARED: Final[Mapping[str, object]] = {
     "store": Annotated[
         str | None,
         typer.Option("--store", "-s", metavar="PATH|URL", help="Where runs are kept. Also FIRMPLAN_STORE."),
+    ],
+    "server": Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="A `firmplan serve` that the runs are at, in the place of a store. Also FIRMPLAN_SERVER; its key is FIRMPLAN_API_KEY.",
+        ),
     ],
     "model": Annotated[
         str | None, typer.Option("--model", metavar="NAME", help="Model name. Also FIRMPLAN_MODEL.")
@@ -82,10 +92,24 @@ Budget = Annotated[
         help="Stop and wait at this amount of steps, calls, items, model_calls, tokens, usd or seconds; repeatable.",
     ),
 ]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `firmplan runs` lists it.")]
-StepPath = Annotated[
-    str, typer.Argument(metavar="STEP", help="The step's path, such as mail, spots[3] or outer/inner.")
+RunId = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="The run's id, as `firmplan runs` lists it.", autocompletion=complete_runs
+    ),
 ]
+StepPath = Annotated[
+    str,
+    typer.Argument(
+        metavar="STEP",
+        help="The step's path, such as mail, spots[3] or outer/inner.",
+        autocompletion=complete_steps,
+    ),
+]
+AnyRun = Annotated[str, typer.Argument(autocompletion=complete_runs)]
+PlanOrTask = Annotated[str, typer.Argument(autocompletion=complete_plans)]
+PlanOrRun = Annotated[str, typer.Argument(autocompletion=complete_plans_and_runs)]
+SavedName = Annotated[str, typer.Argument(autocompletion=complete_plans)]
 
 
 class CommandGroup:
@@ -93,21 +117,24 @@ class CommandGroup:
 
     Args:
         name: The word before the commands' names; empty at the top level.
+        does_something: Whether the name alone does something; else it prints the help.
     """
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", *, does_something: bool = True) -> None:
         self._name = name
-        self.app = typer.Typer(name=name or None, invoke_without_command=bool(name))
+        does = bool(name) and does_something
+        self.app = typer.Typer(name=name or None, invoke_without_command=does, no_args_is_help=not does)
 
-    def group(self, name: str, text: str, example: str = "") -> CommandGroup:
+    def group(self, name: str, text: str, example: str = "", *, does_something: bool = True) -> CommandGroup:
         """Add a group of commands to this one and return it.
 
         Args:
             name: The new group's name.
             text: The group's help; its first sentence stands in the list of commands.
             example: As of `command`.
+            does_something: As of `CommandGroup`.
         """
-        made = CommandGroup(name)
+        made = CommandGroup(name, does_something=does_something)
         self.app.add_typer(made.app, name=name, help=text, epilog=_epilog(name, example))
         return made
 
@@ -120,6 +147,7 @@ class CommandGroup:
         is_default: bool = False,
         loads_tools: bool = True,
         has_json: bool = True,
+        at_server: bool | None = False,
         **options: Any,  # noqa: ANN401  # typer's own
     ) -> Callable[[Work], Work]:
         """Return a decorator that adds a function as a command. The function's first parameter is the `Invocation`.
@@ -133,13 +161,16 @@ class CommandGroup:
             loads_tools: Whether a coroutine command that takes `--tools` needs the tools. They are imported before its event loop
                 starts, because a module of tools may start a loop of its own.
             has_json: Whether the command takes `--json`.
+            at_server: Whether the command takes `--server`; `None`: it does not, and the setting means nothing to it.
             options: Further options of `typer.Typer.command`.
         """
 
         def register(work: Work) -> Work:
             word = work.__name__.removeprefix(f"{self._name}_") if name is None else name
-            parameters = [*_own_parameters(work), *_shared_parameters(uses, has_json=has_json)]
-            called = _callback(work, uses, loads_tools=loads_tools)
+            shared = _with_server(uses) if at_server else uses
+            parameters = [*_own_parameters(work), *_shared_parameters(shared, has_json=has_json)]
+            path = f"{self._name} {word}".strip()
+            called = _callback(work, shared, path, at_server=at_server, loads_tools=loads_tools)
             if word:
                 epilog = _epilog(f"{self._name} {word}", example)
                 self.app.command(word, help=_help(work), epilog=epilog, **options)(_typed(called, parameters))
@@ -164,14 +195,30 @@ def _help(work: Callable[..., Any]) -> str:
     return inspect.cleandoc(work.__doc__ or "").partition("\n\nArgs:")[0]
 
 
-def _callback(work: Callable[..., Any], uses: tuple[str, ...], *, loads_tools: bool) -> Callable[..., int]:
-    """Return the function that makes an `Invocation` of the shared options and calls the command with it."""
+def _with_server(uses: tuple[str, ...]) -> tuple[str, ...]:
+    """Return shared options with `--server` after the store, in whose place it stands."""
+    place = uses.index("store") + 1 if "store" in uses else len(uses)
+    return (*uses[:place], "server", *uses[place:])
+
+
+def _callback(
+    work: Callable[..., Any], uses: tuple[str, ...], path: str, *, at_server: bool | None, loads_tools: bool
+) -> Callable[..., int]:
+    """Return the function that makes an `Invocation` of the shared options and calls the command with it.
+
+    Args:
+        work: The command.
+        uses: The shared options.
+        path: The command's words, for messages.
+        at_server: As of `CommandGroup.command`.
+        loads_tools: As of `CommandGroup.command`.
+    """
 
     def callback(**given: Any) -> int:  # noqa: ANN401  # what the command line says
         from .invocation import Invocation  # noqa: PLC0415  # loads the engine
 
         flags = {name: given.pop(name) for name in uses}
-        invocation = Invocation(flags, as_json=given.pop("as_json", False))
+        invocation = Invocation(flags, as_json=given.pop("as_json", False), command=path, at_server=at_server)
         return invocation.perform(work, given, loads_tools=loads_tools and "tools" in uses)
 
     return callback

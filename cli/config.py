@@ -85,6 +85,16 @@ class BudgetTable(BaseModel):
         return {name: value for name, value in {**(default or {}), **given}.items() if value is not False}
 
 
+class ServerBudgetTable(BaseModel):
+    """What a server's runs may spend on models together; `None`: not given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    usd: Amount | None = None
+    tokens: Count | None = None
+    per: Literal["day", "total"] = "day"
+
+
 SERVER_BUDGET_MAX: Final[Mapping[str, float]] = {
     "steps": 100_000,
     "calls": 200_000,
@@ -162,6 +172,7 @@ class Settings(BaseModel):
     Attributes:
         tools: Files and modules that declare tools, in order.
         store: Path or URL of the store; to be displayed as `store_name`, since a URL may hold a password.
+        server: Address of a server that the runs are at, in the place of a store.
         model: The model's name, if any was set.
         base_url: The endpoint, if any was set.
         concurrency: The most calls in flight.
@@ -181,6 +192,7 @@ class Settings(BaseModel):
         secrets: Secrets that plans may use, from the file; `"environment"`: every environment variable but own keys.
         policies: Rules about arguments of calls, from the file.
         openapi: OpenAPI documents whose operations are tools, from the file; the names are for messages.
+        server_budget: What a server's runs may spend together.
         proxies: Addresses and networks of proxies before the server, whose word counts for where a request comes from.
     """
 
@@ -188,6 +200,7 @@ class Settings(BaseModel):
 
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
     store: Annotated[Text, Field(repr=False)] = STORE_DEFAULT
+    server: Text | None = None
     model: Text | None = None
     base_url: Text | None = None
     concurrency: Annotated[int, Field(ge=1)] = CONCURRENCY_DEFAULT
@@ -207,6 +220,7 @@ class Settings(BaseModel):
     secrets: Literal["environment"] | Mapping[str, SecretTable] = {}
     policies: Annotated[tuple[PolicyTable, ...], BeforeValidator(_listed)] = ()
     openapi: Mapping[str, OpenApiTable] = {}
+    server_budget: ServerBudgetTable = ServerBudgetTable()
     proxies: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
 
     _origin: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
@@ -254,18 +268,35 @@ def read_settings(flags: Mapping[str, object], env: Mapping[str, str], folder: P
         ConfigError: A setting has the wrong type or an unknown name, or the file cannot be read.
     """
     file = find_file(folder)
+    sources = [
+        (str(file), _read_file(file) if file else Settings()),
+        ("the environment", _checked(_read_environment(env), "the environment")),
+        (COMMAND_LINE, _checked(flags, COMMAND_LINE)),
+    ]
+    if {"store", "server"} <= sources[-1][1].model_fields_set:
+        raise ConfigError("expected one place for runs, found both --store and --server: leave one out")
     return Settings.merged(
-        [
-            (str(file), _read_file(file) if file else Settings()),
-            ("the environment", _checked(_read_environment(env), "the environment")),
-            (COMMAND_LINE, _checked(flags, COMMAND_LINE)),
-        ]
+        [(where, _without_weaker_server(at, sources)) for at, (where, _) in enumerate(sources)]
     )
+
+
+def _without_weaker_server(place: int, sources: Sequence[tuple[str, Settings]]) -> Settings:
+    """Return the settings of a source, without its server if a stronger source names a store: both say where runs are."""
+    settings = sources[place][1]
+    if not any("store" in stronger.model_fields_set for _, stronger in sources[place + 1 :]):
+        return settings
+    kept = {name: getattr(settings, name) for name in settings.model_fields_set if name != "server"}
+    return Settings.model_construct(set(kept), **kept)
 
 
 def read_keys(env: Mapping[str, str]) -> tuple[str, ...]:
     """Return the API keys of `FIRMPLAN_API_KEYS`, comma separated."""
     return tuple(key.strip() for key in env.get("FIRMPLAN_API_KEYS", "").split(",") if key.strip())
+
+
+def read_server_key(env: Mapping[str, str]) -> str | None:
+    """Return the key for the server of `--server`, from `FIRMPLAN_API_KEY`; `None`: none is set. A key in a file would be shared with the file."""
+    return env.get("FIRMPLAN_API_KEY", "").strip() or None
 
 
 def find_file(folder: Path) -> Path | None:
@@ -310,6 +341,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
         name: env.get(f"FIRMPLAN_{name.upper()}") or None
         for name in (
             "store",
+            "server",
             "model",
             "base_url",
             "concurrency",
@@ -327,7 +359,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     for name in ("tools", "proxies"):
         listed = env.get(f"FIRMPLAN_{name.upper()}", "").split(",")
         given[name] = [part.strip() for part in listed if part.strip()] or None
-    for name in ("budget", "budget_max"):
+    for name in ("budget", "budget_max", "server_budget"):
         if text := env.get(f"FIRMPLAN_{name.upper()}"):
             given[name] = _read_amounts(text)
     for name in ("concurrency", "park_after", "lease", "write_grace", "drain"):
@@ -363,6 +395,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "planner": PlannerTable,
     "budget": BudgetTable,
     "budget_max": BudgetTable,
+    "server_budget": ServerBudgetTable,
 }
 
 

@@ -14,12 +14,12 @@ import typer
 from ..errors import InputRejected
 from . import screen
 from .command import STORE, TOOLS_AND_STORE, CommandGroup, RunId, StepPath
-from .failure import Exit
+from .failure import Exit, LoginName
 
 if TYPE_CHECKING:
-    from ..engine import Engine
     from ..executor import Run
     from .invocation import Invocation
+    from .remote import AnyEngine
 
 commands = CommandGroup()
 
@@ -37,7 +37,9 @@ Attempt = Annotated[
 ]
 
 
-@commands.command(uses=TOOLS_AND_STORE, loads_tools=False, example="run_be40097b6b473dae paid --by ann")
+@commands.command(
+    uses=TOOLS_AND_STORE, loads_tools=False, at_server=True, example="run_be40097b6b473dae paid --by ann"
+)
 async def approve(
     invocation: Invocation,
     run_id: RunId,
@@ -65,7 +67,10 @@ async def approve(
 
 
 @commands.command(
-    uses=TOOLS_AND_STORE, loads_tools=False, example="run_be40097b6b473dae who '\"ann\"' --by joe"
+    uses=TOOLS_AND_STORE,
+    loads_tools=False,
+    at_server=True,
+    example="run_be40097b6b473dae who '\"ann\"' --by joe",
 )
 async def answer(
     invocation: Invocation, run_id: RunId, step: StepPath, value: str, by: By = None, attempt: Attempt = None
@@ -95,6 +100,7 @@ async def answer(
 @commands.command(
     uses=TOOLS_AND_STORE,
     loads_tools=False,
+    at_server=True,
     example="run_be40097b6b473dae paid --by ann --reason 'paid last week'",
 )
 async def deny(
@@ -121,6 +127,7 @@ async def deny(
 @commands.command(
     uses=TOOLS_AND_STORE,
     loads_tools=False,
+    at_server=True,
     example='run_be40097b6b473dae \'paid[0]=approve\' \'paid[1]={"deny": true, "reason": "paid last week"}\' --by ann',
 )
 async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by: By = None) -> int:
@@ -141,7 +148,7 @@ async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by
                 f"expected STEP=DECISION for each step once, such as pay[0]=approve, found {each!r}: {why}"
             )
         read[step] = read_json(step, decision) if decision.startswith("{") else decision
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         waiting = await engine.waiting(run_id)
         run = await engine.decide(run_id, read, by=by or _login())
     about = [call for call in waiting.calls if any(is_within(call.step, step) for step in read)]
@@ -155,7 +162,10 @@ async def decide(invocation: Invocation, run_id: RunId, decisions: list[str], by
 
 
 @commands.command(
-    uses=TOOLS_AND_STORE, loads_tools=False, example="run_be40097b6b473dae paid --done '{\"receipt\": 17}'"
+    uses=TOOLS_AND_STORE,
+    loads_tools=False,
+    at_server=True,
+    example="run_be40097b6b473dae paid --done '{\"receipt\": 17}'",
 )
 async def resolve(
     invocation: Invocation,
@@ -191,7 +201,7 @@ async def resolve(
     )
 
 
-@commands.command(uses=STORE, example="run_be40097b6b473dae")
+@commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
 async def cancel(invocation: Invocation, run_id: RunId) -> int:
     """Stop a run: no further calls start."""
     return await _record(invocation, "cancelled", lambda engine: engine.cancel(run_id))
@@ -201,7 +211,7 @@ async def _record_seen(
     invocation: Invocation,
     decision: str,
     about: tuple[str, str, int | None],
-    decide: Callable[[Engine, int | None], Awaitable[Run]],
+    decide: Callable[[AnyEngine, int | None], Awaitable[Run]],
 ) -> int:
     """Make a decision about one call, and print the call first: the decision is about the printed attempt, and no other.
 
@@ -212,7 +222,7 @@ async def _record_seen(
         decide: Makes the decision about an attempt.
     """
     run_id, step, attempt = about
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         waiting = await engine.waiting(run_id)
         call = waiting.find(step)
         seen = attempt if attempt is not None or call is None else call.attempt
@@ -224,9 +234,11 @@ async def _record_seen(
     return _answer(invocation, decision, run, text)
 
 
-async def _record(invocation: Invocation, decision: str, decide: Callable[[Engine], Awaitable[Run]]) -> int:
+async def _record(
+    invocation: Invocation, decision: str, decide: Callable[[AnyEngine], Awaitable[Run]]
+) -> int:
     """Make a decision; print that it is recorded, and who continues the run."""
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         run = await decide(engine)
     return _answer(invocation, decision, run, "")
 
@@ -234,7 +246,7 @@ async def _record(invocation: Invocation, decision: str, decide: Callable[[Engin
 def _answer(invocation: Invocation, decision: str, run: Run, seen: str) -> int:
     """Print that a decision is recorded, after the text of the call that was decided."""
     from ..executor.states import UNDER_WAY
-    from .report import advice, resume_line
+    from .report import advice, resume_line, watch_line
 
     is_cancel = decision == "cancelled"
     if is_cancel and run.status in ("succeeded", "failed"):
@@ -245,6 +257,9 @@ def _answer(invocation: Invocation, decision: str, run: Run, seen: str) -> int:
         text = (
             f"no further calls start; the outcome of one call is unknown\n{advice(run, invocation.settings)}"
         )
+    elif invocation.server is not None:
+        line = watch_line(run.id, invocation.settings)
+        text = f"{decision}; the server continues run {run.id}; watch it with\n  {line}"
     elif run.status in UNDER_WAY and not run.abandoned:
         text = f"{decision}; the process that drives run {run.id} continues it"
     else:
@@ -257,8 +272,8 @@ def _answer(invocation: Invocation, decision: str, run: Run, seen: str) -> int:
     return Exit.OK
 
 
-def _login() -> str:
+def _login() -> LoginName:
     try:
-        return getpass.getuser()
+        return LoginName(getpass.getuser())
     except (KeyError, OSError) as error:
         raise InputRejected("expected --by NAME, because this login has no name") from error

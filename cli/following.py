@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
 from ..errors import FirmplanError
@@ -33,6 +33,9 @@ from .report import (
 )
 from .screen import seconds
 
+if TYPE_CHECKING:
+    from .remote import AnyEngine
+
 
 class RunFollower:
     """One command's view of one run.
@@ -48,12 +51,13 @@ class RunFollower:
         self._run_id: str | None = None
         self._has_changed = has_changed
         self._watches = False
+        self._server = invocation.server
         self._under_way: tuple[str, ...] = ()
         self._other: RunOwner | None = None  # who drives the run after an interrupt
         self._noted: str | None = None  # the process about which `note_owner` has printed its note
 
     async def follow(
-        self, engine: Engine, run: Run, resumed: Coroutine[Any, Any, Run] | None = None, *, after: int = 0
+        self, engine: AnyEngine, run: Run, resumed: Coroutine[Any, Any, Run] | None = None, *, after: int = 0
     ) -> int:
         """Print the run's progress until the run ends or waits, then its outcome; return the exit code.
 
@@ -63,15 +67,20 @@ class RunFollower:
             resumed: The coroutine that moves the run, if submitting it did not start it.
             after: Number of the last event that is not to be printed.
         """
-        return await self._follow(engine, run, resumed or engine.wait(run.id), after)
+        if isinstance(engine, Engine):
+            return await self._follow(engine, run, resumed or engine.wait(run.id), after)
+        self._run_id = run.id
+        if resumed is not None:  # the server answers as soon as it goes on with the run
+            await resumed
+        return await self._follow(engine, run, None, after)
 
-    async def watch(self, engine: Engine, run: Run) -> int:
+    async def watch(self, engine: AnyEngine, run: Run) -> int:
         """Print all of the run's progress as `follow` does, and drive nothing."""
         self._watches = True
         return await self._follow(engine, run, None, 0)
 
     async def _follow(
-        self, engine: Engine, run: Run, moved: Coroutine[Any, Any, Run] | None, after: int
+        self, engine: AnyEngine, run: Run, moved: Coroutine[Any, Any, Run] | None, after: int
     ) -> int:
         self._run_id = run.id
         if not self._as_json:
@@ -92,10 +101,11 @@ class RunFollower:
         except asyncio.CancelledError:
             # Who drives the run, and which steps ran, can be asked only while the engine is open. If the store fails now, the interrupt
             # counts all the same, and its message has less to say.
-            with suppress(FirmplanError):
-                owner = await engine.find_owner(run.id)
-                self._other = owner if owner is not None and not owner.is_here else None
-                self._under_way = tuple(leaves_in(await engine.get(run.id), "running"))
+            if moved is not None and isinstance(engine, Engine):
+                with suppress(FirmplanError):
+                    owner = await engine.find_owner(run.id)
+                    self._other = owner if owner is not None and not owner.is_here else None
+                    self._under_way = tuple(leaves_in(await engine.get(run.id), "running"))
             raise
         finally:
             for task in tasks:
@@ -151,6 +161,8 @@ class RunFollower:
             raise
 
     def _interrupted(self, run_id: str) -> str:
+        if self._server is not None:
+            return f"interrupted; run {run_id} goes on at {self._server}; watch it with\n  {watch_line(run_id, self._settings)}"
         if self._watches:
             return f"interrupted; run {run_id} is as it was: this command only watched; watch it again with\n  {watch_line(run_id, self._settings)}"
         line = resume_line(run_id, self._settings)
@@ -160,7 +172,7 @@ class RunFollower:
         during = f" while {listing(self._under_way)} ran" if self._under_way else ""
         return f"interrupted{during}; run {run_id} is kept; continue it with\n  {line}"
 
-    async def _show(self, engine: Engine, run: Run, after: int) -> None:
+    async def _show(self, engine: AnyEngine, run: Run, after: int) -> None:
         events = engine.events(run.id, after)
         with Progress(run, after, is_quiet=self._as_json) as progress:
             async for event in events:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,7 @@ MCP_WAIT_S = 45.0
 """Most MCP clients give up on a call after a minute."""
 
 
-@commands.command(uses=MOVES, has_json=False, example="--tools tools.py --port 8000")
+@commands.command(uses=MOVES, has_json=False, at_server=None, example="--tools tools.py --port 8000")
 def serve(
     invocation: Invocation,
     host: str = "127.0.0.1",
@@ -52,12 +53,19 @@ def serve(
     from .invocation import drive
 
     try:
-        from ..service import ServerLimits
+        from ..service import ServerBudget, ServerLimits, find_loop
         from ..service import serve as serve_http
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving", "server", missing) from missing
     toolset, store = invocation.toolset, invocation.settings.store_name
-    limits = ServerLimits(body_bytes=body_limit * 1024 * 1024, queue=queue, rate_per_s=rate)
+    spent = invocation.settings.server_budget
+    has_budget = spent.usd is not None or spent.tokens is not None
+    limits = ServerLimits(
+        body_bytes=body_limit * 1024 * 1024,
+        queue=queue,
+        rate_per_s=rate,
+        budget=ServerBudget(**dict(spent)) if has_budget else None,
+    )
     keys = read_keys(os.environ)
     has_keys = bool(keys)
 
@@ -70,6 +78,9 @@ def serve(
         if ceilings := invocation.budget_max(serves=True):
             limits_text = ", ".join(f"{name}={amount:g}" for name, amount in ceilings.items())
             screen.note(f"each run waits at the latest at {limits_text}")
+        if has_budget:
+            amounts = ", ".join(f"{name}={amount}" for name, amount in spent if amount is not None)
+            screen.note(f"no new work is taken once all runs have spent {amounts}")
         screen.note(f"store {store} · API description {url}/openapi.json · Ctrl-C ends")
 
     async def work() -> int:
@@ -94,7 +105,7 @@ def serve(
                 raise
         return Exit.OK
 
-    return drive(work, stopped=Exit.OK)
+    return drive(work, stopped=Exit.OK, new_loop=find_loop())
 
 
 async def _note_kept(engine: Engine) -> None:
@@ -113,7 +124,7 @@ def _missing_extra(what: str, extra: str, missing: ModuleNotFoundError) -> Confi
     )
 
 
-@commands.command(uses=("model", "base_url"), has_json=False, example="--folder licences")
+@commands.command(uses=("model", "base_url"), has_json=False, at_server=None, example="--folder licences")
 def demo(invocation: Invocation, folder: Path | None = None) -> int:
     """Demonstrate the main job on an audit of licences. Plan, check, repair, run, reuse, replay.
 
@@ -125,7 +136,7 @@ def demo(invocation: Invocation, folder: Path | None = None) -> int:
     return show(folder, invocation.settings)
 
 
-@commands.command(uses=MOVES, has_json=False, example="--tools tools.py --store runs.db")
+@commands.command(uses=MOVES, has_json=False, at_server=None, example="--tools tools.py --store runs.db")
 def mcp(
     invocation: Invocation,
     wait: Annotated[float, typer.Option(min=0)] = MCP_WAIT_S,
@@ -182,6 +193,29 @@ def _mcp_over_http(invocation: Invocation, address: str, wait_s: float, *, elici
     )
 
 
+class Shell(StrEnum):
+    """The shells that a script is made for."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+@commands.command(at_server=None, example="bash")
+def completion(invocation: Invocation, shell: Shell) -> int:
+    """Print the script by which a shell completes lines. It completes commands, options, runs, steps and plans.
+
+    Args:
+        shell: The shell that loads it, such as in ~/.bashrc, in ~/.zshrc after compinit, or as ~/.config/fish/completions/firmplan.fish.
+    """
+    from .app import app
+    from .completion import script_of
+
+    script = script_of(app, shell.value)
+    invocation.answer({"shell": shell.value, "script": script}, script)
+    return Exit.OK
+
+
 # --- doctor: each diagnosis is one line. Nothing is changed. No model is asked, unless `--probe` asks for it.
 
 PACKAGES = ("pydantic", "networkx", "instructor", "openai", "tenacity", "structlog")
@@ -200,14 +234,21 @@ class Diagnosis:
     advice: str = ""
 
 
-@commands.command(uses=PLANS, example="--tools tools.py")
+@commands.command(uses=PLANS, at_server=None, example="--tools tools.py")
 def doctor(invocation: Invocation, probe: bool = False) -> int:
     """Diagnose the installation and the settings. Where something is wrong, say what to do.
 
     Args:
         probe: Find out what the model's endpoint can do (modes, tool calls, streams, usage), and suggest its settings: at most eight tiny requests, and two for plans that say which profile suits it.
     """
-    looks: list[Callable[[Invocation], list[Diagnosis]]] = [_python, _packages, _tools, _store, _model]
+    looks: list[Callable[[Invocation], list[Diagnosis]]] = [
+        _python,
+        _packages,
+        _tools,
+        _store,
+        _server,
+        _model,
+    ]
     diagnoses = [each for look in looks for each in look(invocation)]
     probed, settings = _probe(invocation) if probe else ([], {})
     diagnoses += probed
@@ -305,6 +346,23 @@ def _store(invocation: Invocation) -> list[Diagnosis]:
     is_open = os.access(Path(path).resolve().parent, os.W_OK)
     advice = "" if is_open else "its folder does not exist or cannot be written: name another with --store"
     return [Diagnosis("store", is_open, f"{where}: not made yet", advice)]
+
+
+def _server(invocation: Invocation) -> list[Diagnosis]:
+    """Look at the server that the settings name, in the place of the store."""
+    from ..client import Client
+    from .config import read_server_key
+
+    settings = invocation.settings
+    if settings.server is None:
+        return []
+    where = f"{settings.server} (from {settings.origin('server')}), in the place of the store"
+    try:
+        with Client(settings.server, key=read_server_key(os.environ), retry_for=0) as client:
+            client.tools()
+    except FirmplanError as error:
+        return [Diagnosis("server", False, where, error.message)]
+    return [Diagnosis("server", True, where)]
 
 
 def _model(invocation: Invocation) -> list[Diagnosis]:

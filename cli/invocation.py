@@ -26,13 +26,23 @@ from ..telemetry.providers import set_up
 from ..tools import Model, Models, Secret, Toolset
 from ..tools.models.endpoint import OPENAI_URL, read_models
 from . import screen
-from .config import SERVER_BUDGET_MAX, OpenApiTable, Settings, read_settings
+from .config import (
+    COMMAND_LINE,
+    SERVER_BUDGET_MAX,
+    OpenApiTable,
+    Settings,
+    read_server_key,
+    read_settings,
+)
 from .failure import Exit
 
 if TYPE_CHECKING:
     from ..executor import RunOwner
     from ..tools.models.models import Spec
+    from .remote import AnyEngine, RemoteEngine
 
+RETRY_FOR_S = 30.0
+"""Seconds for which a command asks a server again that does not answer."""
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 NO_TOOLS = "no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml"
 STOPPING_S = 0.5
@@ -56,20 +66,38 @@ class Invocation:
     Args:
         flags: The shared options that the command takes; `None` where one was not given.
         as_json: Whether the answer is one JSON document.
+        command: The command's words, for messages.
+        at_server: Whether the command works at a server, too; `None`: it has nothing to do with one.
 
     Raises:
         ConfigError: A setting is wrong.
     """
 
-    def __init__(self, flags: Mapping[str, object], *, as_json: bool) -> None:
+    def __init__(
+        self,
+        flags: Mapping[str, object],
+        *,
+        as_json: bool,
+        command: str = "",
+        at_server: bool | None = False,
+    ) -> None:
         self.settings = read_settings(flags, os.environ, Path.cwd())
         self.as_json = as_json
+        self._command = command
+        self._at_server = at_server
         self._toolset: Toolset | None = None
+
+    @property
+    def server(self) -> str | None:
+        """The address of the server at which this command works; `None`: it works on a store."""
+        return self.settings.server if self._at_server else None
 
     @property
     def toolset(self) -> Toolset:
         """The tools that the settings name, imported on first use; none where they name none. Raises: ConfigError."""
         if self._toolset is None:
+            if self.server is not None:  # which has its own
+                return Toolset()
             loaded = Toolset.load(self.settings.tools) if self.settings.tools else Toolset()
             for name, table in self.settings.openapi.items():
                 loaded += _document_tools(name, table, self.settings.origin("openapi"))
@@ -87,7 +115,7 @@ class Invocation:
         """
         if not inspect.iscoroutinefunction(work):
             return int(work(self, **given))
-        if loads_tools:
+        if loads_tools and self.server is None:
             _ = self.toolset
         return drive(lambda: work(self, **given))
 
@@ -123,6 +151,7 @@ class Invocation:
         Raises:
             ConfigError: The store cannot be opened.
         """
+        self._expect_no_server()
         settings = self.settings
         if store is None and settings.telemetry != "off":
             set_up(os.environ)
@@ -163,6 +192,7 @@ class Invocation:
             RunNotFound: A run was looked for where there is no store.
             ConfigError: The store cannot be opened.
         """
+        self._expect_no_server()
         # A command that only looks must not leave an empty store behind, so a store in memory stands for the missing one.
         is_absent = not await self.is_store_there()
         try:
@@ -176,6 +206,58 @@ class Invocation:
                 f"{what}; there is no store at {self.settings.store_name} yet: name the one that has it with --store, FIRMPLAN_STORE or "
                 "firmplan.toml"
             ) from error
+
+    @asynccontextmanager
+    async def reach(
+        self, *, makes_runs: bool = False, on_waiting: Callable[[RunOwner], None] | None = None
+    ) -> AsyncGenerator[AnyEngine]:
+        """Yield what the command asks for runs and plans: an engine on the store, or the engine of a server.
+
+        Args:
+            makes_runs: Whether a missing store is made.
+            on_waiting: As of `Engine`.
+
+        Raises:
+            ConfigError: The store cannot be opened, or an option is not for a server.
+        """
+        url = self.server
+        if url is None:
+            opened = self.engine(on_waiting=on_waiting) if makes_runs else self.look(on_waiting=on_waiting)
+            async with opened as engine:
+                yield engine
+            return
+        async with self.reach_server() as server:
+            yield server
+
+    @asynccontextmanager
+    async def reach_server(self) -> AsyncGenerator[RemoteEngine]:
+        """Yield the engine of the server that the settings name. Raises: ConfigError: an option is not for a server."""
+        from ..client import AsyncClient  # noqa: PLC0415  # loads an HTTP client
+        from .remote import RemoteEngine, RetryNote  # noqa: PLC0415  # the same
+
+        url = self.server
+        assert url is not None, "only commands at a server come here"
+        self._refuse_engine_options(url)
+        key, note = read_server_key(os.environ), RetryNote(RETRY_FOR_S)
+        async with AsyncClient(url, key=key, retry_for=RETRY_FOR_S, on_retry=note) as client:
+            yield RemoteEngine(client, url)
+
+    def _refuse_engine_options(self, url: str) -> None:
+        """Raise where an option of the command line is about an engine of this machine. Raises: ConfigError."""
+        for name in ("tools", "model", "base_url", "concurrency"):
+            if self.settings.origin(name) == COMMAND_LINE:
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(
+                    f"{option} is for an engine of this machine: the server {url} has its own tools and models"
+                )
+
+    def _expect_no_server(self) -> None:
+        """Raise where the settings name a server, and this command works on a store only. Raises: ConfigError."""
+        if self.settings.server is not None and self._at_server is False:
+            raise ConfigError(
+                f"`firmplan {self._command}` works on a store of this machine, and {self.settings.origin('server')} names the server "
+                f"{self.settings.server}: name a store with --store"
+            )
 
     def budget_max(self, *, serves: bool) -> dict[str, float]:
         """Return the ceilings of a run's budget."""
@@ -223,10 +305,21 @@ async def _close(engine: Engine) -> None:
         raise
 
 
-def drive(work: Callable[[], Awaitable[int]], *, stopped: Exit | None = None) -> int:
-    """Run a command's coroutine to its exit code; a signal cancels it and, unless `stopped` is given, decides the code."""
+def drive(
+    work: Callable[[], Awaitable[int]],
+    *,
+    stopped: Exit | None = None,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
+    """Run a command's coroutine to its exit code; a signal cancels it.
+
+    Args:
+        work: The coroutine.
+        stopped: The exit code after a signal; `None`: the signal decides it.
+        new_loop: Makes the event loop; `None`: asyncio's own.
+    """
     # Not `asyncio.run`, which waits without a limit for tasks that ignore their cancellation.
-    runner = asyncio.Runner()
+    runner = asyncio.Runner(loop_factory=new_loop)
     try:
         return runner.run(_until_signal(work, stopped))
     finally:

@@ -15,16 +15,19 @@ import typer
 
 from ..errors import ConfigError, InputRejected
 from . import screen
-from .command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, CommandGroup, Inputs
+from .command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, CommandGroup, Inputs, PlanOrRun, SavedName
+from .completion import complete_plans
 from .failure import Exit
 
 if TYPE_CHECKING:
-    from ..engine import Engine
-    from ..executor import Run, WaitingCalls
+    from ..client import PlanEntry
+    from ..executor import PlanUses, Run, WaitingCalls
+    from ..planner import SavedPlan
     from ..planner.drafting.drafting import Preview
     from ..plans import Plan
-    from ..tools import Tool, Toolset
+    from ..tools import Toolset
     from .invocation import Invocation
+    from .remote import AnyEngine
 
 commands = CommandGroup()
 
@@ -46,7 +49,12 @@ PICTURES: Mapping[Format, Literal["text", "mermaid", "svg"]] = {
 }
 
 PlanName = Annotated[
-    str, typer.Argument(metavar="PLAN", help="A plan's file (-: standard input), or a saved plan's name.")
+    str,
+    typer.Argument(
+        metavar="PLAN",
+        help="A plan's file (-: standard input), or a saved plan's name.",
+        autocompletion=complete_plans,
+    ),
 ]
 ShowFormat = Annotated[Format, typer.Option("--format", "-f", help="How to render it.")]
 Output = Annotated[
@@ -177,23 +185,24 @@ def learn(invocation: Invocation, traces: Traces, task: str | None = None, outpu
     return Exit.OK if learned.ok else Exit.FAILED
 
 
-@commands.command(uses=TOOLS_AND_STORE, example="plan.yaml --tools tools.py")
+@commands.command(uses=TOOLS_AND_STORE, at_server=True, example="plan.yaml --tools tools.py")
 async def check(invocation: Invocation, what: PlanName) -> int:
     """Find every fault of a plan before anything runs."""
     from .arguments import find_plan, report_on
     from .invocation import NO_TOOLS
     from .report import report_text
 
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         report = await report_on(engine, await find_plan(engine, what))
     invocation.answer(report, report_text(report))
-    if not invocation.settings.tool_sources and any(each.code == "unknown-tool" for each in report.problems):
+    lacks_tools = invocation.server is None and not invocation.settings.tool_sources
+    if lacks_tools and any(each.code == "unknown-tool" for each in report.problems):
         invocation.note(NO_TOOLS)
     return Exit.OK if report.ok else Exit.WRONG
 
 
-@commands.command(uses=TOOLS_AND_STORE, example="plan.yaml --format mermaid")
-async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT) -> int:
+@commands.command(uses=TOOLS_AND_STORE, at_server=True, example="plan.yaml --format mermaid")
+async def show(invocation: Invocation, what: PlanOrRun, form: ShowFormat = Format.TEXT) -> int:
     """Show a plan as a picture, or a run with its steps.
 
     Args:
@@ -207,7 +216,7 @@ async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT
     if (file := find_file(what)) is not None:
         _show_plan(file.plan(), form, invocation.toolset)
         return Exit.OK
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         found = await _find_run_or_plan(engine, what)
         waiting = await view_of(engine, found) if isinstance(found, Run) else None
     if isinstance(found, Run):
@@ -217,7 +226,7 @@ async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT
     return Exit.OK
 
 
-async def _find_run_or_plan(engine: Engine, what: str) -> Plan | Run:
+async def _find_run_or_plan(engine: AnyEngine, what: str) -> Plan | Run:
     from ..errors import RunNotFound
     from .arguments import nearest_name
 
@@ -282,51 +291,60 @@ plan_commands = commands.group(
 )
 
 
-@plan_commands.command(uses=STORE, is_default=True, example="--json")
+@plan_commands.command(uses=STORE, is_default=True, at_server=True, example="--json")
 async def plans_list(invocation: Invocation) -> int:
     """List the saved plans."""
     from .report import flags_of
 
     settings = invocation.settings
-    async with invocation.look() as engine:
-        uses, altered = await engine.plan_uses(), await engine.find_altered_plans()
-        saved = await engine.list_plans()
+    async with invocation.reach() as engine:
+        saved, altered = await _saved_plans(engine)
     document: dict[str, Any] = {
         "plans": [
-            {
-                "name": each.name,
-                "digest": each.plan.digest,
-                "task": each.plan.task or "",
-                "inputs": list(each.plan.inputs),
-                **uses[each.name].to_dict(),
-            }
-            for each in saved
+            {"name": name, "digest": digest, "task": task or "", "inputs": inputs, **uses.to_dict()}
+            for name, digest, task, inputs, uses in saved
         ]
     }
     if altered:
         document["altered"] = [{"name": name, "message": message} for name, message in altered.items()]
     if not saved and not altered and not invocation.as_json:
-        screen.note(
-            f"no plans in {settings.store_name}; save one with `firmplan plans save NAME PLAN{flags_of(settings)}`"
-        )
+        where = f"in {settings.store_name}" if invocation.server is None else f"at {invocation.server}"
+        screen.note(f"no plans {where}; save one with `firmplan plans save NAME PLAN{flags_of(settings)}`")
         return Exit.OK
     rows = [
         (
-            each.name,
-            screen.short_digest(each.plan.digest),
-            str(uses[each.name].hits),
-            str(uses[each.name].false_hits),
-            ", ".join(each.plan.inputs),
-            each.plan.task or "",
+            name,
+            screen.short_digest(digest),
+            str(uses.hits),
+            str(uses.false_hits),
+            ", ".join(inputs),
+            task or "",
         )
-        for each in saved
+        for name, digest, task, inputs, uses in saved
     ] + [(name, "altered", "", "", "", "does not run") for name in altered]
     head = ("NAME", "DIGEST", "HITS", "FALSE", "INPUTS", "TASK")
     invocation.answer(document, screen.table(head, sorted(rows)))
     return Exit.OK
 
 
-@plan_commands.command(uses=TOOLS_AND_STORE, example="weather plan.yaml --tools tools.py")
+async def _saved_plans(
+    engine: AnyEngine,
+) -> tuple[list[tuple[str, str, str | None, list[str], PlanUses]], dict[str, str]]:
+    """Return name, digest, task, inputs and uses of each saved plan, and what is wrong with plans that were altered in the store."""
+    from ..engine import Engine
+
+    if not isinstance(engine, Engine):
+        entries = await engine.list_plans()
+        return [(each.name, each.digest, each.task, list(each.inputs), each.uses) for each in entries], {}
+    uses, altered = await engine.plan_uses(), await engine.find_altered_plans()
+    found = [
+        (each.name, str(each.plan.digest), each.plan.task, list(each.plan.inputs), uses[each.name])
+        for each in await engine.list_plans()
+    ]
+    return found, altered
+
+
+@plan_commands.command(uses=TOOLS_AND_STORE, at_server=True, example="weather plan.yaml --tools tools.py")
 async def plans_save(invocation: Invocation, name: str, file: str) -> int:
     """Save a plan under a name. Its task, with {input} where inputs stand, answers tasks in words.
 
@@ -340,10 +358,10 @@ async def plans_save(invocation: Invocation, name: str, file: str) -> int:
     if target is None:
         near = nearest_name(file, (), "name the file that holds the plan")
         raise InputRejected(f"expected a plan's file, found no file {file!r}; {near}")
-    async with invocation.engine() as engine:
+    async with invocation.reach(makes_runs=True) as engine:
         accepted, _ = await checked(engine, target)
         saved = await engine.save_plan(name, accepted, by=_author())
-    digest = saved.plan.digest
+    digest = _digest_of(saved)
     invocation.answer({"name": saved.name, "digest": digest}, f"saved as {saved.name}\n{digest}")
     return Exit.OK
 
@@ -391,6 +409,12 @@ async def plans_learn(
     return Exit.OK
 
 
+def _digest_of(saved: SavedPlan | PlanEntry) -> str:
+    from ..planner import SavedPlan
+
+    return saved.plan.digest if isinstance(saved, SavedPlan) else saved.digest
+
+
 def _author() -> str:
     """Return the login name, for the history of saved plans; empty: the login has none."""
     try:
@@ -399,14 +423,14 @@ def _author() -> str:
         return ""
 
 
-@plan_commands.command(uses=STORE, example="weather")
-async def plans_history(invocation: Invocation, name: str) -> int:
+@plan_commands.command(uses=STORE, at_server=True, example="weather")
+async def plans_history(invocation: Invocation, name: SavedName) -> int:
     """List the versions that a saved plan had, newest first.
 
     Args:
         name (NAME): A saved plan's name.
     """
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         versions = await engine.plan_history(name)
     rows = [
         (
@@ -423,40 +447,40 @@ async def plans_history(invocation: Invocation, name: str) -> int:
     return Exit.OK
 
 
-@plan_commands.command(uses=TOOLS_AND_STORE, example="weather 3 --tools tools.py")
-async def plans_restore(invocation: Invocation, name: str, version: str) -> int:
+@plan_commands.command(uses=TOOLS_AND_STORE, at_server=True, example="weather 3 --tools tools.py")
+async def plans_restore(invocation: Invocation, name: SavedName, version: str) -> int:
     """Save an earlier version of a plan again. It becomes the newest version, if no one saves another meanwhile.
 
     Args:
         name (NAME): A saved plan's name.
         version (VERSION): Its number in `plans history`, or a digest.
     """
-    async with invocation.engine() as engine:
+    async with invocation.reach(makes_runs=True) as engine:
         now = await engine.find_plan(name)
         plan = await engine.plan_version(name, int(version) if version.isdecimal() else version)
         replaces = "" if now is None else now.text_digest
         saved = await engine.save_plan(name, plan, replaces=replaces, by=_author())
-    digest = saved.plan.digest
+    digest = _digest_of(saved)
     invocation.answer({"name": name, "digest": digest}, f"restored {name}\n{digest}")
     return Exit.OK
 
 
-@plan_commands.command(uses=STORE, example="weather")
-async def plans_delete(invocation: Invocation, name: str) -> int:
+@plan_commands.command(uses=STORE, at_server=True, example="weather")
+async def plans_delete(invocation: Invocation, name: SavedName) -> int:
     """Delete a saved plan. Its history stays, so that `plans restore` brings it back.
 
     Args:
         name (NAME): A saved plan's name.
     """
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         await engine.delete_plan(name, by=_author())
     invocation.answer({"name": name, "deleted": True}, f"deleted {name}")
     return Exit.OK
 
 
-@plan_commands.command(uses=STORE, example="weather --format yaml")
+@plan_commands.command(uses=STORE, at_server=True, example="weather --format yaml")
 async def plans_show(
-    invocation: Invocation, name: str, form: ShowFormat = Format.TEXT, version: str | None = None
+    invocation: Invocation, name: SavedName, form: ShowFormat = Format.TEXT, version: str | None = None
 ) -> int:
     """Show a saved plan.
 
@@ -467,9 +491,10 @@ async def plans_show(
     from .arguments import get_saved_plan
 
     form = Format.JSON if invocation.as_json else form
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         if version is None:
-            found, uses = await get_saved_plan(engine, name), (await engine.plan_uses()).get(name)
+            found = await get_saved_plan(engine, name)
+            uses = next((uses for known, *_, uses in (await _saved_plans(engine))[0] if known == name), None)
         else:
             wanted = int(version) if version.isdecimal() else version
             found, uses = await engine.plan_version(name, wanted), None
@@ -486,26 +511,36 @@ tool_commands = commands.group(
 )
 
 
-@tool_commands.command(uses=TOOLS, is_default=True, example="--tools tools.py --json")
-def tools_list(invocation: Invocation) -> int:
+@tool_commands.command(uses=TOOLS, is_default=True, at_server=True, example="--tools tools.py --json")
+async def tools_list(invocation: Invocation) -> int:
     """List the tools with their types and effects."""
     from .invocation import NO_TOOLS
 
+    head = ("NAME", "EFFECT", "TAKES", "DOES")
+    if invocation.server is not None:
+        async with invocation.reach_server() as engine:
+            served = await engine.client.tools()
+        lines = (
+            (each.name, each.effect, _parameters(each.parameters), each.description.partition("\n")[0])
+            for each in served
+        )
+        invocation.answer({"tools": [each.to_dict() for each in served]}, screen.table(head, lines))
+        return Exit.OK
     toolset = invocation.toolset
     if not len(toolset) and not invocation.as_json:
         screen.note(NO_TOOLS)
         return Exit.OK
     rows = (
-        (tool.name, tool.effect.value, _parameters(tool), tool.description.partition("\n")[0])
+        (tool.name, tool.effect.value, _parameters(tool.parameters), tool.description.partition("\n")[0])
         for tool in toolset
     )
-    invocation.answer({"tools": toolset.to_list()}, screen.table(("NAME", "EFFECT", "TAKES", "DOES"), rows))
+    invocation.answer({"tools": toolset.to_list()}, screen.table(head, rows))
     return Exit.OK
 
 
-def _parameters(tool: Tool) -> str:
-    properties: Any = tool.parameters.get("properties", {})
-    required: Any = tool.parameters.get("required", [])
+def _parameters(schema: Mapping[str, Any]) -> str:
+    properties: Any = schema.get("properties", {})
+    required: Any = schema.get("required", [])
     return ", ".join(name if name in required else f"{name}?" for name in properties)
 
 

@@ -20,8 +20,8 @@ from .failure import Exit
 from .screen import one_line, picture_width, plural, seconds, short, table
 
 if TYPE_CHECKING:
-    from ..engine import Engine
     from ..plans import Json
+    from .remote import AnyEngine
 
 STATUS_EXIT = {
     "succeeded": Exit.OK,
@@ -166,7 +166,7 @@ PART = re.compile(r"[\[#/]")
 """What stands between a step's path and its part's."""
 
 
-async def view_of(engine: Engine, run: Run) -> WaitingCalls | None:
+async def view_of(engine: AnyEngine, run: Run) -> WaitingCalls | None:
     """Return the view of the calls that wait for a person; `None`: nothing does."""
     if all(
         step.attempt is None for step in run.steps.values()
@@ -242,15 +242,22 @@ def advice(run: Run, settings: Settings, waiting: WaitingCalls | None = None) ->
                 typed("approve", path),
                 typed("deny", path, "--reason WHY"),
             ]
+    return "\n".join([*lines, *_go_on_lines(run, settings, has_to_be_done=bool(lines))])
+
+
+def _go_on_lines(run: Run, settings: Settings, *, has_to_be_done: bool) -> list[str]:
+    """Return the command that lets a run go on, or that shows how a server goes on with it."""
+    first: list[str] = []
     raised = ""
     if run.status == "over_budget":
-        lines.append(f"the budget is used up (so far {_used(run)}): raise it")
+        first.append(f"the budget is used up (so far {_used(run)}): raise it")
         raised = " --budget NAME=AMOUNT"
+    elif settings.server is not None and run.status != "parked":
+        return ["then the server continues it; watch it with", f"  {watch_line(run.id, settings)}"]
     line = f"  {resume_line(run.id, settings)}{raised}"
-    text = [*lines, _when_to_resume(run, bool(lines)), line]
-    if text[-2] == DRIVEN:
-        text += ["or, if that process hangs, take the run from it with", f"{line} --take-over"]
-    return "\n".join(text)
+    when = _when_to_resume(run, has_to_be_done or bool(first))
+    taken = ["or, if that process hangs, take the run from it with", f"{line} --take-over"]
+    return [*first, when, line, *(taken if when == DRIVEN else [])]
 
 
 def _question_lines(run: Run, settings: Settings) -> list[str]:
@@ -372,7 +379,11 @@ def _decision_line(word: str, run_id: str, step: str, rest: str, settings: Setti
 
 
 def flags_of(settings: Settings, names: tuple[str, ...] = STORE) -> str:
-    """Return the flags of these settings that the command line gave, each after a space."""
+    """Return the flags of these settings that the command line gave, each after a space; those of an engine mean nothing at a server."""
+    if settings.server is not None:
+        return (
+            f" --server {shlex.quote(settings.server)}" if settings.origin("server") == COMMAND_LINE else ""
+        )
     values: dict[str, tuple[object, ...]] = {
         "tools": settings.tools,
         "store": (settings.store_name,),

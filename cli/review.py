@@ -14,7 +14,8 @@ import typer
 from ..errors import InputRejected
 from ..plans.visible import visible
 from . import screen
-from .command import STORE, TOOLS_AND_STORE, CommandGroup, RunId
+from .command import STORE, TOOLS_AND_STORE, AnyRun, CommandGroup, RunId
+from .completion import complete_steps
 from .failure import Exit
 
 if TYPE_CHECKING:
@@ -37,30 +38,32 @@ ExitCode = Annotated[
 ]
 
 
-@commands.command(uses=TOOLS_AND_STORE, example="run_be40097b6b473dae --tools tools.py")
+@commands.command(uses=TOOLS_AND_STORE, at_server=True, example="run_be40097b6b473dae --tools tools.py")
 async def verify(invocation: Invocation, run_id: RunId) -> int:
     """Call a run's pure steps again, in fresh processes. The answer names tools that are not deterministic (exit code 3)."""
     from .invocation import NO_TOOLS
 
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         found = await engine.verify(run_id)
     invocation.answer(found)
-    if found.tools and not len(invocation.toolset):
+    if found.tools and invocation.server is None and not len(invocation.toolset):
         screen.note(NO_TOOLS)
         return Exit.WRONG
     return Exit.OK if found.ok else Exit.DIVERGED
 
 
-@commands.command(uses=STORE, example="run_be40097b6b473dae price")
+@commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae price")
 async def explain(
-    invocation: Invocation, run_id: RunId, step: Annotated[str | None, typer.Argument()] = None
+    invocation: Invocation,
+    run_id: RunId,
+    step: Annotated[str | None, typer.Argument(autocompletion=complete_steps)] = None,
 ) -> int:
     """Say why a step ran or was reused. The answer names the part that differs from the nearest earlier call.
 
     Args:
         step (STEP): The step's path; without it, every step.
     """
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         if step is not None:
             invocation.answer(await engine.explain(run_id, step))
             return Exit.OK
@@ -71,12 +74,14 @@ async def explain(
 
 
 @commands.command(
-    uses=STORE, example="run_be40097b6b473dae run_d2a00be355d318f9 --format html --output diff.html"
+    uses=STORE,
+    at_server=True,
+    example="run_be40097b6b473dae run_d2a00be355d318f9 --format html --output diff.html",
 )
 async def diff(
     invocation: Invocation,
-    a: str,
-    b: str,
+    a: AnyRun,
+    b: AnyRun,
     form: Annotated[DiffFormat, typer.Option("--format", "-f")] = DiffFormat.TEXT,
     output: Annotated[Path | None, typer.Option("-o")] = None,
 ) -> int:
@@ -88,7 +93,7 @@ async def diff(
         form: Form of the answer; html is one page that loads nothing.
         output (FILE): Write it there, not to stdout.
     """
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         found = await engine.diff(a, b)
     if form is DiffFormat.TEXT:
         text = str(found)

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import InputRejected
 from . import screen
-from .command import MOVES, STORE, Budget, CommandGroup, Inputs, RunId
+from .command import MOVES, STORE, AnyRun, Budget, CommandGroup, Inputs, PlanOrTask, RunId
 from .failure import Exit
 
 if TYPE_CHECKING:
-    from ..engine import Engine
     from ..executor import Run
-    from ..plans import Plan
+    from ..plans import Json, Plan
     from .invocation import Invocation
+    from .remote import AnyEngine
 
 commands = CommandGroup()
 
 
-@commands.command(uses=MOVES, example="plan.yaml --tools tools.py --input today=2026-03-10")
+@commands.command(uses=MOVES, at_server=True, example="plan.yaml --tools tools.py --input today=2026-03-10")
 async def run(
     invocation: Invocation,
-    what: str,
+    what: PlanOrTask,
     inputs: Inputs = None,
     run_id: str | None = None,
     seed: int | None = None,
@@ -46,7 +48,7 @@ async def run(
 
     follower = RunFollower(invocation)
     with follower.interruptible():
-        async with invocation.engine(on_waiting=follower.note_owner) as engine:
+        async with invocation.reach(makes_runs=True, on_waiting=follower.note_owner) as engine:
             before = await _find_run(engine, run_id)
             target = await find_target(engine, what)
             work: Plan | str
@@ -72,7 +74,7 @@ async def run(
             return await follower.follow(engine, submitted, after=before.last_event if before else 0)
 
 
-async def _find_run(engine: Engine, run_id: str | None) -> Run | None:
+async def _find_run(engine: AnyEngine, run_id: str | None) -> Run | None:
     from ..errors import RunNotFound
 
     try:
@@ -90,7 +92,7 @@ def _existing(run: Run) -> str:
     return f"run {run.id} exists already ({run.status}) and is continued"
 
 
-@commands.command(uses=MOVES, example="run_be40097b6b473dae --tools tools.py --budget usd=2")
+@commands.command(uses=MOVES, at_server=True, example="run_be40097b6b473dae --tools tools.py --budget usd=2")
 async def resume(
     invocation: Invocation, run_id: RunId, budget: Budget = None, take_over: bool = False
 ) -> int:
@@ -108,13 +110,13 @@ async def resume(
     raised = read_budget(budget or ())
     follower = RunFollower(invocation, has_changed=raised is not None)
     with follower.interruptible():
-        async with invocation.look(on_waiting=follower.note_owner) as engine:
+        async with invocation.reach(on_waiting=follower.note_owner) as engine:
             found = await engine.get(run_id)
             try:
                 resumed = engine.resume(run_id, budget=raised, take_over=take_over)
                 code = await follower.follow(engine, found, resumed, after=found.last_event)
             except ConfigError as error:
-                if len(invocation.toolset):
+                if len(invocation.toolset) or invocation.server is not None:
                     raise
                 raise ConfigError(f"{error.message}; {NO_TOOLS}") from error
             if found.status in ("failed", "cancelled"):
@@ -123,14 +125,14 @@ async def resume(
             return code
 
 
-@commands.command(uses=STORE, example="run_be40097b6b473dae")
+@commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
 async def watch(invocation: Invocation, run_id: RunId) -> int:
     """Show a run's progress until it ends or waits. Nothing is driven: another process or a server runs it."""
     from .following import RunFollower
 
     follower = RunFollower(invocation)
     with follower.interruptible():
-        async with invocation.look() as engine:
+        async with invocation.reach() as engine:
             return await follower.watch(engine, await engine.get(run_id))
 
 
@@ -142,7 +144,9 @@ NewId = Annotated[
 ]
 
 
-@commands.command(uses=MOVES, example="run_be40097b6b473dae --tools tools.py --run-id invoices-second-try")
+@commands.command(
+    uses=MOVES, at_server=True, example="run_be40097b6b473dae --tools tools.py --run-id invoices-second-try"
+)
 async def retry(invocation: Invocation, run_id: RunId, new_id: NewId = None, replan: int = 0) -> int:
     """Continue a failed or cancelled run as a new run. Calls that succeeded are not repeated; the others run.
 
@@ -153,12 +157,14 @@ async def retry(invocation: Invocation, run_id: RunId, new_id: NewId = None, rep
 
     follower = RunFollower(invocation)
     with follower.interruptible():
-        async with invocation.look() as engine:
+        async with invocation.reach() as engine:
             submitted = await engine.submit_retry(run_id, run_id_new=new_id, replan=replan)
             return await follower.follow(engine, submitted)
 
 
-@commands.command(uses=MOVES, example="run_be40097b6b473dae --tools tools.py --at price --set rate=0.07")
+@commands.command(
+    uses=MOVES, at_server=True, example="run_be40097b6b473dae --tools tools.py --at price --set rate=0.07"
+)
 async def fork(
     invocation: Invocation,
     run_id: RunId,
@@ -183,7 +189,7 @@ async def fork(
     replaced = read_step_values(values or ())
     follower = RunFollower(invocation)
     with follower.interruptible():
-        async with invocation.look() as engine:
+        async with invocation.reach() as engine:
             parent = await engine.get(run_id)
             edited = None if plan is None else (await checked(engine, await find_plan(engine, plan)))[0]
             submitted = await engine.submit_fork(
@@ -198,8 +204,8 @@ async def fork(
             return await follower.follow(engine, submitted)
 
 
-@commands.command(uses=STORE, example="run_be40097b6b473dae")
-async def replay(invocation: Invocation, what: str, keep: bool = False) -> int:
+@commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
+async def replay(invocation: Invocation, what: AnyRun, keep: bool = False) -> int:
     """Replay a run from its journal. Nothing is called, and every digest must match.
 
     Args:
@@ -215,7 +221,8 @@ async def replay(invocation: Invocation, what: str, keep: bool = False) -> int:
     if is_bundle and not keep:  # needs no store
         replayed = await Engine(Toolset(), store=invocation.settings.store).replay(what)
     else:
-        async with invocation.engine() if is_bundle else invocation.look() as engine:
+        opened = invocation.engine() if is_bundle else invocation.reach()
+        async with opened as engine:
             try:
                 replayed = await engine.replay(what, keep=keep)
             except RunNotFound as error:
@@ -238,17 +245,94 @@ def _replay_text(run: Run) -> str:
     return f"recorded {run.digest}\nreplayed {run.digest}\n{steps} recomputed, nothing called: the same run"
 
 
-@commands.command(uses=STORE, example="run_be40097b6b473dae --output run.bundle")
+@commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae --output run.bundle")
 async def export(invocation: Invocation, run_id: RunId, output: Annotated[Path, typer.Option("-o")]) -> int:
     """Write a run into one file. It replays on another machine, without tools and store.
 
     Args:
         output (FILE): Where the bundle goes.
     """
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         written = await engine.export(run_id, output)
     invocation.answer(
         {"run": run_id, "bundle": str(written), "bytes": written.stat().st_size},
         f"run {run_id} is in {written}\nreplay it anywhere with\n  firmplan replay {shlex.quote(str(written))}",
     )
     return Exit.OK
+
+
+artifact_commands = commands.group(
+    "artifacts",
+    "List the artifacts of a run, or get the bytes of one.",
+    example="list run_be40097b6b473dae",
+    does_something=False,
+)
+
+
+@artifact_commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
+async def artifacts_list(invocation: Invocation, run_id: RunId) -> int:
+    """List the artifacts in the inputs, the output and the steps of a run."""
+    async with invocation.reach() as engine:
+        found = _artifacts_of(await engine.get(run_id))
+    rows = [
+        (str(each["digest"]), str(each["media_type"]), str(each["size"]), str(each["name"])) for each in found
+    ]
+    head = ("DIGEST", "TYPE", "BYTES", "NAME")
+    invocation.answer({"run": run_id, "artifacts": found}, screen.table(head, rows))
+    return Exit.OK
+
+
+@artifact_commands.command(
+    uses=STORE, at_server=True, example="run_be40097b6b473dae report.pdf --output report.pdf"
+)
+async def artifacts_get(
+    invocation: Invocation,
+    run_id: RunId,
+    artifact: Annotated[str | None, typer.Argument()] = None,
+    output: Annotated[Path | None, typer.Option("-o")] = None,
+) -> int:
+    """Write the bytes of an artifact to a file, or to a pipe.
+
+    Args:
+        artifact (NAME|DIGEST): Its name or digest; may be left out if the run has only one.
+        output (FILE): Where they go; without it to stdout, which must be no terminal.
+    """
+    from ..engine import Engine
+    from ..tools.private_file import write_private
+
+    if output is None and (invocation.as_json or sys.stdout.isatty()):
+        raise InputRejected("expected --output FILE: bytes are no text for a terminal, and no JSON")
+    async with invocation.reach() as engine:
+        chosen = _chosen(_artifacts_of(await engine.get(run_id)), run_id, artifact)
+        if isinstance(engine, Engine):
+            data = await engine.read_artifact(chosen)
+        else:
+            data = await engine.client.artifact(run_id, chosen)
+    if output is None:
+        screen.put_bytes(data)
+        return Exit.OK
+    try:
+        write_private(output, data)
+    except OSError as error:
+        raise InputRejected(f"--output {output}: cannot be written: {error.strerror or error}") from error
+    document = {"run": run_id, "artifact": chosen, "file": str(output)}
+    invocation.answer(document, f"{screen.plural(len(data), 'byte')} written to {output}")
+    return Exit.OK
+
+
+def _artifacts_of(run: Run) -> list[dict[str, Json]]:
+    """Return the artifacts of a run, each once, by name and digest."""
+    from ..executor.runs.run import artifacts_in
+
+    found = {(str(each["name"]), str(each["digest"])): each for each in artifacts_in(run)}
+    return [found[key] for key in sorted(found)]
+
+
+def _chosen(found: list[dict[str, Json]], run_id: str, wanted: str | None) -> dict[str, Json]:
+    """Return the artifact that a command names. Raises: InputRejected: there is none, or more than one, of that name."""
+    fits = [each for each in found if wanted is None or wanted in (each["name"], each["digest"])]
+    if len({str(each["digest"]) for each in fits}) == 1:
+        return fits[0]
+    known = ", ".join(f"{each['name'] or 'without a name'} ({each['digest']})" for each in found) or "none"
+    asked = "one artifact" if wanted is None else f"one artifact '{wanted}'"
+    raise InputRejected(f"expected {asked} of run {run_id}, found {len(fits)}; the run has {known}")

@@ -175,6 +175,16 @@ def _interrupts_ignored() -> Generator[None]:
             signal.signal(signal.SIGINT, before)
 
 
+def put_bytes(data: bytes) -> None:
+    """Write bytes to stdout as they are. Raises: OutputError."""
+    flush_streams()
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise OutputError(error) from error
+
+
 def document(value: object) -> None:
     """Print the one JSON document on stdout."""
     out = _kept[-1] if _kept else sys.stdout

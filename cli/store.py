@@ -33,7 +33,7 @@ run_commands = commands.group(
 )
 
 
-@run_commands.command(name="", uses=STORE)
+@run_commands.command(name="", uses=STORE, at_server=True)
 async def runs(
     invocation: Invocation,
     status: str | None = None,
@@ -52,13 +52,16 @@ async def runs(
     from .report import resume_line
 
     settings = invocation.settings
-    async with invocation.look() as engine:
+    async with invocation.reach() as engine:
         page = await engine.list_runs(status=status, limit=limit, cursor=cursor)
     if invocation.as_json:
         listed = _tree_document(page.runs) if tree else [run.to_dict() for run in page.runs]
         screen.document({"runs": listed, "cursor": page.cursor})
         return Exit.OK
     if not page.runs:
+        if invocation.server is not None:
+            screen.note(f"no runs at {invocation.server}")
+            return Exit.OK
         yet = "" if await invocation.is_store_there() else ": there is no store yet"
         screen.note(f"no runs in {settings.store_name}{yet}")
         return Exit.OK
@@ -107,11 +110,17 @@ def _run_row(run: RunSummary, depth: int | None = None) -> tuple[str, ...]:
     return name, status, created, task or screen.short_digest(run.plan_digest or "")
 
 
-@run_commands.command(uses=STORE, example="run_be40097b6b473dae")
+@run_commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
 async def runs_delete(invocation: Invocation, run_id: RunId) -> int:
     """Delete a run that has ended. A run with children (forks, retries, kept replays) stays."""
-    async with invocation.look() as engine:
-        invocation.answer(await engine.delete(run_id))
+    from ..engine import Engine
+
+    async with invocation.reach() as engine:
+        if isinstance(engine, Engine):
+            invocation.answer(await engine.delete(run_id))
+        else:
+            await engine.client.delete(run_id)
+            invocation.answer({"runs": [run_id]}, "1 run deleted")
     return Exit.OK
 
 

@@ -39,7 +39,7 @@ from ..executor import (
 )
 from ..executor.fork import is_within
 from ..executor.runs.request import run_of, step_of
-from ..executor.states import UNDER_WAY
+from ..executor.states import UNDER_WAY, RunStatus
 from ..plans import CheckReport, Plan, parse
 from ..plans.nearest import short
 from ..plans.values import Json, NotJson
@@ -59,12 +59,13 @@ from .results import (
     saved_plan_of,
     served_tools_of,
     verification_of,
+    versions_of,
     waiting_of,
 )
 from .transport import Connection, Request
 
 if TYPE_CHECKING:
-    from ..executor import RunPage, RunSummary
+    from ..executor import PlanVersion, RunPage, RunSummary
 
 T = TypeVar("T")
 PlanLike: TypeAlias = Plan | Mapping[str, Any]
@@ -82,6 +83,12 @@ CUT_PAUSE_S_MAX: Final = 5.0
 """Bounds of the pause before a stream that was cut is opened again."""
 SETTLE_S: Final = 0.2
 """Seconds before a stream is opened again that ended although its run goes on: the server is going down."""
+
+STANDING: Final = (RunStatus.WAITING, RunStatus.INDETERMINATE, RunStatus.OVER_BUDGET, RunStatus.PARKED)
+"""Statuses of a run that does not go on by itself, and has not ended."""
+RESUMED_S: Final = 5.0
+"""Seconds for which `resume` waits until the server has continued such a run; a run that goes on waiting has a new event, too."""
+LOOK_S: Final = 0.05
 
 
 class Calls:
@@ -403,7 +410,7 @@ class Calls:
     async def resume(
         self, run_id: str, *, budget: Mapping[str, float] | None = None, take_over: bool = False
     ) -> Run:
-        """Let a run go on, and return it as it stands; `wait` waits for it.
+        """Let a run go on, and return it as soon as it does; `wait` waits for it.
 
         Args:
             run_id: The run.
@@ -416,7 +423,13 @@ class Calls:
         """
         body = _given(budget=budget, take_over=take_over or None)
         # A failed run whose plan is being patched is waited for in the request.
-        return await self._asked(run_in, "POST", f"{_run_path(run_id)}/resume", body, is_long=True)
+        run = before = await self._asked(run_in, "POST", f"{_run_path(run_id)}/resume", body, is_long=True)
+        # The server continues the run after its answer: until then the run would look as if it still waited.
+        until = time.monotonic() + RESUMED_S
+        while run.status in STANDING and run.last_event <= before.last_event and time.monotonic() < until:
+            await self._connection.pause(LOOK_S)
+            run = await self.get(run.id)
+        return run
 
     async def retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
         """Continue a failed or cancelled run as a new run, and return that one, queued.
@@ -598,6 +611,46 @@ class Calls:
             if saved is None or saved.text_digest != Plan.model_validate(document).text_digest:
                 raise
             return PlanEntry(name, saved.digest, saved.task, dict(saved.inputs), PlanUses())
+
+    async def delete_plan(self, name: str, *, replaces: str | None = None) -> None:
+        """Delete a saved plan; its history stays.
+
+        Args:
+            name: The name.
+            replaces: Digest of the plan that is deleted; `None`: whichever it is.
+
+        Raises:
+            InputRejected: There is no such plan (code `unknown-plan`), or another one than `replaces` (code `replaced`).
+        """
+        headers = {} if replaces is None else {"If-Match": f'"{replaces}"'}
+        request = Request("DELETE", f"v1/plans/{_encoded(name)}", headers=headers)
+        try:
+            await self._connection.send(request)
+        except InputRejected as error:
+            if error.code != UNKNOWN_PLAN or request.attempts == 1:
+                raise
+
+    async def plan_history(self, name: str) -> list[PlanVersion]:
+        """Return the versions that the name of a saved plan had, newest first. Raises: InputRejected: it had none."""
+        return await self._asked(versions_of, "GET", f"v1/plans/{_encoded(name)}/history")
+
+    async def plan_version(self, name: str, version: int | str) -> Plan:
+        """Return the plan of one version.
+
+        Args:
+            name: The name.
+            version: Its number, or the plan's `digest` or `text_digest`.
+
+        Raises:
+            InputRejected: There is no such version (code `unknown-plan`).
+        """
+        path = f"v1/plans/{_encoded(name)}/history"
+        if isinstance(version, int):
+            found = next((each for each in await self.plan_history(name) if each.version == version), None)
+            if found is None or found.is_deletion:
+                raise InputRejected(f"the plan '{name}' has no version {version} to show", code=UNKNOWN_PLAN)
+            version = found.text_digest
+        return await self._asked(plan_of, "GET", f"{path}/{_encoded(version)}")
 
     async def tools(self) -> list[ServedTool]:
         """Return the server's tools, by name."""

@@ -169,5 +169,8 @@ class Client:
     plans = _twin(Calls.plans)
     find_plan = _twin(Calls.find_plan)
     save_plan = _twin(Calls.save_plan)
+    delete_plan = _twin(Calls.delete_plan)
+    plan_history = _twin(Calls.plan_history)
+    plan_version = _twin(Calls.plan_version)
     tools = _twin(Calls.tools)
     close = _twin(Calls.aclose)

@@ -18,6 +18,7 @@ from ..executor import (
     KeyChange,
     Origin,
     PlanUses,
+    PlanVersion,
     Quote,
     Run,
     RunDiff,
@@ -196,6 +197,21 @@ def plan_entries_of(data: Document) -> list[PlanEntry]:
 def saved_plan_of(data: Document) -> PlanEntry:
     """Return a plan that has just been saved; nobody has used it yet."""
     return PlanEntry(data["name"], data["digest"], data["task"], data["inputs"], PlanUses())
+
+
+def versions_of(data: Document) -> list[PlanVersion]:
+    """Return the versions of a saved plan."""
+    return [
+        PlanVersion(
+            data["name"],
+            each["version"],
+            each["digest"] or "",
+            each["text_digest"] or "",
+            each["saved"],
+            each["by"] or "",
+        )
+        for each in data["versions"]
+    ]
 
 
 def served_tools_of(data: Document) -> list[ServedTool]:

@@ -46,6 +46,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "list_runs": READ,
     "get_run": READ,
     "get_waiting": READ,
+    "list_waiting": READ,
     "delete_run": ADMIN,
     "get_events": READ,
     "replay_run": READ,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Response
 from fastapi import Path as InPath
 
-from ..executor import Run
-from ..plans import Json
+from ..executor.runs.run import artifacts_in
 from .problems import Refusal
 from .routes import Served, StrictRoute, answer, answer_heads, unknown_step
 from .schemas import CallDetailsView, ExplanationsView, PlanGraphView, RunDiffView, VerificationView
@@ -22,7 +20,6 @@ review_router = APIRouter(prefix="/v1/runs", route_class=StrictRoute, tags=["rev
 
 FILE_TYPE = "application/octet-stream"
 """The media type of all files: a run's document says what an artifact is."""
-_ARTIFACT_KEYS = {"digest", "media_type", "size", "name"}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The bytes",
@@ -115,7 +112,7 @@ async def get_artifact(
 ) -> Response:
     """Answer with the bytes of an artifact in the run's inputs, output or steps."""
     run = await served.engine.get(run_id)
-    found = next((each for each in _artifacts(run) if each["digest"] == digest), None)
+    found = next((each for each in artifacts_in(run) if each["digest"] == digest), None)
     if found is None:
         raise Refusal(
             HTTPStatus.NOT_FOUND,
@@ -124,22 +121,6 @@ async def get_artifact(
         )
     data = await served.engine.read_artifact(found)
     return _file(data, str(found["name"] or digest))
-
-
-def _artifacts(run: Run) -> Iterator[dict[str, Json]]:
-    """Yield the artifacts in the values of a run."""
-    waiting: list[Json] = [dict(run.inputs), run.output, *(step.output for step in run.steps.values())]
-    while waiting:
-        value = waiting.pop()
-        match value:
-            case dict() if set(value) == _ARTIFACT_KEYS and str(value["digest"]).startswith("sha256:"):
-                yield value
-            case dict():
-                waiting.extend(value.values())
-            case list():
-                waiting.extend(cast("Iterable[Json]", value))
-            case _:
-                pass
 
 
 def _file(data: bytes, name: str) -> Response:

@@ -442,6 +442,13 @@ class WaitingCallView(_View):
         dict[str, Any] | None,
         Field(description="JSON Schema of the answer to a question, or of a value to endorse."),
     ]
+    parameters: Annotated[
+        dict[str, Any] | None,
+        Field(description="JSON Schema of the arguments, for who edits them; null: it is no call of a tool."),
+    ] = None
+    result: Annotated[
+        dict[str, Any] | None, Field(description="JSON Schema of what the tool returns; null: anything.")
+    ] = None
     expires: Annotated[UnixSeconds | None, Field(description="When a question expires.")]
     is_complete: Annotated[bool, Field(description="Every text was compared with every origin.")]
     is_labelled: bool
@@ -455,6 +462,29 @@ class WaitingView(_View):
     plan_digest: str | None
     submitter: str | None
     calls: list[WaitingCallView]
+
+
+class WaitingStepView(_View):
+    """A call that waits for a person, as a line of a list."""
+
+    step: str
+    attempt: int
+    about: Literal["call", "question", "outcome"]
+
+
+class WaitingRunView(_View):
+    """A run that waits for a person, or for a larger budget."""
+
+    run: RunSummary
+    calls: Annotated[list[WaitingStepView], Field(description="In the order of the plan's steps.")]
+    question: Annotated[TaskQuestionView | None, Field(description="What the planner asks before it plans.")]
+
+
+class WaitingRunsView(_View):
+    """Some runs that wait, newest first; `cursor` leads to older ones, null at the end."""
+
+    runs: list[WaitingRunView]
+    cursor: str | None
 
 
 class CallDetailsView(_View):

@@ -133,6 +133,8 @@ class WaitingCall:
         past_write: What an earlier run knows of the call (`StepView.past_write`).
         last_time: What the same step did last time; `None`: the store has no earlier run of the plan that came as far.
         returns: JSON Schema of the answer to a question, or of a value to endorse; `None` for a call.
+        parameters: JSON Schema of the arguments, for who edits them; `None`: it is no call of a tool.
+        result: JSON Schema of what the tool returns, for who says what a call of unknown outcome has returned; `None`: anything.
         expires: When a question expires, in Unix seconds; `None`: never.
         is_complete: Whether every text was compared with every origin; large ones are compared in part.
     """
@@ -151,6 +153,8 @@ class WaitingCall:
     past_write: Json = None
     last_time: EarlierCall | None = None
     returns: Mapping[str, Json] | None = None
+    parameters: Mapping[str, Json] | None = None
+    result: Mapping[str, Json] | None = None
     expires: float | None = None
     is_complete: bool = True
 

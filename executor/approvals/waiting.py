@@ -252,6 +252,8 @@ class _Viewer:
             returns=answer_schema(iteration)
             if iteration.question is not None or isinstance(action, AskPerson)
             else None,
+            parameters=tool.parameters if tool is not None else None,
+            result=tool.returns if tool is not None else None,
             expires=deadline_of(iteration),
         )
         return call, pending, controlled

@@ -64,7 +64,7 @@ async def explain_all(store: Store, archive: Archive, run_id: str) -> list[Expla
 
 
 async def _look(store: Store, archive: Archive, run_id: str) -> _View:
-    row = await archive.row(run_id)
+    row = await archive.flushed_row(run_id)
     machine = await archive.machine(row)
     header = Header.from_dict(row.header)
     return _View(store, run_id, header, row.parent, machine, await load_entries(store, row))
@@ -366,7 +366,7 @@ class Explanation:
     Attributes:
         verdict: `ran`, `reused`, `computed` (a `set` step), `given` (by a fork, or by the answer of a person), `ended` (skipped, cancelled, failed before a
             call), `waits`, or `parts` (a step of several calls).
-        because: The reason as a word: `changed`, `first`, `same`, `parent`, `write`, `no-reuse-for`, `unseen`, `secret`,
+        because: The reason as a word: `changed`, `first`, `same`, `parent`, `write`, `no-reuse-for`, `unseen`, `secret`, `answered`,
             `expired`, `written`, `env`, `off`, `refresh`, `afresh`, `not-kept`, or the reason of a skip.
         sentence: The reason as a sentence.
         changes: Where the key changed: what differs from the nearest earlier call.

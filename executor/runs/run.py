@@ -225,6 +225,25 @@ class Run:
         }
 
 
+ARTIFACT_KEYS: Final = {"digest", "media_type", "size", "name"}
+
+
+def artifacts_in(run: Run) -> Iterator[dict[str, Json]]:
+    """Yield the artifacts in the inputs, the output and the steps of a run, each as often as it stands there."""
+    waiting: list[Json] = [dict(run.inputs), run.output, *(step.output for step in run.steps.values())]
+    while waiting:
+        value = waiting.pop()
+        match value:
+            case dict() if set(value) == ARTIFACT_KEYS and str(value["digest"]).startswith("sha256:"):
+                yield value
+            case dict():
+                waiting.extend(value.values())
+            case list():
+                waiting.extend(value)
+            case _:
+                pass
+
+
 # --- reports as JSON
 
 

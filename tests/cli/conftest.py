@@ -59,7 +59,7 @@ PLAN = {
     "steps": [{"id": "total", "tool": "add", "args": {"a": "${inputs.a}", "b": "${inputs.b}"}}],
     "output": "${total}",
 }
-SETTINGS = ("TOOLS", "STORE", "MODEL", "BASE_URL", "CONCURRENCY", "FLOW", "API_KEYS")
+SETTINGS = ("SERVER", "API_KEY", "TOOLS", "STORE", "MODEL", "BASE_URL", "CONCURRENCY", "FLOW", "API_KEYS")
 
 
 @dataclass(frozen=True)

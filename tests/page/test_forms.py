@@ -76,7 +76,7 @@ def open_form(server, tab, run):
     """Open a run's page; return the form of its question."""
     tab.goto(f"{server.url}/#/runs/{run}?tab=decisions")
     tab.get_by_label("Your name").fill("ann")
-    form = tab.get_by_role("form", name="Your answer")
+    form = tab.get_by_role("group", name="Your answer").first
     expect(form).to_be_visible()
     return form
 
@@ -268,7 +268,7 @@ def test_the_question_of_the_planner_is_answered_on_the_page(planning, tab, axe)
     tab.get_by_role("button", name="Decide").click()
     expect(tab.get_by_label("the question")).to_have_text("How <b>many</b>?")
     tab.get_by_label("Your name").fill("ann")
-    form = tab.get_by_role("form", name="Your answer")
+    form = tab.get_by_role("group", name="Your answer").first
     form.get_by_label("count").fill("6")
     axe(tab)
     form.get_by_role("button", name="Answer", exact=True).click()

@@ -61,7 +61,8 @@ class SessionQuestions:
         Raises:
             QuestionRaised: The server asks something else, and without the answer did nothing.
         """
-        for _ in range(2):
+        is_again = False
+        while True:
             async with self._alone or nullcontext():
                 flying = _Flying(answers)
                 self._flying.append(flying)
@@ -73,11 +74,11 @@ class SessionQuestions:
                 return result  # without the answer too, the server has done something
             if flying.question is not None:
                 raise flying.question
-            if not flying.is_mixed:
+            if not flying.is_mixed or is_again:
                 return result
-        return result
+            is_again = True  # alone this time
 
-    async def ask(self, _context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+    async def ask(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:  # noqa: ARG002  # as the SDK calls it
         """Answer a question of the server: with what a person has answered before, else by dismissing it."""
         from mcp.types import ElicitResult  # noqa: PLC0415  # an extra
 

@@ -1,5 +1,6 @@
 // The views of the page, by address. A new view is a line here, and perhaps one in `NAVIGATION`.
 import type { JSX } from "preact";
+import { InboxView } from "./decisions/inbox";
 import { RunView } from "./run/view";
 import { RunsView } from "./runs/list";
 
@@ -13,10 +14,14 @@ export interface View {
 const VIEWS: readonly View[] = [
   { pattern: ["runs"], title: () => "Runs", show: () => <RunsView /> },
   { pattern: ["runs", ":id"], title: ({ id }) => id ?? "", show: ({ id }) => <RunView key={id} id={id ?? ""} /> },
+  { pattern: ["decisions"], title: () => "Decisions", show: () => <InboxView /> },
 ];
 
 /** Views that the head of the page leads to: the first part of the address, the name, and the key that goes there. */
-export const NAVIGATION: readonly { part: string; name: string; keys: string }[] = [{ part: "runs", name: "Runs", keys: "g r" }];
+export const NAVIGATION: readonly { part: string; name: string; keys: string }[] = [
+  { part: "runs", name: "Runs", keys: "g r" },
+  { part: "decisions", name: "Decisions", keys: "g d" },
+];
 
 export function viewOf(parts: readonly string[]): { view: View; names: Record<string, string> } | null {
   for (const view of VIEWS) {

@@ -163,6 +163,8 @@ export interface WaitingCall {
   past_write: { message: string } | null;
   last_time: EarlierCall | null;
   returns: JsonObject | null;
+  parameters: JsonObject | null;
+  result: JsonObject | null;
   expires: number | null;
   is_complete: boolean;
   is_labelled: boolean;
@@ -194,4 +196,16 @@ export interface Explanation {
   parts: Explanation[];
   decisions: { decision: string; at: number; by: string; reason: string; edited: boolean }[];
   rules: { [argument: string]: string };
+}
+
+/** A run in the inbox, with the names of what waits in it. */
+export interface WaitingRun {
+  run: RunSummary;
+  calls: { step: string; attempt: number; about: WaitingCall["about"] }[];
+  question: Run["question"];
+}
+
+export interface WaitingRuns {
+  runs: WaitingRun[];
+  cursor: string | null;
 }

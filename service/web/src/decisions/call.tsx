@@ -7,11 +7,20 @@ import { StatusBadge } from "../ui/status";
 import { count, rendered, Text } from "../ui/text";
 import { Ago } from "../ui/time";
 
-export function CallCard({ call, children }: { call: WaitingCall; children: ComponentChildren }): JSX.Element {
+interface CardProps {
+  call: WaitingCall;
+  id: string;
+  /** The box with which the call is chosen for a decision about several. */
+  mark: { is: boolean; onChange: () => void } | null;
+  children: ComponentChildren;
+}
+
+export function CallCard({ call, id, mark, children }: CardProps): JSX.Element {
   const acts = ["read", "write"].includes(call.effect);
   return (
-    <article class="call" data-step={call.step} aria-label={`Step ${call.step}, attempt ${call.attempt}`}>
+    <article class="call" id={id} tabIndex={-1} data-step={call.step} aria-label={`Step ${call.step}, attempt ${call.attempt}`}>
       <header>
+        {mark === null ? null : <input type="checkbox" aria-label={`Choose step ${call.step}`} checked={mark.is} onChange={mark.onChange} />}
         <strong>
           <Text of={call.step} />
         </strong>
@@ -28,7 +37,10 @@ export function CallCard({ call, children }: { call: WaitingCall; children: Comp
           ) : null}
         </span>
       </header>
-      <p>{ABOUT[call.about]}</p>
+      <p>
+        {call.tool === "endorse" ? "This value counts as trusted in the rest of the run once you endorse it." : ABOUT[call.about]}
+        {call.expires === null ? null : ` It expires at ${new Date(call.expires * 1000).toLocaleString()}.`}
+      </p>
       {call.is_controlled ? (
         <div class="warning">
           Data from outside decided whether, or how often, this call is made:
@@ -98,7 +110,7 @@ export function ArgumentFact({ argument }: { argument: ShownArgument }): JSX.Ele
       ))}
       {argument.origins_left ? <div class="outside">and from {count(argument.origins_left, "more call")}</div> : null}
       {argument.quotes.map((quote, at) => (
-        <div class="soft" key={at}>
+        <div class="soft quote" role="group" tabIndex={0} aria-label={`quote ${at + 1} in ${argument.name}`} key={at}>
           verbatim from <Text of={quote.source + placeOf(quote.source_place)} />
           {quote.place ? <Text of={`, in ${argument.name}${quote.place}`} /> : null}
           {": "}
@@ -117,9 +129,11 @@ function ArgumentValue({ argument }: { argument: ShownArgument }): JSX.Element {
   const { value, secret, quotes } = argument;
   // A long value scrolls, so the keyboard has to reach it.
   return (
-    <pre class="whole" tabIndex={0} aria-label={`the value of ${argument.name}`}>
+    <pre class="whole" role="group" tabIndex={0} aria-label={`the value of ${argument.name}`}>
       {secret !== null ? (
         <Text of={`the secret ${JSON.stringify(secret)}`} />
+      ) : value === "" ? (
+        <span class="soft">an empty text</span>
       ) : typeof value === "string" ? (
         <QuotedText text={value} quotes={quotes.filter((quote) => quote.place === "")} />
       ) : (
@@ -163,7 +177,7 @@ function LastTime({ call }: { call: WaitingCall }): JSX.Element {
           {each.reason ? <Text of={`: ${each.reason}`} /> : null}
         </div>
       ))}
-      <pre class="whole" tabIndex={0} aria-label="the arguments of last time">
+      <pre class="whole" role="group" tabIndex={0} aria-label="the arguments of last time">
         <Text of={jsonText(last.args, 2)} />
       </pre>
       {last.error === null ? null : (

@@ -83,10 +83,8 @@ export function SchemaForm(props: SchemaFormProps): JSX.Element {
   };
   return (
     <form
-      class="schema-form"
       ref={form}
       noValidate
-      aria-label={props.label}
       onSubmit={(event) => {
         event.preventDefault();
         void submit();
@@ -95,6 +93,8 @@ export function SchemaForm(props: SchemaFormProps): JSX.Element {
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) void submit();
       }}
     >
+      {/* A group, and not a named form: of forms that are landmarks, each needs a name of its own. */}
+      <div class="schema-form" role="group" aria-label={props.label}>
       {text !== null ? (
         <div class="form-field">
           <label for={id}>
@@ -135,6 +135,7 @@ export function SchemaForm(props: SchemaFormProps): JSX.Element {
         <Button look="quiet" onClick={toggle}>
           {text === null ? "Edit as JSON" : "Edit in fields"}
         </Button>
+      </div>
       </div>
     </form>
   );
