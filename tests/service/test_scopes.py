@@ -35,6 +35,7 @@ VALUES = {
     "digest": f"sha256:{'0' * 64}",
     "other_id": "none",
     "run_id": "none",
+    "delivery_id": "none",
 }
 REFUSED = ("unauthorized", "needs-read", "needs-submit", "needs-approve", "needs-admin")
 CALLS = []
