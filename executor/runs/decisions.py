@@ -48,6 +48,7 @@ from ..execution_tree import (
 from ..fork import is_within
 from ..journal.decision_history import DecisionHistory, decision_of, is_decision, key_of
 from ..journal.header import Header
+from ..journal.journal import notice_of
 from ..journal.records import Entry, write_line
 from ..journal.restore import load_entries
 from ..journal.toolset_lock import ToolLock
@@ -376,7 +377,10 @@ class Decisions:
             raise InputRejected(f"run {row.id} is being planned by another process; cancel it once it runs")
         now = self._facilities.clock.now()
         header = claimed.header  # as the planning left it, with its usage
-        await self._store.set_header(row.id, header, None, claimed.epoch, RunStatus.CANCELLED.value, now)
+        notice = notice_of(RunStatus.CANCELLED.value) if self._facilities.tells_webhooks else ""
+        await self._store.set_header(
+            row.id, header, None, claimed.epoch, RunStatus.CANCELLED.value, now, notice
+        )
         await self._owner.let_go(self._store, claimed)
         return await self._archive.get(row.id)
 

@@ -127,6 +127,7 @@ class Driver:
             row,
             lambda: (run_status(machine), machine.digest),
             lambda: machine.budget.spent["usd"],
+            tells=facilities.tells_webhooks,
         )
         self._recorder = RunRecorder(machine, self.journal, row.id, header.lock, header.plan_made)
         self._watch = watch_of(facilities, row, header, machine) if facilities.observers else None
