@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import ConfigError
-from . import decide, evaluate, host, keys, models, plans, review, run, schedules, store
+from . import decide, evaluate, host, keys, models, plans, review, run, schedules, store, webhooks
 from .failure import exit_code, failure_document, failure_text
 from .screen import (
     OutputError,
@@ -103,7 +103,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (run, decide, review, plans, schedules, models, evaluate, host, keys, store):
+for part in (run, decide, review, plans, schedules, webhooks, models, evaluate, host, keys, store):
     app.add_typer(part.commands.app)
 
 
