@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ..plans.render.width import columns, padded
-
 COLUMN_GAP: Final = "  "
 HANGING: Final = "  "
 """What stands before the further lines of a line that was broken, after its own indentation."""
@@ -21,6 +19,15 @@ _COMMAND: Final = re.compile(r"firmplan [a-z]")
 _SHELL_WORD: Final = re.compile(r"(?:[^\s'\"]|'[^']*'|\"[^\"]*\")+\s*")
 _BLOCK: Final = ("|", ":")
 """First characters of lines that the view of waiting calls has broken already."""
+
+
+def columns(text: str) -> int:
+    """Return the number of columns of a text."""
+    if text.isascii():
+        return len(text)
+    from ..plans.render import width  # noqa: PLC0415  # `--help` needs no plans
+
+    return width.columns(text)
 
 
 def wrapped(text: str, width: int) -> str:
@@ -92,13 +99,17 @@ def _taken(widths: Sequence[int]) -> int:
 
 
 def _row(row: Sequence[str], widths: Sequence[int]) -> str:
-    return COLUMN_GAP.join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    return COLUMN_GAP.join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - columns(text))
 
 
 def _row_lines(row: Sequence[str], widths: Sequence[int], width: int) -> Iterator[str]:
     """Yield a row with its last cell broken into the columns that are left."""
     before = "".join(
-        f"{padded(cell, each)}{COLUMN_GAP}" for cell, each in zip(row[:-1], widths[:-1], strict=True)
+        f"{_padded(cell, each)}{COLUMN_GAP}" for cell, each in zip(row[:-1], widths[:-1], strict=True)
     )
     yield from _filled(re.findall(r"\S+\s*", row[-1]), before, " " * columns(before), width)
 
