@@ -85,6 +85,16 @@ class BudgetTable(BaseModel):
         return {name: value for name, value in {**(default or {}), **given}.items() if value is not False}
 
 
+class ServerBudgetTable(BaseModel):
+    """What a server's runs may spend on models together; `None`: not given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    usd: Amount | None = None
+    tokens: Count | None = None
+    per: Literal["day", "total"] = "day"
+
+
 SERVER_BUDGET_MAX: Final[Mapping[str, float]] = {
     "steps": 100_000,
     "calls": 200_000,
@@ -104,6 +114,30 @@ class SecretTable(BaseModel):
     file: Text | None = None
     keyring: Text | None = None
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
+
+
+class WebhookTable(BaseModel):
+    """One endpoint of the file that is told of runs: the arguments of `Webhook`, which checks them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    url: Annotated[Text, Field(repr=False)]
+    secret: SecretTable
+    previous_secret: SecretTable | None = None
+    events: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
+    tenant: str = ""
+    outputs: bool = False
+    allow_http: bool = False
+
+    def beside(self, folder: Path) -> WebhookTable:
+        """Return the table with its files, which are relative to a folder, as paths from there."""
+        found = {"secret": self.secret, "previous_secret": self.previous_secret}
+        moved = {
+            name: each.model_copy(update={"file": str(folder / each.file)})
+            for name, each in found.items()
+            if each is not None and each.file
+        }
+        return self.model_copy(update=moved)
 
 
 class OpenApiTable(BaseModel):
@@ -182,7 +216,9 @@ class Settings(BaseModel):
         secrets: Secrets that plans may use, from the file; `"environment"`: every environment variable but own keys.
         policies: Rules about arguments of calls, from the file.
         openapi: OpenAPI documents whose operations are tools, from the file; the names are for messages.
+        server_budget: What a server's runs may spend together.
         proxies: Addresses and networks of proxies before the server, whose word counts for where a request comes from.
+        webhooks: Endpoints that are told of runs, from the file, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -209,7 +245,9 @@ class Settings(BaseModel):
     secrets: Literal["environment"] | Mapping[str, SecretTable] = {}
     policies: Annotated[tuple[PolicyTable, ...], BeforeValidator(_listed)] = ()
     openapi: Mapping[str, OpenApiTable] = {}
+    server_budget: ServerBudgetTable = ServerBudgetTable()
     proxies: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
+    webhooks: Mapping[str, WebhookTable] = {}
 
     _origin: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
 
@@ -310,6 +348,8 @@ def _read_file(file: Path) -> Settings:
         beside["prices"] = str(file.parent / settings.prices)
     if settings.models:
         beside["models"] = {name: _files_beside(each, file.parent) for name, each in settings.models.items()}
+    if settings.webhooks:
+        beside["webhooks"] = {name: each.beside(file.parent) for name, each in settings.webhooks.items()}
     if settings.openapi:
         beside["openapi"] = {name: each.beside(file.parent) for name, each in settings.openapi.items()}
     if "secrets" in given and settings.secrets != "environment":
@@ -347,7 +387,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     for name in ("tools", "proxies"):
         listed = env.get(f"FIRMPLAN_{name.upper()}", "").split(",")
         given[name] = [part.strip() for part in listed if part.strip()] or None
-    for name in ("budget", "budget_max"):
+    for name in ("budget", "budget_max", "server_budget"):
         if text := env.get(f"FIRMPLAN_{name.upper()}"):
             given[name] = _read_amounts(text)
     for name in ("concurrency", "park_after", "lease", "write_grace", "drain"):
@@ -383,6 +423,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "planner": PlannerTable,
     "budget": BudgetTable,
     "budget_max": BudgetTable,
+    "server_budget": ServerBudgetTable,
 }
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,12 +53,19 @@ def serve(
     from .invocation import drive
 
     try:
-        from ..service import ServerLimits, find_loop
+        from ..service import ServerBudget, ServerLimits, find_loop
         from ..service import serve as serve_http
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving", "server", missing) from missing
     toolset, store = invocation.toolset, invocation.settings.store_name
-    limits = ServerLimits(body_bytes=body_limit * 1024 * 1024, queue=queue, rate_per_s=rate)
+    spent = invocation.settings.server_budget
+    has_budget = spent.usd is not None or spent.tokens is not None
+    limits = ServerLimits(
+        body_bytes=body_limit * 1024 * 1024,
+        queue=queue,
+        rate_per_s=rate,
+        budget=ServerBudget(**dict(spent)) if has_budget else None,
+    )
     keys = read_keys(os.environ)
     has_keys = bool(keys)
 
@@ -70,6 +78,9 @@ def serve(
         if ceilings := invocation.budget_max(serves=True):
             limits_text = ", ".join(f"{name}={amount:g}" for name, amount in ceilings.items())
             screen.note(f"each run waits at the latest at {limits_text}")
+        if has_budget:
+            amounts = ", ".join(f"{name}={amount}" for name, amount in spent if amount is not None)
+            screen.note(f"no new work is taken once all runs have spent {amounts}")
         screen.note(f"store {store} · API description {url}/openapi.json · Ctrl-C ends")
 
     async def work() -> int:
@@ -180,6 +191,29 @@ def _mcp_over_http(invocation: Invocation, address: str, wait_s: float, *, elici
         on_bound=announce,
         elicits=elicits,
     )
+
+
+class Shell(StrEnum):
+    """The shells that a script is made for."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+@commands.command(at_server=None, example="bash")
+def completion(invocation: Invocation, shell: Shell) -> int:
+    """Print the script by which a shell completes lines. It completes commands, options, runs, steps and plans.
+
+    Args:
+        shell: The shell that loads it, such as in ~/.bashrc, in ~/.zshrc after compinit, or as ~/.config/fish/completions/firmplan.fish.
+    """
+    from .app import app
+    from .completion import script_of
+
+    script = script_of(app, shell.value)
+    invocation.answer({"shell": shell.value, "script": script}, script)
+    return Exit.OK
 
 
 # --- doctor: each diagnosis is one line. Nothing is changed. No model is asked, unless `--probe` asks for it.

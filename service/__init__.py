@@ -5,6 +5,6 @@ its server), then `routes.py` (what each path does) and `run_queue.py` (which ru
 """
 
 from .app import create_app, find_loop, serve
-from .auth import ServerLimits
+from .auth import ServerBudget, ServerLimits
 
-__all__ = ["ServerLimits", "create_app", "find_loop", "serve"]
+__all__ = ["ServerBudget", "ServerLimits", "create_app", "find_loop", "serve"]

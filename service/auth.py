@@ -7,13 +7,14 @@ key: the page and the schema, which hold no data, and the two health checks. Wha
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -48,6 +49,21 @@ BODY_BYTES_PER_S: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class ServerBudget:
+    """What all runs of the servers on a store may spend on models before no new work is taken.
+
+    Attributes:
+        usd: US dollars, as far as the prices of the models are known; `None`: no limit.
+        tokens: Tokens of prompts and answers; `None`: no limit.
+        per: Whether the limits are those of a day, from midnight UTC, or of all time.
+    """
+
+    usd: float | None = None
+    tokens: float | None = None
+    per: Literal["day", "total"] = "day"
+
+
+@dataclass(frozen=True, slots=True)
 class ServerLimits:
     """The limits of one server.
 
@@ -56,12 +72,14 @@ class ServerLimits:
         queue: Most runs queued or running; a further run is a 429.
         rate_per_s: Sustained requests per second and client; more is a 429.
         burst: Requests that a client may make in a burst before the rate counts.
+        budget: What the runs may spend together; `None`: no limit.
     """
 
     body_bytes: int = 16 * 1024 * 1024
     queue: int = 1_000
     rate_per_s: float = 50.0
     burst: int = 200
+    budget: ServerBudget | None = None
 
 
 class Guard:
@@ -160,19 +178,19 @@ class Guard:
             return caller
         # A key that is unknown here counts as wrong until the store has it. One that was accepted lately does not: others at its address, such as
         # that of a company, cannot lock it out.
-        is_seen = self._keys.is_seen(text)
-        if not is_seen and (wait_s := self._wrong.take(address)) > 0:
+        is_seen, network = self._keys.is_seen(text), _network(address)
+        if not is_seen and (wait_s := self._wrong.take(network)) > 0:
             raise Refusal(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "too-many-wrong-keys",
-                f"too many wrong keys came from {address}; try again in {wait_s:.1f} s",
+                f"too many wrong keys came from {network}; try again in {wait_s:.1f} s",
                 {"Retry-After": str(math.ceil(wait_s))},
             )
         caller = await self._keys.find(text)
         if caller is None:
             raise _unauthorized()
         if not is_seen:
-            self._wrong.give_back(address)
+            self._wrong.give_back(network)
         return caller
 
     def _check_rate(self, client: str) -> None:
@@ -223,6 +241,15 @@ def _unauthorized() -> Refusal:
 def _address(scope: Scope) -> str:
     client = scope.get("client")
     return client[0] if client else ""
+
+
+def _network(address: str) -> str:
+    """Return what one client can send from: its address, or for IPv6 its network of 64 bits, in which it may choose any address."""
+    if ":" not in address:
+        return address
+    with suppress(ValueError):
+        return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
+    return address
 
 
 class Incoming:

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated, Any, cast
 
@@ -58,6 +58,7 @@ from .schemas import (
     ToolsView,
     WaitingView,
 )
+from .step_logs import StepLogs
 
 
 class StrictRequest(Request):
@@ -111,6 +112,7 @@ class ServedEngine:
     metrics: Metrics
     closing: asyncio.Event
     draining: asyncio.Event
+    logs: StepLogs = field(default_factory=StepLogs)
 
 
 # The framework calls a dependency that is no coroutine in a thread, which costs more than everything that these do.
@@ -249,11 +251,14 @@ async def _filter(
     text: Annotated[str | None, Query(description="A part of their task or of their id.")] = None,
     since: Annotated[float | None, Query(description="Made at this time or later, in Unix seconds.")] = None,
     until: Annotated[float | None, Query(description="Made before this time.")] = None,
+    usd_min: Annotated[
+        float | None, Query(description="They have cost at least this, in US dollars.")
+    ] = None,
 ) -> RunFilter:
     """Return which runs a request wants."""
     # A name has no colon, and a digest has one.
     saved = await served.engine.find_plan(caller.plan(plan)) if plan and ":" not in plan else None
-    return RunFilter(plan if saved is None else saved.digest, text, since, until)
+    return RunFilter(plan if saved is None else saved.digest, text, since, until, usd_min)
 
 
 @run_router.get("/runs", response_model=RunPageView, summary="List runs, newest first")
@@ -344,6 +349,7 @@ async def resume_run(run_id: str, served: Served, body: ResumeBody | None = None
         served.engine.budget_for(
             budget
         )  # a budget past a ceiling is refused in this answer, not in the background
+    await served.queue.check_budget()
     take_over = body is not None and body.take_over
     if run.status in GONE_WRONG:  # an ended run does not continue, unless a patch of its plan was recorded
         try:

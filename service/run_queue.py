@@ -26,6 +26,7 @@ from ..tools.logbook import open_log
 from .auth import ServerLimits
 from .metrics import Metrics
 from .problems import Refusal
+from .spending import Spending
 
 OWN_MAX = 10_000
 """Runs that a server continues by itself; beyond that the least recently used are left to `resume`."""
@@ -69,6 +70,7 @@ class RunQueue:
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(
         default_factory=WeakValueDictionary[str, asyncio.Lock]
     )
+    _spending: Spending | None = field(init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     _own: LruCache[str, bool] = field(
         default_factory=lambda: LruCache(OWN_MAX, weight_min=1)
@@ -78,11 +80,15 @@ class RunQueue:
     _seen: int = 0  # runs that processes of the store worked on at the last look
     _looked: float = -math.inf  # when it began, by the monotonic clock
 
+    def __post_init__(self) -> None:
+        budget = self.limits.budget
+        self._spending = Spending(self.engine, budget) if budget is not None else None
+
     async def accept(self, submission: Submission) -> Run:
         """Return the run, which is durable in the store: a new run, or the earlier run with the same key.
 
         Raises:
-            Refusal: The queue is full (429), or an earlier request with the same key differs (409).
+            Refusal: The queue is full (429), the budget of the server is used up (429, 403), or an earlier request with the same key differs (409).
         """
         if submission.key is None:
             await self.check_queue()
@@ -112,10 +118,12 @@ class RunQueue:
         self._adopted += 1
 
     async def watch(self) -> None:
-        """Continue runs of this server after decisions that were recorded outside it. Runs until it is cancelled."""
+        """Continue runs of this server after decisions that were recorded outside it, and keep what it spends. Runs until it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
             with suppress(StoreError):  # the next user of the store gets the error
+                if self._spending is not None:
+                    await self._spending.flush()
                 # A decision by another process makes the run ready but leaves it without a driver: it shows as abandoned. Runs of other servers that share the
                 # store are not touched, because these look for their own.
                 for run in await self._look():
@@ -134,6 +142,9 @@ class RunQueue:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._spending is not None:
+            with suppress(StoreError):  # a store that is gone forgets it
+                await self._spending.flush()
 
     async def active(self) -> dict[str, int]:
         """Return the number of runs in each status that is not final, counted up to the queue's limit."""
@@ -165,8 +176,22 @@ class RunQueue:
         self.metrics.note_accepted("task" if isinstance(submission.what, str) else "plan")
         return run
 
+    async def check_budget(self) -> None:
+        """Raise if the budget of the server is used up. Raises: Refusal (429, 403)."""
+        if self._spending is not None:
+            await self._spending.expect_left()
+
+    async def has_budget(self) -> bool:
+        """Whether the budget of the server is not used up."""
+        try:
+            await self.check_budget()
+        except Refusal:
+            return False
+        return True
+
     async def check_queue(self) -> None:
-        """Raise if the queue is full. Raises: Refusal (429)."""
+        """Raise if no new work is taken: the budget of the server is used up, or the queue is full. Raises: Refusal (429, 403)."""
+        await self.check_budget()
         # The last look and what was accepted since are at least what this server has under way. So while both together are within the limit, a
         # submission asks the store nothing; runs that another server of the store has accepted since are seen a second later.
         is_recent = time.monotonic() - self._looked < 2 * LOOK_S

@@ -85,7 +85,14 @@ RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` t
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A line in a list of runs. Times are Unix seconds; `abandoned` is as in `Run`; `reason` is why a parked run is parked."""
+    """A line in a list of runs.
+
+    Attributes:
+        created: Unix seconds, as `updated`.
+        abandoned: As in `Run`.
+        reason: Why a parked run is parked.
+        usd: What it has cost, in US dollars, as far as prices are known.
+    """
 
     id: str
     status: str
@@ -97,6 +104,7 @@ class RunSummary:
     digest: str
     abandoned: bool = False
     reason: str | None = None
+    usd: float = 0.0
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -338,6 +346,7 @@ class Archive:
                 row.digest,
                 self._is_abandoned(row.status, row),
                 await self._why_parked(row) if row.status == RunStatus.PARKED else None,
+                row.usd,
             )
             for row in rows[:limit]
         ]
@@ -660,12 +669,17 @@ def _read_cursor(cursor: str | None) -> tuple[float, str] | None:
 
 def _fitting(where: RunFilter) -> RunFilter:
     """Return the filter. Raises: InputRejected: a value of it is none that runs can have."""
-    for name, text in (("plan", where.plan), ("text", where.text)):
+    # Callers hand in what they like, whatever the types say.
+    texts: dict[str, object] = {"plan": where.plan, "text": where.text}
+    for name, text in texts.items():
         if text is not None and (not isinstance(text, str) or not text or "\0" in text):
             raise InputRejected(
                 f"{name}: expected a text without NUL characters, not empty, found {describe(text)}"
             )
-    for name, at in (("since", where.since), ("until", where.until)):
-        if at is not None and (isinstance(at, bool) or not isinstance(at, int | float) or not isfinite(at)):
-            raise InputRejected(f"{name}: expected Unix seconds, found {describe(at)}")
+    amounts: dict[str, object] = {"since": where.since, "until": where.until, "usd_min": where.usd_min}
+    for name, amount in amounts.items():
+        is_amount = isinstance(amount, int | float) and not isinstance(amount, bool) and isfinite(amount)
+        if amount is not None and not is_amount:
+            expected = "US dollars" if name == "usd_min" else "Unix seconds"
+            raise InputRejected(f"{name}: expected {expected}, found {describe(amount)}")
     return where

@@ -295,8 +295,11 @@ ADDED: Final = (
     "firmplan_learnt_types",
     "firmplan_plan_versions",
     "firmplan_api_keys",
+    "firmplan_spending",
     "firmplan_schedules",
     "firmplan_schedule_fires",
+    "firmplan_webhook_notices",
+    "firmplan_webhook_deliveries",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (
@@ -304,6 +307,8 @@ ADDED_INDEXES: Final = (
     "firmplan_runs_of_tenant",
     "firmplan_runs_of_tenant_by_status",
     "firmplan_schedule_fires_due",
+    "firmplan_webhook_deliveries_due",
+    "firmplan_webhook_deliveries_by_age",
 )
 # Columns that were added in the same way: table, column, and the statement that adds it.
 ADDED_COLUMNS: Final[Sequence[tuple[str, str, LiteralString]]] = (
@@ -311,6 +316,11 @@ ADDED_COLUMNS: Final[Sequence[tuple[str, str, LiteralString]]] = (
         "firmplan_runs",
         "tenant",
         "ALTER TABLE firmplan_runs ADD COLUMN IF NOT EXISTS tenant text COLLATE \"C\" NOT NULL DEFAULT ''",
+    ),
+    (
+        "firmplan_runs",
+        "usd",
+        "ALTER TABLE firmplan_runs ADD COLUMN IF NOT EXISTS usd double precision NOT NULL DEFAULT 0",
     ),
 )
 # Statements that bring a store of each format to the next format.

@@ -12,7 +12,8 @@ CREATE TABLE runs (
     owner TEXT,
     head BLOB NOT NULL,
     last_seq INTEGER NOT NULL DEFAULT 0,
-    tenant TEXT NOT NULL DEFAULT ''
+    tenant TEXT NOT NULL DEFAULT '',
+    usd REAL NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_by_age ON runs (created DESC, id DESC);
 CREATE INDEX runs_by_status ON runs (status, created DESC, id DESC);
@@ -139,6 +140,35 @@ CREATE TABLE schedule_fires (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX schedule_fires_due ON schedule_fires (fires_at) WHERE state = 'due';
 
+-- What happened to runs and schedules, and is to be told to webhooks, and the messages that were made of it.
+CREATE TABLE webhook_notices (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant TEXT NOT NULL DEFAULT '',
+    event TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    noted REAL NOT NULL,
+    data TEXT NOT NULL
+) STRICT;
+CREATE TABLE webhook_deliveries (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL DEFAULT '',
+    endpoint TEXT NOT NULL,
+    event TEXT NOT NULL,
+    run_id TEXT,
+    created REAL NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    next_at REAL NOT NULL,
+    leased REAL NOT NULL,
+    answered INTEGER,
+    detail TEXT NOT NULL,
+    updated REAL NOT NULL,
+    payload TEXT NOT NULL
+) STRICT;
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (endpoint, next_at) WHERE state = 'pending';
+CREATE INDEX webhook_deliveries_by_age ON webhook_deliveries (created DESC, id DESC);
+
 -- What providers of tools said of each tool when it was first used, or last accepted.
 CREATE TABLE pinned_tools (
     provider TEXT NOT NULL,
@@ -180,3 +210,6 @@ CREATE TABLE api_keys (
     revoked REAL,
     digest BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What servers with a budget have spent on models, by day (UTC).
+CREATE TABLE spending (day TEXT PRIMARY KEY, usd REAL NOT NULL, tokens INTEGER NOT NULL) STRICT, WITHOUT ROWID;

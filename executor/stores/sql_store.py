@@ -158,7 +158,7 @@ class Sql(ABC):
 _COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
-RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner), tenant"
+RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner), tenant, usd"
 _FIND_RUN: Final = f"SELECT {RUN}, header FROM @runs JOIN @headers ON run_id=id WHERE id=:run"
 _CREATE_RUN: Final = f"INSERT INTO @runs ({_COLUMNS}, tenant) VALUES (:{_COLUMNS.replace(', ', ', :')}, :tenant) ON CONFLICT DO NOTHING"
 _SET_PLANNED: Final = (
@@ -172,7 +172,7 @@ _STANDS: Final = f"EXISTS (SELECT 1 FROM @runs WHERE {_FENCE})"
 _ADD_LINES: Final = (
     "INSERT INTO @journal (run_id, first_seq, lines, head) SELECT :run, :first, :lines, :head WHERE {stands}"
 )
-_MOVE_RUN: Final = f"UPDATE @runs SET status=:status, digest=:digest, updated=:updated, head=:head, last_seq=:last WHERE {_FENCE}"
+_MOVE_RUN: Final = f"UPDATE @runs SET status=:status, digest=:digest, updated=:updated, usd=:usd, head=:head, last_seq=:last WHERE {_FENCE}"
 _MOVE_AND_RELEASE: Final = _MOVE_RUN.replace("SET", "SET owner=NULL,")
 _LOCK_RUNS: Final = "SELECT 1 FROM @runs WHERE id IN [:runs] ORDER BY id"
 _DROP_DECIDED: Final = "DELETE FROM @decisions WHERE number IN [:decided] AND {stands}"
@@ -180,6 +180,11 @@ _WRITES_OF: Final = "FROM @open_writes WHERE run_id=:run AND step IN [:steps] AN
 _OPEN_WRITE: Final = """
     INSERT INTO @open_writes (run_id, step, resource) SELECT :run, :step, :resource WHERE {stands}
     ON CONFLICT (run_id, step) DO UPDATE SET resource=excluded.resource
+"""
+# What webhooks are to be told stands in the same commit as what happened: so nothing that happened is told by nobody.
+ADD_NOTICE: Final = """
+    INSERT INTO @webhook_notices (tenant, event, run_id, seq, noted, data)
+    SELECT tenant, :event, id, :seq, :at, '' FROM @runs WHERE id=:run AND {stands}
 """
 _RAISE_EPOCHS: Final = """
     INSERT INTO @resources (name, epoch) {counts} ON CONFLICT (name) DO UPDATE SET epoch=@resources.epoch+excluded.epoch
@@ -269,6 +274,13 @@ _REPLACE_PLAN: Final = """
     UPDATE @plans SET plan=:plan, digest=:digest, saved=:at, row_digest=:row_digest WHERE name=:name AND digest=:replaces
     AND :of_text IN ('', plan)
 """
+_ADD_SPENDING: Final = """
+    INSERT INTO @spending (day, usd, tokens) VALUES (:day, :usd, :tokens) ON CONFLICT (day) DO UPDATE
+    SET usd=@spending.usd+excluded.usd, tokens=@spending.tokens+excluded.tokens
+"""
+_SUM_SPENDING: Final = (
+    "SELECT coalesce(sum(usd), 0), coalesce(sum(tokens), 0) FROM @spending WHERE day >= :since"
+)
 _ADD_API_KEY: Final = f"INSERT INTO @api_keys ({KEY_COLUMNS}) VALUES (:{KEY_COLUMNS.replace(', ', ', :')})"
 _FIND_API_KEY: Final = f"SELECT {KEY_COLUMNS} FROM @api_keys WHERE id=:id"
 _NOTE_API_KEY: Final = """
@@ -469,6 +481,7 @@ class SqlStore(ABC):
         epoch: int,
         status: str,
         at: float,
+        notice: str = "",
     ) -> None:
         """See `Store.set_header`."""
         values = {"run": run_id, "epoch": epoch, "digest": plan_digest, "status": status, "at": float(at)}
@@ -478,6 +491,9 @@ class SqlStore(ABC):
                 raise _refusal(sql, run_id, epoch)
             sql.send("DELETE FROM @headers WHERE run_id=:run", values)
             self._put_header(sql, run_id, header)
+            if notice:
+                told = {"run": run_id, "event": notice, "seq": 0, "at": float(at)}
+                sql.send(ADD_NOTICE.format(stands="1=1"), told)
 
         await self._write(work, outlives="power")
 
@@ -695,6 +711,10 @@ class SqlStore(ABC):
             self._raise_epochs(sql, writes, place | {"steps": list(batch.opened)})
         if batch.decided:
             sql.send(_DROP_DECIDED.format(stands=stands), place | {"decided": list(batch.decided)})
+        if batch.notice:
+            seq = batch.first_seq - 1 + len(batch.lines)
+            told = {"event": batch.notice, "seq": seq, "at": float(batch.updated)}
+            sql.send(ADD_NOTICE.format(stands=stands), place | told)
 
     def _move(self, sql: Sql, batch: Batch) -> Cursor:
         """Move the run's row behind a batch if its owner still has the run."""
@@ -702,6 +722,7 @@ class SqlStore(ABC):
             "status": batch.status,
             "digest": batch.digest,
             "updated": float(batch.updated),
+            "usd": float(batch.usd),
             "head": batch.head,
             "last": batch.first_seq - 1 + len(batch.lines),
         }
@@ -1056,6 +1077,18 @@ class SqlStore(ABC):
 
         return await self._query(work)
 
+    # --- spending
+
+    async def add_spending(self, day: str, usd: float, tokens: int) -> None:
+        """See `Store.add_spending`."""
+        values = {"day": day, "usd": float(usd), "tokens": tokens}
+        await self._write(lambda sql: sql.send(_ADD_SPENDING, values))
+
+    async def sum_spending(self, since: str) -> tuple[float, int]:
+        """See `Store.sum_spending`."""
+        ((usd, tokens),) = await self._read(_SUM_SPENDING, {"since": since})
+        return float(usd), int(tokens)
+
     # --- keys
 
     async def add_api_key(self, key: ApiKey) -> None:
@@ -1163,3 +1196,5 @@ def _conditions(where: RunFilter) -> Iterator[tuple[str, str, object]]:
         yield "created >= :since", "since", float(where.since)
     if where.until is not None:
         yield "created < :until", "until", float(where.until)
+    if where.usd_min is not None:
+        yield "usd >= :usd_min", "usd_min", float(where.usd_min)

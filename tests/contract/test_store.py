@@ -750,6 +750,13 @@ def test_runs_are_listed_by_plan_text_and_time(make_store):
         assert await found(until=1.0) == ["r0"]
         assert await found(plan="sha256:1", before=(5.0, "r5"), limit=1) == ["r3"]
         assert await found() == [f"r{n}" for n in reversed(range(6))]
+        assert await found(usd_min=0.01) == []
+        for run_id, usd in (("r1", 0.25), ("r4", 0.5)):
+            row = await store.claim(run_id, "me", **DEAD)
+            await append(store, batch_of(row, b"x", usd=usd))
+        assert await found(usd_min=0.01) == ["r4", "r1"]
+        assert await found(usd_min=0.5) == ["r4"]
+        assert (await store.find_run("r1")).usd == 0.25
 
     with_store(make_store, law)
 

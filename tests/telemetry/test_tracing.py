@@ -426,6 +426,42 @@ def test_a_planning_is_a_span_with_its_requests():
     assert (bad.attributes["firmplan.run.status"], bad.status.status_code.name) == ("failed", "ERROR")
 
 
+def test_a_planning_of_a_step_is_its_attempt():
+    """Requests to the planner's model are under it, and the steps of the sub-plan under the step."""
+    sub_plan = {
+        "firmplan": 1,
+        "inputs": {"x": {"type": "integer"}},
+        "steps": [{"id": "d", "tool": "double", "args": {"x": "${inputs.x}"}}],
+        "output": "${d}",
+    }
+    step = {
+        "id": "p",
+        "plan_for": "Double it",
+        "given": {"x": 4},
+        "tools": ["double"],
+        "returns": {"type": "integer"},
+    }
+    watched = Watched()
+    with ScriptedModel([sub_plan]) as model:
+        planner = Planner(model="m", base_url=model.base_url)
+        with Engine([double], store="memory:", planner=planner, telemetry=watched.telemetry) as engine:
+            run = engine.run_sync({"firmplan": 1, "steps": [step], "output": "${p}"})
+    assert (run.status, run.output) == ("succeeded", 8), run.errors
+    assert watched.tree() == sorted(
+        [
+            ("", "submit"),
+            ("submit", "invoke_workflow"),
+            ("invoke_workflow", "step p"),
+            ("step p", "step plan0"),
+            ("step plan0", "plan"),
+            ("plan", "chat m"),
+            ("step p", "step run"),
+            ("step run", "step d"),
+            ("step d", "execute_tool double"),
+        ]
+    )
+
+
 def test_a_reused_result_has_no_attempt():
     """Its step says so."""
     watched = Watched()
@@ -494,8 +530,9 @@ print("done")
 
 def test_an_unknown_mode_is_refused():
     """The message names the modes."""
-    with pytest.raises(ConfigError, match="telemetry: expected one of auto, contents, off"):
-        Engine([], store="memory:", telemetry="on")
+    for mode in ("on", None, True):
+        with pytest.raises(ConfigError, match="telemetry: expected one of auto, contents, off"):
+            Engine([], store="memory:", telemetry=mode)
 
 
 def test_a_span_of_a_run_needs_no_request():

@@ -1,6 +1,6 @@
 // The graph of a plan: layered, folded and opened, with a small map. The layout comes from a worker; the state of a step from its signal.
 import { useComputed } from "@preact/signals";
-import { Background, Controls, MiniMap, ReactFlow, ReactFlowProvider, useReactFlow, type Edge, type Node } from "@xyflow/react";
+import { Background, Controls, MiniMap, ReactFlow, ReactFlowProvider, useReactFlow, useStore, type Edge, type Node } from "@xyflow/react";
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { WaitEdge, type EdgeData } from "./edge";
@@ -14,7 +14,12 @@ const NODE_TYPES = { step: StepNode };
 const EDGE_TYPES = { wait: WaitEdge };
 /** Nodes from which those outside the view are not in the document. */
 const MANY = 150;
-const FIT = { padding: 0.08, maxZoom: 1.1 };
+/** A wide plan is not shown whole at any price: below this nobody sees a step. */
+const FIT = { padding: 0.08, maxZoom: 1.1, minZoom: 0.15 };
+/** Zoom below which a step has its name alone, in large letters; and zoom below which it is a coloured box, because no word could be read and
+ * drawing hundreds of them makes the graph slow. */
+const FAR = 0.5;
+const FARTHER = 0.25;
 
 interface PlanGraphProps {
   source: GraphSource;
@@ -64,6 +69,7 @@ function Flow({ source, direction }: PlanGraphProps): JSX.Element {
     watched.observe(pane.current);
     return () => watched.disconnect();
   }, [isDrawn, drawn]);
+  const distance = useStore(({ transform: [, , zoom] }) => (zoom < FARTHER ? "is-farther" : zoom < FAR ? "is-far" : ""));
   const selected = source.selected.value;
   useEffect(() => {
     if (selected !== null) bringIntoView(flow, selected);
@@ -72,6 +78,7 @@ function Flow({ source, direction }: PlanGraphProps): JSX.Element {
   return (
     <ReactFlow
       ref={pane}
+      className={distance}
       onMove={(event) => {
         // Without an event it is the page itself that moves the view.
         if (event) isMoved.current = true;
