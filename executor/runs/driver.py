@@ -607,7 +607,16 @@ class Driver:
                     self._record_start(call)
                 self._results.note_failed(call)
                 took_effect = ended.took_effect or None
-                failed = CallFailed(call.step, code, message, temporary, retryable, usage, took_effect)
+                failed = CallFailed(
+                    call.step,
+                    code,
+                    message,
+                    temporary,
+                    retryable,
+                    usage,
+                    took_effect,
+                    question=ended.question,
+                )
                 await self._take_in(failed)
             case Lost(why):
                 await self._take_in(CallLost(call.step, why))
