@@ -42,7 +42,7 @@ from ..journal.restore import load_entries, rebuilt
 from ..limits import check_artifact
 from ..lru_cache import LruCache
 from ..machine import Machine
-from ..states import UNDER_WAY, RunStatus
+from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.api_keys import DIGEST_WORD, is_tenant
 from ..stores.store import (
     EVERY_RUN,
@@ -314,6 +314,11 @@ class Archive:
         # Decisions have the form of records, but the numbers of their own table: their place in the journal is not known yet.
         found = await self._store.list_decisions(run_id)
         return [(number, read_decision(line)) for number, line in found]
+
+    async def count_runs(self) -> dict[str, int]:
+        """Return the number of runs in each status that is not final."""
+        statuses = [status.value for status in RunStatus if status not in FINAL]
+        return {**dict.fromkeys(statuses, 0), **await self._store.count_runs(statuses)}
 
     async def list_runs(
         self,
