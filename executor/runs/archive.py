@@ -92,6 +92,7 @@ class RunSummary:
         abandoned: As in `Run`.
         reason: Why a parked run is parked.
         usd: What it has cost, in US dollars, as far as prices are known.
+        tenant: Whose it is; empty: nobody's in particular.
     """
 
     id: str
@@ -105,6 +106,7 @@ class RunSummary:
     abandoned: bool = False
     reason: str | None = None
     usd: float = 0.0
+    tenant: str = ""
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -352,6 +354,7 @@ class Archive:
                 self._is_abandoned(row.status, row),
                 await self._why_parked(row) if row.status == RunStatus.PARKED else None,
                 row.usd,
+                row.tenant,
             )
             for row in rows[:limit]
         ]

@@ -1103,7 +1103,8 @@ class SqlStore(ABC):
 
     async def add_api_key(self, key: ApiKey) -> None:
         """See `Store.add_api_key`."""
-        values = dict(zip(KEY_COLUMNS.split(", "), key.to_row(), strict=True))
+        values: dict[str, object] = {}
+        values.update(zip(KEY_COLUMNS.split(", "), key.to_row(), strict=True))
         await self._write(lambda sql: sql.send(_ADD_API_KEY, values), outlives="power")
 
     async def list_api_keys(self) -> Sequence[ApiKey]:
