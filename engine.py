@@ -28,6 +28,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import (
@@ -122,7 +123,7 @@ from .executor.runs.store_care import statuses_of
 from .executor.runs.submission import expect_resume, expect_retry
 from .executor.stores.api_keys import ApiKey, ApiKeys, tenant_of
 from .executor.stores.location import StoreLocation, open_location
-from .executor.stores.store import EVERY_RUN, LEASE_S
+from .executor.stores.store import EVERY_RUN, LEASE_S, RunRow
 from .planner import Planner, SavedPlan, pattern_fault
 from .plans import CheckReport, Plan
 from .plans.format.saved import template_digest
@@ -156,6 +157,10 @@ class _Opened:
     execution: Execution
     plans: EnginePlanner
     review: Review
+
+
+def _day_of(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
 def _in_tenant(submitter: Submitter, tenant: str) -> Submitter:
@@ -257,7 +262,12 @@ class Engine:
         results: Results | None = None,
         telemetry: Telemetry | TelemetryMode = "auto",
     ) -> None:
-        if isinstance(telemetry, str) and telemetry not in get_args(TelemetryMode):
+        is_known = (
+            telemetry in get_args(TelemetryMode)
+            if isinstance(telemetry, str)
+            else hasattr(telemetry, "begin_run")
+        )
+        if not is_known:
             modes = ", ".join(get_args(TelemetryMode))
             raise ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {telemetry!r}")
         if flow not in FLOWS:
@@ -836,8 +846,8 @@ class Engine:
             submitter,
             request,
         )
-        execution, run_id, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
-        return await execution.finish(run_id, planning)
+        execution, row, _, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
+        return await execution.finish(row.id, planning)
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,
@@ -869,21 +879,20 @@ class Engine:
             submitter,
             request,
         )
-        execution, run_id, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
-        return await execution.archive.get(run_id)
+        execution, row, run, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
+        return run if run is not None else await execution.archive.get(row.id)
 
     async def _submit(
         self, what: PlanLike | str, inputs: Mapping[str, Json] | None, options: Options, *, stream: bool
-    ) -> tuple[Execution, str, RunWork | None]:
-        """Submit and start a run; return its id, and the planning that is under way for it."""
+    ) -> tuple[Execution, RunRow, Run | None, RunWork | None]:
+        """Submit and start a run; return its row, the run if it is new and has its plan, and the planning that is under way for it."""
         opened = await self._open()
         if isinstance(what, str):
             header = options.header(None, task_inputs(inputs), {}, ToolsetLock(()), task=words_of(what))
         else:
             header = await opened.plans.header(what, options, {} if inputs is None else inputs)
         execution = opened.execution
-        row = await execution.submissions.submit(header, run_id=options.run_id)
-        return execution, row.id, await execution.start(row, stream=stream)
+        return execution, *await execution.submit(header, run_id=options.run_id, stream=stream)
 
     def budget_for(self, budget: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return the limits of a run whose caller asks for this budget. Raises: InputRejected: it is none, or past a ceiling."""
@@ -988,7 +997,7 @@ class Engine:
         execution = (await self._open()).execution
         if budget is not None:
             await execution.decisions.raise_budget(run_id, self._budgets.within(budget))
-        row = await execution.archive.row(run_id)
+        row = await execution.archive.flushed_row(run_id)
         await execution.resume(run_id, take_over=take_over_of(take_over))
         run = await execution.finish(run_id)
         if run.id == row.id and row.status in FINAL and not await execution.archive.take_decided_end(row):
@@ -1041,7 +1050,7 @@ class Engine:
     ) -> tuple[Execution, str, RunWork | None]:
         opened, name, times = await self._open(), child_id_of(run_id_new), times_of(replan)
         execution = opened.execution
-        row = await execution.archive.row(run_id)
+        row = await execution.archive.flushed_row(run_id)
         expect_retry(row)
         header = await opened.plans.retry_header(Header.from_dict(row.header), times)
         await execution.facilities.pins.expect(header.lock.names)
@@ -1401,6 +1410,20 @@ class Engine:
             {**environment_secrets(), **self._models.secret_keys(), **keys, **self._secrets.values()}
         )
 
+    # --- what servers spend
+
+    async def note_spending(self, *, usd: float, tokens: int) -> None:
+        """Add to what was spent on models today (UTC), by all programs on this store that count it. Raises: StoreError."""
+        execution = (await self._open()).execution
+        await execution.facilities.store.add_spending(_day_of(execution.now()), usd, tokens)
+
+    async def spending(self, *, per: Literal["day", "total"] = "day") -> dict[str, float]:
+        """Return what was noted as spent: `usd` and `tokens`, of today (UTC) or, with `total`, since the store was made. Raises: StoreError."""
+        execution = (await self._open()).execution
+        since = _day_of(execution.now()) if per == "day" else ""
+        usd, tokens = await execution.facilities.store.sum_spending(since)
+        return {"usd": usd, "tokens": tokens}
+
     # --- keys
 
     async def add_key(
@@ -1652,6 +1675,8 @@ class Engine:
     bisect_sync = _twin(bisect)
     shadow_sync = _twin(shadow)
     verify_sync = _twin(verify)
+    note_spending_sync = _twin(note_spending)
+    spending_sync = _twin(spending)
     add_key_sync = _twin(add_key)
     list_keys_sync = _twin(list_keys)
     find_key_sync = _twin(find_key)

@@ -85,6 +85,16 @@ class BudgetTable(BaseModel):
         return {name: value for name, value in {**(default or {}), **given}.items() if value is not False}
 
 
+class ServerBudgetTable(BaseModel):
+    """What a server's runs may spend on models together; `None`: not given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    usd: Amount | None = None
+    tokens: Count | None = None
+    per: Literal["day", "total"] = "day"
+
+
 SERVER_BUDGET_MAX: Final[Mapping[str, float]] = {
     "steps": 100_000,
     "calls": 200_000,
@@ -182,6 +192,7 @@ class Settings(BaseModel):
         secrets: Secrets that plans may use, from the file; `"environment"`: every environment variable but own keys.
         policies: Rules about arguments of calls, from the file.
         openapi: OpenAPI documents whose operations are tools, from the file; the names are for messages.
+        server_budget: What a server's runs may spend together.
         proxies: Addresses and networks of proxies before the server, whose word counts for where a request comes from.
     """
 
@@ -209,6 +220,7 @@ class Settings(BaseModel):
     secrets: Literal["environment"] | Mapping[str, SecretTable] = {}
     policies: Annotated[tuple[PolicyTable, ...], BeforeValidator(_listed)] = ()
     openapi: Mapping[str, OpenApiTable] = {}
+    server_budget: ServerBudgetTable = ServerBudgetTable()
     proxies: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
 
     _origin: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
@@ -347,7 +359,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     for name in ("tools", "proxies"):
         listed = env.get(f"FIRMPLAN_{name.upper()}", "").split(",")
         given[name] = [part.strip() for part in listed if part.strip()] or None
-    for name in ("budget", "budget_max"):
+    for name in ("budget", "budget_max", "server_budget"):
         if text := env.get(f"FIRMPLAN_{name.upper()}"):
             given[name] = _read_amounts(text)
     for name in ("concurrency", "park_after", "lease", "write_grace", "drain"):
@@ -383,6 +395,7 @@ TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "planner": PlannerTable,
     "budget": BudgetTable,
     "budget_max": BudgetTable,
+    "server_budget": ServerBudgetTable,
 }
 
 

@@ -52,12 +52,19 @@ def serve(
     from .invocation import drive
 
     try:
-        from ..service import ServerLimits
+        from ..service import ServerBudget, ServerLimits, find_loop
         from ..service import serve as serve_http
     except ModuleNotFoundError as missing:
         raise _missing_extra("serving", "server", missing) from missing
     toolset, store = invocation.toolset, invocation.settings.store_name
-    limits = ServerLimits(body_bytes=body_limit * 1024 * 1024, queue=queue, rate_per_s=rate)
+    spent = invocation.settings.server_budget
+    has_budget = spent.usd is not None or spent.tokens is not None
+    limits = ServerLimits(
+        body_bytes=body_limit * 1024 * 1024,
+        queue=queue,
+        rate_per_s=rate,
+        budget=ServerBudget(**dict(spent)) if has_budget else None,
+    )
     keys = read_keys(os.environ)
     has_keys = bool(keys)
 
@@ -70,6 +77,9 @@ def serve(
         if ceilings := invocation.budget_max(serves=True):
             limits_text = ", ".join(f"{name}={amount:g}" for name, amount in ceilings.items())
             screen.note(f"each run waits at the latest at {limits_text}")
+        if has_budget:
+            amounts = ", ".join(f"{name}={amount}" for name, amount in spent if amount is not None)
+            screen.note(f"no new work is taken once all runs have spent {amounts}")
         screen.note(f"store {store} · API description {url}/openapi.json · Ctrl-C ends")
 
     async def work() -> int:
@@ -94,7 +104,7 @@ def serve(
                 raise
         return Exit.OK
 
-    return drive(work, stopped=Exit.OK)
+    return drive(work, stopped=Exit.OK, new_loop=find_loop())
 
 
 async def _note_kept(engine: Engine) -> None:

@@ -305,10 +305,21 @@ async def _close(engine: Engine) -> None:
         raise
 
 
-def drive(work: Callable[[], Awaitable[int]], *, stopped: Exit | None = None) -> int:
-    """Run a command's coroutine to its exit code; a signal cancels it and, unless `stopped` is given, decides the code."""
+def drive(
+    work: Callable[[], Awaitable[int]],
+    *,
+    stopped: Exit | None = None,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
+    """Run a command's coroutine to its exit code; a signal cancels it.
+
+    Args:
+        work: The coroutine.
+        stopped: The exit code after a signal; `None`: the signal decides it.
+        new_loop: Makes the event loop; `None`: asyncio's own.
+    """
     # Not `asyncio.run`, which waits without a limit for tasks that ignore their cancellation.
-    runner = asyncio.Runner()
+    runner = asyncio.Runner(loop_factory=new_loop)
     try:
         return runner.run(_until_signal(work, stopped))
     finally:

@@ -50,6 +50,7 @@ class ObservedCall:
     Attributes:
         tool: `None`: the step asks a model itself, or plans.
         args: The arguments as canonical JSON, with the names of secrets in place of their values.
+        is_planning: Whether a planner makes the step's sub-plan.
     """
 
     step: str
@@ -57,6 +58,7 @@ class ObservedCall:
     tool: str | None
     effect: str | None
     args: bytes
+    is_planning: bool = False
 
 
 class RunObserver(Protocol):

@@ -4,7 +4,7 @@ It knows the engine, and neither stores nor planners; the page (`web/`) knows on
 its server), then `routes.py` (what each path does) and `run_queue.py` (which runs a server accepts and continues).
 """
 
-from .app import create_app, serve
-from .auth import ServerLimits
+from .app import create_app, find_loop, serve
+from .auth import ServerBudget, ServerLimits
 
-__all__ = ["ServerLimits", "create_app", "serve"]
+__all__ = ["ServerBudget", "ServerLimits", "create_app", "find_loop", "serve"]

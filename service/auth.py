@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -48,6 +48,21 @@ BODY_BYTES_PER_S: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class ServerBudget:
+    """What all runs of the servers on a store may spend on models before no new work is taken.
+
+    Attributes:
+        usd: US dollars, as far as the prices of the models are known; `None`: no limit.
+        tokens: Tokens of prompts and answers; `None`: no limit.
+        per: Whether the limits are those of a day, from midnight UTC, or of all time.
+    """
+
+    usd: float | None = None
+    tokens: float | None = None
+    per: Literal["day", "total"] = "day"
+
+
+@dataclass(frozen=True, slots=True)
 class ServerLimits:
     """The limits of one server.
 
@@ -56,12 +71,14 @@ class ServerLimits:
         queue: Most runs queued or running; a further run is a 429.
         rate_per_s: Sustained requests per second and client; more is a 429.
         burst: Requests that a client may make in a burst before the rate counts.
+        budget: What the runs may spend together; `None`: no limit.
     """
 
     body_bytes: int = 16 * 1024 * 1024
     queue: int = 1_000
     rate_per_s: float = 50.0
     burst: int = 200
+    budget: ServerBudget | None = None
 
 
 class Guard:

@@ -14,7 +14,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -25,8 +25,13 @@ from .auth import IDENTITY
 from .metrics import Metrics
 from .problems import bug_response
 
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
 HEADER: Final = b"x-request-id"
-ID: Final = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
+ID_LENGTH_MAX: Final = 128
+"""Characters of a request id that a client may choose."""
+ID: Final = re.compile(rf"[A-Za-z0-9._:@/+=-]{{1,{ID_LENGTH_MAX}}}")
 TRACEPARENT: Final = re.compile(
     r"((?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-.*)?"
 )
@@ -54,7 +59,8 @@ class RequestLog:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._is_verbose = is_enabled("info")
+        # Made once: it takes longer than the line.
+        self._log = open_log() if is_enabled("info") else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
@@ -73,8 +79,8 @@ class RequestLog:
             if answer.status is None:
                 await bug_response(error)(scope, receive, answer.send)
         finally:
-            if self._is_verbose:
-                answer.log()
+            if self._log is not None:
+                answer.log_to(self._log)
             current_request.reset(token)
 
 
@@ -105,7 +111,7 @@ class _Answer:
             )
         await self._send(message)
 
-    def log(self) -> None:
+    def log_to(self, log: FilteringBoundLogger) -> None:
         """Write the line of the request, after the last byte of its answer."""
         scope = self._scope
         level = logging.DEBUG if scope["path"] in HEALTH and self.status in (200, None) else logging.INFO
@@ -120,7 +126,7 @@ class _Answer:
             "address": client and client[0],
             "run": params.get("run_id"),
         }
-        open_log().log(
+        log.log(
             level, "request", **{name: value for name, value in fields.items() if value not in (None, "")}
         )
 

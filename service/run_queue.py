@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
+import time
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from ..tools.logbook import open_log
 from .auth import ServerLimits
 from .metrics import Metrics
 from .problems import Refusal
+from .spending import Spending
 
 OWN_MAX = 10_000
 """Runs that a server continues by itself; beyond that the least recently used are left to `resume`."""
@@ -67,16 +70,25 @@ class RunQueue:
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(
         default_factory=WeakValueDictionary[str, asyncio.Lock]
     )
+    _spending: Spending | None = field(init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     _own: LruCache[str, bool] = field(
         default_factory=lambda: LruCache(OWN_MAX, weight_min=1)
     )  # runs of this server
+    _adopted: int = 0  # so many runs were adopted
+    _adopted_before: int = 0  # and so many of them before the last look
+    _seen: int = 0  # runs that processes of the store worked on at the last look
+    _looked: float = -math.inf  # when it began, by the monotonic clock
+
+    def __post_init__(self) -> None:
+        budget = self.limits.budget
+        self._spending = Spending(self.engine, budget) if budget is not None else None
 
     async def accept(self, submission: Submission) -> Run:
         """Return the run, which is durable in the store: a new run, or the earlier run with the same key.
 
         Raises:
-            Refusal: The queue is full (429), or an earlier request with the same key differs (409).
+            Refusal: The queue is full (429), the budget of the server is used up (429, 403), or an earlier request with the same key differs (409).
         """
         if submission.key is None:
             await self.check_queue()
@@ -103,18 +115,20 @@ class RunQueue:
     def adopt(self, run_id: str) -> None:
         """Continue a run by itself from now on, wherever a decision about it is recorded (`watch`)."""
         self._own.keep(run_id, value=True)
+        self._adopted += 1
 
     async def watch(self) -> None:
-        """Continue runs of this server after decisions that were recorded outside it. Runs until it is cancelled."""
+        """Continue runs of this server after decisions that were recorded outside it, and keep what it spends. Runs until it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
             with suppress(StoreError):  # the next user of the store gets the error
+                if self._spending is not None:
+                    await self._spending.flush()
                 # A decision by another process makes the run ready but leaves it without a driver: it shows as abandoned. Runs of other servers that share the
                 # store are not touched, because these look for their own.
-                for status in UNDER_WAY:
-                    for run in await self._runs_in(status):
-                        if run.abandoned and self._own.find(run.id):
-                            self.drive(run.id, self._resumed(run.id))
+                for run in await self._look():
+                    if run.abandoned and self._own.find(run.id):
+                        self.drive(run.id, self._resumed(run.id))
 
     async def _resumed(self, run_id: str) -> None:
         try:
@@ -128,6 +142,9 @@ class RunQueue:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._spending is not None:
+            with suppress(StoreError):  # a store that is gone forgets it
+                await self._spending.flush()
 
     async def active(self) -> dict[str, int]:
         """Return the number of runs in each status that is not final, counted up to the queue's limit."""
@@ -159,20 +176,47 @@ class RunQueue:
         self.metrics.note_accepted("task" if isinstance(submission.what, str) else "plan")
         return run
 
+    async def check_budget(self) -> None:
+        """Raise if the budget of the server is used up. Raises: Refusal (429, 403)."""
+        if self._spending is not None:
+            await self._spending.expect_left()
+
+    async def has_budget(self) -> bool:
+        """Whether the budget of the server is not used up."""
+        try:
+            await self.check_budget()
+        except Refusal:
+            return False
+        return True
+
     async def check_queue(self) -> None:
-        """Raise if the queue is full. Raises: Refusal (429)."""
-        under_way = 0
-        for status in UNDER_WAY:
-            # The limit bounds the work of this store's processes, not the number of rows.
-            # No process works on an abandoned run.
-            under_way += sum(not run.abandoned for run in await self._runs_in(status))
-        if under_way >= self.limits.queue:
+        """Raise if no new work is taken: the budget of the server is used up, or the queue is full. Raises: Refusal (429, 403)."""
+        await self.check_budget()
+        # The last look and what was accepted since are at least what this server has under way. So while both together are within the limit, a
+        # submission asks the store nothing; runs that another server of the store has accepted since are seen a second later.
+        is_recent = time.monotonic() - self._looked < 2 * LOOK_S
+        if not (is_recent and self._under_way() < self.limits.queue):
+            await self._look()
+        if (under_way := self._under_way()) >= self.limits.queue:
             raise Refusal(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "queue-full",
                 f"{under_way} runs are queued or running, and this server takes {self.limits.queue}; try again later",
                 {"Retry-After": str(RETRY_AFTER_S)},
             )
+
+    def _under_way(self) -> int:
+        """Return how many runs processes of the store work on: those of the last look, and those that were adopted since it began."""
+        return self._seen + self._adopted - self._adopted_before
+
+    async def _look(self) -> list[RunSummary]:
+        """Return the runs that are queued or running, and count those that a process works on."""
+        looked, adopted_before = time.monotonic(), self._adopted
+        runs = [run for status in UNDER_WAY for run in await self._runs_in(status)]
+        # The limit bounds the work of this store's processes, not the number of rows. No process works on an abandoned run.
+        self._seen = sum(not run.abandoned for run in runs)
+        self._looked, self._adopted_before = looked, adopted_before
+        return runs
 
     async def _is_known(self, run_id: str) -> bool:
         try:

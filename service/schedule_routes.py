@@ -173,6 +173,8 @@ async def drive_schedules(served: ServedEngine) -> None:
 
 
 async def _fire_due(served: ServedEngine) -> None:
+    if not await served.queue.has_budget():  # times that pass now are caught up on by the schedule's own rule
+        return
     for fire in await served.engine.fire_schedules():
         if fire.state == "started" and fire.run_id is not None:
             served.queue.adopt(fire.run_id)

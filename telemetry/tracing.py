@@ -268,6 +268,8 @@ class _RunSpans:
         """Have the span of an attempt active in the task, and thereby in the thread, that makes the call."""
         attempt = self._attempt(call.step, call.attempt, time.time_ns())
         span = attempt.span
+        if call.is_planning:
+            span.update_name("plan")
         if call.effect is not None:
             span.set_attribute("firmplan.effect", call.effect)
         if self._telemetry.has_contents and call.args:

@@ -162,10 +162,9 @@ def render_others_as_json() -> None:
 
     A program that has handlers of its own, or configures structlog, keeps what it has.
     """
-    import structlog  # noqa: PLC0415  # as above
-
+    is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
     root = logging.getLogger()
-    if root.handlers or structlog.is_configured():
+    if root.handlers or (is_configured is not None and is_configured()):
         return
     level = read_setting(os.environ)[1]
     root.addHandler(_OthersLines())

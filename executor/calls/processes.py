@@ -215,6 +215,9 @@ class _Child:
         """Start a child. Raises: _ChildDied: the system starts no process."""
         environ = child_environment()
         shared = {} if lease_end is None else {MOMENT_ENV: str(lease_end.fd)}
+        # uvloop starts no process in a group of its own, but in a session of its own, which is a group, too.
+        is_asyncios = isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+        apart: dict[str, Any] = {"process_group": 0} if is_asyncios else {"start_new_session": True}
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -225,7 +228,7 @@ class _Child:
                 env={**environ, **extra, **shared, WORKER_ENV: "1"},
                 pass_fds=() if lease_end is None else (lease_end.fd,),
                 limit=HEAD_BYTES_MAX,
-                process_group=0,
+                **apart,
             )
         except OSError as fault:
             raise _ChildDied(f"{sys.executable} cannot be started: {fault}") from fault

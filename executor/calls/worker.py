@@ -29,6 +29,7 @@ from ...errors import ConfigError, ToolError
 from ...tools import Context, Tool, Used
 from ...tools.active_trace import trace_continued
 from ...tools.declaration import Results
+from ...tools.logbook import is_json, render_others_as_json
 from ...tools.toolset import load_tools
 from .frames import (
     EVERY_S,
@@ -53,6 +54,8 @@ CPU_ENV: Final = "FIRMPLAN_PROCESS_CPU_S"
 def main() -> None:
     """Answer calls until the engine has ended."""
     calls, answers = _take_pipes()
+    if is_json():  # what libraries of the tools say goes to the stderr of the engine's process
+        render_others_as_json()
     if megabytes := os.environ.get(MEMORY_ENV):
         most = int(megabytes) * 1024 * 1024
         resource.setrlimit(resource.RLIMIT_AS, (most, most))

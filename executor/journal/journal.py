@@ -39,6 +39,7 @@ class Journal:
         commits: Make it durable, on their thread.
         row: The run's row as it was claimed; its epoch fences every append.
         standing: Tells the run's status and digest after all that was added.
+        usd: Tells what the run has cost so far.
 
     Attributes:
         piece: Held by whoever moves the run and adds what it did, so that no commit comes between.
@@ -46,13 +47,20 @@ class Journal:
         is_released: Whether the run has ended, and the store has released it from its owner with the last entry.
     """
 
-    def __init__(self, commits: Commits, row: RunRow, standing: Callable[[], tuple[RunStatus, str]]) -> None:
+    def __init__(
+        self,
+        commits: Commits,
+        row: RunRow,
+        standing: Callable[[], tuple[RunStatus, str]],
+        usd: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         # Two threads meet here: the event loop adds events, the thread of commits takes them. A run moves and is recorded under this lock, so that a
         # commit never sees the machine ahead of its journal.
         self.piece = threading.RLock()
         self._commits = commits
         self._row = row
         self._standing = standing
+        self._usd = usd
         self._head = row.head
         self._last = row.last_seq
         self.durable = row.last_seq
@@ -219,6 +227,7 @@ class Journal:
             opened, closed = self._opened, self._closed
             decided, is_synced, updated = self._decided, self._is_synced, self._updated
             status, digest = self._standing()
+            usd = self._usd()
             # Taken under the lock, serialized outside it: events that arrive meanwhile belong to the next commit.
             self._fresh, self._values, self._is_synced = [], {}, False
             self._opened, self._closed, self._decided = {}, [], []
@@ -244,6 +253,7 @@ class Journal:
             decided=decided,
             is_synced=is_synced or status.value not in ("queued", "running"),
             reuse=left,
+            usd=usd,
             releases=self._row.owner if lines and status in FINAL else None,
         )
 

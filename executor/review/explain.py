@@ -64,7 +64,7 @@ async def explain_all(store: Store, archive: Archive, run_id: str) -> list[Expla
 
 
 async def _look(store: Store, archive: Archive, run_id: str) -> _View:
-    row = await archive.row(run_id)
+    row = await archive.flushed_row(run_id)
     machine = await archive.machine(row)
     header = Header.from_dict(row.header)
     return _View(store, run_id, header, row.parent, machine, await load_entries(store, row))

@@ -72,7 +72,7 @@ class Review:
 
     async def diff(self, a: str, b: str) -> RunDiff:
         """Return what differs between two runs. Raises: RunNotFound, InputRejected: one has no plan."""
-        one, other = await self._archive.row(a), await self._archive.row(b)
+        one, other = await self._archive.flushed_row(a), await self._archive.flushed_row(b)
         return compare(await recall(self._store, one), await recall(self._store, other))
 
     async def bisect(self, run_ids: Sequence[str], *, step: str | None, output: str) -> Bisection:
@@ -84,13 +84,17 @@ class Review:
 
     async def shadow(self, run_id: str, model: Spec | None, header: Header | None) -> ShadowReport:
         """Return what another model, or another plan, would have changed. Raises: RunNotFound, InputRejected, ConfigError."""
-        recalled = await recall(self._store, await self._archive.row(run_id))
+        recalled = await recall(self._store, await self._archive.flushed_row(run_id))
         return findings(await shadow(self._facilities, recalled, header, model))
 
     async def model_calls(self, run_id: str) -> RecordedModelCalls:
         """Return what the model steps of a run asked, and the accepted answers. Raises: RunNotFound, InputRejected: no plan."""
-        return model_calls(await recall(self._store, await self._archive.row(run_id)), self._facilities)
+        return model_calls(
+            await recall(self._store, await self._archive.flushed_row(run_id)), self._facilities
+        )
 
     async def verify(self, run_id: str) -> Verification:
         """Return which pure tools of a run give the same results again. Raises: RunNotFound, InputRejected: no plan."""
-        return await verify(self._facilities, await recall(self._store, await self._archive.row(run_id)))
+        return await verify(
+            self._facilities, await recall(self._store, await self._archive.flushed_row(run_id))
+        )

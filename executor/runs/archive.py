@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import isfinite
 from typing import Final, cast
 
@@ -41,7 +42,7 @@ from ..journal.restore import load_entries, rebuilt
 from ..limits import check_artifact
 from ..lru_cache import LruCache
 from ..machine import Machine
-from ..states import FINAL, UNDER_WAY, RunStatus
+from ..states import UNDER_WAY, RunStatus
 from ..stores.api_keys import DIGEST_WORD, is_tenant
 from ..stores.store import (
     EVERY_RUN,
@@ -84,7 +85,14 @@ RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` t
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A line in a list of runs. Times are Unix seconds; `abandoned` is as in `Run`; `reason` is why a parked run is parked."""
+    """A line in a list of runs.
+
+    Attributes:
+        created: Unix seconds, as `updated`.
+        abandoned: As in `Run`.
+        reason: Why a parked run is parked.
+        usd: What it has cost, in US dollars, as far as prices are known.
+    """
 
     id: str
     status: str
@@ -96,6 +104,7 @@ class RunSummary:
     digest: str
     abandoned: bool = False
     reason: str | None = None
+    usd: float = 0.0
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -162,7 +171,7 @@ class Archive:
         self._is_driven = is_driven
         self.planned = PlannedPlans(store)
         self.uses = PlanUseCounts(store)
-        self._recent: LruCache[str, Run] = LruCache(RECENT_MAX, weight_min=1)
+        self._recent: LruCache[str, _Recent] = LruCache(RECENT_MAX, weight_min=1)
         # Ended runs that `resume` has returned since a decision ended them; a dict, because it keeps the order of insertion.
         self._returned: dict[str, None] = {}
 
@@ -216,15 +225,15 @@ class Archive:
 
     def find_ended(self, run_id: str) -> Run | None:
         """Return a run that has just ended in this process, without asking the store: an ended run never changes."""
-        run = self._recent.find(run_id)
-        return run if run is not None and run.status in FINAL else None
+        recent = self._recent.find(run_id)
+        return recent.run if recent is not None and recent.machine.status is not None else None
 
     async def snapshot_of(self, row: RunRow) -> Run:
         """Return the run of a row that was just read, as it stands."""
         # The number of the last record tells whether the snapshot is up to date; `created` tells a new run under the id of a deleted one.
         recent = self._recent.find(row.id)
-        if recent is not None and (recent.created, recent.last_event) == (row.created, row.last_seq):
-            run = recent
+        if recent is not None and (recent.row.created, recent.row.last_seq) == (row.created, row.last_seq):
+            run = recent.run
         else:
             header = Header.from_dict(row.header)
             run = (
@@ -241,7 +250,7 @@ class Archive:
         """Keep the snapshot of a run that was just driven: whoever waited for it asks next."""
         # The row that was claimed is older than the journal, so its time and number are those of the journal.
         row = replace(driver.row, updated=driver.journal.updated, last_seq=driver.journal.last)
-        self._recent.keep(row.id, snapshot(row, driver.header, driver.machine))
+        self._recent.keep(row.id, _Recent(row, driver.header, driver.machine))
 
     def forget(self, run_id: str) -> None:
         """Forget the snapshot of a deleted run."""
@@ -337,6 +346,7 @@ class Archive:
                 row.digest,
                 self._is_abandoned(row.status, row),
                 await self._why_parked(row) if row.status == RunStatus.PARKED else None,
+                row.usd,
             )
             for row in rows[:limit]
         ]
@@ -545,6 +555,20 @@ def _no_plan(name: object) -> InputRejected:
     )
 
 
+@dataclass
+class _Recent:
+    """A run that was just driven, with its last machine. Its snapshot is made when somebody asks: nobody asks for most runs of a server."""
+
+    row: RunRow
+    header: Header
+    machine: Machine
+
+    @cached_property
+    def run(self) -> Run:
+        """The snapshot."""
+        return snapshot(self.row, self.header, self.machine)
+
+
 def read_decision(line: bytes) -> Entry:
     """Return the record of a decision."""
     return read_entry(line, _no_value)
@@ -645,12 +669,17 @@ def _read_cursor(cursor: str | None) -> tuple[float, str] | None:
 
 def _fitting(where: RunFilter) -> RunFilter:
     """Return the filter. Raises: InputRejected: a value of it is none that runs can have."""
-    for name, text in (("plan", where.plan), ("text", where.text)):
+    # Callers hand in what they like, whatever the types say.
+    texts: dict[str, object] = {"plan": where.plan, "text": where.text}
+    for name, text in texts.items():
         if text is not None and (not isinstance(text, str) or not text or "\0" in text):
             raise InputRejected(
                 f"{name}: expected a text without NUL characters, not empty, found {describe(text)}"
             )
-    for name, at in (("since", where.since), ("until", where.until)):
-        if at is not None and (isinstance(at, bool) or not isinstance(at, int | float) or not isfinite(at)):
-            raise InputRejected(f"{name}: expected Unix seconds, found {describe(at)}")
+    amounts: dict[str, object] = {"since": where.since, "until": where.until, "usd_min": where.usd_min}
+    for name, amount in amounts.items():
+        is_amount = isinstance(amount, int | float) and not isinstance(amount, bool) and isfinite(amount)
+        if amount is not None and not is_amount:
+            expected = "US dollars" if name == "usd_min" else "Unix seconds"
+            raise InputRejected(f"{name}: expected {expected}, found {describe(amount)}")
     return where

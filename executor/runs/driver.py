@@ -122,7 +122,12 @@ class Driver:
     ) -> None:
         self.facilities, self.row, self.machine, self.header = facilities, row, machine, header
         self.is_parking = False
-        self.journal = Journal(facilities.commits, row, lambda: (run_status(machine), machine.digest))
+        self.journal = Journal(
+            facilities.commits,
+            row,
+            lambda: (run_status(machine), machine.digest),
+            lambda: machine.budget.spent["usd"],
+        )
         self._recorder = RunRecorder(machine, self.journal, row.id, header.lock, header.plan_made)
         self._watch = watch_of(facilities, row, header, machine) if facilities.observers else None
         self._recorder.watch = self._watch
@@ -398,7 +403,7 @@ class Driver:
                 self._recorder.note(CallStarted(step, command.attempt, command.args.digest), at)
                 if self._is_careful:
                     await self.journal.flush()
-                with self._around(step, command.attempt, None, command.args.data):
+                with self._around(step, command.attempt, None, command.args.data, is_planning=True):
                     outcome = await sub_plan_of(command, self.facilities.step_planner, task, cost)
             # A kill before this line costs a planning, and nothing else has happened. After it the sub-plan is in the journal.
             if not self.is_parking and machine.is_running(step):
@@ -546,16 +551,18 @@ class Driver:
     async def _watched(
         self, call: PreparedCall, made: Coroutine[Any, Any, tuple[Outcome, Usage | None]]
     ) -> tuple[Outcome, Usage | None]:
-        with self._around(call.step, call.command.attempt, call.tool, call.args):
+        # Not `call.args`, which hold the values of secrets.
+        args = call.command.args.data if isinstance(call.command, StartToolCall) else b""
+        with self._around(call.step, call.command.attempt, call.tool, args):
             return await made
 
     def _around(
-        self, step: str, attempt: int, tool: Tool | None, args: bytes
+        self, step: str, attempt: int, tool: Tool | None, args: bytes, *, is_planning: bool = False
     ) -> AbstractContextManager[None]:
         if self._watch is None or not self._watch.stands_around:
             return nullcontext()
-        effect = tool.effect.value if tool is not None else None
-        return self._watch.around(ObservedCall(step, attempt, tool.name if tool else None, effect, args))
+        name, effect = (tool.name, tool.effect.value) if tool is not None else (None, None)
+        return self._watch.around(ObservedCall(step, attempt, name, effect, args, is_planning))
 
     async def _write(self, call: PreparedCall) -> Reusable | None:
         """Make a write after its intent is durable, unless the run was cancelled meanwhile."""

@@ -30,7 +30,7 @@ from ..journal.restore import check_header, load_entries, machine_at_end, parse_
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.store import LEASE_S, Decision, OwnerName, RunRow
-from .archive import Archive
+from .archive import Archive, snapshot
 from .deaths import ALONE_AFTER, PARK_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
 from .driver import PARK_GRACE_S, Driver, expect_outcomes, heap_frozen, watch_of
@@ -77,6 +77,7 @@ class Taken:
         deaths: How deaths affect the run.
         first: The events that begin or continue the run.
         is_asked: Whether this is an explicit resume.
+        machine: Of a run that was made and claimed together: its machine, before the first event. Nobody can have decided about it before.
     """
 
     row: RunRow
@@ -85,6 +86,7 @@ class Taken:
     deaths: Deaths
     first: Sequence[Cause]
     is_asked: bool = False
+    machine: Machine | None = None
 
 
 class Execution:
@@ -215,6 +217,58 @@ class Execution:
     # Every run comes here, whether it was just submitted, is resumed, was taken over or forked: `start` claims it and begins its work, a
     # task in the background. The claim itself is awaited, so that a caller gets its errors; only a run that has to wait for other runs
     # (`_start_later`) is claimed in the background.
+
+    async def submit(
+        self, header: Header, *, run_id: str | None, stream: bool = False
+    ) -> tuple[RunRow, Run | None, RunWork | None]:
+        """Submit a run and start it, as `Submissions.submit` and `start` do.
+
+        Args:
+            header: What the run is.
+            run_id: Its id; `None`: a new one.
+            stream: As of `start`.
+
+        Returns:
+            The row of the run; the run, if it is new and has its plan already; and its planning, if it has none.
+
+        Raises:
+            InputRejected: A run of that id exists, with other work.
+            ConfigError: A tool of the run is missing here.
+            StoreError: The store cannot be written.
+        """
+        new, header = self.submissions.prepared(header, run_id)
+        if header.plan is not None and (begun := await self._begin_new(new, header)) is not None:
+            return *begun, None
+        row = await self.submissions.stored(new, header)
+        return row, None, await self.start(row, stream=stream)
+
+    async def _begin_new(self, new: RunRow, header: Header) -> tuple[RunRow, Run] | None:
+        """Store a run and claim it in one transaction, and start it; `None`: a run of that id is there, or others have to end first."""
+        permit = self._lock.try_share()
+        if permit is None:
+            return None
+        taken = None
+        try:
+            self._expect_tools(new.id, header)
+            row = await self._owner.claim_new(self._store, new)
+            if row is None:
+                return None
+            self._claimed[row.id] = row
+            try:
+                machine = await machine_at_end(header, ())
+            except BaseException:
+                await self._let_go(row)
+                raise
+            taken = Taken(row, header, (), Deaths(), (self._started(row),), machine=machine)
+        finally:
+            if taken is None:
+                permit.give_back()
+        run = snapshot(row, header, machine)
+        self._errors.pop(row.id, None)
+        self._follow(row.id, self._drive(taken, permit))
+        if row.header.get("replan"):
+            self._tend(row.id)
+        return row, run
 
     async def resume(self, run_id: str, *, take_over: bool = False) -> RunWork | None:
         """Continue a run as `go_on` does, also a parked run: earlier deaths no longer count against it.
@@ -545,6 +599,8 @@ class Execution:
 
     async def _machine_of(self, taken: Taken) -> Machine | None:
         """Return the machine of a claimed run, as its journal says; `None`: the run has ended, or is parked and nobody asked for it."""
+        if taken.machine is not None:
+            return taken.machine
         machine = await machine_at_end(taken.header, taken.entries)
         has_stopped = machine.status is not None or (machine.parked is not None and not taken.is_asked)
         return None if has_stopped else machine
@@ -577,7 +633,9 @@ class Execution:
         self._drivers[row.id] = driver
         first = taken.first
         try:
-            decisions: Sequence[Decision] = await self.archive.decisions(row.id)
+            decisions: Sequence[Decision] = ()
+            if taken.machine is None:
+                decisions = await self.archive.decisions(row.id)
             # Decisions may come after the driver has looked for the last time; so it looks again until there are none.
             while first or decisions:
                 with heap_frozen():
@@ -814,9 +872,10 @@ class Execution:
 
     async def delete(self, run_id: str) -> RunsDeleted:
         """Delete a run that has ended. Raises: RunNotFound, InputRejected: the run has not ended, or has children."""
-        task = self._driving.get(run_id)
-        if task is not None and self.archive.find_ended(run_id) is not None:  # it is about to be released
-            await asyncio.wait([task])
+        task, driver = self._driving.get(run_id), self._drivers.get(run_id)
+        has_ended = self.archive.find_ended(run_id) is not None
+        if task is not None and (has_ended or (driver is not None and driver.machine.status is not None)):
+            await asyncio.wait([task])  # it is about to be released
         await self._owner.wait()
         deleted = await self.care.delete(run_id)
         self._errors.pop(run_id, None)

@@ -17,7 +17,7 @@ import secrets
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Final, Protocol
@@ -132,6 +132,33 @@ class Owner:
             for name, lives in former:
                 self._note_overtaken(name, lives=lives)
         return row
+
+    async def claim_new(self, store: Store, row: RunRow) -> RunRow | None:
+        """Add a run to the store and become its owner, in one transaction; `None`: a run of that id is there, or is being claimed here.
+
+        Raises:
+            StoreError: The store cannot be written. The run may be there all the same, as if a claim of it had failed.
+        """
+        if row.id in self._held:
+            return None
+        if not self._is_visible:
+            await store.expect_writable()
+            self.acquire()
+        self._held[row.id] = 0
+        claimed = replace(row, owner=self.name, epoch=row.epoch + 1)
+        is_made = False
+        try:
+            await self._let_go_of_kept(store)
+            began = elapsed_s()
+            is_made = await store.create_run(claimed)
+        finally:
+            if not is_made:
+                self._held.pop(row.id, None)
+        if not is_made:
+            return None
+        self._held[row.id] = claimed.epoch
+        self.lease.renewed(began)
+        return claimed
 
     def _note_overtaken(self, name: str, *, lives: bool) -> None:
         """Note until when calls may be in flight of an owner that just lost a run to this owner."""

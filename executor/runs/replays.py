@@ -64,7 +64,7 @@ class Replays:
             Diverged: The plan language or the machine concludes something else than what was recorded.
             StoreError: The journal was changed outside firmplan.
         """
-        row = await self._archive.row(run_id)
+        row = await self._archive.flushed_row(run_id)
         run = await self._archive.replayed(row)
         if not keep:
             return run
@@ -86,7 +86,7 @@ class Replays:
             StoreError: The journal was changed outside firmplan.
         """
         path = _path_of(where)
-        row = await self._archive.row(run_id)
+        row = await self._archive.flushed_row(run_id)
         await self._archive.rebuilt(row)  # a run that does not replay here would not replay elsewhere
         lines, values, blobs = await self._read(row)
         decisions = [line for _, line in await self._store.list_decisions(run_id)]

@@ -103,6 +103,22 @@ class Submissions:
             InputRejected: A run of that id exists, with another plan or other inputs.
             PlanRejected: The plan cannot be compiled.
         """
+        row, header = self.prepared(header, run_id, parent)
+        return await self.stored(row, header)
+
+    async def stored(self, row: RunRow, header: Header) -> RunRow:
+        """Store a prepared run, and return its row or that of the run of its id. Raises: InputRejected: that has other work."""
+        # First create, then compare: a look before would race with another process that submits the same id.
+        if await self._store.create_run(row):
+            return row
+        kept = await self._archive.row(row.id)
+        self._expect_same(kept, row, header)
+        return kept
+
+    def prepared(
+        self, header: Header, run_id: str | None, parent: str | None = None
+    ) -> tuple[RunRow, Header]:
+        """Return the row of a new run, which nothing has stored yet, and its header. Raises: PlanRejected: the plan cannot be compiled."""
         run_id = run_id or f"run_{secrets.token_hex(8)}"
         context = current_request.get()
         if self._observers:
@@ -122,12 +138,7 @@ class Submissions:
                 header.controlled,
                 header.written,
             )
-        # First create, then compare: a look before would race with another process that submits the same id.
-        if await self._store.create_run(row):
-            return row
-        kept = await self._archive.row(row.id)
-        self._expect_same(kept, row, header)
-        return kept
+        return row, header
 
     def _new_row(self, header: Header, run_id: str, parent: str | None) -> RunRow:
         now = self._clock.now()
@@ -215,7 +226,7 @@ class Submissions:
             RunNotFound: There is no such run.
             InputRejected: A path is not in the plan, the run has no plan, or the id belongs to another run.
         """
-        row = await self._archive.row(run_id)
+        row = await self._archive.flushed_row(run_id)
         parent = Header.from_dict(row.header)
         if parent.plan is None or header.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")

@@ -16,7 +16,8 @@ CREATE TABLE firmplan_runs (
     owner text COLLATE "C",
     head bytea NOT NULL,
     last_seq bigint NOT NULL,
-    tenant text COLLATE "C" NOT NULL DEFAULT ''
+    tenant text COLLATE "C" NOT NULL DEFAULT '',
+    usd double precision NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 CREATE INDEX firmplan_runs_by_age ON firmplan_runs (created DESC, id DESC);
 CREATE INDEX firmplan_runs_by_status ON firmplan_runs (status, created DESC, id DESC);
@@ -174,3 +175,9 @@ CREATE TABLE firmplan_api_keys (
     revoked double precision,
     digest bytea NOT NULL
 );
+
+CREATE TABLE firmplan_spending (
+    day text COLLATE "C" PRIMARY KEY,
+    usd double precision NOT NULL,
+    tokens bigint NOT NULL
+) WITH (fillfactor = 50);

@@ -295,6 +295,7 @@ ADDED: Final = (
     "firmplan_learnt_types",
     "firmplan_plan_versions",
     "firmplan_api_keys",
+    "firmplan_spending",
     "firmplan_schedules",
     "firmplan_schedule_fires",
 )
@@ -311,6 +312,11 @@ ADDED_COLUMNS: Final[Sequence[tuple[str, str, LiteralString]]] = (
         "firmplan_runs",
         "tenant",
         "ALTER TABLE firmplan_runs ADD COLUMN IF NOT EXISTS tenant text COLLATE \"C\" NOT NULL DEFAULT ''",
+    ),
+    (
+        "firmplan_runs",
+        "usd",
+        "ALTER TABLE firmplan_runs ADD COLUMN IF NOT EXISTS usd double precision NOT NULL DEFAULT 0",
     ),
 )
 # Statements that bring a store of each format to the next format.

@@ -12,7 +12,8 @@ CREATE TABLE runs (
     owner TEXT,
     head BLOB NOT NULL,
     last_seq INTEGER NOT NULL DEFAULT 0,
-    tenant TEXT NOT NULL DEFAULT ''
+    tenant TEXT NOT NULL DEFAULT '',
+    usd REAL NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_by_age ON runs (created DESC, id DESC);
 CREATE INDEX runs_by_status ON runs (status, created DESC, id DESC);
@@ -180,3 +181,6 @@ CREATE TABLE api_keys (
     revoked REAL,
     digest BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What servers with a budget have spent on models, by day (UTC).
+CREATE TABLE spending (day TEXT PRIMARY KEY, usd REAL NOT NULL, tokens INTEGER NOT NULL) STRICT, WITHOUT ROWID;

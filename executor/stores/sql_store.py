@@ -10,14 +10,15 @@ Rejected: a query builder such as SQLAlchemy Core, which would be one more depen
 
 from __future__ import annotations
 
+import asyncio
+import random
 import re
-import secrets
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, cast
 
 import orjson
@@ -157,7 +158,7 @@ class Sql(ABC):
 _COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
-RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner), tenant"
+RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner), tenant, usd"
 _FIND_RUN: Final = f"SELECT {RUN}, header FROM @runs JOIN @headers ON run_id=id WHERE id=:run"
 _CREATE_RUN: Final = f"INSERT INTO @runs ({_COLUMNS}, tenant) VALUES (:{_COLUMNS.replace(', ', ', :')}, :tenant) ON CONFLICT DO NOTHING"
 _SET_PLANNED: Final = (
@@ -171,7 +172,7 @@ _STANDS: Final = f"EXISTS (SELECT 1 FROM @runs WHERE {_FENCE})"
 _ADD_LINES: Final = (
     "INSERT INTO @journal (run_id, first_seq, lines, head) SELECT :run, :first, :lines, :head WHERE {stands}"
 )
-_MOVE_RUN: Final = f"UPDATE @runs SET status=:status, digest=:digest, updated=:updated, head=:head, last_seq=:last WHERE {_FENCE}"
+_MOVE_RUN: Final = f"UPDATE @runs SET status=:status, digest=:digest, updated=:updated, usd=:usd, head=:head, last_seq=:last WHERE {_FENCE}"
 _MOVE_AND_RELEASE: Final = _MOVE_RUN.replace("SET", "SET owner=NULL,")
 _LOCK_RUNS: Final = "SELECT 1 FROM @runs WHERE id IN [:runs] ORDER BY id"
 _DROP_DECIDED: Final = "DELETE FROM @decisions WHERE number IN [:decided] AND {stands}"
@@ -192,7 +193,7 @@ _BEATS: Final = "SELECT name, beat FROM @owners WHERE name IN [:owners] ORDER BY
 _BEGIN_TO_BEAT: Final = """
     INSERT INTO @owners (name, beat) VALUES (:owner, :beat) ON CONFLICT (name) DO UPDATE SET beat=@owners.beat+1 RETURNING beat
 """
-BEAT_MAX: Final = 2**31
+BEAT_BITS: Final = 31
 # Other owners without runs stay: on a server, one of them may be claiming its first run right now.
 _FREE_OWNERS: Final = (
     "DELETE FROM @owners WHERE name IN [:owners] AND NOT EXISTS (SELECT 1 FROM @runs WHERE owner=name)"
@@ -268,6 +269,13 @@ _REPLACE_PLAN: Final = """
     UPDATE @plans SET plan=:plan, digest=:digest, saved=:at, row_digest=:row_digest WHERE name=:name AND digest=:replaces
     AND :of_text IN ('', plan)
 """
+_ADD_SPENDING: Final = """
+    INSERT INTO @spending (day, usd, tokens) VALUES (:day, :usd, :tokens) ON CONFLICT (day) DO UPDATE
+    SET usd=@spending.usd+excluded.usd, tokens=@spending.tokens+excluded.tokens
+"""
+_SUM_SPENDING: Final = (
+    "SELECT coalesce(sum(usd), 0), coalesce(sum(tokens), 0) FROM @spending WHERE day >= :since"
+)
 _ADD_API_KEY: Final = f"INSERT INTO @api_keys ({KEY_COLUMNS}) VALUES (:{KEY_COLUMNS.replace(', ', ', :')})"
 _FIND_API_KEY: Final = f"SELECT {KEY_COLUMNS} FROM @api_keys WHERE id=:id"
 _NOTE_API_KEY: Final = """
@@ -297,6 +305,78 @@ _COUNT_USES: Final = """
 """
 # The headers that were last read: a run is looked up several times while it is driven.
 HEADERS_KEPT: Final = 4
+
+
+def _first_beat(owner: str) -> dict[str, object]:
+    # A random number: an observer that watched the same owner before sees a new beat, also after each claim. Nobody gains by guessing it.
+    return {"owner": owner, "beat": random.getrandbits(BEAT_BITS)}
+
+
+class _Arrivals:
+    """Creates runs in groups: those that arrive while others are being created share the next transaction.
+
+    A transaction waits for a disk or a server, however much it holds, and a server has many submissions at a time.
+
+    Args:
+        create_group: Creates runs in one transaction, and returns for each whether none of its id was there.
+        create_alone: Creates one run.
+    """
+
+    def __init__(
+        self,
+        create_group: Callable[[Sequence[RunRow]], Awaitable[Sequence[bool]]],
+        create_alone: Callable[[RunRow], Awaitable[bool]],
+    ) -> None:
+        self._create_group = create_group
+        self._create_alone = create_alone
+        self._waiting: list[tuple[RunRow, asyncio.Future[bool]]] = []
+        self._work: asyncio.Task[None] | None = None
+
+    async def add(self, row: RunRow) -> bool:
+        """Create a run; `False`: one of its id is there. Raises: StoreError."""
+        loop = asyncio.get_running_loop()
+        made: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append((row, made))
+        # A task of its own, so that a caller that is cancelled takes nobody else's run along.
+        if self._work is None or self._work.done():
+            self._work = loop.create_task(self._create(), name="firmplan submissions")
+        return await made
+
+    async def _create(self) -> None:
+        while self._waiting:
+            # In the order of ids, so that two processes that create the same runs cannot deadlock.
+            group = sorted(self._waiting, key=lambda each: each[0].id)
+            self._waiting = []
+            try:
+                await self._create_all(group)
+            finally:
+                for _, made in group:
+                    made.cancel()  # a loop that ends takes this task along
+
+    async def _create_all(self, group: Sequence[tuple[RunRow, asyncio.Future[bool]]]) -> None:
+        if len(group) > 1:
+            try:
+                results = await self._create_group([row for row, _ in group])
+            except StoreError:
+                pass  # perhaps because of one run among them: each has its own answer then
+            else:
+                for (_, made), is_new in zip(group, results, strict=True):
+                    _settle(made, is_new)
+                return
+        for row, made in group:
+            try:
+                _settle(made, await self._create_alone(row))
+            except Exception as fault:  # noqa: BLE001  # whoever waits gets it
+                _settle(made, fault)
+
+
+def _settle(made: asyncio.Future[bool], outcome: object) -> None:
+    if made.done():
+        return
+    if isinstance(outcome, Exception):
+        made.set_exception(outcome)
+    else:
+        made.set_result(bool(outcome))
 
 
 class SqlStore(ABC):
@@ -350,6 +430,25 @@ class SqlStore(ABC):
 
     async def create_run(self, row: RunRow) -> bool:
         """See `Store.create_run`."""
+        if row.parent is not None:  # its parent is locked, and whoever deletes that must not wait for others
+            return await self._create_alone(row)
+        return await self._arrivals.add(row)
+
+    @cached_property
+    def _arrivals(self) -> _Arrivals:
+        return _Arrivals(self._create_group, self._create_alone)
+
+    async def _create_alone(self, row: RunRow) -> bool:
+        return (await self._create_group([row]))[0]
+
+    async def _create_group(self, rows: Sequence[RunRow]) -> Sequence[bool]:
+        def work(sql: Sql) -> list[Cursor]:
+            return [self._create(sql, row) for row in rows]
+
+        return [made.rowcount == 1 for made in await self._write(work, outlives="power")]
+
+    def _create(self, sql: Sql, row: RunRow) -> Cursor:
+        """Add a run. The cursor has changed one row if none of its id was there."""
         values = {name: getattr(row, name) for name in _COLUMNS.split(", ")}
         values |= {
             "tenant": row.tenant,
@@ -357,18 +456,17 @@ class SqlStore(ABC):
             "created": float(row.created),
             "updated": float(row.updated),
         }
-
-        def work(sql: Sql) -> Cursor:
-            if row.parent is not None and not row.is_replay:
-                # Whoever deletes the parent waits for this transaction, and then sees the child.
-                parent = f"SELECT 1 FROM @runs WHERE id=:run{sql.lock_from_removal}"
-                row.expect_parent(is_there=bool(sql.rows(parent, {"run": row.parent})))
-            # A run and its header come and go together. If the run is there already, its header is, too, and both inserts do nothing.
-            made = sql.send(_CREATE_RUN, values)
-            self._put_header(sql, row.id, row.header)
-            return made
-
-        return (await self._write(work, outlives="power")).rowcount == 1
+        if row.parent is not None and not row.is_replay:
+            # Whoever deletes the parent waits for this transaction, and then sees the child.
+            parent = f"SELECT 1 FROM @runs WHERE id=:run{sql.lock_from_removal}"
+            row.expect_parent(is_there=bool(sql.rows(parent, {"run": row.parent})))
+        # A run and its header come and go together. If the run is there already, its header is, too, and both inserts do nothing.
+        made = sql.send(_CREATE_RUN, values)
+        self._put_header(sql, row.id, row.header)
+        if row.owner is not None:
+            self._prepare_claim()
+            sql.rows(_BEGIN_TO_BEAT, _first_beat(row.owner))
+        return made
 
     async def set_header(
         self,
@@ -505,9 +603,7 @@ class SqlStore(ABC):
             is_taken = found.owner not in (None, owner) and not by_force
             if is_taken:
                 sql.send("DELETE FROM @owners WHERE name=:owner", {"owner": found.owner})
-            # Start from a random number: an observer that watched the same owner before sees a new beat, also after each claim.
-            first = {"owner": owner, "beat": secrets.randbelow(BEAT_MAX)}
-            ((beat,),) = sql.rows(_BEGIN_TO_BEAT, first)
+            ((beat,),) = sql.rows(_BEGIN_TO_BEAT, _first_beat(owner))
             sql.send(
                 "UPDATE @runs SET owner=:owner, epoch=epoch+1 WHERE id=:run", {"owner": owner, "run": run_id}
             )
@@ -613,6 +709,7 @@ class SqlStore(ABC):
             "status": batch.status,
             "digest": batch.digest,
             "updated": float(batch.updated),
+            "usd": float(batch.usd),
             "head": batch.head,
             "last": batch.first_seq - 1 + len(batch.lines),
         }
@@ -967,6 +1064,18 @@ class SqlStore(ABC):
 
         return await self._query(work)
 
+    # --- spending
+
+    async def add_spending(self, day: str, usd: float, tokens: int) -> None:
+        """See `Store.add_spending`."""
+        values = {"day": day, "usd": float(usd), "tokens": tokens}
+        await self._write(lambda sql: sql.send(_ADD_SPENDING, values))
+
+    async def sum_spending(self, since: str) -> tuple[float, int]:
+        """See `Store.sum_spending`."""
+        ((usd, tokens),) = await self._read(_SUM_SPENDING, {"since": since})
+        return float(usd), int(tokens)
+
     # --- keys
 
     async def add_api_key(self, key: ApiKey) -> None:
@@ -1074,3 +1183,5 @@ def _conditions(where: RunFilter) -> Iterator[tuple[str, str, object]]:
         yield "created >= :since", "since", float(where.since)
     if where.until is not None:
         yield "created < :until", "until", float(where.until)
+    if where.usd_min is not None:
+        yield "usd >= :usd_min", "usd_min", float(where.usd_min)

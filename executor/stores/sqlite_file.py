@@ -39,9 +39,11 @@ STEPS: Final = {
 # Tables that older firmplans neither make nor miss: a store without them gets them, and so it does indexes.
 ADDED: Final = (
     *("plan_uses", "saved_values", "owners", "unsorted_calls", "decided_attempts"),
-    *("pinned_tools", "learnt_types", "plan_versions", "api_keys", "schedules", "schedule_fires"),
+    *("pinned_tools", "learnt_types", "plan_versions", "api_keys", "spending", "schedules", "schedule_fires"),
 )
-ADDED_COLUMNS: Final = {"runs": {"tenant": "TEXT NOT NULL DEFAULT ''"}}  # the same, by table
+ADDED_COLUMNS: Final = {
+    "runs": {"tenant": "TEXT NOT NULL DEFAULT ''", "usd": "REAL NOT NULL DEFAULT 0"}
+}  # the same, by table
 
 INCREMENTAL: Final = 2  # SQLite's number of the mode in which a file can get smaller a portion at a time
 BUSY_TIMEOUT_MS: Final = 10_000  # another process holds the file: its commits take milliseconds

@@ -71,12 +71,14 @@ class RunFilter:
         text: A part of their task or of their id; capitals of A to Z count as small letters.
         since: Made at this time or later, in Unix seconds.
         until: Made before this time.
+        usd_min: They have cost at least this, in US dollars, as far as prices are known.
     """
 
     plan: str | None = None
     text: str | None = None
     since: float | None = None
     until: float | None = None
+    usd_min: float | None = None
 
 
 EVERY_RUN: Final = RunFilter()
@@ -93,6 +95,7 @@ class RunRow:
         head: Head of the journal's hash chain; `last_seq` is its length.
         beat: Its owner's, which rises as long as that lives (`owner.py`).
         tenant: Whose it is; empty: nobody's in particular.
+        usd: What it has cost, in US dollars, as far as prices are known; of a run of an older version 0.
         taken_from: Of a row that was just claimed: the owner that was overtaken, since it was dead; `None`: there was none.
     """
 
@@ -111,6 +114,7 @@ class RunRow:
     last_seq: int = 0
     beat: int | None = None
     tenant: str = ""
+    usd: float = 0.0
     taken_from: str | None = None
 
     @property
@@ -144,6 +148,7 @@ class Batch:
         decided: Numbers of the decisions that the lines hold now.
         is_synced: Must survive a power loss, not only a killed process.
         reuse: What later calls may reuse, and what the calls were made from.
+        usd: What the run has cost so far, in US dollars; a call under way counts with what was reserved for it.
         releases: The owner that gives up the run with this batch, because the run has ended.
     """
 
@@ -159,6 +164,7 @@ class Batch:
     opened: Mapping[str, str] = field(default_factory=dict[str, str])
     closed: Sequence[str] = ()
     decided: Sequence[int] = ()
+    usd: float = 0.0
     is_synced: bool = False
     reuse: ReuseEntries | None = None
     releases: str | None = None
@@ -489,7 +495,7 @@ class Store(Protocol):
         ...
 
     async def create_run(self, row: RunRow) -> bool:
-        """Add a run, durable through power loss; `False` if one of that id exists.
+        """Add a run, durable through power loss; `False` if one of that id exists. A row with an `owner` is a run that this owner has claimed.
 
         Raises:
             StoreError: The parent run no longer exists; a kept replay needs no parent.
@@ -763,6 +769,14 @@ class Store(Protocol):
 
     async def list_learnt(self, keys: Collection[LearntKey]) -> Mapping[LearntKey, bytes]:
         """Return what is kept under these keys."""
+        ...
+
+    async def add_spending(self, day: str, usd: float, tokens: int) -> None:
+        """Add what was spent on models on a day (`2026-12-01`)."""
+        ...
+
+    async def sum_spending(self, since: str) -> tuple[float, int]:
+        """Return dollars and tokens that were spent since a day, this day included."""
         ...
 
     async def add_api_key(self, key: ApiKey) -> None:

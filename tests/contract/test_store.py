@@ -95,6 +95,50 @@ def test_what_may_not_be_lost_waits_for_the_disk_at_its_commit(tmp_path):
     with_store(lambda: SqliteStore(tmp_path / "s.db"), law)
 
 
+def test_runs_that_arrive_together_are_each_made_once(make_store):
+    """They share transactions: of each id one is made, whoever is refused or cancelled takes no other along, and all are there afterwards."""
+
+    async def law(store):
+        async def create(row):
+            try:
+                return await store.create_run(row)
+            except StoreError:
+                return "refused"
+
+        rows = [row_of(f"r{n % 20}", header={"n": n}) for n in range(40)]
+        rows.append(row_of("child", parent="gone"))
+        cancelled = asyncio.ensure_future(create(row_of("cancelled")))
+        creating = [asyncio.ensure_future(create(row)) for row in rows]
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        made = await asyncio.gather(*creating)
+        assert made == [True] * 20 + [False] * 20 + ["refused"]
+        found = [await store.find_run(f"r{n}") for n in range(20)]
+        assert [row.header for row in found] == [{"n": n} for n in range(20)]
+        assert await store.create_run(row_of("later"))
+
+    with_store(make_store, law)
+
+
+def test_a_run_is_made_and_claimed_together(make_store):
+    """Its owner has it at once, in the epoch of a first claim; nobody else gets it while that lives, and it appends behind its fence."""
+
+    async def law(store):
+        mine = row_of("r", owner="me", epoch=1)
+        assert await store.create_run(mine)
+        assert not await store.create_run(row_of("r", owner="other", epoch=1))
+        found = await store.find_run("r")
+        assert (found.owner, found.epoch, found.beat is not None) == ("me", 1, True)
+        assert await store.list_owned("me") == {"r": 1}
+        assert await store.raise_beat("me")
+        assert await store.claim("r", "other", is_alive=lambda name, _: name == "me") is None
+        assert await append(store, batch_of(mine, b"one")) is None
+        taken = await store.claim("r", "other", **DEAD)
+        assert (taken.owner, taken.epoch, taken.taken_from) == ("other", 2, "me")
+
+    with_store(make_store, law)
+
+
 def test_a_run_that_comes_of_one_that_is_gone_is_not_made(make_store):
     """It would need that one's journal. A kept replay needs none; and whoever was refused leaves the store usable."""
 
@@ -706,6 +750,13 @@ def test_runs_are_listed_by_plan_text_and_time(make_store):
         assert await found(until=1.0) == ["r0"]
         assert await found(plan="sha256:1", before=(5.0, "r5"), limit=1) == ["r3"]
         assert await found() == [f"r{n}" for n in reversed(range(6))]
+        assert await found(usd_min=0.01) == []
+        for run_id, usd in (("r1", 0.25), ("r4", 0.5)):
+            row = await store.claim(run_id, "me", **DEAD)
+            await append(store, batch_of(row, b"x", usd=usd))
+        assert await found(usd_min=0.01) == ["r4", "r1"]
+        assert await found(usd_min=0.5) == ["r4"]
+        assert (await store.find_run("r1")).usd == 0.25
 
     with_store(make_store, law)
 

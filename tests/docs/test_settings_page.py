@@ -75,6 +75,7 @@ def test_flags_and_variables_of_settings_work():
         "drain": "0.5",
         "budget": "steps=7",
         "budget_max": "usd=7.5",
+        "server_budget": "usd=7.5,per=total",
     }
     for name, flag, variable, default in ([*row[:3], row[3]] for row in rows("setting")):
         setting = name.strip("`")
@@ -85,6 +86,9 @@ def test_flags_and_variables_of_settings_work():
             read = getattr(read_settings({}, env, Path("/")), setting)
             if isinstance(read, BudgetTable):
                 assert read.amounts() == {"budget": {"steps": 7}, "budget_max": {"usd": 7.5}}[setting]
+                continue
+            if setting == "server_budget":
+                assert (read.usd, read.tokens, read.per) == (7.5, None, "total")
                 continue
             assert str(read) == values.get(setting, "x") or read == ("x",)
         assert default

@@ -41,6 +41,14 @@ def noisy(word: str) -> str:
     broken.join()
     Careless()
     raise RuntimeError("of the tool \\x1b[31m\\nsecond line")
+
+
+@tool(effect="read", isolation="process")
+def apart() -> int:
+    """Say something in a process of its own."""
+    warnings.warn("of a child", UserWarning)
+    logging.getLogger("child.library").error("of two\\nlines")
+    return 1
 '''
 BROKEN = '''
 import asyncio
@@ -89,7 +97,12 @@ def answered(tmp_path_factory):
         tmp_path_factory.mktemp("json"), tools=NOISY, FIRMPLAN_API_KEYS="k1", FIRMPLAN_LOG="json"
     ) as server:
         own = {"Authorization": "Bearer k1"}
-        plan = {"firmplan": 1, "steps": [{"id": "n", "tool": "noisy", "args": {"word": "w\n2"}}]}
+        steps = [{"id": "n", "tool": "noisy", "args": {"word": "w\n2"}}, {"id": "c", "tool": "apart"}]
+        plan = {"firmplan": 1, "steps": steps}
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as garbage:
+            garbage.sendall(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+            garbage.recv(1000)
         told = {**own, "X-Request-ID": "mine-1"}
         run = server.post("/v1/runs", {"plan": plan}, headers=told)
         server.run_id = run.json()["id"]
@@ -118,7 +131,10 @@ def test_every_line_is_json_whoever_wrote_it(answered):
     uncaught = [line["exception"] for line in answered.lines if line["event"] == "uncaught exception"]
     assert any("ZeroDivisionError" in trace for trace in uncaught)
     assert any("in a destructor" in trace for trace in uncaught)
-    assert any(event.startswith("firmplan serves 1 tool at http://") for event in said)
+    assert any(event.startswith("firmplan serves 2 tools at http://") for event in said)
+    assert any("UserWarning: of a child" in event for event in said)
+    assert said["of two\nlines"]["logger"] == "child.library"
+    assert any(line.get("logger") == "uvicorn.error" for line in answered.lines)
     assert all({"timestamp", "level", "event"} <= set(line) for line in answered.lines)
     assert "\x1b" not in "".join(answered.said)
 

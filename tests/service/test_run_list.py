@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 
-from served import MAIL, PLAN
+import pytest
+from firmplan.testing import ScriptedModel
+from served import MAIL, PLAN, Server
 
 
 def test_runs_are_filtered(server):
@@ -41,3 +44,27 @@ def test_runs_are_filtered(server):
         refused = server.get("/v1/runs", params=query)
         assert refused.status_code == 422, query
         assert refused.headers["content-type"] == "application/problem+json"
+
+
+def test_runs_are_found_by_their_cost(tmp_path):
+    """A list has what the models of each run cost, and filters by it."""
+    table = tmp_path / "prices.json"
+    table.write_text(
+        json.dumps({"prices": 1, "models": [{"model": "small", "input": 1000.0, "output": 1000.0}]})
+    )
+    ask = {"firmplan": 1, "steps": [{"id": "a", "ask": {"prompt": "Say yes"}}], "output": "${a}"}
+    with (
+        ScriptedModel(["yes"]) as model,
+        Server(
+            tmp_path, FIRMPLAN_MODEL="small", FIRMPLAN_BASE_URL=model.base_url, FIRMPLAN_PRICES=str(table)
+        ) as server,
+    ):
+        dear = server.post("/v1/runs", {"plan": ask}).json()["id"]
+        free = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 1}}).json()["id"]
+        usage = server.wait(dear)["usage"]
+        server.wait(free)
+        assert usage["usd"] > 0
+        listed = {run["id"]: run["usd"] for run in server.get("/v1/runs").json()["runs"]}
+        assert listed == {dear: pytest.approx(usage["usd"]), free: 0}
+        found = server.get("/v1/runs", params={"usd_min": usage["usd"] / 2}).json()["runs"]
+        assert [run["id"] for run in found] == [dear]

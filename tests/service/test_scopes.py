@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
-from firmplan import Engine, tool
+from firmplan import Engine, Planner, tool
 from firmplan.executor.stores.api_keys import SCOPES as KEY_SCOPES
 from firmplan.service import callers
 from firmplan.service.app import create_app
 from firmplan.service.auth import OPEN_FOLDER, OPEN_PATHS
 from firmplan.service.callers import OPEN, SCOPES, SERVER, ScopedRoute
+from firmplan.testing import ScriptedModel
 
 PLAN = {
     "firmplan": 1,
@@ -70,10 +72,10 @@ ASKED = sorted((method, route.path, route.name) for route in SCOPED for method i
 
 
 @asynccontextmanager
-async def served(**options):
+async def served(planner=None):
     """A function from a key's text to a client, and the engine, of an application in this process."""
-    async with Engine([add, send], store="memory:") as engine:
-        app = create_app(engine, **options)
+    async with Engine([add, send], store="memory:", planner=planner) as engine:
+        app = create_app(engine)
         clients = []
 
         def client(key):
@@ -292,5 +294,61 @@ def test_metrics_are_for_keys_of_no_tenant():
             nobody = client("nothing")
             for path in ("/", "/healthz", "/readyz", "/openapi.json"):
                 assert (await nobody.get(path)).status_code == 200, path
+
+    asyncio.run(main())
+
+
+def test_a_task_of_a_tenant_is_answered_by_its_own_plans():
+    """A plan that is saved for one tenant, or that a model wrote for its task, answers no task of another; uses are counted apart."""
+    drafts = [json.dumps({**PLAN, "inputs": {"a": {"type": "integer", "default": n}}}) for n in (30, 40)]
+
+    async def main():
+        async with ScriptedModel(drafts) as model:
+            planner = Planner("m", base_url=model.base_url, api_key="x")
+            async with served(planner=planner) as (client, engine):
+                ours = client(await engine.add_key("ann", scopes=["read", "submit"], tenant="acme"))
+                theirs = client(await engine.add_key("bob", scopes=["read", "submit"], tenant="bolt"))
+                await ours.put("/v1/plans/sum", json=PLAN)
+
+                async def output(asking, task):
+                    run = (await asking.post("/v1/tasks", json={"task": task})).json()["id"]
+                    done = await engine.wait(run)
+                    return done.output, done.errors
+
+                assert await output(ours, "Add 5") == (6, ())
+                assert model.requests == []
+                assert await output(theirs, "Add 5") == (31, ())
+                assert len(model.requests) == 1
+                assert await output(theirs, "Add 5") == (31, ())  # as it was planned
+                assert len(model.requests) == 1
+                plain = client(await engine.add_key("root", scopes=["admin"]))
+                assert await output(plain, "Add 5") == (41, ())
+                (listed,) = (await ours.get("/v1/plans")).json()["plans"]
+                assert (listed["name"], listed["hits"]) == ("sum", 1)
+                (qualified,) = (await plain.get("/v1/plans")).json()["plans"]
+                assert (qualified["name"], qualified["hits"]) == ("acme:sum", 1)
+
+    asyncio.run(main())
+
+
+def test_a_person_sees_what_their_own_tenant_did_last_time():
+    """The view of a waiting call names no run of another tenant."""
+
+    async def main():
+        async with served() as (client, engine):
+            scopes = ["read", "submit", "approve"]
+            ours = client(await engine.add_key("ann", scopes=scopes, tenant="acme", may_approve_own=True))
+            theirs = client(await engine.add_key("bob", scopes=scopes, tenant="bolt"))
+
+            async def waiting(asking):
+                run = (await asking.post("/v1/runs", json={"plan": MAIL})).json()["id"]
+                await engine.wait(run)
+                return run, (await asking.get(f"/v1/runs/{run}/waiting")).json()["calls"][0]["last_time"]
+
+            first, _ = await waiting(ours)
+            assert (await ours.post(f"/v1/runs/{first}/steps/mail/approve", json={})).status_code == 200
+            await engine.wait(first)
+            assert (await waiting(theirs))[1] is None
+            assert (await waiting(ours))[1]["run"] == first
 
     asyncio.run(main())

@@ -426,6 +426,42 @@ def test_a_planning_is_a_span_with_its_requests():
     assert (bad.attributes["firmplan.run.status"], bad.status.status_code.name) == ("failed", "ERROR")
 
 
+def test_a_planning_of_a_step_is_its_attempt():
+    """Requests to the planner's model are under it, and the steps of the sub-plan under the step."""
+    sub_plan = {
+        "firmplan": 1,
+        "inputs": {"x": {"type": "integer"}},
+        "steps": [{"id": "d", "tool": "double", "args": {"x": "${inputs.x}"}}],
+        "output": "${d}",
+    }
+    step = {
+        "id": "p",
+        "plan_for": "Double it",
+        "given": {"x": 4},
+        "tools": ["double"],
+        "returns": {"type": "integer"},
+    }
+    watched = Watched()
+    with ScriptedModel([sub_plan]) as model:
+        planner = Planner(model="m", base_url=model.base_url)
+        with Engine([double], store="memory:", planner=planner, telemetry=watched.telemetry) as engine:
+            run = engine.run_sync({"firmplan": 1, "steps": [step], "output": "${p}"})
+    assert (run.status, run.output) == ("succeeded", 8), run.errors
+    assert watched.tree() == sorted(
+        [
+            ("", "submit"),
+            ("submit", "invoke_workflow"),
+            ("invoke_workflow", "step p"),
+            ("step p", "step plan0"),
+            ("step plan0", "plan"),
+            ("plan", "chat m"),
+            ("step p", "step run"),
+            ("step run", "step d"),
+            ("step d", "execute_tool double"),
+        ]
+    )
+
+
 def test_a_reused_result_has_no_attempt():
     """Its step says so."""
     watched = Watched()
@@ -494,8 +530,9 @@ print("done")
 
 def test_an_unknown_mode_is_refused():
     """The message names the modes."""
-    with pytest.raises(ConfigError, match="telemetry: expected one of auto, contents, off"):
-        Engine([], store="memory:", telemetry="on")
+    for mode in ("on", None, True):
+        with pytest.raises(ConfigError, match="telemetry: expected one of auto, contents, off"):
+            Engine([], store="memory:", telemetry=mode)
 
 
 def test_a_span_of_a_run_needs_no_request():
@@ -504,3 +541,73 @@ def test_a_span_of_a_run_needs_no_request():
     with watched.tracers.get_tracer("program").start_as_current_span("mine"):
         watched.telemetry.begin_run(ObservedRun("r", 0.0)).end("succeeded", 1.0)
     assert watched.one("invoke_workflow").parent is None
+
+
+@tool(effect="read", trust="trusted")
+def login(key: str, wrong: bool) -> str:
+    """Repeat a secret, in the result or in an error."""
+    if wrong:
+        raise RuntimeError(f"no {key}")
+    return f"yes {key}"
+
+
+def test_secrets_are_in_no_span():
+    """Not even with contents: arguments, results and errors have their names."""
+    watched = Watched(contents=True)
+    args = {"key": "${secret('PIN')}"}
+    steps = [
+        {"id": name, "tool": "login", "args": {**args, "wrong": name == "b"}, "on_error": "skip"}
+        for name in "ab"
+    ]
+    secrets = {"PIN": "the-secret-value"}
+    with Engine([login], store="memory:", secrets=secrets, telemetry=watched.telemetry) as engine:
+        engine.run_sync({"firmplan": 1, "steps": steps, "output": "done"})
+    exported = "".join(span.to_json() for span in watched.spans)
+    assert "yes ${secret" in exported
+    assert "no ${secret" in exported
+    assert "the-secret-value" not in exported
+    given = [
+        json.loads(span.attributes["gen_ai.tool.call.arguments"])
+        for span in watched.spans
+        if span.name == "execute_tool login"
+    ]
+    assert given == [{"key": '${secret("PIN")}', "wrong": wrong} for wrong in (False, True)]
+
+
+def test_contents_are_cut_off():
+    """A long argument is exported up to the bound, with its length: a backend refuses spans that are too large."""
+    watched = Watched(contents=True)
+    plan = {
+        "firmplan": 1,
+        "steps": [{"id": "e", "tool": "echo", "args": {"text": "é" * (tracing.CONTENT_MAX + 10)}}],
+        "output": "done",
+    }
+    with Engine([echo], store="memory:", telemetry=watched.telemetry) as engine:
+        assert engine.run_sync(plan).status == "succeeded"
+    found = watched.one("execute_tool echo").attributes
+    for name in ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result"):
+        assert len(found[name]) < tracing.CONTENT_MAX + 40
+        assert found[name].endswith("characters)")
+
+
+@tool(effect="pure")
+def echo(text: str) -> str:
+    """Return it."""
+    return text
+
+
+def test_no_run_is_watched_after_its_end():
+    """Whatever its end: nothing of a run stays in memory."""
+    watched = Watched()
+    plan = {"firmplan": 1, "steps": [{"id": "p", "tool": "put", "args": {"x": "y"}}], "output": "${p}"}
+    with Engine([double, put], store="memory:", telemetry=watched.telemetry) as engine:
+        waiting = engine.run_sync(plan)
+        engine.deny_sync(waiting.id, "p", by="me", reason="no")
+        engine.resume_sync(engine.run_sync({**plan, "output": ["${p}"]}).id)
+        cancelled = engine.run_sync({**plan, "output": {"x": "${p}"}})
+        engine.cancel_sync(cancelled.id)
+        engine.run_sync(
+            {"firmplan": 1, "steps": [{"id": "d", "tool": "double", "args": {"x": 1}}], "output": 1}
+        )
+        assert engine._observers._runs == {}
+    assert len([span for span in watched.spans if span.name == "invoke_workflow"]) >= 5

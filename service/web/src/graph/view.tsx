@@ -1,6 +1,6 @@
 // The graph of a plan: layered, folded and opened, with a small map. The layout comes from a worker; the state of a step from its signal.
 import { computed } from "@preact/signals";
-import { Background, Controls, MiniMap, ReactFlow, ReactFlowProvider, useReactFlow, type Edge, type Node } from "@xyflow/react";
+import { Background, Controls, MiniMap, ReactFlow, ReactFlowProvider, useReactFlow, useStore, type Edge, type Node } from "@xyflow/react";
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { WaitEdge, type EdgeData } from "./edge";
@@ -14,7 +14,10 @@ const NODE_TYPES = { step: StepNode };
 const EDGE_TYPES = { wait: WaitEdge };
 /** Nodes from which those outside the view are not in the document. */
 const MANY = 150;
-const FIT = { padding: 0.08, maxZoom: 1.1 };
+/** A wide plan is not shown whole at any price: below this nobody sees a step. */
+const FIT = { padding: 0.08, maxZoom: 1.1, minZoom: 0.15 };
+/** Zoom below which a step is a coloured box: its words could not be read, and drawing hundreds of them makes the graph slow. */
+const FAR = 0.4;
 
 interface PlanGraphProps {
   source: GraphSource;
@@ -65,6 +68,7 @@ function Flow({ source, direction }: PlanGraphProps): JSX.Element {
     watched.observe(pane.current);
     return () => watched.disconnect();
   }, [isDrawn, drawn]);
+  const isFar = useStore((state) => state.transform[2] < FAR);
   const selected = source.selected.value;
   useEffect(() => {
     if (selected !== null) bringIntoView(flow, selected);
@@ -73,6 +77,7 @@ function Flow({ source, direction }: PlanGraphProps): JSX.Element {
   return (
     <ReactFlow
       ref={pane}
+      className={isFar ? "is-far" : ""}
       onMove={(event) => {
         // Without an event it is the page itself that moves the view.
         if (event) isMoved.current = true;

@@ -109,6 +109,16 @@ export function Filters(): JSX.Element {
           <input type="datetime-local" aria-label="To" value={query.get("until") ?? ""} onChange={(event) => change("until", event.currentTarget.value)} />
         </>
       ) : null}
+      <input
+        class="filter-cost"
+        type="number"
+        min="0"
+        step="any"
+        aria-label="Cost at least, in US dollars"
+        placeholder="cost ≥ $"
+        value={query.get("usd_min") ?? ""}
+        onChange={(event) => change("usd_min", event.currentTarget.value)}
+      />
       {isFiltered(query) ? (
         <Button look="quiet" onClick={() => setQuery(Object.fromEntries([...NAMES, "cursor"].map((name) => [name, null])))}>
           Clear
