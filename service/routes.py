@@ -26,13 +26,13 @@ from fastapi.routing import APIRoute
 from typing_extensions import override
 
 from ..engine import Engine
-from ..errors import DECIDED, OWN_RUN, FirmplanError, InputRejected, StoreError
+from ..errors import DECIDED, OWN_RUN, FirmplanError, InputRejected, PlanningFailed, StoreError
 from ..executor import Event, Run, RunFilter
 from ..executor.states import RunStatus
 from ..plans import Json, NotJson, Plan, canonical, parse, value_problems
 from .callers import LOOK_S, Caller, ScopedRoute, caller_of
 from .metrics import MEDIA_TYPE, Metrics
-from .problems import Refusal, expect_known_query, on_firmplan_error
+from .problems import Refusal, expect_known_query, on_firmplan_error, on_http_error
 from .run_queue import RunQueue, Submission
 from .schemas import (
     AnswerBody,
@@ -680,14 +680,8 @@ PlanBody = Annotated[
     response_model=PlannedTaskView,
     responses={
         200: {
-            "content": {
-                "text/event-stream": {
-                    "schema": {
-                        "type": "string",
-                        "description": "With `stream`: events `draft`, then `plan` or `problem`",
-                    }
-                }
-            }
+            "description": "The plan; with `stream` server-sent events: `draft`, and at the end `plan` or `problem`",
+            "content": {"text/event-stream": {}},
         }
     },
     summary="Plan a task in words, and run nothing",
@@ -705,7 +699,11 @@ async def plan_task(body: PlanTaskBody, request: Request, served: Served, caller
 async def _planned_task(
     served: ServedEngine, caller: Caller, body: PlanTaskBody, heard: Callable[[Plan], None] | None = None
 ) -> dict[str, Any]:
-    plan = await served.engine.plan(body.task, inputs=body.inputs, tenant=caller.tenant, heard=heard)
+    """Return the plan of a task, and its check. Raises: Refusal: 422, there is no plan; the detail says why."""
+    try:
+        plan = await served.engine.plan(body.task, inputs=body.inputs, tenant=caller.tenant, heard=heard)
+    except PlanningFailed as error:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.code, error.message) from error
     report = await served.engine.check_plan(plan, tenant=caller.tenant)
     return {"plan": plan.to_dict(), "report": report.to_dict()}
 
@@ -730,8 +728,9 @@ async def _planning(
             elif planned.done():
                 try:
                     yield _named_event("plan", planned.result())
-                except FirmplanError as error:
-                    refused = await on_firmplan_error(request, error)
+                except (Refusal, FirmplanError) as error:
+                    refuse = on_http_error if isinstance(error, Refusal) else on_firmplan_error
+                    refused = await refuse(request, error)
                     yield _named_event("problem", json.loads(bytes(refused.body)))
                 return
             else:

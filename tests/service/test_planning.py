@@ -83,9 +83,9 @@ def test_why_there_is_no_plan_is_the_last_event(planning):
     """The same document as the error of a request without a stream."""
     for task in ("Ask me", "Fly"):
         (name, problem) = streamed(planning, task=task)[-1]
-        assert (name, problem["code"], problem["status"]) == ("problem", "planning-failed", 502)
+        assert (name, problem["code"], problem["status"]) == ("problem", "planning-failed", 422)
         refused = planning.post("/v1/tasks:plan", {"task": task})
-        assert (refused.status_code, refused.json()["code"]) == (502, "planning-failed")
+        assert (refused.status_code, refused.json()["code"]) == (422, "planning-failed")
     assert "Which one?" in planning.post("/v1/tasks:plan", {"task": "Ask me"}).json()["detail"]
     for body in ({}, {"task": ""}, {"task": 3}, {"task": "x", "budget": {}}):
         assert planning.post("/v1/tasks:plan", body).status_code == 422
