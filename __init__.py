@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
     from .tools import Artifact, Context, Model, Models, Secret, Tool, Toolset, agent, tool
     from .trace_rehearsal import LearnedPlan, TraceRehearsal, learn_from_trace
+    from .webhooks import Webhook
 
 __getattr__, __dir__ = on_first_use(
     __name__,
@@ -93,11 +94,13 @@ __getattr__, __dir__ = on_first_use(
             "Verification",
             "WaitingCall",
             "WaitingCalls",
+            "Webhook",
         ),
         "planner": ("Planner", "SavedPlan"),
         "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
         "tools": ("Artifact", "Context", "Model", "Models", "Secret", "Tool", "Toolset", "agent", "tool"),
         "trace_rehearsal": ("LearnedPlan", "TraceRehearsal", "learn_from_trace"),
+        "webhooks": ("Webhook",),
     },
 )
 
@@ -151,6 +154,7 @@ __all__ = [
     "Verification",
     "WaitingCall",
     "WaitingCalls",
+    "Webhook",
     "agent",
     "check",
     "learn_from_trace",

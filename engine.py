@@ -138,6 +138,9 @@ from .tools.background import Background, call, iterate
 from .tools.declaration import Results
 from .tools.provider import Server, hold_servers, release_servers
 from .tools.secret import Secret, SecretFinder, Secrets, environment_secrets
+from .webhooks import Delivery, Outbox, Webhook, WebhookSender
+from .webhooks.endpoint import webhooks_of
+from .webhooks.messages import DeliveryPage, page_of, retried, run_facts
 
 if TYPE_CHECKING:
     from .executor.journal.tool_pins import ProviderChanges
@@ -233,6 +236,8 @@ class Engine:
         on_waiting: Called with the other process that drives a run, when the engine waits for it: after 2 s, then once a minute. `None`: the log names it.
         telemetry: `"auto"`: spans and metrics go to the OpenTelemetry providers of this process, if it has set any; `"contents"`: also prompts,
             arguments, answers and results; `"off"`: none; or a `firmplan.telemetry.Telemetry`.
+        webhooks: Endpoints that are told when runs end or wait for a person, and when schedules fail (docs/WEBHOOKS.md). Every process that moves
+            runs of the store should have the same; `deliver_webhooks`, or a server, sends the messages.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
@@ -261,6 +266,7 @@ class Engine:
         budget_max: Mapping[str, float] | None = None,
         results: Results | None = None,
         telemetry: Telemetry | TelemetryMode = "auto",
+        webhooks: Sequence[Webhook] = (),
     ) -> None:
         is_known = (
             telemetry in get_args(TelemetryMode)
@@ -311,6 +317,8 @@ class Engine:
         self._telemetry = telemetry
         self._is_closed = False
         self._scheduler: Scheduler | None = None
+        self._webhooks = webhooks_of(webhooks)
+        self._sender: WebhookSender | None = None
         self._firing = asyncio.Lock()
 
     # --- life
@@ -337,6 +345,9 @@ class Engine:
         """Stop the active runs and close the store; idempotent. `resume` continues the runs in another engine."""
         self._is_closed = True
         opened, self._opened, self._loop = self._opened, None, None
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            await sender.close()
         if opened is not None:
             await opened.execution.close()
             await self._planner.aclose()
@@ -374,6 +385,7 @@ class Engine:
                     policies=self._policies,
                     budgets=self._budgets,
                     observers=self._observers,
+                    tells_webhooks=bool(self._webhooks),
                 )
                 execution = Execution(
                     facilities,
@@ -422,8 +434,9 @@ class Engine:
                 return
             from .telemetry.providers import find_telemetry  # noqa: PLC0415  # see above
 
-            telemetry = find_telemetry(contents=telemetry == "contents")
-        if telemetry is not None:
+            if (found := find_telemetry(contents=telemetry == "contents")) is not None:
+                self.observe(found)
+        else:
             self.observe(telemetry)
 
     @property
@@ -664,7 +677,7 @@ class Engine:
         Args:
             tenant: Whose; empty: those of no tenant, `None`: all.
         """
-        return await (await self._schedules()).list(tenant)
+        return await (await self._schedules()).list_all(tenant)
 
     async def get_schedule(self, name: str) -> Schedule:
         """Return a schedule. Raises: InputRejected: there is none of that name (code `unknown-schedule`)."""
@@ -737,7 +750,10 @@ class Engine:
         if self._scheduler is None:
             execution = opened.execution
             self._scheduler = Scheduler(
-                ScheduleTable(self._location.store), _ScheduledRuns(self), execution.now, execution.log
+                ScheduleTable(self._location.store, tells_webhooks=bool(self._webhooks)),
+                _ScheduledRuns(self),
+                execution.now,
+                execution.log,
             )
         async with self._firing:
             return await self._scheduler.look()
@@ -772,6 +788,100 @@ class Engine:
             schedule={"name": schedule.name, "at": at},
         )
         return await opened.plans.header(plan, options, schedule.inputs_at(at)), options
+
+    # --- webhooks
+
+    @property
+    def webhooks(self) -> tuple[Webhook, ...]:
+        """The endpoints that are told of runs, by name."""
+        return tuple(self._webhooks[name] for name in sorted(self._webhooks))
+
+    async def deliver_webhooks(self, endpoint: str | None = None) -> list[Delivery]:
+        """Send the messages of webhooks that are due, and return how they fared. Call it again and again, in any process with these webhooks.
+
+        A server calls it each second for each endpoint. A message is sent at least once, always under the same id, whichever process dies.
+
+        Args:
+            endpoint: Send to this endpoint alone; `None`: to all, one after the other.
+
+        Raises:
+            InputRejected: There is no such endpoint.
+            StoreError: The store failed; the next call goes on.
+        """
+        sender = await self._webhook_sender()
+        if endpoint is not None:
+            return await sender.round(endpoint)
+        return [each for name in self._webhooks for each in await sender.round(name)]
+
+    async def test_webhook(self, endpoint: str) -> Delivery:
+        """Send a message that says nothing (`webhook.test`) to an endpoint, once, and return how it fared.
+
+        Raises:
+            InputRejected: There is no such endpoint.
+        """
+        return await (await self._webhook_sender()).test(endpoint)
+
+    async def list_deliveries(
+        self,
+        *,
+        state: str | None = None,
+        endpoint: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        tenant: str | None = None,
+    ) -> DeliveryPage:
+        """Return a page of the messages of webhooks, the newest first; they stay for 30 days after they were delivered or given up.
+
+        Args:
+            state: Of this state: `pending`, `delivered` or `failed`.
+            endpoint: To this endpoint.
+            limit: Most of a page, up to 500.
+            cursor: The `cursor` of an earlier page asks for the one that follows.
+            tenant: About runs and schedules of this tenant; `None`: about all.
+
+        Raises:
+            InputRejected: An argument is out of its range.
+        """
+        await self._open()
+        return await page_of(
+            Outbox(self._location.store),
+            state=state,
+            endpoint=endpoint,
+            limit=limit,
+            cursor=cursor,
+            tenant=tenant,
+        )
+
+    async def retry_delivery(self, delivery_id: str, *, tenant: str | None = None) -> Delivery:
+        """Have a message of a webhook sent again that was given up, or delivered, with the same id.
+
+        Args:
+            delivery_id: The message.
+            tenant: Its tenant; `None`: any.
+
+        Raises:
+            InputRejected: There is no such message (code `unknown-delivery`).
+        """
+        execution = (await self._open()).execution
+        return await retried(Outbox(self._location.store), delivery_id, execution.now(), tenant)
+
+    async def _webhook_sender(self) -> WebhookSender:
+        execution = (await self._open()).execution
+        if self._sender is None:
+            self._sender = WebhookSender(
+                Outbox(self._location.store),
+                self._webhooks,
+                self._webhook_facts,
+                execution.now,
+                execution.log,
+            )
+        return self._sender
+
+    async def _webhook_facts(self, run_id: str, endpoint: Webhook) -> dict[str, Json]:
+        try:
+            return run_facts(await self.get(run_id), has_output=endpoint.outputs)
+        except RunNotFound:  # it was deleted meanwhile
+            return {}
 
     # --- tools of others
 
@@ -1627,6 +1737,10 @@ class Engine:
         return await (await self._open()).execution.decisions.cancel(run_id)
 
     aclose_sync = close
+    deliver_webhooks_sync = _twin(deliver_webhooks)
+    test_webhook_sync = _twin(test_webhook)
+    list_deliveries_sync = _twin(list_deliveries)
+    retry_delivery_sync = _twin(retry_delivery)
     add_schedule_sync = _twin(add_schedule)
     list_schedules_sync = _twin(list_schedules)
     get_schedule_sync = _twin(get_schedule)

@@ -35,6 +35,7 @@ REPLACED: Final = "replaced"  # code of `InputRejected`: a plan is to be saved i
 UNKNOWN_PLAN: Final = (
     "unknown-plan"  # code of `InputRejected`: no plan, or no version of it, is saved under that name
 )
+UNKNOWN_DELIVERY: Final = "unknown-delivery"  # code of `InputRejected`: there is no such message of a webhook
 UNKNOWN_SCHEDULE: Final = "unknown-schedule"  # code of `InputRejected`: there is no schedule of that name
 OTHER_REQUEST: Final = (
     "other-request"  # code of `InputRejected`: a run of that id was made for another request
@@ -144,7 +145,7 @@ class InputRejected(FirmplanError):
     Args:
         message: Expected, found, where, what to do.
         problems: One entry for each fault that has a place.
-        code: `DECIDED`, `OTHER_REQUEST`, `OWN_RUN`, `NOT_ENDED`, `HAS_CHILDREN`, `REPLACED`, `UNKNOWN_PLAN`, `UNKNOWN_SCHEDULE` or `UNPRICED` where that is why; `input-rejected` if not given.
+        code: `DECIDED`, `OTHER_REQUEST`, `OWN_RUN`, `NOT_ENDED`, `HAS_CHILDREN`, `REPLACED`, `UNKNOWN_PLAN`, `UNKNOWN_SCHEDULE`, `UNKNOWN_DELIVERY` or `UNPRICED` where that is why; `input-rejected` if not given.
     """
 
     code = "input-rejected"

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import ConfigError
-from . import decide, evaluate, host, keys, models, plans, review, run, schedules, store
+from . import decide, evaluate, host, keys, models, plans, review, run, schedules, store, webhooks
 from .failure import exit_code, failure_document, failure_text
 from .screen import (
     OutputError,
@@ -79,6 +79,11 @@ class Commands(TyperGroup):
             sys.exit(code)
         return code
 
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401  # typer's context
+        """Return the parameters without typer's options about completion, which guess the shell: `firmplan completion` is told it."""
+        own = super().get_params(ctx)
+        return [each for each in own if each.name not in ("install_completion", "show_completion")]
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # typer's context
         """Parse the line with `--debug` moved to the front, so that it may stand anywhere."""
         # typer takes an option of the group only before the command's name; a person adds `--debug` at the end of the line that failed.
@@ -93,12 +98,12 @@ app = typer.Typer(
     help="Run agents by deterministic plans: written by a model, checked, run, reused, replayed.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,  # its answers to the scripts of shells; `firmplan completion` prints these
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (run, decide, review, plans, schedules, models, evaluate, host, keys, store):
+for part in (run, decide, review, plans, schedules, webhooks, models, evaluate, host, keys, store):
     app.add_typer(part.commands.app)
 
 

@@ -28,6 +28,8 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_type_hints
 import typer
 from typer.models import OptionInfo, ParameterInfo
 
+from .completion import complete_plans, complete_plans_and_runs, complete_runs, complete_steps
+
 Work = TypeVar("Work", bound=Callable[..., Any])
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
@@ -90,10 +92,24 @@ Budget = Annotated[
         help="Stop and wait at this amount of steps, calls, items, model_calls, tokens, usd or seconds; repeatable.",
     ),
 ]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `firmplan runs` lists it.")]
-StepPath = Annotated[
-    str, typer.Argument(metavar="STEP", help="The step's path, such as mail, spots[3] or outer/inner.")
+RunId = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="The run's id, as `firmplan runs` lists it.", autocompletion=complete_runs
+    ),
 ]
+StepPath = Annotated[
+    str,
+    typer.Argument(
+        metavar="STEP",
+        help="The step's path, such as mail, spots[3] or outer/inner.",
+        autocompletion=complete_steps,
+    ),
+]
+AnyRun = Annotated[str, typer.Argument(autocompletion=complete_runs)]
+PlanOrTask = Annotated[str, typer.Argument(autocompletion=complete_plans)]
+PlanOrRun = Annotated[str, typer.Argument(autocompletion=complete_plans_and_runs)]
+SavedName = Annotated[str, typer.Argument(autocompletion=complete_plans)]
 
 
 class CommandGroup:

@@ -116,6 +116,30 @@ class SecretTable(BaseModel):
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
 
 
+class WebhookTable(BaseModel):
+    """One endpoint of the file that is told of runs: the arguments of `Webhook`, which checks them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    url: Annotated[Text, Field(repr=False)]
+    secret: SecretTable
+    previous_secret: SecretTable | None = None
+    events: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
+    tenant: str = ""
+    outputs: bool = False
+    allow_http: bool = False
+
+    def beside(self, folder: Path) -> WebhookTable:
+        """Return the table with its files, which are relative to a folder, as paths from there."""
+        found = {"secret": self.secret, "previous_secret": self.previous_secret}
+        moved = {
+            name: each.model_copy(update={"file": str(folder / each.file)})
+            for name, each in found.items()
+            if each is not None and each.file
+        }
+        return self.model_copy(update=moved)
+
+
 class OpenApiTable(BaseModel):
     """One OpenAPI document of the file: the arguments of `Toolset.from_openapi`, which checks those that stand beside these."""
 
@@ -194,6 +218,7 @@ class Settings(BaseModel):
         openapi: OpenAPI documents whose operations are tools, from the file; the names are for messages.
         server_budget: What a server's runs may spend together.
         proxies: Addresses and networks of proxies before the server, whose word counts for where a request comes from.
+        webhooks: Endpoints that are told of runs, from the file, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -222,6 +247,7 @@ class Settings(BaseModel):
     openapi: Mapping[str, OpenApiTable] = {}
     server_budget: ServerBudgetTable = ServerBudgetTable()
     proxies: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
+    webhooks: Mapping[str, WebhookTable] = {}
 
     _origin: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
 
@@ -322,6 +348,8 @@ def _read_file(file: Path) -> Settings:
         beside["prices"] = str(file.parent / settings.prices)
     if settings.models:
         beside["models"] = {name: _files_beside(each, file.parent) for name, each in settings.models.items()}
+    if settings.webhooks:
+        beside["webhooks"] = {name: each.beside(file.parent) for name, each in settings.webhooks.items()}
     if settings.openapi:
         beside["openapi"] = {name: each.beside(file.parent) for name, each in settings.openapi.items()}
     if "secrets" in given and settings.secrets != "environment":

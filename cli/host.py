@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -190,6 +191,29 @@ def _mcp_over_http(invocation: Invocation, address: str, wait_s: float, *, elici
         on_bound=announce,
         elicits=elicits,
     )
+
+
+class Shell(StrEnum):
+    """The shells that a script is made for."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+@commands.command(at_server=None, example="bash")
+def completion(invocation: Invocation, shell: Shell) -> int:
+    """Print the script by which a shell completes lines. It completes commands, options, runs, steps and plans.
+
+    Args:
+        shell: The shell that loads it, such as in ~/.bashrc, in ~/.zshrc after compinit, or as ~/.config/fish/completions/firmplan.fish.
+    """
+    from .app import app
+    from .completion import script_of
+
+    script = script_of(app, shell.value)
+    invocation.answer({"shell": shell.value, "script": script}, script)
+    return Exit.OK
 
 
 # --- doctor: each diagnosis is one line. Nothing is changed. No model is asked, unless `--probe` asks for it.

@@ -25,6 +25,7 @@ from ..planner import Planner
 from ..telemetry.providers import set_up
 from ..tools import Model, Models, Secret, Toolset
 from ..tools.models.endpoint import OPENAI_URL, read_models
+from ..webhooks import Webhook
 from . import screen
 from .config import (
     COMMAND_LINE,
@@ -173,6 +174,7 @@ class Invocation:
             write_grace=settings.write_grace,
             on_waiting=on_waiting,
             telemetry=settings.telemetry,
+            webhooks=_webhooks(settings),
         )
         with _store_errors():
             await engine.__aenter__()
@@ -426,6 +428,28 @@ def _policies(settings: Settings) -> list[Policy]:
         return [written_policy(**table.model_dump()) for table in settings.policies]
     except ConfigError as fault:
         raise ConfigError(f"policies (in {settings.origin('policies')}): {fault}") from fault
+
+
+def _webhooks(settings: Settings) -> list[Webhook]:
+    """Return the webhooks of the file. Raises: ConfigError: one of them is not valid."""
+    made: list[Webhook] = []
+    for name, table in settings.webhooks.items():
+        old = table.previous_secret
+        try:
+            hook = Webhook(
+                name=name,
+                url=table.url,
+                secret=Secret(**table.secret.model_dump()),
+                previous_secret=Secret(**old.model_dump()) if old is not None else None,
+                events=table.events,
+                tenant=table.tenant,
+                outputs=table.outputs,
+                allow_http=table.allow_http,
+            )
+            made.append(hook)
+        except ConfigError as fault:
+            raise ConfigError(f"webhooks.{name} (in {settings.origin('webhooks')}): {fault}") from fault
+    return made
 
 
 def _secrets(settings: Settings) -> Mapping[str, Secret] | Literal["environment"]:

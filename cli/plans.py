@@ -15,7 +15,8 @@ import typer
 
 from ..errors import ConfigError, InputRejected
 from . import screen
-from .command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, CommandGroup, Inputs
+from .command import MOVES, PLANS, STORE, TOOLS, TOOLS_AND_STORE, CommandGroup, Inputs, PlanOrRun, SavedName
+from .completion import complete_plans
 from .failure import Exit
 
 if TYPE_CHECKING:
@@ -48,7 +49,12 @@ PICTURES: Mapping[Format, Literal["text", "mermaid", "svg"]] = {
 }
 
 PlanName = Annotated[
-    str, typer.Argument(metavar="PLAN", help="A plan's file (-: standard input), or a saved plan's name.")
+    str,
+    typer.Argument(
+        metavar="PLAN",
+        help="A plan's file (-: standard input), or a saved plan's name.",
+        autocompletion=complete_plans,
+    ),
 ]
 ShowFormat = Annotated[Format, typer.Option("--format", "-f", help="How to render it.")]
 Output = Annotated[
@@ -196,7 +202,7 @@ async def check(invocation: Invocation, what: PlanName) -> int:
 
 
 @commands.command(uses=TOOLS_AND_STORE, at_server=True, example="plan.yaml --format mermaid")
-async def show(invocation: Invocation, what: str, form: ShowFormat = Format.TEXT) -> int:
+async def show(invocation: Invocation, what: PlanOrRun, form: ShowFormat = Format.TEXT) -> int:
     """Show a plan as a picture, or a run with its steps.
 
     Args:
@@ -418,7 +424,7 @@ def _author() -> str:
 
 
 @plan_commands.command(uses=STORE, at_server=True, example="weather")
-async def plans_history(invocation: Invocation, name: str) -> int:
+async def plans_history(invocation: Invocation, name: SavedName) -> int:
     """List the versions that a saved plan had, newest first.
 
     Args:
@@ -442,7 +448,7 @@ async def plans_history(invocation: Invocation, name: str) -> int:
 
 
 @plan_commands.command(uses=TOOLS_AND_STORE, at_server=True, example="weather 3 --tools tools.py")
-async def plans_restore(invocation: Invocation, name: str, version: str) -> int:
+async def plans_restore(invocation: Invocation, name: SavedName, version: str) -> int:
     """Save an earlier version of a plan again. It becomes the newest version, if no one saves another meanwhile.
 
     Args:
@@ -460,7 +466,7 @@ async def plans_restore(invocation: Invocation, name: str, version: str) -> int:
 
 
 @plan_commands.command(uses=STORE, at_server=True, example="weather")
-async def plans_delete(invocation: Invocation, name: str) -> int:
+async def plans_delete(invocation: Invocation, name: SavedName) -> int:
     """Delete a saved plan. Its history stays, so that `plans restore` brings it back.
 
     Args:
@@ -474,7 +480,7 @@ async def plans_delete(invocation: Invocation, name: str) -> int:
 
 @plan_commands.command(uses=STORE, at_server=True, example="weather --format yaml")
 async def plans_show(
-    invocation: Invocation, name: str, form: ShowFormat = Format.TEXT, version: str | None = None
+    invocation: Invocation, name: SavedName, form: ShowFormat = Format.TEXT, version: str | None = None
 ) -> int:
     """Show a saved plan.
 

@@ -14,7 +14,8 @@ import typer
 from ..errors import InputRejected
 from ..plans.visible import visible
 from . import screen
-from .command import STORE, TOOLS_AND_STORE, CommandGroup, RunId
+from .command import STORE, TOOLS_AND_STORE, AnyRun, CommandGroup, RunId
+from .completion import complete_steps
 from .failure import Exit
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ async def verify(invocation: Invocation, run_id: RunId) -> int:
 
 @commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae price")
 async def explain(
-    invocation: Invocation, run_id: RunId, step: Annotated[str | None, typer.Argument()] = None
+    invocation: Invocation,
+    run_id: RunId,
+    step: Annotated[str | None, typer.Argument(autocompletion=complete_steps)] = None,
 ) -> int:
     """Say why a step ran or was reused. The answer names the part that differs from the nearest earlier call.
 
@@ -77,8 +80,8 @@ async def explain(
 )
 async def diff(
     invocation: Invocation,
-    a: str,
-    b: str,
+    a: AnyRun,
+    b: AnyRun,
     form: Annotated[DiffFormat, typer.Option("--format", "-f")] = DiffFormat.TEXT,
     output: Annotated[Path | None, typer.Option("-o")] = None,
 ) -> int:

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import InputRejected
 from . import screen
-from .command import MOVES, STORE, Budget, CommandGroup, Inputs, RunId
+from .command import MOVES, STORE, AnyRun, Budget, CommandGroup, Inputs, PlanOrTask, RunId
 from .failure import Exit
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ commands = CommandGroup()
 @commands.command(uses=MOVES, at_server=True, example="plan.yaml --tools tools.py --input today=2026-03-10")
 async def run(
     invocation: Invocation,
-    what: str,
+    what: PlanOrTask,
     inputs: Inputs = None,
     run_id: str | None = None,
     seed: int | None = None,
@@ -205,7 +205,7 @@ async def fork(
 
 
 @commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae")
-async def replay(invocation: Invocation, what: str, keep: bool = False) -> int:
+async def replay(invocation: Invocation, what: AnyRun, keep: bool = False) -> int:
     """Replay a run from its journal. Nothing is called, and every digest must match.
 
     Args:

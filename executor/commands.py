@@ -37,6 +37,7 @@ class StartToolCall:
         timeout_s: The step's own limit, else that of the tool.
         reconcile: Whether the tool is asked first if the write took effect: an earlier attempt has an unknown outcome, or the parent of a fork
             called the write.
+        answers: What a person answered to questions of earlier attempts: `[resume, answer]` each.
     """
 
     step: str
@@ -47,6 +48,7 @@ class StartToolCall:
     sample: tuple[int, ...]
     timeout_s: float | None
     reconcile: bool
+    answers: tuple[Json, ...] = ()
 
 
 @dataclass(slots=True)

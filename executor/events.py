@@ -161,6 +161,8 @@ class CallFailed:
         retryable: Whether the tool's retry policy covers this failure.
         took_effect: Of a write: the call took effect, and only its result was refused. Otherwise the call had no effect.
         args: Of a call that was not made because it had failed in the parent of a fork: the digest of its arguments there.
+        question: What the call wants to know of a person before it does anything: `question`, `returns` (JSON Schema of the answer), and `resume`, which
+            the next attempt gets beside the answer. Then the call has not failed for good.
     """
 
     step: str
@@ -171,6 +173,7 @@ class CallFailed:
     usage: Mapping[str, Json] | None = None
     took_effect: bool | None = None
     args: str | None = None
+    question: CanonicalValue | None = None
 
     @property
     def is_done(self) -> bool:
@@ -235,7 +238,7 @@ class Denied:
 
 @dataclass(slots=True)
 class Answered:
-    """A person answered the question of an `ask_person` step.
+    """A person answered the question of an `ask_person` step, or of a call.
 
     Attributes:
         args: Digest of the question that the person saw.

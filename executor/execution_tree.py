@@ -106,6 +106,8 @@ class Iteration:
         is_ruled: Whether the question if the call needs a person has been answered.
         is_approved: Whether a person has allowed the call.
         asked: When a person was asked, in Unix seconds; `None`: nobody was.
+        question: What the last call wants to know of a person (`CallFailed.question`), until that is answered.
+        answers: What earlier calls wanted to know, each with the answer: `[resume, answer]`.
         is_ahead: Whether a person was asked about the call before the earlier items of an ordered `for_each` have ended.
     """
 
@@ -130,6 +132,8 @@ class Iteration:
     is_ruled: bool = False
     is_approved: bool = False
     is_ahead: bool = False
+    question: CanonicalValue | None = None
+    answers: tuple[Json, ...] = ()
     asked: float | None = None
     reused: bool = False
     usage: Mapping[str, Json] | None = None
@@ -353,6 +357,19 @@ def is_asked(iteration: Iteration) -> bool:
 def is_question(iteration: Iteration) -> bool:
     """Whether the iteration waits for the answer to its question."""
     return iteration.state is State.WAITING and iteration.reason is Reason.QUESTION
+
+
+def shown_of(iteration: Iteration) -> CanonicalValue | None:
+    """Return what a person decides about: the question of a call, else the arguments of the call or of the question."""
+    return iteration.question or iteration.call
+
+
+def answer_schema(iteration: Iteration) -> Mapping[str, Json]:
+    """Return the JSON Schema of the answer to the question that waits."""
+    action = iteration.item.node.code.action
+    if iteration.question is not None:
+        return cast("Mapping[str, Json]", cast("dict[str, Json]", iteration.question.value)["returns"])
+    return action.returns if isinstance(action, AskPerson) else {}
 
 
 def deadline_of(iteration: Iteration) -> float | None:

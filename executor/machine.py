@@ -127,6 +127,7 @@ from .execution_tree import (
     request_of,
     run_digest,
     sample_of,
+    shown_of,
     shown_to_person,
     undecided_attempt,
 )
@@ -155,6 +156,7 @@ MISMATCHES_MAX: Final = 100  # kinds of mismatch of a run's results that are rec
 DEPTH_MAX: Final = 32  # sub-plans within sub-plans: the check refuses recursion, and this limit bounds a chain of different plans
 
 
+QUESTIONS_MAX: Final = 20  # questions of one call that a person is asked; the next one fails the call
 EXPIRED: Final = "expired"  # code of a question that nobody answered in time
 DENIED: Final = "denied"  # a decision of a person, and the code of the failure that follows from it
 _BEGINNINGS: Final = (RunStarted, RunResumed)
@@ -423,8 +425,7 @@ class Machine:
                 else:
                     self._deny(iteration, iteration.decision)
             case Answered(by=by, answer=answer):
-                iteration.decision, iteration.reason = PersonDecision("answered", by), None
-                self._iteration_succeeded(iteration, answer)
+                self._answered(iteration, by, answer)
             case QuestionExpired():
                 iteration.reason = None
                 self._iteration_failed(iteration, Failure(EXPIRED, "nobody answered the question in time"))
@@ -461,7 +462,8 @@ class Machine:
             return False
         match decision:
             case Answered(args=args):
-                return is_question(iteration) and iteration.call is not None and iteration.call.digest == args
+                shown = shown_of(iteration)
+                return is_question(iteration) and shown is not None and shown.digest == args
             case QuestionExpired():
                 return is_question(iteration)
             case Approved(args=args) if is_question(iteration):
@@ -1205,7 +1207,15 @@ class Machine:
                 )
                 sample = sample_of(iteration) if policy.effect is Effect.MODEL else ()
                 return StartToolCall(
-                    iteration.path, tool, call, secrets, iteration.attempts + 1, sample, timeout_s, reconcile
+                    iteration.path,
+                    tool,
+                    call,
+                    secrets,
+                    iteration.attempts + 1,
+                    sample,
+                    timeout_s,
+                    reconcile,
+                    iteration.answers,
                 )
             case AskModel() as ask:
                 return StartModelCall(
@@ -1272,6 +1282,9 @@ class Machine:
         policy, code = iteration.item.node.policy, iteration.item.node.code
         self.budget.settle(iteration.path, event.usage)
         iteration.usage = added(iteration.usage, event.usage)
+        if event.question is not None and self._may_ask(iteration):
+            self._ask(iteration, event.question)
+            return
         retries = code.retries if code.retries is not None else policy.retries
         # A write that failed for sure may be repeated if it is idempotent, or if its tool says that the failure was temporary (so nothing took
         # effect). A write whose outcome is unknown never comes here: it is a `CallLost`.
@@ -1284,6 +1297,31 @@ class Machine:
             self._retry(iteration)
             return
         self._iteration_failed(iteration, Failure(event.code, event.message, event.temporary, event.is_done))
+
+    def _may_ask(self, iteration: Iteration) -> bool:
+        """Whether a call may ask a person something before it is made again: a server may ask without end."""
+        return self._cancelled_by is None and len(iteration.answers) < QUESTIONS_MAX
+
+    def _ask(self, iteration: Iteration, question: CanonicalValue) -> None:
+        """Have a call wait for the answer to its question. It counts neither as failed nor as lost."""
+        if iteration.state is State.RUNNING:
+            self._move(iteration, State.READY)
+        self._move(iteration, State.WAITING)
+        iteration.question, iteration.reason, iteration.asked = question, Reason.QUESTION, self._now
+        self._record(ApprovalAsked(iteration.path, question))
+
+    def _answered(self, iteration: Iteration, by: str, answer: CanonicalValue) -> None:
+        """Take an answer as the value of a question step, or make the call that asked again with it."""
+        iteration.decision, iteration.reason = PersonDecision("answered", by), None
+        if iteration.question is None:
+            self._iteration_succeeded(iteration, answer)
+            return
+        asked = iteration.question.value
+        resume = asked["resume"] if isinstance(asked, dict) else None
+        iteration.answers = (*iteration.answers, [resume, answer.value])
+        iteration.question = None
+        self._move(iteration, State.READY)
+        self._start_call(iteration)
 
     def _retry(self, iteration: Iteration) -> None:
         if iteration.state is not State.READY:

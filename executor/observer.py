@@ -118,7 +118,11 @@ class RunWatch:
 
     def note(self, event: JournalEvent, at: float) -> None:
         """See `RunObserver.note`."""
-        _tell(self._observers, lambda each: each.note(event, at))
+        for each in self._observers:  # not `_tell`: on a server every event comes here
+            try:
+                each.note(event, at)
+            except Exception as fault:  # noqa: BLE001  # see the module
+                _report(each, fault)
 
     def note_wait(self, step: str, seconds: float) -> None:
         """See `RunObserver.note_wait`."""
@@ -206,11 +210,16 @@ def _tell(observers: Iterable[T], tell: Callable[[T], R]) -> list[R]:
         try:
             found.append(tell(each))
         except Exception as fault:  # noqa: BLE001  # see the module
-            key = f"{type(each).__name__} {type(fault).__name__} {fault}"
-            if key not in _reported and len(_reported) < REPORTS_MAX:
-                _reported.add(key)
-                open_log().error("an observer failed", observer=type(each).__name__, exc_info=fault)
+            _report(each, fault)
     return found
+
+
+def _report(observer: object, fault: Exception) -> None:
+    name = type(observer).__name__
+    key = f"{name} {type(fault).__name__} {fault}"
+    if key not in _reported and len(_reported) < REPORTS_MAX:
+        _reported.add(key)
+        open_log().error("an observer failed", observer=name, exc_info=fault)
 
 
 REPORTS_MAX: Final = 100

@@ -72,9 +72,9 @@ class ScheduleBook:
             code=REPLACED,
         )
 
-    async def list(self, tenant: str | None) -> list[Schedule]:
+    async def list_all(self, tenant: str | None) -> list[Schedule]:
         """Return the schedules of a tenant, by name; `None`: all schedules."""
-        return await self._table.list(tenant)
+        return await self._table.list_all(tenant)
 
     async def get(self, name: str) -> Schedule:
         """Return a schedule. Raises: InputRejected: there is none of that name (code `unknown-schedule`)."""

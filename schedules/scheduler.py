@@ -13,7 +13,7 @@ A fire whose run cannot be submitted (no such plan, an input that does not fit) 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, Protocol
@@ -58,7 +58,6 @@ class Scheduler:
         runs: Starts and stops runs.
         now: The clock, Unix seconds.
         log: The log, for fires that failed or were missed.
-        on_failed: Called with each fire that failed, after it is recorded.
     """
 
     def __init__(
@@ -67,13 +66,11 @@ class Scheduler:
         runs: Runs,
         now: Callable[[], float],
         log: FilteringBoundLogger,
-        on_failed: Callable[[Fire], Awaitable[None]] | None = None,
     ) -> None:
         self._table = table
         self._runs = runs
         self._now = now
         self._log = log
-        self._on_failed = on_failed
         self._unreadable: set[str] = (
             set()
         )  # schedules whose times cannot be computed here; each is logged once
@@ -194,10 +191,7 @@ class Scheduler:
         self._log.warning(
             "the run of a schedule did not start", schedule=fire.schedule, at=fire.at, error=why
         )
-        failed = await self._settle(fire, "failed", why[:DETAIL_MAX])
-        if self._on_failed is not None:
-            await self._on_failed(failed)
-        return [failed]
+        return [await self._settle(fire, "failed", why[:DETAIL_MAX])]
 
     async def _settle(self, fire: Fire, state: FireState, detail: str = "") -> Fire:
         run_id = fire.run_id if state == "started" else None

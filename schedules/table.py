@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ..errors import ConfigError
 from ..executor.stores.sql_store import Sql, SqlStore
+from ..plans.values import Json, canonical
 from .schedule import Fire, Schedule
 
 FIRES_KEPT: Final = 500  # of each schedule, beside those that are due
@@ -48,6 +49,9 @@ _LEASE: Final = f"UPDATE @schedule_fires SET leased=:until {_THIS_FIRE} AND leas
 _SETTLE: Final = (
     f"UPDATE @schedule_fires SET state=:state, run_id=:run, detail=:detail, noted=:now {_THIS_FIRE}"
 )
+_TELL: Final = """
+    INSERT INTO @webhook_notices (tenant, event, run_id, seq, noted, data) VALUES (:tenant, :event, '', 0, :now, :data)
+"""
 _RUNNING: Final = """
     SELECT fires.run_id FROM @schedule_fires AS fires JOIN @runs AS runs ON runs.id = fires.run_id
     WHERE fires.tenant=:tenant AND fires.schedule=:name AND fires.state='started'
@@ -60,15 +64,17 @@ class ScheduleTable:
 
     Args:
         store: The store.
+        tells_webhooks: Whether it is noted in the store what webhooks are to be told.
 
     Raises:
         ConfigError: The store is none of firmplan's own.
     """
 
-    def __init__(self, store: object) -> None:
+    def __init__(self, store: object, *, tells_webhooks: bool = False) -> None:
         if not isinstance(store, SqlStore):
             raise ConfigError("schedules need a store in SQLite or PostgreSQL: name it by its path or URL")
         self._store = store
+        self._tells = tells_webhooks
 
     # --- schedules
 
@@ -100,7 +106,7 @@ class ScheduleTable:
         found = await self._store.look(lambda sql: sql.rows(f"{_SELECT} {_NAMED}", values))
         return _read(found[0]) if found else None
 
-    async def list(self, tenant: str | None) -> list[Schedule]:
+    async def list_all(self, tenant: str | None) -> list[Schedule]:
         """Return the schedules of a tenant, by name; `None`: all schedules."""
         statement = f"{_SELECT} {'' if tenant is None else 'WHERE tenant=:tenant '}ORDER BY tenant, name"
         return [
@@ -183,7 +189,14 @@ class ScheduleTable:
             "detail": detail,
             "now": float(fire.noted),
         }
-        await self._store.change(lambda sql: sql.change(_SETTLE, values))
+        facts: dict[str, Json] = {"schedule": fire.schedule, "at": fire.at, "detail": detail}
+        told = {**values, "event": "schedule.failed", "data": canonical(facts).decode()}
+
+        def work(sql: Sql) -> None:
+            if sql.change(_SETTLE, values) == 1 and self._tells and fire.state == "failed":
+                sql.send(_TELL, told)
+
+        await self._store.change(work)
 
     async def running(self, schedule: Schedule) -> list[str]:
         """Return the runs of a schedule that have not ended, the earliest time first."""

@@ -42,6 +42,7 @@ from .review_routes import review_router
 from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
 from .run_queue import RunQueue
 from .schedule_routes import drive_schedules, schedule_router
+from .webhook_routes import deliver, webhook_router
 
 GZIP_BYTES_MIN = 4_096
 """Bytes from which an answer is compressed for clients that take it."""
@@ -101,6 +102,10 @@ def create_app(  # noqa: PLR0913  # the settings of a server
         background = [asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")]
         if drives_schedules:
             background.append(asyncio.create_task(drive_schedules(served), name="firmplan schedules"))
+        background += [
+            asyncio.create_task(deliver(engine, each.name), name="firmplan webhooks")
+            for each in engine.webhooks
+        ]
         yield
         served.closing.set()
         for task in background:
@@ -135,6 +140,7 @@ def create_app(  # noqa: PLR0913  # the settings of a server
         step_router,
         plan_router,
         schedule_router,
+        webhook_router,
         watch_router,
         page_router,
     ):

@@ -7,6 +7,7 @@ key: the page and the schema, which hold no data, and the two health checks. Wha
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -177,19 +178,19 @@ class Guard:
             return caller
         # A key that is unknown here counts as wrong until the store has it. One that was accepted lately does not: others at its address, such as
         # that of a company, cannot lock it out.
-        is_seen = self._keys.is_seen(text)
-        if not is_seen and (wait_s := self._wrong.take(address)) > 0:
+        is_seen, network = self._keys.is_seen(text), _network(address)
+        if not is_seen and (wait_s := self._wrong.take(network)) > 0:
             raise Refusal(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "too-many-wrong-keys",
-                f"too many wrong keys came from {address}; try again in {wait_s:.1f} s",
+                f"too many wrong keys came from {network}; try again in {wait_s:.1f} s",
                 {"Retry-After": str(math.ceil(wait_s))},
             )
         caller = await self._keys.find(text)
         if caller is None:
             raise _unauthorized()
         if not is_seen:
-            self._wrong.give_back(address)
+            self._wrong.give_back(network)
         return caller
 
     def _check_rate(self, client: str) -> None:
@@ -240,6 +241,15 @@ def _unauthorized() -> Refusal:
 def _address(scope: Scope) -> str:
     client = scope.get("client")
     return client[0] if client else ""
+
+
+def _network(address: str) -> str:
+    """Return what one client can send from: its address, or for IPv6 its network of 64 bits, in which it may choose any address."""
+    if ":" not in address:
+        return address
+    with suppress(ValueError):
+        return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
+    return address
 
 
 class Incoming:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.registry import Collector
@@ -63,11 +63,16 @@ UNSAVED: Final = "unsaved"
 SAVED: Final = "saved:"
 
 
+M = TypeVar("M", Counter, Histogram)
+
+
 class Metrics:
     """What one server counts. It is an observer of its engine (`executor/observer.py`)."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        # Bounded, as the labels are.
+        self._children: dict[tuple[object, ...], Counter | Gauge | Histogram] = {}
         self._plans: dict[str, str] = {}  # digest -> the name under which the plan is saved
         self._plan_names, self._models = _Names(NAMES_MAX), _Names(NAMES_MAX)
         started = self._gauge("start_time_seconds", "When this process started, Unix time.")
@@ -156,7 +161,7 @@ class Metrics:
     def note_answer(self, model: str, outcome: str, seconds: float, usage: Usage | None) -> None:
         """Count a request to a model that has ended."""
         model = self._models.bounded(model)
-        self._answers.labels(model, outcome).observe(seconds)
+        self.child(self._answers, model, outcome).observe(seconds)
         if usage is None:
             return
         for kind, count in (
@@ -164,15 +169,24 @@ class Metrics:
             ("output", usage.completion_tokens),
             ("cached", usage.cached_tokens),
         ):
-            self._tokens.labels(model, kind).inc(count)
+            self.child(self._tokens, model, kind).inc(count)
         if usage.usd is not None:
-            self._usd.labels(model).inc(usage.usd)
+            self.child(self._usd, model).inc(usage.usd)
+
+    def child(self, metric: M, *labels: str) -> M:
+        """Return the series of a metric with these labels. The library's own look-up converts and locks, and costs three times this one."""
+        key = (metric, *labels)
+        found = self._children.get(key)
+        if found is None:
+            found = self._children[key] = metric.labels(*labels)
+        return cast("M", found)
 
     def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request whose answer begins now."""
-        self._requests.labels(method, status).inc()
+        code = str(status)
+        self.child(self._requests, method, code).inc()
         self._request_seconds.inc(seconds)
-        self._request_durations.labels(method, route, status).observe(seconds)
+        self.child(self._request_durations, method, route, code).observe(seconds)
 
     def note_accepted(self, kind: str) -> None:
         """Count an accepted run: a `plan` or a `task`."""
@@ -228,7 +242,7 @@ class _RunCounter:
         elif (outcome := _CALL_OUTCOMES.get(type(event))) is not None:
             if isinstance(event, CallMade):
                 self._begun.setdefault(step, event.started)
-            self._metrics.calls.labels(self._tool(step), outcome).inc()
+            self._metrics.child(self._metrics.calls, self._tool(step), outcome).inc()
             # Of the turns of an agent only the last one ends its step.
             if outcome == "succeeded" and self._run.has_ended(step):
                 self._end_step(step, outcome, at)
@@ -239,14 +253,14 @@ class _RunCounter:
 
     def _end_step(self, step: str, outcome: str, at: float) -> None:
         if (begun := self._begun.pop(step, None)) is not None:
-            self._metrics.steps.labels(self._tool(step), outcome).observe(max(0.0, at - begun))
+            self._metrics.child(self._metrics.steps, self._tool(step), outcome).observe(max(0.0, at - begun))
 
     def _tool(self, step: str) -> str:
         return self._run.tool_of(step) or ""
 
     def note_wait(self, step: str, seconds: float) -> None:
         """Hear how long a call has waited."""
-        self._metrics.call_waits.labels(self._tool(step)).observe(max(0.0, seconds))
+        self._metrics.child(self._metrics.call_waits, self._tool(step)).observe(max(0.0, seconds))
 
     def around(self, _call: ObservedCall) -> None:
         """Nothing is active while a call is made."""
@@ -258,7 +272,7 @@ class _RunCounter:
         """Count the run, if it has ended."""
         if status in FINAL:
             name = self._metrics.plan_name(self._run)
-            self._metrics.runs.labels(name, status).observe(max(0.0, at - self._run.created))
+            self._metrics.child(self._metrics.runs, name, status).observe(max(0.0, at - self._run.created))
 
 
 _CALL_OUTCOMES: Final[Mapping[type, str]] = {

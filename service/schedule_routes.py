@@ -173,6 +173,10 @@ async def drive_schedules(served: ServedEngine) -> None:
 
 
 async def _fire_due(served: ServedEngine) -> None:
+    try:
+        await served.queue.check_queue()
+    except Refusal:  # the times wait until there is room again, or count as missed
+        return
     if not await served.queue.has_budget():  # times that pass now are caught up on by the schedule's own rule
         return
     for fire in await served.engine.fire_schedules():

@@ -15,6 +15,7 @@ from ..executor import RunError, RunSummary
 from ..executor.states import RunStatus
 from ..plans import Problem
 from ..schedules.schedule import CATCH_UP_MAX, CatchUp, FireState, Overlap
+from ..webhooks.outbox import DeliveryState
 
 
 class RequestBody(BaseModel):
@@ -715,6 +716,45 @@ class SchedulesView(_View):
     """All schedules, by name."""
 
     schedules: list[ScheduleView]
+
+
+class WebhookView(_View):
+    """An endpoint of the settings that is told of runs."""
+
+    name: str
+    host: Annotated[str, Field(description="Scheme and host; the rest of its URL is not shown.")]
+    events: list[str]
+    tenant: str | None
+    outputs: bool
+
+
+class WebhooksView(_View):
+    """The endpoints, by name."""
+
+    webhooks: list[WebhookView]
+
+
+class DeliveryView(_View):
+    """A message to an endpoint, and how it fared."""
+
+    id: Annotated[str, Field(description="Its `webhook-id`, the same in each attempt.")]
+    endpoint: str
+    event: str
+    run_id: str | None
+    created: UnixSeconds
+    state: Annotated[DeliveryState, Field(description="`failed`: given up.")]
+    attempts: int
+    next_at: Annotated[float | None, Field(description="When it is sent next; null if it is not.")]
+    answered: Annotated[int | None, Field(description="The last HTTP status; null: there was no answer.")]
+    detail: Annotated[str | None, Field(description="What went wrong last.")]
+    updated: UnixSeconds
+
+
+class DeliveriesView(_View):
+    """Some messages, newest first; `cursor` leads to the next ones, null at the end."""
+
+    deliveries: list[DeliveryView]
+    cursor: str | None
 
 
 class FiresView(_View):

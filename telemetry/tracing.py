@@ -235,9 +235,12 @@ class _RunSpans:
                 self._span.set_attribute("firmplan.run.digest", event.digest)
             case _:
                 self._note_step(event, now)
-        is_result = isinstance(event, CallMade | CallSucceeded | CallReused | ResolvedDone)
-        if is_result and self._run.has_ended(event.step):  # after a turn, an agent's step goes on
-            self._end_step(event.step, now, "succeeded")
+        if isinstance(event, CallMade | CallSucceeded | CallReused | ResolvedDone):
+            self._note_result(event.step, now)
+
+    def _note_result(self, step: str, now: int) -> None:
+        if self._run.has_ended(step):  # after a turn, an agent's step goes on
+            self._end_step(step, now, "succeeded")
 
     def _note_step(self, event: JournalEvent, now: int) -> None:
         match event:

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 from ..errors import ToolError
 from ..plans.signature import Effect
-from ..plans.values import digest
+from ..plans.values import Json, digest
 from .failures import recorded, text_of, writable
 from .logbook import open_log
 
@@ -78,6 +78,7 @@ class Context:
         new_uuid: Makes an id.
         blobs: Where the bytes of artifacts are kept.
         given: The secrets among its arguments, by name; the log masks them, like those that it reads.
+        answers: What a person answered to questions of earlier attempts (`QuestionRaised`): `[resume, answer]` each.
     """
 
     def __init__(  # noqa: PLR0913  # one keyword for each thing that a call may depend on
@@ -99,6 +100,7 @@ class Context:
         new_uuid: Callable[[], UUID] = uuid4,
         blobs: Blobs | None = None,
         given: Mapping[str, str] | None = None,
+        answers: Sequence[Json] = (),
     ) -> None:
         self.run_id = run_id
         self.step = step
@@ -106,6 +108,7 @@ class Context:
         self.idempotency_key = idempotency_key
         self.effect = effect
         self.used = Used()
+        self.answers = answers
         self._seed = seed
         self._clock = clock
         self._env = env

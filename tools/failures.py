@@ -10,12 +10,14 @@ Texts are made safe: the `__str__` of an exception may raise, and may return som
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from itertools import dropwhile
 from pathlib import Path
 from traceback import extract_tb, format_list
 from typing import Final
 
 from ..errors import OutcomeUnknown, ToolError
+from ..plans.values import Json
 
 TRACE_MAX: Final = 1_900  # characters of a traceback; a field of the log has 2,000
 _ROOT: Final = Path(__file__).parent.parent
@@ -49,11 +51,26 @@ _ANSWERED = frozenset(
     {("urllib", "HTTPError")}
 )  # subclasses of these that carry an answer: the call was heard
 
+QUESTION: Final = "question"  # code of a call whose question cannot be asked
 REFUSED: Final = "done, result refused: the call took effect, but "
 
 
 class ResultRefused(ToolError):  # noqa: N818  # named as PlanRejected is
     """The call of a write took effect, but its result is refused. No other failure of a tool means this."""
+
+
+class QuestionRaised(ToolError):  # noqa: N818  # as above
+    """The call did nothing yet: who makes it wants to know something of a person first. The run waits, and the call is made again with the answer.
+
+    Args:
+        text: The question, for people.
+        returns: JSON Schema of the answer.
+        resume: What the tool needs to go on, as JSON; it is journaled, and comes back beside the answer (`Context.answers`).
+    """
+
+    def __init__(self, text: str, returns: Mapping[str, Json], resume: Json) -> None:
+        super().__init__(f"a question that nobody answered: {text}", code=QUESTION)
+        self.asked: dict[str, Json] = {"question": text, "returns": dict(returns), "resume": resume}
 
 
 def refused(message: str) -> str:

@@ -24,6 +24,7 @@ from ..execution_tree import (
     Frame,
     Iteration,
     Node,
+    answer_schema,
     deadline_of,
     is_asked,
     is_question,
@@ -222,6 +223,10 @@ class _Viewer:
             for name, part in (tool.defaults.items() if tool is not None else ())
             if name not in given
         ]
+        if iteration.question is not None:
+            # The words come from whoever makes the call, and are no part of its arguments.
+            asked = cast("dict[str, Json]", iteration.question.value)
+            args.insert(0, ShownArgument("question", asked["question"]))
         pending: dict[str, _Pending] = {}
         for arg in args:
             if arg.is_labelled and arg.secret is None:
@@ -244,7 +249,9 @@ class _Viewer:
             why=self._why(trail),
             args=tuple(args),
             is_controlled=is_controlled,
-            returns=action.returns if isinstance(action, AskPerson) else None,
+            returns=answer_schema(iteration)
+            if iteration.question is not None or isinstance(action, AskPerson)
+            else None,
             parameters=tool.parameters if tool is not None else None,
             result=tool.returns if tool is not None else None,
             expires=deadline_of(iteration),

@@ -238,6 +238,7 @@ class Caller:
             blobs=blobs,
             on_progress=self._progress_of(call.step),
             given=self._given(call.command.secrets) if isinstance(call.command, StartToolCall) else None,
+            answers=call.command.answers if isinstance(call.command, StartToolCall) else (),
         )
 
     def _given(self, secrets: Mapping[str, str]) -> Mapping[str, str] | None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 StartCall: TypeAlias = StartToolCall | StartModelCall
 
+_ANSWERED: Final = ContentKey.none("answered", "a person answered a question of the call")
 _SECRET: Final = ContentKey.none("secret", "it was given a secret")
 
 
@@ -229,6 +230,8 @@ class Preparation:
         else:
             args_digest = digest(args)
         key = known.of(args, args_digest, command.sample, given.shared if args is given.data else None)
+        if command.answers:
+            key = _ANSWERED  # the result is made of the answers too
         return self._with_tool(PreparedCall(command, given.digest, known.tool, args, None, key), known)
 
     def _with_secrets(self, command: StartToolCall, tool: Tool) -> PreparedCall:

@@ -101,6 +101,7 @@ class Facilities:
         pins: What providers of tools said when it was accepted.
         learnt: Gathers what results of tools look like.
         observers: Who watches the runs from outside.
+        tells_webhooks: Whether it is noted in the store what webhooks are to be told.
         step_planner: Makes the sub-plans of `plan_for` steps; `None`: such steps fail.
     """
 
@@ -119,6 +120,7 @@ class Facilities:
     ownership: Ownership | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     observers: Observers = field(default_factory=Observers)
+    tells_webhooks: bool = False
     commits: Commits = field(init=False)
     pins: ToolPins = field(init=False)
     learnt: LearntTypes = field(init=False)

@@ -25,7 +25,7 @@ TEXT_KEPT_MAX: Final = 256  # characters of a text that is stored in full within
 
 _NO_PARTS: Final[Mapping[str, Json]] = {}
 
-NotKept: TypeAlias = Literal["write", "no-reuse-for", "unseen", "secret", "no-model"]
+NotKept: TypeAlias = Literal["write", "no-reuse-for", "unseen", "secret", "no-model", "answered"]
 
 
 @dataclass(slots=True)

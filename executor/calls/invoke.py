@@ -26,7 +26,16 @@ from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.signature import Effect
 from ...plans.values import LARGE_BYTES, Json, canonical, digest, is_spelled, parse_canonical
 from ...tools import Context, Tool
-from ...tools.failures import ResultRefused, code_of, described, is_interruption, refused, text_of, trace_of
+from ...tools.failures import (
+    QuestionRaised,
+    ResultRefused,
+    code_of,
+    described,
+    is_interruption,
+    refused,
+    text_of,
+    trace_of,
+)
 from ...tools.guards.guard import GUARD_REFUSED, Question, Refusal, find_refusal
 from ...tools.logbook import is_enabled, open_log
 from ..canonical_value import CanonicalValue
@@ -54,6 +63,7 @@ class Failed:
     Attributes:
         took_effect: Whether a write has taken effect and only its result was refused.
         trace: The traceback, for the log; empty if the log level does not include it.
+        question: What a person has to answer before the call is made again (`QuestionRaised.asked`); `None`: nothing.
     """
 
     code: str
@@ -62,6 +72,7 @@ class Failed:
     retryable: bool
     trace: str = ""
     took_effect: bool = False
+    question: CanonicalValue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +248,21 @@ def _outcome_of(  # noqa: PLR0911  # one outcome for each kind of error: a table
             return refused_result(tool, error)
         case ToolError():
             is_temporary = error.temporary is True
-            return Failed(code_of(error), text_of(error), is_temporary, _is_worth_retrying(tool, error))
+            failed = Failed(code_of(error), text_of(error), is_temporary, _is_worth_retrying(tool, error))
+            return _asking(failed, error)
         case _ if _was_interrupted(error):
             return interrupted(tool, error, "connection-error", described(error))
         case _:
             may_help = _is_worth_retrying(tool, error)
             return Failed(ToolError.code, described(error), temporary=False, retryable=may_help)
+
+
+def _asking(failed: Failed, error: ToolError) -> Failed:
+    """Return the outcome of a failed call, with the question if it wants to know something first."""
+    if not isinstance(error, QuestionRaised):
+        return failed
+    asked = CanonicalValue.of(cast("Json", error.asked))
+    return replace(failed, retryable=False, question=asked if is_small_enough(len(asked.data)) else None)
 
 
 def _accept(tool: Tool, result: object, args: bytes) -> Returned | Failed:

@@ -185,7 +185,6 @@ def _read_about(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _bundle_of(about: Mapping[str, Any], found: Mapping[str, list[bytes]]) -> Bundle:
-    header = orjson.loads(found["header"][0])
     row = RunRow(
         id=about["run"],
         status=about["status"],
@@ -195,10 +194,9 @@ def _bundle_of(about: Mapping[str, Any], found: Mapping[str, list[bytes]]) -> Bu
         created=about["created"],
         updated=about["updated"],
         digest=about["digest"],
-        header=header,
+        header=orjson.loads(found["header"][0]),
         head=bytes.fromhex(about["head"]),
         last_seq=about["records"],
-        tenant=Header.from_dict(header).tenant,
     )
     # Digests are computed here and not read: a value that was exchanged has another name, and the record that wants the old one misses it.
     values: dict[str, bytes] = {digest(data): data for data in found["value"]}

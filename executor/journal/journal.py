@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ...errors import EngineBug, StoreError
-from ..events import JournalEvent
+from ..events import ApprovalAsked, BudgetReached, JournalEvent, StepIndeterminate
 from ..states import FINAL, RunStatus
 from ..stores.store import Batch, CallRecord, Reusable, ReuseEntries, RunRow
 from .records import chain, write_line
@@ -32,6 +32,29 @@ BEHIND_MAX: Final = 5_000
 LEFT_MAX_S: Final = 0.25
 
 
+ASKING: Final = (
+    ApprovalAsked,
+    BudgetReached,
+    StepIndeterminate,
+)  # a run that waits may begin to wait for something else, too
+TOLD: Final = frozenset(
+    status.value
+    for status in (
+        *FINAL,
+        RunStatus.WAITING,
+        RunStatus.INDETERMINATE,
+        RunStatus.OVER_BUDGET,
+        RunStatus.PARKED,
+    )
+)
+"""Statuses of which webhooks are told."""
+
+
+def notice_of(status: str) -> str:
+    """Return what webhooks are told of a run that has this status now; empty: nothing."""
+    return f"run.{status}" if status in TOLD else ""
+
+
 class Journal:
     """The writing end of a run's journal.
 
@@ -40,6 +63,7 @@ class Journal:
         row: The run's row as it was claimed; its epoch fences every append.
         standing: Tells the run's status and digest after all that was added.
         usd: Tells what the run has cost so far.
+        tells: Whether webhooks are to be told of the run.
 
     Attributes:
         piece: Held by whoever moves the run and adds what it did, so that no commit comes between.
@@ -53,6 +77,8 @@ class Journal:
         row: RunRow,
         standing: Callable[[], tuple[RunStatus, str]],
         usd: Callable[[], float] = lambda: 0.0,
+        *,
+        tells: bool = False,
     ) -> None:
         # Two threads meet here: the event loop adds events, the thread of commits takes them. A run moves and is recorded under this lock, so that a
         # commit never sees the machine ahead of its journal.
@@ -61,6 +87,8 @@ class Journal:
         self._row = row
         self._standing = standing
         self._usd = usd
+        self._tells = tells
+        self._told = row.status
         self._head = row.head
         self._last = row.last_seq
         self.durable = row.last_seq
@@ -255,7 +283,14 @@ class Journal:
             reuse=left,
             usd=usd,
             releases=self._row.owner if lines and status in FINAL else None,
+            notice=self._notice(status.value, fresh) if self._tells and lines else "",
         )
+
+    def _notice(self, status: str, fresh: Sequence[tuple[int, float, JournalEvent]]) -> str:
+        """Return what webhooks are to be told: a new status, or that something else waits now."""
+        is_new = status != self._told or any(isinstance(event, ASKING) for _, _, event in fresh)
+        self._told = status
+        return notice_of(status) if is_new else ""
 
     def _take_left(self) -> ReuseEntries | None:
         """Return what calls have left, where that has waited long enough."""

@@ -366,7 +366,7 @@ class Explanation:
     Attributes:
         verdict: `ran`, `reused`, `computed` (a `set` step), `given` (by a fork, or by the answer of a person), `ended` (skipped, cancelled, failed before a
             call), `waits`, or `parts` (a step of several calls).
-        because: The reason as a word: `changed`, `first`, `same`, `parent`, `write`, `no-reuse-for`, `unseen`, `secret`,
+        because: The reason as a word: `changed`, `first`, `same`, `parent`, `write`, `no-reuse-for`, `unseen`, `secret`, `answered`,
             `expired`, `written`, `env`, `off`, `refresh`, `afresh`, `not-kept`, or the reason of a skip.
         sentence: The reason as a sentence.
         changes: Where the key changed: what differs from the nearest earlier call.

@@ -36,10 +36,19 @@ from ..events import (
     ResolvedFailed,
     ResolvedRetry,
 )
-from ..execution_tree import Iteration, deadline_of, is_asked, is_question, undecided_attempt
+from ..execution_tree import (
+    Iteration,
+    answer_schema,
+    deadline_of,
+    is_asked,
+    is_question,
+    shown_of,
+    undecided_attempt,
+)
 from ..fork import is_within
 from ..journal.decision_history import DecisionHistory, decision_of, is_decision, key_of
 from ..journal.header import Header
+from ..journal.journal import notice_of
 from ..journal.records import Entry, write_line
 from ..journal.restore import load_entries
 from ..journal.toolset_lock import ToolLock
@@ -368,7 +377,10 @@ class Decisions:
             raise InputRejected(f"run {row.id} is being planned by another process; cancel it once it runs")
         now = self._facilities.clock.now()
         header = claimed.header  # as the planning left it, with its usage
-        await self._store.set_header(row.id, header, None, claimed.epoch, RunStatus.CANCELLED.value, now)
+        notice = notice_of(RunStatus.CANCELLED.value) if self._facilities.tells_webhooks else ""
+        await self._store.set_header(
+            row.id, header, None, claimed.epoch, RunStatus.CANCELLED.value, now, notice
+        )
         await self._owner.let_go(self._store, claimed)
         return await self._archive.get(row.id)
 
@@ -471,7 +483,7 @@ class Decisions:
             )
         self._expect_kind(iteration, ruling)
         return await self._event(
-            asked, iteration, iteration.call or CanonicalValue(b"null"), ruling, by, waits
+            asked, iteration, shown_of(iteration) or CanonicalValue(b"null"), ruling, by, waits
         )
 
     def _expect_kind(self, iteration: Iteration, ruling: Ruling) -> None:
@@ -497,7 +509,7 @@ class Decisions:
         """Whether the decision repeats a decision of the same person exactly: a client that retries a request must get the run, not an error."""
         if not is_decision(standing.event):
             return False
-        call = iteration.call
+        call = shown_of(iteration)
         if (
             asked.history is not None
         ):  # the call may have ended or been edited, so compare with the arguments that were shown
@@ -733,8 +745,7 @@ def _not_asked(row: RunRow) -> InputRejected:
 def _answer(iteration: Iteration, given: object) -> CanonicalValue:
     """Return the answer to a question. Raises: InputRejected: it does not fit."""
     where = f"the answer to step '{iteration.path}'"
-    action = iteration.item.node.code.action
-    return _fitting_answer(where, given, action.returns if isinstance(action, AskPerson) else {})
+    return _fitting_answer(where, given, answer_schema(iteration))
 
 
 def _fitting_answer(where: str, given: object, schema: Mapping[str, Json]) -> CanonicalValue:

@@ -127,6 +127,7 @@ class Driver:
             row,
             lambda: (run_status(machine), machine.digest),
             lambda: machine.budget.spent["usd"],
+            tells=facilities.tells_webhooks,
         )
         self._recorder = RunRecorder(machine, self.journal, row.id, header.lock, header.plan_made)
         self._watch = watch_of(facilities, row, header, machine) if facilities.observers else None
@@ -606,7 +607,16 @@ class Driver:
                     self._record_start(call)
                 self._results.note_failed(call)
                 took_effect = ended.took_effect or None
-                failed = CallFailed(call.step, code, message, temporary, retryable, usage, took_effect)
+                failed = CallFailed(
+                    call.step,
+                    code,
+                    message,
+                    temporary,
+                    retryable,
+                    usage,
+                    took_effect,
+                    question=ended.question,
+                )
                 await self._take_in(failed)
             case Lost(why):
                 await self._take_in(CallLost(call.step, why))

@@ -20,6 +20,7 @@ from ..budget import CACHED, PlanningCost, amount_of, amounts_in
 from ..events import BudgetRaised
 from ..fork import root_of
 from ..journal.header import Header, default_seed
+from ..journal.journal import notice_of
 from ..states import RunStatus
 
 if TYPE_CHECKING:
@@ -227,7 +228,9 @@ class Planning:
     async def _set_record(self, row: RunRow, planning: Mapping[str, Json], status: str) -> RunRow:
         """Record the state of the planning of a task; return its row. Raises: StoreError."""
         header = replace(Header.from_dict(row.header), planning=dict(planning) or None).to_dict()
-        await self._store.set_header(row.id, header, None, row.epoch, status, self._facilities.clock.now())
+        notice = notice_of(status) if self._facilities.tells_webhooks else ""
+        now = self._facilities.clock.now()
+        await self._store.set_header(row.id, header, None, row.epoch, status, now, notice)
         return replace(row, header=header, status=status)
 
     # --- the patched plan of a failed run

@@ -75,7 +75,10 @@ class Replays:
         """Return the run of a bundle, as `replay` does. Raises: InputRejected, Diverged, StoreError."""
         bundle = await load_bundle(path)
         run = replayed(bundle)
-        return await self._keep(bundle.row, bundle.lines, {**bundle.values, **bundle.blobs}) if keep else run
+        if not keep:
+            return run
+        row = replace(bundle.row, tenant=bundle.header.tenant)
+        return await self._keep(row, bundle.lines, {**bundle.values, **bundle.blobs})
 
     async def export(self, run_id: str, where: str | os.PathLike[str]) -> Path:
         """Write a run into a bundle and return its path; a file of that name is replaced in one step.

@@ -541,11 +541,22 @@ def _view(part: Iteration) -> StepView:
         error=_error_of(part.path, failure) if failure else None,
         reason=_reason(part, iterations),
         output_digest=part.output.digest if part.output else None,
-        args=asked.call.value if asked is not None and asked.call is not None else None,
+        args=_shown(asked),
         attempt=undecided_attempt(asked) if asked is not None else None,
         decision=_decision(part, iterations),
         guards=_guards(iterations),
     )
+
+
+def _shown(asked: Iteration | None) -> Json:
+    """Return what a person sees of the call that waits."""
+    if asked is None or asked.call is None:
+        return None
+    if asked.question is None:
+        return asked.call.value
+    # What the tool needs to go on is its own, and may be long.
+    given = cast("dict[str, Json]", asked.question.value)
+    return {"question": given["question"], "returns": given["returns"]}
 
 
 def _guards(iterations: list[Iteration]) -> Json:

@@ -298,6 +298,8 @@ ADDED: Final = (
     "firmplan_spending",
     "firmplan_schedules",
     "firmplan_schedule_fires",
+    "firmplan_webhook_notices",
+    "firmplan_webhook_deliveries",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (
@@ -305,6 +307,8 @@ ADDED_INDEXES: Final = (
     "firmplan_runs_of_tenant",
     "firmplan_runs_of_tenant_by_status",
     "firmplan_schedule_fires_due",
+    "firmplan_webhook_deliveries_due",
+    "firmplan_webhook_deliveries_by_age",
 )
 # Columns that were added in the same way: table, column, and the statement that adds it.
 ADDED_COLUMNS: Final[Sequence[tuple[str, str, LiteralString]]] = (

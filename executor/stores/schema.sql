@@ -140,6 +140,35 @@ CREATE TABLE schedule_fires (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX schedule_fires_due ON schedule_fires (fires_at) WHERE state = 'due';
 
+-- What happened to runs and schedules, and is to be told to webhooks, and the messages that were made of it.
+CREATE TABLE webhook_notices (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant TEXT NOT NULL DEFAULT '',
+    event TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    noted REAL NOT NULL,
+    data TEXT NOT NULL
+) STRICT;
+CREATE TABLE webhook_deliveries (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL DEFAULT '',
+    endpoint TEXT NOT NULL,
+    event TEXT NOT NULL,
+    run_id TEXT,
+    created REAL NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    next_at REAL NOT NULL,
+    leased REAL NOT NULL,
+    answered INTEGER,
+    detail TEXT NOT NULL,
+    updated REAL NOT NULL,
+    payload TEXT NOT NULL
+) STRICT;
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (endpoint, next_at) WHERE state = 'pending';
+CREATE INDEX webhook_deliveries_by_age ON webhook_deliveries (created DESC, id DESC);
+
 -- What providers of tools said of each tool when it was first used, or last accepted.
 CREATE TABLE pinned_tools (
     provider TEXT NOT NULL,

@@ -181,6 +181,11 @@ _OPEN_WRITE: Final = """
     INSERT INTO @open_writes (run_id, step, resource) SELECT :run, :step, :resource WHERE {stands}
     ON CONFLICT (run_id, step) DO UPDATE SET resource=excluded.resource
 """
+# What webhooks are to be told stands in the same commit as what happened: so nothing that happened is told by nobody.
+ADD_NOTICE: Final = """
+    INSERT INTO @webhook_notices (tenant, event, run_id, seq, noted, data)
+    SELECT tenant, :event, id, :seq, :at, '' FROM @runs WHERE id=:run AND {stands}
+"""
 _RAISE_EPOCHS: Final = """
     INSERT INTO @resources (name, epoch) {counts} ON CONFLICT (name) DO UPDATE SET epoch=@resources.epoch+excluded.epoch
 """
@@ -476,6 +481,7 @@ class SqlStore(ABC):
         epoch: int,
         status: str,
         at: float,
+        notice: str = "",
     ) -> None:
         """See `Store.set_header`."""
         values = {"run": run_id, "epoch": epoch, "digest": plan_digest, "status": status, "at": float(at)}
@@ -485,6 +491,9 @@ class SqlStore(ABC):
                 raise _refusal(sql, run_id, epoch)
             sql.send("DELETE FROM @headers WHERE run_id=:run", values)
             self._put_header(sql, run_id, header)
+            if notice:
+                told = {"run": run_id, "event": notice, "seq": 0, "at": float(at)}
+                sql.send(ADD_NOTICE.format(stands="1=1"), told)
 
         await self._write(work, outlives="power")
 
@@ -702,6 +711,10 @@ class SqlStore(ABC):
             self._raise_epochs(sql, writes, place | {"steps": list(batch.opened)})
         if batch.decided:
             sql.send(_DROP_DECIDED.format(stands=stands), place | {"decided": list(batch.decided)})
+        if batch.notice:
+            seq = batch.first_seq - 1 + len(batch.lines)
+            told = {"event": batch.notice, "seq": seq, "at": float(batch.updated)}
+            sql.send(ADD_NOTICE.format(stands=stands), place | told)
 
     def _move(self, sql: Sql, batch: Batch) -> Cursor:
         """Move the run's row behind a batch if its owner still has the run."""

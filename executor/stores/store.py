@@ -150,6 +150,7 @@ class Batch:
         reuse: What later calls may reuse, and what the calls were made from.
         usd: What the run has cost so far, in US dollars; a call under way counts with what was reserved for it.
         releases: The owner that gives up the run with this batch, because the run has ended.
+        notice: What webhooks are to be told of the run now, such as `run.waiting`; empty: nothing.
     """
 
     run_id: str
@@ -168,6 +169,7 @@ class Batch:
     is_synced: bool = False
     reuse: ReuseEntries | None = None
     releases: str | None = None
+    notice: str = ""
 
 
 @dataclass(slots=True)
@@ -517,8 +519,19 @@ class Store(Protocol):
         epoch: int,
         status: str,
         at: float,
+        notice: str = "",
     ) -> None:
-        """Give a task its plan, or the failure of its planning, before its first record; durable through power loss."""
+        """Give a task its plan, or the failure of its planning, before its first record; durable through power loss.
+
+        Args:
+            run_id: The task.
+            header: Its header.
+            plan_digest: Of its plan; `None`: it has none.
+            epoch: Of its owner.
+            status: Its status.
+            at: Unix seconds.
+            notice: What webhooks are to be told of it; empty: nothing.
+        """
         ...
 
     async def find_run(self, run_id: str) -> RunRow | None:

@@ -20,6 +20,7 @@ ROOMS = (
     "executor",
     "planner",
     "schedules",
+    "webhooks",
     "client",
     "service",
     "telemetry",

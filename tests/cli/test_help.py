@@ -41,6 +41,7 @@ PROMISED = {
 }
 WITHOUT_JSON = {"serve", "mcp", "demo", "traffic"}
 WITHOUT_STORE = {
+    "completion",
     "demo",
     "learn",
     "traffic",

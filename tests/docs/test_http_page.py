@@ -17,6 +17,7 @@ NAMES = {
     "NAME": "{name}",
     "OTHER": "{other_id}",
     "DIGEST": "{digest}",
+    "ID": "{delivery_id}",
 }
 
 

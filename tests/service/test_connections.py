@@ -178,6 +178,9 @@ def test_only_a_proxy_says_where_a_request_comes_from(monkeypatch):
             assert await statuses(port, *three) == [b"401", b"401", b"429"]
             # What the client itself says stands before what the proxy adds.
             assert await statuses(port, b"192.0.2.9, 192.0.2.1", b"192.0.2.8, 192.0.2.1") == [b"429", b"429"]
+            # A client may choose among the addresses of its IPv6 network.
+            six = (b"2001:db8::1", b"2001:db8::2", b"2001:db8:0:1::1", b"no:address", b"no:address")
+            assert await statuses(port, *six) == [b"401", b"429", b"401", b"401", b"429"]
         async with serving(monkeypatch, api_keys=("secret",), proxies=["10.0.0.0/8"]) as port:
             assert await statuses(port, *three) == [b"401", b"429", b"429"]
         for wrong in ("*", "proxy.example.org", "10.0.0.0/99", ""):

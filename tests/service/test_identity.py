@@ -260,3 +260,19 @@ def test_a_patched_plan_keeps_the_submitter():
                     await engine.approve(run.id, "mail", by="ann")
 
     asyncio.run(main())
+
+
+def test_a_kept_replay_stays_in_the_tenant(tmp_path):
+    """Of a run of the store, and of a bundle in another store."""
+    plan = {"firmplan": 1, "steps": [{"id": "x", "set": 1}], "output": "${x}"}
+    with Engine([], store="memory:") as engine:
+        run = engine.run_sync(plan, submitter=Submitter("ann", tenant="acme"))
+        kept = engine.replay_sync(run.id, keep=True)
+        listed = [each.id for each in engine.list_runs_sync(tenant="acme").runs]
+        assert set(listed) == {run.id, kept.id}
+        bundle = engine.export_sync(run.id, tmp_path / "b")
+    with Engine([], store="memory:") as engine:
+        kept = engine.replay_sync(bundle, keep=True)
+        assert [each.id for each in engine.list_runs_sync(tenant="acme").runs] == [kept.id]
+        with pytest.raises(InputRejected, match="tenant"):
+            engine.run_sync(plan, submitter=Submitter("ann", tenant="a:b"))

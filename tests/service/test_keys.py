@@ -249,11 +249,16 @@ def test_a_stream_of_a_revoked_key_ends(monkeypatch):
     asyncio.run(main())
 
 
-def test_a_key_revoked_beside_the_servers_is_refused_by_both(tmp_path):
-    """Two processes on one store hear of it within seconds, and the command line makes and revokes."""
-    with Engine([], store=tmp_path / "firmplan.db") as engine:
+@pytest.mark.parametrize("kind", STORES)
+def test_a_key_revoked_beside_the_servers_is_refused_by_both(kind, tmp_path, request):
+    """Two processes on one store hear of it within seconds."""
+    store = str(tmp_path / "s.db") if kind == "file" else request.getfixturevalue("postgres_url")
+    with Engine([], store=store) as engine:
         key = engine.add_key_sync("ann", scopes=["read", "submit"], tenant="acme")
-    with Server(tmp_path) as first, Server(tmp_path, "--host", "0.0.0.0") as second:
+    with (
+        Server(tmp_path, "--store", store) as first,
+        Server(tmp_path, "--store", store, "--host", "0.0.0.0") as second,
+    ):
         headers = {"Authorization": f"Bearer {key.text}"}
         ports = [server.url.rpartition(":")[2] for server in (first, second)]
         at = [f"http://127.0.0.1:{port}/v1/runs" for port in ports]
@@ -262,7 +267,7 @@ def test_a_key_revoked_beside_the_servers_is_refused_by_both(tmp_path):
             client.get(url, headers=headers).status_code for client, url in zip(clients, at, strict=True)
         ] == [200, 200]
         assert [client.get(url).status_code for client, url in zip(clients, at, strict=True)] == [401, 401]
-        with Engine([], store=tmp_path / "firmplan.db") as engine:
+        with Engine([], store=store) as engine:
             engine.revoke_key_sync("ann")
         until = time.monotonic() + 20
         while time.monotonic() < until:

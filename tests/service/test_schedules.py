@@ -133,6 +133,19 @@ def test_overlapping_runs_wait_behind_one_that_waits_for_a_person(server):
     server.client.delete("/v1/schedules/mails")
 
 
+def test_a_server_whose_queue_is_full_starts_no_runs_of_schedules(tmp_path):
+    """Their times wait until there is room."""
+    nap = {"firmplan": 1, "steps": [{"id": "nap", "tool": "nap", "args": {"seconds": 4}}]}
+    with Server(tmp_path, "--queue", "1") as server:
+        server.client.put("/v1/plans/adding", json=PLAN)
+        busy = server.post("/v1/runs", {"plan": nap}).json()["id"]
+        server.client.put("/v1/schedules/often", json={**BODY, "every": 1})
+        time.sleep(2.2)
+        assert server.get("/v1/schedules/often/fires").json()["fires"] == []
+        server.wait(busy)
+        assert fires_of(server, "often", 1)[-1]["state"] == "started"
+
+
 def all_fires(server):
     found = [server.get(f"/v1/schedules/s{number}/fires?limit=500").json()["fires"] for number in range(6)]
     return [fire for fires in found for fire in fires]

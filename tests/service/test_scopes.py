@@ -35,6 +35,7 @@ VALUES = {
     "digest": f"sha256:{'0' * 64}",
     "other_id": "none",
     "run_id": "none",
+    "delivery_id": "none",
 }
 REFUSED = ("unauthorized", "needs-read", "needs-submit", "needs-approve", "needs-admin")
 CALLS = []
@@ -350,5 +351,39 @@ def test_a_person_sees_what_their_own_tenant_did_last_time():
             await engine.wait(first)
             assert (await waiting(theirs))[1] is None
             assert (await waiting(ours))[1]["run"] == first
+
+    asyncio.run(main())
+
+
+def test_no_answer_to_a_tenant_names_what_another_has():
+    """Every route that is about no run of its path: lists have nothing of another tenant, and names of its plans and schedules mean nothing."""
+
+    async def main():
+        async with served() as (client, engine):
+            ours = client(await engine.add_key("ann", scopes=["admin"], tenant="acme"))
+            theirs = client(await engine.add_key("eve", scopes=["admin"], tenant="evil"))
+            run = (await ours.post("/v1/runs", json={"plan": {**MAIL, "task": "telltale task"}})).json()["id"]
+            await engine.wait(run)
+            saved = {**PLAN, "task": "telltale plan {a}"}
+            assert (await ours.put("/v1/plans/telltale", json=saved)).status_code == 200
+            when = {"plan": "telltale", "inputs": {"a": 1}, "every": "1h"}
+            assert (await ours.put("/v1/schedules/telltale", json=when)).status_code == 200
+            lists, named = 0, 0
+            for method, path, _ in ASKED:
+                if method == "HEAD" or any(f"{{{name}}}" in path for name in callers.RUNS):
+                    continue
+                if "{" not in path and method == "GET":
+                    answer = await theirs.get(path)
+                    assert "telltale" not in answer.text, path
+                    assert run not in answer.text, path
+                    lists += 1
+                for name in ("telltale", "acme:telltale") if "{name}" in path else ():
+                    answer = await theirs.request(method, filled(path, name=name), json={})
+                    assert answer.status_code in (404, 422), (method, path, name, answer.text)
+                    assert "telltale plan" not in answer.text
+                    named += 1
+            assert (lists >= 5, named >= 20) == (True, True)
+            for path in ("/v1/plans/telltale", "/v1/schedules/telltale"):
+                assert (await ours.get(path)).status_code == 200
 
     asyncio.run(main())

@@ -37,6 +37,7 @@ from ..background import Background, call
 from ..logbook import open_log
 from ..provider import is_address, plain
 from .listing import Listing, changed, read_listing
+from .questions import SessionQuestions, asked_by, responses_of
 
 if TYPE_CHECKING:
     import httpx2
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 
 CLOSE_S: Final = 8.0  # the transport kills a server that does not heed after half of it
+STATE_ROUNDS_MAX: Final = 20  # how often a server may want a call again without a question
+STATE_PAUSE_S: Final = 0.25
 RELIST_S: Final = 1.0  # at most so often the list is read again because the server says that it has changed
 RELISTEN_S: Final = 1.0  # until the stream for notices is asked for again
 RELISTEN_S_MAX: Final = 300.0
@@ -88,7 +91,13 @@ class McpServer:
             raise ConfigError(str(error)) from error
 
     async def call_tool(
-        self, name: str, arguments: dict[str, Json], *, meta: dict[str, Any], progress: ProgressFnT | None
+        self,
+        name: str,
+        arguments: dict[str, Json],
+        *,
+        meta: dict[str, Any],
+        progress: ProgressFnT | None,
+        answers: Sequence[Json] = (),
     ) -> CallToolResult:
         """Return its answer to a call. A cancel is passed on to the server.
 
@@ -97,13 +106,15 @@ class McpServer:
             arguments: Its arguments.
             meta: Sent as `_meta`, such as an idempotency key.
             progress: Called with the progress that the server reports.
+            answers: What a person answered to the questions of earlier attempts (`Context.answers`).
 
         Raises:
+            QuestionRaised: The server asks something of a person before it does anything.
             ToolError: It was not called, or says that it does not do such calls; temporary where it cannot be reached.
             ConnectionError: The connection broke, or the reply was no answer to a call: the server may have received the call.
         """
         asked = asyncio.run_coroutine_threadsafe(
-            self._sessions.call(name, arguments, meta, progress), _loop()
+            self._sessions.call(name, arguments, meta, progress, answers), _loop()
         )
         return await asyncio.wrap_future(asked)
 
@@ -144,7 +155,12 @@ class _Sessions:
         return cast("Listing", self._first)
 
     async def call(
-        self, name: str, arguments: dict[str, Json], meta: dict[str, Any], progress: ProgressFnT | None
+        self,
+        name: str,
+        arguments: dict[str, Json],
+        meta: dict[str, Any],
+        progress: ProgressFnT | None,
+        answers: Sequence[Json],
     ) -> CallToolResult:
         from mcp import MCPError  # noqa: PLC0415  # an extra
         from pydantic import ValidationError  # noqa: PLC0415  # loaded with it
@@ -160,7 +176,7 @@ class _Sessions:
                     "change if it is one that you want: firmplan tools accept shows the difference"
                 )
             try:
-                return await session.call(name, arguments, meta, progress)
+                return await session.call(name, arguments, meta, progress, answers)
             except MCPError as error:
                 if error.message == GONE and not is_second:
                     await self.close()  # the server refused it unheard
@@ -269,6 +285,7 @@ class _Session:
     def __init__(self, target: Target, on_change: Callable[[], None]) -> None:
         self._target = target
         self._on_change = on_change
+        self._questions = SessionQuestions(str(target))
         self._ending = asyncio.Event()
         self._opened: asyncio.Future[tuple[Client, Listing]] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
@@ -285,28 +302,38 @@ class _Session:
         return listing
 
     async def call(
-        self, name: str, arguments: dict[str, Json], meta: dict[str, Any], progress: ProgressFnT | None
+        self,
+        name: str,
+        arguments: dict[str, Json],
+        meta: dict[str, Any],
+        progress: ProgressFnT | None,
+        answers: Sequence[Json],
     ) -> CallToolResult:
         from mcp.types import CallToolRequest, CallToolRequestParams, CallToolResult, InputRequiredResult  # noqa: PLC0415  # an extra
         from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with it
 
         client, _ = self._opened.result()
-        answers: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
+        adapter: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
             CallToolResult | InputRequiredResult
         )
-        # Not `client.call_tool`: it judges results itself, and a write with an unfit result has taken effect all the same.
-        params = CallToolRequestParams.model_validate(
-            {"name": name, "arguments": arguments, "_meta": meta or None}
-        )
-        answer = await client.session.send_request(
-            CallToolRequest(params=params), answers, progress_callback=progress
-        )
-        if isinstance(answer, InputRequiredResult):
-            raise ToolError(
-                f"the MCP server {self._target} asks for more before it answers (sampling, elicitation or roots), which "
-                "firmplan does not give: hand over what it needs as arguments"
-            )
-        return answer
+        given: dict[str, Any] = {"name": name, "arguments": arguments, "_meta": meta or None}
+
+        async def send() -> CallToolResult | InputRequiredResult:
+            # Not `client.call_tool`: it judges results itself, and a write with an unfit result has taken effect all the same.
+            request = CallToolRequest(params=CallToolRequestParams.model_validate(given))
+            return await client.session.send_request(request, adapter, progress_callback=progress)
+
+        given |= responses_of(answers)
+        for _ in range(STATE_ROUNDS_MAX):
+            answer = await self._questions.during(send, answers)
+            if isinstance(answer, CallToolResult):
+                return answer
+            if answer.input_requests:
+                raise asked_by(str(self._target), answer)
+            # A state without a question: the server wants the call again with it, a moment later.
+            given |= {"requestState": answer.request_state, "inputResponses": None}
+            await asyncio.sleep(STATE_PAUSE_S)
+        raise ToolError(f"the MCP server {self._target} asks for the call again and again", temporary=True)
 
     async def list_tools(self) -> Listing:
         """Return the tools as the server lists them now."""
@@ -342,6 +369,7 @@ class _Session:
                 client_info=known,
                 cache=None,
                 message_handler=self._hear,
+                elicitation_callback=self._questions.ask,
             ) as client:
                 self._opened.set_result((client, await read_listing(client)))
                 listening = asyncio.get_running_loop().create_task(self._listen(client))

@@ -103,7 +103,11 @@ class RemoteTool:
         if context is not None and context.effect is Effect.WRITE and context.idempotency_key:
             meta[KEY] = context.idempotency_key
         result = await self.server.call_tool(
-            self._name, arguments, meta=meta, progress=None if context is None else _progress_of(context)
+            self._name,
+            arguments,
+            meta=meta,
+            progress=None if context is None else _progress_of(context),
+            answers=() if context is None else context.answers,
         )
         return value_of(result, context)
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from firmplan import Engine, Toolset
+from firmplan import Engine, InputRejected, Toolset
 
 SERVER = Path(__file__).parents[2] / "support" / "mcp_talking.py"
 ERAS = pytest.mark.parametrize("era", ["legacy", "modern"])
@@ -110,3 +110,121 @@ def test_progress_without_a_total_is_a_note(tmp_path, era):
             return [each.data async for each in engine.events(run.id) if each.type == "CallProgressed"]
 
     assert asyncio.run(work()) == [{"fraction": 0.0, "note": "lines (12)"}]
+
+
+# --- questions
+
+
+TOOLS = {"book": {}, "pay": {"reads": False}, "default": {"reads": False}, "endless": {}, "look": {}}
+SEATS = {"seats": 3, "name": "Ann"}
+
+
+@ERAS
+@pytest.mark.parametrize("name", ["book", "pay"])
+def test_a_question_of_a_server_waits_for_a_person(tmp_path, era, name):
+    """Like `ask_person`: the run waits with the server's words, and the answer, which has to fit, goes with the next call."""
+    tools = tools_of(tmp_path, era, TOOLS)
+    with Engine(tools=tools, store=tmp_path / "s.db") as engine:
+        run = engine.run_sync(step(name))
+        waits = run.steps["a"]
+        assert (run.status, waits.status, waits.reason, waits.attempt) == (
+            "waiting",
+            "waiting",
+            "question",
+            2,
+        )
+        assert waits.args["question"].endswith("asks: How many seats?")  # the invisible character is gone
+        assert waits.args["returns"]["required"] == ["seats"]
+        (call,) = engine.waiting_sync(run.id).calls
+        assert (call.about, call.tool, call.returns["required"]) == ("question", name, ["seats"])
+        assert "How many seats?" in str(call)
+        with pytest.raises(InputRejected, match="does not fit"):
+            engine.answer_sync(run.id, "a", {"seats": "three"}, by="ann")
+        with pytest.raises(InputRejected, match="asks a question"):
+            engine.approve_sync(run.id, "a", by="ann")
+        engine.answer_sync(run.id, "a", SEATS, by="ann")
+        done = engine.resume_sync(run.id)
+        assert (done.output, done.steps["a"].attempts) == ("3 seats for Ann", 2)
+        assert done.steps["a"].decision == {"decision": "answered", "by": "ann"}
+        same = engine.replay_sync(run.id)
+        assert (same.status, same.digest) == ("succeeded", done.digest)
+    assert (tmp_path / "done").read_text().splitlines()[-1] == f"{name} 3"
+    assert [line for line in (tmp_path / "done").read_text().splitlines() if line.endswith(" 3")] == [
+        f"{name} 3"
+    ]
+
+
+@ERAS
+def test_a_question_survives_a_restart(tmp_path, era):
+    """Another process of firmplan, and of the server, goes on with the answer."""
+    with Engine(tools=tools_of(tmp_path, era, TOOLS), store=tmp_path / "s.db") as engine:
+        run = engine.run_sync(step("pay"))
+        assert run.status == "waiting"
+    with Engine(tools=tools_of(tmp_path, era, TOOLS), store=tmp_path / "s.db") as engine:
+        assert engine.get_sync(run.id).steps["a"].reason == "question"
+        engine.answer_sync(run.id, "a", SEATS, by="ann")
+        assert engine.resume_sync(run.id).output == "3 seats for Ann"
+
+
+@ERAS
+def test_who_refuses_to_answer_ends_the_step(tmp_path, era):
+    """As with `ask_person`; a cancel ends the run. The server does nothing."""
+    tools = tools_of(tmp_path, era, TOOLS)
+    with Engine(tools=tools, store=tmp_path / "s.db") as engine:
+        run = engine.run_sync(step("pay"))
+        engine.deny_sync(run.id, "a", by="ann", reason="no")
+        assert engine.resume_sync(run.id).steps["a"].status == "cancelled"
+        other = engine.run_sync(step("pay"))
+        engine.cancel_sync(other.id)
+        assert engine.get_sync(other.id).status == "cancelled"
+    done = tmp_path / "done"
+    assert not done.exists() or set(done.read_text().splitlines()) == {"pay cancel"}
+
+
+def test_a_server_that_goes_on_without_the_answer_has_gone_on(tmp_path):
+    """In a session: its result stands, and nothing is called twice."""
+    tools = tools_of(tmp_path, "legacy", TOOLS)
+    with Engine(tools=tools, store="memory:") as engine:
+        assert engine.run_sync(step("default")).output == "booked one"
+    assert (tmp_path / "done").read_text() == "default\n"
+
+
+def test_questions_without_end_fail_the_call(tmp_path):
+    """After twenty a person is asked no more."""
+    tools = tools_of(tmp_path, "modern", TOOLS)
+    with Engine(tools=tools, store="memory:") as engine:
+        run = engine.run_sync(step("endless"))
+        count = 0
+        while run.status == "waiting":
+            engine.answer_sync(run.id, "a", {"seats": 1}, by="ann")
+            run = engine.resume_sync(run.id)
+            count += 1
+    assert (run.status, run.errors[0].code, count) == ("failed", "question", 20)
+
+
+@ERAS
+def test_questions_of_calls_at_the_same_time_are_told_apart(tmp_path, era):
+    """In a session they do not say whose they are, so that these calls are made again, each alone."""
+    tools = tools_of(tmp_path, era, TOOLS)
+    plan = {"firmplan": 1, "steps": [{"id": f"b{i}", "tool": "book"} for i in range(4)]}
+    with Engine(tools=tools, store="memory:") as engine:
+        run = engine.run_sync(plan)
+        assert {each.reason for each in run.steps.values()} == {"question"}
+        for i in range(4):
+            engine.answer_sync(run.id, f"b{i}", {"seats": i}, by="ann")
+        run = engine.resume_sync(run.id)
+    assert [run.steps[f"b{i}"].output for i in range(4)] == [f"{i} seats for None" for i in range(4)]
+
+
+def test_an_answered_call_is_never_reused(tmp_path):
+    """Its result is made of the answer too."""
+    tools = Toolset.from_mcp(
+        [sys.executable, SERVER, write(tmp_path, TOOLS) or tmp_path, "modern"],
+        overrides={"book": {"reuse_for": "forever"}},
+    )
+    with Engine(tools=tools, store=tmp_path / "s.db") as engine:
+        for seats in (1, 2):
+            run = engine.run_sync(step("book"))
+            assert run.status == "waiting"
+            engine.answer_sync(run.id, "a", {"seats": seats}, by="ann")
+            assert engine.resume_sync(run.id).output == f"{seats} seats for None"

@@ -6,7 +6,7 @@ import { memo } from "preact/compat";
 import type { Step } from "../api/types";
 import { lastPart } from "../store/paths";
 import { StatusIcon, statusWord } from "../ui/status";
-import { Text, visible } from "../ui/text";
+import { cut, rendered, Text, visible } from "../ui/text";
 import { duration } from "../ui/time";
 import { useSource } from "./source";
 import type { TreeNode } from "./types";
@@ -48,7 +48,7 @@ export const StepNode = memo(function StepNode({ data }: NodeProps): JSX.Element
           <Badges step={step} node={node} />
         </span>
         <span class="node-does">
-          <Text of={node.step ? `${node.step.does || node.step.kind} ${node.step.detail}` : (step.error?.message ?? "")} />
+          <Text of={wordsOf(node, step)} />
         </span>
         <span class="node-foot">
           {effect ? <span class={`node-effect is-${effect}`}>{effect}</span> : null}
@@ -78,6 +78,14 @@ export const StepNode = memo(function StepNode({ data }: NodeProps): JSX.Element
     </div>
   );
 });
+
+const WORDS_MAX = 80;
+
+/** What a step does, by its plan; of an item, round or turn, which no plan describes, what came of it. */
+function wordsOf({ step: planned }: TreeNode, step: Step): string {
+  if (planned) return `${planned.does || planned.kind} ${planned.detail}`;
+  return cut(step.error?.message ?? (step.status === "succeeded" ? rendered(step.output) : (step.reason ?? "")), WORDS_MAX);
+}
 
 function Badges({ step, node }: { step: Step; node: TreeNode }): JSX.Element {
   const isRetried = step.attempts > 1 && node.parts === 0;

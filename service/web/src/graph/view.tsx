@@ -16,8 +16,10 @@ const EDGE_TYPES = { wait: WaitEdge };
 const MANY = 150;
 /** A wide plan is not shown whole at any price: below this nobody sees a step. */
 const FIT = { padding: 0.08, maxZoom: 1.1, minZoom: 0.15 };
-/** Zoom below which a step is a coloured box: its words could not be read, and drawing hundreds of them makes the graph slow. */
-const FAR = 0.4;
+/** Zoom below which a step has its name alone, in large letters; and zoom below which it is a coloured box, because no word could be read and
+ * drawing hundreds of them makes the graph slow. */
+const FAR = 0.5;
+const FARTHER = 0.25;
 
 interface PlanGraphProps {
   source: GraphSource;
@@ -68,7 +70,7 @@ function Flow({ source, direction }: PlanGraphProps): JSX.Element {
     watched.observe(pane.current);
     return () => watched.disconnect();
   }, [isDrawn, drawn]);
-  const isFar = useStore((state) => state.transform[2] < FAR);
+  const distance = useStore(({ transform: [, , zoom] }) => (zoom < FARTHER ? "is-farther" : zoom < FAR ? "is-far" : ""));
   const selected = source.selected.value;
   useEffect(() => {
     if (selected !== null) bringIntoView(flow, selected);
@@ -77,7 +79,7 @@ function Flow({ source, direction }: PlanGraphProps): JSX.Element {
   return (
     <ReactFlow
       ref={pane}
-      className={isFar ? "is-far" : ""}
+      className={distance}
       onMove={(event) => {
         // Without an event it is the page itself that moves the view.
         if (event) isMoved.current = true;
