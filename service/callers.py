@@ -71,6 +71,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "graph_plan": READ,
     "get_graph": READ,
     "get_call": READ,
+    "get_log": READ,
     "save_plan": SUBMIT,
     "delete_plan": ADMIN,
     "get_plan": READ,

@@ -270,7 +270,7 @@ class _RunCounter:
 
     def end(self, status: str | None, at: float) -> None:
         """Count the run, if it has ended."""
-        if status in FINAL:
+        if status is not None and status in FINAL:
             name = self._metrics.plan_name(self._run)
             self._metrics.child(self._metrics.runs, name, status).observe(max(0.0, at - self._run.created))
 

@@ -14,7 +14,14 @@ from fastapi import Path as InPath
 from ..executor.runs.run import artifacts_in
 from .problems import Refusal
 from .routes import Served, StrictRoute, answer, answer_heads, unknown_step
-from .schemas import CallDetailsView, ExplanationsView, PlanGraphView, RunDiffView, VerificationView
+from .schemas import (
+    CallDetailsView,
+    ExplanationsView,
+    PlanGraphView,
+    RunDiffView,
+    StepLogView,
+    VerificationView,
+)
 
 review_router = APIRouter(prefix="/v1/runs", route_class=StrictRoute, tags=["review"])
 
@@ -34,6 +41,17 @@ _UNTRUSTED_FILE = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }
+
+
+@review_router.get("/{run_id}/log", response_model=StepLogView, summary="Get what a step logged")
+async def get_log(
+    run_id: str, served: Served, step: Annotated[str, Query(description="The path of the step.")]
+) -> Response:
+    """Answer with the last lines that the step logged in this process (`ctx.log`); they are not stored."""
+    run = await served.engine.get(run_id)
+    if step not in run.steps:
+        raise unknown_step(run, step)
+    return answer({"run": run_id, "step": step, "lines": served.logs.of(run_id, step)})
 
 
 @review_router.get("/{run_id}/graph", response_model=PlanGraphView, summary="Get the graph of a run's plan")

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated, Any, cast
 
@@ -60,6 +60,7 @@ from .schemas import (
     ToolsView,
     WaitingView,
 )
+from .step_logs import StepLogs
 
 
 class StrictRequest(Request):
@@ -113,6 +114,7 @@ class ServedEngine:
     metrics: Metrics
     closing: asyncio.Event
     draining: asyncio.Event
+    logs: StepLogs = field(default_factory=StepLogs)
 
 
 # The framework calls a dependency that is no coroutine in a thread, which costs more than everything that these do.

@@ -510,6 +510,24 @@ class CallDetailsView(_View):
     usage: Annotated[dict[str, Any] | None, Field(description="What the call used of a model.")]
 
 
+class LogLineView(_View):
+    """A line that a tool logged."""
+
+    at: UnixSeconds
+    level: str
+    message: str
+    attempt: int | None
+    fields: dict[str, Any]
+
+
+class StepLogView(_View):
+    """What the calls of a step logged."""
+
+    run: str
+    step: str
+    lines: list[LogLineView]
+
+
 class RunPageView(_View):
     """Some runs, newest first; `cursor` leads to the next ones, null at the end."""
 

@@ -21,7 +21,8 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO, TypeAlias
+from weakref import WeakSet
 
 from ..errors import ConfigError
 from ..plans.values import Json, canonical, parse
@@ -66,6 +67,18 @@ current_request: Final[ContextVar[RequestContext | None]] = ContextVar("firmplan
 """The request that is being answered. The work that it starts in the background keeps it."""
 
 
+class StepListener(Protocol):
+    """Hears what steps log, whatever the log itself shows of it."""
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """Take a line: its fields, `event`, `level`, `run`, `step` and `attempt` among them. It is called on the thread of the tool."""
+        ...
+
+
+step_listeners: Final[WeakSet[StepListener]] = WeakSet()
+"""Who hears the lines from `info` up that the tools of this process log. A listener that nobody holds any more hears nothing."""
+
+
 def read_setting(environ: Mapping[str, str]) -> tuple[Form, int]:
     """Return form and least level. Raises: ConfigError: `FIRMPLAN_LOG` has a word that is none of these."""
     form: Form = "console"
@@ -105,7 +118,20 @@ def open_log(secrets: Callable[[], Mapping[str, str]] = dict, **bound: object) -
             event.setdefault(REQUEST_FIELD, request.id)
         return _bounded(event, secrets())
 
+    hears = bool(step_listeners) and "step" in bound
+    shown = 0
+
+    def tell(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        for listener in list(step_listeners):
+            listener.hear(event)
+        # The line came this far for those who listen.
+        if LEVELS.get(str(event.get("level")), CRITICAL) < shown:
+            raise structlog.DropEvent
+        return event
+
     first: list[Processor] = [structlog.processors.add_log_level, structlog.processors.format_exc_info, safe]
+    if hears:
+        first.append(tell)
     if structlog.is_configured():
         config = structlog.get_config()
         log = structlog.wrap_logger(
@@ -115,8 +141,9 @@ def open_log(secrets: Callable[[], Mapping[str, str]] = dict, **bound: object) -
             context_class=config["context_class"],
         )
     else:
-        form, level = read_setting(os.environ)
-        is_off = level == LEVELS["off"]  # structlog knows no level above critical: those lines are dropped
+        form, shown = read_setting(os.environ)
+        level = min(shown, LEVELS["info"]) if hears else shown
+        is_off = shown == LEVELS["off"]  # structlog knows no level above critical: those lines are dropped
         log = structlog.wrap_logger(
             _Lines(None if is_off else sys.stderr),
             processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), *first, _renderer(form)],

@@ -59,7 +59,7 @@ class Review:
 
         header = Header.from_dict((await self._archive.row(run_id)).header)
         if header.plan is None:
-            raise InputRejected(f"run {run_id} has no plan: no step of it has started", code="no-plan")
+            raise InputRejected(f"run {run_id} has no plan: no step of it has started")
         return await asyncio.to_thread(graph_of, header.plan, header.lock, header.plans)
 
     async def explain(self, run_id: str, step: str) -> Explanation:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import httpx2
@@ -185,6 +186,13 @@ def test_the_image_is_pinned_small_and_without_rights():
 def test_the_build_gets_what_it_needs_and_no_more():
     """All files of the packages, and nothing of tests, stores or sources of the page."""
     files = context()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {
+        settings["package-dir"].get(name, "/".join(name.split(".")[1:])).rstrip("/") or "."
+        for name in settings["packages"]
+    }
+    for folder in folders:
+        assert {str(path.relative_to(ROOT)) for path in (ROOT / folder).glob("*.py")} <= set(files), folder
     assert {"pyproject.toml", "requirements.lock", "README.md", "engine.py", "scripts/lock.py"} <= set(files)
     assert "service/request_log.py" in files
     assert "examples/licence_audit/plan.yaml" in files

@@ -233,6 +233,9 @@ def test_attempts_say_what_went_wrong(server, tab):
     expect(attempts.last).to_contain_text("Attempt 2succeeded")
     tab.goto(f"{server.url}/#/runs/{run}?step=slow&part=attempts")
     expect(tab.locator(".progress-notes")).to_contain_text("100 % part 4 of 4")
+    tab.get_by_role("tab", name="Log").click()
+    expect(tab.locator(".log-line")).to_have_count(1)
+    expect(tab.locator(".log-line")).to_contain_text("infolying down bed=<b>soft</b>")
 
 
 def test_an_opened_step_stays_open_and_the_focus_stays(server, tab):

@@ -18,6 +18,8 @@ def add(a: int, b: int) -> int:
 @tool(effect="read", resource="clock")
 async def nap(seconds: float, ctx: Context) -> float:
     """Sleep, and say how far it is."""
+    ctx.log.info("lying down", bed="<b>soft</b>")
+    ctx.log.debug("not kept")
     for part in range(4):
         ctx.progress((part + 1) / 4, f"part {part + 1} of 4")
         await asyncio.sleep(seconds / 4)

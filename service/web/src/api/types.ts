@@ -178,6 +178,14 @@ export interface Waiting {
   calls: WaitingCall[];
 }
 
+export interface LogLine {
+  at: number;
+  level: string;
+  message: string;
+  attempt: number | null;
+  fields: JsonObject;
+}
+
 export interface CallDetails {
   run: string;
   step: string;

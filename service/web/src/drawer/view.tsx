@@ -14,6 +14,7 @@ import { dollars, duration } from "../ui/time";
 import { Attempts } from "./attempts";
 import { Call } from "./call";
 import { Journal } from "./journal";
+import { Log } from "./log";
 import { Output } from "./output";
 import { Why } from "./why";
 
@@ -21,6 +22,7 @@ const TABS = [
   ["call", "Call"],
   ["output", "Output"],
   ["attempts", "Attempts"],
+  ["log", "Log"],
   ["why", "Why"],
   ["journal", "Journal"],
 ] as const;
@@ -86,6 +88,8 @@ export function StepDrawer({ store, path, onClose }: { store: RunStore; path: st
           <Output store={store} path={path} step={step} call={call} />
         ) : tab === "attempts" ? (
           <Attempts store={store} path={path} />
+        ) : tab === "log" ? (
+          <Log store={store} path={path} />
         ) : tab === "why" ? (
           <Why explained={explained?.steps[0] ?? null} />
         ) : (
