@@ -1071,6 +1071,10 @@ class Engine:
             status=status, limit=limit, cursor=cursor, tenant=tenant_of(tenant), where=where or EVERY_RUN
         )
 
+    async def count_runs(self) -> dict[str, int]:
+        """Return the number of runs in each status that is not final. Runs that have ended cost nothing."""
+        return await (await self._open()).execution.archive.count_runs()
+
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
         """Yield the run's events past number `after` as they become durable, until nothing more comes by itself.
 
@@ -1774,6 +1778,7 @@ class Engine:
     find_owner_sync = _twin(find_owner)
     status_sync = _twin(status)
     list_runs_sync = _twin(list_runs)
+    count_runs_sync = _twin(count_runs)
     resume_sync = _twin(resume)
     go_on_sync = _twin(go_on)
     retry_sync = _twin(retry)

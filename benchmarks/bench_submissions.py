@@ -131,10 +131,10 @@ class Server:
     name: str
     process: subprocess.Popen[str]
     port: int
-    store: Path
+    store: Path | str
 
     @classmethod
-    def started(cls, name: str, words: list[str], folder: Path, store: Path) -> Server:
+    def started(cls, name: str, words: list[str], folder: Path, store: Path | str) -> Server:
         """Start a server and wait until it serves."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith("FIRMPLAN_")}
         process = subprocess.Popen(
@@ -161,6 +161,12 @@ class Server:
 
     def done(self) -> int:
         """Return how many runs have ended."""
+        if str(self.store).startswith("postgresql"):
+            import psycopg  # an extra
+
+            with psycopg.connect(str(self.store)) as server:
+                row = server.execute("SELECT count(*) FROM firmplan_runs WHERE status='succeeded'").fetchone()
+                return int(row[0]) if row else 0
         with closing(sqlite3.connect(f"file:{self.store}?mode=ro", uri=True)) as db:
             return int(db.execute("SELECT count(*) FROM runs WHERE status='succeeded'").fetchone()[0])
 

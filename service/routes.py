@@ -271,10 +271,15 @@ async def list_runs(
     status: RunStatus | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: str | None = None,
+    tenant: Annotated[
+        str | None, Query(description="Only runs of this tenant; a key of a tenant sees no others.")
+    ] = None,
 ) -> Response:
     """Answer with one page; its `cursor` leads to the next."""
+    if caller.tenant and tenant not in (None, caller.tenant):
+        return answer({"runs": [], "cursor": None})
     page = await served.engine.list_runs(
-        status=status, limit=limit, cursor=cursor, tenant=caller.tenant, where=where
+        status=status, limit=limit, cursor=cursor, tenant=caller.tenant or tenant or "", where=where
     )
     return answer({"runs": [run.to_dict() for run in page.runs], "cursor": page.cursor})
 

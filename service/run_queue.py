@@ -147,9 +147,8 @@ class RunQueue:
                 await self._spending.flush()
 
     async def active(self) -> dict[str, int]:
-        """Return the number of runs in each status that is not final, counted up to the queue's limit."""
-        statuses = (*UNDER_WAY, "waiting", "indeterminate", "over_budget", "parked")
-        return {status: len(await self._runs_in(status)) for status in statuses}
+        """Return the number of runs in each status that is not final."""
+        return await self.engine.count_runs()
 
     async def _runs_in(self, status: str) -> list[RunSummary]:
         """Return the runs of a status, up to the queue's limit."""

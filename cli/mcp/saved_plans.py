@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from mcp.server.session import ServerSession
-from mcp.server.subscriptions import InMemorySubscriptionBus, ToolsListChanged
+from mcp.server.subscriptions import InMemorySubscriptionBus, ServerEvent, ToolsListChanged
+from typing_extensions import override
 
 from ...engine import Engine
 from ...errors import StoreError
@@ -53,6 +54,37 @@ class PlanTool:
         return validator is None or validator.is_valid(output)
 
 
+class Notices(InMemorySubscriptionBus):
+    """The SDK's bus to clients without a session, which knows how many of them listen.
+
+    Attributes:
+        listeners: How many listen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listeners = 0
+
+    @override
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        leave = super().subscribe(listener)
+        self.listeners += 1
+
+        def unsubscribe() -> None:
+            nonlocal leave
+            leave()
+            # The SDK may call it twice.
+            if leave is not _gone:
+                self.listeners -= 1
+                leave = _gone
+
+        return unsubscribe
+
+
+def _gone() -> None:
+    """Do nothing."""
+
+
 class PlanTools:
     """The saved plans of an engine's store as tools, and the clients that are told when they change.
 
@@ -67,7 +99,7 @@ class PlanTools:
         self._outputs: LruCache[str, Mapping[str, Json]] = LruCache(PLANS_MAX * 10, weight_min=1)
         self._listeners: dict[str, ServerSession] = {}
         self._loading = asyncio.Lock()
-        self.bus = InMemorySubscriptionBus()  # to clients that speak the protocol of 2026-07-28
+        self.bus = Notices()  # to clients that speak the protocol of 2026-07-28
 
     async def read(self) -> Mapping[str, PlanTool]:
         """Return tool name -> plan, in the order of the plans' names."""
@@ -117,12 +149,16 @@ class PlanTools:
         """Tell the clients whenever the saved plans have changed; runs until it is cancelled."""
         known: str | None = None
         while True:
-            # A store that cannot be read for a moment is asked again; calls say what is wrong with it.
-            with suppress(StoreError):
-                revision = await self._engine.plans_revision()
-                if known is not None and revision != known:
-                    await self._tell()
-                known = revision
+            if not self._listeners and not self.bus.listeners:
+                known = None  # nobody hears it, so the store is not asked
+            else:
+                # A store that cannot be read for a moment is asked again; calls say what is wrong with it.
+                with suppress(StoreError):
+                    revision = await self._engine.plans_revision()
+                    # What a client has listed before the first look counts, too.
+                    if revision != (known or self._revision or revision):
+                        await self._tell()
+                    known = revision
             await asyncio.sleep(POLL_S)
 
     async def _tell(self) -> None:

@@ -42,7 +42,7 @@ from ..journal.restore import load_entries, rebuilt
 from ..limits import check_artifact
 from ..lru_cache import LruCache
 from ..machine import Machine
-from ..states import UNDER_WAY, RunStatus
+from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.api_keys import DIGEST_WORD, is_tenant
 from ..stores.store import (
     EVERY_RUN,
@@ -92,6 +92,7 @@ class RunSummary:
         abandoned: As in `Run`.
         reason: Why a parked run is parked.
         usd: What it has cost, in US dollars, as far as prices are known.
+        tenant: Whose it is; empty: nobody's in particular.
     """
 
     id: str
@@ -105,6 +106,7 @@ class RunSummary:
     abandoned: bool = False
     reason: str | None = None
     usd: float = 0.0
+    tenant: str = ""
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -315,6 +317,11 @@ class Archive:
         found = await self._store.list_decisions(run_id)
         return [(number, read_decision(line)) for number, line in found]
 
+    async def count_runs(self) -> dict[str, int]:
+        """Return the number of runs in each status that is not final."""
+        statuses = [status.value for status in RunStatus if status not in FINAL]
+        return {**dict.fromkeys(statuses, 0), **await self._store.count_runs(statuses)}
+
     async def list_runs(
         self,
         *,
@@ -347,6 +354,7 @@ class Archive:
                 self._is_abandoned(row.status, row),
                 await self._why_parked(row) if row.status == RunStatus.PARKED else None,
                 row.usd,
+                row.tenant,
             )
             for row in rows[:limit]
         ]

@@ -11,10 +11,11 @@ import hmac
 import re
 import secrets
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from ...errors import InputRejected
+from ...errors import InputRejected, StoreError
 from ...plans.nearest import did_you_mean, listing
 from ...plans.values import Json
 
@@ -162,7 +163,8 @@ class ApiKeys:
         if found is None or not found.is_of(text):
             return None
         if found.is_valid(at) and (found.used is None or at - found.used >= USE_NOTED_S):
-            await self._store.note_api_key(found.id, used=at)
+            with suppress(StoreError):  # of a store that takes no writes the keys can still be read
+                await self._store.note_api_key(found.id, used=at)
         return found
 
     async def revoke(self, name_or_id: str, at: float) -> list[ApiKey]:

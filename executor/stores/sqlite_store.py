@@ -61,7 +61,10 @@ CHECKPOINT_TIMEOUT_MS: Final = (
     500  # readers are waited for this long, and hold up nothing but the size of the file
 )
 
-KEYS_MAX: Final = 200_000  # some 70 bytes of memory each; in a larger index each call is looked for
+KEYS_MAX: Final = 200_000  # in a larger index each call is looked for
+FILTER_BYTES: Final = (
+    2**20
+)  # eight bits for each of eight million hashes: of the calls that are new, one in forty is looked for in vain at most
 PORTION: Final = 1_000  # keys read at a time: less than a millisecond
 QUIET_S: Final = 1.0  # while others write again and again, there is no use in reading
 T = TypeVar("T")
@@ -454,8 +457,14 @@ class SqliteStore(SqliteFile, SqlStore):
 # took 7 % longer in `benchmarks/bench_executor.py`, and one of 1,000 steps about 4 %.
 
 
+_HASH: Final = 8 * FILTER_BYTES - 1
+
+
 class KeyFilter:
-    """Which keys the reuse index may have. It holds hashes of keys, so it may say yes for an absent key, and never no for a present one."""
+    """Which keys the reuse index may have: a bit for each hash, so it may say yes for an absent key, and never no for a present one.
+
+    Rejected: a set of hashes, which answers as fast, and grows by 70 bytes for each call of a server that runs for months.
+    """
 
     def __init__(self) -> None:
         self._version: int | None = None
@@ -464,22 +473,35 @@ class KeyFilter:
 
     def forget(self) -> None:
         """Forget all keys."""
-        self._hashes: set[int] = set()
-        self._all: set[int] | None = None  # the same set, once it is complete
+        self._bits = bytearray()  # made when the first key is read
+        self._count = 0  # bits that are set
+        self._all: bytearray | None = None  # the same bits, once they are complete
         self._read_to = ""
         self._is_too_large = False
 
     def among(self, keys: Sequence[str]) -> Sequence[str]:
         """Return the keys that have to be looked up. May be called on any thread."""
         known = self._all
-        return keys if known is None else [key for key in keys if hash(key) in known]
+        if known is None:
+            return keys
+        return [key for key in keys if known[(at := hash(key) & _HASH) >> 3] >> (at & 7) & 1]
 
     def add(self, keys: Iterable[str]) -> None:
         """Add keys that are about to be added to the index."""
-        if self._is_too_large:
-            return
-        self._hashes.update(map(hash, keys))
-        if len(self._hashes) > KEYS_MAX:
+        if (
+            self._all is not None or self._read_to
+        ):  # else the index is read from its beginning later, and has these keys then
+            self._add(keys)
+
+    def _add(self, keys: Iterable[str]) -> None:
+        bits = self._bits
+        for key in keys:
+            at = hash(key) & _HASH
+            place, bit = at >> 3, 1 << (at & 7)
+            if not bits[place] & bit:
+                bits[place] |= bit
+                self._count += 1
+        if self._count > KEYS_MAX:
             self.forget()
             self._is_too_large = True
 
@@ -507,7 +529,8 @@ class KeyFilter:
     def _read_portion(self, db: sqlite3.Connection) -> None:
         statement = "SELECT key FROM reusable WHERE key > ? ORDER BY key LIMIT ?"
         keys = [key for (key,) in db.execute(statement, (self._read_to, PORTION))]
-        self.add(keys)
+        self._bits = self._bits or bytearray(FILTER_BYTES)
+        self._add(keys)
         if self._is_too_large:
             return
         if len(keys) == PORTION:
@@ -517,7 +540,7 @@ class KeyFilter:
         version = self._version
         self.check(db)
         if version == self._version:
-            self._all = self._hashes
+            self._all = self._bits
 
 
 # --- the size of the file

@@ -550,6 +550,10 @@ class Store(Protocol):
         """Return rows without headers, newest first, older than `before` (created, id); of one tenant, or all if it is empty."""
         ...
 
+    async def count_runs(self, statuses: Sequence[str]) -> Mapping[str, int]:
+        """Return the number of runs in each of these statuses that has some. Runs of other statuses cost nothing."""
+        ...
+
     async def list_driven(self) -> Sequence[RunRow]:
         """Return the rows, without headers, of all queued and running runs that have an owner."""
         ...

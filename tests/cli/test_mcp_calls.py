@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from pathlib import Path
 
 import anyio
 import pytest
@@ -54,6 +56,7 @@ def lie() -> int:
 """
 ERAS = pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 PATIENCE_S = 30.0
+TALKING = Path(__file__).parents[1] / "support" / "mcp_talking.py"
 SLOW = {
     "firmplan": 1,
     "steps": [
@@ -393,6 +396,27 @@ def test_questions_of_a_plan_are_asked(place, mode):
     assert asyncio.run(work()).structured_content["output"] == "blue Ann"
     assert seen[0].requested_schema["properties"]["answer"]["enum"] == ["red", "blue"]
     assert set(seen[1].requested_schema["properties"]) == {"name", "age"}
+
+
+@ERAS
+def test_a_question_of_another_server_reaches_the_clients_user(place, mode):
+    """A tool of an MCP server asks; firmplan, a client there and a server here, hands the question on, and the answer back."""
+    (place / "tools.json").write_text(json.dumps({"book": {}}))
+    command = [sys.executable, str(TALKING), str(place), "legacy" if mode == "legacy" else "modern"]
+    (place / "tools.py").write_text(
+        f"from firmplan import Toolset\nbooking = Toolset.from_mcp({command!r})\n"
+    )
+    plan = {"firmplan": 1, "steps": [{"id": "b", "tool": "book"}], "output": "${b}"}
+    seen = []
+    answers = answering(accept(seats=2, name="Ann"), seen=seen)
+
+    async def work():
+        async with client_of(place, mode, elicitation_callback=answers) as client:
+            return await client.call_tool("run_plan", {"plan": plan})
+
+    assert asyncio.run(work()).structured_content["output"] == "2 seats for Ann"
+    assert "How many seats?" in seen[0].message
+    assert set(seen[0].requested_schema["properties"]) == {"seats", "name"}
 
 
 @ERAS

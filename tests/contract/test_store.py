@@ -325,6 +325,22 @@ def test_one_fenced_batch_does_not_harm_others_of_its_group(make_store):
     with_store(make_store, law)
 
 
+def test_runs_are_counted_by_status(make_store):
+    """Those of the statuses that are asked for; a status without a run is left out."""
+
+    async def law(store):
+        assert await store.count_runs(["queued", "waiting"]) == {}
+        for name in ("a", "b", "c"):
+            await store.create_run(replace(row_of(), id=name))
+        ended = await claimed(store, "ended")
+        await append(store, replace(batch_of(ended, b"one"), status="succeeded"))
+        waiting = await claimed(store, "w")
+        await append(store, replace(batch_of(waiting, b"one"), status="waiting"))
+        assert await store.count_runs(["queued", "waiting", "parked"]) == {"queued": 3, "waiting": 1}
+
+    with_store(make_store, law)
+
+
 def test_runs_that_someone_drives_are_listed(make_store):
     """Those that have not ended and have an owner, alive or not."""
 

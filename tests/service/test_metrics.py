@@ -201,6 +201,34 @@ def test_requests_count_by_route_template(scraped):
     assert "/no/such" not in scraped
 
 
+def test_runs_under_way_are_counted_past_the_queue(tmp_path):
+    """The gauge is about the store: also runs beyond the limit of this server's queue, and those that wait."""
+    asking = TOOLS.replace(
+        '@tool(effect="pure")\ndef broken', '@tool(effect="write", approval="always")\ndef broken'
+    )
+    with Server(tmp_path, "--queue", "2", tools=asking) as server:
+        for number in range(5):
+            step = {"id": "b", "tool": "broken", "args": {"n": number}}
+            run = server.post(
+                "/v1/runs", {"plan": {"firmplan": 1, "steps": [step], "output": "${b}"}}
+            ).json()["id"]
+            server.wait(run, "waiting")
+        text = server.get("/metrics").text
+    active = {
+        dict(labels)["status"]: value
+        for (name, labels), value in samples(text).items()
+        if name == "firmplan_runs_active"
+    }
+    assert active == {
+        "queued": 0,
+        "running": 0,
+        "waiting": 5,
+        "indeterminate": 0,
+        "over_budget": 0,
+        "parked": 0,
+    }
+
+
 def test_two_applications_of_one_process_do_not_share_counters():
     """Each has a registry of its own."""
     from firmplan.service.metrics import Metrics

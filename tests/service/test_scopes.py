@@ -253,6 +253,16 @@ def test_results_and_lists_of_runs_of_tenants_are_apart():
             assert len(pages["theirs"]) == 1
             assert not set(pages["ours"]) & set(pages["theirs"])
             assert {*pages["ours"], *pages["theirs"], runs["plain"]} == set(pages["plain"])
+            for asking, tenant, found in (
+                (plain, "acme", pages["ours"]),
+                (ours, "acme", pages["ours"]),
+                (ours, "bolt", []),
+                (plain, "none", []),
+            ):
+                page = (await asking.get("/v1/runs", params={"tenant": tenant})).json()
+                assert [each["id"] for each in page["runs"]] == found
+                assert {each["tenant"] for each in page["runs"]} <= {tenant}
+            assert (await plain.get("/v1/runs", params={"tenant": "a:b"})).status_code == 422
             taken = await theirs.post(f"/v1/runs/{runs['theirs']}/fork", json={"run_id_new": runs["ours"]})
             assert taken.status_code == 422
             assert "acme" not in taken.text

@@ -160,7 +160,19 @@ def test_so_many_keys_are_known_and_of_a_larger_index_none(monkeypatch):
     assert known.among(["a", "d", "e"]) == ["a", "d", "e"]
     known.add(["e"])
     assert known.among(["e", "f"]) == ["e", "f"]
-    assert len(known._hashes) == 0
+    assert len(known._bits) == 0
+
+
+def test_its_memory_does_not_grow_with_the_keys():
+    """However many there are: each is known, and few others seem to be."""
+    known = KeyFilter()
+    known.read_on(keys_in("a"))
+    size = len(known._bits)
+    keys = [f"sha256:{number}" for number in range(50_000)]
+    known.add(keys)
+    assert known.among(keys) == keys
+    assert len(known.among([f"other {number}" for number in range(50_000)])) < 2_500
+    assert len(known._bits) == size == sqlite_store.FILTER_BYTES
 
 
 def test_what_another_process_adds_while_the_last_keys_are_read_is_looked_for(tmp_path):
