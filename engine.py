@@ -468,18 +468,26 @@ class Engine:
 
     # --- plans
 
-    async def plan(self, task: str, *, inputs: Mapping[str, Json] | None = None, tenant: str = "") -> Plan:
+    async def plan(
+        self,
+        task: str,
+        *,
+        inputs: Mapping[str, Json] | None = None,
+        tenant: str = "",
+        heard: Callable[[Plan], None] | None = None,
+    ) -> Plan:
         """Return a checked plan for a task; inputs that its words give become defaults.
 
         Args:
             task: The task in words.
             inputs: Values that are given beside the words.
             tenant: Whose saved plans may answer it; empty: those of no tenant.
+            heard: Is called with each longer partial plan that passes its check, while a model writes; a later draft may differ.
 
         Raises:
             PlanningFailed: There is no valid plan; `.attempts` has every draft and its problems.
         """
-        planned = await (await self._open()).plans.plan(task, inputs, tenant=tenant_of(tenant))
+        planned = await (await self._open()).plans.plan(task, inputs, tenant=tenant_of(tenant), heard=heard)
         return planned.runnable
 
     async def check_plan(self, plan: PlanLike | str, *, tenant: str = "") -> CheckReport:

@@ -26,9 +26,11 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeVar, get_args, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo, ParameterInfo
 
 from .completion import complete_plans, complete_plans_and_runs, complete_runs, complete_steps
+from .wrapping import wrapped
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 
@@ -112,6 +114,30 @@ PlanOrRun = Annotated[str, typer.Argument(autocompletion=complete_plans_and_runs
 SavedName = Annotated[str, typer.Argument(autocompletion=complete_plans)]
 
 
+class HelpedCommand(TyperCommand):
+    """A command whose example is broken for the width of the help."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  # typer's own
+        """Write the example."""
+        _write_example(self.epilog, formatter)
+
+
+class HelpedGroup(TyperGroup):
+    """The same for a group of commands."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  # typer's own
+        """Write the example."""
+        _write_example(self.epilog, formatter)
+
+
+def _write_example(text: str | None, formatter: Any) -> None:  # noqa: ANN401  # typer's formatter
+    if text:
+        formatter.write_paragraph()
+        with formatter.indentation():
+            lines = wrapped(text.removeprefix(UNFILLED), formatter.width - formatter.current_indent)
+            formatter.write_text(f"{UNFILLED}{lines}")
+
+
 class CommandGroup:
     """Commands that are declared together: at the top level, or under a name such as `plans`.
 
@@ -135,7 +161,7 @@ class CommandGroup:
             does_something: As of `CommandGroup`.
         """
         made = CommandGroup(name, does_something=does_something)
-        self.app.add_typer(made.app, name=name, help=text, epilog=_epilog(name, example))
+        self.app.add_typer(made.app, name=name, cls=HelpedGroup, help=text, epilog=_epilog(name, example))
         return made
 
     def command(
@@ -173,6 +199,7 @@ class CommandGroup:
             called = _callback(work, shared, path, at_server=at_server, loads_tools=loads_tools)
             if word:
                 epilog = _epilog(f"{self._name} {word}", example)
+                options.setdefault("cls", HelpedCommand)
                 self.app.command(word, help=_help(work), epilog=epilog, **options)(_typed(called, parameters))
             # typer calls a group's callback before each of its commands, and alone where no further word follows.
             if is_default or not word:
@@ -183,12 +210,14 @@ class CommandGroup:
         return register
 
 
+UNFILLED: Final = "\b\n"
+"""Begins a text whose lines typer leaves as they are."""
 KIND: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 def _epilog(path: str, example: str) -> str:
-    r"""Return the end of a command's help; the leading `\b` keeps its lines from being filled."""
-    return f"\b\nExample:\n  firmplan {path.strip()} {example}".rstrip()
+    """Return the end of a command's help."""
+    return f"{UNFILLED}Example:\n  firmplan {path.strip()} {example}".rstrip()
 
 
 def _help(work: Callable[..., Any]) -> str:

@@ -123,7 +123,7 @@ class RunFollower:
         if warnings := warnings_text(run):
             screen.note(warnings)
         if run.status == "succeeded":
-            screen.answer(screen.value_text(run.output))
+            screen.answer(screen.value_text(run.output), is_data=True)
             if labels := labels_text(run):
                 screen.note(labels)
         elif code is Exit.WAITING:

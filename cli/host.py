@@ -212,7 +212,7 @@ def completion(invocation: Invocation, shell: Shell) -> int:
     from .completion import script_of
 
     script = script_of(app, shell.value)
-    invocation.answer({"shell": shell.value, "script": script}, script)
+    invocation.answer({"shell": shell.value, "script": script}, script, is_data=True)
     return Exit.OK
 
 

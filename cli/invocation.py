@@ -120,12 +120,20 @@ class Invocation:
             _ = self.toolset
         return drive(lambda: work(self, **given))
 
-    def answer(self, found: Documented | Mapping[str, Any], text: str | None = None) -> None:
-        """Print the answer: the document with `--json`, else the text, which is `str(found)` where it is not given."""
+    def answer(
+        self, found: Documented | Mapping[str, Any], text: str | None = None, *, is_data: bool = False
+    ) -> None:
+        """Print the answer: the document with `--json`, else the text.
+
+        Args:
+            found: What has the document.
+            text: The text; `str(found)` where it is not given.
+            is_data: As of `screen.answer`.
+        """
         if self.as_json:
             screen.document(found if isinstance(found, Mapping) else found.to_dict())
         else:
-            screen.answer(str(found) if text is None else text)
+            screen.answer(str(found) if text is None else text, is_data=is_data)
 
     def note(self, text: str) -> None:
         """Print advice on stderr, except with `--json`."""

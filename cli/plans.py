@@ -98,9 +98,9 @@ def _answer_plan(invocation: Invocation, made: Plan, output: Path | None) -> Non
         screen.document(made.to_dict())
     elif output is None:
         screen.note(made.render("text", toolset, width=screen.picture_width(sys.stderr)))
-        screen.answer(made.to_json())
+        screen.answer(made.to_json(), is_data=True)
     else:
-        screen.answer(made.render("text", toolset, width=screen.picture_width()))
+        screen.answer(made.render("text", toolset, width=screen.picture_width()), is_data=True)
         flags = flags_of(invocation.settings, MOVES)
         screen.note(f"written to {output}; run it with `firmplan run {output}{flags}`")
 
@@ -114,7 +114,7 @@ async def _preview(invocation: Invocation, task: str, inputs: dict[str, Any] | N
         saved, tools = await engine.list_plans(), await engine.learnt_tools()
     planner = planner_of(settings)
     preview = planner.preview(task, tools, inputs=inputs, saved=saved)
-    invocation.answer(preview, _preview_text(preview))
+    invocation.answer(preview, _preview_text(preview), is_data=True)
     invocation.note(
         f"about {preview.prompt_tokens} tokens of messages and {preview.schema_tokens} of schema, "
         f"to {preview.model or 'no model: none is configured'}; nothing was sent"
@@ -174,7 +174,7 @@ def learn(invocation: Invocation, traces: Traces, task: str | None = None, outpu
         screen.document(learned.to_dict())
     elif output is None:
         screen.note(str(learned))
-        screen.answer(learned.plan.to_json())
+        screen.answer(learned.plan.to_json(), is_data=True)
     else:
         screen.answer(str(learned))
         screen.note(f"written to {output}")
@@ -248,10 +248,11 @@ def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
     if form is Format.JSON:
         screen.document(found.to_dict())
     elif form is Format.YAML:
-        screen.answer(to_yaml(found).rstrip("\n"))
+        screen.answer(to_yaml(found).rstrip("\n"), is_data=True)
     else:
         screen.answer(
-            found.render(PICTURES[form], toolset or None, width=screen.picture_width()).rstrip("\n")
+            found.render(PICTURES[form], toolset or None, width=screen.picture_width()).rstrip("\n"),
+            is_data=True,
         )
 
 
@@ -405,6 +406,7 @@ async def plans_learn(
     invocation.answer(
         {"name": name, "plan": learned.plan.to_dict(), "lifted": lifted, "kept": list(learned.kept)},
         learned.plan.to_json(),
+        is_data=True,
     )
     return Exit.OK
 

@@ -20,6 +20,7 @@ from ..plans.values import Json
 from ..plans.visible import visible
 from . import screen
 from .screen import note, one_line, seconds
+from .wrapping import wrapped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -166,7 +167,7 @@ class Progress:
             return
         from rich.text import Text  # noqa: PLC0415  # imported already by the console
 
-        mark, _, rest = visible(line).partition(" ")
+        mark, _, rest = wrapped(visible(line), self._status.console.width).partition(" ")
         self._status.console.print(Text.assemble((mark, COLOURS.get(mark, "")), " ", rest), soft_wrap=True)
 
     def _line(self, event: Event, begun: float | None) -> str | None:  # noqa: C901, PLR0911, PLR0912  # one line for each kind of event: a table

@@ -112,7 +112,7 @@ async def diff(
     if invocation.as_json or (form is DiffFormat.JSON and output is None):
         screen.document(found.to_dict())
     elif output is None:
-        screen.answer(text)
+        screen.answer(text, is_data=form is not DiffFormat.TEXT)
     return Exit.OK
 
 

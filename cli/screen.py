@@ -21,8 +21,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from ..plans.visible import visible, visible_json, visible_line
-
-COLUMN_GAP = "  "
+from .wrapping import table_text, wrapped
 
 PICTURE_WIDTH = 100
 """Most columns of a plan as text."""
@@ -140,9 +139,14 @@ def _descriptor_kept(out: TextIO) -> Generator[TextIO]:
         os.close(kept)
 
 
-def answer(text: str) -> None:
-    """Print text for people on stdout."""
-    _write(sys.stdout, text)
+def answer(text: str, *, is_data: bool = False) -> None:
+    """Print text for people on stdout.
+
+    Args:
+        text: The text; on a terminal its lines are broken between words.
+        is_data: Whether its lines mean something, as those of a value, a script or a picture do: then they stay as they are.
+    """
+    _write(sys.stdout, text if is_data else _laid_out(text, sys.stdout))
 
 
 def page(text: str) -> None:
@@ -156,7 +160,9 @@ def page(text: str) -> None:
     flush_streams()
     # `F`: a text that fits on the screen needs no key; `R` and `X`: colours pass, and the text stays on the screen afterwards.
     env = {"LESS": "FRX", **os.environ}
-    rendered = (visible(text) + "\n").encode(sys.stdout.encoding or "utf-8", ASCII_HANDLER)
+    rendered = (visible(_laid_out(text, sys.stdout)) + "\n").encode(
+        sys.stdout.encoding or "utf-8", ASCII_HANDLER
+    )
     with _interrupts_ignored():  # they are the pager's
         shown = subprocess.run(pager, input=rendered, env=env, check=False)  # noqa: S603  # the user's own program
     if shown.returncode != 0:  # the pager did not take it: what has to be read must not be lost
@@ -209,7 +215,7 @@ def note(text: str, *, is_error: bool = False) -> None:
         log = open_log()
         (log.error if is_error else log.info)(text)
         return
-    _write(sys.stderr, text)
+    _write(sys.stderr, _laid_out(text, sys.stderr))
 
 
 def value_text(value: object) -> str:
@@ -229,20 +235,28 @@ def short_digest(digest: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Render rows under their head, each column as wide as its widest cell."""
-    cells = [tuple(head), *(tuple(one_line(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = (
-        COLUMN_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    """Render rows under their head, for the width of stdout where it is a terminal."""
+    cells = [tuple(one_line(cell) for cell in row) for row in rows]
+    return table_text(head, cells, text_width(sys.stdout))
 
 
 def picture_width(stream: TextIO | None = None) -> int:
     """Return the columns that a plan as text may take: at most the width of the terminal (stdout, or `stream`)."""
-    if not (stream or sys.stdout).isatty():
-        return PICTURE_WIDTH
-    return min(shutil.get_terminal_size((PICTURE_WIDTH, 24)).columns, PICTURE_WIDTH)
+    return min(text_width(stream or sys.stdout) or PICTURE_WIDTH, PICTURE_WIDTH)
+
+
+def text_width(stream: TextIO) -> int | None:
+    """Return the columns of a terminal; `None`: the stream is none, and its lines may have any width."""
+    if not stream.isatty():
+        return None
+    return shutil.get_terminal_size((PICTURE_WIDTH, 24)).columns
+
+
+def _laid_out(text: str, stream: TextIO) -> str:
+    """Return text with its lines broken for a terminal."""
+    width = text_width(stream)
+    # Escapes take more columns than what they stand for, so they are made first.
+    return text if width is None else wrapped(visible(text), width)
 
 
 def one_line(text: str) -> str:

@@ -17,6 +17,7 @@ from .schedule import Fire, Schedule, new_schedule
 if TYPE_CHECKING:
     from .table import ScheduleTable
 
+SCHEDULES_MAX: Final = 1_000  # of one tenant: each look goes through those that are due
 FIRES_MAX: Final = 500  # fires of one answer
 NEXT_MAX: Final = 1_000  # times of one answer
 ANY_REVISION: Final = -1  # of `put`: the schedule may be new, or replace any
@@ -59,6 +60,10 @@ class ScheduleBook:
         old = await self._table.find(made.name, made.tenant)
         if old is not None:
             made = made.changed(created=old.created, revision=old.revision + 1)
+        elif await self._table.count(made.tenant) >= SCHEDULES_MAX:
+            raise InputRejected(
+                f"there are {SCHEDULES_MAX:,} schedules already; expected no more of one tenant: remove some, or have one run do more"
+            )
         expected = None if old is None else old.revision
         is_expected = replaces in (ANY_REVISION, expected)
         if is_expected and await self._table.save(made, replaces=expected):

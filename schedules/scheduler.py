@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import FirmplanError, InputRejected, StoreError
 from .schedule import Fire, FireState, Schedule
+from .table import DUE_MAX
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -85,14 +86,19 @@ class Scheduler:
         now = self._now()
         for schedule in await self._table.list_due(now):
             await self._claim(schedule, now)
+        found = await self._table.list_due_fires()
+        # Where there are more than one round goes through, fires that wait for earlier runs must not keep the others from their turn.
+        is_full = len(found) >= DUE_MAX
         changed: list[Fire] = []
-        due = sorted(
-            await self._table.list_due_fires(), key=lambda fire: (fire.tenant, fire.schedule, fire.at)
-        )
-        for (tenant, name), fires in groupby(due, key=lambda fire: (fire.tenant, fire.schedule)):
-            schedule = await self._table.find(name, tenant)
-            if schedule is not None:
-                changed += await self._start_all(schedule, list(fires))
+        due = sorted(found, key=lambda fire: (fire.tenant, fire.schedule, fire.at))
+        for (tenant, name), group in groupby(due, key=lambda fire: (fire.tenant, fire.schedule)):
+            known = await self._table.find(name, tenant)
+            fires = list(group)
+            if known is None or (
+                is_full and known.overlap != "allow" and not await self._table.is_earliest(fires[0])
+            ):
+                continue
+            changed += await self._start_all(known, fires, is_full=is_full)
         return changed
 
     # --- claim
@@ -121,8 +127,8 @@ class Scheduler:
 
     # --- start
 
-    async def _start_all(self, schedule: Schedule, fires: Sequence[Fire]) -> list[Fire]:
-        """Start the due fires of one schedule that may start, oldest first."""
+    async def _start_all(self, schedule: Schedule, fires: Sequence[Fire], *, is_full: bool) -> list[Fire]:
+        """Start the due fires of one schedule that may start, oldest first; `is_full`: those that wait let others go first in the next round."""
         changed: list[Fire] = []
         for place, fire in enumerate(fires):
             if schedule.paused:
@@ -132,6 +138,8 @@ class Scheduler:
                 running = await self._table.running(schedule)
                 if running and not await self._is_started(fire):
                     if await self._wait_or_skip(schedule, fire, running, fires[place + 1 :]):
+                        if is_full:
+                            await self._table.lease(fire, self._now(), self._now())
                         break
                     continue
             now = self._now()

@@ -42,8 +42,9 @@ _FIRES: Final = f"""
     SELECT {_FIRE_COLUMNS} FROM @schedule_fires {_OF_SCHEDULE} AND fires_at < :before ORDER BY fires_at DESC LIMIT :limit
 """
 _DUE_FIRES: Final = f"""
-    SELECT {_FIRE_COLUMNS} FROM @schedule_fires WHERE state = 'due' ORDER BY fires_at, tenant, schedule LIMIT {DUE_MAX}
+    SELECT {_FIRE_COLUMNS} FROM @schedule_fires WHERE state = 'due' ORDER BY leased, fires_at, tenant, schedule LIMIT :most
 """
+_EARLIEST_DUE: Final = f"SELECT min(fires_at) FROM @schedule_fires {_OF_SCHEDULE} AND state = 'due'"
 _THIS_FIRE: Final = f"{_OF_SCHEDULE} AND fires_at=:at AND state='due'"
 _LEASE: Final = f"UPDATE @schedule_fires SET leased=:until {_THIS_FIRE} AND leased <= :now"
 _SETTLE: Final = (
@@ -170,8 +171,21 @@ class ScheduleTable:
         return [Fire(*row) for row in await self._store.look(lambda sql: sql.rows(_FIRES, values))]
 
     async def list_due_fires(self) -> list[Fire]:
-        """Return the fires of all tenants whose runs have not started, the earliest time first."""
-        return [Fire(*row) for row in await self._store.look(lambda sql: sql.rows(_DUE_FIRES))]
+        """Return at most `DUE_MAX` fires of all tenants whose runs have not started: those first that nobody has tried, or not lately."""
+        values = {"most": DUE_MAX}
+        return [Fire(*row) for row in await self._store.look(lambda sql: sql.rows(_DUE_FIRES, values))]
+
+    async def is_earliest(self, fire: Fire) -> bool:
+        """Whether no earlier fire of the schedule is due."""
+        values = {"tenant": fire.tenant, "name": fire.schedule}
+        ((earliest,),) = await self._store.look(lambda sql: sql.rows(_EARLIEST_DUE, values))
+        return earliest is None or bool(earliest >= fire.at)
+
+    async def count(self, tenant: str) -> int:
+        """Return how many schedules a tenant has."""
+        statement = "SELECT count(*) FROM @schedules WHERE tenant=:tenant"
+        ((count,),) = await self._store.look(lambda sql: sql.rows(statement, {"tenant": tenant}))
+        return int(count)
 
     async def lease(self, fire: Fire, now: float, until: float) -> bool:
         """Become the one who starts the run of a fire until a time; `False`: another process is, or the fire is not due any more."""

@@ -109,7 +109,8 @@ class WebhookSender:
         )
         payload = _payload(TEST, now, {"endpoint": name})
         sent = Delivery(message_id, "", name, TEST, None, now, "pending", 0, now, None, "", now, payload)
-        return await self._attempt(endpoint, sent)
+        made = await self._attempt(endpoint, sent)
+        return replace(made, state="failed") if made.state == "pending" else made
 
     # --- notices
 

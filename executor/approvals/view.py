@@ -208,12 +208,15 @@ class WaitingCalls:
 
     def head(self, width: int = WIDTH) -> str:
         """Return what the run is for and who submitted it, as text."""
-        lines = [f"run {self.run}" + (f" of plan {self.plan_digest}" if self.plan_digest else "")]
+        named = f"run {self.run}" + (f" of plan {self.plan_digest}" if self.plan_digest else "")
+        # Ids are copied, so they are never broken: on a narrow screen the digest has a line of its own.
+        first = named if columns(named) <= width else named.replace(" of plan ", "\nof plan ")
+        lines: list[str] = []
         if self.task:
             lines += _value_lines("task: ", self.task, width)
         if self.submitter:
             lines.append(f"submitted by {visible_line(self.submitter)}")
-        return "\n".join(_broken(lines, width))
+        return "\n".join([first, *_broken(lines, width)])
 
     def __str__(self) -> str:
         waiting = [str(call) for call in self.calls] or ["nothing waits for a person"]
@@ -378,7 +381,7 @@ def _block(text: str, width: int, indent: str, *, mark: str = "|") -> Iterator[s
     for line in text.replace("\r\n", "\n").split("\n"):
         begun, rest = mark, line.expandtabs(4)
         while True:
-            size = _fitting(rest, room)
+            size = _fitting_words(rest, room)
             yield f"{indent}{begun} {rest[:size]}"
             begun, rest = ":", rest[size:]
             if not rest:
@@ -392,10 +395,19 @@ def _broken(lines: Iterable[str], width: int) -> Iterator[str]:
         if columns(line) <= width:
             yield line
             continue
-        size = _fitting(line, width)
+        size = _fitting_words(line, width)
         yield line[:size]
         indent = " " * min(len(line) - len(line.lstrip()) + 2, width // 2)
         yield from _block(line[size:], width, indent, mark=":")
+
+
+def _fitting_words(text: str, room: int) -> int:
+    """Return how many characters of a text fit, up to the end of a word if its end is near: no character is left out either way."""
+    size = _fitting(text, room)
+    if size >= len(text):
+        return size
+    end = text.rfind(" ", size // 2, size + 1) + 1
+    return min(end, size) if end else size
 
 
 def _fitting(text: str, room: int) -> int:

@@ -77,7 +77,7 @@ def test_every_help_ends_with_an_example_that_parses(firmplan, path):
     text = firmplan(*path.split(), "--help").out
     example = text.rpartition("\n  Example:\n    ")[2]
     assert example.startswith(f"firmplan {path}")
-    words = shlex.split(example)[1 + len(path.split()) :]
+    words = shlex.split(example.replace("\\\n", ""))[1 + len(path.split()) :]
     context = COMMANDS[path].make_context(path, words)
     assert context.params
 

@@ -9,6 +9,7 @@ import pytest
 from firmplan import Engine, tool
 from firmplan.errors import InputRejected, PlanRejected, StoreError
 from firmplan.executor import Submitter
+from firmplan.schedules import book as book_module
 from firmplan.schedules import scheduler as scheduler_module
 from firmplan.schedules import table as table_module
 from firmplan.testing import FakeClock
@@ -445,3 +446,56 @@ def test_a_plan_that_no_longer_passes_its_check_is_refused(tmp_path):
                 await engine.add_schedule("s", "p", every=60)
 
     asyncio.run(main())
+
+
+def test_a_tenant_has_a_bounded_number_of_schedules(store, monkeypatch):
+    """Each tenant for itself; a schedule that is there can be changed."""
+    monkeypatch.setattr(book_module, "SCHEDULES_MAX", 2)
+
+    async def work(engine, _):
+        for name in ("a", "b"):
+            await engine.add_schedule(name, "p", every=60)
+        with pytest.raises(InputRejected, match="there are 2 schedules already"):
+            await engine.add_schedule("c", "p", every=60)
+        assert (await engine.add_schedule("a", "p", every=90, replaces=1)).revision == 2
+        await engine.save_plan("acme:p", PLAN)
+        assert (await engine.add_schedule("acme:c", "p", every=60)).full_name == "acme:c"
+        assert [each.full_name for each in await engine.list_schedules(tenant=None)] == ["a", "b", "acme:c"]
+
+    on_engine(store, work)
+
+
+def test_fires_that_wait_keep_no_others_from_their_turn(store, monkeypatch):
+    """More of them wait behind runs that have not ended than one look goes through; another schedule starts its runs all the same, and they start in the end."""
+    monkeypatch.setattr(table_module, "DUE_MAX", 2)
+    monkeypatch.setattr(scheduler_module, "DUE_MAX", 2)
+
+    async def work(engine, clock):
+        await engine.save_plan("mail", WAITS)
+        for number in range(4):
+            await engine.add_schedule(f"s{number}", "mail", every="1h", overlap="queue")
+        for _ in range(2):
+            clock.advance(3600)
+            for _ in range(6):
+                await engine.fire_schedules()
+                clock.advance(1)
+        states = [sorted(told(await engine.schedule_fires(f"s{number}"))) for number in range(4)]
+        assert [[state for _, state in each] for each in states] == [["started", "due"]] * 4
+        await engine.save_plan("quick", PLAN)
+        await engine.add_schedule("z", "quick", every=60)
+        clock.advance(60)
+        for _ in range(4):
+            await engine.fire_schedules()
+            clock.advance(1)
+        assert [fire.state for fire in await engine.schedule_fires("z")] == ["started"]
+        for number in range(4):
+            first = (await engine.schedule_fires(f"s{number}"))[-1]
+            await engine.deny(first.run_id, "mail", by="me")
+            await engine.resume(first.run_id)
+        for _ in range(6):
+            await engine.fire_schedules()
+            clock.advance(1)
+        states = [sorted(told(await engine.schedule_fires(f"s{number}"))) for number in range(4)]
+        assert [[state for _, state in each] for each in states] == [["started", "started"]] * 4
+
+    on_engine(store, work)

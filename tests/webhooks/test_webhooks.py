@@ -491,7 +491,7 @@ def test_messages_are_listed_in_pages(store):
                 await engine.retry_delivery("msg_0")
             assert fault.value.code == "unknown-delivery"
             tested = await engine.test_webhook("ops")
-            assert (tested.event, tested.state, tested.answered) == ("webhook.test", "pending", 500)
+            assert (tested.event, tested.state, tested.answered) == ("webhook.test", "failed", 500)
             assert len((await engine.list_deliveries(limit=100)).deliveries) == 5
 
         on_engine(store, [hook(receiver)], work)
