@@ -1,5 +1,6 @@
 // The views of the page, by address. A new view is a line here, and perhaps one in `NAVIGATION`.
 import type { JSX } from "preact";
+import { CompareView } from "./compare/view";
 import { InboxView } from "./decisions/inbox";
 import { PlansView } from "./plans/list";
 import { TaskView } from "./plans/task";
@@ -20,6 +21,7 @@ const VIEWS: readonly View[] = [
   { pattern: ["decisions"], title: () => "Decisions", show: () => <InboxView /> },
   { pattern: ["plans"], title: () => "Plans", show: () => <PlansView /> },
   { pattern: ["plans", ":name"], title: ({ name }) => name ?? "", show: ({ name }) => <PlanView key={name} name={name ?? ""} /> },
+  { pattern: ["compare", ":a", ":b"], title: () => "Two runs", show: ({ a, b }) => <CompareView key={`${a} ${b}`} a={a ?? ""} b={b ?? ""} /> },
   { pattern: ["task"], title: () => "Plan a task", show: () => <TaskView /> },
 ];
 

@@ -264,3 +264,21 @@ export interface Schedule {
 export interface SchedulesPage {
   schedules: Schedule[];
 }
+
+export interface Difference {
+  path: string;
+  kind: "added" | "removed" | "changed";
+  before: Json;
+  after: Json;
+}
+
+/** What differs between two runs; of each pair the first is that of run `a`. */
+export interface RunDiff {
+  a: string;
+  b: string;
+  same: boolean;
+  steps: { step: string; change: "same" | "changed" | "only_a" | "only_b"; status: (StepStatus | null)[]; why: string; output: Difference[]; args: Difference[] }[];
+  inputs: Difference[];
+  output: Difference[];
+  first: string | null;
+}
