@@ -86,11 +86,15 @@ def licence_faults(found: Sequence[Distribution], rules: Mapping[str, Any]) -> I
         found: The installed packages.
         rules: `[tool.firmplan.audit]` of `pyproject.toml`.
     """
-    allowed, exceptions = frozenset(rules["licences"]), rules.get("exceptions", {})
+    allowed, exceptions, read = frozenset(rules["licences"]), rules.get("exceptions", {}), rules.get("read", {})
     for each in sorted(found, key=lambda one: normalized(one.name)):
-        name, licence = normalized(each.name), licence_of(each)
+        name = normalized(each.name)
+        licence = licence_of(each) or read.get(name)
         if licence is None:
-            yield f"{name}: its metadata names no licence that is known here: read its licence, and add it to SPELLINGS in scripts/audit.py"
+            yield (
+                f"{name}: its metadata names no licence that is known here: read its licence file, and add the package to "
+                "[tool.firmplan.audit.read] in pyproject.toml, or a new spelling to SPELLINGS in scripts/audit.py"
+            )
         elif exceptions.get(name) != licence and not is_allowed(licence, allowed):
             yield (
                 f"{name}: the licence {licence} is not in the list of pyproject.toml ([tool.firmplan.audit]): do without the package, "
