@@ -255,6 +255,8 @@ def test_the_file_gets_smaller(tmp_path):
     """With the engine open, and by about what the runs had taken."""
     path = tmp_path / "s.db"
     with Engine(TOOLS, store=path) as engine:
+        engine.list_runs_sync()
+        empty = sizes(path)  # the tables alone
         for letter in "abcdefghij":
             engine.run_sync(LONG, inputs={"of": letter})
         engine.run_sync(LONG, inputs={"of": "z"}, run_id="kept")
@@ -262,8 +264,7 @@ def test_the_file_gets_smaller(tmp_path):
         assert before > 11 * SIZE
         told = engine.prune_sync(older_than=0)
         assert len(told.runs) == 11
-        assert sizes(path) < SIZE
-        assert path.stat().st_size < SIZE
+        assert sizes(path) < empty + SIZE / 4
         assert engine.run_sync(LONG, inputs={"of": "a"}).output == SIZE
 
 
