@@ -130,22 +130,20 @@ from .plans.format.saved import template_digest
 from .plans.nearest import short
 from .plans.values import Json
 from .run_planner import EnginePlanner, PlanLike, RecordedPlanning
-from .schedules import Fire, Schedule, ScheduleBook, Scheduler, ScheduleTable
-from .schedules.book import FIRES_MAX, NEXT_MAX
-from .schedules.schedule import CatchUp, Overlap, new_schedule
 from .tools import Artifact, Models, Tool, Toolset
 from .tools.background import Background, call, iterate
 from .tools.declaration import Results
 from .tools.provider import Server, hold_servers, release_servers
 from .tools.secret import Secret, SecretFinder, Secrets, environment_secrets
-from .webhooks import Delivery, Outbox, Webhook, WebhookSender
-from .webhooks.endpoint import webhooks_of
-from .webhooks.messages import DeliveryPage, page_of, retried, run_facts
 
 if TYPE_CHECKING:
     from .executor.journal.tool_pins import ProviderChanges
+    from .schedules import Fire, Schedule, ScheduleBook, Scheduler
+    from .schedules.schedule import CatchUp, Overlap
     from .telemetry import Telemetry
     from .tools.models.models import Spec
+    from .webhooks import Delivery, Webhook, WebhookSender
+    from .webhooks.messages import DeliveryPage
 
 TelemetryMode: TypeAlias = Literal["auto", "contents", "off"]
 P = ParamSpec("P")
@@ -317,7 +315,11 @@ class Engine:
         self._telemetry = telemetry
         self._is_closed = False
         self._scheduler: Scheduler | None = None
-        self._webhooks = webhooks_of(webhooks)
+        self._webhooks: Mapping[str, Webhook] = {}
+        if webhooks:
+            from .webhooks.endpoint import webhooks_of  # noqa: PLC0415  # only where there are webhooks
+
+            self._webhooks = webhooks_of(webhooks)
         self._sender: WebhookSender | None = None
         self._firing = asyncio.Lock()
 
@@ -468,18 +470,26 @@ class Engine:
 
     # --- plans
 
-    async def plan(self, task: str, *, inputs: Mapping[str, Json] | None = None, tenant: str = "") -> Plan:
+    async def plan(
+        self,
+        task: str,
+        *,
+        inputs: Mapping[str, Json] | None = None,
+        tenant: str = "",
+        heard: Callable[[Plan], None] | None = None,
+    ) -> Plan:
         """Return a checked plan for a task; inputs that its words give become defaults.
 
         Args:
             task: The task in words.
             inputs: Values that are given beside the words.
             tenant: Whose saved plans may answer it; empty: those of no tenant.
+            heard: Is called with each longer partial plan that passes its check, while a model writes; a later draft may differ.
 
         Raises:
             PlanningFailed: There is no valid plan; `.attempts` has every draft and its problems.
         """
-        planned = await (await self._open()).plans.plan(task, inputs, tenant=tenant_of(tenant))
+        planned = await (await self._open()).plans.plan(task, inputs, tenant=tenant_of(tenant), heard=heard)
         return planned.runnable
 
     async def check_plan(self, plan: PlanLike | str, *, tenant: str = "") -> CheckReport:
@@ -698,11 +708,15 @@ class Engine:
         Raises:
             InputRejected: As `get_schedule`, or an argument is out of its range.
         """
+        from .schedules.book import FIRES_MAX  # noqa: PLC0415  # only where there are schedules
+
         count_of("limit", limit, least=1, most=FIRES_MAX)
         return await (await self._schedules()).fires(name, limit=limit, before=before)
 
     def next_times(self, schedule: Schedule, count: int = 10) -> list[float]:
         """Return the next times of a schedule, Unix seconds, the earliest first. Raises: InputRejected: the count is none from 1 to 1,000."""
+        from .schedules.book import NEXT_MAX  # noqa: PLC0415  # only where there are schedules
+
         return schedule.next_times(self._clock.now(), count_of("count", count, least=1, most=NEXT_MAX))
 
     def preview_schedule(
@@ -726,6 +740,8 @@ class Engine:
         Raises:
             InputRejected: A value is not valid.
         """
+        from .schedules.schedule import new_schedule  # noqa: PLC0415  # only where there are schedules
+
         given = {"every": every, "cron": cron, "tz": tz, "start": start}
         return self.next_times(new_schedule("preview", "preview", self._clock.now(), given), count)
 
@@ -741,6 +757,8 @@ class Engine:
         opened = await self._open()
         if self._scheduler is None:
             execution = opened.execution
+            from .schedules import Scheduler, ScheduleTable  # noqa: PLC0415  # only where there are schedules
+
             self._scheduler = Scheduler(
                 ScheduleTable(self._location.store, tells_webhooks=bool(self._webhooks)),
                 _ScheduledRuns(self),
@@ -752,6 +770,8 @@ class Engine:
 
     async def _schedules(self) -> ScheduleBook:
         opened = await self._open()
+        from .schedules import ScheduleBook, ScheduleTable  # noqa: PLC0415  # only where there are schedules
+
         return ScheduleBook(ScheduleTable(self._location.store), opened.execution.now, self._check_schedule)
 
     async def _check_schedule(self, schedule: Schedule) -> None:
@@ -835,6 +855,9 @@ class Engine:
             InputRejected: An argument is out of its range.
         """
         await self._open()
+        from .webhooks import Outbox  # noqa: PLC0415  # only where there are webhooks
+        from .webhooks.messages import page_of  # noqa: PLC0415  # only where there are webhooks
+
         return await page_of(
             Outbox(self._location.store),
             state=state,
@@ -855,11 +878,16 @@ class Engine:
             InputRejected: There is no such message (code `unknown-delivery`).
         """
         execution = (await self._open()).execution
+        from .webhooks import Outbox  # noqa: PLC0415  # only where there are webhooks
+        from .webhooks.messages import retried  # noqa: PLC0415  # only where there are webhooks
+
         return await retried(Outbox(self._location.store), delivery_id, execution.now(), tenant)
 
     async def _webhook_sender(self) -> WebhookSender:
         execution = (await self._open()).execution
         if self._sender is None:
+            from .webhooks import Outbox, WebhookSender  # noqa: PLC0415  # only where there are webhooks
+
             self._sender = WebhookSender(
                 Outbox(self._location.store),
                 self._webhooks,
@@ -870,6 +898,8 @@ class Engine:
         return self._sender
 
     async def _webhook_facts(self, run_id: str, endpoint: Webhook) -> dict[str, Json]:
+        from .webhooks.messages import run_facts  # noqa: PLC0415  # only where there are webhooks
+
         try:
             return run_facts(await self.get(run_id), has_output=endpoint.outputs)
         except RunNotFound:  # it was deleted meanwhile

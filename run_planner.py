@@ -235,7 +235,7 @@ class EnginePlanner:
 
     # --- planned tasks
 
-    async def plan(
+    async def plan(  # noqa: PLR0913  # what a run and a caller of the engine give
         self,
         task: str,
         inputs: Mapping[str, Json] | None,
@@ -243,6 +243,7 @@ class EnginePlanner:
         row: RunRow | None = None,
         tenant: str = "",
         early: EarlySteps | None = None,
+        heard: Callable[[Plan], None] | None = None,
         cost: PlanningCost | None = None,
         answers: Sequence[tuple[str, Json]] = (),
     ) -> Planned:
@@ -254,6 +255,7 @@ class EnginePlanner:
             row: The run of the task, which has just these inputs; `None`: the plan is made for later.
             tenant: Whose saved plans are asked, and by whom the plan is made.
             early: Gets each partial plan.
+            heard: Is called with each partial plan, where there is no `early`.
             cost: The budget of the planning.
             answers: The questions of earlier plannings of the task, each with its answer.
 
@@ -276,7 +278,7 @@ class EnginePlanner:
                 rules=self._policies.rule_for,
                 complete=row is not None,
                 cache=self._archive.planned.of_tenant(tenant),
-                heard=None if early is None else self._offering(early, inputs or {}, saved),
+                heard=heard if early is None else self._offering(early, inputs or {}, saved),
                 used=uses.append,
                 budget=None if cost is None else cost.left,
                 spent=None if cost is None else _adding(cost),

@@ -25,7 +25,6 @@ from ..planner import Planner
 from ..telemetry.providers import set_up
 from ..tools import Model, Models, Secret, Toolset
 from ..tools.models.endpoint import OPENAI_URL, read_models
-from ..webhooks import Webhook
 from . import screen
 from .config import (
     COMMAND_LINE,
@@ -40,6 +39,7 @@ from .failure import Exit
 if TYPE_CHECKING:
     from ..executor import RunOwner
     from ..tools.models.models import Spec
+    from ..webhooks import Webhook
     from .remote import AnyEngine, RemoteEngine
 
 RETRY_FOR_S = 30.0
@@ -440,6 +440,10 @@ def _policies(settings: Settings) -> list[Policy]:
 
 def _webhooks(settings: Settings) -> list[Webhook]:
     """Return the webhooks of the file. Raises: ConfigError: one of them is not valid."""
+    if not settings.webhooks:
+        return []
+    from ..webhooks import Webhook  # noqa: PLC0415  # only where there are webhooks
+
     made: list[Webhook] = []
     for name, table in settings.webhooks.items():
         old = table.previous_secret

@@ -66,6 +66,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "answer_step": APPROVE,
     "deny_step": APPROVE,
     "resolve_step": APPROVE,
+    "plan_task": SUBMIT,
     "check_plan": READ,
     "graph_plan": READ,
     "get_graph": READ,

@@ -26,13 +26,13 @@ from fastapi.routing import APIRoute
 from typing_extensions import override
 
 from ..engine import Engine
-from ..errors import DECIDED, OWN_RUN, InputRejected, StoreError
+from ..errors import DECIDED, OWN_RUN, FirmplanError, InputRejected, PlanningFailed, StoreError
 from ..executor import Event, Run, RunFilter
 from ..executor.states import RunStatus
 from ..plans import Json, NotJson, Plan, canonical, parse, value_problems
 from .callers import LOOK_S, Caller, ScopedRoute, caller_of
 from .metrics import MEDIA_TYPE, Metrics
-from .problems import Refusal, expect_known_query
+from .problems import Refusal, expect_known_query, on_firmplan_error, on_http_error
 from .run_queue import RunQueue, Submission
 from .schemas import (
     AnswerBody,
@@ -44,6 +44,8 @@ from .schemas import (
     NamedStepView,
     PlanGraphView,
     PlanHistoryView,
+    PlannedTaskView,
+    PlanTaskBody,
     ReportView,
     ResolveBody,
     ResumeBody,
@@ -678,6 +680,77 @@ PlanBody = Annotated[
         examples=[{"firmplan": 1, "steps": [{"id": "x", "set": 1}]}],
     ),
 ]
+
+
+@plan_router.post(
+    "/tasks:plan",
+    response_model=PlannedTaskView,
+    responses={
+        200: {
+            "description": "The plan; with `stream` server-sent events: `draft`, and at the end `plan` or `problem`",
+            "content": {"text/event-stream": {}},
+        }
+    },
+    summary="Plan a task in words, and run nothing",
+)
+async def plan_task(body: PlanTaskBody, request: Request, served: Served, caller: Asking) -> Response:
+    """Answer with the plan and its check. A run of this plan needs no model for planning again."""
+    if not body.stream:
+        return answer(await _planned_task(served, caller, body))
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(
+        _planning(request, served, caller, body), media_type="text/event-stream", headers=headers
+    )
+
+
+async def _planned_task(
+    served: ServedEngine, caller: Caller, body: PlanTaskBody, heard: Callable[[Plan], None] | None = None
+) -> dict[str, Any]:
+    """Return the plan of a task, and its check. Raises: Refusal: 422, there is no plan; the detail says why."""
+    try:
+        plan = await served.engine.plan(body.task, inputs=body.inputs, tenant=caller.tenant, heard=heard)
+    except PlanningFailed as error:
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.code, error.message) from error
+    report = await served.engine.check_plan(plan, tenant=caller.tenant)
+    return {"plan": plan.to_dict(), "report": report.to_dict()}
+
+
+async def _planning(
+    request: Request, served: ServedEngine, caller: Caller, body: PlanTaskBody
+) -> AsyncIterator[str]:
+    """Yield a partial plan whenever it has grown, then the plan or why there is none. A client that leaves ends the planning."""
+    drafts: asyncio.Queue[Plan] = asyncio.Queue()
+    planned = asyncio.ensure_future(_planned_task(served, caller, body, drafts.put_nowait))
+    stop = asyncio.ensure_future(served.closing.wait())
+    coming = asyncio.ensure_future(drafts.get())
+    try:
+        yield ": planning\n\n"
+        while not served.closing.is_set():
+            await asyncio.wait(
+                (planned, stop, coming), timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if coming.done():
+                yield _named_event("draft", {"plan": coming.result().to_dict()})
+                coming = asyncio.ensure_future(drafts.get())
+            elif planned.done():
+                try:
+                    yield _named_event("plan", planned.result())
+                except (Refusal, FirmplanError) as error:
+                    refuse = on_http_error if isinstance(error, Refusal) else on_firmplan_error
+                    refused = await refuse(request, error)
+                    yield _named_event("problem", json.loads(bytes(refused.body)))
+                return
+            else:
+                yield ": still here\n\n"
+    finally:
+        for task in (planned, stop, coming):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+def _named_event(name: str, document: object) -> str:
+    return f"event: {name}\ndata: {json.dumps(document, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
 @plan_router.post(

@@ -66,6 +66,14 @@ class TaskBody(RequestBody):
     stream: bool = False
 
 
+class PlanTaskBody(RequestBody):
+    """A task in words, to be planned and not run; with `stream` the answer is an event stream with each longer partial plan."""
+
+    task: Annotated[str, Field(min_length=1, examples=["Compare the weather in Rome and Oslo"])]
+    inputs: dict[str, Any] | None = None
+    stream: bool = False
+
+
 class RunBody(RequestBody):
     """A plan to run: as it is, or by the name or digest under which it is saved."""
 
@@ -546,6 +554,13 @@ class ReportView(_View):
     problems: list[Problem]
     bounds: dict[str, Any]
     types: Annotated[dict[str, Any], Field(description="Step path -> JSON Schema of its value.")]
+
+
+class PlannedTaskView(_View):
+    """The plan of a task, which has not run."""
+
+    plan: dict[str, Any]
+    report: ReportView
 
 
 class GraphStepView(_View):

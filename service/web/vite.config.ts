@@ -25,6 +25,10 @@ export default defineConfig({
     reportCompressedSize: false,
     cssCodeSplit: false,
     rolldownOptions: {
+      onLog(level, log, write) {
+        // React Flow's mark for servers that render React; it means nothing here.
+        if (log.code !== "MODULE_LEVEL_DIRECTIVE") write(level, log);
+      },
       output: {
         entryFileNames: "page/app.js",
         chunkFileNames: "page/[name].js",

@@ -7,7 +7,9 @@ import json
 from contextlib import contextmanager
 
 from firmplan import Engine, tool
+from firmplan.executor import SqliteStore
 from firmplan.testing import ScriptedModel
+from firmplan.tools.logbook import RequestContext, current_request
 
 PLAN = {
     "firmplan": 1,
@@ -154,3 +156,28 @@ def test_a_replay_is_not_observed():
         engine.observe(ear)
         assert json.dumps(engine.replay_sync("r").output) == "1"
     assert ear.heard == []
+
+
+def test_the_request_of_a_run_is_in_its_header_and_in_no_digest(tmp_path):
+    """Its id and its place in a trace; without a request the header is as it was. A fork has its own request, and none of its parent's."""
+    plan = {"firmplan": 1, "steps": [PLAN["steps"][0]], "output": "${a}"}
+    store = SqliteStore(tmp_path / "runs.db")
+
+    async def main():
+        async with Engine([one], store=store) as engine:
+            plain = await engine.run(plan, run_id="plain")
+            token = current_request.set(RequestContext("req-1", "00-" + "1" * 32 + "-" + "2" * 16 + "-01"))
+            asked = await engine.run(plan, run_id="asked", reuse="off")
+            current_request.reset(token)
+            forked = await engine.fork("asked", at="a", run_id_new="forked")
+            assert (await engine.replay("asked")).digest == asked.digest == plain.digest
+            return [
+                (each.id, each.request_id, (await store.find_run(each.id)).header.get("context"))
+                for each in (plain, asked, forked)
+            ]
+
+    assert asyncio.run(main()) == [
+        ("plain", None, None),
+        ("asked", "req-1", {"id": "req-1", "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"}),
+        ("forked", None, None),
+    ]

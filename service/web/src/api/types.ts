@@ -217,3 +217,68 @@ export interface WaitingRuns {
   runs: WaitingRun[];
   cursor: string | null;
 }
+
+export interface SavedPlan {
+  name: string;
+  digest: string;
+  task: string | null;
+  inputs: JsonObject;
+  hits: number;
+}
+
+export interface SavedPlans {
+  plans: SavedPlan[];
+}
+
+export interface PlanVersion {
+  version: number;
+  digest: string | null;
+  text_digest: string | null;
+  saved: number;
+  by: string | null;
+  deleted: boolean;
+}
+
+export interface PlanHistory {
+  versions: PlanVersion[];
+}
+
+/** What a check found. */
+export interface Report {
+  ok: boolean;
+  problems: { code: string; path: string; message: string; hint: string; severity: "error" | "warning" }[];
+  bounds: JsonObject;
+}
+
+export interface Schedule {
+  name: string;
+  plan: string;
+  every: number | null;
+  cron: string | null;
+  tz: string;
+  paused: boolean;
+  next_at: number | null;
+  fires: { at: number; state: string; run_id: string | null; detail: string | null }[];
+}
+
+export interface SchedulesPage {
+  schedules: Schedule[];
+}
+
+export interface Difference {
+  path: string;
+  kind: "added" | "removed" | "changed";
+  before: Json;
+  after: Json;
+}
+
+/** What differs between two runs; of each pair the first is that of run `a`. */
+export interface RunDiff {
+  a: string;
+  b: string;
+  same: boolean;
+  steps: { step: string; change: "same" | "changed" | "only_a" | "only_b"; status: (StepStatus | null)[]; why: string; output: Difference[]; args: Difference[] }[];
+  inputs: Difference[];
+  output: Difference[];
+  first: string | null;
+}

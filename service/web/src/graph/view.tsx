@@ -1,5 +1,5 @@
 // The graph of a plan: layered, folded and opened, with a small map. The layout comes from a worker; the state of a step from its signal.
-import { useComputed } from "@preact/signals";
+import { computed } from "@preact/signals";
 import { Background, Controls, MiniMap, ReactFlow, ReactFlowProvider, useReactFlow, useStore, type Edge, type Node } from "@xyflow/react";
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
@@ -43,7 +43,8 @@ interface Drawn {
 }
 
 function Flow({ source, direction }: PlanGraphProps): JSX.Element {
-  const level = useComputed(() => treeOf(source.graph, partsOf(source.paths.value), source.opened.value)).value;
+  // Of each source anew: the graph of a plan that is being written grows, and it is no signal.
+  const level = useMemo(() => computed(() => treeOf(source.graph, partsOf(source.paths.value), source.opened.value)), [source]).value;
   const [drawn, setDrawn] = useState<Drawn | null>(null);
   const layouter = useMemo(() => new Layouter(), []);
   useEffect(() => () => layouter.stop(), [layouter]);

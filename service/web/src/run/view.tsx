@@ -1,18 +1,18 @@
 // One run: its head, what waits for a person, and its steps.
 import type { JSX } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
-import { post, runPath } from "../api/client";
 import { DecisionsPanel } from "../decisions/panel";
 import { StepDrawer } from "../drawer/view";
 import { address, href, setQuery } from "../router";
-import { isEnded, RunStore } from "../store/run";
+import { RunStore } from "../store/run";
 import { titleOf } from "../runs/list";
-import { attempt, Button, Tabs } from "../ui/controls";
+import { Button, Tabs } from "../ui/controls";
 import { StatusBadge } from "../ui/status";
 import { count, Text } from "../ui/text";
 import { Ago, dollars, duration } from "../ui/time";
 import { JsonTree } from "../ui/tree";
 import { Timeline } from "../timeline/view";
+import { RunActions } from "./actions";
 import { RunGraph } from "./graph";
 import { StepTable } from "./steps";
 
@@ -98,11 +98,6 @@ function RunHeader({ store }: { store: RunStore }): JSX.Element {
   const run = store.head.value;
   if (run === null) return <h1>{store.id}</h1>;
   const { calls = 0, reused = 0, usd = 0, seconds = 0 } = run.usage as Record<string, number>;
-  const act = (verb: string): void =>
-    void attempt(async () => {
-      await post(runPath(store.id, verb));
-      await store.read();
-    });
   return (
     <header class="run-header">
       <h1>
@@ -121,12 +116,7 @@ function RunHeader({ store }: { store: RunStore }): JSX.Element {
           </span>
         )}
         <span class="grow" />
-        {run.abandoned || run.status === "parked" ? <Button onClick={() => act("resume")}>Resume</Button> : null}
-        {isEnded(run.status) ? null : (
-          <Button look="danger" onClick={() => act("cancel")}>
-            Cancel
-          </Button>
-        )}
+        <RunActions store={store} />
       </div>
       {run.abandoned ? <p class="warning">The process that drove this run is gone.</p> : null}
       {run.errors.map((error, at) => (

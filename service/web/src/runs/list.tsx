@@ -177,6 +177,9 @@ function NewTask(): JSX.Element {
       <Button look="primary" type="submit">
         Run
       </Button>
+      <Button title="Show the plan and its check before anything runs" onClick={() => go(["task"], { words: task })}>
+        Plan first
+      </Button>
     </form>
   );
 }
