@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 import httpx2
@@ -107,7 +108,8 @@ def test_servers_leave_a_parked_run_alone(tmp_path):
         assert listed["reason"] == found["errors"][0]["message"]
         assert 'firmplan_runs_active{status="parked"} 1' in server.get("/metrics").text
         assert server.post("/v1/runs", {"plan": plan}, headers=headers).json()["status"] == "parked"
-        assert "lost its process repeatedly" in server.get("/").text
+        script = re.search(r'src="([^"]+)"', server.get("/").text)[1]
+        assert "lost its process repeatedly" in server.get(f"/{script.lstrip('./')}").text
         assert server.events(run)[-1][1]["type"] == "RunParked"
         assert bites(tmp_path) == 3
         (tmp_path / "cured").touch()

@@ -23,8 +23,8 @@ from typer.main import get_command
 ROOT = Path(firmplan.__file__).parent
 PAGE = (ROOT / "docs" / "SETTINGS.md").read_text(encoding="utf-8")
 ROOMS = ("cli", "executor", "plans", "planner", "service", "tools", "testing")
-INTERNAL = {"FIRMPLAN_WORKER", "FIRMPLAN_LEASE_FD"}
-"""Variables that firmplan sets for its own processes."""
+INTERNAL = {"FIRMPLAN_WORKER", "FIRMPLAN_LEASE_FD", "FIRMPLAN_COMPLETE"}
+"""Variables that firmplan sets for its own processes, and the script of a shell for firmplan."""
 
 
 def rows(head):

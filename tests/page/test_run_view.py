@@ -318,6 +318,29 @@ def test_one_event_changes_only_the_elements_of_its_step(server, tab):
     server.post(f"/v1/runs/{run}/cancel")
 
 
+def test_a_very_large_plan_is_drawn_in_layers(server, tab):
+    """Of 1,000 steps, too many for a layout without crossings, each stands below what it waits for, and none covers another."""
+    adds = [
+        {
+            "id": f"s{number}",
+            "tool": "add",
+            "args": {"a": number, "b": 2} if number < 50 else {"a": f"${{s{number - 50}}}", "b": 2},
+        }
+        for number in range(1000)
+    ]
+    ends = ", ".join(f"s{number}" for number in range(950, 1000))
+    run = submit(server, {"firmplan": 1, "steps": adds, "output": f"${{[{ends}]}}"})
+    server.wait(run)
+    tab.goto(f"{server.url}/#/runs/{run}")
+    expect(tab.locator(".map-node")).to_have_count(1000, timeout=60_000)
+    boxes = tab.locator(".map-node").evaluate_all(
+        "all => all.map((box) => [box.dataset.step, +box.getAttribute('x'), +box.getAttribute('y')])"
+    )
+    places = {step: (x, y) for step, x, y in boxes}
+    assert len(set(places.values())) == 1000
+    assert all(places[f"s{number}"][1] > places[f"s{number - 50}"][1] for number in range(50, 1000))
+
+
 def test_a_prompt_and_its_answer_are_shown(tab, tmp_path, axe):
     """Of a model step: the prompt as it was sent with its untrusted parts marked, the answer, tokens and model."""
     plan = {
