@@ -194,7 +194,14 @@ def parse(data: bytes | str) -> Json:
     try:
         text = data if isinstance(data, str) else data.decode()
         surrogates = _has_surrogates(text)
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        numbers = _Numbers()
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_int=numbers.integer,
+            parse_float=numbers.decimal,
+        )
     except UnicodeDecodeError as error:
         raise NotJson(f"the text is not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -207,9 +214,33 @@ def parse(data: bytes | str) -> Json:
     except ValueError:  # Python refuses to convert integers of thousands of digits
         raise NotJson(_PAST_64_BITS) from None
     # An escaped lone surrogate is valid JSON text, but has no UTF-8; the careful walk finds its place.
-    if not surrogates and _count_easy(value, DEPTH_MAX) >= 0:
+    # What the parser has made has JSON's types only, so numbers and depth are all that could need that walk: in most texts of requests the brackets
+    # cannot even make the depth.
+    is_shallow = len(text) <= NODES_MAX and text.count("[") + text.count("{") <= DEPTH_MAX
+    if not surrogates and (numbers.are_easy if is_shallow else _count_easy(value, DEPTH_MAX) >= 0):
         return cast("Json", value)
     return _Rebuild().rebuild(value, "$", DEPTH_MAX)
+
+
+class _Numbers:
+    """Reads the numbers of one text, and notes whether all are easy (`_count_easy`)."""
+
+    __slots__ = ("are_easy",)
+
+    def __init__(self) -> None:
+        self.are_easy = True
+
+    def integer(self, text: str) -> int:
+        value = int(text)
+        if not INTEGER_MIN <= value <= INTEGER_MAX:
+            self.are_easy = False
+        return value
+
+    def decimal(self, text: str) -> float:
+        value = float(text)
+        if _count_easy(value, 0) < 0:
+            self.are_easy = False
+        return value
 
 
 def digest(data: bytes) -> Digest:

@@ -10,8 +10,8 @@ one. The id is in the header of the answer, in a problem, in the log lines of th
 from __future__ import annotations
 
 import logging
+import random
 import re
-import secrets
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
@@ -139,7 +139,7 @@ def _route(scope: Scope) -> str:
 
 def _context_of(headers: Headers) -> RequestContext:
     given = headers.get("x-request-id", "")
-    request_id = given if ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+    request_id = given if ID.fullmatch(given) else f"req_{random.getrandbits(64):016x}"
     trace = TRACEPARENT.fullmatch(headers.get("traceparent", "").strip())
     if trace is None:
         return RequestContext(request_id)

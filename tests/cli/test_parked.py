@@ -109,7 +109,7 @@ def test_servers_leave_a_parked_run_alone(tmp_path):
         assert 'firmplan_runs_active{status="parked"} 1' in server.get("/metrics").text
         assert server.post("/v1/runs", {"plan": plan}, headers=headers).json()["status"] == "parked"
         script = re.search(r'src="([^"]+)"', server.get("/").text)[1]
-        assert "lost its process repeatedly" in server.get(f"/{script.lstrip('./')}").text
+        assert "lost its process several times" in server.get(f"/{script.lstrip('./')}").text
         assert server.events(run)[-1][1]["type"] == "RunParked"
         assert bites(tmp_path) == 3
         (tmp_path / "cured").touch()
