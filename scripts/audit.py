@@ -86,7 +86,8 @@ def licence_faults(found: Sequence[Distribution], rules: Mapping[str, Any]) -> I
         found: The installed packages.
         rules: `[tool.firmplan.audit]` of `pyproject.toml`.
     """
-    allowed, exceptions, read = frozenset(rules["licences"]), rules.get("exceptions", {}), rules.get("read", {})
+    allowed, exceptions = frozenset(rules["licences"]), rules.get("exceptions", {})
+    read = rules.get("read", {})
     for each in sorted(found, key=lambda one: normalized(one.name)):
         name = normalized(each.name)
         licence = licence_of(each) or read.get(name)
