@@ -15,6 +15,7 @@ from firmplan.service import callers
 from firmplan.service.app import create_app
 from firmplan.service.auth import OPEN_FOLDER, OPEN_PATHS
 from firmplan.service.callers import OPEN, SCOPES, SERVER, ScopedRoute
+from firmplan.service.run_queue import run_id_of
 from firmplan.testing import ScriptedModel
 
 PLAN = {
@@ -266,6 +267,29 @@ def test_results_and_lists_of_runs_of_tenants_are_apart():
             taken = await theirs.post(f"/v1/runs/{runs['theirs']}/fork", json={"run_id_new": runs["ours"]})
             assert taken.status_code == 422
             assert "acme" not in taken.text
+
+    asyncio.run(main())
+
+
+def test_nobody_takes_the_run_of_an_idempotency_key_first():
+    """Its id follows from the key and the names of client and tenant, which others may guess; so does that of a time of a schedule."""
+
+    async def main():
+        async with served() as (client, engine):
+            ours = client(await engine.add_key("ann", scopes=["admin"], tenant="acme"))
+            theirs = client(await engine.add_key("eve", scopes=["admin"], tenant="evil"))
+            run = (await theirs.post("/v1/runs", json={"plan": PLAN, "inputs": {"a": 1}})).json()["id"]
+            await engine.wait(run)
+            for wanted in (run_id_of("acme/ann\norder-1"), f"sched-{'0' * 32}"):
+                for word in ("fork", "retry"):
+                    taken = await theirs.post(f"/v1/runs/{run}/{word}", json={"run_id_new": wanted})
+                    assert taken.status_code in (409, 422), taken.text
+                    assert "run_id_new: expected an id" in taken.json()["detail"]
+            made = await ours.post(
+                "/v1/runs", json={"plan": PLAN, "inputs": {"a": 1}}, headers={"Idempotency-Key": "order-1"}
+            )
+            assert (made.status_code, made.json()["id"]) == (202, run_id_of("acme/ann\norder-1"))
+            await engine.wait(made.json()["id"])
 
     asyncio.run(main())
 
