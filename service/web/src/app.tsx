@@ -46,7 +46,7 @@ export function App(): JSX.Element {
           ))}
         </nav>
         <span class="grow" />
-        <a class="soft" href="openapi.json">
+        <a class="soft api" href="openapi.json">
           API
         </a>
         <Button look="quiet" onClick={() => setShown("key")}>
