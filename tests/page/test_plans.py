@@ -50,7 +50,7 @@ def planner(request):
 @pytest.fixture(scope="module")
 def planning(tmp_path_factory):
     """A server with a planner whose model writes slowly enough to be watched."""
-    with ScriptedModel(planner, seconds_per_chunk=0.02) as model:
+    with ScriptedModel(planner, seconds_per_chunk=0.1) as model:
         env = {"FIRMPLAN_MODEL": "m", "FIRMPLAN_BASE_URL": model.base_url}
         with Server(tmp_path_factory.mktemp("planning"), tools=TOOLS, **env) as running:
             assert running.url, running.said
@@ -185,6 +185,11 @@ def test_a_task_shows_its_plan_while_it_is_written_and_runs_only_when_told(plann
     expect(tab.get_by_role("status").filter(has_text="being written")).to_be_visible()
     expect(tab.get_by_text("The plan passes its check")).to_have_count(0)
     expect(tab.get_by_text("The plan passes its check")).to_be_visible(timeout=20_000)
+    expect(
+        tab.get_by_text(
+            "A run makes at most 3 calls, 0 of them to models. Its longest chain is total → twice → mail."
+        )
+    ).to_be_visible()
     expect(tab.locator(".node[data-step=mail]")).to_be_visible()
     assert planning.get("/v1/runs").json()["runs"] == []
     axe(tab)

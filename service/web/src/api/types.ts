@@ -257,7 +257,7 @@ export interface PlanHistory {
 export interface Report {
   ok: boolean;
   problems: { code: string; path: string; message: string; hint: string; severity: "error" | "warning" }[];
-  bounds: JsonObject;
+  bounds: { calls_max: Json; model_calls_max: Json; critical_path: string[] };
 }
 
 export interface Schedule {

@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { jsonText } from "../api/json";
 import type { Report } from "../api/types";
-import { Text } from "../ui/text";
+import { count, Text } from "../ui/text";
 
 export function CheckResult({ report }: { report: Report }): JSX.Element {
   const errors = report.problems.filter((each) => each.severity === "error").length;
@@ -11,7 +11,7 @@ export function CheckResult({ report }: { report: Report }): JSX.Element {
     <section class="check" aria-label="The check of the plan">
       <p class={report.ok ? "check-ok" : "check-bad"}>
         {report.ok ? "The plan passes its check" : "The plan does not pass its check"}
-        {errors || warnings ? `: ${[errors ? `${errors} faults` : "", warnings ? `${warnings} warnings` : ""].filter(Boolean).join(", ")}` : ""}.
+        {errors || warnings ? `: ${[errors ? count(errors, "fault") : "", warnings ? count(warnings, "warning") : ""].filter(Boolean).join(", ")}` : ""}.
       </p>
       <ul>
         {report.problems.map((each, at) => (
@@ -30,7 +30,8 @@ export function CheckResult({ report }: { report: Report }): JSX.Element {
   );
 }
 
-function boundsText(bounds: Report["bounds"]): string {
-  const found = Object.entries(bounds).filter(([, value]) => value !== null && typeof value !== "object");
-  return found.length ? `At most: ${found.map(([name, value]) => `${name.replaceAll("_", " ")} ${jsonText(value)}`).join(", ")}` : "";
+function boundsText({ calls_max: calls, model_calls_max: asked, critical_path: chain }: Report["bounds"]): string {
+  // Numbers are as the server wrote them, and no numbers of JavaScript.
+  const most = calls === null || asked === null ? "How many calls a run makes depends on its data." : `A run makes at most ${jsonText(calls)} calls, ${jsonText(asked)} of them to models.`;
+  return Array.isArray(chain) && chain.length > 1 ? `${most} Its longest chain is ${chain.join(" → ")}.` : most;
 }
