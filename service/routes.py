@@ -41,6 +41,7 @@ from .schemas import (
     DenyBody,
     ForkBody,
     HealthView,
+    MeView,
     NamedStepView,
     PlanGraphView,
     PlanHistoryView,
@@ -863,6 +864,12 @@ async def list_plans(served: Served, caller: Asking) -> Response:
 async def list_tools(served: Served) -> Response:
     """Answer with every tool's signature, by name."""
     return answer({"tools": served.engine.tools.to_list()})
+
+
+@plan_router.get("/me", response_model=MeView, summary="Say who asks", tags=["keys"])
+async def get_me(caller: Asking) -> Response:
+    """Answer with the name, the scopes and the tenant of the request's key; every key may ask."""
+    return answer(caller.to_dict())
 
 
 def _plan_in(body: dict[str, Any]) -> dict[str, Any]:

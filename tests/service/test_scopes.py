@@ -14,7 +14,7 @@ from firmplan.executor.stores.api_keys import SCOPES as KEY_SCOPES
 from firmplan.service import callers
 from firmplan.service.app import create_app
 from firmplan.service.auth import OPEN_FOLDER, OPEN_PATHS
-from firmplan.service.callers import OPEN, SCOPES, SERVER, ScopedRoute
+from firmplan.service.callers import ANY, OPEN, SCOPES, SERVER, ScopedRoute
 from firmplan.service.run_queue import run_id_of
 from firmplan.testing import ScriptedModel
 
@@ -116,7 +116,7 @@ def test_every_route_has_a_scope():
     assert {route.name for route in SCOPED} <= set(SCOPES)
     every = {route.name for route in ROUTES if isinstance(route, APIRoute)}
     assert set(SCOPES) <= every
-    assert {SCOPES[route.name] for route in SCOPED} <= {*KEY_SCOPES, SERVER}
+    assert {SCOPES[route.name] for route in SCOPED} <= {*KEY_SCOPES, ANY, SERVER}
     opened = {route.name for route in ROUTES if isinstance(route, ScopedRoute) and route not in SCOPED}
     assert opened == {name for name, scope in SCOPES.items() if scope == OPEN}
 
@@ -134,7 +134,7 @@ def test_every_route_is_refused_without_a_key_and_without_its_scope():
                 wanted = "admin" if SCOPES[name] == SERVER else SCOPES[name]
                 for scope, asking in clients.items():
                     status, code = await code_of(asking, method, at)
-                    if scope in (wanted, "admin"):
+                    if scope in (wanted, "admin") or wanted == ANY:
                         assert code not in REFUSED, (method, path, scope)
                         assert status != 403, (method, path, scope)
                     else:
@@ -313,6 +313,31 @@ def test_the_children_of_a_run_stay_in_its_tenant():
                     children.append(made.json()["id"])
             listed = [each["id"] for each in (await ours.get("/v1/runs")).json()["runs"]]
             assert set(listed) == {run, *children}
+
+    asyncio.run(main())
+
+
+def test_a_key_may_ask_what_it_is():
+    """Name, scopes, tenant; a scope that brings others names them; a client without a key has all, and no name."""
+
+    async def main():
+        every = list(KEY_SCOPES)
+        async with served() as (client, _):
+            free = (await client("").get("/v1/me")).json()
+            assert free == {"name": None, "scopes": every, "tenant": None, "may_approve_own": True}
+        async with served() as (client, engine):
+            decides = await engine.add_key("ann", scopes=["approve"], tenant="acme")
+            found = await client(decides).get("/v1/me")
+            assert found.json() == {
+                "name": "ann",
+                "scopes": ["approve"],
+                "tenant": "acme",
+                "may_approve_own": False,
+            }
+            root = await engine.add_key("root", scopes=["admin"], may_approve_own=True)
+            found = (await client(root).get("/v1/me")).json()
+            assert found == {"name": "root", "scopes": every, "tenant": None, "may_approve_own": True}
+            assert (await client("nothing").get("/v1/me")).status_code == 401
 
     asyncio.run(main())
 
