@@ -164,6 +164,11 @@ def _day_of(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
+def _saved_in(schedule: Schedule, header: Header) -> Mapping[str, Plan]:
+    """Return the saved plans of the run of a schedule, by the names or digests by which the schedule and the plans name them."""
+    return {**header.plans, **({schedule.plan: header.plan} if header.plan is not None else {})}
+
+
 def _in_tenant(submitter: Submitter, tenant: str) -> Submitter:
     """Return the submitter of a run that came of a run of a tenant: it stays there, whoever makes it."""
     return replace(submitter, tenant=tenant)
@@ -774,14 +779,24 @@ class Engine:
 
         return ScheduleBook(ScheduleTable(self._location.store), opened.execution.now, self._check_schedule)
 
-    async def _check_schedule(self, schedule: Schedule) -> None:
-        """Raise what the submission of a run of the schedule would raise now."""
-        await self._scheduled_header(schedule, schedule.next_at or schedule.start)
+    async def _check_schedule(self, schedule: Schedule) -> Mapping[str, Json]:
+        """Return the saved plans that a run of the schedule would have now. Raises: what its submission would raise now."""
+        header, _ = await self._scheduled_header(schedule, schedule.next_at or schedule.start)
+        return {name: plan.text_digest for name, plan in _saved_in(schedule, header).items()}
 
     async def _start_scheduled(self, schedule: Schedule, at: float) -> None:
         """Submit and start the run of a time of a schedule."""
         header, options = await self._scheduled_header(schedule, at)
         execution = (await self._open()).execution
+        others = {
+            author
+            for name, plan in _saved_in(schedule, header).items()
+            if (known := str(schedule.seen.get(name, ""))) != plan.text_digest
+            for author in await execution.archive.authors_since(qualified(name, schedule.tenant), known)
+        }
+        by = header.submitter or Submitter(schedule.by or schedule.name)
+        if others := others - {by.name}:
+            header = replace(header, submitter=replace(by, others=tuple(sorted(others))))
         row = await execution.submissions.submit(header, run_id=options.run_id)
         await execution.start(row)
 

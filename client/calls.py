@@ -356,7 +356,11 @@ class Calls:
         """
         body = {**_given(by=by), "value": value}
         if step is None:
-            return await self._asked(run_in, "POST", f"{_run_path(run_id)}/answer", body)
+            run = await self._asked(run_in, "POST", f"{_run_path(run_id)}/answer", body)
+            asked = run.question
+            return await self._settled(
+                run, lambda run: run.status in STANDING and run.question is not None and run.question == asked
+            )
         return await self._decision(run_id, step, "answer", attempt, body)
 
     async def resolve(
@@ -404,7 +408,10 @@ class Calls:
         named = {step_of(step): decision for step, decision in decisions.items()}
         bound = _bound(named, await self.waiting(run_id))
         body = _given(decisions=bound, by=by)
-        return await self._asked(run_in, "POST", f"{_run_path(run_id)}/decide", body)
+        run = await self._asked(run_in, "POST", f"{_run_path(run_id)}/decide", body)
+        return await self._taken_up(
+            run, {step: said["attempt"] for step, said in bound.items() if "attempt" in said}
+        )
 
     async def cancel(self, run_id: str) -> Run:
         """Stop the run: no further calls start. Raises: RunNotFound."""
@@ -418,7 +425,28 @@ class Calls:
         if attempt is None:
             with suppress(InputRejected):  # there is no such step: the answer to the decision says so
                 attempt = await self._asked(lambda found: found["attempt"], "GET", path)
-        return await self._asked(run_in, "POST", f"{path}/{word}", {**body, **_given(attempt=attempt)})
+        run = await self._asked(run_in, "POST", f"{path}/{word}", {**body, **_given(attempt=attempt)})
+        return await self._taken_up(run, {step_of(step): attempt})
+
+    async def _taken_up(self, run: Run, decided: Mapping[str, int | None]) -> Run:
+        """Return the run once these attempts of steps wait no more: the server continues it after its answer, and until then it looks as if they did."""
+
+        def is_standing(run: Run) -> bool:
+            steps = ((run.steps.get(path), attempt) for path, attempt in decided.items())
+            return run.status in STANDING and any(
+                step is not None and attempt is not None and step.attempt == attempt
+                for step, attempt in steps
+            )
+
+        return await self._settled(run, is_standing)
+
+    async def _settled(self, run: Run, is_standing: Callable[[Run], bool]) -> Run:
+        """Return the run once it stands no more, or after some seconds: nobody may be there to continue it."""
+        until = time.monotonic() + RESUMED_S
+        while is_standing(run) and time.monotonic() < until:
+            await self._connection.pause(LOOK_S)
+            run = await self.get(run.id)
+        return run
 
     # --- runs that go on, and runs made of others
 
@@ -438,13 +466,11 @@ class Calls:
         """
         body = _given(budget=budget, take_over=take_over or None)
         # A failed run whose plan is being patched is waited for in the request.
-        run = before = await self._asked(run_in, "POST", f"{_run_path(run_id)}/resume", body, is_long=True)
+        before = await self._asked(run_in, "POST", f"{_run_path(run_id)}/resume", body, is_long=True)
         # The server continues the run after its answer: until then the run would look as if it still waited.
-        until = time.monotonic() + RESUMED_S
-        while run.status in STANDING and run.last_event <= before.last_event and time.monotonic() < until:
-            await self._connection.pause(LOOK_S)
-            run = await self.get(run.id)
-        return run
+        return await self._settled(
+            before, lambda run: run.status in STANDING and run.last_event <= before.last_event
+        )
 
     async def retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
         """Continue a failed or cancelled run as a new run, and return that one, queued.

@@ -15,6 +15,7 @@ from ..plans.nearest import short
 from .schedule import Fire, Schedule, new_schedule
 
 if TYPE_CHECKING:
+    from ..plans.values import Json
     from .table import ScheduleTable
 
 SCHEDULES_MAX: Final = 1_000  # of one tenant: each look goes through those that are due
@@ -29,14 +30,14 @@ class ScheduleBook:
     Args:
         table: Where they are.
         now: The clock, Unix seconds.
-        check: Raises `FirmplanError` if the run of a schedule could not be submitted now.
+        check: Returns the plans that the run of a schedule would have now (`Schedule.seen`); raises `FirmplanError` if it could not be submitted.
     """
 
     def __init__(
         self,
         table: ScheduleTable,
         now: Callable[[], float],
-        check: Callable[[Schedule], Awaitable[None]],
+        check: Callable[[Schedule], Awaitable[Mapping[str, Json]]],
     ) -> None:
         self._table = table
         self._now = now
@@ -56,7 +57,7 @@ class ScheduleBook:
             PlanRejected: The plan does not pass its check any more.
         """
         made = new_schedule(name, plan, self._now(), given)
-        await self._check(made)
+        made = made.changed(seen=await self._check(made))
         old = await self._table.find(made.name, made.tenant)
         if old is not None:
             made = made.changed(created=old.created, revision=old.revision + 1)

@@ -68,6 +68,8 @@ class Schedule:
         revision: Counts the changes.
         next_at: The next time that was not claimed yet, Unix seconds; `None`: there is none.
         tenant: Whose schedule it is, and whose plan and runs; empty: nobody's in particular.
+        seen: The saved plans that it ran when it was made or last changed: name -> digest of the text. Who changes one of them later may not approve
+            calls of the runs, like who made the schedule: else one person could decide what runs, and allow it.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Schedule:
     revision: int = 1
     next_at: float | None = None
     tenant: str = ""
+    seen: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
     @property
     def full_name(self) -> str:
@@ -160,7 +163,8 @@ class Schedule:
     def to_text(self) -> str:
         """Return what the store keeps as text: everything that has no column of its own."""
         submitter = self.submitter.to_dict() if self.submitter is not None else None
-        return canonical({**self._settings(), "start": self.start, "submitter": submitter}).decode()
+        own: dict[str, Json] = {"start": self.start, "submitter": submitter, "seen": dict(self.seen)}
+        return canonical({**self._settings(), **own}).decode()
 
     @classmethod
     def from_text(cls, text: str, **columns: Any) -> Schedule:  # noqa: ANN401  # fields of several types
@@ -168,7 +172,9 @@ class Schedule:
         data = cast("dict[str, Any]", parse(text))
         submitter = data.pop("submitter", None)
         known = {key: value for key, value in data.items() if key in cls.__slots__}
-        return cls(**known, **columns, submitter=Submitter(**submitter) if submitter is not None else None)
+        return cls(
+            **known, **columns, submitter=Submitter.from_dict(submitter) if submitter is not None else None
+        )
 
 
 @dataclass(frozen=True, slots=True)

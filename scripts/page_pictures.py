@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 from firmplan.testing import ScriptedModel
@@ -109,6 +110,23 @@ LOOK = {
     "output": "${search}",
 }
 
+DRAFT = {
+    "firmplan": 1,
+    "task": "Find out what bread and butter cost, and mail it",
+    "inputs": {"to": {"type": "string", "description": "Who gets the mail"}},
+    "steps": [
+        {"id": "bread", "tool": "look_up", "args": {"good": "bread"}},
+        {"id": "butter", "tool": "look_up", "args": {"good": "butter"}},
+        {"id": "together", "tool": "total", "args": {"prices": ["${bread}", "${butter}"]}},
+        {
+            "id": "mail",
+            "tool": "send_mail",
+            "args": {"to": "${inputs.to}", "subject": "Breakfast", "body": "It is ${together}."},
+        },
+    ],
+    "output": "${mail}",
+}
+
 
 def main() -> int:
     """Take all pictures."""
@@ -118,6 +136,8 @@ def main() -> int:
         "The shop offers bread and butter.",
         {"reasoning": "The tool knows prices.", "call": {"tool": "look_up", "args": {"good": "butter"}}},
         {"reasoning": "That is the price.", "answer": "Butter costs 4.20."},
+        "The shop asks 9.50 for bread.",
+        DRAFT,
     ]
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -158,16 +178,23 @@ def serve(folder: Path, model_url: str) -> tuple[subprocess.Popen[str], str]:
 def submit(url: str, plan: dict[str, Any], *until: str) -> str:
     """Run a plan until it has one of some states; return the run's id."""
     run: str = httpx2.post(f"{url}/v1/runs", json={"plan": plan}).json()["id"]
+    wait(url, run, *until)
+    return run
+
+
+def wait(url: str, run: str, *until: str) -> None:
+    """Wait until a run has one of some states."""
     while httpx2.get(f"{url}/v1/runs/{run}").json()["status"] not in until:
         time.sleep(0.1)
-    return run
 
 
 def take(tab: Page, url: str) -> None:
     """Take each picture."""
 
-    def picture(name: str, address: str) -> None:
+    def picture(name: str, address: str, button: str | None = None) -> None:
         tab.goto(f"{url}/{address}")
+        if button is not None:
+            tab.get_by_role("button", name=button).wait_for()
         tab.wait_for_timeout(1_200)  # the layout comes from a worker, and the graph moves to its place
         tab.screenshot(path=PICTURES / f"{name}.png")
 
@@ -177,6 +204,13 @@ def take(tab: Page, url: str) -> None:
     picture("run", f"#/runs/{run}")
     picture("prompt", f"#/runs/{run}?step=summary")
     picture("runs", "")
+    tab.set_viewport_size({"width": 1280, "height": 800})
+    picture("decisions", "#/decisions")
+    fork = httpx2.post(f"{url}/v1/runs/{run}/fork", json={"set": {"page": "Bread 9.50"}}).json()["id"]
+    wait(url, fork, "waiting")
+    picture("compare", f"#/compare/{run}/{fork}")
+    picture("plan", f"#/task?words={quote(str(DRAFT['task']))}", "Run this plan")
+    tab.set_viewport_size({"width": 1440, "height": 1000})
     tab.emulate_media(color_scheme="dark")
     picture("agent", f"#/runs/{agent}?step=search%2Fthink0&part=output")
     tab.set_viewport_size({"width": 390, "height": 800})

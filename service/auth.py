@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -149,16 +149,18 @@ class Guard:
     def _check_origin(self, headers: Headers, method: str) -> None:
         """Refuse foreign host names, and requests of other sites' pages that would change something."""
         host = headers.get("host", "")
-        if self._hosts and urlsplit(f"//{host}").hostname not in self._hosts:
+        if self._hosts and _parts(f"//{host}").hostname not in self._hosts:
             raise Refusal(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "wrong-host",
                 f"this server answers to {', '.join(sorted(self._hosts))}, not to {host!r}",
             )
         origin = headers.get("origin")
-        if method not in ("GET", "HEAD", "OPTIONS") and origin and urlsplit(origin).netloc != host:
+        if method not in ("GET", "HEAD", "OPTIONS") and origin and _parts(origin).netloc != host:
             raise Refusal(
-                HTTPStatus.FORBIDDEN, "wrong-origin", f"a page of {origin!r} may not change anything here"
+                HTTPStatus.FORBIDDEN,
+                "wrong-origin",
+                f"a page of {origin!r:.200} may not change anything here",
             )
 
     async def _identify(self, headers: Headers, address: str) -> Caller:
@@ -236,6 +238,14 @@ def _unauthorized() -> Refusal:
         "expected the header 'Authorization: Bearer KEY' with a key of this server",
         {"WWW-Authenticate": "Bearer"},
     )
+
+
+def _parts(url: str) -> SplitResult:
+    """Return the parts of a URL that a client has written; of what is none, empty ones."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _address(scope: Scope) -> str:

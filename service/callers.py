@@ -38,6 +38,8 @@ SEEN_MAX: Final = 10_000
 READ, SUBMIT, APPROVE, ADMIN = KEY_SCOPES
 OPEN: Final = "open"
 """No key is needed."""
+ANY: Final = "any"
+"""A key is needed, and each will do."""
 SERVER: Final = "server"
 """What is about all tenants: the scope `admin`, of a key without a tenant."""
 SCOPES: Final[Mapping[str, str]] = {
@@ -90,6 +92,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "list_deliveries": ADMIN,
     "retry_delivery": ADMIN,
     "list_tools": READ,
+    "get_me": ANY,
     "healthz": OPEN,
     "readyz": OPEN,
     "metrics": SERVER,
@@ -126,6 +129,16 @@ class Caller:
             return None
         return Submitter(self.name, may_approve=self.may_approve_own, tenant=self.tenant)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the caller may know about its key."""
+        return {
+            "name": self.name,
+            "scopes": [scope for scope in KEY_SCOPES if scope in self.scopes],
+            "tenant": self.tenant or None,
+            # Who has no name is the submitter of no run.
+            "may_approve_own": self.may_approve_own or self.name is None,
+        }
+
     def plan(self, name: str) -> str:
         """Return the name of a saved plan of this caller, as the engine takes it."""
         return qualified(name, self.tenant)
@@ -133,7 +146,7 @@ class Caller:
     def expect(self, scope: str) -> None:
         """Raise unless the caller has a scope. Raises: Refusal (403): the code names the scope."""
         wanted = ADMIN if scope == SERVER else scope
-        if scope != OPEN and wanted not in self.scopes:
+        if scope not in {OPEN, ANY} and wanted not in self.scopes:
             found = ", ".join(each for each in KEY_SCOPES if each in self.scopes) or "none"
             raise _missing(wanted, f"expected a key with the scope '{wanted}', found one with {found}")
         if scope == SERVER and self.tenant:

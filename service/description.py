@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from .auth import OPEN_PATHS
-from .callers import ADMIN, SCOPES, SERVER
+from .callers import ADMIN, ANY, SCOPES, SERVER
 from .problems import MEDIA_TYPE
 from .schemas import RefusalView
 
@@ -123,7 +123,7 @@ def _add_to_operation(path: str, operation: dict[str, Any], *, needs_key: bool) 
         operation["security"] = []
     else:
         scope = SCOPES.get(operation["operationId"], SERVER)
-        needed = {_KEY: [ADMIN if scope == SERVER else scope]}
+        needed = {_KEY: [] if scope == ANY else [ADMIN if scope == SERVER else scope]}
         operation["security"] = [needed] if needs_key else [needed, {}]
     answers: dict[str, Any] = operation["responses"]
     if path == "/metrics":

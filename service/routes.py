@@ -41,6 +41,7 @@ from .schemas import (
     DenyBody,
     ForkBody,
     HealthView,
+    MeView,
     NamedStepView,
     PlanGraphView,
     PlanHistoryView,
@@ -490,12 +491,13 @@ def _run(run: Run, status: int = HTTPStatus.OK) -> Response:
 def _seen(last_event_id: str | None, after: int | None) -> int:
     if last_event_id is None or not last_event_id.strip():
         return after or 0
-    if last_event_id.strip().isdecimal():
-        return int(last_event_id)
+    number = last_event_id.strip()
+    if number.isdecimal() and len(number) <= EVENT_DIGITS_MAX:
+        return int(number)
     raise Refusal(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "bad-request",
-        f"Last-Event-ID: expected the number of an event, found {last_event_id!r}",
+        f"Last-Event-ID: expected the number of an event, found {last_event_id!r:.80}",
     )
 
 
@@ -517,6 +519,8 @@ answer_heads(run_router)
 
 KEEPALIVE_S = 15.0
 """Seconds between comment lines, which keep proxies from closing a quiet stream and detect clients that have left."""
+EVENT_DIGITS_MAX = 18
+"""Digits of an event's number: a longer text is no number of an event, and beyond thousands of digits none that Python reads."""
 RETRY_MS = 1_000
 """Milliseconds until a browser reconnects after the stream has ended."""
 
@@ -860,6 +864,12 @@ async def list_plans(served: Served, caller: Asking) -> Response:
 async def list_tools(served: Served) -> Response:
     """Answer with every tool's signature, by name."""
     return answer({"tools": served.engine.tools.to_list()})
+
+
+@plan_router.get("/me", response_model=MeView, summary="Say who asks", tags=["keys"])
+async def get_me(caller: Asking) -> Response:
+    """Answer with the name, the scopes and the tenant of the request's key; every key may ask."""
+    return answer(caller.to_dict())
 
 
 def _plan_in(body: dict[str, Any]) -> dict[str, Any]:

@@ -809,6 +809,23 @@ class ToolsView(_View):
     tools: list[ToolView]
 
 
+class MeView(_View):
+    """The key of the request, and what it may do."""
+
+    name: Annotated[
+        str | None,
+        Field(
+            description="Who decides and submits with it; `null`: it has no name, and `by` says who decides."
+        ),
+    ]
+    scopes: Annotated[
+        list[Literal["read", "submit", "approve", "admin"]],
+        Field(description="What it may do, those included that others bring."),
+    ]
+    tenant: Annotated[str | None, Field(description="Whose runs and plans it sees; `null`: all.")]
+    may_approve_own: Annotated[bool, Field(description="It may approve calls of the runs that it submitted.")]
+
+
 class KeyChangeView(_View):
     """One part of a call that differs from the nearest earlier call."""
 

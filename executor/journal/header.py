@@ -7,7 +7,7 @@ it uses, its inputs, its seed, and the lock of its tools.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -55,16 +55,25 @@ class Submitter:
         name: A name that the program which calls the engine has established, such as the name of an API key.
         may_approve: Whether this name may approve calls of the run.
         tenant: Whose run it is: lists, saved plans and results for reuse are kept apart by it. Empty: nobody's in particular.
+        others: Who else has decided what runs, and so may not approve its calls: authors of a schedule's plan who changed it after the schedule was made.
     """
 
     name: str
     may_approve: bool = True
     tenant: str = ""
+    others: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
         made: dict[str, Json] = {"name": self.name, "may_approve": self.may_approve}
-        return {**made, "tenant": self.tenant} if self.tenant else made
+        made |= {"tenant": self.tenant} if self.tenant else {}
+        return {**made, "others": list(self.others)} if self.others else made
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Submitter:
+        """Read it back."""
+        found = cls(**data)
+        return replace(found, others=tuple(found.others)) if found.others else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +236,7 @@ class Header:
             language=language,
             replan=data.get("replan", 0),
             rules=rules,
-            submitter=Submitter(**data["submitter"]) if "submitter" in data else None,
+            submitter=Submitter.from_dict(data["submitter"]) if "submitter" in data else None,
             context=RequestContext(**data["context"]) if "context" in data else None,
             request=data.get("request", ""),
             schedule=data.get("schedule"),

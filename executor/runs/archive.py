@@ -451,6 +451,15 @@ class Archive:
             raise _no_plan(name)
         return list(found)
 
+    async def authors_since(self, name: str, text_digest: str) -> set[str]:
+        """Return who has saved a plan under a name since it had a text; of a text that it never had, or not lately, all authors that are known."""
+        authors: set[str] = set()
+        for each in await self._store.list_plan_versions(name) if _is_name(name) else ():
+            if each.text_digest == text_digest and not each.is_deletion:
+                break
+            authors.add(each.by)
+        return authors - {""}
+
     async def plan_version(self, name: str, version: int | str) -> Plan:
         """Return the plan of one version.
 

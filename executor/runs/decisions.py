@@ -212,8 +212,14 @@ class Asked:
         return max((key for key in known if key.step == step and key.about == about), default=None)
 
     def expect_may_approve(self, by: str) -> None:
-        """Raise `InputRejected` if this person has submitted the run and may not approve its calls."""
+        """Raise `InputRejected` if this person has submitted the run, or decided what it does, and may not approve its calls."""
         submitter = Header.from_dict(self.row.header).submitter
+        if submitter is not None and by in submitter.others:
+            raise InputRejected(
+                f"expected another person than '{by}', who changed the plan of the schedule of run {self.row.id} after the schedule was saved, "
+                f"and may not approve its calls; '{by}' may deny them or cancel the run",
+                code=OWN_RUN,
+            )
         if submitter is not None and not submitter.may_approve and submitter.name == by:
             raise InputRejected(
                 f"expected another person than '{by}', who submitted run {self.row.id} and may not approve its calls; '{by}' may deny them "

@@ -247,6 +247,8 @@ LEASE_S_MIN: Final = 1.0  # an owner renews its lease six times in that time, an
 LEASE_S_MAX: Final = 3600.0  # the longest time in which nobody takes over the runs of a dead machine
 WRITE_GRACE_S_MAX: Final = 3600.0  # whoever stops a process wants it to end
 RUN_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+DERIVED_ID: Final = re.compile(r"(key|sched)-[0-9a-f]{32}")
+"""Ids that a server and schedules compute (`service/run_queue.py`, `schedules/schedule.py`). Others could compute them, too, and take them first."""
 
 
 def run_of(run_id: object) -> str:
@@ -391,8 +393,13 @@ def new_id_of(what: str, given: object) -> str | None:
 
 
 def child_id_of(given: object) -> str | None:
-    """Return the id for a fork or retry, as `new_id_of` does. Raises: InputRejected: also for an id of a kept replay."""
+    """Return the id for a fork or retry, as `new_id_of` does. Raises: InputRejected: also for an id that firmplan gives to other runs."""
     found = new_id_of("run_id_new", given)
+    if found is not None and DERIVED_ID.fullmatch(found):
+        raise InputRejected(
+            "run_id_new: expected an id that does not look like those that follow from an idempotency key ('key-..') or from a schedule "
+            f"('sched-..'), whose runs it would keep from being made; found {found!r}"
+        )
     if found is not None and found.startswith(REPLAY):
         raise InputRejected(
             f"run_id_new: expected an id that does not begin with '{REPLAY}', as those of kept replays do, found {found!r}"

@@ -217,14 +217,15 @@ class SqliteFile:
             found = re.search(r"CREATE TABLE (\w+)", statement)
             if found is not None and found[1] in ADDED and found[1] not in there:
                 db.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
-        for table, column, value in (
-            ("reusable", "row_digest", "x''"),
-            ("plans", "row_digest", "x''"),
-            ("runs", "tenant", "''"),
+        for table, added in (
+            ("reusable", {"row_digest": "x''"}),
+            ("plans", {"row_digest": "x''"}),
+            ("runs", {"tenant": "''", "usd": "0.0"}),
         ):
-            columns = _columns_of(db, table)
-            if columns and column not in columns:
-                db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {value} AS {column} FROM main.{table}")
+            there_too = _columns_of(db, table)
+            missing = [f"{value} AS {column}" for column, value in added.items() if column not in there_too]
+            if there_too and missing:
+                db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(missing)} FROM main.{table}")
 
     def _expect_tables(self, db: sqlite3.Connection) -> None:
         """Refuse a store of a version that was never released: its format has this one's number, and other tables."""

@@ -19,9 +19,12 @@ SHOWN_MS = 20_000  # a machine under load gets some patience
 collect_ignore_glob = [] if find_spec("playwright") or os.environ.get("CI") else ["test_*.py"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """One browser for all tests; each test has a profile of its own (`tab`)."""
+    """One browser for the tests of a module; each test has a profile of its own (`tab`).
+
+    Playwright keeps an event loop on the thread while it runs, so that no other test could have one: it ends with the module.
+    """
     found = next((path for path in map(shutil.which, BROWSERS) if path), None)
     if found is None:
         if os.environ.get("CI"):

@@ -1,9 +1,14 @@
-"""Two runs side by side, and what can be done with a run: fork, replay, retry, export."""
+"""Two runs side by side, and what can be done with a run: fork, replay, retry, export, cancel, resume."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import httpx2
 import pytest
+from page_tools import TOOLS
 from playwright.sync_api import expect
+from served import Server
 
 PLAN = {
     "firmplan": 1,
@@ -17,6 +22,23 @@ PLAN = {
     "output": "${[twice, fixed]}",
 }
 FAILS = {"firmplan": 1, "steps": [{"id": "x", "fail": "no"}]}
+
+
+BITES = """
+
+import os
+from pathlib import Path
+
+
+@tool(effect="read", resource="dog")
+def bite() -> int:
+    'Kill the process, unless told otherwise.'
+    if not Path("cured").exists():
+        os._exit(9)
+    return 7
+"""
+
+SHOWN_S = 60.0
 
 
 def ended(server, plan=PLAN, **inputs):
@@ -89,6 +111,66 @@ def test_a_run_is_replayed_exported_and_retried(server, tab):
     tab.goto(f"{server.url}/#/runs/{failed}")
     tab.get_by_role("button", name="Retry").click()
     expect(tab.locator(".run-header")).to_contain_text(f"from {failed}")
+
+
+def test_a_run_is_cancelled_on_its_page(server, tab):
+    """The status changes in place, and the buttons are those of a run that has ended."""
+    steps = [{"id": "mail", "tool": "send", "args": {"to": "bob"}}]
+    run = server.post("/v1/runs", {"plan": {"firmplan": 1, "steps": steps}}).json()["id"]
+    server.wait(run, "waiting")
+    tab.goto(f"{server.url}/#/runs/{run}")
+    tab.get_by_role("button", name="Cancel", exact=True).click()
+    expect(tab.locator(".run-header .status")).to_have_text("cancelled")
+    expect(tab.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
+    expect(tab.get_by_role("button", name="Retry", exact=True)).to_be_visible()
+    assert server.get(f"/v1/runs/{run}").json()["status"] == "cancelled"
+
+
+def test_a_parked_run_is_resumed_on_its_page(tmp_path, tab, axe):
+    """It has killed three servers; the page of the fourth says so, and the button lets it go on."""
+    plan = {"firmplan": 1, "steps": [{"id": "b", "tool": "bite"}], "output": "${b}"}
+    with Server(tmp_path, tools=TOOLS + BITES) as first:
+        with suppress(httpx2.TransportError):  # it may die before it answers
+            first.post("/v1/runs", {"plan": plan})
+        assert first.process.wait(SHOWN_S) == 9
+    for _ in range(2):
+        with Server(tmp_path, tools=TOOLS + BITES) as next_one:
+            assert next_one.process.wait(SHOWN_S) == 9
+    with Server(tmp_path, tools=TOOLS + BITES) as server:
+        (run,) = [each["id"] for each in server.get("/v1/runs").json()["runs"]]
+        server.wait(run, "parked")
+        tab.goto(f"{server.url}/#/runs/{run}")
+        expect(tab.locator(".run-header .status")).to_have_text("parked")
+        expect(tab.locator(".run-header .problem")).to_contain_text("died 3 times in a row")
+        axe(tab)
+        (tmp_path / "cured").touch()
+        tab.get_by_role("button", name="Resume", exact=True).click()
+        expect(tab.locator(".run-header .status")).to_have_text("succeeded")
+        expect(tab.get_by_role("button", name="Resume", exact=True)).to_have_count(0)
+        assert server.wait(run)["output"] == 7
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1360, 390])
+def test_a_step_is_run_again_by_a_fork_and_axe_finds_nothing_in_its_dialog(server, tab, axe, scheme, width):
+    """The step is chosen from the plan's, and inputs are edited beside it."""
+    run = ended(server, a=1)
+    tab.emulate_media(color_scheme=scheme)
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.goto(f"{server.url}/#/runs/{run}")
+    tab.get_by_role("button", name="Fork", exact=True).click()
+    dialog = tab.get_by_role("dialog")
+    dialog.get_by_role("combobox", name="Run this step again (optional)").select_option("twice")
+    dialog.get_by_role("button", name="Give Give a step another value").click()
+    dialog.get_by_label("step", exact=True).select_option("fixed")
+    dialog.get_by_label("value").last.fill("20")
+    axe(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    dialog.get_by_role("button", name="Fork", exact=True).click()
+    expect(tab.locator(".run-header")).to_contain_text(f"from {run}")
+    done = server.wait(shown_run(tab))
+    assert done["output"] == [4, 20]
+    assert (done["steps"]["total"]["reused"], done["steps"]["twice"]["reused"]) == (True, False)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

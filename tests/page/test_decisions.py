@@ -302,3 +302,38 @@ def test_axe_finds_nothing_in_the_inbox(server, tab, axe, scheme, width):
     expect(tab.locator(".call").nth(2)).to_be_visible()
     axe(tab)
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1360, 390])
+def test_axe_finds_nothing_in_open_forms(server, tab, axe, scheme, width):
+    """The dialog that edits arguments, and the form of a question with objects and lists in objects, each part opened."""
+    seat = {
+        "type": "object",
+        "properties": {"row": {"type": "integer"}, "side": {"enum": ["aisle", "window"]}},
+    }
+    returns = {
+        "type": "object",
+        "properties": {
+            "who": {"type": "object", "properties": {"seats": {"type": "array", "items": seat}}},
+            "pays": {"anyOf": [{"title": "cash", "type": "number"}, {"title": "card", "type": "string"}]},
+        },
+        "required": ["who", "pays"],
+    }
+    asks = {"firmplan": 1, "steps": [{"id": "who", "ask_person": "Who?", "returns": returns}]}
+    tab.emulate_media(color_scheme=scheme)
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.goto(f"{server.url}/#/runs/{submitted(server, asks)}?tab=decisions")
+    form = tab.get_by_role("group", name="Your answer").first
+    form.get_by_role("button", name="Give seats").click()
+    form.get_by_role("button", name="Add an item").click()
+    form.get_by_role("textbox", name="row (optional)").fill("x")
+    form.get_by_role("button", name="Answer").click()
+    expect(form.locator(".form-errors", has_text="expected").first).to_be_visible()
+    axe(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tab.goto(f"{server.url}/#/runs/{submitted(server, calling('pay', account=1, amount=4.0))}?tab=decisions")
+    tab.get_by_role("button", name="Edit", exact=True).click()
+    expect(tab.get_by_role("dialog").get_by_label("amount")).to_have_value("4.0")
+    axe(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")

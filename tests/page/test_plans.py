@@ -50,7 +50,7 @@ def planner(request):
 @pytest.fixture(scope="module")
 def planning(tmp_path_factory):
     """A server with a planner whose model writes slowly enough to be watched."""
-    with ScriptedModel(planner, seconds_per_chunk=0.02) as model:
+    with ScriptedModel(planner, seconds_per_chunk=0.06) as model:
         env = {"FIRMPLAN_MODEL": "m", "FIRMPLAN_BASE_URL": model.base_url}
         with Server(tmp_path_factory.mktemp("planning"), tools=TOOLS, **env) as running:
             assert running.url, running.said

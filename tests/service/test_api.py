@@ -79,6 +79,9 @@ def test_events_are_the_journal_live_and_resume(server):
     assert events[-1][1]["type"] == "RunFinished"
     rest = server.events(run, **{"Last-Event-ID": "1"})
     assert rest == events[1:]
+    for number in ("x", "-1", "9" * 5_000):  # Python reads no number of so many digits
+        refused = server.get(f"/v1/runs/{run}/events", headers={"Last-Event-ID": number})
+        assert (refused.status_code, refused.json()["code"]) == (422, "bad-request")
 
 
 def test_a_replay_has_the_same_digest(server):

@@ -112,6 +112,14 @@ def test_other_sites_change_nothing():
             assert own.status_code == 202
             rebound = await client.get("/v1/runs", headers={"Host": "evil.example"})
             assert (rebound.status_code, rebound.json()["code"]) == (421, "wrong-host")
+            # What is no URL at all is refused as well, and is no error of the server.
+            for headers, expected in (
+                ({"Origin": "http://["}, (403, "wrong-origin")),
+                ({"Origin": "null"}, (403, "wrong-origin")),
+                ({"Host": "["}, (421, "wrong-host")),
+            ):
+                broken = await client.post("/v1/tasks", json={"task": "a b"}, headers=headers)
+                assert (broken.status_code, broken.json()["code"]) == expected
 
     asyncio.run(main())
 

@@ -189,7 +189,7 @@ def test_every_get_answers_a_head(server):
 def test_a_misspelt_parameter_is_refused(server):
     refused = server.get("/v1/runs?staus=failed").json()
     assert refused["detail"] == (
-        "$.staus: expected no other parameters than status, limit, cursor, found 'staus' (in the query); did you mean 'status'?"
+        "$.staus: expected no other parameters than status, limit, cursor, tenant, plan, text, since, until, usd_min, found 'staus' (in the query); did you mean 'status'?"
     )
     assert server.client.head("/v1/runs?staus=failed").status_code == 422
     none = server.post("/v1/plans:check?x=1", PLAN).json()

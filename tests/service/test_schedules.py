@@ -25,6 +25,12 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
+@tool(effect="write", approval="always", resource="mail")
+def send(to: str) -> str:
+    """Send a mail."""
+    return f"sent to {to}"
+
+
 BODY = {"plan": "adding", "every": 3600, "inputs": {"a": 1}}
 
 
@@ -142,8 +148,10 @@ def test_a_server_whose_queue_is_full_starts_no_runs_of_schedules(tmp_path):
         server.client.put("/v1/schedules/often", json={**BODY, "every": 1})
         time.sleep(2.2)
         assert server.get("/v1/schedules/often/fires").json()["fires"] == []
-        server.wait(busy)
-        assert fires_of(server, "often", 1)[-1]["state"] == "started"
+        ended = server.wait(busy)["updated"]
+        # Times that were due together find the first one's run under way, and may be skipped.
+        started = next(fire for fire in fires_of(server, "often", 1) if fire["state"] == "started")
+        assert server.get(f"/v1/runs/{started['run_id']}").json()["created"] >= ended
 
 
 def all_fires(server):
@@ -275,5 +283,67 @@ def test_schedules_of_tenants_are_apart():
             assert (await engine.wait(fire.run_id)).output == 42
             assert (await ann.get(f"/v1/runs/{fire.run_id}")).status_code == 200
             assert (await root.delete("/v1/schedules/acme:hourly")).status_code == 204
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize("is_inner", [True, False])
+def test_who_changes_the_plan_of_a_schedule_may_not_approve_its_calls(is_named, is_inner):
+    """Also a plan that its plan runs; until the schedule is saved again by somebody who thereby stands for the new plan."""
+    clock = FakeClock(1_767_225_600.0, auto=False)
+    outer = {"firmplan": 1, "steps": [{"id": "mails", "plan": "mailing"}], "output": "${mails}"}
+    evil = {**MAIL, "steps": [{"id": "mail", "tool": "send", "args": {"to": "mallory"}}]}
+
+    async def main():
+        async with Engine([send], store="memory:", clock=clock) as engine, AsyncExitStack() as stack:
+            app = create_app(engine, api_keys=() if is_named else ("plain",))
+
+            async def client(name):
+                key = await engine.add_key(name, scopes=["read", "submit", "approve"])
+                asking = httpx2.AsyncClient(
+                    transport=httpx2.ASGITransport(app=app),
+                    base_url="http://localhost",
+                    headers={"Authorization": f"Bearer {key.text}"},
+                )
+                return await stack.enter_async_context(asking)
+
+            ann, bob = await client("ann"), await client("bob")
+            maker = ann if is_named else await client("maker")
+            if not is_named:
+                maker.headers["Authorization"] = "Bearer plain"
+
+            async def save(asking, plan):
+                assert (await asking.put("/v1/plans/mailing", json=plan)).status_code == 200
+
+            async def schedule():
+                body = {"plan": "outer" if is_inner else "mailing", "every": 3600, "overlap": "allow"}
+                assert (await maker.put("/v1/schedules/hourly", json=body)).status_code == 200
+
+            async def approved(asking):
+                """Return the answer to an approval of the waiting call in the run of the next time."""
+                clock.advance(3600)
+                (fire,) = await engine.fire_schedules()
+                await engine.wait(fire.run_id)
+                step = "mails%2Fmail" if is_inner else "mail"
+                return await asking.post(f"/v1/runs/{fire.run_id}/steps/{step}/approve", json={})
+
+            await save(bob, MAIL)
+            put = await ann.put("/v1/plans/outer", json=outer)
+            assert put.status_code == 200, put.text
+            await schedule()
+            # Whoever made the schedule has seen bob's plan.
+            assert (await approved(bob)).status_code == 200
+            await save(bob, evil)
+            refused = await approved(bob)
+            assert (refused.status_code, refused.json()["code"]) == (403, "own-run")
+            assert "changed the plan of the schedule" in refused.json()["detail"]
+            if not is_named:
+                assert (await approved(ann)).status_code == 200
+            await schedule()
+            assert (await approved(bob)).status_code == 200
+            await save(bob, MAIL)
+            await save(bob, evil)  # as the schedule knows it
+            assert (await approved(bob)).status_code == 200
 
     asyncio.run(main())

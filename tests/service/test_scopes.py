@@ -14,7 +14,8 @@ from firmplan.executor.stores.api_keys import SCOPES as KEY_SCOPES
 from firmplan.service import callers
 from firmplan.service.app import create_app
 from firmplan.service.auth import OPEN_FOLDER, OPEN_PATHS
-from firmplan.service.callers import OPEN, SCOPES, SERVER, ScopedRoute
+from firmplan.service.callers import ANY, OPEN, SCOPES, SERVER, ScopedRoute
+from firmplan.service.run_queue import run_id_of
 from firmplan.testing import ScriptedModel
 
 PLAN = {
@@ -115,7 +116,7 @@ def test_every_route_has_a_scope():
     assert {route.name for route in SCOPED} <= set(SCOPES)
     every = {route.name for route in ROUTES if isinstance(route, APIRoute)}
     assert set(SCOPES) <= every
-    assert {SCOPES[route.name] for route in SCOPED} <= {*KEY_SCOPES, SERVER}
+    assert {SCOPES[route.name] for route in SCOPED} <= {*KEY_SCOPES, ANY, SERVER}
     opened = {route.name for route in ROUTES if isinstance(route, ScopedRoute) and route not in SCOPED}
     assert opened == {name for name, scope in SCOPES.items() if scope == OPEN}
 
@@ -133,7 +134,7 @@ def test_every_route_is_refused_without_a_key_and_without_its_scope():
                 wanted = "admin" if SCOPES[name] == SERVER else SCOPES[name]
                 for scope, asking in clients.items():
                     status, code = await code_of(asking, method, at)
-                    if scope in (wanted, "admin"):
+                    if scope in (wanted, "admin") or wanted == ANY:
                         assert code not in REFUSED, (method, path, scope)
                         assert status != 403, (method, path, scope)
                     else:
@@ -270,6 +271,29 @@ def test_results_and_lists_of_runs_of_tenants_are_apart():
     asyncio.run(main())
 
 
+def test_nobody_takes_the_run_of_an_idempotency_key_first():
+    """Its id follows from the key and the names of client and tenant, which others may guess; so does that of a time of a schedule."""
+
+    async def main():
+        async with served() as (client, engine):
+            ours = client(await engine.add_key("ann", scopes=["admin"], tenant="acme"))
+            theirs = client(await engine.add_key("eve", scopes=["admin"], tenant="evil"))
+            run = (await theirs.post("/v1/runs", json={"plan": PLAN, "inputs": {"a": 1}})).json()["id"]
+            await engine.wait(run)
+            for wanted in (run_id_of("acme/ann\norder-1"), f"sched-{'0' * 32}"):
+                for word in ("fork", "retry"):
+                    taken = await theirs.post(f"/v1/runs/{run}/{word}", json={"run_id_new": wanted})
+                    assert taken.status_code in (409, 422), taken.text
+                    assert "run_id_new: expected an id" in taken.json()["detail"]
+            made = await ours.post(
+                "/v1/runs", json={"plan": PLAN, "inputs": {"a": 1}}, headers={"Idempotency-Key": "order-1"}
+            )
+            assert (made.status_code, made.json()["id"]) == (202, run_id_of("acme/ann\norder-1"))
+            await engine.wait(made.json()["id"])
+
+    asyncio.run(main())
+
+
 def test_the_children_of_a_run_stay_in_its_tenant():
     """Also those that a key of no tenant makes."""
 
@@ -289,6 +313,31 @@ def test_the_children_of_a_run_stay_in_its_tenant():
                     children.append(made.json()["id"])
             listed = [each["id"] for each in (await ours.get("/v1/runs")).json()["runs"]]
             assert set(listed) == {run, *children}
+
+    asyncio.run(main())
+
+
+def test_a_key_may_ask_what_it_is():
+    """Name, scopes, tenant; a scope that brings others names them; a client without a key has all, and no name."""
+
+    async def main():
+        every = list(KEY_SCOPES)
+        async with served() as (client, _):
+            free = (await client("").get("/v1/me")).json()
+            assert free == {"name": None, "scopes": every, "tenant": None, "may_approve_own": True}
+        async with served() as (client, engine):
+            decides = await engine.add_key("ann", scopes=["approve"], tenant="acme")
+            found = await client(decides).get("/v1/me")
+            assert found.json() == {
+                "name": "ann",
+                "scopes": ["approve"],
+                "tenant": "acme",
+                "may_approve_own": False,
+            }
+            root = await engine.add_key("root", scopes=["admin"], may_approve_own=True)
+            found = (await client(root).get("/v1/me")).json()
+            assert found == {"name": "root", "scopes": every, "tenant": None, "may_approve_own": True}
+            assert (await client("nothing").get("/v1/me")).status_code == 401
 
     asyncio.run(main())
 

@@ -3,6 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { apiKey, isKeyRefused, setApiKey } from "./api/client";
 import { address, go, href } from "./router";
+import { readMe } from "./store/person";
 import { nextTheme, theme } from "./store/theme";
 import { Button, Messages } from "./ui/controls";
 import { Dialog } from "./ui/dialog";
@@ -17,6 +18,7 @@ export function App(): JSX.Element {
   useEffect(() => {
     document.title = `${title} · firmplan`;
   }, [title]);
+  useEffect(() => void readMe(), []);
   useEffect(() => {
     if (isKeyRefused.value) setShown("key");
   }, [isKeyRefused.value]);
@@ -44,7 +46,7 @@ export function App(): JSX.Element {
           ))}
         </nav>
         <span class="grow" />
-        <a class="soft" href="openapi.json">
+        <a class="soft api" href="openapi.json">
           API
         </a>
         <Button look="quiet" onClick={() => setShown("key")}>

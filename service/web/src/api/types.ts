@@ -170,6 +170,16 @@ export interface WaitingCall {
   is_labelled: boolean;
 }
 
+export type Scope = "read" | "submit" | "approve" | "admin";
+
+/** The key of the requests: `GET /v1/me`. */
+export interface Me {
+  name: string | null;
+  scopes: readonly Scope[];
+  tenant: string | null;
+  may_approve_own: boolean;
+}
+
 export interface Waiting {
   run: string;
   task: string | null;

@@ -6,7 +6,7 @@ import { Dialog } from "../ui/dialog";
 import { Text } from "../ui/text";
 
 /** A button that asks for a text; Ctrl-Enter sends it, too. */
-export function Ask(props: { label: string; question: string; look?: "primary" | "danger"; verb?: string; onAnswer: (text: string) => void }): JSX.Element {
+export function Ask(props: { label: string; question: string; look?: "primary" | "danger"; verb?: string; barred?: string | null; onAnswer: (text: string) => void }): JSX.Element {
   const [isOpen, setOpen] = useState(false);
   const [text, setText] = useState("");
   const send = (): void => {
@@ -15,7 +15,7 @@ export function Ask(props: { label: string; question: string; look?: "primary" |
   };
   return (
     <>
-      <Button look={props.look ?? "plain"} data-verb={props.verb} onClick={() => setOpen(true)}>
+      <Button look={props.look ?? "plain"} data-verb={props.verb} barred={props.barred ?? null} onClick={() => setOpen(true)}>
         {props.label}
       </Button>
       {isOpen ? (
@@ -47,11 +47,11 @@ export function Ask(props: { label: string; question: string; look?: "primary" |
 }
 
 /** A button that opens something with a form in a dialog. */
-export function Opens(props: { label: string; title: string; verb?: string; look?: "primary"; children: (close: () => void) => ComponentChildren }): JSX.Element {
+export function Opens(props: { label: string; title: string; verb?: string; look?: "primary"; barred?: string | null; children: (close: () => void) => ComponentChildren }): JSX.Element {
   const [isOpen, setOpen] = useState(false);
   return (
     <>
-      <Button look={props.look ?? "plain"} data-verb={props.verb} onClick={() => setOpen(true)}>
+      <Button look={props.look ?? "plain"} data-verb={props.verb} barred={props.barred ?? null} onClick={() => setOpen(true)}>
         {props.label}
       </Button>
       {isOpen ? (

@@ -43,7 +43,7 @@ export function CallCard({ call, id, mark, children }: CardProps): JSX.Element {
       </p>
       {call.is_controlled ? (
         <div class="warning">
-          Data from outside decided whether, or how often, this call is made:
+          Data from outside decided whether, or how often, this call is made{call.controlled_by.length ? ":" : "."}
           {call.controlled_by.map((from) => (
             <OriginLine key={from.source} from={from} />
           ))}

@@ -3,6 +3,7 @@ import type { JSX } from "preact";
 import { ExactJson, jsonText, parseExact } from "../api/json";
 import type { Json, JsonObject, WaitingCall } from "../api/types";
 import { SchemaForm } from "../forms/form";
+import { barredFrom, barredFromApproving } from "../store/person";
 import { Button } from "../ui/controls";
 import { Ask, Opens } from "./ask";
 
@@ -11,34 +12,38 @@ export type Decide = (verb: string, body: object) => Promise<void>;
 
 interface ChoicesProps {
   call: WaitingCall;
+  /** Who submitted the run. */
+  submitter: string | null;
   decide: Decide;
   /** As `decide`, for buttons: a refusal is shown as a message. */
   press: Decide;
 }
 
-export function Choices({ call, decide, press }: ChoicesProps): JSX.Element {
-  const deny = <Ask label="Deny" verb="deny" question={`Why is step ${call.step} denied?`} onAnswer={(reason) => void press("deny", { reason })} />;
+export function Choices({ call, submitter, decide, press }: ChoicesProps): JSX.Element {
+  const barred = barredFrom("approve");
+  const approving = barredFromApproving(submitter);
+  const deny = <Ask label="Deny" verb="deny" barred={barred} question={`Why is step ${call.step} denied?`} onAnswer={(reason) => void press("deny", { reason })} />;
   switch (call.about) {
     case "call":
       return (
         <>
-          <Button look="primary" data-verb="approve" onClick={() => void press("approve", {})}>
+          <Button look="primary" data-verb="approve" barred={approving} onClick={() => void press("approve", {})}>
             {call.tool === "endorse" ? "Endorse" : "Approve"}
           </Button>
-          <Edit call={call} decide={decide} />
+          <Edit call={call} barred={approving} decide={decide} />
           {deny}
         </>
       );
     case "question":
       return (
-        <SchemaForm schema={call.returns ?? {}} label="Your answer" submit="Answer" place="$.value" onSubmit={(value) => decide("answer", { value })}>
+        <SchemaForm schema={call.returns ?? {}} label="Your answer" submit="Answer" place="$.value" barred={barred} onSubmit={(value) => decide("answer", { value })}>
           {deny}
         </SchemaForm>
       );
     case "outcome":
       return (
         <>
-          <Opens label="It did" verb="approve" title={`What did the call of step ${call.step} return?`}>
+          <Opens label="It did" verb="approve" barred={barred} title={`What did the call of step ${call.step} return?`}>
             {(close) => (
               <SchemaForm
                 schema={call.result ?? {}}
@@ -52,10 +57,10 @@ export function Choices({ call, decide, press }: ChoicesProps): JSX.Element {
               />
             )}
           </Opens>
-          <Button data-verb="edit" onClick={() => void press("resolve", { retry: true })}>
+          <Button data-verb="edit" barred={barred} onClick={() => void press("resolve", { retry: true })}>
             It did not: call again
           </Button>
-          <Button data-verb="deny" onClick={() => void press("resolve", { fail: "a person says that it did nothing" })}>
+          <Button data-verb="deny" barred={barred} onClick={() => void press("resolve", { fail: "a person says that it did nothing" })}>
             It did not: fail
           </Button>
         </>
@@ -64,12 +69,12 @@ export function Choices({ call, decide, press }: ChoicesProps): JSX.Element {
 }
 
 /** Other arguments in the place of those that are shown, or another value to endorse. */
-function Edit({ call, decide }: { call: WaitingCall; decide: Decide }): JSX.Element | null {
+function Edit({ call, barred, decide }: { call: WaitingCall; barred: string | null; decide: Decide }): JSX.Element | null {
   const schema = argumentsSchema(call);
   if (schema === null) return null;
   const given = Object.fromEntries(call.args.filter((each) => each.secret === null).map((each) => [each.name, each.value]));
   return (
-    <Opens label="Edit" verb="edit" title={`Other arguments for step ${call.step}`}>
+    <Opens label="Edit" verb="edit" barred={barred} title={`Other arguments for step ${call.step}`}>
       {(close) => (
         <SchemaForm
           schema={schema}

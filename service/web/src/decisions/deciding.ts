@@ -1,11 +1,11 @@
 // Decisions as they go to the server. Each names the attempt that is shown, so that it does not apply to a later one.
 import { post, Problem, runPath } from "../api/client";
 import type { JsonObject } from "../api/types";
-import { personName } from "../store/person";
+import { me, personName } from "../store/person";
 import { say } from "../ui/controls";
 
 /** Who decides; a key with a name needs none. */
-export const by = (): JsonObject => (personName.value ? { by: personName.value } : {});
+export const by = (): JsonObject => (personName.value && !me.value?.name ? { by: personName.value } : {});
 
 /** Send a decision. If somebody else was quicker, that is said, and it counts as done: what is shown is out of date. Raises: Problem: any other refusal. */
 export async function decide(run: string, parts: string[], body: object): Promise<void> {

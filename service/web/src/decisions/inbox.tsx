@@ -7,6 +7,7 @@ import { SchemaForm } from "../forms/form";
 import { href } from "../router";
 import { titleOf } from "../runs/list";
 import { InboxStore } from "../store/inbox";
+import { barredFrom } from "../store/person";
 import { attempt, Button } from "../ui/controls";
 import { StatusBadge } from "../ui/status";
 import { count, Text } from "../ui/text";
@@ -90,6 +91,7 @@ function Body({ waiting, onDecided }: InboxRunProps): JSX.Element | null {
             <Text of={run.reason ?? "The run lost its process several times."} />
           </span>
           <Button
+            barred={barredFrom("submit")}
             onClick={() =>
               void attempt(async () => {
                 await post(runPath(run.id, "resume"));
@@ -125,7 +127,7 @@ function RaiseBudget({ run, onDecided }: { run: string; onDecided: () => Promise
     <>
       <div class="row">
         <span>The run has used up its budget.</span>
-        <Button aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
+        <Button aria-expanded={isOpen} barred={barredFrom("submit")} onClick={() => setOpen(!isOpen)}>
           Raise the budget
         </Button>
       </div>

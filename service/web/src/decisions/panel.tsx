@@ -4,7 +4,7 @@ import { post, runPath } from "../api/client";
 import type { Run } from "../api/types";
 import { SchemaForm } from "../forms/form";
 import type { RunStore } from "../store/run";
-import { personName, setPersonName } from "../store/person";
+import { barredFrom, me, personName, setPersonName } from "../store/person";
 import { count, Text } from "../ui/text";
 import { by } from "./deciding";
 import { useCallKeys, WaitingOfRun } from "./waiting";
@@ -42,6 +42,7 @@ export function TaskQuestion(props: { run: string; question: NonNullable<Run["qu
         label="Your answer"
         submit="Answer"
         place="$.value"
+        barred={barredFrom("approve")}
         onSubmit={async (value) => {
           await post(runPath(props.run, "answer"), { ...by(), value });
           await props.onDecided();
@@ -51,7 +52,18 @@ export function TaskQuestion(props: { run: string; question: NonNullable<Run["qu
   );
 }
 
+/** Who decides: the name of the key, or a field where the key has none. */
 export function PersonName(): JSX.Element {
+  if (me.value?.name) {
+    return (
+      <span>
+        You decide as{" "}
+        <strong>
+          <Text of={me.value.name} />
+        </strong>
+      </span>
+    );
+  }
   return (
     <label>
       Your name{" "}

@@ -3,6 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { getExact, runPath } from "../api/client";
 import type { JsonObject, Waiting, WaitingCall } from "../api/types";
+import { barredFrom, barredFromApproving } from "../store/person";
 import { attempt, Button, say } from "../ui/controls";
 import { useKeys } from "../ui/keys";
 import { count, Text } from "../ui/text";
@@ -63,10 +64,10 @@ export function WaitingOfRun({ run, signature, onDecided }: WaitingProps): JSX.E
       )}
       {leaves.length < 2 ? null : (
         <div class="row" role="group" aria-label="Decide about several calls">
-          <Button look="primary" onClick={() => decideMeant({ approve: true })}>
+          <Button look="primary" barred={barredFromApproving(waiting.submitter)} onClick={() => decideMeant({ approve: true })}>
             Approve {words}
           </Button>
-          <Ask label={`Deny ${words}`} question={`Why are these ${meant.length} calls denied?`} onAnswer={(reason) => decideMeant({ deny: true, reason })} />
+          <Ask label={`Deny ${words}`} barred={barredFrom("approve")} question={`Why are these ${meant.length} calls denied?`} onAnswer={(reason) => decideMeant({ deny: true, reason })} />
           {chosen.length ? <Button onClick={() => setMarked(new Set())}>Choose none</Button> : null}
         </div>
       )}
@@ -74,7 +75,7 @@ export function WaitingOfRun({ run, signature, onDecided }: WaitingProps): JSX.E
         const one = (verb: string, body: object): Promise<void> => send(["steps", call.step, verb], { ...body, attempt: call.attempt }, call);
         return (
           <CallCard key={keyOf(call)} id={idOf(run, call)} call={call} mark={leaves.length < 2 || call.about !== "call" ? null : { is: marked.has(keyOf(call)), onChange: () => setMarked(toggled(marked, keyOf(call))) }}>
-            <Choices call={call} decide={one} press={(verb, body) => press(() => one(verb, body))} />
+            <Choices call={call} submitter={waiting.submitter} decide={one} press={(verb, body) => press(() => one(verb, body))} />
           </CallCard>
         );
       })}

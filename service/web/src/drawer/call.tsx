@@ -28,7 +28,7 @@ export function Call({ details, step }: { details: CallDetails | null; step: Ste
       ) : null}
       {call.is_controlled ? (
         <div class="warning">
-          Data from outside decided whether, or how often, this call is made:
+          Data from outside decided whether, or how often, this call is made{call.controlled_by.length ? ":" : "."}
           {call.controlled_by.map((from) => (
             <OriginLine key={from.source} from={from} />
           ))}

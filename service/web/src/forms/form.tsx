@@ -20,6 +20,8 @@ export interface SchemaFormProps {
   submit: string;
   /** Where the value stands in the request: the server's problems below it are those of fields. */
   place: string;
+  /** Why the button does nothing; `null`: it submits. */
+  barred?: string | null;
   /** Send the value. What it raises is shown in the form. */
   onSubmit: (value: ExactJson) => Promise<unknown>;
   /** More buttons, after the one that submits. */
@@ -59,7 +61,7 @@ export function SchemaForm(props: SchemaFormProps): JSX.Element {
   };
   const submit = async (): Promise<void> => {
     const json = value();
-    if (json === null || isSending) return;
+    if (json === null || isSending || props.barred) return;
     setSending(true);
     try {
       await props.onSubmit(new ExactJson(json));
@@ -127,7 +129,7 @@ export function SchemaForm(props: SchemaFormProps): JSX.Element {
         ))}
       </div>
       <div class="row">
-        <Button look="primary" type="submit" disabled={isSending}>
+        <Button look="primary" type="submit" disabled={isSending} barred={props.barred ?? null}>
           {props.submit}
         </Button>
         {props.children}

@@ -6,6 +6,7 @@ import type { Json, JsonObject, Schedule, SchedulesPage } from "../api/types";
 import { Opens } from "../decisions/ask";
 import { SchemaForm } from "../forms/form";
 import { href } from "../router";
+import { barredFrom } from "../store/person";
 import { attempt, Button, say } from "../ui/controls";
 import { Text } from "../ui/text";
 import { Ago, duration } from "../ui/time";
@@ -83,6 +84,7 @@ function Line({ schedule, onChanged }: { schedule: Schedule; onChanged: () => Pr
       </td>
       <td>
         <Button
+          barred={barredFrom("submit")}
           aria-label={`${schedule.paused ? "Resume" : "Pause"} ${schedule.name}`}
           onClick={() =>
             void attempt(async () => {
@@ -122,7 +124,7 @@ function NewSchedule({ plan, body, onMade }: { plan: string; body: JsonObject; o
     required: ["name", "when", "inputs"],
   };
   return (
-    <Opens label="Add a schedule" title={`Run ${plan} by itself`}>
+    <Opens label="Add a schedule" barred={barredFrom("submit")} title={`Run ${plan} by itself`}>
       {(close) => (
         <SchemaForm
           schema={schema}

@@ -4,6 +4,7 @@ import { post } from "../api/client";
 import type { JsonObject, Run } from "../api/types";
 import { SchemaForm } from "../forms/form";
 import { go } from "../router";
+import { barredFrom } from "../store/person";
 import { attempt, Button } from "../ui/controls";
 import { hasInputs, inputsSchema } from "./inputs";
 
@@ -16,12 +17,12 @@ export function StartPlan({ plan, body }: { plan: JsonObject; body: JsonObject }
   if (!hasInputs(plan)) {
     return (
       <div class="row">
-        <Button look="primary" onClick={() => void attempt(() => start({}))}>
+        <Button look="primary" barred={barredFrom("submit")} onClick={() => void attempt(() => start({}))}>
           Run this plan
         </Button>
         <span class="soft">It takes no inputs.</span>
       </div>
     );
   }
-  return <SchemaForm schema={inputsSchema(plan)} root={plan} label="The inputs" submit="Run this plan" place="$.inputs" onSubmit={(inputs) => start({ inputs })} />;
+  return <SchemaForm schema={inputsSchema(plan)} root={plan} label="The inputs" submit="Run this plan" place="$.inputs" barred={barredFrom("submit")} onSubmit={(inputs) => start({ inputs })} />;
 }

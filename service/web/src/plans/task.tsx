@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { post, request } from "../api/client";
 import type { JsonObject, Report, Run } from "../api/types";
 import { address, go, href } from "../router";
+import { barredFrom } from "../store/person";
 import { attempt, Button, say } from "../ui/controls";
 import { Text } from "../ui/text";
 import { JsonTree } from "../ui/tree";
@@ -25,6 +26,7 @@ export function TaskView(): JSX.Element {
   const [why, setWhy] = useState("");
   const [isPlanning, setPlanning] = useState(false);
   const stop = useRef<AbortController | null>(null);
+  const barred = barredFrom("submit");
   useEffect(() => () => stop.current?.abort(), []);
 
   async function plan(): Promise<void> {
@@ -45,7 +47,7 @@ export function TaskView(): JSX.Element {
     }
   }
   useEffect(() => {
-    if (task) void plan();
+    if (task && barred === null) void plan();
   }, []);
   return (
     <main class="page" id="main">
@@ -58,7 +60,7 @@ export function TaskView(): JSX.Element {
         }}
       >
         <input aria-label="A task in words" placeholder="A task in words" required value={task} onInput={(event) => setTask(event.currentTarget.value)} />
-        <Button look="primary" type="submit" disabled={isPlanning}>
+        <Button look="primary" type="submit" disabled={isPlanning} barred={barred}>
           Plan it
         </Button>
         {isPlanning ? <Button onClick={() => stop.current?.abort()}>Stop</Button> : null}
@@ -70,7 +72,7 @@ export function TaskView(): JSX.Element {
         <div class="problem" role="alert">
           <Text of={why} />
           <div class="row">
-            <Button onClick={() => void attempt(async () => go(["runs", (await post<Run>("v1/tasks", { task })).id]))}>Run the task all the same: questions are answered there</Button>
+            <Button barred={barred} onClick={() => void attempt(async () => go(["runs", (await post<Run>("v1/tasks", { task })).id]))}>Run the task all the same: questions are answered there</Button>
           </div>
         </div>
       ) : null}
@@ -99,7 +101,7 @@ export function TaskView(): JSX.Element {
 function SavePlan({ plan }: { plan: JsonObject }): JSX.Element {
   return (
     <div class="row">
-      <Opens label="Save this plan" title="Save the plan under a name">
+      <Opens label="Save this plan" barred={barredFrom("submit")} title="Save the plan under a name">
         {(close) => (
           <SchemaForm
             schema={{ type: "object", properties: { name: { type: "string", pattern: "^[A-Za-z_][A-Za-z0-9._-]*$" } }, required: ["name"] }}

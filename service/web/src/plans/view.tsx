@@ -5,6 +5,7 @@ import { request, Problem } from "../api/client";
 import { parseExact } from "../api/json";
 import type { JsonObject, PlanHistory, PlanVersion } from "../api/types";
 import { address, href, setQuery } from "../router";
+import { barredFrom } from "../store/person";
 import { attempt, Button, say, Tabs } from "../ui/controls";
 import { Text } from "../ui/text";
 import { Ago } from "../ui/time";
@@ -117,7 +118,7 @@ function History({ name, etag, onRestored }: { name: string; etag: string; onRes
               </a>
             )}
             <span class="grow" />
-            {each.deleted || isPresent ? null : <Button aria-label={`Restore version ${each.version}`} onClick={() => restore(each)}>Restore</Button>}
+            {each.deleted || isPresent ? null : <Button barred={barredFrom("submit")} aria-label={`Restore version ${each.version}`} onClick={() => restore(each)}>Restore</Button>}
           </li>
         );
       })}

@@ -7,6 +7,7 @@ import { Opens } from "../decisions/ask";
 import { SchemaForm } from "../forms/form";
 import { isObject } from "../forms/shape";
 import { go } from "../router";
+import { barredFrom } from "../store/person";
 import { isEnded, type RunStore } from "../store/run";
 import { attempt, Button, download, say } from "../ui/controls";
 
@@ -19,18 +20,19 @@ export function RunActions({ store }: { store: RunStore }): JSX.Element | null {
       await store.read();
     });
   const isOver = isEnded(run.status);
+  const barred = barredFrom("submit");
   return (
     <>
-      {run.abandoned || run.status === "parked" || run.status === "over_budget" ? <Button onClick={() => act("resume")}>Resume</Button> : null}
+      {run.abandoned || run.status === "parked" || run.status === "over_budget" ? <Button barred={barred} onClick={() => act("resume")}>Resume</Button> : null}
       {run.status === "failed" || run.status === "cancelled" ? (
-        <Button onClick={() => void attempt(async () => go(["runs", (await post<Run>(runPath(store.id, "retry"))).id]))}>Retry</Button>
+        <Button barred={barred} onClick={() => void attempt(async () => go(["runs", (await post<Run>(runPath(store.id, "retry"))).id]))}>Retry</Button>
       ) : null}
       {isOver ? <Button onClick={() => void attempt(() => replay(store.id))}>Replay</Button> : null}
       {store.plan.value === null ? null : <Fork store={store} />}
       <Compare id={store.id} parent={run.parent} />
       {store.plan.value === null ? null : <Button onClick={() => void attempt(() => save(store.id))}>Export</Button>}
       {isOver ? null : (
-        <Button look="danger" onClick={() => act("cancel")}>
+        <Button look="danger" barred={barred} onClick={() => act("cancel")}>
           Cancel
         </Button>
       )}
@@ -51,7 +53,7 @@ async function save(id: string): Promise<void> {
 /** Run again what a change affects, as a new run: a step anew, another value for a step, other inputs. */
 function Fork({ store }: { store: RunStore }): JSX.Element {
   return (
-    <Opens label="Fork" title="Run again what a change affects, as a new run">
+    <Opens label="Fork" barred={barredFrom("submit")} title="Run again what a change affects, as a new run">
       {() => {
         const paths = store.paths.peek();
         const inputs = (store.plan.peek()?.inputs ?? {}) as JsonObject;

@@ -5,6 +5,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { post, runPath } from "../api/client";
 import type { Run, RunSummary } from "../api/types";
 import { address, go, href, setQuery } from "../router";
+import { barredFrom } from "../store/person";
 import { isEnded } from "../store/run";
 import { RunsStore } from "../store/runs";
 import { attempt, Button, say } from "../ui/controls";
@@ -83,7 +84,7 @@ function Chosen({ store, chosen }: { store: RunsStore; chosen: Signal<ReadonlySe
         />{" "}
         All {open.length} that have not ended
       </label>
-      <Button look="danger" disabled={ids.length === 0} onClick={() => setAsked(true)}>
+      <Button look="danger" disabled={ids.length === 0} barred={barredFrom("submit")} onClick={() => setAsked(true)}>
         Cancel {ids.length > 0 ? ids.length : ""}
       </Button>
       {isAsked ? (
@@ -174,7 +175,7 @@ function NewTask(): JSX.Element {
         value={task}
         onInput={(event) => setTask(event.currentTarget.value)}
       />
-      <Button look="primary" type="submit">
+      <Button look="primary" type="submit" barred={barredFrom("submit")}>
         Run
       </Button>
       <Button title="Show the plan and its check before anything runs" onClick={() => go(["task"], { words: task })}>

@@ -4,10 +4,25 @@ import type { ComponentChildren, JSX } from "preact";
 import { useRef } from "preact/hooks";
 import { visible } from "./text";
 
-type ButtonProps = JSX.IntrinsicElements["button"] & { look?: "plain" | "primary" | "danger" | "quiet" };
+type ButtonProps = JSX.IntrinsicElements["button"] & {
+  look?: "plain" | "primary" | "danger" | "quiet";
+  /** Why it does nothing; `null`: it does. The button keeps its place among the others and the focus, and says it. */
+  barred?: string | null;
+};
 
-export function Button({ look = "plain", class: more, ...rest }: ButtonProps): JSX.Element {
-  return <button type="button" class={`button ${look} ${more ?? ""}`} {...rest} />;
+export function Button({ look = "plain", class: more, barred = null, ...rest }: ButtonProps): JSX.Element {
+  const refused =
+    barred === null
+      ? {}
+      : {
+          "aria-disabled": true,
+          title: barred,
+          onClick: (event: Event): void => {
+            event.preventDefault(); // nor does it submit its form
+            say(barred, true);
+          },
+        };
+  return <button type="button" class={`button ${look} ${more ?? ""}`} {...rest} {...refused} />;
 }
 
 /** Tabs by the WAI-ARIA pattern: arrow keys choose, Tab leaves. The panel is the caller's, with `id={panelId}`. */
