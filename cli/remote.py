@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         PlanVersion,
         Run,
         RunDiff,
+        RunFilter,
         RunPage,
         Verification,
         WaitingCalls,
@@ -79,9 +80,11 @@ class RemoteEngine:
         """Yield the run's events."""
         return self.client.events(run_id, after)
 
-    async def list_runs(self, *, status: str | None, limit: int, cursor: str | None) -> RunPage:
+    async def list_runs(
+        self, *, status: str | None, limit: int, cursor: str | None, where: RunFilter | None = None
+    ) -> RunPage:
         """Return a page of runs."""
-        return await self.client.list_runs(status=status, limit=limit, cursor=cursor)
+        return await self.client.list_runs(status=status, limit=limit, cursor=cursor, where=where)
 
     async def resume(self, run_id: str, *, budget: Mapping[str, float] | None, take_over: bool) -> Run:
         """Let the run go on."""

@@ -37,6 +37,7 @@ run_commands = commands.group(
 async def runs(
     invocation: Invocation,
     status: str | None = None,
+    text: str | None = None,
     limit: Annotated[int, typer.Option("-n", min=1, max=500)] = 20,
     cursor: str | None = None,
     tree: bool = False,
@@ -45,18 +46,24 @@ async def runs(
 
     Args:
         status: Only runs in this status.
+        text: Only runs with this text in their task or id.
         limit: Most runs to list.
         cursor: Continue where an earlier list ended.
         tree: Put forks, retries and kept replays under their parent.
     """
+    from ..executor import RunFilter
     from .report import resume_line
 
     settings = invocation.settings
+    where = RunFilter(text=text) if text is not None else None
     async with invocation.reach() as engine:
-        page = await engine.list_runs(status=status, limit=limit, cursor=cursor)
+        page = await engine.list_runs(status=status, limit=limit, cursor=cursor, where=where)
     if invocation.as_json:
         listed = _tree_document(page.runs) if tree else [run.to_dict() for run in page.runs]
         screen.document({"runs": listed, "cursor": page.cursor})
+        return Exit.OK
+    if not page.runs and page.cursor:
+        screen.note(f"no run with this text among those searched; older ones with --cursor {page.cursor}")
         return Exit.OK
     if not page.runs:
         if invocation.server is not None:

@@ -19,6 +19,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
@@ -65,7 +66,7 @@ from .results import (
 from .transport import Connection, Request
 
 if TYPE_CHECKING:
-    from ..executor import PlanVersion, RunPage, RunSummary
+    from ..executor import PlanVersion, RunFilter, RunPage, RunSummary
 
 T = TypeVar("T")
 PlanLike: TypeAlias = Plan | Mapping[str, Any]
@@ -231,7 +232,13 @@ class Calls:
             await events.aclose()
 
     async def list_runs(
-        self, *, status: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        where: RunFilter | None = None,
+        tenant: str = "",
     ) -> RunPage:
         """Return one page of runs, newest first; `runs` goes through all pages.
 
@@ -239,26 +246,34 @@ class Calls:
             status: Only runs of this status.
             limit: Most runs of the page, up to 500.
             cursor: The `cursor` of an earlier page asks for the one that follows.
+            where: Only runs of a plan (a digest, or the name of a saved plan), with a text, of a time, or that cost as much.
+            tenant: Only runs of this tenant; a key of a tenant sees no others.
 
         Raises:
             InputRejected: An argument is out of its range.
         """
-        given = {"status": status, "limit": str(limit), "cursor": cursor}
+        filters = {} if where is None else asdict(where)
+        texts = {name: None if value is None else str(value) for name, value in filters.items()}
+        given = {"status": status, "limit": str(limit), "cursor": cursor, "tenant": tenant or None} | texts
         query = {name: value for name, value in given.items() if value is not None}
         return await self._asked(page_of, "GET", "v1/runs", query=query)
 
-    async def runs(self, *, status: str | None = None) -> AsyncGenerator[RunSummary]:
+    async def runs(
+        self, *, status: str | None = None, where: RunFilter | None = None, tenant: str = ""
+    ) -> AsyncGenerator[RunSummary]:
         """Yield the runs, newest first, page by page as they are asked for.
 
         Args:
             status: Only runs of this status.
+            where: As of `list_runs`.
+            tenant: Only runs of this tenant.
 
         Raises:
-            InputRejected: There is no such status.
+            InputRejected: There is no such status, or the filter does not fit.
         """
         cursor: str | None = None
         while True:
-            page = await self.list_runs(status=status, limit=PAGE, cursor=cursor)
+            page = await self.list_runs(status=status, limit=PAGE, cursor=cursor, where=where, tenant=tenant)
             for each in page.runs:
                 yield each
             if (cursor := page.cursor) is None:

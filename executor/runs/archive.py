@@ -80,6 +80,8 @@ HIDDEN: Final = (
 )
 TAIL: Final = 20  # records at the end of a journal that are searched for the reason why the run is parked
 LIMIT_MAX: Final = 1000  # runs in one page
+RUNS_READ_MAX: Final = 10_000
+"""Runs that one page of a filtered list reads. SQLite reads about a million a second, and nothing else in that time."""
 RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` to have returned
 
 
@@ -115,12 +117,16 @@ class RunSummary:
     @property
     def cursor(self) -> str:
         """What asks for the runs after this one, in a list of any status."""
-        return f"{self.created!r}~{self.id}"
+        return _cursor(self.created, self.id)
 
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Some runs, newest first; `cursor` asks for the next page, `None`: there is none."""
+    """Some runs, newest first; `cursor` asks for the next page, `None`: there is none.
+
+    A page of a list that is filtered by plan, text or cost may have fewer runs than its limit, even none, and a cursor: it has read
+    10,000 runs, and the cursor goes on with older ones.
+    """
 
     runs: tuple[RunSummary, ...]
     cursor: str | None
@@ -336,10 +342,15 @@ class Archive:
         if status is not None and status not in [known.value for known in RunStatus]:
             known = ", ".join(known.value for known in RunStatus)
             raise InputRejected(f"status: expected one of {known}, found {describe(status)}")
+        before, where = _read_cursor(cursor), _fitting(where)
+        last = None
+        if where.reads_rows:
+            last = await self._store.nth_run(
+                RUNS_READ_MAX, status=status, before=before, tenant=tenant, where=where
+            )
         # One row more than the page has, to know whether there is a next page.
-        before = _read_cursor(cursor)
         rows = await self._store.list_runs(
-            status=status, limit=limit + 1, before=before, tenant=tenant, where=_fitting(where)
+            status=status, limit=limit + 1, before=before, tenant=tenant, where=where, down_to=last
         )
         page = [
             RunSummary(
@@ -358,7 +369,7 @@ class Archive:
             )
             for row in rows[:limit]
         ]
-        more = page[-1].cursor if len(rows) > limit else None
+        more = page[-1].cursor if len(rows) > limit else None if last is None else _cursor(*last)
         return RunPage(tuple(page), more)
 
     async def _why_parked(self, row: RunRow) -> str:
@@ -670,6 +681,10 @@ def _unplanned(row: RunRow, header: Header) -> Run:
         updated=row.updated,
         request_id=_request_id(header),
     )
+
+
+def _cursor(created: float, run_id: str) -> str:
+    return f"{created!r}~{run_id}"
 
 
 def _read_cursor(cursor: str | None) -> tuple[float, str] | None:

@@ -531,24 +531,33 @@ class SqlStore(ABC):
         before: tuple[float, str] | None,
         tenant: str = "",
         where: RunFilter = EVERY_RUN,
+        down_to: tuple[float, str] | None = None,
     ) -> Sequence[RunRow]:
         """See `Store.list_runs`."""
-        # One statement with `:status IS NULL OR ..` would be shorter, but SQLite would then scan the index instead of seeking in it.
-        conditions, values = ["1=1"], dict[str, object](limit=limit)
-        if status is not None:
-            conditions.append("status=:status")
-            values["status"] = status
-        if tenant:
-            conditions.append("tenant=:tenant AND tenant<>''")  # the second part is that of the index
-            values["tenant"] = tenant
-        if before is not None:
-            conditions.append("(created, id) < (:created, :id)")
-            values["created"], values["id"] = before
-        for condition, name, value in _conditions(where):
+        conditions, values = _place_in_list(status, before, tenant, where)
+        if down_to is not None:
+            conditions.append("(created, id) >= (:last_created, :last_id)")
+            values["last_created"], values["last_id"] = down_to
+        for condition, name, value in _row_conditions(where):
             conditions.append(condition)
             values[name] = value
         statement = f"SELECT {RUN} FROM @runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT :limit"
-        return [self._row(found, {}) for found in await self._read(statement, values)]
+        return [self._row(found, {}) for found in await self._read(statement, values | {"limit": limit})]
+
+    async def nth_run(
+        self,
+        nth: int,
+        *,
+        status: str | None,
+        before: tuple[float, str] | None,
+        tenant: str = "",
+        where: RunFilter = EVERY_RUN,
+    ) -> tuple[float, str] | None:
+        """See `Store.nth_run`."""
+        conditions, values = _place_in_list(status, before, tenant, where)
+        statement = f"SELECT created, id FROM @runs WHERE {' AND '.join(conditions)} ORDER BY created DESC, id DESC LIMIT 1 OFFSET :skipped"
+        found = await self._read(statement, values | {"skipped": nth - 1})
+        return (found[0][0], found[0][1]) if found else None
 
     async def count_runs(self, statuses: Sequence[str]) -> Mapping[str, int]:
         """See `Store.count_runs`."""
@@ -1195,17 +1204,37 @@ _NOT_ITSELF: Final = str.maketrans({sign: f"!{sign}" for sign in "!%_"})
 """Signs that mean something in `LIKE`, and how they stand for themselves."""
 
 
-def _conditions(where: RunFilter) -> Iterator[tuple[str, str, object]]:
-    """Yield the conditions of a filter, each with the name and the value that it uses."""
+def _place_in_list(
+    status: str | None, before: tuple[float, str] | None, tenant: str, where: RunFilter
+) -> tuple[list[str], dict[str, object]]:
+    """Return the conditions of a list of runs that its indexes carry, and their values."""
+    # One statement with `:status IS NULL OR ..` would be shorter, but SQLite would then scan the index instead of seeking in it.
+    conditions, values = ["1=1"], dict[str, object]()
+    if status is not None:
+        conditions.append("status=:status")
+        values["status"] = status
+    if tenant:
+        conditions.append("tenant=:tenant AND tenant<>''")  # the second part is that of the index
+        values["tenant"] = tenant
+    if before is not None:
+        conditions.append("(created, id) < (:created, :id)")
+        values["created"], values["id"] = before
+    if where.since is not None:
+        conditions.append("created >= :since")
+        values["since"] = float(where.since)
+    if where.until is not None:
+        conditions.append("created < :until")
+        values["until"] = float(where.until)
+    return conditions, values
+
+
+def _row_conditions(where: RunFilter) -> Iterator[tuple[str, str, object]]:
+    """Yield the conditions of a filter that no index carries, each with the name and the value that it uses."""
     if where.plan is not None:
         yield "plan_digest=:plan", "plan", where.plan
     if where.text is not None:
         part = f"%{where.text.translate(_NOT_ITSELF)}%"
         # The database makes both small, so that both sides follow the same rule.
         yield "(lower(task) LIKE lower(:text) ESCAPE '!' OR id LIKE lower(:text) ESCAPE '!')", "text", part
-    if where.since is not None:
-        yield "created >= :since", "since", float(where.since)
-    if where.until is not None:
-        yield "created < :until", "until", float(where.until)
     if where.usd_min is not None:
         yield "usd >= :usd_min", "usd_min", float(where.usd_min)

@@ -80,6 +80,11 @@ class RunFilter:
     until: float | None = None
     usd_min: float | None = None
 
+    @property
+    def reads_rows(self) -> bool:
+        """Whether no index finds these runs, so that rows are read one by one."""
+        return any(each is not None for each in (self.plan, self.text, self.usd_min))
+
 
 EVERY_RUN: Final = RunFilter()
 
@@ -546,8 +551,31 @@ class Store(Protocol):
         before: tuple[float, str] | None,
         tenant: str = "",
         where: RunFilter = EVERY_RUN,
+        down_to: tuple[float, str] | None = None,
     ) -> Sequence[RunRow]:
-        """Return rows without headers, newest first, older than `before` (created, id); of one tenant, or all if it is empty."""
+        """Return rows without headers, newest first.
+
+        Args:
+            status: Only of this status.
+            limit: Most rows.
+            before: Only rows older than this place (created, id).
+            tenant: Only of this tenant; empty: of all.
+            where: Only rows that this filter lets through.
+            down_to: Only rows at this place or newer. No index knows plans, texts and costs: a filter by them reads row by row, and this
+                place bounds how many.
+        """
+        ...
+
+    async def nth_run(
+        self,
+        nth: int,
+        *,
+        status: str | None,
+        before: tuple[float, str] | None,
+        tenant: str = "",
+        where: RunFilter = EVERY_RUN,
+    ) -> tuple[float, str] | None:
+        """Return the place (created, id) of the nth run older than `before`, by an index: plan, text and cost do not count. `None`: there are fewer."""
         ...
 
     async def count_runs(self, statuses: Sequence[str]) -> Mapping[str, int]:

@@ -27,6 +27,7 @@ from firmplan import (
 )
 from firmplan.client.calls import Calls
 from firmplan.client.refusals import error_of
+from firmplan.executor import RunFilter
 from pydantic import BaseModel
 from served import MAIL, PLAN, TOOLS, Server
 
@@ -225,6 +226,10 @@ def test_events_and_pages(server, client):
     assert list(client.events(run.id, after=2)) == events[2:]
     assert {each.id for each in client.runs()} >= {run.id}
     assert {each.status for each in client.runs(status="succeeded")} == {"succeeded"}
+    where = RunFilter(plan=run.plan.digest, text=run.id.upper(), since=run.created, usd_min=0.0)
+    assert [each.id for each in client.runs(where=where)] == [run.id]
+    assert list(client.runs(where=where, tenant="other")) == []
+    assert client.list_runs(where=RunFilter(until=run.created, text=run.id)).runs == ()
     with pytest.raises(InputRejected, match="status"):
         next(iter(client.runs(status="done")))
 

@@ -39,7 +39,7 @@ export function RunsView(): JSX.Element {
       {runs === null ? (
         <p class="empty">…</p>
       ) : runs.length === 0 ? (
-        <p class="empty">{isFiltered(query) ? "No run fits the filter." : "No runs yet. Submit a task in words above, or a plan with POST /v1/runs."}</p>
+        <p class="empty">{isFiltered(query) ? (store.cursor.value ? "Of the newest 10,000 runs none fits the filter; “Older” searches on." : "No run fits the filter.") : "No runs yet. Submit a task in words above, or a plan with POST /v1/runs."}</p>
       ) : (
         <ul class="run-list" aria-label="Runs">
           {runs.map((run) => (
