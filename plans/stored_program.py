@@ -5,7 +5,7 @@ step touches, and where untrusted data goes. Only these facts are written down, 
 in them. `program_from_json` puts plan and facts together again, without a check and without a walk.
 
 The facts are as good as their source. Whoever reads them has to know that they are of this plan, these saved plans, these tools and this
-version of the compiler (`executor/journal/known_plans.py`).
+version of the compiler.
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ class _Reader:
     def __init__(self, facts: Mapping[str, Any], tools: Signatures, plans: Mapping[str, Plan]) -> None:
         self._programs: Sequence[Mapping[str, Any]] = facts["programs"]
         groups: Sequence[Sequence[tuple[str, bool]]] = facts["touches"]
-        self._touches = [tuple(Touch(resource, writes) for resource, writes in group) for group in groups]
+        self._touches: list[tuple[Touch, ...]] = [
+            tuple([Touch(resource, writes) for resource, writes in group]) for group in groups
+        ]
         self._tools = tools
         self._plans = plans
         self._made: dict[int, Program] = {}
@@ -172,10 +174,8 @@ class _Reader:
         unit: Plan,
         number: int,
     ) -> StepCode:
-        needs, touches, flags, needs_when, lenient, after, tainted, selected, more = (
-            *facts,
-            *_NOTHING[len(facts) :],
-        )
+        row: tuple[Any, ...] = (*facts, *_NOTHING[len(facts) :])
+        needs, touches, flags, needs_when, lenient, after, tainted, selected, more = row
         found = NOTHING_FOUND
         if isinstance(step, PlanStep):
             if not 0 <= more < number:  # callees come first, so that no program runs itself
