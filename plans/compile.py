@@ -17,9 +17,10 @@ from ..errors import PlanRejected
 from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
 from .checker.flow.labels import CONTROL, EVERYTHING, REACH, UNTRUSTED, Counted, Labels
 from .checker.flow.secrecy import DEFAULT_MODEL
-from .checker.flow.selection import Passed, passed_to, selected_arguments
+from .checker.flow.selection import Passed, Selection, passed_to
 from .checker.survey import Survey, is_write, survey_of
 from .checker.templates import template_of
+from .collecting import collector_paused
 from .expressions.data_spans import Span
 from .expressions.evaluate import COMPOUND_KEYS_SINCE, is_compound_key
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
@@ -97,25 +98,26 @@ def compile_plan(  # noqa: PLR0913  # everything that decides a program
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
     """
-    bodies = bodies_of(Draft(plan), plan, plans)
-    bodies.every[0].controlled, bodies.every[0].written = frozenset(controlled), frozenset(written)
-    # The order matters: later passes rely on parsed expressions, known plans and program orders.
-    _refuse(_faults(bodies))
-    if language < EXPRESSION_VERSION:
-        _refuse(_later_functions(bodies, language))
-    tools = signatures_of(signatures)
-    survey = survey_of(bodies, tools, counted=counted)
-    _refuse(_cycles(survey))
-    variants = _variants(survey)
-    programs: list[dict[int, Program]] = [{} for _ in bodies.every]
-    passed = passed_to(survey.labels, survey.order, tools)
-    for number in survey.order:
-        for untrusted in variants[number]:
-            compiler = _BodyCompiler(
-                survey, tools, programs, number, untrusted, passed[number], is_chosen=is_chosen
-            )
-            programs[number][untrusted] = compiler.program()
-    return programs[0][UNTRUSTED]
+    with collector_paused():
+        bodies = bodies_of(Draft(plan), plan, plans)
+        bodies.every[0].controlled, bodies.every[0].written = frozenset(controlled), frozenset(written)
+        # The order matters: later passes rely on parsed expressions, known plans and program orders.
+        _refuse(_faults(bodies))
+        if language < EXPRESSION_VERSION:
+            _refuse(_later_functions(bodies, language))
+        tools = signatures_of(signatures)
+        survey = survey_of(bodies, tools, counted=counted)
+        _refuse(_cycles(survey))
+        variants = _variants(survey)
+        programs: list[dict[int, Program]] = [{} for _ in bodies.every]
+        passed = passed_to(survey.labels, survey.order, tools)
+        for number in survey.order:
+            for untrusted in variants[number]:
+                compiler = _BodyCompiler(
+                    survey, tools, programs, number, untrusted, passed[number], is_chosen=is_chosen
+                )
+                programs[number][untrusted] = compiler.program()
+        return programs[0][UNTRUSTED]
 
 
 def _faults(bodies: Bodies) -> list[Problem]:
@@ -244,6 +246,10 @@ class _BodyCompiler:
         refs, touches = self.body.refs[position], self.survey.touches[self.number][position]
         formulas = {name: template.formula for name, template in step.templates.items()}
         for_each, until = formulas.get("for_each"), formulas.get("until")
+        chance, tainted = (
+            self._flow.chance(position) & self.untrusted,
+            self._tainted_arguments(position, step),
+        )
         return StepCode(
             position=position,
             id=step.id,
@@ -262,13 +268,10 @@ class _BodyCompiler:
             touches=touches,
             # Items that write run one after another, so that effects keep the order of the list.
             sequential=for_each is not None and is_write(touches),
-            tainted=self._tainted_arguments(position, step),
-            selected=()
-            if self.is_chosen
-            else selected_arguments(self._flow, position, self.tools, self.untrusted, self.passed.inputs),
-            controlled=self._is_controlled(position),
-            controlled_inside=self.is_chosen
-            or bool(self._flow.chance(position) & ~(CONTROL | REACH) & self.untrusted),
+            tainted=tainted,
+            selected=self._selected(position, tainted) if tainted and not self.is_chosen else (),
+            controlled=self.is_chosen or bool(chance),
+            controlled_inside=self.is_chosen or bool(chance & ~(CONTROL | REACH)),
             reads_untrusted=self.is_chosen or bool(self._flow.held[position] & self.untrusted),
         )
 
@@ -297,6 +300,11 @@ class _BodyCompiler:
             sorted(name for name in step.args if labels.sent_argument(position, name) & self.untrusted)
         )
 
+    def _selected(self, position: int, tainted: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the arguments with untrusted data that are selected from trusted lists."""
+        selection = Selection(self._flow, self.tools, self.untrusted, self.passed.inputs)
+        return tuple(name for name in tainted if selection.is_selected(position, name))
+
     def _found(self, position: int, step: Step) -> Found:
         """Return what the walk over the steps found out about the action of a step."""
         match step:
@@ -317,8 +325,9 @@ class _BodyCompiler:
 
     def _hidden(self, position: int, step: PlanForStep) -> Iterator[str]:
         """Yield the values for a sub-plan that hold untrusted data."""
-        for name, value in step.given.items():
-            if self._flow.sent(template_of("", value), position) & self.untrusted:
+        given = step.templates["given"]
+        for name in step.given:
+            if self._flow.sent(given.part(name), position) & self.untrusted:
                 yield name
 
     def _is_tainted(self, position: int) -> bool:

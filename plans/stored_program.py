@@ -11,7 +11,7 @@ version of the compiler.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .checker.body import visible_types
 from .checker.templates import template_of
@@ -123,7 +123,7 @@ class _Reader:
 
     def __init__(self, facts: Mapping[str, Any], tools: Signatures, plans: Mapping[str, Plan]) -> None:
         self._programs: Sequence[Mapping[str, Any]] = facts["programs"]
-        groups: Sequence[Sequence[tuple[str, bool]]] = facts["touches"]
+        groups: list[list[tuple[str, bool]]] = facts["touches"]
         self._touches: list[tuple[Touch, ...]] = [
             tuple([Touch(resource, writes) for resource, writes in group]) for group in groups
         ]
@@ -174,8 +174,10 @@ class _Reader:
         unit: Plan,
         number: int,
     ) -> StepCode:
-        row: tuple[Any, ...] = (*facts, *_NOTHING[len(facts) :])
-        needs, touches, flags, needs_when, lenient, after, tainted, selected, more = row
+        row = (*facts, *_NOTHING[len(facts) :])
+        needs, touches, flags, needs_when, lenient, after, tainted, selected, more = cast(
+            "tuple[Any, ...]", row
+        )
         found = NOTHING_FOUND
         if isinstance(step, PlanStep):
             if not 0 <= more < number:  # callees come first, so that no program runs itself
