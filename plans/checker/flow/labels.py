@@ -35,7 +35,7 @@ from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanForStep
 from ...program import WORLD, Touch
 from ...signature import Signatures
 from ..body import PlanBody
-from ..templates import Template, template_of
+from ..templates import Template
 from .secrecy import NOTHING_PRIVATE, Secrecy
 from .variation import Variation, may_fail
 from .world import World
@@ -227,7 +227,7 @@ class Labels:
         step = self.body.steps[position]
         if not isinstance(step, ToolStep | PlanStep) or name not in step.args:
             return CLEAN
-        return self.of(template_of("", step.args[name]), position)
+        return self.of(step.templates["args"].part(name), position)
 
     def of_agent(self, position: int) -> int:
         """Return the label of all that an agent sees whose tools are trusted: its goal, and what its tools return.
@@ -263,7 +263,7 @@ class Labels:
         step = self.body.steps[position]
         if not isinstance(step, ToolStep) or name not in step.args:
             return CLEAN
-        return self.sent(template_of("", step.args[name]), position)
+        return self.sent(step.templates["args"].part(name), position)
 
     def sent_goal(self, position: int) -> int:
         """Return the label of what a step sends by the goal of its agent, or by what it gives to a planner."""
@@ -300,8 +300,8 @@ class Labels:
         conditions = (step.templates[name] for name in CONDITIONS if name in step.templates)
         found = [condition for condition in conditions if variation.has_inside(condition, position)]
         # The plan does not run if one of its inputs has no value.
-        for value in step.args.values() if isinstance(step, PlanStep) else ():
-            given = template_of("", value)
+        for name in step.args if isinstance(step, PlanStep) else ():
+            given = step.templates["args"].part(name)
             if may_fail(given) and variation.has_inside(given, position):
                 found.append(given)
         return found, self.choosers(position)[1]
@@ -344,7 +344,7 @@ class Labels:
         """Yield the templates through which data reaches a step, the likeliest first: that of the argument, if one is named."""
         step = self.body.steps[position]
         if isinstance(step, ToolStep | PlanStep) and argument is not None and argument in step.args:
-            yield template_of("", step.args[argument])
+            yield step.templates["args"].part(argument)
         if "for_each" in step.templates:
             yield step.templates["for_each"]
         yield from step.templates.values()
