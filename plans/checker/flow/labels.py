@@ -164,9 +164,14 @@ class Labels:
                 label |= values[places[id_]]
         if formula.names is formula.strict:  # most templates refer to steps only
             return label
+        return label | self._of_others(template, position)
+
+    def _of_others(self, template: Template, position: int | None) -> int:
+        """Return the label of what a template refers to besides steps whose value it needs."""
+        formula, label = template.formula, CLEAN
         # `first(a, b)` has the labels of both: which of them it gives depends on data, and on which of them ended without a value.
         for other in self._positions(formula.lenient):
-            label |= values[other] | (self.ends[other] if self.counted.control else CLEAN)
+            label |= self.values[other] | (self.ends[other] if self.counted.control else CLEAN)
         # `formula.inputs` is empty if the template uses `inputs` as one object: then it has the labels of all inputs.
         if "inputs" in formula.names:
             for name in formula.inputs or self.inputs:
