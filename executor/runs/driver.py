@@ -779,7 +779,7 @@ def expect_outcomes(machine: Machine) -> None:
     step = next((step for step in machine.iterations if machine.is_running(step)), "")
     raise ConfigError(
         f"the call of step '{step}' left no outcome: its tool '{machine.tool_of(step)}' has cancelled the task that called "
-        "it; let it cancel only tasks of its own, or give it a timeout: then its calls get tasks of their own"
+        "it; let it cancel only tasks of its own, or give it a timeout: then the step fails instead"
     )
 
 
