@@ -17,15 +17,17 @@ from ..errors import PlanRejected
 from .checker.body import Bodies, PlanBody, SavedPlans, bodies_of
 from .checker.flow.labels import CONTROL, EVERYTHING, REACH, UNTRUSTED, Counted, Labels
 from .checker.flow.secrecy import DEFAULT_MODEL
-from .checker.flow.selection import Passed, passed_to, selected_arguments
+from .checker.flow.selection import Passed, Selection, passed_to
 from .checker.survey import Survey, is_write, survey_of
 from .checker.templates import template_of
+from .collecting import collector_paused
 from .expressions.data_spans import Span
 from .expressions.evaluate import COMPOUND_KEYS_SINCE, is_compound_key
 from .expressions.functions import EXPRESSION_VERSION, FUNCTIONS, METHODS
 from .expressions.nodes import Call, Method, Node, walk
 from .format.property_order import as_written
 from .format.shape import Draft
+from .immutable import immutable
 from .plan import (
     AgentStep,
     AskPersonStep,
@@ -96,25 +98,26 @@ def compile_plan(  # noqa: PLR0913  # everything that decides a program
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
     """
-    bodies = bodies_of(Draft(plan), plan, plans)
-    bodies.every[0].controlled, bodies.every[0].written = frozenset(controlled), frozenset(written)
-    # The order matters: later passes rely on parsed expressions, known plans and program orders.
-    _refuse(_faults(bodies))
-    if language < EXPRESSION_VERSION:
-        _refuse(_later_functions(bodies, language))
-    tools = signatures_of(signatures)
-    survey = survey_of(bodies, tools, counted=counted)
-    _refuse(_cycles(survey))
-    variants = _variants(survey)
-    programs: list[dict[int, Program]] = [{} for _ in bodies.every]
-    passed = passed_to(survey.labels, survey.order, tools)
-    for number in survey.order:
-        for untrusted in variants[number]:
-            compiler = _BodyCompiler(
-                survey, tools, programs, number, untrusted, passed[number], is_chosen=is_chosen
-            )
-            programs[number][untrusted] = compiler.program()
-    return programs[0][UNTRUSTED]
+    with collector_paused():
+        bodies = bodies_of(Draft(plan), plan, plans)
+        bodies.every[0].controlled, bodies.every[0].written = frozenset(controlled), frozenset(written)
+        # The order matters: later passes rely on parsed expressions, known plans and program orders.
+        _refuse(_faults(bodies))
+        if language < EXPRESSION_VERSION:
+            _refuse(_later_functions(bodies, language))
+        tools = signatures_of(signatures)
+        survey = survey_of(bodies, tools, counted=counted)
+        _refuse(_cycles(survey))
+        variants = _variants(survey)
+        programs: list[dict[int, Program]] = [{} for _ in bodies.every]
+        passed = passed_to(survey.labels, survey.order, tools)
+        for number in survey.order:
+            for untrusted in variants[number]:
+                compiler = _BodyCompiler(
+                    survey, tools, programs, number, untrusted, passed[number], is_chosen=is_chosen
+                )
+                programs[number][untrusted] = compiler.program()
+        return programs[0][UNTRUSTED]
 
 
 def _faults(bodies: Bodies) -> list[Problem]:
@@ -243,14 +246,18 @@ class _BodyCompiler:
         refs, touches = self.body.refs[position], self.survey.touches[self.number][position]
         formulas = {name: template.formula for name, template in step.templates.items()}
         for_each, until = formulas.get("for_each"), formulas.get("until")
+        chance, tainted = (
+            self._flow.chance(position) & self.untrusted,
+            self._tainted_arguments(position, step),
+        )
         return StepCode(
             position=position,
             id=step.id,
-            action=self._action(position, step),
+            action=action_of(step, self.body.types, self.tools, self._found(position, step)),
             when=formulas.get("when"),
             when_filters=refs.is_filter,
             for_each=for_each,
-            on_error=_on_error(step),
+            on_error=on_error_of(step),
             repeat=None if step.repeat is None or until is None else RepeatUntil(until, step.repeat.max),
             retries=step.retries,
             timeout_s=None if step.timeout is None else float(step.timeout),
@@ -261,13 +268,10 @@ class _BodyCompiler:
             touches=touches,
             # Items that write run one after another, so that effects keep the order of the list.
             sequential=for_each is not None and is_write(touches),
-            tainted=self._tainted_arguments(position, step),
-            selected=()
-            if self.is_chosen
-            else selected_arguments(self._flow, position, self.tools, self.untrusted, self.passed.inputs),
-            controlled=self._is_controlled(position),
-            controlled_inside=self.is_chosen
-            or bool(self._flow.chance(position) & ~(CONTROL | REACH) & self.untrusted),
+            tainted=tainted,
+            selected=self._selected(position, tainted) if tainted and not self.is_chosen else (),
+            controlled=self.is_chosen or bool(chance),
+            controlled_inside=self.is_chosen or bool(chance & ~(CONTROL | REACH)),
             reads_untrusted=self.is_chosen or bool(self._flow.held[position] & self.untrusted),
         )
 
@@ -296,70 +300,35 @@ class _BodyCompiler:
             sorted(name for name in step.args if labels.sent_argument(position, name) & self.untrusted)
         )
 
-    def _action(self, position: int, step: Step) -> Action:  # noqa: PLR0911  # one return for each kind of step
-        texts = step.templates
+    def _selected(self, position: int, tainted: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the arguments with untrusted data that are selected from trusted lists."""
+        selection = Selection(self._flow, self.tools, self.untrusted, self.passed.inputs)
+        return tuple(name for name in tainted if selection.is_selected(position, name))
+
+    def _found(self, position: int, step: Step) -> Found:
+        """Return what the walk over the steps found out about the action of a step."""
         match step:
-            case ToolStep():
-                return CallTool(step.tool, texts["args"].formula.ready(), texts["args"].secrets)
-            case SetStep():
-                return SetValue(texts["set"].formula.ready())
-            case AskStep():
-                return _ask(step, self.body.types)
             case PlanStep():
                 programs = self.programs[self.body.calls[position]]
                 program = programs.get(_passed(self.survey, self.number, position, self.untrusted))
                 # Joined sets have no program of exactly this set, but then there is one program for all.
-                return RunPlan(step.plan, program or next(iter(programs.values())), texts["args"].formula)
+                return Found(program or next(iter(programs.values())))
             case AgentStep():
-                return self._agent(position, step)
+                return Found(None, self._is_tainted(position), self._is_controlled(position))
             case PlanForStep():
-                return self._planned(position, step)
-            case AskPersonStep():
-                question = template_of("", {QUESTION: step.ask_person}).formula.ready()
-                returns = as_written(self_contained(step.returns, self.body.types))
-                return AskPerson(question, returns, is_question=True, expires_s=step.expires_s)
-            case FailStep():
-                return FailWith(texts["fail"].formula.ready())
-            case EndorseStep():
-                value = template_of("", {ENDORSED: cast("Json", step.endorse)}).formula.ready()
-                return AskPerson(value, self_contained(step.returns, self.body.types), step.by)
+                hidden = step.given if self.is_chosen else self._hidden(position, step)
+                return Found(
+                    None, self._is_tainted(position), self._is_controlled(position), tuple(sorted(hidden))
+                )
+            case _:
+                return NOTHING_FOUND
 
-    def _agent(self, position: int, step: AgentStep) -> RunAgent:
-        agent = step.agent
-        tools = [tool for name in agent.tools if (tool := self.tools.find(name)) is not None]
-        returns = as_written(self_contained(agent.returns, self.body.types))
-        instructions, spans = _instructions(tools)
-        return RunAgent(
-            goal=step.templates["goal"].formula,
-            tools=agent.tools,
-            returns=returns,
-            steps_max=agent.max_steps,
-            budget={str(name): amount for name, amount in agent.budget.items()},
-            instructions=instructions,
-            instructions_data=spans,
-            signatures=tuple(tools),
-            reply=_reply_schema([tool.name for tool in tools], returns),
-            is_tainted=self._is_tainted(position),
-            is_controlled=self._is_controlled(position),
-        )
-
-    def _planned(self, position: int, step: PlanForStep) -> RunPlanned:
-        labels = self._flow
-        hidden = (
-            name
-            for name, value in step.given.items()
-            if labels.sent(template_of("", value), position) & self.untrusted
-        )
-        return RunPlanned(
-            words=step.plan_for,
-            given=step.templates["given"].formula,
-            hidden=tuple(sorted(step.given)) if self.is_chosen else tuple(sorted(hidden)),
-            tools=step.tools,
-            steps_max=step.max_steps,
-            returns=as_written(self_contained(step.returns, self.body.types)),
-            is_tainted=self._is_tainted(position),
-            is_controlled=self._is_controlled(position),
-        )
+    def _hidden(self, position: int, step: PlanForStep) -> Iterator[str]:
+        """Yield the values for a sub-plan that hold untrusted data."""
+        given = step.templates["given"]
+        for name in step.given:
+            if self._flow.sent(given.part(name), position) & self.untrusted:
+                yield name
 
     def _is_tainted(self, position: int) -> bool:
         """Whether the calls of an agent or a sub-plan are chosen by a model that may have seen untrusted data."""
@@ -381,6 +350,91 @@ def _every_argument(step: Step) -> tuple[str, ...]:
             return ()
 
 
+@immutable
+class Found:
+    """What a walk over all steps has found out about the action of one of them.
+
+    Attributes:
+        program: Of a `plan` step: the program that it runs.
+        is_tainted: Of an `agent` or `plan_for` step: see `RunAgent`.
+        is_controlled: The same.
+        hidden: Of a `plan_for` step: see `RunPlanned`.
+    """
+
+    program: Program | None = None
+    is_tainted: bool = False
+    is_controlled: bool = False
+    hidden: tuple[str, ...] = ()
+
+
+NOTHING_FOUND = Found()
+
+
+def action_of(  # noqa: PLR0911  # one return for each kind of step
+    step: Step, types: Mapping[str, Json], tools: Signatures, found: Found
+) -> Action:
+    """Return the action of a step, compiled.
+
+    Args:
+        step: The step.
+        types: The types that its schemas can name.
+        tools: The tools that its agent may call.
+        found: What the walk over all steps has found out about it.
+    """
+    texts = step.templates
+    match step:
+        case ToolStep():
+            return CallTool(step.tool, texts["args"].formula.ready(), texts["args"].secrets)
+        case SetStep():
+            return SetValue(texts["set"].formula.ready())
+        case AskStep():
+            return _ask(step, types)
+        case PlanStep():
+            return RunPlan(step.plan, cast("Program", found.program), texts["args"].formula)
+        case AgentStep():
+            return _agent(step, types, tools, found)
+        case PlanForStep():
+            return RunPlanned(
+                words=step.plan_for,
+                given=texts["given"].formula,
+                hidden=found.hidden,
+                tools=step.tools,
+                steps_max=step.max_steps,
+                returns=as_written(self_contained(step.returns, types)),
+                is_tainted=found.is_tainted,
+                is_controlled=found.is_controlled,
+            )
+        case AskPersonStep():
+            question = template_of("", {QUESTION: step.ask_person}).formula.ready()
+            returns = as_written(self_contained(step.returns, types))
+            return AskPerson(question, returns, is_question=True, expires_s=step.expires_s)
+        case FailStep():
+            return FailWith(texts["fail"].formula.ready())
+        case EndorseStep():
+            value = template_of("", {ENDORSED: cast("Json", step.endorse)}).formula.ready()
+            return AskPerson(value, self_contained(step.returns, types), step.by)
+
+
+def _agent(step: AgentStep, types: Mapping[str, Json], tools: Signatures, found: Found) -> RunAgent:
+    agent = step.agent
+    signatures = [tool for name in agent.tools if (tool := tools.find(name)) is not None]
+    returns = as_written(self_contained(agent.returns, types))
+    instructions, spans = _instructions(signatures)
+    return RunAgent(
+        goal=step.templates["goal"].formula,
+        tools=agent.tools,
+        returns=returns,
+        steps_max=agent.max_steps,
+        budget={str(name): amount for name, amount in agent.budget.items()},
+        instructions=instructions,
+        instructions_data=spans,
+        signatures=tuple(signatures),
+        reply=_reply_schema([tool.name for tool in signatures], returns),
+        is_tainted=found.is_tainted,
+        is_controlled=found.is_controlled,
+    )
+
+
 def _ask(step: AskStep, types: Mapping[str, Json]) -> AskModel:
     ask, texts = step.ask, step.templates
     system, examples = texts.get("system"), texts.get("examples")
@@ -396,23 +450,26 @@ def _ask(step: AskStep, types: Mapping[str, Json]) -> AskModel:
     )
 
 
-def _on_error(step: Step) -> OnError:
+def on_error_of(step: Step) -> OnError:
+    """Return what becomes of a failure of a step."""
     if isinstance(step.on_error, Fallback):
         return UseFallback(step.templates["fallback"].formula)
     return Skip() if step.on_error == "skip" else Fail()
 
 
 def _plan_of(bodies: Bodies, body: PlanBody) -> Plan:
-    """Return the plan of a body; an inner plan stands alone, with all types and plans that it can name."""
     outer = bodies.units[body.unit].plan
-    if body.name is None:
-        return outer
-    inner = outer.plans[body.name]
+    return outer if body.name is None else plan_of_inner(outer, body.name, body.types)
+
+
+def plan_of_inner(outer: Plan, name: str, types: Mapping[str, Json]) -> Plan:
+    """Return an inner plan that stands alone, with all types and plans that it can name."""
+    inner = outer.plans[name]
     return Plan.model_construct(
         {"firmplan", "inputs", "types", "plans", "steps", "output"},
         firmplan=1,
         inputs=inner.inputs,
-        types=dict(cast("Mapping[str, dict[str, Any]]", body.types)),
+        types=dict(cast("Mapping[str, dict[str, Any]]", types)),
         plans=outer.plans,
         steps=inner.steps,
         output=inner.output,

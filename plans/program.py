@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .expressions.data_spans import NO_DATA, PromptData, Span
+from .immutable import immutable
 from .plan import PERSON
 from .values import Json
 
@@ -63,7 +64,7 @@ class Touch:
         return (*writes, *((resource, False) for resource in resources)) if self.writes else tuple(writes)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class CallTool:
     """Call the tool `tool` with `args` (an object); `secrets` maps arguments to the secret that stands there."""
 
@@ -135,7 +136,7 @@ class AgentTurns:
     left_out: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SetValue:
     """Compute a value; no call."""
 
@@ -291,7 +292,7 @@ class RepeatUntil:
     count_max: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class StepCode:
     """One step, compiled.
 

@@ -39,7 +39,7 @@ from .page import page_router
 from .problems import on_bad_request, on_firmplan_error, on_http_error
 from .request_log import HEALTH, RequestLog
 from .review_routes import review_router
-from .routes import ServedEngine, plan_router, run_router, step_router, watch_router
+from .routes import ServedEngine, plan_router, run_router, step_router, submission_router, watch_router
 from .run_queue import RunQueue
 from .schedule_routes import drive_schedules, schedule_router
 from .webhook_routes import deliver, webhook_router
@@ -134,6 +134,7 @@ def create_app(  # noqa: PLR0913  # the settings of a server
     )
     app.state.served = served
     for part in (
+        submission_router,
         run_router,
         inbox_router,
         review_router,

@@ -146,9 +146,9 @@ def begin_call(
         try:
             made = tool.invoke(args, context, value)
             if type(made) is CoroutineType:
-                work = made
+                work: _Work = made
             elif tool.is_async:
-                work = _awaited(cast("Awaitable[object]", made))
+                work = cast("_Work", _awaited(cast("Awaitable[object]", made)))
             else:
                 return _accept(tool, made, args)
             try:

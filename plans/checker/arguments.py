@@ -29,7 +29,7 @@ from ..types.types import (
     members,
     type_of,
 )
-from ..types.validate import value_problems
+from ..types.validate import ValueSchema, value_problems
 from ..values import Json, into
 from .context import Parameters
 
@@ -126,16 +126,17 @@ def _each_argument(
         inner = key(name)
         wanted = parameters.types.get(name, parameters.extra)
         # Most arguments are one expression of exactly the wanted type: nothing to compare, and no message to build.
-        if wanted is not None and parts.leaves.get(inner) == wanted:
+        computed = parts.leaves.get(inner)
+        if computed is not None and (computed is parameters.fitting.get(name) or computed == wanted):
+            parameters.fitting[name] = computed
             continue
         if wanted is None:
             yield _unknown(name, inner, parameters, args)
             continue
-        schema = parameters.schemas.get(name)
         found = (
             _computed_problems(TEXT, wanted, inner)
             if name in secrets
-            else part_problems(value, inner, wanted, parts, schema, parameters.definitions)
+            else part_problems(value, inner, wanted, parts, parameters.value_schema(name))
         )
         for fault in found:
             yield replace(fault, message=f"argument '{name}' of {parameters.owner}: {fault.message}")
@@ -155,8 +156,7 @@ def part_problems(
     inner: str,
     wanted: Type,
     parts: Inferred,
-    schema: Mapping[str, Json] | None = None,
-    definitions: Mapping[str, Json] | None = None,
+    schema: ValueSchema | None = None,
 ) -> Iterator[LocalProblem]:
     """Yield the faults of one value.
 
@@ -166,12 +166,11 @@ def part_problems(
         wanted: The type of its place.
         parts: The computed parts of the template.
         schema: The schema of its place, which judges a literal value more exactly than the type does.
-        definitions: The types that the schema names.
     """
     if inner in parts.leaves:
         yield from _computed_problems(parts.leaves[inner], wanted, inner, value)
     elif inner not in parts.branches:
-        yield from _literal_problems(value, inner, wanted, schema, definitions or {})
+        yield from _literal_problems(value, inner, wanted, schema)
     else:
         yield from _partly_computed_problems(value, inner, wanted, parts)
 
@@ -188,13 +187,13 @@ def _computed_problems(found: Type, wanted: Type, inner: str, text: Json = None)
 
 
 def _literal_problems(
-    value: Json, inner: str, wanted: Type, schema: Mapping[str, Json] | None, definitions: Mapping[str, Json]
+    value: Json, inner: str, wanted: Type, schema: ValueSchema | None
 ) -> Iterable[LocalProblem]:
     if schema is None:
         if wanted == UNKNOWN:
             return
-        schema, definitions = schema_of(wanted), {}
-    for fault in value_problems(value, schema, definitions):
+        schema = ValueSchema(schema_of(wanted))
+    for fault in schema.problems(value):
         yield replace(fault, inner=inner + fault.inner)
 
 

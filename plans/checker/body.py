@@ -206,7 +206,7 @@ def _body(
         reported_at=unit.reported_at,
         label=unit.label if name is None else name,
         inputs=given.inputs,
-        types=_visible_types(unit, given),
+        types=visible_types(unit.plan, given),
         steps=given.steps,
         output=template_of(".output", given.output),
         broken=broken,
@@ -215,12 +215,12 @@ def _body(
     )
 
 
-def _visible_types(unit: Unit, given: Plan | InnerPlan) -> Mapping[str, Json]:
-    """Return the types that a body can name: its own, then those of its plan."""
-    if not given.types or given is unit.plan:
-        return unit.plan.types
+def visible_types(plan: Plan, given: Plan | InnerPlan) -> Mapping[str, Json]:
+    """Return the types that a body of a plan can name: its own, then those of the plan."""
+    if not given.types or given is plan:
+        return plan.types
     # A chain instead of a merged dict: a plan with many inner plans and many types would otherwise cost their product.
-    return ChainMap(given.types, unit.plan.types)
+    return ChainMap(given.types, plan.types)
 
 
 def _refs(step: Step, index: int, position: Mapping[str, int]) -> Refs:

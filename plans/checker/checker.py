@@ -112,12 +112,11 @@ def _fold_all(bodies: Bodies, limits: Limits) -> Problem | None:
     left = limits.work_max
     for body in bodies.every:
         for at, template in body.templates():
-            for leaf in template.formula.leaves:
-                for expression in leaf.expressions:
-                    work = expression.parsed.folding(left).work
-                    if work > left:
-                        return _too_much_work(body, at + leaf.inner, limits)
-                    left -= work
+            for inner, expression in template.formula.foldable:
+                work = expression.parsed.folding(left).work
+                if work > left:
+                    return _too_much_work(body, at + inner, limits)
+                left -= work
     return None
 
 

@@ -18,6 +18,7 @@ from ..signature import SecretPlaces, Signature, Signatures
 from ..types.definitions import named_parts
 from ..types.read import read_schema, read_with_warnings
 from ..types.types import NEVER, TEXT, UNKNOWN, ObjectType, Type
+from ..types.validate import ValueSchema
 from ..values import Json
 from .body import Bodies, PlanBody
 
@@ -128,6 +129,7 @@ class Parameters:
         required: Arguments that must be given, in order.
         extra: The type of all other arguments; `None`: there are none.
         together: Type and schema of the object of all arguments, where the types of the single arguments do not say everything.
+        fitting: Argument -> the last type that was found to be exactly the wanted one. Steps pass on the results of few tools.
     """
 
     owner: str
@@ -137,6 +139,15 @@ class Parameters:
     required: tuple[str, ...]
     extra: Type | None
     together: tuple[Type, Mapping[str, Json]] | None = None
+    fitting: dict[str, Type] = field(default_factory=dict[str, Type])
+    _values: dict[str, ValueSchema] = field(default_factory=dict[str, ValueSchema])
+
+    def value_schema(self, name: str) -> ValueSchema | None:
+        """Return what judges literal values of an argument more exactly than its type does; `None`: the argument has no schema."""
+        found = self._values.get(name)
+        if found is None and name in self.schemas:
+            found = self._values[name] = ValueSchema(self.schemas[name], self.definitions)
+        return found
 
 
 _Reading = tuple[Type, list[LocalProblem], list[LocalProblem]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from ..codes import is_error
-from ..expressions.infer import Inferred, infer
+from ..expressions.infer import Inferred, infer, infer_fields
 from ..expressions.nodes import Call, Field, Index, Name, Node, Slice
 from ..expressions.template import Leaf
 from ..nearest import listing, short
@@ -383,7 +383,9 @@ class _TypedBody:
         template = step.templates["args"]
         problems, body, at = self.context.problems, self.body, path + template.where
         problems.add_local(body, at, template.faults)
-        parts = infer(template.formula, scope, suggestions=problems.suggests, callers=self.callers)
+        is_whole = parameters is not None and parameters.together is not None
+        inferring = infer if is_whole else infer_fields
+        parts = inferring(template.formula, scope, suggestions=problems.suggests, callers=self.callers)
         # The tool or plan is unknown, which is reported; its arguments can still have faults of their own.
         if parameters is None:
             problems.add_inferred(body, at, parts.problems)

@@ -50,7 +50,7 @@ class Template:
     @property
     def faults(self) -> tuple[LocalProblem, ...]:
         """The faults of its text, those of constants included: they are worked out if that was not done before."""
-        if not self.formula.leaves or self.formula.secret is not None:
+        if not self.formula.foldable or self.formula.secret is not None:
             return self.misread
         return (*self.misread, *self.formula.constant_problems())
 
@@ -61,6 +61,13 @@ class Template:
         if not self.secrets or not isinstance(canonical, dict):
             return canonical
         return {**canonical, **{arg: secret_text(name) for arg, name in self.secrets.items()}}
+
+    def part(self, name: str) -> Template:
+        """Return one field of a template that is an object. It is not parsed again, so its strings keep their places in the whole object."""
+        value = cast("Mapping[str, Json]", self.value)[name]
+        if name in self.secrets:  # the formula has a placeholder there
+            return template_of("", value)
+        return Template("", value, self.formula.part(name))
 
 
 def secret_text(name: str) -> str:

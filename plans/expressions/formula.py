@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..paths import key
@@ -64,6 +64,7 @@ class Formula:
         names: Every name used: step ids, and `inputs`, `item`, `index`, `prev`.
         inputs: Inputs used by name; empty if `inputs` is used as a whole.
         secret: The name of the secret that is the whole value.
+        foldable: Each expression that is more than a path, with the path of its string inside the value.
     """
 
     value: Json
@@ -75,22 +76,24 @@ class Formula:
     names: AbstractSet[str] = field(init=False)
     inputs: AbstractSet[str] = field(init=False)
     secret: str | None = field(init=False)
+    foldable: Sequence[tuple[str, Expression]] = field(init=False)
     # Computed on demand, because a check evaluates no template.
     _run: Run | None = field(default=None, init=False)
     _splices: Sequence[Splice] | None = field(default=None, init=False)
     _with_data: TextWithData | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        found = NOTHING
+        found, self.foldable = NOTHING, ()
         if self.leaves:
-            found = joined_references(
-                [
-                    piece.parsed.refers
-                    for leaf in self.leaves
-                    for piece in leaf.pieces
-                    if not isinstance(piece, str)
-                ]
-            )
+            every = [
+                (leaf.inner, piece)
+                for leaf in self.leaves
+                for piece in leaf.pieces
+                if isinstance(piece, Expression)
+            ]
+            found = joined_references([piece.parsed.refers for _, piece in every])
+            # Most expressions are paths, and of those nothing has to be asked again.
+            self.foldable = tuple([each for each in every if not each[1].parsed.is_path])
         self.strict, self.lenient, self.inputs = found.strict, found.lenient, found.inputs
         others = found.lenient | found.roots
         self.names = found.strict | others if others else found.strict
@@ -105,7 +108,7 @@ class Formula:
         """Return the problems of the constant parts of its expressions: working them out may take as long as evaluating them."""
         return [
             problem.moved(inner, expression.start)
-            for inner, expression in self.expressions
+            for inner, expression in self.foldable
             for problem in expression.parsed.folding().problems
         ]
 
@@ -128,6 +131,12 @@ class Formula:
     def canonical(self) -> Json:
         """The value with its expressions in canonical form."""
         return self.value if self.tree is None else unparsed_tree(self.tree)
+
+    def part(self, name: str) -> Formula:
+        """Return one field of a template that is an object, without parsing it again: its strings keep their places in the whole object."""
+        tree = self.tree.parts.get(name) if isinstance(self.tree, Branch) else None
+        value = cast("Mapping[str, Json]", self.value)[name]
+        return Formula(value, tree, tuple(_leaves(tree)), has_escapes=self.has_escapes and tree is not None)
 
     def evaluate(self, scope: Scope) -> Json:
         """Return the template's value in a scope of values; parts taken from the scope are not copied.
@@ -354,6 +363,15 @@ class _Reader:
 
 def _joined(path: list[int | str]) -> str:
     return "".join([key(part) if isinstance(part, str) else f"[{part}]" for part in path])
+
+
+def _leaves(tree: Tree | None) -> Iterator[Leaf]:
+    """Yield the strings of a template that hold expressions, in order."""
+    if isinstance(tree, Branch):
+        for part in tree.parts.values():
+            yield from _leaves(part)
+    elif tree is not None and any(isinstance(piece, Expression) for piece in tree.pieces):
+        yield tree
 
 
 def _secret(leaf: Leaf) -> str | None:

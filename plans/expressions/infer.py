@@ -106,6 +106,28 @@ def infer(
     return Inferred(found, inferring.problems, inferring.leaves, inferring.branches)
 
 
+def infer_fields(
+    formula: Formula,
+    scope: Mapping[str, Type],
+    *,
+    suggestions: bool = True,
+    callers: Mapping[str, str] = NOBODY,
+) -> Inferred:
+    """Return the types of the parts of a template that is an object, as `infer` does, but not the type of the whole object.
+
+    Args:
+        formula: The template.
+        scope: As of `infer`.
+        suggestions: As of `infer`.
+        callers: As of `infer`.
+    """
+    inferring = _Inference(scope, ExpressionProblems("", suggestions, callers))
+    # The fields of a large plan's arguments are nearly all that it has, and nobody asks for the types of their objects.
+    for name, tree in formula.tree.parts.items() if isinstance(formula.tree, Branch) else ():
+        inferring.part(tree, None, "", name)
+    return Inferred(UNKNOWN, inferring.problems, inferring.leaves, inferring.branches)
+
+
 class _Inference:
     """The inference of one template; one object for all of its expressions, because a plan has very many."""
 

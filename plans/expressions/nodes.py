@@ -384,15 +384,19 @@ def joined_references(every: list[References]) -> References:
     """Return what several expressions refer to together."""
     if len(every) == 1:
         return every[0]
-    uses_all = any("inputs" in one.roots and not one.inputs for one in every)
+    strict = _fixed(_NOTHING.union(*[one.strict for one in every]))
+    others = [one for one in every if one.lenient or one.roots]
+    if not others:  # most refer to steps only
+        return References(strict)
+    uses_all = any("inputs" in one.roots and not one.inputs for one in others)
     return References(
-        _fixed({name for one in every for name in one.strict}),
-        _fixed({name for one in every for name in one.lenient}),
-        _fixed({name for one in every for name in one.roots}),
-        _NOTHING if uses_all else _fixed({name for one in every for name in one.inputs}),
+        strict,
+        _fixed(_NOTHING.union(*[one.lenient for one in others])),
+        _fixed(_NOTHING.union(*[one.roots for one in others])),
+        _NOTHING if uses_all else _fixed(_NOTHING.union(*[one.inputs for one in others])),
     )
 
 
 def _fixed(names: Collection[str]) -> frozenset[str]:
     # A large plan has very many empty sets, and an empty frozenset of its own takes 200 bytes.
-    return frozenset(names) if names else _NOTHING
+    return frozenset(names) or _NOTHING

@@ -131,12 +131,14 @@ class ParsedExpression:
         node: As written; `None` if it is no expression.
         misread: What is wrong with the text, in characters of the text. The problems of constants are not among them.
         refers: The names that it uses.
+        is_path: Whether it is a plain path such as `step.field`, so that it has no problem and no constant to work out.
     """
 
     text: str
     node: Node | None
     misread: tuple[LocalProblem, ...] = ()
     refers: References = NOTHING
+    is_path: bool = field(default=False, compare=False)
     _folded: Folded | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -227,7 +229,11 @@ def _easy(text: str, at: int) -> Expression | None:
 @lru_cache(CACHED_MAX)
 def _path_again(text: str) -> ParsedExpression | None:
     node = parse_path(text)
-    return None if node is None else ParsedExpression(text, node, (), references(node), Folded(node))
+    return (
+        None
+        if node is None
+        else ParsedExpression(text, node, (), references(node), is_path=True, _folded=Folded(node))
+    )
 
 
 def pieces_of(text: str) -> tuple[tuple[str | Expression, ...], list[LocalProblem]]:

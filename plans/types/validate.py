@@ -21,7 +21,7 @@ from .standalone import find_validator, self_contained
 from .types import ListType, ObjectType, Property, Type, members
 
 if TYPE_CHECKING:
-    from jsonschema_rs import ValidationError
+    from jsonschema_rs import Draft202012Validator, ValidationError
 
 
 PROBLEMS_MAX = 100
@@ -41,31 +41,53 @@ def value_problems(
     Numbers count as JSON Schema counts them: `4.0` is an integer, `true` is no number. A schema with problems of its own, which
     `read_schema` reports, accepts anything.
     """
-    try:
-        alone = self_contained(schema, types)
-        validator = find_validator(canonical(alone))
-        # Nearly all values are valid: the type, which only messages need, is read after this question.
-        if validator is None or validator.is_valid(value):
-            return []
-        wanted = read_standalone(alone)
-        if has_too_many_errors(value, alone):
-            return [_unexplained(value, wanted)]
-        explanation = _Explanation(wanted)
-        errors = list(validator.iter_errors(value))
-        found = dict.fromkeys(problem for error in errors for problem in explanation.problems(error))
-        # `unevaluatedProperties` also names fields that are known but have a wrong value. Their own problems explain them, so such names are skipped; if only
-        # such names were found, the validator's own words have to do.
-        if not found:
-            found = dict.fromkeys(problem_at(error, error.message) for error in errors)
-    except NotJson as problem:
-        return [LocalProblem("bad-literal", f"expected JSON, found what is not: {problem}")]
-    except ValueError as error:  # the validator's own bound on depth
-        return [
-            LocalProblem(
-                "bad-literal", f"expected a value of bounded depth, found one that is too deep ({error})"
-            )
-        ]
-    return list(found)[:PROBLEMS_MAX]
+    return ValueSchema(schema, types).problems(value)
+
+
+class ValueSchema:
+    """A schema that many values are checked against: it is made self-contained and compiled once, with the first value.
+
+    Args:
+        schema: The schema; nobody changes it.
+        types: The types that it names.
+    """
+
+    def __init__(self, schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES) -> None:
+        self._schema = schema
+        self._types = types
+        self._compiled: tuple[dict[str, Json], Draft202012Validator | None] | None = None
+
+    def problems(self, value: Json) -> list[LocalProblem]:
+        """Return what in a value does not fit the schema, as `value_problems` does."""
+        try:
+            alone, validator = self._compiled or self._compile()
+            # Nearly all values are valid: the type, which only messages need, is read after this question.
+            if validator is None or validator.is_valid(value):
+                return []
+            wanted = read_standalone(alone)
+            if has_too_many_errors(value, alone):
+                return [_unexplained(value, wanted)]
+            explanation = _Explanation(wanted)
+            errors = list(validator.iter_errors(value))
+            found = dict.fromkeys(problem for error in errors for problem in explanation.problems(error))
+            # `unevaluatedProperties` also names fields that are known but have a wrong value. Their own problems explain them, so such names are skipped; if
+            # only such names were found, the validator's own words have to do.
+            if not found:
+                found = dict.fromkeys(problem_at(error, error.message) for error in errors)
+        except NotJson as problem:
+            return [LocalProblem("bad-literal", f"expected JSON, found what is not: {problem}")]
+        except ValueError as error:  # the validator's own bound on depth
+            return [
+                LocalProblem(
+                    "bad-literal", f"expected a value of bounded depth, found one that is too deep ({error})"
+                )
+            ]
+        return list(found)[:PROBLEMS_MAX]
+
+    def _compile(self) -> tuple[dict[str, Json], Draft202012Validator | None]:
+        alone = self_contained(self._schema, self._types)
+        self._compiled = alone, find_validator(canonical(alone))
+        return self._compiled
 
 
 def _unexplained(value: Json, wanted: Type) -> LocalProblem:

@@ -33,11 +33,10 @@ from ...expressions.nodes import (
 from ...expressions.template import Leaf
 from ...plan import PlanStep, SetStep, ToolStep
 from ...signature import Effect, Signature, has_options
-from ..templates import Template, template_of
+from ..templates import Template
 
 if TYPE_CHECKING:
     from ...signature import Signatures
-    from ...values import Json
     from .labels import Labels
 
 SELECTED, OPTION, HARMLESS = "selected", "option", "harmless"
@@ -107,11 +106,11 @@ class Selection:
         step = self._labels.body.steps[position]
         if not isinstance(step, ToolStep) or argument not in step.args:
             return False
-        return self.kind(step.args[argument], position) in _VALUES
+        return self.kind(step.templates["args"].part(argument), position) in _VALUES
 
-    def kind(self, value: Json, position: int) -> _Kind:
+    def kind(self, template: Template, position: int) -> _Kind:
         """Return the kind of one value of a step."""
-        return self._template(template_of("", value), position, 0)
+        return self._template(template, position, 0)
 
     def _template(self, template: Template | None, position: int | None, depth: int) -> _Kind:
         tree = None if template is None else template.formula.tree
@@ -269,23 +268,6 @@ def _joined(kinds: list[_Kind]) -> _Kind:
     return _Kind.OPTIONS if all(kind in _LISTS for kind in kinds) else _Kind.OTHER
 
 
-def selected_arguments(
-    labels: Labels, position: int, tools: Signatures, untrusted: int, inputs: Kinds | None
-) -> tuple[str, ...]:
-    """Return the labelled arguments of a `tool` step that are selected from trusted lists, sorted."""
-    step = labels.body.steps[position]
-    if not isinstance(step, ToolStep):
-        return ()
-    selection = Selection(labels, tools, untrusted, inputs)
-    return tuple(
-        sorted(
-            name
-            for name in step.args
-            if labels.sent_argument(position, name) & untrusted and selection.is_selected(position, name)
-        )
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Passed:
     """What the callers of an inner plan pass to it, all together.
@@ -319,7 +301,8 @@ def passed_to(every: Sequence[Labels], order: Sequence[int], tools: Signatures) 
             for bit, label in labels.translation(position).items():
                 untrusted |= bit if label & given.untrusted else 0
             # An input that is not given has its default, which the plan writes down.
-            kinds = {name: selection.kind(value, position) for name, value in step.args.items()}
+            args = step.templates["args"]
+            kinds = {name: selection.kind(args.part(name), position) for name in step.args}
             before = found[called]
             if before.inputs is not None:
                 untrusted |= before.untrusted

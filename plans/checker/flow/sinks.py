@@ -17,7 +17,7 @@ from ...plan import AgentStep, AskStep, PlanForStep, PlanStep, Step, ToolStep
 from ...problems import Problem, problem
 from ...signature import Effect, Signature, Signatures
 from ..body import PlanBody
-from ..templates import Template, argument_path, template_of
+from ..templates import Template, argument_path
 from .labels import CLEAN, CONDITIONS, UNTRUSTED, Labels, translated
 from .secrecy import (
     DEFAULT_MODEL,
@@ -470,7 +470,8 @@ def _ask_outflows(labels: Labels, position: int, step: AskStep) -> Iterator[Outf
 
 def _known_recipients(step: ToolStep, tool: Signature) -> Recipients:
     """Return to whom a call sends, as far as the plan's text says it."""
-    templates = {name: template_of("", step.args[name]) for name in tool.egress if name in step.args}
+    args = step.templates["args"]
+    templates = {name: args.part(name) for name in tool.egress if name in step.args}
     if any(template.formula.leaves for template in templates.values()):
         return None
     return recipients_in(tool, {name: template.value for name, template in templates.items()})

@@ -17,7 +17,7 @@ from ...plan import AgentStep, AskPersonStep, AskStep, EndorseStep, PlanForStep,
 from ...program import Touch
 from ...signature import Effect, Signatures
 from ..body import PlanBody
-from ..templates import Template, template_of
+from ..templates import Template
 from .world import conflict
 
 
@@ -81,9 +81,8 @@ class Variation:
         self.resources |= outer.resources
         if is_again:
             self.resources |= {touch.resource for touch in touches if touch.writes}
-        self.inputs |= {
-            name for name, value in step.args.items() if outer.has_inside(template_of("", value), position)
-        }
+        args = step.templates["args"]
+        self.inputs |= {name for name in step.args if outer.has_inside(args.part(name), position)}
 
     def add_steps(self, order: Iterable[int], touches: Sequence[Sequence[Touch]], tools: Signatures) -> None:
         """Add the steps that differ; `order` is their program order, `touches` the resources that each touches."""
