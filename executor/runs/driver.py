@@ -326,7 +326,7 @@ class Driver:
         follow_up = self._recorder.note(event, at)
         if not follow_up:
             return None
-        if self._recorder.must_be_durable(event):
+        if self._recorder.must_be_durable(event, follow_up):
             return self._go_on(event, follow_up)
         if not self.is_parking:
             self._carry_out(follow_up)
