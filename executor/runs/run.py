@@ -216,13 +216,18 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as JSON."""
-        return {
-            **report_json(self),
+        return self.document(self.plan.to_dict() if self.plan else None)
+
+    def document(self, plan: object) -> dict[str, Any]:
+        """Return the run as JSON, with `plan` in the place of its plan: a server has written that already, and answers with it often."""
+        apart: dict[str, object] = {
+            "plan": plan,
             "warnings": [report_json(warning) for warning in self.warnings],
-            "plan_digest": self.plan.digest if self.plan else None,
             "steps": {path: step.to_dict() for path, step in self.steps.items()},
             "output_labels": {place: list(names) for place, names in self.output_labels.items()},
         }
+        made = {name: apart[name] if name in apart else _json_of(getattr(self, name)) for name in _names(Run)}
+        return {**made, "plan_digest": self.plan.digest if self.plan else None}
 
 
 ARTIFACT_KEYS: Final = {"digest", "media_type", "size", "name"}
@@ -254,13 +259,25 @@ def report_json(report: object, **renamed: str) -> dict[str, Json]:
         report: The report, a dataclass.
         renamed: Field -> its name in JSON, where the names differ.
     """
-    return {
-        renamed.get(field.name, field.name): _json_of(getattr(report, field.name))
-        for field in fields(cast("Any", report))
-    }
+    return {renamed.get(name, name): _json_of(getattr(report, name)) for name in _names(type(report))}
+
+
+_NAMES: Final = dict[type[object], tuple[str, ...]]()
+
+
+def _names(kind: type[object]) -> tuple[str, ...]:
+    found = _NAMES.get(kind)
+    if found is None:
+        found = _NAMES[kind] = tuple(each.name for each in fields(cast("Any", kind)))
+    return found
+
+
+_PLAIN: Final = frozenset((str, int, float, bool, type(None)))
 
 
 def _json_of(value: object) -> Json:
+    if type(value) in _PLAIN:  # most are, and the questions below take longer
+        return cast("Json", value)
     if hasattr(value, "to_dict"):
         return cast("Json", cast("Any", value).to_dict())
     if isinstance(value, tuple):
@@ -369,7 +386,13 @@ def step_views(machine: Machine) -> Mapping[str, StepView]:
     return StepViews(machine) if machine.status is not None else _views_of(machine)
 
 
+_UNTOUCHED: Final = StepView(State.PENDING.value)
+"""The view of each step of a run that has not begun: a submission is answered with it."""
+
+
 def _views_of(machine: Machine) -> dict[str, StepView]:
+    if not machine.is_started and machine.status is None:
+        return {part.path: _UNTOUCHED for part in walk(machine.root)}
     views: dict[str, StepView] = {part.path: _view(part) for part in walk(machine.root)}
     if machine.fork.past_writes or machine.fork.unknown or machine.fork.done_writes:
         for iteration in machine.iterations.values():
