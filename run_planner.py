@@ -20,9 +20,17 @@ from .executor.lru_cache import IdentityCache
 from .executor.machine import RULES_VERSION
 from .executor.runs.archive import qualified
 from .executor.runs.planning import answers_in, with_cost
-from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
+from .executor.runs.request import (
+    CheckedPlans,
+    GivenPlan,
+    Options,
+    fitted_inputs,
+    judged,
+    values_of,
+    words_of,
+)
 from .planner import Planned, Planner, SavedPlan, Use
-from .planner.checking import INLINE_STEPS, beside, checked
+from .planner.checking import INLINE_STEPS, beside, checked, is_small
 from .planner.part import Part
 from .planner.request import with_defaults
 from .plans import CheckReport, Plan, check
@@ -127,13 +135,13 @@ class EnginePlanner:
 
     async def check(self, plan: PlanLike | str, tenant: str = "") -> CheckReport:
         """Return every problem of a plan, which may run the saved plans of a tenant. Never raises for a bad plan."""
-        found = await beside(plan, lambda: find_plan_in(plan))
+        small = is_small(plan)
+        found = await beside(lambda: find_plan_in(plan), small=small)
         saved = await self._saved_for(found, tenant) if found is not None else {}
-        return await self._report(plan, saved)
+        return await self._report(plan, saved, small=small)
 
-    async def _report(self, plan: object, saved: Mapping[str, Plan]) -> CheckReport:
+    async def _report(self, plan: object, saved: Mapping[str, Plan], *, small: bool) -> CheckReport:
         return await checked(
-            plan,
             lambda limits: self._judge(
                 check(
                     plan,
@@ -145,30 +153,34 @@ class EnginePlanner:
                     policies=self._policies.names,
                 )
             ),
+            small=small,
         )
 
     async def graph(self, plan: PlanLike, tenant: str = "") -> dict[str, Json]:
         """Return the graph of a plan, as `graph_of` does; it may have faults. Raises: PlanRejected: it has not the shape of a plan."""
         from .plans.render import graph_of  # noqa: PLC0415  # only for people
 
-        found = await beside(plan, lambda: find_plan_in(plan))
+        small = is_small(plan)
+        found = await beside(lambda: find_plan_in(plan), small=small)
         if found is None:
-            raise PlanRejected(await self._report(plan, {}))
+            raise PlanRejected(await self._report(plan, {}, small=small))
         saved = await self._saved_for(found, tenant)
-        return await beside(found, lambda: graph_of(found, self._tools, saved))
+        return await beside(lambda: graph_of(found, self._tools, saved), small=small)
 
     async def accept(self, plan: PlanLike, tenant: str = "") -> tuple[Plan, dict[str, Plan]]:
         """Return a plan that passed its check, and the saved plans of a tenant that it runs. Raises: PlanRejected."""
-        if (known := self._accepted.find(plan, self._tools)) is not None:
+        given = GivenPlan(plan)
+        if (known := self._accepted.find(given, self._tools)) is not None:
             return known, {}
         # A plan of the right shape is checked as the object that is accepted: it keeps the expressions that the check has read, and the
         # constants that it has worked out, so that compiling it does neither again.
-        found = await beside(plan, lambda: find_plan_in(plan))
+        small = is_small(plan)
+        found = await beside(given.read, small=small)
         saved = await self._saved_for(found, tenant) if found is not None else {}
-        report = await self._report(plan if found is None else found, saved)
+        report = await self._report(plan if found is None else found, saved, small=small)
         if not report.ok or found is None:
             raise PlanRejected(report)
-        await beside(plan, lambda: self._accepted.keep(plan, self._tools, found))
+        self._accepted.keep(given, self._tools, found)
         return found, saved
 
     async def header(
@@ -199,10 +211,14 @@ class EnginePlanner:
             await self._pins.expect(lock.names)
         if len(accepted.steps) <= INLINE_STEPS:  # most plans: a warm run does nothing more here
             return options.header(accepted, given, saved, lock, task=task)
-        header = await beside(accepted, lambda: options.header(accepted, given, saved, lock, task=task))
+
+        def compiled() -> Header:
+            header = options.header(accepted, given, saved, lock, task=task)
+            program_of(accepted, lock, saved, header.language)
+            return header
+
         # Whoever submits the run compiles its plan, and finds the program here.
-        await beside(accepted, lambda: program_of(accepted, lock, saved, header.language))
-        return header
+        return await beside(compiled, small=False)
 
     async def retry_header(self, before: Header, replan: int) -> Header:
         """Return the header for the retry of an ended run, which uses the present tools.
@@ -218,7 +234,7 @@ class EnginePlanner:
         )
         if before.plan is None:
             return header
-        report = await self._report(before.plan, before.plans)
+        report = await self._report(before.plan, before.plans, small=is_small(before.plan))
         if not report.ok:
             raise PlanRejected(report)
         if "usd" in budget:
