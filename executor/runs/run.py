@@ -216,18 +216,19 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as JSON."""
-        return self.document(self.plan.to_dict() if self.plan else None)
+        return run_json(self, self.plan.to_dict() if self.plan else None)
 
-    def document(self, plan: object) -> dict[str, Any]:
-        """Return the run as JSON, with `plan` in the place of its plan: a server has written that already, and answers with it often."""
-        apart: dict[str, object] = {
-            "plan": plan,
-            "warnings": [report_json(warning) for warning in self.warnings],
-            "steps": {path: step.to_dict() for path, step in self.steps.items()},
-            "output_labels": {place: list(names) for place, names in self.output_labels.items()},
-        }
-        made = {name: apart[name] if name in apart else _json_of(getattr(self, name)) for name in _names(Run)}
-        return {**made, "plan_digest": self.plan.digest if self.plan else None}
+
+def run_json(run: Run, plan: object) -> dict[str, Any]:
+    """Return a run as JSON, with `plan` in the place of its plan: a server has written that already, and answers with it again and again."""
+    apart: dict[str, object] = {
+        "plan": plan,
+        "warnings": [report_json(warning) for warning in run.warnings],
+        "steps": {path: step.to_dict() for path, step in run.steps.items()},
+        "output_labels": {place: list(names) for place, names in run.output_labels.items()},
+    }
+    made = {name: apart[name] if name in apart else _json_of(getattr(run, name)) for name in _names(Run)}
+    return {**made, "plan_digest": run.plan.digest if run.plan else None}
 
 
 ARTIFACT_KEYS: Final = {"digest", "media_type", "size", "name"}
