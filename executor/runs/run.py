@@ -383,17 +383,17 @@ _LABELS: Final = IdentityCache["Header", Mapping[str, Sequence[str]]](
 
 def step_views(machine: Machine) -> Mapping[str, StepView]:
     """Return the snapshots of all steps, items and iterations, in plan order."""
+    if not machine.is_started and machine.status is None:  # cancelled before it began, it has ended
+        return dict.fromkeys([node.path for node in machine.root.nodes], _NOT_BEGUN)
     # Lazy only if the run has ended: the machine of a driven run goes on, and a snapshot must not change.
     return StepViews(machine) if machine.status is not None else _views_of(machine)
 
 
-_UNTOUCHED: Final = StepView(State.PENDING.value)
+_NOT_BEGUN: Final = StepView(State.PENDING.value)
 """The view of each step of a run that has not begun: a submission is answered with it."""
 
 
 def _views_of(machine: Machine) -> dict[str, StepView]:
-    if not machine.is_started and machine.status is None:
-        return {part.path: _UNTOUCHED for part in walk(machine.root)}
     views: dict[str, StepView] = {part.path: _view(part) for part in walk(machine.root)}
     if machine.fork.past_writes or machine.fork.unknown or machine.fork.done_writes:
         for iteration in machine.iterations.values():
