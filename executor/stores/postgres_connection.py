@@ -300,6 +300,7 @@ ADDED: Final = (
     "firmplan_schedule_fires",
     "firmplan_webhook_notices",
     "firmplan_webhook_deliveries",
+    "firmplan_known_plans",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (

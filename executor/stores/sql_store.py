@@ -424,9 +424,9 @@ class SqlStore(ABC):
         """Do work that only reads, on tables that another folder has in this store (`schedules`, `webhooks`). Raises: StoreError."""
         return await self._query(work)
 
-    async def change(self, work: Callable[[Sql], T]) -> T:
-        """Do some work on such tables in one transaction, durable through power loss. Raises: StoreError."""
-        return await self._write(work, outlives="power")
+    async def change(self, work: Callable[[Sql], T], *, outlives: Outlives = "power") -> T:
+        """Do some work on such tables in one transaction, durable through power loss if nothing else is said. Raises: StoreError."""
+        return await self._write(work, outlives=outlives)
 
     async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
         return await self._query(lambda sql: sql.rows(statement, values), is_short=is_short)
@@ -945,6 +945,7 @@ class SqlStore(ABC):
                 removed += sql.change("DELETE FROM @reusable WHERE created < :before", values)
                 sql.send("DELETE FROM @calls WHERE started < :before", values)
                 sql.send("DELETE FROM @codes WHERE digest NOT IN (SELECT code FROM @calls)")
+                sql.send("DELETE FROM @known_plans WHERE kept < :before", values)
             if bytes_max is not None:
                 removed += sql.change(_SHRINK, {"bytes_max": bytes_max})
             return removed
