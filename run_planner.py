@@ -21,9 +21,17 @@ from .executor.lru_cache import IdentityCache
 from .executor.machine import RULES_VERSION
 from .executor.runs.archive import qualified
 from .executor.runs.planning import answers_in, with_cost
-from .executor.runs.request import CheckedPlans, Options, fitted_inputs, judged, values_of, words_of
+from .executor.runs.request import (
+    CheckedPlans,
+    GivenPlan,
+    Options,
+    fitted_inputs,
+    judged,
+    values_of,
+    words_of,
+)
 from .planner import Planned, Planner, SavedPlan, Use
-from .planner.checking import INLINE_STEPS, beside, checked
+from .planner.checking import INLINE_STEPS, beside, checked, is_small
 from .planner.part import Part
 from .planner.request import with_defaults
 from .plans import CheckReport, Plan, check
@@ -134,13 +142,13 @@ class EnginePlanner:
 
     async def check(self, plan: PlanLike | str, tenant: str = "") -> CheckReport:
         """Return every problem of a plan, which may run the saved plans of a tenant. Never raises for a bad plan."""
-        found = await beside(plan, lambda: find_plan_in(plan))
+        small = is_small(plan)
+        found = await beside(lambda: find_plan_in(plan), small=small)
         saved = await self._saved_for(found, tenant) if found is not None else {}
-        return await self._report(plan, saved)
+        return await self._report(plan, saved, small=small)
 
-    async def _report(self, plan: object, saved: Mapping[str, Plan]) -> CheckReport:
+    async def _report(self, plan: object, saved: Mapping[str, Plan], *, small: bool) -> CheckReport:
         return await checked(
-            plan,
             lambda limits: self._judge(
                 check(
                     plan,
@@ -152,38 +160,42 @@ class EnginePlanner:
                     policies=self._policies.names,
                 )
             ),
+            small=small,
         )
 
     async def graph(self, plan: PlanLike, tenant: str = "") -> dict[str, Json]:
         """Return the graph of a plan, as `graph_of` does; it may have faults. Raises: PlanRejected: it has not the shape of a plan."""
         from .plans.render import graph_of  # noqa: PLC0415  # only for people
 
-        found = await beside(plan, lambda: find_plan_in(plan))
+        small = is_small(plan)
+        found = await beside(lambda: find_plan_in(plan), small=small)
         if found is None:
-            raise PlanRejected(await self._report(plan, {}))
+            raise PlanRejected(await self._report(plan, {}, small=small))
         saved = await self._saved_for(found, tenant)
-        return await beside(found, lambda: graph_of(found, self._tools, saved))
+        return await beside(lambda: graph_of(found, self._tools, saved), small=small)
 
     async def accept(self, plan: PlanLike, tenant: str = "") -> tuple[Plan, dict[str, Plan]]:
         """Return a plan that passed its check, and the saved plans of a tenant that it runs. Raises: PlanRejected."""
-        if (known := self._accepted.find(plan, self._tools)) is not None:
+        given = GivenPlan(plan)
+        if (known := self._accepted.find(given, self._tools)) is not None:
             return known, {}
         # A plan of the right shape is checked as the object that is accepted: it keeps the expressions that the check has read, and the
         # constants that it has worked out, so that compiling it does neither again.
-        found = await beside(plan, lambda: find_plan_in(plan))
+        small = is_small(plan)
+        found = await beside(given.read, small=small)
         saved = await self._saved_for(found, tenant) if found is not None else {}
         if found is None:
-            raise PlanRejected(await self._report(plan, saved))
-        await self._expect_passed(found, saved)
-        await beside(plan, lambda: self._accepted.keep(plan, self._tools, found))
+            raise PlanRejected(await self._report(plan, saved, small=small))
+        await self._expect_passed(found, saved, small=small)
+        self._accepted.keep(given, self._tools, found)
         return found, saved
 
-    async def _expect_passed(self, plan: Plan, saved: Mapping[str, Plan]) -> None:
+    async def _expect_passed(self, plan: Plan, saved: Mapping[str, Plan], *, small: bool) -> None:
         """Check a plan, unless the store knows that it passed this very check. Raises: PlanRejected."""
-        key = await beside(plan, lambda: self._check_key(plan, saved))
+        key = await beside(lambda: self._check_key(plan, saved), small=small)
         if key is not None and await self._known.find_passed(key, plan):
             return
-        report = await self._report(plan, saved)
+        report = await self._report(plan, saved, small=small)
         if not report.ok:
             raise PlanRejected(report)
         if key is not None:
@@ -228,10 +240,10 @@ class EnginePlanner:
             len(accepted.steps) <= INLINE_STEPS and not accepted.plans
         ):  # most plans: a warm run does nothing more here
             return options.header(accepted, given, saved, lock, task=task)
-        header = await beside(accepted, lambda: options.header(accepted, given, saved, lock, task=task))
+        header = await beside(lambda: options.header(accepted, given, saved, lock, task=task), small=False)
         # Whoever submits the run compiles its plan, and finds the program here.
         await self._known.load(header)
-        await beside(accepted, lambda: program_of(accepted, lock, saved, header.language))
+        await beside(lambda: program_of(accepted, lock, saved, header.language), small=False)
         self._known.note_program(header)
         return header
 
@@ -249,7 +261,7 @@ class EnginePlanner:
         )
         if before.plan is None:
             return header
-        await self._expect_passed(before.plan, before.plans)
+        await self._expect_passed(before.plan, before.plans, small=is_small(before.plan))
         if "usd" in budget:
             self._expect_priced(before.plan, before.plans, patches=replan > 0)
         return replace(header, lock=self._lock(before.plan, before.plans))

@@ -118,7 +118,9 @@ class RunWatch:
 
     def note(self, event: JournalEvent, at: float) -> None:
         """See `RunObserver.note`."""
-        for each in self._observers:  # not `_tell`: on a server every event comes here
+        for (
+            each
+        ) in self._observers:  # not `_tell`, as below: on a server every event and every call comes here
             try:
                 each.note(event, at)
             except Exception as fault:  # noqa: BLE001  # see the module
@@ -126,7 +128,11 @@ class RunWatch:
 
     def note_wait(self, step: str, seconds: float) -> None:
         """See `RunObserver.note_wait`."""
-        _tell(self._observers, lambda each: each.note_wait(step, seconds))
+        for each in self._observers:
+            try:
+                each.note_wait(step, seconds)
+            except Exception as fault:  # noqa: BLE001  # see the module
+                _report(each, fault)
 
     @contextmanager
     def around(self, call: ObservedCall | None) -> Generator[None]:

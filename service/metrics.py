@@ -4,17 +4,21 @@ Names follow Prometheus' conventions: base units, `_total` for counters. A name 
 values: routes by their template, tools by the toolset, saved plans by their names, models up to a number; what is beyond is `other`. No
 metric is computed from stored runs: what is counted is what this process has seen.
 
-Each application has a registry of its own, so that two in one process do not share counters.
+Each application has counters of its own, so that two in one process do not share them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import Final, TypeVar, cast
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from threading import Lock
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
-from prometheus_client.registry import Collector
+from prometheus_client import Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from ..executor.events import (
     CallFailed,
@@ -45,6 +49,7 @@ from ..tools.models.completion import (
 from ..tools.models.errors import ModelError
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX: Final = "firmplan_"
 
 QUICK: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Bounds in seconds of requests, of waits for a start, and of single calls."""
@@ -63,23 +68,15 @@ UNSAVED: Final = "unsaved"
 SAVED: Final = "saved:"
 
 
-M = TypeVar("M", Counter, Histogram)
-
-
 class Metrics:
     """What one server counts. It is an observer of its engine (`executor/observer.py`)."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        # Bounded, as the labels are.
-        self._children: dict[tuple[object, ...], Counter | Gauge | Histogram] = {}
         self._plans: dict[str, str] = {}  # digest -> the name under which the plan is saved
         self._plan_names, self._models = _Names(NAMES_MAX), _Names(NAMES_MAX)
-        started = self._gauge("start_time_seconds", "When this process started, Unix time.")
-        started.set(round(time.time(), 3))
-        self._requests = self._counter("http_requests", "Requests answered.", "method", "status")
-        self._request_seconds = self._counter("http_request_seconds", "Time spent until the answer began.")
-        self._request_durations = self._histogram(
+        self._started = round(time.time(), 3)
+        self._active: Mapping[str, int] = {}
+        self._requests = _Histogram(
             "http_request_duration_seconds",
             "Time until the answer began, by route.",
             QUICK,
@@ -87,51 +84,48 @@ class Metrics:
             "route",
             "status",
         )
-        self._accepted = self._counter("runs_accepted", "Runs accepted, by what was sent.", "kind")
+        self._accepted = _Counter("runs_accepted", "Runs accepted, by what was sent.", "kind")
         for kind in ("plan", "task"):
-            self._accepted.labels(kind)  # a counter that begins at 0 shows its first increase
-        self._active = self._gauge("runs_active", "Runs that have not ended, by status.", "status")
-        self.runs = self._histogram(
+            self._accepted.add(kind, amount=0)  # a counter that begins at 0 shows its first increase
+        self.runs = _Histogram(
             "run_duration_seconds",
             "Time from the submission of a run to its end, waits for people included.",
             LONG,
             "plan",
             "outcome",
         )
-        self.run_waits = self._histogram(
+        self.run_waits = _Histogram(
             "run_queue_seconds",
             "Time from the submission of a run to its first event, planning included.",
             QUICK,
         )
-        self.steps = self._histogram(
+        self.steps = _Histogram(
             "step_duration_seconds",
             "Time from the first call of a step, item or iteration to its end, retries included.",
             LONG_AND_QUICK,
             "tool",
             "outcome",
         )
-        self.calls = self._counter(
+        self.calls = _Counter(
             "calls", "Calls of steps, by outcome; reused: an earlier result stood.", "tool", "outcome"
         )
-        self.call_waits = self._histogram(
+        self.call_waits = _Histogram(
             "call_queue_seconds", "Time that a call which was ready has waited for its start.", QUICK, "tool"
         )
-        self._answers = self._histogram(
+        self._answers = _Histogram(
             "model_request_duration_seconds",
             "Time of one request to a model, retries apart.",
             MODEL,
             "model",
             "outcome",
         )
-        self._tokens = self._counter(
+        self._tokens = _Counter(
             "model_tokens",
             "Tokens of models, as endpoints count them; cached: those of input that were known.",
             "model",
             "kind",
         )
-        self._usd = self._counter(
-            "model_cost_usd", "Price of requests to models, where it is known.", "model"
-        )
+        self._usd = _Counter("model_cost_usd", "Price of requests to models, where it is known.", "model")
 
     def name_plan(self, digest: str, name: str) -> None:
         """Count the runs of a plan under the name that it is saved under."""
@@ -161,7 +155,7 @@ class Metrics:
     def note_answer(self, model: str, outcome: str, seconds: float, usage: Usage | None) -> None:
         """Count a request to a model that has ended."""
         model = self._models.bounded(model)
-        self.child(self._answers, model, outcome).observe(seconds)
+        self._answers.add(model, outcome, seconds=seconds)
         if usage is None:
             return
         for kind, count in (
@@ -169,43 +163,144 @@ class Metrics:
             ("output", usage.completion_tokens),
             ("cached", usage.cached_tokens),
         ):
-            self.child(self._tokens, model, kind).inc(count)
+            self._tokens.add(model, kind, amount=count)
         if usage.usd is not None:
-            self.child(self._usd, model).inc(usage.usd)
-
-    def child(self, metric: M, *labels: str) -> M:
-        """Return the series of a metric with these labels. The library's own look-up converts and locks, and costs three times this one."""
-        key = (metric, *labels)
-        found = self._children.get(key)
-        if found is None:
-            found = self._children[key] = metric.labels(*labels)
-        return cast("M", found)
+            self._usd.add(model, amount=usage.usd)
 
     def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request whose answer begins now."""
-        code = str(status)
-        self.child(self._requests, method, code).inc()
-        self._request_seconds.inc(seconds)
-        self.child(self._request_durations, method, route, code).observe(seconds)
+        self._requests.add(method, route, str(status), seconds=seconds)
 
     def note_accepted(self, kind: str) -> None:
         """Count an accepted run: a `plan` or a `task`."""
-        self._accepted.labels(kind).inc()
+        self._accepted.add(kind)
 
     def text(self, active: Mapping[str, int]) -> str:
         """Return all metrics; `active` has the number of runs in each status that is not final."""
-        for status, count in active.items():
-            self._active.labels(status).set(count)
-        return generate_latest(_WithoutBirths(self._registry)).decode()
+        self._active = {**self._active, **active}
+        return generate_latest(self).decode()
 
-    def _counter(self, name: str, words: str, *labels: str) -> Counter:
-        return Counter(f"firmplan_{name}", words, labels, registry=self._registry)
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics, as a registry of the library does."""
+        yield GaugeMetricFamily(
+            f"{PREFIX}start_time_seconds", "When this process started, Unix time.", self._started
+        )
+        yield from self._requests_in_all()
+        yield self._requests.family()
+        yield self._accepted.family()
+        active = GaugeMetricFamily(
+            f"{PREFIX}runs_active", "Runs that have not ended, by status.", labels=["status"]
+        )
+        for status, count in self._active.items():
+            active.add_metric([status], count)
+        yield active
+        for each in (
+            self.runs,
+            self.run_waits,
+            self.steps,
+            self.calls,
+            self.call_waits,
+            self._answers,
+            self._tokens,
+            self._usd,
+        ):
+            yield each.family()
 
-    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
-        return Gauge(f"firmplan_{name}", words, labels, registry=self._registry)
+    def _requests_in_all(self) -> Iterator[Metric]:
+        """Yield the older counters of requests, which the histogram by route contains."""
+        counts, seconds = Counter[tuple[str, ...]](), 0.0
+        for (method, _, status), series in self._requests.series():
+            counts[method, status] += sum(series.counts)
+            seconds += series.sum
+        requests = CounterMetricFamily(
+            f"{PREFIX}http_requests", "Requests answered.", labels=["method", "status"]
+        )
+        for labels, count in counts.items():
+            requests.add_metric(labels, count)
+        yield requests
+        yield CounterMetricFamily(
+            f"{PREFIX}http_request_seconds", "Time spent until the answer began.", seconds
+        )
 
-    def _histogram(self, name: str, words: str, bounds: Iterable[float], *labels: str) -> Histogram:
-        return Histogram(f"firmplan_{name}", words, labels, registry=self._registry, buckets=tuple(bounds))
+
+# The library's own counters and histograms convert, check and lock at each of the nine times that a run of three steps is counted, which costs more than a
+# step. Here counting is an addition, and the library writes what was counted.
+
+
+class _Counter:
+    """A counter with labels.
+
+    Args:
+        name: Without the prefix and `_total`.
+        words: What it counts.
+        labels: The names of its labels.
+    """
+
+    def __init__(self, name: str, words: str, *labels: str) -> None:
+        self._name, self._words, self._labels = name, words, labels
+        self._amounts: dict[tuple[str, ...], float] = {}
+        self._lock = Lock()  # a tool in a thread may ask a model
+
+    def add(self, *labels: str, amount: float = 1) -> None:
+        """Count in the series with these values of the labels."""
+        with self._lock:
+            self._amounts[labels] = self._amounts.get(labels, 0) + amount
+
+    def family(self) -> Metric:
+        """Return what was counted."""
+        found = CounterMetricFamily(PREFIX + self._name, self._words, labels=self._labels)
+        for labels, amount in list(self._amounts.items()):
+            found.add_metric(labels, amount)
+        return found
+
+
+class _Series:
+    """One series of a histogram: how many values each bucket has, the last one for what is past every bound, and the sum of the values."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self, buckets: int) -> None:
+        self.counts = [0] * buckets
+        self.sum = 0.0
+
+
+class _Histogram:
+    """A histogram of seconds.
+
+    Args:
+        name: Without the prefix.
+        words: What it measures.
+        bounds: The upper bounds of its buckets, each included.
+        labels: The names of its labels.
+    """
+
+    def __init__(self, name: str, words: str, bounds: Sequence[float], *labels: str) -> None:
+        self._name, self._words, self._bounds, self._labels = name, words, bounds, labels
+        self._series: dict[tuple[str, ...], _Series] = {}
+        self._lock = Lock()
+        if not labels:
+            self._series[()] = _Series(len(bounds) + 1)
+
+    def add(self, *labels: str, seconds: float) -> None:
+        """Count a value in the series with these values of the labels."""
+        with self._lock:
+            series = self._series.get(labels)
+            if series is None:
+                series = self._series[labels] = _Series(len(self._bounds) + 1)
+            series.counts[bisect_left(self._bounds, seconds)] += 1
+            series.sum += seconds
+
+    def series(self) -> list[tuple[tuple[str, ...], _Series]]:
+        """Return the series by the values of their labels."""
+        return list(self._series.items())
+
+    def family(self) -> Metric:
+        """Return what was counted."""
+        found = HistogramMetricFamily(PREFIX + self._name, self._words, labels=self._labels)
+        bounds = [*map(str, self._bounds), "+Inf"]
+        for labels, series in self.series():
+            found.add_metric(labels, list(zip(bounds, accumulate(series.counts), strict=True)), series.sum)
+        return found
 
 
 class _Names:
@@ -242,25 +337,25 @@ class _RunCounter:
         elif (outcome := _CALL_OUTCOMES.get(type(event))) is not None:
             if isinstance(event, CallMade):
                 self._begun.setdefault(step, event.started)
-            self._metrics.child(self._metrics.calls, self._tool(step), outcome).inc()
+            self._metrics.calls.add(self._tool(step), outcome)
             # Of the turns of an agent only the last one ends its step.
             if outcome == "succeeded" and self._run.has_ended(step):
                 self._end_step(step, outcome, at)
         elif (outcome := _STEP_OUTCOMES.get(type(event))) is not None:
             self._end_step(step, outcome, at)
         elif isinstance(event, RunStarted):
-            self._metrics.run_waits.observe(max(0.0, at - self._run.created))
+            self._metrics.run_waits.add(seconds=max(0.0, at - self._run.created))
 
     def _end_step(self, step: str, outcome: str, at: float) -> None:
         if (begun := self._begun.pop(step, None)) is not None:
-            self._metrics.child(self._metrics.steps, self._tool(step), outcome).observe(max(0.0, at - begun))
+            self._metrics.steps.add(self._tool(step), outcome, seconds=max(0.0, at - begun))
 
     def _tool(self, step: str) -> str:
         return self._run.tool_of(step) or ""
 
     def note_wait(self, step: str, seconds: float) -> None:
         """Hear how long a call has waited."""
-        self._metrics.child(self._metrics.call_waits, self._tool(step)).observe(max(0.0, seconds))
+        self._metrics.call_waits.add(self._tool(step), seconds=max(0.0, seconds))
 
     def around(self, _call: ObservedCall) -> None:
         """Nothing is active while a call is made."""
@@ -272,7 +367,7 @@ class _RunCounter:
         """Count the run, if it has ended."""
         if status is not None and status in FINAL:
             name = self._metrics.plan_name(self._run)
-            self._metrics.child(self._metrics.runs, name, status).observe(max(0.0, at - self._run.created))
+            self._metrics.runs.add(name, status, seconds=max(0.0, at - self._run.created))
 
 
 _CALL_OUTCOMES: Final[Mapping[type, str]] = {
@@ -315,19 +410,3 @@ _OUTCOMES: Final[Mapping[type, str]] = {
     Refused: "refused",
     TruncatedAnswer: "truncated",
 }
-
-
-class _WithoutBirths(Collector):
-    """A registry without the `_created` series: in this format they are gauges of their own, one for each series, that nobody reads.
-
-    The library switches them off for all registries of a process, or not at all.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the metrics."""
-        for metric in self._registry.collect():
-            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-            yield metric

@@ -136,6 +136,7 @@ class Journal:
         closes: bool = False,
         decision: int | None = None,
         is_synced: bool = False,
+        may_wait: bool = False,
     ) -> None:
         """Append an event; a commit is on its way.
 
@@ -146,6 +147,7 @@ class Journal:
             closes: Whether the outcome of this step's write is known now.
             decision: Number of the decision in the store that this event is.
             is_synced: Whether it must survive a power loss for another reason.
+            may_wait: Whether its commit may wait a moment for what follows, even so.
 
         Raises:
             StoreError: An earlier commit failed.
@@ -163,7 +165,7 @@ class Journal:
                 self._is_synced = True
             self._updated = at
             # A write waits for its intent before it is called, so such an event is committed without the usual delay.
-            if self._is_synced:
+            if self._is_synced and not may_wait:
                 self._commits.expect(self, 0)
             elif not self._is_expected:
                 self._is_expected = True

@@ -4,8 +4,8 @@ An event goes into the machine and the journal, the commands of the machine are 
 event is handled and recorded without an await in between, so the order of the journal is the order of the machine.
 
 Rules: a write is called only after its intent is durable, and with it, since the journal is durable as a prefix, everything that its
-arguments came from. The consequences of a write's outcome start only after the outcome is durable. Nothing starts that the machine no
-longer wants.
+arguments came from. The consequences of a write's outcome start only after the outcome is durable; only the intents of further writes
+may share its commit, if the write is idempotent. Nothing starts that the machine no longer wants.
 
 This module does not know how a plan runs (`machine.py`), how a command becomes a call (`dispatch.py`), or how a call is made (`caller.py`).
 """
@@ -299,7 +299,7 @@ class Driver:
 
     async def _go_on(self, event: Cause | None, follow_up: Sequence[Command]) -> None:
         """Carry out the commands that follow from an event; `None`: from several events, none of which belongs to a write."""
-        if self._recorder.must_be_durable(event):
+        if self._recorder.must_be_durable(event, follow_up):
             await self.journal.flush()
         # The driver may have been asked to stop during the flush. The event is in the journal, so the next owner carries out the commands.
         if not self.is_parking:

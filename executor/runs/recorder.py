@@ -15,7 +15,7 @@ from ...plans.signature import Effect
 from ...tools.logbook import is_enabled, open_log
 from ..calls.frames import EVERY_S, NOTE_MAX
 from ..canonical_value import CanonicalValue
-from ..commands import Command, Record
+from ..commands import Command, Record, StartToolCall
 from ..events import (
     CallFailed,
     CallProgressed,
@@ -75,6 +75,7 @@ class RunRecorder:
         self.on_outcome: Callable[[str], None] | None = None
         self.watch: RunWatch | None = None
         self._resources = {name: tool.resource for name, tool in lock.items() if tool.effect is Effect.WRITE}
+        self._idempotent = {name for name, tool in lock.items() if tool.idempotent}
 
     def note(self, event: Cause, at: float, decision: int | None = None) -> Sequence[Command]:
         """Handle an event, record it with its consequences, and return the commands to carry out.
@@ -88,7 +89,8 @@ class RunRecorder:
             commands = self._machine.handle(event, at)
             if self._resources and (resource := self._written_by(event)) is not None:
                 opens = resource if isinstance(event, CallStarted) else None
-                journal.add(event, at, opens=opens, closes=isinstance(event, OUTCOMES), decision=decision)
+                closes, may_wait = isinstance(event, OUTCOMES), self._may_wait(event, commands)
+                journal.add(event, at, opens=opens, closes=closes, decision=decision, may_wait=may_wait)
             else:
                 # A count of deaths is durable immediately: if the next call kills the process, the count must have grown, or, after an
                 # explicit resume of a parked run, must have begun anew.
@@ -114,14 +116,32 @@ class RunRecorder:
         """Whether the call of a step is in flight and the run is driven, so that the call may add records."""
         return self.is_driving and self._machine.is_running(step)
 
-    def must_be_durable(self, event: Cause | None) -> bool:
+    def must_be_durable(self, event: Cause | None, commands: Sequence[Command]) -> bool:
         """Whether the event must be durable before its commands are carried out.
 
         It must be if it belongs to a write, if it counts deaths, or if too many records are not durable yet.
         """
         if self._journal.is_behind or isinstance(event, RunResumed):
             return True
-        return event is not None and bool(self._resources) and self._written_by(event) is not None
+        if event is None or not self._resources or self._written_by(event) is None:
+            return False
+        return not self._may_wait(event, commands)
+
+    def _may_wait(self, event: Cause, commands: Sequence[Command]) -> bool:
+        """Whether the outcome of a write may become durable together with the intents of the writes that follow.
+
+        Each of those waits for its own intent, and so for everything before it in the journal; nothing else follows from the outcome. If the
+        process dies before, an idempotent write is repeated under its key. Another write would have to be decided by a person, so its
+        outcome becomes durable as soon as it is known.
+        """
+        if not isinstance(event, CallSucceeded) or self._machine.tool_of(event.step) not in self._idempotent:
+            return False
+        # A write that asks its tool what became of it asks before its intent is recorded.
+        starts = [
+            isinstance(command, StartToolCall) and command.tool in self._resources and not command.reconcile
+            for command in commands
+        ]
+        return bool(starts) and all(starts)
 
     def _written_by(self, event: Cause) -> str | None:
         """Return the resource that the step of an event writes, by the run's lock; `None`: the step is not a write."""

@@ -7,7 +7,7 @@ from firmplan import Engine, Plan, PlanRejected, Toolset, tool
 from firmplan.executor import ToolsetLock
 from firmplan.executor.journal.header import program_of, read_plan
 from firmplan.executor.lru_cache import ENTRY_STEPS, IdentityCache, LruCache
-from firmplan.executor.runs.request import CheckedPlans
+from firmplan.executor.runs.request import CheckedPlans, GivenPlan
 from firmplan.plans.expressions.functions import EXPRESSION_VERSION
 from firmplan.testing import MemoryStore
 from hypothesis import given
@@ -100,14 +100,17 @@ def test_a_plan_object_is_known_by_identity_and_a_dict_by_content():
     """An equal dict is the same plan; an equal `Plan` object may have other words for people."""
     accepted, tools = CheckedPlans(), object()
     first = Plan.model_validate(ONE)
-    accepted.keep(first, tools, first)
-    assert accepted.find(first, tools) is first
-    assert accepted.find(first, object()) is None, "other tools"
-    assert accepted.find(Plan.model_validate({**ONE, "task": "Two"}), tools) is None
-    accepted.keep(ONE, tools, first)
-    assert accepted.find({**ONE}, tools) is first
-    assert accepted.find({**ONE, "task": "Two"}, tools) is None
-    assert accepted.find({**ONE, "output": float("nan")}, tools) is None
+    accepted.keep(GivenPlan(first), tools, first)
+    assert accepted.find(GivenPlan(first), tools) is first
+    assert accepted.find(GivenPlan(first), object()) is None, "other tools"
+    assert accepted.find(GivenPlan(Plan.model_validate({**ONE, "task": "Two"})), tools) is None
+    accepted.keep(GivenPlan(ONE), tools, first)
+    assert accepted.find(GivenPlan({**ONE}), tools) is first
+    assert accepted.find(GivenPlan({**ONE, "task": "Two"}), tools) is None
+    nan, null = {**ONE, "output": float("nan")}, {**ONE, "output": None}
+    accepted.keep(GivenPlan(null), tools, first)
+    assert accepted.find(GivenPlan(null), tools) is first
+    assert accepted.find(GivenPlan(nan), tools) is None, "its text would be that of null"
 
 
 def test_a_plan_that_runs_saved_plans_is_checked_every_time():

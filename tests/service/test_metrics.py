@@ -6,7 +6,11 @@ import json
 import math
 
 import pytest
+from firmplan.service.metrics import LONG, Metrics
 from firmplan.testing import HttpError, ScriptedModel
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from served import Server
 
@@ -251,3 +255,25 @@ def test_names_from_plans_and_settings_are_bounded():
     assert found(text, name, model="other", outcome="answered") == 50
     assert sum(1 for sample, _ in samples(text) if sample == name) == NAMES_MAX + 1
     assert found(text, "firmplan_runs_active", status="running") == 2
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["x", 'a "quoted" name']), st.sampled_from(LONG) | st.floats(0, 1e6)))
+)
+def test_a_histogram_is_that_of_the_library(observed):
+    """The buckets, counts and sums are those that the library's own histogram has of the same values."""
+    registry = CollectorRegistry()
+    oracle = Histogram(
+        "firmplan_run_duration_seconds", "x", ["plan", "outcome"], registry=registry, buckets=LONG
+    )
+    own = Metrics()
+    for plan, seconds in observed:
+        oracle.labels(plan, "succeeded").observe(seconds)
+        own.runs.add(plan, "succeeded", seconds=seconds)
+    begin = "firmplan_run_duration_seconds_"
+    expected = [
+        line
+        for line in generate_latest(registry).decode().splitlines()
+        if line.startswith(begin) and "_created" not in line
+    ]
+    assert [line for line in own.text({}).splitlines() if line.startswith(begin)] == expected
