@@ -365,8 +365,13 @@ _LABELS: Final = IdentityCache["Header", Mapping[str, Sequence[str]]](
 
 def step_views(machine: Machine) -> Mapping[str, StepView]:
     """Return the snapshots of all steps, items and iterations, in plan order."""
+    if not machine.is_started:
+        return dict.fromkeys([node.path for node in machine.root.nodes], _NOT_BEGUN)
     # Lazy only if the run has ended: the machine of a driven run goes on, and a snapshot must not change.
     return StepViews(machine) if machine.status is not None else _views_of(machine)
+
+
+_NOT_BEGUN: Final = StepView(State.PENDING.value)
 
 
 def _views_of(machine: Machine) -> dict[str, StepView]:

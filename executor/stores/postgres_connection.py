@@ -301,6 +301,8 @@ ADDED: Final = (
     "firmplan_webhook_notices",
     "firmplan_webhook_deliveries",
     "firmplan_known_plans",
+    "firmplan_reuse_log",
+    "firmplan_reuse_keys",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (
