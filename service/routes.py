@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
-from typing import Annotated, Any, cast, get_type_hints
+from typing import Annotated, Any, Final, cast, get_type_hints
 
 import orjson
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
@@ -31,6 +31,8 @@ from typing_extensions import override
 from ..engine import Engine
 from ..errors import DECIDED, OWN_RUN, FirmplanError, InputRejected, PlanningFailed, StoreError
 from ..executor import Event, Run, RunFilter
+from ..executor.lru_cache import IdentityCache
+from ..executor.runs.run import run_json
 from ..executor.states import RunStatus
 from ..plans import Json, NotJson, Plan, canonical, parse, value_problems
 from .callers import LOOK_S, SCOPES, Caller, ScopedRoute, caller_of
@@ -551,8 +553,21 @@ async def _accept(
     return _submitted(run)
 
 
+_WRITTEN: Final = IdentityCache[Plan, orjson.Fragment](32)
+"""Plans as JSON: a plan that is submitted again and again is one object, and written once."""
+
+
 def _submitted(run: Run) -> Response:
-    return answer(run.to_dict(), HTTPStatus.ACCEPTED, {"Location": f"/v1/runs/{run.id}"})
+    headers = {"Location": f"/v1/runs/{run.id}"}
+    try:
+        content = orjson.dumps(run_json(run, _WRITTEN.get(run.plan, _written) if run.plan else None))
+    except orjson.JSONEncodeError:
+        return answer(run.to_dict(), HTTPStatus.ACCEPTED, headers)
+    return Response(content, HTTPStatus.ACCEPTED, headers, "application/json")
+
+
+def _written(plan: Plan) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(plan.to_dict()))
 
 
 def _conflict(error: InputRejected) -> Refusal:

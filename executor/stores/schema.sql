@@ -42,6 +42,16 @@ CREATE TABLE stored_values (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT;
 -- What callers have saved as inputs, and when: nothing may refer to it yet.
 CREATE TABLE saved_values (digest TEXT PRIMARY KEY, saved REAL NOT NULL) STRICT, WITHOUT ROWID;
 
+-- Results that later runs may reuse (`reuse_log.py`): some dozens a row, and where the newest of each key is.
+CREATE TABLE reuse_log (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    oldest REAL NOT NULL,
+    newest REAL NOT NULL,
+    size INTEGER NOT NULL,
+    results BLOB NOT NULL
+) STRICT;
+CREATE TABLE reuse_keys (prefix INTEGER PRIMARY KEY, number INTEGER NOT NULL) STRICT;
+-- The same, as older versions have left them: nothing is added any more.
 CREATE TABLE reusable (
     key TEXT PRIMARY KEY,
     run_id TEXT NOT NULL,

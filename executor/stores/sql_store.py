@@ -14,11 +14,13 @@ import asyncio
 import random
 import re
 from abc import ABC, abstractmethod
-from bisect import bisect_left
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, cast
 
 import orjson
@@ -27,6 +29,17 @@ from ...errors import StoreError
 from .api_keys import KEY_COLUMNS, ApiKey
 from .garbage import find_unused, find_value_in, named_in, remove_unused
 from .plan_history import PlanHistory, list_versions, read_version
+from .reuse_log import (
+    Line,
+    Segment,
+    lines_in,
+    lines_of,
+    prefix_of,
+    read_result,
+    segment_of,
+    segments_of,
+    values_in,
+)
 from .store import (
     CHILDREN_TOLD,
     EVERY_RUN,
@@ -242,13 +255,29 @@ _EARLIER_CALLS: Final = (
 )
 _NEWEST_CALLS: Final = _EARLIER_CALLS.format("")
 _CALLS_OF_STEP: Final = _EARLIER_CALLS.format(" AND step=:step")
-_FIND_RESULTS: Final = f"SELECT {RESULT_COLUMNS} FROM @reusable WHERE key IN [:keys]"
+_FIND_VALUES: Final = "SELECT digest, data FROM @stored_values WHERE digest IN [:digests]"
+# In the order of numbers, so that the last line with a key is the newest.
+_FIND_SEGMENTS: Final = """
+    SELECT results FROM @reuse_log WHERE number IN (SELECT number FROM @reuse_keys WHERE prefix IN [:prefixes]) ORDER BY number
+"""
+ADD_SEGMENT: Final = (
+    "INSERT INTO @reuse_log (oldest, newest, size, results) VALUES (:oldest, :newest, :size, :results)"
+)
+_REPLACE_SEGMENT: Final = (
+    "UPDATE @reuse_log SET oldest=:oldest, newest=:newest, size=:size, results=:results WHERE number=:number"
+)
+_REMOVE_SEGMENTS: Final = "DELETE FROM @reuse_log WHERE number IN [:numbers]"
+_FORGET_SOME: Final = "DELETE FROM @reuse_keys WHERE number=:number AND prefix IN [:gone]"
+_MIXED_SEGMENTS: Final = "SELECT number, results FROM @reuse_log WHERE oldest < :before AND newest >= :before"
+_FIND_OLDER_RESULTS: Final = f"SELECT {RESULT_COLUMNS} FROM @reusable WHERE key IN [:keys]"
 _SIZE: Final = "length(output) + length(key) + length(epochs) + length(env)"
 _STATS: Final = f"""
-    SELECT count(*), CAST(coalesce(sum({_SIZE}), 0) AS bigint), (SELECT count(*) FROM @calls), min(created), max(created)
+    SELECT (SELECT count(*) FROM @reuse_keys) + count(*),
+        (SELECT CAST(coalesce(sum(size), 0) AS bigint) FROM @reuse_log) + CAST(coalesce(sum({_SIZE}), 0) AS bigint),
+        (SELECT count(*) FROM @calls), (SELECT min(oldest) FROM @reuse_log), min(created), (SELECT max(newest) FROM @reuse_log), max(created)
     FROM @reusable
 """
-_SHRINK: Final = f"""
+_SHRINK_OLDER: Final = f"""
     DELETE FROM @reusable WHERE key IN (
         SELECT key FROM (
             SELECT key, sum({_SIZE}) OVER (ORDER BY created DESC, key) AS size FROM @reusable
@@ -824,8 +853,7 @@ class SqlStore(ABC):
 
     async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
         """See `Store.find_values`."""
-        statement = "SELECT digest, data FROM @stored_values WHERE digest IN [:digests]"
-        return dict(await self._read(statement, {"digests": list(digests)}))
+        return dict(await self._read(_FIND_VALUES, {"digests": list(digests)}))
 
     async def add_value(self, name: str, data: bytes, at: float) -> None:
         """See `Store.add_value`."""
@@ -847,8 +875,9 @@ class SqlStore(ABC):
         def work(sql: Sql) -> list[str]:
             rotten = self._find_rot(sql)
             with sql.snapshot():
-                results = sql.stream(f"SELECT {RESULT_COLUMNS} FROM @reusable ORDER BY key")
-                return rotten + damaged_results(results)
+                older = sql.stream(f"SELECT {RESULT_COLUMNS} FROM @reusable ORDER BY key")
+                rotten += damaged_results(map(Reusable.from_row, older))
+                return [*rotten, *_damage_of_log(sql)]
 
         return await self._query(work)
 
@@ -856,20 +885,49 @@ class SqlStore(ABC):
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """See `Store.find_reusable`."""
-        values = {"keys": list(keys)}
-        return await self._query(
-            lambda sql: {row[0]: Reusable.from_row(row) for row in sql.rows(_FIND_RESULTS, values)}
-        )
+        prefixes = {"prefixes": [prefix_of(key) for key in keys]}
+
+        def work(sql: Sql) -> dict[str, Reusable]:
+            lines: dict[str, bytes] = {}
+            for (results,) in sql.rows(_FIND_SEGMENTS, prefixes):
+                lines |= lines_in(results)
+            return self._read_results(sql, keys, lines)
+
+        return await self._query(work) if keys else {}
+
+    def _read_results(self, sql: Sql, keys: Sequence[str], lines: Mapping[str, bytes]) -> dict[str, Reusable]:
+        """Return the results of some keys: from their lines, else as an older version has left them."""
+        found = {key: lines[key] for key in keys if key in lines}
+        named = values_in(found.values())
+        values: dict[str, bytes] = dict(sql.rows(_FIND_VALUES, {"digests": sorted(named)})) if named else {}
+        results = {key: read_result(line, values.get) for key, line in found.items()}
+        if missing := [key for key in keys if key not in lines]:
+            if self._has_older_results is None:
+                self._has_older_results = bool(sql.rows("SELECT 1 FROM @reusable LIMIT 1"))
+            if self._has_older_results:
+                older = sql.rows(_FIND_OLDER_RESULTS, {"keys": missing})
+                results |= {row[0]: Reusable.from_row(row) for row in older}
+        return results
+
+    # Whether an older version has left results in the table `reusable`; `None`: nobody has looked.
+    _has_older_results: bool | None = None
 
     def _add_reuse(self, sql: Sql, reuse: ReuseEntries) -> None:
         """Add what calls leave, inside a transaction."""
-        # In the order of keys: two processes that add the same entries cannot deadlock. Of entries with one key the last counts.
-        results = {entry.key: entry.to_row() for entry in reuse.results}
         codes = [(digest, orjson.dumps(reuse.codes[digest])) for digest in sorted(reuse.codes)]
-        ordered = [results[key] for key in sorted(results)]
-        sql.insert("reusable", RESULT_COLUMNS, ordered, key="key", replaces=True, large="output")
+        segments = list(segments_of(reuse.results))
+        # Stored here, too, since the records of the run that name a value may be refused. In the order of digests: two processes cannot deadlock.
+        values = {digest: data for segment in segments for digest, data in segment.values.items()}
+        for digest in sorted(values):
+            sql.put("stored_values", {"digest": digest, "data": values[digest]}, large="data")
+        if segments:
+            self._add_segments(sql, segments)
         sql.insert("codes", "digest, parts", codes, key="digest")
         self._add_calls(sql, reuse.calls)
+
+    @abstractmethod
+    def _add_segments(self, sql: Sql, segments: Sequence[Segment]) -> None:
+        """Append segments to the reuse log, and have their keys lead to them, inside a transaction."""
 
     def _add_calls(self, sql: Sql, calls: Sequence[CallRecord]) -> None:
         rows = {
@@ -932,8 +990,10 @@ class SqlStore(ABC):
 
     async def cache_stats(self) -> CacheStats:
         """See `Store.cache_stats`."""
-        ((results, size, calls, oldest, newest),) = await self._read(_STATS)
-        return CacheStats(results, size, calls, oldest, newest)
+        ((results, size, calls, *times),) = await self._read(_STATS)
+        oldest = [at for at in times[:2] if at is not None]
+        newest = [at for at in times[2:] if at is not None]
+        return CacheStats(results, size, calls, min(oldest, default=None), max(newest, default=None))
 
     async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
         """See `Store.shrink_cache`."""
@@ -943,10 +1003,13 @@ class SqlStore(ABC):
             if before is not None:
                 values = {"before": before}
                 removed += sql.change("DELETE FROM @reusable WHERE created < :before", values)
+                removed += _shrink_log(sql, before)
                 sql.send("DELETE FROM @calls WHERE started < :before", values)
                 sql.send("DELETE FROM @codes WHERE digest NOT IN (SELECT code FROM @calls)")
             if bytes_max is not None:
-                removed += sql.change(_SHRINK, {"bytes_max": bytes_max})
+                left = bytes_max - sum(size for (size,) in sql.rows("SELECT size FROM @reuse_log"))
+                removed += sql.change(_SHRINK_OLDER, {"bytes_max": max(0, left)})
+                removed += _shrink_log_to(sql, bytes_max) if left < 0 else 0
             return removed
 
         return await self._write(work, is_slow=True)
@@ -1238,3 +1301,79 @@ def _row_conditions(where: RunFilter) -> Iterator[tuple[str, str, object]]:
         yield "(lower(task) LIKE lower(:text) ESCAPE '!' OR id LIKE lower(:text) ESCAPE '!')", "text", part
     if where.usd_min is not None:
         yield "usd >= :usd_min", "usd_min", float(where.usd_min)
+
+
+# --- the reuse log as a whole
+
+
+def _damage_of_log(sql: Sql) -> Iterator[str]:
+    """Yield what is wrong with the results that keys lead to, inside a snapshot. 16 bytes a key are in memory."""
+    numbers, prefixes = array("q"), array("q")
+    for number, prefix in sql.stream("SELECT number, prefix FROM @reuse_keys ORDER BY number"):
+        numbers.append(number)
+        prefixes.append(prefix)
+    at, find_value = 0, find_value_in(sql)
+    for number, results in sql.stream("SELECT number, results FROM @reuse_log ORDER BY number"):
+        start, at = bisect_left(numbers, number, at), bisect_right(numbers, number, at)
+        wanted = set(prefixes[start:at])
+        # A result that was made anew stands in a later segment, and its key leads there: what became of the old line does not matter.
+        lines = {key: line for key, line in lines_in(results).items() if prefix_of(key) in wanted}
+        yield from damaged_results(read_result(line, find_value) for line in lines.values())
+        for _ in wanted - {prefix_of(key) for key in lines}:
+            yield (
+                f"a result in segment {number} of the reuse log is not as it was written; it is not reused, and "
+                "`firmplan cache clear` removes it"
+            )
+
+
+def _shrink_log(sql: Sql, before: float) -> int:
+    """Remove the results made before then, and return how many keys that were."""
+    values = {"before": before}
+    removed = 0
+    for number, results in sql.rows(_MIXED_SEGMENTS, values):
+        removed += _leave(
+            sql, number, results, [line for line in lines_of(results) if line.created >= before]
+        )
+    sql.send("DELETE FROM @reuse_log WHERE newest < :before", values)
+    return removed + _forget_keys(sql)
+
+
+def _shrink_log_to(sql: Sql, bytes_max: int) -> int:
+    """Remove the oldest results until the rest is no larger, and return how many keys that were."""
+    # Segments are in the order of time, but for calls that started early. Of the first one that is too much, the newest results stay.
+    left, removed = bytes_max, 0
+    numbers = sql.rows("SELECT number, size FROM @reuse_log ORDER BY newest DESC, number DESC")
+    for place, (number, size) in enumerate(numbers):
+        if size <= left:
+            left -= size
+            continue
+        ((results,),) = sql.rows("SELECT results FROM @reuse_log WHERE number=:number", {"number": number})
+        newest = sorted(lines_of(results), key=lambda line: (-line.created, line.key))
+        sizes = accumulate(line.size for line in newest)
+        removed += _leave(
+            sql, number, results, [line for line, so_far in zip(newest, sizes, strict=True) if so_far <= left]
+        )
+        sql.send(_REMOVE_SEGMENTS, {"numbers": [number for number, _ in numbers[place + 1 :]]})
+        break
+    return removed + _forget_keys(sql)
+
+
+def _leave(sql: Sql, number: int, results: bytes, lines: Sequence[Line]) -> int:
+    """Leave only some lines of a segment, and return how many keys lead to it no more."""
+    segment = segment_of(lines)
+    if segment is None:
+        sql.send(_REMOVE_SEGMENTS, {"numbers": [number]})
+        return 0
+    sql.send(_REPLACE_SEGMENT, {"number": number} | row_of(segment))
+    gone = {prefix_of(key) for key in lines_in(results)} - set(segment.prefixes)
+    return sql.change(_FORGET_SOME, {"number": number, "gone": sorted(gone)})
+
+
+def _forget_keys(sql: Sql) -> int:
+    """Remove the keys that lead nowhere, and return how many they were."""
+    return sql.change("DELETE FROM @reuse_keys WHERE number NOT IN (SELECT number FROM @reuse_log)")
+
+
+def row_of(segment: Segment) -> dict[str, object]:
+    """Return a segment as the columns of a row."""
+    return {name: getattr(segment, name) for name in ("oldest", "newest", "size", "results")}
