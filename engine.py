@@ -412,6 +412,7 @@ class Engine:
                     self._budgets,
                     facilities.pins,
                     facilities.learnt,
+                    facilities.known,
                     self._models,
                     self._clock.now,
                 )
@@ -1414,7 +1415,8 @@ class Engine:
         by = before.submitter if submitter is None else _in_tenant(submitter, before.tenant)
         options = Options(budget=self._budgets.for_run(None), submitter=by)
         header = await opened.plans.header(edited, options, given, parent)
-        report = await opened.plans.check(edited, options.tenant)
+        # Only given values need the types of steps: the header's plan has passed its check.
+        report = await opened.plans.check(edited, options.tenant) if values else CheckReport(())
         forked = await execution.submissions.fork(
             parent.id,
             at=None if at is None else step_of(at),

@@ -37,6 +37,7 @@ from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
 from ..journal.decision_history import is_decision
 from ..journal.header import Header
+from ..journal.known_plans import KnownPlans
 from ..journal.records import Entry, read_entry
 from ..journal.restore import load_entries, rebuilt
 from ..limits import check_artifact
@@ -169,12 +170,18 @@ class Archive:
         store: Where they are.
         drivers: The runs that this process drives, by id.
         is_driven: Whether a living process drives, or plans, a run.
+        known: What the store knows of plans from before.
     """
 
     def __init__(
-        self, store: Store, drivers: Mapping[str, Driver], is_driven: Callable[[RunRow], bool]
+        self,
+        store: Store,
+        drivers: Mapping[str, Driver],
+        is_driven: Callable[[RunRow], bool],
+        known: KnownPlans,
     ) -> None:
         self._store = store
+        self._known = known
         self._drivers = drivers
         self._is_driven = is_driven
         self.planned = PlannedPlans(store)
@@ -299,7 +306,9 @@ class Archive:
             Diverged: The plan language or the machine concludes something else than what was recorded.
             StoreError: The journal was changed outside firmplan.
         """
-        _, machine = await rebuilt(row, await load_entries(self._store, row))
+        entries = await load_entries(self._store, row)
+        await self._known.load_of(row)
+        _, machine = await rebuilt(row, entries)
         return machine
 
     async def replayed(self, row: RunRow) -> Run:

@@ -135,7 +135,7 @@ class Execution:
             str, asyncio.Task[None]
         ] = {}  # by run: what drives it when its next question expires
         self._is_closing = False
-        self.archive = Archive(self._store, self._drivers, self._is_driven)
+        self.archive = Archive(self._store, self._drivers, self._is_driven, facilities.known)
         new_runs = NewRuns(facilities.commits, self._store)
         self.submissions = Submissions(
             self._store, new_runs, self.archive, facilities.clock, facilities.observers
@@ -195,6 +195,7 @@ class Execution:
             with suppress(StoreError):  # the next owner then takes this process for dead
                 await self._let_go(row)
         await self.facilities.learnt.close(self.now())
+        await self.facilities.known.close()
         await self._owner.wait()
         self.facilities.threads.close()
         await self.facilities.processes.close()
@@ -599,7 +600,9 @@ class Execution:
         """Return the machine of a claimed run, as its journal says; `None`: the run has ended, or is parked and nobody asked for it."""
         if taken.machine is not None:
             return taken.machine
+        await self.facilities.known.load(taken.header)
         machine = await machine_at_end(taken.header, taken.entries)
+        self.facilities.known.note_program(taken.header)
         has_stopped = machine.status is not None or (machine.parked is not None and not taken.is_asked)
         return None if has_stopped else machine
 

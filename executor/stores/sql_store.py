@@ -383,9 +383,9 @@ class SqlStore(ABC):
         """Do work that only reads, on tables that another folder has in this store (`schedules`, `webhooks`). Raises: StoreError."""
         return await self._query(work)
 
-    async def change(self, work: Callable[[Sql], T]) -> T:
-        """Do some work on such tables in one transaction, durable through power loss. Raises: StoreError."""
-        return await self._write(work, outlives="power")
+    async def change(self, work: Callable[[Sql], T], *, outlives: Outlives = "power") -> T:
+        """Do some work on such tables in one transaction, durable through power loss if nothing else is said. Raises: StoreError."""
+        return await self._write(work, outlives=outlives)
 
     async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
         return await self._query(lambda sql: sql.rows(statement, values), is_short=is_short)
@@ -929,6 +929,7 @@ class SqlStore(ABC):
                 removed += _shrink_log(sql, before)
                 sql.send("DELETE FROM @calls WHERE started < :before", values)
                 sql.send("DELETE FROM @codes WHERE digest NOT IN (SELECT code FROM @calls)")
+                sql.send("DELETE FROM @known_plans WHERE kept < :before", values)
             if bytes_max is not None:
                 left = bytes_max - sum(size for (size,) in sql.rows("SELECT size FROM @reuse_log"))
                 removed += sql.change(_SHRINK_OLDER, {"bytes_max": max(0, left)})
