@@ -7,13 +7,14 @@ work allowed, and in the thread only if that was not enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel
 
 from ..plans.limits import LIMITS, Limits
+from ..plans.plan import Plan
 from ..plans.problems import CheckReport
 from ..tools.background import WorkThread
 
@@ -25,7 +26,7 @@ INLINE_PARTS: Final = 1_500
 """Parts of the largest plan that is checked on the loop, 16 characters of text counted as one: a plan of some eighty steps, some 5 ms."""
 
 INLINE_STEPS: Final = 80
-"""Steps of the largest plan that passed its check which is digested and compiled on the loop."""
+"""Steps of the largest plan that is checked, digested and compiled on the loop."""
 
 INLINE_LIMITS: Final = replace(LIMITS, work_max=10_000)
 """The limits of a check on the loop: its constants take some 2 ms."""
@@ -33,28 +34,35 @@ INLINE_LIMITS: Final = replace(LIMITS, work_max=10_000)
 _THREAD = WorkThread("firmplan-check")
 
 
-async def checked(plan: object, check: CheckWith) -> CheckReport:
+async def checked(check: CheckWith, *, small: bool) -> CheckReport:
     """Return the report on a plan, from a thread unless the check is surely quick.
 
     Args:
-        plan: The plan, in any form that a check takes.
-        check: Checks it.
+        check: Checks the plan.
+        small: Whether the plan is small (`is_small`).
     """
-    if is_small(plan):
+    if small:
         report = check(INLINE_LIMITS)
         if not any(fault.code == "limit-exceeded" for fault in report.problems):
             return report
     return await _THREAD.run(lambda: check(LIMITS))
 
 
-async def beside(plan: object, work: Callable[[], T]) -> T:
+async def beside(work: Callable[[], T], *, small: bool) -> T:
     """Return what some other work on a plan returns, from a thread unless the plan is small."""
-    return work() if is_small(plan) else await _THREAD.run(work)
+    return work() if small else await _THREAD.run(work)
 
 
 def is_small(plan: object) -> bool:
     """Whether a plan is so small that its check takes a few milliseconds. O(1): looking ends where the plan is too large."""
-    return _room_after(plan, INLINE_PARTS) >= 0
+    steps: object = ()
+    if isinstance(plan, Plan):
+        steps = plan.steps
+    elif isinstance(plan, dict):
+        steps = cast("Mapping[object, object]", plan).get("steps")
+    if isinstance(steps, list | tuple) and len(cast("Sequence[object]", steps)) > INLINE_STEPS:
+        return False
+    return _room_after(cast("object", plan), INLINE_PARTS) >= 0
 
 
 def _room_after(part: object, room: int) -> int:

@@ -24,7 +24,7 @@ from ..plans.types.show import schema_of
 from ..plans.types.types import type_of, widened
 from ..plans.values import Json, NotJson, canonical, normal
 from ..tools.toolset import Toolset
-from .checking import INLINE_LIMITS, checked
+from .checking import INLINE_LIMITS, checked, is_small
 from .library.library import SavedPlan
 from .part import Part
 
@@ -65,7 +65,7 @@ class PlanRequest:
 
     async def check(self, plan: Plan | Json, written: Collection[str] = ()) -> CheckReport:
         """Return the check's report on a plan, saved or drafted; the words of the steps in `written` count as untrusted data."""
-        return await checked(plan, lambda limits: self._check(plan, limits, written))
+        return await checked(lambda limits: self._check(plan, limits, written), small=is_small(plan))
 
     def check_here(self, plan: Plan | Json) -> CheckReport:
         """Return the same report as `check`, for callers that are not on an event loop."""

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .checker.templates import template_of
+from .collecting import collector_paused
 from .plan import (
     AgentStep,
     AskPersonStep,
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 def digest_of(plan: Plan) -> Digest:
     """Return the plan's digest."""
-    return digest(canonical(canonical_form(plan)))
+    with collector_paused():
+        return digest(canonical(canonical_form(plan)))
 
 
 def canonical_form(plan: Plan) -> dict[str, Json]:

@@ -22,23 +22,24 @@ from pydantic import ValidationError
 from ...errors import ConfigError, InputRejected, RunNotFound
 from ...plans import CheckReport, Plan
 from ...plans.durations import parse_duration
-from ...plans.format.saved import references_of
+from ...plans.format.saved import find_plan_in, find_plan_of_json, references_of
 from ...plans.format.shape import describe
-from ...plans.inputs import fit_inputs, too_large
+from ...plans.inputs import InputSchemas, fit_inputs, input_schemas, too_large
 from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
 from ...plans.types.integers import with_integers
 from ...plans.types.standalone import self_contained
 from ...plans.types.validate import value_problems
-from ...plans.values import Json, NotJson, canonical
+from ...plans.values import Json, NotJson, canonical, text_in_given_order
 from ...tools import Artifact
+from ...tools.logbook import current_request
 from .. import limits as bounds
 from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
 from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
 from ..canonical_value import CanonicalValue
 from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
-from ..lru_cache import LruCache
+from ..lru_cache import IdentityCache, LruCache
 from ..policy import REUSE_MODES, ReuseMode
 from ..stores.api_keys import tenant_of
 from ..stores.store import REPLAY
@@ -105,12 +106,17 @@ class Options:
             submitter=self.submitter,
             request=self.request,
             schedule=self.schedule,
+            context=current_request.get(),
         )
+
+
+_INPUT_SCHEMAS: Final = IdentityCache["Plan", InputSchemas](8)
 
 
 def fitted_inputs(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
     """Return a plan's inputs, normalised to their schemas. Raises: InputRejected: an input does not fit, or is too large."""
-    inputs, problems = fit_inputs(plan, given, bytes_max=bounds.VALUE_BYTES_MAX)
+    schemas = _INPUT_SCHEMAS.get(plan, input_schemas)
+    inputs, problems = fit_inputs(plan, given, bytes_max=bounds.VALUE_BYTES_MAX, schemas=schemas)
     if problems:
         raise InputRejected("\n".join(str(each) for each in problems), problems)
     _expect_room(inputs)
@@ -463,6 +469,38 @@ def _is_writable(text: str, encode: Callable[[str], bytes] = str.encode) -> bool
 _Name: TypeAlias = "int | bytes"
 
 
+class GivenPlan:
+    """A plan as its caller gave it, spelled once: the spelling names it among the plans that passed their check, and it is read from that.
+
+    Args:
+        given: The plan.
+    """
+
+    __slots__ = ("_text", "given", "name")
+
+    def __init__(self, given: Plan | Mapping[str, Any]) -> None:
+        self.given = given
+        self.name: _Name | None = None
+        self._text: bytes | None = None
+        if isinstance(given, Plan):
+            self.name = id(given)
+            return
+        # The given order is kept, which the digest of a plan leaves out: the properties of answers have an order.
+        self._text = text_in_given_order(given) if isinstance(cast("object", given), dict) else None
+        if self._text is not None:
+            self.name = sha256(self._text).digest()
+            return
+        try:
+            canonical(given)
+            self.name = sha256(orjson.dumps(given)).digest()
+        except (NotJson, orjson.JSONEncodeError):  # the check reports the problem
+            pass
+
+    def read(self) -> Plan | None:
+        """Return the plan, or `None` if it has not the shape of one. What is read later is another object."""
+        return find_plan_in(self.given) if self._text is None else find_plan_of_json(self._text)
+
+
 @dataclass(frozen=True, slots=True)
 class _Checked:
     """A plan that passed its check, and the toolset it passed with. `given` is kept so that no other object gets its `id`."""
@@ -482,28 +520,15 @@ class CheckedPlans:
     def __init__(self) -> None:
         self._recent: LruCache[_Name, _Checked] = LruCache()
 
-    def find(self, given: Plan | Mapping[str, Any], tools: object) -> Plan | None:
+    def find(self, plan: GivenPlan, tools: object) -> Plan | None:
         """Return the checked plan for what the caller gave, with these tools; `None`: it has to be checked."""
-        name = _name_of(given)
-        found = self._recent.find(name) if name is not None else None
+        found = None if plan.name is None else self._recent.find(plan.name)
         if found is None or found.tools is not tools:
             return None
-        return found.plan if isinstance(name, bytes) or found.given is given else None
+        return found.plan if isinstance(plan.name, bytes) or found.given is plan.given else None
 
-    def keep(self, given: Plan | Mapping[str, Any], tools: object, plan: Plan) -> None:
+    def keep(self, plan: GivenPlan, tools: object, found: Plan) -> None:
         """Keep a plan that passed its check."""
-        name = _name_of(given)
-        if name is not None and not references_of(plan):
-            kept = _Checked(plan, given if isinstance(given, Plan) else None, tools)
-            self._recent.keep(name, kept, len(plan.steps))
-
-
-def _name_of(given: Plan | Mapping[str, Any]) -> _Name | None:
-    if isinstance(given, Plan):
-        return id(given)
-    try:
-        canonical(given)
-        # Keep the given order, which the digest of a plan leaves out: the properties of answers have an order.
-        return sha256(orjson.dumps(given)).digest()
-    except (NotJson, orjson.JSONEncodeError):  # the check reports the problem
-        return None
+        if plan.name is not None and not references_of(found):
+            kept = _Checked(found, plan.given if isinstance(plan.given, Plan) else None, tools)
+            self._recent.keep(plan.name, kept, len(found.steps))

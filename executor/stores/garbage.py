@@ -29,9 +29,11 @@ _SAVED: Final = "SELECT digest FROM @saved_values WHERE saved >= :since"
 _LAST: Final = "SELECT id, created, last_seq FROM @runs"
 _HEADERS: Final = "SELECT header FROM @headers"
 _JOURNALS: Final = "SELECT lines FROM @journal"
-# The journal of a run names the outputs in `reusable` as well, until the run is deleted. So they are read once, and again if a run was
+# The journal of a run names the outputs in the reuse log and in `reusable` as well, until the run is deleted. So they are read once, and again if a run was
 # deleted between the two phases.
 _RESULTS: Final = "SELECT output FROM @reusable"
+_SEGMENTS: Final = "SELECT results FROM @reuse_log"
+_SEGMENT_NUMBERS: Final = "SELECT number FROM @reuse_log"
 _DELETED: Final = """
     SELECT DISTINCT run_id FROM @reusable AS result
     WHERE NOT EXISTS (SELECT 1 FROM @runs AS run WHERE run.id=result.run_id)
@@ -50,13 +52,15 @@ class Unused:
 
     Attributes:
         last: (run id, time of creation) -> number of the last record that was read. The id of a deleted run is free again.
-        gone: Deleted runs whose results for reuse were already read.
+        gone: Deleted runs whose results for reuse, as older versions have left them, were already read.
+        segments: Numbers of the segments of the reuse log that were read.
         saved_before: Values that were saved later are not unused.
     """
 
     digests: frozenset[str]
     last: Mapping[tuple[str, float], int]
     gone: frozenset[str]
+    segments: frozenset[int]
     saved_before: float
 
 
@@ -74,10 +78,11 @@ def find_unused(sql: Sql, saved_before: float, among: frozenset[str] | None = No
         last = {(run_id, created): seq for run_id, created, seq in sql.rows(_LAST)}
         gone = frozenset(run_id for (run_id,) in sql.rows(_DELETED))
         saved = (digest for (digest,) in sql.rows(_SAVED, {"since": saved_before}))
-        texts = chain.from_iterable(map(sql.texts, (_HEADERS, _JOURNALS, _RESULTS, *_OTHERS)))
+        segments = frozenset(number for (number,) in sql.rows(_SEGMENT_NUMBERS))
+        texts = chain.from_iterable(map(sql.texts, (_HEADERS, _JOURNALS, _RESULTS, _SEGMENTS, *_OTHERS)))
         named = chain(saved, named_in(find_value_in(sql), texts))
         unused = without(stored if among is None else stored & among, named)
-    return Unused(unused, last, gone, saved_before)
+    return Unused(unused, last, gone, segments, saved_before)
 
 
 def remove_unused(sql: Sql, unused: Unused) -> Pruned:
@@ -103,6 +108,10 @@ def _written_since(sql: Sql, unused: Unused) -> Iterator[bytes]:
             yield from sql.texts(f"{_JOURNALS} WHERE run_id=:run AND first_seq>:before", values)
     for run_id in {run_id for (run_id,) in sql.rows(_DELETED)} - unused.gone:
         yield from sql.texts(f"{_RESULTS} WHERE run_id=:run", {"run": run_id})
+    # On a server, a segment may be seen later than one with a larger number, so a largest number would not tell.
+    new = {number for (number,) in sql.rows(_SEGMENT_NUMBERS)} - unused.segments
+    for number in sorted(new):
+        yield from sql.texts(f"{_SEGMENTS} WHERE number=:number", {"number": number})
     # These rows have no number by which the new ones could be told. They are few.
     for statement in _OTHERS:
         yield from sql.texts(statement)

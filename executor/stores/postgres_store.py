@@ -32,6 +32,7 @@ from .postgres_connection import (
     postgres_error,
 )
 from .postgres_connection import Cursor as PostgresCursor
+from .reuse_log import Segment
 from .sql_store import NO_VALUES, Outlives, Row, Sql, SqlStore, Values, translated
 
 T = TypeVar("T")
@@ -45,6 +46,18 @@ _ROTTEN: Final = "SELECT digest FROM @stored_values WHERE digest <> 'sha256' || 
 _CHECKSUMS: Final = (
     "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
 )
+_ADD_SEGMENTS: Final = """
+    WITH numbered AS MATERIALIZED (
+        SELECT nextval(pg_get_serial_sequence('@reuse_log', 'number')) AS number, segment.*
+        FROM unnest(CAST(:oldest AS double precision[]), CAST(:newest AS double precision[]), CAST(:size AS bigint[]), CAST(:results AS bytea[]))
+            WITH ORDINALITY AS segment(oldest, newest, size, results, place)
+    ), added AS (
+        INSERT INTO @reuse_log (number, oldest, newest, size, results) SELECT number, oldest, newest, size, results FROM numbered
+    )
+    INSERT INTO @reuse_keys (prefix, number)
+    SELECT prefix, number FROM unnest(CAST(:prefixes AS bigint[]), CAST(:places AS bigint[])) AS key(prefix, place) JOIN numbered USING (place)
+    ORDER BY prefix ON CONFLICT (prefix) DO UPDATE SET number=excluded.number
+"""
 TRIES: Final = 5  # of work through a separate connection that the server gives up for another's sake
 
 
@@ -177,6 +190,16 @@ class PostgresStore(PostgresServer, SqlStore):
         failures = sum(int(count) for (count,) in sql.rows(_CHECKSUMS))
         pages = [f"the server has read {failures} pages with a wrong checksum"] if failures else []
         return [*pages, *(f"the value {name} is not as it was written" for (name,) in sql.rows(_ROTTEN))]
+
+    def _add_segments(self, sql: Sql, segments: Sequence[Segment]) -> None:
+        """See `SqlStore`. All is one statement: the numbers of the segments need not travel."""
+        # In the order of prefixes, so that two processes that add the same keys cannot deadlock; of two segments with one key the later counts.
+        places = {prefix: place for place, each in enumerate(segments, 1) for prefix in each.prefixes}
+        prefixes = sorted(places)
+        values: dict[str, object] = {"prefixes": prefixes, "places": [places[each] for each in prefixes]}
+        for name in ("oldest", "newest", "size", "results"):
+            values[name] = [getattr(segment, name) for segment in segments]
+        sql.send(_ADD_SEGMENTS, values)
 
     # A task is stored as JSON: it may hold any character, and texts of PostgreSQL hold no NUL.
 

@@ -42,6 +42,16 @@ CREATE TABLE stored_values (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT;
 -- What callers have saved as inputs, and when: nothing may refer to it yet.
 CREATE TABLE saved_values (digest TEXT PRIMARY KEY, saved REAL NOT NULL) STRICT, WITHOUT ROWID;
 
+-- Results that later runs may reuse (`reuse_log.py`): some dozens a row, and where the newest of each key is.
+CREATE TABLE reuse_log (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    oldest REAL NOT NULL,
+    newest REAL NOT NULL,
+    size INTEGER NOT NULL,
+    results BLOB NOT NULL
+) STRICT;
+CREATE TABLE reuse_keys (prefix INTEGER PRIMARY KEY, number INTEGER NOT NULL) STRICT;
+-- The same, as older versions have left them: nothing is added any more.
 CREATE TABLE reusable (
     key TEXT PRIMARY KEY,
     run_id TEXT NOT NULL,
@@ -113,6 +123,9 @@ CREATE TABLE plan_versions (
     row_digest BLOB NOT NULL,
     PRIMARY KEY (tenant, name, version)
 ) STRICT, WITHOUT ROWID;
+
+-- What is known of large plans from before: that they passed a check, and the facts of their programs, by a digest over all that decides it.
+CREATE TABLE known_plans (key TEXT PRIMARY KEY, kept REAL NOT NULL, row_digest BLOB NOT NULL, data BLOB NOT NULL) STRICT;
 
 -- Saved plans that run at certain times, and each of these times with what became of it.
 CREATE TABLE schedules (

@@ -10,23 +10,35 @@ Rejected: a query builder such as SQLAlchemy Core, which would be one more depen
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 from abc import ABC, abstractmethod
-from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cached_property, lru_cache
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, cast
+from itertools import accumulate
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 
 import orjson
 
 from ...errors import StoreError
 from .api_keys import KEY_COLUMNS, ApiKey
 from .garbage import find_unused, find_value_in, named_in, remove_unused
+from .header_text import header_text, read_header
 from .plan_history import PlanHistory, list_versions, read_version
+from .reuse_log import (
+    Line,
+    Segment,
+    lines_in,
+    lines_of,
+    prefix_of,
+    read_result,
+    segment_of,
+    segments_of,
+    values_in,
+)
 from .store import (
     CHILDREN_TOLD,
     EVERY_RUN,
@@ -242,13 +254,29 @@ _EARLIER_CALLS: Final = (
 )
 _NEWEST_CALLS: Final = _EARLIER_CALLS.format("")
 _CALLS_OF_STEP: Final = _EARLIER_CALLS.format(" AND step=:step")
-_FIND_RESULTS: Final = f"SELECT {RESULT_COLUMNS} FROM @reusable WHERE key IN [:keys]"
+_FIND_VALUES: Final = "SELECT digest, data FROM @stored_values WHERE digest IN [:digests]"
+# In the order of numbers, so that the last line with a key is the newest.
+_FIND_SEGMENTS: Final = """
+    SELECT results FROM @reuse_log WHERE number IN (SELECT number FROM @reuse_keys WHERE prefix IN [:prefixes]) ORDER BY number
+"""
+ADD_SEGMENT: Final = (
+    "INSERT INTO @reuse_log (oldest, newest, size, results) VALUES (:oldest, :newest, :size, :results)"
+)
+_REPLACE_SEGMENT: Final = (
+    "UPDATE @reuse_log SET oldest=:oldest, newest=:newest, size=:size, results=:results WHERE number=:number"
+)
+_REMOVE_SEGMENTS: Final = "DELETE FROM @reuse_log WHERE number IN [:numbers]"
+_FORGET_SOME: Final = "DELETE FROM @reuse_keys WHERE number=:number AND prefix IN [:gone]"
+_MIXED_SEGMENTS: Final = "SELECT number, results FROM @reuse_log WHERE oldest < :before AND newest >= :before"
+_FIND_OLDER_RESULTS: Final = f"SELECT {RESULT_COLUMNS} FROM @reusable WHERE key IN [:keys]"
 _SIZE: Final = "length(output) + length(key) + length(epochs) + length(env)"
 _STATS: Final = f"""
-    SELECT count(*), CAST(coalesce(sum({_SIZE}), 0) AS bigint), (SELECT count(*) FROM @calls), min(created), max(created)
+    SELECT (SELECT count(*) FROM @reuse_keys) + count(*),
+        (SELECT CAST(coalesce(sum(size), 0) AS bigint) FROM @reuse_log) + CAST(coalesce(sum({_SIZE}), 0) AS bigint),
+        (SELECT count(*) FROM @calls), (SELECT min(oldest) FROM @reuse_log), min(created), (SELECT max(newest) FROM @reuse_log), max(created)
     FROM @reusable
 """
-_SHRINK: Final = f"""
+_SHRINK_OLDER: Final = f"""
     DELETE FROM @reusable WHERE key IN (
         SELECT key FROM (
             SELECT key, sum({_SIZE}) OVER (ORDER BY created DESC, key) AS size FROM @reusable
@@ -308,80 +336,11 @@ _COUNT_USES: Final = """
     FROM @plan_uses AS uses LEFT JOIN @runs AS runs ON runs.id = uses.run_id
     GROUP BY uses.name, uses.digest, became ORDER BY uses.name, uses.digest, became
 """
-# The headers that were last read: a run is looked up several times while it is driven.
-HEADERS_KEPT: Final = 4
 
 
 def _first_beat(owner: str) -> dict[str, object]:
     # A random number: an observer that watched the same owner before sees a new beat, also after each claim. Nobody gains by guessing it.
     return {"owner": owner, "beat": random.getrandbits(BEAT_BITS)}
-
-
-class _Arrivals:
-    """Creates runs in groups: those that arrive while others are being created share the next transaction.
-
-    A transaction waits for a disk or a server, however much it holds, and a server has many submissions at a time.
-
-    Args:
-        create_group: Creates runs in one transaction, and returns for each whether none of its id was there.
-        create_alone: Creates one run.
-    """
-
-    def __init__(
-        self,
-        create_group: Callable[[Sequence[RunRow]], Awaitable[Sequence[bool]]],
-        create_alone: Callable[[RunRow], Awaitable[bool]],
-    ) -> None:
-        self._create_group = create_group
-        self._create_alone = create_alone
-        self._waiting: list[tuple[RunRow, asyncio.Future[bool]]] = []
-        self._work: asyncio.Task[None] | None = None
-
-    async def add(self, row: RunRow) -> bool:
-        """Create a run; `False`: one of its id is there. Raises: StoreError."""
-        loop = asyncio.get_running_loop()
-        made: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append((row, made))
-        # A task of its own, so that a caller that is cancelled takes nobody else's run along.
-        if self._work is None or self._work.done():
-            self._work = loop.create_task(self._create(), name="firmplan submissions")
-        return await made
-
-    async def _create(self) -> None:
-        while self._waiting:
-            # In the order of ids, so that two processes that create the same runs cannot deadlock.
-            group = sorted(self._waiting, key=lambda each: each[0].id)
-            self._waiting = []
-            try:
-                await self._create_all(group)
-            finally:
-                for _, made in group:
-                    made.cancel()  # a loop that ends takes this task along
-
-    async def _create_all(self, group: Sequence[tuple[RunRow, asyncio.Future[bool]]]) -> None:
-        if len(group) > 1:
-            try:
-                results = await self._create_group([row for row, _ in group])
-            except StoreError:
-                pass  # perhaps because of one run among them: each has its own answer then
-            else:
-                for (_, made), is_new in zip(group, results, strict=True):
-                    _settle(made, is_new)
-                return
-        for row, made in group:
-            try:
-                _settle(made, await self._create_alone(row))
-            except Exception as fault:  # noqa: BLE001  # whoever waits gets it
-                _settle(made, fault)
-
-
-def _settle(made: asyncio.Future[bool], outcome: object) -> None:
-    if made.done():
-        return
-    if isinstance(outcome, Exception):
-        made.set_exception(outcome)
-    else:
-        made.set_result(bool(outcome))
 
 
 class SqlStore(ABC):
@@ -424,9 +383,9 @@ class SqlStore(ABC):
         """Do work that only reads, on tables that another folder has in this store (`schedules`, `webhooks`). Raises: StoreError."""
         return await self._query(work)
 
-    async def change(self, work: Callable[[Sql], T]) -> T:
-        """Do some work on such tables in one transaction, durable through power loss. Raises: StoreError."""
-        return await self._write(work, outlives="power")
+    async def change(self, work: Callable[[Sql], T], *, outlives: Outlives = "power") -> T:
+        """Do some work on such tables in one transaction, durable through power loss if nothing else is said. Raises: StoreError."""
+        return await self._write(work, outlives=outlives)
 
     async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
         return await self._query(lambda sql: sql.rows(statement, values), is_short=is_short)
@@ -435,22 +394,12 @@ class SqlStore(ABC):
 
     async def create_run(self, row: RunRow) -> bool:
         """See `Store.create_run`."""
-        if row.parent is not None:  # its parent is locked, and whoever deletes that must not wait for others
-            return await self._create_alone(row)
-        return await self._arrivals.add(row)
+        return (await self._write(lambda sql: self._create(sql, row), outlives="power")).rowcount == 1
 
-    @cached_property
-    def _arrivals(self) -> _Arrivals:
-        return _Arrivals(self._create_group, self._create_alone)
-
-    async def _create_alone(self, row: RunRow) -> bool:
-        return (await self._create_group([row]))[0]
-
-    async def _create_group(self, rows: Sequence[RunRow]) -> Sequence[bool]:
-        def work(sql: Sql) -> list[Cursor]:
-            return [self._create(sql, row) for row in rows]
-
-        return [made.rowcount == 1 for made in await self._write(work, outlives="power")]
+    def create_runs(self, rows: Sequence[RunRow]) -> Sequence[bool]:
+        """See `Store.create_runs`."""
+        made = self._write_here(lambda sql: [self._create(sql, row) for row in rows], outlives="power")
+        return [cursor.rowcount == 1 for cursor in made]
 
     def _create(self, sql: Sql, row: RunRow) -> Cursor:
         """Add a run. The cursor has changed one row if none of its id was there."""
@@ -497,8 +446,11 @@ class SqlStore(ABC):
 
         await self._write(work, outlives="power")
 
-    def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> None:
-        sql.put("headers", {"run_id": run_id, "header": orjson.dumps(header)}, large="header")
+    def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> bytes:
+        """Store a header, and return its text."""
+        text = header_text(header)
+        sql.put("headers", {"run_id": run_id, "header": text}, large="header")
+        return text
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
@@ -824,8 +776,7 @@ class SqlStore(ABC):
 
     async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
         """See `Store.find_values`."""
-        statement = "SELECT digest, data FROM @stored_values WHERE digest IN [:digests]"
-        return dict(await self._read(statement, {"digests": list(digests)}))
+        return dict(await self._read(_FIND_VALUES, {"digests": list(digests)}))
 
     async def add_value(self, name: str, data: bytes, at: float) -> None:
         """See `Store.add_value`."""
@@ -847,8 +798,9 @@ class SqlStore(ABC):
         def work(sql: Sql) -> list[str]:
             rotten = self._find_rot(sql)
             with sql.snapshot():
-                results = sql.stream(f"SELECT {RESULT_COLUMNS} FROM @reusable ORDER BY key")
-                return rotten + damaged_results(results)
+                older = sql.stream(f"SELECT {RESULT_COLUMNS} FROM @reusable ORDER BY key")
+                rotten += damaged_results(map(Reusable.from_row, older))
+                return [*rotten, *_damage_of_log(sql)]
 
         return await self._query(work)
 
@@ -856,20 +808,49 @@ class SqlStore(ABC):
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """See `Store.find_reusable`."""
-        values = {"keys": list(keys)}
-        return await self._query(
-            lambda sql: {row[0]: Reusable.from_row(row) for row in sql.rows(_FIND_RESULTS, values)}
-        )
+        prefixes = {"prefixes": [prefix_of(key) for key in keys]}
+
+        def work(sql: Sql) -> dict[str, Reusable]:
+            lines: dict[str, bytes] = {}
+            for (results,) in sql.rows(_FIND_SEGMENTS, prefixes):
+                lines |= lines_in(results)
+            return self._read_results(sql, keys, lines)
+
+        return await self._query(work) if keys else {}
+
+    def _read_results(self, sql: Sql, keys: Sequence[str], lines: Mapping[str, bytes]) -> dict[str, Reusable]:
+        """Return the results of some keys: from their lines, else as an older version has left them."""
+        found = {key: lines[key] for key in keys if key in lines}
+        named = values_in(found.values())
+        values: dict[str, bytes] = dict(sql.rows(_FIND_VALUES, {"digests": sorted(named)})) if named else {}
+        results = {key: read_result(line, values.get) for key, line in found.items()}
+        if missing := [key for key in keys if key not in lines]:
+            if self._has_older_results is None:
+                self._has_older_results = bool(sql.rows("SELECT 1 FROM @reusable LIMIT 1"))
+            if self._has_older_results:
+                older = sql.rows(_FIND_OLDER_RESULTS, {"keys": missing})
+                results |= {row[0]: Reusable.from_row(row) for row in older}
+        return results
+
+    # Whether an older version has left results in the table `reusable`; `None`: nobody has looked.
+    _has_older_results: bool | None = None
 
     def _add_reuse(self, sql: Sql, reuse: ReuseEntries) -> None:
         """Add what calls leave, inside a transaction."""
-        # In the order of keys: two processes that add the same entries cannot deadlock. Of entries with one key the last counts.
-        results = {entry.key: entry.to_row() for entry in reuse.results}
         codes = [(digest, orjson.dumps(reuse.codes[digest])) for digest in sorted(reuse.codes)]
-        ordered = [results[key] for key in sorted(results)]
-        sql.insert("reusable", RESULT_COLUMNS, ordered, key="key", replaces=True, large="output")
+        segments = list(segments_of(reuse.results))
+        # Stored here, too, since the records of the run that name a value may be refused. In the order of digests: two processes cannot deadlock.
+        values = {digest: data for segment in segments for digest, data in segment.values.items()}
+        for digest in sorted(values):
+            sql.put("stored_values", {"digest": digest, "data": values[digest]}, large="data")
+        if segments:
+            self._add_segments(sql, segments)
         sql.insert("codes", "digest, parts", codes, key="digest")
         self._add_calls(sql, reuse.calls)
+
+    @abstractmethod
+    def _add_segments(self, sql: Sql, segments: Sequence[Segment]) -> None:
+        """Append segments to the reuse log, and have their keys lead to them, inside a transaction."""
 
     def _add_calls(self, sql: Sql, calls: Sequence[CallRecord]) -> None:
         rows = {
@@ -932,8 +913,10 @@ class SqlStore(ABC):
 
     async def cache_stats(self) -> CacheStats:
         """See `Store.cache_stats`."""
-        ((results, size, calls, oldest, newest),) = await self._read(_STATS)
-        return CacheStats(results, size, calls, oldest, newest)
+        ((results, size, calls, *times),) = await self._read(_STATS)
+        oldest = [at for at in times[:2] if at is not None]
+        newest = [at for at in times[2:] if at is not None]
+        return CacheStats(results, size, calls, min(oldest, default=None), max(newest, default=None))
 
     async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
         """See `Store.shrink_cache`."""
@@ -943,10 +926,14 @@ class SqlStore(ABC):
             if before is not None:
                 values = {"before": before}
                 removed += sql.change("DELETE FROM @reusable WHERE created < :before", values)
+                removed += _shrink_log(sql, before)
                 sql.send("DELETE FROM @calls WHERE started < :before", values)
                 sql.send("DELETE FROM @codes WHERE digest NOT IN (SELECT code FROM @calls)")
+                sql.send("DELETE FROM @known_plans WHERE kept < :before", values)
             if bytes_max is not None:
-                removed += sql.change(_SHRINK, {"bytes_max": bytes_max})
+                left = bytes_max - sum(size for (size,) in sql.rows("SELECT size FROM @reuse_log"))
+                removed += sql.change(_SHRINK_OLDER, {"bytes_max": max(0, left)})
+                removed += _shrink_log_to(sql, bytes_max) if left < 0 else 0
             return removed
 
         return await self._write(work, is_slow=True)
@@ -1194,12 +1181,6 @@ def translated(statement: str, prefix: str, value: str, members: str) -> str:
     return re.sub(r":(\w+)", value, re.sub(r"IN \[:(\w+)\]", members, statement))
 
 
-@lru_cache(HEADERS_KEPT)
-def read_header(text: bytes) -> Mapping[str, Any]:
-    """Return a header, which nobody changes."""
-    return cast("Mapping[str, Any]", orjson.loads(text))
-
-
 _NOT_ITSELF: Final = str.maketrans({sign: f"!{sign}" for sign in "!%_"})
 """Signs that mean something in `LIKE`, and how they stand for themselves."""
 
@@ -1238,3 +1219,79 @@ def _row_conditions(where: RunFilter) -> Iterator[tuple[str, str, object]]:
         yield "(lower(task) LIKE lower(:text) ESCAPE '!' OR id LIKE lower(:text) ESCAPE '!')", "text", part
     if where.usd_min is not None:
         yield "usd >= :usd_min", "usd_min", float(where.usd_min)
+
+
+# --- the reuse log as a whole
+
+
+def _damage_of_log(sql: Sql) -> Iterator[str]:
+    """Yield what is wrong with the results that keys lead to, inside a snapshot. 16 bytes a key are in memory."""
+    numbers, prefixes = array("q"), array("q")
+    for number, prefix in sql.stream("SELECT number, prefix FROM @reuse_keys ORDER BY number"):
+        numbers.append(number)
+        prefixes.append(prefix)
+    at, find_value = 0, find_value_in(sql)
+    for number, results in sql.stream("SELECT number, results FROM @reuse_log ORDER BY number"):
+        start, at = bisect_left(numbers, number, at), bisect_right(numbers, number, at)
+        wanted = set(prefixes[start:at])
+        # A result that was made anew stands in a later segment, and its key leads there: what became of the old line does not matter.
+        lines = {key: line for key, line in lines_in(results).items() if prefix_of(key) in wanted}
+        yield from damaged_results(read_result(line, find_value) for line in lines.values())
+        for _ in wanted - {prefix_of(key) for key in lines}:
+            yield (
+                f"a result in segment {number} of the reuse log is not as it was written; it is not reused, and "
+                "`firmplan cache clear` removes it"
+            )
+
+
+def _shrink_log(sql: Sql, before: float) -> int:
+    """Remove the results made before then, and return how many keys that were."""
+    values = {"before": before}
+    removed = 0
+    for number, results in sql.rows(_MIXED_SEGMENTS, values):
+        removed += _leave(
+            sql, number, results, [line for line in lines_of(results) if line.created >= before]
+        )
+    sql.send("DELETE FROM @reuse_log WHERE newest < :before", values)
+    return removed + _forget_keys(sql)
+
+
+def _shrink_log_to(sql: Sql, bytes_max: int) -> int:
+    """Remove the oldest results until the rest is no larger, and return how many keys that were."""
+    # Segments are in the order of time, but for calls that started early. Of the first one that is too much, the newest results stay.
+    left, removed = bytes_max, 0
+    numbers = sql.rows("SELECT number, size FROM @reuse_log ORDER BY newest DESC, number DESC")
+    for place, (number, size) in enumerate(numbers):
+        if size <= left:
+            left -= size
+            continue
+        ((results,),) = sql.rows("SELECT results FROM @reuse_log WHERE number=:number", {"number": number})
+        newest = sorted(lines_of(results), key=lambda line: (-line.created, line.key))
+        sizes = accumulate(line.size for line in newest)
+        removed += _leave(
+            sql, number, results, [line for line, so_far in zip(newest, sizes, strict=True) if so_far <= left]
+        )
+        sql.send(_REMOVE_SEGMENTS, {"numbers": [number for number, _ in numbers[place + 1 :]]})
+        break
+    return removed + _forget_keys(sql)
+
+
+def _leave(sql: Sql, number: int, results: bytes, lines: Sequence[Line]) -> int:
+    """Leave only some lines of a segment, and return how many keys lead to it no more."""
+    segment = segment_of(lines)
+    if segment is None:
+        sql.send(_REMOVE_SEGMENTS, {"numbers": [number]})
+        return 0
+    sql.send(_REPLACE_SEGMENT, {"number": number} | row_of(segment))
+    gone = {prefix_of(key) for key in lines_in(results)} - set(segment.prefixes)
+    return sql.change(_FORGET_SOME, {"number": number, "gone": sorted(gone)})
+
+
+def _forget_keys(sql: Sql) -> int:
+    """Remove the keys that lead nowhere, and return how many they were."""
+    return sql.change("DELETE FROM @reuse_keys WHERE number NOT IN (SELECT number FROM @reuse_log)")
+
+
+def row_of(segment: Segment) -> dict[str, object]:
+    """Return a segment as the columns of a row."""
+    return {name: getattr(segment, name) for name in ("oldest", "newest", "size", "results")}

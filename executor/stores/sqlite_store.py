@@ -21,7 +21,11 @@ import orjson
 
 from ...errors import StoreError
 from ...plans.values import digest as digest_of
+from ..lru_cache import LruCache
+from .header_text import read_header
+from .reuse_log import Segment, lines_in, prefix_of
 from .sql_store import (
+    ADD_SEGMENT,
     CALL_COLUMNS,
     NO_VALUES,
     RUN,
@@ -31,19 +35,17 @@ from .sql_store import (
     Sql,
     SqlStore,
     Values,
-    read_header,
+    row_of,
     translated,
 )
 from .sqlite_file import BUSY_TIMEOUT_MS, INCREMENTAL, SqliteFile, sqlite_error
 from .store import (
     EVERYTHING,
-    RESULT_COLUMNS,
     Batch,
     CacheStats,
     CallRecord,
     Removal,
     Reusable,
-    ReuseEntries,
     RunRow,
 )
 
@@ -53,7 +55,12 @@ _FIND_SMALL: Final = f"""
     SELECT {RUN}, headers.rowid, CASE WHEN length(header) < {LARGE_BYTES} THEN header END
     FROM @runs JOIN @headers ON run_id=id WHERE id=:run
 """
-_FIND_RESULT: Final = f"SELECT {RESULT_COLUMNS} FROM reusable WHERE key=?"
+_ADD_SEGMENT: Final = ADD_SEGMENT.replace("@", "")
+KEYS_ASKED: Final = 32  # keys that one query looks for: a list of marks has a fixed length, so that SQLite prepares the statement once
+_FIND_NUMBERS: Final = (
+    f"SELECT prefix, number FROM reuse_keys WHERE prefix IN ({', '.join('?' * KEYS_ASKED)})"
+)
+_FIND_NUMBER: Final = "SELECT prefix, number FROM reuse_keys WHERE prefix=?"
 
 PORTION_PAGES: Final = 1_000  # of one transaction that makes the file smaller: some milliseconds
 PAUSE_S: Final = 0.005  # between two of them: whoever waits for the file looks as often
@@ -318,12 +325,12 @@ class SqliteStore(SqliteFile, SqlStore):
                 blob.seek(0)
             return cast("Mapping[str, Any]", orjson.loads(blob.read()))
 
-    def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> None:
+    def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> bytes:
         """See `SqlStore`. A large header is kept: it is read again and again while the run is driven."""
-        text = orjson.dumps(header)
-        super()._put_header(sql, run_id, header)
+        text = super()._put_header(sql, run_id, header)
         if len(text) >= LARGE_BYTES:
             self._large_header = (run_id, hashlib.sha256(text).digest(), header)
+        return text
 
     # --- the key filter
 
@@ -352,20 +359,41 @@ class SqliteStore(SqliteFile, SqlStore):
 
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """See `Store.find_reusable`."""
+        # Called on the event loop for the calls of a run: most keys are new, and the filter answers for them without a query.
+        prefixes = {prefix_of(key): key for key in keys}
+        wanted = self._known.among(prefixes)
+        if not wanted:
+            return {}
 
         def work(db: sqlite3.Connection) -> dict[str, Reusable]:
-            # One plain query a key takes two thirds of the time of one with `json_each`, and a warm run is little else.
-            found = (db.execute(_FIND_RESULT, (key,)).fetchone() for key in wanted)
-            return {row[0]: Reusable.from_row(row) for row in found if row is not None}
+            lines: dict[str, bytes] = {}
+            for prefix, number in _numbers_of(db, wanted):
+                line = self._segment(db, number).get(key := prefixes[prefix])
+                if line is not None:
+                    lines[key] = line
+            return self._read_results(SqliteSql(db), [prefixes[prefix] for prefix in wanted], lines)
 
-        # Called on the event loop for each call of a run: most keys are new, and the filter answers for them without a query.
-        wanted = self._known.among(keys)
-        return await self._look(work) if wanted else {}
+        return await self._look(work)
 
-    def _add_reuse(self, sql: Sql, reuse: ReuseEntries) -> None:
+    def _segment(self, db: sqlite3.Connection, number: int) -> Mapping[str, bytes]:
+        """Return the lines of a segment by key. It was read a moment ago if the calls of a run follow each other as they did before."""
+        kept = self._known.segments
+        if (found := kept.find(number)) is None:
+            row = db.execute("SELECT results FROM reuse_log WHERE number=?", (number,)).fetchone()
+            found = lines_in(row[0]) if row is not None else {}
+            kept.keep(number, found, len(row[0]) if row is not None else 0)
+        return found
+
+    def _add_segments(self, sql: Sql, segments: Sequence[Segment]) -> None:
         """See `SqlStore`."""
-        self._known.add(entry.key for entry in reuse.results)
-        super()._add_reuse(sql, reuse)
+        self._known.add(prefix for segment in segments for prefix in segment.prefixes)
+        db = cast("SqliteSql", sql).db
+        keys: list[tuple[int, int]] = []
+        for segment in segments:
+            number = cast("int", db.execute(_ADD_SEGMENT, row_of(segment)).lastrowid)
+            keys += [(prefix, number) for prefix in segment.prefixes]
+        # In the order of the index: keys that are close share a page. Of two equal ones the later counts.
+        db.executemany("INSERT OR REPLACE INTO reuse_keys (prefix, number) VALUES (?, ?)", sorted(keys))
 
     # --- the records of calls
     #
@@ -448,6 +476,17 @@ class SqliteStore(SqliteFile, SqlStore):
         return self.name != ":memory:" and await self._on_file(_compact)
 
 
+def _numbers_of(db: sqlite3.Connection, prefixes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the prefixes that the index has, each with the number of its segment."""
+    if len(prefixes) == 1:
+        yield from db.execute(_FIND_NUMBER, prefixes)
+        return
+    # Rejected: `json_each`, which takes twice the time, and a query a key, which takes five times as long.
+    for start in range(0, len(prefixes), KEYS_ASKED):
+        part = list(prefixes[start : start + KEYS_ASKED])
+        yield from db.execute(_FIND_NUMBERS, part + part[-1:] * (KEYS_ASKED - len(part)))
+
+
 # --- the key filter
 #
 # Most calls of a run are new, and a new call needs no look into the file: the filter knows which keys the reuse index may have. It reads the
@@ -458,6 +497,13 @@ class SqliteStore(SqliteFile, SqlStore):
 
 
 _HASH: Final = 8 * FILTER_BYTES - 1
+SEGMENTS_BYTES: Final = (
+    2**21
+)  # of the segments that are kept: some dozens, so that the calls of several runs at a time find theirs
+_OLDER_KEYS: Final = "SELECT key FROM reusable WHERE key > ? ORDER BY key LIMIT ?"
+_PREFIXES: Final = "SELECT prefix FROM reuse_keys WHERE prefix >= ? ORDER BY prefix LIMIT ?"
+_FIRST_PREFIX: Final = -(2**63)
+_LAST_PREFIX: Final = 2**63 - 1
 
 
 class KeyFilter:
@@ -472,31 +518,32 @@ class KeyFilter:
         self.forget()
 
     def forget(self) -> None:
-        """Forget all keys."""
+        """Forget all keys, and the segments that were read."""
         self._bits = bytearray()  # made when the first key is read
         self._count = 0  # bits that are set
         self._all: bytearray | None = None  # the same bits, once they are complete
-        self._read_to = ""
+        self._read_to = _FIRST_PREFIX
+        self._read_older_to = ""
         self._is_too_large = False
+        self.segments = LruCache[int, Mapping[str, bytes]](SEGMENTS_BYTES, 1)
 
-    def among(self, keys: Sequence[str]) -> Sequence[str]:
-        """Return the keys that have to be looked up. May be called on any thread."""
+    def among(self, prefixes: Iterable[int]) -> Sequence[int]:
+        """Return the prefixes of the keys that have to be looked up. May be called on any thread."""
         known = self._all
         if known is None:
-            return keys
-        return [key for key in keys if known[(at := hash(key) & _HASH) >> 3] >> (at & 7) & 1]
+            return list(prefixes)
+        return [each for each in prefixes if known[(at := each & _HASH) >> 3] >> (at & 7) & 1]
 
-    def add(self, keys: Iterable[str]) -> None:
+    def add(self, prefixes: Iterable[int]) -> None:
         """Add keys that are about to be added to the index."""
-        if (
-            self._all is not None or self._read_to
-        ):  # else the index is read from its beginning later, and has these keys then
-            self._add(keys)
+        # If nothing was read yet, the index is read from its beginning later, and has these keys then.
+        if self._all is not None or self._bits:
+            self._add(prefixes)
 
-    def _add(self, keys: Iterable[str]) -> None:
+    def _add(self, prefixes: Iterable[int]) -> None:
         bits = self._bits
-        for key in keys:
-            at = hash(key) & _HASH
+        for prefix in prefixes:
+            at = prefix & _HASH
             place, bit = at >> 3, 1 << (at & 7)
             if not bits[place] & bit:
                 bits[place] |= bit
@@ -527,14 +574,19 @@ class KeyFilter:
                 self._read_portion(db)
 
     def _read_portion(self, db: sqlite3.Connection) -> None:
-        statement = "SELECT key FROM reusable WHERE key > ? ORDER BY key LIMIT ?"
-        keys = [key for (key,) in db.execute(statement, (self._read_to, PORTION))]
         self._bits = self._bits or bytearray(FILTER_BYTES)
-        self._add(keys)
+        # First what older versions have left. They may run beside this one, so the table is looked at each time.
+        older = [key for (key,) in db.execute(_OLDER_KEYS, (self._read_older_to, PORTION))]
+        if older:
+            self._read_older_to = older[-1]
+            self._add(map(prefix_of, older))
+            return
+        prefixes = [each for (each,) in db.execute(_PREFIXES, (self._read_to, PORTION))]
+        self._add(prefixes)
         if self._is_too_large:
             return
-        if len(keys) == PORTION:
-            self._read_to = keys[-1]
+        if len(prefixes) == PORTION and prefixes[-1] < _LAST_PREFIX:
+            self._read_to = prefixes[-1] + 1
             return
         # Another process may have written between the portions, or since the last one: then the set is no copy of the index.
         version = self._version

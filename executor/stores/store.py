@@ -198,22 +198,9 @@ class Reusable:
     env: Mapping[str, Json] = field(default_factory=dict[str, Json])
     refused: Literal["", "altered", "no-digest"] = ""
 
-    def to_row(self) -> tuple[str, str, str, bytes, float, bytes, bytes, bytes]:
-        """Return it as a row of the table `reusable`, with the digest of the row."""
-        row = (
-            self.key,
-            self.run_id,
-            self.step,
-            self.output,
-            float(self.created),
-            _dumped(self.epochs),
-            _dumped(self.env),
-        )
-        return (*row, _digest_of_result(*row))
-
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Reusable:
-        """Read a row; if its digest does not match, the result is marked as refused. O(size of the output): one SHA-256."""
+        """Read a row that an older version has left; if its digest does not match, the result is marked as refused. O(size of the output): one SHA-256."""
         *columns, row_digest = row
         key, run_id, step, output, created, epochs, env = columns
         if row_digest != _digest_of_result(*columns):
@@ -234,17 +221,12 @@ def _digest_of_result(
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-def _dumped(parts: Mapping[str, Json]) -> bytes:
-    return orjson.dumps(parts) if parts else b"{}"
-
-
 def _loaded(parts: bytes) -> Mapping[str, Any]:
     return _NOTHING if parts == b"{}" else orjson.loads(parts)
 
 
-def damaged_results(rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Describe the rows of the table `reusable` that were changed. Rows without a digest are never reused, and are no damage."""
-    results = map(Reusable.from_row, rows)
+def damaged_results(results: Iterable[Reusable]) -> list[str]:
+    """Describe the results that were changed. Those of format 1, without a digest, are never reused, and are no damage."""
     return [
         f"the result of step '{each.step}' of run {each.run_id} that later runs may reuse is not as it was written (key {each.key}); "
         "it is not reused, and `firmplan cache clear` removes it"
@@ -506,6 +488,17 @@ class Store(Protocol):
 
         Raises:
             StoreError: The parent run no longer exists; a kept replay needs no parent.
+        """
+        ...
+
+    def create_runs(self, rows: Sequence[RunRow]) -> Sequence[bool]:
+        """Add runs without parents as `create_run` does, all in one commit; return for each whether none of its id was there.
+
+        The caller waits, so it has to be on a thread that may. Runs are in the order of their ids: two processes that add the same runs
+        then cannot deadlock.
+
+        Raises:
+            StoreError: None of them was added.
         """
         ...
 

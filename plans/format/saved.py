@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..plan import Plan, PlanStep
-from ..values import canonical, digest
+from ..collecting import collector_paused
+from ..plan import OWNED, Plan, PlanStep
+from ..values import canonical, digest, parse_canonical
 from .source import SourceError, parse_source
 
 PLANS_MAX = 1000  # saved plans that one plan may lead to; more is a mistake
@@ -47,6 +48,16 @@ def find_plan_in(given: Plan | Mapping[str, Any] | str | bytes) -> Plan | None:
     if isinstance(given, Plan):
         return given
     try:
-        return Plan.model_validate(parse_source(given).value if isinstance(given, str | bytes) else given)
+        with collector_paused():
+            return Plan.model_validate(parse_source(given).value if isinstance(given, str | bytes) else given)
     except (SourceError, ValidationError):
+        return None
+
+
+def find_plan_of_json(text: bytes) -> Plan | None:
+    """Return the plan that a text of `text_in_given_order` says, or `None` if it has not the shape of one."""
+    try:
+        with collector_paused():
+            return Plan.model_validate(parse_canonical(text), context={OWNED: True})
+    except ValidationError:
         return None

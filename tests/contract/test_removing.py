@@ -55,10 +55,7 @@ def entry_of(key, created, output=b"1", run_id="r"):
 
 def bytes_of(*entries):
     """Return how large results are, as stores count them."""
-    rows = [entry.to_row() for entry in entries]
-    return sum(
-        len(key) + len(output) + len(epochs) + len(env) for key, _, _, output, _, epochs, env, _ in rows
-    )
+    return sum(len(entry.key) + len(entry.output) + len("{}{}") for entry in entries)
 
 
 # --- runs
@@ -213,6 +210,51 @@ def test_results_go_by_age_and_by_size_and_no_further(make_store):
         assert await store.cache_stats() == CacheStats(0, 0, 0, None, None)
         await leave(store, ReuseEntries([], entries[:1]))
         assert set(await store.find_reusable(["k1"])) == {"k1"}
+
+    with_store(make_store, law)
+
+
+def test_a_large_result_is_stored_once_and_goes_with_the_last_text_that_names_it(make_store):
+    """Of equal outputs the store has one copy, beside the segments; small ones stand in them. Those of one key give way to the newest."""
+    text = b'"%b"' % (b"x" * 40_000)
+
+    async def law(store):
+        row = await claimed(store, "r", header={"plan": None})
+        values = {digest(text): text}
+        results = [entry_of(f"k{n}", float(n), text) for n in range(100)]
+        await append(
+            store, batch_of(row, b'{"output":{"$value":"%s"}}' % digest(text).encode(), values=values)
+        )
+        await leave(store, ReuseEntries(results=results))
+        await leave(store, ReuseEntries(results=[entry_of("k1", 200.0, b"1"), entry_of("k1", 201.0, b"2")]))
+        found = await store.find_reusable([each.key for each in results])
+        assert found == {each.key: each for each in results} | {"k1": entry_of("k1", 201.0, b"2")}
+        assert (await store.cache_stats()).results == 100
+        assert await store.find_damage() == []
+        assert (await store.delete_run("r", ["running"])).is_removed
+        assert await store.prune_values(saved_before=9.0) == Pruned(0, 0)
+        assert (await store.find_reusable(["k2"]))["k2"].output == text
+        assert await store.shrink_cache(before=99.5, bytes_max=None) == 99
+        assert await store.prune_values(saved_before=9.0) == Pruned(1, len(text))
+        assert set(await store.find_reusable(["k1", "k2"])) == {"k1"}
+
+    with_store(make_store, law)
+
+
+def test_a_large_result_whose_run_was_lost_is_stored_all_the_same(make_store):
+    """Its records are refused, and hold the value no more; a result whose value is gone is not reused, and is damage."""
+    text = b'"%b"' % (b"x" * 40_000)
+
+    async def law(store):
+        old = await claimed(store, "r", header={"plan": None})
+        await store.claim("r", "you", is_alive=lambda *_: False)
+        lost = batch_of(
+            old, b"late", values={digest(text): text}, reuse=ReuseEntries(results=[entry_of("k", 1.0, text)])
+        )
+        (fault,) = await asyncio.to_thread(store.append, [lost])
+        assert isinstance(fault, StoreError)
+        assert (await store.find_reusable(["k"]))["k"].output == text
+        assert await store.find_damage() == []
 
     with_store(make_store, law)
 

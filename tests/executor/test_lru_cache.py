@@ -7,7 +7,7 @@ from firmplan import Engine, Plan, PlanRejected, Toolset, tool
 from firmplan.executor import ToolsetLock
 from firmplan.executor.journal.header import program_of, read_plan
 from firmplan.executor.lru_cache import ENTRY_STEPS, IdentityCache, LruCache
-from firmplan.executor.runs.request import CheckedPlans
+from firmplan.executor.runs.request import CheckedPlans, GivenPlan
 from firmplan.plans.expressions.functions import EXPRESSION_VERSION
 from firmplan.testing import MemoryStore
 from hypothesis import given
@@ -37,7 +37,7 @@ def test_a_value_is_that_of_its_key_and_the_weight_is_bounded(keys, weights):
 
 
 def test_what_was_used_last_stays():
-    """The least recently used goes first, and what is too heavy is not kept at all."""
+    """The least recently used goes first, and what is too heavy stays alone, until the next comes."""
     recent = LruCache[str, str](weight_max=2 * ENTRY_STEPS)
     made = []
 
@@ -49,7 +49,10 @@ def test_what_was_used_last_stays():
     assert made == ["a", "b", "c", "b"]
     use("heavy", steps=10_000)
     use("heavy", steps=10_000)
-    assert made[4:] == ["heavy", "heavy"]
+    assert made[4:] == ["heavy"]
+    use("c")
+    use("heavy", steps=10_000)
+    assert made[5:] == ["c", "heavy"]
 
 
 def test_what_fits_exactly_stays_and_a_value_that_is_kept_anew_weighs_anew():
@@ -58,7 +61,7 @@ def test_what_fits_exactly_stays_and_a_value_that_is_kept_anew_weighs_anew():
     cache.keep("whole", "w", 10)
     assert cache.find("whole") == "w"
     cache.keep("past", "p", 11)
-    assert (cache.find("past"), cache.find("whole")) == (None, "w")
+    assert (cache.find("past"), cache.find("whole")) == ("p", None)
     cache.keep("whole", "less", 3)
     for name in ("b", "c", "d"):
         cache.keep(name, name, 0)
@@ -97,14 +100,17 @@ def test_a_plan_object_is_known_by_identity_and_a_dict_by_content():
     """An equal dict is the same plan; an equal `Plan` object may have other words for people."""
     accepted, tools = CheckedPlans(), object()
     first = Plan.model_validate(ONE)
-    accepted.keep(first, tools, first)
-    assert accepted.find(first, tools) is first
-    assert accepted.find(first, object()) is None, "other tools"
-    assert accepted.find(Plan.model_validate({**ONE, "task": "Two"}), tools) is None
-    accepted.keep(ONE, tools, first)
-    assert accepted.find({**ONE}, tools) is first
-    assert accepted.find({**ONE, "task": "Two"}, tools) is None
-    assert accepted.find({**ONE, "output": float("nan")}, tools) is None
+    accepted.keep(GivenPlan(first), tools, first)
+    assert accepted.find(GivenPlan(first), tools) is first
+    assert accepted.find(GivenPlan(first), object()) is None, "other tools"
+    assert accepted.find(GivenPlan(Plan.model_validate({**ONE, "task": "Two"})), tools) is None
+    accepted.keep(GivenPlan(ONE), tools, first)
+    assert accepted.find(GivenPlan({**ONE}), tools) is first
+    assert accepted.find(GivenPlan({**ONE, "task": "Two"}), tools) is None
+    nan, null = {**ONE, "output": float("nan")}, {**ONE, "output": None}
+    accepted.keep(GivenPlan(null), tools, first)
+    assert accepted.find(GivenPlan(null), tools) is first
+    assert accepted.find(GivenPlan(nan), tools) is None, "its text would be that of null"
 
 
 def test_a_plan_that_runs_saved_plans_is_checked_every_time():

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 import psycopg
 import pytest
 import structlog.testing
 from firmplan import Artifact, Context, Engine, Planner, PlanningFailed, StoreError, tool
+from firmplan.executor.stores.reuse_log import INLINE_BYTES_MAX, read_result, write_result
 from firmplan.executor.stores.store import Reusable
+from firmplan.plans.values import digest
 from firmplan.testing import ScriptedModel
 from public import call, plan
 
@@ -56,7 +60,7 @@ class Store:
         if not self.is_shared:
             with closing(sqlite3.connect(self.where, isolation_level=None)) as db:
                 return db.execute(statement, values).fetchall()
-        for table in ("plans", "reusable", "stored_values", "codes", "calls"):
+        for table in ("plans", "reusable", "reuse_log", "reuse_keys", "stored_values", "codes", "calls"):
             statement = statement.replace(f" {table} ", f" firmplan_{table} ")
         with psycopg.connect(self.where, autocommit=True) as db:
             found = db.execute(statement.replace("?", "%s"), values, binary=True)
@@ -159,7 +163,7 @@ def test_a_result_that_was_changed_is_not_reused(store):
         assert engine.run_sync(look).output == 700
         assert engine.run_sync(look).steps["cost"].reused
         assert len(store.priced) == 1
-        store.sql("UPDATE reusable SET output=? ", b"900")
+        change_results(store, b"700", b"900")
         (told,) = damages(engine)
         assert "the result of step 'cost' of run" in told
         with captured() as log:
@@ -174,19 +178,27 @@ def test_a_result_that_was_changed_is_not_reused(store):
         assert engine.check_store_sync().ok
 
 
+def change_results(store, old, new):
+    """Change some bytes of each stored result."""
+    for number, results in store.sql("SELECT number, results FROM reuse_log "):
+        assert re.search(old, results)
+        store.sql("UPDATE reuse_log SET results=? WHERE number=?", re.sub(old, new, results), number)
+
+
 @pytest.mark.parametrize(
-    ("column", "value"),
+    ("old", "new"),
     [
-        ("created", 1.5), ("run_id", "another"), ("step", "another"), ("epochs", b'{"a":1}'), ("env", b"{"), ("output", b"{"),
-        ("key", "sha256:" + 64 * "a"), ("row_digest", b"x"),
+        (rb"1(\d+\.\d+),\{", rb"2\1,{"), (b'\\["[^"]+"', b'["another"'), (b'"cost"', b'"another"'), (rb",\{\},\{\}\]", b',{"a":1},{}]'),
+        (rb"\{\}\]", b"{"), (b"700", b"{"), (b"\tsha256:....", b"\tsha256:0000"), (b"^....", b"0000"), (b"\t", b""), (b"[^\t]+$", b""), (b".+", b"")
     ],
+    ids=["time", "run", "step", "epochs", "environment", "output", "key", "digest", "no tabs", "no output", "nothing"],
 )  # fmt: skip
-def test_any_change_of_a_result_is_found(store, column, value):
-    """Each column is covered; what is no JSON any more is a miss, too."""
+def test_any_change_of_a_result_is_found(store, old, new):
+    """Each part is covered; what is no JSON any more is a miss, too."""
     look = plan(call("cost", "price", args={"of": "tea"}), output="${cost}")
     with store.engine() as engine:
         engine.run_sync(look)
-        store.sql(f"UPDATE reusable SET {column}=? ", value)
+        change_results(store, old, new)
         assert len(damages(engine)) == 1
     with store.engine() as engine:
         run = engine.run_sync(look)
@@ -194,15 +206,63 @@ def test_any_change_of_a_result_is_found(store, column, value):
 
 
 def test_a_result_of_another_key_does_not_stand_for_a_call(store):
-    """Two whole rows that changed places are found, too: the digest covers the key."""
+    """Also where the index was changed: the line of a result names its key."""
     look = plan(call("a", "price", args={"of": "tea"}), call("b", "price", args={"of": "milk"}))
     with store.engine() as engine:
         engine.run_sync(look)
-        (one, other) = [key for (key,) in store.sql("SELECT key FROM reusable ORDER BY key")]
-        for old, new in ((one, "sha256:x"), (other, one), ("sha256:x", other)):
-            store.sql("UPDATE reusable SET key=? WHERE key=?", new, old)
-        assert len(damages(engine)) == 2
+        keys = [key for (key,) in store.sql("SELECT prefix FROM reuse_keys ORDER BY prefix")]
+        assert len(keys) == 2
+        store.sql("UPDATE reuse_keys SET prefix=prefix+1")
         assert not any(step.reused for step in engine.run_sync(look).steps.values())
+        ((results,),) = store.sql("SELECT results FROM reuse_log WHERE number=1")
+        one, other = re.findall(b"sha256:[0-9a-f]{64}", results)
+        swapped = results.replace(one, b"x").replace(other, one).replace(b"x", other)
+        store.sql("UPDATE reuse_log SET results=? ", swapped)
+        assert len(damages(engine)) == 4
+        assert not any(step.reused for step in engine.run_sync(look).steps.values())
+
+
+def leave_as_before(store, made):
+    """Have a result stand in the store as versions without a reuse log have left it, instead of in that."""
+    epochs, env = (json.dumps(dict(part)).encode() for part in (made.epochs, made.env))
+    head = f"{made.key}\n{made.run_id}\n{made.step}\n{made.created!r}\n".encode()
+    row_digest = hashlib.sha256(b"%b%b\n%b\n%b" % (head, epochs, env, made.output)).digest()
+    row = (made.key, made.run_id, made.step, made.output, made.created, epochs, env, row_digest)
+    for table in ("reuse_log", "reuse_keys"):
+        store.sql(f"DELETE FROM {table} WHERE 1=1")
+    columns = "key, run_id, step, output, created, epochs, env, row_digest"
+    store.sql(f"INSERT INTO reusable ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
+
+
+def left_before(store, look):
+    """Make a result, and have it stand as before."""
+    with store.engine() as engine:
+        engine.run_sync(look)
+    (results,) = store.sql("SELECT results FROM reuse_log ORDER BY number DESC")[0]
+    leave_as_before(store, read_result(results, lambda _: None))
+
+
+def test_a_result_that_an_older_version_has_left_is_reused(store):
+    """It is counted, and goes by age and size as any; if it was changed, the call is made again."""
+    look = plan(call("cost", "price", args={"of": "tea"}), output="${cost}")
+    left_before(store, look)
+    with store.engine() as engine:
+        assert engine.cache_stats_sync().results == 1
+        assert engine.run_sync(look).steps["cost"].reused
+        engine.run_sync(plan(call("cost", "price", args={"of": "milk"})))
+        stats = engine.cache_stats_sync()
+        assert stats.results == 2
+        assert stats.oldest < stats.newest
+        assert engine.shrink_cache_sync(max_bytes=stats.bytes - 1) == 1
+        assert store.sql("SELECT count(*) FROM reusable ") == [(0,)]
+        assert not engine.run_sync(look).steps["cost"].reused
+    left_before(store, look)
+    store.sql("UPDATE reusable SET output=? ", b"900")
+    with store.engine() as engine:
+        assert len(damages(engine)) == 1
+        run = engine.run_sync(look)
+        assert (run.output, run.steps["cost"].reused) == (700, False)
+        assert engine.run_sync(look).steps["cost"].reused
 
 
 def test_a_plan_kept_for_the_planner_that_was_changed_is_planned_anew(store):
@@ -268,8 +328,8 @@ def test_a_store_of_format_1_is_brought_up(store):
     """Its saved plans run, compared by their own digest; its results have none, so that they are made anew, and explain says so."""
     look = plan(call("cost", "price", args={"of": "tea"}), output="${cost}")
     with store.engine() as engine:
-        engine.run_sync(look)
         digest = engine.save_plan_sync("pay", PAY).plan.digest
+    left_before(store, look)
     if store.is_shared:
         store.sql("ALTER TABLE firmplan_reusable DROP COLUMN row_digest")
         store.sql("ALTER TABLE firmplan_plans DROP COLUMN row_digest")
@@ -290,10 +350,28 @@ def test_a_store_of_format_1_is_brought_up(store):
             engine.find_plan_sync("pay")
 
 
-def test_a_row_round_trips_and_its_digest_has_a_fixed_value():
-    """The digest is as the page of the format says; a change of it would refuse every stored result."""
+def test_a_result_round_trips_and_its_line_has_fixed_bytes():
+    """They are as the page of the format says; a change of them would refuse every stored result."""
     made = Reusable("sha256:k", "r", "s[0]", b'{"a":1}', 2, {"box": 3}, {"HOME": None})
-    row = made.to_row()
-    assert Reusable.from_row(row) == made
+    told = b'sha256:k\t["r","s[0]",2.0,{"box":3},{"HOME":null}]\t{"$json":{"a":1}}'
+    line = write_result(made)
+    assert line.text == hashlib.sha256(told).hexdigest().encode() + b"\t" + told
+    assert read_result(line.text, lambda _: None) == made
+    large = replace(made, output=b'"%b"' % (b"x" * INLINE_BYTES_MAX))
+    line = write_result(large)
+    name = digest(large.output)
+    assert line.value == (name, large.output)
+    assert line.text.endswith(b'\t{"$value":"%b","bytes":16386}' % name.encode())
+    assert read_result(line.text, {name: large.output}.get) == large
+    for lost in ({}, {name: b"other"}):
+        assert read_result(line.text, lost.get).refused == "altered"
+
+
+def test_a_row_of_an_older_version_is_read():
+    """Its digest has a fixed value."""
+    made = Reusable("sha256:k", "r", "s[0]", b'{"a":1}', 2, {"box": 3}, {"HOME": None})
+    row = ("sha256:k", "r", "s[0]", b'{"a":1}', 2.0, b'{"box":3}', b'{"HOME":null}')
     text = b'sha256:k\nr\ns[0]\n2.0\n{"box":3}\n{"HOME":null}\n{"a":1}'
-    assert row[-1] == hashlib.sha256(text).digest()
+    assert Reusable.from_row((*row, hashlib.sha256(text).digest())) == made
+    assert Reusable.from_row((*row, b"x")).refused == "altered"
+    assert Reusable.from_row((*row, b"")).refused == "no-digest"

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Final
 
+# An odd factor has every number of 32 bits once, in an order as good as random.
+MIXED: Final = "n * CAST(2654435761 AS bigint) % 4294967296"
 # The tables that a run leaves rows in, and what differs in each copy; `{id}` and `{word}` are of the copy's number.
 COPIED: Final[Mapping[str, Mapping[str, str]]] = {
     "runs": {
@@ -19,11 +21,13 @@ COPIED: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "headers": {"run_id": "{id}"},
     "journal": {"run_id": "{id}"},
-    "reusable": {"run_id": "{id}", "key": "substr(key, 1, 7) || {word} || substr(key, 16)"},
+    "reuse_log": {"number": "number + n * 1000"},
+    "reuse_keys": {
+        "number": "number + n * 1000",
+        "prefix": f"({MIXED} - 2147483648) * 4294967296 + (prefix & 65535)",
+    },
     "calls": {"run_id": "{id}", "key": "substr(key, 1, 7) || {word} || substr(key, 16)"},
 }
-# An odd factor has every number of 32 bits once, in an order as good as random.
-MIXED: Final = "n * CAST(2654435761 AS bigint) % 4294967296"
 
 
 def copies(table: str, columns: list[str], prefix: str, word: str, numbers: str) -> str:

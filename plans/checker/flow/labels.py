@@ -33,7 +33,7 @@ from itertools import count as count_from
 from ...limits import LIMITS, Limits
 from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanForStep, PlanStep, Step, ToolStep
 from ...program import WORLD, Touch
-from ...signature import Signatures
+from ...signature import Signature, Signatures
 from ..body import PlanBody
 from ..templates import Template
 from .secrecy import NOTHING_PRIVATE, Secrecy
@@ -154,13 +154,22 @@ class Labels:
         """Return the label of a template's value; `position` is the template's step."""
         if template is None:
             return CLEAN
-        formula = template.formula
+        formula, values, places = template.formula, self.values, self.body.position
         # What a planner writes that was shown untrusted data may be that data, also where it is a constant.
-        is_written = position is not None and self.body.steps[position].id in self.body.written
-        # `first(a, b)` has the labels of both: which of them it gives depends on data, and on which of them ended without a value.
+        written = self.body.written
+        is_written = bool(written) and position is not None and self.body.steps[position].id in written
         label = UNTRUSTED if is_written else CLEAN
-        for other in self._positions(formula.strict):
-            label |= self.values[other]
+        for id_ in formula.strict:
+            if id_ in places:
+                label |= values[places[id_]]
+        if formula.names is formula.strict:  # most templates refer to steps only
+            return label
+        return label | self._of_others(template, position)
+
+    def _of_others(self, template: Template, position: int | None) -> int:
+        """Return the label of what a template refers to besides steps whose value it needs."""
+        formula, label = template.formula, CLEAN
+        # `first(a, b)` has the labels of both: which of them it gives depends on data, and on which of them ended without a value.
         for other in self._positions(formula.lenient):
             label |= self.values[other] | (self.ends[other] if self.counted.control else CLEAN)
         # `formula.inputs` is empty if the template uses `inputs` as one object: then it has the labels of all inputs.
@@ -207,6 +216,9 @@ class Labels:
 
     def chance(self, position: int) -> int:
         """Return the label of what decides whether, and how often, a step calls, apart from what its arguments show already."""
+        control, reach = self.control[position], self.reach[position]
+        if not reach:
+            return control
         templates = self.body.steps[position].templates
         named = (
             templates[name]
@@ -214,7 +226,7 @@ class Labels:
             if name in templates
         )
         shown = self.of(next(named, None), position)
-        return self.control[position] | (self.reach[position] & ~shown)
+        return control | (reach & ~shown)
 
     def reached(self, position: int) -> Iterator[int]:
         """Yield the steps that a step refers to and whose end has a label that their value does not have."""
@@ -488,7 +500,7 @@ def labels_of(  # noqa: PLR0913, PLR0917  # the facts of a body
     )
     for position in order:
         if position not in body.broken:
-            if counted.world and position not in body.calls:
+            if counted.world and touches[position] and position not in body.calls:
                 held[position] = world.held_by(touches[position]) & ~(CONTROL | REACH)
             before = (CLEAN, CLEAN)
             _label(labels, position, tools, is_top=is_top)
@@ -500,7 +512,8 @@ def labels_of(  # noqa: PLR0913, PLR0917  # the facts of a body
                     break
                 before = after
                 _label(labels, position, tools, is_top=is_top)
-    labels.choices = [labels.choice(position) for position in range(count)]
+    is_one = not (counted.choices and labels.variation.is_repeated)
+    labels.choices = [CLEAN] * count if is_one else [labels.choice(position) for position in range(count)]
     output, fails = _output_and_failure(labels, order)
     source = labels.chain(labels.origin([body.output])) if output & UNTRUSTED else ()
     labels.summary = FlowSummary(bits, private_bits, output, fails, source, world.bits, world.stored)
@@ -519,12 +532,14 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     # A round that fails is the last, so what can make a round fail decides how often a repeated step runs. See the end of this function.
     rounds = labels.reach[position] if step.repeat is not None and labels.counted.rounds else CLEAN
     labels.control[position], labels.reach[position] = control, reach | rounds
-    labels.private[position] = labels.secrecy.of_tools(map(tools.find, tools_of(step)))
+    called = [tools.find(name) for name in tools_of(step)]
+    if labels.secrecy.kinds:
+        labels.private[position] = labels.secrecy.of_tools(called)
     if labels.counted.world and labels.touches[position]:
         _touch(labels, position, tools)
     value, failure = _value_and_failure(labels, position)
     value |= labels.private[position] | (UNTRUSTED if step.id in labels.body.written else CLEAN)
-    source = _source(labels, position, tools)
+    source = _source(labels, position, called)
     if source is not None:
         value |= UNTRUSTED
         # An untrusted tool fails when it likes. Of a plan, `FlowSummary.fails` says whether it fails.
@@ -532,7 +547,7 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     if step.repeat is not None and labels.counted.world:
         labels.reach[position] |= failure
     ended = control | reach
-    if isinstance(step, AskPersonStep | EndorseStep):
+    if not isinstance(step, ToolStep) and isinstance(step, AskPersonStep | EndorseStep):
         value, failure, ended = _endorsed(labels, position, value, failure, ended)
     if labels.counted.control and step.on_error != "fail":
         # Whether the step has its own value, or another one, tells whether it failed. Of a list, failed items are left out.
@@ -556,14 +571,16 @@ def _control_and_reach(labels: Labels, position: int, *, is_top: bool) -> tuple[
     body, step, refs = labels.body, labels.body.steps[position], labels.body.refs[position]
     begins = UNTRUSTED if step.id in body.controlled or step.id in body.written else CLEAN
     control, reach = (begins, CLEAN) if is_top else (CONTROL, REACH)
+    templates, ends = step.templates, labels.ends
     for name in CONDITIONS:
-        control |= labels.of(step.templates.get(name), position)
+        if name in templates:
+            control |= labels.of(templates[name], position)
     for other in refs.after:
-        control |= labels.ends[other]
+        control |= ends[other]
     for other in refs.needs:
-        reach |= labels.ends[other]
+        reach |= ends[other]
     if position in body.calls:  # the plan does not run if its inputs have no value, or do not fit
-        reach |= labels.of(step.templates.get("args"), position)
+        reach |= labels.of(templates.get("args"), position)
     return control, reach
 
 
@@ -669,16 +686,20 @@ def _output_and_failure(labels: Labels, order: Sequence[int]) -> tuple[int, int]
     return output, fails
 
 
-def _source(labels: Labels, position: int, tools: Signatures) -> tuple[str, ...] | None:
+def _source(
+    labels: Labels, position: int, called_tools: Sequence[Signature | None]
+) -> tuple[str, ...] | None:
     """Return the path inside a step that makes its value untrusted whatever the step gets, or `None`."""
     step = labels.body.steps[position]
-    if isinstance(step, PlanStep):
+    if position in labels.body.calls:
         called = labels.called(position)
         if called is not None and called.output & UNTRUSTED:
             return tuple(f"{step.id}/{inner}" for inner in called.source)
         return None
-    called_tools = map(tools.find, tools_of(step))
-    return () if any(tool is not None and tool.trust == "untrusted" for tool in called_tools) else None
+    for tool in called_tools:
+        if tool is not None and tool.trust == "untrusted":
+            return ()
+    return None
 
 
 def is_repeated(step: Step) -> bool:

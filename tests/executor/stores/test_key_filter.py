@@ -11,6 +11,7 @@ import pytest
 from appending import leave
 from firmplan.executor import SqliteStore
 from firmplan.executor.stores import sqlite_store
+from firmplan.executor.stores.reuse_log import prefix_of
 from firmplan.executor.stores.sqlite_store import KeyFilter
 from firmplan.executor.stores.store import Reusable, ReuseEntries, RunRow
 from firmplan.tools import tool
@@ -132,19 +133,24 @@ def test_a_run_reuses_what_another_process_has_just_made(tmp_path):
 def test_a_file_that_cannot_be_read_leaves_nothing_known():
     """It is looked for, and whoever looks is told."""
     db = sqlite3.connect(":memory:", isolation_level=None)
-    db.execute("CREATE TABLE reusable (key TEXT PRIMARY KEY)")
+    make_tables(db)
     known = KeyFilter()
     known.read_on(db)
-    assert known.among(["a"]) == []
+    assert known.among([1]) == []
     db.close()
     known.read_on(db)
-    assert known.among(["a"]) == ["a"]
+    assert known.among([1]) == [1]
 
 
-def keys_in(*keys):
-    db = sqlite3.connect(":memory:", isolation_level=None)
+def make_tables(db):
     db.execute("CREATE TABLE reusable (key TEXT PRIMARY KEY)")
-    db.executemany("INSERT INTO reusable VALUES (?)", [(key,) for key in keys])
+    db.execute("CREATE TABLE reuse_keys (prefix INTEGER PRIMARY KEY)")
+
+
+def keys_in(*prefixes):
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    make_tables(db)
+    db.executemany("INSERT INTO reuse_keys VALUES (?)", [(prefix,) for prefix in prefixes])
     return db
 
 
@@ -152,26 +158,42 @@ def test_so_many_keys_are_known_and_of_a_larger_index_none(monkeypatch):
     """Then all are looked for: those that were known, and those that come later."""
     monkeypatch.setattr(sqlite_store, "KEYS_MAX", 3)
     known = KeyFilter()
-    known.read_on(keys_in("a", "b"))
-    assert known.among(["a", "c"]) == ["a"]
-    known.add(["c"])
-    assert known.among(["c", "d"]) == ["c"]
-    known.add(["d"])
-    assert known.among(["a", "d", "e"]) == ["a", "d", "e"]
-    known.add(["e"])
-    assert known.among(["e", "f"]) == ["e", "f"]
+    known.read_on(keys_in(1, 2))
+    assert known.among([1, 3]) == [1]
+    known.add([3])
+    assert known.among([3, 4]) == [3]
+    known.add([4])
+    assert known.among([1, 4, 5]) == [1, 4, 5]
+    known.add([5])
+    assert known.among([5, 6]) == [5, 6]
     assert len(known._bits) == 0
+
+
+def test_keys_that_an_older_version_has_left_are_known_too(monkeypatch):
+    """Portion by portion, and before those of this version; until all are read, everything is looked for."""
+    monkeypatch.setattr(sqlite_store, "PORTION", 2)
+    older = [f"sha256:{number:064x}" for number in (1, 2, 3)]
+    db = keys_in(-(2**63), 2**63 - 1)
+    db.executemany("INSERT INTO reusable VALUES (?)", [(key,) for key in older])
+    known = KeyFilter()
+    for _ in range(6):
+        assert known.among([77]) == [77]
+        known.read_on(db)
+        if known.among([77]) == []:
+            break
+    wanted = [*map(prefix_of, older), -(2**63), 2**63 - 1]
+    assert known.among([*wanted, 77]) == wanted
 
 
 def test_its_memory_does_not_grow_with_the_keys():
     """However many there are: each is known, and few others seem to be."""
     known = KeyFilter()
-    known.read_on(keys_in("a"))
+    known.read_on(keys_in(1))
     size = len(known._bits)
-    keys = [f"sha256:{number}" for number in range(50_000)]
-    known.add(keys)
-    assert known.among(keys) == keys
-    assert len(known.among([f"other {number}" for number in range(50_000)])) < 2_500
+    prefixes = [prefix_of(f"key {number}") for number in range(50_000)]
+    known.add(prefixes)
+    assert known.among(prefixes) == prefixes
+    assert len(known.among([prefix_of(f"other {number}") for number in range(50_000)])) < 2_500
     assert len(known._bits) == size == sqlite_store.FILTER_BYTES
 
 
@@ -179,7 +201,7 @@ def test_what_another_process_adds_while_the_last_keys_are_read_is_looked_for(tm
     """It was not among them."""
     path = tmp_path / "k.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("CREATE TABLE reusable (key TEXT PRIMARY KEY)")
+        make_tables(other)
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
 
             class Late:
@@ -187,15 +209,15 @@ def test_what_another_process_adds_while_the_last_keys_are_read_is_looked_for(tm
 
                 def execute(self, statement, *values):
                     found = db.execute(statement, *values).fetchall()
-                    if "SELECT key" in statement:
-                        other.execute("INSERT INTO reusable VALUES ('late')")
-                    return iter(found) if "SELECT key" in statement else Answer(found)
+                    if "SELECT prefix" in statement:
+                        other.execute("INSERT INTO reuse_keys VALUES (7)")
+                    return iter(found) if "LIMIT" in statement else Answer(found)
 
             known = KeyFilter()
             known.read_on(Late())
-            assert known.among(["late"]) == ["late"]
+            assert known.among([7]) == [7]
             known.read_on(db)
-            assert known.among(["late", "never"]) == ["late"]
+            assert known.among([7, 8]) == [7]
 
 
 class Answer:
