@@ -66,7 +66,7 @@ from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.policies import Policies, Policy
 from .executor.observer import Observer, Observers
-from .executor.runs.archive import qualified, split_name
+from .executor.runs.archive import Standing, qualified, split_name
 from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.driver import PARK_GRACE_S
 from .executor.runs.execution import RunWork
@@ -1038,13 +1038,14 @@ class Engine:
             submitter,
             request,
         )
-        execution, row, run, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
-        return run if run is not None else await execution.archive.get(row.id)
+        execution, row, begun, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
+        # Right away: the machine moves with the next turn of the event loop.
+        return begun.run if begun is not None else await execution.archive.get(row.id)
 
     async def _submit(
         self, what: PlanLike | str, inputs: Mapping[str, Json] | None, options: Options, *, stream: bool
-    ) -> tuple[Execution, RunRow, Run | None, RunWork | None]:
-        """Submit and start a run; return its row, the run if it is new and has its plan, and the planning that is under way for it."""
+    ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
+        """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
         opened = await self._open()
         if isinstance(what, str):
             header = options.header(None, task_inputs(inputs), {}, ToolsetLock(()), task=words_of(what))
