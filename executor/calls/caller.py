@@ -150,7 +150,7 @@ class Caller:
     @staticmethod
     def begin(call: PreparedCall) -> Outcome | BegunCall:
         """Make a call of such a tool up to its first await."""
-        return begin_call(_tool_of(call), call.args, None, call.command.timeout_s, call.value)
+        return begin_call(_tool_of(call), call.args, None, call.command.timeout_s, call.given)
 
     async def finish(self, call: PreparedCall, begun: BegunCall) -> Outcome:
         """Follow a call that waits to its end. Raises: asyncio.CancelledError: it was stopped."""
@@ -232,7 +232,7 @@ class Caller:
 
     async def _call_tool(self, call: PreparedCall, tool: Tool, context: Context | None) -> Outcome:
         timeout_s, threads = call.command.timeout_s, self._facilities.threads
-        return await call_tool(tool, call.args, context, threads, timeout_s, call.value, self._is_ending)
+        return await call_tool(tool, call.args, context, threads, timeout_s, call.given, self._is_ending)
 
     async def _drawn(self, call: PreparedCall, drawn: float | str) -> None:
         if self._nondeterminism is not None:

@@ -113,11 +113,13 @@ class PreparedCall:
         return {name: value for name, value in asdict(used).items() if value}
 
     @property
-    def value(self) -> Json:
-        """The parsed arguments, if they are large and unchanged from the plan; else `None`."""
+    def given(self) -> CanonicalValue | None:
+        """The arguments with their parsed form, if they are large and unchanged from the plan; else `None`."""
         # `is`, not `==`: `prepare` keeps the same bytes if binding has changed nothing, and comparing megabytes would cost as much as parsing.
         given = getattr(self.command, "args", None)
-        return given.shared if isinstance(given, CanonicalValue) and self.args is given.data else None
+        if not isinstance(given, CanonicalValue) or self.args is not given.data or given.shared is None:
+            return None
+        return given
 
     def start(self) -> CallStarted:
         """Note that the start is recorded, and return its event; the event of a write holds the intent."""
@@ -229,7 +231,7 @@ class Preparation:
             args, args_digest = given.data, given.digest
         else:
             args_digest = digest(args)
-        key = known.of(args, args_digest, command.sample, given.shared if args is given.data else None)
+        key = known.of(args, args_digest, command.sample, given if args is given.data else None)
         if command.answers:
             key = _ANSWERED  # the result is made of the answers too
         return self._with_tool(PreparedCall(command, given.digest, known.tool, args, None, key), known)
