@@ -80,6 +80,7 @@ class Formula:
     # Computed on demand, because a check evaluates no template.
     _run: Run | None = field(default=None, init=False)
     _splices: Sequence[Splice] | None = field(default=None, init=False)
+    _gapped: tuple[bytes, Sequence[str | Run]] | None = field(default=None, init=False)
     _with_data: TextWithData | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -231,23 +232,32 @@ class Formula:
 
     def _put_together(self, scope: Scope, serialized: Mapping[str, Serialized]) -> bytes | None:
         """Return the canonical bytes of all parts; `None`: a part is too large to be serialized twice, or has no value."""
+        text, gaps = self._gapped or self._with_gaps()
+        if len(text) > SPLICED_BYTES_MAX:
+            return None
         parts: list[bytes] = []
         try:
             # Copying the bytes of step values instead of evaluating and serializing them again saves a tenth of a warm run
             # whose tools do nothing.
-            for splice in self._spliced():
-                if isinstance(splice, bytes):
-                    parts.append(splice)
-                elif isinstance(splice, str):
-                    known = serialized.get(splice)
-                    parts.append(canonical(scope[splice]) if known is None else known.data)
+            for gap in gaps:
+                if isinstance(gap, str):
+                    known = serialized.get(gap)
+                    part = canonical(scope[gap]) if known is None else known.data
                 else:
-                    parts.append(canonical(checked(splice(scope))))
-                if len(parts[-1]) > SPLICED_BYTES_MAX:
+                    part = canonical(checked(gap(scope)))
+                if len(part) > SPLICED_BYTES_MAX:
                     return None
+                parts.append(part)
         except (EvaluationError, RefersToSkipped, KeyError):
             return None
-        return b"".join(parts)
+        return text % tuple(parts)
+
+    def _with_gaps(self) -> tuple[bytes, Sequence[str | Run]]:
+        """Return the constant bytes with a `%b` where each of the other parts belongs, and these parts."""
+        splices = self._spliced()
+        texts = [each.replace(b"%", b"%%") if isinstance(each, bytes) else b"%b" for each in splices]
+        self._gapped = b"".join(texts), [each for each in splices if not isinstance(each, bytes)]
+        return self._gapped
 
 
 def _is_surely_small(serialized: bytes) -> bool:
