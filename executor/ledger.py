@@ -66,11 +66,14 @@ class Ledger:
 
     def __init__(self, program: Program) -> None:
         self._order = program.order
-        self._rank = {position: rank for rank, position in enumerate(program.order)}
+        self._rank: dict[int, int] = {}
         self._tracks: dict[TrackKey, Track] = {}
         for rank, position in enumerate(program.order):
-            for track in tracks_of(program.steps[position].touches):
-                self._tracks.setdefault(track, Track()).ranks.append(rank)
+            # Most steps touch nothing, and are never asked about.
+            if touches := program.steps[position].touches:
+                self._rank[position] = rank
+                for track in tracks_of(touches):
+                    self._tracks.setdefault(track, Track()).ranks.append(rank)
 
     def _awaited(self, touches: Iterable[Touch]) -> Iterator[Track]:
         """Yield the tracks whose earlier steps a step with these touches waits for."""
