@@ -284,21 +284,19 @@ class _BodyCompiler:
 
     def _tainted_arguments(self, position: int, step: Step) -> tuple[str, ...]:
         """Return the arguments of a tool step that hold untrusted data, sorted."""
-        labels = self._flow
+        labels, templates = self._flow, step.templates
         if self.is_chosen:
             return _every_argument(step)
-        if isinstance(step, AskPersonStep):
-            return (QUESTION,) if labels.sent(step.templates["ask_person"], position) & self.untrusted else ()
-        if isinstance(step, EndorseStep):
-            return (ENDORSED,) if labels.sent(step.templates["endorse"], position) & self.untrusted else ()
-        if (
-            not isinstance(step, ToolStep)
-            or not labels.sent(step.templates["args"], position) & self.untrusted
-        ):
-            return ()
-        return tuple(
-            sorted(name for name in step.args if labels.sent_argument(position, name) & self.untrusted)
-        )
+        match step:
+            case ToolStep() if labels.sent(templates["args"], position) & self.untrusted:
+                found = (name for name in step.args if labels.sent_argument(position, name) & self.untrusted)
+                return tuple(sorted(found))
+            case AskPersonStep() if labels.sent(templates["ask_person"], position) & self.untrusted:
+                return (QUESTION,)
+            case EndorseStep() if labels.sent(templates["endorse"], position) & self.untrusted:
+                return (ENDORSED,)
+            case _:
+                return ()
 
     def _selected(self, position: int, tainted: Sequence[str]) -> tuple[str, ...]:
         """Return those of the arguments with untrusted data that are selected from trusted lists."""
@@ -308,6 +306,8 @@ class _BodyCompiler:
     def _found(self, position: int, step: Step) -> Found:
         """Return what the walk over the steps found out about the action of a step."""
         match step:
+            case ToolStep():  # most steps, so they are asked about first
+                return NOTHING_FOUND
             case PlanStep():
                 programs = self.programs[self.body.calls[position]]
                 program = programs.get(_passed(self.survey, self.number, position, self.untrusted))
@@ -452,9 +452,16 @@ def _ask(step: AskStep, types: Mapping[str, Json]) -> AskModel:
 
 def on_error_of(step: Step) -> OnError:
     """Return what becomes of a failure of a step."""
-    if isinstance(step.on_error, Fallback):
-        return UseFallback(step.templates["fallback"].formula)
-    return Skip() if step.on_error == "skip" else Fail()
+    match step.on_error:
+        case "fail":
+            return _FAIL
+        case "skip":
+            return _SKIP
+        case Fallback():
+            return UseFallback(step.templates["fallback"].formula)
+
+
+_FAIL, _SKIP = Fail(), Skip()
 
 
 def _plan_of(bodies: Bodies, body: PlanBody) -> Plan:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 from .format.shape import describe
 from .nearest import did_you_mean, listing
@@ -18,13 +18,23 @@ from .paths import key
 from .plan import InnerPlan, Plan
 from .problems import Problem, problem
 from .types.integers import with_integers
-from .types.standalone import self_contained
-from .types.validate import value_problems
+from .types.validate import ValueSchema
 from .values import Json, NotJson, canonical, parse_canonical, shared_copy
+
+InputSchemas: TypeAlias = Mapping[str, ValueSchema]
+
+
+def input_schemas(plan: Plan | InnerPlan) -> InputSchemas:
+    """Return the schema of each input, to be compiled with the first value: for plans that run again and again."""
+    return {name: ValueSchema(schema, plan.types) for name, schema in plan.inputs.items()}
 
 
 def fit_inputs(
-    plan: Plan | InnerPlan, given: object, *, bytes_max: int | None = None
+    plan: Plan | InnerPlan,
+    given: object,
+    *,
+    bytes_max: int | None = None,
+    schemas: InputSchemas | None = None,
 ) -> tuple[dict[str, Json], list[Problem]]:
     """Return the plan's inputs, and all that is wrong with what was given (code `bad-input`, path `$.inputs.name`).
 
@@ -34,18 +44,20 @@ def fit_inputs(
         plan: Declares the inputs; for an inner plan that names types of its outer plan, the plan that a program has.
         given: An object of values by input name.
         bytes_max: A larger value, as canonical JSON, has the code `limit-exceeded`; `None`: no value is too large.
+        schemas: The plan's `input_schemas`, where they are known.
     """
     if not isinstance(given, Mapping):
         message = f"expected an object of inputs by name, found {describe(given)}"
         return {}, [problem("bad-input", "$.inputs", message)]
     values = cast("Mapping[object, object]", given)
+    wanted = input_schemas(plan) if schemas is None else schemas
     made: dict[str, Json] = {}
     found: list[Problem] = []
     for name, schema in plan.inputs.items():
         if name in values:
-            value, faults = fit_value(name, values[name], schema, plan.types, bytes_max=bytes_max)
+            value, faults = fit_value(name, values[name], wanted[name], bytes_max=bytes_max)
         elif "default" in schema:
-            value, faults = fit_value(name, schema["default"], schema, plan.types)
+            value, faults = fit_value(name, schema["default"], wanted[name])
         else:
             message = f"the input '{name}' is missing: expected a value for it, found none"
             value, faults = (
@@ -99,8 +111,7 @@ def fit_given(plan: Plan, given: Mapping[str, Json]) -> tuple[dict[str, Json], l
 def fit_value(
     name: str,
     given: object,
-    schema: Mapping[str, Json],
-    types: Mapping[str, Json],
+    schema: ValueSchema,
     *,
     bytes_max: int | None = None,
 ) -> tuple[Json, list[Problem]]:
@@ -116,9 +127,9 @@ def fit_value(
         return None, [too_large(name, len(data), bytes_max)]
     # The caller may change its object later, so the run works on a copy in canonical form. The bytes are dropped before validation, which needs memory too.
     copy = shared_copy(given, data)
-    value = with_integers(parse_canonical(data) if copy is None else copy, self_contained(schema, types))
+    value = with_integers(parse_canonical(data) if copy is None else copy, schema.alone)
     del data
-    faults = value_problems(value, schema, types)
+    faults = schema.problems(value)
     return value, [
         problem("bad-input", where + fault.inner, f"input '{name}': {fault.message}", fault.hint)
         for fault in faults

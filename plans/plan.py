@@ -7,8 +7,8 @@ made from a private, canonical copy of its source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, cast
 
@@ -127,9 +127,7 @@ class StepKeys(_Frozen):
     @cached_property
     def templates(self) -> Mapping[str, Template]:
         """The values of the step that may hold expressions, parsed once, by key."""
-        from .checker.templates import templates_of  # noqa: PLC0415  # templates know the step models
-
-        return templates_of(self)
+        return _reader_of_templates()(self)
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -230,6 +228,13 @@ class EndorseStep(StepKeys):
     by: str = Field(
         default=PERSON, min_length=1, description="`person`, or the name of a policy of the engine."
     )
+
+
+@cache
+def _reader_of_templates() -> Callable[[StepKeys], Mapping[str, Template]]:
+    from .checker.templates import templates_of  # noqa: PLC0415  # templates know the step models
+
+    return templates_of
 
 
 def tools_path(step: AgentStep | PlanForStep) -> str:

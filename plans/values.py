@@ -21,7 +21,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from hashlib import sha256
 from typing import Final, NewType, TypeAlias, cast
 
@@ -247,7 +247,7 @@ class _Numbers:
 
     def decimal(self, text: str) -> float:
         value = float(text)
-        if _count_easy(value, 0) < 0:
+        if not _is_easy(value):
             self.are_easy = False
         return value
 
@@ -308,38 +308,48 @@ def _count_easy(value: object, room: int) -> int:  # noqa: C901, PLR0911, PLR091
     magnitude is in [1e-3, 1e15) (outside, its exponents look different from Python's).
     """
     kind = type(value)
-    if kind is str or value is None or kind is bool:
-        return 1
-    if kind is int:
-        return 1 if INTEGER_MIN <= cast("int", value) <= INTEGER_MAX else -1
-    if kind is float:
-        number = cast("float", value)
-        easy = 1e-3 <= abs(number) < 1e15 or (number == 0.0 and math.copysign(1.0, number) > 0)
-        return 1 if easy else -1
-    if room <= 0:
-        return -1
     if kind is dict:
         for key in cast("dict[object, object]", value):
             if type(key) is not str:
                 return -1
-        parts: Iterable[object] = cast("dict[str, object]", value).values()
+        parts: Collection[object] = cast("dict[str, object]", value).values()
     elif kind is list:
         parts = cast("list[object]", value)
+    elif kind is int:
+        return 1 if INTEGER_MIN <= cast("int", value) <= INTEGER_MAX else -1
+    elif kind is float:
+        return 1 if _is_easy(cast("float", value)) else -1
     else:
+        return 1 if kind is str or kind is bool or value is None else -1
+    if room <= 0:
         return -1
-    # Texts are counted in the loop instead of by a call: most parts of most values are texts.
-    total = 1
+    # Scalars are looked at in the loop instead of by a call: they are most parts of most values.
+    total = 1 + len(parts)
     for part in parts:
-        if type(part) is str:
-            total += 1
+        kind = type(part)
+        if kind is str or kind is bool or part is None:
             continue
+        if kind is int:
+            if INTEGER_MIN <= cast("int", part) <= INTEGER_MAX:
+                continue
+            return -1
+        if kind is float:
+            if _is_easy(cast("float", part)):
+                continue
+            return -1
+        if kind is not dict and kind is not list:
+            return -1
         count = _count_easy(part, room - 1)
         if count < 0:
             return -1
-        total += count
+        total += count - 1
         if total > NODES_MAX:
             return -1
-    return total
+    return total if total <= NODES_MAX else -1
+
+
+def _is_easy(number: float) -> bool:
+    return 1e-3 <= abs(number) < 1e15 or (number == 0.0 and math.copysign(1.0, number) > 0)
 
 
 class _Rebuild:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
-from typing import Annotated, Any, cast, get_type_hints
+from typing import Annotated, Any, Final, cast, get_type_hints
 
 import orjson
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
@@ -31,8 +31,11 @@ from typing_extensions import override
 from ..engine import Engine
 from ..errors import DECIDED, OWN_RUN, FirmplanError, InputRejected, PlanningFailed, StoreError
 from ..executor import Event, Run, RunFilter
+from ..executor.lru_cache import IdentityCache
+from ..executor.runs.run import run_json
 from ..executor.states import RunStatus
 from ..plans import Json, NotJson, Plan, canonical, parse, value_problems
+from .auth import heads_of
 from .callers import LOOK_S, SCOPES, Caller, ScopedRoute, caller_of
 from .metrics import MEDIA_TYPE, Metrics
 from .problems import Refusal, expect_known_query, on_firmplan_error, on_http_error
@@ -137,26 +140,20 @@ class SubmissionRoute(StrictRoute):
         except (Refusal, ValidationError):
             await super().handle(scope, _repeated(content, receive), send)
             return
-        key = request.headers.get("idempotency-key")
+        key = heads_of(scope).get("idempotency-key")
         response: Response = await self.endpoint(body, request, request.app.state.served, key)
         await response(scope, receive, send)
 
 
 def _is_plain(scope: Scope) -> bool:
-    """Whether a submission has just a JSON body, and at most one key that may be one: nothing else decides its answer."""
-    kinds: list[bytes] = []
-    keys: list[bytes] = []
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            kinds.append(value)
-        elif name == b"idempotency-key":
-            keys.append(value)
+    """Whether a submission has just a JSON body, and perhaps a key that may be one: nothing else decides its answer."""
+    heads = heads_of(scope)
+    kind, key = heads.get("content-type", ""), heads.get("idempotency-key", "")
     return (
         scope["method"] == "POST"
         and not scope["query_string"]
-        and len(kinds) == 1
-        and kinds[0].partition(b";")[0].strip().lower() == b"application/json"
-        and (not keys or (len(keys) == 1 and len(keys[0]) <= KEY_LENGTH_MAX))
+        and kind.partition(";")[0].strip().lower() == "application/json"
+        and len(key) <= KEY_LENGTH_MAX
     )
 
 
@@ -551,8 +548,21 @@ async def _accept(
     return _submitted(run)
 
 
+_WRITTEN: Final = IdentityCache[Plan, orjson.Fragment](32)
+"""Plans as JSON: a plan that is submitted again and again is one object, and written once."""
+
+
 def _submitted(run: Run) -> Response:
-    return answer(run.to_dict(), HTTPStatus.ACCEPTED, {"Location": f"/v1/runs/{run.id}"})
+    headers = {"Location": f"/v1/runs/{run.id}"}
+    try:
+        content = orjson.dumps(run_json(run, _WRITTEN.get(run.plan, _written) if run.plan else None))
+    except orjson.JSONEncodeError:
+        return answer(run.to_dict(), HTTPStatus.ACCEPTED, headers)
+    return Response(content, HTTPStatus.ACCEPTED, headers, "application/json")
+
+
+def _written(plan: Plan) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(plan.to_dict()))
 
 
 def _conflict(error: InputRejected) -> Refusal:

@@ -9,14 +9,12 @@ of field names are left out: they repeat the name.
 from __future__ import annotations
 
 import math
-import typing
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated, Any, cast
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -29,10 +27,12 @@ from ..plans.paths import path_of
 from ..plans.types.integers import with_ordered_sets
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
+from .exact_types import exact_arguments, exact_result
 from .schemas import Checker, argument_problems, bad_args, bad_result, displayed, faults_in, pydantic_problems
 
 if TYPE_CHECKING:
     from pydantic.config import ExtraValues
+    from pydantic_core import SchemaSerializer, SchemaValidator
 
 _EXTRA: ExtraValues = "forbid"
 
@@ -62,45 +62,35 @@ class PythonTypes:
         # them differ.
         self._accepted = Checker(_json_schema(where, "the result", self._result, "validation"))
         self._sets_in = [_has_sets(self.parameters), _has_sets(returns)]
-        self._exact = _exact_arguments(annotations.parameters)
-        self._exact_result = exactly(annotations.returns)
+        # The methods of a model that call these two cost as much again.
+        self._validator: SchemaValidator = cast("Any", self._model).__pydantic_validator__
+        self._serializer: SchemaSerializer = cast("Any", self._model).__pydantic_serializer__
+        self._exact = exact_arguments(self._model, self._names)
+        self._exact_result = exact_result(self._result.core_schema)
 
     def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
-        if self._are_exact(args):
-            with suppress(NotJson):  # the long way says what is wrong
-                return canonical(args)
-        # Names first: pydantic would report a wrong name twice, as missing and as extra, without the nearest name.
-        faults = argument_problems(args, list(self._names.values()), self._required)
-        if faults:
-            raise bad_args(faults)
         try:
             given = canonical(args)
         except NotJson as fault:
-            raise bad_args([str(fault)]) from None
-        value = parse_canonical(given)
-        # JSON Schema before pydantic, since pydantic's strict mode still takes `1` for `Literal[True]`.
-        if not self._arguments.accepts(value):
-            raise bad_args(self._arguments.faults(value))
-        try:
-            model, given = self._arguments_of(given, value)
-        except ValidationError as error:
-            raise bad_args(pydantic_problems(error)) from None
-        return self._normal(model, given)
+            raise bad_args(self._name_problems(args) or [str(fault)]) from None
+        return self._bound(given, cast("dict[str, Json]", parse_canonical(given)), args)
 
     def bind_canonical(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102  # as `Types` says
         given = cast("dict[str, Json]", parse_canonical(args) if value is None else value)
-        return args if self._are_exact(given) else self.bind(given)
+        return self._bound(args, given, given)
 
     def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:  # noqa: D102  # as `Types` says
-        if self._exact is not None:  # every type is JSON's own, and the bound values are of it
+        if self._exact is not None and not self._exact.has_fields:
+            # Every type is JSON's own, and the bound values are of it. A `TypedDict` is not: its keys stand in the order of its class.
             return cast("dict[str, Any]", parse_canonical(args) if value is None else copied(value))
-        model = self._model.model_validate_json(args, strict=True)
-        return {name: getattr(model, field) for field, name in self._names.items()}
+        read = self._validator.validate_json(args, strict=True).__dict__
+        return {name: read[field] for field, name in self._names.items()}
 
     def seal(self, result: object) -> bytes:  # noqa: D102  # as `Types` says
-        if self._exact_result is not None and self._exact_result(result):
+        exact = self._exact_result
+        if exact is not None and exact.fits(result):
             try:
-                return canonical(result)
+                return canonical(result if exact.to_json is None else exact.to_json(result))
             except NotJson:
                 pass  # the long way says what is wrong
         dumped = self._dumped(self._typed(result), result)
@@ -127,36 +117,54 @@ class PythonTypes:
         except (NotJson, PydanticSerializationError, ValueError, TypeError):
             raise bad_result(faults) from None
 
-    def _are_exact(self, args: Mapping[str, Json]) -> bool:
-        """Whether these are all arguments, each exactly of its type."""
-        exact = self._exact
-        if exact is None or len(args) != len(exact):
-            return False
-        for name, fits in exact:  # noqa: SIM110  # each call of a tool comes here: a generator doubles the time
-            if name not in args or not fits(args[name]):
-                return False
-        return True
+    def _bound(self, given: bytes, value: dict[str, Json], args: Mapping[str, Json]) -> bytes:
+        """Return arguments in normal form.
+
+        Args:
+            given: Their canonical bytes.
+            value: The parsed bytes.
+            args: The arguments with their names in the order of the call, for messages.
+
+        Raises:
+            ToolError: They do not fit.
+        """
+        if self._exact is not None and self._exact.fits(value):
+            return given
+        # JSON Schema before pydantic, since pydantic's strict mode still takes `1` for `Literal[True]`.
+        if not self._arguments.accepts(value):
+            # Names first: the others would report a wrong name twice, as missing and as extra, without the nearest name.
+            raise bad_args(self._name_problems(args) or self._arguments.faults(value))
+        try:
+            model, text = self._arguments_of(given, value)
+        except ValidationError as error:
+            raise bad_args(pydantic_problems(error)) from None
+        return self._normal(model, text)
+
+    def _name_problems(self, args: Mapping[str, Json]) -> list[str]:
+        return argument_problems(args, list(self._names.values()), self._required)
 
     def _arguments_of(self, text: bytes, value: Json) -> tuple[BaseModel, bytes]:
         """Return typed arguments and the text they were read from; tries integral floats as integers."""
         try:
             # `2.0` for an integer is the rare case, so the value is converted only after the first try failed.
-            return self._model.model_validate_json(text, strict=True), text
+            return self._validator.validate_json(text, strict=True), text
         except ValidationError:
             text = canonical(self._arguments.with_integers(value))
-            return self._model.model_validate_json(text, strict=True), text
+            return self._validator.validate_json(text, strict=True), text
 
     def _normal(self, model: BaseModel, given: bytes) -> bytes:
         """Return the arguments as their types serialize them, or as given where a type cannot parse what it serializes."""
         # The serialized form is the canonical one: defaults are filled in, and a date has one spelling, so that equal
         # calls have equal keys.
-        dumped: Json = model.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
+        dumped: Json = self._serializer.to_python(
+            model, mode="json", by_alias=True, round_trip=True, warnings=False
+        )
         if self._sets_in[0]:
             dumped = with_ordered_sets(dumped, self._arguments.schema)
         try:
             text = canonical(dumped)
             if text != given:
-                self._model.model_validate_json(text, strict=True)
+                self._validator.validate_json(text, strict=True)
         except (NotJson, ValidationError):
             return given
         return text
@@ -168,12 +176,13 @@ class PythonTypes:
         of the type itself, except that dates and other scalars may stand in dicts and lists.
         """
         # A result that is JSON already is validated as JSON. Otherwise a dict could not stand for a model.
+        if not isinstance(result, BaseModel):
+            try:
+                return self._from_json(canonical(result))
+            except NotJson:
+                pass
         try:
-            return self._from_json(canonical(result))
-        except NotJson:
-            pass
-        try:
-            return self._result.validate_python(result, strict=True)
+            return self._result.validator.validate_python(result, strict=True)
         except ValidationError as error:
             try:
                 return self._from_json(canonical(_with_json_scalars(result)))
@@ -198,10 +207,9 @@ class PythonTypes:
             raise bad_result([f"{path_of(found[0])}: expected JSON, found {found[1]}"])
         try:
             # pydantic only warns of a value that does not fit the type to serialize; here that is an error.
-            with warnings.catch_warnings():
-                return cast(
-                    "Json", self._result.dump_python(typed, mode="json", by_alias=True, warnings="error")
-                )
+            return cast(
+                "Json", self._result.serializer.to_python(typed, mode="json", by_alias=True, warnings="error")
+            )
         except (PydanticSerializationError, ValueError, TypeError) as fault:
             raise bad_result(
                 [f"$: expected what JSON can carry, found {displayed(result)} ({fault})"]
@@ -213,17 +221,6 @@ class _Schemas(GenerateJsonSchema):
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  # pydantic's signature
         return False
-
-
-def _exact_arguments(parameters: tuple[Parameter, ...]) -> list[tuple[str, Fits]] | None:
-    """Return a test for each argument whether it is exactly of its type; `None`: some type has no such test."""
-    made: list[tuple[str, Fits]] = []
-    for each in parameters:
-        fits = None if isinstance(each.default, FieldInfo) else exactly(each.annotation)
-        if fits is None:
-            return None
-        made.append((each.name, fits))
-    return made
 
 
 def _has_default(parameter: Parameter) -> bool:
@@ -323,15 +320,20 @@ def _find_unfit(
         case list() | tuple():
             parts = enumerate(whole)
         case BaseModel():
-            parts = value
+            parts = BaseModel.__iter__(value)  # a class may iterate over something else than its fields
         case _ if is_dataclass(value) and not isinstance(value, type):
             parts = ((field.name, getattr(value, field.name)) for field in fields(value))
         case _:
             return None
     for key, part in parts:
+        if type(part) in _SCALARS or (type(part) is float and math.isfinite(part)):
+            continue  # most parts: the tests above cost ten times as much
         if (found := _find_unfit(part, (*place, key), sets=sets)) is not None:
             return found
     return None
+
+
+_SCALARS = frozenset({str, int, bool, type(None), date, datetime, UUID})
 
 
 def _with_json_scalars(value: Any) -> Any:
@@ -352,39 +354,3 @@ def _with_json_scalars(value: Any) -> Any:
             except (PydanticSerializationError, ValueError, TypeError):
                 return value
             return value if isinstance(made, dict | list) else made
-
-
-# The fast path. Most tools take and return texts, numbers, booleans, and lists and dicts of them. pydantic would read such a value
-# and write the same bytes again, which takes 15 microseconds a call, so it is not asked. The fast path only says yes: a value that is
-# not exactly of its type (an integer for a float, a subclass, a wrong value) takes the long way, which converts it or says what is
-# wrong. `tests/tools/test_annotated.py` holds both ways to the same results.
-
-Fits: TypeAlias = Callable[[Any], bool]
-
-_SCALARS = (int, str, bool, float, NoneType)
-
-
-def exactly(annotation: Any) -> Fits | None:
-    """Return a test whether a value is exactly of a type; `None`: pydantic has to read and write values of this type.
-
-    `Annotated` types are such: their metadata may be a condition.
-    """
-    # Each type has one test that is built once; a test that walked the annotation at each call would cost as much as pydantic.
-    kind = NoneType if annotation is None else annotation
-    if any(kind is each for each in _SCALARS):
-        return lambda value: type(value) is kind  # no `isinstance`: `True` is no integer
-    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is list and (item := exactly(parts[0])):
-        return lambda value: type(value) is list and all(map(item, cast("list[object]", value)))
-    if origin is dict and parts[0] is str and (fits := exactly(parts[1])):
-        return lambda value: (
-            type(value) is dict
-            and all(
-                type(key) is str and fits(part) for key, part in cast("dict[object, object]", value).items()
-            )
-        )
-    branches = [exactly(part) for part in parts] if origin in (typing.Union, UnionType) else []
-    known = [branch for branch in branches if branch is not None]
-    if branches and len(known) == len(branches):
-        return lambda value: any(branch(value) for branch in known)
-    return None

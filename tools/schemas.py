@@ -24,7 +24,7 @@ from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
 from ..plans.paths import path_of
 from ..plans.types.definitions import rewritten
-from ..plans.types.integers import Schema, with_integers
+from ..plans.types.integers import Schema, has_integral, with_integers
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical, shared_copy
 from .failures import described
 
@@ -180,6 +180,8 @@ class SchemaTypes:
         self._result = None if self.returns is None else Checker(self.returns)
         properties = cast("dict[str, Json]", self.parameters["properties"])
         self._known = tuple(properties)
+        self._names = frozenset(properties)
+        self._is_closed = self.parameters.get("additionalProperties") is False
         self._required = tuple(
             str(name) for name in cast("list[Json]", self.parameters.get("required") or [])
         )
@@ -191,8 +193,8 @@ class SchemaTypes:
 
     def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
         # Names first: JSON Schema would report an unknown name without the nearest known one.
-        closed = self.parameters.get("additionalProperties") is False
-        faults = argument_problems(args, self._known if closed else tuple(args), self._required)
+        known = self._known if self._is_closed else tuple(args)
+        faults = argument_problems(args, known, self._required)
         if faults:
             raise bad_args(faults)
         try:
@@ -209,7 +211,17 @@ class SchemaTypes:
         return text if value is parsed else canonical(value)
 
     def bind_canonical(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102
-        return self.bind(cast("dict[str, Json]", parse_canonical(args) if value is None else value))
+        given = cast("dict[str, Json]", parse_canonical(args) if value is None else value)
+        # What the schema accepts is bound as it is, unless `bind` would add a default, refuse a name that a pattern of the schema
+        # allows, or write an integral float as an integer.
+        if (
+            self._defaults.keys() <= given.keys()
+            and (not self._is_closed or given.keys() <= self._names)
+            and not has_integral(given)
+            and self._arguments.accepts(given)
+        ):
+            return args
+        return self.bind(given)
 
     def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:  # noqa: D102
         return cast("dict[str, Any]", parse_canonical(args) if value is None else copied(value))

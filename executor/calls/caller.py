@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Final, TypeAlias, cast
 
 from ...errors import EngineBug, ToolError
+from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool, Used
 from ...tools.failures import text_of
@@ -40,13 +41,17 @@ from .dispatch import Preparation, PreparedCall
 from .facilities import Facilities
 from .identity import idempotency_key
 from .invoke import (
+    BegunCall,
     CallBlobs,
     Failed,
     Lost,
     Outcome,
     Returned,
+    begin_call,
     call_tool,
     digests_in,
+    finish_call,
+    is_on_loop,
     is_unrepeatable,
     reconcile,
     refused_by,
@@ -85,9 +90,10 @@ class Caller:
         on_progress: Called with the progress of a call: step, fraction, note.
         nondeterminism: Records the times and ids that calls get; `None`: they are not recorded.
         callers: Step -> the former owners whose calls of the step may be in flight.
+        is_ending: As for `finish_call`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # everything that calls are made with
         self,
         facilities: Facilities,
         preparation: Preparation,
@@ -96,7 +102,9 @@ class Caller:
         on_progress: Callable[[str, float, str], None] | None = None,
         nondeterminism: Nondeterminism | None = None,
         callers: Mapping[str, Sequence[str]] | None = None,
+        is_ending: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._is_ending = is_ending
         self._facilities = facilities
         self._journal = journal
         self._run_id = preparation.run_id
@@ -129,6 +137,28 @@ class Caller:
         threads, timeout_s = self._facilities.threads, call.command.timeout_s
         return await reconcile(tool, call.write_key, args, threads, timeout_s)
 
+    @staticmethod
+    def begins(tool: Tool | None) -> bool:
+        """Whether the calls of a tool can be begun (`begin`): they need nothing before they run, and leave nothing but their outcome."""
+        return (
+            tool is not None
+            and is_on_loop(tool)
+            and not (tool.wants_context or tool.guard or tool.effect is Effect.WRITE)
+            and tool.request_of is None
+        )
+
+    @staticmethod
+    def begin(call: PreparedCall) -> Outcome | BegunCall:
+        """Make a call of such a tool up to its first await."""
+        return begin_call(_tool_of(call), call.args, None, call.command.timeout_s, call.value)
+
+    async def finish(self, call: PreparedCall, begun: BegunCall) -> Outcome:
+        """Follow a call that waits to its end. Raises: asyncio.CancelledError: it was stopped."""
+        timeout_s, threads = call.command.timeout_s, self._facilities.threads
+        return await finish_call(
+            begun, _tool_of(call), call.args, threads, timeout_s, is_ending=self._is_ending
+        )
+
     async def make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         """Return the outcome of a call and its model usage. Raises: StoreError: the lease was lost before a write was called."""
         if not call.is_write:
@@ -146,15 +176,12 @@ class Caller:
     async def _make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         if call.request is not None:
             return await self._ask(call.request, call.tool, call.command.timeout_s)
-        tool = call.tool
-        if tool is None:
-            raise EngineBug(f"step '{call.step}' has neither tool nor request")
-        # Such a tool needs no context and no artifacts. To make them costs 12 % of a step that never waits (`benchmarks/bench_executor.py`).
-        if tool.is_async and not tool.wants_context:
-            timeout_s = call.command.timeout_s
-            outcome = await call_tool(tool, call.args, None, self._facilities.threads, timeout_s, call.value)
-        else:
+        tool = _tool_of(call)
+        # A tool without a context parameter needs no context and no artifacts.
+        if tool.wants_context or (tool.isolation == "process" and not tool.is_async):
             outcome = await self._call(call, tool)
+        else:
+            outcome = await self._call_tool(call, tool, None)
         return await self._judge(call, outcome, tool) if tool.guard else (outcome, None)
 
     async def _judge(self, call: PreparedCall, outcome: Outcome, tool: Tool) -> tuple[Outcome, Usage | None]:
@@ -193,7 +220,7 @@ class Caller:
         context = call.context = self._context(call, tool, blobs)
         timeout_s = call.command.timeout_s
         if tool.isolation != "process":
-            return await call_tool(tool, call.args, context, self._facilities.threads, timeout_s, call.value)
+            return await self._call_tool(call, tool, context)
         return await self._facilities.processes.call(
             tool,
             call.args,
@@ -202,6 +229,10 @@ class Caller:
             timeout_s=timeout_s,
             on_drawn=lambda drawn: self._drawn(call, drawn),
         )
+
+    async def _call_tool(self, call: PreparedCall, tool: Tool, context: Context | None) -> Outcome:
+        timeout_s, threads = call.command.timeout_s, self._facilities.threads
+        return await call_tool(tool, call.args, context, threads, timeout_s, call.value, self._is_ending)
 
     async def _drawn(self, call: PreparedCall, drawn: float | str) -> None:
         if self._nondeterminism is not None:
@@ -266,6 +297,12 @@ class Caller:
         except ToolError as fault:
             return _failed(fault), _spent(fault)
         return Returned(output), {**_usage_with(reply.usage, reply.guards), "model": text_of(reply.model)}
+
+
+def _tool_of(call: PreparedCall) -> Tool:
+    if call.tool is None:
+        raise EngineBug(f"step '{call.step}' has neither tool nor request")
+    return call.tool
 
 
 def _failed(fault: ToolError) -> Failed:

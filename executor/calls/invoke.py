@@ -16,6 +16,7 @@ import os
 import queue
 import re
 import threading
+import time
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import CORO_CREATED, getcoroutinestate
@@ -92,6 +93,177 @@ def is_unrepeatable(tool: Tool) -> bool:
 
 
 # --- one call
+#
+# A call of an asynchronous tool is begun like a plain function: it runs up to its first await. Most calls that never wait end there, without a task
+# or a coroutine of the engine's. A call that waits is followed from there (`finish_call`).
+
+
+def is_on_loop(tool: Tool) -> bool:
+    """Whether the tool runs on the event loop: it is asynchronous, or declared to be quick."""
+    return tool.is_async or tool.isolation == "inline"
+
+
+class BegunCall:
+    """A call of an asynchronous tool that waits.
+
+    Attributes:
+        work: The rest of the call.
+        awaited: What it waits for; `_RETURNED`: it has returned, and a guard has yet to judge its result.
+        result: What the tool has returned, in that case.
+        is_stopped: Whether the engine stopped the call.
+    """
+
+    __slots__ = ("awaited", "began", "forks", "is_stopped", "result", "work")
+
+    def __init__(self, work: _Work, awaited: object, began: float, forks: int, result: object = None) -> None:
+        self.work = work
+        self.awaited = awaited
+        self.began = began
+        self.forks = forks
+        self.result = result
+        self.is_stopped = False
+
+    def close(self) -> None:
+        """End the call where it stands."""
+        self.work.close()
+
+
+def begin_call(
+    tool: Tool, args: bytes, context: Context | None, timeout_s: float | None, value: Json = None
+) -> Outcome | BegunCall:
+    """Call a tool that runs on the event loop, up to its first await; return its outcome if it never waits.
+
+    Args:
+        tool: The tool.
+        args: Bound arguments, canonical JSON.
+        context: As for `call_tool`.
+        timeout_s: As for `call_tool`.
+        value: As for `call_tool`.
+    """
+    forks = Forks.count
+    began = time.monotonic() if timeout_s is not None else 0.0
+    try:
+        try:
+            made = tool.invoke(args, context, value)
+            if type(made) is CoroutineType:
+                work: _Work = made
+            elif tool.is_async:
+                work = cast("_Work", _awaited(cast("Awaitable[object]", made)))
+            else:
+                return _accept(tool, made, args)
+            try:
+                awaited = work.send(None)
+            except StopIteration as done:  # it never waited, so it cost no more than a plain await
+                result = done.value
+            else:
+                return BegunCall(work, awaited, began, forks)
+            # Guards may take their time about a large result, so they do not hold the event loop.
+            if tool.guard:
+                return BegunCall(work, _RETURNED, began, forks, result)
+            return _accept(tool, result, args)
+        finally:
+            exit_if_forked(forks)
+    except (
+        BaseException
+    ) as error:  # a tool may raise SystemExit: that is a failure of the call, not the end of the engine
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            raise
+        return _traced(_outcome_of(tool, error, None), error)
+
+
+async def finish_call(
+    begun: BegunCall,
+    tool: Tool,
+    args: bytes,
+    threads: ThreadPool,
+    timeout_s: float | None,
+    context: Context | None = None,
+    is_ending: Callable[[], bool] = lambda: True,
+) -> Outcome:
+    """Follow a call that waits to its end, in the task that began it.
+
+    Args:
+        begun: The call.
+        tool: The tool.
+        args: Bound arguments, canonical JSON.
+        threads: Where guards run.
+        timeout_s: The limit, from the beginning of the call; `None`: no limit.
+        context: The context of the call, if it has one.
+        is_ending: Whether a cancel of the task that is not `STOPPED` is the engine's, not one of the tool.
+
+    Raises:
+        asyncio.CancelledError: The call was stopped.
+    """
+    limit = _Limit(begun.began + timeout_s) if timeout_s is not None else None
+    try:
+        try:
+            try:
+                result = begun.result if begun.awaited is _RETURNED else await _follow(begun)
+            except _NotHeeded:
+                log = context.log if context is not None else open_log()
+                log.warning("a call was ended that did not heed its cancel", tool=tool.name)
+                raise asyncio.CancelledError(STOPPED) from None
+            if limit is not None and limit.has_passed:
+                raise asyncio.CancelledError(STOPPED)  # it swallowed its cancel, and came too late
+            if tool.guard:
+                return cast("Outcome", await threads.call(lambda: _accept(tool, result, args)))
+            return _accept(tool, result, args)
+        finally:
+            exit_if_forked(begun.forks)
+            if limit is not None:
+                limit.close()
+    except BaseException as error:  # as above
+        if limit is not None and limit.is_reached():
+            return _outcome_of(tool, TimeoutError(), timeout_s)
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            # A call with a limit is told from the engine's own cancels, so that a tool that cancels its task has failed.
+            if limit is None or begun.is_stopped or is_ending():
+                raise
+            limit.forget_cancels()
+        return _traced(_outcome_of(tool, error, None), error)
+
+
+class _Limit:
+    """The time limit of a call: when it has passed, the call is stopped by a cancel of the current task, as `asyncio.timeout` does.
+
+    Rejected: `asyncio.timeout`. Its cancel looks like one of the tool's own, so that the tool needed a task of its own; that took as long as the rest
+    of a call that waits.
+
+    Args:
+        until: When it passes, in seconds of `time.monotonic`.
+    """
+
+    __slots__ = ("_before", "_task", "_timer", "has_passed")
+
+    def __init__(self, until: float) -> None:
+        self.has_passed = False
+        self._task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._before = self._task.cancelling()
+        self._timer = self._task.get_loop().call_later(until - time.monotonic(), self._pass)
+
+    def _pass(self) -> None:
+        self.has_passed = True
+        self._task.cancel(STOPPED)
+
+    def close(self) -> None:
+        """Stop nothing any more."""
+        self._timer.cancel()
+
+    def is_reached(self) -> bool:
+        """Whether the call has ended because of its limit, and of nobody's cancel; its own cancel is taken back."""
+        return self.has_passed and self._task.uncancel() <= self._before
+
+    def forget_cancels(self) -> None:
+        """Forget the cancels that came from the tool."""
+        while self._task.cancelling() > self._before:
+            self._task.uncancel()
+
+
+def _traced(outcome: Outcome, error: BaseException) -> Outcome:
+    """Return an outcome with the traceback of its error, if the log level includes it."""
+    if isinstance(outcome, Returned) or not is_enabled("debug"):
+        return outcome
+    return replace(outcome, trace=trace_of(error))
 
 
 async def call_tool(
@@ -101,64 +273,60 @@ async def call_tool(
     threads: ThreadPool,
     timeout_s: float | None,
     value: Json = None,
+    is_ending: Callable[[], bool] = lambda: True,
 ) -> Outcome:
     """Call the tool, wherever it is declared to run, and return the outcome.
 
     Args:
         tool: The tool.
         args: Bound arguments, canonical JSON.
-        context: The context that is injected; `None` only for an asynchronous tool that has no context parameter.
+        context: The context that is injected; `None` only for a tool that has no context parameter.
         threads: Where a synchronous tool runs.
         timeout_s: `None`: no limit.
         value: Large arguments, already parsed, of which the tool gets a copy; `None`: `args` is parsed.
+        is_ending: As for `finish_call`.
     """
+    if is_on_loop(tool):
+        begun = begin_call(tool, args, context, timeout_s, value)
+        if not isinstance(begun, BegunCall):
+            return begun
+        return await finish_call(begun, tool, args, threads, timeout_s, context, is_ending)
     forks = Forks.count
-    # Most calls have no limit, and `asyncio.timeout(None)` would cost each of them about a microsecond.
-    limit = asyncio.timeout(timeout_s) if timeout_s is not None else None
+    limit = asyncio.timeout(timeout_s)
     try:
         try:
-            if limit is None:
-                return await _result_of(tool, args, context, threads, value, is_limited=False)
             async with limit:
-                return await _result_of(tool, args, context, threads, value, is_limited=True)
+                return await _result_in_thread(
+                    tool, args, context, threads, value, is_limited=timeout_s is not None
+                )
         finally:
             exit_if_forked(forks)
-    except (
-        BaseException
-    ) as error:  # a tool may raise SystemExit: that is a failure of the call, not the end of the engine
-        is_ours = limit is not None and limit.expired()
+    except BaseException as error:  # as above
+        is_ours = limit.expired()
         if isinstance(error, asyncio.CancelledError) and is_cancelled():
             raise
         outcome = _outcome_of(tool, error, timeout_s if is_ours else None)
-        if isinstance(outcome, Returned) or is_ours or not is_enabled("debug"):
-            return outcome
-        return replace(outcome, trace=trace_of(error))
+        return outcome if is_ours else _traced(outcome, error)
 
 
-async def _result_of(
+async def _result_in_thread(
     tool: Tool, args: bytes, context: Context | None, threads: ThreadPool, value: Json, *, is_limited: bool
 ) -> Outcome:
     def warn() -> None:
         log = context.log if context is not None else open_log()
         log.warning("a call was ended that did not heed its cancel", tool=tool.name)
 
-    stoppable = await_in_task if is_limited else await_stoppable
-
-    async def accept(result: object) -> Outcome:
-        # Guards may take their time about a large result, so they do not hold the event loop.
-        if tool.guard:
-            return cast("Outcome", await threads.call(lambda: _accept(tool, result, args)))
-        return _accept(tool, result, args)
-
-    if tool.is_async:
-        return await accept(await stoppable(tool.invoke(args, context, value), warn))
-
     def call() -> Outcome | _Begun:
         result = tool.invoke(args, context, value)
         return _Begun(cast("_Work", result)) if type(result) is CoroutineType else _accept(tool, result, args)
 
-    done = call() if tool.isolation == "inline" else await _in_thread(tool, call, context, threads)
-    return await accept(await stoppable(done.work, warn)) if isinstance(done, _Begun) else done
+    done = await _in_thread(tool, call, context, threads)
+    if not isinstance(done, _Begun):
+        return done
+    result = await (await_in_task if is_limited else await_stoppable)(done.work, warn)
+    if tool.guard:
+        return cast("Outcome", await threads.call(lambda: _accept(tool, result, args)))
+    return _accept(tool, result, args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +342,10 @@ async def _in_thread(
     try:  # the thread also puts the result into canonical form, so that a large one does not hold the event loop
         return cast("Outcome | _Begun", await threads.call(call))
     except asyncio.CancelledError:
-        if is_cancelled() and context is not None and not threads.is_closing:
+        if is_cancelled() and not threads.is_closing:
             fields = {"tool": tool.name, "all": threads.abandoned}
-            context.log.warning("a thread goes on that nobody waits for", **fields)
+            log = context.log if context is not None else open_log()
+            log.warning("a thread goes on that nobody waits for", **fields)
         raise
 
 
@@ -415,6 +584,9 @@ STOPPED: Final = "nobody waits for this call any more"
 HEED_S: Final = 1.0  # how long a call that was stopped may clean up
 
 
+_RETURNED: Final = object()
+
+
 class _NotHeeded(Exception):  # noqa: N818  # not an error: it says what happened
     """A call that was stopped continues all the same."""
 
@@ -433,7 +605,7 @@ async def await_stoppable(made: object, on_end: Callable[[], None] | None = None
         "_Work", made if type(made) is CoroutineType else _awaited(cast("Awaitable[object]", made))
     )
     try:
-        following = _follow(work, work.send(None))
+        following = _follow(BegunCall(work, work.send(None), 0.0, 0))
     except StopIteration as done:  # it never waited, so it cost no more than a plain await
         return done.value
     try:
@@ -469,8 +641,9 @@ async def _awaited(made: Awaitable[object]) -> object:
     return await made
 
 
-async def _follow(work: _Work, awaited: object) -> object:
+async def _follow(begun: BegunCall) -> object:
     """Step a coroutine as a task does, each time that the future it waits for is done. Raises: _NotHeeded: it ran past its time."""
+    work, awaited, begun.awaited = begun.work, begun.awaited, None
     loop = asyncio.get_running_loop()
     until: float | None = None  # set when the call is stopped: from then on it only cleans up
     waiter: asyncio.Future[None] | None = None
@@ -482,7 +655,7 @@ async def _follow(work: _Work, awaited: object) -> object:
                 await _wait_until_done(awaited, waiter, until)
         except asyncio.CancelledError as cancel:
             if until is None and cancel.args == (STOPPED,):
-                until = loop.time() + HEED_S
+                until, begun.is_stopped = loop.time() + HEED_S, True
             if asyncio.isfuture(awaited) and awaited.cancel(*cancel.args):
                 continue  # a cancelled future is done soon; a cancelled task may swallow it, so it is waited for again
             fault = cancel

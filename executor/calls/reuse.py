@@ -107,17 +107,30 @@ class Results:
         named = [call for call in calls if call.key.key and self._mode(call) in ("auto", "only")]
         return await find_results(self._facilities, named) if named else {}
 
+    def is_identical_under_way(self, call: PreparedCall) -> bool:
+        """Whether an identical call is under way, whose result may stand for this call."""
+        return call.key.key in self._facilities.in_flight and self._mode(call) not in ("off", "refresh")
+
     async def of_identical(self, call: PreparedCall) -> CallReused | CallFailed | None:
         """Return the result of an identical call that was just made or is under way; a failure if no call may be made (`reuse='only'`)."""
-        key = call.key.key
+        key, made = call.key.key, None
         if self._mode(call) in ("off", "refresh"):
             return None
-        made = self._fresh.get(key)
         # A call under way may end without a result to share; then the first of the calls that waited for it is made, and the others wait for that.
-        while made is None and (in_flight := self._facilities.in_flight.get(key)) is not None:
+        while (
+            made is None
+            and key not in self._fresh
+            and (in_flight := self._facilities.in_flight.get(key)) is not None
+        ):
             made_there = await asyncio.shield(in_flight)  # a cancel of this call must not cancel the others
-            made = await self._checked(call, made_there) or self._fresh.get(key)
-        if made is not None:
+            made = await self._checked(call, made_there)
+        return self.at_hand(call) if made is None else reused(call, made)
+
+    def at_hand(self, call: PreparedCall) -> CallReused | CallFailed | None:
+        """Return the result of an identical call that this run just made; a failure if no call may be made (`reuse='only'`)."""
+        if self._mode(call) in ("off", "refresh"):
+            return None
+        if (made := self._fresh.get(call.key.key)) is not None:
             return reused(call, made)
         if self._header.reuse == "only" and not call.is_write:
             why_not = f": {call.key.why_not}" if call.key.why_not else ""

@@ -29,7 +29,7 @@ from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch, end
 from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
 from ..calls.flow_policy import FlowPolicy
-from ..calls.invoke import STOPPED, Failed, Lost, Outcome, Returned, fitting
+from ..calls.invoke import STOPPED, BegunCall, Failed, Lost, Outcome, Returned, fitting
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
 from ..calls.step_planning import StepTask, cost_of, sub_plan_of
@@ -88,6 +88,22 @@ class _Active(NamedTuple):
     pool: WorkerPool
 
 
+class _Ending:
+    """Whether the tasks of a run are being cancelled: an error, or a cancel of the task that drives the run, does so.
+
+    The caller of the run needs it, and must not hold the driver, which holds the caller.
+    """
+
+    __slots__ = ("task",)
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Any] | None = None
+
+    def is_so(self) -> bool:
+        """Whether they are."""
+        return self.task is None or self.task.cancelling() > 0
+
+
 class Driver:
     """Drives one run until it has finished, or until it waits for a person.
 
@@ -136,6 +152,7 @@ class Driver:
         self._flow_policy = FlowPolicy(facilities, row.id, header)
         self._preparation = Preparation(facilities, row.id, header.fork, header.tenant)
         self._early = early
+        self._ending = _Ending()
         now, is_called = facilities.clock.now, self._recorder.is_called
         self._caller = Caller(
             facilities,
@@ -145,6 +162,7 @@ class Driver:
             ProgressLog(self.journal, now, is_called).note,
             Nondeterminism(drawn, self.journal, now, is_called),
             callers,
+            self._ending.is_so,
         )
         # The run's own limit on calls at a time. Calls that began early hold its places already, so both share one semaphore.
         self._semaphore: asyncio.Semaphore | None = None
@@ -152,6 +170,11 @@ class Driver:
             shared = early.semaphore if early is not None else None
             self._semaphore = shared or asyncio.Semaphore(header.concurrency_max)
         self._is_careful = is_careful
+        # Whether every call needs something before it is made, or somebody stands around it.
+        self._is_held_up = (
+            is_careful or early is not None or self._semaphore is not None or self._watch is not None
+        )
+        self._begins: dict[str, bool] = {}  # tool -> whether its calls can be begun like functions
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._writing: dict[str, float | None] = {}  # path of each write in flight -> its timeout in seconds
         self._active: _Active | None = None
@@ -172,16 +195,17 @@ class Driver:
             StoreError: The journal cannot be written; the run stays where its durable prefix ends.
             EngineBug: A rule of firmplan was broken.
         """
+        self._ending.task = asyncio.current_task()
         try:
             async with asyncio.TaskGroup() as group:
-                self._begin(group)
+                self._enter(group)
                 await self._take_in_first(first)
                 await self._decide(decisions)
                 await self._expire()
         except BaseExceptionGroup as group_of_faults:
             raise first_error(group_of_faults) from None
         finally:
-            self._active, self._recorder.is_driving = None, False
+            self._active, self._ending.task, self._recorder.is_driving = None, None, False
             self._recorder.on_outcome = None  # it holds the driver, which holds the recorder
         await self.journal.rest()
 
@@ -209,10 +233,10 @@ class Driver:
 
         self._recorder.on_outcome = hear
 
-    def _begin(self, group: asyncio.TaskGroup) -> None:
+    def _enter(self, group: asyncio.TaskGroup) -> None:
         """Start tasks in this group from now on."""
         workers_max = max(WORKERS_MIN, 2 * self.facilities.semaphore.count)
-        pool = WorkerPool(self._make, self._is_wanted, self._spawn, self._tasks, workers_max)
+        pool = WorkerPool(self._begin, self._is_wanted, self._spawn, self._tasks, workers_max)
         self._active, self._recorder.is_driving = _Active(group, pool), True
 
     async def take_decisions(self, decisions: Sequence[Decision]) -> None:
@@ -296,6 +320,17 @@ class Driver:
         follow_up = self._recorder.note(event, self.facilities.clock.now(), decision)
         if follow_up:
             await self._go_on(event, follow_up)
+
+    def _take_in_now(self, event: Cause, at: float) -> Coroutine[Any, Any, None] | None:
+        """Do the same, but return the rest where the commands have to wait for the store."""
+        follow_up = self._recorder.note(event, at)
+        if not follow_up:
+            return None
+        if self._recorder.must_be_durable(event, follow_up):
+            return self._go_on(event, follow_up)
+        if not self.is_parking:
+            self._carry_out(follow_up)
+        return None
 
     async def _go_on(self, event: Cause | None, follow_up: Sequence[Command]) -> None:
         """Carry out the commands that follow from an event; `None`: from several events, none of which belongs to a write."""
@@ -473,6 +508,55 @@ class Driver:
     #   any call of a run that follows a death (`is_careful`): the start is durable before the call, to show which call kills the process;
     #   other calls: the start is recorded when the call first waits, so that a call that never waits is one record.
 
+    def _begin(self, call: PreparedCall) -> Coroutine[Any, Any, None] | None:
+        """Begin a call; return the rest of the work on it, if the call waits or has to wait for something."""
+        # The way of most calls. It is `_make` without what such calls do not need; `tests/laws/test_begun_calls.py` holds both to the same records.
+        name = "" if call.tool is None else call.tool.name
+        can_begin = self._begins.get(name)
+        if can_begin is None:
+            can_begin = self._begins[name] = not self._is_held_up and self._caller.begins(call.tool)
+        if not can_begin or call.is_kept_read or self._results.is_identical_under_way(call):
+            return self._make(call)
+        at = self.facilities.clock.now()
+        if (known := self._results.at_hand(call)) is not None:
+            return self._take_in_now(known, at)
+        if not self.facilities.try_acquire(call.tool):
+            return self._make(call)
+        is_held = True
+        try:
+            if (limit := self.machine.find_short(call.step, at)) is not None:
+                return self._take_in_now(BudgetReached(call.step, limit), at)
+            call.started = at
+            outcome = self._caller.begin(call)
+            if not isinstance(outcome, BegunCall):
+                return self._conclude(call, outcome, _NOTHING)[1]
+            try:
+                self._record_start(call)
+            except BaseException:
+                outcome.close()
+                raise
+            is_held = False
+            return self._finish(call, outcome, self._results.begin(call))
+        finally:
+            if is_held:
+                self.facilities.semaphore.release()
+
+    async def _finish(
+        self, call: PreparedCall, begun: BegunCall, in_flight: asyncio.Future[Reusable | None]
+    ) -> None:
+        """Follow a call that waits to its end, and record its outcome."""
+        made: Reusable | None = None
+        try:
+            try:
+                outcome = await self._caller.finish(call, begun)
+                made, rest = self._conclude(call, outcome, _NOTHING)
+                if rest is not None:
+                    await rest
+            finally:
+                self.facilities.semaphore.release()
+        finally:
+            self._results.end(call, in_flight, made)
+
     async def _make(self, call: PreparedCall) -> None:
         """Make one call, unless the result of an identical call stands for it."""
         known = await self._results.of_identical(call)
@@ -509,7 +593,7 @@ class Driver:
         if known is not None and self.machine.is_callable(call.step):
             call.started = now()
             self._record_start(call)
-            return await self._conclude(call, known, None)
+            return await self._concluded(call, known, None)
         epochs: Mapping[str, int] | None = _NOTHING
         if early is not None:
             epochs = early.epochs
@@ -533,7 +617,7 @@ class Driver:
             outcome, usage = await self._begin_and_make(call)
         else:
             outcome, usage = await notify_wait(self._make_call(call), lambda: self._record_start(call))
-        return await self._conclude(call, outcome, epochs, usage)
+        return await self._concluded(call, outcome, epochs, usage)
 
     async def _begin_and_make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         self._record_start(call)
@@ -579,30 +663,44 @@ class Driver:
             outcome, usage = await self._make_call(call)
         finally:
             self._writing.pop(call.step, None)
-        return await self._conclude(call, outcome, _NOTHING, usage)
+        return await self._concluded(call, outcome, _NOTHING, usage)
 
     def _record_start(self, call: PreparedCall) -> None:
         """Record that a call has started."""
         self._recorder.note(call.start(), call.started)
 
-    async def _conclude(
+    async def _concluded(
         self,
         call: PreparedCall,
         outcome: Outcome,
         epochs: Mapping[str, int] | None,
         usage: Usage | None = None,
     ) -> Reusable | None:
+        """Record the outcome of a call, and go on from there; return the result if identical calls may take it."""
+        made, rest = self._conclude(call, outcome, epochs, usage)
+        if rest is not None:
+            await rest
+        return made
+
+    def _conclude(
+        self,
+        call: PreparedCall,
+        outcome: Outcome,
+        epochs: Mapping[str, int] | None,
+        usage: Usage | None = None,
+    ) -> tuple[Reusable | None, Coroutine[Any, Any, None] | None]:
+        """Record the outcome of a call; return the result if identical calls may take it, and what has to wait for the store."""
         if call.is_begun and not self.machine.is_running(
             call.step
         ):  # it was stopped, and returned all the same
-            return None
+            return None, None
         ended = self._preparation.redacted(call, fitting(outcome, call.tool, self.machine.size))
-        if not isinstance(ended, Returned) and ended.trace:
-            log_trace(ended.trace, self.row.id, call.step, call.command.attempt)
         match ended:
             case Returned():
-                return await self._returned(call, ended, epochs, usage)
+                return self._returned(call, ended, epochs, usage)
             case Failed(code, message, temporary, retryable):
+                if ended.trace:
+                    log_trace(ended.trace, self.row.id, call.step, call.command.attempt)
                 if not call.is_begun:
                     self._record_start(call)
                 self._results.note_failed(call)
@@ -617,18 +715,19 @@ class Driver:
                     took_effect,
                     question=ended.question,
                 )
-                await self._take_in(failed)
-            case Lost(why):
-                await self._take_in(CallLost(call.step, why))
-        return None
+                return None, self._take_in_now(failed, self.facilities.clock.now())
+            case Lost(why, trace):
+                if trace:
+                    log_trace(trace, self.row.id, call.step, call.command.attempt)
+                return None, self._take_in_now(CallLost(call.step, why), self.facilities.clock.now())
 
-    async def _returned(
+    def _returned(
         self,
         call: PreparedCall,
         returned: Returned,
         epochs: Mapping[str, int] | None,
         usage: Usage | None,
-    ) -> Reusable | None:
+    ) -> tuple[Reusable | None, Coroutine[Any, Any, None] | None]:
         output = returned.output
         if call.context is not None:
             self._caller.forget(call)
@@ -645,12 +744,14 @@ class Driver:
             event = CallSucceeded(call.step, output, call.used, usage, mismatch)
         else:
             event = call.made(output, mismatch)
-        follow_up = self._recorder.note(event, at)
-        if follow_up:
-            await self._go_on(event, follow_up)
-        if blobs:  # an identical call of another run may be waiting, and reads the artifacts from the store
-            await self.journal.flush()
-        return made
+        rest = self._take_in_now(event, at)
+        return made, self._stored(rest) if blobs else rest
+
+    async def _stored(self, rest: Coroutine[Any, Any, None] | None) -> None:
+        """Wait for the artifacts of a call: an identical call of another run may be waiting, and reads them from the store."""
+        if rest is not None:
+            await rest
+        await self.journal.flush()
 
 
 def watch_of(facilities: Facilities, row: RunRow, header: Header, machine: Machine | None) -> RunWatch:
@@ -678,7 +779,7 @@ def expect_outcomes(machine: Machine) -> None:
     step = next((step for step in machine.iterations if machine.is_running(step)), "")
     raise ConfigError(
         f"the call of step '{step}' left no outcome: its tool '{machine.tool_of(step)}' has cancelled the task that called "
-        "it; let it cancel only tasks of its own, or give it a timeout: then its calls get tasks of their own"
+        "it; let it cancel only tasks of its own, or give it a timeout: then the step fails instead"
     )
 
 

@@ -24,7 +24,7 @@ from ...plans import CheckReport, Plan
 from ...plans.durations import parse_duration
 from ...plans.format.saved import find_plan_in, find_plan_of_json, references_of
 from ...plans.format.shape import describe
-from ...plans.inputs import fit_inputs, too_large
+from ...plans.inputs import InputSchemas, fit_inputs, input_schemas, too_large
 from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
 from ...plans.types.integers import with_integers
@@ -32,13 +32,14 @@ from ...plans.types.standalone import self_contained
 from ...plans.types.validate import value_problems
 from ...plans.values import Json, NotJson, canonical, text_in_given_order
 from ...tools import Artifact
+from ...tools.logbook import current_request
 from .. import limits as bounds
 from ..calls.flow_policy import UNSAFE_FLOW, UNTRUSTED_CONDITION, Flow
 from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
 from ..canonical_value import CanonicalValue
 from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
-from ..lru_cache import LruCache
+from ..lru_cache import IdentityCache, LruCache
 from ..policy import REUSE_MODES, ReuseMode
 from ..stores.api_keys import tenant_of
 from ..stores.store import REPLAY
@@ -105,12 +106,17 @@ class Options:
             submitter=self.submitter,
             request=self.request,
             schedule=self.schedule,
+            context=current_request.get(),
         )
+
+
+_INPUT_SCHEMAS: Final = IdentityCache["Plan", InputSchemas](8)
 
 
 def fitted_inputs(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
     """Return a plan's inputs, normalised to their schemas. Raises: InputRejected: an input does not fit, or is too large."""
-    inputs, problems = fit_inputs(plan, given, bytes_max=bounds.VALUE_BYTES_MAX)
+    schemas = _INPUT_SCHEMAS.get(plan, input_schemas)
+    inputs, problems = fit_inputs(plan, given, bytes_max=bounds.VALUE_BYTES_MAX, schemas=schemas)
     if problems:
         raise InputRejected("\n".join(str(each) for each in problems), problems)
     _expect_room(inputs)

@@ -216,13 +216,19 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as JSON."""
-        return {
-            **report_json(self),
-            "warnings": [report_json(warning) for warning in self.warnings],
-            "plan_digest": self.plan.digest if self.plan else None,
-            "steps": {path: step.to_dict() for path, step in self.steps.items()},
-            "output_labels": {place: list(names) for place, names in self.output_labels.items()},
-        }
+        return run_json(self, self.plan.to_dict() if self.plan else None)
+
+
+def run_json(run: Run, plan: object) -> dict[str, Any]:
+    """Return a run as JSON, with `plan` in the place of its plan: a server has written that already, and answers with it again and again."""
+    apart: dict[str, object] = {
+        "plan": plan,
+        "warnings": [report_json(warning) for warning in run.warnings],
+        "steps": {path: step.to_dict() for path, step in run.steps.items()},
+        "output_labels": {place: list(names) for place, names in run.output_labels.items()},
+    }
+    made = {name: apart[name] if name in apart else _json_of(getattr(run, name)) for name in _names(Run)}
+    return {**made, "plan_digest": run.plan.digest if run.plan else None}
 
 
 ARTIFACT_KEYS: Final = {"digest", "media_type", "size", "name"}
@@ -254,13 +260,25 @@ def report_json(report: object, **renamed: str) -> dict[str, Json]:
         report: The report, a dataclass.
         renamed: Field -> its name in JSON, where the names differ.
     """
-    return {
-        renamed.get(field.name, field.name): _json_of(getattr(report, field.name))
-        for field in fields(cast("Any", report))
-    }
+    return {renamed.get(name, name): _json_of(getattr(report, name)) for name in _names(type(report))}
+
+
+_NAMES: Final = dict[type[object], tuple[str, ...]]()
+
+
+def _names(kind: type[object]) -> tuple[str, ...]:
+    found = _NAMES.get(kind)
+    if found is None:
+        found = _NAMES[kind] = tuple(each.name for each in fields(cast("Any", kind)))
+    return found
+
+
+_PLAIN: Final = frozenset((str, int, float, bool, type(None)))
 
 
 def _json_of(value: object) -> Json:
+    if type(value) in _PLAIN:  # most are, and the questions below take longer
+        return cast("Json", value)
     if hasattr(value, "to_dict"):
         return cast("Json", cast("Any", value).to_dict())
     if isinstance(value, tuple):
@@ -365,8 +383,14 @@ _LABELS: Final = IdentityCache["Header", Mapping[str, Sequence[str]]](
 
 def step_views(machine: Machine) -> Mapping[str, StepView]:
     """Return the snapshots of all steps, items and iterations, in plan order."""
+    if not machine.is_started and machine.status is None:  # cancelled before it began, it has ended
+        return dict.fromkeys([node.path for node in machine.root.nodes], _NOT_BEGUN)
     # Lazy only if the run has ended: the machine of a driven run goes on, and a snapshot must not change.
     return StepViews(machine) if machine.status is not None else _views_of(machine)
+
+
+_NOT_BEGUN: Final = StepView(State.PENDING.value)
+"""The view of each step of a run that has not begun: a submission is answered with it."""
 
 
 def _views_of(machine: Machine) -> dict[str, StepView]:

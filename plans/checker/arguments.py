@@ -133,12 +133,11 @@ def _each_argument(
         if wanted is None:
             yield _unknown(name, inner, parameters, args)
             continue
-        found = (
+        for fault in (
             _computed_problems(TEXT, wanted, inner)
             if name in secrets
             else part_problems(value, inner, wanted, parts, parameters.value_schema(name))
-        )
-        for fault in found:
+        ):
             yield replace(fault, message=f"argument '{name}' of {parameters.owner}: {fault.message}")
     # Reported after the given arguments, since a misspelt one is the likelier reason.
     missing = [name for name in parameters.required if name not in args]
@@ -157,8 +156,8 @@ def part_problems(
     wanted: Type,
     parts: Inferred,
     schema: ValueSchema | None = None,
-) -> Iterator[LocalProblem]:
-    """Yield the faults of one value.
+) -> Iterable[LocalProblem]:
+    """Return the faults of one value.
 
     Args:
         value: As the plan has it.
@@ -168,11 +167,10 @@ def part_problems(
         schema: The schema of its place, which judges a literal value more exactly than the type does.
     """
     if inner in parts.leaves:
-        yield from _computed_problems(parts.leaves[inner], wanted, inner, value)
-    elif inner not in parts.branches:
-        yield from _literal_problems(value, inner, wanted, schema)
-    else:
-        yield from _partly_computed_problems(value, inner, wanted, parts)
+        return _computed_problems(parts.leaves[inner], wanted, inner, value)
+    if inner not in parts.branches:
+        return _literal_problems(value, inner, wanted, schema)
+    return _partly_computed_problems(value, inner, wanted, parts)
 
 
 def _computed_problems(found: Type, wanted: Type, inner: str, text: Json = None) -> Iterator[LocalProblem]:
@@ -191,10 +189,9 @@ def _literal_problems(
 ) -> Iterable[LocalProblem]:
     if schema is None:
         if wanted == UNKNOWN:
-            return
+            return ()
         schema = ValueSchema(schema_of(wanted))
-    for fault in schema.problems(value):
-        yield replace(fault, inner=inner + fault.inner)
+    return [replace(fault, inner=inner + fault.inner) for fault in schema.problems(value)]
 
 
 def _partly_computed_problems(

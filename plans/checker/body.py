@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SavedPlans: TypeAlias = Mapping[str, Plan] | Callable[[str], Plan | None]
 """Saved plans by name or digest."""
 
+_NOBODY: frozenset[int] = frozenset()  # one for all: most steps refer to none in this way
+
 THE_PLAN = "the plan"
 """The checked plan's name in messages."""
 
@@ -228,21 +230,24 @@ def _refs(step: Step, index: int, position: Mapping[str, int]) -> Refs:
     strict: set[int] = set()
     lenient: set[int] = set()
     to_self = False
-    for name, template in step.templates.items():
-        for ids, found in ((template.formula.strict, strict), (template.formula.lenient, lenient)):
-            for id_ in ids:
-                other = position.get(id_)
-                if other == index:
-                    to_self = to_self or name != "until"
-                elif other is not None:
-                    found.add(other)
-    when = step.templates.get("when")
+    templates = step.templates
+    for name, template in templates.items():
+        formula = template.formula
+        for ids, found in ((formula.strict, strict), (formula.lenient, lenient)):
+            if not ids:
+                continue
+            places = {position[id_] for id_ in ids if id_ in position}
+            if index in places:
+                places.discard(index)
+                to_self = to_self or name != "until"
+            found.update(places)
+    when = templates.get("when")
     is_filter = when is not None and not when.formula.names.isdisjoint({"item", "index"})
     return Refs(
         needs=tuple(sorted(strict | lenient)),
-        lenient=frozenset(lenient - strict),
+        lenient=frozenset(lenient - strict) if lenient else _NOBODY,
         needs_when=() if when is None or is_filter else _positions(when, position, index),
-        after=tuple(sorted({position[id_] for id_ in step.after if id_ in position})),
+        after=tuple(sorted({position[id_] for id_ in step.after if id_ in position})) if step.after else (),
         is_filter=is_filter,
         refers_to_self=to_self or step.id in step.after,
     )

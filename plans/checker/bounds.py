@@ -92,15 +92,20 @@ def _cost_of(body: PlanBody, inner: Sequence[Cost], lengths: Sequence[int | None
         lengths: The greatest length of each step's `for_each`.
         tools: Which tool asks a model, and which has retries.
     """
-    total = FREE
+    total, single = FREE, 0
     for position, step in enumerate(body.steps):
         once = _cost_once(body, position, inner, tools)
         if once is not FREE:
             repeats = 1 if step.repeat is None else step.repeat.max
             # Multiplying by 1 changes nothing, and most steps have neither retries nor a list.
             times, length = repeats * (1 + _retries(step, tools)), lengths[position]
-            total += once if times == length == 1 else once.times(times).times(length)
-    return total
+            if not times == length == 1:
+                total += once.times(times).times(length)
+            elif once is _CALL:
+                single += 1
+            else:
+                total += once
+    return total + Cost(single, 0)
 
 
 def _retries(step: Step, tools: Signatures) -> int:
@@ -154,7 +159,7 @@ def critical_path(
     marks = [_NO_CHAIN] * len(body.steps)
     before = [-1] * len(body.steps)
     for position in order:
-        longest = max((marks[other] for other in body.refs[position].waits), default=_NO_CHAIN)
+        longest = max([marks[other] for other in body.refs[position].waits], default=_NO_CHAIN)
         for touch in touches[position]:
             for track in touch.awaited:
                 longest = max(longest, tracks.get(track, _NO_CHAIN))
@@ -178,7 +183,10 @@ def critical_path(
 
 
 def _chain_calls(body: PlanBody, position: int, inner: Sequence[int]) -> int:
-    if isinstance(body.steps[position], SetStep | AskPersonStep | EndorseStep | FailStep):
+    step = body.steps[position]
+    if isinstance(step, ToolStep):  # asked first, because most steps are
+        return 1
+    if isinstance(step, SetStep | AskPersonStep | EndorseStep | FailStep):
         return 0
     called = body.calls.get(position)
     return 1 if called is None else inner[called]

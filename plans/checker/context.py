@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import cast
 
 from ..errors import LocalProblem
@@ -19,7 +20,7 @@ from ..types.definitions import named_parts
 from ..types.read import read_schema, read_with_warnings
 from ..types.types import NEVER, TEXT, UNKNOWN, ObjectType, Type
 from ..types.validate import ValueSchema
-from ..values import Json
+from ..values import Json, parse_canonical, text_in_given_order
 from .body import Bodies, PlanBody
 
 _PLAIN_TEXT = {"type": "string"}
@@ -188,7 +189,7 @@ class CheckContext:
     def result_type(self, tool: Signature) -> Type:
         """Return the type of a tool's results."""
         if tool.name not in self._returns:
-            self._returns[tool.name] = UNKNOWN if tool.returns is None else read_schema(tool.returns)[0]
+            self._returns[tool.name] = UNKNOWN if tool.returns is None else _result_type(tool.returns)
         return self._returns[tool.name]
 
     def parameters(self, tool: Signature) -> Parameters:
@@ -245,13 +246,40 @@ class CheckContext:
         return self._readings[key]
 
 
+# Reading the schemas of one tool takes most of the time of the check of a small plan, and engines check plan after plan with the same tools. The text of a
+# schema is the key, with its properties in their order, which messages show.
+TOOLS_KEPT = 256
+"""Tools whose parameters and results are kept as types."""
+
+
+def _result_type(schema: Mapping[str, Json]) -> Type:
+    text = text_in_given_order(schema)
+    return read_schema(schema)[0] if text is None else _result_type_again(text)
+
+
+@lru_cache(TOOLS_KEPT)
+def _result_type_again(text: bytes) -> Type:
+    return read_schema(cast("Mapping[str, Json]", parse_canonical(text)))[0]
+
+
 def _parameters(tool: Signature) -> Parameters:
-    schema = tool.parameters
+    text = text_in_given_order(tool.parameters)
+    return (
+        _read_parameters(tool.name, tool.parameters) if text is None else _parameters_again(tool.name, text)
+    )
+
+
+@lru_cache(TOOLS_KEPT)
+def _parameters_again(name: str, text: bytes) -> Parameters:
+    return _read_parameters(name, cast("Mapping[str, Json]", parse_canonical(text)))
+
+
+def _read_parameters(name: str, schema: Mapping[str, Json]) -> Parameters:
     found = read_schema(schema)[0]
     declared = schema.get("properties")
     properties = declared if isinstance(declared, dict) else {}
     definitions = {name: schema[name] for name in ("$defs", "definitions") if name in schema}
-    owner = f"the tool '{tool.name}'"
+    owner = f"the tool '{name}'"
     schemas = {name: {**definitions, **each} for name, each in properties.items() if isinstance(each, dict)}
     if not isinstance(found, ObjectType):  # a union, say: only the object of all arguments has a known type
         required = schema.get("required")

@@ -382,22 +382,24 @@ class _TypedBody:
     ) -> None:
         template = step.templates["args"]
         problems, body, at = self.context.problems, self.body, path + template.where
-        problems.add_local(body, at, template.faults)
+        if misread := template.faults:
+            problems.add_local(body, at, misread)
         is_whole = parameters is not None and parameters.together is not None
         inferring = infer if is_whole else infer_fields
         parts = inferring(template.formula, scope, suggestions=problems.suggests, callers=self.callers)
-        # The tool or plan is unknown, which is reported; its arguments can still have faults of their own.
+        # The tool or the plan is unknown, which is reported; its arguments can still have faults of their own.
         if parameters is None:
             problems.add_inferred(body, at, parts.problems)
             return
         args = cast("dict[str, Json]", template.formula.literal(cast("Json", step.args)))
         faults = list(argument_problems(args, parameters, parts, template.secrets))
-        if isinstance(step, ToolStep) and self.context.secrets is not None:
+        if template.secrets and isinstance(step, ToolStep) and self.context.secrets is not None:
             faults += secret_problems(
                 step.tool, template.secrets, self.context.secrets, suggestions=problems.suggests
             )
-        problems.add_inferred(body, at, without_doubts(parts.problems, faults))
-        problems.add_local(body, at, without_doubts(faults, parts.problems))
+        if faults or parts.problems:
+            problems.add_inferred(body, at, without_doubts(parts.problems, faults))
+            problems.add_local(body, at, without_doubts(faults, parts.problems))
 
     def _expect_text(self, path: str, step: Step, names: Sequence[str], scope: Mapping[str, Type]) -> None:
         for name in names:

@@ -199,13 +199,17 @@ def _tools_of(step: Step) -> tuple[str, ...]:
 def check_trust(context: CheckContext) -> None:
     """Report each tool whose results flow on, come from outside, and are of unstated trust, once. O(steps)."""
     told: set[str] = set()
+    stated: set[str] = set()
     for body in context.bodies.every:
         if body.unit:
             continue  # the check reported this when the plan was saved
         used: list[bool] | None = None
         for position, step in enumerate(body.steps):
             for number, name in enumerate(_tools_of(step)):
-                if name in told or (reach := _unstated_reach(context, name)) is None:
+                if name in told or name in stated:
+                    continue
+                if (reach := _unstated_reach(context, name)) is None:
+                    stated.add(name)
                     continue
                 used = _used(body) if used is None else used
                 # An agent reads every result of its tools, and what a sub-plan does with its results is not known yet.

@@ -144,11 +144,14 @@ def _touches_of(body: PlanBody, inner: Sequence[Touches], tools: Signatures) -> 
     """Return what each step touches: a `plan` step what its plan does (`inner`), an `agent` or `plan_for` step what its tools do."""
     # Steps with equal touches share one tuple: a large plan has few different ones.
     shared: dict[Touches, Touches] = {}
+    of_tools: dict[str, Touches] = {}
     found: list[Touches] = []
     for position, step in enumerate(body.steps):
         match step:
             case ToolStep(tool=name):
-                touches = _tool_touches(tools.find(name))
+                if name not in of_tools:
+                    of_tools[name] = _tool_touches(tools.find(name))
+                touches = of_tools[name]
             case AgentStep() | PlanForStep():
                 touches = _joined(_tool_touches(tools.find(name)) for name in step.may_call)
             case PlanStep():

@@ -13,8 +13,6 @@ from dataclasses import field
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
-from pydantic import BaseModel
-
 from ..errors import LocalProblem
 from ..expressions.formula import Formula, read_formula
 from ..immutable import immutable
@@ -80,7 +78,7 @@ def secret_text(name: str) -> str:
 def template_of(where: str, value: Json) -> Template:
     """Return a value as a template."""
     formula, faults = read_formula(value)
-    return Template(where, value, formula, tuple(faults))
+    return Template(where, value, formula, tuple(faults), _NO_SECRETS)
 
 
 TEMPLATE_PLACES: Mapping[str, tuple[str, ...]] = {
@@ -107,7 +105,7 @@ def templates_of(step: StepKeys) -> Mapping[str, Template]:
     made: dict[str, Template] = {}
     for name, first, last, where in _places_of(type(step)):
         held: object = getattr(step, first)
-        if last and not isinstance(held, BaseModel):
+        if last and (held is None or isinstance(held, str)):
             continue  # no `repeat`, or an `on_error` without a value
         value = cast("Json", getattr(held, last) if last else held)
         # An explicit null of `when` or `for_each` is a fault that the check reports; of `system` or `examples` it means absence.

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol, TypeAlias, cast
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
@@ -472,12 +473,17 @@ def _splice(value: Json, tree: Tree | None, made: list[Splice]) -> None:
         node = None if whole is None else whole.parsed.folded
         made.append(node.name if isinstance(node, Name) else compiled(tree))
     elif isinstance(tree.value, dict):
-        before = b"{"
+        text = b"{"
         for name in sorted(tree.value):
-            _add_text(made, before + canonical(name) + b":")
-            _splice(tree.value[name], tree.parts.get(name), made)
-            before = b","
-        _add_text(made, b"}")
+            text += _serialized_key(name)
+            part = tree.parts.get(name)
+            if part is None:
+                text += canonical(tree.value[name]) + b","
+            else:
+                _add_text(made, text)
+                _splice(tree.value[name], part, made)
+                text = b","
+        _add_text(made, text[:-1] + b"}")
     else:
         before = b"["
         for place, part in enumerate(tree.value):
@@ -485,6 +491,19 @@ def _splice(value: Json, tree: Tree | None, made: list[Splice]) -> None:
             _splice(part, tree.parts.get(place), made)
             before = b","
         _add_text(made, b"]")
+
+
+def _serialized_key(name: str) -> bytes:
+    """Return the canonical bytes of a key and the colon after it."""
+    return _serialized_again(name) if len(name) <= _KEY_CACHED_MAX else canonical(name) + b":"
+
+
+_KEY_CACHED_MAX = 64  # characters; a plan has few keys, and short ones
+
+
+@lru_cache(1_024)
+def _serialized_again(name: str) -> bytes:
+    return canonical(name) + b":"
 
 
 def _add_text(made: list[Splice], text: bytes) -> None:

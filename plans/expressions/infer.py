@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, assert_never
 
 from ..codes import is_error
@@ -100,7 +100,7 @@ def infer(
     """
     if formula.tree is None:
         return Inferred(type_of(formula.value), [])
-    inferring = _Inference(scope, ExpressionProblems("", suggestions, callers))
+    inferring = _Inference(scope, suggestions=suggestions, callers=callers)
     tree = formula.tree
     found = inferring.leaf(tree) if isinstance(tree, Leaf) else inferring.branch(tree, "")
     return Inferred(found, inferring.problems, inferring.leaves, inferring.branches)
@@ -121,7 +121,7 @@ def infer_fields(
         suggestions: As of `infer`.
         callers: As of `infer`.
     """
-    inferring = _Inference(scope, ExpressionProblems("", suggestions, callers))
+    inferring = _Inference(scope, suggestions=suggestions, callers=callers)
     # The fields of a large plan's arguments are nearly all that it has, and nobody asks for the types of their objects.
     for name, tree in formula.tree.parts.items() if isinstance(formula.tree, Branch) else ():
         inferring.part(tree, None, "", name)
@@ -131,14 +131,21 @@ def infer_fields(
 class _Inference:
     """The inference of one template; one object for all of its expressions, because a plan has very many."""
 
-    def __init__(self, scope: Mapping[str, Type], findings: ExpressionProblems) -> None:
+    def __init__(
+        self, scope: Mapping[str, Type], *, suggestions: bool = True, callers: Mapping[str, str] = NOBODY
+    ) -> None:
         self.scope = scope
-        # The problems of one expression; moved to `problems` when it is done, since a doubt is reported once an expression.
-        self.findings = findings
+        self._suggestions = suggestions
+        self._callers = callers
         self.locals: dict[int, Type] = {}
         self.problems: list[LocalProblem] = []
         self.leaves: dict[str, Type] = {}
         self.branches: dict[str, Type] = {}
+
+    @cached_property
+    def findings(self) -> ExpressionProblems:
+        """The problems of one expression; moved to `problems` when it is done, since a doubt is reported once an expression."""
+        return ExpressionProblems("", self._suggestions, self._callers)
 
     # The parts of a template
 
@@ -162,8 +169,8 @@ class _Inference:
 
     def leaf(self, leaf: Leaf) -> Type:
         """Return the type of a string."""
-        whole = leaf.whole
-        if whole is not None:
+        whole = leaf.pieces[0]
+        if isinstance(whole, Expression) and len(leaf.pieces) == 1:
             made = self._expression(whole, leaf)
         elif found := [self._expression(expression, leaf) for expression in leaf.expressions]:
             made = None if None in found else TEXT
@@ -175,13 +182,14 @@ class _Inference:
 
     def _expression(self, expression: Expression, leaf: Leaf) -> Type | None:
         """Return the type of an expression; `None` if it has an error."""
-        parsed, findings = expression.parsed, self.findings
+        parsed = expression.parsed
         folded = parsed.folding()
-        has_error = bool(parsed.misread or folded.problems)
+        has_error = not parsed.is_path and bool(parsed.misread or folded.problems)
         # The fast path reports nothing, so it may not answer for a text that has a problem.
         plain = None if has_error else plain_type(folded.node, self.scope)
         if plain is not None:
             return plain
+        findings = self.findings
         findings.text = parsed.text
         findings.has_dates = False
         found = self.type(folded.node)

@@ -188,8 +188,10 @@ class Expression:
     @property
     def serialized(self) -> str:
         """In canonical form; as it is if it is no expression."""
-        node = self.parsed.node
-        return self.source if node is None else f"${{{unparse(node)}}}"
+        parsed = self.parsed
+        if parsed.is_path:  # there is one way to write it
+            return f"${{{parsed.text}}}"
+        return self.source if parsed.node is None else f"${{{unparse(parsed.node)}}}"
 
 
 def whole_pieces(text: str) -> tuple[Expression] | None:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from ..plan import AgentStep, AskPersonStep, AskStep, EndorseStep, PlanForStep
+from ..plan import AgentStep, AskPersonStep, AskStep, EndorseStep, PlanForStep, ToolStep
 from ..types.definitions import LISTS, MAPS, SINGLE, Documents, placed_schemas, rewritten
 from ..types.standalone import composed_parts
 from ..values import Json, canonical, normal_in_order, parse_canonical
@@ -47,6 +47,8 @@ def order_in(plan: Plan) -> dict[str, Json]:
     for name, body in bodies.items():
         schemas = {f"types {each}": schema for each, schema in body.types.items()}
         for step in body.steps:
+            if isinstance(step, ToolStep):  # most steps, so they are asked about first
+                continue
             if isinstance(step, AskStep):
                 schemas[step.id] = step.ask.returns
             elif isinstance(step, AgentStep):

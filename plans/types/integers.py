@@ -31,7 +31,7 @@ def with_integers(value: Json, schema: Schema) -> Json:
         value: Any JSON.
         schema: The schema that the value is validated by, self-contained.
     """
-    return _Walk(schema).made(value, "", ()) if _has_integral(value) else value
+    return _Walk(schema).made(value, "", ()) if has_integral(value) else value
 
 
 def with_ordered_sets(value: Json, schema: Schema) -> Json:
@@ -42,16 +42,23 @@ def with_ordered_sets(value: Json, schema: Schema) -> Json:
     return _OrderingWalk(schema).made(value, "", ())
 
 
-def _has_integral(value: Json) -> bool:
+def has_integral(value: Json) -> bool:
+    """Whether a value has an integral float in it: without one, `with_integers` changes nothing."""
     match value:
         case float():
             return value.is_integer()
         case list():
-            return any(map(_has_integral, value))
+            parts: Iterable[Json] = value
         case dict():
-            return any(map(_has_integral, value.values()))
+            parts = value.values()
         case _:
             return False
+    for part in parts:
+        kind = type(part)
+        # Texts and integers are most parts of most values.
+        if kind is not str and kind is not int and has_integral(part):
+            return True
+    return False
 
 
 # Most schemas compose nothing, and every part of every value comes here: one look at the keys saves the generators below.

@@ -55,7 +55,15 @@ class ValueSchema:
     def __init__(self, schema: Mapping[str, Json], types: Mapping[str, Json] = _NO_TYPES) -> None:
         self._schema = schema
         self._types = types
+        self._alone: dict[str, Json] | None = None
         self._compiled: tuple[dict[str, Json], Draft202012Validator | None] | None = None
+
+    @property
+    def alone(self) -> dict[str, Json]:
+        """The self-contained schema."""
+        if self._alone is None:
+            self._alone = self_contained(self._schema, self._types)
+        return self._alone
 
     def problems(self, value: Json) -> list[LocalProblem]:
         """Return what in a value does not fit the schema, as `value_problems` does."""
@@ -85,8 +93,7 @@ class ValueSchema:
         return list(found)[:PROBLEMS_MAX]
 
     def _compile(self) -> tuple[dict[str, Json], Draft202012Validator | None]:
-        alone = self_contained(self._schema, self._types)
-        self._compiled = alone, find_validator(canonical(alone))
+        self._compiled = self.alone, find_validator(canonical(self.alone))
         return self._compiled
 
 

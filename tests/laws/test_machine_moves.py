@@ -40,7 +40,7 @@ from firmplan.executor.events import (
 from firmplan.executor.execution_tree import walk
 from firmplan.executor.journal.records import Entry, read_entry, write_line
 from firmplan.executor.journal.restore import build_machine, fold
-from firmplan.executor.runs.run import run_errors, run_status, run_usage, step_views
+from firmplan.executor.runs.run import _view, run_errors, run_status, run_usage, step_views
 from firmplan.executor.states import TERMINAL, State
 from firmplan.plans import Plan
 from firmplan.tools import Tool, Toolset
@@ -233,6 +233,16 @@ def test_every_run_ends_by_legal_moves_and_folds_to_the_same_end(plan, n, seed):
     }
     assert run_errors(again) == run_errors(machine)
     assert run_usage(again)["calls"] == run_usage(machine)["calls"]
+
+
+@examples(60)
+@given(plan=small_plans(), n=st.integers(0, 9), is_cancelled=st.booleans())
+def test_the_steps_of_a_run_that_has_not_begun_look_as_each_would_by_itself(plan, n, is_cancelled):
+    """They are shown without a look at each of them."""
+    machine = build_machine(Fuzz(Plan.model_validate(plan), n, 0).header)
+    if is_cancelled:
+        machine.handle(CancelAsked("me"))
+    assert step_views(machine) == {part.path: _view(part) for part in walk(machine.root)}
 
 
 @examples(60)

@@ -500,7 +500,7 @@ def labels_of(  # noqa: PLR0913, PLR0917  # the facts of a body
     )
     for position in order:
         if position not in body.broken:
-            if counted.world and position not in body.calls:
+            if counted.world and touches[position] and position not in body.calls:
                 held[position] = world.held_by(touches[position]) & ~(CONTROL | REACH)
             before = (CLEAN, CLEAN)
             _label(labels, position, tools, is_top=is_top)
@@ -533,7 +533,8 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     rounds = labels.reach[position] if step.repeat is not None and labels.counted.rounds else CLEAN
     labels.control[position], labels.reach[position] = control, reach | rounds
     called = [tools.find(name) for name in tools_of(step)]
-    labels.private[position] = labels.secrecy.of_tools(called)
+    if labels.secrecy.kinds:
+        labels.private[position] = labels.secrecy.of_tools(called)
     if labels.counted.world and labels.touches[position]:
         _touch(labels, position, tools)
     value, failure = _value_and_failure(labels, position)
@@ -546,7 +547,7 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     if step.repeat is not None and labels.counted.world:
         labels.reach[position] |= failure
     ended = control | reach
-    if isinstance(step, AskPersonStep | EndorseStep):
+    if not isinstance(step, ToolStep) and isinstance(step, AskPersonStep | EndorseStep):
         value, failure, ended = _endorsed(labels, position, value, failure, ended)
     if labels.counted.control and step.on_error != "fail":
         # Whether the step has its own value, or another one, tells whether it failed. Of a list, failed items are left out.
@@ -690,7 +691,7 @@ def _source(
 ) -> tuple[str, ...] | None:
     """Return the path inside a step that makes its value untrusted whatever the step gets, or `None`."""
     step = labels.body.steps[position]
-    if isinstance(step, PlanStep):
+    if position in labels.body.calls:
         called = labels.called(position)
         if called is not None and called.output & UNTRUSTED:
             return tuple(f"{step.id}/{inner}" for inner in called.source)

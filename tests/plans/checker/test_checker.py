@@ -851,6 +851,31 @@ def test_a_list_of_tools_will_do_and_none_too():
     assert check({"firmplan": 1, "steps": [{"id": "a", "set": 1}], "output": "${a}"}).ok
 
 
+def test_a_tool_is_judged_by_its_schemas_of_today(make_tool):
+    """Of two tools of one name each check asks the one that it is given, whatever checks came before; messages list fields in that tool's order."""
+
+    def found(parameters, returns, value="${b.x}"):
+        tools = [make_tool("take", optional={"a": parameters}, returns=returns)]
+        steps = [
+            {"id": "b", "tool": "take", "args": {"a": {"x": 1}}},
+            {"id": "a", "tool": "take", "args": {"a": value}},
+        ]
+        report = check({"firmplan": 1, "steps": steps, "output": "${a}"}, tools)
+        return [(each.code, each.path, each.message) for each in report.problems]
+
+    integer, text = {"type": "integer"}, {"type": "string"}
+    row = {"type": "object", "properties": {"x": integer}, "additionalProperties": False, "required": ["x"]}
+    assert found(row, row, "${b}") == []
+    assert [each[0] for each in found(row, {**row, "properties": {"x": text}}, "${b}")] == ["type-mismatch"]
+    assert found(row, row, "${b}") == []
+    assert [each[0] for each in found(row, row)] == ["type-mismatch"]
+    names = [
+        found({**row, "properties": dict.fromkeys(order, integer), "required": []}, row, {"z": 1})[0][2]
+        for order in ("xvw", "wvx", "xvw")
+    ]
+    assert names[0] == names[2] != names[1]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [

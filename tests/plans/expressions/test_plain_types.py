@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from firmplan.plans.expressions.infer import _Inference, plain_type
 from firmplan.plans.expressions.template import read_expression
-from firmplan.plans.expressions.type_rules import ExpressionProblems
 from firmplan.plans.types.types import (
     BOOLEAN,
     INTEGER,
@@ -67,6 +66,7 @@ def test_plain_types_are_those_of_the_careful_way(text):
     node = read_expression(text).folded
     quick = plain_type(node, SCOPE)
     if quick is not None:
-        findings = ExpressionProblems(text, suggestions=True)
-        assert _Inference(SCOPE, findings).type(node) == quick
-        assert findings.problems == []
+        inference = _Inference(SCOPE)
+        inference.findings.text = text
+        assert inference.type(node) == quick
+        assert inference.findings.problems == []

@@ -12,6 +12,7 @@ from firmplan.plans.inputs import fit_value
 from firmplan.plans.types.integers import with_integers, with_ordered_sets
 from firmplan.plans.types.read import read_schema
 from firmplan.plans.types.standalone import self_contained
+from firmplan.plans.types.validate import ValueSchema
 from firmplan.plans.values import canonical
 from firmplan.tools.models.answer import AnswerForm
 from firmplan.tools.schemas import SchemaTypes
@@ -101,7 +102,7 @@ def test_inputs_results_and_answers_are_the_same_bytes(schema: Any, types: dict[
     alone = self_contained(schema, types)
     value = data.draw(fitting(alone))
     assume(not isinstance(value, str))  # an answer of words is stripped
-    as_input, problems = fit_value("x", value, schema, types)
+    as_input, problems = fit_value("x", value, ValueSchema(schema, types))
     assert problems == []
     expected = spelled(as_input)
     assert SchemaTypes("t", {}, alone, None).seal(value) == expected
