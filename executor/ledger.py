@@ -69,7 +69,7 @@ class Ledger:
         self._rank: dict[int, int] = {}
         self._tracks: dict[TrackKey, Track] = {}
         for rank, position in enumerate(program.order):
-            # Most steps touch nothing, and are never asked about.
+            # Most steps touch nothing: they wait for nobody, and are on no track.
             if touches := program.steps[position].touches:
                 self._rank[position] = rank
                 for track in tracks_of(touches):
@@ -84,6 +84,8 @@ class Ledger:
 
     def admit(self, step: StepCode) -> bool:
         """Whether the step may start now; if not, `settle` will return its position when it may."""
+        if not step.touches:
+            return True
         rank = self._rank[step.position]
         for track in self._awaited(step.touches):
             # One queue is enough: if the step is released here and must wait for another track, it comes back through `admit`.
@@ -94,6 +96,8 @@ class Ledger:
 
     def is_blocked(self, step: StepCode) -> bool:
         """Whether an earlier step on a resource that this step writes went wrong."""
+        if not step.touches:
+            return False
         rank = self._rank[step.position]
         # A read is blocked by nothing: it looks at a resource as it is. A write after a failed step could build on an effect that is not there.
         writes = [touch for touch in step.touches if touch.writes]
