@@ -53,35 +53,12 @@ from .errors import (
 )
 from .executor import (
     FINAL,
-    Bisection,
-    CacheStats,
-    CallDetails,
-    Clock,
-    Event,
     Execution,
-    Explanation,
     Facilities,
     Header,
-    PlanUses,
-    PlanVersion,
-    Pruned,
-    RecordedModelCalls,
-    ReuseMode,
-    Review,
-    Run,
-    RunDiff,
-    RunFilter,
-    RunOwner,
-    RunPage,
-    RunsDeleted,
-    ShadowReport,
-    Store,
-    StoreReport,
     Submitter,
     SystemClock,
     ToolsetLock,
-    Verification,
-    WaitingCalls,
 )
 from .executor.budget import BudgetPolicy
 from .executor.calls.concurrency import FairSemaphore
@@ -124,7 +101,7 @@ from .executor.runs.submission import expect_resume, expect_retry
 from .executor.stores.api_keys import ApiKey, ApiKeys, tenant_of
 from .executor.stores.location import StoreLocation, open_location
 from .executor.stores.store import EVERY_RUN, LEASE_S, RunRow
-from .planner import Planner, SavedPlan, pattern_fault
+from .planner import Planner, SavedPlan
 from .plans import CheckReport, Plan
 from .plans.format.saved import template_digest
 from .plans.nearest import short
@@ -137,6 +114,31 @@ from .tools.provider import Server, hold_servers, release_servers
 from .tools.secret import Secret, SecretFinder, Secrets, environment_secrets
 
 if TYPE_CHECKING:
+    from .executor import (
+        Bisection,
+        CacheStats,
+        CallDetails,
+        Clock,
+        Event,
+        Explanation,
+        PlanUses,
+        PlanVersion,
+        Pruned,
+        RecordedModelCalls,
+        ReuseMode,
+        Review,
+        Run,
+        RunDiff,
+        RunFilter,
+        RunOwner,
+        RunPage,
+        RunsDeleted,
+        ShadowReport,
+        Store,
+        StoreReport,
+        Verification,
+        WaitingCalls,
+    )
     from .executor.journal.tool_pins import ProviderChanges
     from .schedules import Fire, Schedule, ScheduleBook, Scheduler
     from .schedules.schedule import CatchUp, Overlap
@@ -157,7 +159,14 @@ class _Opened:
 
     execution: Execution
     plans: EnginePlanner
-    review: Review
+    facilities: Facilities
+
+    @property
+    def review(self) -> Review:
+        """What looks back at runs; its modules are imported at the first question."""
+        from .executor.review.review import Review  # noqa: PLC0415  # most processes only run plans
+
+        return Review(self.facilities, self.execution.archive)
 
 
 def _day_of(at: float) -> str:
@@ -421,7 +430,7 @@ class Engine:
                 self._observe_by_telemetry()
                 if self.opens_environment:
                     execution.log.warning("secrets: every environment variable is open to plans")
-                self._opened = _Opened(execution, plans, Review(facilities, execution.archive))
+                self._opened = _Opened(execution, plans, facilities)
                 self._loop = loop
                 self._servers = hold_servers(self.tools)
                 if self._recovers:
@@ -529,6 +538,8 @@ class Engine:
         """
         opened = await self._open()
         checked, _ = await opened.plans.accept(plan, split_name(str(name))[0])
+        from .planner import pattern_fault  # noqa: PLC0415  # only where plans are saved
+
         if (fault := pattern_fault(checked)) is not None:
             raise InputRejected(f"the plan '{name}' cannot be saved with the task '{checked.task}': {fault}")
         execution = opened.execution

@@ -81,7 +81,7 @@ class Formula:
     # Computed on demand, because a check evaluates no template.
     _run: Run | None = field(default=None, init=False)
     _splices: Sequence[Splice] | None = field(default=None, init=False)
-    _gapped: tuple[bytes, Sequence[str | Run]] | None = field(default=None, init=False)
+    _joint: tuple[bytes, Sequence[str]] | None = field(default=None, init=False)
     _with_data: TextWithData | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -207,6 +207,14 @@ class Formula:
     def _spliced(self) -> Sequence[Splice]:
         if self._splices is None:
             self._splices = spliced(self.value, self.tree)
+            names = [splice for splice in self._splices if isinstance(splice, str)]
+            if all(isinstance(splice, bytes | str) for splice in self._splices):
+                texts = [
+                    b"%b" if isinstance(each, str) else each.replace(b"%", b"%%")
+                    for each in self._splices
+                    if isinstance(each, bytes | str)
+                ]
+                self._joint = b"".join(texts), names
         return self._splices
 
     def serialize(self, scope: Scope, serialized: Mapping[str, Serialized]) -> tuple[bytes, Json]:
@@ -223,6 +231,19 @@ class Formula:
             RefersToSkipped: As `evaluate`.
             NotJson: The value is too deep or too large.
         """
+        # The arguments of most calls are constants and complete values of steps, which one format puts together: a tenth of a step less than part by part.
+        # A step that was skipped has no serialized value.
+        if self._joint is not None:
+            text, names = self._joint
+            try:
+                parts = tuple([serialized[name].data for name in names])
+            except KeyError:
+                pass
+            else:
+                if not parts or max(map(len, parts)) <= SPLICED_BYTES_MAX:
+                    joined = text % parts
+                    if _is_surely_small(joined):
+                        return joined, None
         # Evaluating comes to the problem that stands first in the plan, and says which step was skipped.
         skipped = SKIPPED in map(scope.get, self.strict)
         made = None if skipped else self._put_together(scope, serialized)
@@ -233,32 +254,23 @@ class Formula:
 
     def _put_together(self, scope: Scope, serialized: Mapping[str, Serialized]) -> bytes | None:
         """Return the canonical bytes of all parts; `None`: a part is too large to be serialized twice, or has no value."""
-        text, gaps = self._gapped or self._with_gaps()
-        if len(text) > SPLICED_BYTES_MAX:
-            return None
         parts: list[bytes] = []
         try:
             # Copying the bytes of step values instead of evaluating and serializing them again saves a tenth of a warm run
             # whose tools do nothing.
-            for gap in gaps:
-                if isinstance(gap, str):
-                    known = serialized.get(gap)
-                    part = canonical(scope[gap]) if known is None else known.data
+            for splice in self._spliced():
+                if isinstance(splice, bytes):
+                    parts.append(splice)
+                elif isinstance(splice, str):
+                    known = serialized.get(splice)
+                    parts.append(canonical(scope[splice]) if known is None else known.data)
                 else:
-                    part = canonical(checked(gap(scope)))
-                if len(part) > SPLICED_BYTES_MAX:
+                    parts.append(canonical(checked(splice(scope))))
+                if len(parts[-1]) > SPLICED_BYTES_MAX:
                     return None
-                parts.append(part)
         except (EvaluationError, RefersToSkipped, KeyError):
             return None
-        return text % tuple(parts)
-
-    def _with_gaps(self) -> tuple[bytes, Sequence[str | Run]]:
-        """Return the constant bytes with a `%b` where each of the other parts belongs, and these parts."""
-        splices = self._spliced()
-        texts = [each.replace(b"%", b"%%") if isinstance(each, bytes) else b"%b" for each in splices]
-        self._gapped = b"".join(texts), [each for each in splices if not isinstance(each, bytes)]
-        return self._gapped
+        return b"".join(parts)
 
 
 def _is_surely_small(serialized: bytes) -> bool:
