@@ -53,35 +53,12 @@ from .errors import (
 )
 from .executor import (
     FINAL,
-    Bisection,
-    CacheStats,
-    CallDetails,
-    Clock,
-    Event,
     Execution,
-    Explanation,
     Facilities,
     Header,
-    PlanUses,
-    PlanVersion,
-    Pruned,
-    RecordedModelCalls,
-    ReuseMode,
-    Review,
-    Run,
-    RunDiff,
-    RunFilter,
-    RunOwner,
-    RunPage,
-    RunsDeleted,
-    ShadowReport,
-    Store,
-    StoreReport,
     Submitter,
     SystemClock,
     ToolsetLock,
-    Verification,
-    WaitingCalls,
 )
 from .executor.budget import BudgetPolicy
 from .executor.calls.concurrency import FairSemaphore
@@ -89,7 +66,7 @@ from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.policies import Policies, Policy
 from .executor.observer import Observer, Observers
-from .executor.runs.archive import qualified, split_name
+from .executor.runs.archive import Standing, qualified, split_name
 from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.driver import PARK_GRACE_S
 from .executor.runs.execution import RunWork
@@ -124,7 +101,7 @@ from .executor.runs.submission import expect_resume, expect_retry
 from .executor.stores.api_keys import ApiKey, ApiKeys, tenant_of
 from .executor.stores.location import StoreLocation, open_location
 from .executor.stores.store import EVERY_RUN, LEASE_S, RunRow
-from .planner import Planner, SavedPlan, pattern_fault
+from .planner import Planner, SavedPlan
 from .plans import CheckReport, Plan
 from .plans.format.saved import template_digest
 from .plans.nearest import short
@@ -137,6 +114,31 @@ from .tools.provider import Server, hold_servers, release_servers
 from .tools.secret import Secret, SecretFinder, Secrets, environment_secrets
 
 if TYPE_CHECKING:
+    from .executor import (
+        Bisection,
+        CacheStats,
+        CallDetails,
+        Clock,
+        Event,
+        Explanation,
+        PlanUses,
+        PlanVersion,
+        Pruned,
+        RecordedModelCalls,
+        ReuseMode,
+        Review,
+        Run,
+        RunDiff,
+        RunFilter,
+        RunOwner,
+        RunPage,
+        RunsDeleted,
+        ShadowReport,
+        Store,
+        StoreReport,
+        Verification,
+        WaitingCalls,
+    )
     from .executor.journal.tool_pins import ProviderChanges
     from .schedules import Fire, Schedule, ScheduleBook, Scheduler
     from .schedules.schedule import CatchUp, Overlap
@@ -157,7 +159,14 @@ class _Opened:
 
     execution: Execution
     plans: EnginePlanner
-    review: Review
+    facilities: Facilities
+
+    @property
+    def review(self) -> Review:
+        """What looks back at runs; its modules are imported at the first question."""
+        from .executor.review.review import Review  # noqa: PLC0415  # most processes only run plans
+
+        return Review(self.facilities, self.execution.archive)
 
 
 def _day_of(at: float) -> str:
@@ -421,7 +430,7 @@ class Engine:
                 self._observe_by_telemetry()
                 if self.opens_environment:
                     execution.log.warning("secrets: every environment variable is open to plans")
-                self._opened = _Opened(execution, plans, Review(facilities, execution.archive))
+                self._opened = _Opened(execution, plans, facilities)
                 self._loop = loop
                 self._servers = hold_servers(self.tools)
                 if self._recovers:
@@ -529,6 +538,8 @@ class Engine:
         """
         opened = await self._open()
         checked, _ = await opened.plans.accept(plan, split_name(str(name))[0])
+        from .planner import pattern_fault  # noqa: PLC0415  # only where plans are saved
+
         if (fault := pattern_fault(checked)) is not None:
             raise InputRejected(f"the plan '{name}' cannot be saved with the task '{checked.task}': {fault}")
         execution = opened.execution
@@ -1027,13 +1038,14 @@ class Engine:
             submitter,
             request,
         )
-        execution, row, run, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
-        return run if run is not None else await execution.archive.get(row.id)
+        execution, row, begun, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
+        # Right away: the machine moves with the next turn of the event loop.
+        return begun.run if begun is not None else await execution.archive.get(row.id)
 
     async def _submit(
         self, what: PlanLike | str, inputs: Mapping[str, Json] | None, options: Options, *, stream: bool
-    ) -> tuple[Execution, RunRow, Run | None, RunWork | None]:
-        """Submit and start a run; return its row, the run if it is new and has its plan, and the planning that is under way for it."""
+    ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
+        """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
         opened = await self._open()
         if isinstance(what, str):
             header = options.header(None, task_inputs(inputs), {}, ToolsetLock(()), task=words_of(what))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from ...errors import StoreError
+from ...errors import EngineBug, StoreError
 from ...plans import Plan
 from ...plans.checker.flow.labels import Counted
 from ...plans.compile import compile_plan
@@ -32,6 +32,7 @@ from ..machine import (
     WORLD_COUNTS_SINCE,
 )
 from ..policy import ReuseMode
+from ..stores.header_text import header_text
 from .toolset_lock import ToolsetLock
 
 if TYPE_CHECKING:
@@ -114,6 +115,15 @@ class Header:
     context: RequestContext | None = None
     request: str = ""
     schedule: Mapping[str, Json] | None = None
+
+    @property
+    def program(self) -> Program:
+        """The program of the run. Raises: PlanRejected: the plan cannot be compiled; EngineBug: there is no plan."""
+        if self.plan is None:
+            raise EngineBug("a run without a plan has no program")
+        return program_of(
+            self.plan, self.lock, self.plans, self.language, self.rules, self.controlled, self.written
+        )
 
     def sub_program(self, made: SubPlanned, planned: RunPlanned) -> Program:
         """Return the program of a sub-plan that a `plan_for` step got. Raises: PlanRejected: it cannot be compiled."""
@@ -252,7 +262,7 @@ _WRITTEN: Final = IdentityCache[Plan, Mapping[str, Any]](_LATELY)
 
 def header_digest(header: Mapping[str, Any]) -> Digest:
     """Return the digest of a header as it is stored: the first record of a run has it, so that the chain covers it."""
-    return _NAMED.get(header, lambda given: digest(orjson.dumps(given)))
+    return _NAMED.get(header, lambda given: digest(header_text(given)))
 
 
 def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:

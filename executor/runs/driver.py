@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from ...errors import ConfigError, EngineBug
 from ...plans.collecting import PYTHONS_OWN_MAX, Aside
+from ...plans.signature import Effect
 from ...tools import Tool, Used
 from ..calls.caller import Caller, Nondeterminism, Usage
 from ..calls.concurrency import WorkerPool, first_error, notify_wait
@@ -29,7 +30,17 @@ from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch, end
 from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
 from ..calls.flow_policy import FlowPolicy
-from ..calls.invoke import STOPPED, BegunCall, Failed, Lost, Outcome, Returned, fitting
+from ..calls.invoke import (
+    STOPPED,
+    BegunCall,
+    Failed,
+    Lost,
+    Outcome,
+    Returned,
+    begin_call,
+    fitting,
+    is_on_loop,
+)
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
 from ..calls.step_planning import StepTask, cost_of, sub_plan_of
@@ -174,7 +185,7 @@ class Driver:
         self._is_held_up = (
             is_careful or early is not None or self._semaphore is not None or self._watch is not None
         )
-        self._begins: dict[str, bool] = {}  # tool -> whether its calls can be begun like functions
+        self._begins: dict[str, bool] = {}  # tool -> whether its calls are begun like functions
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._writing: dict[str, float | None] = {}  # path of each write in flight -> its timeout in seconds
         self._active: _Active | None = None
@@ -508,26 +519,27 @@ class Driver:
     #   any call of a run that follows a death (`is_careful`): the start is durable before the call, to show which call kills the process;
     #   other calls: the start is recorded when the call first waits, so that a call that never waits is one record.
 
-    def _begin(self, call: PreparedCall) -> Coroutine[Any, Any, None] | None:
+    def _begin(  # noqa: PLR0911  # one return for each thing that a call may wait for
+        self, call: PreparedCall
+    ) -> Coroutine[Any, Any, None] | None:
         """Begin a call; return the rest of the work on it, if the call waits or has to wait for something."""
         # The way of most calls. It is `_make` without what such calls do not need; `tests/laws/test_begun_calls.py` holds both to the same records.
-        name = "" if call.tool is None else call.tool.name
-        can_begin = self._begins.get(name)
-        if can_begin is None:
-            can_begin = self._begins[name] = not self._is_held_up and self._caller.begins(call.tool)
-        if not can_begin or call.is_kept_read or self._results.is_identical_under_way(call):
+        tool = call.tool
+        if tool is None or call.is_kept_read or not self._can_begin(tool):
+            return self._make(call)
+        if self._results.is_identical_under_way(call):
             return self._make(call)
         at = self.facilities.clock.now()
         if (known := self._results.at_hand(call)) is not None:
             return self._take_in_now(known, at)
-        if not self.facilities.try_acquire(call.tool):
+        semaphore, is_held = self.facilities.semaphore, True
+        if not semaphore.try_acquire():
             return self._make(call)
-        is_held = True
         try:
-            if (limit := self.machine.find_short(call.step, at)) is not None:
+            if self.machine.budget.limits and (limit := self.machine.find_short(call.step, at)) is not None:
                 return self._take_in_now(BudgetReached(call.step, limit), at)
             call.started = at
-            outcome = self._caller.begin(call)
+            outcome = begin_call(tool, call.args, None, call.command.timeout_s, call.value)
             if not isinstance(outcome, BegunCall):
                 return self._conclude(call, outcome, _NOTHING)[1]
             try:
@@ -539,7 +551,18 @@ class Driver:
             return self._finish(call, outcome, self._results.begin(call))
         finally:
             if is_held:
-                self.facilities.semaphore.release()
+                semaphore.release()
+
+    def _can_begin(self, tool: Tool) -> bool:
+        """Whether the calls of a tool are begun like functions: they need nothing before they run, and leave nothing but their outcome."""
+        if (known := self._begins.get(tool.name)) is None:
+            has_needs = (
+                tool.wants_context or tool.guard or tool.effect is Effect.WRITE or tool.request_of is not None
+            )
+            is_limited = tool.max_concurrency is not None or tool.rate is not None
+            known = is_on_loop(tool) and not (has_needs or is_limited or self._is_held_up)
+            self._begins[tool.name] = known
+        return known
 
     async def _finish(
         self, call: PreparedCall, begun: BegunCall, in_flight: asyncio.Future[Reusable | None]
@@ -694,7 +717,8 @@ class Driver:
             call.step
         ):  # it was stopped, and returned all the same
             return None, None
-        ended = self._preparation.redacted(call, fitting(outcome, call.tool, self.machine.size))
+        outcome = fitting(outcome, call.tool, self.machine.size)
+        ended = self._preparation.redacted(call, outcome)
         match ended:
             case Returned():
                 return self._returned(call, ended, epochs, usage)
