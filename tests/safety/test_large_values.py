@@ -174,7 +174,10 @@ def test_a_text_that_tools_pass_on_is_recorded_as_a_copy_of_it_is(tmp_path, name
         with Engine([pass_on, join], store=path) as engine:
             run = engine.run_sync(made, inputs={"x": text}, run_id="r")
             assert (run.output, engine.replay_sync(run.id).digest) == (len(text), run.digest)
-            events = [(each.type, each.step, {**each.data, "started": 0, "key": ""}) for each in engine.events_sync("r")]
+            events = [
+                (each.type, each.step, {**each.data, "started": 0, "key": ""})
+                for each in engine.events_sync("r")
+            ]
         with closing(sqlite3.connect(path)) as db:
             stored = db.execute("SELECT digest, length(data) FROM stored_values ORDER BY digest").fetchall()
         found.append((run.digest, [each for each in events if each[0] == "CallMade"], stored))
