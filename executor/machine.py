@@ -1174,9 +1174,9 @@ class Machine:
         if call is None:
             raise EngineBug(f"step '{iteration.path}' is ready without arguments")
         if (
-            isinstance(code.action, CallTool | AskPerson)
+            (policy.approval != "never" or policy.effect is Effect.WRITE)
             and not iteration.is_ruled
-            and (policy.approval != "never" or policy.effect is Effect.WRITE)
+            and isinstance(code.action, CallTool | AskPerson)
             and self._is_deferred(iteration, policy, _tool_in(code.action), call)
         ):
             return

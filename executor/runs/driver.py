@@ -25,7 +25,7 @@ from ...plans.collecting import PYTHONS_OWN_MAX, Aside
 from ...plans.signature import Effect
 from ...tools import Tool, Used
 from ..calls.caller import Caller, Nondeterminism, Usage
-from ..calls.concurrency import WorkerPool, first_error, notify_wait
+from ..calls.concurrency import TURN_S, WorkerPool, first_error, notify_wait
 from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch, endorsed
 from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
@@ -343,15 +343,18 @@ class Driver:
             self._carry_out(follow_up)
         return None
 
-    async def _go_on(self, event: Cause | None, follow_up: Sequence[Command]) -> None:
-        """Carry out the commands that follow from an event; `None`: from several events, none of which belongs to a write."""
+    async def _go_on(self, event: Cause, follow_up: Sequence[Command]) -> None:
+        """Carry out the commands that follow from an event."""
         if self._recorder.must_be_durable(event, follow_up):
             await self.journal.flush()
         # The driver may have been asked to stop during the flush. The event is in the journal, so the next owner carries out the commands.
         if not self.is_parking:
             self._carry_out(follow_up)
 
-    def _carry_out(self, commands: Sequence[Command]) -> None:  # noqa: C901  # one case for each kind of command
+    def _carry_out(  # noqa: C901  # one case for each kind of command
+        self, commands: Sequence[Command], *, starts: bool = True
+    ) -> None:
+        """Carry commands out; calls are started by a task of their own, unless the caller starts them."""
         calls: list[StartCall] = []
         for command in commands:
             match command:
@@ -375,7 +378,7 @@ class Driver:
         if calls:
             # Calls that become ready in the same turn of the event loop are prepared together, so that the store is asked once for
             # the earlier results of all of them.
-            if not self._ready:
+            if starts and not self._ready:
                 self._spawn("", self._start())
             self._ready += calls
 
@@ -476,7 +479,26 @@ class Driver:
     # --- from commands to calls
 
     async def _start(self) -> None:
-        """Prepare the calls that are ready, let earlier results stand for some of them, and give the others to the worker pool."""
+        """Start the calls that are ready, and those that become ready as earlier results stand for them."""
+        # In one task, since a chain of results that are found would otherwise be a task each. As in a worker, others get their turn in between.
+        time = asyncio.get_running_loop().time
+        until = time() + TURN_S
+        while self._ready:
+            follow_up = await self._start_ready()
+            if follow_up and self._recorder.must_be_durable(None, follow_up):
+                await self.journal.flush()
+            is_over = time() > until
+            if not self.is_parking:
+                self._carry_out(follow_up, starts=is_over)
+            if is_over:
+                return
+
+    async def _start_ready(self) -> Sequence[Command]:
+        """Prepare the calls that are ready, let earlier results stand for some of them, and give the others to the worker pool.
+
+        Returns:
+            The commands that follow from the results that were found.
+        """
         commands, self._ready = self._ready, []
         calls: list[PreparedCall] = []
         for command in commands:
@@ -505,8 +527,7 @@ class Driver:
                 call.ready = now
                 pool.add(call)
         pool.start_workers()
-        if follow_up:
-            await self._go_on(None, follow_up)
+        return follow_up
 
     def _is_wanted(self, call: PreparedCall) -> bool:
         return not self.is_parking and self.machine.is_callable(call.step)
@@ -539,7 +560,7 @@ class Driver:
             if self.machine.budget.limits and (limit := self.machine.find_short(call.step, at)) is not None:
                 return self._take_in_now(BudgetReached(call.step, limit), at)
             call.started = at
-            outcome = begin_call(tool, call.args, None, call.command.timeout_s, call.value)
+            outcome = begin_call(tool, call.args, None, call.command.timeout_s, call.given)
             if not isinstance(outcome, BegunCall):
                 return self._conclude(call, outcome, _NOTHING)[1]
             try:
