@@ -115,7 +115,7 @@ def row(peer: str, name: str, number: str, ratios: list[float], *ends: float) ->
 def peer_rows(peer: str, rounds: int) -> list[dict[str, Any]]:
     """Return the rows of a peer, as a process in its environment tells them."""
     # A round of Prefect takes half a minute.
-    few = min(rounds, 3) if peer == "prefect" else rounds
+    few = min(rounds, 2) if peer == "prefect" else rounds
     words = [str(python_of(peer)), str(HERE / "peers" / f"run_{peer}.py"), str(few)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -146,12 +146,15 @@ def main() -> int:
     print(
         f"{'':<42}{'version':<9}{'x gather':>9}  {'(least, most)':<17}durable | reuses | replays | validates"
     )
-    for rows in (asyncio.run(own_rows(options.rounds)), *(peer_rows(name, options.rounds) for name in names)):
+    for name in ("firmplan", *names):
+        rows = (
+            asyncio.run(own_rows(options.rounds)) if name == "firmplan" else peer_rows(name, options.rounds)
+        )
         for each in rows:
             spread = f"({each['low']:.3g}, {each['high']:.3g})"
             title = f"{each['peer']}: {each['name']}"
             print(
-                f"{title:<42}{each['version']:<9}{each['figure']:>9.3g}  {spread:<17}{' | '.join(each['does'])}",
+                f"{title:<42}{each['version']:<9}{each['figure']:>9.4g}  {spread:<17}{' | '.join(each['does'])}",
                 flush=True,
             )
         found += rows

@@ -12,6 +12,7 @@ import gc
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -22,6 +23,8 @@ from pydantic import BaseModel
 
 FIRST_CALL_S: Final[list[float]] = []
 """The process's CPU time at each call of `noted`."""
+
+THREADS: Final = ThreadPoolExecutor(LAYER)
 
 PlanDict: TypeAlias = "dict[str, Any]"
 Work: TypeAlias = "Callable[[], Awaitable[Any]]"
@@ -113,6 +116,12 @@ def sync(a: Item, b: Item, c: Item, n: int) -> Item:
     return added(a, b, c, n)
 
 
+def blocking(a: Item, b: Item, c: Item, n: int) -> Item:
+    """Add three items, after 50 ms in which a thread is blocked."""
+    time.sleep(0.05)
+    return added(a, b, c, n)
+
+
 def inline(a: Item, b: Item, c: Item, n: int) -> Item:
     """Add three items on the event loop."""
     return added(a, b, c, n)
@@ -188,7 +197,11 @@ def _kind(function: Callable[..., Any], bare: Call | None = None, start: Any = N
 
 
 async def _in_thread(a: Item, b: Item, c: Item, n: int) -> Item:
-    return await asyncio.get_running_loop().run_in_executor(None, sync, a, b, c, n)
+    return await asyncio.get_running_loop().run_in_executor(THREADS, sync, a, b, c, n)
+
+
+async def _blocking_in_thread(a: Item, b: Item, c: Item, n: int) -> Item:
+    return await asyncio.get_running_loop().run_in_executor(THREADS, blocking, a, b, c, n)
 
 
 async def _inline(a: Item, b: Item, c: Item, n: int) -> Item:
@@ -230,7 +243,11 @@ STYLES: Final = {
     "sync, in a thread": _kind(sync, _in_thread),
 }
 """How the tools are declared and called; all take TypedDicts."""
-WAITING: Final = {"5 ms": _kind(sleeping), "50 ms": _kind(far)}
+WAITING: Final = {
+    "5 ms": _kind(sleeping),
+    "50 ms": _kind(far),
+    "50 ms, in threads": _kind(blocking, _blocking_in_thread),
+}
 NOTED: Final = _kind(noted)
 PUT: Final = tool(put, effect="write", idempotent=True, resource="box", version=1)
 LOOK: Final = tool(look, effect="read", resource="box", version=1)

@@ -493,7 +493,7 @@ def _numbers_of(db: sqlite3.Connection, prefixes: Sequence[int]) -> Iterator[tup
 # keys a portion at a time on the thread of commits, and is complete as long as no other connection writes to the file, which SQLite reports as
 # a number (`data_version`). The number is asked for when a run is claimed, at each commit, and at each look for decisions. So a run finds all
 # results that were there when it began, and results of other processes a moment later. Without the filter a durable run of 10,000 new steps
-# took 7 % longer in `benchmarks/bench_executor.py`, and one of 1,000 steps about 4 %.
+# took 7 % longer in the benchmark of that time, and one of 1,000 steps about 4 %.
 
 
 _HASH: Final = 8 * FILTER_BYTES - 1
