@@ -89,7 +89,7 @@ from .executor.calls.flow_policy import FLOWS, Flow
 from .executor.calls.frames import WORKER_ENV, address_of
 from .executor.calls.policies import Policies, Policy
 from .executor.observer import Observer, Observers
-from .executor.runs.archive import qualified, split_name
+from .executor.runs.archive import Standing, qualified, split_name
 from .executor.runs.deaths import PARK_AFTER
 from .executor.runs.driver import PARK_GRACE_S
 from .executor.runs.execution import RunWork
@@ -412,6 +412,7 @@ class Engine:
                     self._budgets,
                     facilities.pins,
                     facilities.learnt,
+                    facilities.known,
                     self._models,
                     self._clock.now,
                 )
@@ -1026,13 +1027,14 @@ class Engine:
             submitter,
             request,
         )
-        execution, row, run, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
-        return run if run is not None else await execution.archive.get(row.id)
+        execution, row, begun, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
+        # Right away: the machine moves with the next turn of the event loop.
+        return begun.run if begun is not None else await execution.archive.get(row.id)
 
     async def _submit(
         self, what: PlanLike | str, inputs: Mapping[str, Json] | None, options: Options, *, stream: bool
-    ) -> tuple[Execution, RunRow, Run | None, RunWork | None]:
-        """Submit and start a run; return its row, the run if it is new and has its plan, and the planning that is under way for it."""
+    ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
+        """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
         opened = await self._open()
         if isinstance(what, str):
             header = options.header(None, task_inputs(inputs), {}, ToolsetLock(()), task=words_of(what))
@@ -1413,7 +1415,8 @@ class Engine:
         by = before.submitter if submitter is None else _in_tenant(submitter, before.tenant)
         options = Options(budget=self._budgets.for_run(None), submitter=by)
         header = await opened.plans.header(edited, options, given, parent)
-        report = await opened.plans.check(edited, options.tenant)
+        # Only given values need the types of steps: the header's plan has passed its check.
+        report = await opened.plans.check(edited, options.tenant) if values else CheckReport(())
         forked = await execution.submissions.fork(
             parent.id,
             at=None if at is None else step_of(at),

@@ -16,6 +16,7 @@ from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, Toolset
 from .executor.budget import BudgetPolicy
 from .executor.calls.step_planning import StepTask
 from .executor.journal.header import SHOWN_UNTRUSTED, program_of
+from .executor.journal.known_plans import check_key, tools_name
 from .executor.lru_cache import IdentityCache
 from .executor.machine import RULES_VERSION
 from .executor.runs.archive import qualified
@@ -36,6 +37,7 @@ from .planner.request import with_defaults
 from .plans import CheckReport, Plan, check
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.inputs import fit_inputs, given_by_clock
+from .plans.limits import LIMITS
 from .plans.plan import AgentStep, AskStep, PlanForStep, Step, ToolStep
 from .plans.values import Json
 from .tools import Toolset
@@ -46,6 +48,7 @@ from .tools.models.models import DEFAULT, Models
 if TYPE_CHECKING:
     from .executor.calls.flow_policy import Flow
     from .executor.calls.policies import Policies
+    from .executor.journal.known_plans import KnownPlans
     from .executor.journal.learnt_types import LearntTypes
     from .executor.journal.tool_pins import ToolPins
     from .executor.journal.toolset_lock import ToolLock
@@ -99,6 +102,7 @@ class EnginePlanner:
         budgets: Default budget and ceilings of the runs.
         pins: What providers of tools said when it was accepted.
         learnt: What results of tools looked like.
+        known: What the store knows of plans from before.
         models: The models that steps ask.
         now: What the time is, in Unix seconds.
     """
@@ -114,6 +118,7 @@ class EnginePlanner:
         budgets: BudgetPolicy,
         pins: ToolPins,
         learnt: LearntTypes,
+        known: KnownPlans,
         models: Models,
         now: Callable[[], float],
     ) -> None:
@@ -126,6 +131,8 @@ class EnginePlanner:
         self._budgets = budgets
         self._pins = pins
         self._learnt = learnt
+        self._known = known
+        self._tools_name: bytes | None = None
         self._models = models
         self._now = now
         self._accepted = CheckedPlans()
@@ -177,11 +184,31 @@ class EnginePlanner:
         small = is_small(plan)
         found = await beside(given.read, small=small)
         saved = await self._saved_for(found, tenant) if found is not None else {}
-        report = await self._report(plan if found is None else found, saved, small=small)
-        if not report.ok or found is None:
-            raise PlanRejected(report)
+        if found is None:
+            raise PlanRejected(await self._report(plan, saved, small=small))
+        await self._expect_passed(found, saved, small=small)
         self._accepted.keep(given, self._tools, found)
         return found, saved
+
+    async def _expect_passed(self, plan: Plan, saved: Mapping[str, Plan], *, small: bool) -> None:
+        """Check a plan, unless the store knows that it passed this very check. Raises: PlanRejected."""
+        key = await beside(lambda: self._check_key(plan, saved), small=small)
+        if key is not None and await self._known.find_passed(key, plan):
+            return
+        report = await self._report(plan, saved, small=small)
+        if not report.ok:
+            raise PlanRejected(report)
+        if key is not None:
+            self._known.note_passed(key, plan)
+
+    def _check_key(self, plan: Plan, saved: Mapping[str, Plan]) -> str | None:
+        """Return the key of the check of a plan by this engine; `None`: checking the plan costs less than looking for the key."""
+        if not self._known.covers(plan):
+            return None
+        if self._tools_name is None:  # an engine has many tools, of which many engines check no large plan
+            self._tools_name = tools_name(self._tools)
+        rules: Json = [self._flow, self._policies.places]
+        return check_key(plan, saved, self._tools_name, self._secrets.places, LIMITS, rules)
 
     async def header(
         self, plan: PlanLike, options: Options, inputs: Mapping[str, Json], parent: Run | None = None
@@ -209,16 +236,16 @@ class EnginePlanner:
         lock = self._lock(accepted, saved)
         if self._pins.has_changes:
             await self._pins.expect(lock.names)
-        if len(accepted.steps) <= INLINE_STEPS:  # most plans: a warm run does nothing more here
+        if (
+            len(accepted.steps) <= INLINE_STEPS and not accepted.plans
+        ):  # most plans: a warm run does nothing more here
             return options.header(accepted, given, saved, lock, task=task)
-
-        def compiled() -> Header:
-            header = options.header(accepted, given, saved, lock, task=task)
-            program_of(accepted, lock, saved, header.language)
-            return header
-
+        header = await beside(lambda: options.header(accepted, given, saved, lock, task=task), small=False)
         # Whoever submits the run compiles its plan, and finds the program here.
-        return await beside(compiled, small=False)
+        await self._known.load(header)
+        await beside(lambda: program_of(accepted, lock, saved, header.language), small=False)
+        self._known.note_program(header)
+        return header
 
     async def retry_header(self, before: Header, replan: int) -> Header:
         """Return the header for the retry of an ended run, which uses the present tools.
@@ -234,9 +261,7 @@ class EnginePlanner:
         )
         if before.plan is None:
             return header
-        report = await self._report(before.plan, before.plans, small=is_small(before.plan))
-        if not report.ok:
-            raise PlanRejected(report)
+        await self._expect_passed(before.plan, before.plans, small=is_small(before.plan))
         if "usd" in budget:
             self._expect_priced(before.plan, before.plans, patches=replan > 0)
         return replace(header, lock=self._lock(before.plan, before.plans))

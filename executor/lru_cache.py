@@ -18,7 +18,7 @@ T = TypeVar("T")
 H = TypeVar("H", bound=Hashable)
 V = TypeVar("V")
 
-STEPS_MAX: Final = 50_000  # some 2 KB a step of a compiled plan: 100 MB at the most
+STEPS_MAX: Final = 50_000  # some 2 KB a step of a compiled plan: 100 MB, or one larger plan
 ENTRY_STEPS: Final = 50  # the smallest weight of a plan, so that many small plans are bounded too
 
 
@@ -26,7 +26,7 @@ class LruCache(Generic[H, V]):
     """The most recently used values by key. Safe to share between threads; two threads may compute the same value.
 
     Args:
-        weight_max: The largest weight of all values together; a single value beyond it is not kept.
+        weight_max: The largest weight of all values together; a single value beyond it is kept alone, until the next one comes.
         weight_min: The smallest weight that an entry counts with.
     """
 
@@ -66,12 +66,10 @@ class LruCache(Generic[H, V]):
         """Cache a value, dropping the least recently used values to make room."""
         weight = max(self._weight_min, weight)
         with self._lock:
-            if weight > self._weight_max:
-                return
             _, before = self._kept.pop(key, (value, 0))
             self._kept[key] = (value, weight)
             self._weight += weight - before
-            while self._weight > self._weight_max:
+            while self._weight > self._weight_max and len(self._kept) > 1:
                 _, (_, dropped) = self._kept.popitem(last=False)
                 self._weight -= dropped
 
@@ -103,8 +101,12 @@ class IdentityCache(Generic[T, V]):
                 self._kept.move_to_end(id(of))
                 return found[1]
         value = make(of)
+        self.keep(of, value)
+        return value
+
+    def keep(self, of: T, value: V) -> None:
+        """Cache the value of an object that was computed elsewhere."""
         with self._lock:
             self._kept[id(of)] = (of, value)
             if len(self._kept) > self._count:
                 self._kept.popitem(last=False)
-        return value

@@ -11,15 +11,16 @@ version of the compiler.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from .checker.body import visible_types
 from .checker.templates import template_of
+from .collecting import collector_paused
 from .compile import NOTHING_FOUND, Found, action_of, on_error_of, plan_of_inner
 from .plan import InnerPlan, Plan, PlanStep, Step
 from .program import Program, RepeatUntil, RunAgent, RunPlan, RunPlanned, StepCode, Touch, Waits
 from .signature import Signature, Signatures, signatures_of
-from .values import Json
+from .values import Digest, Json
 
 FORMAT: Final = 1
 """Of the JSON: a reader takes no other."""
@@ -98,8 +99,8 @@ def _facts(code: StepCode, touches: dict[tuple[Touch, ...], int], numbers: Mappi
 
 def program_from_json(
     facts: Mapping[str, Any], plan: Plan, tools: Signatures | Sequence[Signature], plans: Mapping[str, Plan]
-) -> Program:
-    """Return the program of a plan, by its facts. O(steps).
+) -> tuple[Program, Digest]:
+    """Return the program of a plan, by its facts, and the digest of the plan. O(steps).
 
     Args:
         facts: What `program_to_json` gave.
@@ -113,7 +114,9 @@ def program_from_json(
     try:
         if facts["format"] != FORMAT:
             raise MisfitError(f"expected facts of format {FORMAT}, found {facts['format']!r}")
-        return _Reader(facts, signatures_of(tools), plans).program(len(facts["programs"]) - 1, plan, None)
+        with collector_paused():
+            made = _Reader(facts, signatures_of(tools), plans).program(len(facts["programs"]) - 1, plan, None)
+        return made, Digest(facts["digest"])
     except (LookupError, TypeError, AttributeError) as fault:
         raise MisfitError(f"facts that say too little or too much: {fault!r}") from fault
 
@@ -174,10 +177,8 @@ class _Reader:
         unit: Plan,
         number: int,
     ) -> StepCode:
-        row = (*facts, *_NOTHING[len(facts) :])
-        needs, touches, flags, needs_when, lenient, after, tainted, selected, more = cast(
-            "tuple[Any, ...]", row
-        )
+        row: list[Any] = [*facts, *_NOTHING[len(facts) :]]
+        needs, touches, flags, needs_when, lenient, after, tainted, selected, more = row
         found = NOTHING_FOUND
         if isinstance(step, PlanStep):
             if not 0 <= more < number:  # callees come first, so that no program runs itself
@@ -204,7 +205,7 @@ class _Reader:
             needs=tuple(needs),
             lenient=frozenset(lenient),
             after=tuple(after),
-            touches=self._touches[touches],
+            touches=self._touches[int(touches)],
             sequential=bool(flags & _SEQUENTIAL),
             tainted=tuple(tainted),
             selected=tuple(selected),

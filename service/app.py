@@ -20,8 +20,8 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.gzip import GZipMiddleware
-from starlette.types import ASGIApp
+from starlette.middleware.gzip import GZipResponder, IdentityResponder
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 from uvicorn.config import LOGGING_CONFIG
 
@@ -29,7 +29,7 @@ from ..engine import Engine
 from ..errors import ConfigError, FirmplanError, StoreError
 from ..tools.logbook import is_json, render_others_as_json
 from ..tools.secret import OPEN_ENVIRONMENT
-from .auth import Guard, ServerLimits
+from .auth import Guard, ServerLimits, heads_of
 from .callers import KeyRing
 from .connections import BoundedProtocol
 from .description import describe, operation_id
@@ -152,10 +152,51 @@ def create_app(  # noqa: PLR0913  # the settings of a server
     app.add_exception_handler(RequestValidationError, on_bad_request)
     app.add_exception_handler(FirmplanError, on_firmplan_error)
     # The middleware that is added last gets a request first. Event streams and small answers are never compressed.
-    app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN, compresslevel=GZIP_LEVEL)
+    app.add_middleware(Compression)
     app.add_middleware(Guard, keys=keys, hosts=hosts, limits=limits)
     app.add_middleware(RequestLog, metrics=metrics)
     return app
+
+
+class Compression:
+    """ASGI middleware that compresses large answers. The framework's own looks at every answer for as long as a small one takes to be made.
+
+    Args:
+        app: The application behind it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        pass_on: Send | None = None
+
+        async def compress(message: Message) -> None:
+            nonlocal pass_on
+            if pass_on is None:
+                pass_on = send if _is_small(message) else self._compressing(scope, send)
+            await pass_on(message)
+
+        await self._app(scope, receive, compress if scope["type"] == "http" else send)
+
+    def _compressing(self, scope: Scope, send: Send) -> Send:
+        """Return what compresses an answer, as the framework's middleware would, or says that it could be compressed."""
+        responder = (
+            GZipResponder(self._app, GZIP_BYTES_MIN, GZIP_LEVEL)
+            if "gzip" in heads_of(scope).get("accept-encoding", "")
+            else IdentityResponder(self._app, GZIP_BYTES_MIN)
+        )
+        responder.send = send
+        return responder.send_with_compression
+
+
+def _is_small(message: Message) -> bool:
+    """Whether an answer begins that says itself that it is too small to be compressed."""
+    for name, value in message.get("headers", ()):
+        if name == b"content-length":
+            return int(value) < GZIP_BYTES_MIN
+    return False
 
 
 GRACE_S = 10

@@ -153,6 +153,10 @@ class Caller:
             raise _missing(wanted, "expected a key of no tenant, because the answer is about all tenants")
 
 
+ANYBODY: Final = Caller("")
+"""The caller where no keys are needed."""
+
+
 def caller_of(request: Request) -> Caller:
     """Return who sent a request; `Guard` has established it."""
     caller: Caller = request.scope[CALLER]

@@ -16,12 +16,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..tools.logbook import RequestContext, current_request, is_enabled, open_log
-from .auth import IDENTITY
+from .auth import IDENTITY, Heads, heads_of
 from .metrics import Metrics
 from .problems import bug_response
 
@@ -67,7 +66,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        context = _context_of(Headers(scope=scope))
+        context = _context_of(heads_of(scope))
         token = current_request.set(context)
         answer = _Answer(scope, send, self._metrics, context.id)
         try:
@@ -137,10 +136,11 @@ def _route(scope: Scope) -> str:
     return path
 
 
-def _context_of(headers: Headers) -> RequestContext:
+def _context_of(headers: Heads) -> RequestContext:
     given = headers.get("x-request-id", "")
-    request_id = given if ID.fullmatch(given) else f"req_{random.getrandbits(64):016x}"
-    trace = TRACEPARENT.fullmatch(headers.get("traceparent", "").strip())
+    request_id = given if given and ID.fullmatch(given) else f"req_{random.getrandbits(64):016x}"
+    parent = headers.get("traceparent", "")
+    trace = TRACEPARENT.fullmatch(parent.strip()) if parent else None
     if trace is None:
         return RequestContext(request_id)
     state = headers.get("tracestate", "")

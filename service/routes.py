@@ -35,6 +35,7 @@ from ..executor.lru_cache import IdentityCache
 from ..executor.runs.run import run_json
 from ..executor.states import RunStatus
 from ..plans import Json, NotJson, Plan, canonical, parse, value_problems
+from .auth import heads_of
 from .callers import LOOK_S, SCOPES, Caller, ScopedRoute, caller_of
 from .metrics import MEDIA_TYPE, Metrics
 from .problems import Refusal, expect_known_query, on_firmplan_error, on_http_error
@@ -139,26 +140,20 @@ class SubmissionRoute(StrictRoute):
         except (Refusal, ValidationError):
             await super().handle(scope, _repeated(content, receive), send)
             return
-        key = request.headers.get("idempotency-key")
+        key = heads_of(scope).get("idempotency-key")
         response: Response = await self.endpoint(body, request, request.app.state.served, key)
         await response(scope, receive, send)
 
 
 def _is_plain(scope: Scope) -> bool:
-    """Whether a submission has just a JSON body, and at most one key that may be one: nothing else decides its answer."""
-    kinds: list[bytes] = []
-    keys: list[bytes] = []
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            kinds.append(value)
-        elif name == b"idempotency-key":
-            keys.append(value)
+    """Whether a submission has just a JSON body, and perhaps a key that may be one: nothing else decides its answer."""
+    heads = heads_of(scope)
+    kind, key = heads.get("content-type", ""), heads.get("idempotency-key", "")
     return (
         scope["method"] == "POST"
         and not scope["query_string"]
-        and len(kinds) == 1
-        and kinds[0].partition(b";")[0].strip().lower() == b"application/json"
-        and (not keys or (len(keys) == 1 and len(keys[0]) <= KEY_LENGTH_MAX))
+        and kind.partition(";")[0].strip().lower() == "application/json"
+        and len(key) <= KEY_LENGTH_MAX
     )
 
 

@@ -17,6 +17,7 @@ from ...tools.models.limits import RateLimiter
 from ...tools.secret import Secrets
 from ..budget import BudgetPolicy
 from ..journal.journal import Commits
+from ..journal.known_plans import KnownPlans
 from ..journal.learnt_types import LearntTypes
 from ..journal.tool_pins import ToolPins
 from ..observer import Observers
@@ -100,6 +101,7 @@ class Facilities:
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
         pins: What providers of tools said when it was accepted.
         learnt: Gathers what results of tools look like.
+        known: What the store knows of plans from before.
         observers: Who watches the runs from outside.
         tells_webhooks: Whether it is noted in the store what webhooks are to be told.
         step_planner: Makes the sub-plans of `plan_for` steps; `None`: such steps fail.
@@ -124,6 +126,7 @@ class Facilities:
     commits: Commits = field(init=False)
     pins: ToolPins = field(init=False)
     learnt: LearntTypes = field(init=False)
+    known: KnownPlans = field(init=False)
     in_flight: dict[str, asyncio.Future[Reusable | None]] = field(
         default_factory=dict[str, "asyncio.Future[Reusable | None]"]
     )
@@ -136,6 +139,7 @@ class Facilities:
         self.commits = Commits(self.store)
         self.pins = ToolPins(self.store, self.tools)
         self.learnt = LearntTypes(self.store)
+        self.known = KnownPlans(self.store, self.clock.now)
         # A wrong setting raises when the engine opens, not at the first line of the log.
         read_setting(os.environ)
 

@@ -198,6 +198,11 @@ class Policies:
         names = [policy.name for policy in self._given]
         return tuple(dict.fromkeys([*names, KNOWN] if self._has_defaults else names))
 
+    @property
+    def places(self) -> Json:
+        """What a check reads of the policies: their names, tools and arguments in their order, and whether the default rules count."""
+        return [self._has_defaults, *([policy.name, policy.tool, policy.arg] for policy in self._given)]
+
     def find(self, name: str) -> Policy | None:
         """Return the policy that an `endorse` step names; of several with one name, what all of them say."""
         found = [policy for policy in self._given if policy.name == name]

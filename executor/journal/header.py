@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from ...errors import StoreError
+from ...errors import EngineBug, StoreError
 from ...plans import Plan
 from ...plans.checker.flow.labels import Counted
 from ...plans.compile import compile_plan
 from ...plans.expressions.functions import EXPRESSION_VERSION
-from ...plans.format.property_order import order_in
 from ...plans.values import Digest, Json, canonical, digest
 from ...tools.logbook import RequestContext
 from ..budget import PLANNING
@@ -33,6 +32,7 @@ from ..machine import (
     WORLD_COUNTS_SINCE,
 )
 from ..policy import ReuseMode
+from ..stores.header_text import header_text
 from .toolset_lock import ToolsetLock
 
 if TYPE_CHECKING:
@@ -115,6 +115,15 @@ class Header:
     context: RequestContext | None = None
     request: str = ""
     schedule: Mapping[str, Json] | None = None
+
+    @property
+    def program(self) -> Program:
+        """The program of the run. Raises: PlanRejected: the plan cannot be compiled; EngineBug: there is no plan."""
+        if self.plan is None:
+            raise EngineBug("a run without a plan has no program")
+        return program_of(
+            self.plan, self.lock, self.plans, self.language, self.rules, self.controlled, self.written
+        )
 
     def sub_program(self, made: SubPlanned, planned: RunPlanned) -> Program:
         """Return the program of a sub-plan that a `plan_for` step got. Raises: PlanRejected: it cannot be compiled."""
@@ -253,7 +262,7 @@ _WRITTEN: Final = IdentityCache[Plan, Mapping[str, Any]](_LATELY)
 
 def header_digest(header: Mapping[str, Any]) -> Digest:
     """Return the digest of a header as it is stored: the first record of a run has it, so that the chain covers it."""
-    return _NAMED.get(header, lambda given: digest(orjson.dumps(given)))
+    return _NAMED.get(header, lambda given: digest(header_text(given)))
 
 
 def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:
@@ -263,23 +272,32 @@ def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:
 
 
 # Plans and programs of stored runs are read once and compiled once, however often a run is shown, resumed or replayed. The key of a
-# plan is the digest of its stored bytes; the key of a program is the plan and the lock of its tools, because nothing else decides it.
+# plan is the digest of its stored bytes; the key of a program is the plan's text and the lock of its tools, because nothing else decides it.
+# `known_plans.py` keeps the programs of large plans in the store, too.
 
 
 _NAMES: IdentityCache[object, bytes] = IdentityCache(8)
-_ORDERS: IdentityCache[Plan, bytes] = IdentityCache(8)
+_TEXTS: IdentityCache[Plan, bytes] = IdentityCache(8)
 _PLANS: LruCache[bytes, Plan] = LruCache()
 _PROGRAMS: LruCache[tuple[bytes, ...], Program] = LruCache()
 
 
 def read_plan(data: Mapping[str, Any]) -> Plan:
     """Return the plan that was stored as `data`. Raises: pydantic's ValidationError: it is none."""
-    return _PLANS.get(_name(data), lambda: Plan.model_validate(data), _steps)
+    name = _name(data)
+    plan = _PLANS.get(name, lambda: Plan.model_validate(data), steps_in)
+    _TEXTS.keep(plan, name)
+    return plan
 
 
 def keep_plan(data: Mapping[str, Any], plan: Plan) -> None:
     """Remember what plan is stored as `data`: whoever submits it has read, checked and digested it already."""
-    _PLANS.get(_name(data), lambda: plan, _steps)
+    _PLANS.get(_name(data), lambda: plan, steps_in)
+
+
+def text_name(plan: Plan) -> bytes:
+    """Return what names the text of a plan, with its prose and the order of its keys: plans with one digest may differ in them."""
+    return _TEXTS.get(plan, lambda given: _name(_WRITTEN.get(given, Plan.to_dict)))
 
 
 def program_of(  # noqa: PLR0913  # everything that decides a program
@@ -308,17 +326,7 @@ def program_of(  # noqa: PLR0913  # everything that decides a program
     Raises:
         PlanRejected: The plan cannot be compiled.
     """
-    # The digest of a plan does not cover the order of properties that models are asked for, and the program has that order. So it is in the key.
-    key = (
-        f"{language} {rules} {int(is_chosen)} {' '.join(controlled)} / {' '.join(written)}".encode(),
-        _ORDERS.get(plan, _order),
-        _name(lock.to_list()),
-        plan.digest.encode(),
-        *(
-            f"{name} {plans[name].digest}".encode() + _ORDERS.get(plans[name], _order)
-            for name in sorted(plans)
-        ),
-    )
+    key = _program_key(plan, lock, plans, language, rules, controlled, written, is_chosen=is_chosen)
     return _PROGRAMS.get(
         key,
         lambda: compile_plan(
@@ -336,8 +344,51 @@ def program_of(  # noqa: PLR0913  # everything that decides a program
             written=written,
             is_chosen=is_chosen,
         ),
-        lambda program: _steps(program.plan),
+        lambda program: steps_in(program.plan),
     )
+
+
+def _program_key(  # noqa: PLR0913  # the arguments of `program_of`
+    plan: Plan,
+    lock: ToolsetLock,
+    plans: Mapping[str, Plan],
+    language: int,
+    rules: int,
+    controlled: Sequence[str],
+    written: Sequence[str],
+    *,
+    is_chosen: bool = False,
+) -> tuple[bytes, ...]:
+    """Return everything that decides a program."""
+    return (
+        f"{language} {rules} {int(is_chosen)} {' '.join(controlled)} / {' '.join(written)}".encode(),
+        text_name(plan),
+        _name(lock.to_list()),
+        *(part for name in sorted(plans) for part in (name.encode(), text_name(plans[name]))),
+    )
+
+
+def program_key(header: Header) -> tuple[bytes, ...]:
+    """Return everything that decides the program of a run, whose plan has been made."""
+    return _program_key(
+        cast("Plan", header.plan),
+        header.lock,
+        header.plans,
+        header.language,
+        header.rules,
+        header.controlled,
+        header.written,
+    )
+
+
+def find_program(key: tuple[bytes, ...]) -> Program | None:
+    """Return the program of a key, if this process has it."""
+    return _PROGRAMS.find(key)
+
+
+def keep_program(key: tuple[bytes, ...], program: Program) -> None:
+    """Remember a program that did not have to be compiled."""
+    _PROGRAMS.keep(key, program, steps_in(program.plan))
 
 
 def _name(data: object) -> bytes:
@@ -345,10 +396,6 @@ def _name(data: object) -> bytes:
     return _NAMES.get(data, lambda given: sha256(orjson.dumps(given)).digest())
 
 
-def _order(plan: Plan) -> bytes:
-    """Return the order of the properties that models are asked for: it distinguishes plans with one digest."""
-    return canonical(order_in(plan))
-
-
-def _steps(plan: Plan) -> int:
+def steps_in(plan: Plan) -> int:
+    """Return how many steps a plan has, those of its inner plans included."""
     return len(plan.steps) + sum(len(inner.steps) for inner in plan.plans.values())

@@ -136,7 +136,7 @@ class Journal:
         closes: bool = False,
         decision: int | None = None,
         is_synced: bool = False,
-        may_wait: bool = False,
+        within_s: float | None = None,
     ) -> None:
         """Append an event; a commit is on its way.
 
@@ -147,7 +147,8 @@ class Journal:
             closes: Whether the outcome of this step's write is known now.
             decision: Number of the decision in the store that this event is.
             is_synced: Whether it must survive a power loss for another reason.
-            may_wait: Whether its commit may wait a moment for what follows, even so.
+            within_s: How long its commit may wait for what follows, in seconds; `None`: not at all if it must survive a power loss, else
+                as long as usual.
 
         Raises:
             StoreError: An earlier commit failed.
@@ -164,8 +165,10 @@ class Journal:
             if decision is not None or is_synced:
                 self._is_synced = True
             self._updated = at
+            if within_s is not None:
+                self._commits.expect(self, within_s)
             # A write waits for its intent before it is called, so such an event is committed without the usual delay.
-            if self._is_synced and not may_wait:
+            elif self._is_synced:
                 self._commits.expect(self, 0)
             elif not self._is_expected:
                 self._is_expected = True
@@ -349,11 +352,14 @@ def _end(waiter: asyncio.Future[None], fault: Exception | None) -> None:
 
 
 LATE_MAX_S: Final = 0.004  # how long an event waits for others to share its commit
+# How long the first record of a run waits for the next one. The row of the run says already that it was submitted, and who drives it. A
+# small run has ended by then, so that the thread of commits need not be woken for its beginning.
+FIRST_MAX_S: Final = 0.2
 IDLE_S: Final = 2.0  # how long the thread stays where nothing is to be done
 
 
 class Source(Protocol):
-    """Whose turn comes on the thread: a `journal.Journal`, or who looks for something there and has nothing to commit (`Watch`).
+    """Whose turn comes on the thread: a `journal.Journal`, or who works there and has nothing to commit with others (`Watch`, `NewRuns`).
 
     Both are called on the thread.
     """

@@ -41,7 +41,7 @@ from ..events import (
 from ..fork import Fork
 from ..machine import Machine
 from ..stores.store import RunRow, Store, read_values
-from .header import Header, header_digest, program_of
+from .header import Header, header_digest
 from .records import GENESIS, Entry, chain, read_entry
 
 _T = TypeVar("_T")
@@ -221,19 +221,8 @@ def build_machine(header: Header) -> Machine:
     Raises:
         PlanRejected: The plan does not pass the check of this version.
     """
-    if header.plan is None:
-        raise EngineBug("a run without a plan has no machine")
-    program = program_of(
-        header.plan,
-        header.lock,
-        header.plans,
-        header.language,
-        header.rules,
-        header.controlled,
-        header.written,
-    )
     return Machine(
-        program,
+        header.program,
         header.inputs,
         header.lock.policies,
         seed=header.seed,

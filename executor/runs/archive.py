@@ -37,6 +37,7 @@ from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
 from ..journal.decision_history import is_decision
 from ..journal.header import Header
+from ..journal.known_plans import KnownPlans
 from ..journal.records import Entry, read_entry
 from ..journal.restore import load_entries, rebuilt
 from ..limits import check_artifact
@@ -169,17 +170,23 @@ class Archive:
         store: Where they are.
         drivers: The runs that this process drives, by id.
         is_driven: Whether a living process drives, or plans, a run.
+        known: What the store knows of plans from before.
     """
 
     def __init__(
-        self, store: Store, drivers: Mapping[str, Driver], is_driven: Callable[[RunRow], bool]
+        self,
+        store: Store,
+        drivers: Mapping[str, Driver],
+        is_driven: Callable[[RunRow], bool],
+        known: KnownPlans,
     ) -> None:
         self._store = store
+        self._known = known
         self._drivers = drivers
         self._is_driven = is_driven
         self.planned = PlannedPlans(store)
         self.uses = PlanUseCounts(store)
-        self._recent: LruCache[str, _Recent] = LruCache(RECENT_MAX, weight_min=1)
+        self._recent: LruCache[str, Standing] = LruCache(RECENT_MAX, weight_min=1)
         # Ended runs that `resume` has returned since a decision ended them; a dict, because it keeps the order of insertion.
         self._returned: dict[str, None] = {}
 
@@ -240,7 +247,7 @@ class Archive:
         """Return the run of a row that was just read, as it stands."""
         # The number of the last record tells whether the snapshot is up to date; `created` tells a new run under the id of a deleted one.
         recent = self._recent.find(row.id)
-        if recent is not None and (recent.row.created, recent.row.last_seq) == (row.created, row.last_seq):
+        if recent is not None and (recent.row.created, recent.last_seq) == (row.created, row.last_seq):
             run = recent.run
         else:
             header = Header.from_dict(row.header)
@@ -256,9 +263,10 @@ class Archive:
 
     def remember(self, driver: Driver) -> None:
         """Keep the snapshot of a run that was just driven: whoever waited for it asks next."""
-        # The row that was claimed is older than the journal, so its time and number are those of the journal.
-        row = replace(driver.row, updated=driver.journal.updated, last_seq=driver.journal.last)
-        self._recent.keep(row.id, _Recent(row, driver.header, driver.machine))
+        # The row that was claimed is older than the journal, so time and number are those of the journal.
+        row, journal = driver.row, driver.journal
+        standing = Standing(row, driver.header, driver.machine, journal.updated, journal.last)
+        self._recent.keep(row.id, standing)
 
     def forget(self, run_id: str) -> None:
         """Forget the snapshot of a deleted run."""
@@ -298,7 +306,9 @@ class Archive:
             Diverged: The plan language or the machine concludes something else than what was recorded.
             StoreError: The journal was changed outside firmplan.
         """
-        _, machine = await rebuilt(row, await load_entries(self._store, row))
+        entries = await load_entries(self._store, row)
+        await self._known.load_of(row)
+        _, machine = await rebuilt(row, entries)
         return machine
 
     async def replayed(self, row: RunRow) -> Run:
@@ -584,17 +594,27 @@ def _no_plan(name: object) -> InputRejected:
 
 
 @dataclass
-class _Recent:
-    """A run that was just driven, with its last machine. Its snapshot is made when somebody asks: nobody asks for most runs of a server."""
+class Standing:
+    """A run with its machine. Its snapshot is made when somebody asks: nobody asks for most runs of a server.
+
+    Attributes:
+        row: Its row, as it was claimed.
+        header: What was settled when it was submitted.
+        machine: The machine; it must not move before the snapshot is made.
+        updated: When its newest record was made, in Unix seconds.
+        last_seq: The number of that record.
+    """
 
     row: RunRow
     header: Header
     machine: Machine
+    updated: float
+    last_seq: int
 
     @cached_property
     def run(self) -> Run:
         """The snapshot."""
-        return snapshot(self.row, self.header, self.machine)
+        return snapshot(self.row, self.header, self.machine, self.updated, self.last_seq)
 
 
 def read_decision(line: bytes) -> Entry:
@@ -622,8 +642,18 @@ def read_plan(stored: StoredPlan) -> Plan:
     return plan
 
 
-def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
-    """Return the snapshot of a run from its machine."""
+def snapshot(
+    row: RunRow, header: Header, machine: Machine, updated: float | None = None, last_seq: int | None = None
+) -> Run:
+    """Return the snapshot of a run.
+
+    Args:
+        row: Its row.
+        header: What was settled when it was submitted.
+        machine: Its machine.
+        updated: When its newest record was made, in Unix seconds; `None`: as the row says.
+        last_seq: The number of that record; `None`: as the row says.
+    """
     status = run_status(machine)
     return Run(
         id=row.id,
@@ -638,8 +668,8 @@ def snapshot(row: RunRow, header: Header, machine: Machine) -> Run:
         parent=row.parent,
         task=row.task,
         created=row.created,
-        updated=row.updated,
-        last_event=row.last_seq,
+        updated=row.updated if updated is None else updated,
+        last_event=row.last_seq if last_seq is None else last_seq,
         left_out=(*_left_out(header), *machine.left_out),
         output_labels=OutputLabels(header) if status is RunStatus.SUCCEEDED else {},
         warnings=tuple(machine.warnings),

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ...errors import ConfigError, FirmplanError, StoreError
@@ -26,11 +26,11 @@ from ..execution_tree import is_decided, undecided_attempt
 from ..fork import Fork, Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
-from ..journal.restore import check_header, load_entries, machine_at_end, parse_lines
+from ..journal.restore import build_machine, check_header, load_entries, machine_at_end, parse_lines
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.store import LEASE_S, Decision, OwnerName, RunRow
-from .archive import Archive, snapshot
+from .archive import Archive, Standing
 from .deaths import ALONE_AFTER, PARK_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
 from .driver import PARK_GRACE_S, Driver, expect_outcomes, heap_frozen, watch_of
@@ -39,7 +39,7 @@ from .planning import Planning, planning_deaths
 from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
-from .submission import Submissions
+from .submission import NewRuns, Submissions
 from .watch import POLL_S, Takeover, Watch
 
 if TYPE_CHECKING:
@@ -135,8 +135,11 @@ class Execution:
             str, asyncio.Task[None]
         ] = {}  # by run: what drives it when its next question expires
         self._is_closing = False
-        self.archive = Archive(self._store, self._drivers, self._is_driven)
-        self.submissions = Submissions(self._store, self.archive, facilities.clock, facilities.observers)
+        self.archive = Archive(self._store, self._drivers, self._is_driven, facilities.known)
+        new_runs = NewRuns(facilities.commits, self._store)
+        self.submissions = Submissions(
+            self._store, new_runs, self.archive, facilities.clock, facilities.observers
+        )
         self.planning = Planning(facilities, self.archive, self.submissions, park_after)
         self._watch = Watch(
             facilities.commits, self._store, self.archive, self._owner, self._drivers, self._driving
@@ -192,6 +195,7 @@ class Execution:
             with suppress(StoreError):  # the next owner then takes this process for dead
                 await self._let_go(row)
         await self.facilities.learnt.close(self.now())
+        await self.facilities.known.close()
         await self._owner.wait()
         self.facilities.threads.close()
         await self.facilities.processes.close()
@@ -220,7 +224,7 @@ class Execution:
 
     async def submit(
         self, header: Header, *, run_id: str | None, stream: bool = False
-    ) -> tuple[RunRow, Run | None, RunWork | None]:
+    ) -> tuple[RunRow, Standing | None, RunWork | None]:
         """Submit a run and start it, as `Submissions.submit` and `start` do.
 
         Args:
@@ -229,46 +233,41 @@ class Execution:
             stream: As of `start`.
 
         Returns:
-            The row of the run; the run, if it is new and has its plan already; and its planning, if it has none.
+            The row of the run; the run as it begins, if it is new and has its plan already; and its planning, if it has none.
 
         Raises:
             InputRejected: A run of that id exists, with other work.
             ConfigError: A tool of the run is missing here.
             StoreError: The store cannot be written.
         """
-        new, header = self.submissions.prepared(header, run_id)
+        new, header = self.submissions.prepared(header, run_id, owner=self._owner.name)
         if header.plan is not None and (begun := await self._begin_new(new, header)) is not None:
-            return *begun, None
-        row = await self.submissions.stored(new, header)
+            return new, begun, None
+        row = await self.submissions.stored(replace(new, owner=None, epoch=0), header)
         return row, None, await self.start(row, stream=stream)
 
-    async def _begin_new(self, new: RunRow, header: Header) -> tuple[RunRow, Run] | None:
+    async def _begin_new(self, row: RunRow, header: Header) -> Standing | None:
         """Store a run and claim it in one transaction, and start it; `None`: a run of that id is there, or others have to end first."""
+        # First of all: a plan that cannot be compiled must not become a run that nobody can continue.
+        machine = build_machine(header)
         permit = self._lock.try_share()
         if permit is None:
             return None
         taken = None
         try:
-            self._expect_tools(new.id, header)
-            row = await self._owner.claim_new(self._store, new)
-            if row is None:
+            self._expect_tools(row.id, header)
+            if not await self._owner.claim_new(self._store, row, self.submissions.new_runs.add):
                 return None
             self._claimed[row.id] = row
-            try:
-                machine = await machine_at_end(header, ())
-            except BaseException:
-                await self._let_go(row)
-                raise
             taken = Taken(row, header, (), Deaths(), (self._started(row),), machine=machine)
         finally:
             if taken is None:
                 permit.give_back()
-        run = snapshot(row, header, machine)
         self._errors.pop(row.id, None)
         self._follow(row.id, self._drive(taken, permit))
         if row.header.get("replan"):
             self._tend(row.id)
-        return row, run
+        return Standing(row, header, machine, row.updated, row.last_seq)
 
     async def resume(self, run_id: str, *, take_over: bool = False) -> RunWork | None:
         """Continue a run as `go_on` does, also a parked run: earlier deaths no longer count against it.
@@ -601,7 +600,9 @@ class Execution:
         """Return the machine of a claimed run, as its journal says; `None`: the run has ended, or is parked and nobody asked for it."""
         if taken.machine is not None:
             return taken.machine
+        await self.facilities.known.load(taken.header)
         machine = await machine_at_end(taken.header, taken.entries)
+        self.facilities.known.note_program(taken.header)
         has_stopped = machine.status is not None or (machine.parked is not None and not taken.is_asked)
         return None if has_stopped else machine
 

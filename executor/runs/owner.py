@@ -15,9 +15,9 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from typing import Final, Protocol
@@ -133,32 +133,35 @@ class Owner:
                 self._note_overtaken(name, lives=lives)
         return row
 
-    async def claim_new(self, store: Store, row: RunRow) -> RunRow | None:
-        """Add a run to the store and become its owner, in one transaction; `None`: a run of that id is there, or is being claimed here.
+    async def claim_new(self, store: Store, row: RunRow, add: Callable[[RunRow], Awaitable[bool]]) -> bool:
+        """Add a run to the store, whose row names this owner; return false if a run of that id is there, or is being claimed here.
+
+        Args:
+            store: Where the run will be.
+            row: Its row.
+            add: Adds the row; `False`: a run of that id is there.
 
         Raises:
             StoreError: The store cannot be written. The run may be there all the same, as if a claim of it had failed.
         """
         if row.id in self._held:
-            return None
+            return False
         if not self._is_visible:
             await store.expect_writable()
             self.acquire()
         self._held[row.id] = 0
-        claimed = replace(row, owner=self.name, epoch=row.epoch + 1)
         is_made = False
         try:
             await self._let_go_of_kept(store)
             began = elapsed_s()
-            is_made = await store.create_run(claimed)
+            is_made = await add(row)
         finally:
             if not is_made:
                 self._held.pop(row.id, None)
-        if not is_made:
-            return None
-        self._held[row.id] = claimed.epoch
-        self.lease.renewed(began)
-        return claimed
+        if is_made:
+            self._held[row.id] = row.epoch
+            self.lease.renewed(began)
+        return is_made
 
     def _note_overtaken(self, name: str, *, lives: bool) -> None:
         """Note until when calls may be in flight of an owner that just lost a run to this owner."""

@@ -33,6 +33,7 @@ from ..events import (
     StepIndeterminate,
     WorkContinued,
 )
+from ..journal.journal import FIRST_MAX_S, LATE_MAX_S
 from ..journal.records import FIELDS
 from . import deaths
 
@@ -89,12 +90,15 @@ class RunRecorder:
             commands = self._machine.handle(event, at)
             if self._resources and (resource := self._written_by(event)) is not None:
                 opens = resource if isinstance(event, CallStarted) else None
-                closes, may_wait = isinstance(event, OUTCOMES), self._may_wait(event, commands)
-                journal.add(event, at, opens=opens, closes=closes, decision=decision, may_wait=may_wait)
+                closes = isinstance(event, OUTCOMES)
+                within_s = LATE_MAX_S if self._may_wait(event, commands) else None
+                journal.add(event, at, opens=opens, closes=closes, decision=decision, within_s=within_s)
             else:
                 # A count of deaths is durable immediately: if the next call kills the process, the count must have grown, or, after an
                 # explicit resume of a parked run, must have begun anew.
-                journal.add(event, at, decision=decision, is_synced=isinstance(event, RunResumed))
+                within_s = FIRST_MAX_S if isinstance(event, RunStarted) else None
+                is_synced = isinstance(event, RunResumed)
+                journal.add(event, at, decision=decision, is_synced=is_synced, within_s=within_s)
             if self._made is not None and isinstance(event, RunStarted):
                 journal.add(self._made, at)
             concluded = [command.event for command in commands if isinstance(command, Record)]

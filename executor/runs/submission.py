@@ -7,12 +7,15 @@ journals of the parent and its ancestors.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from threading import Lock
 from typing import Final
 
-from ...errors import OTHER_REQUEST, InputRejected
+from ...errors import OTHER_REQUEST, InputRejected, StoreError
 from ...plans.inputs import filled, given_by_clock
 from ...plans.nearest import did_you_mean
 from ...plans.values import canonical
@@ -37,12 +40,13 @@ from ..fork import (
     written_steps,
 )
 from ..journal.header import Header, keep_plan, program_of
+from ..journal.journal import Commits
 from ..journal.records import Entry
 from ..journal.restore import check_header, load_entries, rebuild, rebuilt
 from ..machine import Machine
 from ..observer import Observers
 from ..states import RunStatus
-from ..stores.store import RunRow, Store
+from ..stores.store import Batch, RunRow, Store
 from .archive import Archive
 
 _NOT_ENDED: Final = "it has not ended; wait for it, resume it if its process has died, or cancel it"
@@ -80,18 +84,88 @@ def expect_resume(row: RunRow) -> None:
         )
 
 
+class NewRuns:
+    """Stores new runs on the thread of commits: those that come while others are being stored share the next transaction.
+
+    A transaction waits for a disk or a server, however much it holds, and a server has many submissions at a time.
+
+    Args:
+        commits: Has the thread.
+        store: Where the runs are stored.
+    """
+
+    def __init__(self, commits: Commits, store: Store) -> None:
+        self._commits = commits
+        self._store = store
+        self._lock = Lock()
+        self._waiting: list[tuple[RunRow, asyncio.Future[bool]]] = []
+
+    async def add(self, row: RunRow) -> bool:
+        """Make a run without a parent durable; `False`: a run of its id is there. Raises: StoreError."""
+        loop = asyncio.get_running_loop()
+        made: asyncio.Future[bool] = loop.create_future()
+        with self._lock:
+            self._waiting.append((row, made))
+        # In the next turn of the event loop, so that the thread finds all runs that come in this one.
+        loop.call_soon(self._commits.expect, self, 0)
+        return await made
+
+    # --- on the thread of commits
+
+    def take(self) -> None:
+        """Store the runs that wait. There is nothing to commit with others."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        waiting.sort(key=lambda each: each[0].id)
+        try:
+            outcomes: Sequence[bool | Exception] = self._store.create_runs([row for row, _ in waiting])
+        except StoreError as fault:
+            # Perhaps because of one run among them: each has its own answer then.
+            outcomes = [self._alone(row) for row, _ in waiting] if len(waiting) > 1 else [fault]
+        except Exception as bug:  # noqa: BLE001  # whoever waits must hear of it
+            outcomes = [bug] * len(waiting)
+        for (_, made), outcome in zip(waiting, outcomes, strict=True):
+            with suppress(RuntimeError):  # the event loop has closed: nobody waits
+                made.get_loop().call_soon_threadsafe(_settle, made, outcome)
+
+    def _alone(self, row: RunRow) -> bool | Exception:
+        try:
+            return self._store.create_runs([row])[0]
+        except Exception as fault:  # noqa: BLE001  # the same
+            return fault
+
+    def settle(self, _batch: Batch | None, _fault: Exception | None, /) -> None:
+        """See `Source.settle`: nothing was taken."""
+
+
+def _settle(made: asyncio.Future[bool], outcome: object) -> None:
+    if made.done():  # whoever waited was cancelled
+        return
+    if isinstance(outcome, Exception):
+        made.set_exception(outcome)
+    else:
+        made.set_result(bool(outcome))
+
+
 class Submissions:
     """Submits the runs of one store.
 
     Args:
         store: Has the runs.
+        new_runs: Stores those without parents.
         archive: Looks up parents.
         clock: The time of new runs.
         observers: Say where in a trace a new run is.
+
+    Attributes:
+        new_runs: Stores new runs.
     """
 
-    def __init__(self, store: Store, archive: Archive, clock: Clock, observers: Observers) -> None:
+    def __init__(
+        self, store: Store, new_runs: NewRuns, archive: Archive, clock: Clock, observers: Observers
+    ) -> None:
         self._store = store
+        self.new_runs = new_runs
         self._archive = archive
         self._clock = clock
         self._observers = observers
@@ -103,44 +177,45 @@ class Submissions:
             InputRejected: A run of that id exists, with another plan or other inputs.
             PlanRejected: The plan cannot be compiled.
         """
+        if header.plan is not None:
+            # Compiled before anything is stored: a plan that cannot be compiled must not become a run that nobody can continue.
+            _ = header.program
         row, header = self.prepared(header, run_id, parent)
         return await self.stored(row, header)
 
     async def stored(self, row: RunRow, header: Header) -> RunRow:
         """Store a prepared run, and return its row or that of the run of its id. Raises: InputRejected: that has other work."""
         # First create, then compare: a look before would race with another process that submits the same id.
-        if await self._store.create_run(row):
+        # The parent of a run is locked meanwhile, and whoever deletes that must not wait for the runs of others.
+        if await (self.new_runs.add(row) if row.parent is None else self._store.create_run(row)):
             return row
         kept = await self._archive.row(row.id)
         self._expect_same(kept, row, header)
         return kept
 
     def prepared(
-        self, header: Header, run_id: str | None, parent: str | None = None
+        self, header: Header, run_id: str | None, parent: str | None = None, owner: str | None = None
     ) -> tuple[RunRow, Header]:
-        """Return the row of a new run, which nothing has stored yet, and its header. Raises: PlanRejected: the plan cannot be compiled."""
+        """Return the row of a new run, which nothing has stored yet, and its header.
+
+        Args:
+            header: What the run is.
+            run_id: Its id; `None`: a new one.
+            parent: The run that it is a fork or retry of.
+            owner: Who has claimed it as soon as it is stored; `None`: nobody.
+        """
         run_id = run_id or f"run_{secrets.token_hex(8)}"
         context = current_request.get()
         if self._observers:
             context = self._observers.begin_trace(run_id, context)
         if header.context is not context:  # not that of the parent, which a fork or retry has in its header
             header = replace(header, context=context)
-        row = self._new_row(header, run_id, parent)
+        row = self._new_row(header, run_id, parent, owner)
         if header.plan is not None:
             keep_plan(row.header["plan"], header.plan)
-            # Compiled before anything is stored: a plan that cannot be compiled must not become a run that nobody can continue.
-            program_of(
-                header.plan,
-                header.lock,
-                header.plans,
-                header.language,
-                header.rules,
-                header.controlled,
-                header.written,
-            )
         return row, header
 
-    def _new_row(self, header: Header, run_id: str, parent: str | None) -> RunRow:
+    def _new_row(self, header: Header, run_id: str, parent: str | None, owner: str | None) -> RunRow:
         now = self._clock.now()
         return RunRow(
             id=run_id,
@@ -152,6 +227,8 @@ class Submissions:
             updated=now,
             digest="",
             header=header.to_dict(),
+            epoch=0 if owner is None else 1,
+            owner=owner,
             tenant=header.tenant,
         )
 

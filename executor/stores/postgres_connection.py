@@ -300,6 +300,7 @@ ADDED: Final = (
     "firmplan_schedule_fires",
     "firmplan_webhook_notices",
     "firmplan_webhook_deliveries",
+    "firmplan_known_plans",
     "firmplan_reuse_log",
     "firmplan_reuse_keys",
 )

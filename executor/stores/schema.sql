@@ -124,6 +124,9 @@ CREATE TABLE plan_versions (
     PRIMARY KEY (tenant, name, version)
 ) STRICT, WITHOUT ROWID;
 
+-- What is known of large plans from before: that they passed a check, and the facts of their programs, by a digest over all that decides it.
+CREATE TABLE known_plans (key TEXT PRIMARY KEY, kept REAL NOT NULL, row_digest BLOB NOT NULL, data BLOB NOT NULL) STRICT;
+
 -- Saved plans that run at certain times, and each of these times with what became of it.
 CREATE TABLE schedules (
     tenant TEXT NOT NULL DEFAULT '',

@@ -10,24 +10,23 @@ Rejected: a query builder such as SQLAlchemy Core, which would be one more depen
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cached_property, lru_cache
 from itertools import accumulate
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 
 import orjson
 
 from ...errors import StoreError
 from .api_keys import KEY_COLUMNS, ApiKey
 from .garbage import find_unused, find_value_in, named_in, remove_unused
+from .header_text import header_text, read_header
 from .plan_history import PlanHistory, list_versions, read_version
 from .reuse_log import (
     Line,
@@ -337,80 +336,11 @@ _COUNT_USES: Final = """
     FROM @plan_uses AS uses LEFT JOIN @runs AS runs ON runs.id = uses.run_id
     GROUP BY uses.name, uses.digest, became ORDER BY uses.name, uses.digest, became
 """
-# The headers that were last read: a run is looked up several times while it is driven.
-HEADERS_KEPT: Final = 4
 
 
 def _first_beat(owner: str) -> dict[str, object]:
     # A random number: an observer that watched the same owner before sees a new beat, also after each claim. Nobody gains by guessing it.
     return {"owner": owner, "beat": random.getrandbits(BEAT_BITS)}
-
-
-class _Arrivals:
-    """Creates runs in groups: those that arrive while others are being created share the next transaction.
-
-    A transaction waits for a disk or a server, however much it holds, and a server has many submissions at a time.
-
-    Args:
-        create_group: Creates runs in one transaction, and returns for each whether none of its id was there.
-        create_alone: Creates one run.
-    """
-
-    def __init__(
-        self,
-        create_group: Callable[[Sequence[RunRow]], Awaitable[Sequence[bool]]],
-        create_alone: Callable[[RunRow], Awaitable[bool]],
-    ) -> None:
-        self._create_group = create_group
-        self._create_alone = create_alone
-        self._waiting: list[tuple[RunRow, asyncio.Future[bool]]] = []
-        self._work: asyncio.Task[None] | None = None
-
-    async def add(self, row: RunRow) -> bool:
-        """Create a run; `False`: one of its id is there. Raises: StoreError."""
-        loop = asyncio.get_running_loop()
-        made: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append((row, made))
-        # A task of its own, so that a caller that is cancelled takes nobody else's run along.
-        if self._work is None or self._work.done():
-            self._work = loop.create_task(self._create(), name="firmplan submissions")
-        return await made
-
-    async def _create(self) -> None:
-        while self._waiting:
-            # In the order of ids, so that two processes that create the same runs cannot deadlock.
-            group = sorted(self._waiting, key=lambda each: each[0].id)
-            self._waiting = []
-            try:
-                await self._create_all(group)
-            finally:
-                for _, made in group:
-                    made.cancel()  # a loop that ends takes this task along
-
-    async def _create_all(self, group: Sequence[tuple[RunRow, asyncio.Future[bool]]]) -> None:
-        if len(group) > 1:
-            try:
-                results = await self._create_group([row for row, _ in group])
-            except StoreError:
-                pass  # perhaps because of one run among them: each has its own answer then
-            else:
-                for (_, made), is_new in zip(group, results, strict=True):
-                    _settle(made, is_new)
-                return
-        for row, made in group:
-            try:
-                _settle(made, await self._create_alone(row))
-            except Exception as fault:  # noqa: BLE001  # whoever waits gets it
-                _settle(made, fault)
-
-
-def _settle(made: asyncio.Future[bool], outcome: object) -> None:
-    if made.done():
-        return
-    if isinstance(outcome, Exception):
-        made.set_exception(outcome)
-    else:
-        made.set_result(bool(outcome))
 
 
 class SqlStore(ABC):
@@ -453,9 +383,9 @@ class SqlStore(ABC):
         """Do work that only reads, on tables that another folder has in this store (`schedules`, `webhooks`). Raises: StoreError."""
         return await self._query(work)
 
-    async def change(self, work: Callable[[Sql], T]) -> T:
-        """Do some work on such tables in one transaction, durable through power loss. Raises: StoreError."""
-        return await self._write(work, outlives="power")
+    async def change(self, work: Callable[[Sql], T], *, outlives: Outlives = "power") -> T:
+        """Do some work on such tables in one transaction, durable through power loss if nothing else is said. Raises: StoreError."""
+        return await self._write(work, outlives=outlives)
 
     async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
         return await self._query(lambda sql: sql.rows(statement, values), is_short=is_short)
@@ -464,22 +394,12 @@ class SqlStore(ABC):
 
     async def create_run(self, row: RunRow) -> bool:
         """See `Store.create_run`."""
-        if row.parent is not None:  # its parent is locked, and whoever deletes that must not wait for others
-            return await self._create_alone(row)
-        return await self._arrivals.add(row)
+        return (await self._write(lambda sql: self._create(sql, row), outlives="power")).rowcount == 1
 
-    @cached_property
-    def _arrivals(self) -> _Arrivals:
-        return _Arrivals(self._create_group, self._create_alone)
-
-    async def _create_alone(self, row: RunRow) -> bool:
-        return (await self._create_group([row]))[0]
-
-    async def _create_group(self, rows: Sequence[RunRow]) -> Sequence[bool]:
-        def work(sql: Sql) -> list[Cursor]:
-            return [self._create(sql, row) for row in rows]
-
-        return [made.rowcount == 1 for made in await self._write(work, outlives="power")]
+    def create_runs(self, rows: Sequence[RunRow]) -> Sequence[bool]:
+        """See `Store.create_runs`."""
+        made = self._write_here(lambda sql: [self._create(sql, row) for row in rows], outlives="power")
+        return [cursor.rowcount == 1 for cursor in made]
 
     def _create(self, sql: Sql, row: RunRow) -> Cursor:
         """Add a run. The cursor has changed one row if none of its id was there."""
@@ -526,8 +446,11 @@ class SqlStore(ABC):
 
         await self._write(work, outlives="power")
 
-    def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> None:
-        sql.put("headers", {"run_id": run_id, "header": orjson.dumps(header)}, large="header")
+    def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> bytes:
+        """Store a header, and return its text."""
+        text = header_text(header)
+        sql.put("headers", {"run_id": run_id, "header": text}, large="header")
+        return text
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
@@ -1006,6 +929,7 @@ class SqlStore(ABC):
                 removed += _shrink_log(sql, before)
                 sql.send("DELETE FROM @calls WHERE started < :before", values)
                 sql.send("DELETE FROM @codes WHERE digest NOT IN (SELECT code FROM @calls)")
+                sql.send("DELETE FROM @known_plans WHERE kept < :before", values)
             if bytes_max is not None:
                 left = bytes_max - sum(size for (size,) in sql.rows("SELECT size FROM @reuse_log"))
                 removed += sql.change(_SHRINK_OLDER, {"bytes_max": max(0, left)})
@@ -1255,12 +1179,6 @@ def translated(statement: str, prefix: str, value: str, members: str) -> str:
     """
     statement = re.sub(r"@(\w+)", rf"{prefix}\1", statement)
     return re.sub(r":(\w+)", value, re.sub(r"IN \[:(\w+)\]", members, statement))
-
-
-@lru_cache(HEADERS_KEPT)
-def read_header(text: bytes) -> Mapping[str, Any]:
-    """Return a header, which nobody changes."""
-    return cast("Mapping[str, Any]", orjson.loads(text))
 
 
 _NOT_ITSELF: Final = str.maketrans({sign: f"!{sign}" for sign in "!%_"})

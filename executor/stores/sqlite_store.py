@@ -22,6 +22,7 @@ import orjson
 from ...errors import StoreError
 from ...plans.values import digest as digest_of
 from ..lru_cache import LruCache
+from .header_text import read_header
 from .reuse_log import Segment, lines_in, prefix_of
 from .sql_store import (
     ADD_SEGMENT,
@@ -34,7 +35,6 @@ from .sql_store import (
     Sql,
     SqlStore,
     Values,
-    read_header,
     row_of,
     translated,
 )
@@ -325,12 +325,12 @@ class SqliteStore(SqliteFile, SqlStore):
                 blob.seek(0)
             return cast("Mapping[str, Any]", orjson.loads(blob.read()))
 
-    def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> None:
+    def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> bytes:
         """See `SqlStore`. A large header is kept: it is read again and again while the run is driven."""
-        text = orjson.dumps(header)
-        super()._put_header(sql, run_id, header)
+        text = super()._put_header(sql, run_id, header)
         if len(text) >= LARGE_BYTES:
             self._large_header = (run_id, hashlib.sha256(text).digest(), header)
+        return text
 
     # --- the key filter
 

@@ -491,6 +491,17 @@ class Store(Protocol):
         """
         ...
 
+    def create_runs(self, rows: Sequence[RunRow]) -> Sequence[bool]:
+        """Add runs without parents as `create_run` does, all in one commit; return for each whether none of its id was there.
+
+        The caller waits, so it has to be on a thread that may. Runs are in the order of their ids: two processes that add the same runs
+        then cannot deadlock.
+
+        Raises:
+            StoreError: None of them was added.
+        """
+        ...
+
     async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
         """Remove a run with one of these statuses and without children, with everything that belongs only to it, in one transaction.
 

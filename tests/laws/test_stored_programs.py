@@ -38,8 +38,9 @@ def parts(value):
 def expect_equal(plan, tools, **options):
     made = compile_plan(Plan.model_validate(plan), tools, **options)
     facts = orjson.loads(orjson.dumps(program_to_json(made)))
-    again = program_from_json(facts, Plan.model_validate(plan), tools, options.get("plans", {}))
+    again, digest = program_from_json(facts, Plan.model_validate(plan), tools, options.get("plans", {}))
     assert parts(again) == parts(made)
+    assert digest == made.plan.digest
 
 
 @examples(150)

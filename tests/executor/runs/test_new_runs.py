@@ -28,7 +28,7 @@ async def one() -> int:
 
 
 class Counted(MemoryStore):
-    """Counts the trips to its thread, and fails them on request."""
+    """Counts the trips to it, and fails the creation of runs on request."""
 
     def __init__(self):
         super().__init__()
@@ -39,8 +39,9 @@ class Counted(MemoryStore):
         self.trips["all"] += 1
         return await super()._call(work)
 
-    async def create_run(self, row):
-        made = await super().create_run(row)
+    def create_runs(self, rows):
+        self.trips["all"] += 1
+        made = super().create_runs(rows)
         if self.fails:
             raise StoreError("the answer was lost")
         return made
