@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from ..errors import ConfigError
 from ..plans import SavedPlans
@@ -32,19 +32,11 @@ from ..tools.models.endpoint import Endpoint, KeySource, Model, key_variables, s
 from ..tools.models.models import Models
 from ..tools.tool import Tool
 from ..tools.toolset import Toolset
-from .drafting.adapting import adapt
 from .drafting.attempt import Attempt, no_model, no_model_for_part
-from .drafting.conversation import Conversation, PlanningBudget
-from .drafting.drafting import Drafting, Preview, preview_of
-from .drafting.failure_report import Disclosures, ErrorLike, FailureReport, StepLike
-from .drafting.patching import Mended, PatchDrafting
-from .drafting.prompt import SMALL_PROMPTS, prompt_version
-from .drafting.small import Profile, SmallDrafting, small_preview
-from .drafting.streaming import PartialPlanHandler, PartialPlanListener
-from .drafting.tool_choice import CHOOSE_OVER
 from .library.library import Entry, Library, SavedPlan, Use, Used, find_matches, nearest_tasks
 from .part import Part
 from .request import (
+    CHOOSE_OVER,
     Judge,
     PlanRequest,
     input_faults,
@@ -54,6 +46,14 @@ from .request import (
     task_of,
     with_defaults,
 )
+
+if TYPE_CHECKING:
+    from .drafting.conversation import Conversation, PlanningBudget
+    from .drafting.drafting import Preview
+    from .drafting.failure_report import ErrorLike, StepLike
+    from .drafting.patching import Mended
+    from .drafting.small import Profile
+    from .drafting.streaming import PartialPlanHandler
 
 REUSED = "reused"
 """The source of a plan that a model wrote before, for the same task."""
@@ -258,6 +258,8 @@ class Planner:
             rules,
             tuple(answers),
         )
+        from .drafting.conversation import PlanningBudget  # noqa: PLC0415  # most processes write no plan
+
         used = used or _ignore
         attempts: list[Attempt] = []
         found = await _found(_from_saved(request, attempts, used), request)
@@ -308,6 +310,8 @@ class Planner:
             answers=tuple(answers),
             part=replace(part, shown={**part.shown, **part.untrusted}) if self._untrusted_text else part,
         )
+        from .drafting.conversation import PlanningBudget  # noqa: PLC0415  # most processes write no plan
+
         options = _PlanningOptions(None, None, _ignore, PlanningBudget(budget or {}, spent))
         return await self._from_model(request, [], options)
 
@@ -344,6 +348,9 @@ class Planner:
         else:
             model = f"{endpoint.name} at {endpoint.base_url}"
         source = None if found is None else found.source
+        from .drafting.drafting import preview_of  # noqa: PLC0415  # most processes write no plan
+        from .drafting.small import small_preview  # noqa: PLC0415  # most processes write no plan
+
         show = small_preview if self._profile == "small" else preview_of
         return show(request, source, model, adapts=self._adapts, choose_over=self._choose_over)
 
@@ -382,6 +389,10 @@ class Planner:
             InputRejected: `usd` is limited, and nobody knows the price of a model.
             ConfigError: No model is configured.
         """
+        from .drafting.conversation import Conversation, PlanningBudget  # noqa: PLC0415  # most processes write no plan
+        from .drafting.failure_report import Disclosures, FailureReport  # noqa: PLC0415  # most processes write no plan
+        from .drafting.patching import PatchDrafting  # noqa: PLC0415  # most processes write no plan
+
         # A plan of a builder may have no task; the steps then say what is wanted.
         words = task or plan.task or "Do what the plan does."
         request = PlanRequest(task_of(words), Toolset.of(tools), {}, (), plans, judge, rules=rules)
@@ -411,6 +422,8 @@ class Planner:
         self, request: PlanRequest, attempts: list[Attempt], options: _PlanningOptions
     ) -> Planned:
         """Return a plan that a model wrote or filled in, now or before. Raises: PlanningFailed."""
+        from .drafting.conversation import Conversation  # noqa: PLC0415  # most processes write no plan
+
         try:
             endpoint, *fallbacks = self._model.resolve_all()
         except ConfigError as missing:
@@ -460,6 +473,11 @@ class Planner:
 
     async def _asked(self, conversation: Conversation, options: _PlanningOptions) -> Planned:
         """Return the plan of a model for a task: a saved plan that it filled in, else one that it wrote. Raises: PlanningFailed."""
+        from .drafting.adapting import adapt  # noqa: PLC0415  # most processes write no plan
+        from .drafting.drafting import Drafting  # noqa: PLC0415  # most processes write no plan
+        from .drafting.small import SmallDrafting  # noqa: PLC0415  # most processes write no plan
+        from .drafting.streaming import PartialPlanListener  # noqa: PLC0415  # most processes write no plan
+
         request, attempts, handler = conversation.request, conversation.attempts, options.handler
         listener = None if handler is None else PartialPlanListener(request, handler)
         # A question about one saved plan is far cheaper than a plan. It is asked first, and its failure costs one
@@ -571,6 +589,8 @@ def planning_key(request: PlanRequest, *endpoints: Endpoint, profile: Profile = 
     Values of inputs are not part of the key, since a model does not see them. Saved plans are not part of it either, although they may be
     shown as examples: another example is no reason to plan a task again.
     """
+    from .drafting.prompt import SMALL_PROMPTS, prompt_version  # noqa: PLC0415  # most processes write no plan
+
     parts: dict[str, Json] = {
         "task": request.task,
         "tools": [_signature_document(tool) for tool in sorted(request.tools, key=lambda tool: tool.name)],

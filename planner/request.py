@@ -28,6 +28,9 @@ from .checking import INLINE_LIMITS, checked, is_small
 from .library.library import SavedPlan
 from .part import Part
 
+CHOOSE_OVER = 20
+"""A toolset of up to this many tools is shown in full: a choice would cost a request, and could only lose tools."""
+
 TASK_CHARACTERS_MAX = 100_000
 """A longer task is a document: it belongs in an input, or behind a tool."""
 

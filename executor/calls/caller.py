@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Final, TypeAlias, cast
 
 from ...errors import EngineBug, ToolError
-from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool, Used
 from ...tools.failures import text_of
@@ -47,11 +46,9 @@ from .invoke import (
     Lost,
     Outcome,
     Returned,
-    begin_call,
     call_tool,
     digests_in,
     finish_call,
-    is_on_loop,
     is_unrepeatable,
     reconcile,
     refused_by,
@@ -137,21 +134,6 @@ class Caller:
         threads, timeout_s = self._facilities.threads, call.command.timeout_s
         return await reconcile(tool, call.write_key, args, threads, timeout_s)
 
-    @staticmethod
-    def begins(tool: Tool | None) -> bool:
-        """Whether the calls of a tool can be begun (`begin`): they need nothing before they run, and leave nothing but their outcome."""
-        return (
-            tool is not None
-            and is_on_loop(tool)
-            and not (tool.wants_context or tool.guard or tool.effect is Effect.WRITE)
-            and tool.request_of is None
-        )
-
-    @staticmethod
-    def begin(call: PreparedCall) -> Outcome | BegunCall:
-        """Make a call of such a tool up to its first await."""
-        return begin_call(_tool_of(call), call.args, None, call.command.timeout_s, call.value)
-
     async def finish(self, call: PreparedCall, begun: BegunCall) -> Outcome:
         """Follow a call that waits to its end. Raises: asyncio.CancelledError: it was stopped."""
         timeout_s, threads = call.command.timeout_s, self._facilities.threads
@@ -232,7 +214,7 @@ class Caller:
 
     async def _call_tool(self, call: PreparedCall, tool: Tool, context: Context | None) -> Outcome:
         timeout_s, threads = call.command.timeout_s, self._facilities.threads
-        return await call_tool(tool, call.args, context, threads, timeout_s, call.value, self._is_ending)
+        return await call_tool(tool, call.args, context, threads, timeout_s, call.given, self._is_ending)
 
     async def _drawn(self, call: PreparedCall, drawn: float | str) -> None:
         if self._nondeterminism is not None:

@@ -37,7 +37,7 @@ from ...tools.models.completion import Answered, Completion, Message
 from ...tools.tool import Tool
 from ...tools.toolset import Toolset
 from ..library.library import SavedPlan
-from ..request import PlanRequest, input_faults
+from ..request import CHOOSE_OVER, PlanRequest, input_faults
 from .adapting import fit_question, nearest_plans
 from .attempt import Attempt, no_good_draft
 from .conversation import Conversation, Reading
@@ -55,7 +55,6 @@ from .prompt import (
 )
 from .streaming import PartialPlanHandler, PartialPlanListener
 from .tool_choice import (
-    CHOOSE_OVER,
     ToolChoice,
     ask_for_tools,
     by_name,

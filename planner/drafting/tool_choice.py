@@ -40,9 +40,6 @@ SIMILAR_SHOWN = 5
 WIDENED_MAX = 60
 """Tools of a prompt after a draft that used tools that were not shown."""
 
-CHOOSE_OVER = 20
-"""A toolset of up to this many tools is shown in full: a choice would cost a request, and could only lose tools."""
-
 CHOSEN_USUAL = 8
 """Tools that are shown after a choice, as a rule: those that a task needs, and those nearest to its words. So many are reckoned with."""
 

@@ -50,6 +50,11 @@ class Serialized(Protocol):
         """The canonical bytes."""
         ...
 
+    @property
+    def is_large_text(self) -> bool:
+        """Whether the value is a text that is copied as seldom as possible."""
+        ...
+
 
 @dataclass(slots=True, eq=False, repr=False)
 class Formula:
@@ -81,6 +86,7 @@ class Formula:
     # Computed on demand, because a check evaluates no template.
     _run: Run | None = field(default=None, init=False)
     _splices: Sequence[Splice] | None = field(default=None, init=False)
+    _joint: tuple[bytes, Sequence[str]] | None = field(default=None, init=False)
     _with_data: TextWithData | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -206,10 +212,18 @@ class Formula:
     def _spliced(self) -> Sequence[Splice]:
         if self._splices is None:
             self._splices = spliced(self.value, self.tree)
+            names = [splice for splice in self._splices if isinstance(splice, str)]
+            if all(isinstance(splice, bytes | str) for splice in self._splices):
+                texts = [
+                    b"%b" if isinstance(each, str) else each.replace(b"%", b"%%")
+                    for each in self._splices
+                    if isinstance(each, bytes | str)
+                ]
+                self._joint = b"".join(texts), names
         return self._splices
 
     def serialize(self, scope: Scope, serialized: Mapping[str, Serialized]) -> tuple[bytes, Json]:
-        """Return the canonical bytes of the template's value, and the value itself if it had to be evaluated, else `None`.
+        """Return the canonical bytes of the template's value, and the value itself if it is large or had to be evaluated, else `None`.
 
         Complete values of steps are copied as their canonical bytes.
 
@@ -222,15 +236,36 @@ class Formula:
             RefersToSkipped: As `evaluate`.
             NotJson: The value is too deep or too large.
         """
+        # The arguments of most calls are constants and complete values of steps, which one format puts together: a tenth of a step less than part by part.
+        # A step that was skipped has no serialized value.
+        if self._joint is not None:
+            text, names = self._joint
+            try:
+                parts = tuple([serialized[name].data for name in names])
+            except KeyError:
+                pass
+            else:
+                if not parts or max(map(len, parts)) <= SPLICED_BYTES_MAX:
+                    joined = text % parts
+                    if _is_surely_small(joined):
+                        return joined, None
         # Evaluating comes to the problem that stands first in the plan, and says which step was skipped.
         skipped = SKIPPED in map(scope.get, self.strict)
-        made = None if skipped else self._put_together(scope, serialized)
-        if made is not None and _is_surely_small(made):
+        parts = None if skipped else self._parts(scope, serialized)
+        if parts is None:
+            value = self.evaluate(scope)
+            return canonical(value), value
+        # A text has one value and no depth, however long it is: the rest decides whether the limits hold.
+        texts = any(len(part) > SPLICED_BYTES_MAX for part in parts)
+        made = b"".join(parts)
+        if not texts and _is_surely_small(made):
             return made, None
         value = self.evaluate(scope)
+        if texts and _is_surely_small(b"".join(part for part in parts if len(part) <= SPLICED_BYTES_MAX)):
+            return made, value
         return canonical(value), value
 
-    def _put_together(self, scope: Scope, serialized: Mapping[str, Serialized]) -> bytes | None:
+    def _parts(self, scope: Scope, serialized: Mapping[str, Serialized]) -> list[bytes] | None:
         """Return the canonical bytes of all parts; `None`: a part is too large to be serialized twice, or has no value."""
         parts: list[bytes] = []
         try:
@@ -242,13 +277,15 @@ class Formula:
                 elif isinstance(splice, str):
                     known = serialized.get(splice)
                     parts.append(canonical(scope[splice]) if known is None else known.data)
+                    if len(parts[-1]) > SPLICED_BYTES_MAX and (known is None or not known.is_large_text):
+                        return None
                 else:
                     parts.append(canonical(checked(splice(scope))))
-                if len(parts[-1]) > SPLICED_BYTES_MAX:
-                    return None
+                    if len(parts[-1]) > SPLICED_BYTES_MAX:
+                        return None
         except (EvaluationError, RefersToSkipped, KeyError):
             return None
-        return b"".join(parts)
+        return parts
 
 
 def _is_surely_small(serialized: bytes) -> bool:

@@ -270,9 +270,9 @@ def test_every_way_leaves_time_to_stop():
 def test_dashboard_and_alerts_ask_for_metrics_that_exist():
     """Each name in an expression is one that the server has, with the labels that it has."""
     known = {}
-    for each in Metrics()._registry._collector_to_names:
-        name = f"{each._name}_total" if each._type == "counter" else each._name
-        for end in ("_bucket", "_count", "_sum") if each._type == "histogram" else ("",):
+    for each in Metrics().collect():
+        name = f"{each.name}_total" if each.type == "counter" else each.name
+        for end in ("_bucket", "_count", "_sum") if each.type == "histogram" else ("",):
             known[name + end] = {*each._labelnames, "le"}
     board = json.loads((DEPLOY / "grafana.json").read_text(encoding="utf-8"))
     asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]

@@ -21,9 +21,9 @@ def rows(head):
 def test_every_metric_is_told_with_its_type_and_labels():
     """The table and the registry have the same metrics, and none other."""
     registered = {}
-    for each in Metrics()._registry._collector_to_names:
-        name = f"{each._name}_total" if each._type == "counter" else each._name
-        registered[name] = (each._type, list(each._labelnames))
+    for each in Metrics().collect():
+        name = f"{each.name}_total" if each.type == "counter" else each.name
+        registered[name] = (each.type, list(each._labelnames))
     told = {
         name.strip("`"): (kind, re.findall(r"`(\w+)`", labels)) for name, kind, labels, _ in rows("metric")
     }

@@ -26,11 +26,9 @@ PART = re.compile(
 def test_a_recipe_works(name, tmp_path):
     """Its blocks go where it says, one place each; its last block runs."""
     for folder in FOLDERS:
-        shutil.copytree(
-            ROOT / folder, tmp_path / "firmplan" / folder, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(ROOT / folder, tmp_path / "firmplan" / folder)  # compiled files included
     for file in ROOT.glob("*.py"):
-        shutil.copy(file, tmp_path / "firmplan")
+        shutil.copy2(file, tmp_path / "firmplan")
     target, ran = None, 0
     for part in PART.finditer(RECIPES[name]):
         if part["file"]:

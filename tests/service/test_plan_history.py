@@ -1,10 +1,8 @@
-"""The history of a saved plan over HTTP and on the command line: versions with author and time, restore, delete."""
+"""The history of a saved plan over HTTP: versions with author and time, restore, delete."""
 
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 from firmplan import Engine
@@ -123,34 +121,3 @@ def test_an_altered_version_is_refused(tmp_path):
         assert fault.value.code == "unknown-plan"
         with pytest.raises(InputRejected, match="expected the digest of the plan to delete"):
             engine.delete_plan_sync("a", replaces="")
-
-
-def test_the_command_line_lists_restores_and_deletes(tmp_path):
-    """In real processes."""
-    import json
-
-    (tmp_path / "one.json").write_text(json.dumps({"firmplan": 1, "steps": [{"id": "x", "set": 1}]}))
-    (tmp_path / "two.json").write_text(json.dumps({"firmplan": 1, "steps": [{"id": "x", "set": 2}]}))
-
-    def firmplan(*words, code=0):
-        command = [sys.executable, "-m", "firmplan", "plans", *words, "--store", "s.db", "--json"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stderr
-        return json.loads(done.stdout)
-
-    one = firmplan("save", "p", "one.json")["digest"]
-    firmplan("save", "p", "two.json")
-    assert firmplan("show", "p", "--version", "1")["steps"][0]["set"] == 1
-    assert firmplan("restore", "p", "1") == {"name": "p", "digest": one}
-    assert firmplan("delete", "p") == {"name": "p", "deleted": True}
-    assert firmplan("restore", "p", one)["digest"] == one
-    versions = firmplan("history", "p")["versions"]
-    assert [(each["version"], each["deleted"]) for each in versions] == [
-        (5, False),
-        (4, True),
-        (3, False),
-        (2, False),
-        (1, False),
-    ]
-    assert len({each["by"] for each in versions}) == 1
-    assert firmplan("history", "q", code=2)["error"]["code"] == "unknown-plan"

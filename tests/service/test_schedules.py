@@ -1,12 +1,9 @@
-"""Schedules over HTTP and on the command line, with real servers that start the runs, and that are killed."""
+"""Schedules over HTTP, with real servers that start the runs, and that are killed."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import subprocess
-import sys
 import time
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -191,43 +188,6 @@ def test_killed_servers_start_each_time_once(tmp_path):
             times = sorted(fire["at"] for fire in fires if fire["schedule"] == f"s{number}")
             assert times == [times[0] + second for second in range(len(times))]
         assert len(started) > 30
-
-
-def test_the_command_line_makes_shows_and_removes_schedules(tmp_path):
-    """One line makes one; `fire` starts what is due where there is no server."""
-    (tmp_path / "p.json").write_text(json.dumps({"firmplan": 1, "inputs": {"n": {"type": "integer"}}, "steps": [{"id": "x", "set": "${inputs.n}"}], "output": "${x}"}))  # fmt: skip
-
-    def firmplan(*words, code=0):
-        command = [sys.executable, "-m", "firmplan", *words, "--store", "s.db", "--json"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == code, (done.stdout, done.stderr)
-        return json.loads(done.stdout)
-
-    firmplan("plans", "save", "report", "p.json")
-    made = firmplan(
-        "schedules", "add", "hourly-report", "--plan", "report", "--every", "1h", "--input", "n=3"
-    )
-    assert (made["every"], made["inputs"], made["next"][0]) == (3600.0, {"n": 3}, made["next_at"])
-    again = firmplan(
-        "schedules", "add", "hourly-report", "--plan", "report", "--every", "2h", "--input", "n=3", code=2
-    )
-    assert again["error"]["code"] == "replaced"
-    cron = ("--cron", "0 8 * * 1-5", "--tz", "Europe/Berlin", "--start", "2020-01-01T00:00:00Z", "--replace")
-    changed = firmplan("schedules", "add", "hourly-report", "--plan", "report", *cron, "--input", "n=4")
-    assert (changed["revision"], changed["cron"]) == (2, "0 8 * * 1-5")
-    assert firmplan("schedules", "next", "hourly-report", "--count", "3")["times"] == changed["next"][:3]
-    assert firmplan("schedules", "pause", "hourly-report")["paused"] is True
-    assert firmplan("schedules", "resume", "hourly-report")["paused"] is False
-    firmplan("schedules", "add", "now", "--plan", "report", "--every", "1s", "--input", "n=5")
-    time.sleep(1.1)
-    fired = firmplan("schedules", "fire")
-    assert {(run["status"], run["output"]) for run in fired["runs"]} == {("succeeded", 5)}
-    shown = firmplan("schedules", "show", "now")
-    assert shown["fires"][-1]["state"] in ("started", "missed")
-    assert [each["name"] for each in firmplan("schedules")["schedules"]] == ["hourly-report", "now"]
-    firmplan("schedules", "remove", "now")
-    assert firmplan("schedules", "show", "now", code=2)["error"]["code"] == "unknown-schedule"
-    assert firmplan("schedules", "add", "x", "--plan", "report", "--every", "1h", "--input", "m=3", code=2)
 
 
 def test_schedules_of_tenants_are_apart():

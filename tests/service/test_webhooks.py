@@ -5,24 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import httpx2
-import pytest
 from firmplan import Engine, Webhook
 from firmplan.service.app import create_app
-from hook_receiver import SECRET, Receiver
+from hook_receiver import SECRET, Receiver, settings
 from served import MAIL, PLAN, Server
-
-
-def settings(folder, receiver, **more):
-    """Write a firmplan.toml with one endpoint."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in more.items()]
-    (folder / "hook.secret").write_text(SECRET + "\n")
-    text = f'[webhooks.ops]\nurl = "{receiver.url}"\nsecret = {{file = "hook.secret"}}\n' + "\n".join(lines)
-    (folder / "firmplan.toml").write_text(text)
 
 
 def test_a_server_tells_when_a_run_waits_and_ends(tmp_path):
@@ -106,59 +95,6 @@ def test_a_slow_endpoint_holds_up_no_other(tmp_path):
                 server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": number}})
             assert len(quick.wait(3, seconds=10)) == 3
             assert len(slow.wait(1)) >= 1
-
-
-def test_the_command_line_sends_tests_and_lists(tmp_path):
-    """Without a server: `deliver` sends what is due, also what a run of the command line left."""
-    (tmp_path / "p.json").write_text(
-        json.dumps({"firmplan": 1, "steps": [{"id": "x", "set": 1}], "output": 1})
-    )
-    with Receiver(204, 204, 500) as receiver:
-        settings(tmp_path, receiver)
-
-        def firmplan(*words, code=0, as_json=True):
-            command = [sys.executable, "-m", "firmplan", *words, *(["--json"] if as_json else [])]
-            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-            assert done.returncode == code, (done.stdout, done.stderr)
-            return json.loads(done.stdout) if as_json else done.stdout
-
-        run = firmplan("run", "p.json")["id"]
-        (sent,) = firmplan("webhooks", "deliver")["deliveries"]
-        assert (sent["state"], sent["run_id"]) == ("delivered", run)
-        assert firmplan("webhooks", "test", "ops")["state"] == "delivered"
-        assert firmplan("webhooks", "test", "ops", code=1)["answered"] == 500
-        (listed,) = firmplan("webhooks", "deliveries", "--state", "delivered")["deliveries"]
-        assert listed["id"] == sent["id"]
-        assert firmplan("webhooks", "retry", sent["id"])["state"] == "pending"
-        assert firmplan("webhooks", "deliver", code=1)["deliveries"][0]["state"] == "pending"
-        assert [each["name"] for each in firmplan("webhooks")["webhooks"]] == ["ops"]
-        assert "no webhook" in firmplan("webhooks", "test", "oops", code=2)["error"]["message"]
-        made = firmplan("webhooks", "secret", as_json=False).strip()
-        Webhook(name="a", url="https://example.org", secret=made)
-        assert [each["type"] for each in receiver.messages()].count("webhook.test") == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('[webhooks.a]\nurl = "http://example.org/t0ken"\nsecret = {env = "X"}', "webhooks.a (in "),
-        ('[webhooks.a]\nurl = "https://e.org"\nsecret = "text"', "secret"),
-        ('[webhooks.a]\nurl = "https://e.org"\nsecret = {}', "expected one of env, file and keyring"),
-        (
-            '[webhooks.a]\nurl = "https://e.org"\nsecret = {env = "X"}\nevents = ["run.ended"]',
-            "there is no event",
-        ),
-        ('[webhooks.a]\nurl = "https://e.org"\nsecret = {env = "X"}\nretries = 5', "retries"),
-        ('[webhooks."a b"]\nurl = "https://e.org"\nsecret = {env = "X"}', "a webhook's name"),
-    ],
-)
-def test_a_faulty_setting_is_named(tmp_path, text, words):
-    (tmp_path / "firmplan.toml").write_text(text)
-    command = [sys.executable, "-m", "firmplan", "webhooks"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert "t0ken" not in done.stderr
 
 
 def test_messages_of_tenants_are_apart():

@@ -109,3 +109,11 @@ def verified(headers, body, secret=SECRET):
     assert expected in headers["webhook-signature"].split(" ")
     assert headers["content-type"] == "application/json"
     return json.loads(body)
+
+
+def settings(folder, receiver, **more):
+    """Write a firmplan.toml with one endpoint."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in more.items()]
+    (folder / "hook.secret").write_text(SECRET + "\n")
+    text = f'[webhooks.ops]\nurl = "{receiver.url}"\nsecret = {{file = "hook.secret"}}\n' + "\n".join(lines)
+    (folder / "firmplan.toml").write_text(text)

@@ -12,11 +12,11 @@ from firmplan.planner.drafting.signatures import choice_line
 from firmplan.planner.drafting.tool_choice import (
     ALWAYS_SHOWN,
     CANDIDATES_CHARACTERS_MAX,
-    CHOOSE_OVER,
     candidates,
     choose_tools,
     tools_in,
 )
+from firmplan.planner.request import CHOOSE_OVER
 from firmplan.testing import Empty, HttpError, Refusal, ScriptedModel, Slow, Text, Truncated
 from firmplan.tools import Model
 from firmplan.tools.models.recorder import recording

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import httpx2
 import pytest
 from firmplan import ConfigError, Engine, Toolset
+from firmplan.tools.mcp import oauth as logins
 from firmplan.tools.mcp.oauth import FileTokens, OAuth, _expect_safe
 from mcp_http import PATIENCE_S
 
@@ -38,7 +42,6 @@ class Vault:
 
     def __init__(self, folder):
         self.folder = folder
-        (folder / "ttl").write_text("3600")
         ports = free_port(), free_port()
         self.url = f"http://127.0.0.1:{ports[1]}/mcp"
         self.process = subprocess.Popen([sys.executable, SERVER, folder, *map(str, ports)])
@@ -62,14 +65,21 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "config"
 
 
-@pytest.fixture
-def vault(tmp_path, home):
-    folder = tmp_path / "vault"
-    folder.mkdir()
-    made = Vault(folder)
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
+    made = Vault(tmp_path_factory.mktemp("vault"))
     yield made
     made.process.kill()
     made.process.wait()
+
+
+@pytest.fixture
+def vault(process, home):
+    """The server with an empty folder; it still knows the clients of earlier tests, but nobody else does."""
+    for path in process.folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (process.folder / "ttl").write_text("3600")
+    return process
 
 
 def log_in(vault, *words, browse=True):
@@ -102,6 +112,15 @@ def log_in(vault, *words, browse=True):
                 break
         out, err = process.communicate(timeout=60)
     return process.returncode, out, said + err
+
+
+def be_logged_in(vault, **oauth):
+    """Log in as the command does, without a process for it."""
+
+    def show(address):
+        threading.Thread(target=httpx2.get, args=(address,), kwargs={"follow_redirects": True}).start()
+
+    assert asyncio.run(logins.log_in(vault.url, OAuth.of(oauth), show))[1]
 
 
 def look(vault, **oauth):
@@ -142,7 +161,7 @@ def test_without_a_login_a_program_says_what_to_do(vault):
 def test_a_token_is_refreshed_in_a_new_process_too(vault, home):
     """At the authorization server, which is elsewhere; the new refresh token is kept, since the old one was for one use."""
     (vault.folder / "ttl").write_text("1")
-    assert log_in(vault)[0] == 0
+    be_logged_in(vault)
     first = json.loads(kept(home).read_text())
     time.sleep(2.1)
     assert look(vault).output == "seen"
@@ -159,7 +178,7 @@ def test_a_token_is_refreshed_in_a_new_process_too(vault, home):
 def test_a_token_that_expires_under_way_is_refreshed(vault):
     """Within one session, before the next call."""
     (vault.folder / "ttl").write_text("2")
-    assert log_in(vault)[0] == 0
+    be_logged_in(vault)
     tools = Toolset.from_mcp(vault.url, oauth=True)
     with Engine(tools=tools, store="memory:") as engine:
         assert engine.run_sync(LOOK).output == "seen"
@@ -172,7 +191,7 @@ def test_a_token_that_expires_under_way_is_refreshed(vault):
 def test_two_programs_refresh_one_after_the_other(vault):
     """A refresh token can be used once: without turns the second program would need a person."""
     (vault.folder / "ttl").write_text("2")
-    assert log_in(vault)[0] == 0
+    be_logged_in(vault)
     time.sleep(3)
     (vault.folder / "ttl").write_text("3600")
     script = (
@@ -188,7 +207,7 @@ def test_two_programs_refresh_one_after_the_other(vault):
 
 def test_calls_go_on_concurrently(vault):
     """The login does not put them in a row."""
-    assert log_in(vault)[0] == 0
+    be_logged_in(vault)
     tools = Toolset.from_mcp(vault.url, oauth=True)
     naps = [{"id": f"n{i}", "tool": "nap", "args": {"seconds": 1}} for i in range(8)]
     with Engine(tools=tools, store="memory:") as engine:
@@ -205,7 +224,7 @@ def test_a_refused_login_and_revoked_tokens_are_told(vault, home):
     assert "The login was refused" in err
     assert "tokens" not in json.loads(kept(home).read_text())
     (vault.folder / "deny").unlink()
-    assert log_in(vault)[0] == 0
+    be_logged_in(vault)
     (vault.folder / "revoked").touch()
     with pytest.raises(ConfigError, match="firmplan tools login"):
         look(vault)
@@ -213,7 +232,7 @@ def test_a_refused_login_and_revoked_tokens_are_told(vault, home):
 
 def test_tokens_stand_where_one_says_and_can_be_forgotten(vault, home, firmplan_tools):
     file = vault.folder / "tokens.json"
-    assert log_in(vault, "--file", str(file))[0] == 0
+    be_logged_in(vault, file=file)
     assert not list(home.glob("firmplan/mcp/*.json"))
     assert look(vault, file=file).output == "seen"
     assert firmplan_tools("logout", vault.url, "--file", file) == (0, {"removed": True, "tokens": str(file)})
@@ -235,7 +254,7 @@ def firmplan_tools():
 def test_another_place_of_tokens_is_another_login(vault):
     """So its results are not those of the first; the tokens themselves count nothing, and a server without a login is as before."""
     file = vault.folder / "tokens.json"
-    assert log_in(vault, "--file", str(file))[0] == 0
+    be_logged_in(vault, file=file)
     FileTokens(vault.folder / "copy.json").keep(file.read_text())
     one, same, other = (
         Toolset.from_mcp(vault.url, oauth={"file": path}).get("look").fingerprint
