@@ -49,17 +49,19 @@ DOES: Final = {
     "firmplan: memory: store": ("no", "by content, this process", "strict, no call", "in and out"),
     "langgraph: graph, in memory": ("no", "no", "no", "no"),
     "langgraph: graph, SQLite checkpointer": (
-        "each layer, the whole state",
-        "within its thread",
+        "each layer, with the whole state",
+        "nodes with a cache policy",
         "from a checkpoint; later nodes are called again",
         "no",
     ),
     "langgraph: tasks, SQLite checkpointer": (
         "each task",
-        "within its thread",
-        "of an interrupted run: finished tasks are not called again",
+        "tasks with a cache policy",
+        "of an interrupted run; finished tasks are not called again",
         "no",
     ),
+    "langgraph: graph, SQLite cache": ("each result", "by inputs, not by code; all runs", "no", "no"),
+    "langgraph: graph, all from the cache": ("each result", "every step here", "no", "no"),
     "dbos: workflow, SQLite": (
         "each step",
         "within its workflow",
@@ -159,6 +161,12 @@ def main() -> int:
             )
         found += rows
     if options.json:
+        if options.peers and options.json.exists():  # the rows of other peers stay
+            found = [
+                row
+                for row in json.loads(options.json.read_text())["rows"]
+                if row["peer"] not in {"firmplan", *names}
+            ] + found
         document = {"machine": machine(), "rounds": options.rounds, "rows": found}
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     return 0

@@ -34,7 +34,8 @@ def number_of(value: float | None) -> str:
         return ""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+    digits = 3 if value < 2 else 2 if value < 10 else 1
+    return f"{value:.{digits}f}"
 
 
 def about(document: Document, command: str) -> str:
@@ -81,8 +82,8 @@ def asked_table(steps: Document) -> str:
                 of(row),
                 f"**{number_of(row['figure'])}**",
                 spread,
-                number_of(gate),
-                number_of(goal),
+                "" if gate is None else f"{gate:,g}",
+                "" if goal is None else f"{goal:,g}",
                 verdict_of(row, gate, goal),
             ]
         )

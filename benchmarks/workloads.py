@@ -144,7 +144,7 @@ async def each(item: Item, n: int) -> Item:
 
 async def write_text(n: int, megabytes: int) -> str:
     """Write a text."""
-    return f"{n:08d}" * (megabytes * 1024 * 1024 // 8)
+    return f"{n % 99_999_989:08d}" * (megabytes * 1024 * 1024 // 8)
 
 
 async def hand_on(text: str, n: int) -> str:
@@ -155,7 +155,9 @@ async def hand_on(text: str, n: int) -> str:
 async def save_text(n: int, megabytes: int, *, ctx: Context) -> Artifact:
     """Write a text as an artifact."""
     return ctx.save(
-        f"{n:08d}".encode() * (megabytes * 1024 * 1024 // 8), media_type="text/plain", name="text"
+        f"{n % 99_999_989:08d}".encode() * (megabytes * 1024 * 1024 // 8),
+        media_type="text/plain",
+        name="text",
     )
 
 

@@ -1,8 +1,9 @@
-"""LangGraph: a graph with a node a step, and tasks of the functional API; in memory, and with its SQLite checkpointer."""
+"""LangGraph: a graph with a node a step, and tasks of the functional API; in memory, with its SQLite checkpointer, and with its SQLite cache."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import operator
 import tempfile
 import uuid
@@ -10,9 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import dag
+from langgraph.cache.sqlite import SqliteCache
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import CachePolicy
 from typing_extensions import TypedDict
 
 
@@ -33,11 +36,17 @@ def node_of(number: int) -> Callable[[State], Awaitable[dict[str, Any]]]:
     return node
 
 
-def graph_of() -> StateGraph[State]:
+def key_of(number: int) -> Callable[[State], str]:
+    """Return what makes a node's key: what it reads. The default key, the pickled state, differs with the order in which the state was put together."""
+    return lambda state: json.dumps([number, state["n"], dag.given_to(number, state["values"])])
+
+
+def graph_of(*, cached: bool = False) -> StateGraph[State]:
     """Return the graph; a node waits for its three parents."""
     builder = StateGraph(State)
     for number in range(dag.STEPS):
-        builder.add_node(f"s{number}", node_of(number))
+        policy = CachePolicy(key_func=key_of(number)) if cached else None
+        builder.add_node(f"s{number}", node_of(number), cache_policy=policy)
         parents = dag.parents_of(number)
         builder.add_edge([f"s{parent}" for parent in parents] if parents else START, f"s{number}")
     for number in dag.layers()[-1]:
@@ -66,6 +75,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with AsyncSqliteSaver.from_conn_string(f"{folder}/checkpoints.db") as saver:
             in_memory, durable = graph_of().compile(), graph_of().compile(checkpointer=saver)
+            kept = graph_of(cached=True).compile(cache=SqliteCache(path=f"{folder}/cache.db"))
             tasks = entrypoint(checkpointer=saver)(workflow)
 
             async def run_graph(graph: Any, n: int) -> dag.Item:
@@ -80,6 +90,8 @@ async def main() -> None:
                     "graph, in memory": lambda n: run_graph(in_memory, n),
                     "graph, SQLite checkpointer": lambda n: run_graph(durable, n),
                     "tasks, SQLite checkpointer": run_tasks,
+                    "graph, SQLite cache": lambda n: run_graph(kept, n),
+                    "graph, all from the cache": lambda n: run_graph(kept, n),
                 },
                 ["langgraph", "langgraph-checkpoint-sqlite"],
             )
