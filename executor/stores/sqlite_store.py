@@ -367,9 +367,11 @@ class SqliteStore(SqliteFile, SqlStore):
 
         def work(db: sqlite3.Connection) -> dict[str, Reusable]:
             lines: dict[str, bytes] = {}
+            segments: dict[int, Mapping[str, bytes]] = {}
             for prefix, number in _numbers_of(db, wanted):
-                line = self._segment(db, number).get(key := prefixes[prefix])
-                if line is not None:
+                if (segment := segments.get(number)) is None:
+                    segment = segments[number] = self._segment(db, number)
+                if (line := segment.get(key := prefixes[prefix])) is not None:
                     lines[key] = line
             return self._read_results(SqliteSql(db), [prefixes[prefix] for prefix in wanted], lines)
 
