@@ -8,7 +8,7 @@ HTTP := .venv/http
 HTTP_STAMP := $(HTTP)/.installed
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: demo test sweep mutate check fix bench docs page check-page lock audit clean
+.PHONY: demo test sweep mutate check fix bench bench-guard peers docs page check-page lock audit clean
 
 demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
@@ -37,6 +37,10 @@ fix: $(STAMP)
 
 bench: $(STAMP)
 	failed=0; for script in benchmarks/bench_*.py; do $(BIN)/python $$script || failed=1; done; exit $$failed
+
+# Counts of calls, which are the same on every machine, beside the committed ones; UPDATE=1 commits to those of today.
+bench-guard: $(STAMP)
+	$(BIN)/python benchmarks/bench_calls.py $(if $(UPDATE),--update)
 
 docs: $(STAMP)
 	$(BIN)/python scripts/docs.py

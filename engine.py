@@ -7,7 +7,7 @@ Every coroutine method has a `_sync` twin for programs without an event loop; th
 at its first use, belongs to the event loop that opened it, and stays closed after it is closed.
 
 This module is the complete public surface: a method for each public call, whose docstring states what the method promises, and which reads its
-arguments and delegates. Plans come from `run_planner.py`, runs are in `executor/runs`, reviews of runs in `executor/review`.
+arguments and delegates. Plans come from `run_planner.py`, runs are in `executor/runs`, those of schedules begin in `scheduled_runs.py`, reviews of runs are in `executor/review`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ from typing import (
 )
 
 from .errors import (
-    UNKNOWN_PLAN,
     ConfigError,
     InputRejected,
     RunNotFound,
@@ -104,7 +103,6 @@ from .executor.stores.store import EVERY_RUN, LEASE_S, RunRow
 from .planner import Planner, SavedPlan
 from .plans import CheckReport, Plan
 from .plans.format.saved import template_digest
-from .plans.nearest import short
 from .plans.values import Json
 from .run_planner import EnginePlanner, PlanLike, RecordedPlanning
 from .tools import Artifact, Models, Tool, Toolset
@@ -140,6 +138,7 @@ if TYPE_CHECKING:
         WaitingCalls,
     )
     from .executor.journal.tool_pins import ProviderChanges
+    from .scheduled_runs import ScheduledRuns
     from .schedules import Fire, Schedule, ScheduleBook, Scheduler
     from .schedules.schedule import CatchUp, Overlap
     from .telemetry import Telemetry
@@ -173,11 +172,6 @@ def _day_of(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
 
-def _saved_in(schedule: Schedule, header: Header) -> Mapping[str, Plan]:
-    """Return the saved plans of the run of a schedule, by the names or digests by which the schedule and the plans name them."""
-    return {**header.plans, **({schedule.plan: header.plan} if header.plan is not None else {})}
-
-
 def _in_tenant(submitter: Submitter, tenant: str) -> Submitter:
     """Return the submitter of a run that came of a run of a tenant: it stays there, whoever makes it."""
     return replace(submitter, tenant=tenant)
@@ -196,29 +190,6 @@ def _twin(
     twin.__name__ = f"{method.__name__}_sync"
     twin.__qualname__ = f"{method.__qualname__}_sync"
     return twin
-
-
-class _ScheduledRuns:
-    """The runs of schedules, as a scheduler starts and stops them."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def start(self, schedule: Schedule, fire: Fire) -> None:
-        """See `Runs.start`."""
-        await self._engine._start_scheduled(schedule, fire.at)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a part of Engine
-
-    async def is_known(self, run_id: str) -> bool:
-        """See `Runs.is_known`."""
-        try:
-            await self._engine.status(run_id)
-        except RunNotFound:
-            return False
-        return True
-
-    async def cancel(self, run_id: str) -> None:
-        """See `Runs.cancel`."""
-        await self._engine.cancel(run_id)
 
 
 class Engine:
@@ -778,7 +749,7 @@ class Engine:
 
             self._scheduler = Scheduler(
                 ScheduleTable(self._location.store, tells_webhooks=bool(self._webhooks)),
-                _ScheduledRuns(self),
+                self._scheduled_runs(opened),
                 execution.now,
                 execution.log,
             )
@@ -789,44 +760,13 @@ class Engine:
         opened = await self._open()
         from .schedules import ScheduleBook, ScheduleTable  # noqa: PLC0415  # only where there are schedules
 
-        return ScheduleBook(ScheduleTable(self._location.store), opened.execution.now, self._check_schedule)
+        check = self._scheduled_runs(opened).check
+        return ScheduleBook(ScheduleTable(self._location.store), opened.execution.now, check)
 
-    async def _check_schedule(self, schedule: Schedule) -> Mapping[str, Json]:
-        """Return the saved plans that a run of the schedule would have now. Raises: what its submission would raise now."""
-        header, _ = await self._scheduled_header(schedule, schedule.next_at or schedule.start)
-        return {name: plan.text_digest for name, plan in _saved_in(schedule, header).items()}
+    def _scheduled_runs(self, opened: _Opened) -> ScheduledRuns:
+        from .scheduled_runs import ScheduledRuns  # noqa: PLC0415  # only where there are schedules
 
-    async def _start_scheduled(self, schedule: Schedule, at: float) -> None:
-        """Submit and start the run of a time of a schedule."""
-        header, options = await self._scheduled_header(schedule, at)
-        execution = (await self._open()).execution
-        others = {
-            author
-            for name, plan in _saved_in(schedule, header).items()
-            if (known := str(schedule.seen.get(name, ""))) != plan.text_digest
-            for author in await execution.archive.authors_since(qualified(name, schedule.tenant), known)
-        }
-        by = header.submitter or Submitter(schedule.by or schedule.name)
-        if others := others - {by.name}:
-            header = replace(header, submitter=replace(by, others=tuple(sorted(others))))
-        row = await execution.submissions.submit(header, run_id=options.run_id)
-        await execution.start(row)
-
-    async def _scheduled_header(self, schedule: Schedule, at: float) -> tuple[Header, Options]:
-        opened = await self._open()
-        plan = await opened.execution.archive.find_plan(schedule.plan, schedule.tenant)
-        if plan is None:
-            raise InputRejected(
-                f"no plan is saved as {short(schedule.plan)!r}; `firmplan plans` lists the saved plans",
-                code=UNKNOWN_PLAN,
-            )
-        options = Options(
-            schedule.run_id_at(at),
-            budget=self._budgets.for_run(schedule.budget or None),
-            submitter=schedule.submitter,
-            schedule={"name": schedule.name, "at": at},
-        )
-        return await opened.plans.header(plan, options, schedule.inputs_at(at)), options
+        return ScheduledRuns(opened.execution, opened.plans, self._budgets)
 
     # --- webhooks
 

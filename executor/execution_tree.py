@@ -438,7 +438,7 @@ class ItemScope:
 def canonical_value_of(formula: Formula, scope: Scope) -> CanonicalValue:
     """Return a template's value; a large value shares memory with existing values. Raises: EvaluationError, RefersToSkipped, NotJson."""
     data, value = formula.serialize(scope, scope.canonical)
-    copy = shared_copy(value, data)
+    copy = None if value is None else shared_copy(value, data)
     return CanonicalValue(data) if copy is None else CanonicalValue.known(data, copy)
 
 

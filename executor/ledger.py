@@ -66,11 +66,14 @@ class Ledger:
 
     def __init__(self, program: Program) -> None:
         self._order = program.order
-        self._rank = {position: rank for rank, position in enumerate(program.order)}
+        self._rank: dict[int, int] = {}
         self._tracks: dict[TrackKey, Track] = {}
         for rank, position in enumerate(program.order):
-            for track in tracks_of(program.steps[position].touches):
-                self._tracks.setdefault(track, Track()).ranks.append(rank)
+            # Most steps touch nothing: they wait for nobody, and are on no track.
+            if touches := program.steps[position].touches:
+                self._rank[position] = rank
+                for track in tracks_of(touches):
+                    self._tracks.setdefault(track, Track()).ranks.append(rank)
 
     def _awaited(self, touches: Iterable[Touch]) -> Iterator[Track]:
         """Yield the tracks whose earlier steps a step with these touches waits for."""
@@ -81,6 +84,8 @@ class Ledger:
 
     def admit(self, step: StepCode) -> bool:
         """Whether the step may start now; if not, `settle` will return its position when it may."""
+        if not step.touches:
+            return True
         rank = self._rank[step.position]
         for track in self._awaited(step.touches):
             # One queue is enough: if the step is released here and must wait for another track, it comes back through `admit`.
@@ -91,6 +96,8 @@ class Ledger:
 
     def is_blocked(self, step: StepCode) -> bool:
         """Whether an earlier step on a resource that this step writes went wrong."""
+        if not step.touches:
+            return False
         rank = self._rank[step.position]
         # A read is blocked by nothing: it looks at a resource as it is. A write after a failed step could build on an effect that is not there.
         writes = [touch for touch in step.touches if touch.writes]

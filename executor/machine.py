@@ -490,11 +490,11 @@ class Machine:
             iteration.is_cut_off = False
 
     def _needs(self, iteration: Iteration) -> Mapping[str, float]:
-        action = iteration.item.node.code.action
+        node = iteration.item.node
+        action, is_model = node.code.action, node.policy.asks_model
         if isinstance(action, AskPerson):
             return {}
         tokens_max = action.max_tokens if isinstance(action, AskModel) else None
-        is_model = iteration.item.node.policy.asks_model
         # A call that was cut off by the death of its process uses budget again when it is repeated. Otherwise a step that kills its process
         # could do so without end.
         is_first = not iteration.attempts or iteration.is_cut_off
@@ -1174,9 +1174,9 @@ class Machine:
         if call is None:
             raise EngineBug(f"step '{iteration.path}' is ready without arguments")
         if (
-            isinstance(code.action, CallTool | AskPerson)
+            (policy.approval != "never" or policy.effect is Effect.WRITE)
             and not iteration.is_ruled
-            and (policy.approval != "never" or policy.effect is Effect.WRITE)
+            and isinstance(code.action, CallTool | AskPerson)
             and self._is_deferred(iteration, policy, _tool_in(code.action), call)
         ):
             return

@@ -12,9 +12,10 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import version
 from types import FrameType
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -51,6 +52,21 @@ GZIP_LEVEL = 4
 DESCRIPTION = "Submit plans and tasks, follow their runs, decide what waits for a person."
 
 
+ROUTERS: Final = (
+    submission_router,
+    run_router,
+    inbox_router,
+    review_router,
+    step_router,
+    plan_router,
+    schedule_router,
+    webhook_router,
+    watch_router,
+    page_router,
+)
+"""Every route, in the order in which they are tried: submissions, of which a busy server gets most, come first."""
+
+
 def create_app(  # noqa: PLR0913  # the settings of a server
     engine: Engine,
     *,
@@ -83,41 +99,12 @@ def create_app(  # noqa: PLR0913  # the settings of a server
     if engine.opens_environment:
         raise ConfigError(OPEN_ENVIRONMENT)
     limits = limits or ServerLimits()
-    keys = KeyRing(engine, api_keys, named_keys)
-    metrics = Metrics()
-    engine.observe(metrics)
-    served = ServedEngine(
-        engine,
-        RunQueue(engine, limits, metrics),
-        metrics,
-        closing or asyncio.Event(),
-        draining or asyncio.Event(),
-    )
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        with suppress(StoreError):  # `/readyz` says that the store cannot be read
-            for saved in await engine.list_plans():
-                metrics.name_plan(saved.plan.digest, saved.name)
-        background = [asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")]
-        if drives_schedules:
-            background.append(asyncio.create_task(drive_schedules(served), name="firmplan schedules"))
-        background += [
-            asyncio.create_task(deliver(engine, each.name), name="firmplan webhooks")
-            for each in engine.webhooks
-        ]
-        yield
-        served.closing.set()
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        await served.queue.close()
-
+    served = _served(engine, limits, closing or asyncio.Event(), draining or asyncio.Event())
     app = FastAPI(
         title="firmplan",
         version=version("firmplan"),
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_lifespan(served, drives_schedules=drives_schedules),
         # The framework's documentation pages load scripts from other sites.
         docs_url=None,
         redoc_url=None,
@@ -133,33 +120,59 @@ def create_app(  # noqa: PLR0913  # the settings of a server
         },
     )
     app.state.served = served
-    for part in (
-        submission_router,
-        run_router,
-        inbox_router,
-        review_router,
-        step_router,
-        plan_router,
-        schedule_router,
-        webhook_router,
-        watch_router,
-        page_router,
-    ):
+    for part in ROUTERS:
         app.include_router(part)
     needs_key = bool(api_keys or named_keys) if needs_key is None else needs_key
     app.openapi = describe(app, needs_key=needs_key)  # type: ignore[method-assign]  # as the framework documents it
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_bad_request)
     app.add_exception_handler(FirmplanError, on_firmplan_error)
-    # The middleware that is added last gets a request first. Event streams and small answers are never compressed.
+    # The middleware that is added last gets a request first.
     app.add_middleware(Compression)
-    app.add_middleware(Guard, keys=keys, hosts=hosts, limits=limits)
-    app.add_middleware(RequestLog, metrics=metrics)
+    app.add_middleware(Guard, keys=KeyRing(engine, api_keys, named_keys), hosts=hosts, limits=limits)
+    app.add_middleware(RequestLog, metrics=served.metrics)
     return app
 
 
+def _served(
+    engine: Engine, limits: ServerLimits, closing: asyncio.Event, draining: asyncio.Event
+) -> ServedEngine:
+    """Return an engine with what a server has beside it: the queue of its runs, and its counters."""
+    metrics = Metrics()
+    engine.observe(metrics)
+    return ServedEngine(engine, RunQueue(engine, limits, metrics), metrics, closing, draining)
+
+
+def _lifespan(
+    served: ServedEngine, *, drives_schedules: bool
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Return what a server does in the background for as long as it serves: decisions, schedules, webhooks."""
+    engine = served.engine
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        with suppress(StoreError):  # `/readyz` says that the store cannot be read
+            for saved in await engine.list_plans():
+                served.metrics.name_plan(saved.plan.digest, saved.name)
+        background = [asyncio.create_task(served.queue.watch(), name="firmplan decisions outside the server")]
+        if drives_schedules:
+            background.append(asyncio.create_task(drive_schedules(served), name="firmplan schedules"))
+        background += [
+            asyncio.create_task(deliver(engine, each.name), name="firmplan webhooks")
+            for each in engine.webhooks
+        ]
+        yield
+        served.closing.set()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await served.queue.close()
+
+    return lifespan
+
+
 class Compression:
-    """ASGI middleware that compresses large answers. The framework's own looks at every answer for as long as a small one takes to be made.
+    """ASGI middleware that compresses large answers, and no event streams. The framework's own looks at every answer for as long as a small one takes to be made.
 
     Args:
         app: The application behind it.

@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Final, TypeAlias, cast
 
 from ...errors import EngineBug, ToolError
-from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool, Used
 from ...tools.failures import text_of
@@ -47,11 +46,9 @@ from .invoke import (
     Lost,
     Outcome,
     Returned,
-    begin_call,
     call_tool,
     digests_in,
     finish_call,
-    is_on_loop,
     is_unrepeatable,
     reconcile,
     refused_by,
@@ -136,21 +133,6 @@ class Caller:
         args = cast("dict[str, Json]", CanonicalValue(call.args).value)
         threads, timeout_s = self._facilities.threads, call.command.timeout_s
         return await reconcile(tool, call.write_key, args, threads, timeout_s)
-
-    @staticmethod
-    def begins(tool: Tool | None) -> bool:
-        """Whether the calls of a tool can be begun (`begin`): they need nothing before they run, and leave nothing but their outcome."""
-        return (
-            tool is not None
-            and is_on_loop(tool)
-            and not (tool.wants_context or tool.guard or tool.effect is Effect.WRITE)
-            and tool.request_of is None
-        )
-
-    @staticmethod
-    def begin(call: PreparedCall) -> Outcome | BegunCall:
-        """Make a call of such a tool up to its first await."""
-        return begin_call(_tool_of(call), call.args, None, call.command.timeout_s, call.value)
 
     async def finish(self, call: PreparedCall, begun: BegunCall) -> Outcome:
         """Follow a call that waits to its end. Raises: asyncio.CancelledError: it was stopped."""

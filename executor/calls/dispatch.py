@@ -60,6 +60,7 @@ class PreparedCall:
         started: Unix seconds.
         handed: When the intent of a write was handed to the store, by `elapsed_s`.
         ended: Unix seconds, if the call started early and ended before the run reached it; else 0.
+        value: The parsed arguments, if they are large and unchanged from the plan; else `None`.
         step: Path of the leaf.
         is_write: Whether the call may change the world.
         is_kept_read: Whether it is a read whose result may stand for later calls.
@@ -75,6 +76,7 @@ class PreparedCall:
     handed: float = 0.0
     ended: float = 0.0
     blobs: CallBlobs | None = None
+    value: Json = None
 
     def __init__(
         self,
@@ -97,6 +99,11 @@ class PreparedCall:
         self.is_kept_read = effect is Effect.READ and key.key != ""
 
     @property
+    def has_no_secrets(self) -> bool:
+        """Whether none of its arguments is a secret."""
+        return isinstance(self.command, StartModelCall) or not self.command.secrets
+
+    @property
     def has_more_to_record(self) -> bool:
         """Whether the call may record more than its result: times and ids, progress, or the usage of a model or a judge."""
         tool = self.tool
@@ -111,13 +118,6 @@ class PreparedCall:
         if not (used.varies or used.env or used.secrets):
             return None
         return {name: value for name, value in asdict(used).items() if value}
-
-    @property
-    def value(self) -> Json:
-        """The parsed arguments, if they are large and unchanged from the plan; else `None`."""
-        # `is`, not `==`: `prepare` keeps the same bytes if binding has changed nothing, and comparing megabytes would cost as much as parsing.
-        given = getattr(self.command, "args", None)
-        return given.shared if isinstance(given, CanonicalValue) and self.args is given.data else None
 
     def start(self) -> CallStarted:
         """Note that the start is recorded, and return its event; the event of a write holds the intent."""
@@ -219,20 +219,24 @@ class Preparation:
         known = self._tools.get(command.tool) or self._look_up(command.tool)
         if command.secrets:
             return self._with_secrets(command, known.tool)
-        given = command.args
-        args = known.tool.bind_canonical(given.data, given.shared)
+        given, shared = command.args, command.args.shared
+        args = known.tool.bind_canonical(given.data, shared)
         # An `@agent` tool is a prompt with a signature: its call is a request to a model, and its key names the request, not the tool's code.
         if known.tool.request_of is not None:
             return self._agent_call(command, known, args)
         # In most calls binding changes nothing: no default is filled in. Then the digest is known, and the bytes are shared with the journal.
+        given_digest = args_digest = given.digest
         if args == given.data:
-            args, args_digest = given.data, given.digest
+            args = given.data
         else:
-            args_digest = digest(args)
-        key = known.of(args, args_digest, command.sample, given.shared if args is given.data else None)
+            args_digest, shared = digest(args), None
+        key = known.of(args, args_digest, command.sample, shared)
         if command.answers:
             key = _ANSWERED  # the result is made of the answers too
-        return self._with_tool(PreparedCall(command, given.digest, known.tool, args, None, key), known)
+        call = PreparedCall(command, given_digest, known.tool, args, None, key)
+        if shared is not None:
+            call.value = shared
+        return self._with_tool(call, known)
 
     def _with_secrets(self, command: StartToolCall, tool: Tool) -> PreparedCall:
         """Prepare a call with secrets. Its result is never reused: the content key would have to hold the secret, or a digest of it.
@@ -290,6 +294,8 @@ class Preparation:
         """Return an outcome for the journal: without the values of the call's secrets, and with a bounded message."""
         # A tool that asked its context for a secret may put it into a result or a message, too.
         asked = call.context.used.secrets if call.context is not None else ()
+        if not asked and type(outcome) is Returned and not outcome.mismatch and call.has_no_secrets:
+            return outcome
         secrets = self._secrets_of(call.command, asked)
         match outcome:
             case Returned(output, mismatch):

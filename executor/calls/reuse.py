@@ -72,9 +72,12 @@ class Results:
         self._journal = journal
         self._named: set[str] = set()  # fingerprints whose parts are in the journal already
         self._fresh: dict[str, Reusable] = {}  # content key -> result that a call of this run just made
+        self._mode_of_all: ReuseMode | None = header.reuse if header.fork is None else None
 
     def _mode(self, call: PreparedCall) -> ReuseMode:
         """Return the reuse mode of a call: that of the run, or `refresh` where a fork wants the step made again."""
+        if self._mode_of_all is not None:
+            return self._mode_of_all
         header = self._header
         return "refresh" if header.fork is not None and header.fork.is_afresh(call.step) else header.reuse
 
@@ -84,10 +87,13 @@ class Results:
         self, command: StartCall | StartPlanning | RecordEndorsement
     ) -> CallReused | CallFailed | None:
         """Return the parent's outcome for a call of a fork; `None`: the call is inside the cone, or its arguments differ."""
-        fork, known = self._header.fork, self._inherited.get(command.step)
+        fork = self._header.fork
+        if fork is None:
+            return None
+        known = self._inherited.get(command.step)
         # The digest is that of the plan's arguments, before binding: the parent's journal has this one.
         args = command.request if isinstance(command, StartModelCall) else command.args
-        if fork is None or known is None or known.given != args.digest:
+        if known is None or known.given != args.digest:
             return None
         is_kept = fork.is_kept(command.step)
         if fork.is_affected(command.step) and not is_kept:
@@ -128,7 +134,7 @@ class Results:
 
     def at_hand(self, call: PreparedCall) -> CallReused | CallFailed | None:
         """Return the result of an identical call that this run just made; a failure if no call may be made (`reuse='only'`)."""
-        if self._mode(call) in ("off", "refresh"):
+        if (self._mode_of_all or self._mode(call)) in ("off", "refresh"):
             return None
         if (made := self._fresh.get(call.key.key)) is not None:
             return reused(call, made)
@@ -150,7 +156,7 @@ class Results:
         """Return why no stored result stands for a call that is about to be made; `None`: the store has none of its key."""
         if call.key.because is not None:
             return {"because": call.key.because, "detail": call.key.why_not}
-        if (mode := self._mode(call)) in ("off", "refresh"):
+        if (mode := self._mode_of_all or self._mode(call)) in ("off", "refresh"):
             return {"because": mode if mode == self._header.reuse else "afresh"}
         return found.why if isinstance(found, Stale) else None
 
@@ -191,7 +197,7 @@ class Results:
             at: Unix seconds from which the age of the result counts, unless the call started early.
         """
         used = call.context.used if call.context is not None else None
-        if self._mode(call) == "off":
+        if (self._mode_of_all or self._mode(call)) == "off":
             lost = OFF
         elif epochs is None:
             lost = WRITE_OPEN

@@ -56,7 +56,7 @@ from ..stores.store import (
     StoredPlan,
     read_values,
 )
-from .driver import Driver, heap_frozen
+from .driver import Driver
 from .planning import question_in
 from .request import count_of, run_of
 from .run import (
@@ -313,12 +313,10 @@ class Archive:
 
     async def replayed(self, row: RunRow) -> Run:
         """Return a run as its journal replays, and compare the digest of the run. Raises: as `rebuilt`."""
-        # The heap is frozen, because a rebuild makes many long-lived objects, which the garbage collector would scan again and again.
-        with heap_frozen():
-            machine = await self.rebuilt(row)
-            if row.digest != machine.digest:
-                raise Diverged(step="", field="digest", expected=row.digest, found=machine.digest)
-            return snapshot(row, Header.from_dict(row.header), machine)
+        machine = await self.rebuilt(row)
+        if row.digest != machine.digest:
+            raise Diverged(step="", field="digest", expected=row.digest, found=machine.digest)
+        return snapshot(row, Header.from_dict(row.header), machine)
 
     async def decisions(self, run_id: str) -> list[Decision]:
         """Return the decisions about a run that its journal does not hold yet, oldest first."""

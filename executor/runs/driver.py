@@ -22,14 +22,25 @@ from typing import Any, Final, NamedTuple
 
 from ...errors import ConfigError, EngineBug
 from ...plans.collecting import PYTHONS_OWN_MAX, Aside
+from ...plans.signature import Effect
 from ...tools import Tool, Used
 from ..calls.caller import Caller, Nondeterminism, Usage
-from ..calls.concurrency import WorkerPool, first_error, notify_wait
+from ..calls.concurrency import TURN_S, WorkerPool, first_error, notify_wait
 from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch, endorsed
 from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
 from ..calls.flow_policy import FlowPolicy
-from ..calls.invoke import STOPPED, BegunCall, Failed, Lost, Outcome, Returned, fitting
+from ..calls.invoke import (
+    STOPPED,
+    BegunCall,
+    Failed,
+    Lost,
+    Outcome,
+    Returned,
+    begin_call,
+    fitting,
+    is_on_loop,
+)
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
 from ..calls.step_planning import StepTask, cost_of, sub_plan_of
@@ -174,7 +185,7 @@ class Driver:
         self._is_held_up = (
             is_careful or early is not None or self._semaphore is not None or self._watch is not None
         )
-        self._begins: dict[str, bool] = {}  # tool -> whether its calls can be begun like functions
+        self._begins: dict[str, bool] = {}  # tool -> whether its calls are begun like functions
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._writing: dict[str, float | None] = {}  # path of each write in flight -> its timeout in seconds
         self._active: _Active | None = None
@@ -332,15 +343,18 @@ class Driver:
             self._carry_out(follow_up)
         return None
 
-    async def _go_on(self, event: Cause | None, follow_up: Sequence[Command]) -> None:
-        """Carry out the commands that follow from an event; `None`: from several events, none of which belongs to a write."""
+    async def _go_on(self, event: Cause, follow_up: Sequence[Command]) -> None:
+        """Carry out the commands that follow from an event."""
         if self._recorder.must_be_durable(event, follow_up):
             await self.journal.flush()
         # The driver may have been asked to stop during the flush. The event is in the journal, so the next owner carries out the commands.
         if not self.is_parking:
             self._carry_out(follow_up)
 
-    def _carry_out(self, commands: Sequence[Command]) -> None:  # noqa: C901  # one case for each kind of command
+    def _carry_out(  # noqa: C901  # one case for each kind of command
+        self, commands: Sequence[Command], *, starts: bool = True
+    ) -> None:
+        """Carry commands out; calls are started by a task of their own, unless the caller starts them."""
         calls: list[StartCall] = []
         for command in commands:
             match command:
@@ -364,7 +378,7 @@ class Driver:
         if calls:
             # Calls that become ready in the same turn of the event loop are prepared together, so that the store is asked once for
             # the earlier results of all of them.
-            if not self._ready:
+            if starts and not self._ready:
                 self._spawn("", self._start())
             self._ready += calls
 
@@ -465,7 +479,26 @@ class Driver:
     # --- from commands to calls
 
     async def _start(self) -> None:
-        """Prepare the calls that are ready, let earlier results stand for some of them, and give the others to the worker pool."""
+        """Start the calls that are ready, and those that become ready as earlier results stand for them."""
+        # In one task, since a chain of results that are found would otherwise be a task each. As in a worker, others get their turn in between.
+        time = asyncio.get_running_loop().time
+        until = time() + TURN_S
+        while self._ready:
+            follow_up = await self._start_ready()
+            if follow_up and self._recorder.must_be_durable(None, follow_up):
+                await self.journal.flush()
+            is_over = time() > until
+            if not self.is_parking:
+                self._carry_out(follow_up, starts=is_over)
+            if is_over:
+                return
+
+    async def _start_ready(self) -> Sequence[Command]:
+        """Prepare the calls that are ready, let earlier results stand for some of them, and give the others to the worker pool.
+
+        Returns:
+            The commands that follow from the results that were found.
+        """
         commands, self._ready = self._ready, []
         calls: list[PreparedCall] = []
         for command in commands:
@@ -494,8 +527,7 @@ class Driver:
                 call.ready = now
                 pool.add(call)
         pool.start_workers()
-        if follow_up:
-            await self._go_on(None, follow_up)
+        return follow_up
 
     def _is_wanted(self, call: PreparedCall) -> bool:
         return not self.is_parking and self.machine.is_callable(call.step)
@@ -508,26 +540,27 @@ class Driver:
     #   any call of a run that follows a death (`is_careful`): the start is durable before the call, to show which call kills the process;
     #   other calls: the start is recorded when the call first waits, so that a call that never waits is one record.
 
-    def _begin(self, call: PreparedCall) -> Coroutine[Any, Any, None] | None:
+    def _begin(  # noqa: PLR0911  # one return for each thing that a call may wait for
+        self, call: PreparedCall
+    ) -> Coroutine[Any, Any, None] | None:
         """Begin a call; return the rest of the work on it, if the call waits or has to wait for something."""
         # The way of most calls. It is `_make` without what such calls do not need; `tests/laws/test_begun_calls.py` holds both to the same records.
-        name = "" if call.tool is None else call.tool.name
-        can_begin = self._begins.get(name)
-        if can_begin is None:
-            can_begin = self._begins[name] = not self._is_held_up and self._caller.begins(call.tool)
-        if not can_begin or call.is_kept_read or self._results.is_identical_under_way(call):
+        tool = call.tool
+        if tool is None or call.is_kept_read or not self._can_begin(tool):
+            return self._make(call)
+        if self._results.is_identical_under_way(call):
             return self._make(call)
         at = self.facilities.clock.now()
         if (known := self._results.at_hand(call)) is not None:
             return self._take_in_now(known, at)
-        if not self.facilities.try_acquire(call.tool):
+        semaphore, is_held = self.facilities.semaphore, True
+        if not semaphore.try_acquire():
             return self._make(call)
-        is_held = True
         try:
-            if (limit := self.machine.find_short(call.step, at)) is not None:
+            if self.machine.budget.limits and (limit := self.machine.find_short(call.step, at)) is not None:
                 return self._take_in_now(BudgetReached(call.step, limit), at)
             call.started = at
-            outcome = self._caller.begin(call)
+            outcome = begin_call(tool, call.args, None, call.command.timeout_s, call.value)
             if not isinstance(outcome, BegunCall):
                 return self._conclude(call, outcome, _NOTHING)[1]
             try:
@@ -539,7 +572,18 @@ class Driver:
             return self._finish(call, outcome, self._results.begin(call))
         finally:
             if is_held:
-                self.facilities.semaphore.release()
+                semaphore.release()
+
+    def _can_begin(self, tool: Tool) -> bool:
+        """Whether the calls of a tool are begun like functions: they need nothing before they run, and leave nothing but their outcome."""
+        if (known := self._begins.get(tool.name)) is None:
+            has_needs = (
+                tool.wants_context or tool.guard or tool.effect is Effect.WRITE or tool.request_of is not None
+            )
+            is_limited = tool.max_concurrency is not None or tool.rate is not None
+            known = is_on_loop(tool) and not (has_needs or is_limited or self._is_held_up)
+            self._begins[tool.name] = known
+        return known
 
     async def _finish(
         self, call: PreparedCall, begun: BegunCall, in_flight: asyncio.Future[Reusable | None]
@@ -694,7 +738,8 @@ class Driver:
             call.step
         ):  # it was stopped, and returned all the same
             return None, None
-        ended = self._preparation.redacted(call, fitting(outcome, call.tool, self.machine.size))
+        outcome = fitting(outcome, call.tool, self.machine.size)
+        ended = self._preparation.redacted(call, outcome)
         match ended:
             case Returned():
                 return self._returned(call, ended, epochs, usage)

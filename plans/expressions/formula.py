@@ -87,6 +87,7 @@ class Formula:
     # Computed on demand, because a check evaluates no template.
     _run: Run | None = field(default=None, init=False)
     _splices: Sequence[Splice] | None = field(default=None, init=False)
+    _joint: tuple[bytes, Sequence[str]] | None = field(default=None, init=False)
     _with_data: TextWithData | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -252,6 +253,14 @@ class Formula:
     def _spliced(self) -> Sequence[Splice]:
         if self._splices is None:
             self._splices = spliced(self.value, self.tree)
+            names = [splice for splice in self._splices if isinstance(splice, str)]
+            if all(isinstance(splice, bytes | str) for splice in self._splices):
+                texts = [
+                    b"%b" if isinstance(each, str) else each.replace(b"%", b"%%")
+                    for each in self._splices
+                    if isinstance(each, bytes | str)
+                ]
+                self._joint = b"".join(texts), names
         return self._splices
 
     def serialize(self, scope: Scope, serialized: Mapping[str, Serialized]) -> tuple[bytes, Json]:
@@ -268,6 +277,19 @@ class Formula:
             RefersToSkipped: As `evaluate`.
             NotJson: The value is too deep or too large.
         """
+        # The arguments of most calls are constants and complete values of steps, which one format puts together: a tenth of a step less than part by part.
+        # A step that was skipped has no serialized value.
+        if self._joint is not None:
+            text, names = self._joint
+            try:
+                parts = tuple([serialized[name].data for name in names])
+            except KeyError:
+                pass
+            else:
+                if not parts or max(map(len, parts)) <= SPLICED_BYTES_MAX:
+                    joined = text % parts
+                    if _is_surely_small(joined):
+                        return joined, None
         # Evaluating comes to the problem that stands first in the plan, and says which step was skipped.
         skipped = SKIPPED in map(scope.get, self.strict)
         made = None if skipped else self._put_together(scope, serialized)

@@ -38,6 +38,7 @@ SHIPPED_AT_ROOT = {
     "errors.py",
     "lazy_imports.py",
     "run_planner.py",
+    "scheduled_runs.py",
     "trace_rehearsal.py",
 }
 MODULES = sorted([*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))])

@@ -472,3 +472,40 @@ def test_items_around_a_sub_plan_are_samples_too():
     assert (alone, plain, sorted(many), till) == (10, 10, [10, 11, 12], 14)
     assert two.output == one.output
     assert len(made.calls) == 5
+
+
+def test_a_chain_of_results_that_are_found_is_no_task_each(tmp_path):
+    """They are noted one after another in few tasks, between which others have their turn."""
+    made = Counted()
+    steps = [{"id": "s0", "tool": "t", "args": {"x": 1}}]
+    steps += [{"id": f"s{n}", "tool": "t", "args": {"x": f"${{s{n - 1} + 1}}"}} for n in range(1, 400)]
+    plan = plan_of(*steps, output="${s399}")
+
+    async def main():
+        async with Rig([made.tool], str(tmp_path / "s.db")) as rig:
+            assert (await rig.run(plan)).output == 400
+            tasks, turns = 0, 0
+
+            def count(loop, work, **options):
+                nonlocal tasks
+                tasks += 1
+                return asyncio.Task(work, loop=loop, **options)
+
+            async def tick():
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            asyncio.get_running_loop().set_task_factory(count)
+            other = asyncio.create_task(tick())
+            run = await rig.run(plan)
+            other.cancel()
+            return run, tasks, turns
+
+    run, tasks, turns = asyncio.run(main())
+    assert run.output == 400
+    assert all(view.reused for view in run.steps.values())
+    assert tasks < 200
+    assert turns > 2
+    assert len(made.calls) == 400
