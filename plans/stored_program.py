@@ -20,6 +20,7 @@ from .compile import NOTHING_FOUND, Found, action_of, on_error_of, plan_of_inner
 from .expressions.formula import Formula, splices_of_names
 from .plan import InnerPlan, Plan, PlanStep, Step, ToolStep
 from .program import (
+    Action,
     CallTool,
     Program,
     RepeatUntil,
@@ -214,7 +215,7 @@ class _Reader:
         if flags & _NAMES and isinstance(step, ToolStep):
             # Most steps of a large plan: their arguments are not even read.
             texts: Mapping[str, Template] = {}
-            action = CallTool(step.tool, Formula.of_names(step.args, splices_of_names(step.args)), {})
+            action: Action = CallTool(step.tool, Formula.of_names(step.args, splices_of_names(step.args)), {})
         else:
             texts, action = step.templates, action_of(step, types, self._tools, found)
         when, for_each, until = texts.get("when"), texts.get("for_each"), texts.get("until")

@@ -560,7 +560,7 @@ class Driver:
             if self.machine.budget.limits and (limit := self.machine.find_short(call.step, at)) is not None:
                 return self._take_in_now(BudgetReached(call.step, limit), at)
             call.started = at
-            outcome = begin_call(tool, call.args, None, call.command.timeout_s, call.value)
+            outcome = begin_call(tool, call.args, None, call.command.timeout_s, call.given)
             if not isinstance(outcome, BegunCall):
                 return self._conclude(call, outcome, _NOTHING)[1]
             try:

@@ -56,6 +56,11 @@ class Serialized(Protocol):
         """The canonical bytes."""
         ...
 
+    @property
+    def is_large_text(self) -> bool:
+        """Whether the value is a text that is copied as seldom as possible."""
+        ...
+
 
 @dataclass(slots=True, eq=False, repr=False)
 class Formula:
@@ -130,8 +135,8 @@ class Formula:
         made.value = value
         made.strict = made.names = frozenset([each for each in splices if type(each) is str])
         made.lenient = made.inputs = _NO_NAMES
-        made.secret = made._run = made._with_data = None  # noqa: SLF001  # its own
-        made._splices = splices  # noqa: SLF001
+        made.secret = made._run = made._with_data = made._joint = None  # noqa: SLF001  # its own
+        made._keep_splices(splices)  # noqa: SLF001
         return made
 
     def names_in(self) -> Sequence[bytes | str] | None:
@@ -251,20 +256,22 @@ class Formula:
         return self
 
     def _spliced(self) -> Sequence[Splice]:
-        if self._splices is None:
-            self._splices = spliced(self.value, self.tree)
-            names = [splice for splice in self._splices if isinstance(splice, str)]
-            if all(isinstance(splice, bytes | str) for splice in self._splices):
-                texts = [
-                    b"%b" if isinstance(each, str) else each.replace(b"%", b"%%")
-                    for each in self._splices
-                    if isinstance(each, bytes | str)
-                ]
-                self._joint = b"".join(texts), names
-        return self._splices
+        return self._keep_splices(spliced(self.value, self.tree)) if self._splices is None else self._splices
+
+    def _keep_splices(self, splices: Sequence[Splice]) -> Sequence[Splice]:
+        self._splices = splices
+        names = [splice for splice in self._splices if isinstance(splice, str)]
+        if all(isinstance(splice, bytes | str) for splice in self._splices):
+            texts = [
+                b"%b" if isinstance(each, str) else each.replace(b"%", b"%%")
+                for each in self._splices
+                if isinstance(each, bytes | str)
+            ]
+            self._joint = b"".join(texts), names
+        return splices
 
     def serialize(self, scope: Scope, serialized: Mapping[str, Serialized]) -> tuple[bytes, Json]:
-        """Return the canonical bytes of the template's value, and the value itself if it had to be evaluated, else `None`.
+        """Return the canonical bytes of the template's value, and the value itself if it is large or had to be evaluated, else `None`.
 
         Complete values of steps are copied as their canonical bytes.
 
@@ -292,13 +299,21 @@ class Formula:
                         return joined, None
         # Evaluating comes to the problem that stands first in the plan, and says which step was skipped.
         skipped = SKIPPED in map(scope.get, self.strict)
-        made = None if skipped else self._put_together(scope, serialized)
-        if made is not None and _is_surely_small(made):
+        parts = None if skipped else self._parts(scope, serialized)
+        if parts is None:
+            value = self.evaluate(scope)
+            return canonical(value), value
+        # A text has one value and no depth, however long it is: the rest decides whether the limits hold.
+        texts = any(len(part) > SPLICED_BYTES_MAX for part in parts)
+        made = b"".join(parts)
+        if not texts and _is_surely_small(made):
             return made, None
         value = self.evaluate(scope)
+        if texts and _is_surely_small(b"".join(part for part in parts if len(part) <= SPLICED_BYTES_MAX)):
+            return made, value
         return canonical(value), value
 
-    def _put_together(self, scope: Scope, serialized: Mapping[str, Serialized]) -> bytes | None:
+    def _parts(self, scope: Scope, serialized: Mapping[str, Serialized]) -> list[bytes] | None:
         """Return the canonical bytes of all parts; `None`: a part is too large to be serialized twice, or has no value."""
         parts: list[bytes] = []
         try:
@@ -310,13 +325,15 @@ class Formula:
                 elif isinstance(splice, str):
                     known = serialized.get(splice)
                     parts.append(canonical(scope[splice]) if known is None else known.data)
+                    if len(parts[-1]) > SPLICED_BYTES_MAX and (known is None or not known.is_large_text):
+                        return None
                 else:
                     parts.append(canonical(checked(splice(scope))))
-                if len(parts[-1]) > SPLICED_BYTES_MAX:
-                    return None
+                    if len(parts[-1]) > SPLICED_BYTES_MAX:
+                        return None
         except (EvaluationError, RefersToSkipped, KeyError):
             return None
-        return b"".join(parts)
+        return parts
 
 
 def _is_surely_small(serialized: bytes) -> bool:
@@ -531,14 +548,14 @@ def splices_of_names(value: Mapping[str, Json]) -> list[bytes | str]:
     made: list[bytes | str] = []
     text = b"{"
     for name in sorted(value):
-        text += canonical(name) + b":"
+        text += _serialized_key(name)
         part = value[name]
         if type(part) is str and part.startswith("${"):
             made += (text, part[2:-1])
             text = b","
         else:
             text += canonical(part) + b","
-    return [*made, (text[:-1] if text.endswith(b",") else text) + b"}"] if text != b"," else [*made, b"}"]
+    return [*made, text[:-1] + b"}" if value else b"{}"]
 
 
 def _splice(value: Json, tree: Tree | None, made: list[Splice]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from random import Random
 
 import hypothesis.strategies as st
@@ -13,38 +12,11 @@ from firmplan.plans.compile import compile_plan
 from firmplan.plans.expressions.formula import Formula, read_formula, splices_of_names
 from firmplan.plans.stored_program import program_from_json, program_to_json
 from hypothesis import given, reject
+from program_parts import parts
 from seeds import examples
 from small_plans import RECORDING_TOOLS, small_plans
 from typed_plans import TYPED_TOOLS, typed_plans
 from untrusted_plans import TOOLS, Author
-
-
-def parts(value):
-    """Return a program as values that can be compared: a formula by what it was read from."""
-    match value:
-        case Formula():
-            splices = [
-                each if isinstance(each, bytes | str) else "computed" for each in value.ready()._spliced()
-            ]
-            names = value.strict, value.lenient, value.names, value.inputs
-            read = (
-                value.tree is None,
-                len(value.leaves),
-                value.has_escapes,
-                len(value.foldable),
-                value.constant,
-            )
-            return ("formula", value.value, splices, names, read, value.secret, value.canonical)
-        case Plan():
-            return ("plan", value.to_dict())
-        case _ if is_dataclass(value):
-            return (type(value).__name__, [parts(getattr(value, each.name)) for each in fields(value)])
-        case tuple() | list():
-            return [parts(each) for each in value]
-        case dict():
-            return {name: parts(each) for name, each in value.items()}
-        case _:
-            return value
 
 
 def expect_equal(plan, tools, **options):
