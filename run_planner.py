@@ -35,7 +35,10 @@ from .planner.checking import INLINE_STEPS, beside, checked, is_small
 from .planner.part import Part
 from .planner.request import with_defaults
 from .plans import CheckReport, Plan, check
+from .plans.checker.checker import check_draft
+from .plans.collecting import collector_paused
 from .plans.format.saved import find_plan_in, saved_plans_of
+from .plans.format.shape import Draft
 from .plans.inputs import fit_inputs, given_by_clock
 from .plans.limits import LIMITS
 from .plans.plan import AgentStep, AskStep, PlanForStep, Step, ToolStep
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
     from .executor.runs.archive import Archive
     from .executor.stores.store import RunRow
     from .planner.drafting.attempt import Attempt
+    from .plans.checker.survey import Survey
+    from .plans.limits import Limits
     from .tools.guards.guard import Guard
     from .tools.models.completion import Message, Usage
     from .tools.secret import Secrets
@@ -163,6 +168,29 @@ class EnginePlanner:
             small=small,
         )
 
+    async def _survey(self, plan: Plan, saved: Mapping[str, Plan], *, small: bool) -> Survey | None:
+        """Check a plan, and return the survey of the check. Raises: PlanRejected."""
+        found: Survey | None = None
+
+        def judged(limits: Limits) -> CheckReport:
+            nonlocal found
+            with collector_paused():
+                report, found = check_draft(
+                    Draft(plan),
+                    self._tools,
+                    saved,
+                    limits,
+                    self._secrets.places,
+                    self._policies.rule_for,
+                    self._policies.names,
+                )
+            return self._judge(report)
+
+        report = await checked(judged, small=small)
+        if not report.ok:
+            raise PlanRejected(report)
+        return found
+
     async def graph(self, plan: PlanLike, tenant: str = "") -> dict[str, Json]:
         """Return the graph of a plan, as `graph_of` does; it may have faults. Raises: PlanRejected: it has not the shape of a plan."""
         from .plans.render import graph_of  # noqa: PLC0415  # only for people
@@ -176,9 +204,14 @@ class EnginePlanner:
 
     async def accept(self, plan: PlanLike, tenant: str = "") -> tuple[Plan, dict[str, Plan]]:
         """Return a plan that passed its check, and the saved plans of a tenant that it runs. Raises: PlanRejected."""
+        found, saved, _ = await self._accept(plan, tenant)
+        return found, saved
+
+    async def _accept(self, plan: PlanLike, tenant: str) -> tuple[Plan, dict[str, Plan], Survey | None]:
+        """Return what `accept` does, and the survey of the check, which the compiler can use; `None`: the plan is known."""
         given = GivenPlan(plan)
         if (known := self._accepted.find(given, self._tools)) is not None:
-            return known, {}
+            return known, {}, None
         # A plan of the right shape is checked as the object that is accepted: it keeps the expressions that the check has read, and the
         # constants that it has worked out, so that compiling it does neither again.
         small = is_small(plan)
@@ -186,20 +219,19 @@ class EnginePlanner:
         saved = await self._saved_for(found, tenant) if found is not None else {}
         if found is None:
             raise PlanRejected(await self._report(plan, saved, small=small))
-        await self._expect_passed(found, saved, small=small)
+        survey = await self._expect_passed(found, saved, small=small)
         self._accepted.keep(given, self._tools, found)
-        return found, saved
+        return found, saved, survey
 
-    async def _expect_passed(self, plan: Plan, saved: Mapping[str, Plan], *, small: bool) -> None:
-        """Check a plan, unless the store knows that it passed this very check. Raises: PlanRejected."""
+    async def _expect_passed(self, plan: Plan, saved: Mapping[str, Plan], *, small: bool) -> Survey | None:
+        """Check a plan, unless the store knows that it passed this very check; return the survey of the check. Raises: PlanRejected."""
         key = await beside(lambda: self._check_key(plan, saved), small=small)
         if key is not None and await self._known.find_passed(key, plan):
-            return
-        report = await self._report(plan, saved, small=small)
-        if not report.ok:
-            raise PlanRejected(report)
+            return None
+        survey = await self._survey(plan, saved, small=small)
         if key is not None:
             self._known.note_passed(key, plan)
+        return survey
 
     def _check_key(self, plan: Plan, saved: Mapping[str, Plan]) -> str | None:
         """Return the key of the check of a plan by this engine; `None`: checking the plan costs less than looking for the key."""
@@ -226,7 +258,7 @@ class EnginePlanner:
             InputRejected: An input does not fit, or `usd` is limited and nobody knows the price of a model.
             ConfigError: A tool is not as it was accepted.
         """
-        accepted, saved = await self.accept(plan, options.tenant)
+        accepted, saved, survey = await self._accept(plan, options.tenant)
         if "usd" in options.budget:
             self._expect_priced(accepted, saved, patches=options.replan > 0)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
@@ -243,7 +275,10 @@ class EnginePlanner:
         header = await beside(lambda: options.header(accepted, given, saved, lock, task=task), small=False)
         # Whoever submits the run compiles its plan, and finds the program here.
         await self._known.load(header)
-        await beside(lambda: program_of(accepted, lock, saved, header.language), small=False)
+        surveyed = None if survey is None else (survey, self._tools)
+        await beside(
+            lambda: program_of(accepted, lock, saved, header.language, surveyed=surveyed), small=False
+        )
         self._known.note_program(header)
         return header
 

@@ -7,7 +7,7 @@ is parsed for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..plans.errors import Skipped
 from ..plans.expressions.operators import Meter
@@ -18,6 +18,7 @@ from ..plans.values import (
     NotJson,
     canonical,
     digest,
+    digest_of_text,
     parse,
     parse_canonical,
     shared_copy,
@@ -36,15 +37,19 @@ class CanonicalValue:
 
     Args:
         data: Bytes that `canonical` made; nothing is checked again.
+
+    Attributes:
+        texts: The large texts that were put into the value, each as a value of its own, with whose parsed form this one shares the text.
     """
 
-    __slots__ = ("_digest", "_value", "data")
+    __slots__ = ("_digest", "_value", "data", "texts")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         # Most values are only passed on: hashing and parsing them at once would double the cost of a small step.
         self._digest: Digest | None = None
         self._value: Json | _Unread = _UNREAD
+        self.texts: Sequence[CanonicalValue] = ()
 
     @classmethod
     def of(cls, value: Json) -> CanonicalValue:
@@ -76,6 +81,21 @@ class CanonicalValue:
         if isinstance(self._value, _Unread):
             self._value = parse_canonical(self.data)
         return self._value
+
+    @property
+    def is_large_text(self) -> bool:
+        """Whether it is a text of `LARGE_BYTES` or more."""
+        return len(self.data) >= LARGE_BYTES and self.data.startswith(b'"')
+
+    def find_text(self, text: str) -> CanonicalValue | None:
+        """Return which of `texts` a text is, by identity; `None`: none of them."""
+        # By identity: comparing with a text of the same length costs as much as half of what is saved.
+        return next((part for part in self.texts if part._value is text), None)  # noqa: SLF001  # its own class
+
+    def digest_of(self, text: str) -> Digest:
+        """Return the digest of a text that may be one of `texts`."""
+        known = self.find_text(text)
+        return digest_of_text(text) if known is None else known.digest
 
     @property
     def shared(self) -> Json:

@@ -439,7 +439,12 @@ def canonical_value_of(formula: Formula, scope: Scope) -> CanonicalValue:
     """Return a template's value; a large value shares memory with existing values. Raises: EvaluationError, RefersToSkipped, NotJson."""
     data, value = formula.serialize(scope, scope.canonical)
     copy = None if value is None else shared_copy(value, data)
-    return CanonicalValue(data) if copy is None else CanonicalValue.known(data, copy)
+    if copy is None:
+        return CanonicalValue(data)
+    made = CanonicalValue.known(data, copy)
+    known = [scope.canonical[name] for name in sorted(formula.names) if name in scope.canonical]
+    made.texts = [each for each in known if each.is_large_text]
+    return made
 
 
 def output_of(frame: Frame, absent: list[RunWarning] | None = None) -> CanonicalValue:

@@ -82,6 +82,7 @@ def compile_plan(  # noqa: PLR0913  # everything that decides a program
     controlled: Iterable[str] = (),
     written: Iterable[str] = (),
     is_chosen: bool = False,
+    surveyed: tuple[Survey, Signatures] | None = None,
 ) -> Program:
     """Return the program of a plan that passed its check. O(size of the plan and of all that it runs).
 
@@ -94,19 +95,23 @@ def compile_plan(  # noqa: PLR0913  # everything that decides a program
         controlled: See `PlanBody`.
         written: See `PlanBody`.
         is_chosen: Whether whoever wrote the plan had seen untrusted data: then untrusted data chose each call, and may stand in each argument.
+        surveyed: The survey of the check of this plan, and the tools that it was made with. It is used where it says what a new one would.
 
     Raises:
         PlanRejected: No program can be made of it; a check says so too.
     """
     with collector_paused():
-        bodies = bodies_of(Draft(plan), plan, plans)
+        tools = signatures_of(signatures)
+        known = None
+        if surveyed is not None and counted == EVERYTHING and not (controlled or written):
+            known = surveyed[0] if surveyed[0].is_of(plan, surveyed[1], tools) else None
+        bodies = bodies_of(Draft(plan), plan, plans) if known is None else known.bodies
         bodies.every[0].controlled, bodies.every[0].written = frozenset(controlled), frozenset(written)
         # The order matters: later passes rely on parsed expressions, known plans and program orders.
         _refuse(_faults(bodies))
         if language < EXPRESSION_VERSION:
             _refuse(_later_functions(bodies, language))
-        tools = signatures_of(signatures)
-        survey = survey_of(bodies, tools, counted=counted)
+        survey = survey_of(bodies, tools, counted=counted) if known is None else known
         _refuse(_cycles(survey))
         variants = _variants(survey)
         programs: list[dict[int, Program]] = [{} for _ in bodies.every]

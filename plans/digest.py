@@ -65,7 +65,7 @@ def canonical_step(step: Step) -> dict[str, Json]:
     """Return a step in canonical form."""
     made: dict[str, Json] = {"id": step.id, "after": list(step.after), **_action(step)}
     for name in ("when", "for_each"):
-        if step.has(name):
+        if name in step.templates:
             made[name] = step.templates[name].canonical
     made["on_error"] = (
         {"value": step.templates["fallback"].canonical}
@@ -74,7 +74,11 @@ def canonical_step(step: Step) -> dict[str, Json]:
     )
     if step.repeat is not None:
         made["repeat"] = {"until": step.templates["until"].canonical, "max": step.repeat.max}
-    return made | _given({"retries": step.retries, "timeout": step.timeout})
+    if step.retries is not None:
+        made["retries"] = step.retries
+    if step.timeout is not None:
+        made["timeout"] = step.timeout
+    return made
 
 
 def _given(optional: Mapping[str, Json]) -> dict[str, Json]:

@@ -26,6 +26,7 @@ from pydantic import (
 )
 from typing_extensions import override
 
+from .collecting import collector_paused
 from .durations import parse_duration
 from .signature import Signature, Signatures
 from .values import Digest, Json, NotJson, digest_of_text, normal_in_order
@@ -382,7 +383,8 @@ class Plan(_Frozen):
 
     def to_dict(self) -> dict[str, Json]:
         """Return the plan as JSON, with the keys that were given."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        with collector_paused():
+            return self.model_dump(mode="json", exclude_unset=True)
 
     def to_json(self, indent: int | None = 2) -> str:
         """Return the plan as JSON text; `Plan.model_validate(json.loads(..))` gives an equal plan. Invisible characters are escapes."""

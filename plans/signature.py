@@ -139,6 +139,21 @@ class _Listed:
         return self.by_name.get(name)
 
 
+_SEEN = tuple(name for name, kind in vars(Signature).items() if isinstance(kind, property))
+"""What a signature says of a tool."""
+
+
+def is_same_signature(one: Signature | None, other: Signature | None) -> bool:
+    """Whether two signatures say the same of a tool, but for words."""
+    if one is None or other is None:
+        return one is other
+    return all(getattr(one, name) == getattr(other, name) for name in _SEEN if name not in _WORDS)
+
+
+_WORDS = ("description", "unstated_reach", "is_provided")
+"""What is for people and models."""
+
+
 def signatures_of(toolset: Signatures | Iterable[Signature]) -> Signatures:
     """Return a toolset, or a list of tools, as signatures; of two tools with one name, the last."""
     if isinstance(toolset, Iterable) and not hasattr(toolset, "find"):

@@ -39,7 +39,10 @@ _TOO_DEEP = f"nested deeper than {DEPTH_MAX} levels"
 _TOO_LARGE = f"more than {NODES_MAX} values in one value"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-LARGE_BYTES: Final = 1024 * 1024  # from here on a copy too many is felt
+LARGE_BYTES: Final = 64 * 1024  # from here on a copy or a look too many is felt
+EXACT_BYTES_MIN: Final = (
+    16 * 1024 * 1024
+)  # from here on two copies of the bytes must not be in memory, not even for a moment
 SHARED_BYTES_MIN: Final = (
     4096  # for each part of a large value: then copying its parts one by one costs less than parsing
 )
@@ -76,9 +79,11 @@ def canonical(value: object) -> bytes:
     # Two ways to one text: orjson is ten times as fast, but spells some floats and integers otherwise. `_count_easy` finds the values on which both agree.
     if _count_easy(value, DEPTH_MAX) >= 0:
         try:
-            # What orjson returns keeps a buffer of 4 KiB and more; a slice of it is as long as it has to be, and of a large one too much.
+            if type(value) is str and len(value) >= LARGE_BYTES:
+                return orjson.dumps(value)
+            # What orjson returns keeps a buffer of 4 KiB and more; a slice of it is as long as it has to be, and of a very large one too much.
             line = orjson.dumps(value, option=_SORTED_LINE)
-            if len(line) < LARGE_BYTES:
+            if len(line) < EXACT_BYTES_MIN:
                 return line[:-1]
             del line
             return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -86,9 +86,11 @@ class PythonTypes:
         read = self._validator.validate_json(args, strict=True).__dict__
         return {name: read[field] for field, name in self._names.items()}
 
-    def seal(self, result: object) -> bytes:  # noqa: D102  # as `Types` says
+    def seal(self, result: object, known: bytes | None = None) -> bytes:  # noqa: D102  # as `Types` says
         exact = self._exact_result
         if exact is not None and exact.fits(result):
+            if known is not None:
+                return known
             try:
                 return canonical(result if exact.to_json is None else exact.to_json(result))
             except NotJson:
@@ -104,9 +106,9 @@ class PythonTypes:
             raise bad_result(self._sealed.faults(dumped))
         return text
 
-    def accept(self, result: object) -> tuple[bytes, Sequence[str]]:  # noqa: D102  # as `Types` says
+    def accept(self, result: object, known: bytes | None = None) -> tuple[bytes, Sequence[str]]:  # noqa: D102  # as `Types` says
         try:
-            return self.seal(result), ()
+            return self.seal(result, known), ()
         except ToolError as fault:
             faults = faults_in(fault)
         if (found := _find_unfit(result, (), sets=False)) is not None:

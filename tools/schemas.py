@@ -61,11 +61,11 @@ class Types(Protocol):
         """Return fresh Python values for bound arguments."""
         ...
 
-    def seal(self, result: object) -> bytes:
-        """Return the result, validated, as canonical JSON. Raises `ToolError` (`bad-result`)."""
+    def seal(self, result: object, known: bytes | None = None) -> bytes:
+        """Return the result, validated, as canonical JSON; `known`: its canonical bytes, if they are known. Raises `ToolError` (`bad-result`)."""
         ...
 
-    def accept(self, result: object) -> tuple[bytes, Sequence[str]]:
+    def accept(self, result: object, known: bytes | None = None) -> tuple[bytes, Sequence[str]]:
         """Return the result as canonical JSON, fitting or not, and one sentence for each place that does not fit. Raises `ToolError`: it is no JSON."""
         ...
 
@@ -226,19 +226,19 @@ class SchemaTypes:
     def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:  # noqa: D102
         return cast("dict[str, Any]", parse_canonical(args) if value is None else copied(value))
 
-    def seal(self, result: object) -> bytes:  # noqa: D102
-        text, faults = self._sealed(result)
+    def seal(self, result: object, known: bytes | None = None) -> bytes:  # noqa: D102
+        text, faults = self._sealed(result, known)
         if faults:
             raise bad_result(faults)
         return text
 
-    def accept(self, result: object) -> tuple[bytes, Sequence[str]]:  # noqa: D102
-        return self._sealed(result)
+    def accept(self, result: object, known: bytes | None = None) -> tuple[bytes, Sequence[str]]:  # noqa: D102
+        return self._sealed(result, known)
 
-    def _sealed(self, result: object) -> tuple[bytes, list[str]]:
+    def _sealed(self, result: object, known: bytes | None) -> tuple[bytes, list[str]]:
         """Return the result as canonical JSON, and one sentence for each place that does not fit. Raises: ToolError: it is no JSON."""
         try:
-            text = canonical(result)
+            text = canonical(result) if known is None else known
         except NotJson as fault:
             raise bad_result([str(fault)]) from None
         if self._result is None:

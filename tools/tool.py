@@ -205,27 +205,35 @@ class Tool(Declaration, Generic[P, R]):
             given[self.types.context] = ctx
         return cast("Callable[..., object]", self.fn)(**given)
 
-    def seal(self, result: object) -> bytes:
+    def seal(self, result: object, known: bytes | None = None) -> bytes:
         """Return a result, validated against its type, as canonical JSON.
+
+        Args:
+            result: The result.
+            known: Its canonical bytes, if they are known; the same object is returned if it is valid.
 
         Raises:
             ToolError: It does not fit (code `bad-result`); the message names path, expected and found.
         """
         try:
-            return self.types.seal(result)
+            return self.types.seal(result, known)
         except Exception as error:  # noqa: BLE001
             raise fault_of(self.name, error, "bad-result") from None
 
-    def accept(self, result: object) -> tuple[bytes, Sequence[str]]:
+    def accept(self, result: object, known: bytes | None = None) -> tuple[bytes, Sequence[str]]:
         """Return a result as canonical JSON, and a sentence for each place in it that does not fit its type where such a result stands (`result_rule`).
+
+        Args:
+            result: The result.
+            known: As for `seal`.
 
         Raises:
             ToolError: It is refused (code `bad-result`): it does not fit a type that is enforced, or is not JSON.
         """
         if self.result_rule == "enforce":
-            return self.seal(result), ()
+            return self.seal(result, known), ()
         try:
-            data, faults = self.types.accept(result)
+            data, faults = self.types.accept(result, known)
         except Exception as error:  # noqa: BLE001
             raise fault_of(self.name, error, "bad-result") from None
         return data, () if self.result_rule == "learn" else faults

@@ -235,7 +235,7 @@ class Caller:
 
     async def _call_tool(self, call: PreparedCall, tool: Tool, context: Context | None) -> Outcome:
         timeout_s, threads = call.command.timeout_s, self._facilities.threads
-        return await call_tool(tool, call.args, context, threads, timeout_s, call.value, self._is_ending)
+        return await call_tool(tool, call.args, context, threads, timeout_s, call.given, self._is_ending)
 
     async def _drawn(self, call: PreparedCall, drawn: float | str) -> None:
         if self._nondeterminism is not None:

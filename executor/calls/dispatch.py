@@ -61,7 +61,7 @@ class PreparedCall:
         started: Unix seconds.
         handed: When the intent of a write was handed to the store, by `elapsed_s`.
         ended: Unix seconds, if the call started early and ended before the run reached it; else 0.
-        value: The parsed arguments, if they are large and unchanged from the plan; else `None`.
+        given: The arguments with their parsed form, if they are large and unchanged from the plan; else `None`.
         epochs: Of a read whose result may be kept: the epochs before its start; `None`: it is another call, or a write was open.
         step: Path of the leaf.
         is_write: Whether the call may change the world.
@@ -78,7 +78,7 @@ class PreparedCall:
     handed: float = 0.0
     ended: float = 0.0
     blobs: CallBlobs | None = None
-    value: Json = None
+    given: CanonicalValue | None = None
     epochs: Mapping[str, int] | None = None
 
     def __init__(
@@ -227,7 +227,8 @@ class Preparation:
         known = self._tools.get(command.tool) or self._look_up(command.tool)
         if command.secrets:
             return self._with_secrets(command, known.tool)
-        given, shared = command.args, command.args.shared
+        given = command.args
+        large = given if (shared := given.shared) is not None else None
         args = known.tool.bind_canonical(given.data, shared)
         # An `@agent` tool is a prompt with a signature: its call is a request to a model, and its key names the request, not the tool's code.
         if known.tool.request_of is not None:
@@ -237,13 +238,13 @@ class Preparation:
         if args == given.data:
             args = given.data
         else:
-            args_digest, shared = digest(args), None
-        key = known.of(args, args_digest, command.sample, shared)
+            args_digest, large = digest(args), None
+        key = known.of(args, args_digest, command.sample, large)
         if command.answers:
             key = _ANSWERED  # the result is made of the answers too
         call = PreparedCall(command, given_digest, known.tool, args, None, key)
-        if shared is not None:
-            call.value = shared
+        if large is not None:
+            call.given = large
         return self._with_tool(call, known)
 
     def _with_secrets(self, command: StartToolCall, tool: Tool) -> PreparedCall:

@@ -7,15 +7,16 @@ that has a part which cannot be hashed has no content key: its result is not reu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from ...plans.format.property_order import property_order
 from ...plans.signature import Effect
-from ...plans.values import Digest, Json, canonical, digest, digest_of_text, parse_canonical
+from ...plans.values import Digest, Json, canonical, digest, digest_of_text
 from ...tools import Tool
 from ...tools.fingerprint.fingerprint import Fingerprint
+from ..canonical_value import CanonicalValue
 
 KEY_FORMAT: Final = 1
 ASK: Final = "ask"  # the subject of the prompt of an `ask` step, which has no tool
@@ -37,7 +38,7 @@ class ContentKey:
         subject: The name of the tool, or `ask`.
         parts: The other parts of the key: those beside code and arguments.
         args: The arguments, canonical; empty for a prompt.
-        value: The parsed arguments, if they are large and were parsed already.
+        given: The arguments as the plan gives them, if they are large and binding has changed nothing.
         code: Digest of the tool's fingerprint; empty for a prompt.
         because: The reason why there is no key, as a word.
         why_not: The same reason as a sentence.
@@ -50,7 +51,7 @@ class ContentKey:
     code: str = ""
     because: NotKept | None = None
     why_not: str = ""
-    value: Json = None
+    given: CanonicalValue | None = None
 
     @classmethod
     def none(cls, because: NotKept, why_not: str) -> ContentKey:
@@ -63,8 +64,9 @@ class ContentKey:
             return b'{"args":%b}' % self.args if self.args else b"{}"
         parts = {name: _abridged(value) for name, value in self.parts.items()}
         if self.args:
-            args = parse_canonical(self.args) if self.value is None else self.value
-            parts["args"] = _abridged(args) if len(self.args) > PARTS_BYTES_MAX else args
+            given = CanonicalValue(self.args) if self.given is None else self.given
+            args = given.value
+            parts["args"] = _abridged(args, given.digest_of) if len(self.args) > PARTS_BYTES_MAX else args
         return canonical(parts)
 
 
@@ -94,20 +96,22 @@ class ToolKeys:
             :-1
         ]
 
-    def of(self, args: bytes, args_digest: Digest, sample: Sequence[int], value: Json = None) -> ContentKey:
+    def of(
+        self, args: bytes, args_digest: Digest, sample: Sequence[int], given: CanonicalValue | None = None
+    ) -> ContentKey:
         """Return the key of a call.
 
         Args:
             args: Bound arguments, canonical.
             args_digest: Their digest.
             sample: Indices of items and iterations.
-            value: The parsed arguments, if they are large.
+            given: As of `ContentKey`.
         """
         if self._none is not None:
             return self._none
         if not self._is_sampled:
             named = b'%b,"%b",null]' % (self._stem, args_digest.encode())
-            return ContentKey(digest(named), self._subject, _NO_PARTS, args, self._code, value=value)
+            return ContentKey(digest(named), self._subject, _NO_PARTS, args, self._code, given=given)
         parts: dict[str, Json] = {"sample": list(sample)}
         named = b'%b,"%b",%b]' % (self._stem, args_digest.encode(), canonical(parts["sample"]))
         return ContentKey(digest(named), self._subject, parts, args, self._code)
@@ -159,15 +163,20 @@ def model_key(
     return ContentKey(key, subject, parts, code=judgement.digest)
 
 
-def _abridged(value: Json) -> Json:
-    """Return a value in which long texts are replaced by their digests: equal parts stay equal, different parts stay different."""
+def _abridged(value: Json, digest_of: Callable[[str], Digest] = digest_of_text) -> Json:
+    """Return a value in which long texts are replaced by their digests: equal parts stay equal, different parts stay different.
+
+    Args:
+        value: The value.
+        digest_of: From a text to the digest of its canonical bytes.
+    """
     match value:
         case str() if len(value) > TEXT_KEPT_MAX:
-            return {"$text": digest_of_text(value), "length": len(value), "start": value[:40]}
+            return {"$text": digest_of(value), "length": len(value), "start": value[:40]}
         case list() if _is_long(value, value):
-            return [_abridged(each) for each in value]
+            return [_abridged(each, digest_of) for each in value]
         case dict() if _is_long(value, value.values()):
-            return {name: _abridged(each) for name, each in value.items()}
+            return {name: _abridged(each, digest_of) for name, each in value.items()}
         case _:
             return value
 

@@ -110,13 +110,23 @@ class BegunCall:
         work: The rest of the call.
         awaited: What it waits for; `_RETURNED`: it has returned, and a guard has yet to judge its result.
         result: What the tool has returned, in that case.
+        given: As for `call_tool`.
         is_stopped: Whether the engine stopped the call.
     """
 
-    __slots__ = ("awaited", "began", "forks", "is_stopped", "result", "work")
+    __slots__ = ("awaited", "began", "forks", "given", "is_stopped", "result", "work")
 
-    def __init__(self, work: _Work, awaited: object, began: float, forks: int, result: object = None) -> None:
+    def __init__(
+        self,
+        work: _Work,
+        awaited: object,
+        began: float,
+        forks: int,
+        result: object = None,
+        given: CanonicalValue | None = None,
+    ) -> None:
         self.work = work
+        self.given = given
         self.awaited = awaited
         self.began = began
         self.forks = forks
@@ -129,7 +139,11 @@ class BegunCall:
 
 
 def begin_call(
-    tool: Tool, args: bytes, context: Context | None, timeout_s: float | None, value: Json = None
+    tool: Tool,
+    args: bytes,
+    context: Context | None,
+    timeout_s: float | None,
+    given: CanonicalValue | None = None,
 ) -> Outcome | BegunCall:
     """Call a tool that runs on the event loop, up to its first await; return its outcome if it never waits.
 
@@ -138,29 +152,29 @@ def begin_call(
         args: Bound arguments, canonical JSON.
         context: As for `call_tool`.
         timeout_s: As for `call_tool`.
-        value: As for `call_tool`.
+        given: As for `call_tool`.
     """
     forks = Forks.count
     began = time.monotonic() if timeout_s is not None else 0.0
     try:
         try:
-            made = tool.invoke(args, context, value)
+            made = tool.invoke(args, context, None if given is None else given.value)
             if type(made) is CoroutineType:
                 work: _Work = made
             elif tool.is_async:
                 work = cast("_Work", _awaited(cast("Awaitable[object]", made)))
             else:
-                return _accept(tool, made, args)
+                return _accept(tool, made, args, given)
             try:
                 awaited = work.send(None)
             except StopIteration as done:  # it never waited, so it cost no more than a plain await
                 result = done.value
             else:
-                return BegunCall(work, awaited, began, forks)
+                return BegunCall(work, awaited, began, forks, given=given)
             # Guards may take their time about a large result, so they do not hold the event loop.
             if tool.guard:
-                return BegunCall(work, _RETURNED, began, forks, result)
-            return _accept(tool, result, args)
+                return BegunCall(work, _RETURNED, began, forks, result, given)
+            return _accept(tool, result, args, given)
         finally:
             exit_if_forked(forks)
     except (
@@ -206,8 +220,8 @@ async def finish_call(
             if limit is not None and limit.has_passed:
                 raise asyncio.CancelledError(STOPPED)  # it swallowed its cancel, and came too late
             if tool.guard:
-                return cast("Outcome", await threads.call(lambda: _accept(tool, result, args)))
-            return _accept(tool, result, args)
+                return cast("Outcome", await threads.call(lambda: _accept(tool, result, args, begun.given)))
+            return _accept(tool, result, args, begun.given)
         finally:
             exit_if_forked(begun.forks)
             if limit is not None:
@@ -272,7 +286,7 @@ async def call_tool(
     context: Context | None,
     threads: ThreadPool,
     timeout_s: float | None,
-    value: Json = None,
+    given: CanonicalValue | None = None,
     is_ending: Callable[[], bool] = lambda: True,
 ) -> Outcome:
     """Call the tool, wherever it is declared to run, and return the outcome.
@@ -283,11 +297,11 @@ async def call_tool(
         context: The context that is injected; `None` only for a tool that has no context parameter.
         threads: Where a synchronous tool runs.
         timeout_s: `None`: no limit.
-        value: Large arguments, already parsed, of which the tool gets a copy; `None`: `args` is parsed.
+        given: Large arguments with their parsed form, of which the tool gets a copy; `None`: `args` is parsed.
         is_ending: As for `finish_call`.
     """
     if is_on_loop(tool):
-        begun = begin_call(tool, args, context, timeout_s, value)
+        begun = begin_call(tool, args, context, timeout_s, given)
         if not isinstance(begun, BegunCall):
             return begun
         return await finish_call(begun, tool, args, threads, timeout_s, context, is_ending)
@@ -297,7 +311,7 @@ async def call_tool(
         try:
             async with limit:
                 return await _result_in_thread(
-                    tool, args, context, threads, value, is_limited=timeout_s is not None
+                    tool, args, context, threads, given, is_limited=timeout_s is not None
                 )
         finally:
             exit_if_forked(forks)
@@ -310,23 +324,33 @@ async def call_tool(
 
 
 async def _result_in_thread(
-    tool: Tool, args: bytes, context: Context | None, threads: ThreadPool, value: Json, *, is_limited: bool
+    tool: Tool,
+    args: bytes,
+    context: Context | None,
+    threads: ThreadPool,
+    given: CanonicalValue | None,
+    *,
+    is_limited: bool,
 ) -> Outcome:
     def warn() -> None:
         log = context.log if context is not None else open_log()
         log.warning("a call was ended that did not heed its cancel", tool=tool.name)
 
     def call() -> Outcome | _Begun:
-        result = tool.invoke(args, context, value)
-        return _Begun(cast("_Work", result)) if type(result) is CoroutineType else _accept(tool, result, args)
+        result = tool.invoke(args, context, None if given is None else given.value)
+        return (
+            _Begun(cast("_Work", result))
+            if type(result) is CoroutineType
+            else _accept(tool, result, args, given)
+        )
 
     done = await _in_thread(tool, call, context, threads)
     if not isinstance(done, _Begun):
         return done
     result = await (await_in_task if is_limited else await_stoppable)(done.work, warn)
     if tool.guard:
-        return cast("Outcome", await threads.call(lambda: _accept(tool, result, args)))
-    return _accept(tool, result, args)
+        return cast("Outcome", await threads.call(lambda: _accept(tool, result, args, given)))
+    return _accept(tool, result, args, given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,16 +458,20 @@ def _asking(failed: Failed, error: ToolError) -> Failed:
     return replace(failed, retryable=False, question=asked if is_small_enough(len(asked.data)) else None)
 
 
-def _accept(tool: Tool, result: object, args: bytes) -> Returned | Failed:
+def _accept(
+    tool: Tool, result: object, args: bytes, given: CanonicalValue | None = None
+) -> Returned | Failed:
     """Return a result in canonical form, or refuse it: it does not fit its type, is not JSON, is too large, or fails a guard.
 
     Args:
         tool: The tool.
         result: What it returned.
         args: The bound arguments, for guards that compare the two.
+        given: The arguments with their parsed form, as for `call_tool`: a large text of theirs that is returned is known already.
     """
+    known = given.find_text(result) if given is not None and type(result) is str else None
     try:
-        data, mismatch = tool.accept(result)
+        data, mismatch = tool.accept(result, None if known is None else known.data)
     except ToolError as fault:
         # A write that took effect does not fail because of what its type says, unless the type is enforced.
         if tool.effect is not Effect.WRITE or tool.result_rule == "enforce":
@@ -453,6 +481,8 @@ def _accept(tool: Tool, result: object, args: bytes) -> Returned | Failed:
         return refused_result(tool, too_large(len(data), f"tool '{tool.name}' returned too much"))
     if tool.guard and (failed := _guarded(tool, data, args)) is not None:
         return failed
+    if known is not None and data is known.data:
+        return Returned(known, mismatch)
     if type(result) is str and len(data) >= LARGE_BYTES and is_spelled(result, data):
         return Returned(CanonicalValue.known(data, result), mismatch)
     return Returned(CanonicalValue(data), mismatch)

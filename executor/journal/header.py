@@ -36,7 +36,9 @@ from ..stores.header_text import header_text
 from .toolset_lock import ToolsetLock
 
 if TYPE_CHECKING:
+    from ...plans.checker.survey import Survey
     from ...plans.program import Program, RunPlanned
+    from ...plans.signature import Signatures
     from ..planning_loop import SubPlanned
 
 
@@ -310,6 +312,7 @@ def program_of(  # noqa: PLR0913  # everything that decides a program
     written: Sequence[str] = (),
     *,
     is_chosen: bool = False,
+    surveyed: tuple[Survey, Signatures] | None = None,
 ) -> Program:
     """Return the program of a run.
 
@@ -322,6 +325,7 @@ def program_of(  # noqa: PLR0913  # everything that decides a program
         controlled: See `Fork`.
         written: See `Fork`.
         is_chosen: See `compile_plan`.
+        surveyed: See `compile_plan`.
 
     Raises:
         PlanRejected: The plan cannot be compiled.
@@ -343,6 +347,7 @@ def program_of(  # noqa: PLR0913  # everything that decides a program
             controlled=controlled,
             written=written,
             is_chosen=is_chosen,
+            surveyed=surveyed,
         ),
         lambda program: steps_in(program.plan),
     )

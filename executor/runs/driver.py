@@ -571,10 +571,10 @@ class Driver:
         """Begin a call, and record its start if it waits, or draws what is recorded from its context; `None`: it needs artifacts first."""
         timeout_s = call.command.timeout_s
         if not tool.wants_context:
-            outcome = begin_call(tool, call.args, None, timeout_s, call.value)
+            outcome = begin_call(tool, call.args, None, timeout_s, call.given)
         elif self._caller.can_begin_with_context(call, tool, lambda: self._record_start(call)):
             try:
-                outcome = begin_call(tool, call.args, call.context, timeout_s, call.value)
+                outcome = begin_call(tool, call.args, call.context, timeout_s, call.given)
             finally:
                 self._caller.has_begun(call)
         else:

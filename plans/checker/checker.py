@@ -59,7 +59,7 @@ def check(  # noqa: PLR0913  # what a plan is checked by
     tools = signatures_of(toolset)
 
     def judged(draft: Draft) -> CheckReport:
-        return _check_draft(draft, tools, plans, limits, secrets, rules or default_rules, policies, written)
+        return check_draft(draft, tools, plans, limits, secrets, rules, policies, written)[0]
 
     with collector_paused():
         if not isinstance(plan, str | bytes):
@@ -71,35 +71,47 @@ def check(  # noqa: PLR0913  # what a plan is checked by
         return source.located(judged(draft_of(source.value, owned=True)))
 
 
-def _check_draft(  # noqa: PLR0913, PLR0917  # the arguments of `check`
+def check_draft(  # noqa: PLR0913, PLR0917  # the arguments of `check`
     draft: Draft,
     tools: Signatures,
     plans: SavedPlans | None,
     limits: Limits,
     secrets: SecretPlaces | None,
-    rules: FlowRules,
+    rules: FlowRules | None,
     policies: Collection[str] | None,
-    written: Collection[str],
-) -> CheckReport:
+    written: Collection[str] = (),
+) -> tuple[CheckReport, Survey | None]:
+    """Return the report of `check`, and the survey that it judged by, which the compiler needs too. `None`: the check did not come to it.
+
+    Args:
+        draft: The plan.
+        tools: As of `check`, like all others.
+        plans: See there.
+        limits: See there.
+        secrets: See there.
+        rules: See there.
+        policies: See there.
+        written: See there.
+    """
     if draft.plan is None:
-        return CheckReport(in_order(draft.problems))
+        return CheckReport(in_order(draft.problems)), None
     count = len(draft.plan.steps) + sum(len(inner.steps) for inner in draft.plan.plans.values())
     if count > limits.steps_max:
         message = f"the plan has {count} steps: expected at most {limits.steps_max}"
         too_large = problem("limit-exceeded", "$.steps", message, "divide it, or raise Limits.steps_max")
-        return CheckReport(in_order([*draft.problems, too_large]))
+        return CheckReport(in_order([*draft.problems, too_large])), None
     misshapen = tuple(fault.path for fault in draft.problems if fault.path != "$")[:MISSHAPEN_MAX]
     problems = ProblemList(list(draft.problems), misshapen, limits.suggestions_max)
     bodies = bodies_of(draft, draft.plan, plans)
     bodies.every[0].written = frozenset(written)
     if (past := _fold_all(bodies, limits)) is not None:
-        return CheckReport(in_order([*draft.problems, past]))
+        return CheckReport(in_order([*draft.problems, past])), None
     context = CheckContext(bodies, tools, limits, problems, secrets, policies)
     survey = survey_of(bodies, tools, limits)
-    _check_bodies(context, survey, rules)
+    _check_bodies(context, survey, rules or default_rules)
     if survey.runs_itself:  # such a plan has neither a bound nor a tree of steps
-        return CheckReport(in_order(problems.problems), Bounds(None, None, ()))
-    return CheckReport(in_order(problems.problems), bounds_of(context, survey), _inferred(context))
+        return CheckReport(in_order(problems.problems), Bounds(None, None, ())), survey
+    return CheckReport(in_order(problems.problems), bounds_of(context, survey), _inferred(context)), survey
 
 
 def _fold_all(bodies: Bodies, limits: Limits) -> Problem | None:

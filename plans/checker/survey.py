@@ -16,7 +16,7 @@ from ..graph import program_order
 from ..limits import LIMITS, Limits
 from ..plan import AgentStep, Plan, PlanForStep, PlanStep, ToolStep
 from ..program import Touch
-from ..signature import Effect, Signature, Signatures, signatures_of
+from ..signature import Effect, Signature, Signatures, is_same_signature, signatures_of
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .flow.labels import EVERYTHING, UNTRUSTED, Counted, FlowSummary, Labels, labels_of, tools_of
 from .flow.secrecy import Secrecy, secrecy_of
@@ -48,6 +48,24 @@ class Survey:
     touches: tuple[tuple[Touches, ...], ...]
     labels: tuple[Labels, ...]
     secrecy: Secrecy
+
+    def is_of(self, plan: Plan, surveyed_with: Signatures, tools: Signatures) -> bool:
+        """Whether a survey of a plan with some tools, of which nothing is known yet, would say the same.
+
+        It errs to no: of plans that run saved plans, and where data is private, since the names of all tools count there.
+
+        Args:
+            plan: The plan.
+            surveyed_with: The tools that this survey was made with.
+            tools: The tools.
+        """
+        bodies = self.bodies
+        if len(bodies.units) != 1 or bodies.units[0].plan is not plan or self.secrecy.kinds:
+            return False
+        if any(body.written or body.controlled or body.broken for body in bodies.every):
+            return False
+        names = {name for body in bodies.every for step in body.steps for name in tools_of(step)}
+        return all(is_same_signature(surveyed_with.find(name), tools.find(name)) for name in names)
 
 
 def survey_of(

@@ -103,13 +103,14 @@ TEMPLATE_PLACES: Mapping[str, tuple[str, ...]] = {
 def templates_of(step: StepKeys) -> Mapping[str, Template]:
     """Return the templates of a step by their key."""
     made: dict[str, Template] = {}
+    given = step.model_fields_set
     for name, first, last, where in _places_of(type(step)):
         held: object = getattr(step, first)
         if last and (held is None or isinstance(held, str)):
             continue  # no `repeat`, or an `on_error` without a value
         value = cast("Json", getattr(held, last) if last else held)
         # An explicit null of `when` or `for_each` is a fault that the check reports; of `system` or `examples` it means absence.
-        if value is None and name not in ("set", "fallback", "endorse") and not step.has(name):
+        if value is None and name not in given and name not in ("set", "fallback", "endorse"):
             continue
         if name == "args" and isinstance(step, ToolStep):
             made[name] = _arguments(step.args)

@@ -50,6 +50,11 @@ class Serialized(Protocol):
         """The canonical bytes."""
         ...
 
+    @property
+    def is_large_text(self) -> bool:
+        """Whether the value is a text that is copied as seldom as possible."""
+        ...
+
 
 @dataclass(slots=True, eq=False, repr=False)
 class Formula:
@@ -218,7 +223,7 @@ class Formula:
         return self._splices
 
     def serialize(self, scope: Scope, serialized: Mapping[str, Serialized]) -> tuple[bytes, Json]:
-        """Return the canonical bytes of the template's value, and the value itself if it had to be evaluated, else `None`.
+        """Return the canonical bytes of the template's value, and the value itself if it is large or had to be evaluated, else `None`.
 
         Complete values of steps are copied as their canonical bytes.
 
@@ -246,13 +251,21 @@ class Formula:
                         return joined, None
         # Evaluating comes to the problem that stands first in the plan, and says which step was skipped.
         skipped = SKIPPED in map(scope.get, self.strict)
-        made = None if skipped else self._put_together(scope, serialized)
-        if made is not None and _is_surely_small(made):
+        parts = None if skipped else self._parts(scope, serialized)
+        if parts is None:
+            value = self.evaluate(scope)
+            return canonical(value), value
+        # A text has one value and no depth, however long it is: the rest decides whether the limits hold.
+        texts = any(len(part) > SPLICED_BYTES_MAX for part in parts)
+        made = b"".join(parts)
+        if not texts and _is_surely_small(made):
             return made, None
         value = self.evaluate(scope)
+        if texts and _is_surely_small(b"".join(part for part in parts if len(part) <= SPLICED_BYTES_MAX)):
+            return made, value
         return canonical(value), value
 
-    def _put_together(self, scope: Scope, serialized: Mapping[str, Serialized]) -> bytes | None:
+    def _parts(self, scope: Scope, serialized: Mapping[str, Serialized]) -> list[bytes] | None:
         """Return the canonical bytes of all parts; `None`: a part is too large to be serialized twice, or has no value."""
         parts: list[bytes] = []
         try:
@@ -264,13 +277,15 @@ class Formula:
                 elif isinstance(splice, str):
                     known = serialized.get(splice)
                     parts.append(canonical(scope[splice]) if known is None else known.data)
+                    if len(parts[-1]) > SPLICED_BYTES_MAX and (known is None or not known.is_large_text):
+                        return None
                 else:
                     parts.append(canonical(checked(splice(scope))))
-                if len(parts[-1]) > SPLICED_BYTES_MAX:
-                    return None
+                    if len(parts[-1]) > SPLICED_BYTES_MAX:
+                        return None
         except (EvaluationError, RefersToSkipped, KeyError):
             return None
-        return b"".join(parts)
+        return parts
 
 
 def _is_surely_small(serialized: bytes) -> bool:

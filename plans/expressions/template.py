@@ -79,6 +79,8 @@ def unescaped(value: Json, tree: Tree | None) -> Json:
 def unparsed_tree(tree: Tree) -> Json:
     """Return a template's value with its expressions in canonical form."""
     if isinstance(tree, Leaf):
+        if (whole := tree.whole) is not None:
+            return whole.serialized
         return "".join(
             [
                 piece.replace("${", "$${") if isinstance(piece, str) else piece.serialized
@@ -189,8 +191,8 @@ class Expression:
     def serialized(self) -> str:
         """In canonical form; as it is if it is no expression."""
         parsed = self.parsed
-        if parsed.is_path:  # there is one way to write it
-            return f"${{{parsed.text}}}"
+        if parsed.is_path:  # there is one way to write it, but for space around it
+            return self.source if len(self.source) == len(parsed.text) + 3 else f"${{{parsed.text}}}"
         return self.source if parsed.node is None else f"${{{unparse(parsed.node)}}}"
 
 

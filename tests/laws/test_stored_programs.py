@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from random import Random
 
 import hypothesis.strategies as st
 import orjson
 from firmplan import Plan, PlanRejected
 from firmplan.plans.compile import compile_plan
-from firmplan.plans.expressions.formula import Formula
 from firmplan.plans.stored_program import program_from_json, program_to_json
 from hypothesis import given, reject
+from program_parts import parts
 from seeds import examples
 from small_plans import RECORDING_TOOLS, small_plans
 from typed_plans import TYPED_TOOLS, typed_plans
 from untrusted_plans import TOOLS, Author
-
-
-def parts(value):
-    """Return a program as values that can be compared: a formula by what it was read from."""
-    match value:
-        case Formula():
-            return ("formula", value.value, value.strict, value.lenient, value.secret)
-        case Plan():
-            return ("plan", value.to_dict())
-        case _ if is_dataclass(value):
-            return (type(value).__name__, [parts(getattr(value, each.name)) for each in fields(value)])
-        case tuple() | list():
-            return [parts(each) for each in value]
-        case dict():
-            return {name: parts(each) for name, each in value.items()}
-        case _:
-            return value
 
 
 def expect_equal(plan, tools, **options):

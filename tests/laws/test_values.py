@@ -13,6 +13,7 @@ from firmplan.plans.values import (
     INTEGER_MAX,
     INTEGER_MIN,
     LARGE_BYTES,
+    PIECE_LENGTH,
     NotJson,
     canonical,
     digest,
@@ -259,7 +260,7 @@ def test_not_json_survives_pickling():
     assert (str(again), again.path) == (str(error), error.path)
 
 
-LARGE_TEXTS = st.sampled_from(["x" * LARGE_BYTES, 'ä\n"\\' * LARGE_BYTES, "\U0001f600\x01" * LARGE_BYTES])
+LARGE_TEXTS = st.sampled_from(["x" * LARGE_BYTES, 'ä\n"\\' * PIECE_LENGTH, "\U0001f600\x01" * PIECE_LENGTH])
 
 
 @given(

@@ -138,6 +138,54 @@ def test_a_large_header_that_was_changed_is_found(tmp_path):
         assert not engine.check_store_sync().ok
 
 
+def copied(x: str) -> str:
+    return x[:1] + x[1:]
+
+
+def passing(change):
+    """Return a tool that passes on what `change` makes of its text."""
+
+    @tool(effect="pure", version="1")
+    async def pass_on(x: str, n: int) -> str:
+        """Pass a text on."""
+        return change(x)
+
+    return pass_on
+
+
+@pytest.mark.parametrize("name", ["text", "one more"])
+def test_a_text_that_tools_pass_on_is_recorded_as_a_copy_of_it_is(tmp_path, name):
+    """The engine knows a text that it gave to a tool by identity; the records of the run do not differ by that."""
+    steps = [call("s0", "pass_on", args={"x": "${inputs.x}", "n": 0})]
+    steps += [call(f"s{n}", "pass_on", args={"x": f"${{s{n - 1}}}", "n": n}) for n in range(1, 4)]
+    steps.append(call("both", "join", args={"x": ["${s1}", "${s3}", "${s2}"]}))
+    made = plan(*steps, inputs={"x": TEXT}, output="${len(both)}")
+    text = LARGE if name == "text" else "x" * (64 * 1024 - 1)
+
+    @tool(effect="pure", version="1")
+    def join(x: list[str]) -> str:
+        """Join."""
+        return x[1]
+
+    found = []
+    for change in (lambda x: x, copied):
+        pass_on = passing(change)
+        path = tmp_path / f"{len(found)}.db"
+        with Engine([pass_on, join], store=path) as engine:
+            run = engine.run_sync(made, inputs={"x": text}, run_id="r")
+            assert (run.output, engine.replay_sync(run.id).digest) == (len(text), run.digest)
+            events = [
+                (each.type, each.step, {**each.data, "started": 0, "key": ""})
+                for each in engine.events_sync("r")
+            ]
+        with closing(sqlite3.connect(path)) as db:
+            stored = db.execute("SELECT digest, length(data) FROM stored_values ORDER BY digest").fetchall()
+        found.append((run.digest, [each for each in events if each[0] == "CallMade"], stored))
+    assert len(found[0][1]) == 4
+    assert found[0] == found[1]
+    assert len(found[0][2]) == 1, "stored once"
+
+
 @pytest.mark.parametrize("returns", [TEXT, None, {"type": "object"}])
 def test_what_a_tool_does_to_large_arguments_reaches_nobody_else(returns):
     """It shares texts, which cannot be changed, and nothing else."""

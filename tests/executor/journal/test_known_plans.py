@@ -86,8 +86,8 @@ def counted(monkeypatch):
 
     from firmplan import run_planner
 
-    real_check, real_compile = run_planner.check, headers.compile_plan
-    monkeypatch.setattr(run_planner, "check", check)
+    real_check, real_compile = run_planner.check_draft, headers.compile_plan
+    monkeypatch.setattr(run_planner, "check_draft", check)
     monkeypatch.setattr(headers, "compile_plan", compiled)
     return made
 
@@ -128,7 +128,7 @@ def counting(module, name, key):
         seen[key] += 1
         return real(*args, **keys)
     setattr(module, name, counted)
-counting(run_planner, "check", "checks")
+counting(run_planner, "check_draft", "checks")
 counting(header, "compile_plan", "programs")
 async def main():
     run = await t.ran(sys.argv[2], n=int(sys.argv[3]))

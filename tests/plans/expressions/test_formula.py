@@ -11,9 +11,10 @@ from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.plans.errors import SKIPPED, EvaluationError, RefersToSkipped
 from firmplan.plans.expressions.formula import parse_formula
 from firmplan.plans.expressions.template import read_expression
-from firmplan.plans.values import NotJson, canonical, normal
+from firmplan.plans.values import LARGE_BYTES, NotJson, canonical, normal
 from hypothesis import given
 from hypothesis import strategies as st
+from seeds import examples
 
 SCOPE: dict[str, Any] = {
     "w": {"x": 4.0, "t": "hi", "n": None},
@@ -369,6 +370,39 @@ def test_spelled_parts_are_held_against_the_limits(size: int) -> None:
         _outcome(lambda: formula.serialize({"a": deep}, {"a": CanonicalValue(canonical(deep))})[0])
         == expected
     )
+    assert isinstance(expected, bytes) == (size <= 198)
+
+
+TEXTS = st.sampled_from(
+    ["x" * LARGE_BYTES, 'ä\n"' * LARGE_BYTES, "x" * (LARGE_BYTES - 3), ["x" * LARGE_BYTES], "x"]
+)
+
+
+@given(TEMPLATES, TEXTS, TEXTS)
+@examples(20)
+def test_large_texts_are_copied_as_they_are_spelled(template: Any, a: Any, b: Any) -> None:
+    """The same bytes and the same fault, and the value that belongs to the bytes if a text is large."""
+    formula, _ = parse_formula(template)
+    spelled = {"a": CanonicalValue(canonical(a)), "b": CanonicalValue(canonical(b))}
+    scope = {"a": a, "b": b, "gone": SKIPPED}
+    expected = _outcome(lambda: canonical(formula.evaluate(scope)))
+    assert _outcome(lambda: formula.serialize(scope, spelled)[0]) == expected
+    if isinstance(expected, bytes):
+        value = formula.serialize(scope, spelled)[1]
+        assert value is None or canonical(value) == expected
+
+
+@pytest.mark.parametrize("size", [197, 198, 199])
+def test_the_depth_beside_a_large_text_is_held_against_the_limit(size: int) -> None:
+    deep: Any = "${a}"
+    for _ in range(size):
+        deep = [deep]
+    formula, _ = parse_formula([deep, "${b}"])
+    text = "x" * (LARGE_BYTES + 1)
+    scope: Any = {"a": [1], "b": text}
+    spelled = {"a": CanonicalValue(b"[1]"), "b": CanonicalValue(canonical(text))}
+    expected = _outcome(lambda: canonical(formula.evaluate(scope)))
+    assert _outcome(lambda: formula.serialize(scope, spelled)[0]) == expected
     assert isinstance(expected, bytes) == (size <= 198)
 
 
