@@ -182,6 +182,25 @@ class Results:
             del self._facilities.in_flight[key]
         in_flight.set_result(made)
 
+    async def note_epochs(self, calls: Sequence[PreparedCall]) -> None:
+        """Give the reads among some calls that are about to be made their epochs, with one look at the store."""
+        # Epochs from before the start will do: a write that begins between the look and the start raises them, so that the result does not stand.
+        tools = {call.tool.name: call.tool for call in calls if call.is_kept_read and call.tool is not None}
+        if not tools:
+            return
+        resources = {name: resources_of(tool) for name, tool in tools.items()}
+        found = await self._facilities.store.epochs(
+            sorted({each for names in resources.values() for each in names})
+        )
+        for call in calls:
+            if call.is_kept_read and call.tool is not None:
+                names = resources[call.tool.name]
+                call.epochs = (
+                    None
+                    if found.open.intersection(names)
+                    else {name: found.count[name] for name in names if name in found.count}
+                )
+
     async def epochs(self, call: PreparedCall) -> Mapping[str, int] | None:
         """Return the epochs at the start of a call, empty unless it is a read; `None`: a write is open, so the result is not kept."""
         if call.tool is None or not call.is_kept_read:
@@ -321,12 +340,16 @@ def _changed_env(entry: Reusable, environ: Mapping[str, str]) -> dict[str, Json]
     return None if name is None else {"because": "env", "name": name}
 
 
+def resources_of(tool: Tool) -> Sequence[str]:
+    """Return the resources whose writes a read looks at, in order."""
+    # Those that a read waits for in effect order: the same rule, for writes of all runs of the store.
+    awaited = Touch(tool.resource, writes=False).awaited
+    return sorted(EVERYTHING if resource is None else resource for resource, _ in awaited)
+
+
 async def epochs_at_start(facilities: Facilities, tool: Tool) -> Mapping[str, int] | None:
     """Return the epochs at the start of a read; `None`: a conflicting write is open, so the result is not kept."""
-    # The resources are those that a read waits for in effect order: the same rule, for writes of all runs of the store.
-    awaited = Touch(tool.resource, writes=False).awaited
-    resources = sorted(EVERYTHING if resource is None else resource for resource, _ in awaited)
-    epochs = await facilities.store.epochs(resources)
+    epochs = await facilities.store.epochs(resources_of(tool))
     return None if epochs.open else epochs.count
 
 
