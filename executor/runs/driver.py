@@ -72,6 +72,7 @@ from ..events import (
 from ..fork import Inherited
 from ..journal.header import Header
 from ..journal.journal import Journal
+from ..limits import PARK_GRACE_S
 from ..machine import Machine
 from ..observer import ObservedCall, ObservedRun, RunWatch
 from ..stores.store import Decision, Reusable, RunRow
@@ -80,7 +81,6 @@ from .run import run_status
 
 # Calls of one run that may wait for the semaphore of their tool before the calls of other tools have to wait behind them.
 WORKERS_MIN: Final = 1_000
-PARK_GRACE_S: Final = 30.0  # how long a stopping process (unless its engine says otherwise), and a cancelled run, waits for its writes in flight
 UNKNOWN_HINT: Final = (
     "whether it took effect may be unknown: the next owner of the run repeats it under its key if its tool is idempotent, asks the tool if it can "
     "`reconcile`, and otherwise waits for `firmplan resolve RUN STEP`"
