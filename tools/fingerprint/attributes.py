@@ -34,8 +34,8 @@ class _Pair(NamedTuple):
 _FIELD = cast("type[object]", type(vars(_Pair)["first"]))
 _MADE = (DynamicClassAttribute, GetSetDescriptorType, MemberDescriptorType, _FIELD)
 """Attributes that the standard library puts into classes: names of enumerations, slots, fields of named tuples."""
-_FIELD_PARTS = ("default", "default_factory", "init", "repr", "hash", "compare", "kw_only")
-_DATACLASS_PARTS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
+FIELD_PARTS = ("default", "default_factory", "init", "repr", "hash", "compare", "kw_only")
+DATACLASS_PARTS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
 _MACHINERY = frozenset({"_abc_impl", "model_config"})
 
 
@@ -73,10 +73,10 @@ def declared_values(cls: type) -> dict[str, object]:
         found |= {f"field {name}": each for name, each in cls.model_fields.items()}
     if "__dataclass_fields__" in held:
         found |= {
-            f"field {each.name}": [getattr(each, part) for part in _FIELD_PARTS]
+            f"field {each.name}": [getattr(each, part) for part in FIELD_PARTS]
             for each in fields(cast("Any", cls))
         }
-        found["settings"] = [getattr(held["__dataclass_params__"], part) for part in _DATACLASS_PARTS]
+        found["settings"] = [getattr(held["__dataclass_params__"], part) for part in DATACLASS_PARTS]
     return found
 
 

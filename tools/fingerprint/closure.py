@@ -212,7 +212,7 @@ class ClosureWalk:
         # A class has no closure of its own. The variables that its methods captured are those of the function around
         # it.
         cells = {key: value for each in own for key, value in captured(each).items()}
-        self.closure.observations.end()
+        self.closure.observations.add_class(cls)
         scope = NameScope(name, filename, module, cells, self.closure.observations)
         self.references.find = scope.find
         read = read_names(node, code)
@@ -238,6 +238,7 @@ class ClosureWalk:
 
     def _add_made_class(self, cls: type, name: str, missing: NoSource) -> None:
         """Add a class that a call made: `namedtuple(..)`, `Enum("Name", ..)`."""
+        self.closure.observations.end()
         # Named tuples and enumerations made by a call hold all that decides them; any other made class is a gap.
         held: dict[str, Any] = dict(vars(cls))
         members: object = None

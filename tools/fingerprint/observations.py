@@ -4,24 +4,45 @@ A walk reads source files and follows every name, which costs more than a small 
 now, since globals may have changed since the last run. Comparing what the walk looked at is enough, if each object is one that cannot
 change itself: then the same object means the same text.
 
-Fail closed: a list, an instance or a class of the project may change and stay the same object. One such value makes the observations
-incomplete, and the walk is done again for each run.
+A class of the project may change and stay the same object, so its attributes, methods and fields are compared one by one. Fail closed: a list
+or an instance may change in the same way. One such value makes the observations incomplete, and the walk is done again for each run.
 """
 
 from __future__ import annotations
 
+import abc
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import MISSING, fields
+from operator import is_
 from types import BuiltinFunctionType, CellType, FunctionType, GenericAlias, ModuleType, UnionType
 from typing import Any, Final, cast
 
+import typing_extensions
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
+from .attributes import DATACLASS_PARTS, FIELD_PARTS, functions_in
 from .origin import Origin, is_project_function, origin_of
 from .syntax import ABSENT
 
 _IMMUTABLE: Final = frozenset({int, float, complex, str, bytes, bool, type(None), type(Ellipsis)})
+# What says that a field has no default, and what a class is written with: `class Page(TypedDict)`.
+_KNOWN: Final = frozenset(
+    map(
+        id,
+        (
+            MISSING,
+            PydanticUndefined,
+            typing.TypedDict,
+            typing.NamedTuple,
+            typing_extensions.TypedDict,
+            typing_extensions.NamedTuple,
+        ),
+    )
+)
 _EMPTY: Final = CellType()
 
 
@@ -32,6 +53,8 @@ class Observations:
         self._is_complete = True
         self._names: dict[tuple[int, str], tuple[Mapping[str, Any], str, object]] = {}
         self._functions: list[tuple[FunctionType, tuple[object, ...]]] = []
+        self._classes: list[tuple[type, Sequence[object]]] = []
+        self._registrations: int | None = None  # `abc.get_cache_token`, if an abstract class was looked at
 
     def add_name(self, names: Mapping[str, Any], name: str) -> object:
         """Return the value of a name (`ABSENT`: it has none), and observe it."""
@@ -42,6 +65,16 @@ class Observations:
     def add_function(self, fn: FunctionType) -> None:
         """Observe a function of the project: its code, defaults, captured variables and attributes."""
         self._functions.append((fn, _state_of(fn)))
+
+    def add_class(self, cls: type) -> None:
+        """Observe a class of the project: its bases, its attributes, the state of its methods, and its fields."""
+        state = _state_of_class(cls)
+        if state is None:
+            self._is_complete = False
+        else:
+            self._classes.append((cls, state))
+        if isinstance(cls, abc.ABCMeta):
+            self._registrations = cast("int", abc.get_cache_token())
 
     def add_value(self, value: object) -> None:
         """Observe a value that was read: a value that may change makes the observations incomplete."""
@@ -60,13 +93,22 @@ class Observations:
             if names.get(name, ABSENT) is not value:
                 return False
         for fn, state in self._functions:
-            now = _state_of(fn)
-            if len(now) != len(state):
+            if not _is_same(state, _state_of(fn)):
                 return False
-            for before, after in zip(state, now, strict=True):
-                if before is not after:
-                    return False
-        return True
+        return not self._classes or self._are_classes_current()
+
+    def _are_classes_current(self) -> bool:
+        if self._registrations not in (None, abc.get_cache_token()):
+            return False
+        # An attribute that cannot be looked at any more has changed.
+        with suppress(Exception):
+            return all(_is_same(state, _state_of_class(cls)) for cls, state in self._classes)
+        return False
+
+
+def _is_same(before: Sequence[object], after: Sequence[object] | None) -> bool:
+    """Whether two states have the same objects in the same places."""
+    return after is not None and len(before) == len(after) and all(map(is_, before, after))
 
 
 def _state_of(fn: FunctionType) -> tuple[object, ...]:
@@ -80,9 +122,38 @@ def _state_of(fn: FunctionType) -> tuple[object, ...]:
     return tuple(state)
 
 
+def _state_of_class(cls: type) -> Sequence[object] | None:
+    """Return every object that decides what a class is, beside the globals of its methods; `None`: a part may change and stay the same object.
+
+    The walk reads the same parts (`attributes.py`): attributes as they are, functions inside methods of any kind, and what the declarations of
+    dataclasses and pydantic's models say now. An attribute that the walk reads by its value is looked at there (`add_value`).
+    """
+    held: Mapping[str, Any] = vars(cls)
+    state: list[object] = [cls.__bases__]
+    for name, value in held.items():
+        state += (name, value)
+        for fn in functions_in(value):
+            state += _state_of(fn)
+    declared: list[object] = []
+    if issubclass(cls, BaseModel):
+        declared += held.get("model_config", {}).values()
+        for name, field in cls.model_fields.items():
+            given = field._attributes_set  # noqa: SLF001  # as in `constants.py`
+            state += (name, field, *given)
+            declared += (field.annotation, field.description, *(getattr(field, each, None) for each in given))
+            if field.metadata:  # constraints are objects of many kinds
+                return None
+    if "__dataclass_fields__" in held:
+        for each in fields(cls):
+            state.append(each.name)
+            declared += [getattr(each, part) for part in FIELD_PARTS]
+        declared += [getattr(held["__dataclass_params__"], part) for part in DATACLASS_PARTS]
+    return [*state, *declared] if all(map(_is_constant, declared)) else None
+
+
 def _is_constant(value: object) -> bool:  # noqa: PLR0911  # one kind of value, one line
     """Whether the text of a value cannot change while the value is the same object."""
-    if type(value) in _IMMUTABLE:
+    if type(value) in _IMMUTABLE or id(value) in _KNOWN:
         return True
     match value:
         case tuple() | frozenset() if type(cast("object", value)) in (tuple, frozenset):
@@ -96,11 +167,11 @@ def _is_constant(value: object) -> bool:  # noqa: PLR0911  # one kind of value, 
             # it may be anything.
             return is_project_function(value) or (value.__closure__ is None and not value.__dict__)
         case type():
-            # A class of the project is read attribute by attribute, as is a class that a call made (`make_dataclass`).
-            is_named = (
-                origin_of(value.__module__) is not Origin.PROJECT and value.__module__ != types.__name__
-            )
-            return is_named and not issubclass(value, BaseModel)
+            # The walk adds a class of the project, with its state, unless a call made it (`make_dataclass`, `Page[Item]`).
+            if origin_of(value.__module__) is Origin.PROJECT:
+                return (vars(value).get("__pydantic_generic_metadata__") or {}).get("origin") is None
+            is_model = issubclass(value, BaseModel) and value is not BaseModel
+            return value.__module__ != types.__name__ and not is_model
         case _ if isinstance(value, GenericAlias | UnionType) or typing.get_origin(value) is not None:
             extra: tuple[object, ...] = getattr(value, "__metadata__", ())
             return all(map(_is_constant, (typing.get_origin(value), *typing.get_args(value), *extra)))
