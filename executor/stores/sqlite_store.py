@@ -68,10 +68,10 @@ CHECKPOINT_TIMEOUT_MS: Final = (
     500  # readers are waited for this long, and hold up nothing but the size of the file
 )
 
-KEYS_MAX: Final = 200_000  # in a larger index each call is looked for
+KEYS_MAX: Final = 500_000  # in a larger index each call is looked for
 FILTER_BYTES: Final = (
     2**20
-)  # eight bits for each of eight million hashes: of the calls that are new, one in forty is looked for in vain at most
+)  # eight bits for each of eight million hashes: of the calls that are new, one in seventeen is looked for in vain at most
 PORTION: Final = 1_000  # keys read at a time: less than a millisecond
 QUIET_S: Final = 1.0  # while others write again and again, there is no use in reading
 T = TypeVar("T")
@@ -367,9 +367,11 @@ class SqliteStore(SqliteFile, SqlStore):
 
         def work(db: sqlite3.Connection) -> dict[str, Reusable]:
             lines: dict[str, bytes] = {}
+            segments: dict[int, Mapping[str, bytes]] = {}
             for prefix, number in _numbers_of(db, wanted):
-                line = self._segment(db, number).get(key := prefixes[prefix])
-                if line is not None:
+                if (segment := segments.get(number)) is None:
+                    segment = segments[number] = self._segment(db, number)
+                if (line := segment.get(key := prefixes[prefix])) is not None:
                     lines[key] = line
             return self._read_results(SqliteSql(db), [prefixes[prefix] for prefix in wanted], lines)
 
