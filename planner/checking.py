@@ -56,6 +56,7 @@ async def beside(work: Callable[[], T], *, small: bool) -> T:
 
 def is_small(plan: object) -> bool:
     """Whether a plan is so small that its check takes a few milliseconds. O(1): looking ends where the plan is too large."""
+    whole = plan
     steps: object = ()
     if isinstance(plan, Plan):
         steps = plan.steps
@@ -63,7 +64,7 @@ def is_small(plan: object) -> bool:
         steps = cast("Mapping[object, object]", plan).get("steps")
     if isinstance(steps, list | tuple) and len(cast("Sequence[object]", steps)) > INLINE_STEPS:
         return False
-    return _room_after(cast("object", plan), INLINE_PARTS) >= 0
+    return _room_after(whole, INLINE_PARTS) >= 0
 
 
 def _room_after(part: object, room: int, depth: int = 0) -> int:
