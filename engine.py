@@ -45,80 +45,30 @@ from typing import (
     get_args,
 )
 
+from . import executor
 from .errors import (
     ConfigError,
     InputRejected,
     RunNotFound,
 )
-from .executor import (
-    FINAL,
-    Execution,
-    Facilities,
-    Header,
-    Submitter,
-    SystemClock,
-    ToolsetLock,
-)
-from .executor.budget import BudgetPolicy
-from .executor.calls.concurrency import FairSemaphore
-from .executor.calls.flow_policy import FLOWS, Flow
-from .executor.calls.frames import WORKER_ENV, address_of
-from .executor.calls.policies import Policies, Policy
-from .executor.observer import Observer, Observers
-from .executor.runs.archive import Standing, qualified, split_name
-from .executor.runs.deaths import PARK_AFTER
-from .executor.runs.driver import PARK_GRACE_S
-from .executor.runs.execution import RunWork
-from .executor.runs.owner import presence_of
-from .executor.runs.replays import bundle_path, load_bundle, replayed
-from .executor.runs.request import (
-    Options,
-    age_of,
-    artifact_of,
-    author_of,
-    bytes_of,
-    child_id_of,
-    count_of,
-    decisions_of,
-    file_of,
-    lease_of,
-    limits_of,
-    person_of,
-    reason_of,
-    run_of,
-    step_of,
-    take_over_of,
-    task_inputs,
-    times_of,
-    value_for,
-    values_of,
-    words_of,
-    write_grace_of,
-)
-from .executor.runs.store_care import statuses_of
-from .executor.runs.submission import expect_resume, expect_retry
-from .executor.stores.api_keys import ApiKey, ApiKeys, tenant_of
-from .executor.stores.location import StoreLocation, open_location
-from .executor.stores.store import EVERY_RUN, LEASE_S, RunRow
-from .planner import Planner, SavedPlan
-from .plans import CheckReport, Plan
-from .plans.format.saved import template_digest
-from .plans.values import Json
-from .run_planner import EnginePlanner, PlanLike, RecordedPlanning
-from .tools import Artifact, Models, Tool, Toolset
-from .tools.background import Background, call, iterate
-from .tools.declaration import Results
-from .tools.provider import Server, hold_servers, release_servers
-from .tools.secret import Secret, SecretFinder, Secrets, environment_secrets
+from .executor.limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
+from .lazy_imports import LazyModule
 
 if TYPE_CHECKING:
+    from . import planner as _planner
+    from . import plans as _plans
+    from . import run_planner as _run_planner
+    from . import tools as _tools
     from .executor import (
         Bisection,
         CacheStats,
         CallDetails,
         Clock,
         Event,
+        Execution,
         Explanation,
+        Facilities,
+        Header,
         PlanUses,
         PlanVersion,
         Pruned,
@@ -134,17 +84,80 @@ if TYPE_CHECKING:
         ShadowReport,
         Store,
         StoreReport,
+        Submitter,
         Verification,
         WaitingCalls,
     )
+    from .executor import budget as _budget
+    from .executor import observer as _observer
+    from .executor.calls import concurrency as _concurrency
+    from .executor.calls import flow_policy as _flow_policy
+    from .executor.calls import frames as _frames
+    from .executor.calls import policies as _policies
+    from .executor.calls.flow_policy import Flow
+    from .executor.calls.policies import Policy
     from .executor.journal.tool_pins import ProviderChanges
+    from .executor.observer import Observer
+    from .executor.runs import archive as _archive
+    from .executor.runs import owner as _owner
+    from .executor.runs import replays as _replays
+    from .executor.runs import request as _request
+    from .executor.runs import store_care as _store_care
+    from .executor.runs import submission as _submission
+    from .executor.runs.archive import Standing
+    from .executor.runs.execution import RunWork
+    from .executor.runs.request import Options
+    from .executor.stores import api_keys as _api_keys
+    from .executor.stores import location as _location
+    from .executor.stores import store as _store
+    from .executor.stores.api_keys import ApiKey
+    from .executor.stores.location import StoreLocation
+    from .executor.stores.store import RunRow
+    from .planner import Planner, SavedPlan
+    from .plans import CheckReport, Plan
+    from .plans.format import saved as _saved
+    from .plans.values import Json
+    from .run_planner import EnginePlanner, PlanLike, RecordedPlanning
     from .scheduled_runs import ScheduledRuns
     from .schedules import Fire, Schedule, ScheduleBook, Scheduler
     from .schedules.schedule import CatchUp, Overlap
     from .telemetry import Telemetry
+    from .tools import Artifact, Models, Tool, Toolset
+    from .tools import background as _background
+    from .tools import provider as _provider
+    from .tools import secret as _secret
+    from .tools.background import Background
+    from .tools.declaration import Results
     from .tools.models.models import Spec
+    from .tools.provider import Server
+    from .tools.secret import Secret, SecretFinder
     from .webhooks import Delivery, Webhook, WebhookSender
     from .webhooks.messages import DeliveryPage
+
+else:  # most of what an engine works with is imported when it works
+    _budget = LazyModule(".executor.budget", __package__)
+    _concurrency = LazyModule(".executor.calls.concurrency", __package__)
+    _flow_policy = LazyModule(".executor.calls.flow_policy", __package__)
+    _frames = LazyModule(".executor.calls.frames", __package__)
+    _policies = LazyModule(".executor.calls.policies", __package__)
+    _observer = LazyModule(".executor.observer", __package__)
+    _archive = LazyModule(".executor.runs.archive", __package__)
+    _owner = LazyModule(".executor.runs.owner", __package__)
+    _replays = LazyModule(".executor.runs.replays", __package__)
+    _request = LazyModule(".executor.runs.request", __package__)
+    _store_care = LazyModule(".executor.runs.store_care", __package__)
+    _submission = LazyModule(".executor.runs.submission", __package__)
+    _api_keys = LazyModule(".executor.stores.api_keys", __package__)
+    _location = LazyModule(".executor.stores.location", __package__)
+    _store = LazyModule(".executor.stores.store", __package__)
+    _planner = LazyModule(".planner", __package__)
+    _plans = LazyModule(".plans", __package__)
+    _saved = LazyModule(".plans.format.saved", __package__)
+    _run_planner = LazyModule(".run_planner", __package__)
+    _tools = LazyModule(".tools", __package__)
+    _background = LazyModule(".tools.background", __package__)
+    _provider = LazyModule(".tools.provider", __package__)
+    _secret = LazyModule(".tools.secret", __package__)
 
 TelemetryMode: TypeAlias = Literal["auto", "contents", "off"]
 P = ParamSpec("P")
@@ -185,7 +198,7 @@ def _twin(
     @functools.wraps(method)
     def twin(self: Engine, /, *args: P.args, **kwargs: P.kwargs) -> R:
         loop = self._loop_for_sync(method.__name__)  # pyright: ignore[reportPrivateUsage]  # the twin is a method of Engine
-        return call(loop, method(self, *args, **kwargs))
+        return _background.call(loop, method(self, *args, **kwargs))
 
     twin.__name__ = f"{method.__name__}_sync"
     twin.__qualname__ = f"{method.__qualname__}_sync"
@@ -259,44 +272,44 @@ class Engine:
         if not is_known:
             modes = ", ".join(get_args(TelemetryMode))
             raise ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {telemetry!r}")
-        if flow not in FLOWS:
-            raise ConfigError(f"flow: expected one of {', '.join(FLOWS)}, found {flow!r}")
-        self.tools = Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
+        if flow not in _flow_policy.FLOWS:
+            raise ConfigError(f"flow: expected one of {', '.join(_flow_policy.FLOWS)}, found {flow!r}")
+        self.tools = _tools.Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
         for tool in self.tools:
             if tool.isolation == "process":
-                address_of(tool)
-        if WORKER_ENV in os.environ:
+                _frames.address_of(tool)
+        if _frames.WORKER_ENV in os.environ:
             raise ConfigError(
                 'an engine was made in a process that calls tools: put what runs plans under `if __name__ == "__main__":`'
             )
-        self._location: StoreLocation = open_location(store)
+        self._location: StoreLocation = _location.open_location(store)
         if planner is not None and not hasattr(planner, "plan"):
             raise ConfigError(f"planner: expected a Planner, found {planner!r}; write Planner(model=..)")
-        self._planner = planner or Planner()
+        self._planner = planner or _planner.Planner()
         fallback = {"default": self._planner.endpoint} if models is None and self._planner.endpoint else None
-        self._models = Models(fallback if models is None else models)
+        self._models = _tools.Models(fallback if models is None else models)
         if hasattr(self._planner, "sharing"):
             self._planner = self._planner.sharing(self._models.clients)
-        self._calls_max = count_of("max_concurrency", max_concurrency, least=1, error=ConfigError)
+        self._calls_max = _request.count_of("max_concurrency", max_concurrency, least=1, error=ConfigError)
         self._flow: Flow = flow
-        self._policies = Policies(policies, has_defaults=flow != "strict")
+        self._policies = _policies.Policies(policies, has_defaults=flow != "strict")
         # A planner of another class may have no models of its own.
         keys: frozenset[str] = getattr(self._planner, "key_variables", frozenset[str]())
-        self._secrets = Secrets(secrets, keys=self._models.key_variables | keys)
-        self._budgets = BudgetPolicy.of(budget, budget_max)
+        self._secrets = _secret.Secrets(secrets, keys=self._models.key_variables | keys)
+        self._budgets = _budget.BudgetPolicy.of(budget, budget_max)
         self._recovers = recover
-        self._lease = lease_of(lease)
-        self._park_after = count_of("park_after", park_after, least=1, error=ConfigError)
-        self._write_grace_s = write_grace_of(write_grace)
+        self._lease = _request.lease_of(lease)
+        self._park_after = _request.count_of("park_after", park_after, least=1, error=ConfigError)
+        self._write_grace_s = _request.write_grace_of(write_grace)
         self._on_waiting = on_waiting
-        self._clock = clock or SystemClock()
+        self._clock = clock or executor.SystemClock()
         self._opened: _Opened | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._background: Background | None = None
         self._threads = threading.Lock()  # the first uses may come from several threads
         self._servers: tuple[Server, ...] = ()
-        self._observers = Observers()
+        self._observers = _observer.Observers()
         self._telemetry = telemetry
         self._is_closed = False
         self._scheduler: Scheduler | None = None
@@ -320,7 +333,7 @@ class Engine:
         await self.aclose()
 
     def __enter__(self) -> Self:
-        call(self._loop_for_sync("__enter__"), self._open())
+        _background.call(self._loop_for_sync("__enter__"), self._open())
         return self
 
     def __exit__(
@@ -341,14 +354,14 @@ class Engine:
             # Another engine may share the models.
             if self._observers in self._models.clients.observers:
                 self._models.clients.observers.remove(self._observers)
-            await release_servers(self._servers)
+            await _provider.release_servers(self._servers)
 
     def close(self) -> None:
         """Close an engine that was used through its `_sync` methods; idempotent."""
         self._is_closed = True
         background, self._background = self._background, None
         if background is not None:
-            call(background.loop, self.aclose())
+            _background.call(background.loop, self.aclose())
             background.close()
 
     async def _open(self) -> _Opened:
@@ -361,11 +374,11 @@ class Engine:
             )
         async with self._opening:
             if self._opened is None:
-                facilities = Facilities(
+                facilities = executor.Facilities(
                     self.tools,
                     self._models,
                     self._location.store,
-                    FairSemaphore(self._calls_max),
+                    _concurrency.FairSemaphore(self._calls_max),
                     clock=self._clock,
                     secrets=self._secrets,
                     flow=self._flow,
@@ -374,15 +387,15 @@ class Engine:
                     observers=self._observers,
                     tells_webhooks=bool(self._webhooks),
                 )
-                execution = Execution(
+                execution = executor.Execution(
                     facilities,
-                    presence_of(self._location),
+                    _owner.presence_of(self._location),
                     park_after=self._park_after,
                     lease_s=self._lease,
                     on_waiting=self._on_waiting,
                     write_grace_s=self._write_grace_s,
                 )
-                plans = EnginePlanner(
+                plans = _run_planner.EnginePlanner(
                     self._planner,
                     self.tools,
                     self._flow,
@@ -403,7 +416,7 @@ class Engine:
                     execution.log.warning("secrets: every environment variable is open to plans")
                 self._opened = _Opened(execution, plans, facilities)
                 self._loop = loop
-                self._servers = hold_servers(self.tools)
+                self._servers = _provider.hold_servers(self.tools)
                 if self._recovers:
                     execution.recover()
         return self._opened
@@ -442,7 +455,7 @@ class Engine:
         self._expect_not_closed()
         with self._threads:
             if self._loop is None and self._background is None:
-                self._background = Background()
+                self._background = _background.Background()
             loop = self._loop or (self._background.loop if self._background else None)
         try:
             own = asyncio.get_running_loop()
@@ -475,12 +488,14 @@ class Engine:
         Raises:
             PlanningFailed: There is no valid plan; `.attempts` has every draft and its problems.
         """
-        planned = await (await self._open()).plans.plan(task, inputs, tenant=tenant_of(tenant), heard=heard)
+        planned = await (await self._open()).plans.plan(
+            task, inputs, tenant=_api_keys.tenant_of(tenant), heard=heard
+        )
         return planned.runnable
 
     async def check_plan(self, plan: PlanLike | str, *, tenant: str = "") -> CheckReport:
         """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. It may run the saved plans of `tenant`. Never raises for a bad plan."""
-        return await (await self._open()).plans.check(plan, tenant_of(tenant))
+        return await (await self._open()).plans.check(plan, _api_keys.tenant_of(tenant))
 
     async def plan_graph(self, plan: PlanLike, *, tenant: str = "") -> dict[str, Json]:
         """Return the graph of a plan as JSON: its steps, what each does and waits for, and the plans that they run. The plan may have faults.
@@ -488,7 +503,7 @@ class Engine:
         Raises:
             PlanRejected: It has not the shape of a plan.
         """
-        return await (await self._open()).plans.graph(plan, tenant_of(tenant))
+        return await (await self._open()).plans.graph(plan, _api_keys.tenant_of(tenant))
 
     async def save_plan(
         self, name: str, plan: PlanLike, *, replaces: str | None = None, by: str = ""
@@ -508,16 +523,16 @@ class Engine:
                 stands than `replaces` (code `replaced`).
         """
         opened = await self._open()
-        checked, _ = await opened.plans.accept(plan, split_name(str(name))[0])
+        checked, _ = await opened.plans.accept(plan, _archive.split_name(str(name))[0])
         from .planner import pattern_fault  # noqa: PLC0415  # only where plans are saved
 
         if (fault := pattern_fault(checked)) is not None:
             raise InputRejected(f"the plan '{name}' cannot be saved with the task '{checked.task}': {fault}")
         execution = opened.execution
         saved = await execution.archive.save_plan(
-            name, checked, execution.now(), replaces=replaces, by=author_of(by)
+            name, checked, execution.now(), replaces=replaces, by=_request.author_of(by)
         )
-        return SavedPlan(name, saved)
+        return _planner.SavedPlan(name, saved)
 
     async def delete_plan(self, name: str, *, replaces: str | None = None, by: str = "") -> None:
         """Delete a saved plan: it answers no task any more. Its history stays, and plans that name it by its digest still find it.
@@ -531,7 +546,9 @@ class Engine:
             InputRejected: There is no plan of that name (code `unknown-plan`), or another one than `replaces` (code `replaced`).
         """
         execution = (await self._open()).execution
-        await execution.archive.delete_plan(name, execution.now(), replaces=replaces, by=author_of(by))
+        await execution.archive.delete_plan(
+            name, execution.now(), replaces=replaces, by=_request.author_of(by)
+        )
 
     async def plan_history(self, name: str) -> list[PlanVersion]:
         """Return the versions that the name of a saved plan had, newest first; a deletion is a version, too.
@@ -561,7 +578,7 @@ class Engine:
             tenant: Whose; empty: the plans of no tenant, `None`: all, those of tenants as `TENANT:NAME`.
         """
         archive = (await self._open()).execution.archive
-        return [SavedPlan(name, plan) for name, plan in await archive.list_plans(tenant)]
+        return [_planner.SavedPlan(name, plan) for name, plan in await archive.list_plans(tenant)]
 
     async def plans_revision(self) -> str:
         """Return a text that is another one after a plan was saved, replaced or deleted, by whatever process; the plans themselves are not read."""
@@ -587,9 +604,12 @@ class Engine:
         archive = (await self._open()).execution.archive
         saved, _ = await archive.sift_plans(tenant)
         plans = {each.name: each.plan for each in self._planner.library} | saved
-        noted = {qualified(name, tenant or ""): template_digest(plan) for name, plan in plans.items()}
+        noted = {
+            _archive.qualified(name, tenant or ""): _saved.template_digest(plan)
+            for name, plan in plans.items()
+        }
         found = await archive.uses.of(noted)
-        return {name: found[qualified(name, tenant or "")] for name in plans}
+        return {name: found[_archive.qualified(name, tenant or "")] for name in plans}
 
     async def find_plan(self, name_or_digest: str) -> Plan | None:
         """Return a saved plan by name or digest, or `None`."""
@@ -648,7 +668,7 @@ class Engine:
             "every": every,
             "cron": cron,
             "tz": tz,
-            "inputs": values_of("inputs", inputs or {}, "inputs"),
+            "inputs": _request.values_of("inputs", inputs or {}, "inputs"),
             "budget": budget,
             "time_input": time_input,
             "catch_up": catch_up,
@@ -657,7 +677,7 @@ class Engine:
             "start": start,
             "paused": paused,
             "submitter": submitter,
-            "by": author_of(by),
+            "by": _request.author_of(by),
         }
         return await (await self._schedules()).put(name, plan, replaces=replaces, given=given)
 
@@ -675,11 +695,11 @@ class Engine:
 
     async def pause_schedule(self, name: str, *, by: str = "") -> Schedule:
         """Let the times of a schedule pass without runs; a run that is under way goes on. Raises: InputRejected: as `get_schedule`."""
-        return await (await self._schedules()).pause(name, paused=True, by=author_of(by))
+        return await (await self._schedules()).pause(name, paused=True, by=_request.author_of(by))
 
     async def resume_schedule(self, name: str, *, by: str = "") -> Schedule:
         """Let a paused schedule go on from now. Raises: InputRejected: as `get_schedule`."""
-        return await (await self._schedules()).pause(name, paused=False, by=author_of(by))
+        return await (await self._schedules()).pause(name, paused=False, by=_request.author_of(by))
 
     async def remove_schedule(self, name: str) -> None:
         """Remove a schedule and the record of its times; its runs stay. Raises: InputRejected: as `get_schedule`."""
@@ -698,14 +718,16 @@ class Engine:
         """
         from .schedules.book import FIRES_MAX  # noqa: PLC0415  # only where there are schedules
 
-        count_of("limit", limit, least=1, most=FIRES_MAX)
+        _request.count_of("limit", limit, least=1, most=FIRES_MAX)
         return await (await self._schedules()).fires(name, limit=limit, before=before)
 
     def next_times(self, schedule: Schedule, count: int = 10) -> list[float]:
         """Return the next times of a schedule, Unix seconds, the earliest first. Raises: InputRejected: the count is none from 1 to 1,000."""
         from .schedules.book import NEXT_MAX  # noqa: PLC0415  # only where there are schedules
 
-        return schedule.next_times(self._clock.now(), count_of("count", count, least=1, most=NEXT_MAX))
+        return schedule.next_times(
+            self._clock.now(), _request.count_of("count", count, least=1, most=NEXT_MAX)
+        )
 
     def preview_schedule(
         self,
@@ -935,13 +957,13 @@ class Engine:
             ConfigError: An option is wrong.
             StoreError: The store cannot be written.
         """
-        options = Options(
+        options = _request.Options(
             run_id,
             seed,
             max_concurrency,
             reuse,
             self._budgets.for_run(budget),
-            times_of(replan),
+            _request.times_of(replan),
             submitter,
             request,
         )
@@ -968,13 +990,13 @@ class Engine:
         Arguments and errors are those of `run`. With `replan`, `wait` returns the run of the last patched plan; the number is stored with the run, so
         that `wait` and `resume` of a later engine patch the plan too.
         """
-        options = Options(
+        options = _request.Options(
             run_id,
             seed,
             max_concurrency,
             reuse,
             self._budgets.for_run(budget),
-            times_of(replan),
+            _request.times_of(replan),
             submitter,
             request,
         )
@@ -988,7 +1010,9 @@ class Engine:
         """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
         opened = await self._open()
         if isinstance(what, str):
-            header = options.header(None, task_inputs(inputs), {}, ToolsetLock(()), task=words_of(what))
+            header = options.header(
+                None, _request.task_inputs(inputs), {}, executor.ToolsetLock(()), task=_request.words_of(what)
+            )
         else:
             header = await opened.plans.header(what, options, {} if inputs is None else inputs)
         execution = opened.execution
@@ -1014,7 +1038,7 @@ class Engine:
         Raises:
             RunNotFound: There is no such run.
         """
-        return await (await self._open()).execution.wait_patched(run_of(run_id))
+        return await (await self._open()).execution.wait_patched(_request.run_of(run_id))
 
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""
@@ -1026,11 +1050,11 @@ class Engine:
         Raises:
             RunNotFound: There is none, or the run is of another tenant: the two errors are the same.
         """
-        await (await self._open()).execution.archive.row(run_id, tenant_of(tenant))
+        await (await self._open()).execution.archive.row(run_id, _api_keys.tenant_of(tenant))
 
     async def find_owner(self, run_id: str) -> RunOwner | None:
         """Return the living process that drives a run, with the age of its last record; `None`: none does. Raises: RunNotFound."""
-        return await (await self._open()).execution.find_owner(run_of(run_id))
+        return await (await self._open()).execution.find_owner(_request.run_of(run_id))
 
     async def status(self, run_id: str) -> str:
         """Return a run's status alone, as `list_runs` has it; its journal, which may be long, is not read. Raises: RunNotFound."""
@@ -1058,7 +1082,11 @@ class Engine:
             InputRejected: An argument is out of its range.
         """
         return await (await self._open()).execution.archive.list_runs(
-            status=status, limit=limit, cursor=cursor, tenant=tenant_of(tenant), where=where or EVERY_RUN
+            status=status,
+            limit=limit,
+            cursor=cursor,
+            tenant=_api_keys.tenant_of(tenant),
+            where=where or _store.EVERY_RUN,
         )
 
     async def count_runs(self) -> dict[str, int]:
@@ -1072,12 +1100,12 @@ class Engine:
             RunNotFound: There is no such run.
         """
         execution = (await self._open()).execution
-        async for event in execution.events(run_id, count_of("after", after)):
+        async for event in execution.events(run_id, _request.count_of("after", after)):
             yield event
 
     def events_sync(self, run_id: str, after: int = 0) -> Iterator[Event]:
         """Yield as `events` does, for programs without an event loop."""
-        return iterate(self._loop_for_sync("events"), self.events(run_id, after))
+        return _background.iterate(self._loop_for_sync("events"), self.events(run_id, after))
 
     async def resume(
         self, run_id: str, *, budget: Mapping[str, float] | None = None, take_over: bool = False
@@ -1102,10 +1130,14 @@ class Engine:
         if budget is not None:
             await execution.decisions.raise_budget(run_id, self._budgets.within(budget))
         row = await execution.archive.flushed_row(run_id)
-        await execution.resume(run_id, take_over=take_over_of(take_over))
+        await execution.resume(run_id, take_over=_request.take_over_of(take_over))
         run = await execution.finish(run_id)
-        if run.id == row.id and row.status in FINAL and not await execution.archive.take_decided_end(row):
-            expect_resume(row)
+        if (
+            run.id == row.id
+            and row.status in executor.FINAL
+            and not await execution.archive.take_decided_end(row)
+        ):
+            _submission.expect_resume(row)
         return run
 
     async def retry(
@@ -1152,11 +1184,11 @@ class Engine:
     async def _retry(
         self, run_id: str, run_id_new: str | None, replan: int, submitter: Submitter | None
     ) -> tuple[Execution, str, RunWork | None]:
-        opened, name, times = await self._open(), child_id_of(run_id_new), times_of(replan)
+        opened, name, times = await self._open(), _request.child_id_of(run_id_new), _request.times_of(replan)
         execution = opened.execution
         row = await execution.archive.flushed_row(run_id)
-        expect_retry(row)
-        header = await opened.plans.retry_header(Header.from_dict(row.header), times)
+        _submission.expect_retry(row)
+        header = await opened.plans.retry_header(executor.Header.from_dict(row.header), times)
         await execution.facilities.pins.expect(header.lock.names)
         if submitter is not None:
             header = replace(header, submitter=_in_tenant(submitter, header.tenant))
@@ -1175,9 +1207,9 @@ class Engine:
             InputRejected: The bundle was damaged or changed; the message says where.
             Diverged: Something differs from what was recorded; `.step .field .expected .found`.
         """
-        if (bundle := bundle_path(run_id_or_bundle)) is not None:
+        if (bundle := _replays.bundle_path(run_id_or_bundle)) is not None:
             if not keep:
-                return replayed(await load_bundle(bundle))
+                return _replays.replayed(await _replays.load_bundle(bundle))
             return await (await self._open()).execution.replays.replay_bundle(bundle, keep=True)
         return await self.replay_run(os.fspath(run_id_or_bundle), keep=keep)
 
@@ -1295,8 +1327,8 @@ class Engine:
         header: Header | None = None
         if plan is not None:
             run = await opened.execution.archive.get(run_id)
-            before = Header.from_dict((await opened.execution.archive.row(run_id)).header)
-            options = Options(reuse="off", submitter=before.submitter)
+            before = executor.Header.from_dict((await opened.execution.archive.row(run_id)).header)
+            options = _request.Options(reuse="off", submitter=before.submitter)
             header = await opened.plans.header(plan, options, {}, run)
         return await opened.review.shadow(run_id, model, header)
 
@@ -1361,17 +1393,21 @@ class Engine:
         if parent.plan is None:
             raise InputRejected(f"run {run_id} has no plan: there is nothing to fork")
         edited = parent.plan if plan is None else plan
-        values, given, name = values_of("set", set), values_of("inputs", inputs), child_id_of(run_id_new)
-        before = Header.from_dict((await execution.archive.row(parent.id)).header)
+        values, given, name = (
+            _request.values_of("set", set),
+            _request.values_of("inputs", inputs),
+            _request.child_id_of(run_id_new),
+        )
+        before = executor.Header.from_dict((await execution.archive.row(parent.id)).header)
         by = before.submitter if submitter is None else _in_tenant(submitter, before.tenant)
-        options = Options(budget=self._budgets.for_run(None), submitter=by)
+        options = _request.Options(budget=self._budgets.for_run(None), submitter=by)
         header = await opened.plans.header(edited, options, given, parent)
         # Only given values need the types of steps: the header's plan has passed its check.
-        report = await opened.plans.check(edited, options.tenant) if values else CheckReport(())
+        report = await opened.plans.check(edited, options.tenant) if values else _plans.CheckReport(())
         forked = await execution.submissions.fork(
             parent.id,
-            at=None if at is None else step_of(at),
-            overrides={path: value_for(report, path, value) for path, value in values.items()},
+            at=None if at is None else _request.step_of(at),
+            overrides={path: _request.value_for(report, path, value) for path, value in values.items()},
             holds="none" if allow_writes else "all",
             header=header,
             fork_id=name,
@@ -1391,7 +1427,7 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: The run has not ended (code `not-ended`), or has children (code `has-children`).
         """
-        return await (await self._open()).execution.delete(run_of(run_id))
+        return await (await self._open()).execution.delete(_request.run_of(run_id))
 
     async def prune(
         self,
@@ -1414,7 +1450,7 @@ class Engine:
             raise InputRejected(
                 "prune: expected older_than, statuses or both; without them every ended run would be deleted"
             )
-        age_s, named = age_of("older_than", older_than), statuses_of(statuses)
+        age_s, named = _request.age_of("older_than", older_than), _store_care.statuses_of(statuses)
         return await (await self._open()).execution.prune(age_s=age_s, statuses=named, is_dry_run=dry_run)
 
     # --- artifacts
@@ -1425,7 +1461,7 @@ class Engine:
         Raises:
             InputRejected: It is no artifact, or its bytes are not in this store.
         """
-        return await (await self._open()).execution.archive.read_artifact(artifact_of(artifact))
+        return await (await self._open()).execution.archive.read_artifact(_request.artifact_of(artifact))
 
     async def save_artifact(
         self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
@@ -1441,9 +1477,11 @@ class Engine:
             InputRejected: They are too many, or the file cannot be read.
         """
         execution = (await self._open()).execution
-        name = name or ("" if isinstance(data, bytes) else file_of(data).name)
+        name = name or ("" if isinstance(data, bytes) else _request.file_of(data).name)
         now = execution.now()
-        return await execution.archive.save_artifact(bytes_of(data), media_type=media_type, name=name, at=now)
+        return await execution.archive.save_artifact(
+            _request.bytes_of(data), media_type=media_type, name=name, at=now
+        )
 
     # --- what runs leave for others
 
@@ -1463,7 +1501,7 @@ class Engine:
         Raises:
             InputRejected: A limit is not one.
         """
-        age_s, bytes_max = limits_of(max_age, max_bytes)
+        age_s, bytes_max = _request.limits_of(max_age, max_bytes)
         return await (await self._open()).execution.care.shrink_cache(age_s=age_s, bytes_max=bytes_max)
 
     async def prune_artifacts(self) -> Pruned:
@@ -1511,8 +1549,8 @@ class Engine:
         """
         # A planner of another class may have no models of its own.
         keys = self._planner.secret_keys() if hasattr(self._planner, "secret_keys") else {}
-        return SecretFinder(
-            {**environment_secrets(), **self._models.secret_keys(), **keys, **self._secrets.values()}
+        return _secret.SecretFinder(
+            {**_secret.environment_secrets(), **self._models.secret_keys(), **keys, **self._secrets.values()}
         )
 
     # --- what servers spend
@@ -1555,10 +1593,10 @@ class Engine:
             InputRejected: One of these is not valid, or the name has a key in another tenant.
         """
         execution = (await self._open()).execution
-        now, left_s = execution.now(), age_of("expires", expires)
+        now, left_s = execution.now(), _request.age_of("expires", expires)
         if left_s is not None and left_s <= 0:
             raise InputRejected(f"expires: expected a time from now, found {expires!r}")
-        return await ApiKeys(execution.facilities.store).add(
+        return await _api_keys.ApiKeys(execution.facilities.store).add(
             name,
             scopes,
             tenant=tenant,
@@ -1569,12 +1607,12 @@ class Engine:
 
     async def list_keys(self) -> list[ApiKey]:
         """Return all API keys, oldest first, revoked and expired ones too; never the text of a key."""
-        return list(await ApiKeys((await self._open()).execution.facilities.store).all())
+        return list(await _api_keys.ApiKeys((await self._open()).execution.facilities.store).all())
 
     async def find_key(self, text: str) -> ApiKey | None:
         """Return the API key that a text is, valid or not (`is_valid`); `None`: it is none. The use of a valid key is noted."""
         execution = (await self._open()).execution
-        return await ApiKeys(execution.facilities.store).find(text, execution.now())
+        return await _api_keys.ApiKeys(execution.facilities.store).find(text, execution.now())
 
     async def revoke_key(self, name_or_id: str) -> list[ApiKey]:
         """Refuse all keys of a name, or one key by its id, and return them. Servers that run refuse them within seconds.
@@ -1583,7 +1621,7 @@ class Engine:
             InputRejected: There is no such key, or it is revoked already.
         """
         execution = (await self._open()).execution
-        return await ApiKeys(execution.facilities.store).revoke(name_or_id, execution.now())
+        return await _api_keys.ApiKeys(execution.facilities.store).revoke(name_or_id, execution.now())
 
     # --- decisions
 
@@ -1626,7 +1664,7 @@ class Engine:
         """
         decision = {"approve": True, "edit": edit, "attempt": attempt}
         return await (await self._open()).execution.decisions.decide_one(
-            run_id, step, decision, by=person_of(by)
+            run_id, step, decision, by=_request.person_of(by)
         )
 
     async def deny(
@@ -1647,7 +1685,7 @@ class Engine:
         """
         decision = {"deny": True, "reason": reason, "attempt": attempt}
         return await (await self._open()).execution.decisions.decide_one(
-            run_id, step, decision, by=person_of(by)
+            run_id, step, decision, by=_request.person_of(by)
         )
 
     async def answer(
@@ -1669,10 +1707,10 @@ class Engine:
         """
         if step is None:
             decisions = (await self._open()).execution.decisions
-            return await decisions.answer_planner(run_id, value, by=person_of(by))
+            return await decisions.answer_planner(run_id, value, by=_request.person_of(by))
         decision = {"answer": value, "attempt": attempt}
         return await (await self._open()).execution.decisions.decide_one(
-            run_id, step, decision, by=person_of(by)
+            run_id, step, decision, by=_request.person_of(by)
         )
 
     async def resolve(  # the contract's options
@@ -1708,7 +1746,7 @@ class Engine:
             raise InputRejected(f"resolve: expected exactly one of done=, retry=True, fail=, found {found}")
         decision["attempt"] = attempt
         decisions = (await self._open()).execution.decisions
-        return await decisions.decide_one(run_id, step, decision, by=reason_of("by", by))
+        return await decisions.decide_one(run_id, step, decision, by=_request.reason_of("by", by))
 
     async def decide(self, run_id: str, decisions: Mapping[str, str | Mapping[str, Any]], *, by: str) -> Run:
         """Decide about several calls together, all or none: about single items of a list, or all items together.
@@ -1724,8 +1762,8 @@ class Engine:
             RunNotFound: There is no such run.
             InputRejected: An entry is not valid, or another decision stands. No decision is recorded, and the error names each such entry.
         """
-        read = decisions_of(decisions)
-        return await (await self._open()).execution.decisions.decide(run_id, read, by=person_of(by))
+        read = _request.decisions_of(decisions)
+        return await (await self._open()).execution.decisions.decide(run_id, read, by=_request.person_of(by))
 
     async def cancel(self, run_id: str) -> Run:
         """Ask a run to stop: nothing new starts; writes in flight end by themselves. Raises: RunNotFound."""

@@ -32,3 +32,20 @@ def on_first_use(
         return value
 
     return find, lambda: sorted({*vars(sys.modules[package]), *homes})
+
+
+class LazyModule:
+    """A module of the package that is imported at the first question for one of its names.
+
+    Args:
+        name: Its name, with a point before it.
+        package: The package that the name is relative to.
+    """
+
+    def __init__(self, name: str, package: str) -> None:
+        self.__name, self.__package = name, package
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # any name
+        value = getattr(import_module(self.__name, self.__package), name)
+        setattr(self, name, value)
+        return value

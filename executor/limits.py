@@ -17,6 +17,9 @@ ARTIFACT_BYTES_MAX: Final = 512 * MIB  # SQLite's own limit of a value is 1,000,
 MESSAGE_MAX: Final = (
     10_000  # characters of the message of a failed call, which journal, answers and logs hold
 )
+LEASE_S: Final = 30.0  # how long the lease of an owner is, unless its engine says otherwise
+PARK_AFTER: Final = 3  # deaths; the default of the engine's setting
+PARK_GRACE_S: Final = 30.0  # how long a stopping process (unless its engine says otherwise), and a cancelled run, waits for its writes in flight
 RUN_WORK_MAX: Final = 50_000_000  # operations of all expressions of a run: some ten seconds of a processor
 SLICE_WORK: Final = 500_000  # operations after which a run lets others have a turn: about a tenth of a second
 RUN_BYTES_MAX: Final = 1024 * MIB  # all results of a run, which are in memory as long as a process drives it

@@ -14,18 +14,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .checker.body import visible_types
-from .checker.templates import template_of
+from .checker.templates import Template, template_of
 from .collecting import collector_paused
 from .compile import NOTHING_FOUND, Found, action_of, on_error_of, plan_of_inner
-from .plan import InnerPlan, Plan, PlanStep, Step
-from .program import Program, RepeatUntil, RunAgent, RunPlan, RunPlanned, StepCode, Touch, Waits
+from .expressions.formula import Formula, splices_of_names
+from .plan import InnerPlan, Plan, PlanStep, Step, ToolStep
+from .program import (
+    Action,
+    CallTool,
+    Program,
+    RepeatUntil,
+    RunAgent,
+    RunPlan,
+    RunPlanned,
+    StepCode,
+    Touch,
+    UseFallback,
+    Waits,
+)
 from .signature import Signature, Signatures, signatures_of
 from .values import Digest, Json
 
 FORMAT: Final = 1
 """Of the JSON: a reader takes no other."""
 
-_FILTERS, _SEQUENTIAL, _CONTROLLED, _INSIDE, _READS = 1, 2, 4, 8, 16
+_FILTERS, _SEQUENTIAL, _CONTROLLED, _INSIDE, _READS, _NAMES = 1, 2, 4, 8, 16, 32
 _NOTHING: Final[tuple[Any, ...]] = ((), 0, 0, (), (), (), (), (), None)
 """The facts of a step, in their order, where there is nothing to say: needs, number of its touches, flags, needs_when, lenient, after, tainted,
 selected, and what the action adds."""
@@ -72,6 +85,7 @@ def _facts(code: StepCode, touches: dict[tuple[Touch, ...], int], numbers: Mappi
         | _CONTROLLED * code.controlled
         | _INSIDE * code.controlled_inside
         | _READS * code.reads_untrusted
+        | _NAMES * _has_names_only(code)
     )
     made: list[Any] = [
         code.needs,
@@ -119,6 +133,18 @@ def program_from_json(
         return made, Digest(facts["digest"])
     except (LookupError, TypeError, AttributeError) as fault:
         raise MisfitError(f"facts that say too little or too much: {fault!r}") from fault
+
+
+def _has_names_only(code: StepCode) -> bool:
+    """Whether a step calls a tool, and its only template is arguments in which each expression is the name of a step."""
+    others = (code.when, code.for_each, code.repeat)
+    return (
+        isinstance(code.action, CallTool)
+        and others == (None, None, None)
+        and not isinstance(code.on_error, UseFallback)
+        and not code.action.secrets
+        and code.action.args.names_in() is not None
+    )
 
 
 class _Reader:
@@ -186,12 +212,17 @@ class _Reader:
             found = Found(self.program(more, *self._called(step.plan, unit)))
         elif more is not None:
             found = Found(None, more[0], more[1], tuple(more[2:]))
-        texts = step.templates
+        if flags & _NAMES and isinstance(step, ToolStep):
+            # Most steps of a large plan: their arguments are not even read.
+            texts: Mapping[str, Template] = {}
+            action: Action = CallTool(step.tool, Formula.of_names(step.args, splices_of_names(step.args)), {})
+        else:
+            texts, action = step.templates, action_of(step, types, self._tools, found)
         when, for_each, until = texts.get("when"), texts.get("for_each"), texts.get("until")
         return StepCode(
             position=position,
             id=step.id,
-            action=action_of(step, types, self._tools, found),
+            action=action,
             when=None if when is None else when.formula,
             when_filters=bool(flags & _FILTERS),
             for_each=None if for_each is None else for_each.formula,

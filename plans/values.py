@@ -23,7 +23,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from hashlib import sha256
-from typing import Final, NewType, TypeAlias, cast
+from typing import Any, Final, NewType, TypeAlias, cast
 
 import orjson
 
@@ -312,18 +312,21 @@ def _count_easy(value: object, room: int) -> int:  # noqa: C901, PLR0911, PLR091
     Easy is what orjson spells as we do: exact JSON types, integers in range, floats that are +0.0 or whose
     magnitude is in [1e-3, 1e15) (outside, its exponents look different from Python's).
     """
-    kind = type(value)
+    # No `cast`: it is a call, and this walk comes to every part of every value.
+    given: Any = value
+    kind: type[object] = type(value)
+    parts: Collection[object]
     if kind is dict:
-        for key in cast("dict[object, object]", value):
+        for key in given:
             if type(key) is not str:
                 return -1
-        parts: Collection[object] = cast("dict[str, object]", value).values()
+        parts = given.values()
     elif kind is list:
-        parts = cast("list[object]", value)
+        parts = given
     elif kind is int:
-        return 1 if INTEGER_MIN <= cast("int", value) <= INTEGER_MAX else -1
+        return 1 if INTEGER_MIN <= given <= INTEGER_MAX else -1
     elif kind is float:
-        return 1 if _is_easy(cast("float", value)) else -1
+        return 1 if _is_easy(given) else -1
     else:
         return 1 if kind is str or kind is bool or value is None else -1
     if room <= 0:
@@ -331,15 +334,15 @@ def _count_easy(value: object, room: int) -> int:  # noqa: C901, PLR0911, PLR091
     # Scalars are looked at in the loop instead of by a call: they are most parts of most values.
     total = 1 + len(parts)
     for part in parts:
-        kind = type(part)
+        given, kind = part, type(part)
         if kind is str or kind is bool or part is None:
             continue
         if kind is int:
-            if INTEGER_MIN <= cast("int", part) <= INTEGER_MAX:
+            if INTEGER_MIN <= given <= INTEGER_MAX:
                 continue
             return -1
         if kind is float:
-            if _is_easy(cast("float", part)):
+            if _is_easy(given):
                 continue
             return -1
         if kind is not dict and kind is not list:

@@ -76,7 +76,7 @@ class PythonTypes:
         return self._bound(given, cast("dict[str, Json]", parse_canonical(given)), args)
 
     def bind_canonical(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102  # as `Types` says
-        given = cast("dict[str, Json]", parse_canonical(args) if value is None else value)
+        given: Any = parse_canonical(args) if value is None else value
         return self._bound(args, given, given)
 
     def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:  # noqa: D102  # as `Types` says

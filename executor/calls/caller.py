@@ -7,9 +7,9 @@ The result is an `Outcome`. What follows from an outcome is decided by the machi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from ...errors import EngineBug, ToolError
 from ...plans.values import Json
@@ -134,12 +134,33 @@ class Caller:
         threads, timeout_s = self._facilities.threads, call.command.timeout_s
         return await reconcile(tool, call.write_key, args, threads, timeout_s)
 
-    async def finish(self, call: PreparedCall, begun: BegunCall) -> Outcome:
+    def finish(self, call: PreparedCall, begun: BegunCall) -> Coroutine[Any, Any, Outcome]:
         """Follow a call that waits to its end. Raises: asyncio.CancelledError: it was stopped."""
         timeout_s, threads = call.command.timeout_s, self._facilities.threads
-        return await finish_call(
-            begun, _tool_of(call), call.args, threads, timeout_s, is_ending=self._is_ending
+        return finish_call(
+            begun, _tool_of(call), call.args, threads, timeout_s, call.context, self._is_ending
         )
+
+    def can_begin_with_context(self, call: PreparedCall, tool: Tool, on_draw: Callable[[], None]) -> bool:
+        """Give a call its context, unless artifacts have to be fetched for it first; return whether it has one.
+
+        Args:
+            call: The call.
+            tool: Its tool, which has a context parameter.
+            on_draw: Called before the first time or id that the call draws from its context is recorded.
+        """
+        if digests_in(call.args):
+            return False
+        if self._nondeterminism is not None:
+            self._nondeterminism.expect(call.step, on_draw)
+        call.blobs = CallBlobs({})
+        call.context = self._context(call, tool, call.blobs)
+        return True
+
+    def has_begun(self, call: PreparedCall) -> None:
+        """Expect no more draws of a call whose start is not on record: it has ended, or its start is."""
+        if self._nondeterminism is not None:
+            self._nondeterminism.expect(call.step, None)
 
     async def make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         """Return the outcome of a call and its model usage. Raises: StoreError: the lease was lost before a write was called."""
@@ -375,6 +396,16 @@ class Nondeterminism:
         self._journal = journal
         self._now = now
         self._is_running = is_running
+        self._starts: dict[
+            str, Callable[[], None]
+        ] = {}  # step -> records the start of its call, which is not on record
+
+    def expect(self, step: str, on_draw: Callable[[], None] | None) -> None:
+        """Call this before the first value of a step is recorded; `None`: call nothing."""
+        if on_draw is None:
+            self._starts.pop(step, None)
+        else:
+            self._starts[step] = on_draw
 
     def of(self, step: str) -> Used:
         """Return the values that the calls of a step got; the object grows with each new value."""
@@ -399,6 +430,8 @@ class Nondeterminism:
         return record
 
     def _note(self, step: str, drawn: float | str, *, is_write: bool) -> bool:
+        if (start := self._starts.pop(step, None)) is not None:
+            start()
         if not self._is_running(step):
             return False
         known = self.of(step)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 StartCall: TypeAlias = StartToolCall | StartModelCall
 
 _ANSWERED: Final = ContentKey.none("answered", "a person answered a question of the call")
+_NO_EPOCHS: Final[Mapping[str, int]] = {}
 _SECRET: Final = ContentKey.none("secret", "it was given a secret")
 
 
@@ -61,6 +62,7 @@ class PreparedCall:
         handed: When the intent of a write was handed to the store, by `elapsed_s`.
         ended: Unix seconds, if the call started early and ended before the run reached it; else 0.
         given: The arguments with their parsed form, if they are large and unchanged from the plan; else `None`.
+        epochs: Of a read whose result may be kept: the epochs before its start; `None`: it is another call, or a write was open.
         step: Path of the leaf.
         is_write: Whether the call may change the world.
         is_kept_read: Whether it is a read whose result may stand for later calls.
@@ -77,6 +79,7 @@ class PreparedCall:
     ended: float = 0.0
     blobs: CallBlobs | None = None
     given: CanonicalValue | None = None
+    epochs: Mapping[str, int] | None = None
 
     def __init__(
         self,
@@ -97,6 +100,11 @@ class PreparedCall:
         effect = tool.effect if tool is not None else None
         self.is_write = effect is Effect.WRITE
         self.is_kept_read = effect is Effect.READ and key.key != ""
+
+    @property
+    def kept_epochs(self) -> Mapping[str, int] | None:
+        """The epochs that its result is kept with, empty unless it is a read; `None`: the result is not kept."""
+        return self.epochs if self.is_kept_read else _NO_EPOCHS
 
     @property
     def has_no_secrets(self) -> bool:

@@ -201,7 +201,8 @@ class Policies:
     @property
     def places(self) -> Json:
         """What a check reads of the policies: their names, tools and arguments in their order, and whether the default rules count."""
-        return [self._has_defaults, *([policy.name, policy.tool, policy.arg] for policy in self._given)]
+        given: list[Json] = [[policy.name, policy.tool, policy.arg] for policy in self._given]
+        return [self._has_defaults, *given]
 
     def find(self, name: str) -> Policy | None:
         """Return the policy that an `endorse` step names; of several with one name, what all of them say."""

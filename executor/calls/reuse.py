@@ -108,9 +108,12 @@ class Results:
 
     async def of_earlier(self, calls: Sequence[PreparedCall]) -> Mapping[str, Reusable | Stale]:
         """Return step -> the stored result of the same key, or why it does not stand; steps without one are left out."""
-        if self._header.fork is None and self._header.reuse in ("off", "refresh"):
+        if self._header.fork is not None:
+            named = [call for call in calls if call.key.key and self._mode(call) in ("auto", "only")]
+        elif self._header.reuse in ("off", "refresh"):
             return {}
-        named = [call for call in calls if call.key.key and self._mode(call) in ("auto", "only")]
+        else:
+            named = [call for call in calls if call.key.key]
         return await find_results(self._facilities, named) if named else {}
 
     def is_identical_under_way(self, call: PreparedCall) -> bool:
@@ -179,6 +182,25 @@ class Results:
             del self._facilities.in_flight[key]
         in_flight.set_result(made)
 
+    async def note_epochs(self, calls: Sequence[PreparedCall]) -> None:
+        """Give the reads among some calls that are about to be made their epochs, with one look at the store."""
+        # Epochs from before the start will do: a write that begins between the look and the start raises them, so that the result does not stand.
+        tools = {call.tool.name: call.tool for call in calls if call.is_kept_read and call.tool is not None}
+        if not tools:
+            return
+        resources = {name: resources_of(tool) for name, tool in tools.items()}
+        found = await self._facilities.store.epochs(
+            sorted({each for names in resources.values() for each in names})
+        )
+        for call in calls:
+            if call.is_kept_read and call.tool is not None:
+                names = resources[call.tool.name]
+                call.epochs = (
+                    None
+                    if found.open.intersection(names)
+                    else {name: found.count[name] for name in names if name in found.count}
+                )
+
     async def epochs(self, call: PreparedCall) -> Mapping[str, int] | None:
         """Return the epochs at the start of a call, empty unless it is a read; `None`: a write is open, so the result is not kept."""
         if call.tool is None or not call.is_kept_read:
@@ -237,7 +259,11 @@ class Results:
 
 def reused(call: PreparedCall, made: Reusable) -> CallReused:
     """Return the event that a result stands for a call."""
-    return CallReused(call.step, call.args_digest, CanonicalValue(made.output), made.key, made.run_id)
+    # A text that a step passes on is known: comparing it costs a tenth of reading and hashing it.
+    output = call.given.find(made.output) if call.given is not None else None
+    return CallReused(
+        call.step, call.args_digest, output or CanonicalValue(made.output), made.key, made.run_id
+    )
 
 
 # --- earlier results
@@ -254,14 +280,17 @@ async def find_results(
     facilities: Facilities, calls: Sequence[PreparedCall]
 ) -> Mapping[str, Reusable | Stale]:
     """Return step -> the stored result of the same key, or why it does not stand now; steps without one are left out."""
-    entries = await facilities.store.find_reusable(sorted({call.key.key for call in calls}))
-    found = [(call, entry) for call in calls if (entry := entries.get(call.key.key)) is not None]
+    entries = await facilities.store.find_reusable(list(dict.fromkeys([call.key.key for call in calls])))
+    if not entries:
+        return {}
     # One question to the store for all keys, and one for the epochs of all resources that the found reads name, however many calls there are.
-    resources = sorted({name for _, entry in found for name in entry.epochs})
+    resources = sorted({name for entry in entries.values() for name in entry.epochs})
     epochs: Mapping[str, int] = (await facilities.store.epochs(resources)).count if resources else {}
     now = facilities.clock.now()
     results: dict[str, Reusable | Stale] = {}
-    for call, entry in found:
+    for call in calls:
+        if (entry := entries.get(call.key.key)) is None:
+            continue
         why = _refusal(facilities, entry)
         if why is None and call.is_kept_read:
             why = _expiry(call.tool, entry, epochs, now)
@@ -315,12 +344,16 @@ def _changed_env(entry: Reusable, environ: Mapping[str, str]) -> dict[str, Json]
     return None if name is None else {"because": "env", "name": name}
 
 
+def resources_of(tool: Tool) -> Sequence[str]:
+    """Return the resources whose writes a read looks at, in order."""
+    # Those that a read waits for in effect order: the same rule, for writes of all runs of the store.
+    awaited = Touch(tool.resource, writes=False).awaited
+    return sorted(EVERYTHING if resource is None else resource for resource, _ in awaited)
+
+
 async def epochs_at_start(facilities: Facilities, tool: Tool) -> Mapping[str, int] | None:
     """Return the epochs at the start of a read; `None`: a conflicting write is open, so the result is not kept."""
-    # The resources are those that a read waits for in effect order: the same rule, for writes of all runs of the store.
-    awaited = Touch(tool.resource, writes=False).awaited
-    resources = sorted(EVERYTHING if resource is None else resource for resource, _ in awaited)
-    epochs = await facilities.store.epochs(resources)
+    epochs = await facilities.store.epochs(resources_of(tool))
     return None if epochs.open else epochs.count
 
 

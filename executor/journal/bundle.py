@@ -24,7 +24,7 @@ from ...errors import InputRejected, StoreError
 from ...plans.values import Json, digest
 from ..stores.store import RunRow
 from .header import Header
-from .records import GENESIS, Entry, chain, read_entry
+from .records import GENESIS, Entry, chain, read_entry, values_by
 
 BUNDLE_FORMAT: Final = 1
 _START: Final = b'{"sha256":"'
@@ -66,7 +66,8 @@ class Bundle:
     @property
     def entries(self) -> list[Entry]:
         """The records of the journal. Raises: StoreError: a line is no record of this format. InputRejected: a value is missing."""
-        return [read_entry(line, self._value) for line in self.lines]
+        shared = values_by(self._value)
+        return [read_entry(line, shared) for line in self.lines]
 
     def _value(self, name: str) -> bytes:
         if name not in self.values:

@@ -12,11 +12,11 @@ The digest has no key of its own: whoever can write to the store can write a row
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import orjson
@@ -274,17 +274,21 @@ def code_version() -> bytes | None:
 
     A version alone would not do: whoever works on firmplan changes its code, and the version stays.
     """
-    root = Path(plans.__file__).parent
+    files: list[tuple[str, int, int]] = []
+    folders = [os.path.dirname(plans.__file__)]  # noqa: PTH120  # `pathlib` takes ten times as long
     try:
-        files = sorted(
-            (str(each.relative_to(root)), (seen := each.stat()).st_size, seen.st_mtime_ns)
-            for each in root.rglob("*.py")
-        )
+        for folder in folders:  # grows while it is walked
+            for each in os.scandir(folder):
+                if each.is_dir():
+                    folders.append(each.path)
+                elif each.name.endswith(".py"):
+                    seen = each.stat()
+                    files.append((each.path, seen.st_size, seen.st_mtime_ns))
     except OSError:
         return None
     if not files:
         return None
-    return repr((__version__, sys.version_info[:3], pydantic.VERSION, files)).encode()
+    return repr((__version__, sys.version_info[:3], pydantic.VERSION, sorted(files))).encode()
 
 
 def _digest_of(key: str, data: bytes) -> bytes:

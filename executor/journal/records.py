@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final, cast
 
@@ -113,8 +114,8 @@ def write_line(
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)[:-1], large  # a slice, as in `canonical`
 
 
-def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
-    """Return the entry that a line holds.
+def read_entry(line: bytes, find_value: Callable[[str], CanonicalValue]) -> Entry:
+    """Return the entry that a line holds; `find_value` is of `values_by`.
 
     Raises:
         StoreError: The line is not a record of this format.
@@ -135,12 +136,26 @@ def read_entry(line: bytes, find_value: Callable[[str], bytes]) -> Entry:
         ) from None
 
 
-def _read_field(value: dict[str, Json], find_value: Callable[[str], bytes]) -> Json | CanonicalValue:
+def values_by(find: Callable[[str], bytes]) -> Callable[[str], CanonicalValue]:
+    """Return how to find large values, each read once and then shared: steps that pass on a text refer to one value.
+
+    Args:
+        find: From a digest to the bytes that have it.
+    """
+
+    # Bytes from the store are parsed with a check of their form: they were fetched by digest, and a digest says nothing of canonical form.
+    @cache
+    def find_value(name: str) -> CanonicalValue:
+        return CanonicalValue.checked(find(name))
+
+    return find_value
+
+
+def _read_field(value: dict[str, Json], find_value: Callable[[str], CanonicalValue]) -> Json | CanonicalValue:
     if "$json" in value:
         return CanonicalValue.of(value["$json"])
-    # Bytes from the store are parsed with a check of their form: they were fetched by digest, and a digest says nothing of canonical form.
     if "$value" in value:
-        return CanonicalValue.checked(find_value(cast("str", value["$value"])))
+        return find_value(cast("str", value["$value"]))
     return value
 
 

@@ -43,7 +43,7 @@ from ..fork import Fork
 from ..machine import Machine
 from ..stores.store import RunRow, Store, read_values
 from .header import Header, header_digest
-from .records import GENESIS, Entry, chain, read_entry
+from .records import GENESIS, Entry, chain, read_entry, values_by
 
 _T = TypeVar("_T")
 _THREAD: Final = WorkThread("firmplan-rebuild")
@@ -213,7 +213,8 @@ async def parse_lines(store: Store, lines: Iterable[bytes]) -> list[Entry]:
         return values[name]
 
     with collector_paused():
-        return [read_entry(line, find_value) for line in listed]
+        shared = values_by(find_value)
+        return [read_entry(line, shared) for line in listed]
 
 
 def value_names(lines: Iterable[bytes]) -> list[str]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
 import orjson
 
@@ -620,7 +620,7 @@ def read_decision(line: bytes) -> Entry:
     return read_entry(line, _no_value)
 
 
-def _no_value(digest: str) -> bytes:
+def _no_value(digest: str) -> NoReturn:
     raise InputRejected(f"a decision may not refer to a stored value ({digest})")
 
 

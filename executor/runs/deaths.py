@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from ..journal.records import Entry
 
-PARK_AFTER: Final = 3  # deaths; the default of the engine's setting
 ALONE_AFTER: Final = 2  # deaths
 # How long a new run lets the runs go first that wait to be driven alone. The time is bounded to prevent a deadlock: such a run may wait for
 # a run that waits for the new one.

@@ -72,6 +72,7 @@ from ..events import (
 from ..fork import Inherited
 from ..journal.header import Header
 from ..journal.journal import Journal
+from ..limits import PARK_GRACE_S
 from ..machine import Machine
 from ..observer import ObservedCall, ObservedRun, RunWatch
 from ..stores.store import Decision, Reusable, RunRow
@@ -80,7 +81,6 @@ from .run import run_status
 
 # Calls of one run that may wait for the semaphore of their tool before the calls of other tools have to wait behind them.
 WORKERS_MIN: Final = 1_000
-PARK_GRACE_S: Final = 30.0  # how long a stopping process (unless its engine says otherwise), and a cancelled run, waits for its writes in flight
 UNKNOWN_HINT: Final = (
     "whether it took effect may be unknown: the next owner of the run repeats it under its key if its tool is idempotent, asks the tool if it can "
     "`reconcile`, and otherwise waits for `firmplan resolve RUN STEP`"
@@ -512,6 +512,9 @@ class Driver:
                 case instead:
                     await self._take_in(instead)
         found = await self._results.of_earlier(calls)
+        await self._results.note_epochs(
+            [call for call in calls if not isinstance(found.get(call.step), Reusable)]
+        )
         # During the lookup steps may have been cancelled, and the driver asked to stop: so each call is checked again.
         if self._active is None:
             raise EngineBug("a call became ready while nobody drives the run")
@@ -540,46 +543,54 @@ class Driver:
     #   any call of a run that follows a death (`is_careful`): the start is durable before the call, to show which call kills the process;
     #   other calls: the start is recorded when the call first waits, so that a call that never waits is one record.
 
-    def _begin(  # noqa: PLR0911  # one return for each thing that a call may wait for
-        self, call: PreparedCall
-    ) -> Coroutine[Any, Any, None] | None:
+    def _begin(self, call: PreparedCall) -> Coroutine[Any, Any, None] | None:
         """Begin a call; return the rest of the work on it, if the call waits or has to wait for something."""
         # The way of most calls. It is `_make` without what such calls do not need; `tests/laws/test_begun_calls.py` holds both to the same records.
         tool = call.tool
-        if tool is None or call.is_kept_read or not self._can_begin(tool):
-            return self._make(call)
-        if self._results.is_identical_under_way(call):
+        if tool is None or not self._can_begin(tool) or self._results.is_identical_under_way(call):
             return self._make(call)
         at = self.facilities.clock.now()
         if (known := self._results.at_hand(call)) is not None:
             return self._take_in_now(known, at)
-        semaphore, is_held = self.facilities.semaphore, True
-        if not semaphore.try_acquire():
+        if self.machine.budget.limits and (limit := self.machine.find_short(call.step, at)) is not None:
+            return self._take_in_now(BudgetReached(call.step, limit), at)
+        if not self.facilities.semaphore.try_acquire():
             return self._make(call)
+        call.started = at
+        outcome: Outcome | BegunCall | None = None
         try:
-            if self.machine.budget.limits and (limit := self.machine.find_short(call.step, at)) is not None:
-                return self._take_in_now(BudgetReached(call.step, limit), at)
-            call.started = at
-            outcome = begin_call(tool, call.args, None, call.command.timeout_s, call.given)
+            outcome = self._begun(call, tool)
+            if isinstance(outcome, BegunCall):
+                return self._finish(call, outcome, self._results.begin(call))
+            return self._make(call) if outcome is None else self._conclude(call, outcome, call.kept_epochs)[1]
+        finally:
             if not isinstance(outcome, BegunCall):
-                return self._conclude(call, outcome, _NOTHING)[1]
+                self.facilities.semaphore.release()
+
+    def _begun(self, call: PreparedCall, tool: Tool) -> Outcome | BegunCall | None:
+        """Begin a call, and record its start if it waits, or draws what is recorded from its context; `None`: it needs artifacts first."""
+        timeout_s = call.command.timeout_s
+        if not tool.wants_context:
+            outcome = begin_call(tool, call.args, None, timeout_s, call.given)
+        elif self._caller.can_begin_with_context(call, tool, lambda: self._record_start(call)):
+            try:
+                outcome = begin_call(tool, call.args, call.context, timeout_s, call.given)
+            finally:
+                self._caller.has_begun(call)
+        else:
+            return None
+        if isinstance(outcome, BegunCall) and not call.is_begun:
             try:
                 self._record_start(call)
             except BaseException:
                 outcome.close()
                 raise
-            is_held = False
-            return self._finish(call, outcome, self._results.begin(call))
-        finally:
-            if is_held:
-                semaphore.release()
+        return outcome
 
     def _can_begin(self, tool: Tool) -> bool:
         """Whether the calls of a tool are begun like functions: they need nothing before they run, and leave nothing but their outcome."""
         if (known := self._begins.get(tool.name)) is None:
-            has_needs = (
-                tool.wants_context or tool.guard or tool.effect is Effect.WRITE or tool.request_of is not None
-            )
+            has_needs = tool.guard or tool.effect is Effect.WRITE or tool.request_of is not None
             is_limited = tool.max_concurrency is not None or tool.rate is not None
             known = is_on_loop(tool) and not (has_needs or is_limited or self._is_held_up)
             self._begins[tool.name] = known
@@ -591,14 +602,12 @@ class Driver:
         """Follow a call that waits to its end, and record its outcome."""
         made: Reusable | None = None
         try:
-            try:
-                outcome = await self._caller.finish(call, begun)
-                made, rest = self._conclude(call, outcome, _NOTHING)
-                if rest is not None:
-                    await rest
-            finally:
-                self.facilities.semaphore.release()
+            outcome = await self._caller.finish(call, begun)
+            made, rest = self._conclude(call, outcome, call.kept_epochs)
+            if rest is not None:
+                await rest
         finally:
+            self.facilities.semaphore.release()
             self._results.end(call, in_flight, made)
 
     async def _make(self, call: PreparedCall) -> None:
@@ -642,7 +651,7 @@ class Driver:
         if early is not None:
             epochs = early.epochs
         elif call.is_kept_read:
-            epochs = await self._results.epochs(call)
+            epochs = call.epochs
         if not self.machine.is_callable(call.step):
             return None
         # The budget is asked at the last moment, since other calls may have used it up while this one waited for its place.
@@ -776,6 +785,8 @@ class Driver:
         output = returned.output
         if call.context is not None:
             self._caller.forget(call)
+            if not call.is_begun and call.used is not None:
+                self._record_start(call)  # what it used is in the record of its end
         at = self.facilities.clock.now()
         made = self._results.keep(call, output, epochs, at)
         if (tool := call.tool) is not None and tool.is_learnt:

@@ -27,13 +27,14 @@ from ..fork import Fork, Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
 from ..journal.restore import build_machine, check_header, load_entries, machine_at_end, parse_lines
+from ..limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
-from ..stores.store import LEASE_S, Decision, OwnerName, RunRow
+from ..stores.store import Decision, OwnerName, RunRow
 from .archive import Archive, Standing
-from .deaths import ALONE_AFTER, PARK_AFTER, Deaths, DriveLock, Permit, count_deaths
+from .deaths import ALONE_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
-from .driver import PARK_GRACE_S, Driver, expect_outcomes, heap_frozen, watch_of
+from .driver import Driver, expect_outcomes, heap_frozen, watch_of
 from .owner import Owner, Presence, RunOwner
 from .planning import Planning, planning_deaths
 from .replays import Replays

@@ -27,8 +27,9 @@ from filelock import FileLock, Timeout
 from ...errors import StoreError
 from ...tools.private_file import PRIVATE, mode_of
 from ..calls.lease import Lease, elapsed_s, end_process, ends_surely
+from ..limits import LEASE_S
 from ..stores.location import StoreLocation
-from ..stores.store import LEASE_S, OwnerName, RunRow, Store
+from ..stores.store import OwnerName, RunRow, Store
 
 # How long after the end of its lease the calls of a process that ends itself are over: its timer is exact, but a command that it sent may
 # still take a moment.

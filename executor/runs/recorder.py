@@ -21,6 +21,7 @@ from ..events import (
     CallStarted,
     CallSucceeded,
     Cause,
+    Consequence,
     JournalEvent,
     PlanMade,
     ResolvedDone,
@@ -100,9 +101,11 @@ class RunRecorder:
                 journal.add(event, at, decision=decision, is_synced=is_synced, within_s=within_s)
             if self._made is not None and isinstance(event, RunStarted):
                 journal.add(self._made, at)
-            concluded = [command.event for command in commands if isinstance(command, Record)]
-            for consequence in concluded:
-                journal.add(consequence, at)
+            concluded: list[Consequence] = []
+            if commands and isinstance(commands[0], Record):  # records come first
+                concluded = [command.event for command in commands if isinstance(command, Record)]
+                for consequence in concluded:
+                    journal.add(consequence, at)
         if self.watch is not None:
             self.watch.note(event, at)
             for consequence in concluded:

@@ -814,20 +814,19 @@ class SqlStore(ABC):
         prefixes = {"prefixes": [prefix_of(key) for key in keys]}
 
         def work(sql: Sql) -> dict[str, Reusable]:
-            lines: dict[str, bytes] = {}
+            every: dict[str, bytes] = {}
             for (results,) in sql.rows(_FIND_SEGMENTS, prefixes):
-                lines |= lines_in(results)
-            return self._read_results(sql, keys, lines)
+                every |= lines_in(results)
+            return self._read_results(sql, keys, {key: every[key] for key in keys if key in every})
 
         return await self._query(work) if keys else {}
 
     def _read_results(self, sql: Sql, keys: Sequence[str], lines: Mapping[str, bytes]) -> dict[str, Reusable]:
-        """Return the results of some keys: from their lines, else as an older version has left them."""
-        found = {key: lines[key] for key in keys if key in lines}
-        named = values_in(found.values())
+        """Return the results of some keys: from the lines that were found for them, else as an older version has left them."""
+        named = values_in(lines.values())
         values: dict[str, bytes] = dict(sql.rows(_FIND_VALUES, {"digests": sorted(named)})) if named else {}
-        results = {key: read_result(line, values.get) for key, line in found.items()}
-        if missing := [key for key in keys if key not in lines]:
+        results = {key: read_result(line, values.get) for key, line in lines.items()}
+        if len(lines) < len(keys) and (missing := [key for key in keys if key not in lines]):
             if self._has_older_results is None:
                 self._has_older_results = bool(sql.rows("SELECT 1 FROM @reusable LIMIT 1"))
             if self._has_older_results:

@@ -68,10 +68,10 @@ CHECKPOINT_TIMEOUT_MS: Final = (
     500  # readers are waited for this long, and hold up nothing but the size of the file
 )
 
-KEYS_MAX: Final = 200_000  # in a larger index each call is looked for
+KEYS_MAX: Final = 500_000  # in a larger index each call is looked for
 FILTER_BYTES: Final = (
     2**20
-)  # eight bits for each of eight million hashes: of the calls that are new, one in forty is looked for in vain at most
+)  # eight bits for each of eight million hashes: of the calls that are new, one in seventeen is looked for in vain at most
 PORTION: Final = 1_000  # keys read at a time: less than a millisecond
 QUIET_S: Final = 1.0  # while others write again and again, there is no use in reading
 T = TypeVar("T")
@@ -369,9 +369,11 @@ class SqliteStore(SqliteFile, SqlStore):
 
         def work(db: sqlite3.Connection) -> dict[str, Reusable]:
             lines: dict[str, bytes] = {}
+            segments: dict[int, Mapping[str, bytes]] = {}
             for prefix, number in _numbers_of(db, wanted):
-                line = self._segment(db, number).get(key := prefixes[prefix])
-                if line is not None:
+                if (segment := segments.get(number)) is None:
+                    segment = segments[number] = self._segment(db, number)
+                if (line := segment.get(key := prefixes[prefix])) is not None:
                     lines[key] = line
             return self._read_results(SqliteSql(db), [prefixes[prefix] for prefix in wanted], lines)
 
@@ -495,7 +497,7 @@ def _numbers_of(db: sqlite3.Connection, prefixes: Sequence[int]) -> Iterator[tup
 # keys a portion at a time on the thread of commits, and is complete as long as no other connection writes to the file, which SQLite reports as
 # a number (`data_version`). The number is asked for when a run is claimed, at each commit, and at each look for decisions. So a run finds all
 # results that were there when it began, and results of other processes a moment later. Without the filter a durable run of 10,000 new steps
-# took 7 % longer in `benchmarks/bench_executor.py`, and one of 1,000 steps about 4 %.
+# took 7 % longer in the benchmark of that time, and one of 1,000 steps about 4 %.
 
 
 _HASH: Final = 8 * FILTER_BYTES - 1

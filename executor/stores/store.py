@@ -20,6 +20,7 @@ import orjson
 from ...errors import InputRejected, StoreError
 from ...plans.values import Json, digest, parse_canonical
 from ..events import Cause
+from ..limits import LEASE_S
 from .api_keys import ApiKey
 
 SEQ_MAX: Final = 2**63 - 1  # the largest number of a record that stores can compare
@@ -27,7 +28,6 @@ REPLAY: Final = "replay_"  # how the ids of kept replays begin
 RESULT_COLUMNS: Final = "key, run_id, step, output, created, epochs, env, row_digest"
 PLAN_COLUMNS: Final = "name, plan, digest, saved, row_digest"
 CHILDREN_TOLD: Final = 3  # children that a run is kept for, as far as they are told
-LEASE_S: Final = 30.0  # how long the lease of an owner is, unless its engine says otherwise
 EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" depends on
 
 

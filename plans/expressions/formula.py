@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
 from ..paths import key
@@ -40,6 +40,12 @@ PATH_LENGTH_MAX = 4_000
 
 SPLICED_BYTES_MAX = 64 * 1024
 """Of a value that is put together from serialized parts; a larger one is evaluated, and held against the limits."""
+
+
+_READ_LATER = ("tree", "leaves", "has_escapes", "foldable")
+"""What a formula of names leaves out until somebody asks."""
+
+_NO_NAMES: frozenset[str] = frozenset()
 
 
 class Serialized(Protocol):
@@ -105,6 +111,46 @@ class Formula:
         others = found.lenient | found.roots
         self.names = found.strict | others if others else found.strict
         self.secret = _secret(self.tree) if isinstance(self.tree, Leaf) else None
+
+    if not TYPE_CHECKING:  # type checkers know the fields
+
+        def __getattr__(self, name: str) -> object:
+            """Read the template of a formula that was made of its names (`of_names`), at the first question that needs more than these."""
+            if name not in _READ_LATER:
+                raise AttributeError(name)
+            read = _formula_of(self.value)
+            for each in _READ_LATER:
+                setattr(self, each, getattr(read, each))
+            return getattr(self, name)
+
+    @classmethod
+    def of_names(cls, value: dict[str, Json], splices: Sequence[bytes | str]) -> Formula:
+        """Return the template of an object without reading it. Only for a template of which `names_in` gave these splices.
+
+        Args:
+            value: The object.
+            splices: The parts of its canonical form, names as text.
+        """
+        made = cls.__new__(cls)
+        made.value = value
+        made.strict = made.names = frozenset([each for each in splices if type(each) is str])
+        made.lenient = made.inputs = _NO_NAMES
+        made.secret = made._run = made._with_data = made._joint = None  # noqa: SLF001  # its own
+        made._keep_splices(splices)  # noqa: SLF001
+        return made
+
+    def names_in(self) -> Sequence[bytes | str] | None:
+        """Return the parts of the canonical form of an object whose expressions are names of steps, each a whole field; `None`: it is of another form."""
+        if (
+            not isinstance(self.value, dict)
+            or self.lenient
+            or self.secret is not None
+            or self.names != self.strict
+        ):
+            return None
+        found = splices_of_names(self.value)
+        names = {each for each in found if isinstance(each, str)}
+        return found if found == self._spliced() and names == self.strict else None
 
     @property
     def expressions(self) -> Iterator[tuple[str, Expression]]:
@@ -210,17 +256,19 @@ class Formula:
         return self
 
     def _spliced(self) -> Sequence[Splice]:
-        if self._splices is None:
-            self._splices = spliced(self.value, self.tree)
-            names = [splice for splice in self._splices if isinstance(splice, str)]
-            if all(isinstance(splice, bytes | str) for splice in self._splices):
-                texts = [
-                    b"%b" if isinstance(each, str) else each.replace(b"%", b"%%")
-                    for each in self._splices
-                    if isinstance(each, bytes | str)
-                ]
-                self._joint = b"".join(texts), names
-        return self._splices
+        return self._keep_splices(spliced(self.value, self.tree)) if self._splices is None else self._splices
+
+    def _keep_splices(self, splices: Sequence[Splice]) -> Sequence[Splice]:
+        self._splices = splices
+        names = [splice for splice in self._splices if isinstance(splice, str)]
+        if all(isinstance(splice, bytes | str) for splice in self._splices):
+            texts = [
+                b"%b" if isinstance(each, str) else each.replace(b"%", b"%%")
+                for each in self._splices
+                if isinstance(each, bytes | str)
+            ]
+            self._joint = b"".join(texts), names
+        return splices
 
     def serialize(self, scope: Scope, serialized: Mapping[str, Serialized]) -> tuple[bytes, Json]:
         """Return the canonical bytes of the template's value, and the value itself if it is large or had to be evaluated, else `None`.
@@ -490,6 +538,24 @@ def spliced(value: Json, tree: Tree | None) -> list[Splice]:
     made: list[Splice] = []
     _splice(value, tree, made)
     return made
+
+
+def splices_of_names(value: Mapping[str, Json]) -> list[bytes | str]:
+    """Return the splices of an object in which each expression is a name, and a whole field: `${step}`.
+
+    Whether an object is of this form is not asked here, since to ask would be to read it (`Formula.names_in` asks).
+    """
+    made: list[bytes | str] = []
+    text = b"{"
+    for name in sorted(value):
+        text += _serialized_key(name)
+        part = value[name]
+        if type(part) is str and part.startswith("${"):
+            made += (text, part[2:-1])
+            text = b","
+        else:
+            text += canonical(part) + b","
+    return [*made, text[:-1] + b"}" if value else b"{}"]
 
 
 def _splice(value: Json, tree: Tree | None, made: list[Splice]) -> None:

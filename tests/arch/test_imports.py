@@ -57,6 +57,15 @@ def test_help_loads_no_room():
     assert done.stdout.splitlines()[-1] == "LOADED []", done.stderr
 
 
+def test_an_engine_is_named_without_what_it_works_with():
+    """`from firmplan import Engine` loads neither pydantic, nor the check, nor a store: they come with the first engine."""
+    probe = (
+        "import sys; from firmplan import Engine; "
+        "print(sorted({'pydantic', 'sqlite3', 'firmplan.tools', 'firmplan.plans.plan', 'firmplan.planner'} & set(sys.modules)))"
+    )
+    assert run_python("-c", probe).stdout.strip() == "[]"
+
+
 def test_every_public_name_is_importable():
     """Every name of `__all__` comes from its room, and `dir()` shows it."""
     for name in firmplan.__all__:

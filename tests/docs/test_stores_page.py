@@ -7,9 +7,9 @@ from pathlib import Path
 
 import firmplan
 from firmplan.executor.calls.lease import BEATS
+from firmplan.executor.limits import LEASE_S
 from firmplan.executor.stores.location import open_location
 from firmplan.executor.stores.postgres_connection import DEFAULTS, SERVER_MIN
-from firmplan.executor.stores.store import LEASE_S
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "STORES.md").read_text(encoding="utf-8")
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from firmplan import ConfigError, Engine, Plan, Tool, Toolset, check, tool
 from firmplan.executor import machine
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.executor.events import CallMade, CallSucceeded
 from firmplan.executor.journal.records import read_entry
 from firmplan.executor.machine import ABSENT_OUTPUT_SINCE
@@ -326,11 +327,11 @@ def test_results_that_stood_do_not_stand_for_a_tool_that_enforces(tmp_path):
 def test_records_without_a_mismatch_are_as_they_were():
     """An absent field adds nothing to a line, and lines of older journals are read."""
     old = b'{"n":3,"at":1.0,"type":"CallSucceeded","step":"a","output":{"$json":3}}'
-    event = read_entry(old, lambda digest: b"").event
+    event = read_entry(old, lambda digest: CanonicalValue(b"")).event
     assert isinstance(event, CallSucceeded)
     assert event.mismatch is None
     told = b'{"n":3,"at":1.0,"type":"CallMade","step":"a","attempt":1,"args":"x","output":{"$json":3},"started":1.0,"mismatch":["$: no"]}'
-    event = read_entry(told, lambda digest: b"").event
+    event = read_entry(told, lambda digest: CanonicalValue(b"")).event
     assert isinstance(event, CallMade)
     assert event.mismatch == ["$: no"]
 

@@ -48,7 +48,21 @@ async def untrue(n: int) -> int:
     return n if n % 2 else "text"  # type: ignore[return-value]
 
 
-TOOLS = [at_once, inline, limited, unsteady, untrue]
+@tool(effect="read", version=1, reuse_for="1h", resource="shelf")
+async def looked(n: int) -> int:
+    """Return what may be kept, after a wait for some arguments."""
+    if n % 2:
+        await asyncio.sleep(0)
+    return n
+
+
+@tool(effect="write", version=1, resource="shelf", idempotent=True)
+async def put(n: int) -> int:
+    """Change what `looked` looks at."""
+    return n
+
+
+TOOLS = [looked, put, at_once, inline, limited, unsteady, untrue]
 TIMES = {"started", "at"}
 
 

@@ -226,7 +226,7 @@ def test_every_run_ends_by_legal_moves_and_folds_to_the_same_end(plan, n, seed):
     assert not any(fuzz.machine.is_callable(command.step) for command in calls)
     lines = [write_line(entry.seq, entry.at, entry.event, None)[0] for entry in fuzz.entries]
     again = build_machine(fuzz.header)
-    fold(again, [read_entry(line, lambda name: b"") for line in lines])
+    fold(again, [read_entry(line, lambda name: CanonicalValue(b"")) for line in lines])
     assert (again.status, again.digest, again.output) == (machine.status, machine.digest, machine.output)
     assert {path: view.status for path, view in step_views(again).items()} == {
         path: view.status for path, view in step_views(machine).items()

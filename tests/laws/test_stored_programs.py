@@ -6,8 +6,10 @@ from random import Random
 
 import hypothesis.strategies as st
 import orjson
+import pytest
 from firmplan import Plan, PlanRejected
 from firmplan.plans.compile import compile_plan
+from firmplan.plans.expressions.formula import Formula, read_formula, splices_of_names
 from firmplan.plans.stored_program import program_from_json, program_to_json
 from hypothesis import given, reject
 from program_parts import parts
@@ -23,6 +25,54 @@ def expect_equal(plan, tools, **options):
     again, digest = program_from_json(facts, Plan.model_validate(plan), tools, options.get("plans", {}))
     assert parts(again) == parts(made)
     assert digest == made.plan.digest
+
+
+NAMED = st.sampled_from(
+    [
+        "${a}",
+        "${b}",
+        "${ a }",
+        "${a.x}",
+        "$${a}",
+        "x ${a}",
+        "${inputs.n}",
+        "${item}",
+        "{{a}}",
+        "a",
+        1,
+        None,
+        2.5,
+    ]
+)
+NAMED |= st.lists(NAMED, max_size=2) | st.dictionaries(st.sampled_from("xy"), NAMED, max_size=2)
+
+
+@examples(200)
+@given(st.dictionaries(st.text('ab$"é', max_size=2), NAMED, max_size=4))
+def test_arguments_that_are_names_are_not_read(value):
+    """Where arguments are put together without being read, they are what they are when read, at every question."""
+    read, problems = read_formula(value)
+    splices = read.names_in()
+    if splices is None:
+        assert not value or any(isinstance(each, str) and "$" in each for each in leaves(value)) or problems
+        return
+    made = Formula.of_names(value, splices_of_names(value))
+    assert parts(made) == parts(read)
+    scope = {"a": [1, {"k": "v"}], "b": "text"}
+    assert made.evaluate(scope) == read.evaluate(scope)
+    assert made.serialize(scope, {}) == read.serialize(scope, {})
+    assert Formula.of_names(value, splices).whole == read.whole
+    with pytest.raises(AttributeError):
+        _ = made.nothing
+
+
+def leaves(value):
+    match value:
+        case dict() | list():
+            for each in value.values() if isinstance(value, dict) else value:
+                yield from leaves(each)
+        case _:
+            yield value
 
 
 @examples(150)

@@ -8,6 +8,7 @@ import struct
 from collections import OrderedDict, defaultdict
 
 import pytest
+from firmplan.executor.canonical_value import CanonicalValue
 from firmplan.plans.values import (
     DEPTH_MAX,
     INTEGER_MAX,
@@ -285,3 +286,52 @@ def test_a_large_value_is_spelled_in_pieces_and_copied_as_it_is_parsed(value):
         assert is_spelled(value, data)
         assert not is_spelled(value, data[:-2] + b'y"')
         assert not is_spelled(value, data + b" ")
+
+
+TEXTS = st.sampled_from(
+    [
+        b"NaN",
+        b"1e400",
+        b"18446744073709551616",
+        b'{"a":1,"a":1}',
+        b'"\\ud800"',
+        b"-0.0",
+        b"1.0",
+        b"1E5",
+        b"[1 ]",
+        b"",
+        b'"\xff"',
+        b'{"b":1,"a":2}',
+        b"[" * 201 + b"]" * 201,
+        b"[" * 200 + b"]" * 200,
+        b"1e16",
+        b"1e+16",
+        b'"\\u0041"',
+        b"0.1e1",
+        b"\xef\xbb\xbf1",
+    ]
+)
+
+
+@given(
+    values.map(canonical)
+    | values.map(lambda value: json.dumps(value).encode())
+    | TEXTS
+    | st.lists(TEXTS, min_size=1).map(lambda parts: b"[" + b",".join(parts) + b"]")
+    | st.binary(max_size=6)
+)
+def test_checked_bytes_are_those_that_canonical_makes(data):
+    """They are strict JSON, and writing their value gives them again."""
+    wanted: str | None = None
+    try:
+        wanted = (
+            None if canonical(parse(data)) == data else "$: the bytes are JSON, but not in canonical form"
+        )
+    except NotJson as fault:
+        wanted = str(fault)
+    if wanted is None:
+        assert CanonicalValue.checked(data).data == data
+    else:
+        with pytest.raises(NotJson) as found:
+            CanonicalValue.checked(data)
+        assert str(found.value) == wanted

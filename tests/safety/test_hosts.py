@@ -15,9 +15,9 @@ import lease_child
 import pytest
 from firmplan import Engine, StoreError
 from firmplan.executor import SqliteStore
+from firmplan.executor.limits import LEASE_S as USUAL_LEASE_S
 from firmplan.executor.runs import owner
 from firmplan.executor.runs.owner import HOST_ENV, LockFilePresence, Owner, is_same_host, this_host
-from firmplan.executor.stores.store import LEASE_S as USUAL_LEASE_S
 from firmplan.tools import tool
 from forked import Program
 from lease_child import effects, wait_at_gate

@@ -17,8 +17,9 @@ import lease_child
 import pytest
 from firmplan import ConfigError, Engine, RunNotFound
 from firmplan.executor.calls.lease import EXIT_CODE, Lease, Moment, Watchdog, elapsed_s, ends_surely
+from firmplan.executor.limits import LEASE_S
 from firmplan.executor.runs.owner import HOST_ENV, LockFilePresence, Owner, ProcessPresence
-from firmplan.executor.stores.store import LEASE_S, OwnerName
+from firmplan.executor.stores.store import OwnerName
 from forked import Program
 from lease_child import effects
 from stopping import stop

@@ -12,7 +12,18 @@ def parts(value):
     """Return a program as values that can be compared: a formula by what it was read from."""
     match value:
         case Formula():
-            return ("formula", value.value, value.strict, value.lenient, value.secret)
+            splices = [
+                each if isinstance(each, bytes | str) else "computed" for each in value.ready()._spliced()
+            ]
+            names = value.strict, value.lenient, value.names, value.inputs
+            read = (
+                value.tree is None,
+                len(value.leaves),
+                value.has_escapes,
+                len(value.foldable),
+                value.constant,
+            )
+            return ("formula", value.value, splices, names, read, value.secret, value.canonical)
         case Plan():
             return ("plan", value.to_dict())
         case _ if is_dataclass(value):

@@ -44,13 +44,56 @@ async def look(x: int, *, ctx: Context) -> int:
     return x if ctx.now().year > 2000 else 0
 
 
+@tool(effect="read", version=1)
+async def idle(x: int, *, ctx: Context) -> int:
+    """Take nothing from the context."""
+    return x
+
+
+@tool(effect="read", version=1)
+async def ask_env(x: int, *, ctx: Context) -> int:
+    """Take a variable, which is in the record of the end."""
+    return x if ctx.env("FIRMPLAN_NONE") is None else 0
+
+
+@tool(effect="read", version=1)
+async def draw_late(x: int, *, ctx: Context) -> int:
+    """Wait, then draw an id."""
+    await asyncio.sleep(0)
+    return x if ctx.uuid() else 0
+
+
+@tool(effect="read", version=1)
+async def draw_and_fail(x: int, *, ctx: Context) -> int:
+    """Draw a time, then fail."""
+    raise ToolError(str(ctx.now()), code="no")
+
+
+@tool(effect="read", version=1, reuse_for="1h")
+async def known_for_an_hour(x: int) -> int:
+    """Return at once what may be kept."""
+    return x
+
+
 @tool(effect="write", version=1)
 async def put(x: int) -> int:
     """Change something."""
     return x
 
 
-TOOLS: list[Tool] = [double, triple, wait_and_double, refuse, look, put]
+TOOLS: list[Tool] = [
+    double,
+    triple,
+    wait_and_double,
+    refuse,
+    look,
+    idle,
+    ask_env,
+    draw_late,
+    draw_and_fail,
+    known_for_an_hour,
+    put,
+]
 
 
 def events_of(plan, *, tools=TOOLS):
@@ -72,6 +115,11 @@ def events_of(plan, *, tools=TOOLS):
         ("wait_and_double", ["CallStarted", "CallSucceeded"]),
         ("refuse", ["CallStarted", "CallFailed", "StepFailed"]),
         ("look", ["CallStarted", "TimeTold", "CallSucceeded"]),
+        ("idle", ["CallMade"]),
+        ("ask_env", ["CallStarted", "CallSucceeded"]),
+        ("draw_late", ["CallStarted", "IdMade", "CallSucceeded"]),
+        ("draw_and_fail", ["CallStarted", "TimeTold", "CallFailed", "StepFailed"]),
+        ("known_for_an_hour", ["CallMade"]),
         ("put", ["CallStarted", "CallSucceeded"]),
     ],
 )

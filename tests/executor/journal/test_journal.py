@@ -19,6 +19,7 @@ from firmplan.executor.journal.records import (
     chain,
     read_entry,
     split_calls,
+    values_by,
     write_line,
 )
 from firmplan.executor.states import FINAL, RunStatus
@@ -267,7 +268,7 @@ def test_a_value_stands_in_its_record_up_to_its_size_and_beside_it_past_that():
         assert [each.data for each in large] == ([value.data] if size > INLINE_BYTES_MAX else [])
         assert (len(line) > size) == (size == INLINE_BYTES_MAX)
         kept = {each.digest: each.data for each in large}
-        entry = read_entry(line, kept.__getitem__)
+        entry = read_entry(line, values_by(kept.__getitem__))
         assert (entry.seq, entry.at, entry.event.output.data) == (5, 2.0, value.data)
     written = Written()
     written.journal.add(CallSucceeded("pay", value), 2.0)
@@ -303,7 +304,7 @@ def test_a_line_holds_what_there_is_and_no_more():
 def test_a_line_that_is_no_record_is_refused(line):
     """One of a newer version, one that lacks a field, one whose value is missing or not as it was written."""
     with pytest.raises(StoreError, match="not a journal record of format 1"):
-        read_entry(line, {"sha256:spaced": b"[1, 2]"}.__getitem__)
+        read_entry(line, values_by({"sha256:spaced": b"[1, 2]"}.__getitem__))
 
 
 def test_a_call_made_in_one_piece_is_told_as_its_start_and_its_success():
