@@ -289,12 +289,12 @@ class Formula:
         if self._joint is not None:
             text, names = self._joint
             try:
-                values = tuple([serialized[name].data for name in names])
+                known = tuple([serialized[name].data for name in names])
             except KeyError:
                 pass
             else:
-                if not values or max(map(len, values)) <= SPLICED_BYTES_MAX:
-                    joined = text % values
+                if not known or max(map(len, known)) <= SPLICED_BYTES_MAX:
+                    joined = text % known
                     if _is_surely_small(joined):
                         return joined, None
         # Evaluating comes to the problem that stands first in the plan, and says which step was skipped.
