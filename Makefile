@@ -6,9 +6,10 @@ DEMO_STAMP := .venv/.installed-demo
 AUDIT_STAMP := .venv/.installed-audit
 HTTP := .venv/http
 HTTP_STAMP := $(HTTP)/.installed
+PEERS := dbos hamilton langgraph prefect pydantic_graph
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: demo test sweep mutate check fix bench bench-guard peers docs page check-page lock audit clean
+.PHONY: demo test sweep mutate check fix bench bench-guard peers performance docs page check-page lock audit clean
 
 demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
@@ -41,6 +42,15 @@ bench: $(STAMP)
 # Counts of calls, which are the same on every machine, beside the committed ones; UPDATE=1 commits to those of today.
 bench-guard: $(STAMP)
 	$(BIN)/python benchmarks/bench_calls.py $(if $(UPDATE),--update)
+
+# firmplan beside its peers, each in an environment of its own; the figures go into docs/PERFORMANCE.md.
+peers: $(PEERS:%=.venv/peers/%/.installed)
+	$(BIN)/python benchmarks/compare_peers.py --json benchmarks/peers/figures.json
+	$(BIN)/python benchmarks/report.py
+
+# The tables and the plot of docs/PERFORMANCE.md, measured anew; takes a quarter of an hour, and wants a quiet machine.
+performance: $(STAMP)
+	$(BIN)/python benchmarks/bench_steps.py --large --json benchmarks/figures.json; status=$$?; $(BIN)/python benchmarks/report.py; exit $$status
 
 docs: $(STAMP)
 	$(BIN)/python scripts/docs.py
@@ -90,6 +100,12 @@ $(HTTP_STAMP): requirements-http.lock | $(STAMP)
 	$(BIN)/python -m venv --without-pip --clear $(HTTP)
 	$(PIP) --python $(HTTP)/bin/python install --require-hashes -r requirements-http.lock
 	@touch $(HTTP_STAMP)
+
+# What a peer needs is nobody else's affair: one environment and one lock each.
+.venv/peers/%/.installed: benchmarks/peers/%.lock | $(STAMP)
+	$(BIN)/python -m venv --without-pip --clear .venv/peers/$*
+	$(PIP) --python .venv/peers/$*/bin/python install --require-hashes -r $<
+	@touch $@
 
 $(AUDIT_STAMP): pyproject.toml requirements.lock
 	$(call install,dev audit)

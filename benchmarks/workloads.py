@@ -12,31 +12,23 @@ import gc
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from firmplan import Context, Tool, tool
+from firmplan import Artifact, Context, Tool, tool
+from peers.dag import LAYER, MODULUS, PARENTS, Item, added, parents_of
 from pydantic import BaseModel
-from typing_extensions import TypedDict
 
-LAYER: Final = 25  # steps side by side
-PARENTS: Final = 3
-MODULUS: Final = 2**31 - 1
 FIRST_CALL_S: Final[list[float]] = []
 """The process's CPU time at each call of `noted`."""
+
+THREADS: Final = ThreadPoolExecutor(LAYER)
 
 PlanDict: TypeAlias = "dict[str, Any]"
 Work: TypeAlias = "Callable[[], Awaitable[Any]]"
 Call: TypeAlias = "Callable[..., Coroutine[Any, Any, Any]]"
-
-
-class Item(TypedDict):
-    """What most tools here take and return."""
-
-    name: str
-    count: int
-    price: float
 
 
 @dataclass
@@ -65,14 +57,9 @@ SCHEMA: Final = {
 ITEM: Final = {"name": "x", "count": 3, "price": 1.5}
 
 
-def _added(a: Item, b: Item, c: Item, n: int) -> Item:
-    count = (a["count"] + b["count"] + c["count"] + n) % MODULUS
-    return {"name": a["name"], "count": count, "price": b["price"]}
-
-
 async def typed(a: Item, b: Item, c: Item, n: int) -> Item:
     """Add three items."""
-    return _added(a, b, c, n)
+    return added(a, b, c, n)
 
 
 async def entries(a: Entry, b: Entry, c: Entry, n: int) -> Entry:
@@ -87,7 +74,7 @@ async def records(a: Record, b: Record, c: Record, n: int) -> Record:
 
 async def by_schema(a: Item, b: Item, c: Item, n: int) -> Item:
     """Add three items."""
-    return _added(a, b, c, n)
+    return added(a, b, c, n)
 
 
 async def ints(a: int, b: int, c: int, n: int) -> int:
@@ -97,41 +84,47 @@ async def ints(a: int, b: int, c: int, n: int) -> int:
 
 async def context(a: Item, b: Item, c: Item, n: int, *, ctx: Context) -> Item:
     """Add three items; the call has its context."""
-    return _added(a, b, c, n + len(ctx.step))
+    return added(a, b, c, n + len(ctx.step))
 
 
 async def bare_context(a: Item, b: Item, c: Item, n: int) -> Item:
     """Add three items without a context."""
-    return _added(a, b, c, n)
+    return added(a, b, c, n)
 
 
 async def sleeping(a: Item, b: Item, c: Item, n: int) -> Item:
     """Add three items, after a wait as for an answer from afar."""
     await asyncio.sleep(0.005)
-    return _added(a, b, c, n)
+    return added(a, b, c, n)
 
 
 async def far(a: Item, b: Item, c: Item, n: int) -> Item:
     """Add three items, after 50 ms."""
     await asyncio.sleep(0.05)
-    return _added(a, b, c, n)
+    return added(a, b, c, n)
 
 
 async def noted(a: Item, b: Item, c: Item, n: int) -> Item:
     """Add three items; say when."""
     if not FIRST_CALL_S:
         FIRST_CALL_S.append(time.process_time())
-    return _added(a, b, c, n)
+    return added(a, b, c, n)
 
 
 def sync(a: Item, b: Item, c: Item, n: int) -> Item:
     """Add three items in a thread."""
-    return _added(a, b, c, n)
+    return added(a, b, c, n)
+
+
+def blocking(a: Item, b: Item, c: Item, n: int) -> Item:
+    """Add three items, after 50 ms in which a thread is blocked."""
+    time.sleep(0.05)
+    return added(a, b, c, n)
 
 
 def inline(a: Item, b: Item, c: Item, n: int) -> Item:
     """Add three items on the event loop."""
-    return _added(a, b, c, n)
+    return added(a, b, c, n)
 
 
 async def put(before: int, n: int) -> int:
@@ -146,17 +139,31 @@ async def look(before: int, n: int) -> int:
 
 async def each(item: Item, n: int) -> Item:
     """Do something with an item."""
-    return _added(item, item, item, n)
+    return added(item, item, item, n)
 
 
 async def write_text(n: int, megabytes: int) -> str:
     """Write a text."""
-    return f"{n:08d}" * (megabytes * 1024 * 1024 // 8)
+    return f"{n % 99_999_989:08d}" * (megabytes * 1024 * 1024 // 8)
 
 
 async def hand_on(text: str, n: int) -> str:
     """Return the text as it is, n times."""
     return text if n else ""
+
+
+async def save_text(n: int, megabytes: int, *, ctx: Context) -> Artifact:
+    """Write a text as an artifact."""
+    return ctx.save(
+        f"{n % 99_999_989:08d}".encode() * (megabytes * 1024 * 1024 // 8),
+        media_type="text/plain",
+        name="text",
+    )
+
+
+async def hand_on_saved(text: Artifact, n: int) -> Artifact:
+    """Return the artifact as it is."""
+    return text.model_copy(update={"name": f"text{n}"})
 
 
 async def add(a: int, b: int) -> int:
@@ -192,7 +199,11 @@ def _kind(function: Callable[..., Any], bare: Call | None = None, start: Any = N
 
 
 async def _in_thread(a: Item, b: Item, c: Item, n: int) -> Item:
-    return await asyncio.get_running_loop().run_in_executor(None, sync, a, b, c, n)
+    return await asyncio.get_running_loop().run_in_executor(THREADS, sync, a, b, c, n)
+
+
+async def _blocking_in_thread(a: Item, b: Item, c: Item, n: int) -> Item:
+    return await asyncio.get_running_loop().run_in_executor(THREADS, blocking, a, b, c, n)
 
 
 async def _inline(a: Item, b: Item, c: Item, n: int) -> Item:
@@ -234,21 +245,20 @@ STYLES: Final = {
     "sync, in a thread": _kind(sync, _in_thread),
 }
 """How the tools are declared and called; all take TypedDicts."""
-WAITING: Final = {"5 ms": _kind(sleeping), "50 ms": _kind(far)}
+WAITING: Final = {
+    "5 ms": _kind(sleeping),
+    "50 ms": _kind(far),
+    "50 ms, in threads": _kind(blocking, _blocking_in_thread),
+}
 NOTED: Final = _kind(noted)
 PUT: Final = tool(put, effect="write", idempotent=True, resource="box", version=1)
 LOOK: Final = tool(look, effect="read", resource="box", version=1)
 EACH: Final = tool(each, effect="pure", version=1)
 WRITE_TEXT: Final = tool(write_text, effect="pure", version=1)
 HAND_ON: Final = tool(hand_on, effect="pure", version=1)
+SAVE_TEXT: Final = tool(save_text, effect="pure", version=1)
+HAND_ON_SAVED: Final = tool(hand_on_saved, effect="pure", version=1)
 ADD: Final = tool(add, effect="pure", version=1)
-
-
-def parents_of(number: int, layer: int = LAYER) -> list[int]:
-    """Return the numbers of the steps that a step reads: none in the first layer."""
-    at, place = divmod(number, layer)
-    first = (at - 1) * layer
-    return [first + (place + parent * 7) % layer for parent in range(PARENTS)] if at else []
 
 
 def layered(kind: Kind, steps: int, *, tag: int = 0, layer: int = LAYER) -> PlanDict:
@@ -319,17 +329,21 @@ def nested(kind: Kind, inner: int) -> PlanDict:
     }
 
 
-def texts(steps: int, megabytes: int) -> PlanDict:
+def texts(first: Tool, later: Tool, steps: int, megabytes: int) -> PlanDict:
     """Return a plan that passes a text through steps."""
     made: list[PlanDict] = [
-        {"id": "s0", "tool": WRITE_TEXT.name, "args": {"n": "${inputs.n}", "megabytes": megabytes}}
+        {"id": "s0", "tool": first.name, "args": {"n": "${inputs.n}", "megabytes": megabytes}}
     ]
     made += [
-        {"id": f"s{n}", "tool": HAND_ON.name, "args": {"text": f"${{s{n - 1}}}", "n": n}}
+        {"id": f"s{n}", "tool": later.name, "args": {"text": f"${{s{n - 1}}}", "n": n}}
         for n in range(1, steps)
     ]
-    output = f"${{len(s{steps - 1})}}"
-    return {"firmplan": 1, "inputs": {"n": {"type": "integer"}}, "steps": made, "output": output}
+    return {
+        "firmplan": 1,
+        "inputs": {"n": {"type": "integer"}},
+        "steps": made,
+        "output": f"${{s{steps - 1}}}",
+    }
 
 
 async def gathered(

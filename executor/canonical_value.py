@@ -97,6 +97,10 @@ class CanonicalValue:
         # By identity: comparing with a text of the same length costs as much as half of what is saved.
         return next((part for part in self.texts if part._value is text), None)  # noqa: SLF001  # its own class
 
+    def find(self, data: bytes) -> CanonicalValue | None:
+        """Return which of `texts` has these canonical bytes; `None`: none of them."""
+        return next((part for part in self.texts if part.data == data), None)
+
     def digest_of(self, text: str) -> Digest:
         """Return the digest of a text that may be one of `texts`."""
         known = self.find_text(text)

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from ..plans.limits import LIMITS, Limits
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport
+from ..plans.values import DEPTH_MAX
 from ..tools.background import WorkThread
 
 T = TypeVar("T")
@@ -65,9 +66,11 @@ def is_small(plan: object) -> bool:
     return _room_after(cast("object", plan), INLINE_PARTS) >= 0
 
 
-def _room_after(part: object, room: int) -> int:
-    """Return how much of `room` a part of a plan leaves; a negative number if it does not fit."""
+def _room_after(part: object, room: int, depth: int = 0) -> int:
+    """Return how much of `room` a part of a plan leaves; a negative number if it does not fit, or is too deep for a plan."""
     room -= 1
+    if depth > DEPTH_MAX:  # the check says so; Python's own stack would end soon
+        return -1
     match part:
         case str() | bytes():
             return room - len(part) // 16
@@ -76,11 +79,11 @@ def _room_after(part: object, room: int) -> int:
             if len(parts) > room:
                 return -1
             for each in cast("Mapping[object, object]", part).items() if isinstance(part, dict) else parts:
-                room = _room_after(each, room)
+                room = _room_after(each, room, depth + 1)
                 if room < 0:
                     break
             return room
         case BaseModel():  # a plan or a part of one; what is derived from it is left out
-            return _room_after([vars(part)[name] for name in part.model_fields_set], room)
+            return _room_after([vars(part)[name] for name in part.model_fields_set], room, depth)
         case _:
             return room

@@ -24,6 +24,15 @@ ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
 HTTP_LOCK = ROOT / "requirements-http.lock"
 HTTP_TOOLS = ("openapi-python-client>=0.29", "schemathesis>=4.32")
+PEERS = {
+    "dbos": ("dbos",),
+    "hamilton": ("sf-hamilton",),
+    "langgraph": ("langgraph", "langgraph-checkpoint-sqlite"),
+    "prefect": ("prefect",),
+    "pydantic_graph": ("pydantic-graph",),
+}
+"""Engines that `make peers` compares firmplan with; each has an environment and a lock of its own."""
+PEER_HEADER = "# Made by `make lock`; installed by `make peers` with --require-hashes.\n"
 EXTRAS = ("dev", "audit")
 """The extras of which the lock holds everything; `dev` has the others in it."""
 HTTP_HEADER = """\
@@ -145,12 +154,15 @@ def read_project() -> dict[str, object]:
 
 
 def write(uv: str = "uv") -> None:
-    """Resolve the project with all its extras, and the programs that test it over HTTP, anew, for every platform, and write the locks."""
+    """Resolve the project with all its extras, the programs that test it over HTTP, and its peers, anew, for every platform, and write the locks."""
     build = read_project()["build-system"]
     assert isinstance(build, dict)
     extras = [word for extra in EXTRAS for word in ("--extra", extra)]
     LOCK.write_text(HEADER + _resolved(uv, ["pyproject.toml", *extras], build["requires"]), encoding="utf-8")
     HTTP_LOCK.write_text(HTTP_HEADER + _resolved(uv, [], HTTP_TOOLS), encoding="utf-8")
+    for peer, needs in PEERS.items():
+        lock = ROOT / "benchmarks" / "peers" / f"{peer}.lock"
+        lock.write_text(PEER_HEADER + _resolved(uv, [], needs), encoding="utf-8")
 
 
 def _resolved(uv: str, sources: Sequence[str], needs: Iterable[str]) -> str:

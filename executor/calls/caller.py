@@ -7,9 +7,9 @@ The result is an `Outcome`. What follows from an outcome is decided by the machi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from ...errors import EngineBug, ToolError
 from ...plans.values import Json
@@ -134,10 +134,10 @@ class Caller:
         threads, timeout_s = self._facilities.threads, call.command.timeout_s
         return await reconcile(tool, call.write_key, args, threads, timeout_s)
 
-    async def finish(self, call: PreparedCall, begun: BegunCall) -> Outcome:
+    def finish(self, call: PreparedCall, begun: BegunCall) -> Coroutine[Any, Any, Outcome]:
         """Follow a call that waits to its end. Raises: asyncio.CancelledError: it was stopped."""
         timeout_s, threads = call.command.timeout_s, self._facilities.threads
-        return await finish_call(
+        return finish_call(
             begun, _tool_of(call), call.args, threads, timeout_s, call.context, self._is_ending
         )
 

@@ -172,6 +172,8 @@ class WorkerPool:
 
     def start_workers(self) -> None:
         """Start as many workers as the due calls need: one, or one for each busy worker, because a busy worker may be waiting in its call."""
+        if not self._due:
+            return
         room = self._workers_max - self._busy
         for _ in range(min(len(self._due), max(self._busy, 1), room) - self._starting):
             self._starting += 1

@@ -680,7 +680,10 @@ async def _follow(begun: BegunCall) -> object:
     while True:
         fault: BaseException | None = None
         try:
-            if (fault := _bad_yield(awaited, loop)) is None:
+            # Nearly all calls wait for a plain future, and are not stopped.
+            if type(awaited) is asyncio.Future and until is None and awaited.get_loop() is loop:
+                await _pass_on(awaited)
+            elif (fault := _bad_yield(awaited, loop)) is None:
                 waiter = waiter or _waiter_for(awaited, is_stopped=until is not None)
                 await _wait_until_done(awaited, waiter, until)
         except asyncio.CancelledError as cancel:

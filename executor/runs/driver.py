@@ -602,14 +602,12 @@ class Driver:
         """Follow a call that waits to its end, and record its outcome."""
         made: Reusable | None = None
         try:
-            try:
-                outcome = await self._caller.finish(call, begun)
-                made, rest = self._conclude(call, outcome, call.kept_epochs)
-                if rest is not None:
-                    await rest
-            finally:
-                self.facilities.semaphore.release()
+            outcome = await self._caller.finish(call, begun)
+            made, rest = self._conclude(call, outcome, call.kept_epochs)
+            if rest is not None:
+                await rest
         finally:
+            self.facilities.semaphore.release()
             self._results.end(call, in_flight, made)
 
     async def _make(self, call: PreparedCall) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Final, cast
 
-from ...plans.signature import Effect
 from ...tools.logbook import is_enabled, open_log
 from ..calls.frames import EVERY_S, NOTE_MAX
 from ..canonical_value import CanonicalValue
@@ -22,6 +21,7 @@ from ..events import (
     CallStarted,
     CallSucceeded,
     Cause,
+    Consequence,
     JournalEvent,
     PlanMade,
     ResolvedDone,
@@ -75,8 +75,8 @@ class RunRecorder:
         self._log = RunLog(run_id)
         self.on_outcome: Callable[[str], None] | None = None
         self.watch: RunWatch | None = None
-        self._resources = {name: tool.resource for name, tool in lock.items() if tool.effect is Effect.WRITE}
-        self._idempotent = {name for name, tool in lock.items() if tool.idempotent}
+        self._resources = lock.written
+        self._idempotent = lock.idempotent
 
     def note(self, event: Cause, at: float, decision: int | None = None) -> Sequence[Command]:
         """Handle an event, record it with its consequences, and return the commands to carry out.
@@ -101,9 +101,11 @@ class RunRecorder:
                 journal.add(event, at, decision=decision, is_synced=is_synced, within_s=within_s)
             if self._made is not None and isinstance(event, RunStarted):
                 journal.add(self._made, at)
-            concluded = [command.event for command in commands if isinstance(command, Record)]
-            for consequence in concluded:
-                journal.add(consequence, at)
+            concluded: list[Consequence] = []
+            if commands and isinstance(commands[0], Record):  # records come first
+                concluded = [command.event for command in commands if isinstance(command, Record)]
+                for consequence in concluded:
+                    journal.add(consequence, at)
         if self.watch is not None:
             self.watch.note(event, at)
             for consequence in concluded:

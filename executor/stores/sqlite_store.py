@@ -212,7 +212,9 @@ class SqliteStore(SqliteFile, SqlStore):
     """A store in the SQLite file `path`, made if it is not there."""
 
     # One row of `resources` counts the writes on all of them.
-    counts: ClassVar[Sequence[str]] = ("SELECT resource, 1 {writes}", f"SELECT '{EVERYTHING}', 1 {{writes}}")
+    counts: ClassVar[Sequence[str]] = (
+        f"SELECT resource, 1 {{writes}} UNION ALL SELECT '{EVERYTHING}', 1 {{writes}}",
+    )
     writes_in_all: ClassVar[str] = f"SELECT coalesce(max(epoch), 0) FROM @resources WHERE name='{EVERYTHING}'"
     # The last run with a large header that was submitted here, until it ends: id, digest of the text, and the parsed header.
     _large_header: tuple[str, bytes, Mapping[str, Any]] | None = None
@@ -495,7 +497,7 @@ def _numbers_of(db: sqlite3.Connection, prefixes: Sequence[int]) -> Iterator[tup
 # keys a portion at a time on the thread of commits, and is complete as long as no other connection writes to the file, which SQLite reports as
 # a number (`data_version`). The number is asked for when a run is claimed, at each commit, and at each look for decisions. So a run finds all
 # results that were there when it began, and results of other processes a moment later. Without the filter a durable run of 10,000 new steps
-# took 7 % longer in `benchmarks/bench_executor.py`, and one of 1,000 steps about 4 %.
+# took 7 % longer in the benchmark of that time, and one of 1,000 steps about 4 %.
 
 
 _HASH: Final = 8 * FILTER_BYTES - 1

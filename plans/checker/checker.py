@@ -170,7 +170,7 @@ def _inferred(context: CheckContext) -> dict[str, Type]:
                 return found
             inferred = context.steps[number][position]
             if inferred != NEVER:
-                found[f"{prefix}{step.id}"] = inferred
+                found[f"{prefix}{step.id}" if prefix else step.id] = inferred
             called = body.calls.get(position)
             if called is not None:
                 waiting.append((f"{prefix}{step.id}/", called))

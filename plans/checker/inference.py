@@ -233,12 +233,14 @@ class _TypedBody:
         if step.on_error == "skip" and not is_each:
             return True
         skipping = [other for other in refs.needs if self.skips[other]]
+        if not skipping:
+            return False
         if any(other not in refs.lenient for other in skipping):
             return True
         # Of the values of a `for_each`, only the list decides about the step: a lost value in an item skips that item.
         names = ("for_each",) if is_each else tuple(step.templates)
         leaves = (leaf for name in names for leaf in step.templates[name].formula.leaves)
-        return bool(skipping) and any(self._lost_text(leaf) for leaf in leaves)
+        return any(self._lost_text(leaf) for leaf in leaves)
 
     def _lost_text(self, leaf: Leaf) -> str:
         """Return the reference through which a string loses its value if steps are skipped, such as `step.field[0]`; else empty."""
@@ -273,14 +275,16 @@ class _TypedBody:
         path = self.body.path(position)
         context = self.context
         match step:
-            case SetStep():
-                return self._set_type(path, step, scope)
-            case ToolStep(tool=name):
-                tool = context.tools.find(name) if self._expect_tool(f"{path}.tool", name) else None
+            case ToolStep(tool=name):  # most steps, so they are asked about first
+                tool = context.tools.find(name)
+                if tool is None:
+                    self._report_tool(f"{path}.tool", name)
                 made = NEVER if tool is None else context.result_type(tool)
                 parameters = None if tool is None else context.parameters(tool)
                 self._check_args(path, step, parameters, _with_previous(step, made, scope))
                 return made
+            case SetStep():
+                return self._set_type(path, step, scope)
             case PlanStep():
                 called = self.body.calls.get(position)
                 made = NEVER if called is None else context.outputs.get(called, NEVER)
@@ -364,9 +368,11 @@ class _TypedBody:
             made = UNKNOWN
         return self.value_type(path + template.where, template, _with_previous(step, made, scope))
 
-    def _expect_tool(self, path: str, name: str) -> bool:
-        if self.context.tools.find(name) is not None:
-            return True
+    def _expect_tool(self, path: str, name: str) -> None:
+        if self.context.tools.find(name) is None:
+            self._report_tool(path, name)
+
+    def _report_tool(self, path: str, name: str) -> None:
         names = self.context.tools.names
         if names:
             message = f"there is no tool '{short(name)}': expected one of {listing(names)}"
@@ -375,7 +381,6 @@ class _TypedBody:
             message = f"there is no tool '{short(name)}': no tools were given"
             hint = "say where the tools are: --tools on the command line, Engine(tools=..) or check(plan, tools) in Python"
         self.context.problems.add(self.body, "unknown-tool", path, message, hint)
-        return False
 
     def _check_args(
         self, path: str, step: ToolStep | PlanStep, parameters: Parameters | None, scope: Mapping[str, Type]

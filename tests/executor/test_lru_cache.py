@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from firmplan import Engine, Plan, PlanRejected, Toolset, tool
 from firmplan.executor import ToolsetLock
@@ -111,6 +113,40 @@ def test_a_plan_object_is_known_by_identity_and_a_dict_by_content():
     accepted.keep(GivenPlan(null), tools, first)
     assert accepted.find(GivenPlan(null), tools) is first
     assert accepted.find(GivenPlan(nan), tools) is None, "its text would be that of null"
+
+
+def test_a_plan_is_what_it_was_when_it_was_given():
+    """Who changes a dict while its plan is checked in a thread changes nothing of the run, and the changed dict is another plan."""
+
+    async def main():
+        async with Engine([add], store=MemoryStore()) as engine:
+            steps = [
+                {"id": f"s{number}", "tool": "add", "args": {"a": number, "b": 1}} for number in range(200)
+            ]
+            given = {"firmplan": 1, "steps": steps, "output": "${s199}"}
+            run = asyncio.ensure_future(engine.run(given))
+            await asyncio.sleep(0)
+            steps.clear()
+            with pytest.raises(PlanRejected):
+                await engine.run(given)
+            return (await run).output
+
+    assert within(main()) == 200
+
+
+def test_a_plan_that_is_too_deep_is_rejected():
+    """A plan of any depth has a report, also where nobody has read it before."""
+    deep = 1
+    for _ in range(5_000):
+        deep = [deep]
+
+    async def main():
+        async with Engine([add], store=MemoryStore()) as engine:
+            with pytest.raises(PlanRejected) as refused:
+                await engine.run({**ONE, "output": deep})
+            return [each.code for each in refused.value.report.errors]
+
+    assert within(main()) == ["limit-exceeded"]
 
 
 def test_a_plan_that_runs_saved_plans_is_checked_every_time():

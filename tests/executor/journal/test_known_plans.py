@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 import structlog.testing
 from appending import emptied
@@ -25,6 +26,7 @@ from firmplan.executor.journal.header import Header, program_key
 from firmplan.executor.journal.known_plans import STEPS_MIN
 from firmplan.executor.journal.toolset_lock import ToolsetLock
 from firmplan.executor.lru_cache import IdentityCache, LruCache
+from firmplan.executor.stores import sqlite_file
 from firmplan.plans.limits import LIMITS
 from public import call, plan
 
@@ -446,6 +448,41 @@ async def test_a_run_that_is_resumed_elsewhere_is_not_compiled_again(tmp_path, c
         assert counted.taken() == (0, 0)
         fork = await engine.fork(run.id, at="s5")
         assert (fork.status, counted.taken()) == ("succeeded", (0, 0))
+
+
+@pytest.mark.postgres
+@in_loop
+async def test_a_server_keeps_the_same(postgres_url, counted, new_process):
+    """In PostgreSQL, too, a known plan is neither checked nor compiled, and a row that was changed is not trusted."""
+    await ran(postgres_url)
+    assert counted.taken() == (1, 1)
+    new_process()
+    run = await ran(postgres_url, n=2)
+    assert (run.status, counted.taken()) == ("succeeded", (0, 0))
+    with psycopg.connect(postgres_url, autocommit=True) as db:
+        assert db.execute("SELECT count(*) FROM firmplan_known_plans").fetchone() == (2,)
+        db.execute("UPDATE firmplan_known_plans SET data=data || ' '::bytea")
+    new_process()
+    run = await ran(postgres_url, n=3)
+    assert (run.status, counted.taken()) == ("succeeded", (1, 1))
+    async with Engine([add], store=postgres_url) as engine:
+        await engine.shrink_cache(max_age=0)
+    with psycopg.connect(postgres_url) as db:
+        assert db.execute("SELECT count(*) FROM firmplan_known_plans").fetchone() == (0,)
+
+
+@in_loop
+async def test_a_store_that_takes_no_writes_is_read(tmp_path, counted, new_process, monkeypatch):
+    """A replay finds the program of its run in a store that cannot be written, and leaves nothing there."""
+    store = str(tmp_path / "s.db")
+    run = await ran(store)
+    counted.taken()
+    new_process()
+    monkeypatch.setattr(sqlite_file, "why_read_only", lambda name: "a test says so")
+    async with Engine([add, send], store=store) as engine:
+        assert (await engine.replay(run.id)).digest == run.digest
+    assert counted.taken() == (0, 0)
+    assert len(rows_of(store)) == 2
 
 
 @in_loop
