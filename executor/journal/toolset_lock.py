@@ -230,6 +230,16 @@ class ToolsetLock:
         """Tool name -> policy."""
         return {name: tool.policy for name, tool in self._tools.items()}
 
+    @cached_property
+    def written(self) -> Mapping[str, str]:
+        """Names of the tools that write -> the resource that each writes."""
+        return {name: tool.resource for name, tool in self._tools.items() if tool.effect is Effect.WRITE}
+
+    @cached_property
+    def idempotent(self) -> Collection[str]:
+        """Names of the tools that are idempotent."""
+        return {name for name, tool in self._tools.items() if tool.idempotent}
+
     def to_list(self) -> list[Json]:
         """Return it as JSON, sorted by name. The list is shared, and never to be changed."""
         return self._as_json

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Final, cast
 
-from ...plans.signature import Effect
 from ...tools.logbook import is_enabled, open_log
 from ..calls.frames import EVERY_S, NOTE_MAX
 from ..canonical_value import CanonicalValue
@@ -76,8 +75,8 @@ class RunRecorder:
         self._log = RunLog(run_id)
         self.on_outcome: Callable[[str], None] | None = None
         self.watch: RunWatch | None = None
-        self._resources = {name: tool.resource for name, tool in lock.items() if tool.effect is Effect.WRITE}
-        self._idempotent = {name for name, tool in lock.items() if tool.idempotent}
+        self._resources = lock.written
+        self._idempotent = lock.idempotent
 
     def note(self, event: Cause, at: float, decision: int | None = None) -> Sequence[Command]:
         """Handle an event, record it with its consequences, and return the commands to carry out.

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import accumulate
+from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 
 import orjson
@@ -170,6 +171,8 @@ class Sql(ABC):
 _COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
 )
+_COLUMN_NAMES: Final[Sequence[str]] = _COLUMNS.split(", ")
+_IN_COLUMNS: Final = attrgetter(*_COLUMN_NAMES)
 RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner), tenant, usd"
 _FIND_RUN: Final = f"SELECT {RUN}, header FROM @runs JOIN @headers ON run_id=id WHERE id=:run"
 _CREATE_RUN: Final = f"INSERT INTO @runs ({_COLUMNS}, tenant) VALUES (:{_COLUMNS.replace(', ', ', :')}, :tenant) ON CONFLICT DO NOTHING"
@@ -403,7 +406,7 @@ class SqlStore(ABC):
 
     def _create(self, sql: Sql, row: RunRow) -> Cursor:
         """Add a run. The cursor has changed one row if none of its id was there."""
-        values = {name: getattr(row, name) for name in _COLUMNS.split(", ")}
+        values: dict[str, object] = dict(zip(_COLUMN_NAMES, _IN_COLUMNS(row), strict=True))
         values |= {
             "tenant": row.tenant,
             "task": self._task_to_text(row.task),

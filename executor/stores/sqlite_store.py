@@ -212,7 +212,9 @@ class SqliteStore(SqliteFile, SqlStore):
     """A store in the SQLite file `path`, made if it is not there."""
 
     # One row of `resources` counts the writes on all of them.
-    counts: ClassVar[Sequence[str]] = ("SELECT resource, 1 {writes}", f"SELECT '{EVERYTHING}', 1 {{writes}}")
+    counts: ClassVar[Sequence[str]] = (
+        f"SELECT resource, 1 {{writes}} UNION ALL SELECT '{EVERYTHING}', 1 {{writes}}",
+    )
     writes_in_all: ClassVar[str] = f"SELECT coalesce(max(epoch), 0) FROM @resources WHERE name='{EVERYTHING}'"
     # The last run with a large header that was submitted here, until it ends: id, digest of the text, and the parsed header.
     _large_header: tuple[str, bytes, Mapping[str, Any]] | None = None

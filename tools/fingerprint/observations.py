@@ -136,15 +136,17 @@ def _state_of_class(cls: type) -> Sequence[object] | None:
             state += _state_of(fn)
     declared: list[object] = []
     if issubclass(cls, BaseModel):
-        declared += held.get("model_config", {}).values()
+        config: Mapping[str, object] = held.get("model_config") or {}
+        state += config
+        declared += config.values()
         for name, field in cls.model_fields.items():
-            given = field._attributes_set  # noqa: SLF001  # as in `constants.py`
+            given: Mapping[str, object] = cast("Any", field)._attributes_set  # noqa: SLF001  # as in `constants.py`
             state += (name, field, *given)
             declared += (field.annotation, field.description, *(getattr(field, each, None) for each in given))
             if field.metadata:  # constraints are objects of many kinds
                 return None
     if "__dataclass_fields__" in held:
-        for each in fields(cls):
+        for each in fields(cast("Any", cls)):
             state.append(each.name)
             declared += [getattr(each, part) for part in FIELD_PARTS]
         declared += [getattr(held["__dataclass_params__"], part) for part in DATACLASS_PARTS]
@@ -169,7 +171,8 @@ def _is_constant(value: object) -> bool:  # noqa: PLR0911  # one kind of value, 
         case type():
             # The walk adds a class of the project, with its state, unless a call made it (`make_dataclass`, `Page[Item]`).
             if origin_of(value.__module__) is Origin.PROJECT:
-                return (vars(value).get("__pydantic_generic_metadata__") or {}).get("origin") is None
+                held = cast("Mapping[str, Any]", vars(cast("type[object]", value)))
+                return (held.get("__pydantic_generic_metadata__") or {}).get("origin") is None
             is_model = issubclass(value, BaseModel) and value is not BaseModel
             return value.__module__ != types.__name__ and not is_model
         case _ if isinstance(value, GenericAlias | UnionType) or typing.get_origin(value) is not None:

@@ -68,7 +68,7 @@ class Part:
     weight: float = 1.5
 
 
-class Model(BaseModel):
+class Model(BaseModel, strict=True):
     name: str
     count: int = 3
     more: list[Item] = Field(default_factory=list, description="Items")
@@ -215,6 +215,10 @@ CHANGES = {
         lambda m: setattr(m.Model.model_fields["count"], "annotation", float),
     ),
     "settings of a model": ("typed", lambda m: m.Model.model_config.update(frozen=True)),
+    "other settings of a model": (
+        "typed",
+        lambda m: (m.Model.model_config.clear(), m.Model.model_config.update(frozen=True)),
+    ),
     "attribute of a typed dict": ("typed", lambda m: setattr(m.Item, "unit", "euros")),
     "bound of a model": ("bounded", lambda m: m.Bounded.model_fields["count"].metadata.clear()),
     "item of a list of a class": ("boxed", lambda m: m.Box.held.append(2)),
