@@ -289,12 +289,12 @@ class Formula:
         if self._joint is not None:
             text, names = self._joint
             try:
-                parts = tuple([serialized[name].data for name in names])
+                known = tuple([serialized[name].data for name in names])
             except KeyError:
                 pass
             else:
-                if not parts or max(map(len, parts)) <= SPLICED_BYTES_MAX:
-                    joined = text % parts
+                if not known or max(map(len, known)) <= SPLICED_BYTES_MAX:
+                    joined = text % known
                     if _is_surely_small(joined):
                         return joined, None
         # Evaluating comes to the problem that stands first in the plan, and says which step was skipped.
@@ -569,12 +569,12 @@ def _splice(value: Json, tree: Tree | None, made: list[Splice]) -> None:
         text = b"{"
         for name in sorted(tree.value):
             text += _serialized_key(name)
-            part = tree.parts.get(name)
-            if part is None:
+            inner = tree.parts.get(name)
+            if inner is None:
                 text += canonical(tree.value[name]) + b","
             else:
                 _add_text(made, text)
-                _splice(tree.value[name], part, made)
+                _splice(tree.value[name], inner, made)
                 text = b","
         _add_text(made, text[:-1] + b"}")
     else:

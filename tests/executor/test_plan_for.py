@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from firmplan import Engine, InputRejected, Plan, PlanBuilder, Planner, check, tool
+from firmplan.executor.runs.request import GivenPlan
 from firmplan.testing import FakeClock, ScriptedModel, Slow, read_recorded
 from firmplan.testing.rehearsal import Rehearsal
 from typing_extensions import TypedDict
@@ -719,7 +720,9 @@ def test_private_values_reach_the_planner_only_if_any_model_may_have_them():
 
     async def work(engine, model):
         opened = await engine._open()
-        opened.plans._accepted.keep(plan, engine.tools, Plan.model_validate(plan))  # past the check
+        opened.plans._accepted.keep(
+            GivenPlan(plan), engine.tools, Plan.model_validate(plan)
+        )  # past the check
         run = await engine.run(plan)
         return run, list(model.requests)
 
