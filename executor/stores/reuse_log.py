@@ -2,9 +2,9 @@
 
 A commit appends the results that calls have left, some dozens to a row, which is a segment. An index has one row of two integers for each
 key: the first 64 bits of the key, and the number of the segment with the newest result of that key. Content keys are random, so each insert
-into an index of them touches another page, and the smaller the index, the fewer pages there are. Measured on SQLite, CPU:
-1.7 us a result in an empty store and 9 at a million results. Rejected: one row for each result with its complete key in an index, which cost 5
-and 20 us; and sorting the results into an index when the process is idle, since a busy server never is.
+into an index of them touches another page, and the smaller the index, the fewer pages there are. Measured side by side
+(`benchmarks/bench_reuse_log.py`): 5 us of CPU a result in a store of 10,000 and 14 in one of 300,000. Rejected: one row for each result with its complete
+key in an index, which cost 10 and 30 us; and sorting the results into an index when the process is idle, since a busy server never is.
 
 A result is one line of its segment, with a digest of its own: DIGEST, KEY, HEAD and OUTPUT, a tab between two. HEAD is the JSON array `[run_id,
 step, created, epochs, env]`. OUTPUT is `{"$json": output}`, or, of a large output, `{"$value": digest, "bytes": size}`: its bytes are among the
