@@ -159,12 +159,11 @@ def begin_call(
     try:
         try:
             made = tool.invoke(args, context, None if given is None else given.value)
-            if type(made) is CoroutineType:
-                work: _Work = made
-            elif tool.is_async:
-                work = cast("_Work", _awaited(cast("Awaitable[object]", made)))
-            else:
-                return _accept(tool, made, args, given)
+            if type(made) is not CoroutineType:
+                if not tool.is_async:
+                    return _accept(tool, made, args, given)
+                made = _awaited(cast("Awaitable[object]", made))
+            work = cast("_Work", made)
             try:
                 awaited = work.send(None)
             except StopIteration as done:  # it never waited, so it cost no more than a plain await
@@ -681,8 +680,8 @@ async def _follow(begun: BegunCall) -> object:
         fault: BaseException | None = None
         try:
             # Nearly all calls wait for a plain future, and are not stopped.
-            if type(awaited) is asyncio.Future and until is None and awaited.get_loop() is loop:
-                await _pass_on(awaited)
+            if until is None and (future := _plain_future(awaited)) is not None and future.get_loop() is loop:
+                await _pass_on(future)
             elif (fault := _bad_yield(awaited, loop)) is None:
                 waiter = waiter or _waiter_for(awaited, is_stopped=until is not None)
                 await _wait_until_done(awaited, waiter, until)
@@ -706,6 +705,11 @@ async def _follow(begun: BegunCall) -> object:
             return done.value
         finally:
             fault = None
+
+
+def _plain_future(awaited: object) -> asyncio.Future[object] | None:
+    kind: object = type(awaited)
+    return cast("asyncio.Future[object]", awaited) if kind is asyncio.Future else None
 
 
 def _bad_yield(awaited: object, loop: asyncio.AbstractEventLoop) -> RuntimeError | None:

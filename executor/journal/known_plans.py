@@ -17,12 +17,12 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from hashlib import sha256
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import orjson
 import pydantic
 
-from ... import __version__, plans
 from ...errors import StoreError
 from ...plans.signature import Signature, Signatures
 from ...plans.stored_program import FORMAT, MisfitError, program_from_json, program_to_json
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from ...plans.values import Json
     from ..stores.sql_store import Sql
     from ..stores.store import RunRow, Store
+
+
+# As values: an import of the package itself would close a circle of modules for type checkers.
+_FIRMPLAN: Final = import_module("...", __package__)
+_PLANS: Final = import_module("...plans", __package__)
 
 
 class _Hash(Protocol):
@@ -275,7 +280,7 @@ def code_version() -> bytes | None:
     A version alone would not do: whoever works on firmplan changes its code, and the version stays.
     """
     files: list[tuple[str, int, int]] = []
-    folders = [os.path.dirname(plans.__file__)]  # noqa: PTH120  # `pathlib` takes ten times as long
+    folders = [os.path.dirname(str(_PLANS.__file__))]  # noqa: PTH120  # `pathlib` takes ten times as long
     try:
         for folder in folders:  # grows while it is walked
             for each in os.scandir(folder):
@@ -288,7 +293,7 @@ def code_version() -> bytes | None:
         return None
     if not files:
         return None
-    return repr((__version__, sys.version_info[:3], pydantic.VERSION, sorted(files))).encode()
+    return repr((_FIRMPLAN.__version__, sys.version_info[:3], pydantic.VERSION, sorted(files))).encode()
 
 
 def _digest_of(key: str, data: bytes) -> bytes:

@@ -171,7 +171,7 @@ def _is_constant(value: object) -> bool:  # noqa: PLR0911  # one kind of value, 
         case type():
             # The walk adds a class of the project, with its state, unless a call made it (`make_dataclass`, `Page[Item]`).
             if origin_of(value.__module__) is Origin.PROJECT:
-                made: dict[str, Any] = vars(value).get("__pydantic_generic_metadata__") or {}
+                made: Any = vars(value).get("__pydantic_generic_metadata__") or {}
                 return made.get("origin") is None
             is_model = issubclass(value, BaseModel) and value is not BaseModel
             return value.__module__ != types.__name__ and not is_model

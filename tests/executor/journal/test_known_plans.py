@@ -291,14 +291,16 @@ async def test_other_limits_and_another_version_are_checked(tmp_path, counted, m
 
 def test_the_version_of_the_code_is_that_of_its_files(tmp_path, monkeypatch):
     """A file that has changed, or is new, is another version."""
-    shutil.copytree(known_plans.plans.__path__[0], tmp_path / "plans", ignore=shutil.ignore_patterns("*.pyc"))
-    monkeypatch.setattr(known_plans.plans, "__file__", str(tmp_path / "plans" / "__init__.py"))
+    shutil.copytree(
+        known_plans._PLANS.__path__[0], tmp_path / "plans", ignore=shutil.ignore_patterns("*.pyc")
+    )
+    monkeypatch.setattr(known_plans._PLANS, "__file__", str(tmp_path / "plans" / "__init__.py"))
     seen = []
     for change in (
         lambda: None,
         lambda: (tmp_path / "plans" / "checker" / "checker.py").write_text("x = 1\n"),
         lambda: (tmp_path / "plans" / "new.py").write_text(""),
-        lambda: monkeypatch.setattr(known_plans, "__version__", "99"),
+        lambda: monkeypatch.setattr(known_plans._FIRMPLAN, "__version__", "99"),
     ):
         change()
         seen.append(known_plans.code_version.__wrapped__())
