@@ -137,9 +137,8 @@ class Caller:
     def finish(self, call: PreparedCall, begun: BegunCall) -> Coroutine[Any, Any, Outcome]:
         """Follow a call that waits to its end. Raises: asyncio.CancelledError: it was stopped."""
         timeout_s, threads = call.command.timeout_s, self._facilities.threads
-        return finish_call(
-            begun, _tool_of(call), call.args, threads, timeout_s, call.context, self._is_ending
-        )
+        tool, is_ending, where = _tool_of(call), self._is_ending, self._where(call)
+        return finish_call(begun, tool, call.args, threads, timeout_s, call.context, is_ending, where=where)
 
     def can_begin_with_context(self, call: PreparedCall, tool: Tool, on_draw: Callable[[], None]) -> bool:
         """Give a call its context, unless artifacts have to be fetched for it first; return whether it has one.
@@ -235,7 +234,13 @@ class Caller:
 
     async def _call_tool(self, call: PreparedCall, tool: Tool, context: Context | None) -> Outcome:
         timeout_s, threads = call.command.timeout_s, self._facilities.threads
-        return await call_tool(tool, call.args, context, threads, timeout_s, call.given, self._is_ending)
+        is_ending, where = self._is_ending, self._where(call)
+        return await call_tool(
+            tool, call.args, context, threads, timeout_s, call.given, is_ending, where=where
+        )
+
+    def _where(self, call: PreparedCall) -> Mapping[str, object]:
+        return {"run": self._run_id, "step": call.step, "attempt": call.command.attempt}
 
     async def _drawn(self, call: PreparedCall, drawn: float | str) -> None:
         if self._nondeterminism is not None:

@@ -44,6 +44,9 @@ from ..limits import check_artifact, has_room, is_small_enough, run_too_large, t
 
 # --- outcomes
 
+NOWHERE: Final[Mapping[str, object]] = {}
+"""Of calls outside a run: lines of the log about them name no step."""
+
 
 @dataclass(slots=True)
 class Returned:
@@ -184,7 +187,7 @@ def begin_call(
         return _traced(_outcome_of(tool, error, None), error)
 
 
-async def finish_call(
+async def finish_call(  # noqa: PLR0913  # the parts of a call
     begun: BegunCall,
     tool: Tool,
     args: bytes,
@@ -192,6 +195,8 @@ async def finish_call(
     timeout_s: float | None,
     context: Context | None = None,
     is_ending: Callable[[], bool] = lambda: True,
+    *,
+    where: Mapping[str, object] = NOWHERE,
 ) -> Outcome:
     """Follow a call that waits to its end, in the task that began it.
 
@@ -203,6 +208,7 @@ async def finish_call(
         timeout_s: The limit, from the beginning of the call; `None`: no limit.
         context: The context of the call, if it has one.
         is_ending: Whether a cancel of the task that is not `STOPPED` is the engine's, not one of the tool.
+        where: Run, step and attempt, for lines of the log about a call without a context.
 
     Raises:
         asyncio.CancelledError: The call was stopped.
@@ -213,7 +219,7 @@ async def finish_call(
             try:
                 result = begun.result if begun.awaited is _RETURNED else await _follow(begun)
             except _NotHeeded:
-                log = context.log if context is not None else open_log()
+                log = context.log if context is not None else open_log(**where)
                 log.warning("a call was ended that did not heed its cancel", tool=tool.name)
                 raise asyncio.CancelledError(STOPPED) from None
             if limit is not None and limit.has_passed:
@@ -279,7 +285,7 @@ def _traced(outcome: Outcome, error: BaseException) -> Outcome:
     return replace(outcome, trace=trace_of(error))
 
 
-async def call_tool(
+async def call_tool(  # noqa: PLR0913  # the parts of a call
     tool: Tool,
     args: bytes,
     context: Context | None,
@@ -287,6 +293,8 @@ async def call_tool(
     timeout_s: float | None,
     given: CanonicalValue | None = None,
     is_ending: Callable[[], bool] = lambda: True,
+    *,
+    where: Mapping[str, object] = NOWHERE,
 ) -> Outcome:
     """Call the tool, wherever it is declared to run, and return the outcome.
 
@@ -298,19 +306,20 @@ async def call_tool(
         timeout_s: `None`: no limit.
         given: Large arguments with their parsed form, of which the tool gets a copy; `None`: `args` is parsed.
         is_ending: As for `finish_call`.
+        where: As for `finish_call`.
     """
     if is_on_loop(tool):
         begun = begin_call(tool, args, context, timeout_s, given)
         if not isinstance(begun, BegunCall):
             return begun
-        return await finish_call(begun, tool, args, threads, timeout_s, context, is_ending)
+        return await finish_call(begun, tool, args, threads, timeout_s, context, is_ending, where=where)
     forks = Forks.count
     limit = asyncio.timeout(timeout_s)
     try:
         try:
             async with limit:
                 return await _result_in_thread(
-                    tool, args, context, threads, given, is_limited=timeout_s is not None
+                    tool, args, context, threads, given, where, is_limited=timeout_s is not None
                 )
         finally:
             exit_if_forked(forks)
@@ -328,11 +337,12 @@ async def _result_in_thread(
     context: Context | None,
     threads: ThreadPool,
     given: CanonicalValue | None,
+    where: Mapping[str, object],
     *,
     is_limited: bool,
 ) -> Outcome:
     def warn() -> None:
-        log = context.log if context is not None else open_log()
+        log = context.log if context is not None else open_log(**where)
         log.warning("a call was ended that did not heed its cancel", tool=tool.name)
 
     def call() -> Outcome | _Begun:
@@ -343,7 +353,7 @@ async def _result_in_thread(
             else _accept(tool, result, args, given)
         )
 
-    done = await _in_thread(tool, call, context, threads)
+    done = await _in_thread(tool, call, context, threads, where)
     if not isinstance(done, _Begun):
         return done
     result = await (await_in_task if is_limited else await_stoppable)(done.work, warn)
@@ -360,14 +370,18 @@ class _Begun:
 
 
 async def _in_thread(
-    tool: Tool, call: Callable[[], Outcome | _Begun], context: Context | None, threads: ThreadPool
+    tool: Tool,
+    call: Callable[[], Outcome | _Begun],
+    context: Context | None,
+    threads: ThreadPool,
+    where: Mapping[str, object],
 ) -> Outcome | _Begun:
     try:  # the thread also puts the result into canonical form, so that a large one does not hold the event loop
         return cast("Outcome | _Begun", await threads.call(call))
     except asyncio.CancelledError:
         if is_cancelled() and not threads.is_closing:
             fields = {"tool": tool.name, "all": threads.abandoned}
-            log = context.log if context is not None else open_log()
+            log = context.log if context is not None else open_log(**where)
             log.warning("a thread goes on that nobody waits for", **fields)
         raise
 

@@ -377,6 +377,7 @@ async def test_a_row_that_was_changed_is_not_trusted(tmp_path, counted, new_proc
         new_process()
         with structlog.testing.capture_logs() as logs:
             run = await ran(store, n=2)
+        structlog.reset_defaults()
         assert run.status == "succeeded"
         assert counted.taken() != (0, 0), what
         assert [each["event"] for each in logs].count("a kept check or program is not used") >= 1, what

@@ -111,7 +111,7 @@ def test_another_task_toolset_or_model_is_another_planning():
 def test_another_prompt_is_another_planning(monkeypatch):
     """What was planned with old prompts is not what would be planned now."""
     versions = iter("ab")
-    monkeypatch.setattr("firmplan.planner.planner.prompt_version", lambda: next(versions))
+    monkeypatch.setattr("firmplan.planner.drafting.prompt.prompt_version", lambda: next(versions))
     kept = Kept()
     found, _ = plannings({"cache": kept}, {"cache": kept})
     assert [each.source for each in found] == ["model", "model"]
