@@ -16,9 +16,21 @@ PYTHONS_OWN_MAX: Final = 1_000
 
 
 class Aside:
-    """Whether objects were put aside (`gc.freeze`) by us: Python itself counts them one by one to say so."""
+    """What is known of objects that were put aside (`gc.freeze`): by us now, or by the program at any time."""
 
     is_on = False
+    _is_of_program = False
+
+    @classmethod
+    def is_of_program(cls) -> bool:
+        """Whether the program puts objects aside, as servers do before they fork: `gc.unfreeze` would undo that, too.
+
+        To be asked while `is_on` is false. Python counts the objects one by one, some ten milliseconds for a large program, so one yes
+        stands for the life of the process.
+        """
+        if not cls._is_of_program:
+            cls._is_of_program = gc.get_freeze_count() > PYTHONS_OWN_MAX
+        return cls._is_of_program
 
 
 @contextmanager
@@ -34,7 +46,7 @@ def collector_paused() -> Generator[None]:
     finally:
         if was_on:
             # Where somebody keeps objects frozen, they are not ours to thaw.
-            if not Aside.is_on and gc.get_freeze_count() <= PYTHONS_OWN_MAX:
+            if not Aside.is_on and not Aside.is_of_program():
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

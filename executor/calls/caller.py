@@ -239,7 +239,7 @@ class Caller:
             tool, call.args, context, threads, timeout_s, call.given, is_ending, where=where
         )
 
-    def _where(self, call: PreparedCall) -> Mapping[str, object]:
+    def _where(self, call: PreparedCall) -> Mapping[str, Any]:
         return {"run": self._run_id, "step": call.step, "attempt": call.command.attempt}
 
     async def _drawn(self, call: PreparedCall, drawn: float | str) -> None:

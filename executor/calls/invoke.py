@@ -44,7 +44,7 @@ from ..limits import check_artifact, has_room, is_small_enough, run_too_large, t
 
 # --- outcomes
 
-NOWHERE: Final[Mapping[str, object]] = {}
+NOWHERE: Final[Mapping[str, Any]] = {}
 """Of calls outside a run: lines of the log about them name no step."""
 
 
@@ -196,7 +196,7 @@ async def finish_call(  # noqa: PLR0913  # the parts of a call
     context: Context | None = None,
     is_ending: Callable[[], bool] = lambda: True,
     *,
-    where: Mapping[str, object] = NOWHERE,
+    where: Mapping[str, Any] = NOWHERE,
 ) -> Outcome:
     """Follow a call that waits to its end, in the task that began it.
 
@@ -294,7 +294,7 @@ async def call_tool(  # noqa: PLR0913  # the parts of a call
     given: CanonicalValue | None = None,
     is_ending: Callable[[], bool] = lambda: True,
     *,
-    where: Mapping[str, object] = NOWHERE,
+    where: Mapping[str, Any] = NOWHERE,
 ) -> Outcome:
     """Call the tool, wherever it is declared to run, and return the outcome.
 
@@ -337,7 +337,7 @@ async def _result_in_thread(
     context: Context | None,
     threads: ThreadPool,
     given: CanonicalValue | None,
-    where: Mapping[str, object],
+    where: Mapping[str, Any],
     *,
     is_limited: bool,
 ) -> Outcome:
@@ -374,7 +374,7 @@ async def _in_thread(
     call: Callable[[], Outcome | _Begun],
     context: Context | None,
     threads: ThreadPool,
-    where: Mapping[str, object],
+    where: Mapping[str, Any],
 ) -> Outcome | _Begun:
     try:  # the thread also puts the result into canonical form, so that a large one does not hold the event loop
         return cast("Outcome | _Begun", await threads.call(call))

@@ -21,7 +21,7 @@ from threading import Lock
 from typing import Any, Final, NamedTuple
 
 from ...errors import ConfigError, EngineBug
-from ...plans.collecting import PYTHONS_OWN_MAX, Aside
+from ...plans.collecting import Aside
 from ...plans.signature import Effect
 from ...tools import Tool, Used
 from ..calls.caller import Caller, Nondeterminism, Usage
@@ -847,10 +847,7 @@ def expect_outcomes(machine: Machine) -> None:
 
 
 class _Freeze:
-    """Counts the runs that are driven or replayed, over all event loops of the process.
-
-    A process that has frozen objects itself, as servers do before they fork, is left alone: `gc.unfreeze` would undo that, too.
-    """
+    """Counts the runs that are driven or replayed, over all event loops of the process. A program that freezes objects itself is left alone."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -860,7 +857,7 @@ class _Freeze:
     def begin(self) -> None:
         with self._lock:
             self._runs += 1
-            if self._runs == 1 and gc.get_freeze_count() <= PYTHONS_OWN_MAX:
+            if self._runs == 1 and not Aside.is_of_program():
                 gc.freeze()
                 self._is_ours = Aside.is_on = True
 

@@ -8,12 +8,13 @@ import weakref
 import pytest
 from firmplan import Engine, ToolError, tool
 from firmplan.executor.runs.driver import heap_frozen
-from firmplan.plans.collecting import PYTHONS_OWN_MAX
+from firmplan.plans.collecting import PYTHONS_OWN_MAX, Aside, collector_paused
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_aside():
+def nothing_is_aside(monkeypatch):
     """Other tests leave nothing behind, and these neither."""
+    monkeypatch.setattr(Aside, "_is_of_program", False)
     assert gc.get_freeze_count() <= PYTHONS_OWN_MAX
     yield
     gc.unfreeze()
@@ -42,6 +43,18 @@ def test_what_the_process_put_aside_stays_aside():
     with heap_frozen():
         pass
     assert gc.get_freeze_count() >= before * 0.9  # some have died meanwhile
+
+
+def test_what_the_process_put_aside_is_counted_once(monkeypatch):
+    """Python counts the objects one by one, which would be most of a small run."""
+    counts = []
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: counts.append(1) or PYTHONS_OWN_MAX + 1)
+    for _ in range(3):
+        with collector_paused():
+            pass
+        with heap_frozen():
+            pass
+    assert len(counts) == 1
 
 
 def test_a_run_sees_garbage_collected_and_leaves_the_collector_as_it_was(tmp_path):
