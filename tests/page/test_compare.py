@@ -150,8 +150,7 @@ def test_a_parked_run_is_resumed_on_its_page(tmp_path, tab, axe):
         assert server.wait(run)["output"] == 7
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1360, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1360)])
 def test_a_step_is_run_again_by_a_fork_and_axe_finds_nothing_in_its_dialog(server, tab, axe, scheme, width):
     """The step is chosen from the plan's, and inputs are edited beside it."""
     run = ended(server, a=1)

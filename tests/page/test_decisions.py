@@ -285,8 +285,7 @@ def test_what_somebody_types_stays_while_other_runs_come_and_go(inbox, tab):
     assert inbox.wait(run)["output"] == "ann"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1360, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1360)])
 def test_axe_finds_nothing_in_the_inbox(server, tab, axe, scheme, width):
     """A call with untrusted data, a list and a question; nothing is wider than the screen."""
     submitted(server, PLAN)
@@ -304,8 +303,7 @@ def test_axe_finds_nothing_in_the_inbox(server, tab, axe, scheme, width):
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1360, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1360)])
 def test_axe_finds_nothing_in_open_forms(server, tab, axe, scheme, width):
     """The dialog that edits arguments, and the form of a question with objects and lists in objects, each part opened."""
     seat = {

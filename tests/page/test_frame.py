@@ -97,8 +97,7 @@ def test_everything_has_a_key(server, tab):
     assert tab.evaluate("document.documentElement.dataset.theme") == "light"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1360, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1360)])
 def test_axe_finds_nothing_in_the_frame(server, tab, axe, scheme, width):
     """Light and dark, wide and as wide as a phone: nothing of WCAG is broken, and nothing is wider than the screen."""
     run = submit(server)

@@ -230,8 +230,7 @@ def test_a_question_in_the_place_of_a_plan_leads_to_a_run(planning, tab, axe):
     expect(tab.get_by_text("The planner asks a question")).to_be_visible(timeout=15_000)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1360, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1360)])
 def test_axe_finds_nothing_on_the_pages_of_plans(server, tab, axe, scheme, width):
     save(server, "payment")
     schedule = {"plan": "payment", "every": "1h", "inputs": {"who": {"name": "Ada"}, "account": 1}}

@@ -367,8 +367,7 @@ def test_a_prompt_and_its_answer_are_shown(tab, tmp_path, axe):
         axe(tab)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1360, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1360)])
 def test_axe_finds_nothing_in_a_run(server, tab, axe, offers, scheme, width):
     """Graph, timeline and step: light and dark, wide and as wide as a phone; nothing is wider than the screen."""
     tab.emulate_media(color_scheme=scheme)
