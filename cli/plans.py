@@ -203,13 +203,18 @@ async def check(invocation: Invocation, what: PlanName) -> int:
 
 @commands.command(uses=TOOLS_AND_STORE, at_server=True, example="plan.yaml --format mermaid")
 async def show(
-    invocation: Invocation, what: PlanOrRun, form: ShowFormat = Format.TEXT, failed: bool = False
+    invocation: Invocation,
+    what: PlanOrRun,
+    form: ShowFormat = Format.TEXT,
+    failed: bool = False,
+    traceback: bool = False,
 ) -> int:
     """Show a plan as a picture, or a run with its steps.
 
     Args:
         what (PLAN|RUN): A plan's file (-: standard input), a saved plan's name, or a run's id.
         failed: Of a run only the steps and items that failed.
+        traceback: Of a run the last frames of the failures in the code of its tools.
     """
     from ..executor import Run
     from .arguments import find_file
@@ -221,10 +226,13 @@ async def show(
         return Exit.OK
     async with invocation.reach() as engine:
         found = await _find_run_or_plan(engine, what)
-        is_run = isinstance(found, Run)
-        waiting = await view_of(engine, found) if is_run else None
-        retries = await retries_text(engine, found) if is_run and form is Format.TEXT else ""
-    if isinstance(found, Run):
+        waiting, retries = None, ""
+        if isinstance(found, Run):
+            waiting = await view_of(engine, found)
+            retries = await retries_text(engine, found) if form is Format.TEXT else ""
+    if isinstance(found, Run) and traceback:
+        _show_tracebacks(found, invocation)
+    elif isinstance(found, Run):
         _show_run(found, waiting, form, invocation, retries=retries, only_failed=failed)
     else:
         _show_plan(found, form, invocation.toolset)
@@ -259,6 +267,21 @@ def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
             found.render(PICTURES[form], toolset or None, width=screen.picture_width()).rstrip("\n"),
             is_data=True,
         )
+
+
+def _show_tracebacks(run: Run, invocation: Invocation) -> None:
+    from .report import summary, tracebacks_text
+
+    if invocation.server is not None:
+        raise InputRejected(
+            "--traceback: the frames of failed calls show the code of tools, so a server keeps them: run `firmplan show RUN --traceback` on its store"
+        )
+    found = {
+        path: step.error.traceback
+        for path, step in run.steps.items()
+        if step.error is not None and step.error.traceback
+    }
+    invocation.answer({"run": run.id, "tracebacks": found}, f"{summary(run)}\n\n{tracebacks_text(run)}")
 
 
 def _show_run(  # what is shown, and how

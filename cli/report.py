@@ -14,6 +14,7 @@ from ..executor import Run, StepView, WaitingCall, WaitingCalls
 from ..executor.budget import LIMITS
 from ..executor.runs.run import counted, steps_in
 from ..plans import CheckReport, check
+from ..plans.nearest import listing
 from ..plans.plan import AgentStep, PlanForStep, ToolStep
 from ..plans.render.width import columns
 from .command import MOVES, STORE
@@ -24,7 +25,7 @@ from .screen import one_line, picture_width, plural, seconds, short, table
 
 if TYPE_CHECKING:
     from ..plans import Bounds, Json, Plan
-    from ..plans.plan import Step
+    from ..plans.plan import InnerPlan, Step
     from ..tools import Toolset
     from .remote import AnyEngine
 
@@ -40,6 +41,9 @@ STATUS_EXIT = {
     "running": Exit.WAITING,
 }
 
+
+TRACED_MAX: Final = 3
+"""Calls with the same last frames that are named."""
 
 RETRIES_SHOWN_MAX: Final = 20
 """Repeated attempts of which `show` says why; the journal has them all."""
@@ -115,6 +119,24 @@ def errors_text(run: Run) -> str:
         # A message of a tool may have lines; indented, none of them passes for a line of firmplan's own.
         lines.append(text.replace("\n", "\n  "))
     return "\n".join(lines)
+
+
+def tracebacks_text(run: Run) -> str:
+    """Return the last frames of each failed call in its tool's own code; calls that failed at the same place are told together."""
+    places: dict[str, list[str]] = {}
+    failures = dict[str, str]()
+    for path in leaves_in(run, "failed", "indeterminate", "skipped"):
+        error = run.steps[path].error
+        if error is not None and error.traceback:
+            places.setdefault(error.traceback, []).append(path)
+            failures.setdefault(error.traceback, error.message)
+    lines: list[str] = []
+    for frames, paths in places.items():
+        lines += [f"{listing([one_line(path) for path in paths], TRACED_MAX)}:", frames]
+        lines.append(f"{one_line(failures[frames])}\n")
+    return (
+        "\n".join(lines).rstrip() or "no call failed in the code of a tool, or its frames are not on record"
+    )
 
 
 def warnings_text(run: Run) -> str:
@@ -450,7 +472,7 @@ def plan_text(plan: Plan, toolset: Toolset | None) -> str:
 
 def _writes_text(plan: Plan, toolset: Toolset) -> list[str]:
     """Return which tools of a plan change the world, as a line; none: no line."""
-    bodies = [plan, *plan.plans.values()]
+    bodies: Sequence[Plan | InnerPlan] = [plan, *plan.plans.values()]
     used = sorted({name for body in bodies for step in body.steps for name in _tools_of(step)})
     found = [tool for name in used if (tool := toolset.find(name)) is not None and tool.effect == "write"]
     names = [f"{tool.name} (asks for approval)" if tool.approval == "always" else tool.name for tool in found]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias, cast
 
@@ -46,12 +46,14 @@ class Failure:
 
     Attributes:
         took_effect: Whether it is a write that is done: only its result was refused.
+        frames: The last frames of the error in the tool's own code; empty if nothing is known of them.
     """
 
     code: str
     message: str
     temporary: bool = False
     took_effect: bool = False
+    frames: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
