@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from .errors import ConfigError, PlanRejected
@@ -39,6 +39,7 @@ from .plans.checker.checker import check_draft
 from .plans.collecting import collector_paused
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.format.shape import Draft
+from .plans.immutable import immutable
 from .plans.inputs import fit_inputs, given_by_clock
 from .plans.limits import LIMITS
 from .plans.plan import AgentStep, AskStep, PlanForStep, Step, ToolStep
@@ -73,7 +74,7 @@ PlanLike: TypeAlias = Plan | Mapping[str, Any]
 LOCKS_KEPT: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RecordedPlanning:
     """The planning of a run.
 
