@@ -704,11 +704,8 @@ class SqlStore(ABC):
             "head": batch.head,
             "last": batch.first_seq - 1 + len(batch.lines),
         }
-        if keeps_status:
-            statement = _MOVE_ON
-        else:
-            statement = _MOVE_RUN if batch.releases is None else _MOVE_AND_RELEASE
-        return sql.send(statement, _place(batch) | standing)
+        moved = _MOVE_RUN if batch.releases is None else _MOVE_AND_RELEASE
+        return sql.send(_MOVE_ON if keeps_status else moved, _place(batch) | standing)
 
     def _raise_epochs(self, sql: Sql, writes: str, values: Values) -> None:
         """Count the writes that a part of a query selects, on their resources."""
