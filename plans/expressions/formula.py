@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
@@ -40,6 +41,8 @@ PATH_LENGTH_MAX = 4_000
 
 SPLICED_BYTES_MAX = 64 * 1024
 """Of a value that is put together from serialized parts; a larger one is evaluated, and held against the limits."""
+
+_DATA: Callable[[Serialized], bytes] = attrgetter("data")
 
 
 _READ_LATER = ("tree", "leaves", "has_escapes", "foldable")
@@ -289,13 +292,13 @@ class Formula:
         if self._joint is not None:
             text, names = self._joint
             try:
-                known = tuple([serialized[name].data for name in names])
+                known = tuple(map(_DATA, map(serialized.__getitem__, names)))
             except KeyError:
                 pass
             else:
                 if not known or max(map(len, known)) <= SPLICED_BYTES_MAX:
                     joined = text % known
-                    if _is_surely_small(joined):
+                    if len(joined) <= DEPTH_MAX or _is_surely_small(joined):
                         return joined, None
         # Evaluating comes to the problem that stands first in the plan, and says which step was skipped.
         skipped = SKIPPED in map(scope.get, self.strict)
