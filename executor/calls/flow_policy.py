@@ -153,11 +153,10 @@ class FlowPolicy:
         self, command: Call, machine: Machine
     ) -> Intervention | None:
         """Return what takes the place of a call; `None`: the call may be made."""
-        is_tool = isinstance(command, StartToolCall)
-        if is_tool and command.tool in self._passing and not command.secrets:
+        if isinstance(command, StartToolCall) and command.tool in self._passing and not command.secrets:
             return None
         refusal = self._secrecy.find_refusal(command, machine)
-        if refusal is not None or not is_tool:
+        if refusal is not None or not isinstance(command, StartToolCall):
             return refusal
         terms = self._terms_of(command.tool)
         if terms.is_open:

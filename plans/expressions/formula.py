@@ -263,14 +263,17 @@ class Formula:
 
     def _keep_splices(self, splices: Sequence[Splice]) -> Sequence[Splice]:
         self._splices = splices
-        names = [splice for splice in self._splices if isinstance(splice, str)]
-        if all(isinstance(splice, bytes | str) for splice in self._splices):
-            texts = [
-                b"%b" if isinstance(each, str) else each.replace(b"%", b"%%")
-                for each in self._splices
-                if isinstance(each, bytes | str)
-            ]
-            self._joint = b"".join(texts), names
+        texts: list[bytes] = []
+        names: list[str] = []
+        for each in splices:
+            if isinstance(each, bytes):
+                texts.append(each.replace(b"%", b"%%"))
+            elif isinstance(each, str):
+                texts.append(b"%b")
+                names.append(each)
+            else:
+                return splices
+        self._joint = b"".join(texts), names
         return splices
 
     def serialize(self, scope: Scope, serialized: Mapping[str, Serialized]) -> tuple[bytes, Json]:
@@ -551,7 +554,7 @@ def splices_of_names(value: Mapping[str, Json]) -> list[bytes | str]:
     made: list[bytes | str] = []
     text = b"{"
     for name in sorted(value):
-        text += _serialized_key(name)
+        text += _serialized_again(name) if len(name) <= _KEY_CACHED_MAX else _serialized_key(name)
         part = value[name]
         if type(part) is str and part.startswith("${"):
             made += (text, part[2:-1])
