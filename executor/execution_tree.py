@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias, cast
 
@@ -46,12 +47,14 @@ class Failure:
 
     Attributes:
         took_effect: Whether it is a write that is done: only its result was refused.
+        frames: The last frames of the error in the tool's own code; empty if nothing is known of them.
     """
 
     code: str
     message: str
     temporary: bool = False
     took_effect: bool = False
+    frames: str = field(default="", compare=False)
 
 
 @immutable
