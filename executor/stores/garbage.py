@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from ...plans.immutable import immutable
 from .store import Pruned
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _REMOVE_PARTS: Final = "DELETE FROM @value_parts WHERE digest IN [:digests]"
 _PARTS: Final = "SELECT digest, parts FROM @value_parts ORDER BY digest"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Unused:
     """The digests that were named nowhere, and how far the store was read.
 
