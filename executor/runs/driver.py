@@ -72,7 +72,7 @@ from ..events import (
 from ..fork import Inherited
 from ..journal.header import Header
 from ..journal.journal import Journal
-from ..limits import PARK_GRACE_S
+from ..limits import FRAMES_KEPT_MAX, PARK_GRACE_S
 from ..machine import Machine
 from ..observer import ObservedCall, ObservedRun, RunWatch
 from ..stores.store import Decision, Reusable, RunRow
@@ -160,6 +160,7 @@ class Driver:
         self._watch = watch_of(facilities, row, header, machine) if facilities.observers else None
         self._recorder.watch = self._watch
         self._results = Results(facilities, row, header, inherited, self.journal)
+        self._frames_kept = 0  # failed calls whose last frames are on record
         self._flow_policy = FlowPolicy(facilities, row.id, header)
         self._preparation = Preparation(facilities, row.id, header.fork, header.tenant)
         self._early = early
@@ -583,7 +584,7 @@ class Driver:
             outcome = self._begun(call, tool)
             if isinstance(outcome, BegunCall):
                 return self._finish(call, outcome, self._results.begin(call))
-            return self._make(call) if outcome is None else self._conclude(call, outcome, call.kept_epochs)[1]
+            return self._make(call) if outcome is None else self._ended_at_once(call, outcome)
         finally:
             if not isinstance(outcome, BegunCall):
                 self.facilities.semaphore.release()
@@ -617,6 +618,12 @@ class Driver:
             self._begins[tool.name] = known
         return known
 
+    def _ended_at_once(self, call: PreparedCall, outcome: Outcome) -> Coroutine[Any, Any, Any] | None:
+        """Record the outcome of a call that never waited; return what has to wait for the store."""
+        if call.blobs is not None and call.blobs.made_files:
+            return self._concluded(call, outcome, call.kept_epochs)
+        return self._conclude(call, outcome, call.kept_epochs)[1]
+
     async def _finish(
         self, call: PreparedCall, begun: BegunCall, in_flight: asyncio.Future[Reusable | None]
     ) -> None:
@@ -624,6 +631,8 @@ class Driver:
         made: Reusable | None = None
         try:
             outcome = await self._caller.finish(call, begun)
+            if call.blobs is not None and call.blobs.made_files:
+                outcome = await self._caller.keep_files(call, outcome)
             made, rest = self._conclude(call, outcome, call.kept_epochs)
             if rest is not None:
                 await rest
@@ -751,6 +760,8 @@ class Driver:
         usage: Usage | None = None,
     ) -> Reusable | None:
         """Record the outcome of a call, and go on from there; return the result if identical calls may take it."""
+        if call.blobs is not None and call.blobs.made_files:
+            outcome = await self._caller.keep_files(call, outcome)
         made, rest = self._conclude(call, outcome, epochs, usage)
         if rest is not None:
             await rest
@@ -789,12 +800,21 @@ class Driver:
                     usage,
                     took_effect,
                     question=ended.question,
+                    frames=self._kept_frames(ended.frames),
                 )
                 return None, self._take_in_now(failed, self.facilities.clock.now())
-            case Lost(why, trace):
+            case Lost(why, trace, frames):
                 if trace:
                     log_trace(trace, self.row.id, call.step, call.command.attempt)
-                return None, self._take_in_now(CallLost(call.step, why), self.facilities.clock.now())
+                lost = CallLost(call.step, why, self._kept_frames(frames))
+                return None, self._take_in_now(lost, self.facilities.clock.now())
+
+    def _kept_frames(self, frames: str) -> str | None:
+        """Return the frames of a failed call for its record; `None`: there are none, or the run has enough of them."""
+        if not frames or self._frames_kept >= FRAMES_KEPT_MAX:
+            return None
+        self._frames_kept += 1
+        return frames
 
     def _returned(
         self,
