@@ -86,6 +86,7 @@ class PlanBuilder:
         self._inner: dict[str, PlanBuilder] = {}
         self._steps: list[dict[str, Any]] = []
         self._output: Any = _UNSET
+        self._returns: Any = _UNSET
         self._tools: dict[str, Signature] = {}
 
     @classmethod
@@ -109,6 +110,7 @@ class PlanBuilder:
         self._types.update(body.get("types", {}))
         self._steps.extend(body["steps"])
         self._output = body.get("output", _UNSET)
+        self._returns = body.get("returns", _UNSET)
         self._tools.update({tool.name: tool for tool in toolset})
 
     @property
@@ -447,9 +449,16 @@ class PlanBuilder:
         """Return a value with every `${` escaped, so that its text holds no expressions."""
         return literal_text(value)
 
-    def output(self, value: object) -> None:
-        """Set the plan's output."""
+    def output(self, value: object, /, *, returns: object = _UNSET) -> None:
+        """Set the plan's output.
+
+        Args:
+            value: The output.
+            returns: A Python type or a JSON Schema that it has to fit, in the check and when the plan has run.
+        """
         self._output = in_plan(value)
+        if returns is not _UNSET:
+            self._returns = _schema_of_annotation(returns)
 
     def left_out(self, *texts: str) -> None:
         """Say what of the task the plan does not do, and why: a sentence for each part. Runs of the plan show it."""
@@ -497,6 +506,8 @@ class PlanBuilder:
         made["steps"] = [dict(step) for step in self._steps]
         if self._output is not _UNSET:
             made["output"] = self._output
+        if self._returns is not _UNSET:
+            made["returns"] = self._returns
         return made
 
     def _every_tool(self) -> list[Signature]:
@@ -530,7 +541,7 @@ class PlanBuilder:
             return name
         raw = plan.to_dict()
         name = derived_id(plan.task or "inner")
-        kept = {key: raw[key] for key in ("inputs", "types", "steps", "output") if key in raw}
+        kept = {key: raw[key] for key in ("inputs", "types", "steps", "output", "returns") if key in raw}
         for each, body in {name: kept, **cast("dict[str, Any]", raw.get("plans", {}))}.items():
             if self._plans.setdefault(each, body) != body:
                 raise ConfigError(f"two inner plans are called '{each}': build one with p.inner(name)")
