@@ -17,6 +17,7 @@ from .nearest import did_you_mean, listing
 from .paths import key
 from .plan import InnerPlan, Plan
 from .problems import Problem, problem
+from .python_types import to_json
 from .types.integers import with_integers
 from .types.validate import ValueSchema
 from .values import Json, NotJson, canonical, parse_canonical, shared_copy
@@ -118,7 +119,13 @@ def fit_value(
     """Return one input's value in canonical form, and its problems. Arguments are as in `fit_inputs`."""
     where = f"$.inputs{key(name)}"
     try:
-        data = canonical(given)
+        try:
+            data = canonical(given)
+        except NotJson as fault:
+            if fault.is_limit:
+                raise
+            given = to_json(given)
+            data = canonical(given)
     except NotJson as fault:
         at = where + fault.path.removeprefix("$")
         what = str(fault).removeprefix(f"{fault.path}: ")

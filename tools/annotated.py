@@ -13,17 +13,18 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
-from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from ..errors import ConfigError, ToolError
 from ..plans.paths import path_of
+from ..plans.python_types import AnswerSchemas, Schemas, adapter_of, readable, schema_of
 from ..plans.types.integers import with_ordered_sets
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
@@ -56,6 +57,7 @@ class PythonTypes:
         self.parameters.setdefault("properties", {})
         returns = _json_schema(where, "the result", self._result, "serialization")
         self.returns = returns or None
+        self._where = where
         self._arguments = Checker(self.parameters)
         self._sealed = Checker(returns)
         # Two schemas of a result: what pydantic accepts, and what it serializes. Aliases and computed fields make
@@ -67,6 +69,11 @@ class PythonTypes:
         self._serializer: SchemaSerializer = cast("Any", self._model).__pydantic_serializer__
         self._exact = exact_arguments(self._model, self._names)
         self._exact_result = exact_result(self._result.core_schema)
+
+    @cached_property
+    def answers(self) -> dict[str, Json] | None:
+        """JSON Schema of what a model is asked for: as `returns`, but fields with defaults may be left out."""
+        return _json_schema(self._where, "the result", self._result, "serialization", AnswerSchemas) or None
 
     def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
         try:
@@ -218,13 +225,6 @@ class PythonTypes:
             ) from None
 
 
-class _Schemas(GenerateJsonSchema):
-    """pydantic's JSON Schemas without the titles it makes up for fields."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  # pydantic's signature
-        return False
-
-
 def _has_default(parameter: Parameter) -> bool:
     if isinstance(parameter.default, FieldInfo):
         return not parameter.default.is_required()
@@ -235,7 +235,7 @@ def _arguments_model(where: str, name: str, parameters: tuple[Parameter, ...]) -
     """Return a pydantic model of the arguments. Its fields have names of our own, so that an argument may be called `schema`."""
     made: dict[str, Any] = {}
     for at, each in enumerate(parameters):
-        hint: Any = each.annotation
+        hint: Any = readable(each.annotation)
         if isinstance(each.default, FieldInfo):
             hint = Annotated[hint, each.default]
             made[f"argument_{at}"] = (hint, Field(alias=each.name))
@@ -271,7 +271,7 @@ def _checked_default(where: str, parameter: Parameter) -> Any:
 
 def _adapter(where: str, what: str, annotation: Any) -> TypeAdapter[Any]:
     try:
-        return TypeAdapter(annotation)
+        return adapter_of(annotation)
     except PydanticUserError as fault:
         raise ConfigError(
             f"{where}: {what}: expected a type that JSON can carry (text, numbers, lists, dicts, dataclasses, pydantic "
@@ -279,9 +279,11 @@ def _adapter(where: str, what: str, annotation: Any) -> TypeAdapter[Any]:
         ) from fault
 
 
-def _json_schema(where: str, what: str, adapter: TypeAdapter[Any], mode: Any) -> dict[str, Json]:
+def _json_schema(
+    where: str, what: str, adapter: TypeAdapter[Any], mode: Any, generator: type[Schemas] = Schemas
+) -> dict[str, Json]:
     try:
-        return adapter.json_schema(mode=mode, schema_generator=_Schemas)
+        return schema_of(adapter, mode, generator)
     except PydanticUserError as fault:
         raise ConfigError(
             f"{where}: {what}: expected types that JSON can carry: {_first_line(fault)}"

@@ -706,14 +706,15 @@ def _schema_of_annotation(annotation: object) -> dict[str, Any]:
     """
     if isinstance(annotation, Mapping):
         return dict(cast("Mapping[str, Any]", annotation))
-    from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415  # costs more than most plans
-    from pydantic.errors import PydanticInvalidForJsonSchema  # noqa: PLC0415  # the same
+    from pydantic import PydanticUserError  # noqa: PLC0415  # costs more than most plans
+
+    from ..python_types import adapter_of  # noqa: PLC0415  # the same
 
     if annotation is None:
         return {"type": "null"}
     try:
-        schema = TypeAdapter[object](annotation).json_schema()  # type: ignore[arg-type]  # any annotation
-    except (PydanticUserError, PydanticInvalidForJsonSchema) as fault:
+        schema = adapter_of(annotation).json_schema()
+    except PydanticUserError as fault:
         reason = str(fault).split("\n", 1)[0]
         raise ConfigError(
             f"expected a type that JSON can carry, or a JSON Schema, found {annotation!r}: {reason}"
