@@ -150,7 +150,7 @@ def _typed_dict(old: Any, made: dict[Any, Any]) -> Any:
     required: set[str] = set()
     annotations: dict[str, Any] = {}
     for name, hint in hints.items():
-        marker = typing.get_origin(hint)
+        marker: Any = typing.get_origin(hint)
         is_marked = marker in (typing.Required, typing.NotRequired)
         inner = typing.get_args(hint)[0] if is_marked else hint
         if marker is typing.Required or (not is_marked and name in old.__required_keys__):
