@@ -14,12 +14,8 @@ import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
-from datetime import date, time, timedelta
-from decimal import Decimal
 from enum import Enum
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias, cast
-from uuid import UUID
 
 import typing_extensions
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
@@ -168,9 +164,6 @@ def _typed_dict(old: Any, made: dict[Any, Any]) -> Any:
 # --- values
 
 
-_SCALARS: Final = (date, time, timedelta, Enum, UUID, Decimal, PurePath)
-
-
 def to_json(value: Any) -> Json:
     """Return a value as JSON: models and dataclasses as objects, dates and the like as text.
 
@@ -194,12 +187,10 @@ def _to_json(value: Any, at: str, depth: int) -> Json:
         case list() | tuple():
             parts = cast("list[Any]", value)
             return [_to_json(part, f"{at}[{index}]", depth + 1) for index, part in enumerate(parts)]
-        case _ if isinstance(value, (BaseModel, *_SCALARS)) or (
-            is_dataclass(value) and not isinstance(value, type)
-        ):
-            return _serialized(value, at)
-        case _:
+        case type() | bytes() | bytearray() | memoryview() | set() | frozenset():
             raise NotJson(_described(value), at)
+        case _:
+            return _serialized(value, at)
 
 
 def _key(key: object, at: str) -> str:
@@ -216,9 +207,13 @@ def _serialized(value: Any, at: str) -> Json:
             return cast(
                 "Json", adapter_of(type(value)).dump_python(cast("Any", value), mode="json", by_alias=True)
             )
-        return cast("Json", to_jsonable_python(value))
+        # Dates, ids, decimals, paths, addresses: pydantic knows their texts. What becomes a list or an object, such as a generator, is none of them.
+        made = to_jsonable_python(value)
+        if isinstance(made, list | dict):
+            raise TypeError("no scalar")
+        return cast("Json", made)
     except (PydanticSerializationError, PydanticUserError, ValueError, TypeError) as fault:
-        raise NotJson(f"{_described(value)} ({_first_line(fault)})", at) from fault
+        raise NotJson(_described(value), at) from fault
 
 
 def _described(value: object) -> str:
