@@ -209,11 +209,11 @@ def _serialized(value: Any, at: str) -> Json:
             )
         # Dates, ids, decimals, paths, addresses: pydantic knows their texts. What becomes a list or an object, such as a generator, is none of them.
         made = to_jsonable_python(value)
-        if isinstance(made, list | dict):
-            raise TypeError("no scalar")
-        return cast("Json", made)
     except (PydanticSerializationError, PydanticUserError, ValueError, TypeError) as fault:
         raise NotJson(_described(value), at) from fault
+    if isinstance(made, list | dict):
+        raise NotJson(_described(value), at)
+    return cast("Json", made)
 
 
 def _described(value: object) -> str:
