@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from enum import Enum
@@ -78,7 +78,7 @@ class Schemas(GenerateJsonSchema):
             return super().dataclass_schema(schema)
 
     @contextmanager
-    def _inside(self, schema: Mapping[str, Any]) -> Iterator[None]:
+    def _inside(self, schema: Mapping[str, Any]) -> Generator[None]:
         # A function may leave fields out, such as those that are null.
         before, self._is_own = self._is_own, "serialization" in schema
         try:
@@ -127,12 +127,13 @@ def _with_typed_dicts(annotation: Any, made: dict[Any, Any]) -> Any:
     if origin is Annotated:
         inner = _with_typed_dicts(args[0], made)
         return annotation if inner is args[0] else Annotated[(inner, *args[1:])]
-    parts = tuple(_with_typed_dicts(each, made) if not isinstance(each, list) else each for each in args)
+    # The arguments of a `Callable` are a list: JSON carries none of these.
+    parts: list[Any] = [each if type(each) is list else _with_typed_dicts(each, made) for each in args]
     if all(new is old for new, old in zip(parts, args, strict=True)):
         return annotation
     if origin is types.UnionType or origin is typing.Union:
-        return typing.Union[parts]  # noqa: UP007  # made at run time
-    return annotation.copy_with(parts) if hasattr(annotation, "copy_with") else origin[parts]
+        return typing.Union[tuple(parts)]  # noqa: UP007  # made at run time
+    return annotation.copy_with(tuple(parts)) if hasattr(annotation, "copy_with") else origin[tuple(parts)]
 
 
 def _is_old_typed_dict(annotation: Any) -> bool:
@@ -188,7 +189,7 @@ def _to_json(value: Any, at: str, depth: int) -> Json:
             parts = cast("list[Any]", value)
             return [_to_json(part, f"{at}[{index}]", depth + 1) for index, part in enumerate(parts)]
         case type() | bytes() | bytearray() | memoryview() | set() | frozenset():
-            raise NotJson(_described(value), at)
+            raise NotJson(_described(cast("object", value)), at)
         case _:
             return _serialized(value, at)
 
@@ -217,12 +218,12 @@ def _serialized(value: Any, at: str) -> Json:
 
 
 def _described(value: object) -> str:
-    hint = ""
+    kind, hint = type(value).__name__, ""
     if isinstance(value, set | frozenset):
         hint = "; write a sorted list"
     elif isinstance(value, bytes | bytearray):
         hint = "; keep bytes with save_artifact and hand over the Artifact"
-    return f"a Python {type(value).__name__}, which JSON cannot carry{hint}"
+    return f"a Python {kind}, which JSON cannot carry{hint}"
 
 
 def values_in(given: Any) -> Any:
