@@ -27,7 +27,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +54,7 @@ from .errors import (
 )
 from .executor.limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
 from .lazy_imports import LazyModule
+from .plans.immutable import immutable
 
 if TYPE_CHECKING:
     from . import planner as _planner
@@ -168,7 +169,7 @@ T = TypeVar("T", default=Any)
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Opened:
     """The parts of an open engine."""
 
@@ -304,6 +305,8 @@ class Engine:
         keys: frozenset[str] = getattr(self._planner, "key_variables", frozenset[str]())
         self._secrets = _secret.Secrets(secrets, keys=self._models.key_variables | keys)
         self._budgets = _budget.BudgetPolicy.of(budget, budget_max)
+        if not isinstance(cast("object", recover), bool):
+            raise ConfigError(f"recover: expected True or False, found {recover!r}")
         self._recovers = recover
         self._lease = _request.lease_of(lease)
         self._park_after = _request.count_of("park_after", park_after, least=1, error=ConfigError)
@@ -321,7 +324,7 @@ class Engine:
         self._is_closed = False
         self._scheduler: Scheduler | None = None
         self._webhooks: Mapping[str, Webhook] = {}
-        if webhooks:
+        if not isinstance(cast("object", webhooks), Sequence) or webhooks:
             from .webhooks.endpoint import webhooks_of  # noqa: PLC0415  # only where there are webhooks
 
             self._webhooks = webhooks_of(webhooks)
@@ -508,7 +511,7 @@ class Engine:
         return planned.runnable
 
     async def check_plan(self, plan: PlanLike | str, *, tenant: str = "") -> CheckReport:
-        """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. It may run the saved plans of `tenant`. Never raises for a bad plan."""
+        """Return every problem of a plan: a `Plan`, a dict, JSON or YAML text, or the `Path` of its file. It may run the saved plans of `tenant`. Never raises for a bad plan."""
         return await (await self._open()).plans.check(plan, _api_keys.tenant_of(tenant))
 
     async def plan_graph(self, plan: PlanLike, *, tenant: str = "") -> dict[str, Json]:
@@ -948,7 +951,7 @@ class Engine:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
 
         Args:
-            plan_or_task: A plan or a dict; text is a task.
+            plan_or_task: A plan or a dict, or the `Path` of a plan's file; text is a task.
             inputs: Values of the plan's inputs by name, or a model or dataclass with a field for each. Models, dates, enums, ids, decimals and paths
                 become JSON.
             run_id: Its name: a run of that name with the same plan and inputs is continued or returned, with the options that it

@@ -17,7 +17,6 @@ from .nearest import did_you_mean, listing
 from .paths import key
 from .plan import InnerPlan, Plan
 from .problems import Problem, problem
-from .python_types import to_json
 from .types.integers import with_integers
 from .types.validate import ValueSchema
 from .values import Json, NotJson, canonical, parse_canonical, shared_copy
@@ -124,6 +123,8 @@ def fit_value(
         except NotJson as fault:
             if fault.is_limit:
                 raise
+            from .python_types import to_json  # noqa: PLC0415  # most inputs are JSON
+
             given = to_json(given)
             data = canonical(given)
     except NotJson as fault:

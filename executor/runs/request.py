@@ -11,10 +11,10 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import orjson
 from pydantic import ValidationError
@@ -24,10 +24,10 @@ from ...plans import CheckReport, Plan
 from ...plans.durations import parse_duration
 from ...plans.format.saved import find_plan_in, find_plan_of_json, references_of
 from ...plans.format.shape import describe
+from ...plans.immutable import immutable
 from ...plans.inputs import InputSchemas, fit_inputs, input_schemas, too_large
 from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
-from ...plans.python_types import OutputType, to_json, values_in
 from ...plans.types.integers import with_integers
 from ...plans.types.standalone import self_contained
 from ...plans.types.validate import value_problems
@@ -45,10 +45,13 @@ from ..policy import REUSE_MODES, ReuseMode
 from ..stores.api_keys import tenant_of
 from ..stores.store import REPLAY
 
+if TYPE_CHECKING:
+    from ...plans.python_types import OutputType
+
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Options:
     """The options of a run, validated."""
 
@@ -128,7 +131,11 @@ def fitted_inputs(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
 
 def output_type_of(returns: type[Value] | Mapping[str, Any] | None) -> OutputType[Value] | None:
     """Return the type that a caller wants of the output; `None`: any. Raises: ConfigError: it is none that JSON can carry."""
-    return None if returns is None else OutputType(returns)
+    if returns is None:
+        return None
+    from ...plans.python_types import OutputType  # noqa: PLC0415  # most runs have any output, and JSON as inputs
+
+    return OutputType(returns)
 
 
 def inputs_of(given: object) -> Mapping[str, Json]:
@@ -137,6 +144,8 @@ def inputs_of(given: object) -> Mapping[str, Json]:
         return {}
     if isinstance(given, Mapping):
         return values_of("inputs", cast("Mapping[str, Json]", given))
+    from ...plans.python_types import values_in  # noqa: PLC0415  # as above
+
     try:
         found = values_in(given)
     except NotJson as fault:
@@ -163,6 +172,8 @@ def _as_json(value: Json) -> Json:
     try:
         canonical(value)
     except NotJson:
+        from ...plans.python_types import to_json  # noqa: PLC0415  # as above
+
         with suppress(NotJson):  # what is no JSON either way is told by whoever reads it, with its place
             return to_json(value)
     return value
@@ -531,7 +542,7 @@ class GivenPlan:
         return find_plan_in(self.given) if self._text is None else find_plan_of_json(self._text)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Checked:
     """A plan that passed its check, and the toolset it passed with. `given` is kept so that no other object gets its `id`."""
 

@@ -11,9 +11,9 @@ Fail closed: where the code closure has a gap there is no digest, `unseen` names
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...plans.immutable import immutable
 from ...plans.values import canonical, digest
 from ..schemas import with_prose
 
@@ -26,7 +26,7 @@ FORMAT = 6
 UNSEEN_SHOWN = 3  # gaps of one tool that a message lists
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Fingerprint:
     """The digest of a tool's code closure, and its parts.
 
@@ -66,7 +66,8 @@ def _current(tool: Tool, kind: str) -> Fingerprint | None:
 def _keep(tool: Tool, kind: str, source: object | None, annotations: Mapping[str, object]) -> Fingerprint:
     from .closure import close_over  # noqa: PLC0415  # needs `Tool`
 
-    found = close_over(source, annotations, tool.influences)
+    encoded = tuple(part for codec in tool.types.codecs for part in codec.code)
+    found = close_over(source, annotations, (*tool.influences, *encoded))
     parts = dict(found.parts) | {f"package {name}": version for name, version in found.versions.items()}
     if source is not None:
         parts |= _declared(tool)

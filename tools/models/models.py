@@ -24,6 +24,7 @@ from uuid import uuid4
 from ...errors import ConfigError, ToolError
 from ...plans.expressions.data_spans import NO_DATA, PromptData
 from ...plans.format.property_order import arranged
+from ...plans.immutable import immutable
 from ...plans.nearest import did_you_mean, listing
 from ...plans.program import AgentTurns
 from ...plans.values import Json, NotJson, canonical, digest, parse
@@ -113,7 +114,7 @@ class ModelReply:
     guards: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Judgement:
     """The verdict of judges on a value.
 
@@ -147,6 +148,11 @@ class Models:
             self._aliases = models.aliases
             prices = models.own_prices if prices is None else prices
         elif models is not None:
+            if not isinstance(cast("object", models), Mapping):
+                one = repr(models) if isinstance(models, str | Model) else '"gpt-5-mini"'
+                raise ConfigError(
+                    f'models: expected models by alias, found {models!r:.60}; write {{"default": {one}}}'
+                )
             self._aliases = {alias: read_models(f"models: '{alias}'", spec) for alias, spec in models.items()}
         self.own_prices: PricesSource = prices
         self._clients = Clients(prices)
