@@ -44,6 +44,7 @@ from ..lru_cache import LARGE_PLANS, IdentityCache, LruCache
 from ..policy import REUSE_MODES, ReuseMode
 from ..stores.api_keys import tenant_of
 from ..stores.store import REPLAY
+from .run import ARTIFACT_KEYS
 
 if TYPE_CHECKING:
     from ...plans.python_types import OutputType
@@ -248,6 +249,9 @@ def _with_severity(
 
 def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
     """Return an artifact. Raises: InputRejected: the value is not one."""
+    if isinstance(given, Mapping) and given.keys() >= ARTIFACT_KEYS:
+        # What stands for a frame says more of it.
+        given = {key: given[key] for key in ARTIFACT_KEYS}
     try:
         return Artifact.model_validate(given)
     except ValidationError as fault:
@@ -255,18 +259,6 @@ def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
         where = ".".join(map(str, first["loc"])) or "the value"
         raise InputRejected(
             f"an artifact: expected digest, media_type, size and name, found {given!r:.80}: {where}: {first['msg']}"
-        ) from None
-
-
-def bytes_of(given: bytes | os.PathLike[str]) -> bytes:
-    """Return the given bytes, or the bytes of a file. Raises: InputRejected: the file cannot be read."""
-    if isinstance(given, bytes):
-        return given
-    try:
-        return file_of(given).read_bytes()
-    except OSError as fault:
-        raise InputRejected(
-            f"{given}: expected a file that can be read, found: {fault.strerror or fault}"
         ) from None
 
 
