@@ -25,12 +25,13 @@ from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
 from ..plans.immutable import immutable
 from ..plans.program import ENDORSED, Action, AskModel, AskPerson, CallTool, Program, StepCode
+from ..plans.types.integers import with_integers
 from ..plans.types.validate import value_problems
 from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
 from .canonical_value import CanonicalValue, Scope
 from .ledger import Ledger
 from .policy import MODEL_POLICY, CallPolicy, endorse_policy
-from .states import Reason, State
+from .states import PENDING, Reason, State
 
 if TYPE_CHECKING:
     from .agent_loop import AgentLoop
@@ -92,7 +93,7 @@ class PersonDecision:
 
 # Fields that most objects of the tree never set are class attributes with a default: a plan of 100,000 steps makes 100,000 nodes, and each
 # assignment in `__init__` would cost time and memory for all of them. Therefore these classes are not dataclasses, and they have no `__slots__`,
-# which would not allow defaults.
+# which would not allow defaults. `state` is set all the same: it is read at each station, and a default is the slower to read.
 class Iteration:
     """One round of an item: a call, a computed value, or an inner frame.
 
@@ -117,7 +118,7 @@ class Iteration:
     path: StepPath
     item: Item
     number: int = 0
-    state: State = State.PENDING
+    state: State
     reason: Reason | None = None
     output: CanonicalValue | None = None
     failure: Failure | None = None
@@ -146,6 +147,7 @@ class Iteration:
     def __init__(self, path: StepPath, item: Item, number: int) -> None:
         self.path = path
         self.item = item
+        self.state = PENDING
         self.number = number
 
     @property
@@ -177,6 +179,7 @@ class Item(Iteration):
     def __init__(self, path: StepPath, node: Node, index: int, value: Json) -> None:
         self.path = path
         self.item = self
+        self.state = PENDING
         self.node = node
         self.index = index
         self.value = value
@@ -215,6 +218,7 @@ class Node(Item):
         self.path = path
         self.item = self
         self.node = self
+        self.state = PENDING
         self.frame = frame
         self.code = code
         self.policy = policy
@@ -229,7 +233,10 @@ class Node(Item):
 
 def policies_of(program: Program, policies: Mapping[str, CallPolicy]) -> Sequence[CallPolicy]:
     """Return how the calls of each step are treated."""
-    return [_policy_of(step.action, policies) for step in program.steps]
+    return [
+        policies[step.action.tool] if type(step.action) is CallTool else _policy_of(step.action, policies)
+        for step in program.steps
+    ]
 
 
 def _policy_of(action: Action, policies: Mapping[str, CallPolicy]) -> CallPolicy:
@@ -284,7 +291,8 @@ class Frame:
         self.is_well = True
         waits = program.waits
         self.nodes = [
-            Node(StepPath(prefix + code.id), self, code, policy, pending, pending_when)
+            # A path is a `NewType`, whose call would cost as much as half of a node.
+            Node(prefix + code.id, self, code, policy, pending, pending_when)  # type: ignore[arg-type]
             for code, policy, pending, pending_when in zip(
                 program.steps, policies, waits.pending, waits.pending_when, strict=True
             )
@@ -295,6 +303,10 @@ class Frame:
         # Every part of the tree refers to itself or to what it is a part of. Left to the garbage collector, the trees of small runs would stay:
         # a run's start freezes them (`heap_frozen`), and for objects that were thawed Python makes no full collection.
         for node in self.nodes:
+            if node.is_plain:  # nothing but its own names lead back to it
+                del node.item, node.node
+                node.items = node.iterations = ()
+                continue
             for item in node.items or (node,):
                 for iteration in item.iterations:
                     for inner in iteration.frames:
@@ -458,8 +470,26 @@ def output_of(frame: Frame, absent: list[RunWarning] | None = None) -> Canonical
         absent: Gets a warning for each text of the output that asks for a field which is not there: that text is null. `None`: it is an error.
 
     Raises:
-        EvaluationError: The output has no value.
+        EvaluationError: The output has no value, or it does not fit the plan's `returns`.
     """
+    returns = frame.program.returns
+    found = _any_output(frame, absent)
+    return found if returns is None else _fitting(found, returns)
+
+
+def _fitting(output: CanonicalValue, returns: Mapping[str, Json]) -> CanonicalValue:
+    """Return an output as the plan declares it. Raises: EvaluationError: it does not fit."""
+    value = with_integers(output.value, returns)
+    if faults := value_problems(value, returns):
+        told = "; ".join(
+            f"{fault.inner.lstrip('.')}: {fault.message}" if fault.inner else fault.message
+            for fault in faults
+        )
+        raise EvaluationError("bad-output", f"the output does not fit the schema in `returns`: {told}")
+    return output if value is output.value else CanonicalValue.of(value)
+
+
+def _any_output(frame: Frame, absent: list[RunWarning] | None) -> CanonicalValue:
     formula = frame.program.output
     if formula is None or any(frame.scope[step] is SKIPPED for step in formula.strict):
         return CanonicalValue(b"null")
@@ -560,14 +590,16 @@ def walk(frame: Frame) -> Iterator[Iteration]:
 
 def run_digest(root: Frame, inputs: Mapping[str, Json]) -> str:
     """Return the digest of a finished run: over `[format, plan digest, inputs, [[path, status, output digest], ..]]`, canonical."""
-    steps = ",".join([_serialized(part) for part in walk(root)])
+    # A path holds no character that JSON escapes.
+    steps = ",".join(
+        [
+            f'["{part.path}","{part.state}",null]'
+            if (output := part.output) is None
+            else f'["{part.path}","{part.state}","{output.digest}"]'
+            for part in walk(root)
+        ]
+    )
     before = b'[%d,"%b",' % (DIGEST_FORMAT, root.program.plan.digest.encode())
     after = b",[%b]]" % steps.encode()
     # Hash in pieces: the inputs may be large, and one copy is in memory already.
     return digest_of_pieces(chain([before], spelled_in_pieces(dict(inputs)), [after]))
-
-
-def _serialized(part: Iteration) -> str:
-    """Return a part of the tree as canonical JSON. A path holds no character that JSON escapes."""
-    output = f'"{part.output.digest}"' if part.output is not None else "null"
-    return f'["{part.path}","{part.state}",{output}]'

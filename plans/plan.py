@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 ACTIONS = ("tool", "ask", "set", "plan", "agent", "plan_for", "ask_person", "endorse", "fail")
 """The keys that name a step's action; a step has exactly one."""
+_ACTIONS = frozenset(ACTIONS)
 
 PERSON = "person"
 """Who decides about an `endorse` step, unless it names a policy."""
@@ -246,8 +247,10 @@ def tools_path(step: AgentStep | PlanForStep) -> str:
 def action_of(step: object) -> str | None:
     """Return the key that names a step's action, or `None` unless there is exactly one."""
     if isinstance(step, dict):
-        found = [name for name in ACTIONS if name in step]
-        return found[0] if len(found) == 1 else None
+        found = _ACTIONS.intersection(cast("dict[object, object]", step))
+        return next(iter(found)) if len(found) == 1 else None
+    if type(step) is ToolStep:  # as most are
+        return "tool"
     return next((name for name, kind in STEPS.items() if isinstance(step, kind)), None)
 
 
@@ -293,6 +296,10 @@ class InnerPlan(_Frozen):
     )
     steps: _Steps = Field(description="The steps.")
     output: Value = Field(default=None, description="What the plan gives.")
+    returns: Schema | None = Field(
+        default=None,
+        description="JSON Schema of the output. An output that cannot fit it is a fault; one that does not fit it when the plan has run fails the run.",
+    )
 
 
 class Plan(_Frozen):
@@ -311,6 +318,7 @@ class Plan(_Frozen):
         plans: Name -> plan that steps may run.
         steps: Its steps.
         output: Its result; absent: null.
+        returns: JSON Schema of the output; `None`: the check infers its type, and nothing is demanded.
     """
 
     firmplan: Literal[1] = Field(description="Version of the format.")
@@ -331,6 +339,10 @@ class Plan(_Frozen):
     )
     steps: _Steps = Field(description="The steps.")
     output: Value = Field(default=None, description="What the plan gives.")
+    returns: Schema | None = Field(
+        default=None,
+        description="JSON Schema of the output. An output that cannot fit it is a fault; one that does not fit it when the plan has run fails the run.",
+    )
 
     @model_validator(mode="wrap")
     @classmethod

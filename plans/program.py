@@ -363,11 +363,13 @@ class Waits:
         return cls(
             dependents=tuple(map(tuple, dependents)),
             pending=tuple(map(len, inputs)),
-            pending_when=tuple(len(set(step.needs_when)) for step in steps),
+            pending_when=tuple([len(set(step.needs_when)) if step.needs_when else 0 for step in steps]),
             first=tuple(
-                step.position
-                for step, awaited in zip(steps, inputs, strict=True)
-                if not awaited or (step.when is not None and not step.needs_when)
+                [
+                    step.position
+                    for step, awaited in zip(steps, inputs, strict=True)
+                    if not awaited or (step.when is not None and not step.needs_when)
+                ]
             ),
         )
 
@@ -381,6 +383,7 @@ class Program:
         steps: In the plan's order.
         order: Positions in program order: the list, each step preceded by its not yet listed dependencies.
         output: The plan's output; `None` gives null.
+        returns: Self-contained JSON Schema that the output has to fit; `None`: there is none.
         defaults: Input name -> default, for inputs that have one.
         waits: Who waits for whom.
     """
@@ -391,3 +394,4 @@ class Program:
     output: Formula | None
     defaults: Mapping[str, Json]
     waits: Waits
+    returns: Mapping[str, Json] | None = None

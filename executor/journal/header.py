@@ -23,7 +23,7 @@ from ...tools.logbook import RequestContext
 from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
-from ..lru_cache import IdentityCache, LruCache
+from ..lru_cache import LARGE_PLANS, IdentityCache, LruCache
 from ..machine import (
     CHOICES_COUNT_SINCE,
     CONTROL_COUNTS_SINCE,
@@ -97,6 +97,7 @@ class Header:
         context: The HTTP request that submitted the run, and the trace that the run is a part of; `None`: there is none. It decides nothing.
         request: Digest of the request that made the run; empty: none was given, or the header is of an older version.
         schedule: The schedule whose time made the run, as `name` and `at` (Unix seconds); `None`: no schedule did.
+        returns: Of a task: JSON Schema that the output of its plan has to fit; `None`: any output will do.
     """
 
     plan: Plan | None
@@ -117,6 +118,7 @@ class Header:
     context: RequestContext | None = None
     request: str = ""
     schedule: Mapping[str, Json] | None = None
+    returns: Mapping[str, Json] | None = None
 
     @property
     def program(self) -> Program:
@@ -205,6 +207,7 @@ class Header:
         data |= {"context": self.context.to_dict()} if self.context is not None else {}
         data |= {"request": self.request} if self.request else {}
         data |= {"schedule": dict(self.schedule)} if self.schedule else {}
+        data |= {"returns": dict(self.returns)} if self.returns is not None else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
@@ -251,6 +254,7 @@ class Header:
             context=RequestContext(**data["context"]) if "context" in data else None,
             request=data.get("request", ""),
             schedule=data.get("schedule"),
+            returns=data.get("returns"),
         )
 
 
@@ -280,8 +284,8 @@ def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:
 
 _NAMES: IdentityCache[object, bytes] = IdentityCache(8)
 _TEXTS: IdentityCache[Plan, bytes] = IdentityCache(8)
-_PLANS: LruCache[bytes, Plan] = LruCache()
-_PROGRAMS: LruCache[tuple[bytes, ...], Program] = LruCache()
+_PLANS: LruCache[bytes, Plan] = LruCache(count_min=LARGE_PLANS)
+_PROGRAMS: LruCache[tuple[bytes, ...], Program] = LruCache(count_min=LARGE_PLANS)
 
 
 def read_plan(data: Mapping[str, Any]) -> Plan:
