@@ -349,7 +349,7 @@ class Archive:
         kept = await self.save_artifact(made.data, media_type=codec.media_type, name="", at=at)
         return {**kept.model_dump(), **made.facts}
 
-    async def with_encoded(self, inputs: Mapping[str, Json], at: float) -> Mapping[str, Json]:
+    async def with_encoded(self, inputs: Mapping[str, Any], at: float) -> Mapping[str, Any]:
         """Return inputs in which values that have codecs are kept, and stand as their descriptions. Raises: InputRejected."""
         found: dict[str, Any] = {}
         for name, value in inputs.items():
