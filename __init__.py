@@ -50,7 +50,19 @@ if TYPE_CHECKING:
     )
     from .planner import Planner, SavedPlan
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
-    from .tools import Artifact, Context, Model, Models, Secret, Tool, Toolset, agent, tool
+    from .tools import (
+        Artifact,
+        Context,
+        Model,
+        Models,
+        Resource,
+        Secret,
+        Tool,
+        Toolset,
+        agent,
+        resource,
+        tool,
+    )
     from .trace_rehearsal import LearnedPlan, TraceRehearsal, learn_from_trace
     from .webhooks import Webhook
 
@@ -98,7 +110,19 @@ __getattr__, __dir__ = on_first_use(
         ),
         "planner": ("Planner", "SavedPlan"),
         "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
-        "tools": ("Artifact", "Context", "Model", "Models", "Secret", "Tool", "Toolset", "agent", "tool"),
+        "tools": (
+            "Artifact",
+            "Context",
+            "Model",
+            "Models",
+            "Resource",
+            "Secret",
+            "Tool",
+            "Toolset",
+            "agent",
+            "resource",
+            "tool",
+        ),
         "trace_rehearsal": ("LearnedPlan", "TraceRehearsal", "learn_from_trace"),
         "webhooks": ("Webhook",),
     },
@@ -132,6 +156,7 @@ __all__ = [
     "PlanningFailed",
     "Policy",
     "Problem",
+    "Resource",
     "Run",
     "RunDiff",
     "RunError",
@@ -158,5 +183,6 @@ __all__ = [
     "agent",
     "check",
     "learn_from_trace",
+    "resource",
     "tool",
 ]

@@ -43,6 +43,7 @@ from typing import (
     TypeVar,
     cast,
     get_args,
+    get_origin,
 )
 
 from . import executor
@@ -181,6 +182,23 @@ class _Opened:
         return Review(self.facilities, self.execution.archive)
 
 
+def _resources_of(given: object) -> dict[Any, object]:
+    """Return what stands for resources. Raises: ConfigError: it is no mapping, or a key is neither a resource nor a type."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"resources: expected a mapping such as {{Pool: fake}}, found {given!r}")
+    from .tools.resources import Resource  # noqa: PLC0415  # only where there are some
+
+    found = dict(cast("Mapping[Any, object]", given))
+    for key in found:
+        if not isinstance(key, Resource | type) and get_origin(key) is None:
+            raise ConfigError(
+                f"resources: expected keys that are types or @resource functions, found {key!r}"
+            )
+    return found
+
+
 def _day_of(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
@@ -235,6 +253,8 @@ class Engine:
         webhooks: Endpoints that are told when runs end or wait for a person, and when schedules fail (docs/WEBHOOKS.md). Every process that moves
             runs of the store should have the same; `deliver_webhooks`, or a server, sends the messages.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
+        resources: What stands for resources of the tools: `@resource`, or the type that it gives -> another `@resource`, or a value that is used as it
+            is and never closed. Tests hand over fakes; results made with them are not reused.
 
     Raises:
         ConfigError: A setting is not one of these.
@@ -263,6 +283,7 @@ class Engine:
         results: Results | None = None,
         telemetry: Telemetry | TelemetryMode = "auto",
         webhooks: Sequence[Webhook] = (),
+        resources: Mapping[Any, object] | None = None,
     ) -> None:
         is_known = (
             telemetry in get_args(TelemetryMode)
@@ -275,6 +296,9 @@ class Engine:
         if flow not in _flow_policy.FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(_flow_policy.FLOWS)}, found {flow!r}")
         self.tools = _tools.Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
+        self._resources = _resources_of(resources)
+        if self._resources:
+            self.tools = _tools.Toolset(tool.with_replaced_resources(self._resources) for tool in self.tools)
         for tool in self.tools:
             if tool.isolation == "process":
                 _frames.address_of(tool)
@@ -387,6 +411,7 @@ class Engine:
                     observers=self._observers,
                     tells_webhooks=bool(self._webhooks),
                 )
+                facilities.resources.replaced.update(self._resources)
                 execution = executor.Execution(
                     facilities,
                     _owner.presence_of(self._location),

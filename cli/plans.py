@@ -188,12 +188,17 @@ def learn(invocation: Invocation, traces: Traces, task: str | None = None, outpu
 @commands.command(uses=TOOLS_AND_STORE, at_server=True, example="plan.yaml --tools tools.py")
 async def check(invocation: Invocation, what: PlanName) -> int:
     """Find every fault of a plan before anything runs."""
+    from ..executor.runs.request import with_severity
     from .arguments import find_plan, report_on
-    from .invocation import NO_TOOLS
+    from .invocation import NO_TOOLS, is_model_configured
     from .report import report_text
 
     async with invocation.reach() as engine:
         report = await report_on(engine, await find_plan(engine, what))
+    # A plan is often checked where nothing runs, such as in CI: no model has to be configured there.
+    is_local = invocation.server is None
+    if is_local and not invocation.settings.models and not is_model_configured(invocation.settings):
+        report = with_severity(report, ("unknown-model",), "warning")
     invocation.answer(report, report_text(report))
     lacks_tools = invocation.server is None and not invocation.settings.tool_sources
     if lacks_tools and any(each.code == "unknown-tool" for each in report.problems):

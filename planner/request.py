@@ -20,6 +20,7 @@ from ..plans.limits import LIMITS, Limits
 from ..plans.paths import key, parts_of
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport, Problem, problem
+from ..plans.signature import KnownModels
 from ..plans.types.show import schema_of
 from ..plans.types.types import type_of, widened
 from ..plans.values import Json, NotJson, canonical, normal
@@ -52,6 +53,7 @@ class PlanRequest:
         rules: Where untrusted data may stand although its tool does not say so.
         complete: Whether the plan is to run with just these inputs, so that every other input needs a default.
         answers: The questions that the model asked before about this task, each with the user's answer.
+        models: The models that its steps may ask; `None`: any.
         part: The bounds of the plan if it is one part of a run; `None`: it is the plan of a run.
     """
 
@@ -65,6 +67,7 @@ class PlanRequest:
     rules: FlowRules | None = None
     answers: tuple[tuple[str, Json], ...] = ()
     part: Part | None = None
+    models: KnownModels | None = None
 
     async def check(self, plan: Plan | Json, written: Collection[str] = ()) -> CheckReport:
         """Return the check's report on a plan, saved or drafted; the words of the steps in `written` count as untrusted data."""
@@ -80,7 +83,15 @@ class PlanRequest:
 
     def _check(self, plan: Plan | Json, limits: Limits, written: Collection[str] = ()) -> CheckReport:
         plans = self.plans or self._find
-        report = check(plan, self.tools, plans=plans, limits=limits, rules=self.rules, written=written)
+        report = check(
+            plan,
+            self.tools,
+            plans=plans,
+            limits=limits,
+            rules=self.rules,
+            written=written,
+            models=self.models,
+        )
         if self.part is not None:
             draft = draft_of(plan)
             report = self.part.checked(report, draft.plan if draft.whole else None, self.tools, limits)

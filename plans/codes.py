@@ -90,6 +90,11 @@ steps:
 output: ${who}""",
             "$.steps[1].by",
         ),
+        "unknown-model": _error(
+            "A step asks a model that the engine does not know, or none is configured. `check` reports it only if it is told the models.",
+            "steps:\n  - {id: n, ask: {prompt: Say hi, model: smal}}\noutput: ${n}",
+            "$.steps[0].ask.model",
+        ),
         "unknown-secret": _error(
             "The engine has no secret of this name, or has it for other tools or arguments.",
             "steps:\n  - {id: f, tool: fetch, args: {url: '${secret(\"PAGE_URL\")}'}}\noutput: ${f}",

@@ -13,6 +13,7 @@ from ..lazy_imports import on_first_use
 from .agent import agent  # first: a module of the same name would hide it later
 from .context import Context, Used
 from .declaration import ToolSettings
+from .resources import Resource, resource
 from .tool import Tool, make_tool, tool
 from .toolset import Toolset
 
@@ -49,6 +50,7 @@ __all__ = [
     "ModelReply",
     "ModelRequest",
     "Models",
+    "Resource",
     "Secret",
     "Tool",
     "ToolSettings",
@@ -59,5 +61,6 @@ __all__ = [
     "ask_request",
     "lint",
     "make_tool",
+    "resource",
     "tool",
 ]

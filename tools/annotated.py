@@ -47,6 +47,8 @@ class PythonTypes:
     def __init__(self, where: str, name: str, annotations: Annotations) -> None:
         self.annotations = annotations
         self.context = annotations.context
+        self.resources = annotations.resources
+        self.local = annotations.local
         self._names = {f"argument_{at}": each.name for at, each in enumerate(annotations.parameters)}
         self._required = [each.name for each in annotations.parameters if not _has_default(each)]
         self._model = _arguments_model(where, name, annotations.parameters)
@@ -275,7 +277,7 @@ def _adapter(where: str, what: str, annotation: Any) -> TypeAdapter[Any]:
     except PydanticUserError as fault:
         raise ConfigError(
             f"{where}: {what}: expected a type that JSON can carry (text, numbers, lists, dicts, dataclasses, pydantic "
-            f"models ..), found {_spelled(annotation)}: {_first_line(fault)}"
+            f"models ..), found {_spelled(annotation)}: {_first_line(fault)}. If it is a resource, its @resource has to have a name in the tool's module"
         ) from fault
 
 

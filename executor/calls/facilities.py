@@ -27,6 +27,7 @@ from .flow_policy import Flow
 from .invoke import ThreadPool
 from .policies import Policies
 from .processes import ProcessPool
+from .resources import OpenResources
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -98,6 +99,7 @@ class Facilities:
         in_flight: Content key -> the result of the call under way that identical calls wait for; `None`: they may not take the result.
         tool_semaphores: Tool -> the limit on its calls at a time (`max_concurrency`).
         turns: Held by the run whose dear expressions have their turn.
+        resources: What tools share, opened at its first use.
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
         pins: What providers of tools said when it was accepted.
         learnt: Gathers what results of tools look like.
@@ -113,6 +115,7 @@ class Facilities:
     semaphore: FairSemaphore
     clock: Clock = field(default_factory=SystemClock)
     threads: ThreadPool = field(default_factory=ThreadPool)
+    resources: OpenResources = field(default_factory=OpenResources)
     processes: ProcessPool = field(default_factory=ProcessPool)
     secrets: Secrets = field(default_factory=Secrets)
     flow: Flow = "enforce"

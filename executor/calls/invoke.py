@@ -443,7 +443,7 @@ def _outcome_of(  # noqa: PLR0911  # one outcome for each kind of error: a table
             message = "CancelledError: the tool cancelled itself"
             if tool.effect is Effect.WRITE:
                 return Lost(message)
-            return Failed("cancelled", message, temporary=False, retryable=_is_worth_retrying(tool, error))
+            return Failed("cancelled", message, temporary=False, retryable=is_worth_retrying(tool, error))
         case TimeoutError() if timeout_s is not None:
             return interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
         case TimeoutError():
@@ -454,12 +454,12 @@ def _outcome_of(  # noqa: PLR0911  # one outcome for each kind of error: a table
             return refused_result(tool, error)
         case ToolError():
             is_temporary = error.temporary is True
-            failed = Failed(code_of(error), text_of(error), is_temporary, _is_worth_retrying(tool, error))
+            failed = Failed(code_of(error), text_of(error), is_temporary, is_worth_retrying(tool, error))
             return _asking(failed, error)
         case _ if _was_interrupted(error):
             return interrupted(tool, error, "connection-error", described(error))
         case _:
-            may_help = _is_worth_retrying(tool, error)
+            may_help = is_worth_retrying(tool, error)
             return Failed(ToolError.code, described(error), temporary=False, retryable=may_help)
 
 
@@ -521,7 +521,7 @@ def refused_by(tool: Tool, refusal: Refusal) -> Failed:
 
 def refused_result(tool: Tool, fault: ToolError) -> Failed:
     """Return the outcome of a call whose result is refused. A write took effect, so it must not be repeated."""
-    may_repeat = tool.effect is not Effect.WRITE and _is_worth_retrying(tool, fault)
+    may_repeat = tool.effect is not Effect.WRITE and is_worth_retrying(tool, fault)
     return _after_effect(tool, Failed(code_of(fault), text_of(fault), temporary=False, retryable=may_repeat))
 
 
@@ -566,10 +566,10 @@ def interrupted(tool: Tool, error: BaseException, code: str, message: str) -> Ou
     """
     if tool.effect is Effect.WRITE:
         return Lost(message)
-    return Failed(code, message, temporary=True, retryable=_is_worth_retrying(tool, error))
+    return Failed(code, message, temporary=True, retryable=is_worth_retrying(tool, error))
 
 
-def _is_worth_retrying(tool: Tool, error: BaseException) -> bool:
+def is_worth_retrying(tool: Tool, error: BaseException) -> bool:
     """Whether the tool's `retry_on` covers the error; if `retry_on` itself raises, it does not."""
     try:
         return tool.is_worth_retrying(error)

@@ -23,6 +23,7 @@ import orjson
 from ...plans.signature import Effect
 from ...tools import Context, Tool
 from .frames import (
+    CLOSE,
     HEAD_BYTES_MAX,
     NOTED,
     WORKER_ENV,
@@ -35,6 +36,7 @@ from .frames import (
 )
 from .invoke import CallBlobs, Failed, Lost, Outcome, interrupted
 from .lease import MOMENT_ENV, Lease, Moment
+from .resources import CLOSE_S
 
 CALLS_MAX: Final = (
     1000  # calls of one child; then a new child takes its place, which frees the memory that tools leaked
@@ -128,10 +130,11 @@ class ProcessPool:
             await self._end(child)
             raise
         child.calls += 1
+        child.may_hold_resources = child.may_hold_resources or tool.wants_context
         if child.calls < CALLS_MAX and len(self._idle) < IDLE_MAX:
             self._idle.append(child)
         else:
-            await self._end(child)
+            await self._retire(child)
         return outcome
 
     async def _asked(self, frame: Sequence[bytes]) -> tuple[_Child, tuple[dict[str, Any], list[bytes]]]:
@@ -146,7 +149,7 @@ class ProcessPool:
             child = self._idle.pop() if is_kept else await self._new_child()
             # A child has the environment with which it was started. A tool must see the present one, as it does in a thread.
             if child.environ != child_environment():
-                await self._end(child)
+                await self._retire(child)
                 continue
             try:
                 async with asyncio.timeout(START_S):
@@ -166,6 +169,15 @@ class ProcessPool:
         self._all.add(child)
         return child
 
+    async def _retire(self, child: _Child) -> None:
+        """End a child that makes no call: it may close its resources first."""
+        if child.may_hold_resources:
+            with suppress(_ChildDied, TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await child.write(write_frame(CLOSE))
+                    await child.wait()
+        await self._end(child)
+
     async def _end(self, child: _Child) -> None:
         child.kill()
         self._all.discard(child)
@@ -174,7 +186,8 @@ class ProcessPool:
 
     async def close(self) -> None:
         """End all children. A call that is under way in a child fails."""
-        self._idle.clear()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*map(self._retire, idle))
         for child in list(self._all):
             await self._end(child)
 
@@ -209,6 +222,7 @@ class _Child:
         self.pid = process.pid
         self.environ = environ
         self.calls = 0
+        self.may_hold_resources = False
 
     @classmethod
     async def start(cls, extra: Mapping[str, str], lease_end: Moment | None) -> _Child:

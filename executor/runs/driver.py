@@ -590,7 +590,10 @@ class Driver:
     def _can_begin(self, tool: Tool) -> bool:
         """Whether the calls of a tool are begun like functions: they need nothing before they run, and leave nothing but their outcome."""
         if (known := self._begins.get(tool.name)) is None:
-            has_needs = tool.guard or tool.effect is Effect.WRITE or tool.request_of is not None
+            # Resources may have to be opened first, and their use is no call that never waits.
+            has_needs = (
+                tool.guard or tool.injected or tool.effect is Effect.WRITE or tool.request_of is not None
+            )
             is_limited = tool.max_concurrency is not None or tool.rate is not None
             known = is_on_loop(tool) and not (has_needs or is_limited or self._is_held_up)
             self._begins[tool.name] = known
