@@ -523,7 +523,7 @@ async def tools_list(invocation: Invocation) -> int:
     """List the tools with their types and effects."""
     from .invocation import NO_TOOLS
 
-    head = ("NAME", "EFFECT", "TAKES", "DOES")
+    head: tuple[str, ...] = ("NAME", "EFFECT", "TAKES", "DOES")
     if invocation.server is not None:
         async with invocation.reach_server() as engine:
             served = await engine.client.tools()
@@ -537,8 +537,16 @@ async def tools_list(invocation: Invocation) -> int:
     if not len(toolset) and not invocation.as_json:
         screen.note(NO_TOOLS)
         return Exit.OK
+    opening = any(tool.opens for tool in toolset)
+    head = (*head[:3], "OPENS", *head[3:]) if opening else head
     rows = (
-        (tool.name, tool.effect.value, _parameters(tool.parameters), tool.description.partition("\n")[0])
+        (
+            tool.name,
+            tool.effect.value,
+            _parameters(tool.parameters),
+            *([", ".join(each.name for each in tool.opens)] if opening else ()),
+            tool.description.partition("\n")[0],
+        )
         for tool in toolset
     )
     invocation.answer({"tools": toolset.to_list()}, screen.table(head, rows))

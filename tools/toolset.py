@@ -235,6 +235,7 @@ def _signature(tool: Tool) -> Json:
         "idempotent": tool.idempotent,
         "asks_approval": tool.asks_approval,
         "fingerprint": tool.fingerprint,
+        "opens": [each.name for each in tool.opens],
     }
 
 

@@ -34,8 +34,9 @@ from .frames import (
     write_call,
     write_frame,
 )
-from .invoke import CallBlobs, Failed, Lost, Outcome, interrupted
+from .invoke import CallBlobs, CallTimeout, Failed, Lost, Outcome, interrupted
 from .lease import MOMENT_ENV, Lease, Moment
+from .loop_watch import NO_WATCH, LoopWatch
 from .resources import CLOSE_S
 
 CALLS_MAX: Final = (
@@ -62,11 +63,13 @@ class ProcessPool:
 
     Attributes:
         lease: The lease of the engine, which ends the writes of the children, too.
+        watch: Over the event loop of the engine.
     """
 
     def __init__(self, extra: Mapping[str, str] | None = None) -> None:
         self._extra = extra or {}
         self.lease: Lease | None = None
+        self.watch: LoopWatch = NO_WATCH
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
 
@@ -103,7 +106,7 @@ class ProcessPool:
             return Failed("process-died", message, temporary=False, retryable=False)
         # From here on the tool may run, so the outcome of a write is unknown unless the child sends it.
         try:
-            async with asyncio.timeout(timeout_s):
+            async with CallTimeout(timeout_s, self.watch):
                 said, parts = first if first[0]["kind"] != "ready" else await child.read()
                 while said["kind"] in ("drawn", "progress", "asked"):
                     await _serve(child, said, context, on_drawn)

@@ -201,6 +201,7 @@ class Execution:
         await self._owner.wait()
         await self.facilities.resources.close()
         self.facilities.threads.close()
+        self.facilities.loop_watch.close()
         await self.facilities.processes.close()
         await self.facilities.commits.close()
         await self._store.close()

@@ -7,7 +7,7 @@ import sys
 import pytest
 from firmplan import Engine, Toolset
 
-SOURCE = '''
+SOURCE = """
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def use(pool: Pool) -> list[int]:
 @tool(effect="read", isolation="process")
 def asking(ctx: Context) -> list[int]:
     return [ctx.resource(Pool).pid, os.getpid()]
-'''
+"""
 
 
 @pytest.fixture
@@ -49,7 +49,9 @@ def tools(tmp_path):
 
 
 def plan_of(*names):
-    steps = [{"id": f"s{at}", "tool": name, "after": [f"s{at - 1}"] if at else []} for at, name in enumerate(names)]
+    steps = [
+        {"id": f"s{at}", "tool": name, "after": [f"s{at - 1}"] if at else []} for at, name in enumerate(names)
+    ]
     return {"firmplan": 1, "steps": steps}
 
 
