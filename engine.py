@@ -182,6 +182,11 @@ class _Opened:
         return Review(self.facilities, self.execution.archive)
 
 
+def _no_telemetry(found: object) -> ConfigError:
+    modes = ", ".join(get_args(TelemetryMode))
+    return ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {found!r}")
+
+
 def _resources_of(given: object) -> dict[Any, object]:
     """Return what stands for resources. Raises: ConfigError: it is no mapping, or a key is neither a resource nor a type."""
     if given is None:
@@ -291,14 +296,12 @@ class Engine:
             else hasattr(telemetry, "begin_run")
         )
         if not is_known:
-            modes = ", ".join(get_args(TelemetryMode))
-            raise ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {telemetry!r}")
+            raise _no_telemetry(telemetry)
         if flow not in _flow_policy.FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(_flow_policy.FLOWS)}, found {flow!r}")
-        self.tools = _tools.Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
         self._resources = _resources_of(resources)
-        if self._resources:
-            self.tools = _tools.Toolset(tool.with_replaced_resources(self._resources) for tool in self.tools)
+        declared = _tools.Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
+        self.tools = declared.with_replaced_resources(self._resources)
         for tool in self.tools:
             if tool.isolation == "process":
                 _frames.address_of(tool)
@@ -321,6 +324,8 @@ class Engine:
         keys: frozenset[str] = getattr(self._planner, "key_variables", frozenset[str]())
         self._secrets = _secret.Secrets(secrets, keys=self._models.key_variables | keys)
         self._budgets = _budget.BudgetPolicy.of(budget, budget_max)
+        if not isinstance(cast("object", recover), bool):
+            raise ConfigError(f"recover: expected True or False, found {recover!r}")
         self._recovers = recover
         self._lease = _request.lease_of(lease)
         self._park_after = _request.count_of("park_after", park_after, least=1, error=ConfigError)
@@ -338,7 +343,7 @@ class Engine:
         self._is_closed = False
         self._scheduler: Scheduler | None = None
         self._webhooks: Mapping[str, Webhook] = {}
-        if webhooks:
+        if not isinstance(cast("object", webhooks), Sequence) or webhooks:
             from .webhooks.endpoint import webhooks_of  # noqa: PLC0415  # only where there are webhooks
 
             self._webhooks = webhooks_of(webhooks)
@@ -519,7 +524,7 @@ class Engine:
         return planned.runnable
 
     async def check_plan(self, plan: PlanLike | str, *, tenant: str = "") -> CheckReport:
-        """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. It may run the saved plans of `tenant`. Never raises for a bad plan."""
+        """Return every problem of a plan: a `Plan`, a dict, JSON or YAML text, or the `Path` of its file. It may run the saved plans of `tenant`. Never raises for a bad plan."""
         return await (await self._open()).plans.check(plan, _api_keys.tenant_of(tenant))
 
     async def plan_graph(self, plan: PlanLike, *, tenant: str = "") -> dict[str, Json]:
@@ -958,7 +963,7 @@ class Engine:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
 
         Args:
-            plan_or_task: A plan or a dict; text is a task.
+            plan_or_task: A plan or a dict, or the `Path` of a plan's file; text is a task.
             inputs: Values of the plan's inputs.
             run_id: Its name: a run of that name with the same plan and inputs is continued or returned, with the options that it
                 was made with (`resume` raises its budget).

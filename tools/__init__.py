@@ -19,6 +19,8 @@ from .toolset import Toolset
 
 if TYPE_CHECKING:
     from .artifact import Artifact
+    from .codecs.codec import codec
+    from .codecs.demands import Columns, Shape
     from .fingerprint.lint import lint
     from .models.models import Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
     from .secret import Secret
@@ -28,6 +30,8 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "artifact": ("Artifact",),
+        "codecs.codec": ("codec",),
+        "codecs.demands": ("Columns", "Shape"),
         "fingerprint.lint": ("lint",),
         "models.models": (
             "Model",
@@ -44,6 +48,7 @@ __getattr__, __dir__ = on_first_use(
 
 __all__ = [
     "Artifact",
+    "Columns",
     "Context",
     "Model",
     "ModelError",
@@ -52,6 +57,7 @@ __all__ = [
     "Models",
     "Resource",
     "Secret",
+    "Shape",
     "Tool",
     "ToolSettings",
     "Toolset",
@@ -59,6 +65,7 @@ __all__ = [
     "Used",
     "agent",
     "ask_request",
+    "codec",
     "lint",
     "make_tool",
     "resource",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
     from pydantic import ValidationError
 
+    from .codecs.codec import Codec
     from .resources import Resource
 
 
@@ -44,6 +45,7 @@ class Types(Protocol):
         context: The parameter that takes the `Context`, if any.
         resources: The resources that the engine gives, by parameter.
         local: The resources of the function around, which a type may mean.
+        codecs: The codecs of types among arguments and result that JSON cannot carry; only `PythonTypes` has any.
     """
 
     @property
@@ -56,6 +58,8 @@ class Types(Protocol):
     def resources(self) -> Mapping[str, Resource[Any]]: ...  # noqa: D102  # said above
     @property
     def local(self) -> Sequence[Resource[Any]]: ...  # noqa: D102  # said above
+    @property
+    def codecs(self) -> tuple[Codec, ...]: ...  # noqa: D102  # said above
 
     def bind(self, args: Mapping[str, Json]) -> bytes:
         """Return the arguments, validated and normalised, as canonical JSON. Raises `ToolError` (`bad-args`)."""
@@ -188,6 +192,7 @@ class SchemaTypes:
         self.context = context
         self.resources = resources or {}
         self.local = local
+        self.codecs: tuple[Codec, ...] = ()
         self._arguments = Checker(self.parameters)
         self._result = None if self.returns is None else Checker(self.returns)
         properties = cast("dict[str, Json]", self.parameters["properties"])

@@ -17,7 +17,7 @@ from importlib.machinery import SourceFileLoader
 from os import PathLike, fspath
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from typing_extensions import Unpack
 
@@ -163,6 +163,10 @@ class Toolset:
         if (rule := results_of("", results)) is None:
             return self
         return Toolset(tool.with_default_results(rule) for tool in self)
+
+    def with_replaced_resources(self, replaced: Mapping[Any, object]) -> Toolset:
+        """Return the toolset where others stand for resources of its tools (`Tool.with_replaced_resources`)."""
+        return Toolset(tool.with_replaced_resources(replaced) for tool in self) if replaced else self
 
     def to_list(self) -> list[Json]:
         """Return the tools' signatures as JSON, by name."""

@@ -133,7 +133,7 @@ class ProcessPool:
             await self._end(child)
             raise
         child.calls += 1
-        child.may_hold_resources = child.may_hold_resources or tool.wants_context
+        child.may_hold_resources = child.may_hold_resources or tool.needs_context
         if child.calls < CALLS_MAX and len(self._idle) < IDLE_MAX:
             self._idle.append(child)
         else:

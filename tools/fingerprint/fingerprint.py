@@ -68,7 +68,8 @@ def _keep(tool: Tool, kind: str, source: object | None, annotations: Mapping[str
     from .closure import close_over  # noqa: PLC0415  # needs `Tool`
 
     resources, gaps = _resources(tool) if source is not None else ((), ())
-    found = close_over(source, annotations, (*tool.influences, *resources))
+    encoded = tuple(part for codec in tool.types.codecs for part in codec.code)
+    found = close_over(source, annotations, (*tool.influences, *encoded, *resources))
     found.unseen |= dict.fromkeys(gaps)
     parts = dict(found.parts) | {f"package {name}": version for name, version in found.versions.items()}
     if source is not None:
