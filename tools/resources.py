@@ -68,6 +68,11 @@ _FORMS: Final = (
 class Resource(Generic[T]):
     """One resource: how it is opened, and what it gives. A call returns a context manager, for programs without an engine.
 
+    Args:
+        fn: The function or class.
+        name: Its name, for messages.
+        local: The names of the function around, in which annotations are resolved.
+
     Attributes:
         name: The name of its function or class, for messages.
         fn: The function or class.

@@ -334,10 +334,10 @@ class CallTimeout:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        return await self._timeout.__aexit__(kind, error, trace)
+        await self._timeout.__aexit__(kind, error, trace)  # raises `TimeoutError` where it has expired
 
     def _pass(self, span: _Span) -> None:
         loop = asyncio.get_running_loop()

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ...tools.logbook import open_log
 from ..execution_tree import BLOCKED_HINT
@@ -150,8 +150,7 @@ class LoopWatch:
     def _report(self, block: _Block) -> None:
         where, step, tool = block.owner
         if not isinstance(where, str):
-            named = cast("Mapping[str, Any]", where)
-            where, step = str(named.get("run", "")), str(named.get("step", ""))
+            where, step = str(where.get("run", "")), str(where.get("step", ""))
         self.blocked.append(Blocked(where, step, tool, block.begin))
         if tool not in self._told:
             self._told.add(tool)
