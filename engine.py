@@ -27,7 +27,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +54,7 @@ from .errors import (
 )
 from .executor.limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
 from .lazy_imports import LazyModule
+from .plans.immutable import immutable
 
 if TYPE_CHECKING:
     from . import planner as _planner
@@ -106,7 +107,7 @@ if TYPE_CHECKING:
     from .executor.runs import store_care as _store_care
     from .executor.runs import submission as _submission
     from .executor.runs.archive import Standing
-    from .executor.runs.execution import RunWork
+    from .executor.runs.execution import ConfirmsPlan, RunWork
     from .executor.runs.request import Options
     from .executor.stores import api_keys as _api_keys
     from .executor.stores import location as _location
@@ -166,7 +167,7 @@ R = TypeVar("R")
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Opened:
     """The parts of an open engine."""
 
@@ -300,8 +301,12 @@ class Engine:
         if flow not in _flow_policy.FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(_flow_policy.FLOWS)}, found {flow!r}")
         self._resources = _resources_of(resources)
-        declared = _tools.Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
-        self.tools = declared.with_replaced_resources(self._resources)
+        self.tools = (
+            _tools.Toolset.of(tools)
+            .with_default_trust(default_trust)
+            .with_default_results(results)
+            .with_replaced_resources(self._resources)
+        )
         for tool in self.tools:
             if tool.isolation == "process":
                 _frames.address_of(tool)
@@ -349,6 +354,7 @@ class Engine:
             self._webhooks = webhooks_of(webhooks)
         self._sender: WebhookSender | None = None
         self._firing = asyncio.Lock()
+        self._confirms: ConfirmsPlan | None = None
 
     # --- life
 
@@ -440,6 +446,7 @@ class Engine:
                     self._clock.now,
                 )
                 execution.planning.planner = facilities.step_planner = plans
+                execution.confirms = self._confirms
                 await execution.open()
                 self._observe_by_telemetry()
                 if self.opens_environment:
@@ -456,6 +463,19 @@ class Engine:
         self._observers.add(observer)
         if self._observers not in self._models.clients.observers:
             self._models.clients.observers.append(self._observers)
+
+    def confirm_plans(self, confirms: ConfirmsPlan | None) -> None:
+        """Have the plan of each task confirmed before its steps start; `None`: no longer.
+
+        The run has its plan, and what the planning has cost, while it waits for the answer; a process that ends meanwhile leaves it queued, and
+        `resume` starts it. Plans that a caller hands in are not asked about, nor those of `stream=True`, whose steps start while the plan is written.
+
+        Args:
+            confirms: A coroutine function that gets the id of the run and its plan. True: the run begins; false: it is cancelled, and nothing is called.
+        """
+        self._confirms = confirms
+        if self._opened is not None:
+            self._opened.execution.confirms = confirms
 
     def _observe_by_telemetry(self) -> None:
         telemetry = self._telemetry
@@ -1493,10 +1513,38 @@ class Engine:
         """
         return await (await self._open()).execution.archive.read_artifact(_request.artifact_of(artifact))
 
+    async def download_artifact(
+        self, artifact: Artifact | Mapping[str, Json], path: str | os.PathLike[str]
+    ) -> Path:
+        """Write the bytes of an artifact of any size to a file, and return its path. There is either the whole file or none.
+
+        Raises:
+            InputRejected: As `read_artifact`; or the file cannot be written.
+        """
+        archive = (await self._open()).execution.archive
+        return await archive.download_artifact(_request.artifact_of(artifact), _request.file_of(path))
+
+    async def stream_artifact(self, artifact: Artifact | Mapping[str, Json]) -> AsyncIterator[bytes]:
+        """Yield the bytes of an artifact of any size, a part of at most 8 MiB at a time.
+
+        Raises:
+            InputRejected: As `read_artifact`.
+            StoreError: They were changed in the store; the last part is not given then.
+        """
+        archive = (await self._open()).execution.archive
+        async for piece in await archive.stream_artifact(_request.artifact_of(artifact)):
+            yield piece
+
+    def stream_artifact_sync(self, artifact: Artifact | Mapping[str, Json]) -> Iterator[bytes]:
+        """Yield as `stream_artifact` does, for programs without an event loop."""
+        return _background.iterate(self._loop_for_sync("stream_artifact"), self.stream_artifact(artifact))
+
     async def save_artifact(
         self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
     ) -> Artifact:
         """Keep bytes or a file in the store, and return the artifact that stands for them: an input for runs.
+
+        A file may have any size: it is read and stored a part at a time.
 
         Args:
             data: The bytes, or the path of a file.
@@ -1507,10 +1555,13 @@ class Engine:
             InputRejected: They are too many, or the file cannot be read.
         """
         execution = (await self._open()).execution
-        name = name or ("" if isinstance(data, bytes) else _request.file_of(data).name)
-        now = execution.now()
+        if not isinstance(data, bytes):
+            path = _request.file_of(data)
+            return await execution.archive.save_file(
+                path, media_type=media_type, name=name or path.name, now=execution.now
+            )
         return await execution.archive.save_artifact(
-            _request.bytes_of(data), media_type=media_type, name=name, at=now
+            data, media_type=media_type, name=name, at=execution.now()
         )
 
     # --- what runs leave for others
@@ -1868,6 +1919,7 @@ class Engine:
     prune_sync = _twin(prune)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
+    download_artifact_sync = _twin(download_artifact)
     read_artifact_sync = _twin(read_artifact)
     save_artifact_sync = _twin(save_artifact)
     waiting_sync = _twin(waiting)

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 commands = CommandGroup()
 
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Run the plan that the planner makes of a task without a question."),
+]
+
 
 @commands.command(uses=MOVES, at_server=True, example="plan.yaml --tools tools.py --input today=2026-03-10")
 async def run(
@@ -33,8 +38,9 @@ async def run(
     budget: Budget = None,
     reuse: Annotated[bool, typer.Option("--reuse/--no-reuse")] = True,
     stream: bool = False,
+    yes: Yes = False,
 ) -> int:
-    """Run a plan, or plan a task and run it.
+    """Run a plan, or plan a task and run it. On a terminal the plan of a task is shown first, and runs if you say yes.
 
     Args:
         what (PLAN|TASK): A plan's file (-: standard input), a saved plan's name, or a task in words.
@@ -54,6 +60,7 @@ async def run(
             work: Plan | str
             if isinstance(target, Task):
                 work = target.words
+                follower.ask_about_plans(engine, is_agreed=yes or stream)
                 values = await read_task(engine, work, inputs or (), invocation.settings)
             else:
                 work, report = await checked(engine, target)
@@ -94,7 +101,11 @@ def _existing(run: Run) -> str:
 
 @commands.command(uses=MOVES, at_server=True, example="run_be40097b6b473dae --tools tools.py --budget usd=2")
 async def resume(
-    invocation: Invocation, run_id: RunId, budget: Budget = None, take_over: bool = False
+    invocation: Invocation,
+    run_id: RunId,
+    budget: Budget = None,
+    take_over: bool = False,
+    yes: Yes = False,
 ) -> int:
     """Continue a run after a crash or a decision. Also after a pause, or with a larger budget.
 
@@ -112,6 +123,7 @@ async def resume(
     with follower.interruptible():
         async with invocation.reach(on_waiting=follower.note_owner) as engine:
             found = await engine.get(run_id)
+            follower.ask_about_plans(engine, is_agreed=yes)
             try:
                 resumed = engine.resume(run_id, budget=raised, take_over=take_over)
                 code = await follower.follow(engine, found, resumed, after=found.last_event)
@@ -294,29 +306,31 @@ async def artifacts_get(
     """Write the bytes of an artifact to a file, or to a pipe.
 
     Args:
-        artifact (NAME|DIGEST): Its name or digest; may be left out if the run has only one.
+        artifact (STEP|NAME|DIGEST): Its name or digest, or the step that returned it; may be left out if the run has only one.
         output (FILE): Where they go; without it to stdout, which must be no terminal.
     """
     from ..engine import Engine
-    from ..tools.private_file import write_private
 
     if output is None and (invocation.as_json or sys.stdout.isatty()):
         raise InputRejected("expected --output FILE: bytes are no text for a terminal, and no JSON")
     async with invocation.reach() as engine:
-        chosen = _chosen(_artifacts_of(await engine.get(run_id)), run_id, artifact)
+        run = await engine.get(run_id)
+        chosen = _chosen(_artifacts_of(run), run, artifact)
+        # A part at a time: an artifact may be larger than memory.
         if isinstance(engine, Engine):
-            data = await engine.read_artifact(chosen)
+            if output is not None:
+                await engine.download_artifact(chosen, output)
+            else:
+                async for piece in engine.stream_artifact(chosen):
+                    screen.put_bytes(piece)
+        elif output is not None:
+            await engine.client.download_artifact(run_id, chosen, output)
         else:
-            data = await engine.client.artifact(run_id, chosen)
+            screen.put_bytes(await engine.client.artifact(run_id, chosen))
     if output is None:
-        screen.put_bytes(data)
         return Exit.OK
-    try:
-        write_private(output, data)
-    except OSError as error:
-        raise InputRejected(f"--output {output}: cannot be written: {error.strerror or error}") from error
     document = {"run": run_id, "artifact": chosen, "file": str(output)}
-    invocation.answer(document, f"{screen.plural(len(data), 'byte')} written to {output}")
+    invocation.answer(document, f"{screen.plural(int(str(chosen['size'])), 'byte')} written to {output}")
     return Exit.OK
 
 
@@ -328,11 +342,15 @@ def _artifacts_of(run: Run) -> list[dict[str, Json]]:
     return [found[key] for key in sorted(found)]
 
 
-def _chosen(found: list[dict[str, Json]], run_id: str, wanted: str | None) -> dict[str, Json]:
+def _chosen(found: list[dict[str, Json]], run: Run, wanted: str | None) -> dict[str, Json]:
     """Return the artifact that a command names. Raises: InputRejected: there is none, or more than one, of that name."""
+    from ..executor.runs.run import artifacts_within
+
     fits = [each for each in found if wanted is None or wanted in (each["name"], each["digest"])]
+    if not fits and wanted is not None and wanted in run.steps:
+        fits = list(artifacts_within(run.steps[wanted].output))
     if len({str(each["digest"]) for each in fits}) == 1:
         return fits[0]
     known = ", ".join(f"{each['name'] or 'without a name'} ({each['digest']})" for each in found) or "none"
     asked = "one artifact" if wanted is None else f"one artifact '{wanted}'"
-    raise InputRejected(f"expected {asked} of run {run_id}, found {len(fits)}; the run has {known}")
+    raise InputRejected(f"expected {asked} of run {run.id}, found {len(fits)}; the run has {known}")

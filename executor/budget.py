@@ -18,6 +18,7 @@ from typing import Final, cast
 
 from ..errors import ConfigError, InputRejected
 from ..plans.format.shape import describe
+from ..plans.immutable import immutable
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
 
@@ -92,6 +93,12 @@ class Budget:
             "tokens": max(self._largest["tokens"], tokens_max or 0.0),
             "usd": self._largest["usd"],
         }
+
+    def count_call(self, *, is_first: bool) -> None:
+        """Reserve the amounts that a call needs which asks no model: `needs_of` names the same."""
+        if is_first:
+            self.spent["steps"] += 1.0
+        self.spent["calls"] += 1.0
 
     def reserve(self, step: str, needs: Mapping[str, float]) -> None:
         """Reserve the amounts that a call needs."""
@@ -260,7 +267,7 @@ def _amounts_of(where: str, given: Mapping[str, float] | None) -> dict[str, floa
     return limits
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class BudgetPolicy:
     """The budgets that an engine gives its runs.
 

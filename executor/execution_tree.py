@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import field
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias, cast
 
@@ -23,13 +23,14 @@ from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indices
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
+from ..plans.immutable import immutable
 from ..plans.program import ENDORSED, Action, AskModel, AskPerson, CallTool, Program, StepCode
 from ..plans.types.validate import value_problems
 from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
 from .canonical_value import CanonicalValue, Scope
 from .ledger import Ledger
 from .policy import MODEL_POLICY, CallPolicy, endorse_policy
-from .states import Reason, State
+from .states import PENDING, Reason, State
 
 if TYPE_CHECKING:
     from .agent_loop import AgentLoop
@@ -40,21 +41,23 @@ StepPath = NewType("StepPath", str)
 Order: TypeAlias = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Failure:
     """Why something failed.
 
     Attributes:
         took_effect: Whether it is a write that is done: only its result was refused.
+        frames: The last frames of the error in the tool's own code; empty if nothing is known of them.
     """
 
     code: str
     message: str
     temporary: bool = False
     took_effect: bool = False
+    frames: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RunWarning:
     """What went other than declared in a run and failed nothing.
 
@@ -76,7 +79,7 @@ BLOCKED_HINT: Final = (
 INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PersonDecision:
     """The decision of a person about a call."""
 
@@ -94,7 +97,7 @@ class PersonDecision:
 
 # Fields that most objects of the tree never set are class attributes with a default: a plan of 100,000 steps makes 100,000 nodes, and each
 # assignment in `__init__` would cost time and memory for all of them. Therefore these classes are not dataclasses, and they have no `__slots__`,
-# which would not allow defaults.
+# which would not allow defaults. `state` is set all the same: it is read at each station, and a default is the slower to read.
 class Iteration:
     """One round of an item: a call, a computed value, or an inner frame.
 
@@ -119,7 +122,7 @@ class Iteration:
     path: StepPath
     item: Item
     number: int = 0
-    state: State = State.PENDING
+    state: State
     reason: Reason | None = None
     output: CanonicalValue | None = None
     failure: Failure | None = None
@@ -148,6 +151,7 @@ class Iteration:
     def __init__(self, path: StepPath, item: Item, number: int) -> None:
         self.path = path
         self.item = item
+        self.state = PENDING
         self.number = number
 
     @property
@@ -179,6 +183,7 @@ class Item(Iteration):
     def __init__(self, path: StepPath, node: Node, index: int, value: Json) -> None:
         self.path = path
         self.item = self
+        self.state = PENDING
         self.node = node
         self.index = index
         self.value = value
@@ -217,6 +222,7 @@ class Node(Item):
         self.path = path
         self.item = self
         self.node = self
+        self.state = PENDING
         self.frame = frame
         self.code = code
         self.policy = policy
@@ -231,7 +237,10 @@ class Node(Item):
 
 def policies_of(program: Program, policies: Mapping[str, CallPolicy]) -> Sequence[CallPolicy]:
     """Return how the calls of each step are treated."""
-    return [_policy_of(step.action, policies) for step in program.steps]
+    return [
+        policies[step.action.tool] if type(step.action) is CallTool else _policy_of(step.action, policies)
+        for step in program.steps
+    ]
 
 
 def _policy_of(action: Action, policies: Mapping[str, CallPolicy]) -> CallPolicy:
@@ -286,7 +295,8 @@ class Frame:
         self.is_well = True
         waits = program.waits
         self.nodes = [
-            Node(StepPath(prefix + code.id), self, code, policy, pending, pending_when)
+            # A path is a `NewType`, whose call would cost as much as half of a node.
+            Node(prefix + code.id, self, code, policy, pending, pending_when)  # type: ignore[arg-type]
             for code, policy, pending, pending_when in zip(
                 program.steps, policies, waits.pending, waits.pending_when, strict=True
             )
@@ -297,6 +307,10 @@ class Frame:
         # Every part of the tree refers to itself or to what it is a part of. Left to the garbage collector, the trees of small runs would stay:
         # a run's start freezes them (`heap_frozen`), and for objects that were thawed Python makes no full collection.
         for node in self.nodes:
+            if node.is_plain:  # nothing but its own names lead back to it
+                del node.item, node.node
+                node.items = node.iterations = ()
+                continue
             for item in node.items or (node,):
                 for iteration in item.iterations:
                     for inner in iteration.frames:
@@ -562,14 +576,16 @@ def walk(frame: Frame) -> Iterator[Iteration]:
 
 def run_digest(root: Frame, inputs: Mapping[str, Json]) -> str:
     """Return the digest of a finished run: over `[format, plan digest, inputs, [[path, status, output digest], ..]]`, canonical."""
-    steps = ",".join([_serialized(part) for part in walk(root)])
+    # A path holds no character that JSON escapes.
+    steps = ",".join(
+        [
+            f'["{part.path}","{part.state}",null]'
+            if (output := part.output) is None
+            else f'["{part.path}","{part.state}","{output.digest}"]'
+            for part in walk(root)
+        ]
+    )
     before = b'[%d,"%b",' % (DIGEST_FORMAT, root.program.plan.digest.encode())
     after = b",[%b]]" % steps.encode()
     # Hash in pieces: the inputs may be large, and one copy is in memory already.
     return digest_of_pieces(chain([before], spelled_in_pieces(dict(inputs)), [after]))
-
-
-def _serialized(part: Iteration) -> str:
-    """Return a part of the tree as canonical JSON. A path holds no character that JSON escapes."""
-    output = f'"{part.output.digest}"' if part.output is not None else "null"
-    return f'["{part.path}","{part.state}",{output}]'

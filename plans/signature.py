@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol, TypeAlias, cast
 
+from .immutable import immutable
 from .nearest import did_you_mean, listing, short
 from .values import Json
 
@@ -128,7 +128,7 @@ class Signatures(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Listed:
     by_name: Mapping[str, Signature]
 
@@ -219,7 +219,7 @@ class KnownModels(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class NamedModels:
     """Models of which only the names are known; nothing is known of the planner."""
 

@@ -13,11 +13,12 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, Final
 
 from ..errors import ConfigError
+from ..plans.immutable import immutable
 from ..plans.nearest import listing
 from ..plans.values import Json
 from .context import Context
@@ -27,7 +28,7 @@ _FOLDER = __name__.rpartition(".")[0] + "."
 EMPTY: Final = inspect.Parameter.empty
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Parameter:
     """One argument of a tool; `default` is `EMPTY` if the caller must give it."""
 
@@ -36,7 +37,7 @@ class Parameter:
     default: Any
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Annotations:
     """A callable's annotations, resolved.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ...errors import EngineBug
 from ...plans.checker.flow.labels import UNNAMED
+from ...plans.immutable import immutable
 from ...plans.program import ENDORSED, AskPerson, CallTool, Program, RunAgent, RunPlan, RunPlanned, StepCode
 from ...plans.signature import Effect
 from ...tools.failures import described
@@ -51,7 +52,7 @@ Intervention: TypeAlias = ApprovalRuled | RuleApproval | CallFailed
 """What takes the place of a call: a person is asked, the approval rule of the tool is asked, or the step fails."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Terms:
     """What one tool demands of its calls: of the lock and the present tool, the stricter.
 
@@ -90,7 +91,7 @@ class _Terms:
         return self.is_write or argument in self.egress or {self.asks, self.asked} != {"never"}
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Labelled:
     """The labels of one call.
 
@@ -143,20 +144,27 @@ class FlowPolicy:
         self._header = header
         self._secrecy = SecrecyPolicy(facilities, run_id, header)
         self._terms: dict[str, _Terms] = {}
+        self._passing: set[str] = set()  # tools of which every call passes that is given no secret
         self._strict: ToolsetLock | None = None
         self._program: Program | None = None
         self._sources: Sources | None = None
         self._known: KnownValues | None = None
 
-    def find_intervention(  # noqa: PLR0911  # the order of the questions is the rule
+    def find_intervention(  # noqa: C901, PLR0911  # the order of the questions is the rule
         self, command: Call, machine: Machine
     ) -> Intervention | None:
         """Return what takes the place of a call; `None`: the call may be made."""
+        if isinstance(command, StartToolCall) and command.tool in self._passing and not command.secrets:
+            return None
         refusal = self._secrecy.find_refusal(command, machine)
         if refusal is not None or not isinstance(command, StartToolCall):
             return refusal
         terms = self._terms_of(command.tool)
-        if terms.is_open or not machine.is_callable(command.step):
+        if terms.is_open:
+            if not self._secrecy.holds_private:
+                self._passing.add(command.tool)
+            return None
+        if not machine.is_callable(command.step):
             return None
         iteration = machine.iterations[command.step]
         if iteration.is_approved:

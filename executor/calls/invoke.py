@@ -14,7 +14,6 @@ import contextvars
 import inspect
 import os
 import queue
-import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
@@ -24,14 +23,16 @@ from types import CoroutineType, TracebackType, coroutine
 from typing import Any, Final, NamedTuple, Self, TypeAlias, cast
 
 from ...errors import EngineBug, OutcomeUnknown, ToolError
+from ...plans.immutable import immutable
 from ...plans.signature import Effect
-from ...plans.values import LARGE_BYTES, Json, canonical, digest, is_spelled, parse_canonical
+from ...plans.values import LARGE_BYTES, Json, canonical, is_spelled, parse_canonical
 from ...tools import Context, Tool
 from ...tools.failures import (
     QuestionRaised,
     ResultRefused,
     code_of,
     described,
+    frames_of,
     is_interruption,
     refused,
     text_of,
@@ -40,7 +41,7 @@ from ...tools.failures import (
 from ...tools.guards.guard import GUARD_REFUSED, Question, Refusal, find_refusal
 from ...tools.logbook import is_enabled, open_log
 from ..canonical_value import CanonicalValue
-from ..limits import check_artifact, has_room, is_small_enough, run_too_large, too_large
+from ..limits import has_room, is_small_enough, run_too_large, too_large
 from .loop_watch import NO_WATCH, LoopWatch, Owner
 
 # --- outcomes
@@ -61,7 +62,7 @@ class Returned:
     mismatch: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Failed:
     """The call failed and did nothing, or its result was refused.
 
@@ -69,6 +70,7 @@ class Failed:
         took_effect: Whether a write has taken effect and only its result was refused.
         trace: The traceback, for the log; empty if the log level does not include it.
         question: What a person has to answer before the call is made again (`QuestionRaised.asked`); `None`: nothing.
+        frames: The last frames of the error in the tool's own code, for the journal; empty if there are none.
     """
 
     code: str
@@ -78,14 +80,16 @@ class Failed:
     trace: str = ""
     took_effect: bool = False
     question: CanonicalValue | None = None
+    frames: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Lost:
-    """The call may or may not have taken effect. `trace` is as in `Failed`."""
+    """The call may or may not have taken effect. `trace` and `frames` are as in `Failed`."""
 
     why: str
     trace: str = ""
+    frames: str = ""
 
 
 Outcome: TypeAlias = Returned | Failed | Lost
@@ -352,10 +356,11 @@ class CallTimeout:
 
 
 def _traced(outcome: Outcome, error: BaseException) -> Outcome:
-    """Return an outcome with the traceback of its error, if the log level includes it."""
-    if isinstance(outcome, Returned) or not is_enabled("debug"):
+    """Return an outcome with the last frames of its error, and with its traceback, if the log level includes it."""
+    if isinstance(outcome, Returned) or isinstance(error, QuestionRaised):
         return outcome
-    return replace(outcome, trace=trace_of(error))
+    trace = trace_of(error) if is_enabled("debug") else ""
+    return replace(outcome, trace=trace, frames=frames_of(error))
 
 
 async def call_tool(  # noqa: PLR0913  # the parts of a call
@@ -435,7 +440,7 @@ async def _result_in_thread(
     return _accept(tool, result, args, given)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Begun:
     """The coroutine that a plain function returned, because it wraps an asynchronous one."""
 
@@ -648,41 +653,6 @@ def is_worth_retrying(tool: Tool, error: BaseException) -> bool:
         return tool.is_worth_retrying(error)
     except BaseException:  # noqa: BLE001  # code of the tool: the message is about the error of the call itself
         return False
-
-
-# --- artifacts
-
-_DIGEST: Final = re.compile(rb'"digest":"(sha256:[0-9a-f]{64})"')
-
-
-def digests_in(args: bytes) -> list[str]:
-    """Return the digests of the artifacts in canonical JSON, each once, in order."""
-    return list(dict.fromkeys(found.decode() for found in _DIGEST.findall(args)))
-
-
-class CallBlobs:
-    """The bytes of artifacts that a call may read, and those that it has saved; satisfies `tools.artifact.Blobs`.
-
-    The bytes that the arguments name are fetched from the store before the call, so that a tool reads them without waiting, on any thread
-    and in any process. The bytes that the tool saves become durable together with its result, or not at all.
-    """
-
-    __slots__ = ("known", "made")
-
-    def __init__(self, known: Mapping[str, bytes]) -> None:
-        self.known = known
-        self.made: dict[str, bytes] = {}
-
-    def put(self, data: bytes, /) -> str:
-        """Keep bytes for the result, and return their digest. Raises: ToolError: they are too large."""
-        check_artifact(len(data))
-        name = digest(data)
-        self.made[name] = data
-        return name
-
-    def get(self, name: str, /) -> bytes:
-        """Return bytes. Raises: KeyError: neither the arguments name them, nor has this call saved them."""
-        return self.made[name] if name in self.made else self.known[name]
 
 
 # --- asynchronous tools

@@ -22,6 +22,7 @@ import orjson
 
 from ...plans.signature import Effect
 from ...tools import Context, Tool
+from .artifacts import CallBlobs
 from .frames import (
     CLOSE,
     HEAD_BYTES_MAX,
@@ -34,7 +35,7 @@ from .frames import (
     write_call,
     write_frame,
 )
-from .invoke import CallBlobs, CallTimeout, Failed, Lost, Outcome, interrupted
+from .invoke import CallTimeout, Failed, Lost, Outcome, interrupted
 from .lease import MOMENT_ENV, Lease, Moment
 from .loop_watch import NO_WATCH, LoopWatch
 from .resources import CLOSE_S
@@ -98,7 +99,7 @@ class ProcessPool:
             timeout_s: `None`: no limit.
             on_drawn: Records a time or an id; only then does the tool get it.
         """
-        frame = write_call(address_of(tool), args, context, blobs.known, tool.result_rule)
+        frame = write_call(address_of(tool), args, context, blobs, tool.result_rule)
         try:
             child, first = await self._asked(frame)
         except (_ChildDied, TimeoutError) as fault:

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
 
 from typing_extensions import override
@@ -31,6 +32,7 @@ from ...tools.active_trace import trace_continued
 from ...tools.declaration import Results
 from ...tools.logbook import is_json, render_others_as_json
 from ...tools.toolset import load_tools
+from .artifacts import CallBlobs
 from .frames import (
     CLOSE,
     EVERY_S,
@@ -43,7 +45,6 @@ from .frames import (
     write_question,
 )
 from .invoke import (
-    CallBlobs,
     Failed,
     Outcome,
     ThreadPool,
@@ -153,7 +154,9 @@ class Child:
             parts: The arguments, then the bytes of the artifacts that they name.
         """
         args, *known = parts
-        blobs, used, line = CallBlobs(dict(zip(call["known"], known, strict=True))), Used(), Line(self)
+        files = {name: Path(path) for name, path in call["files"].items()}
+        blobs = CallBlobs(dict(zip(call["known"], known, strict=True)), files, call["folder"])
+        used, line = Used(), Line(self)
         try:
             self._put_back(call["path"])
             tool = _tool(call["source"], call["name"], call["results"])

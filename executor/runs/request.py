@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
@@ -24,6 +24,7 @@ from ...plans import CheckReport, Plan
 from ...plans.durations import parse_duration
 from ...plans.format.saved import find_plan_in, find_plan_of_json, references_of
 from ...plans.format.shape import describe
+from ...plans.immutable import immutable
 from ...plans.inputs import InputSchemas, fit_inputs, input_schemas, too_large
 from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
@@ -39,13 +40,14 @@ from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
 from ..canonical_value import CanonicalValue
 from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
-from ..lru_cache import IdentityCache, LruCache
+from ..lru_cache import LARGE_PLANS, IdentityCache, LruCache
 from ..policy import REUSE_MODES, ReuseMode
 from ..stores.api_keys import tenant_of
 from ..stores.store import REPLAY
+from .run import ARTIFACT_KEYS
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Options:
     """The options of a run, validated."""
 
@@ -206,6 +208,9 @@ def with_severity(
 
 def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
     """Return an artifact. Raises: InputRejected: the value is not one."""
+    if isinstance(given, Mapping) and given.keys() >= ARTIFACT_KEYS:
+        # What stands for a frame says more of it.
+        given = {key: given[key] for key in ARTIFACT_KEYS}
     try:
         return Artifact.model_validate(given)
     except ValidationError as fault:
@@ -213,18 +218,6 @@ def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
         where = ".".join(map(str, first["loc"])) or "the value"
         raise InputRejected(
             f"an artifact: expected digest, media_type, size and name, found {given!r:.80}: {where}: {first['msg']}"
-        ) from None
-
-
-def bytes_of(given: bytes | os.PathLike[str]) -> bytes:
-    """Return the given bytes, or the bytes of a file. Raises: InputRejected: the file cannot be read."""
-    if isinstance(given, bytes):
-        return given
-    try:
-        return file_of(given).read_bytes()
-    except OSError as fault:
-        raise InputRejected(
-            f"{given}: expected a file that can be read, found: {fault.strerror or fault}"
         ) from None
 
 
@@ -501,7 +494,7 @@ class GivenPlan:
         return find_plan_in(self.given) if self._text is None else find_plan_of_json(self._text)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Checked:
     """A plan that passed its check, and the toolset it passed with. `given` is kept so that no other object gets its `id`."""
 
@@ -518,7 +511,7 @@ class CheckedPlans:
     """
 
     def __init__(self) -> None:
-        self._recent: LruCache[_Name, _Checked] = LruCache()
+        self._recent: LruCache[_Name, _Checked] = LruCache(count_min=LARGE_PLANS)
 
     def find(self, plan: GivenPlan, tools: object) -> Plan | None:
         """Return the checked plan for what the caller gave, with these tools; `None`: it has to be checked."""

@@ -71,6 +71,8 @@ class RunError:
         step: Path of the leaf; empty if the failure is that of the run itself.
         temporary: Whether the same call may succeed later.
         took_effect: Whether the call is a write that took effect, and only its result was refused.
+        traceback: The last frames of the error in the tool's own code, as Python prints them, of at most 100 calls of a run; empty: none are known. It
+            is not in `to_dict`: it shows code of who runs the engine.
     """
 
     step: str
@@ -78,10 +80,12 @@ class RunError:
     message: str
     temporary: bool = False
     took_effect: bool = False
+    traceback: str = field(default="", compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Json]:
         """Return the failure as JSON; `took_effect` is left out where it is false."""
         data = report_json(self)
+        del data["traceback"]
         if not self.took_effect:
             del data["took_effect"]
         return data
@@ -231,16 +235,22 @@ def run_json(run: Run, plan: object) -> dict[str, Any]:
     return {**made, "plan_digest": run.plan.digest if run.plan else None}
 
 
+# Those of an artifact. Descriptions of frames and the like have more (`tools/codecs`).
 ARTIFACT_KEYS: Final = {"digest", "media_type", "size", "name"}
 
 
 def artifacts_in(run: Run) -> Iterator[dict[str, Json]]:
     """Yield the artifacts in the inputs, the output and the steps of a run, each as often as it stands there."""
-    waiting: list[Json] = [dict(run.inputs), run.output, *(step.output for step in run.steps.values())]
+    return artifacts_within(dict(run.inputs), run.output, *(step.output for step in run.steps.values()))
+
+
+def artifacts_within(*values: Json) -> Iterator[dict[str, Json]]:
+    """Yield the artifacts in some values, each as often as it stands there."""
+    waiting: list[Json] = list(values)
     while waiting:
         value = waiting.pop()
         match value:
-            case dict() if set(value) == ARTIFACT_KEYS and str(value["digest"]).startswith("sha256:"):
+            case dict() if value.keys() >= ARTIFACT_KEYS and str(value["digest"]).startswith("sha256:"):
                 yield value
             case dict():
                 waiting.extend(value.values())
@@ -544,7 +554,9 @@ def _error(part: Iteration) -> RunError:
 
 
 def _error_of(path: str, failure: Failure) -> RunError:
-    return RunError(path, failure.code, failure.message, failure.temporary, failure.took_effect)
+    return RunError(
+        path, failure.code, failure.message, failure.temporary, failure.took_effect, failure.frames
+    )
 
 
 def _view(part: Iteration) -> StepView:

@@ -26,7 +26,7 @@ import orjson
 
 from ...errors import StoreError
 from .api_keys import KEY_COLUMNS, ApiKey
-from .garbage import find_unused, find_value_in, named_in, remove_unused
+from .garbage import find_unused, find_value_in, missing_parts, named_in, parts_in, remove_unused, with_parts
 from .header_text import header_text, read_header
 from .plan_history import PlanHistory, list_versions, read_version
 from .reuse_log import (
@@ -188,6 +188,8 @@ _ADD_LINES: Final = (
     "INSERT INTO @journal (run_id, first_seq, lines, head) SELECT :run, :first, :lines, :head WHERE {stands}"
 )
 _MOVE_RUN: Final = f"UPDATE @runs SET status=:status, digest=:digest, updated=:updated, usd=:usd, head=:head, last_seq=:last WHERE {_FENCE}"
+# An index has the status of runs. SQLite writes an entry of an index anew whenever its column is set, also to the value that it has.
+_MOVE_ON: Final = f"{_MOVE_RUN.replace('status=:status, ', '')} AND status=:status"
 _MOVE_AND_RELEASE: Final = _MOVE_RUN.replace("SET", "SET owner=NULL,")
 _LOCK_RUNS: Final = "SELECT 1 FROM @runs WHERE id IN [:runs] ORDER BY id"
 _DROP_DECIDED: Final = "DELETE FROM @decisions WHERE number IN [:decided] AND {stands}"
@@ -258,6 +260,7 @@ _EARLIER_CALLS: Final = (
 _NEWEST_CALLS: Final = _EARLIER_CALLS.format("")
 _CALLS_OF_STEP: Final = _EARLIER_CALLS.format(" AND step=:step")
 _FIND_VALUES: Final = "SELECT digest, data FROM @stored_values WHERE digest IN [:digests]"
+_FIND_PARTS: Final = "SELECT digest, parts FROM @value_parts WHERE digest IN [:digests]"
 # In the order of numbers, so that the last line with a key is the newest.
 _FIND_SEGMENTS: Final = """
     SELECT results FROM @reuse_log WHERE number IN (SELECT number FROM @reuse_keys WHERE prefix IN [:prefixes]) ORDER BY number
@@ -542,8 +545,11 @@ class SqlStore(ABC):
                 if not found.is_removed:
                     return found
                 texts = (text for statement in _NAMING for text in sql.texts(statement, values))
-                digests = sorted(set(named_in(find_value_in(sql), texts)))
-                stored = "SELECT digest FROM @stored_values WHERE digest IN [:digests]"
+                digests = sorted(set(with_parts(named_in(find_value_in(sql), texts), parts_in(sql))))
+                stored = (
+                    "SELECT digest FROM @stored_values WHERE digest IN [:digests] "
+                    "UNION ALL SELECT digest FROM @value_parts WHERE digest IN [:digests]"
+                )
                 named = frozenset(digest for (digest,) in sql.rows(stored, {"digests": digests}))
             return replace(found, named=named)
 
@@ -674,15 +680,17 @@ class SqlStore(ABC):
             value = {"digest": digest, "data": batch.values[digest]}
             sql.put("stored_values", value, large="data", condition=stands, values=place)
         writes = _WRITES_OF.format(stands=stands)
-        # Ends come before beginnings: a write that ends and begins again in one batch stays open.
-        if batch.closed:
-            ended = place | {"steps": list(batch.closed)}
-            self._raise_epochs(sql, writes, ended)
-            sql.send(f"DELETE {writes}", ended)
-        if batch.opened:
-            for step, resource in batch.opened.items():
-                sql.send(_OPEN_WRITE.format(stands=stands), place | {"step": step, "resource": resource})
-            self._raise_epochs(sql, writes, place | {"steps": list(batch.opened)})
+        # A write that ends and begins again in one batch is counted twice, and stays open.
+        both = set(batch.opened).intersection(batch.closed)
+        if both:
+            self._raise_epochs(sql, writes, place | {"steps": sorted(both)})
+        for step, resource in batch.opened.items():
+            sql.send(_OPEN_WRITE.format(stands=stands), place | {"step": step, "resource": resource})
+        ended = [step for step in batch.closed if step not in both]
+        if batch.opened or ended:
+            self._raise_epochs(sql, writes, place | {"steps": [*batch.opened, *ended]})
+        if ended:
+            sql.send(f"DELETE {writes}", place | {"steps": ended})
         if batch.decided:
             sql.send(_DROP_DECIDED.format(stands=stands), place | {"decided": list(batch.decided)})
         if batch.notice:
@@ -690,8 +698,8 @@ class SqlStore(ABC):
             told = {"event": batch.notice, "seq": seq, "at": float(batch.updated)}
             sql.send(ADD_NOTICE.format(stands=stands), place | told)
 
-    def _move(self, sql: Sql, batch: Batch) -> Cursor:
-        """Move the run's row behind a batch if its owner still has the run."""
+    def _move(self, sql: Sql, batch: Batch, *, keeps_status: bool = False) -> Cursor:
+        """Move the run's row behind a batch if its owner still has the run, and with `keeps_status` only if its status stays what it is."""
         standing = {
             "status": batch.status,
             "digest": batch.digest,
@@ -700,7 +708,8 @@ class SqlStore(ABC):
             "head": batch.head,
             "last": batch.first_seq - 1 + len(batch.lines),
         }
-        return sql.send(_MOVE_RUN if batch.releases is None else _MOVE_AND_RELEASE, _place(batch) | standing)
+        moved = _MOVE_RUN if batch.releases is None else _MOVE_AND_RELEASE
+        return sql.send(_MOVE_ON if keeps_status else moved, _place(batch) | standing)
 
     def _raise_epochs(self, sql: Sql, writes: str, values: Values) -> None:
         """Count the writes that a part of a query selects, on their resources."""
@@ -790,6 +799,21 @@ class SqlStore(ABC):
 
         await self._write(work, outlives="power")
 
+    async def add_parts(self, name: str, size: int, parts: Sequence[str], at: float) -> None:
+        """See `Store.add_parts`."""
+        row = (name, size, orjson.dumps(list(parts)))
+
+        def work(sql: Sql) -> None:
+            sql.insert("value_parts", "digest, size, parts", [row], key="digest")
+            sql.insert("saved_values", "digest, saved", [(name, float(at))], key="digest", replaces=True)
+
+        await self._write(work, outlives="power")
+
+    async def find_parts(self, digests: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """See `Store.find_parts`."""
+        found = await self._read(_FIND_PARTS, {"digests": list(digests)}) if digests else ()
+        return {name: tuple(orjson.loads(parts)) for name, parts in found}
+
     async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
         """See `Store.prune_values`."""
         unused = await self._apart(lambda sql: find_unused(sql, saved_before, among))
@@ -803,6 +827,7 @@ class SqlStore(ABC):
             with sql.snapshot():
                 older = sql.stream(f"SELECT {RESULT_COLUMNS} FROM @reusable ORDER BY key")
                 rotten += damaged_results(map(Reusable.from_row, older))
+                rotten += missing_parts(sql)
                 return [*rotten, *_damage_of_log(sql)]
 
         return await self._query(work)
