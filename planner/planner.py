@@ -227,6 +227,7 @@ class Planner:
         spent: Callable[[Usage], None] | None = None,
         answers: Iterable[tuple[str, Json]] = (),
         models: KnownModels | None = None,
+        returns: Mapping[str, Json] | None = None,
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
 
@@ -247,6 +248,7 @@ class Planner:
             spent: Is called with the usage of each answered request, also if the planning fails.
             answers: The questions that earlier plannings of this task ended with (`Question.text`), each with its answer.
             models: The models that steps may ask; `None`: any.
+            returns: JSON Schema that the plan's output has to fit; a plan that a model writes declares it. `None`: any output will do.
 
         Raises:
             PlanningFailed: There is no plan. The message says why and what to do, `attempts` holds all attempts, `limit` names the limit
@@ -266,6 +268,7 @@ class Planner:
             rules,
             tuple(answers),
             models=models,
+            returns=returns,
         )
         from .drafting.conversation import PlanningBudget  # noqa: PLC0415  # most processes write no plan
 
@@ -621,6 +624,7 @@ def planning_key(request: PlanRequest, *endpoints: Endpoint, profile: Profile = 
             if request.answers
             else {}
         ),
+        **({"returns": dict(request.returns)} if request.returns is not None else {}),
     }
     return digest(canonical(parts))
 

@@ -150,7 +150,8 @@ class LoopWatch:
     def _report(self, block: _Block) -> None:
         where, step, tool = block.owner
         if not isinstance(where, str):
-            where, step = str(where.get("run", "")), str(where.get("step", ""))
+            step = str(where.get("step", ""))
+            where = str(where.get("run", ""))
         self.blocked.append(Blocked(where, step, tool, block.begin))
         if tool not in self._told:
             self._told.add(tool)
