@@ -30,6 +30,8 @@ WORK = ROOT / "build" / "site"
 BUILDER = ROOT / ".venv" / "site" / "bin" / "zensical"
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w+) (?P<rest>\S.*)$", re.MULTILINE)
+FURTHER = "    # further pages\n"
+"""Where the pages that the navigation does not name are put."""
 WORKER = "worker.js"
 """Ours, in the place of the script that the builder's offline mode loads from another host."""
 FOREIGN_WORKER = "https://unpkg.com/iframe-worker/shim"
@@ -67,22 +69,21 @@ def navigation(part: object) -> Iterator[str]:
 
 
 def navigation_faults() -> list[str]:
-    """Return the pages that the navigation names and that do not exist, and those of docs/ that it does not have once."""
+    """Return the pages that the navigation names and that do not exist, and those that it names twice."""
     listed = list(navigation(read_config()["nav"]))
-    pages = {page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    missing = [page for page in listed if not (ROOT / page).is_file()]
+    twice = sorted({page for page in listed if listed.count(page) > 1})
     return [
-        *(
-            f"{page}: the navigation names it, and there is no such page"
-            for page in listed
-            if not (ROOT / page).is_file()
-        ),
-        *(f"{page}: the navigation does not have it" for page in sorted(pages - set(listed))),
-        *(
-            f"{page}: the navigation has it {listed.count(page)} times"
-            for page in sorted(set(listed))
-            if listed.count(page) > 1
-        ),
+        *(f"{page}: the navigation names it, and there is no such page" for page in missing),
+        *(f"{page}: the navigation has it {listed.count(page)} times" for page in twice),
     ]
+
+
+def further_pages() -> list[str]:
+    """Return the pages of docs/ that the navigation does not name: they stand at the end of the reference."""
+    listed = set(navigation(read_config()["nav"]))
+    pages = (page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))
+    return sorted(page for page in pages if page not in listed)
 
 
 def stage(work: Path = WORK) -> None:
@@ -90,10 +91,13 @@ def stage(work: Path = WORK) -> None:
     source = work / "source"
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
-    shutil.copy2(CONFIG / "zensical.toml", work)
+    config = (CONFIG / "zensical.toml").read_text(encoding="utf-8")
+    assert FURTHER in config
+    lines = "".join(f'    "{page}",\n' for page in further_pages())
+    (work / "zensical.toml").write_text(config.replace(FURTHER, lines), encoding="utf-8")
     for name in ("site.css", WORKER):
         shutil.copy2(CONFIG / name, source)
-    left, seen = sorted(navigation(read_config()["nav"])), set[str]()
+    left, seen = [*navigation(read_config()["nav"]), *further_pages()], set[str]()
     while left:
         name = left.pop()
         if name in seen or not (ROOT / name).is_file():
