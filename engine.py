@@ -27,7 +27,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +53,7 @@ from .errors import (
 )
 from .executor.limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
 from .lazy_imports import LazyModule
+from .plans.immutable import immutable
 
 if TYPE_CHECKING:
     from . import planner as _planner
@@ -165,7 +166,7 @@ R = TypeVar("R")
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Opened:
     """The parts of an open engine."""
 

@@ -7,6 +7,7 @@ ends the process immediately.
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import signal
@@ -114,6 +115,7 @@ class Invocation:
             given: Its own arguments.
             loads_tools: Whether to import the tools before the loop starts.
         """
+        gc.enable()  # `app.main` turns it off until here
         if not inspect.iscoroutinefunction(work):
             return int(work(self, **given))
         if loads_tools and self.server is None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from math import inf
 from typing import Any, cast, overload
@@ -26,6 +25,7 @@ from typing_extensions import ParamSpec, TypeVar
 
 from ..errors import ConfigError, ToolError
 from ..plans.durations import parse_count
+from ..plans.immutable import immutable
 from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import argument_names, find_context, is_async, plain_function
@@ -42,7 +42,7 @@ R = TypeVar("R")
 RETRIES = 2
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AgentSettings:
     """The settings of an agent; `None` is not sent.
 
@@ -127,7 +127,7 @@ def agent(
     return made if fn is None else made(fn)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _AgentRequest:
     """Makes the request of an agent from its arguments."""
 

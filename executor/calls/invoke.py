@@ -24,6 +24,7 @@ from types import CoroutineType, coroutine
 from typing import Any, Final, TypeAlias, cast
 
 from ...errors import EngineBug, OutcomeUnknown, ToolError
+from ...plans.immutable import immutable
 from ...plans.signature import Effect
 from ...plans.values import LARGE_BYTES, Json, canonical, digest, is_spelled, parse_canonical
 from ...tools import Context, Tool
@@ -60,7 +61,7 @@ class Returned:
     mismatch: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Failed:
     """The call failed and did nothing, or its result was refused.
 
@@ -79,7 +80,7 @@ class Failed:
     question: CanonicalValue | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Lost:
     """The call may or may not have taken effect. `trace` is as in `Failed`."""
 
@@ -362,7 +363,7 @@ async def _result_in_thread(
     return _accept(tool, result, args, given)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Begun:
     """The coroutine that a plain function returned, because it wraps an asynchronous one."""
 

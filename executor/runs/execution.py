@@ -13,10 +13,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ...errors import ConfigError, FirmplanError, StoreError
+from ...plans.immutable import immutable
 from ...plans.nearest import listing
 from ..calls.caller import callers_in, recorded_values
 from ..calls.early import EarlySteps
@@ -61,7 +62,7 @@ RunWork: TypeAlias = "asyncio.Task[Exception | None]"
 """The work on one run, planning and driving; its result is the error of the planning, which the run has as its failure."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class JournalSeen:
     """The journal of a run as it was before the claim, with the head of its chain: if the head is the same afterwards, it need not be read again."""
 
@@ -70,7 +71,7 @@ class JournalSeen:
     deaths: Deaths
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Taken:
     """A run that was claimed to be driven.
 

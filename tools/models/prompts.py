@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ...errors import ConfigError
 from ...plans.checker.ask import read_example
 from ...plans.format.property_order import text_in_order
+from ...plans.immutable import immutable
 from ...plans.nearest import did_you_mean, listing
 from ...plans.values import Json
 from .completion import Message
@@ -21,7 +21,7 @@ from .marks import Data, as_text, mark
 _HOLE = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Example:
     """A worked example: a question, and the wanted answer."""
 
@@ -50,7 +50,7 @@ def _in_order(answer: Json) -> str:
     return answer if isinstance(answer, str) else text_in_order(answer)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PromptTemplate:
     """A prompt with holes.
 
