@@ -106,7 +106,7 @@ if TYPE_CHECKING:
     from .executor.runs import store_care as _store_care
     from .executor.runs import submission as _submission
     from .executor.runs.archive import Standing
-    from .executor.runs.execution import RunWork
+    from .executor.runs.execution import ConfirmsPlan, RunWork
     from .executor.runs.request import Options
     from .executor.stores import api_keys as _api_keys
     from .executor.stores import location as _location
@@ -323,6 +323,7 @@ class Engine:
             self._webhooks = webhooks_of(webhooks)
         self._sender: WebhookSender | None = None
         self._firing = asyncio.Lock()
+        self._confirms: ConfirmsPlan | None = None
 
     # --- life
 
@@ -413,6 +414,7 @@ class Engine:
                     self._clock.now,
                 )
                 execution.planning.planner = facilities.step_planner = plans
+                execution.confirms = self._confirms
                 await execution.open()
                 self._observe_by_telemetry()
                 if self.opens_environment:
@@ -429,6 +431,19 @@ class Engine:
         self._observers.add(observer)
         if self._observers not in self._models.clients.observers:
             self._models.clients.observers.append(self._observers)
+
+    def confirm_plans(self, confirms: ConfirmsPlan | None) -> None:
+        """Have the plan of each task confirmed before its steps start; `None`: no longer.
+
+        The run has its plan, and what the planning has cost, while it waits for the answer; a process that ends meanwhile leaves it queued, and
+        `resume` starts it. Plans that a caller hands in are not asked about, nor those of `stream=True`, whose steps start while the plan is written.
+
+        Args:
+            confirms: A coroutine function that gets the id of the run and its plan. True: the run begins; false: it is cancelled, and nothing is called.
+        """
+        self._confirms = confirms
+        if self._opened is not None:
+            self._opened.execution.confirms = confirms
 
     def _observe_by_telemetry(self) -> None:
         telemetry = self._telemetry

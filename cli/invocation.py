@@ -95,6 +95,11 @@ class Invocation:
         return self.settings.server if self._at_server else None
 
     @property
+    def loaded_toolset(self) -> Toolset | None:
+        """The tools, if this command has loaded them."""
+        return self._toolset
+
+    @property
     def toolset(self) -> Toolset:
         """The tools that the settings name, imported on first use; none where they name none. Raises: ConfigError."""
         if self._toolset is None:

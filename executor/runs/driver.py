@@ -72,7 +72,7 @@ from ..events import (
 from ..fork import Inherited
 from ..journal.header import Header
 from ..journal.journal import Journal
-from ..limits import PARK_GRACE_S
+from ..limits import FRAMES_KEPT_MAX, PARK_GRACE_S
 from ..machine import Machine
 from ..observer import ObservedCall, ObservedRun, RunWatch
 from ..stores.store import Decision, Reusable, RunRow
@@ -160,6 +160,7 @@ class Driver:
         self._watch = watch_of(facilities, row, header, machine) if facilities.observers else None
         self._recorder.watch = self._watch
         self._results = Results(facilities, row, header, inherited, self.journal)
+        self._frames_kept = 0  # failed calls whose last frames are on record
         self._flow_policy = FlowPolicy(facilities, row.id, header)
         self._preparation = Preparation(facilities, row.id, header.fork, header.tenant)
         self._early = early
@@ -789,12 +790,21 @@ class Driver:
                     usage,
                     took_effect,
                     question=ended.question,
+                    frames=self._kept_frames(ended.frames),
                 )
                 return None, self._take_in_now(failed, self.facilities.clock.now())
-            case Lost(why, trace):
+            case Lost(why, trace, frames):
                 if trace:
                     log_trace(trace, self.row.id, call.step, call.command.attempt)
-                return None, self._take_in_now(CallLost(call.step, why), self.facilities.clock.now())
+                lost = CallLost(call.step, why, self._kept_frames(frames))
+                return None, self._take_in_now(lost, self.facilities.clock.now())
+
+    def _kept_frames(self, frames: str) -> str | None:
+        """Return the frames of a failed call for its record; `None`: there are none, or the run has enough of them."""
+        if not frames or self._frames_kept >= FRAMES_KEPT_MAX:
+            return None
+        self._frames_kept += 1
+        return frames
 
     def _returned(
         self,

@@ -40,7 +40,7 @@ from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
 from ..canonical_value import CanonicalValue
 from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
-from ..lru_cache import IdentityCache, LruCache
+from ..lru_cache import LARGE_PLANS, IdentityCache, LruCache
 from ..policy import REUSE_MODES, ReuseMode
 from ..stores.api_keys import tenant_of
 from ..stores.store import REPLAY
@@ -519,7 +519,7 @@ class CheckedPlans:
     """
 
     def __init__(self) -> None:
-        self._recent: LruCache[_Name, _Checked] = LruCache()
+        self._recent: LruCache[_Name, _Checked] = LruCache(count_min=LARGE_PLANS)
 
     def find(self, plan: GivenPlan, tools: object) -> Plan | None:
         """Return the checked plan for what the caller gave, with these tools; `None`: it has to be checked."""
