@@ -28,6 +28,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from queue import Queue
+from types import ModuleType
 from typing import Self, TextIO
 
 import firmplan
@@ -65,7 +66,9 @@ class PageRun:
         self.background: list[Program] = []
         self.programs = 0
         self.readers: list[threading.Thread] = []
-        self.namespace: dict[str, object] = {"__name__": "page"}
+        self.module = ModuleType(
+            "program_of_the_page"
+        )  # where fingerprints and dataclasses look for what a name means
         self.said: str | None = ""
 
     def __enter__(self) -> Self:
@@ -172,17 +175,19 @@ class PageRun:
         self.programs += 1
         source = self.folder / f"program_{self.programs}.py"  # the fingerprint of a tool reads its source
         source.write_text(text, encoding="utf-8")
+        self.module.__file__ = str(source)
+        sys.modules[self.module.__name__] = self.module
         if sys.path[0] != str(self.folder):
             sys.path.insert(0, str(self.folder))
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            exec(compile(text, str(source), "exec"), self.namespace)
+            exec(compile(text, str(source), "exec", dont_inherit=True), vars(self.module))
         return self._there(out.getvalue())
 
     def _peer(self, kind: str, name: str, text: str) -> str | None:
         """Run another library's program, where `make peers` has put that library; else only compile it."""
         if kind != "python":
             return None
-        compile(text, name, "exec")
+        compile(text, name, "exec", dont_inherit=True)
         python = PEERS_HOME / name / "bin" / "python"
         if not python.exists():
             return None
