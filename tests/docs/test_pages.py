@@ -13,6 +13,7 @@ APPLICATIONS = [DOCS / "tutorial" / "report.md", DOCS / "tutorial" / "triage.md"
 HOW_TO = sorted(page for page in (DOCS / "howto").glob("*.md") if page.name != "README.md")
 
 
+@pytest.mark.timeout(600)  # a dozen commands; the tests of a loaded machine get some patience
 @pytest.mark.parametrize("page", [*APPLICATIONS, *HOW_TO], ids=lambda page: page.stem)
 def test_the_page_works_as_it_says(page, tmp_path):
     """Its files are written, its programs and commands run, its servers serve, and each prints what the page shows."""
