@@ -275,7 +275,7 @@ async def export(invocation: Invocation, run_id: RunId, output: Annotated[Path, 
 
 artifact_commands = commands.group(
     "artifacts",
-    "List the artifacts of a run, or get the bytes of one.",
+    "List the artifacts of a run, show one, or get its bytes.",
     example="list run_be40097b6b473dae",
     does_something=False,
 )
@@ -294,6 +294,43 @@ async def artifacts_list(invocation: Invocation, run_id: RunId) -> int:
     return Exit.OK
 
 
+@artifact_commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae prices --rows 5")
+async def artifacts_show(
+    invocation: Invocation,
+    run_id: RunId,
+    artifact: Annotated[str | None, typer.Argument()] = None,
+    rows: Annotated[int, typer.Option(min=1)] = 10,
+) -> int:
+    """Show the first rows of a frame, an array or a text.
+
+    Args:
+        artifact (STEP|NAME|DIGEST): Its name or digest, or the step that returned it; may be left out if the run has only one.
+        rows: How many.
+    """
+    from ..engine import Engine
+    from ..tools.codecs.codec import preview
+
+    async with invocation.reach() as engine:
+        run = await engine.get(run_id)
+        chosen = _chosen(_artifacts_of(run), run, artifact)
+        if isinstance(engine, Engine):
+            data = await engine.read_artifact(chosen)
+        else:
+            data = await engine.client.artifact(run_id, chosen)
+    if (shown := preview(str(chosen["media_type"]), data, rows)) is None:
+        raise InputRejected(
+            f"expected a frame, an array or a text, found {chosen['media_type']}; `firmplan artifacts get` writes it to a file"
+        )
+    head, found = shown
+    document = {
+        "run": run_id,
+        "artifact": chosen,
+        "rows": [dict(zip(head, each, strict=True)) for each in found],
+    }
+    invocation.answer(document, screen.table(head, found))
+    return Exit.OK
+
+
 @artifact_commands.command(
     uses=STORE, at_server=True, example="run_be40097b6b473dae report.pdf --output report.pdf"
 )
@@ -306,29 +343,31 @@ async def artifacts_get(
     """Write the bytes of an artifact to a file, or to a pipe.
 
     Args:
-        artifact (NAME|DIGEST): Its name or digest; may be left out if the run has only one.
+        artifact (STEP|NAME|DIGEST): Its name or digest, or the step that returned it; may be left out if the run has only one.
         output (FILE): Where they go; without it to stdout, which must be no terminal.
     """
     from ..engine import Engine
-    from ..tools.private_file import write_private
 
     if output is None and (invocation.as_json or sys.stdout.isatty()):
         raise InputRejected("expected --output FILE: bytes are no text for a terminal, and no JSON")
     async with invocation.reach() as engine:
-        chosen = _chosen(_artifacts_of(await engine.get(run_id)), run_id, artifact)
+        run = await engine.get(run_id)
+        chosen = _chosen(_artifacts_of(run), run, artifact)
+        # A part at a time: an artifact may be larger than memory.
         if isinstance(engine, Engine):
-            data = await engine.read_artifact(chosen)
+            if output is not None:
+                await engine.download_artifact(chosen, output)
+            else:
+                async for piece in engine.stream_artifact(chosen):
+                    screen.put_bytes(piece)
+        elif output is not None:
+            await engine.client.download_artifact(run_id, chosen, output)
         else:
-            data = await engine.client.artifact(run_id, chosen)
+            screen.put_bytes(await engine.client.artifact(run_id, chosen))
     if output is None:
-        screen.put_bytes(data)
         return Exit.OK
-    try:
-        write_private(output, data)
-    except OSError as error:
-        raise InputRejected(f"--output {output}: cannot be written: {error.strerror or error}") from error
     document = {"run": run_id, "artifact": chosen, "file": str(output)}
-    invocation.answer(document, f"{screen.plural(len(data), 'byte')} written to {output}")
+    invocation.answer(document, f"{screen.plural(int(str(chosen['size'])), 'byte')} written to {output}")
     return Exit.OK
 
 
@@ -340,11 +379,15 @@ def _artifacts_of(run: Run) -> list[dict[str, Json]]:
     return [found[key] for key in sorted(found)]
 
 
-def _chosen(found: list[dict[str, Json]], run_id: str, wanted: str | None) -> dict[str, Json]:
+def _chosen(found: list[dict[str, Json]], run: Run, wanted: str | None) -> dict[str, Json]:
     """Return the artifact that a command names. Raises: InputRejected: there is none, or more than one, of that name."""
+    from ..executor.runs.run import artifacts_within
+
     fits = [each for each in found if wanted is None or wanted in (each["name"], each["digest"])]
+    if not fits and wanted is not None and wanted in run.steps:
+        fits = list(artifacts_within(run.steps[wanted].output))
     if len({str(each["digest"]) for each in fits}) == 1:
         return fits[0]
     known = ", ".join(f"{each['name'] or 'without a name'} ({each['digest']})" for each in found) or "none"
     asked = "one artifact" if wanted is None else f"one artifact '{wanted}'"
-    raise InputRejected(f"expected {asked} of run {run_id}, found {len(fits)}; the run has {known}")
+    raise InputRejected(f"expected {asked} of run {run.id}, found {len(fits)}; the run has {known}")

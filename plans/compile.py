@@ -243,6 +243,7 @@ class _BodyCompiler:
             steps=steps,
             order=tuple(self.survey.steps[self.number]),
             output=None if body.output.value is None else body.output.formula,
+            returns=None if body.returns is None else self_contained(body.returns, body.types),
             defaults={name: schema["default"] for name, schema in body.inputs.items() if "default" in schema},
             waits=Waits.of(steps),
         )
@@ -389,9 +390,9 @@ def action_of(  # noqa: PLR0911  # one return for each kind of step
     texts = step.templates
     match step:
         case ToolStep():
-            return CallTool(step.tool, texts["args"].formula.ready(), texts["args"].secrets)
+            return CallTool(step.tool, texts["args"].formula, texts["args"].secrets)
         case SetStep():
-            return SetValue(texts["set"].formula.ready())
+            return SetValue(texts["set"].formula)
         case AskStep():
             return _ask(step, types)
         case PlanStep():
@@ -410,13 +411,13 @@ def action_of(  # noqa: PLR0911  # one return for each kind of step
                 is_controlled=found.is_controlled,
             )
         case AskPersonStep():
-            question = template_of("", {QUESTION: step.ask_person}).formula.ready()
+            question = template_of("", {QUESTION: step.ask_person}).formula
             returns = as_written(self_contained(step.returns, types))
             return AskPerson(question, returns, is_question=True, expires_s=step.expires_s)
         case FailStep():
-            return FailWith(texts["fail"].formula.ready())
+            return FailWith(texts["fail"].formula)
         case EndorseStep():
-            value = template_of("", {ENDORSED: cast("Json", step.endorse)}).formula.ready()
+            value = template_of("", {ENDORSED: cast("Json", step.endorse)}).formula
             return AskPerson(value, self_contained(step.returns, types), step.by)
 
 
@@ -478,13 +479,15 @@ def plan_of_inner(outer: Plan, name: str, types: Mapping[str, Json]) -> Plan:
     """Return an inner plan that stands alone, with all types and plans that it can name."""
     inner = outer.plans[name]
     return Plan.model_construct(
-        {"firmplan", "inputs", "types", "plans", "steps", "output"},
+        {"firmplan", "inputs", "types", "plans", "steps", "output"}
+        | ({"returns"} if inner.returns else set()),
         firmplan=1,
         inputs=inner.inputs,
         types=dict(cast("Mapping[str, dict[str, Any]]", types)),
         plans=outer.plans,
         steps=inner.steps,
         output=inner.output,
+        returns=inner.returns,
     )
 
 

@@ -7,7 +7,7 @@ second serialisation.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -57,6 +57,9 @@ class Budget(RequestBody):
         return self.model_dump(exclude_none=True)
 
 
+_RETURNS: Final = "JSON Schema that the output has to fit: a plan whose output cannot fit it is refused."
+
+
 class TaskBody(RequestBody):
     """A task in words, to be planned and run; with `stream` steps start while the plan is being written."""
 
@@ -64,6 +67,7 @@ class TaskBody(RequestBody):
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
     stream: bool = False
+    returns: Annotated[dict[str, Any] | None, Field(description=_RETURNS)] = None
 
 
 class PlanTaskBody(RequestBody):
@@ -72,6 +76,7 @@ class PlanTaskBody(RequestBody):
     task: Annotated[str, Field(min_length=1, examples=["Compare the weather in Rome and Oslo"])]
     inputs: dict[str, Any] | None = None
     stream: bool = False
+    returns: Annotated[dict[str, Any] | None, Field(description=_RETURNS)] = None
 
 
 class RunBody(RequestBody):
@@ -84,6 +89,7 @@ class RunBody(RequestBody):
     plan_digest: str | None = None
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
+    returns: Annotated[dict[str, Any] | None, Field(description=_RETURNS)] = None
 
     @model_validator(mode="after")
     def _one_plan(self) -> RunBody:

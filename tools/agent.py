@@ -26,6 +26,7 @@ from typing_extensions import ParamSpec, TypeVar
 from ..errors import ConfigError, ToolError
 from ..plans.durations import parse_count
 from ..plans.immutable import immutable
+from ..plans.python_types import adapter_of
 from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import argument_names, find_context, is_async, plain_function
@@ -165,7 +166,8 @@ def _make(fn: Callable[..., Any], settings: AgentSettings) -> Tool:
     made = _AgentRequest(template, settings, _head(where, fn, template, settings))
 
     def request_of(args: dict[str, Json]) -> ModelRequest:
-        return made.request(args, tool.returns or {})
+        # A field with a default may be missing in an answer: the result has it.
+        return made.request(args, cast("PythonTypes", tool.types).answers or {})
 
     direct = _direct(fn, lambda: tool)
     tool = make_tool(
@@ -284,7 +286,6 @@ def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., A
     """Return the function that a direct call runs: it asks the models of the environment."""
 
     async def asked(*args: object, **kwargs: object) -> object:
-        from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with the tools anyway
         from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
 
         # `bind_partial`: a missing argument is reported by `bind` of the tool, with its name and type.
@@ -296,8 +297,7 @@ def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., A
         assert request is not None
         reply = await Models().ask(request)
         annotations = cast("PythonTypes", made.types).annotations
-        adapter: TypeAdapter[object] = TypeAdapter(annotations.returns)
-        return adapter.validate_json(made.seal(reply.value))
+        return adapter_of(annotations.returns).validate_json(made.seal(reply.value))
 
     if is_async(fn):
         return wraps(fn)(asked)

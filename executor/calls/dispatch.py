@@ -26,9 +26,10 @@ from ..commands import RecordEndorsement, RuleApproval, StartModelCall, StartToo
 from ..events import ApprovalRuled, CallFailed, CallMade, CallReused, CallStarted
 from ..fork import Fork
 from ..limits import bounded
+from .artifacts import CallBlobs
 from .facilities import Facilities
 from .identity import ASK, ContentKey, ToolKeys, idempotency_key, model_key
-from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
+from .invoke import Failed, Lost, Outcome, Returned
 
 if TYPE_CHECKING:
     from ...tools.guards.guard import Guard

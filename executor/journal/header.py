@@ -97,6 +97,7 @@ class Header:
         context: The HTTP request that submitted the run, and the trace that the run is a part of; `None`: there is none. It decides nothing.
         request: Digest of the request that made the run; empty: none was given, or the header is of an older version.
         schedule: The schedule whose time made the run, as `name` and `at` (Unix seconds); `None`: no schedule did.
+        returns: Of a task: JSON Schema that the output of its plan has to fit; `None`: any output will do.
     """
 
     plan: Plan | None
@@ -117,6 +118,7 @@ class Header:
     context: RequestContext | None = None
     request: str = ""
     schedule: Mapping[str, Json] | None = None
+    returns: Mapping[str, Json] | None = None
 
     @property
     def program(self) -> Program:
@@ -205,6 +207,7 @@ class Header:
         data |= {"context": self.context.to_dict()} if self.context is not None else {}
         data |= {"request": self.request} if self.request else {}
         data |= {"schedule": dict(self.schedule)} if self.schedule else {}
+        data |= {"returns": dict(self.returns)} if self.returns is not None else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
@@ -251,6 +254,7 @@ class Header:
             context=RequestContext(**data["context"]) if "context" in data else None,
             request=data.get("request", ""),
             schedule=data.get("schedule"),
+            returns=data.get("returns"),
         )
 
 

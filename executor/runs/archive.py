@@ -6,14 +6,16 @@ compares every conclusion and digest with the records, so a changed journal or p
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
-from typing import Final, NoReturn, cast
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import orjson
 
@@ -33,6 +35,8 @@ from ...plans.nearest import short
 from ...plans.values import Json, canonical
 from ...plans.values import digest as digest_of
 from ...tools import Artifact
+from ...tools.artifact import media_type_of
+from ...tools.codecs.codec import advice_for, decode, encode, find_codec, full_name
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
 from ..journal.decision_history import is_decision
@@ -40,11 +44,12 @@ from ..journal.header import Header
 from ..journal.known_plans import KnownPlans
 from ..journal.records import Entry, read_entry
 from ..journal.restore import load_entries, rebuilt
-from ..limits import check_artifact
+from ..limits import check_artifact, check_artifact_file
 from ..lru_cache import LruCache
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.api_keys import DIGEST_WORD, is_tenant
+from ..stores.parts import find_pieces, keep_pieces, pieces_of_file, write_file
 from ..stores.store import (
     EVERY_RUN,
     Decision,
@@ -84,6 +89,11 @@ LIMIT_MAX: Final = 1000  # runs in one page
 RUNS_READ_MAX: Final = 10_000
 """Runs that one page of a filtered list reads. SQLite reads about a million a second, and nothing else in that time."""
 RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` to have returned
+
+
+Value = TypeVar("Value")
+
+_JSON: Final = frozenset({str, int, float, bool, type(None), list, dict})
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +286,45 @@ class Archive:
         """Return an artifact's bytes. Raises: InputRejected: they are not in the store; StoreError: they were changed."""
         data = (await read_values(self._store, [artifact.digest])).get(artifact.digest)
         if data is None:
-            raise InputRejected(
-                f"artifact '{artifact.name or artifact.digest}': its bytes are not in the store {self._store.name}; run the "
-                "step that makes it again, or keep them with save_artifact"
-            )
+            raise self._no_bytes(artifact)
         return data
+
+    def _no_bytes(self, artifact: Artifact) -> InputRejected:
+        return InputRejected(
+            f"artifact '{artifact.name or artifact.digest}': its bytes are not in the store {self._store.name}; run the "
+            "step that makes it again, or keep them with save_artifact"
+        )
+
+    async def stream_artifact(self, artifact: Artifact) -> AsyncGenerator[bytes]:
+        """Return an artifact's bytes, a part at a time. Raises: InputRejected: they are not in the store; the generator raises StoreError: they were changed."""
+        if (pieces := await find_pieces(self._store, artifact.digest)) is None:
+            raise self._no_bytes(artifact)
+        return pieces
+
+    async def download_artifact(self, artifact: Artifact, path: Path) -> Path:
+        """Write an artifact's bytes to a file. Raises: InputRejected: they are not in the store, or the file cannot be written; StoreError: they were changed."""
+        pieces = await self.stream_artifact(artifact)
+        try:
+            await write_file(pieces, path)
+        except OSError as error:
+            raise InputRejected(f"cannot write {path}: {error.strerror or error}") from error
+        return path
+
+    async def save_file(
+        self, path: Path, *, media_type: str | None, name: str, now: Callable[[], float]
+    ) -> Artifact:
+        """Keep a file of any size, and return the artifact that stands for it. Raises: InputRejected: it cannot be read, or is too large."""
+        try:
+            check_artifact_file((await asyncio.to_thread(path.stat)).st_size)
+            with await asyncio.to_thread(path.open, "rb") as file:
+                digest, size = await keep_pieces(self._store, pieces_of_file(file), now)
+        except ToolError as fault:
+            raise InputRejected(str(fault)) from None
+        except OSError as fault:
+            raise InputRejected(
+                f"{path}: expected a file that can be read, found: {fault.strerror or fault}"
+            ) from None
+        return Artifact(digest=digest, media_type=media_type or media_type_of(name), size=size, name=name)
 
     async def save_artifact(self, data: bytes, *, media_type: str | None, name: str, at: float) -> Artifact:
         """Keep bytes, and return the artifact that stands for them. Raises: InputRejected: they are too many."""
@@ -291,6 +335,40 @@ class Archive:
         artifact = Artifact.of_bytes(data, media_type=media_type, name=name)
         await self._store.add_value(artifact.digest, data, at)
         return artifact
+
+    async def save_value(self, value: object, at: float) -> dict[str, Json]:
+        """Keep a value that has a codec, and return what stands for it. Raises: InputRejected: it has none, or no bytes."""
+        if (codec := find_codec(type(value))) is None:
+            raise InputRejected(
+                f"expected a frame, an array or a value whose type has a codec, found {describe(value)}: {advice_for(type(value))}"
+            )
+        try:
+            made = await asyncio.to_thread(encode, codec, value)
+        except ToolError as fault:
+            raise InputRejected(str(fault)) from None
+        kept = await self.save_artifact(made.data, media_type=codec.media_type, name="", at=at)
+        return {**kept.model_dump(), **made.facts}
+
+    async def with_encoded(self, inputs: Mapping[str, Any], at: float) -> Mapping[str, Any]:
+        """Return inputs in which values that have codecs are kept, and stand as their descriptions. Raises: InputRejected."""
+        found: dict[str, Any] = {}
+        for name, value in inputs.items():
+            if type(value) not in _JSON and find_codec(type(value)) is not None:
+                found[name] = await self.save_value(value, at)
+        return {**inputs, **found} if found else inputs
+
+    async def read_value(self, artifact: Artifact, kind: type[Value]) -> Value:
+        """Return the value of a type that a description stands for. Raises: InputRejected: it is of another kind, or its bytes are not there."""
+        if (codec := find_codec(kind)) is None:
+            raise InputRejected(f"expected a type that has a codec, found {kind!r}: {advice_for(kind)}")
+        if artifact.media_type != codec.media_type:
+            raise InputRejected(
+                f"expected what stands for a {full_name(kind)} ({codec.media_type}), found {artifact.media_type}; name the type that the tool returned"
+            )
+        try:
+            return cast("Value", await asyncio.to_thread(decode, codec, await self.read_artifact(artifact)))
+        except ToolError as fault:
+            raise InputRejected(str(fault)) from None
 
     async def machine(self, row: RunRow) -> Machine:
         """Return the machine of a run, as it stands. Raises: InputRejected: it has no plan yet."""

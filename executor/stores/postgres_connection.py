@@ -303,6 +303,7 @@ ADDED: Final = (
     "firmplan_known_plans",
     "firmplan_reuse_log",
     "firmplan_reuse_keys",
+    "firmplan_value_parts",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (
