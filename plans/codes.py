@@ -67,7 +67,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "$.steps[1].id",
         ),
         "bad-id": _error(
-            "A step id or an input name does not match [a-z][a-z0-9_]{0,63}, or is a Python keyword, a function or a name with a meaning of its own.",
+            "A step id or an input name does not match `[a-z][a-z0-9_]{0,63}`, or is a Python keyword, a function or a name with a meaning of its own.",
             "steps:\n  - {id: sum, set: 1}",
             "$.steps[0].id",
         ),
