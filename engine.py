@@ -42,6 +42,7 @@ from typing import (
     TypeAlias,
     cast,
     get_args,
+    get_origin,
 )
 
 from typing_extensions import TypeVar
@@ -165,6 +166,7 @@ else:  # most of what an engine works with is imported when it works
 TelemetryMode: TypeAlias = Literal["auto", "contents", "off"]
 P = ParamSpec("P")
 R = TypeVar("R")
+Value = TypeVar("Value")
 T = TypeVar("T", default=Any)
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
@@ -183,6 +185,28 @@ class _Opened:
         from .executor.review.review import Review  # noqa: PLC0415  # most processes only run plans
 
         return Review(self.facilities, self.execution.archive)
+
+
+def _no_telemetry(found: object) -> ConfigError:
+    modes = ", ".join(get_args(TelemetryMode))
+    return ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {found!r}")
+
+
+def _resources_of(given: object) -> dict[Any, object]:
+    """Return what stands for resources. Raises: ConfigError: it is no mapping, or a key is neither a resource nor a type."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"resources: expected a mapping such as {{Pool: fake}}, found {given!r}")
+    from .tools.resources import Resource  # noqa: PLC0415  # only where there are some
+
+    found = dict(cast("Mapping[Any, object]", given))
+    for key in found:
+        if not isinstance(key, Resource | type) and get_origin(key) is None:
+            raise ConfigError(
+                f"resources: expected keys that are types or @resource functions, found {key!r}"
+            )
+    return found
 
 
 def _day_of(at: float) -> str:
@@ -243,6 +267,8 @@ class Engine:
         webhooks: Endpoints that are told when runs end or wait for a person, and when schedules fail (docs/WEBHOOKS.md). Every process that moves
             runs of the store should have the same; `deliver_webhooks`, or a server, sends the messages.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
+        resources: What stands for resources of the tools: `@resource`, or the type that it gives -> another `@resource`, or a value that is used as it
+            is and never closed. Tests hand over fakes; results made with them are not reused.
 
     Raises:
         ConfigError: A setting is not one of these.
@@ -271,6 +297,7 @@ class Engine:
         results: Results | None = None,
         telemetry: Telemetry | TelemetryMode = "auto",
         webhooks: Sequence[Webhook] = (),
+        resources: Mapping[Any, object] | None = None,
     ) -> None:
         is_known = (
             telemetry in get_args(TelemetryMode)
@@ -278,11 +305,16 @@ class Engine:
             else hasattr(telemetry, "begin_run")
         )
         if not is_known:
-            modes = ", ".join(get_args(TelemetryMode))
-            raise ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {telemetry!r}")
+            raise _no_telemetry(telemetry)
         if flow not in _flow_policy.FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(_flow_policy.FLOWS)}, found {flow!r}")
-        self.tools = _tools.Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
+        self._resources = _resources_of(resources)
+        self.tools = (
+            _tools.Toolset.of(tools)
+            .with_default_trust(default_trust)
+            .with_default_results(results)
+            .with_replaced_resources(self._resources)
+        )
         for tool in self.tools:
             if tool.isolation == "process":
                 _frames.address_of(tool)
@@ -398,6 +430,7 @@ class Engine:
                     observers=self._observers,
                     tells_webhooks=bool(self._webhooks),
                 )
+                facilities.resources.replaced.update(self._resources)
                 execution = executor.Execution(
                     facilities,
                     _owner.presence_of(self._location),
@@ -1053,7 +1086,10 @@ class Engine:
         stream: bool,
     ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
         """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
-        opened, given = await self._open(), _request.inputs_of(inputs)
+        opened = await self._open()
+        if isinstance(inputs, Mapping) and inputs:
+            inputs = await opened.execution.archive.with_encoded(inputs, opened.execution.now())
+        given = _request.inputs_of(inputs)
         if isinstance(what, str):
             header = options.header(
                 None, _request.task_inputs(given), {}, executor.ToolsetLock(()), task=_request.words_of(what)
@@ -1580,6 +1616,30 @@ class Engine:
         """Yield as `stream_artifact` does, for programs without an event loop."""
         return _background.iterate(self._loop_for_sync("stream_artifact"), self.stream_artifact(artifact))
 
+    async def save_value(self, value: object) -> dict[str, Json]:
+        """Keep a frame, an array or another value whose type has a codec, and return what stands for it: an input for runs.
+
+        A run takes such values as inputs, too, and keeps them itself.
+
+        Raises:
+            InputRejected: Its type has no codec, or the value has no bytes.
+        """
+        execution = (await self._open()).execution
+        return await execution.archive.save_value(value, execution.now())
+
+    async def read_value(self, description: Mapping[str, Json], kind: type[Value]) -> Value:
+        """Return the frame, the array or other value that a description stands for, as a run's output or a step's has it.
+
+        Args:
+            description: The description.
+            kind: The type: the one that the tool returned, or, of a frame, that of another library.
+
+        Raises:
+            InputRejected: The description is of another kind of value, or the bytes are not in this store.
+        """
+        archive = (await self._open()).execution.archive
+        return await archive.read_value(_request.artifact_of(description), kind)
+
     async def save_artifact(
         self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
     ) -> Artifact:
@@ -1962,6 +2022,8 @@ class Engine:
     submit_fork_sync = _twin(submit_fork)
     download_artifact_sync = _twin(download_artifact)
     read_artifact_sync = _twin(read_artifact)
+    read_value_sync = _twin(read_value)
+    save_value_sync = _twin(save_value)
     save_artifact_sync = _twin(save_artifact)
     waiting_sync = _twin(waiting)
     approve_sync = _twin(approve)
