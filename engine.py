@@ -28,7 +28,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import (
@@ -234,6 +234,8 @@ class Engine:
             arguments, answers and results; `"off"`: none; or a `firmplan.telemetry.Telemetry`.
         webhooks: Endpoints that are told when runs end or wait for a person, and when schedules fail (docs/WEBHOOKS.md). Every process that moves
             runs of the store should have the same; `deliver_webhooks`, or a server, sends the messages.
+        approval_expires: How long a person is waited for whose approval a call needs (`"24h"`, seconds), where its tool does not say; then the call is denied.
+            Counts for new runs. `None`: for ever.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
 
     Raises:
@@ -263,6 +265,7 @@ class Engine:
         results: Results | None = None,
         telemetry: Telemetry | TelemetryMode = "auto",
         webhooks: Sequence[Webhook] = (),
+        approval_expires: str | float | timedelta | None = None,
     ) -> None:
         is_known = (
             telemetry in get_args(TelemetryMode)
@@ -301,6 +304,7 @@ class Engine:
         self._lease = _request.lease_of(lease)
         self._park_after = _request.count_of("park_after", park_after, least=1, error=ConfigError)
         self._write_grace_s = _request.write_grace_of(write_grace)
+        self._approval_expires_s = _request.expires_of(approval_expires)
         self._on_waiting = on_waiting
         self._clock = clock or executor.SystemClock()
         self._opened: _Opened | None = None
@@ -386,6 +390,7 @@ class Engine:
                     budgets=self._budgets,
                     observers=self._observers,
                     tells_webhooks=bool(self._webhooks),
+                    approval_expires_s=self._approval_expires_s,
                 )
                 execution = executor.Execution(
                     facilities,
@@ -929,6 +934,7 @@ class Engine:
         replan: int = 0,
         submitter: Submitter | None = None,
         request: str = "",
+        deadline: str | float | timedelta | datetime | None = None,
     ) -> Run:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
 
@@ -949,6 +955,8 @@ class Engine:
             submitter: Who submits the run, by a name that the caller has established, and whether this name may approve the run's calls.
             request: Digest of the request that asks for the run, stored with it. Under the same `run_id` an equal digest returns that run, and another digest
                 is refused (code `other-request`). Empty: plan and inputs are compared.
+            deadline: How long the run may take from now on, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text): then
+                it is cancelled, also where no process drives it.
 
         Raises:
             PlanRejected: The plan has faults; `.report` has them all. Nothing was run.
@@ -966,6 +974,7 @@ class Engine:
             _request.times_of(replan),
             submitter,
             request,
+            deadline=_request.deadline_of(deadline, self._clock.now()),
         )
         execution, row, _, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
         return await execution.finish(row.id, planning)
@@ -984,6 +993,7 @@ class Engine:
         replan: int = 0,
         submitter: Submitter | None = None,
         request: str = "",
+        deadline: str | float | timedelta | datetime | None = None,
     ) -> Run:
         """Make a run durable, start it, and return it immediately; a task that cannot be planned becomes a failed run.
 
@@ -999,6 +1009,7 @@ class Engine:
             _request.times_of(replan),
             submitter,
             request,
+            deadline=_request.deadline_of(deadline, self._clock.now()),
         )
         execution, row, begun, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
         # Right away: the machine moves with the next turn of the event loop.

@@ -13,6 +13,7 @@ from ..executor import Run, StepView, WaitingCall, WaitingCalls
 from ..executor.budget import LIMITS
 from ..executor.runs.run import counted, steps_in
 from ..plans import CheckReport
+from ..plans.durations import time_text
 from ..plans.render.width import columns
 from .command import MOVES, STORE
 from .config import COMMAND_LINE, Settings
@@ -235,6 +236,8 @@ def advice(run: Run, settings: Settings, waiting: WaitingCalls | None = None) ->
                 typed("answer", path, "JSON"),
                 typed("deny", path, "--reason WHY"),
             ]
+        elif step.reason == "timer":
+            lines.append(f"step '{path}' waits until {time_text(step.until or 0.0)}")
         # A list of waiting calls is one question with one command; the same lines for each of a hundred items would hide it.
         elif step.reason != "budget":  # it waits for no person: one line below is for all that do so
             lines += [
@@ -349,7 +352,9 @@ def _row(path: str, step: StepView) -> tuple[str, ...]:
     elif step.error is not None:
         value = f"{step.error.code}: {step.error.message}"
     else:
-        value = step.reason or ""
+        value = (
+            f"until {time_text(step.until)}" if step.reason == "timer" and step.until else step.reason or ""
+        )
     status = "reused" if step.reused else step.status
     return path, status, str(step.attempts or ""), seconds(took) if took is not None else "", one_line(value)
 

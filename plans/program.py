@@ -244,6 +244,17 @@ class AskPerson:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Wait until a time.
+
+    Attributes:
+        given: `{"for": duration}` or `{"until": time}` (`waits.py`).
+    """
+
+    given: Formula
+
+
+@dataclass(frozen=True, slots=True)
 class FailWith:
     """Fail with a message."""
 
@@ -260,6 +271,7 @@ Action: TypeAlias = (
     | AskPlanner
     | RunSubPlan
     | AskPerson
+    | WaitUntil
     | FailWith
 )
 

@@ -48,6 +48,7 @@ class Submission:
         body: Digest of the request, which tells a repeated request from another request with the same key.
         stream: Whether steps of a task start while its plan is being written.
         submitter: The name of the client's key; `None`: it has none.
+        deadline: As of `Engine.submit`.
     """
 
     what: Any
@@ -57,6 +58,7 @@ class Submission:
     body: str
     stream: bool = False
     submitter: Submitter | None = None
+    deadline: str | float | None = None
 
 
 @dataclass(slots=True)
@@ -170,6 +172,7 @@ class RunQueue:
             stream=submission.stream,
             submitter=submission.submitter,
             request="" if run_id is None else submission.body,
+            deadline=submission.deadline,
         )
         self.adopt(run.id)
         self.metrics.note_accepted("task" if isinstance(submission.what, str) else "plan")

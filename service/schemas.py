@@ -57,12 +57,22 @@ class Budget(RequestBody):
         return self.model_dump(exclude_none=True)
 
 
+Deadline = Annotated[
+    str | float | None,
+    Field(
+        description='How long the run may take, waits included ("2h", or seconds), or until when (ISO 8601); then it is cancelled.',
+        examples=["2h"],
+    ),
+]
+
+
 class TaskBody(RequestBody):
     """A task in words, to be planned and run; with `stream` steps start while the plan is being written."""
 
     task: Annotated[str, Field(min_length=1, examples=["Compare the weather in Rome and Oslo"])]
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
+    deadline: Deadline = None
     stream: bool = False
 
 
@@ -84,6 +94,7 @@ class RunBody(RequestBody):
     plan_digest: str | None = None
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
+    deadline: Deadline = None
 
     @model_validator(mode="after")
     def _one_plan(self) -> RunBody:
@@ -286,6 +297,12 @@ class RunStepView(_View):
             description="The verdicts of guards: guard -> how many answers `held` and were `refused`, and `why` the last one was; else null."
         ),
     ] = None
+    until: Annotated[
+        UnixSeconds | None,
+        Field(
+            description="When the wait of a `wait` step ends, or the time in which a person can decide; else null."
+        ),
+    ] = None
 
 
 class NamedStepView(RunStepView):
@@ -362,6 +379,9 @@ class RunView(_View):
     ] = None
     request_id: Annotated[
         str | None, Field(description="`X-Request-ID` of the request that submitted the run.")
+    ] = None
+    deadline: Annotated[
+        UnixSeconds | None, Field(description="When the run is cancelled if it has not ended.")
     ] = None
 
 
@@ -458,7 +478,7 @@ class WaitingCallView(_View):
     result: Annotated[
         dict[str, Any] | None, Field(description="JSON Schema of what the tool returns; null: anything.")
     ] = None
-    expires: Annotated[UnixSeconds | None, Field(description="When a question expires.")]
+    expires: Annotated[UnixSeconds | None, Field(description="When a question or an approval expires.")]
     is_complete: Annotated[bool, Field(description="Every text was compared with every origin.")]
     is_labelled: bool
 
