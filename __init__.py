@@ -50,7 +50,20 @@ if TYPE_CHECKING:
     )
     from .planner import Planner, SavedPlan
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
-    from .tools import Artifact, Context, Model, Models, Secret, Tool, Toolset, agent, tool
+    from .tools import (
+        Artifact,
+        Columns,
+        Context,
+        Model,
+        Models,
+        Secret,
+        Shape,
+        Tool,
+        Toolset,
+        agent,
+        codec,
+        tool,
+    )
     from .trace_rehearsal import LearnedPlan, TraceRehearsal, learn_from_trace
     from .webhooks import Webhook
 
@@ -98,7 +111,20 @@ __getattr__, __dir__ = on_first_use(
         ),
         "planner": ("Planner", "SavedPlan"),
         "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
-        "tools": ("Artifact", "Context", "Model", "Models", "Secret", "Tool", "Toolset", "agent", "tool"),
+        "tools": (
+            "Artifact",
+            "Columns",
+            "Context",
+            "Model",
+            "Models",
+            "Secret",
+            "Shape",
+            "Tool",
+            "Toolset",
+            "agent",
+            "codec",
+            "tool",
+        ),
         "trace_rehearsal": ("LearnedPlan", "TraceRehearsal", "learn_from_trace"),
         "webhooks": ("Webhook",),
     },
@@ -111,6 +137,7 @@ __all__ = [
     "AsyncClient",
     "CheckReport",
     "Client",
+    "Columns",
     "ConfigError",
     "Context",
     "Diverged",
@@ -142,6 +169,7 @@ __all__ = [
     "SavedPlan",
     "Secret",
     "ServerError",
+    "Shape",
     "StepDiff",
     "StepView",
     "StoreError",
@@ -157,6 +185,7 @@ __all__ = [
     "Webhook",
     "agent",
     "check",
+    "codec",
     "learn_from_trace",
     "tool",
 ]

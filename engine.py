@@ -300,6 +300,8 @@ class Engine:
         keys: frozenset[str] = getattr(self._planner, "key_variables", frozenset[str]())
         self._secrets = _secret.Secrets(secrets, keys=self._models.key_variables | keys)
         self._budgets = _budget.BudgetPolicy.of(budget, budget_max)
+        if not isinstance(cast("object", recover), bool):
+            raise ConfigError(f"recover: expected True or False, found {recover!r}")
         self._recovers = recover
         self._lease = _request.lease_of(lease)
         self._park_after = _request.count_of("park_after", park_after, least=1, error=ConfigError)
@@ -318,7 +320,7 @@ class Engine:
         self._is_closed = False
         self._scheduler: Scheduler | None = None
         self._webhooks: Mapping[str, Webhook] = {}
-        if webhooks:
+        if not isinstance(cast("object", webhooks), Sequence) or webhooks:
             from .webhooks.endpoint import webhooks_of  # noqa: PLC0415  # only where there are webhooks
 
             self._webhooks = webhooks_of(webhooks)
@@ -499,7 +501,7 @@ class Engine:
         return planned.runnable
 
     async def check_plan(self, plan: PlanLike | str, *, tenant: str = "") -> CheckReport:
-        """Return every problem of a plan: a `Plan`, a dict, or JSON or YAML text. It may run the saved plans of `tenant`. Never raises for a bad plan."""
+        """Return every problem of a plan: a `Plan`, a dict, JSON or YAML text, or the `Path` of its file. It may run the saved plans of `tenant`. Never raises for a bad plan."""
         return await (await self._open()).plans.check(plan, _api_keys.tenant_of(tenant))
 
     async def plan_graph(self, plan: PlanLike, *, tenant: str = "") -> dict[str, Json]:
@@ -939,7 +941,7 @@ class Engine:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
 
         Args:
-            plan_or_task: A plan or a dict; text is a task.
+            plan_or_task: A plan or a dict, or the `Path` of a plan's file; text is a task.
             inputs: Values of the plan's inputs.
             run_id: Its name: a run of that name with the same plan and inputs is continued or returned, with the options that it
                 was made with (`resume` raises its budget).

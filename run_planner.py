@@ -6,12 +6,13 @@ start or drive runs (`executor/runs`), and it does not know how a plan is writte
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from .errors import ConfigError, PlanRejected
+from .errors import ConfigError, InputRejected, PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
 from .executor.budget import BudgetPolicy
 from .executor.calls.step_planning import StepTask
@@ -37,6 +38,7 @@ from .planner.request import with_defaults
 from .plans import CheckReport, Plan, check
 from .plans.checker.checker import check_draft
 from .plans.collecting import collector_paused
+from .plans.format.load import read_text
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.format.shape import Draft
 from .plans.inputs import fit_inputs, given_by_clock
@@ -68,7 +70,7 @@ if TYPE_CHECKING:
 NO_PLAN: Final = "it has no task that was planned"
 OTHER_TOOLS: Final = "its tools are not what they were, so that the prompt cannot be made again"
 
-PlanLike: TypeAlias = Plan | Mapping[str, Any]
+PlanLike: TypeAlias = Plan | Mapping[str, Any] | os.PathLike[str]
 
 LOCKS_KEPT: Final = 8
 
@@ -147,10 +149,11 @@ class EnginePlanner:
 
     async def check(self, plan: PlanLike | str, tenant: str = "") -> CheckReport:
         """Return every problem of a plan, which may run the saved plans of a tenant. Never raises for a bad plan."""
-        small = is_small(plan)
-        found = await beside(lambda: find_plan_in(plan), small=small)
+        given = read_text(plan) if isinstance(plan, os.PathLike) else plan
+        small = is_small(given)
+        found = await beside(lambda: find_plan_in(given), small=small)
         saved = await self._saved_for(found, tenant) if found is not None else {}
-        return await self._report(plan, saved, small=small)
+        return await self._report(given, saved, small=small)
 
     async def _report(self, plan: object, saved: Mapping[str, Plan], *, small: bool) -> CheckReport:
         return await checked(
@@ -195,10 +198,11 @@ class EnginePlanner:
         """Return the graph of a plan, as `graph_of` does; it may have faults. Raises: PlanRejected: it has not the shape of a plan."""
         from .plans.render import graph_of  # noqa: PLC0415  # only for people
 
-        small = is_small(plan)
-        found = await beside(lambda: find_plan_in(plan), small=small)
+        given = _given(plan)
+        small = is_small(given)
+        found = await beside(lambda: find_plan_in(given), small=small)
         if found is None:
-            raise PlanRejected(await self._report(plan, {}, small=small))
+            raise PlanRejected(await self._report(given, {}, small=small))
         saved = await self._saved_for(found, tenant)
         return await beside(lambda: graph_of(found, self._tools, saved), small=small)
 
@@ -209,6 +213,7 @@ class EnginePlanner:
 
     async def _accept(self, plan: PlanLike, tenant: str) -> tuple[Plan, dict[str, Plan], Survey | None]:
         """Return what `accept` does, and the survey of the check, which the compiler can use; `None`: the plan is known."""
+        plan = _given(plan)
         given = GivenPlan(plan)
         if (known := self._accepted.find(given, self._tools)) is not None:
             return known, {}, None
@@ -263,7 +268,9 @@ class EnginePlanner:
             self._expect_priced(accepted, saved, patches=options.replan > 0)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
         kept = {name: value for name, value in earlier.items() if name in accepted.inputs}
-        given = fitted_inputs(accepted, {**given_by_clock(accepted, self._now), **kept, **inputs})
+        given = fitted_inputs(
+            accepted, {**given_by_clock(accepted, self._now), **kept, **values_of("inputs", inputs)}
+        )
         task = accepted.task or (None if parent is None else parent.task)
         lock = self._lock(accepted, saved)
         if self._pins.has_changes:
@@ -500,6 +507,29 @@ class EnginePlanner:
 
     async def _saved_for(self, plan: Plan, tenant: str) -> dict[str, Plan]:
         return await saved_plans_of(plan, lambda name: self._archive.find_plan(name, tenant))
+
+
+def _given(plan: PlanLike) -> Plan | Mapping[str, Any]:
+    """Return a plan as it was given; a path is the file of one.
+
+    Raises:
+        InputRejected: The file cannot be read, or the value is a thing of firmplan's that is no plan.
+        PlanRejected: The file holds no plan.
+    """
+    if isinstance(plan, Plan | dict):  # nearly always, and the questions below take longer
+        return plan
+    if isinstance(plan, os.PathLike):
+        return Plan.load(plan)
+    if hasattr(plan, "build") or hasattr(plan, "fingerprint"):
+        advice = (
+            "build it first: builder.build(toolset)"
+            if hasattr(plan, "build")
+            else "a plan has steps that call tools"
+        )
+        raise InputRejected(
+            f"a plan: expected a Plan, a dict, the Path of a plan's file, or a task in words, found a {type(plan).__name__}; {advice}"
+        )
+    return plan
 
 
 def models_asked(plans: Iterable[Plan], tools: Toolset) -> dict[str, str]:

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from ..executor import PlanVersion, RunFilter, RunPage, RunSummary
 
 T = TypeVar("T")
-PlanLike: TypeAlias = Plan | Mapping[str, Any]
+PlanLike: TypeAlias = Plan | Mapping[str, Any] | os.PathLike[str]
 
 BAD_ANSWER: Final = "bad-answer"
 UNKNOWN_PLAN: Final = "unknown-plan"
@@ -820,8 +820,12 @@ def _field_of(text: str) -> str:
 
 
 def _plan_document(plan: PlanLike) -> Json:
+    if isinstance(plan, os.PathLike):
+        plan = Plan.load(plan)
     if not isinstance(cast("object", plan), Plan | Mapping):
-        raise InputRejected(f"expected a Plan or a dict, found {type(plan).__name__}")
+        raise InputRejected(
+            f"expected a Plan, a dict or the Path of a plan's file, found {type(plan).__name__}"
+        )
     return plan.to_dict() if isinstance(plan, Plan) else cast("Json", dict(plan))
 
 

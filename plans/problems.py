@@ -37,6 +37,7 @@ class Problem:
         severity: `error` stops the plan from running; `warning` does not.
         at: Start and end of the faulty part of the text at `path`, in characters, if the problem is about a part.
         line: Line of the plan's text, from 1, if it was given as text.
+        source: Where Python code built the faulty part, as `file:line`, if a `PlanBuilder` made the plan.
     """
 
     code: str
@@ -46,9 +47,12 @@ class Problem:
     severity: Literal["error", "warning"] = "error"
     at: tuple[int, int] | None = None
     line: int | None = None
+    source: str | None = None
 
     def __str__(self) -> str:
         place = self.path if self.line is None else f"{self.path} (line {self.line})"
+        if self.source is not None:
+            place = f"{place} (built at {self.source})"
         head = f"{self.severity}[{self.code}] at {place}\n  {self.message}"
         return f"{head}\n  hint: {self.hint}" if self.hint else head
 
@@ -62,6 +66,7 @@ class Problem:
             "severity": self.severity,
             "at": None if self.at is None else list(self.at),
             "line": self.line,
+            **({} if self.source is None else {"source": self.source}),
         }
 
 

@@ -5,6 +5,7 @@ Reading a bundle replays the run: a `RecordedRun` is concluded again from the jo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,18 +83,23 @@ class RecordedRun:
         return self.recall.header
 
 
-def read_recorded(path: Path) -> RecordedRun:
+def read_recorded(path: str | os.PathLike[str]) -> RecordedRun:
     """Return the run that a bundle holds, replayed.
+
+    Args:
+        path: The file that `firmplan export` or `firmplan record` wrote.
 
     Raises:
         InputRejected: It cannot be read, is damaged, or was never planned.
         Diverged: This version concludes something else than the recording.
     """
+    file = Path(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputRejected(f"the bundle {path} cannot be read: {error.strerror or error}") from error
-    return recorded_of(read_bundle(data, str(path)), path)
+        data = file.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise InputRejected(f"the bundle {file} cannot be read: {reason or error}") from error
+    return recorded_of(read_bundle(data, str(file)), file)
 
 
 def recorded_of(bundle: Bundle, path: Path) -> RecordedRun:

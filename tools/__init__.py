@@ -18,6 +18,8 @@ from .toolset import Toolset
 
 if TYPE_CHECKING:
     from .artifact import Artifact
+    from .codecs.codec import codec
+    from .codecs.demands import Columns, Shape
     from .fingerprint.lint import lint
     from .models.models import Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
     from .secret import Secret
@@ -27,6 +29,8 @@ __getattr__, __dir__ = on_first_use(
     __name__,
     {
         "artifact": ("Artifact",),
+        "codecs.codec": ("codec",),
+        "codecs.demands": ("Columns", "Shape"),
         "fingerprint.lint": ("lint",),
         "models.models": (
             "Model",
@@ -43,6 +47,7 @@ __getattr__, __dir__ = on_first_use(
 
 __all__ = [
     "Artifact",
+    "Columns",
     "Context",
     "Model",
     "ModelError",
@@ -50,6 +55,7 @@ __all__ = [
     "ModelRequest",
     "Models",
     "Secret",
+    "Shape",
     "Tool",
     "ToolSettings",
     "Toolset",
@@ -57,6 +63,7 @@ __all__ = [
     "Used",
     "agent",
     "ask_request",
+    "codec",
     "lint",
     "make_tool",
     "tool",

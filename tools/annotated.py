@@ -9,8 +9,10 @@ of field names are left out: they repeat the name.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from copy import copy
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -27,12 +29,16 @@ from ..plans.paths import path_of
 from ..plans.types.integers import with_ordered_sets
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
+from .codecs.codec import MARK, advice_for, bare_in_model, find_codec, full_name
 from .exact_types import exact_arguments, exact_result
 from .schemas import Checker, argument_problems, bad_args, bad_result, displayed, faults_in, pydantic_problems
 
 if TYPE_CHECKING:
     from pydantic.config import ExtraValues
     from pydantic_core import SchemaSerializer, SchemaValidator
+
+    from .codecs.codec import Codec
+    from .codecs.typed import Adapter, Bytes
 
 _EXTRA: ExtraValues = "forbid"
 
@@ -49,9 +55,9 @@ class PythonTypes:
         self.context = annotations.context
         self._names = {f"argument_{at}": each.name for at, each in enumerate(annotations.parameters)}
         self._required = [each.name for each in annotations.parameters if not _has_default(each)]
-        self._model = _arguments_model(where, name, annotations.parameters)
-        self._result: TypeAdapter[object] = _adapter(where, "the result", annotations.returns)
-        self.parameters = _json_schema(where, "the parameters", TypeAdapter(self._model), "validation")
+        arguments, model = _arguments_model(where, name, annotations.parameters)
+        self._result = _adapter(where, "the result", annotations.returns)
+        self.parameters = _json_schema(where, "the parameters", arguments, "validation")
         self.parameters.pop("title", None)
         self.parameters.setdefault("properties", {})
         returns = _json_schema(where, "the result", self._result, "serialization")
@@ -63,10 +69,11 @@ class PythonTypes:
         self._accepted = Checker(_json_schema(where, "the result", self._result, "validation"))
         self._sets_in = [_has_sets(self.parameters), _has_sets(returns)]
         # The methods of a model that call these two cost as much again.
-        self._validator: SchemaValidator = cast("Any", self._model).__pydantic_validator__
-        self._serializer: SchemaSerializer = cast("Any", self._model).__pydantic_serializer__
-        self._exact = exact_arguments(self._model, self._names)
+        self._validator: SchemaValidator = cast("Any", arguments.validator)
+        self._serializer: SchemaSerializer = cast("Any", arguments.serializer)
+        self._exact = None if model is None else exact_arguments(model, self._names)
         self._exact_result = exact_result(self._result.core_schema)
+        self.codecs = _codecs(arguments, self.parameters, self._result, returns)
 
     def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
         try:
@@ -86,6 +93,15 @@ class PythonTypes:
         read = self._validator.validate_json(args, strict=True).__dict__
         return {name: read[field] for field, name in self._names.items()}
 
+    def decode(self, args: bytes, bytes_of: Bytes) -> dict[str, Any]:
+        """As `unpack`, for types with codecs: their values come of the bytes of the call. Raises: ToolError: they are not there, or no such value."""
+        read = self._validator.validate_json(args, strict=True, context=bytes_of).__dict__
+        return {name: read[field] for field, name in self._names.items()}
+
+    def encode(self, result: object, bytes_of: Bytes) -> Json:
+        """Return a result with the descriptions of values that have codecs, as JSON, and keep their bytes. Raises: ToolError: it does not fit."""
+        return parse_canonical(self._sealed_slowly(result, bytes_of))
+
     def seal(self, result: object, known: bytes | None = None) -> bytes:  # noqa: D102  # as `Types` says
         exact = self._exact_result
         if exact is not None and exact.fits(result):
@@ -95,7 +111,10 @@ class PythonTypes:
                 return canonical(result if exact.to_json is None else exact.to_json(result))
             except NotJson:
                 pass  # the long way says what is wrong
-        dumped = self._dumped(self._typed(result), result)
+        return self._sealed_slowly(result, None)
+
+    def _sealed_slowly(self, result: object, bytes_of: Bytes | None) -> bytes:
+        dumped = self._dumped(self._typed(result), result, bytes_of)
         if self._sets_in[1]:
             dumped = with_ordered_sets(dumped, self._sealed.schema)
         try:
@@ -182,7 +201,8 @@ class PythonTypes:
             try:
                 return self._from_json(canonical(result))
             except NotJson:
-                pass
+                if (plain := with_plain_numbers(result)) is not result:
+                    return self._typed(plain)
         try:
             return self._result.validator.validate_python(result, strict=True)
         except ValidationError as error:
@@ -204,17 +224,22 @@ class PythonTypes:
         except ValidationError as error:
             raise bad_result(pydantic_problems(error)) from None
 
-    def _dumped(self, typed: object, result: object) -> Json:
+    def _dumped(self, typed: object, result: object, bytes_of: Bytes | None) -> Json:
         if (found := _find_unfit(result, (), sets=self._sets_in[1])) is not None:
             raise bad_result([f"{path_of(found[0])}: expected JSON, found {found[1]}"])
         try:
             # pydantic only warns of a value that does not fit the type to serialize; here that is an error.
             return cast(
-                "Json", self._result.serializer.to_python(typed, mode="json", by_alias=True, warnings="error")
+                "Json",
+                self._result.serializer.to_python(
+                    typed, mode="json", by_alias=True, warnings="error", context=bytes_of
+                ),
             )
         except (PydanticSerializationError, ValueError, TypeError) as fault:
+            if isinstance(fault.__cause__, ToolError):  # a codec's, in words
+                raise bad_result([str(fault.__cause__)]) from None
             raise bad_result(
-                [f"$: expected what JSON can carry, found {displayed(result)} ({fault})"]
+                [f"$: expected what JSON can carry, found {_without_json(result, fault)}"]
             ) from None
 
 
@@ -224,6 +249,21 @@ class _Schemas(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  # pydantic's signature
         return False
 
+    def is_instance_schema(self, schema: Any) -> Any:
+        """Refuse a class of a model that allows any class."""
+        if find_codec(schema["cls"]) is not None:
+            raise bare_in_model(schema["cls"])
+        return super().is_instance_schema(schema)
+
+
+def _without_json(result: object, fault: Exception) -> str:
+    """Return what is said of a result that JSON cannot carry."""
+    kind = type(result)
+    if find_codec(kind) is not None:
+        name = full_name(kind)
+        return f"a {name}; annotate the result as `-> {name}`, so that its bytes are kept"
+    return f"{displayed(result)} ({fault})"
+
 
 def _has_default(parameter: Parameter) -> bool:
     if isinstance(parameter.default, FieldInfo):
@@ -231,8 +271,13 @@ def _has_default(parameter: Parameter) -> bool:
     return parameter.default is not EMPTY
 
 
-def _arguments_model(where: str, name: str, parameters: tuple[Parameter, ...]) -> type[BaseModel]:
-    """Return a pydantic model of the arguments. Its fields have names of our own, so that an argument may be called `schema`."""
+def _arguments_model(
+    where: str, name: str, parameters: tuple[Parameter, ...]
+) -> tuple[Adapter, type[BaseModel] | None]:
+    """Return what reads the arguments as a pydantic model, and the model, unless some types have codecs.
+
+    Its fields have names of our own, so that an argument may be called `schema`.
+    """
     made: dict[str, Any] = {}
     for at, each in enumerate(parameters):
         hint: Any = each.annotation
@@ -244,13 +289,25 @@ def _arguments_model(where: str, name: str, parameters: tuple[Parameter, ...]) -
         else:
             made[f"argument_{at}"] = (hint, Field(default=_checked_default(where, each), alias=each.name))
     try:
-        return create_model(name, __config__=ConfigDict(extra=_EXTRA), **made)
+        model = create_model(name, __config__=ConfigDict(extra=_EXTRA), **made)
+        return TypeAdapter(model), model
     except PydanticSchemaGenerationError as fault:
+        from .codecs import typed  # noqa: PLC0415  # only for types that pydantic does not know
+
+        try:
+            config = ConfigDict(extra=_EXTRA, **typed.OPEN_CONFIG)
+            return typed.EncodedTypes(create_model(name, __config__=config, **made)), None
+        except typed.UnknownClass:
+            pass  # the parameter is named below
+        except ConfigError as found:
+            raise ConfigError(f"{where}: the parameters: {found}") from found
         for each in parameters:
             _adapter(where, f"parameter '{each.name}'", each.annotation)
         raise ConfigError(f"{where}: the parameters: {fault}") from fault
     except PydanticUserError as fault:
         raise ConfigError(f"{where}: the parameters: {_first_line(fault)}") from fault
+    except ConfigError as fault:
+        raise ConfigError(f"{where}: the parameters: {fault}") from fault
 
 
 def _checked_default(where: str, parameter: Parameter) -> Any:
@@ -269,19 +326,55 @@ def _checked_default(where: str, parameter: Parameter) -> Any:
     return parameter.default
 
 
-def _adapter(where: str, what: str, annotation: Any) -> TypeAdapter[Any]:
+def _adapter(where: str, what: str, annotation: Any) -> Adapter:
     try:
         return TypeAdapter(annotation)
+    except PydanticSchemaGenerationError as fault:
+        return _encoded(where, what, annotation, fault)
     except PydanticUserError as fault:
-        raise ConfigError(
-            f"{where}: {what}: expected a type that JSON can carry (text, numbers, lists, dicts, dataclasses, pydantic "
-            f"models ..), found {_spelled(annotation)}: {_first_line(fault)}"
+        raise _no_json(where, what, annotation, _first_line(fault)) from fault
+    except ConfigError as fault:
+        raise ConfigError(f"{where}: {what}: {fault}") from fault
+
+
+def _encoded(where: str, what: str, annotation: Any, fault: PydanticSchemaGenerationError) -> Adapter:
+    """Return what reads and writes an annotation with types that pydantic does not know, and that have codecs."""
+    from .codecs import typed  # noqa: PLC0415  # as above
+
+    try:
+        return typed.EncodedTypes(annotation)
+    except typed.UnknownClass as unknown:
+        raise _no_json(
+            where, what, annotation, f"{_spelled(unknown.kind)}: {advice_for(unknown.kind)}"
         ) from fault
+    except PydanticUserError as other:
+        raise _no_json(where, what, annotation, _first_line(other)) from other
+    except ConfigError as found:
+        raise ConfigError(f"{where}: {what}: {found}") from found
 
 
-def _json_schema(where: str, what: str, adapter: TypeAdapter[Any], mode: Any) -> dict[str, Json]:
+def _no_json(where: str, what: str, annotation: Any, why: str) -> ConfigError:
+    return ConfigError(
+        f"{where}: {what}: expected a type that JSON can carry (text, numbers, lists, dicts, dataclasses, pydantic "
+        f"models ..), a frame, an array or a type with a codec, found {_spelled(annotation)}: {why}"
+    )
+
+
+def _codecs(arguments: Adapter, parameters: Json, result: Adapter, returns: Json) -> tuple[Codec, ...]:
+    """Return the codecs of arguments and result, each once, in order."""
+    if not (_has_codecs(parameters) or _has_codecs(returns)):
+        return ()
+    from .codecs.typed import codecs_in  # noqa: PLC0415  # as above
+
+    schemas: Any = [arguments.core_schema, result.core_schema]
+    return tuple({each.mark + str(each.kind): each for each in codecs_in(schemas)}.values())
+
+
+def _json_schema(where: str, what: str, adapter: Adapter, mode: Any) -> dict[str, Json]:
     try:
         return adapter.json_schema(mode=mode, schema_generator=_Schemas)
+    except ConfigError as fault:
+        raise ConfigError(f"{where}: {what}: {fault}") from fault
     except PydanticUserError as fault:
         raise ConfigError(
             f"{where}: {what}: expected types that JSON can carry: {_first_line(fault)}"
@@ -302,6 +395,16 @@ def _has_sets(schema: Json) -> bool:
             return schema.get("uniqueItems") is True or any(_has_sets(part) for part in schema.values())
         case list():
             return any(_has_sets(part) for part in schema)
+        case _:
+            return False
+
+
+def _has_codecs(schema: Json) -> bool:
+    match schema:
+        case dict():
+            return MARK in schema or any(_has_codecs(part) for part in schema.values())
+        case list():
+            return any(_has_codecs(part) for part in schema)
         case _:
             return False
 
@@ -356,3 +459,48 @@ def _with_json_scalars(value: Any) -> Any:
             except (PydanticSerializationError, ValueError, TypeError):
                 return value
             return value if isinstance(made, dict | list) else made
+
+
+def with_plain_numbers(value: Any) -> Any:
+    """Return dicts, lists, tuples and dataclasses with numpy's numbers and booleans as Python's; the same object if there are none."""
+    numpy = sys.modules.get("numpy")
+    return (
+        value if numpy is None else _with_plain_numbers(value, (numpy.bool_, numpy.integer, numpy.floating))
+    )
+
+
+def _with_plain_numbers(value: Any, kinds: tuple[type, ...]) -> Any:  # noqa: PLR0911  # one case for each kind of value
+    whole: Any = value
+    made: Any
+    match value:
+        case dict():
+            made = {key: _with_plain_numbers(part, kinds) for key, part in whole.items()}
+            return made if any(made[key] is not part for key, part in whole.items()) else whole
+        case list() | tuple():
+            made = [_with_plain_numbers(part, kinds) for part in whole]
+            if all(new is old for new, old in zip(made, whole, strict=True)):
+                return whole
+            # A named tuple takes its parts one by one.
+            return (
+                made
+                if type(whole) is list
+                else type(whole)(*made)
+                if hasattr(whole, "_fields")
+                else tuple(made)
+            )
+        case _ if isinstance(value, kinds):
+            return whole.item()
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            changed = {
+                each.name: new
+                for each in fields(value)
+                if (new := _with_plain_numbers(old := getattr(value, each.name), kinds)) is not old
+            }
+            if not changed:
+                return whole
+            made = copy(whole)
+            for name, new in changed.items():
+                object.__setattr__(made, name, new)  # the class may be frozen
+            return made
+        case _:
+            return whole

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator
     from pydantic import ValidationError
 
+    from .codecs.codec import Codec
+
 
 class Types(Protocol):
     """What a tool takes and gives.
@@ -40,6 +42,7 @@ class Types(Protocol):
         parameters: JSON Schema of an object, one property for each argument, self-contained.
         returns: JSON Schema of the result, self-contained; `None`: anything.
         context: The parameter that takes the `Context`, if any.
+        codecs: The codecs of types among arguments and result that JSON cannot carry; only `PythonTypes` has any.
     """
 
     @property
@@ -48,6 +51,8 @@ class Types(Protocol):
     def returns(self) -> dict[str, Json] | None: ...  # noqa: D102  # said above
     @property
     def context(self) -> str | None: ...  # noqa: D102  # said above
+    @property
+    def codecs(self) -> tuple[Codec, ...]: ...  # noqa: D102  # said above
 
     def bind(self, args: Mapping[str, Json]) -> bytes:
         """Return the arguments, validated and normalised, as canonical JSON. Raises `ToolError` (`bad-args`)."""
@@ -176,6 +181,7 @@ class SchemaTypes:
         self.parameters = _object_schema(where, parameters)
         self.returns = None if returns is None else _schema(where, "returns", returns)
         self.context = context
+        self.codecs: tuple[Codec, ...] = ()
         self._arguments = Checker(self.parameters)
         self._result = None if self.returns is None else Checker(self.returns)
         properties = cast("dict[str, Json]", self.parameters["properties"])

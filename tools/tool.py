@@ -11,8 +11,9 @@ resolved later: when the types are first used, at the latest by the `Toolset`.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
@@ -50,7 +51,7 @@ from .declaration import (
     ToolSettings,
     read_declaration,
 )
-from .failures import is_interruption
+from .failures import ResultRefused, is_interruption
 from .guards.guard import Guard, check_guards
 from .schemas import SchemaTypes, Types, fault_of, is_loose
 
@@ -168,6 +169,11 @@ class Tool(Declaration, Generic[P, R]):
         """Whether the function takes a `Context`."""
         return self.types.context is not None
 
+    @cached_property
+    def needs_context(self) -> bool:
+        """Whether a call needs a `Context`: for the function, or for the bytes of frames and the like."""
+        return self.wants_context or bool(self.types.codecs)
+
     @property
     def needs_instance(self) -> bool:
         """Whether this is a method that was not reached through an instance."""
@@ -196,14 +202,52 @@ class Tool(Declaration, Generic[P, R]):
 
         Args:
             args: As `bind` returned them.
-            ctx: For a tool that `wants_context`.
+            ctx: For a tool that `needs_context`.
             value: The arguments as they are parsed, where they are large; `None`: they are parsed here.
         """
+        if self.types.codecs:
+            return self._invoke_with_codecs(args, ctx)
         # The function gets values of its own for each call, parsed anew: it may change them.
         given = self.types.unpack(args, value)
         if self.types.context is not None:
             given[self.types.context] = ctx
         return cast("Callable[..., object]", self.fn)(**given)
+
+    def _invoke_with_codecs(self, args: bytes, ctx: Context | None) -> object:
+        """Call the function with values made of the bytes of the call; return its result with descriptions in the place of such values."""
+        types, bytes_of = cast("PythonTypes", self.types), ctx if ctx is not None else Context()
+
+        def decode() -> dict[str, Any]:
+            try:
+                given = types.decode(args, bytes_of)
+            except Exception as error:  # noqa: BLE001  # codecs are other people's code; the same below
+                raise fault_of(self.name, error, "bad-args") from None
+            return given if types.context is None else {**given, types.context: ctx}
+
+        def encode(result: object) -> object:
+            try:
+                return types.encode(result, bytes_of)
+            except Exception as error:  # noqa: BLE001
+                if self.result_rule != "enforce":
+                    return result  # `accept` says what does not fit
+                fault = fault_of(self.name, error, "bad-result")
+                raise ResultRefused(str(fault), code=fault.code) from None
+
+        fn = cast("Callable[..., Any]", self.fn)
+
+        async def call() -> object:
+            # Large frames take their time, and the event loop has others to serve.
+            given = await asyncio.to_thread(decode)
+            result = await fn(**given)
+            return await asyncio.to_thread(encode, result)
+
+        async def follow(result: Awaitable[object]) -> object:
+            return await asyncio.to_thread(encode, await result)
+
+        if self.is_async:
+            return call()
+        result = fn(**decode())
+        return follow(cast("Awaitable[object]", result)) if inspect.isawaitable(result) else encode(result)
 
     def seal(self, result: object, known: bytes | None = None) -> bytes:
         """Return a result, validated against its type, as canonical JSON.

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -168,6 +168,8 @@ def new_secret() -> str:
 def webhooks_of(given: Sequence[Webhook]) -> Mapping[str, Webhook]:
     """Return endpoints by name. Raises: ConfigError: one of them is no `Webhook`, or two have one name."""
     made: dict[str, Webhook] = {}
+    if isinstance(given, str | Webhook) or not isinstance(cast("object", given), Iterable):
+        raise ConfigError(f"webhooks: expected a list of Webhook(..), found {type(given).__name__}")
     for each in given:
         if not isinstance(cast("object", each), Webhook):
             raise ConfigError(f"webhooks: expected a list of Webhook(..), found {type(each).__name__}")

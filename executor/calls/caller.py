@@ -179,8 +179,8 @@ class Caller:
         if call.request is not None:
             return await self._ask(call.request, call.tool, call.command.timeout_s)
         tool = _tool_of(call)
-        # A tool without a context parameter needs no context and no artifacts.
-        if tool.wants_context or (tool.isolation == "process" and not tool.is_async):
+        # A tool without a context parameter needs no context and no artifacts, unless it takes or returns frames and the like.
+        if tool.needs_context or (tool.isolation == "process" and not tool.is_async):
             outcome = await self._call(call, tool)
         else:
             outcome = await self._call_tool(call, tool, None)

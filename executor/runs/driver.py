@@ -612,7 +612,7 @@ class Driver:
     def _begun(self, call: PreparedCall, tool: Tool) -> Outcome | BegunCall | None:
         """Begin a call, and record its start if it waits, or draws what is recorded from its context; `None`: it needs artifacts first."""
         timeout_s = call.command.timeout_s
-        if not tool.wants_context:
+        if not tool.needs_context:
             outcome = begin_call(tool, call.args, None, timeout_s, call.given)
         elif self._caller.can_begin_with_context(call, tool, lambda: self._record_start(call)):
             try:

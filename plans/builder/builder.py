@@ -16,13 +16,16 @@ is an expression (`p.literal` escapes it). The builder checks nothing while the 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ...errors import ConfigError, PlanRejected
 from ..checker.names import derived_id
+from ..paths import key
 from ..plan import PERSON, Plan
 from ..signature import Signature, Signatures
 from ..types.definitions import rewritten
@@ -44,6 +47,7 @@ from .reference import (
 
 if TYPE_CHECKING:
     from ..checker.body import SavedPlans
+    from ..problems import CheckReport
 
 
 Callee: TypeAlias = "Signature | str"
@@ -88,6 +92,9 @@ class PlanBuilder:
         self._steps: list[dict[str, Any]] = []
         self._output: Any = _UNSET
         self._tools: dict[str, Signature] = {}
+        self._sources: dict[
+            str, str
+        ] = {}  # the start of a problem's path -> the line of Python that built this part
 
     @classmethod
     def of(cls, plan: Plan, toolset: Sequence[Signature] = ()) -> PlanBuilder:
@@ -144,6 +151,7 @@ class PlanBuilder:
         if default is not _UNSET:
             schema["default"] = in_plan(default)
         self._inputs[name] = schema
+        self._sources[f".inputs{key(name)}"] = _line_of_caller()
         return self._input(name)
 
     def type(self, name: str, type: object) -> dict[str, Any]:  # noqa: A002  # what it is
@@ -480,6 +488,7 @@ class PlanBuilder:
     def output(self, value: object) -> None:
         """Set the plan's output."""
         self._output = in_plan(value)
+        self._sources[".output"] = _line_of_caller()
 
     def left_out(self, *texts: str) -> None:
         """Say what of the task the plan does not do, and why: a sentence for each part. Runs of the plan show it."""
@@ -508,15 +517,28 @@ class PlanBuilder:
         """Return the plan, checked against a toolset; without one, against the tools that were called.
 
         Raises:
-            PlanRejected: The plan has faults: `.report`.
+            PlanRejected: The plan has faults: `.report`. Each problem has the line of Python that built the faulty part (`source`).
         """
         from ..checker.checker import check  # noqa: PLC0415  # building needs no checker, only this does
 
         raw = self.to_dict()
         report = check(raw, self._every_tool() if toolset is None else toolset, plans=plans)
         if not report.ok:
-            raise PlanRejected(report)
+            raise PlanRejected(self._with_sources(report))
         return Plan.model_validate(raw)
+
+    def _with_sources(self, report: CheckReport) -> CheckReport:
+        """Return a report whose problems name the lines of Python that built the faulty parts."""
+        sources = {f"${place}": line for place, line in self._sources.items()}
+        for name, inner in self._inner.items():
+            sources |= {f"$.plans{key(name)}{place}": line for place, line in inner._sources.items()}  # noqa: SLF001  # same class
+
+        def source(path: str) -> str | None:
+            ends = (end for end in range(len(path), 0, -1) if path[end:] == "" or path[end] in ".[")
+            return next((sources[path[:end]] for end in ends if path[:end] in sources), None)
+
+        problems = tuple(replace(each, source=source(each.path)) for each in report.problems)
+        return replace(report, problems=problems)
 
     def _body(self) -> dict[str, Any]:
         made: dict[str, Any] = {}
@@ -579,6 +601,7 @@ class PlanBuilder:
         until = options.get("repeat", {}).get("until")
         if callable(until):
             options["repeat"]["until"] = in_plan(until(made))
+        self._sources[f".steps[{len(self._steps)}]"] = _line_of_caller()
         self._steps.append(step | options)
         return made
 
@@ -604,6 +627,14 @@ class PlanBuilder:
             number += 1
             free = f"{base}_{number}"
         return free
+
+
+def _line_of_caller() -> str:
+    """Return `file:line` of the code outside this module that is being run."""
+    frame = sys._getframe(1)  # noqa: SLF001  # `inspect.stack` reads the source of every frame, for each step of a plan
+    while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _option_keys(  # noqa: PLR0913, PLR0917  # the keys of a step

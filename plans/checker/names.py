@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Container, Mapping
 
 from ..expressions.syntax import RESERVED, ROOTS
 
@@ -11,8 +12,57 @@ NAME_LENGTH_MAX = 64
 DERIVED_LENGTH_MAX = 60
 """Characters of a derived id, so that a number still fits behind it."""
 
+_INSTEAD: Mapping[str, str] = {
+    "abs": "size",
+    "all": "every_one",
+    "any": "some",
+    "avg": "average",
+    "bool": "flag",
+    "class": "kind",
+    "distinct": "unique",
+    "enumerate": "numbered",
+    "first": "first_one",
+    "flatten": "flat_list",
+    "float": "number",
+    "for": "loop",
+    "from": "source",
+    "global": "common",
+    "import": "load",
+    "index": "position",
+    "inputs": "given",
+    "int": "whole_number",
+    "item": "entry",
+    "items": "entries",
+    "join": "joined",
+    "keys": "key_list",
+    "lambda": "formula",
+    "len": "count",
+    "max": "largest",
+    "min": "smallest",
+    "pass": "passed",
+    "prev": "previous",
+    "range": "numbers",
+    "return": "result",
+    "reversed": "backwards",
+    "round": "rounded",
+    "secret": "credential",
+    "sorted": "in_order",
+    "str": "text",
+    "sum": "total",
+    "try": "attempt",
+    "values": "value_list",
+    "zip": "pairs",
+}
+"""Names with a meaning of their own -> a word of the same sense that a step or an input may have as its name."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _NOT_A_NAME = "expected [a-z][a-z0-9_]{0,63}"
+_ROOT_MEANINGS: Mapping[str, str] = {
+    "inputs": "the inputs of the plan",
+    "item": "the item of a for_each",
+    "index": "the position of a for_each's item",
+    "prev": "the value of a repeat's previous iteration",
+}
 
 
 def is_name(name: str) -> bool:
@@ -27,14 +77,23 @@ def name_fault(name: str) -> str | None:
     if not _NAME.fullmatch(name):
         return _NOT_A_NAME
     if keyword.iskeyword(name):
-        return "it is a keyword of Python"
+        return "it is a keyword of Python, in whose syntax expressions are written"
     if name in ROOTS:
-        return "it has a meaning of its own in expressions"
-    return "it is the name of a function" if name in RESERVED else None
+        return f"in expressions '{name}' is {_ROOT_MEANINGS[name]}"
+    if name in RESERVED:
+        return f"in expressions {name}(..) is a function, so '{name}' could not refer to it"
+    return None
 
 
-def close_name(name: str) -> str | None:
-    """Return an allowed name that is close to a faulty one, or `None`."""
+def close_name(name: str, taken: Container[str] = ()) -> str | None:
+    """Return an allowed name that is close to a faulty one, or `None`.
+
+    Args:
+        name: The faulty name.
+        taken: Names that others have, which are not returned for a name with a meaning of its own.
+    """
+    if (instead := _INSTEAD.get(name)) is not None and instead not in taken:
+        return instead
     made = _snake_case(name[:NAME_LENGTH_MAX]).lstrip("0123456789_")[: NAME_LENGTH_MAX - 1]
     fault = name_fault(made)
     return None if fault == _NOT_A_NAME else made if fault is None else f"{made}_"

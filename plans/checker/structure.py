@@ -132,7 +132,7 @@ def check_names(context: CheckContext, body: PlanBody) -> None:
 def _check_name(context: CheckContext, body: PlanBody, path: str, what: str, name: str) -> None:
     fault = name_fault(name)
     if fault is not None:
-        close = close_name(name)
+        close = close_name(name, {*body.position, *body.inputs})
         hint = f"write '{close}'" if close else "use small letters, digits and '_', a letter first"
         message = f"'{name[:100]}' cannot be the name of {what}: {fault}"
         context.problems.add(body, "bad-id", path, message, hint)

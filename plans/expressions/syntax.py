@@ -199,7 +199,11 @@ class _Reader:
                     self._refuse(tree, f"'{name}' is used before the 'for' that gives it a value")
                 return Local(*self._span(tree), name, local.slot)
         if name in RESERVED_FUNCTIONS:
-            self._refuse(tree, f"'{name}' is a function", f"call it: {name}(..)")
+            self._refuse(
+                tree,
+                f"'{name}' is a function",
+                f"call it: {name}(..); no step and no input can have this name",
+            )
         start, end = self._span(tree)
         return Name(start, end, name)
 

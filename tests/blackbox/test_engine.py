@@ -1055,12 +1055,41 @@ def test_a_wrong_option_of_a_run_is_told(name: str):
         ({"secrets": {"A": b"hush"}}, "secrets: 'A': expected text, found bytes"),
         ({"secrets": {5: "hush"}}, "secrets: expected names that are text, found the integer 5"),
         ({"max_concurrency": "x"}, "an integer of at least 1, found the text 'x'"),
+        ({"models": "qwen"}, "models: expected models by alias, found 'qwen'; write {\"default\": 'qwen'}"),
+        ({"models": ["qwen"]}, "models: expected models by alias, found"),
+        ({"recover": "no"}, "recover: expected True or False, found 'no'"),
+        ({"webhooks": 5}, r"webhooks: expected a list of Webhook\(..\), found int"),
+        ({"webhooks": "https://example.org"}, r"webhooks: expected a list of Webhook\(..\), found str"),
     ],
 )
 def test_a_wrong_setting_of_an_engine_is_told(options: dict[str, Any], message: str):
     """When the engine is made, not at its first use."""
     with pytest.raises(ConfigError, match=message):
         Engine([add], **options)
+
+
+def test_the_path_of_a_plan_is_its_plan(tmp_path: Path):
+    """Wherever a plan is taken; what the file lacks is told as for `Plan.load`, a check of it has the lines of the file."""
+    file, bad, none = tmp_path / "plan.yaml", tmp_path / "bad.yaml", tmp_path / "none.yaml"
+    file.write_text("firmplan: 1\nsteps: [{id: a, set: 1}]\noutput: ${a}\n")
+    bad.write_text("firmplan: 1\nsteps:\n- {id: sum, set: 1}\noutput: ${b}\n")
+    with Engine([], store="memory:") as engine:
+        assert engine.run_sync(file).output == 1
+        assert engine.save_plan_sync("mine", file).plan == Plan.load(file)
+        assert [each.line for each in engine.check_plan_sync(bad).errors] == [3, 4]
+        with pytest.raises(PlanRejected):
+            engine.run_sync(bad)
+        with pytest.raises(InputRejected, match=r"expected a plan file, found nothing at .*none.yaml"):
+            engine.run_sync(none)
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [(PlanBuilder("x"), r"PlanBuilder; build it first"), (add, "Tool; a plan has steps that")],
+)
+def test_what_is_no_plan_is_told_with_what_to_do(given: Any, advice: str):
+    with Engine([add], store="memory:") as engine, pytest.raises(InputRejected, match=advice):
+        engine.run_sync(given)
 
 
 def test_a_plan_that_was_saved_anew_stays_by_its_digest(tmp_path: Path):

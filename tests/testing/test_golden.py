@@ -191,7 +191,7 @@ def test_a_plan_is_held_to_a_recording(project):
     )
     project.runpytest("--firmplan-update").assert_outcomes(passed=2)
     project.runpytest("--firmplan").assert_outcomes(passed=2)
-    assert read_recorded(project.path / "golden" / "weather.bundle").run.output == "YES, BY FAR."
+    assert read_recorded(str(project.path / "golden" / "weather.bundle")).run.output == "YES, BY FAR."
 
 
 def test_another_prompt_needs_another_recording(project):

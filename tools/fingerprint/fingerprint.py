@@ -66,7 +66,8 @@ def _current(tool: Tool, kind: str) -> Fingerprint | None:
 def _keep(tool: Tool, kind: str, source: object | None, annotations: Mapping[str, object]) -> Fingerprint:
     from .closure import close_over  # noqa: PLC0415  # needs `Tool`
 
-    found = close_over(source, annotations, tool.influences)
+    encoded = tuple(part for codec in tool.types.codecs for part in codec.code)
+    found = close_over(source, annotations, (*tool.influences, *encoded))
     parts = dict(found.parts) | {f"package {name}": version for name, version in found.versions.items()}
     if source is not None:
         parts |= _declared(tool)

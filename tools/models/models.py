@@ -147,6 +147,11 @@ class Models:
             self._aliases = models.aliases
             prices = models.own_prices if prices is None else prices
         elif models is not None:
+            if not isinstance(cast("object", models), Mapping):
+                one = repr(models) if isinstance(models, str | Model) else '"gpt-5-mini"'
+                raise ConfigError(
+                    f'models: expected models by alias, found {models!r:.60}; write {{"default": {one}}}'
+                )
             self._aliases = {alias: read_models(f"models: '{alias}'", spec) for alias, spec in models.items()}
         self.own_prices: PricesSource = prices
         self._clients = Clients(prices)

@@ -3,6 +3,7 @@
 import copy
 import datetime as dt
 import enum
+import inspect
 import pickle
 
 import pytest
@@ -406,3 +407,28 @@ def test_types_that_json_cannot_carry_are_refused_where_they_stand():
     with pytest.raises(ConfigError, match="expected a type that JSON can carry"):
         p.input("f", type(lambda: 1))
     assert p.to_dict() == {"firmplan": 1, "steps": []}
+
+
+def test_a_fault_names_the_line_of_python_that_built_it():
+    """Also in an inner plan, in the body of `each`, in inputs and in the output; a fault of the whole plan has no line."""
+    first = inspect.currentframe().f_lineno
+    p = PlanBuilder("Faulty")
+    p.input("class", str)
+    p.call(weather, city=5)
+    inner = p.inner("other")
+    inner.call(weather, city=p.expr("nothing"))
+    p.plan(inner)
+    p.each([1], lambda n: p.call(geocode, name=n))
+    p.output(p.expr("nobody"))
+    with pytest.raises(PlanRejected) as caught:
+        p.build()
+    found = {each.path: each.source for each in caught.value.report.errors}
+    assert {path: int(line.removeprefix(f"{__file__}:")) - first for path, line in found.items()} == {
+        "$.inputs.class": 2,
+        "$.steps[0].args.city": 3,
+        "$.plans.other.steps[0].args.city": 5,
+        "$.steps[2].args.name": 7,
+        "$.output": 8,
+    }
+    assert f"at $.output (built at {__file__}:{first + 8})" in str(caught.value)
+    assert caught.value.report.errors[0].to_dict()["source"] == found[caught.value.report.errors[0].path]

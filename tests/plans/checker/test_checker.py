@@ -9,6 +9,8 @@ import types
 import jsonschema_rs
 import pytest
 from firmplan import Engine, Plan, Tool, check
+from firmplan.plans.checker.names import close_name, is_name
+from firmplan.plans.expressions.syntax import RESERVED
 from firmplan.plans.inputs import fit_inputs
 from firmplan.plans.limits import Limits
 
@@ -141,6 +143,22 @@ def test_ids_are_names_that_expressions_can_use(problems, id_):
     found = problems({"steps": [{"id": id_, "set": 1}], "inputs": {id_: {}}})
     expected = [] if id_ == "none" else [("bad-id", "$.steps[0].id")]
     assert [pair for pair in found if pair[0] == "bad-id" and pair[1].startswith("$.steps")] == expected
+
+
+def test_a_name_of_a_function_is_told_with_another_name():
+    """What the name is, and a word of the same sense that no step has; the reference says that it cannot be one."""
+    plan = {"firmplan": 1, "steps": [{"id": "sum", "set": 1}], "output": "${sum}"}
+    named, used = check(plan, []).errors
+    assert (
+        named.message
+        == "'sum' cannot be the name of a step: in expressions sum(..) is a function, so 'sum' could not refer to it"
+    )
+    assert named.hint == "write 'total'"
+    assert used.hint == "call it: sum(..); no step and no input can have this name"
+    plan["steps"].append({"id": "total", "set": 2})
+    assert check(plan, []).errors[0].hint == "write 'sum_'"
+    for name in RESERVED:
+        assert is_name(close_name(name)), name
 
 
 def test_ids_of_64_letters_are_allowed(problems):
