@@ -27,7 +27,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +53,7 @@ from .errors import (
 )
 from .executor.limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
 from .lazy_imports import LazyModule
+from .plans.immutable import immutable
 
 if TYPE_CHECKING:
     from . import planner as _planner
@@ -105,7 +106,7 @@ if TYPE_CHECKING:
     from .executor.runs import store_care as _store_care
     from .executor.runs import submission as _submission
     from .executor.runs.archive import Standing
-    from .executor.runs.execution import RunWork
+    from .executor.runs.execution import ConfirmsPlan, RunWork
     from .executor.runs.request import Options
     from .executor.stores import api_keys as _api_keys
     from .executor.stores import location as _location
@@ -165,7 +166,7 @@ R = TypeVar("R")
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Opened:
     """The parts of an open engine."""
 
@@ -242,7 +243,7 @@ class Engine:
         ConfigError: A setting is not one of these.
     """
 
-    def __init__(  # noqa: PLR0913  # the contract's settings
+    def __init__(  # noqa: PLR0913, PLR0915  # the contract's settings
         self,
         tools: Toolset | Sequence[Tool],
         *,
@@ -326,6 +327,7 @@ class Engine:
             self._webhooks = webhooks_of(webhooks)
         self._sender: WebhookSender | None = None
         self._firing = asyncio.Lock()
+        self._confirms: ConfirmsPlan | None = None
 
     # --- life
 
@@ -417,6 +419,7 @@ class Engine:
                     self._clock.now,
                 )
                 execution.planning.planner = facilities.step_planner = plans
+                execution.confirms = self._confirms
                 await execution.open()
                 self._observe_by_telemetry()
                 if self.opens_environment:
@@ -433,6 +436,19 @@ class Engine:
         self._observers.add(observer)
         if self._observers not in self._models.clients.observers:
             self._models.clients.observers.append(self._observers)
+
+    def confirm_plans(self, confirms: ConfirmsPlan | None) -> None:
+        """Have the plan of each task confirmed before its steps start; `None`: no longer.
+
+        The run has its plan, and what the planning has cost, while it waits for the answer; a process that ends meanwhile leaves it queued, and
+        `resume` starts it. Plans that a caller hands in are not asked about, nor those of `stream=True`, whose steps start while the plan is written.
+
+        Args:
+            confirms: A coroutine function that gets the id of the run and its plan. True: the run begins; false: it is cancelled, and nothing is called.
+        """
+        self._confirms = confirms
+        if self._opened is not None:
+            self._opened.execution.confirms = confirms
 
     def _observe_by_telemetry(self) -> None:
         telemetry = self._telemetry

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from .errors import ConfigError, InputRejected, PlanRejected
@@ -41,6 +41,7 @@ from .plans.collecting import collector_paused
 from .plans.format.load import read_text
 from .plans.format.saved import find_plan_in, saved_plans_of
 from .plans.format.shape import Draft
+from .plans.immutable import immutable
 from .plans.inputs import fit_inputs, given_by_clock
 from .plans.limits import LIMITS
 from .plans.plan import AgentStep, AskStep, PlanForStep, Step, ToolStep
@@ -75,7 +76,7 @@ PlanLike: TypeAlias = Plan | Mapping[str, Any] | os.PathLike[str]
 LOCKS_KEPT: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RecordedPlanning:
     """The planning of a run.
 

@@ -7,19 +7,21 @@ line, shows the traceback. `command.py` says how a command is declared.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import nullcontext, suppress
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_group
 
 from ..errors import ConfigError
-from . import decide, evaluate, host, keys, models, plans, review, run, schedules, store, webhooks
 from .failure import exit_code, failure_document, failure_text
 from .screen import (
     OutputError,
@@ -48,11 +50,53 @@ TYPER_WORDS = (
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a write to a full disk. typer and rich print without `screen`, so their errors arrive unchanged."""
 
+COMMANDS: Final[Mapping[str, Sequence[str]]] = {
+    "run": ("run", "resume", "watch", "retry", "fork", "replay", "export", "artifacts"),
+    "decide": ("approve", "answer", "deny", "decide", "resolve", "cancel"),
+    "review": ("verify", "explain", "diff", "record", "bisect", "shadow"),
+    "plans": ("plan", "learn", "check", "show", "plans", "tools"),
+    "schedules": ("schedules",),
+    "webhooks": ("webhooks",),
+    "models": ("traffic", "export-training"),
+    "evaluate": ("eval",),
+    "host": ("serve", "demo", "mcp", "completion", "doctor"),
+    "keys": ("keys",),
+    "store": ("runs", "store", "cache"),
+}
+"""Module -> its commands, in the order of the help. A command line needs one of them, so only that module is imported; help needs all."""
+HOMES: Final = {command: module for module, commands in COMMANDS.items() for command in commands}
+
 EPILOG = "Exit codes: 0 succeeded, 1 failed, 2 wrong plan or command, 3 replay diverged, 4 waiting for a person or budget."
 
 
 class Commands(TyperGroup):
-    """The group, with firmplan's own way out for errors."""
+    """The group, with firmplan's own way out for errors. A module of commands is imported when one of its commands is asked for."""
+
+    def __init__(self, **given: Any) -> None:  # noqa: ANN401  # typer's own
+        self._parts: dict[str, Mapping[str, Any]] = {}
+        super().__init__(**given)
+
+    @property
+    def commands(self) -> MutableMapping[str, Any]:
+        """All commands, in the order of the help."""
+        return {word: self._imported(module)[word] for word, module in HOMES.items()}
+
+    @commands.setter
+    def commands(self, given: Mapping[str, Any]) -> None:
+        assert not given, "each module of commands has its own"
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002  # typer's context and command
+        """Return a command, or `None`."""
+        module = HOMES.get(cmd_name)
+        return None if module is None else self._imported(module)[cmd_name]
+
+    def _imported(self, module: str) -> Mapping[str, Any]:
+        """Return the commands of a module, by name."""
+        if (found := self._parts.get(module)) is None:
+            part = _typer()
+            part.add_typer(import_module(f".{module}", __package__).commands.app)
+            found = self._parts[module] = get_group(part).commands
+        return found
 
     def main(  # type: ignore[override]  # typer's own options, passed on as they come
         self,
@@ -92,23 +136,25 @@ class Commands(TyperGroup):
         return super().parse_args(ctx, debug + [w for w in args[:end] if w != "--debug"] + args[end:])
 
 
-app = typer.Typer(
+def _typer(**settings: Any) -> typer.Typer:  # noqa: ANN401  # typer's own
+    """Return an application of typer without colours and without tracebacks of its own."""
+    return typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, **settings)
+
+
+app = _typer(
     name="firmplan",
     cls=Commands,
     help="Run agents by deterministic plans: written by a model, checked, run, reused, replayed.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=True,  # its answers to the scripts of shells; `firmplan completion` prints these
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (run, decide, review, plans, schedules, webhooks, models, evaluate, host, keys, store):
-    app.add_typer(part.commands.app)
 
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    gc.disable()  # what imports make stays; `Invocation.perform` turns it on for the command's own work
     open_closed_streams()
     escape_log_lines()
     if "--debug" in sys.argv:  # the log has the tracebacks of a tool's errors

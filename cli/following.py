@@ -7,8 +7,9 @@ journal's events, so it looks the same for a run that is started, resumed, watch
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
@@ -25,6 +26,7 @@ from .report import (
     exit_of,
     labels_text,
     leaves_in,
+    plan_text,
     resume_line,
     summary,
     view_of,
@@ -34,6 +36,7 @@ from .report import (
 from .screen import seconds
 
 if TYPE_CHECKING:
+    from ..plans import Plan
     from .remote import AnyEngine
 
 
@@ -55,6 +58,9 @@ class RunFollower:
         self._under_way: tuple[str, ...] = ()
         self._other: RunOwner | None = None  # who drives the run after an interrupt
         self._noted: str | None = None  # the process about which `note_owner` has printed its note
+        self._progress: Progress | None = None
+        self._shows_plan = not invocation.as_json
+        self._invocation = invocation
 
     async def follow(
         self, engine: AnyEngine, run: Run, resumed: Coroutine[Any, Any, Run] | None = None, *, after: int = 0
@@ -134,6 +140,27 @@ class RunFollower:
             screen.note(errors_text(run) or f"the run was {run.status}")
         return code
 
+    def ask_about_plans(self, engine: AnyEngine, *, is_agreed: bool) -> None:
+        """Have the plan that a planner makes of a task confirmed before it runs, where a person is at the terminal.
+
+        Without a person (`--json`, a pipe, a job of a scheduler) nobody could answer: the plan runs, and is printed on stderr.
+        """
+        has_person = sys.stdin.isatty() and sys.stderr.isatty()
+        if isinstance(engine, Engine) and has_person and not is_agreed and not self._as_json:
+            engine.confirm_plans(self._confirm)
+
+    async def _confirm(self, run_id: str, plan: Plan) -> bool:
+        """Print the plan of a run, and return whether the person at the terminal wants it to run."""
+        del run_id
+        with self._progress.paused() if self._progress is not None else nullcontext():
+            self._show_plan(plan)
+            return await screen.ask("run this plan? [y/N] ")
+
+    def _show_plan(self, plan: Plan) -> None:
+        if self._shows_plan:
+            self._shows_plan = False
+            screen.note(plan_text(plan, self._invocation.loaded_toolset))
+
     def note_owner(self, owner: RunOwner) -> None:
         """Print once for each process that this command waits for it, and how to take the run from it."""
         if owner.process == self._noted:
@@ -175,7 +202,14 @@ class RunFollower:
     async def _show(self, engine: AnyEngine, run: Run, after: int) -> None:
         events = engine.events(run.id, after)
         with Progress(run, after, is_quiet=self._as_json) as progress:
+            self._progress = progress
             async for event in events:
-                progress.show(event)
                 if event.type == "RunStarted" and progress.counts.total is None:
-                    progress.counts.know_plan(await engine.get(run.id))  # the plan of a task is made now
+                    planned = await engine.get(run.id)  # the plan of a task is made now
+                    progress.counts.know(planned)
+                    if planned.plan is not None:
+                        with progress.paused():
+                            self._show_plan(planned.plan)
+                elif progress.counts.lacks_length_of(event.step):
+                    progress.counts.know(await engine.get(run.id))
+                progress.show(event)

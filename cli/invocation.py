@@ -7,6 +7,7 @@ ends the process immediately.
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import signal
@@ -94,6 +95,11 @@ class Invocation:
         return self.settings.server if self._at_server else None
 
     @property
+    def loaded_toolset(self) -> Toolset | None:
+        """The tools, if this command has loaded them."""
+        return self._toolset
+
+    @property
     def toolset(self) -> Toolset:
         """The tools that the settings name, imported on first use; none where they name none. Raises: ConfigError."""
         if self._toolset is None:
@@ -114,6 +120,7 @@ class Invocation:
             given: Its own arguments.
             loads_tools: Whether to import the tools before the loop starts.
         """
+        gc.enable()  # `app.main` turns it off until here
         if not inspect.iscoroutinefunction(work):
             return int(work(self, **given))
         if loads_tools and self.server is None:

@@ -202,15 +202,23 @@ async def check(invocation: Invocation, what: PlanName) -> int:
 
 
 @commands.command(uses=TOOLS_AND_STORE, at_server=True, example="plan.yaml --format mermaid")
-async def show(invocation: Invocation, what: PlanOrRun, form: ShowFormat = Format.TEXT) -> int:
+async def show(
+    invocation: Invocation,
+    what: PlanOrRun,
+    form: ShowFormat = Format.TEXT,
+    failed: bool = False,
+    traceback: bool = False,
+) -> int:
     """Show a plan as a picture, or a run with its steps.
 
     Args:
         what (PLAN|RUN): A plan's file (-: standard input), a saved plan's name, or a run's id.
+        failed: Of a run only the steps and items that failed.
+        traceback: Of a run the last frames of the failures in the code of its tools.
     """
     from ..executor import Run
     from .arguments import find_file
-    from .report import view_of
+    from .report import retries_text, view_of
 
     form = Format.JSON if invocation.as_json else form
     if (file := find_file(what)) is not None:
@@ -218,9 +226,14 @@ async def show(invocation: Invocation, what: PlanOrRun, form: ShowFormat = Forma
         return Exit.OK
     async with invocation.reach() as engine:
         found = await _find_run_or_plan(engine, what)
-        waiting = await view_of(engine, found) if isinstance(found, Run) else None
-    if isinstance(found, Run):
-        _show_run(found, waiting, form, invocation)
+        waiting, retries = None, ""
+        if isinstance(found, Run):
+            waiting = await view_of(engine, found)
+            retries = await retries_text(engine, found) if form is Format.TEXT else ""
+    if isinstance(found, Run) and traceback:
+        _show_tracebacks(found, invocation)
+    elif isinstance(found, Run):
+        _show_run(found, waiting, form, invocation, retries=retries, only_failed=failed)
     else:
         _show_plan(found, form, invocation.toolset)
     return Exit.OK
@@ -256,12 +269,36 @@ def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
         )
 
 
-def _show_run(run: Run, waiting: WaitingCalls | None, form: Format, invocation: Invocation) -> None:
+def _show_tracebacks(run: Run, invocation: Invocation) -> None:
+    from .report import summary, tracebacks_text
+
+    if invocation.server is not None:
+        raise InputRejected(
+            "--traceback: the frames of failed calls show the code of tools, so a server keeps them: run `firmplan show RUN --traceback` on its store"
+        )
+    found = {
+        path: step.error.traceback
+        for path, step in run.steps.items()
+        if step.error is not None and step.error.traceback
+    }
+    invocation.answer({"run": run.id, "tracebacks": found}, f"{summary(run)}\n\n{tracebacks_text(run)}")
+
+
+def _show_run(  # what is shown, and how
+    run: Run,
+    waiting: WaitingCalls | None,
+    form: Format,
+    invocation: Invocation,
+    *,
+    retries: str,
+    only_failed: bool,
+) -> None:
     from .report import (
         STATUS_EXIT,
         advice,
         decisions_text,
         errors_text,
+        failed_steps,
         guards_text,
         labels_text,
         steps_text,
@@ -270,7 +307,10 @@ def _show_run(run: Run, waiting: WaitingCalls | None, form: Format, invocation: 
     )
 
     if form is Format.JSON:
-        screen.document(run.to_dict() | ({} if waiting is None else {"waiting": waiting.to_dict()["calls"]}))
+        document = run.to_dict() | ({} if waiting is None else {"waiting": waiting.to_dict()["calls"]})
+        if only_failed:
+            document["steps"] = {path: step.to_dict() for path, step in failed_steps(run).items()}
+        screen.document(document)
         return
     if form is not Format.TEXT:
         if run.plan is None:
@@ -278,8 +318,11 @@ def _show_run(run: Run, waiting: WaitingCalls | None, form: Format, invocation: 
         _show_plan(run.plan, form, invocation.toolset)
         return
     task = f"task: {run.task}" if run.task else ""
-    parts = [summary(run), task, steps_text(run), decisions_text(run), guards_text(run), errors_text(run)]
-    parts.append(warnings_text(run))
+    if only_failed:
+        screen.page("\n\n".join(part for part in (summary(run), steps_text(run, only_failed=True)) if part))
+        return
+    parts = [summary(run), task, steps_text(run), decisions_text(run), retries, guards_text(run)]
+    parts += [errors_text(run), warnings_text(run)]
     if run.status == "succeeded":
         parts += [f"output: {screen.value_text(run.output)}", labels_text(run)]
     elif STATUS_EXIT[run.status] is Exit.WAITING:

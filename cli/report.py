@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,16 +13,21 @@ from ..errors import InputRejected
 from ..executor import Run, StepView, WaitingCall, WaitingCalls
 from ..executor.budget import LIMITS
 from ..executor.runs.run import counted, steps_in
-from ..plans import CheckReport
+from ..plans import CheckReport, check
 from ..plans.durations import time_text
+from ..plans.nearest import listing
+from ..plans.plan import AgentStep, PlanForStep, ToolStep
 from ..plans.render.width import columns
 from .command import MOVES, STORE
 from .config import COMMAND_LINE, Settings
 from .failure import Exit
+from .progress import REMEDIED, failure_line, skipped_because
 from .screen import one_line, picture_width, plural, seconds, short, table
 
 if TYPE_CHECKING:
-    from ..plans import Json
+    from ..plans import Bounds, Json, Plan
+    from ..plans.plan import InnerPlan, Step
+    from ..tools import Toolset
     from .remote import AnyEngine
 
 STATUS_EXIT = {
@@ -36,6 +42,12 @@ STATUS_EXIT = {
     "running": Exit.WAITING,
 }
 
+
+TRACED_MAX: Final = 3
+"""Calls with the same last frames that are named."""
+
+RETRIES_SHOWN_MAX: Final = 20
+"""Repeated attempts of which `show` says why; the journal has them all."""
 
 DRIVEN: Final = "a process drives it now; wait for it with"
 HAPPENED = {"denied": "was denied", "parked": "is parked"}
@@ -110,6 +122,24 @@ def errors_text(run: Run) -> str:
     return "\n".join(lines)
 
 
+def tracebacks_text(run: Run) -> str:
+    """Return the last frames of each failed call in its tool's own code; calls that failed at the same place are told together."""
+    places: dict[str, list[str]] = {}
+    failures = dict[str, str]()
+    for path in leaves_in(run, "failed", "indeterminate", "skipped"):
+        error = run.steps[path].error
+        if error is not None and error.traceback:
+            places.setdefault(error.traceback, []).append(path)
+            failures.setdefault(error.traceback, error.message)
+    lines: list[str] = []
+    for frames, paths in places.items():
+        lines += [f"{listing([one_line(path) for path in paths], TRACED_MAX)}:", frames]
+        lines.append(f"{one_line(failures[frames])}\n")
+    return (
+        "\n".join(lines).rstrip() or "no call failed in the code of a tool, or its frames are not on record"
+    )
+
+
 def warnings_text(run: Run) -> str:
     """Return every warning of the run, one on each line."""
     lines: list[str] = []
@@ -119,10 +149,40 @@ def warnings_text(run: Run) -> str:
     return "\n".join(lines)
 
 
-def steps_text(run: Run) -> str:
-    """Return the steps as a table, in plan order, each followed by its items and inner steps."""
+def steps_text(run: Run, *, only_failed: bool = False) -> str:
+    """Return the steps as a table, in plan order, each followed by its items and inner steps.
+
+    Args:
+        run: The run.
+        only_failed: Leave out what did not fail.
+    """
+    steps = failed_steps(run) if only_failed else run.steps
+    if not steps:
+        return "no step has failed" if only_failed else ""
     head = ("STEP", "STATUS", "TRIES", "TIME", "VALUE")
-    return table(head, (_row(path, step) for path, step in run.steps.items()))
+    return table(head, (_row(path, step) for path, step in steps.items()))
+
+
+def failed_steps(run: Run) -> Mapping[str, StepView]:
+    """Return the steps, items and inner steps that failed, also those whose failure `on_error` let pass."""
+    return {
+        path: step for path, step in run.steps.items() if step.status == "failed" or step.error is not None
+    }
+
+
+async def retries_text(engine: AnyEngine, run: Run) -> str:
+    """Return why attempts of a run were repeated, a line for each; empty for a run that is still going on."""
+    if run.status in ("queued", "running") or all(step.attempts < 2 for step in run.steps.values()):
+        return ""
+    why, lines = dict[str, str](), list[str]()
+    async for event in engine.events(run.id):
+        if event.type in REMEDIED:
+            why[event.step] = failure_line(event)
+        elif event.type == "RetryScheduled":
+            attempt = int(str(event.data.get("attempt"))) - 1
+            lines.append(f"{one_line(event.step)}: attempt {attempt} failed: {why.get(event.step, '')}")
+    more = len(lines) - RETRIES_SHOWN_MAX
+    return "\n".join([*lines[:RETRIES_SHOWN_MAX], *([f".. and {more} more"] if more > 0 else [])])
 
 
 def decisions_text(run: Run) -> str:
@@ -352,9 +412,9 @@ def _row(path: str, step: StepView) -> tuple[str, ...]:
     elif step.error is not None:
         value = f"{step.error.code}: {step.error.message}"
     else:
-        value = (
-            f"until {time_text(step.until)}" if step.reason == "timer" and step.until else step.reason or ""
-        )
+        value = skipped_because(step.reason) if step.status == "skipped" else step.reason or ""
+        if step.reason == "timer" and step.until is not None:
+            value = f"until {time_text(step.until)}"
     status = "reused" if step.reused else step.status
     return path, status, str(step.attempts or ""), seconds(took) if took is not None else "", one_line(value)
 
@@ -404,16 +464,49 @@ def flags_of(settings: Settings, names: tuple[str, ...] = STORE) -> str:
     )
 
 
+def plan_text(plan: Plan, toolset: Toolset | None) -> str:
+    """Return the plan that a planner made of a task, for a person who is to decide whether it runs: picture, what is left out, and the calls."""
+    picture = plan.render("text", toolset, width=picture_width(sys.stderr)).rstrip("\n")
+    left_out = [f"left out: {one_line(text)}" for text in plan.left_out]
+    lines = [picture, *left_out]
+    if toolset:
+        lines.append(_calls_text(check(plan, toolset).bounds))
+        lines += _writes_text(plan, toolset)
+    return "\n".join(lines)
+
+
+def _writes_text(plan: Plan, toolset: Toolset) -> list[str]:
+    """Return which tools of a plan change the world, as a line; none: no line."""
+    bodies: Sequence[Plan | InnerPlan] = [plan, *plan.plans.values()]
+    used = sorted({name for body in bodies for step in body.steps for name in _tools_of(step)})
+    found = [tool for name in used if (tool := toolset.find(name)) is not None and tool.effect == "write"]
+    names = [f"{tool.name} (asks for approval)" if tool.approval == "always" else tool.name for tool in found]
+    return [f"changes the world by {', '.join(names)}"] if names else []
+
+
+def _tools_of(step: Step) -> Sequence[str]:
+    match step:
+        case ToolStep(tool=name):
+            return (name,)
+        case AgentStep() | PlanForStep():
+            return step.may_call
+        case _:
+            return ()
+
+
 def report_text(report: CheckReport) -> str:
     """Return the report of a check; a plan that may run has its bounds with it."""
     if not report.ok:
         return str(report)
-    bounds = report.bounds
+    path = " -> ".join(report.bounds.critical_path)
+    return f"{report}\n{_calls_text(report.bounds)}" + (f"\nlongest chain: {path}" if path else "")
+
+
+def _calls_text(bounds: Bounds) -> str:
     calls = (
         "as many calls as its data asks for"
         if bounds.calls_max is None
         else f"at most {plural(bounds.calls_max, 'call')}"
     )
     models = "" if not bounds.model_calls_max else f", {bounds.model_calls_max} of them to a model"
-    path = " -> ".join(bounds.critical_path)
-    return f"{report}\n{calls}{models}" + (f"\nlongest chain: {path}" if path else "")
+    return f"{calls}{models}"

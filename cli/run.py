@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 commands = CommandGroup()
 
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Run the plan that the planner makes of a task without a question."),
+]
+
 
 @commands.command(uses=MOVES, at_server=True, example="plan.yaml --tools tools.py --input today=2026-03-10")
 async def run(
@@ -34,8 +39,9 @@ async def run(
     deadline: str | None = None,
     reuse: Annotated[bool, typer.Option("--reuse/--no-reuse")] = True,
     stream: bool = False,
+    yes: Yes = False,
 ) -> int:
-    """Run a plan, or plan a task and run it.
+    """Run a plan, or plan a task and run it. On a terminal the plan of a task is shown first, and runs if you say yes.
 
     Args:
         what (PLAN|TASK): A plan's file (-: standard input), a saved plan's name, or a task in words.
@@ -56,6 +62,7 @@ async def run(
             work: Plan | str
             if isinstance(target, Task):
                 work = target.words
+                follower.ask_about_plans(engine, is_agreed=yes or stream)
                 values = await read_task(engine, work, inputs or (), invocation.settings)
             else:
                 work, report = await checked(engine, target)
@@ -97,7 +104,11 @@ def _existing(run: Run) -> str:
 
 @commands.command(uses=MOVES, at_server=True, example="run_be40097b6b473dae --tools tools.py --budget usd=2")
 async def resume(
-    invocation: Invocation, run_id: RunId, budget: Budget = None, take_over: bool = False
+    invocation: Invocation,
+    run_id: RunId,
+    budget: Budget = None,
+    take_over: bool = False,
+    yes: Yes = False,
 ) -> int:
     """Continue a run after a crash or a decision. Also after a pause, or with a larger budget.
 
@@ -115,6 +126,7 @@ async def resume(
     with follower.interruptible():
         async with invocation.reach(on_waiting=follower.note_owner) as engine:
             found = await engine.get(run_id)
+            follower.ask_about_plans(engine, is_agreed=yes)
             try:
                 resumed = engine.resume(run_id, budget=raised, take_over=take_over)
                 code = await follower.follow(engine, found, resumed, after=found.last_event)

@@ -7,6 +7,7 @@ Documents have them as JSON escapes, so a program gets the value unchanged. This
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import json
 import os
@@ -179,6 +180,32 @@ def _interrupts_ignored() -> Generator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
+
+
+async def ask(question: str) -> bool:
+    """Return whether the person at the terminal answers a question on stderr with yes; the end of the input is a no."""
+    # What was typed before the question was there is no answer to it.
+    with suppress(ImportError, OSError):
+        import termios  # noqa: PLC0415  # not on every system
+
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    loop = asyncio.get_running_loop()
+    typed: asyncio.Future[str] = loop.create_future()
+    source = sys.stdin.fileno()
+
+    def read() -> None:
+        if not typed.done():
+            typed.set_result(os.read(source, 4096).decode(errors="replace"))
+
+    # Not `input` on a thread: nothing could end it at an interrupt, and the process would wait for a key.
+    loop.add_reader(source, read)
+    try:
+        words = await typed
+    finally:
+        loop.remove_reader(source)
+    return words.strip().lower() in ("y", "yes")
 
 
 def put_bytes(data: bytes) -> None:

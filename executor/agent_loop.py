@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 from ..plans.expressions.data_spans import PromptData, Span
 from ..plans.expressions.formula import Formula, read_formula
+from ..plans.immutable import immutable
 from ..plans.program import (
     AgentCall,
     AgentTurn,
@@ -43,14 +44,14 @@ GOAL: Final = "# Goal\n"
 PARAGRAPH: Final = "\n\n"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Answer:
     """The model gave the result."""
 
     value: Json
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class NextCall:
     """A call that the model chose.
 

@@ -18,6 +18,7 @@ from typing import Final, cast
 
 from ..errors import ConfigError, InputRejected
 from ..plans.format.shape import describe
+from ..plans.immutable import immutable
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
 
@@ -260,7 +261,7 @@ def _amounts_of(where: str, given: Mapping[str, float] | None) -> dict[str, floa
     return limits
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class BudgetPolicy:
     """The budgets that an engine gives its runs.
 

@@ -163,6 +163,8 @@ class CallFailed:
         args: Of a call that was not made because it had failed in the parent of a fork: the digest of its arguments there.
         question: What the call wants to know of a person before it does anything: `question`, `returns` (JSON Schema of the answer), and `resume`, which
             the next attempt gets beside the answer. Then the call has not failed for good.
+        frames: The last frames of the error in the tool's own code, as Python prints them, without secrets; `None`: there are none, or the run
+            has those of enough other calls. They decide nothing, and no digest has them.
     """
 
     step: str
@@ -174,6 +176,7 @@ class CallFailed:
     took_effect: bool | None = None
     args: str | None = None
     question: CanonicalValue | None = None
+    frames: str | None = None
 
     @property
     def is_done(self) -> bool:
@@ -183,10 +186,15 @@ class CallFailed:
 
 @dataclass(slots=True)
 class CallLost:
-    """A call may or may not have taken effect: a timeout, a lost connection, a dead process."""
+    """A call may or may not have taken effect: a timeout, a lost connection, a dead process.
+
+    Attributes:
+        frames: As in `CallFailed`.
+    """
 
     step: str
     why: str
+    frames: str | None = None
 
 
 @dataclass(slots=True)

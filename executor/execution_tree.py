@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import field
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NewType, TypeAlias, cast
 
@@ -23,6 +23,7 @@ from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indices
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
+from ..plans.immutable import immutable
 from ..plans.program import ENDORSED, Action, AskModel, AskPerson, CallTool, Program, StepCode
 from ..plans.types.validate import value_problems
 from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
@@ -40,21 +41,23 @@ StepPath = NewType("StepPath", str)
 Order: TypeAlias = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Failure:
     """Why something failed.
 
     Attributes:
         took_effect: Whether it is a write that is done: only its result was refused.
+        frames: The last frames of the error in the tool's own code; empty if nothing is known of them.
     """
 
     code: str
     message: str
     temporary: bool = False
     took_effect: bool = False
+    frames: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RunWarning:
     """What went other than declared in a run and failed nothing.
 
@@ -71,7 +74,7 @@ class RunWarning:
 INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PersonDecision:
     """The decision of a person about a call."""
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ..errors import InputRejected
@@ -26,6 +26,7 @@ from ..plans import Plan
 from ..plans.checker.survey import has_untrusted_data
 from ..plans.digest import canonical_step
 from ..plans.graph import cone
+from ..plans.immutable import immutable
 from ..plans.nearest import did_you_mean, listing
 from ..plans.program import (
     AskPerson,
@@ -83,7 +84,7 @@ def root_of(path: str) -> str:
     return found[0] if found else path
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PastWrite:
     """A write of an earlier run about which a person is asked before this run makes it.
 
@@ -128,7 +129,7 @@ class PastWrite:
                 return f"{where} called it{other}, and the call is done"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Fork:
     """How a run came of its parent; part of its header. `Fork()` is that of a run which came of none.
 
@@ -338,7 +339,7 @@ def is_within(path: str, outer: str) -> bool:
     return path == outer or path.startswith((f"{outer}[", f"{outer}#", f"{outer}/"))
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Inherited:
     """What a call came to in the parent.
 

@@ -17,6 +17,7 @@ ARTIFACT_BYTES_MAX: Final = 512 * MIB  # SQLite's own limit of a value is 1,000,
 MESSAGE_MAX: Final = (
     10_000  # characters of the message of a failed call, which journal, answers and logs hold
 )
+FRAMES_KEPT_MAX: Final = 100  # failed calls of which a process records the last frames for a run: failing items have the same ones again and again
 LEASE_S: Final = 30.0  # how long the lease of an owner is, unless its engine says otherwise
 PARK_AFTER: Final = 3  # deaths; the default of the engine's setting
 PARK_GRACE_S: Final = 30.0  # how long a stopping process (unless its engine says otherwise), and a cancelled run, waits for its writes in flight

@@ -413,9 +413,9 @@ class Machine:
         match event:
             case CallFailed():
                 self._call_failed(iteration, event)
-            case CallLost(why=why):
+            case CallLost(why=why, frames=frames):
                 self._expect_running(iteration)
-                self._call_lost(iteration, why)
+                self._call_lost(iteration, why, frames)
             case RetryDue():
                 iteration.pause_s = None
                 self._start_call(iteration)
@@ -1409,7 +1409,7 @@ class Machine:
         if event.retryable and is_safe and iteration.failed <= retries and self._cancelled_by is None:
             self._retry(iteration)
             return
-        self._iteration_failed(iteration, Failure(event.code, event.message, event.temporary, event.is_done))
+        self._iteration_failed(iteration, _failure_of(event))
 
     def _may_ask(self, iteration: Iteration) -> bool:
         """Whether a call may ask a person something before it is made again: a server may ask without end."""
@@ -1444,7 +1444,7 @@ class Machine:
         self._record(RetryScheduled(iteration.path, iteration.attempts + 1, iteration.pause_s))
         self._calls.append((iteration, Pause(iteration.path, iteration.pause_s)))
 
-    def _call_lost(self, iteration: Iteration, why: str) -> None:
+    def _call_lost(self, iteration: Iteration, why: str, frames: str | None = None) -> None:
         """A write may or may not have happened: call again only where that is known to be safe."""
         policy = iteration.item.node.policy
         self.budget.settle(iteration.path, None)
@@ -1455,13 +1455,13 @@ class Machine:
         if may_repeat and iteration.lost <= LOST_RETRIES_MAX and self._cancelled_by is None:
             self._retry(iteration)
         else:
-            self._lose(iteration, why)
+            self._lose(iteration, why, frames)
 
-    def _lose(self, iteration: Iteration, why: str) -> None:
+    def _lose(self, iteration: Iteration, why: str, frames: str | None = None) -> None:
         """Leave the outcome of a call to the decision of a person."""
         self._move(iteration, State.INDETERMINATE)
         iteration.pause_s, iteration.reason = None, None
-        iteration.failure = Failure("outcome-unknown", why)
+        iteration.failure = Failure("outcome-unknown", why, frames=frames or "")
         self._record(StepIndeterminate(iteration.path, why))
 
     def _take_over(self, *, has_died: bool) -> None:
@@ -1616,6 +1616,10 @@ class Machine:
 def _tool_in(action: Action) -> str:
     """Return the tool that an action calls; empty: it calls none."""
     return action.tool if isinstance(action, CallTool) else ""
+
+
+def _failure_of(event: CallFailed) -> Failure:
+    return Failure(event.code, event.message, event.temporary, event.is_done, event.frames or "")
 
 
 def _cancel_reason(parts: Iterable[Iteration]) -> Reason:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
+from ..plans.immutable import immutable
 from ..tools.logbook import RequestContext, open_log
 from ..tools.models.completion import Asked, Completion, ModelCall
 from .events import JournalEvent
@@ -43,7 +44,7 @@ class ObservedRun:
     has_ended: Callable[[str], bool] = lambda _: False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ObservedCall:
     """One attempt of a call, right before it is made.
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
+from ..plans.immutable import immutable
 from ..plans.program import QUESTION, AskPerson, AskPlanner, Program, RunPlanned, RunSubPlan, StepCode
 from ..plans.types.validate import value_problems
 from ..plans.values import Json
@@ -24,7 +25,7 @@ ASKED: Final = "question"  # and of the planner's question in the place of a pla
 RUN: Final = "run"  # id of the step that runs the sub-plan
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SubPlanned:
     """The value of a planning: a sub-plan."""
 
@@ -32,7 +33,7 @@ class SubPlanned:
     language: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SubQuestion:
     """The value of a planning: a question in the place of a plan."""
 

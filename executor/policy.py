@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Literal, TypeAlias
 
+from ..plans.immutable import immutable
 from ..plans.plan import PERSON
 from ..plans.signature import Effect
 from ..plans.values import Json
@@ -26,7 +27,7 @@ RETRY_MAX_S: Final = 60.0
 LOST_RETRIES_MAX: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class CallPolicy:
     """The properties of a tool that the machine decides by.
 

@@ -7,10 +7,11 @@ This module does not know runs: what a sub-plan may do when it runs is decided a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import chain
 
 from ..plans import check
+from ..plans.immutable import immutable
 from ..plans.limits import Limits
 from ..plans.plan import EndorseStep, Plan, PlanForStep, ToolStep
 from ..plans.problems import CheckReport, Problem, problem
@@ -25,7 +26,7 @@ SHOWN_IN_ALL_MAX = 32_000
 _RESULT = "part_result"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Part:
     """The bounds of a sub-plan.
 

@@ -21,6 +21,7 @@ from ..errors import ConfigError
 from ..plans import SavedPlans
 from ..plans.checker.flow.selection import FlowRules
 from ..plans.durations import parse_count
+from ..plans.immutable import immutable
 from ..plans.inputs import fit_given
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport
@@ -95,7 +96,7 @@ class PlanCache(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _PlanningOptions:
     """The arguments of `Planner.plan` that matter only if a model is asked."""
 

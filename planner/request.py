@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 from ..errors import InputRejected
 from ..plans import SavedPlans, check
 from ..plans.checker.flow.selection import FlowRules
 from ..plans.format.shape import draft_of
+from ..plans.immutable import immutable
 from ..plans.inputs import fit_inputs, is_given
 from ..plans.limits import LIMITS, Limits
 from ..plans.paths import key, parts_of
@@ -40,7 +40,7 @@ Judge: TypeAlias = Callable[[CheckReport], CheckReport]
 """Changes the verdict of a check: an engine takes some faults for warnings."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PlanRequest:
     """The request of a planning.
 

@@ -1,20 +1,59 @@
-"""Values of which a plan has very many: frozen for every reader and type checker, but quick to make.
+"""Values that are frozen for every reader and type checker, but quick to make, and quick to define.
 
 A frozen dataclass sets its attributes the slow way, three times as long as an open one; with some hundred thousand nodes and
-references in a large plan that is much of a check. Type checkers hold these to be frozen, and nobody changes them.
+references in a large plan that is much of a check. And Python compiles six functions for each frozen dataclass whenever its module is
+imported: with all classes of firmplan that was half of the start of a process. These classes share four of the six, and two are left out.
+Type checkers hold them to be frozen, and nobody changes them. Values that users get are frozen dataclasses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, TypeVar, cast
 
 from typing_extensions import dataclass_transform
 
 _Class = TypeVar("_Class")
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def immutable(of: type[_Class]) -> type[_Class]:
     """Make a class a slotted dataclass whose instances are equal and hash alike by their attributes."""
-    return dataclass(slots=True, unsafe_hash=True)(of)
+    own = vars(of)
+    made = cast("Any", dataclass(slots=True, repr=False, eq=False)(of))
+    compared = [each.name for each in fields(made) if each.compare]
+    made._compared = attrgetter(*compared) if compared else _nothing  # noqa: SLF001  # read by the functions below
+    if "__eq__" not in own:
+        made.__eq__ = _equals
+    if own.get("__hash__") is None:
+        made.__hash__ = _hash
+    if "__repr__" not in own:
+        made.__repr__ = _text
+    return cast("type[_Class]", made)
+
+
+def _nothing(_of: object) -> None:
+    """Stand for the attributes of a class that has none."""
+
+
+def _equals(self: Any, other: object) -> Any:  # noqa: ANN401  # an instance of any such class; whether it is equal, or `NotImplemented`
+    if other.__class__ is not self.__class__:
+        return NotImplemented
+    compared = _compared(self)
+    return compared(self) == compared(other)
+
+
+def _hash(self: Any) -> int:  # noqa: ANN401  # the same
+    return hash(_compared(self)(self))
+
+
+def _text(self: Any) -> str:  # noqa: ANN401  # the same
+    shown = [f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.repr]
+    return f"{type(self).__qualname__}({', '.join(shown)})"
+
+
+def _compared(of: object) -> Callable[[Any], Any]:
+    """Return what takes the compared attributes of an instance."""
+    return cast("Callable[[Any], Any]", type(of)._compared)  # type: ignore[attr-defined]  # noqa: SLF001  # set above

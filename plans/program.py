@@ -38,7 +38,7 @@ Track: TypeAlias = tuple[str | None, bool]
 """A resource (`None`: all resources together), and whether the track holds its writes or its reads."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Touch:
     """A read or a write of one resource by a step; the rule of effect order, stated here and nowhere else.
 
@@ -73,7 +73,7 @@ class CallTool:
     secrets: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AskModel:
     """Ask one small prompt.
 
@@ -95,7 +95,7 @@ class AskModel:
     turns: AgentTurns | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AgentCall:
     """One call of an agent and its outcome.
 
@@ -110,7 +110,7 @@ class AgentCall:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AgentTurn:
     """One turn of an agent that is over: the calls that its model chose, or what firmplan said of an answer that chose nothing."""
 
@@ -119,7 +119,7 @@ class AgentTurn:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AgentTurns:
     """All that the model of an agent is told in a turn.
 
@@ -143,7 +143,7 @@ class SetValue:
     value: Formula
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RunPlan:
     """Run an inner program with `args` (an object) as its inputs."""
 
@@ -152,7 +152,7 @@ class RunPlan:
     args: Formula
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RunAgent:
     """Let a model call tools, turn after turn.
 
@@ -178,7 +178,7 @@ class RunAgent:
     signatures: tuple[Signature, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RunPlanned:
     """Have the planner make a sub-plan, and run it.
 
@@ -203,7 +203,7 @@ class RunPlanned:
     is_controlled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AskPlanner:
     """Ask the planner for the sub-plan of a `plan_for` step.
 
@@ -216,7 +216,7 @@ class AskPlanner:
     hidden: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RunSubPlan:
     """Run the sub-plan of a `plan_for` step with values as its inputs."""
 
@@ -224,7 +224,7 @@ class RunSubPlan:
     inputs: Mapping[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AskPerson:
     """Have a person give a value, or a person or a policy decide that a value counts as trusted.
 
@@ -243,7 +243,7 @@ class AskPerson:
     expires_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class WaitUntil:
     """Wait until a time.
 
@@ -254,7 +254,7 @@ class WaitUntil:
     given: Formula
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class FailWith:
     """Fail with a message."""
 
@@ -276,17 +276,17 @@ Action: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Fail:
     """A failure fails the step."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Skip:
     """A failure skips the step, or leaves the item out."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class UseFallback:
     """A value replaces the result of a failed step."""
 
@@ -296,7 +296,7 @@ class UseFallback:
 OnError: TypeAlias = Fail | Skip | UseFallback
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RepeatUntil:
     """Repeat until `until` holds, at most `count_max` times."""
 
@@ -348,7 +348,7 @@ class StepCode:
     reads_untrusted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Waits:
     """Who waits for whom in one program, by position.
 

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol, TypeAlias, cast
 
+from .immutable import immutable
 from .values import Json
 
 REFERENCES_MAX = 8
@@ -127,7 +127,7 @@ class Signatures(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Listed:
     by_name: Mapping[str, Signature]
 

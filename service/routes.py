@@ -647,7 +647,12 @@ async def event_stream(
 
 def event_text(event: Event) -> str:
     """Return one event in the wire format; JSON holds no raw line breaks, so one `data` line is enough."""
-    data = json.dumps(event.to_dict(), ensure_ascii=False, separators=(",", ":"))
+    told = event.to_dict()
+    if (
+        "frames" in event.data
+    ):  # they show code of who runs the server: `firmplan show --traceback` on its store has them
+        told["data"] = {name: value for name, value in event.data.items() if name != "frames"}
+    data = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
     return f"id: {event.seq}\nevent: {event.type}\ndata: {data}\n\n"
 
 

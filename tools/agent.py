@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
 from math import inf
@@ -27,6 +26,7 @@ from typing_extensions import ParamSpec, TypeVar
 
 from ..errors import ConfigError, ToolError
 from ..plans.durations import parse_count
+from ..plans.immutable import immutable
 from ..plans.nearest import did_you_mean, listing
 from ..plans.values import Json
 from .annotated import PythonTypes
@@ -44,7 +44,7 @@ R = TypeVar("R")
 RETRIES = 2
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AgentSettings:
     """The settings of an agent; `None` is not sent.
 
@@ -140,7 +140,7 @@ def agent(  # noqa: PLR0913  # the settings of an agent
     return made if fn is None else made(fn)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _AgentRequest:
     """Makes the request of an agent from its arguments."""
 

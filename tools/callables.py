@@ -12,11 +12,11 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from ..errors import ConfigError
+from ..plans.immutable import immutable
 from ..plans.nearest import listing
 from ..plans.values import Json
 from .context import Context
@@ -25,7 +25,7 @@ _FOLDER = __name__.rpartition(".")[0] + "."
 EMPTY: Final = inspect.Parameter.empty
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Parameter:
     """One argument of a tool; `default` is `EMPTY` if the caller must give it."""
 
@@ -34,7 +34,7 @@ class Parameter:
     default: Any
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Annotations:
     """A callable's annotations, resolved.
 

@@ -14,18 +14,18 @@ aliases, settings. A schema with a key that is not known here has no test.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Final, TypeAlias, cast
 
 from pydantic import BaseModel
 
+from ..plans.immutable import immutable
 from ..plans.values import Json
 
 Fits: TypeAlias = Callable[[Any], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Exact:
     """How to find that a value is exactly of one type.
 

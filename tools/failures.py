@@ -10,10 +10,11 @@ Texts are made safe: the `__str__` of an exception may raise, and may return som
 from __future__ import annotations
 
 import os
+import sysconfig
 from collections.abc import Mapping
 from itertools import dropwhile
 from pathlib import Path
-from traceback import extract_tb, format_list
+from traceback import StackSummary, extract_tb, format_list, walk_tb
 from typing import Final
 
 from ..errors import OutcomeUnknown, ToolError
@@ -24,6 +25,12 @@ _ROOT: Final = Path(__file__).parent.parent
 _CALLERS: Final = tuple(
     f"{_ROOT / folder}{os.sep}" for folder in ("executor", "tools")
 )  # frames that call tools are no part of a tool's traceback
+FRAMES_MAX: Final = 5  # frames of a failed call that the journal keeps: the last ones in the tool's own code
+FRAMES_CHARACTERS_MAX: Final = 2_000  # characters of these frames together
+_PATHS: Final = sysconfig.get_paths()
+_INSTALLED: Final = tuple(f"{_PATHS[each]}{os.sep}" for each in ("purelib", "platlib"))
+_OWN: Final = tuple(f"{_ROOT / each}{os.sep}" for each in ("executor", "tools", "plans"))  # firmplan's code
+_PYTHON: Final = (*(f"{_PATHS[each]}{os.sep}" for each in ("stdlib", "platstdlib")), "<frozen")
 CODE_MAX: Final = 128  # characters of an error's code
 
 _BY_NAME = frozenset(
@@ -122,6 +129,25 @@ def trace_of(error: BaseException) -> str:
     if not lines:
         return ""
     return writable(f"Traceback (most recent call last):\n{lines}{described(error)}")
+
+
+def frames_of(error: BaseException) -> str:
+    """Return the last frames of an error in the tool's own code, as Python prints them, for the journal; empty if none of that code is in it.
+
+    Frames of firmplan, of the standard library and of installed packages are left out: what raised in them is said by the error's own text, and the
+    line of the tool that called them is the one to mend. A tool that is in an installed package has the frames of packages.
+    """
+    every = [(each, each[0].f_code.co_filename) for each in walk_tb(error.__traceback__)]
+    # What is installed is often below the folder of the standard library, so it is looked at first.
+    installed = [each for each, file in every if file.startswith(_INSTALLED) and not file.startswith(_OWN)]
+    others = (*_INSTALLED, *_OWN, *_PYTHON)
+    own = [each for each, file in every if not file.startswith(others)] or installed
+    # Source lines are looked up for these frames alone: in a list of failing items this is on the way of each.
+    stack = StackSummary.extract(iter(own[-FRAMES_MAX:]))
+    lines = [each.rstrip() for each in format_list(list(stack))]
+    while len(lines) > 1 and sum(map(len, lines)) > FRAMES_CHARACTERS_MAX:
+        del lines[0]
+    return writable("\n".join(lines))[:FRAMES_CHARACTERS_MAX]
 
 
 def shortened(trace: str) -> str:

@@ -19,12 +19,12 @@ import threading
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO, TypeAlias
 from weakref import WeakSet
 
 from ..errors import ConfigError
+from ..plans.immutable import immutable
 from ..plans.values import Json, canonical, parse
 from ..plans.visible import visible, visible_json, visible_line
 
@@ -43,7 +43,7 @@ TRACEBACK: Final = "exception"  # structlog's field for it
 REQUEST_FIELD: Final = "request_id"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RequestContext:
     """The request of another program that this code answers.
 

@@ -138,8 +138,9 @@ class WorkerPool:
     A call is begun like a plain function, so that a call that never waits costs neither a task nor a coroutine.
 
     A call that is cancelled cancels its worker's task, so that worker ends, and so does one whose call has changed the task's context. A worker
-    also ends when no call is due. Rejected: a worker that stays for the calls that its last call makes ready. It saves a task for each call of a
-    chain of calls that never wait, which is less than 5 % of their time, and other plans gain nothing.
+    also ends when no call is due. A worker stays only for the writes that follow from its write, whose intents share the commit of its outcome.
+    Rejected: one that stays for all calls that its last call makes ready. It saves a task for each call of a chain of calls that never wait,
+    which is less than 5 % of their time, and other plans gain nothing.
 
     Args:
         begin: Begins a call, and returns the rest of the work on it; `None`: it has ended.
@@ -170,12 +171,16 @@ class WorkerPool:
         """Add a call that is due. It is made after the next `start_workers`."""
         self._due.append(call)
 
-    def start_workers(self) -> None:
-        """Start as many workers as the due calls need: one, or one for each busy worker, because a busy worker may be waiting in its call."""
+    def start_workers(self, *, free: int = 0) -> None:
+        """Start as many workers as the due calls need: one, or one for each busy worker, because a busy worker may be waiting in its call.
+
+        Args:
+            free: Workers that look for due calls right after this.
+        """
         if not self._due:
             return
         room = self._workers_max - self._busy
-        for _ in range(min(len(self._due), max(self._busy, 1), room) - self._starting):
+        for _ in range(min(len(self._due), max(self._busy, 1), room) - self._starting - free):
             self._starting += 1
             self._spawn("", self._work())
 

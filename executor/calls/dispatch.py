@@ -316,10 +316,18 @@ class Preparation:
             case Failed(code, message):
                 code, message = masked_text(code, secrets), bounded(masked_text(message, secrets))
                 return replace(
-                    outcome, code=code, message=message, trace=shortened(masked_text(outcome.trace, secrets))
+                    outcome,
+                    code=code,
+                    message=message,
+                    trace=shortened(masked_text(outcome.trace, secrets)),
+                    frames=masked_text(outcome.frames, secrets),
                 )
-            case Lost(why, trace):
-                return Lost(bounded(masked_text(why, secrets)), shortened(masked_text(trace, secrets)))
+            case Lost(why, trace, frames):
+                return Lost(
+                    bounded(masked_text(why, secrets)),
+                    shortened(masked_text(trace, secrets)),
+                    masked_text(frames, secrets),
+                )
 
     def _secrets_of(self, command: StartCall, asked: Sequence[str] = ()) -> dict[str, str]:
         """Return name -> value of the secrets in the arguments of a call, and of those that it took from its context."""

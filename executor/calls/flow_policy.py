@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from ...errors import EngineBug
 from ...plans.checker.flow.labels import UNNAMED
+from ...plans.immutable import immutable
 from ...plans.program import ENDORSED, AskPerson, CallTool, Program, RunAgent, RunPlan, RunPlanned, StepCode
 from ...plans.signature import Effect
 from ...tools.failures import described
@@ -51,7 +52,7 @@ Intervention: TypeAlias = ApprovalRuled | RuleApproval | CallFailed
 """What takes the place of a call: a person is asked, the approval rule of the tool is asked, or the step fails."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Terms:
     """What one tool demands of its calls: of the lock and the present tool, the stricter.
 
@@ -90,7 +91,7 @@ class _Terms:
         return self.is_write or argument in self.egress or {self.asks, self.asked} != {"never"}
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Labelled:
     """The labels of one call.
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import ModuleType
 from typing import Any, BinaryIO, Final
 
 import orjson
 
 from ...errors import ConfigError, ToolError
+from ...plans.immutable import immutable
 from ...tools import Context, Tool, Used
 from ...tools.active_trace import trace_headers
 from ...tools.declaration import Results
@@ -39,7 +40,7 @@ READY: Final = {"kind": "ready"}  # the child has found the tool, and calls it n
 NOTED: Final = {"kind": "noted"}  # the engine has recorded a time or an id, so the tool may get it
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ToolAddress:
     """Where a child finds a tool: a file or a module, and the tool's name in it."""
 

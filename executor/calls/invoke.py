@@ -24,6 +24,7 @@ from types import CoroutineType, coroutine
 from typing import Any, Final, TypeAlias, cast
 
 from ...errors import EngineBug, OutcomeUnknown, ToolError
+from ...plans.immutable import immutable
 from ...plans.signature import Effect
 from ...plans.values import LARGE_BYTES, Json, canonical, digest, is_spelled, parse_canonical
 from ...tools import Context, Tool
@@ -32,6 +33,7 @@ from ...tools.failures import (
     ResultRefused,
     code_of,
     described,
+    frames_of,
     is_interruption,
     refused,
     text_of,
@@ -60,7 +62,7 @@ class Returned:
     mismatch: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Failed:
     """The call failed and did nothing, or its result was refused.
 
@@ -68,6 +70,7 @@ class Failed:
         took_effect: Whether a write has taken effect and only its result was refused.
         trace: The traceback, for the log; empty if the log level does not include it.
         question: What a person has to answer before the call is made again (`QuestionRaised.asked`); `None`: nothing.
+        frames: The last frames of the error in the tool's own code, for the journal; empty if there are none.
     """
 
     code: str
@@ -77,14 +80,16 @@ class Failed:
     trace: str = ""
     took_effect: bool = False
     question: CanonicalValue | None = None
+    frames: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Lost:
-    """The call may or may not have taken effect. `trace` is as in `Failed`."""
+    """The call may or may not have taken effect. `trace` and `frames` are as in `Failed`."""
 
     why: str
     trace: str = ""
+    frames: str = ""
 
 
 Outcome: TypeAlias = Returned | Failed | Lost
@@ -279,10 +284,11 @@ class _Limit:
 
 
 def _traced(outcome: Outcome, error: BaseException) -> Outcome:
-    """Return an outcome with the traceback of its error, if the log level includes it."""
-    if isinstance(outcome, Returned) or not is_enabled("debug"):
+    """Return an outcome with the last frames of its error, and with its traceback, if the log level includes it."""
+    if isinstance(outcome, Returned) or isinstance(error, QuestionRaised):
         return outcome
-    return replace(outcome, trace=trace_of(error))
+    trace = trace_of(error) if is_enabled("debug") else ""
+    return replace(outcome, trace=trace, frames=frames_of(error))
 
 
 async def call_tool(  # noqa: PLR0913  # the parts of a call
@@ -362,7 +368,7 @@ async def _result_in_thread(
     return _accept(tool, result, args, given)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Begun:
     """The coroutine that a plain function returned, because it wraps an asynchronous one."""
 

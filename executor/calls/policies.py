@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 from ...errors import ConfigError
 from ...plans.checker.flow.labels import is_untrusted
 from ...plans.checker.flow.selection import HARMLESS, OPTION, SELECTED, fitting_rule
+from ...plans.immutable import immutable
 from ...plans.plan import ToolStep
 from ...plans.program import CallTool, RunAgent, RunPlanned
 from ...plans.signature import Effect, Signature
@@ -160,7 +161,7 @@ def written_policy(  # noqa: PLR0913  # the keys of a table
     return Policy(name, tool, arg, rule)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Opinion:
     """A verdict, and the rule that gave it."""
 

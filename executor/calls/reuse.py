@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
+from ...plans.immutable import immutable
 from ...plans.program import Touch
 from ...plans.values import Json
 from ...tools import Tool
@@ -269,7 +270,7 @@ def reused(call: PreparedCall, made: Reusable) -> CallReused:
 # --- earlier results
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Stale:
     """Why an earlier result of the same key does not stand for the call: part of the record of the call."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -22,6 +22,7 @@ from ...errors import (
     Question,
 )
 from ...plans.expressions.functions import EXPRESSION_VERSION
+from ...plans.immutable import immutable
 from ...plans.plan import EndorseStep, Plan, PlanForStep, ToolStep
 from ...plans.values import Json
 from ..budget import CACHED, PLANNING, PlanningCost
@@ -43,7 +44,7 @@ NOT_ALLOWED: Final = (PlanForStep, EndorseStep)
 """Steps that no sub-plan has: another planning would have no bound, and whoever saw untrusted data must not choose what is endorsed."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class StepTask:
     """What the planner is asked for.
 

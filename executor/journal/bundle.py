@@ -15,12 +15,13 @@ import hashlib
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, NoReturn, cast
 
 import orjson
 
 from ...errors import InputRejected, StoreError
+from ...plans.immutable import immutable
 from ...plans.values import Json, digest
 from ..stores.store import RunRow
 from .header import Header
@@ -33,7 +34,7 @@ _ORDER: Final = ("bundle", "header", "value", "blob", "journal", "decision", "en
 _ONCE: Final = ("bundle", "header", "end")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Bundle:
     """One run with everything that a replay needs.
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TypeGuard
 
+from ...plans.immutable import immutable
 from ...plans.values import Json
 from ..canonical_value import CanonicalValue
 from ..events import (
@@ -28,7 +29,7 @@ from ..stores.store import DecisionKey
 from .records import Entry
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RecordedDecision:
     """One decision.
 

@@ -107,6 +107,7 @@ class Journal:
         self._decided: list[int] = []
         self._is_synced = False
         self._is_expected = False
+        self._is_due = False  # whether a commit is asked for now, and has not taken anything yet
         self._left: ReuseEntries | None = None
         self._left_until = 0.0
         self._unstored = 0  # calls whose results for reuse are not durable
@@ -155,7 +156,7 @@ class Journal:
             decision: Number of the decision in the store that this event is.
             is_synced: Whether it must survive a power loss for another reason.
             within_s: How long its commit may wait for what follows, in seconds; `None`: not at all if it must survive a power loss, else
-                as long as usual.
+                as long as usual; `inf`: until `expect` is called, or more is added.
 
         Raises:
             StoreError: An earlier commit failed.
@@ -172,14 +173,26 @@ class Journal:
             if decision is not None or is_synced:
                 self._is_synced = True
             self._updated = at
-            if within_s is not None:
+            if within_s is None:
+                # A write waits for its intent before it is called, so such an event is committed without the usual delay.
+                if self._is_synced:
+                    self._hasten()
+                else:
+                    self.expect()
+            elif within_s < math.inf:
                 self._commits.expect(self, within_s)
-            # A write waits for its intent before it is called, so such an event is committed without the usual delay.
-            elif self._is_synced:
-                self._commits.expect(self, 0)
-            elif not self._is_expected:
-                self._is_expected = True
-                self._commits.expect(self)
+
+    def expect(self) -> None:
+        """Have what was added committed as soon as usual, unless a commit is on its way."""
+        if not (self._is_expected or self._is_due) and self.durable < self._last:
+            self._is_expected = True
+            self._commits.expect(self)
+
+    def _hasten(self) -> None:
+        """Have what was added committed now."""
+        if not self._is_due:
+            self._is_due = True
+            self._commits.expect(self, 0)
 
     def _note_write(self, step: str, opens: str | None) -> None:
         """Note that a write is about to start, or that its outcome is known (`None`): both must survive a power loss."""
@@ -213,9 +226,9 @@ class Journal:
 
     async def flush(self) -> None:
         """Wait until everything added so far is durable. Raises: StoreError: it cannot be made so."""
-        # No lock: both numbers only grow, and a commit that was asked for in vain costs nothing.
+        # No lock: both numbers only grow, a commit that was asked for in vain costs nothing, and one that has not taken anything yet takes all.
         if self.durable < self._last:
-            self._commits.expect(self, 0)
+            self._hasten()
         await self.wait_past(self._last - 1)
 
     async def rest(self) -> None:
@@ -259,7 +272,7 @@ class Journal:
     def take(self) -> Batch | None:
         """Return what the next commit makes durable; `None`: there is nothing."""
         with self.piece:
-            self._is_expected = False
+            self._is_expected = self._is_due = False
             left = self._take_left()
             if self._fault is not None or not (self._fresh or left):
                 return None

@@ -11,11 +11,11 @@ The module does not know who provides tools, nor how they are called.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from ...errors import ConfigError
 from ...plans.edit.differences import differences
+from ...plans.immutable import immutable
 from ...plans.nearest import listing
 from ...plans.values import Json, canonical, parse_canonical
 from ...tools import Toolset
@@ -31,7 +31,7 @@ VALUE_CHARACTERS_MAX: Final = 400  # of a value before or after
 Change = Literal["added", "changed", "removed"]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ToolChange:
     """A tool of which its provider says something else than before.
 
@@ -51,7 +51,7 @@ class ToolChange:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ProviderChanges:
     """What a provider says of its tools now, against what is pinned.
 

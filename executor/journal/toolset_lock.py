@@ -7,13 +7,14 @@ the same way, with tools that have changed since, or without any tools. Code is 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Final, Literal, cast
 from weakref import WeakKeyDictionary
 
 from ...plans.edit.differences import differences
+from ...plans.immutable import immutable
 from ...plans.plan import AgentStep, Plan, PlanForStep, ToolStep
 from ...plans.signature import Effect
 from ...plans.values import Json
@@ -38,7 +39,7 @@ _LATER: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ToolLock:
     """One tool as a run knows it; satisfies `plans.signature.Signature`.
 

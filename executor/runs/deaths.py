@@ -16,9 +16,9 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
+from ...plans.immutable import immutable
 from ..events import CallFailed, CallLost, CallMade, CallReused, CallStarted, CallSucceeded, RunResumed
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ PATIENCE_S: Final = 30.0
 OUTCOMES: Final = (CallSucceeded, CallMade, CallReused, CallFailed, CallLost)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Deaths:
     """How deaths affect a run that is about to be driven.
 

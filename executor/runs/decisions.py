@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from ...errors import DECIDED, OWN_RUN, InputRejected, ToolError
 from ...plans.format.shape import describe
+from ...plans.immutable import immutable
 from ...plans.nearest import listing
 from ...plans.problems import problem
 from ...plans.program import ENDORSED, AskPerson, CallTool
@@ -74,7 +75,7 @@ VERDICTS: Final[Mapping[str, About]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Ruling:
     """The decision of a person about a leaf.
 

@@ -74,7 +74,7 @@ from ..events import (
 from ..fork import Inherited
 from ..journal.header import Header
 from ..journal.journal import Journal
-from ..limits import PARK_GRACE_S
+from ..limits import FRAMES_KEPT_MAX, PARK_GRACE_S
 from ..machine import Machine
 from ..observer import ObservedCall, ObservedRun, RunWatch
 from ..stores.store import Decision, Reusable, RunRow
@@ -164,6 +164,7 @@ class Driver:
         self._watch = watch_of(facilities, row, header, machine) if facilities.observers else None
         self._recorder.watch = self._watch
         self._results = Results(facilities, row, header, inherited, self.journal)
+        self._frames_kept = 0  # failed calls whose last frames are on record
         self._flow_policy = FlowPolicy(facilities, row.id, header)
         self._preparation = Preparation(facilities, row.id, header.fork, header.tenant)
         self._early = early
@@ -355,12 +356,16 @@ class Driver:
     async def _take_in(self, event: Cause, decision: int | None = None) -> None:
         """Handle one event: machine and journal, then the commands that follow."""
         follow_up = self._recorder.note(event, self.facilities.clock.now(), decision)
-        if follow_up:
+        if self._recorder.writes_next:
+            await self._write_next(follow_up)
+        elif follow_up:
             await self._go_on(event, follow_up)
 
     def _take_in_now(self, event: Cause, at: float) -> Coroutine[Any, Any, None] | None:
         """Do the same, but return the rest where the commands have to wait for the store."""
         follow_up = self._recorder.note(event, at)
+        if self._recorder.writes_next:
+            return self._write_next(follow_up)
         if not follow_up:
             return None
         if self._recorder.must_be_durable(event, follow_up):
@@ -368,6 +373,19 @@ class Driver:
         if not self.is_parking:
             self._carry_out(follow_up)
         return None
+
+    async def _write_next(self, follow_up: Sequence[Command]) -> None:
+        """Start the writes that follow from the outcome of a write: its commit holds their intents, too."""
+        # In this worker and in this turn of the event loop: otherwise the thread of commits would be woken once for the outcome and once more
+        # for the intents, after two more tasks.
+        try:
+            if self.journal.is_behind:
+                await self.journal.flush()
+            if not self.is_parking:
+                self._carry_out(follow_up, starts=False)
+                await self._start(free_workers=1)
+        finally:
+            self.journal.expect()
 
     async def _go_on(self, event: Cause, follow_up: Sequence[Command]) -> None:
         """Carry out the commands that follow from an event."""
@@ -520,13 +538,17 @@ class Driver:
 
     # --- from commands to calls
 
-    async def _start(self) -> None:
-        """Start the calls that are ready, and those that become ready as earlier results stand for them."""
+    async def _start(self, *, free_workers: int = 0) -> None:
+        """Start the calls that are ready, and those that become ready as earlier results stand for them.
+
+        Args:
+            free_workers: As of `WorkerPool.start_workers`.
+        """
         # In one task, since a chain of results that are found would otherwise be a task each. As in a worker, others get their turn in between.
         time = asyncio.get_running_loop().time
         until = time() + TURN_S
         while self._ready:
-            follow_up = await self._start_ready()
+            follow_up = await self._start_ready(free_workers)
             if follow_up and self._recorder.must_be_durable(None, follow_up):
                 await self.journal.flush()
             is_over = time() > until
@@ -535,7 +557,7 @@ class Driver:
             if is_over:
                 return
 
-    async def _start_ready(self) -> Sequence[Command]:
+    async def _start_ready(self, free_workers: int) -> Sequence[Command]:
         """Prepare the calls that are ready, let earlier results stand for some of them, and give the others to the worker pool.
 
         Returns:
@@ -571,7 +593,7 @@ class Driver:
                 call.why = self._results.why_none(call, entry)
                 call.ready = now
                 pool.add(call)
-        pool.start_workers()
+        pool.start_workers(free=free_workers)
         return follow_up
 
     def _is_wanted(self, call: PreparedCall) -> bool:
@@ -810,12 +832,21 @@ class Driver:
                     usage,
                     took_effect,
                     question=ended.question,
+                    frames=self._kept_frames(ended.frames),
                 )
                 return None, self._take_in_now(failed, self.facilities.clock.now())
-            case Lost(why, trace):
+            case Lost(why, trace, frames):
                 if trace:
                     log_trace(trace, self.row.id, call.step, call.command.attempt)
-                return None, self._take_in_now(CallLost(call.step, why), self.facilities.clock.now())
+                lost = CallLost(call.step, why, self._kept_frames(frames))
+                return None, self._take_in_now(lost, self.facilities.clock.now())
+
+    def _kept_frames(self, frames: str) -> str | None:
+        """Return the frames of a failed call for its record; `None`: there are none, or the run has enough of them."""
+        if not frames or self._frames_kept >= FRAMES_KEPT_MAX:
+            return None
+        self._frames_kept += 1
+        return frames
 
     def _returned(
         self,

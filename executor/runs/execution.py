@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ...errors import ConfigError, FirmplanError, StoreError
+from ...plans.immutable import immutable
 from ...plans.nearest import listing
 from ..calls.caller import callers_in, recorded_values
 from ..calls.early import EarlySteps
 from ..calls.facilities import Facilities
-from ..events import Cause, RunParked, RunResumed, RunStarted
+from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
 from ..execution_tree import is_decided, undecided_attempt
 from ..fork import Fork, Inherited, inherited_from
 from ..journal.header import Header, header_digest
@@ -47,6 +48,7 @@ from .watch import LOOK_S, POLL_S, Takeover, Watch
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from ...plans import Plan
     from ...plans.values import Json
     from ...tools import Used
 
@@ -60,11 +62,17 @@ WAKES_MAX: Final = 8  # runs whose time has come that are claimed at a time: eac
 LINES_MAX: Final = 100  # of a journal, read together for a reader who follows its events
 CUT_OFF_S: Final = 5.0  # how long cancelled calls may clean up
 
+REFUSED_PLAN: Final = "who was shown the plan"
+"""Who cancels a run whose plan was refused before it began."""
+
+ConfirmsPlan: TypeAlias = "Callable[[str, Plan], Awaitable[bool]]"
+"""Is asked with the id of a run and the plan that a planner made for it; false: the run is cancelled."""
+
 RunWork: TypeAlias = "asyncio.Task[Exception | None]"
 """The work on one run, planning and driving; its result is the error of the planning, which the run has as its failure."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class JournalSeen:
     """The journal of a run as it was before the claim, with the head of its chain: if the head is the same afterwards, it need not be read again."""
 
@@ -73,7 +81,7 @@ class JournalSeen:
     deaths: Deaths
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Taken:
     """A run that was claimed to be driven.
 
@@ -121,6 +129,9 @@ class Execution:
         self._park_after = park_after
         self._write_grace_s = write_grace_s
         self._on_waiting = on_waiting or self._log_waiting
+        self.confirms: ConfirmsPlan | None = (
+            None  # who is asked about the plan of a task before its steps start
+        )
         self._lock = DriveLock()
         self._claimed: dict[str, RunRow] = {}
         self._store = facilities.store
@@ -462,7 +473,8 @@ class Execution:
                         pass
                 if early is not None:
                     early.close()
-                taken = Taken(settled, header, (), Deaths(), (self._started(settled),))
+                first = await self._first_of_planned(settled, header, early)
+                taken = Taken(settled, header, (), Deaths(), first)
                 await self._drive(taken, permit, early)
             finally:
                 self.facilities.observers.end_run(run_id, self.now())  # if no driver did
@@ -486,6 +498,19 @@ class Execution:
         if isinstance(found, Exception):
             watch.end(RunStatus.FAILED.value, self.now())
         return found
+
+    async def _first_of_planned(
+        self, row: RunRow, header: Header, early: EarlySteps | None
+    ) -> Sequence[Cause]:
+        """Return the events that begin the run of a planned task, or that cancel it, if its plan is refused by who is asked about it."""
+        begun = self._started(row)
+        # Nobody is asked where steps have started while the plan was written.
+        if self.confirms is None or early is not None or header.plan is None:
+            return (begun,)
+        if await self.confirms(row.id, header.plan):
+            return (begun,)
+        # Of the first events only the commands of the last one are carried out, so nothing is called.
+        return (begun, CancelAsked(REFUSED_PLAN))
 
     # --- claim
 

@@ -6,6 +6,7 @@ driver; nothing is carried out here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -33,7 +34,7 @@ from ..events import (
     StepIndeterminate,
     WorkContinued,
 )
-from ..journal.journal import FIRST_MAX_S, LATE_MAX_S
+from ..journal.journal import FIRST_MAX_S
 from ..journal.records import FIELDS
 from . import deaths
 
@@ -63,6 +64,8 @@ class RunRecorder:
         is_driving: Whether the run is being driven now.
         on_outcome: Called with the step of each call that has an outcome.
         watch: Who watches the run from outside; `None`: nobody.
+        writes_next: Whether the last event is the outcome of a write that becomes durable together with the intents of the writes that follow
+            from it. The driver starts them in the same turn of the event loop, and then has the journal committed.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class RunRecorder:
         self._log = RunLog(run_id)
         self.on_outcome: Callable[[str], None] | None = None
         self.watch: RunWatch | None = None
+        self.writes_next = False
         self._resources = lock.written
         self._idempotent = lock.idempotent
 
@@ -86,12 +90,14 @@ class RunRecorder:
             StoreError: The journal cannot be written any more.
         """
         journal = self._journal
+        self.writes_next = False
         with journal.piece:
             commands = self._machine.handle(event, at)
             if self._resources and (resource := self._written_by(event)) is not None:
                 opens = resource if isinstance(event, CallStarted) else None
                 closes = isinstance(event, OUTCOMES)
-                within_s = LATE_MAX_S if self._may_wait(event, commands) else None
+                self.writes_next = self._may_wait(event, commands)
+                within_s = math.inf if self.writes_next else None
                 journal.add(event, at, opens=opens, closes=closes, decision=decision, within_s=within_s)
             else:
                 # A count of deaths is durable immediately: if the next call kills the process, the count must have grown, or, after an

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +26,7 @@ from ...plans.durations import parse_duration, time_text
 from ...plans.errors import EvaluationError
 from ...plans.format.saved import find_plan_in, find_plan_of_json, references_of
 from ...plans.format.shape import describe
+from ...plans.immutable import immutable
 from ...plans.inputs import InputSchemas, fit_inputs, input_schemas, too_large
 from ...plans.nearest import did_you_mean, listing
 from ...plans.problems import in_order
@@ -48,7 +49,7 @@ from ..stores.api_keys import tenant_of
 from ..stores.store import REPLAY
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Options:
     """The options of a run, validated."""
 
@@ -546,7 +547,7 @@ class GivenPlan:
         return find_plan_in(self.given) if self._text is None else find_plan_of_json(self._text)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Checked:
     """A plan that passed its check, and the toolset it passed with. `given` is kept so that no other object gets its `id`."""
 

@@ -74,6 +74,8 @@ class RunError:
         step: Path of the leaf; empty if the failure is that of the run itself.
         temporary: Whether the same call may succeed later.
         took_effect: Whether the call is a write that took effect, and only its result was refused.
+        traceback: The last frames of the error in the tool's own code, as Python prints them, of at most 100 calls of a run; empty: none are known. It
+            is not in `to_dict`: it shows code of who runs the engine.
     """
 
     step: str
@@ -81,10 +83,12 @@ class RunError:
     message: str
     temporary: bool = False
     took_effect: bool = False
+    traceback: str = field(default="", compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Json]:
         """Return the failure as JSON; `took_effect` is left out where it is false."""
         data = report_json(self)
+        del data["traceback"]
         if not self.took_effect:
             del data["took_effect"]
         return data
@@ -565,7 +569,9 @@ def _error(part: Iteration) -> RunError:
 
 
 def _error_of(path: str, failure: Failure) -> RunError:
-    return RunError(path, failure.code, failure.message, failure.temporary, failure.took_effect)
+    return RunError(
+        path, failure.code, failure.message, failure.temporary, failure.took_effect, failure.frames
+    )
 
 
 def _view(part: Iteration) -> StepView:

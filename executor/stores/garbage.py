@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from ...plans.immutable import immutable
 from .store import Pruned
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _OTHERS: Final = (
 _REMOVE: Final = "DELETE FROM @stored_values WHERE digest IN [:digests] RETURNING length(data)"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Unused:
     """The digests that were named nowhere, and how far the store was read.
 

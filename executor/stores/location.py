@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
 from ...errors import ConfigError
+from ...plans.immutable import immutable
 from ...tools.private_file import is_read_by_others, mode_of
 from .sqlite_file import STORE_FORMAT, format_of
 from .sqlite_store import SqliteStore
@@ -41,7 +42,7 @@ def shown(url: str) -> str:
     return _SECRETS.sub(rf"\1={HIDDEN}", _USERINFO.sub(r"\1@", url))
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PostgresUrl:
     """Where a store in PostgreSQL is. Only `text` holds the password, and it is not shown.
 
@@ -90,7 +91,7 @@ _SQLITE: Final = "sqlite:///"
 _KINDS: Final = "a path, sqlite:///path, postgresql://user@host/database or memory:"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class StoreLocation:
     """A store, and what is known of where it is.
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import orjson
 
+from ...plans.immutable import immutable
 from ...plans.values import digest
 from .store import Reusable
 
@@ -31,7 +32,7 @@ _JSON: Final = b'{"$json":'
 _VALUE: Final = b'{"$value":'
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Segment:
     """Some results, as one row.
 

@@ -189,6 +189,8 @@ _ADD_LINES: Final = (
     "INSERT INTO @journal (run_id, first_seq, lines, head) SELECT :run, :first, :lines, :head WHERE {stands}"
 )
 _MOVE_RUN: Final = f"UPDATE @runs SET status=:status, digest=:digest, updated=:updated, usd=:usd, head=:head, last_seq=:last WHERE {_FENCE}"
+# An index has the status of runs. SQLite writes an entry of an index anew whenever its column is set, also to the value that it has.
+_MOVE_ON: Final = f"{_MOVE_RUN.replace('status=:status, ', '')} AND status=:status"
 _MOVE_AND_RELEASE: Final = _MOVE_RUN.replace("SET", "SET owner=NULL,")
 _LOCK_RUNS: Final = "SELECT 1 FROM @runs WHERE id IN [:runs] ORDER BY id"
 _DROP_DECIDED: Final = "DELETE FROM @decisions WHERE number IN [:decided] AND {stands}"
@@ -695,15 +697,17 @@ class SqlStore(ABC):
             value = {"digest": digest, "data": batch.values[digest]}
             sql.put("stored_values", value, large="data", condition=stands, values=place)
         writes = _WRITES_OF.format(stands=stands)
-        # Ends come before beginnings: a write that ends and begins again in one batch stays open.
-        if batch.closed:
-            ended = place | {"steps": list(batch.closed)}
-            self._raise_epochs(sql, writes, ended)
-            sql.send(f"DELETE {writes}", ended)
-        if batch.opened:
-            for step, resource in batch.opened.items():
-                sql.send(_OPEN_WRITE.format(stands=stands), place | {"step": step, "resource": resource})
-            self._raise_epochs(sql, writes, place | {"steps": list(batch.opened)})
+        # A write that ends and begins again in one batch is counted twice, and stays open.
+        both = set(batch.opened).intersection(batch.closed)
+        if both:
+            self._raise_epochs(sql, writes, place | {"steps": sorted(both)})
+        for step, resource in batch.opened.items():
+            sql.send(_OPEN_WRITE.format(stands=stands), place | {"step": step, "resource": resource})
+        ended = [step for step in batch.closed if step not in both]
+        if batch.opened or ended:
+            self._raise_epochs(sql, writes, place | {"steps": [*batch.opened, *ended]})
+        if ended:
+            sql.send(f"DELETE {writes}", place | {"steps": ended})
         if batch.decided:
             sql.send(_DROP_DECIDED.format(stands=stands), place | {"decided": list(batch.decided)})
         if batch.due is not None:
@@ -716,8 +720,8 @@ class SqlStore(ABC):
             told = {"event": batch.notice, "seq": seq, "at": float(batch.updated)}
             sql.send(ADD_NOTICE.format(stands=stands), place | told)
 
-    def _move(self, sql: Sql, batch: Batch) -> Cursor:
-        """Move the run's row behind a batch if its owner still has the run."""
+    def _move(self, sql: Sql, batch: Batch, *, keeps_status: bool = False) -> Cursor:
+        """Move the run's row behind a batch if its owner still has the run, and with `keeps_status` only if its status stays what it is."""
         standing = {
             "status": batch.status,
             "digest": batch.digest,
@@ -726,7 +730,8 @@ class SqlStore(ABC):
             "head": batch.head,
             "last": batch.first_seq - 1 + len(batch.lines),
         }
-        return sql.send(_MOVE_RUN if batch.releases is None else _MOVE_AND_RELEASE, _place(batch) | standing)
+        moved = _MOVE_RUN if batch.releases is None else _MOVE_AND_RELEASE
+        return sql.send(_MOVE_ON if keeps_status else moved, _place(batch) | standing)
 
     def _raise_epochs(self, sql: Sql, writes: str, values: Values) -> None:
         """Count the writes that a part of a query selects, on their resources."""

@@ -22,6 +22,7 @@ import orjson
 from ...errors import StoreError
 from ...plans.values import digest as digest_of
 from ..lru_cache import LruCache
+from ..states import RunStatus
 from .header_text import read_header
 from .reuse_log import Segment, lines_in, prefix_of
 from .sql_store import (
@@ -293,7 +294,10 @@ class SqliteStore(SqliteFile, SqlStore):
 
     def _append(self, sql: Sql, batch: Batch) -> Cursor:
         """See `SqlStore`. A file has one writer: whoever has moved the run's row stands behind the fence until the transaction ends."""
-        moved = self._move(sql, batch)
+        goes_on = batch.status == RunStatus.RUNNING  # most batches: the run was running, and is
+        moved = self._move(sql, batch, keeps_status=goes_on)
+        if goes_on and moved.rowcount != 1:
+            moved = self._move(sql, batch)
         if moved.rowcount == 1:
             self._add(sql, batch, "1=1")
         return moved

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 import orjson
 
 from ...errors import InputRejected, StoreError
+from ...plans.immutable import immutable
 from ...plans.values import Json, digest, parse_canonical
 from ..events import Cause
 from ..limits import LEASE_S
@@ -32,7 +33,7 @@ CHILDREN_TOLD: Final = 3  # children that a run is kept for, as far as they are 
 EVERYTHING: Final = "*"  # no resource: the sum of all, which a read of "world" depends on
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class OwnerName:
     """The parts of an owner's name.
 
@@ -90,7 +91,7 @@ class RunFilter:
 EVERY_RUN: Final = RunFilter()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RunRow:
     """A run's row: what lists show.
 
@@ -144,7 +145,7 @@ class RunRow:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Batch:
     """What one flush of a journal makes durable, all or nothing.
 
@@ -240,7 +241,7 @@ def damaged_results(results: Iterable[Reusable]) -> list[str]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class StoredPlan:
     """A saved plan as it is stored.
 
@@ -395,7 +396,7 @@ class CacheStats:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Epochs:
     """How often each resource was written, and which have a write open (in flight, or of unknown outcome)."""
 
@@ -403,7 +404,7 @@ class Epochs:
     open: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Decision:
     """What a person decided, numbered by the store in the order of arrival."""
 
@@ -445,7 +446,7 @@ class Pruned:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Removal:
     """The outcome of removing a run.
 

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, cast
 
 from ...errors import ConfigError, InputRejected, PlanRejected
 from ...plans.format.saved import template_digest
+from ...plans.immutable import immutable
 from ...plans.plan import Plan
 from ...plans.values import Json
 from .pattern import TaskPattern, own_words
@@ -101,7 +102,7 @@ class Library:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class LibraryMatch:
     """A saved plan whose pattern matches a task, with the inputs from the task's words and from the caller.
 

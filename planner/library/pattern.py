@@ -20,6 +20,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TypeAlias
 
+from ...plans.immutable import immutable
 from ...plans.inputs import HOLE
 from ...plans.plan import Plan
 from ...plans.values import INTEGER_MAX, Json, NotJson, parse
@@ -34,7 +35,7 @@ READINGS_MAX = 8
 Values: TypeAlias = "list[tuple[str, Json]]"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PatternMatch:
     """A task that a pattern matches.
 

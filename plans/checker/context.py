@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import cast
 
 from ..errors import LocalProblem
+from ..immutable import immutable
 from ..limits import LIMITS, Limits
 from ..nearest import did_you_mean
 from ..problems import Problem, problem
@@ -118,7 +119,7 @@ def _is_inside(path: str, outer: str) -> bool:
     return path.startswith(outer) and path[len(outer) : len(outer) + 1] in ("", ".", "[")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Parameters:
     """The arguments that a tool or an inner plan accepts.
 

@@ -8,11 +8,11 @@ orders still hold everything, and `runs_itself` and `circular` say so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..format.shape import Draft
 from ..graph import program_order
+from ..immutable import immutable
 from ..limits import LIMITS, Limits
 from ..plan import AgentStep, Plan, PlanForStep, PlanStep, ToolStep
 from ..program import Touch
@@ -26,7 +26,7 @@ Touches: TypeAlias = tuple[Touch, ...]
 """The resources that a step, or a whole body, touches, sorted by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Survey:
     """The facts about every body, by its number.
 

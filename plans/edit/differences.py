@@ -7,10 +7,11 @@ inserted or removed item is one difference, not a shift of all later items. Plan
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from typing import Final, Literal, TypeAlias
 
+from ..immutable import immutable
 from ..paths import Part, path_of
 from ..values import Json, canonical
 
@@ -21,7 +22,7 @@ AROUND: Final = 16  # characters before a difference that are shown with it
 DifferenceKind: TypeAlias = Literal["changed", "added", "removed"]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Difference:
     """One place in which two values differ.
 

@@ -7,10 +7,11 @@ evaluate their arguments like the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from ..errors import EvaluationError
+from ..immutable import immutable
 from ..nearest import listing, nearest, short
 from ..types.show import type_text
 from ..types.types import (
@@ -75,7 +76,7 @@ _PATH = takes("string", "list", wanted="text or a list", hint='write: "a.b[0]"')
 _ORDERED = takes("integer", "number", "string", *DATE_KINDS, wanted="all numbers or all text")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class FunctionUse:
     """One use of a function.
 

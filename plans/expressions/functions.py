@@ -15,11 +15,11 @@ import functools
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ..errors import EvaluationError
+from ..immutable import immutable
 from ..values import Json, canonical
 from . import date_functions, dates, patterns
 from .operators import (
@@ -92,7 +92,7 @@ RESERVED_FUNCTIONS: Final = frozenset(
 """The functions of version 1: these names are reserved. The set is frozen: another name would make stored plans unreadable."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Function:
     """One function or method.
 

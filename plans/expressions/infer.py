@@ -7,12 +7,13 @@ Every node has a type. A node with a reported problem has the type `NEVER`, so t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, assert_never
 
 from ..codes import is_error
 from ..errors import LocalProblem
+from ..immutable import immutable
 from ..nearest import did_you_mean, listing
 from ..types.types import (
     BOOLEAN,
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     from .formula import Formula
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Inferred:
     """The types of a template's value and of its computed parts.
 

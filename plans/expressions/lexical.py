@@ -13,10 +13,10 @@ from __future__ import annotations
 import keyword
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import LocalProblem
+from ..immutable import immutable
 
 EXPRESSION_LENGTH_MAX = 20_000  # characters of one expression: a page of code is a step too many
 BRACKETS_MAX = 60  # brackets inside brackets
@@ -64,7 +64,7 @@ _FOREIGN_PAIRS = {
 _PIPED = re.compile(r"\| *[a-z_]+ *(?:\||\}|$)")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Placeholder:
     """One `${..}` of a string.
 

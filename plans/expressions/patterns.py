@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..errors import EvaluationError
+from ..immutable import immutable
 
 if TYPE_CHECKING:
     from ..values import Json
@@ -36,7 +36,7 @@ WHOLE: Final = "text"
 """The field that has all of the matched text, unless a group has this name."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Pattern:
     """A compiled regular expression.
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TypeAlias, cast
 
 from ..errors import LocalProblem
+from ..immutable import immutable
 from ..nearest import listing, nearest
 from ..types.show import type_text
 from ..types.types import (
@@ -175,7 +176,7 @@ def _typing_hint(node: Node) -> str:
             return "give what it comes from a type"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Takes:
     """What an operation takes as one of its operands.
 

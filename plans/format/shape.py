@@ -8,11 +8,11 @@ say what their author meant, and nothing is reported about them or because of th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from ..immutable import immutable
 from ..nearest import did_you_mean, listing
 from ..paths import Part, key, parts_of, path_of
 from ..plan import ACTIONS, OWNED, STEPS, Agent, Ask, Budgeted, Fallback, InnerPlan, Plan, Repeat, StepKeys
@@ -87,7 +87,7 @@ _EXPECTED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Draft:
     """A plan as far as its shape is right.
 

@@ -6,8 +6,8 @@ What begins as JSON does, is JSON: read as YAML, `NaN` would be text and a missi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from ..immutable import immutable
 from ..limits import LIMITS, Limits
 from ..problems import CheckReport, problem
 from ..values import Json, NotJson, parse
@@ -34,7 +34,7 @@ class SourceError(ValueError):  # a word of the domain: the text is at fault, no
         self.line = line
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Source:
     """A plan's text and the value it holds."""
 

@@ -7,7 +7,7 @@ has a picture too: faulty parts are not drawn, and of steps that wait for one an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigError
@@ -16,6 +16,7 @@ from ..checker.bounds import critical_path
 from ..checker.survey import Survey, Touches, is_write, survey_of
 from ..format.shape import Draft
 from ..graph import depths, direct_waits
+from ..immutable import immutable
 from ..plan import (
     AgentStep,
     AskPersonStep,
@@ -93,7 +94,7 @@ IMPLIED_STEPS_MAX = 2_000
 """Steps of a plan up to which implied waits and waits for effects are drawn: finding them takes the square of the steps in bits."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PictureNode:
     """One step.
 
@@ -145,7 +146,7 @@ class PictureNode:
         return tuple(other for other in self.waits if other not in self.implied)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Picture:
     """A plan, ready to be drawn.
 

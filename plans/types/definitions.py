@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import unquote
 
+from ..immutable import immutable
 from ..values import Json
 
 DEPTH_MAX = 64
@@ -36,7 +37,7 @@ SAME_VALUE = ("anyOf", "oneOf", "allOf", "not", "if", "then", "else", "dependent
 """The keywords whose schemas are about the same value, not about a part of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Place:
     """Where a schema stands: in which document (`""`: the schema itself, else a name in `types`), and where in it.
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from typing import Any, Final, TypeAlias, cast
 
+from ..immutable import immutable
 from ..values import Json, canonical, parse_canonical
 
 Shape: TypeAlias = dict[str, Any]
@@ -211,7 +212,7 @@ _MADE: Final[Mapping[str, Callable[[Shape, bool], dict[str, Json]]]] = {
 # --- what is kept of one tool
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class LearntType:
     """What results of one tool looked like.
 

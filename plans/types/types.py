@@ -271,7 +271,7 @@ class Union:
         return self._hash
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Named:
     """A type by its name in a schema's definitions: how a type can hold itself.
 

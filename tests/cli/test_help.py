@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from importlib import import_module
 
 import pytest
+import typer
+from firmplan.cli.app import COMMANDS as BY_MODULE
 from firmplan.cli.app import app
-from typer.main import get_command
+from typer.main import get_command, get_group
 
 ROOT = get_command(app)
 # The contract's, section 4.
@@ -65,6 +68,14 @@ def commands(group=ROOT, above=""):
 COMMANDS = dict(commands())
 CALLED = {path: each for path, each in COMMANDS.items() if getattr(each, "invoke_without_command", True)}
 """Those that do something; a group such as `artifacts` only lists its commands."""
+
+
+@pytest.mark.parametrize("module", BY_MODULE)
+def test_a_command_line_finds_every_command_of_a_module(module):
+    """The table of commands, by which one module is imported for a command line, names all that the module declares."""
+    part = typer.Typer()
+    part.add_typer(import_module(f"firmplan.cli.{module}").commands.app)
+    assert tuple(get_group(part).commands) == tuple(BY_MODULE[module])
 
 
 def test_every_promised_command_is_there():

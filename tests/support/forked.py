@@ -21,7 +21,9 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "firmplan.cli.app",
+        "firmplan.cli.invocation",
         "firmplan.cli.mcp",
+        "firmplan.cli.run",
         "firmplan.engine",
         "firmplan.executor.calls.worker",
         "firmplan.executor.stores.postgres_store",

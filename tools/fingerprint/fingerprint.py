@@ -11,9 +11,9 @@ Fail closed: where the code closure has a gap there is no digest, `unseen` names
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...plans.immutable import immutable
 from ...plans.values import canonical, digest
 from ..schemas import with_prose
 
@@ -26,7 +26,7 @@ FORMAT = 6
 UNSEEN_SHOWN = 3  # gaps of one tool that a message lists
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Fingerprint:
     """The digest of a tool's code closure, and its parts.
 

@@ -14,10 +14,10 @@ import ast
 import queue
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+from ...plans.immutable import immutable
 from .names import TREES_KEPT
 from .syntax import enclosing_functions, module_statements
 
@@ -54,7 +54,7 @@ _PLAIN: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Mutation:
     """How code changes a variable.
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import ast
 import dis
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
 from typing import Final
+
+from ...plans.immutable import immutable
 
 TREES_KEPT: Final = 4_096
 """Size of the caches of facts about syntax trees. Each run looks at its tools again, and a tree never changes."""
@@ -40,7 +41,7 @@ _CLASS_MADE = frozenset(
 Path = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Imported:
     """A name bound by an import inside a function.
 
@@ -59,7 +60,7 @@ class Imported:
     full_name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class NamesRead:
     """The names that one function or class reads.
 

@@ -15,12 +15,12 @@ import linecache
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, TypeAlias, cast
 
+from ...plans.immutable import immutable
 from .names import TREES_KEPT, all_codes
 from .origin import Origin, origin_of
 
@@ -39,7 +39,7 @@ class NoSource(Exception):  # noqa: N818  # reads as what it says
     """The source is missing, or the running code has another source. The message says which, as the end of a sentence."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SourceFile:
     """One parsed file.
 

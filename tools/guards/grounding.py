@@ -7,9 +7,9 @@ words and numbers: "costs 10" does not stand in "costs 10.50" or "costs 100". A 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from ...plans.immutable import immutable
 from ...plans.values import Json
 from .plain_text import plain_text
 
@@ -18,7 +18,7 @@ QUOTE: Final = "quote"  # the field that holds the quote
 QUOTE_SHOWN_MAX: Final = 200  # characters of a wrong quote that the model is shown
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Grounding:
     """Where claims and quotes are.
 

@@ -21,7 +21,7 @@ since these cost nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
@@ -29,6 +29,7 @@ from typing_extensions import TypeIs
 
 from ...errors import ConfigError, ToolError
 from ...plans.checker.ask import PERSONAL_DATA, guard_problems
+from ...plans.immutable import immutable
 from ...plans.values import Json
 from ..failures import described
 from .grounding import Grounding, texts_in
@@ -57,7 +58,7 @@ NAME_MAX: Final = 80
 _KEYWORDS = {"max_length": "maxLength", "min_length": "minLength", "regex": "pattern"}
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Question:
     """The question that a value answers, for guards that compare the two.
 
@@ -72,7 +73,7 @@ class Question:
     typed: Callable[[Json], object] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Refusal:
     """The verdict of a guard that refuses a value.
 

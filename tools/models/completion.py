@@ -23,6 +23,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 
+from ...plans.immutable import immutable
 from ...plans.values import Json
 from .answer import AnswerForm, InvalidAnswer, NoJson
 from .clients import Clients, Modes, is_about_form, is_about_streams
@@ -50,7 +51,7 @@ _CUT_OFF: Final = frozenset({"length", "max_tokens", "max_length", "max_output_t
 TOKENS_MAX: Final = 10**12  # of one answer; a larger count is no count
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Message:
     """One message of a conversation."""
 
@@ -123,7 +124,7 @@ def metered() -> Generator[UsageMeter]:
         _meters.reset(token)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ModelCall:
     """The content of one request.
 
@@ -144,14 +145,14 @@ class ModelCall:
     turn: NativeTurn | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Answered:
     """The model's text is a value of the wanted form."""
 
     value: Json
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Invalid:
     """The model's text is no value of the wanted form; `fault` says why.
 
@@ -163,14 +164,14 @@ class Invalid:
     has_no_json: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Refused:
     """The model, or the endpoint's filter, declined."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class TruncatedAnswer:
     """The answer reached a limit of length before its end."""
 
@@ -178,7 +179,7 @@ class TruncatedAnswer:
 Outcome: TypeAlias = Answered | Invalid | Refused | TruncatedAnswer
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Completion:
     """The result of one request: its outcome, the model's text as it was, and the cost.
 
@@ -593,7 +594,7 @@ _SCHEMA: dict[str, Json] = {
 _QUESTION = "Give the word 'seven' and the list of the numbers 7 and 8, in the form that is asked for."
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Probe:
     """One mode: whether it works, and the answer if it does not."""
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from ...errors import ConfigError
 from ...plans.durations import parse_count, parse_duration, parse_rate
+from ...plans.immutable import immutable
 from ...plans.nearest import did_you_mean, listing
 from ..secret import Secret
 
@@ -40,7 +41,7 @@ ModelSpec: TypeAlias = "str | Model | Mapping[str, Any] | Sequence[str | Model |
 """Models as people write them: a name, a `Model`, its fields, or a list of these (fallbacks, in order)."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Endpoint:
     """One model at one endpoint, with nothing left open."""
 

@@ -11,10 +11,10 @@ holds such an attempt, and a verdict that contradicts itself counts against the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
 from ...plans.checker.ask import TOXICITY
+from ...plans.immutable import immutable
 from ...plans.values import Json
 from ..guards.guard import Guard, Refusal, is_data, name_of
 from .completion import Message
@@ -83,7 +83,7 @@ _SHOTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ConditionJudge:
     """A condition in words that a model judges. `model` is an alias; `None`: the model that gave the answer."""
 
@@ -110,7 +110,7 @@ class ConditionJudge:
         return Refusal(self.guard, why, f"{why}: {verdict['reason']}")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ToxicityJudge:
     """Kinds of toxic text that a model looks for. `model` is as in `ConditionJudge`."""
 

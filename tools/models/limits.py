@@ -21,6 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
+from ...plans.immutable import immutable
 from .endpoint import Endpoint
 from .errors import ModelError
 
@@ -71,7 +72,7 @@ class RequestBudget:
         self.requests -= 1
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RetryPolicy:
     """How failures of the transport are retried.
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
 from typing import Final
 
 from ...plans.expressions.data_spans import PromptData, Span
+from ...plans.immutable import immutable
 from ...plans.values import Json, canonical
 
 DATA_NOTE: Final = (
@@ -43,7 +43,7 @@ _TAGGED = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Data:
     """A value in a prompt, as text, and a name for it."""
 

@@ -24,6 +24,7 @@ from uuid import uuid4
 from ...errors import ConfigError, ToolError
 from ...plans.expressions.data_spans import NO_DATA, PromptData
 from ...plans.format.property_order import arranged
+from ...plans.immutable import immutable
 from ...plans.nearest import did_you_mean, listing
 from ...plans.program import AgentTurns
 from ...plans.values import Json, NotJson, canonical, digest, parse
@@ -115,7 +116,7 @@ class ModelReply:
     guards: Mapping[str, Json] = field(default_factory=dict[str, Json])
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Judgement:
     """The verdict of judges on a value.
 

@@ -16,7 +16,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
@@ -26,6 +25,7 @@ from typing import Annotated, Literal, TypeAlias, cast
 from pydantic import BaseModel, Field, ValidationError
 
 from ...errors import UNPRICED, ConfigError, InputRejected
+from ...plans.immutable import immutable
 from .endpoint import Endpoint
 
 FORMAT = 1
@@ -83,7 +83,7 @@ class _Table(BaseModel, strict=True):
     models: list[Price]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Prices:
     """A table of prices, the first that fits counts."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ...errors import ConfigError
 from ...plans.checker.ask import read_example
 from ...plans.format.property_order import text_in_order
+from ...plans.immutable import immutable
 from ...plans.nearest import did_you_mean, listing
 from ...plans.values import Json
 from .completion import Message
@@ -23,7 +23,7 @@ _BRACED = re.compile(r"(?<!\{)\{([A-Za-z_][A-Za-z0-9_.]*)\}(?!\})")
 """What authors write who think of an f-string."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Example:
     """A worked example: a question, and the wanted answer."""
 
@@ -60,7 +60,7 @@ def field_of(values: Mapping[str, Json], path: str) -> Json:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PromptTemplate:
     """A prompt with holes.
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ...plans.immutable import immutable
 from ...plans.values import Json, NotJson, canonical, parse
 from ..failures import writable
 from .answer import AnswerForm, InvalidAnswer, NoJson, find_json
@@ -88,7 +89,7 @@ _STRICT_KINDS: Final = frozenset({"type", "anyOf", "$ref", "enum", "const"})
 _PROSE: Final = frozenset({"description", "title", "examples", "default"})
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class NativeMessage:
     """One message of such a conversation, as it goes over the wire."""
 

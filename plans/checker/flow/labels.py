@@ -30,6 +30,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count as count_from
 
+from ...immutable import immutable
 from ...limits import LIMITS, Limits
 from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanForStep, PlanStep, Step, ToolStep
 from ...program import WORLD, Touch
@@ -57,7 +58,7 @@ UNNAMED = "an untrusted source"
 """The name of a source of untrusted data that nothing names."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Counted:
     """What counts in labels. A run keeps what counted when it began.
 
@@ -77,7 +78,7 @@ class Counted:
 EVERYTHING = Counted()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class FlowSummary:
     """The labels of a body as its callers need them.
 

@@ -22,6 +22,7 @@ from functools import cached_property
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from ...immutable import immutable
 from ...signature import Effect, Signature, Signatures
 from ...values import Json
 
@@ -38,7 +39,7 @@ Recipients: TypeAlias = tuple[Json, ...] | None
 """The values of the arguments that say to whom a call sends; `None`: they are not known yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Kind:
     """Private data that the same readers may have.
 
@@ -51,7 +52,7 @@ class Kind:
     resource: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Destination:
     """Where a value goes.
 

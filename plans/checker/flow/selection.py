@@ -13,7 +13,6 @@ The value has to be the whole argument. An operand of a larger expression could 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -31,6 +30,7 @@ from ...expressions.nodes import (
     Slice,
 )
 from ...expressions.template import Leaf
+from ...immutable import immutable
 from ...plan import PlanStep, SetStep, ToolStep
 from ...signature import Effect, Signature, has_options
 from ..templates import Template
@@ -268,7 +268,7 @@ def _joined(kinds: list[_Kind]) -> _Kind:
     return _Kind.OPTIONS if all(kind in _LISTS for kind in kinds) else _Kind.OTHER
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Passed:
     """What the callers of an inner plan pass to it, all together.
 

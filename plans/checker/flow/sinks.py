@@ -10,8 +10,9 @@ a caller can make unsafe is kept, and judged at the caller.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ...immutable import immutable
 from ...paths import parts_of
 from ...plan import AgentStep, AskStep, PlanForStep, PlanStep, Step, ToolStep
 from ...problems import Problem, problem
@@ -37,7 +38,7 @@ VARIANTS_MAX = 8
 """Ways to label the writes of one step that callers judge apart; more are joined, which errs on the safe side."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Write:
     """A write whose safety depends on a caller's data.
 
@@ -69,7 +70,7 @@ class Write:
         return self.control | (self.reach & ~self.allowed)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Outflow:
     """A place where a step sends data to somebody, who may not have some of the bits.
 
@@ -96,7 +97,7 @@ class Outflow:
     secret: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Judged:
     """What is judged about one body.
 

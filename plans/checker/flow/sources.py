@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import TypeAlias
 
 from ...format.shape import Draft
+from ...immutable import immutable
 from ...paths import key
 from ...plan import (
     AgentStep,
@@ -50,7 +51,7 @@ WHOLE = "$"
 """The place of the complete output."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Source:
     """A place where untrusted data enters a plan.
 
@@ -67,7 +68,7 @@ class Source:
     via: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Found:
     """The sources of a value, the nearest first.
 
