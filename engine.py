@@ -1492,10 +1492,38 @@ class Engine:
         """
         return await (await self._open()).execution.archive.read_artifact(_request.artifact_of(artifact))
 
+    async def download_artifact(
+        self, artifact: Artifact | Mapping[str, Json], path: str | os.PathLike[str]
+    ) -> Path:
+        """Write the bytes of an artifact of any size to a file, and return its path. There is either the whole file or none.
+
+        Raises:
+            InputRejected: As `read_artifact`; or the file cannot be written.
+        """
+        archive = (await self._open()).execution.archive
+        return await archive.download_artifact(_request.artifact_of(artifact), _request.file_of(path))
+
+    async def stream_artifact(self, artifact: Artifact | Mapping[str, Json]) -> AsyncIterator[bytes]:
+        """Yield the bytes of an artifact of any size, a part of at most 8 MiB at a time.
+
+        Raises:
+            InputRejected: As `read_artifact`.
+            StoreError: They were changed in the store; the last part is not given then.
+        """
+        archive = (await self._open()).execution.archive
+        async for piece in await archive.stream_artifact(_request.artifact_of(artifact)):
+            yield piece
+
+    def stream_artifact_sync(self, artifact: Artifact | Mapping[str, Json]) -> Iterator[bytes]:
+        """Yield as `stream_artifact` does, for programs without an event loop."""
+        return _background.iterate(self._loop_for_sync("stream_artifact"), self.stream_artifact(artifact))
+
     async def save_artifact(
         self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
     ) -> Artifact:
         """Keep bytes or a file in the store, and return the artifact that stands for them: an input for runs.
+
+        A file may have any size: it is read and stored a part at a time.
 
         Args:
             data: The bytes, or the path of a file.
@@ -1506,10 +1534,13 @@ class Engine:
             InputRejected: They are too many, or the file cannot be read.
         """
         execution = (await self._open()).execution
-        name = name or ("" if isinstance(data, bytes) else _request.file_of(data).name)
-        now = execution.now()
+        if not isinstance(data, bytes):
+            path = _request.file_of(data)
+            return await execution.archive.save_file(
+                path, media_type=media_type, name=name or path.name, now=execution.now
+            )
         return await execution.archive.save_artifact(
-            _request.bytes_of(data), media_type=media_type, name=name, at=now
+            data, media_type=media_type, name=name, at=execution.now()
         )
 
     # --- what runs leave for others
@@ -1867,6 +1898,7 @@ class Engine:
     prune_sync = _twin(prune)
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
+    download_artifact_sync = _twin(download_artifact)
     read_artifact_sync = _twin(read_artifact)
     save_artifact_sync = _twin(save_artifact)
     waiting_sync = _twin(waiting)

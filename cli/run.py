@@ -309,29 +309,31 @@ async def artifacts_get(
     """Write the bytes of an artifact to a file, or to a pipe.
 
     Args:
-        artifact (NAME|DIGEST): Its name or digest; may be left out if the run has only one.
+        artifact (STEP|NAME|DIGEST): Its name or digest, or the step that returned it; may be left out if the run has only one.
         output (FILE): Where they go; without it to stdout, which must be no terminal.
     """
     from ..engine import Engine
-    from ..tools.private_file import write_private
 
     if output is None and (invocation.as_json or sys.stdout.isatty()):
         raise InputRejected("expected --output FILE: bytes are no text for a terminal, and no JSON")
     async with invocation.reach() as engine:
-        chosen = _chosen(_artifacts_of(await engine.get(run_id)), run_id, artifact)
+        run = await engine.get(run_id)
+        chosen = _chosen(_artifacts_of(run), run, artifact)
+        # A part at a time: an artifact may be larger than memory.
         if isinstance(engine, Engine):
-            data = await engine.read_artifact(chosen)
+            if output is not None:
+                await engine.download_artifact(chosen, output)
+            else:
+                async for piece in engine.stream_artifact(chosen):
+                    screen.put_bytes(piece)
+        elif output is not None:
+            await engine.client.download_artifact(run_id, chosen, output)
         else:
-            data = await engine.client.artifact(run_id, chosen)
+            screen.put_bytes(await engine.client.artifact(run_id, chosen))
     if output is None:
-        screen.put_bytes(data)
         return Exit.OK
-    try:
-        write_private(output, data)
-    except OSError as error:
-        raise InputRejected(f"--output {output}: cannot be written: {error.strerror or error}") from error
     document = {"run": run_id, "artifact": chosen, "file": str(output)}
-    invocation.answer(document, f"{screen.plural(len(data), 'byte')} written to {output}")
+    invocation.answer(document, f"{screen.plural(int(str(chosen['size'])), 'byte')} written to {output}")
     return Exit.OK
 
 
@@ -343,11 +345,15 @@ def _artifacts_of(run: Run) -> list[dict[str, Json]]:
     return [found[key] for key in sorted(found)]
 
 
-def _chosen(found: list[dict[str, Json]], run_id: str, wanted: str | None) -> dict[str, Json]:
+def _chosen(found: list[dict[str, Json]], run: Run, wanted: str | None) -> dict[str, Json]:
     """Return the artifact that a command names. Raises: InputRejected: there is none, or more than one, of that name."""
+    from ..executor.runs.run import artifacts_within
+
     fits = [each for each in found if wanted is None or wanted in (each["name"], each["digest"])]
+    if not fits and wanted is not None and wanted in run.steps:
+        fits = list(artifacts_within(run.steps[wanted].output))
     if len({str(each["digest"]) for each in fits}) == 1:
         return fits[0]
     known = ", ".join(f"{each['name'] or 'without a name'} ({each['digest']})" for each in found) or "none"
     asked = "one artifact" if wanted is None else f"one artifact '{wanted}'"
-    raise InputRejected(f"expected {asked} of run {run_id}, found {len(fits)}; the run has {known}")
+    raise InputRejected(f"expected {asked} of run {run.id}, found {len(fits)}; the run has {known}")

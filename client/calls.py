@@ -46,7 +46,7 @@ from ..plans import CheckReport, Plan, parse
 from ..plans.nearest import short
 from ..plans.values import Json, NotJson
 from ..tools import Artifact
-from ..tools.private_file import write_private
+from ..tools.private_file import replacing, write_private
 from .results import (
     PlanEntry,
     ServedTool,
@@ -598,19 +598,44 @@ class Calls:
             InputRejected: The run has no such artifact.
             ServerError: The bytes are not those of the digest.
         """
-        digest = str(
-            artifact.digest
-            if isinstance(artifact, Artifact)
-            else artifact
-            if isinstance(artifact, str)
-            else artifact.get("digest")
-        )
-        path = f"{_run_path(run_id)}/artifacts/{_encoded(digest)}"
+        digest, path = _artifact_path(run_id, artifact)
         data = await self._connection.send(Request("GET", path, is_long=True))
         found = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if found != digest:
             raise ServerError(f"expected the bytes of {digest}, found those of {found}", code=BAD_ANSWER)
         return data
+
+    async def download_artifact(
+        self, run_id: str, artifact: Artifact | Mapping[str, Any] | str, path: str | os.PathLike[str]
+    ) -> Path:
+        """Write the bytes of an artifact of any size to a file as they come, and return its path. There is either the whole file or none.
+
+        Args:
+            run_id: The run.
+            artifact: As for `artifact`.
+            path: The file.
+
+        Raises:
+            InputRejected: The run has no such artifact, or the file cannot be written.
+            ServerError: The bytes are not those of the digest, or the connection was cut.
+        """
+        digest, source = _artifact_path(run_id, artifact)
+        file, hashed = Path(path), hashlib.sha256()
+        try:
+            async with self._connection.open(Request("GET", source), SILENCE_S) as answer:
+                with replacing(file) as made:
+                    async for piece in answer.pieces():
+                        hashed.update(piece)
+                        made.write(piece)
+                    if (found := f"sha256:{hashed.hexdigest()}") != digest:
+                        raise ServerError(
+                            f"expected the bytes of {digest}, found those of {found}", code=BAD_ANSWER
+                        )
+        except httpx2.TransportError as error:
+            raise self._connection.lost(error) from error
+        except OSError as error:
+            raise InputRejected(f"cannot write {file}: {error.strerror or error}") from error
+        return file
 
     # --- plans and tools
 
@@ -848,6 +873,18 @@ def _json_text(body: Mapping[str, Any]) -> bytes:
         return text.encode()
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise InputRejected(f"expected values that JSON can carry: {error}") from error
+
+
+def _artifact_path(run_id: str, artifact: Artifact | Mapping[str, Any] | str) -> tuple[str, str]:
+    """Return the digest of an artifact, and where its bytes are."""
+    digest = str(
+        artifact.digest
+        if isinstance(artifact, Artifact)
+        else artifact
+        if isinstance(artifact, str)
+        else artifact.get("digest")
+    )
+    return digest, f"{_run_path(run_id)}/artifacts/{_encoded(digest)}"
 
 
 def _run_path(run_id: str) -> str:

@@ -165,6 +165,7 @@ class Client:
     verify = _twin(Calls.verify)
     export = _twin(Calls.export)
     artifact = _twin(Calls.artifact)
+    download_artifact = _twin(Calls.download_artifact)
     check = _twin(Calls.check)
     plans = _twin(Calls.plans)
     find_plan = _twin(Calls.find_plan)

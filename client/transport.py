@@ -73,6 +73,10 @@ class Lines(Protocol):
         """Yield the lines. Raises: httpx2.TransportError: the connection was cut."""
         ...
 
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the bytes, in pieces of any size. Raises: httpx2.TransportError: the connection was cut."""
+        ...
+
     async def body(self) -> bytes:
         """Return all of it."""
         ...
@@ -177,6 +181,10 @@ class _Answered:
 
 
 class _LoopLines(_Answered):
+    async def pieces(self) -> AsyncIterator[bytes]:
+        async for piece in self._response.aiter_bytes():
+            yield piece
+
     async def lines(self) -> AsyncIterator[str]:
         async for line in self._response.aiter_lines():
             yield line
@@ -186,6 +194,10 @@ class _LoopLines(_Answered):
 
 
 class _BlockingLines(_Answered):
+    async def pieces(self) -> AsyncIterator[bytes]:
+        for piece in self._response.iter_bytes():
+            yield piece
+
     async def lines(self) -> AsyncIterator[str]:
         for line in self._response.iter_lines():
             yield line

@@ -94,6 +94,12 @@ class Budget:
             "usd": self._largest["usd"],
         }
 
+    def count_call(self, *, is_first: bool) -> None:
+        """Reserve the amounts that a call needs which asks no model: `needs_of` names the same."""
+        if is_first:
+            self.spent["steps"] += 1.0
+        self.spent["calls"] += 1.0
+
     def reserve(self, step: str, needs: Mapping[str, float]) -> None:
         """Reserve the amounts that a call needs."""
         for name, amount in needs.items():

@@ -54,8 +54,8 @@ class CanonicalValue:
     @classmethod
     def of(cls, value: Json) -> CanonicalValue:
         """Seal a JSON value. Raises: NotJson: it is not JSON."""
-        sealed = cls(canonical(value))
-        if (copy := shared_copy(value, sealed.data)) is not None:
+        sealed = cls(data := canonical(value))
+        if len(data) >= LARGE_BYTES and (copy := shared_copy(value, data)) is not None:
             sealed._value = copy  # its own class
         return sealed
 
@@ -117,9 +117,10 @@ class CanonicalValue:
     @property
     def digest(self) -> Digest:
         """`sha256:` and 64 hex digits over the canonical bytes."""
-        if self._digest is None:
-            self._digest = digest(self.data)
-        return self._digest
+        known = self._digest
+        if known is None:
+            known = self._digest = digest(self.data)
+        return known
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CanonicalValue) and self.data == other.data

@@ -30,7 +30,7 @@ from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spe
 from .canonical_value import CanonicalValue, Scope
 from .ledger import Ledger
 from .policy import MODEL_POLICY, CallPolicy, endorse_policy
-from .states import Reason, State
+from .states import PENDING, Reason, State
 
 if TYPE_CHECKING:
     from .agent_loop import AgentLoop
@@ -92,7 +92,7 @@ class PersonDecision:
 
 # Fields that most objects of the tree never set are class attributes with a default: a plan of 100,000 steps makes 100,000 nodes, and each
 # assignment in `__init__` would cost time and memory for all of them. Therefore these classes are not dataclasses, and they have no `__slots__`,
-# which would not allow defaults.
+# which would not allow defaults. `state` is set all the same: it is read at each station, and a default is the slower to read.
 class Iteration:
     """One round of an item: a call, a computed value, or an inner frame.
 
@@ -118,7 +118,7 @@ class Iteration:
     path: StepPath
     item: Item
     number: int = 0
-    state: State = State.PENDING
+    state: State
     reason: Reason | None = None
     output: CanonicalValue | None = None
     failure: Failure | None = None
@@ -148,6 +148,7 @@ class Iteration:
     def __init__(self, path: StepPath, item: Item, number: int) -> None:
         self.path = path
         self.item = item
+        self.state = PENDING
         self.number = number
 
     @property
@@ -179,6 +180,7 @@ class Item(Iteration):
     def __init__(self, path: StepPath, node: Node, index: int, value: Json) -> None:
         self.path = path
         self.item = self
+        self.state = PENDING
         self.node = node
         self.index = index
         self.value = value
@@ -217,6 +219,7 @@ class Node(Item):
         self.path = path
         self.item = self
         self.node = self
+        self.state = PENDING
         self.frame = frame
         self.code = code
         self.policy = policy
@@ -231,7 +234,10 @@ class Node(Item):
 
 def policies_of(program: Program, policies: Mapping[str, CallPolicy]) -> Sequence[CallPolicy]:
     """Return how the calls of each step are treated."""
-    return [_policy_of(step.action, policies) for step in program.steps]
+    return [
+        policies[step.action.tool] if type(step.action) is CallTool else _policy_of(step.action, policies)
+        for step in program.steps
+    ]
 
 
 def _policy_of(action: Action, policies: Mapping[str, CallPolicy]) -> CallPolicy:
@@ -286,7 +292,8 @@ class Frame:
         self.is_well = True
         waits = program.waits
         self.nodes = [
-            Node(StepPath(prefix + code.id), self, code, policy, pending, pending_when)
+            # A path is a `NewType`, whose call would cost as much as half of a node.
+            Node(prefix + code.id, self, code, policy, pending, pending_when)  # type: ignore[arg-type]
             for code, policy, pending, pending_when in zip(
                 program.steps, policies, waits.pending, waits.pending_when, strict=True
             )
@@ -297,6 +304,10 @@ class Frame:
         # Every part of the tree refers to itself or to what it is a part of. Left to the garbage collector, the trees of small runs would stay:
         # a run's start freezes them (`heap_frozen`), and for objects that were thawed Python makes no full collection.
         for node in self.nodes:
+            if node.is_plain:  # nothing but its own names lead back to it
+                del node.item, node.node
+                node.items = node.iterations = ()
+                continue
             for item in node.items or (node,):
                 for iteration in item.iterations:
                     for inner in iteration.frames:
@@ -564,14 +575,16 @@ def walk(frame: Frame) -> Iterator[Iteration]:
 
 def run_digest(root: Frame, inputs: Mapping[str, Json]) -> str:
     """Return the digest of a finished run: over `[format, plan digest, inputs, [[path, status, output digest], ..]]`, canonical."""
-    steps = ",".join([_serialized(part) for part in walk(root)])
+    # A path holds no character that JSON escapes.
+    steps = ",".join(
+        [
+            f'["{part.path}","{part.state}",null]'
+            if (output := part.output) is None
+            else f'["{part.path}","{part.state}","{output.digest}"]'
+            for part in walk(root)
+        ]
+    )
     before = b'[%d,"%b",' % (DIGEST_FORMAT, root.program.plan.digest.encode())
     after = b",[%b]]" % steps.encode()
     # Hash in pieces: the inputs may be large, and one copy is in memory already.
     return digest_of_pieces(chain([before], spelled_in_pieces(dict(inputs)), [after]))
-
-
-def _serialized(part: Iteration) -> str:
-    """Return a part of the tree as canonical JSON. A path holds no character that JSON escapes."""
-    output = f'"{part.output.digest}"' if part.output is not None else "null"
-    return f'["{part.path}","{part.state}",{output}]'

@@ -14,6 +14,9 @@ MIB: Final = 1024 * 1024
 VALUE_BYTES_MAX: Final = 64 * MIB  # one value as canonical JSON: it is parsed, hashed and stored in one piece
 INPUTS_BYTES_MAX: Final = 512 * MIB  # all inputs of a run, which are stored in one piece: see the next limit
 ARTIFACT_BYTES_MAX: Final = 512 * MIB  # SQLite's own limit of a value is 1,000,000,000 bytes
+ARTIFACT_FILE_BYTES_MAX: Final = (
+    64 * 1024 * MIB
+)  # of one that is saved as a file, and kept in parts: what a disk holds twice
 MESSAGE_MAX: Final = (
     10_000  # characters of the message of a failed call, which journal, answers and logs hold
 )
@@ -51,8 +54,18 @@ def check_artifact(size: int) -> None:
     """Refuse an artifact that is too large. Raises: ToolError: code `limit-exceeded`."""
     if size > ARTIFACT_BYTES_MAX:
         raise ToolError(
-            f"an artifact: expected at most {ARTIFACT_BYTES_MAX // MIB} MiB, found {size / MIB:.1f} MiB; divide it, or "
-            "keep it elsewhere and pass its address on",
+            f"an artifact: expected at most {ARTIFACT_BYTES_MAX // MIB} MiB, found {size / MIB:.1f} MiB; save it as a file, with "
+            "ctx.save_file, or keep it elsewhere and pass its address on",
+            code="limit-exceeded",
+        )
+
+
+def check_artifact_file(size: int) -> None:
+    """Refuse an artifact that is too large to be saved as a file. Raises: ToolError: code `limit-exceeded`."""
+    if size > ARTIFACT_FILE_BYTES_MAX:
+        raise ToolError(
+            f"an artifact: expected at most {ARTIFACT_FILE_BYTES_MAX // MIB} MiB as a file, found more; divide it, or keep it elsewhere and pass "
+            "its address on",
             code="limit-exceeded",
         )
 

@@ -18,7 +18,10 @@ T = TypeVar("T")
 H = TypeVar("H", bound=Hashable)
 V = TypeVar("V")
 
-STEPS_MAX: Final = 50_000  # some 2 KB a step of a compiled plan: 100 MB, or one larger plan
+STEPS_MAX: Final = 50_000  # some 2 KB a step of a compiled plan: 100 MB, or a few larger plans
+LARGE_PLANS: Final = 2
+"""Plans that are kept however large they are: one that runs again and again stays when a new one comes in between. To read it anew from the store
+costs as much as to run it once more."""
 ENTRY_STEPS: Final = 50  # the smallest weight of a plan, so that many small plans are bounded too
 
 
@@ -28,11 +31,15 @@ class LruCache(Generic[H, V]):
     Args:
         weight_max: The largest weight of all values together; a single value beyond it is kept alone, until the next one comes.
         weight_min: The smallest weight that an entry counts with.
+        count_min: How many values are kept whatever they weigh.
     """
 
-    def __init__(self, weight_max: int = STEPS_MAX, weight_min: int = ENTRY_STEPS) -> None:
+    def __init__(
+        self, weight_max: int = STEPS_MAX, weight_min: int = ENTRY_STEPS, count_min: int = 1
+    ) -> None:
         self._weight_max = weight_max
         self._weight_min = weight_min
+        self._count_min = count_min
         self._kept: OrderedDict[H, tuple[V, int]] = OrderedDict()
         self._weight = 0
         self._lock = Lock()
@@ -69,7 +76,7 @@ class LruCache(Generic[H, V]):
             _, before = self._kept.pop(key, (value, 0))
             self._kept[key] = (value, weight)
             self._weight += weight - before
-            while self._weight > self._weight_max and len(self._kept) > 1:
+            while self._weight > self._weight_max and len(self._kept) > self._count_min:
                 _, (_, dropped) = self._kept.popitem(last=False)
                 self._weight -= dropped
 

@@ -144,7 +144,19 @@ from .limits import RUN_WORK_MAX, SLICE_WORK
 from .planning_loop import PlanningLoop, SubPlanned, SubQuestion
 from .policy import LOST_RETRIES_MAX, CallPolicy, retry_pause_s
 from .skip_rules import ending_by, ending_by_inputs
-from .states import LIVE, MOVES, SOFT, TERMINAL, Reason, RunStatus, State
+from .states import (
+    LIVE,
+    MOVES,
+    PENDING,
+    READY,
+    RUNNING,
+    SOFT,
+    SUCCEEDED,
+    TERMINAL,
+    Reason,
+    RunStatus,
+    State,
+)
 
 ITEMS_MAX: Final = 100_000  # items of one for_each: a run with more would not fit in memory
 # The version of these moves; a run keeps the version that it began with. 1: a person is asked about the items of an ordered `for_each` one
@@ -168,6 +180,8 @@ QUESTIONS_MAX: Final = 20  # questions of one call that a person is asked; the n
 EXPIRED: Final = "expired"  # code of a question that nobody answered in time
 DEADLINE: Final = "deadline"  # code of the error of a run that its deadline has ended
 DENIED: Final = "denied"  # a decision of a person, and the code of the failure that follows from it
+_WRITE: Final = Effect.WRITE  # as in `states.py`
+_MODEL: Final = Effect.MODEL
 _BEGINNINGS: Final = (RunStarted, RunResumed)
 _CALLS: Final = (
     CallTool,
@@ -353,7 +367,7 @@ class Machine:
                 self._cancel(DEADLINE)
 
     def _call_made(self, iteration: Iteration, event: CallMade) -> None:
-        if iteration.state is not State.READY:
+        if iteration.state is not READY:
             raise EngineBug(
                 f"a call of '{iteration.path}' was made that was not asked for: the step is {iteration.state}"
             )
@@ -365,7 +379,7 @@ class Machine:
 
     def _call_started(self, iteration: Iteration, attempt: int, at: float) -> None:
         self._reserve(iteration)
-        self._move(iteration, State.RUNNING)
+        self._move(iteration, RUNNING)
         iteration.attempts = attempt
         if iteration.started is None:
             iteration.started = at
@@ -403,7 +417,7 @@ class Machine:
         self._iteration_succeeded(iteration, event.output)
 
     def _expect_running(self, iteration: Iteration) -> None:
-        if iteration.state is not State.RUNNING:
+        if iteration.state is not RUNNING:
             raise EngineBug(
                 f"a call of '{iteration.path}' ended that never started: the step is {iteration.state}"
             )
@@ -420,12 +434,10 @@ class Machine:
                 iteration.pause_s = None
                 self._start_call(iteration)
             case BudgetReached(usage=usage):
-                if (
-                    iteration.state is State.RUNNING
-                ):  # a planning, which looks at its budget before each request
+                if iteration.state is RUNNING:  # a planning, which looks at its budget before each request
                     self.budget.settle(iteration.path, usage)
                     iteration.usage = added(iteration.usage, usage)
-                    self._move(iteration, State.READY)
+                    self._move(iteration, READY)
                 self._move(iteration, State.WAITING)
                 iteration.reason = Reason.BUDGET
             case ApprovalRuled(needed=needed):
@@ -433,7 +445,7 @@ class Machine:
                 if needed:
                     self._ask_approval(iteration)
                 elif iteration.is_ahead:
-                    self._move(iteration, State.PENDING)
+                    self._move(iteration, PENDING)
                 else:
                     self._start_call(iteration)
             case _:
@@ -448,7 +460,7 @@ class Machine:
                 iteration.decision, iteration.is_approved = PersonDecision("approved", by, edit=edit), True
                 iteration.reason = None
                 iteration.call = edit or iteration.call
-                self._move(iteration, State.PENDING if iteration.is_ahead else State.READY)
+                self._move(iteration, PENDING if iteration.is_ahead else READY)
                 if not iteration.is_ahead:
                     self._start_call(iteration)
             case Denied(by=by, reason=reason):
@@ -473,7 +485,7 @@ class Machine:
             case ResolvedRetry(by=by):
                 # The person knows that the call did not happen, so earlier lost attempts do not count against the limit any more.
                 iteration.decision = PersonDecision("resolved to be called again", by or "")
-                self._move(iteration, State.READY)
+                self._move(iteration, READY)
                 iteration.lost = 0
                 self._start_call(iteration)
             case ResolvedFailed(why=why, by=by):
@@ -538,7 +550,11 @@ class Machine:
 
     def _reserve(self, iteration: Iteration) -> None:
         """Reserve the amounts that a call needs. A tool call is one step; only a model call has costs that are unknown in advance."""
-        self.budget.reserve(iteration.path, self._needs(iteration))
+        node = iteration.item.node
+        if node.policy.asks_model or type(node.code.action) is AskPerson:
+            self.budget.reserve(iteration.path, self._needs(iteration))
+        else:  # what `_needs` says of such a call, counted at once
+            self.budget.count_call(is_first=not iteration.attempts or iteration.is_cut_off)
         if iteration.is_cut_off:
             iteration.is_cut_off = False
 
@@ -559,12 +575,12 @@ class Machine:
         held, self._held = self._held, []
         for node in held:
             if node.state is State.WAITING:
-                self._move(node, State.PENDING)
+                self._move(node, PENDING)
                 node.reason = None
                 self._begin(node)
         for iteration in self._open_leaves():
             if iteration.state is State.WAITING and iteration.reason is Reason.BUDGET:
-                self._move(iteration, State.READY)
+                self._move(iteration, READY)
                 iteration.reason = None
                 self._start_call(iteration)
 
@@ -587,17 +603,17 @@ class Machine:
     def is_callable(self, step: str) -> bool:
         """Whether the call that the machine asked for may still start: the run may have been cancelled since."""
         iteration = self.iterations.get(step)
-        return iteration is not None and iteration.state is State.READY and iteration.pause_s is None
+        return iteration is not None and iteration.state is READY and iteration.pause_s is None
 
     def is_running(self, step: str) -> bool:
         """Whether the machine counts the call of the step as under way: a call that it has stopped may still run."""
         iteration = self.iterations.get(step)
-        return iteration is not None and iteration.state is State.RUNNING
+        return iteration is not None and iteration.state is RUNNING
 
     def is_pausing(self, step: str) -> bool:
         """Whether the step pauses before its next attempt."""
         iteration = self.iterations.get(step)
-        return iteration is not None and iteration.state is State.READY and iteration.pause_s is not None
+        return iteration is not None and iteration.state is READY and iteration.pause_s is not None
 
     def has_ended(self, step: str) -> bool:
         """Whether a step, an item or an iteration has ended."""
@@ -708,7 +724,7 @@ class Machine:
     def _advance(self, node: Node) -> None:
         """Advance a node as far as its inputs allow."""
         # A node may be on the agenda several times, once for each input that ended. Only the first visit finds it pending.
-        if node.state is not State.PENDING:
+        if node.state is not PENDING:
             return
         overrides = self.fork.overrides
         if overrides and (value := overrides.get(node.path)) is not None:
@@ -745,7 +761,7 @@ class Machine:
 
     def _end_overridden(self, node: Node, value: CanonicalValue) -> None:
         """End a step whose value the fork gives: the step does not run, and waits for nothing."""
-        self._end_node(node, State.SUCCEEDED, output=value)
+        self._end_node(node, SUCCEEDED, output=value)
         self._record(StepSucceeded(node.path, value.digest))
 
     def _is_switched_on(self, node: Node, when: Formula) -> bool:
@@ -781,11 +797,11 @@ class Machine:
             if not self.budget.has_room_for(len(values)):
                 self._hold(node, len(values))
                 return
-            self._move(node, State.RUNNING)
+            self._move(node, RUNNING)
             items = self._expand(node, values)
         except RefersToSkipped:
             for item in node.items:
-                if item.state is State.PENDING:  # the filter refers to it
+                if item.state is PENDING:  # the filter refers to it
                     self._move(item, State.SKIPPED)
                     item.reason = Reason.SKIPPED_REFERENCE
             self._end_node(node, State.SKIPPED, Reason.SKIPPED_REFERENCE)
@@ -913,8 +929,8 @@ class Machine:
         if item is not node and self._is_over_or_asked(item):
             return
         iteration = add_iteration(item)
-        if iteration is not item and item.state is State.PENDING:
-            self._move(item, State.RUNNING)
+        if iteration is not item and item.state is PENDING:
+            self._move(item, RUNNING)
         self.iterations[iteration.path] = iteration
         try:
             # The first iteration of a plain step has no names of its own, so the frame's scope will do, which saves two updates of a dictionary.
@@ -936,7 +952,7 @@ class Machine:
         if item.failure is not None:  # its filter could not be evaluated
             self._item_failed(item, item.failure)
         elif (value := self.fork.overrides.get(item.path)) is not None:
-            self._end_item(item, State.SUCCEEDED, output=value)
+            self._end_item(item, SUCCEEDED, output=value)
         elif item.iterations and item.iterations[-1].is_ahead:
             self._iteration_is_next(item.iterations[-1])
         else:
@@ -949,9 +965,7 @@ class Machine:
         Does nothing if the arguments cannot be computed yet; an error in them fails the item when it starts.
         """
         node, action = item.node, item.node.code.action
-        is_own = (
-            item.state is not State.PENDING or item.failure is not None or item.path in self.fork.overrides
-        )
+        is_own = item.state is not PENDING or item.failure is not None or item.path in self.fork.overrides
         if is_own or not isinstance(action, CallTool):
             return
         path = item.path if node.code.repeat is None else first_iteration_of(item)
@@ -973,13 +987,13 @@ class Machine:
         """Continue a call about which a person was asked before the earlier items had ended."""
         iteration.is_ahead = False
         if iteration is not iteration.item:
-            self._move(iteration.item, State.RUNNING)
-        if iteration.state is not State.PENDING:
+            self._move(iteration.item, RUNNING)
+        if iteration.state is not PENDING:
             return  # nobody has decided yet
         if iteration.decision is not None and iteration.decision.what == DENIED:
             self._deny(iteration, iteration.decision)
         else:
-            self._move(iteration, State.READY)
+            self._move(iteration, READY)
             self._start_call(iteration)
 
     def _start_iteration(  # noqa: C901, PLR0912  # one case for each kind of action
@@ -1044,7 +1058,7 @@ class Machine:
     def _occupy(self, iteration: Iteration) -> None:
         """Mark an iteration as running, because it holds inner steps instead of a call of its own."""
         iteration.started = self._now
-        self._move(iteration, State.RUNNING)
+        self._move(iteration, RUNNING)
 
     def _run_frame(self, iteration: Iteration, frame: Frame) -> None:
         iteration.frames = (*iteration.frames, frame)
@@ -1109,7 +1123,7 @@ class Machine:
 
     def _act(self, iteration: Iteration, agent_loop: AgentLoop) -> None:
         """Make the next calls of an agent's turn: reads at once, writes one at a time. After the last one its model is asked again."""
-        codes = agent_loop.next_acts(lambda tool: self._policies[tool].effect is Effect.WRITE)
+        codes = agent_loop.next_acts(lambda tool: self._policies[tool].effect is _WRITE)
         if codes and self._cancelled_by is None:
             self._run_inner(iteration, codes)
         else:
@@ -1158,7 +1172,7 @@ class Machine:
 
     def _ready(self, iteration: Iteration, call: CanonicalValue) -> None:
         iteration.call = call
-        self._move(iteration, State.READY)
+        self._move(iteration, READY)
         iteration.is_call = True
         self._live += 1
         self._start_call(iteration)
@@ -1168,14 +1182,14 @@ class Machine:
         self.size += len(output.data)
         item, code = iteration.item, iteration.item.node.code
         if iteration is not item:
-            self._move(iteration, State.SUCCEEDED)
+            self._move(iteration, SUCCEEDED)
             iteration.output = output
         # The journal has no second record for a call: `CallSucceeded` says that its step, or this iteration of it, succeeded.
         if not isinstance(code.action, _CALLS):
             self._record(StepSucceeded(iteration.path, output.digest))
         repeat = code.repeat
         if repeat is None:
-            self._end_item(item, State.SUCCEEDED, output=output)
+            self._end_item(item, SUCCEEDED, output=output)
             return
         try:
             with ItemScope(item, made=iteration) as scope:
@@ -1185,7 +1199,7 @@ class Machine:
             self._item_failed(item, failure_of(fault))
             return
         if is_done:
-            self._end_item(item, State.SUCCEEDED, output=output)
+            self._end_item(item, SUCCEEDED, output=output)
         elif iteration.number + 1 >= repeat.count_max:
             message = f"`until` did not hold after {repeat.count_max} iterations"
             self._item_failed(item, Failure("repeat-exhausted", message))
@@ -1228,7 +1242,7 @@ class Machine:
                     self._end_item(item, State.FAILED)
                 else:
                     item.is_replaced = True
-                    self._end_item(item, State.SUCCEEDED, output=output)
+                    self._end_item(item, SUCCEEDED, output=output)
 
     def _end_item(
         self, item: Item, state: State, reason: Reason | None = None, output: CanonicalValue | None = None
@@ -1282,7 +1296,7 @@ class Machine:
         if call is None:
             raise EngineBug(f"step '{iteration.path}' is ready without arguments")
         if (
-            (policy.approval != "never" or policy.effect is Effect.WRITE)
+            (policy.approval != "never" or policy.effect is _WRITE)
             and not iteration.is_ruled
             and isinstance(code.action, CallTool | AskPerson)
             and self._is_deferred(iteration, policy, _tool_in(code.action), call)
@@ -1313,7 +1327,7 @@ class Machine:
                 reconcile = policy.can_reconcile and (
                     iteration.lost > 0 or bool(self.fork.key_of(iteration.path, tool, call.digest))
                 )
-                sample = sample_of(iteration) if policy.effect is Effect.MODEL else ()
+                sample = sample_of(iteration) if policy.effect is _MODEL else ()
                 return StartToolCall(
                     iteration.path,
                     tool,
@@ -1349,16 +1363,14 @@ class Machine:
 
     def _is_held(self, path: str, policy: CallPolicy, tool: str, call: CanonicalValue) -> bool:
         """Whether this write waits for a person because of the fork."""
-        return policy.effect is Effect.WRITE and (
+        return policy.effect is _WRITE and (
             self.fork.is_held(path, tool, call.digest)
             or self.fork.find_done(path, tool, call, policy.defaults) is not None
         )
 
     def _may_be_held(self, path: str, policy: CallPolicy) -> bool:
         """Whether a write at this path may wait for a person because of the fork, depending on its arguments."""
-        return policy.effect is Effect.WRITE and (
-            self.fork.is_held(path, "", "") or self.fork.may_repeat(path)
-        )
+        return policy.effect is _WRITE and (self.fork.is_held(path, "", "") or self.fork.may_repeat(path))
 
     def _ruling(self, path: str, node: Node, call: CanonicalValue) -> Literal["free", "asked", "ruled"]:
         """Return whether a call is free, a person is asked about it, or the tool's own rule decides that."""
@@ -1401,7 +1413,7 @@ class Machine:
         retries = code.retries if code.retries is not None else policy.retries
         # A write that failed for sure may be repeated if it is idempotent, or if its tool says that the failure was temporary (so nothing took
         # effect). A write whose outcome is unknown never comes here: it is a `CallLost`.
-        is_safe = policy.effect is not Effect.WRITE or policy.idempotent or event.temporary
+        is_safe = policy.effect is not _WRITE or policy.idempotent or event.temporary
         iteration.failed += 1
         if event.code == WITHDRAWN and self._cancelled_by is not None:
             self._iteration_cancelled(iteration, self._stopped_for)
@@ -1417,8 +1429,8 @@ class Machine:
 
     def _ask(self, iteration: Iteration, question: CanonicalValue) -> None:
         """Have a call wait for the answer to its question. It counts neither as failed nor as lost."""
-        if iteration.state is State.RUNNING:
-            self._move(iteration, State.READY)
+        if iteration.state is RUNNING:
+            self._move(iteration, READY)
         self._move(iteration, State.WAITING)
         iteration.question, iteration.reason, iteration.asked = question, Reason.QUESTION, self._now
         iteration.until = None
@@ -1434,12 +1446,12 @@ class Machine:
         resume = asked["resume"] if isinstance(asked, dict) else None
         iteration.answers = (*iteration.answers, [resume, answer.value])
         iteration.question = None
-        self._move(iteration, State.READY)
+        self._move(iteration, READY)
         self._start_call(iteration)
 
     def _retry(self, iteration: Iteration) -> None:
-        if iteration.state is not State.READY:
-            self._move(iteration, State.READY)
+        if iteration.state is not READY:
+            self._move(iteration, READY)
         iteration.pause_s = retry_pause_s(iteration.attempts, seed=self._seed, step=iteration.path)
         self._record(RetryScheduled(iteration.path, iteration.attempts + 1, iteration.pause_s))
         self._calls.append((iteration, Pause(iteration.path, iteration.pause_s)))
@@ -1468,16 +1480,16 @@ class Machine:
         """Continue after a stop: calls in flight were cut off, and calls that were ready are asked for again."""
         # In plan order, so that two processes that take over the same run ask for the same calls in the same order.
         for iteration in self._open_leaves():
-            if has_died and iteration.state is State.RUNNING:
+            if has_died and iteration.state is RUNNING:
                 iteration.is_cut_off = True
-            if iteration.state is State.RUNNING and iteration.item.node.policy.effect is Effect.WRITE:
+            if iteration.state is RUNNING and iteration.item.node.policy.effect is _WRITE:
                 self._call_lost(iteration, "the process stopped in mid-call")
-            elif iteration.state is State.RUNNING:
-                self._move(iteration, State.READY)
+            elif iteration.state is RUNNING:
+                self._move(iteration, READY)
                 self._start_call(iteration)
-            elif iteration.state is State.READY and iteration.pause_s is not None:
+            elif iteration.state is READY and iteration.pause_s is not None:
                 self._calls.append((iteration, Pause(iteration.path, iteration.pause_s)))
-            elif iteration.state is State.READY:
+            elif iteration.state is READY:
                 self._start_call(iteration)
             elif iteration.state is State.WAITING:
                 self._wake(iteration)
@@ -1486,14 +1498,12 @@ class Machine:
         """Start nothing more. Writes in flight end by themselves: stopping one would leave its outcome unknown."""
         self._cancelled_by = by
         for iteration in self._open_leaves():
-            is_writing = (
-                iteration.state is State.RUNNING and iteration.item.node.policy.effect is Effect.WRITE
-            )
+            is_writing = iteration.state is RUNNING and iteration.item.node.policy.effect is _WRITE
             # A write in flight ends by itself, and an unknown outcome stays a question for a person: a cancel must not turn it into an answer.
             # The end of an earlier item may have blocked this one a moment ago, so its state is looked at again.
             if is_writing or iteration.state is State.INDETERMINATE or iteration.state in TERMINAL:
                 continue
-            if iteration.state is State.RUNNING or iteration.pause_s is not None:
+            if iteration.state is RUNNING or iteration.pause_s is not None:
                 self._calls.append((iteration, StopCall(iteration.path)))
             if iteration.lost:
                 self._lose(
@@ -1504,7 +1514,7 @@ class Machine:
         for frame in self._frames():
             for node in frame.nodes:
                 if (
-                    node.state is State.PENDING or node.state is State.WAITING
+                    node.state is PENDING or node.state is State.WAITING
                 ):  # of the latter only held lists are left
                     self._end_node(node, State.CANCELLED, self._stopped_for)
 
@@ -1547,7 +1557,7 @@ class Machine:
         else:
             # The canonical bytes of a list are those of its elements, joined: nothing is parsed or serialized again.
             parts = [item.output.data for item in kept if item.output is not None]
-            self._end_node(node, State.SUCCEEDED, output=CanonicalValue(b"[" + b",".join(parts) + b"]"))
+            self._end_node(node, SUCCEEDED, output=CanonicalValue(b"[" + b",".join(parts) + b"]"))
 
     def _end_node(
         self, node: Node, state: State, reason: Reason | None = None, output: CanonicalValue | None = None
@@ -1556,14 +1566,9 @@ class Machine:
         self._move(node, state)
         node.reason, node.output, node.finished = reason, output, self._now
         frame, code = node.frame, node.code
-        if state is not State.SUCCEEDED:
+        if state is not SUCCEEDED:
             frame.is_well = False
-        if (
-            state is not State.SUCCEEDED
-            or code.for_each is not None
-            or code.repeat is not None
-            or node.is_replaced
-        ):
+        if state is not SUCCEEDED or code.for_each is not None or code.repeat is not None or node.is_replaced:
             self._record_end(node)  # otherwise the event of its only call or value says so
         if output is not None:
             frame.scope.canonical[code.id] = output
@@ -1607,7 +1612,9 @@ class Machine:
             raise EngineBug(f"illegal move of '{part.path}': {before} -> {state}")
         if part.is_call:
             self._live += (state in LIVE) - (before in LIVE)
-        if before is State.WAITING:  # however the wait ended, a cancel included
+        if (
+            self.timers or self.expiries
+        ) and before is State.WAITING:  # however the wait ended, a cancel included
             self.expiries.pop(part.path, None)
             self.timers.pop(part.path, None)
         part.state = state

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 ACTIONS = ("tool", "ask", "set", "plan", "agent", "plan_for", "ask_person", "wait", "endorse", "fail")
 """The keys that name a step's action; a step has exactly one."""
+_ACTIONS = frozenset(ACTIONS)
 
 PERSON = "person"
 """Who decides about an `endorse` step, unless it names a policy."""
@@ -270,8 +271,10 @@ def tools_path(step: AgentStep | PlanForStep) -> str:
 def action_of(step: object) -> str | None:
     """Return the key that names a step's action, or `None` unless there is exactly one."""
     if isinstance(step, dict):
-        found = [name for name in ACTIONS if name in step]
-        return found[0] if len(found) == 1 else None
+        found = _ACTIONS.intersection(cast("dict[object, object]", step))
+        return next(iter(found)) if len(found) == 1 else None
+    if type(step) is ToolStep:  # as most are
+        return "tool"
     return next((name for name, kind in STEPS.items() if isinstance(step, kind)), None)
 
 

@@ -375,11 +375,13 @@ class Waits:
         return cls(
             dependents=tuple(map(tuple, dependents)),
             pending=tuple(map(len, inputs)),
-            pending_when=tuple(len(set(step.needs_when)) for step in steps),
+            pending_when=tuple([len(set(step.needs_when)) if step.needs_when else 0 for step in steps]),
             first=tuple(
-                step.position
-                for step, awaited in zip(steps, inputs, strict=True)
-                if not awaited or (step.when is not None and not step.needs_when)
+                [
+                    step.position
+                    for step, awaited in zip(steps, inputs, strict=True)
+                    if not awaited or (step.when is not None and not step.needs_when)
+                ]
             ),
         )
 

@@ -326,7 +326,7 @@ def _count_easy(value: object, room: int) -> int:  # noqa: C901, PLR0911, PLR091
     elif kind is int:
         return 1 if INTEGER_MIN <= given <= INTEGER_MAX else -1
     elif kind is float:
-        return 1 if _is_easy(given) else -1
+        return 1 if 1e-3 <= given < 1e15 or _is_easy(given) else -1
     else:
         return 1 if kind is str or kind is bool or value is None else -1
     if room <= 0:
@@ -342,7 +342,7 @@ def _count_easy(value: object, room: int) -> int:  # noqa: C901, PLR0911, PLR091
                 continue
             return -1
         if kind is float:
-            if _is_easy(given):
+            if 1e-3 <= given < 1e15 or _is_easy(given):  # a call less for most numbers
                 continue
             return -1
         if kind is not dict and kind is not list:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Response
 from fastapi import Path as InPath
+from fastapi.responses import StreamingResponse
 
 from ..executor.runs.run import artifacts_in
 from .problems import Refusal
@@ -137,14 +139,28 @@ async def get_artifact(
             "unknown-artifact",
             f"run {run_id} has no artifact {digest}: expected one of its inputs, its output or the outputs of its steps",
         )
-    data = await served.engine.read_artifact(found)
-    return _file(data, str(found["name"] or digest))
+    pieces = served.engine.stream_artifact(found)
+    first, name, size = await anext(pieces, b""), str(found["name"] or digest), int(str(found["size"]))
+    if len(first) >= size:
+        return _file(first, name)
+
+    async def rest() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    # With its length, so that a client sees where an answer was cut that could not go on: bytes that were changed are not sent to the end.
+    headers = {**_file_headers(name), "Content-Length": str(size)}
+    return StreamingResponse(rest(), media_type=FILE_TYPE, headers=headers)
 
 
 def _file(data: bytes, name: str) -> Response:
+    return Response(data, media_type=FILE_TYPE, headers=_file_headers(name))
+
+
+def _file_headers(name: str) -> dict[str, str]:
     named = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
-    headers = {**_UNTRUSTED_FILE, "Content-Disposition": named}
-    return Response(data, media_type=FILE_TYPE, headers=headers)
+    return {**_UNTRUSTED_FILE, "Content-Disposition": named}
 
 
 answer_heads(review_router)

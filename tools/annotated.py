@@ -84,7 +84,8 @@ class PythonTypes:
 
     def bind_canonical(self, args: bytes, value: Json = None) -> bytes:  # noqa: D102  # as `Types` says
         given: Any = parse_canonical(args) if value is None else value
-        return self._bound(args, given, given)
+        exact = self._exact
+        return args if exact is not None and exact.fits(given) else self._bound(args, given, given)
 
     def unpack(self, args: bytes, value: Json = None) -> dict[str, Any]:  # noqa: D102  # as `Types` says
         if self._exact is not None and not self._exact.has_fields:

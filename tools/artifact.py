@@ -6,10 +6,11 @@ gets the bytes back. Equal bytes have equal digests. Where bytes live is for who
 
 from __future__ import annotations
 
+import hashlib
 import mimetypes
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, BinaryIO, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,6 +34,18 @@ class Blobs(Protocol):
         Raises:
             KeyError: They are not here.
         """
+        ...
+
+
+class FileBlobs(Blobs, Protocol):
+    """A place that also takes and gives files, without holding them in memory."""
+
+    def put_file(self, path: str | PathLike[str], /) -> tuple[str, int]:
+        """Keep the bytes of a file, and return their digest and number. Raises: OSError."""
+        ...
+
+    def open_file(self, digest: str, /) -> BinaryIO:
+        """Return the bytes of a digest as an open file. Raises: KeyError: they are not here."""
         ...
 
 
@@ -62,13 +75,15 @@ class Artifact(BaseModel):
             media_type: What they are; `None`: the name's ending says it.
             name: A name for people.
         """
-        return cls(digest=digest(data), media_type=media_type or _media_type(name), size=len(data), name=name)
+        return cls(
+            digest=digest(data), media_type=media_type or media_type_of(name), size=len(data), name=name
+        )
 
     @classmethod
     def of_file(
         cls, path: str | PathLike[str], *, media_type: str | None = None, name: str | None = None
     ) -> Artifact:
-        """Return the artifact of a file as it is now.
+        """Return the artifact of a file as it is now; the file is read a part at a time, and kept nowhere.
 
         Args:
             path: The file.
@@ -79,13 +94,17 @@ class Artifact(BaseModel):
             ConfigError: It cannot be read.
         """
         try:
-            data = Path(path).read_bytes()
+            with Path(path).open("rb") as file:
+                name_of = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+                size = file.tell()
         except OSError as error:
             raise ConfigError(
                 f"{Path(path)}: expected a file that can be read, found: {error.strerror or error}; check the path"
             ) from error
-        return cls.of_bytes(data, media_type=media_type, name=Path(path).name if name is None else name)
+        said = Path(path).name if name is None else name
+        return cls(digest=name_of, media_type=media_type or media_type_of(said), size=size, name=said)
 
 
-def _media_type(name: str) -> str:
+def media_type_of(name: str) -> str:
+    """Return what the ending of a name says of a file."""
     return mimetypes.guess_type(name)[0] or MEDIA_TYPE

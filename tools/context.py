@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from os import PathLike
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, TypeVar, cast
 from uuid import UUID, uuid4
 
 from ..errors import ToolError
@@ -27,7 +29,7 @@ T = TypeVar("T", float, str)
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from .artifact import Artifact, Blobs
+    from .artifact import Artifact, Blobs, FileBlobs
 
 
 # Times and ids of one call that are recorded. A tool that asks more often, such as one that polls, gets unrecorded ones.
@@ -242,12 +244,52 @@ class Context:
         # recorded.
         if data is None or digest(data) != artifact.digest:
             what = "are not in the store" if data is None else "in the store are other bytes"
-            raise ToolError(
-                f"step '{self.step}': the bytes of artifact '{artifact.name or artifact.digest}' {what}; "
-                "run the step that makes it again, or import the store that holds it",
-                code="no-artifact",
-            )
+            raise self._no_artifact(artifact, what)
         return data
+
+    def _no_artifact(self, artifact: Artifact, what: str) -> ToolError:
+        return ToolError(
+            f"step '{self.step}': the bytes of artifact '{artifact.name or artifact.digest}' {what}; "
+            "run the step that makes it again, or import the store that holds it",
+            code="no-artifact",
+        )
+
+    def save_file(
+        self, path: str | PathLike[str], *, media_type: str | None = None, name: str | None = None
+    ) -> Artifact:
+        """Keep a file of any size in the store and return the artifact that stands for it. It is read a part at a time.
+
+        The bytes are copied now: the tool may remove the file. They are in the store when the result is.
+
+        Args:
+            path: The file.
+            media_type: What it holds; `None`: the name's ending says it.
+            name: A name for people; `None`: the file's.
+
+        Raises:
+            ToolError: It cannot be read, or is too large (code `limit-exceeded`); or as `save`.
+        """
+        from .artifact import Artifact, media_type_of  # noqa: PLC0415  # pydantic: only for tools that use it
+
+        said = Path(path).name if name is None else name
+        try:
+            digest, size = self._files("save_file").put_file(path)
+        except OSError as fault:
+            raise ToolError(
+                f"step '{self.step}': ctx.save_file: expected a file that can be read, found {Path(path)}: {fault.strerror or fault}"
+            ) from fault
+        return Artifact(digest=digest, media_type=media_type or media_type_of(said), size=size, name=said)
+
+    def open_file(self, artifact: Artifact) -> BinaryIO:
+        """Return the bytes of an artifact of any size as a binary file that is open for reading; close it, or use `with`.
+
+        Raises:
+            ToolError: As `open`.
+        """
+        try:
+            return self._files("open_file").open_file(artifact.digest)
+        except KeyError:
+            raise self._no_artifact(artifact, "are not in the store") from None
 
     @property
     def log(self) -> FilteringBoundLogger:
@@ -283,6 +325,15 @@ class Context:
                 code="no-blobs",
             )
         return self._blobs
+
+    def _files(self, what: str) -> FileBlobs:
+        blobs = self._kept(what)
+        if not hasattr(blobs, "put_file"):
+            raise ToolError(
+                f"step '{self.step}' calls ctx.{what}, but the store for bytes here takes no files",
+                code="no-blobs",
+            )
+        return cast("FileBlobs", blobs)
 
     def _refuse_if_pure(self, what: str) -> None:
         if self.effect is Effect.PURE:

@@ -8,9 +8,11 @@ decide.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 PRIVATE: Final = 0o600
 OTHERS_READ: Final = 0o044
@@ -26,6 +28,31 @@ def write_private(path: Path, data: bytes) -> None:
     """Write a file in place. Raises: OSError."""
     with open(path, "wb", opener=private_opener) as file:  # a `Path` takes no opener
         file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[BinaryIO]:
+    """Yield a new file that takes the place of `path` at the end, if nothing is raised: there is either the whole file or what was there before.
+
+    A new file is its owner's alone; one that was there keeps its mode. What is no regular file, such as a pipe, is written to as it is.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if os.name == "posix":
+                os.fchmod(handle, mode_of(path))
+            yield file
+        os.replace(name, path)  # noqa: PTH105  # of a text
+    except BaseException:
+        os.unlink(name)  # noqa: PTH108  # the same
+        raise
 
 
 def make_private(path: str | os.PathLike[str]) -> None:

@@ -36,22 +36,22 @@ from ..events import (
 )
 from ..journal.journal import Journal
 from ..journal.records import Entry
+from .artifacts import CallBlobs, digests_in, find_blobs, keep_files
 from .dispatch import Preparation, PreparedCall
 from .facilities import Facilities
 from .identity import idempotency_key
 from .invoke import (
     BegunCall,
-    CallBlobs,
     Failed,
     Lost,
     Outcome,
     Returned,
     call_tool,
-    digests_in,
     finish_call,
     is_unrepeatable,
     reconcile,
     refused_by,
+    refused_result,
 )
 
 Usage: TypeAlias = Mapping[str, Json]
@@ -218,7 +218,7 @@ class Caller:
             self._nondeterminism.forget(call.step)
 
     async def _call(self, call: PreparedCall, tool: Tool) -> Outcome:
-        blobs = call.blobs = CallBlobs(await self._artifacts(call.args))
+        blobs = call.blobs = await self._blobs(call.args)
         context = call.context = self._context(call, tool, blobs)
         timeout_s = call.command.timeout_s
         if tool.isolation != "process":
@@ -246,14 +246,21 @@ class Caller:
         if self._nondeterminism is not None:
             await self._nondeterminism.record(call.step, drawn, is_write=call.is_write)
 
-    async def _artifacts(self, args: bytes) -> Mapping[str, bytes]:
+    async def keep_files(self, call: PreparedCall, outcome: Outcome) -> Outcome:
+        """Write the files that a call has saved to the store, before its result is recorded; return the outcome."""
+        if call.blobs is None or not isinstance(outcome, Returned):
+            return outcome
+        try:
+            await keep_files(self._facilities.store, call.blobs, self._facilities.clock.now)
+        except ToolError as fault:
+            return refused_result(_tool_of(call), fault)
+        return outcome
+
+    async def _blobs(self, args: bytes) -> CallBlobs:
         """Return the bytes of the artifacts in a call's arguments."""
-        wanted = digests_in(args)
-        if not wanted:
-            return {}
-        if self._journal is not None:
+        if self._journal is not None and digests_in(args):
             await self._journal.flush()  # a step of this run may have saved them a moment ago
-        return await self._facilities.store.find_values(wanted)
+        return await find_blobs(self._facilities.store, args)
 
     def _context(self, call: PreparedCall, tool: Tool, blobs: CallBlobs) -> Context:
         nondeterminism = self._nondeterminism if tool.wants_context else None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from ...errors import ConfigError, EngineBug, ToolError
 from ...plans.program import ENDORSED
 from ...plans.signature import Effect
-from ...plans.values import Digest, Json, digest
+from ...plans.values import LARGE_BYTES, Digest, Json, digest
 from ...tools import Context, ModelRequest, Tool, ask_request
 from ...tools.failures import shortened
 from ...tools.fingerprint.fingerprint import Fingerprint, fingerprint_of, judgement_of
@@ -26,9 +26,10 @@ from ..commands import RecordEndorsement, RuleApproval, StartModelCall, StartToo
 from ..events import ApprovalRuled, CallFailed, CallMade, CallReused, CallStarted
 from ..fork import Fork
 from ..limits import bounded
+from .artifacts import CallBlobs
 from .facilities import Facilities
 from .identity import ASK, ContentKey, ToolKeys, idempotency_key, model_key
-from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
+from .invoke import Failed, Lost, Outcome, Returned
 
 if TYPE_CHECKING:
     from ...tools.guards.guard import Guard
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 StartCall: TypeAlias = StartToolCall | StartModelCall
 
 _ANSWERED: Final = ContentKey.none("answered", "a person answered a question of the call")
+_WRITE: Final = Effect.WRITE  # by themselves, as in `states.py`
+_READ: Final = Effect.READ
 _NO_EPOCHS: Final[Mapping[str, int]] = {}
 _SECRET: Final = ContentKey.none("secret", "it was given a secret")
 
@@ -98,8 +101,8 @@ class PreparedCall:
         self.key = key
         self.step = command.step
         effect = tool.effect if tool is not None else None
-        self.is_write = effect is Effect.WRITE
-        self.is_kept_read = effect is Effect.READ and key.key != ""
+        self.is_write = effect is _WRITE
+        self.is_kept_read = effect is _READ and key.key != ""
 
     @property
     def kept_epochs(self) -> Mapping[str, int] | None:
@@ -169,7 +172,7 @@ def dispatch(
         preparation: Binds the arguments and names the call.
     """
     # The parent's result comes first: where it stands, no call is made that the flow policy would have to look at.
-    if (inherited := results.of_parent(command)) is not None:
+    if results.is_of_fork and (inherited := results.of_parent(command)) is not None:
         return inherited
     if (intervention := flow_policy.find_intervention(command, machine)) is not None:
         return intervention
@@ -228,7 +231,8 @@ class Preparation:
         if command.secrets:
             return self._with_secrets(command, known.tool)
         given = command.args
-        large = given if (shared := given.shared) is not None else None
+        shared = given.shared if len(given.data) >= LARGE_BYTES else None
+        large = given if shared is not None else None
         args = known.tool.bind_canonical(given.data, shared)
         # An `@agent` tool is a prompt with a signature: its call is a request to a model, and its key names the request, not the tool's code.
         if known.tool.request_of is not None:

@@ -36,11 +36,12 @@ from ..journal.header import Header
 from ..journal.toolset_lock import ToolsetLock
 from ..machine import Machine
 from ..stores.store import Reusable
+from .artifacts import digests_in
 from .caller import Caller, Usage
 from .concurrency import notify_wait
 from .dispatch import Preparation, PreparedCall, StartCall
 from .facilities import Facilities
-from .invoke import Outcome, Returned, digests_in
+from .invoke import Outcome, Returned
 from .reuse import epochs_at_start, find_results
 
 # How long `drop` waits for the calls that it cancels; a call that does not heed its cancel is abandoned.

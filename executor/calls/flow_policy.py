@@ -144,20 +144,27 @@ class FlowPolicy:
         self._header = header
         self._secrecy = SecrecyPolicy(facilities, run_id, header)
         self._terms: dict[str, _Terms] = {}
+        self._passing: set[str] = set()  # tools of which every call passes that is given no secret
         self._strict: ToolsetLock | None = None
         self._program: Program | None = None
         self._sources: Sources | None = None
         self._known: KnownValues | None = None
 
-    def find_intervention(  # noqa: PLR0911  # the order of the questions is the rule
+    def find_intervention(  # noqa: C901, PLR0911  # the order of the questions is the rule
         self, command: Call, machine: Machine
     ) -> Intervention | None:
         """Return what takes the place of a call; `None`: the call may be made."""
+        if isinstance(command, StartToolCall) and command.tool in self._passing and not command.secrets:
+            return None
         refusal = self._secrecy.find_refusal(command, machine)
         if refusal is not None or not isinstance(command, StartToolCall):
             return refusal
         terms = self._terms_of(command.tool)
-        if terms.is_open or not machine.is_callable(command.step):
+        if terms.is_open:
+            if not self._secrecy.holds_private:
+                self._passing.add(command.tool)
+            return None
+        if not machine.is_callable(command.step):
             return None
         iteration = machine.iterations[command.step]
         if iteration.is_approved:

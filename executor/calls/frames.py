@@ -26,7 +26,8 @@ from ...tools import Context, Tool, Used
 from ...tools.active_trace import trace_headers
 from ...tools.declaration import Results
 from ..canonical_value import CanonicalValue
-from .invoke import CallBlobs, Failed, Lost, Outcome, Returned
+from .artifacts import CallBlobs
+from .invoke import Failed, Lost, Outcome, Returned
 
 WORKER_ENV: Final = "FIRMPLAN_WORKER"  # set in children: an engine there would start children of its own
 HEAD_BYTES_MAX: Final = (
@@ -96,7 +97,7 @@ def write_call(
     address: ToolAddress,
     args: bytes,
     context: Context,
-    known: Mapping[str, bytes],
+    blobs: CallBlobs,
     results: Results,
 ) -> list[bytes]:
     """Return the frame that asks for a call.
@@ -105,7 +106,7 @@ def write_call(
         address: Where the child finds the tool.
         args: Bound arguments, canonical JSON.
         context: The context of the call.
-        known: Digest -> bytes of the artifacts that the arguments name.
+        blobs: The artifacts that the arguments name, and the folder for files that the call saves.
         results: What becomes of a result that does not fit, which toolset or engine may have said.
     """
     # The child imports modules as this process does, also from folders that the program has added since the child was started.
@@ -114,11 +115,13 @@ def write_call(
         "name": address.name,
         "path": sys.path,
         "context": context.facts(),
-        "known": list(known),
+        "known": list(blobs.known),
+        "files": {name: str(path) for name, path in blobs.files.items()},
+        "folder": str(blobs.folder),
         "results": results,
         "trace": trace_headers(),
     }
-    return write_frame(head, [args, *known.values()])
+    return write_frame(head, [args, *blobs.known.values()])
 
 
 def write_drawn(drawn: float | str) -> list[bytes]:
@@ -164,7 +167,7 @@ def write_outcome(outcome: Outcome, used: Used, blobs: CallBlobs) -> list[bytes]
         used: The values that the call took from its context.
         blobs: The artifacts that the call has saved.
     """
-    said: dict[str, Any] = {"used": asdict(used)}
+    said: dict[str, Any] = {"used": asdict(used), "files": list(blobs.made_files)}
     saved = list(blobs.made.values())
     match outcome:
         case Returned(output, mismatch):
@@ -202,6 +205,8 @@ def read_outcome(
     is_returned = said["kind"] == "returned"
     for data in parts[1:] if is_returned else parts:
         blobs.put(data)
+    for name in said["files"]:
+        blobs.add_file(name)
     if is_returned:
         return Returned(CanonicalValue.checked(parts[0]), [str(each) for each in said["mismatch"]])
     return Failed(**said["outcome"]) if said["kind"] == "failed" else Lost(**said["outcome"])

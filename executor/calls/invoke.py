@@ -14,7 +14,6 @@ import contextvars
 import inspect
 import os
 import queue
-import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
@@ -26,7 +25,7 @@ from typing import Any, Final, TypeAlias, cast
 from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.immutable import immutable
 from ...plans.signature import Effect
-from ...plans.values import LARGE_BYTES, Json, canonical, digest, is_spelled, parse_canonical
+from ...plans.values import LARGE_BYTES, Json, canonical, is_spelled, parse_canonical
 from ...tools import Context, Tool
 from ...tools.failures import (
     QuestionRaised,
@@ -42,7 +41,7 @@ from ...tools.failures import (
 from ...tools.guards.guard import GUARD_REFUSED, Question, Refusal, find_refusal
 from ...tools.logbook import is_enabled, open_log
 from ..canonical_value import CanonicalValue
-from ..limits import check_artifact, has_room, is_small_enough, run_too_large, too_large
+from ..limits import has_room, is_small_enough, run_too_large, too_large
 
 # --- outcomes
 
@@ -581,41 +580,6 @@ def _is_worth_retrying(tool: Tool, error: BaseException) -> bool:
         return tool.is_worth_retrying(error)
     except BaseException:  # noqa: BLE001  # code of the tool: the message is about the error of the call itself
         return False
-
-
-# --- artifacts
-
-_DIGEST: Final = re.compile(rb'"digest":"(sha256:[0-9a-f]{64})"')
-
-
-def digests_in(args: bytes) -> list[str]:
-    """Return the digests of the artifacts in canonical JSON, each once, in order."""
-    return list(dict.fromkeys(found.decode() for found in _DIGEST.findall(args)))
-
-
-class CallBlobs:
-    """The bytes of artifacts that a call may read, and those that it has saved; satisfies `tools.artifact.Blobs`.
-
-    The bytes that the arguments name are fetched from the store before the call, so that a tool reads them without waiting, on any thread
-    and in any process. The bytes that the tool saves become durable together with its result, or not at all.
-    """
-
-    __slots__ = ("known", "made")
-
-    def __init__(self, known: Mapping[str, bytes]) -> None:
-        self.known = known
-        self.made: dict[str, bytes] = {}
-
-    def put(self, data: bytes, /) -> str:
-        """Keep bytes for the result, and return their digest. Raises: ToolError: they are too large."""
-        check_artifact(len(data))
-        name = digest(data)
-        self.made[name] = data
-        return name
-
-    def get(self, name: str, /) -> bytes:
-        """Return bytes. Raises: KeyError: neither the arguments name them, nor has this call saved them."""
-        return self.made[name] if name in self.made else self.known[name]
 
 
 # --- asynchronous tools

@@ -22,6 +22,7 @@ import orjson
 
 from ...plans.signature import Effect
 from ...tools import Context, Tool
+from .artifacts import CallBlobs
 from .frames import (
     HEAD_BYTES_MAX,
     NOTED,
@@ -33,7 +34,7 @@ from .frames import (
     write_call,
     write_frame,
 )
-from .invoke import CallBlobs, Failed, Lost, Outcome, interrupted
+from .invoke import Failed, Lost, Outcome, interrupted
 from .lease import MOMENT_ENV, Lease, Moment
 
 CALLS_MAX: Final = (
@@ -93,7 +94,7 @@ class ProcessPool:
             timeout_s: `None`: no limit.
             on_drawn: Records a time or an id; only then does the tool get it.
         """
-        frame = write_call(address_of(tool), args, context, blobs.known, tool.result_rule)
+        frame = write_call(address_of(tool), args, context, blobs, tool.result_rule)
         try:
             child, first = await self._asked(frame)
         except (_ChildDied, TimeoutError) as fault:

@@ -55,6 +55,9 @@ class Results:
         header: What was settled when the run was submitted.
         inherited: Of a fork: path -> the outcome of the parent's call.
         journal: The run's journal.
+
+    Attributes:
+        is_of_fork: Whether outcomes of a parent may stand for calls (`of_parent`).
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Results:
         self._inherited = inherited
         self._run_id = row.id
         self._journal = journal
+        self.is_of_fork = header.fork is not None
         self._named: set[str] = set()  # fingerprints whose parts are in the journal already
         self._fresh: dict[str, Reusable] = {}  # content key -> result that a call of this run just made
         self._mode_of_all: ReuseMode | None = header.reuse if header.fork is None else None
@@ -292,7 +296,7 @@ async def find_results(
     for call in calls:
         if (entry := entries.get(call.key.key)) is None:
             continue
-        why = _refusal(facilities, entry)
+        why = _refusal(facilities, entry) if entry.refused else None
         if why is None and call.is_kept_read:
             why = _expiry(call.tool, entry, epochs, now)
         if why is None and entry.env:
@@ -305,10 +309,8 @@ async def find_results(
     return results
 
 
-def _refusal(facilities: Facilities, entry: Reusable) -> dict[str, Json] | None:
-    """Return why an entry is never reused, whatever its age: the store could not verify its digest."""
-    if not entry.refused:
-        return None
+def _refusal(facilities: Facilities, entry: Reusable) -> dict[str, Json]:
+    """Return why an entry that is refused is never reused, whatever its age: the store could not verify its digest."""
     if entry.refused == "altered":
         fields = {"of_run": entry.run_id, "of_step": entry.step, "key": entry.key}
         facilities.log.warning("altered result not reused", **fields)

@@ -54,7 +54,7 @@ class SecrecyPolicy:
         """Return the failure of a call that sends private data to somebody who may not have it; `None`: the call may be made."""
         secrets = isinstance(command, StartToolCall) and bool(command.secrets)
         if (
-            not (secrets or self._holds_private)
+            not (secrets or self.holds_private)
             or self._facilities.flow == "off"
             or not machine.is_callable(command.step)
         ):
@@ -73,7 +73,7 @@ class SecrecyPolicy:
         return None
 
     @cached_property
-    def _holds_private(self) -> bool:
+    def holds_private(self) -> bool:
         """Whether a tool of the run returns private data now, or did when the run was submitted, or an input is private."""
         lock = self._header.lock
         if any(tool.private or self._facilities.tools.get(name).private for name, tool in lock.items()):
@@ -95,7 +95,7 @@ class SecrecyPolicy:
 
     @cached_property
     def _survey(self) -> Survey:
-        from ...plans.checker.body import bodies_of  # noqa: PLC0415  # see `_holds_private`
+        from ...plans.checker.body import bodies_of  # noqa: PLC0415  # see `holds_private`
         from ...plans.checker.survey import survey_of  # noqa: PLC0415
         from ...plans.format.shape import Draft  # noqa: PLC0415
 

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
 
 from typing_extensions import override
@@ -31,6 +32,7 @@ from ...tools.active_trace import trace_continued
 from ...tools.declaration import Results
 from ...tools.logbook import is_json, render_others_as_json
 from ...tools.toolset import load_tools
+from .artifacts import CallBlobs
 from .frames import (
     EVERY_S,
     READY,
@@ -41,7 +43,7 @@ from .frames import (
     write_progress,
     write_question,
 )
-from .invoke import CallBlobs, Failed, Outcome, ThreadPool, ToolThread, call_tool, is_unrepeatable
+from .invoke import Failed, Outcome, ThreadPool, ToolThread, call_tool, is_unrepeatable
 from .lease import EARLY_S, MOMENT_ENV, Moment, Watchdog
 
 MEMORY_ENV: Final = (
@@ -137,7 +139,9 @@ class Child:
             parts: The arguments, then the bytes of the artifacts that they name.
         """
         args, *known = parts
-        blobs, used, line = CallBlobs(dict(zip(call["known"], known, strict=True))), Used(), Line(self)
+        files = {name: Path(path) for name, path in call["files"].items()}
+        blobs = CallBlobs(dict(zip(call["known"], known, strict=True)), files, call["folder"])
+        used, line = Used(), Line(self)
         try:
             self._put_back(call["path"])
             tool = _tool(call["source"], call["name"], call["results"])

@@ -23,7 +23,7 @@ from ...tools.logbook import RequestContext
 from ..budget import PLANNING
 from ..events import PlanMade
 from ..fork import Fork
-from ..lru_cache import IdentityCache, LruCache
+from ..lru_cache import LARGE_PLANS, IdentityCache, LruCache
 from ..machine import (
     CHOICES_COUNT_SINCE,
     CONTROL_COUNTS_SINCE,
@@ -288,8 +288,8 @@ def default_seed(plan: Plan, inputs: Mapping[str, Json]) -> str:
 
 _NAMES: IdentityCache[object, bytes] = IdentityCache(8)
 _TEXTS: IdentityCache[Plan, bytes] = IdentityCache(8)
-_PLANS: LruCache[bytes, Plan] = LruCache()
-_PROGRAMS: LruCache[tuple[bytes, ...], Program] = LruCache()
+_PLANS: LruCache[bytes, Plan] = LruCache(count_min=LARGE_PLANS)
+_PROGRAMS: LruCache[tuple[bytes, ...], Program] = LruCache(count_min=LARGE_PLANS)
 
 
 def read_plan(data: Mapping[str, Any]) -> Plan:

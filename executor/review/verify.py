@@ -23,9 +23,10 @@ from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Context, Tool
 from ...tools.failures import recorded
+from ..calls.artifacts import find_blobs
 from ..calls.facilities import Facilities
 from ..calls.frames import address_of
-from ..calls.invoke import CallBlobs, Failed, Lost, Outcome, Returned, call_tool, digests_in
+from ..calls.invoke import Failed, Lost, Outcome, Returned, call_tool
 from ..calls.processes import ProcessPool
 from ..canonical_value import CanonicalValue
 from ..events import CallMade, CallReused, CallSucceeded
@@ -177,8 +178,7 @@ async def _outcome(
         args = tool.bind(made.args.value if isinstance(made.args.value, dict) else {})
     except ToolError as fault:
         return Failed(fault.code, str(fault), fault.temporary, retryable=False)
-    known = await facilities.store.find_values(digests_in(args))
-    blobs = CallBlobs(known)
+    blobs = await find_blobs(facilities.store, args)
     context = Context(
         run_id=recalled.run.id,
         step=made.step,

@@ -6,13 +6,15 @@ compares every conclusion and digest with the records, so a changed journal or p
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
+from pathlib import Path
 from typing import Final, NoReturn, cast
 
 import orjson
@@ -33,6 +35,7 @@ from ...plans.nearest import short
 from ...plans.values import Json, canonical
 from ...plans.values import digest as digest_of
 from ...tools import Artifact
+from ...tools.artifact import media_type_of
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
 from ..journal.decision_history import is_decision
@@ -40,11 +43,12 @@ from ..journal.header import Header
 from ..journal.known_plans import KnownPlans
 from ..journal.records import Entry, read_entry
 from ..journal.restore import load_entries, rebuilt
-from ..limits import check_artifact
+from ..limits import check_artifact, check_artifact_file
 from ..lru_cache import LruCache
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.api_keys import DIGEST_WORD, is_tenant
+from ..stores.parts import find_pieces, keep_pieces, pieces_of_file, write_file
 from ..stores.store import (
     EVERY_RUN,
     Decision,
@@ -276,11 +280,45 @@ class Archive:
         """Return an artifact's bytes. Raises: InputRejected: they are not in the store; StoreError: they were changed."""
         data = (await read_values(self._store, [artifact.digest])).get(artifact.digest)
         if data is None:
-            raise InputRejected(
-                f"artifact '{artifact.name or artifact.digest}': its bytes are not in the store {self._store.name}; run the "
-                "step that makes it again, or keep them with save_artifact"
-            )
+            raise self._no_bytes(artifact)
         return data
+
+    def _no_bytes(self, artifact: Artifact) -> InputRejected:
+        return InputRejected(
+            f"artifact '{artifact.name or artifact.digest}': its bytes are not in the store {self._store.name}; run the "
+            "step that makes it again, or keep them with save_artifact"
+        )
+
+    async def stream_artifact(self, artifact: Artifact) -> AsyncGenerator[bytes]:
+        """Return an artifact's bytes, a part at a time. Raises: InputRejected: they are not in the store; the generator raises StoreError: they were changed."""
+        if (pieces := await find_pieces(self._store, artifact.digest)) is None:
+            raise self._no_bytes(artifact)
+        return pieces
+
+    async def download_artifact(self, artifact: Artifact, path: Path) -> Path:
+        """Write an artifact's bytes to a file. Raises: InputRejected: they are not in the store, or the file cannot be written; StoreError: they were changed."""
+        pieces = await self.stream_artifact(artifact)
+        try:
+            await write_file(pieces, path)
+        except OSError as error:
+            raise InputRejected(f"cannot write {path}: {error.strerror or error}") from error
+        return path
+
+    async def save_file(
+        self, path: Path, *, media_type: str | None, name: str, now: Callable[[], float]
+    ) -> Artifact:
+        """Keep a file of any size, and return the artifact that stands for it. Raises: InputRejected: it cannot be read, or is too large."""
+        try:
+            check_artifact_file((await asyncio.to_thread(path.stat)).st_size)
+            with await asyncio.to_thread(path.open, "rb") as file:
+                digest, size = await keep_pieces(self._store, pieces_of_file(file), now)
+        except ToolError as fault:
+            raise InputRejected(str(fault)) from None
+        except OSError as fault:
+            raise InputRejected(
+                f"{path}: expected a file that can be read, found: {fault.strerror or fault}"
+            ) from None
+        return Artifact(digest=digest, media_type=media_type or media_type_of(name), size=size, name=name)
 
     async def save_artifact(self, data: bytes, *, media_type: str | None, name: str, at: float) -> Artifact:
         """Keep bytes, and return the artifact that stands for them. Raises: InputRejected: they are too many."""

@@ -626,7 +626,7 @@ class Driver:
             outcome = self._begun(call, tool)
             if isinstance(outcome, BegunCall):
                 return self._finish(call, outcome, self._results.begin(call))
-            return self._make(call) if outcome is None else self._conclude(call, outcome, call.kept_epochs)[1]
+            return self._make(call) if outcome is None else self._ended_at_once(call, outcome)
         finally:
             if not isinstance(outcome, BegunCall):
                 self.facilities.semaphore.release()
@@ -660,6 +660,12 @@ class Driver:
             self._begins[tool.name] = known
         return known
 
+    def _ended_at_once(self, call: PreparedCall, outcome: Outcome) -> Coroutine[Any, Any, Any] | None:
+        """Record the outcome of a call that never waited; return what has to wait for the store."""
+        if call.blobs is not None and call.blobs.made_files:
+            return self._concluded(call, outcome, call.kept_epochs)
+        return self._conclude(call, outcome, call.kept_epochs)[1]
+
     async def _finish(
         self, call: PreparedCall, begun: BegunCall, in_flight: asyncio.Future[Reusable | None]
     ) -> None:
@@ -667,6 +673,8 @@ class Driver:
         made: Reusable | None = None
         try:
             outcome = await self._caller.finish(call, begun)
+            if call.blobs is not None and call.blobs.made_files:
+                outcome = await self._caller.keep_files(call, outcome)
             made, rest = self._conclude(call, outcome, call.kept_epochs)
             if rest is not None:
                 await rest
@@ -794,6 +802,8 @@ class Driver:
         usage: Usage | None = None,
     ) -> Reusable | None:
         """Record the outcome of a call, and go on from there; return the result if identical calls may take it."""
+        if call.blobs is not None and call.blobs.made_files:
+            outcome = await self._caller.keep_files(call, outcome)
         made, rest = self._conclude(call, outcome, epochs, usage)
         if rest is not None:
             await rest

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from ...errors import Diverged, EngineBug, InputRejected
 from ...plans.values import canonical
 from ...tools.private_file import PRIVATE, mode_of, private_opener
-from ..calls.invoke import digests_in
+from ..calls.artifacts import digests_in
 from ..journal.bundle import Bundle, read_bundle, write_bundle
 from ..journal.records import GENESIS
 from ..journal.restore import build_machine, expect_run, fold, value_names

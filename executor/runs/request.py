@@ -43,10 +43,11 @@ from ..calls.secrecy_policy import PRIVATE_CONDITION, PRIVATE_FLOW
 from ..canonical_value import CanonicalValue
 from ..journal.header import Header, Submitter, default_seed
 from ..journal.toolset_lock import ToolsetLock
-from ..lru_cache import IdentityCache, LruCache
+from ..lru_cache import LARGE_PLANS, IdentityCache, LruCache
 from ..policy import REUSE_MODES, ReuseMode
 from ..stores.api_keys import tenant_of
 from ..stores.store import REPLAY
+from .run import ARTIFACT_KEYS
 
 
 @immutable
@@ -212,6 +213,9 @@ def _with_severity(
 
 def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
     """Return an artifact. Raises: InputRejected: the value is not one."""
+    if isinstance(given, Mapping) and given.keys() >= ARTIFACT_KEYS:
+        # What stands for a frame says more of it.
+        given = {key: given[key] for key in ARTIFACT_KEYS}
     try:
         return Artifact.model_validate(given)
     except ValidationError as fault:
@@ -219,18 +223,6 @@ def artifact_of(given: Artifact | Mapping[str, Json]) -> Artifact:
         where = ".".join(map(str, first["loc"])) or "the value"
         raise InputRejected(
             f"an artifact: expected digest, media_type, size and name, found {given!r:.80}: {where}: {first['msg']}"
-        ) from None
-
-
-def bytes_of(given: bytes | os.PathLike[str]) -> bytes:
-    """Return the given bytes, or the bytes of a file. Raises: InputRejected: the file cannot be read."""
-    if isinstance(given, bytes):
-        return given
-    try:
-        return file_of(given).read_bytes()
-    except OSError as fault:
-        raise InputRejected(
-            f"{given}: expected a file that can be read, found: {fault.strerror or fault}"
         ) from None
 
 
@@ -564,7 +556,7 @@ class CheckedPlans:
     """
 
     def __init__(self) -> None:
-        self._recent: LruCache[_Name, _Checked] = LruCache()
+        self._recent: LruCache[_Name, _Checked] = LruCache(count_min=LARGE_PLANS)
 
     def find(self, plan: GivenPlan, tools: object) -> Plan | None:
         """Return the checked plan for what the caller gave, with these tools; `None`: it has to be checked."""

@@ -257,16 +257,22 @@ def run_json(run: Run, plan: object) -> dict[str, Any]:
     return {**made, "plan_digest": run.plan.digest if run.plan else None}
 
 
+# Those of an artifact. Descriptions of frames and the like have more (`tools/codecs`).
 ARTIFACT_KEYS: Final = {"digest", "media_type", "size", "name"}
 
 
 def artifacts_in(run: Run) -> Iterator[dict[str, Json]]:
     """Yield the artifacts in the inputs, the output and the steps of a run, each as often as it stands there."""
-    waiting: list[Json] = [dict(run.inputs), run.output, *(step.output for step in run.steps.values())]
+    return artifacts_within(dict(run.inputs), run.output, *(step.output for step in run.steps.values()))
+
+
+def artifacts_within(*values: Json) -> Iterator[dict[str, Json]]:
+    """Yield the artifacts in some values, each as often as it stands there."""
+    waiting: list[Json] = list(values)
     while waiting:
         value = waiting.pop()
         match value:
-            case dict() if set(value) == ARTIFACT_KEYS and str(value["digest"]).startswith("sha256:"):
+            case dict() if value.keys() >= ARTIFACT_KEYS and str(value["digest"]).startswith("sha256:"):
                 yield value
             case dict():
                 waiting.extend(value.values())

@@ -14,9 +14,11 @@ A value that a caller has saved as an input has no name until a run uses it: suc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final
+
+import orjson
 
 from ...plans.immutable import immutable
 from .store import Pruned
@@ -44,6 +46,9 @@ _OTHERS: Final = (
     "SELECT plan FROM @plan_versions",
 )
 _REMOVE: Final = "DELETE FROM @stored_values WHERE digest IN [:digests] RETURNING length(data)"
+
+_REMOVE_PARTS: Final = "DELETE FROM @value_parts WHERE digest IN [:digests]"
+_PARTS: Final = "SELECT digest, parts FROM @value_parts ORDER BY digest"
 
 
 @immutable
@@ -74,13 +79,14 @@ def find_unused(sql: Sql, saved_before: float, among: frozenset[str] | None = No
     """
     with sql.snapshot():
         # Digests, numbers and texts are of one snapshot: what is appended later lies past these numbers, where the second look begins.
-        stored = {digest for (digest,) in sql.rows("SELECT digest FROM @stored_values")}
+        parts = parts_in(sql)
+        stored = {digest for (digest,) in sql.rows("SELECT digest FROM @stored_values")} | parts.keys()
         last = {(run_id, created): seq for run_id, created, seq in sql.rows(_LAST)}
         gone = frozenset(run_id for (run_id,) in sql.rows(_DELETED))
         saved = (digest for (digest,) in sql.rows(_SAVED, {"since": saved_before}))
         segments = frozenset(number for (number,) in sql.rows(_SEGMENT_NUMBERS))
         texts = chain.from_iterable(map(sql.texts, (_HEADERS, _JOURNALS, _RESULTS, _SEGMENTS, *_OTHERS)))
-        named = chain(saved, named_in(find_value_in(sql), texts))
+        named = with_parts(chain(saved, named_in(find_value_in(sql), texts)), parts)
         unused = without(stored if among is None else stored & among, named)
     return Unused(unused, last, gone, segments, saved_before)
 
@@ -91,8 +97,11 @@ def remove_unused(sql: Sql, unused: Unused) -> Pruned:
         return Pruned(0, 0)
     with sql.removal():
         saved = (digest for (digest,) in sql.rows(_SAVED, {"since": unused.saved_before}))
-        named = chain(saved, named_in(find_value_in(sql), _written_since(sql, unused)))
-        removed = sql.rows(_REMOVE, {"digests": sorted(without(unused.digests, named))})
+        texts = _written_since(sql, unused)
+        named = with_parts(chain(saved, named_in(find_value_in(sql), texts)), parts_in(sql))
+        left = {"digests": sorted(without(unused.digests, named))}
+        removed = sql.rows(_REMOVE, left)
+        sql.change(_REMOVE_PARTS, left)
         sql.change("DELETE FROM @saved_values WHERE saved < :since", {"since": unused.saved_before})
     return Pruned(len(removed), sum(size for (size,) in removed))
 
@@ -151,3 +160,29 @@ def without(digests: Iterable[str], named: Iterable[str]) -> frozenset[str]:
         if not left:
             break
     return frozenset(left)
+
+
+# --- values in parts
+#
+# Their parts are stored values, which only the list of parts names. There are few such values: each is larger than 8 MiB.
+
+
+def parts_in(sql: Sql) -> dict[str, list[str]]:
+    """Return value -> its parts, of all values that are kept in parts."""
+    return {name: orjson.loads(parts) for name, parts in sql.rows(_PARTS)}
+
+
+def with_parts(named: Iterable[str], parts: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield digests, and the parts of those that are kept in parts."""
+    for name in named:
+        yield name
+        yield from parts.get(name, ())
+
+
+def missing_parts(sql: Sql) -> list[str]:
+    """Return one sentence for each value that lacks a part."""
+    parts = parts_in(sql)
+    if not parts:
+        return []
+    stored = {digest for (digest,) in sql.rows("SELECT digest FROM @stored_values")}
+    return [f"the value {name} lacks a part" for name, each in parts.items() if not stored.issuperset(each)]

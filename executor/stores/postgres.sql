@@ -42,6 +42,7 @@ CREATE TABLE firmplan_journal (
 );
 
 CREATE TABLE firmplan_stored_values (digest text COLLATE "C" PRIMARY KEY, data bytea NOT NULL);
+CREATE TABLE firmplan_value_parts (digest text COLLATE "C" PRIMARY KEY, size bigint NOT NULL, parts bytea NOT NULL);
 CREATE TABLE firmplan_saved_values (digest text COLLATE "C" PRIMARY KEY, saved double precision NOT NULL);
 
 CREATE TABLE firmplan_reuse_log (

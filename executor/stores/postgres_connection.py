@@ -304,6 +304,7 @@ ADDED: Final = (
     "firmplan_reuse_log",
     "firmplan_reuse_keys",
     "firmplan_due_runs",
+    "firmplan_value_parts",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (

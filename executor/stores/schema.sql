@@ -46,6 +46,9 @@ CREATE TABLE stored_values (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT;
 -- What callers have saved as inputs, and when: nothing may refer to it yet.
 CREATE TABLE saved_values (digest TEXT PRIMARY KEY, saved REAL NOT NULL) STRICT, WITHOUT ROWID;
 
+-- Values that are larger than memory should hold: the digests of their parts, in order, which are stored values.
+CREATE TABLE value_parts (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, parts BLOB NOT NULL) STRICT, WITHOUT ROWID;
+
 -- Results that later runs may reuse (`reuse_log.py`): some dozens a row, and where the newest of each key is.
 CREATE TABLE reuse_log (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

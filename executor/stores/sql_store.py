@@ -26,7 +26,7 @@ import orjson
 
 from ...errors import StoreError
 from .api_keys import KEY_COLUMNS, ApiKey
-from .garbage import find_unused, find_value_in, named_in, remove_unused
+from .garbage import find_unused, find_value_in, missing_parts, named_in, parts_in, remove_unused, with_parts
 from .header_text import header_text, read_header
 from .plan_history import PlanHistory, list_versions, read_version
 from .reuse_log import (
@@ -273,6 +273,7 @@ _EARLIER_CALLS: Final = (
 _NEWEST_CALLS: Final = _EARLIER_CALLS.format("")
 _CALLS_OF_STEP: Final = _EARLIER_CALLS.format(" AND step=:step")
 _FIND_VALUES: Final = "SELECT digest, data FROM @stored_values WHERE digest IN [:digests]"
+_FIND_PARTS: Final = "SELECT digest, parts FROM @value_parts WHERE digest IN [:digests]"
 # In the order of numbers, so that the last line with a key is the newest.
 _FIND_SEGMENTS: Final = """
     SELECT results FROM @reuse_log WHERE number IN (SELECT number FROM @reuse_keys WHERE prefix IN [:prefixes]) ORDER BY number
@@ -565,8 +566,11 @@ class SqlStore(ABC):
                 if not found.is_removed:
                     return found
                 texts = (text for statement in _NAMING for text in sql.texts(statement, values))
-                digests = sorted(set(named_in(find_value_in(sql), texts)))
-                stored = "SELECT digest FROM @stored_values WHERE digest IN [:digests]"
+                digests = sorted(set(with_parts(named_in(find_value_in(sql), texts), parts_in(sql))))
+                stored = (
+                    "SELECT digest FROM @stored_values WHERE digest IN [:digests] "
+                    "UNION ALL SELECT digest FROM @value_parts WHERE digest IN [:digests]"
+                )
                 named = frozenset(digest for (digest,) in sql.rows(stored, {"digests": digests}))
             return replace(found, named=named)
 
@@ -821,6 +825,21 @@ class SqlStore(ABC):
 
         await self._write(work, outlives="power")
 
+    async def add_parts(self, name: str, size: int, parts: Sequence[str], at: float) -> None:
+        """See `Store.add_parts`."""
+        row = (name, size, orjson.dumps(list(parts)))
+
+        def work(sql: Sql) -> None:
+            sql.insert("value_parts", "digest, size, parts", [row], key="digest")
+            sql.insert("saved_values", "digest, saved", [(name, float(at))], key="digest", replaces=True)
+
+        await self._write(work, outlives="power")
+
+    async def find_parts(self, digests: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """See `Store.find_parts`."""
+        found = await self._read(_FIND_PARTS, {"digests": list(digests)}) if digests else ()
+        return {name: tuple(orjson.loads(parts)) for name, parts in found}
+
     async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
         """See `Store.prune_values`."""
         unused = await self._apart(lambda sql: find_unused(sql, saved_before, among))
@@ -834,6 +853,7 @@ class SqlStore(ABC):
             with sql.snapshot():
                 older = sql.stream(f"SELECT {RESULT_COLUMNS} FROM @reusable ORDER BY key")
                 rotten += damaged_results(map(Reusable.from_row, older))
+                rotten += missing_parts(sql)
                 return [*rotten, *_damage_of_log(sql)]
 
         return await self._query(work)

@@ -21,7 +21,7 @@ from ...errors import InputRejected, StoreError
 from ...plans.immutable import immutable
 from ...plans.values import Json, digest, parse_canonical
 from ..events import Cause
-from ..limits import LEASE_S
+from ..limits import ARTIFACT_BYTES_MAX, LEASE_S, MIB
 from .api_keys import ApiKey
 
 DUE_MAX: Final = 1_000  # runs whose time has come that one look returns: the next look comes a second later
@@ -674,6 +674,14 @@ class Store(Protocol):
         """Keep bytes that a caller saves under their digest, durable through power loss; `at` says since when."""
         ...
 
+    async def add_parts(self, name: str, size: int, parts: Sequence[str], at: float) -> None:
+        """Keep a value of `size` bytes as the values of `parts` in this order (`parts.py`), durable through power loss; `at` as in `add_value`."""
+        ...
+
+    async def find_parts(self, digests: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """Return the parts of the values that are kept in parts; others are left out."""
+        ...
+
     async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
         """Remove bytes to which no run, result, decision, plan or recent `save` of a caller refers.
 
@@ -861,11 +869,31 @@ async def read_values(store: Store, digests: Sequence[str]) -> Mapping[str, byte
         StoreError: The bytes of one have another digest.
     """
     found: Mapping[str, bytes] = await store.find_values(digests) if digests else {}
+    if len(found) < len(set(digests)):
+        found = {**found, **await _joined(store, [name for name in digests if name not in found])}
     for name, data in found.items():
         if digest(data) != name:
             raise StoreError(
                 f"the value {name} was changed in the store {store.name}: its bytes have another digest"
             )
+    return found
+
+
+async def _joined(store: Store, digests: Sequence[str]) -> Mapping[str, bytes]:
+    """Return values that are kept in parts. Raises: StoreError: one is more than memory should hold."""
+    found: dict[str, bytes] = {}
+    for name, parts in (await store.find_parts(digests)).items():
+        pieces, size = list[bytes](), 0
+        for part in parts:
+            data = (await store.find_values([part])).get(part, b"")
+            size += len(data)
+            if size > ARTIFACT_BYTES_MAX:
+                raise StoreError(
+                    f"the value {name}: expected at most {ARTIFACT_BYTES_MAX // MIB} MiB to have in memory, found more; write it to a file "
+                    "(`firmplan artifacts get`, `engine.download_artifact`)"
+                )
+            pieces.append(data)
+        found[name] = b"".join(pieces)
     return found
 
 

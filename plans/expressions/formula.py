@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from ..errors import SKIPPED, EvaluationError, LocalProblem, RefersToSkipped, Skipped
@@ -40,6 +41,8 @@ PATH_LENGTH_MAX = 4_000
 
 SPLICED_BYTES_MAX = 64 * 1024
 """Of a value that is put together from serialized parts; a larger one is evaluated, and held against the limits."""
+
+_DATA: Callable[[Serialized], bytes] = attrgetter("data")
 
 
 _READ_LATER = ("tree", "leaves", "has_escapes", "foldable")
@@ -260,14 +263,17 @@ class Formula:
 
     def _keep_splices(self, splices: Sequence[Splice]) -> Sequence[Splice]:
         self._splices = splices
-        names = [splice for splice in self._splices if isinstance(splice, str)]
-        if all(isinstance(splice, bytes | str) for splice in self._splices):
-            texts = [
-                b"%b" if isinstance(each, str) else each.replace(b"%", b"%%")
-                for each in self._splices
-                if isinstance(each, bytes | str)
-            ]
-            self._joint = b"".join(texts), names
+        texts: list[bytes] = []
+        names: list[str] = []
+        for each in splices:
+            if isinstance(each, bytes):
+                texts.append(each.replace(b"%", b"%%"))
+            elif isinstance(each, str):
+                texts.append(b"%b")
+                names.append(each)
+            else:
+                return splices
+        self._joint = b"".join(texts), names
         return splices
 
     def serialize(self, scope: Scope, serialized: Mapping[str, Serialized]) -> tuple[bytes, Json]:
@@ -289,13 +295,13 @@ class Formula:
         if self._joint is not None:
             text, names = self._joint
             try:
-                known = tuple([serialized[name].data for name in names])
+                known = tuple(map(_DATA, map(serialized.__getitem__, names)))
             except KeyError:
                 pass
             else:
                 if not known or max(map(len, known)) <= SPLICED_BYTES_MAX:
                     joined = text % known
-                    if _is_surely_small(joined):
+                    if len(joined) <= DEPTH_MAX or _is_surely_small(joined):
                         return joined, None
         # Evaluating comes to the problem that stands first in the plan, and says which step was skipped.
         skipped = SKIPPED in map(scope.get, self.strict)
@@ -548,7 +554,7 @@ def splices_of_names(value: Mapping[str, Json]) -> list[bytes | str]:
     made: list[bytes | str] = []
     text = b"{"
     for name in sorted(value):
-        text += _serialized_key(name)
+        text += _serialized_again(name) if len(name) <= _KEY_CACHED_MAX else _serialized_key(name)
         part = value[name]
         if type(part) is str and part.startswith("${"):
             made += (text, part[2:-1])

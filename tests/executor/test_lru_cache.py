@@ -57,6 +57,16 @@ def test_what_was_used_last_stays():
     assert made[5:] == ["c", "heavy"]
 
 
+def test_some_stay_however_heavy_they_are():
+    """A heavy value stays when another one comes in between, and goes when a third one comes."""
+    recent = LruCache[str, str](weight_max=ENTRY_STEPS, count_min=2)
+    for key in ("a", "b"):
+        recent.keep(key, key, 10_000)
+    assert (recent.find("b"), recent.find("a")) == ("b", "a")
+    recent.keep("c", "c", 10_000)
+    assert [recent.find(key) for key in "abc"] == ["a", None, "c"]
+
+
 def test_what_fits_exactly_stays_and_a_value_that_is_kept_anew_weighs_anew():
     """Each entry weighs something; looking for a value counts as its use, and what is not there is none."""
     cache = LruCache[str, str](weight_max=10, weight_min=2)
