@@ -40,10 +40,11 @@ from typing import (
     ParamSpec,
     Self,
     TypeAlias,
-    TypeVar,
     cast,
     get_args,
 )
+
+from typing_extensions import TypeVar
 
 from . import executor
 from .errors import (
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
     from .planner import Planner, SavedPlan
     from .plans import CheckReport, Plan
     from .plans.format import saved as _saved
+    from .plans.python_types import Inputs, OutputType
     from .plans.values import Json
     from .run_planner import EnginePlanner, PlanLike, RecordedPlanning
     from .scheduled_runs import ScheduledRuns
@@ -163,6 +165,7 @@ else:  # most of what an engine works with is imported when it works
 TelemetryMode: TypeAlias = Literal["auto", "contents", "off"]
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T", default=Any)
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
 
@@ -189,6 +192,10 @@ def _day_of(at: float) -> str:
 def _in_tenant(submitter: Submitter, tenant: str) -> Submitter:
     """Return the submitter of a run that came of a run of a tenant: it stays there, whoever makes it."""
     return replace(submitter, tenant=tenant)
+
+
+def _typed(run: Run, wanted: OutputType[T] | None) -> Run[T]:
+    return run if wanted is None else run.of_type(wanted)
 
 
 def _twin(
@@ -496,9 +503,10 @@ class Engine:
         self,
         task: str,
         *,
-        inputs: Mapping[str, Json] | None = None,
+        inputs: Inputs | None = None,
         tenant: str = "",
         heard: Callable[[Plan], None] | None = None,
+        returns: type[Any] | Mapping[str, Any] | None = None,
     ) -> Plan:
         """Return a checked plan for a task; inputs that its words give become defaults.
 
@@ -507,12 +515,18 @@ class Engine:
             inputs: Values that are given beside the words.
             tenant: Whose saved plans may answer it; empty: those of no tenant.
             heard: Is called with each longer partial plan that passes its check, while a model writes; a later draft may differ.
+            returns: The type that the plan's output has to have, as in `run`; a plan that a model writes declares it.
 
         Raises:
             PlanningFailed: There is no valid plan; `.attempts` has every draft and its problems.
         """
+        wanted = _request.output_type_of(returns)
         planned = await (await self._open()).plans.plan(
-            task, inputs, tenant=_api_keys.tenant_of(tenant), heard=heard
+            task,
+            _request.task_inputs(_request.inputs_of(inputs)),
+            tenant=_api_keys.tenant_of(tenant),
+            heard=heard,
+            returns=None if wanted is None else wanted.schema,
         )
         return planned.runnable
 
@@ -942,7 +956,7 @@ class Engine:
         self,
         plan_or_task: PlanLike | str,
         *,
-        inputs: Mapping[str, Json] | None = None,
+        inputs: Inputs | None = None,
         run_id: str | None = None,
         seed: str | int | None = None,
         budget: Mapping[str, float] | None = None,
@@ -953,12 +967,14 @@ class Engine:
         submitter: Submitter | None = None,
         request: str = "",
         deadline: str | float | timedelta | datetime | None = None,
-    ) -> Run:
+        returns: type[T] | Mapping[str, Any] | None = None,
+    ) -> Run[T]:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
 
         Args:
             plan_or_task: A plan or a dict, or the `Path` of a plan's file; text is a task.
-            inputs: Values of the plan's inputs.
+            inputs: Values of the plan's inputs by name, or a model or dataclass with a field for each. Models, dates, enums, ids, decimals and paths
+                become JSON.
             run_id: Its name: a run of that name with the same plan and inputs is continued or returned, with the options that it
                 was made with (`resume` raises its budget).
             seed: Of `ctx.random`; made from plan and inputs if not given.
@@ -975,9 +991,11 @@ class Engine:
                 is refused (code `other-request`). Empty: plan and inputs are compared.
             deadline: How long the run may take from now on, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text): then
                 it is cancelled, also where no process drives it.
+            returns: The type of the output: a model, a dataclass, any type that JSON can carry, or a JSON Schema. A plan whose output cannot be of it is
+                rejected before anything runs; a task's plan is made to give it. `run.value` has the output as that type.
 
         Raises:
-            PlanRejected: The plan has faults; `.report` has them all. Nothing was run.
+            PlanRejected: The plan has faults, or its output cannot be of the type `returns`; `.report` has them all. Nothing was run.
             PlanningFailed: The task could not be planned.
             InputRejected: An input does not fit, or the run's name is taken.
             ConfigError: An option is wrong.
@@ -994,14 +1012,15 @@ class Engine:
             request,
             deadline=_request.deadline_of(deadline, self._clock.now()),
         )
-        execution, row, _, planning = await self._submit(plan_or_task, inputs, options, stream=stream)
-        return await execution.finish(row.id, planning)
+        wanted = _request.output_type_of(returns)
+        execution, row, _, planning = await self._submit(plan_or_task, inputs, options, wanted, stream=stream)
+        return _typed(await execution.finish(row.id, planning), wanted)
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,
         plan_or_task: PlanLike | str,
         *,
-        inputs: Mapping[str, Json] | None = None,
+        inputs: Inputs | None = None,
         run_id: str | None = None,
         seed: str | int | None = None,
         budget: Mapping[str, float] | None = None,
@@ -1012,7 +1031,8 @@ class Engine:
         submitter: Submitter | None = None,
         request: str = "",
         deadline: str | float | timedelta | datetime | None = None,
-    ) -> Run:
+        returns: type[T] | Mapping[str, Any] | None = None,
+    ) -> Run[T]:
         """Make a run durable, start it, and return it immediately; a task that cannot be planned becomes a failed run.
 
         Arguments and errors are those of `run`. With `replan`, `wait` returns the run of the last patched plan; the number is stored with the run, so
@@ -1029,21 +1049,30 @@ class Engine:
             request,
             deadline=_request.deadline_of(deadline, self._clock.now()),
         )
-        execution, row, begun, _ = await self._submit(plan_or_task, inputs, options, stream=stream)
+        wanted = _request.output_type_of(returns)
+        execution, row, begun, _ = await self._submit(plan_or_task, inputs, options, wanted, stream=stream)
         # Right away: the machine moves with the next turn of the event loop.
-        return begun.run if begun is not None else await execution.archive.get(row.id)
+        return _typed(begun.run if begun is not None else await execution.archive.get(row.id), wanted)
 
     async def _submit(
-        self, what: PlanLike | str, inputs: Mapping[str, Json] | None, options: Options, *, stream: bool
+        self,
+        what: PlanLike | str,
+        inputs: Inputs | None,
+        options: Options,
+        wanted: OutputType[Any] | None,
+        *,
+        stream: bool,
     ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
         """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
-        opened = await self._open()
+        opened, given = await self._open(), _request.inputs_of(inputs)
         if isinstance(what, str):
             header = options.header(
-                None, _request.task_inputs(inputs), {}, executor.ToolsetLock(()), task=_request.words_of(what)
+                None, _request.task_inputs(given), {}, executor.ToolsetLock(()), task=_request.words_of(what)
             )
+            if wanted is not None:
+                header = replace(header, returns=wanted.schema)
         else:
-            header = await opened.plans.header(what, options, {} if inputs is None else inputs)
+            header = await opened.plans.header(what, options, given, wanted=wanted)
         execution = opened.execution
         return execution, *await execution.submit(header, run_id=options.run_id, stream=stream)
 
@@ -1061,17 +1090,24 @@ class Engine:
         await execution.go_on(run_id)
         return await execution.finish(run_id)
 
-    async def wait(self, run_id: str) -> Run:
+    async def wait(self, run_id: str, *, returns: type[T] | Mapping[str, Any] | None = None) -> Run[T]:
         """Return the run when it has ended or waits for a person. If a run with `replan` failed, return the run of its last plan.
+
+        Args:
+            run_id: The run.
+            returns: The type of `run.value`, as in `run`.
 
         Raises:
             RunNotFound: There is no such run.
         """
-        return await (await self._open()).execution.wait_patched(_request.run_of(run_id))
+        wanted = _request.output_type_of(returns)
+        found = await (await self._open()).execution.wait_patched(_request.run_of(run_id))
+        return _typed(found, wanted)
 
-    async def get(self, run_id: str) -> Run:
-        """Return the run as it stands. Raises: RunNotFound."""
-        return await (await self._open()).execution.archive.get(run_id)
+    async def get(self, run_id: str, *, returns: type[T] | Mapping[str, Any] | None = None) -> Run[T]:
+        """Return the run as it stands, with `returns` as in `wait`. Raises: RunNotFound."""
+        wanted = _request.output_type_of(returns)
+        return _typed(await (await self._open()).execution.archive.get(run_id), wanted)
 
     async def expect_run(self, run_id: str, *, tenant: str) -> None:
         """Return if there is a run of that id, and the run is of that tenant.
@@ -1137,8 +1173,13 @@ class Engine:
         return _background.iterate(self._loop_for_sync("events"), self.events(run_id, after))
 
     async def resume(
-        self, run_id: str, *, budget: Mapping[str, float] | None = None, take_over: bool = False
-    ) -> Run:
+        self,
+        run_id: str,
+        *,
+        budget: Mapping[str, float] | None = None,
+        take_over: bool = False,
+        returns: type[T] | Mapping[str, Any] | None = None,
+    ) -> Run[T]:
         """Continue a run after a crash, a pause or a decision, with a larger budget, or after parking; return as `run` does.
 
         If another process drives the run, `resume` waits for it, and `on_waiting`, or a warning in the log, names that process.
@@ -1148,14 +1189,17 @@ class Engine:
             budget: A larger budget, where the run waits for one.
             take_over: Take the run from a process that drives it and hangs. What that process still appends is refused, it calls no further
                 write, and where a write is under way that may not be repeated, it ends itself as soon as it notices.
+            returns: The type of the output, as in `run`.
 
         Raises:
             RunNotFound: There is no such run.
+            PlanRejected: The output of its plan cannot be of the type `returns`; the run goes no further.
             InputRejected: The budget is not one. Or the run has failed or was cancelled: it never changes, and `retry` goes on with it. Where a
                 decision has ended it, the first `resume` after that returns the run.
             ConfigError: A tool of the run is missing, or has changed since a person was asked about its call.
         """
         execution = (await self._open()).execution
+        wanted = await self._expected(run_id, returns)
         if budget is not None:
             await execution.decisions.raise_budget(run_id, self._budgets.within(budget))
         row = await execution.archive.flushed_row(run_id)
@@ -1167,7 +1211,7 @@ class Engine:
             and not await execution.archive.take_decided_end(row)
         ):
             _submission.expect_resume(row)
-        return run
+        return _typed(run, wanted)
 
     async def retry(
         self,
@@ -1176,7 +1220,8 @@ class Engine:
         run_id_new: str | None = None,
         replan: int = 0,
         submitter: Submitter | None = None,
-    ) -> Run:
+        returns: type[T] | Mapping[str, Any] | None = None,
+    ) -> Run[T]:
         """Continue a run that failed or was cancelled as a new run, whose parent is the ended run; return as `run` does.
 
         Calls that succeeded are not repeated, reads included. Calls that failed or were not reached are made, with the present tools. Writes
@@ -1188,15 +1233,17 @@ class Engine:
             run_id_new: The new run's id: repeating the same retry with it returns or continues that run. `None`: each retry is another run.
             replan: As in `run`.
             submitter: As in `run`; `None`: that of the ended run.
+            returns: The type of the output, as in `run`.
 
         Raises:
             RunNotFound: There is no such run.
             InputRejected: The run has neither failed nor been cancelled (the message says what to do), or the new id belongs to another run.
-            PlanRejected: The plan has faults with the tools as they are now.
+            PlanRejected: The plan has faults with the tools as they are now, or its output cannot be of the type `returns`.
             PlanningFailed: The run is a task without a plan, and the planning failed.
         """
+        wanted = await self._expected(run_id, returns)
         execution, retried, planning = await self._retry(run_id, run_id_new, replan, submitter)
-        return await execution.finish(retried, planning)
+        return _typed(await execution.finish(retried, planning), wanted)
 
     async def submit_retry(
         self,
@@ -1224,23 +1271,45 @@ class Engine:
         retried = await execution.submissions.retry(row, header, retry_id=name)
         return execution, retried, await execution.go_on(retried)
 
-    async def replay(self, run_id_or_bundle: str | os.PathLike[str], *, keep: bool = False) -> Run:
+    async def _expected(
+        self, run_id: str, returns: type[T] | Mapping[str, Any] | None
+    ) -> OutputType[T] | None:
+        """Return the type that a caller wants of the output of a run. Raises: PlanRejected: its plan cannot give it; RunNotFound."""
+        wanted = _request.output_type_of(returns)
+        if wanted is not None:
+            opened = await self._open()
+            header = executor.Header.from_dict((await opened.execution.archive.row(run_id)).header)
+            if header.plan is not None:
+                await opened.plans.expect_output(header.plan, header.plans, wanted)
+        return wanted
+
+    async def replay(
+        self,
+        run_id_or_bundle: str | os.PathLike[str],
+        *,
+        keep: bool = False,
+        returns: type[T] | Mapping[str, Any] | None = None,
+    ) -> Run[T]:
         """Return a run as its journal tells it, with every conclusion computed and compared again; nothing is called.
 
         Args:
             run_id_or_bundle: A run of the store, or the path of a bundle: a file of that name goes first, and needs no store.
             keep: Keep the replay as a run of its own, whose parent is the replayed one. Nobody goes on with it.
+            returns: The type of `run.value`, as in `run`.
 
         Raises:
             RunNotFound: There is no such run.
             InputRejected: The bundle was damaged or changed; the message says where.
             Diverged: Something differs from what was recorded; `.step .field .expected .found`.
         """
-        if (bundle := _replays.bundle_path(run_id_or_bundle)) is not None:
-            if not keep:
-                return _replays.replayed(await _replays.load_bundle(bundle))
-            return await (await self._open()).execution.replays.replay_bundle(bundle, keep=True)
-        return await self.replay_run(os.fspath(run_id_or_bundle), keep=keep)
+        wanted = _request.output_type_of(returns)
+        if (bundle := _replays.bundle_path(run_id_or_bundle)) is None:
+            run = await self.replay_run(os.fspath(run_id_or_bundle), keep=keep)
+        elif keep:
+            run = await (await self._open()).execution.replays.replay_bundle(bundle, keep=True)
+        else:
+            run = _replays.replayed(await _replays.load_bundle(bundle))
+        return _typed(run, wanted)
 
     async def replay_run(self, run_id: str, *, keep: bool = False) -> Run:
         """Return as `replay` does, but only for a run of the store: no name makes it open a file, so that strangers may choose the name.
@@ -1367,12 +1436,13 @@ class Engine:
         *,
         at: str | None = None,
         set: Mapping[str, Json] | None = None,  # noqa: A002  # the contract's word
-        inputs: Mapping[str, Json] | None = None,
+        inputs: Inputs | None = None,
         plan: PlanLike | None = None,
         allow_writes: bool = False,
         run_id_new: str | None = None,
         submitter: Submitter | None = None,
-    ) -> Run:
+        returns: type[T] | Mapping[str, Any] | None = None,
+    ) -> Run[T]:
         """Run again the steps that a change affects, as a new run; the other steps keep their results from the parent's journal.
 
         Args:
@@ -1385,10 +1455,11 @@ class Engine:
                 in any case.
             run_id_new: The fork's id: repeating the same fork with it returns or continues that run. `None`: each fork is another run.
             submitter: As in `run`; `None`: that of the parent.
+            returns: The type of the output, as in `run`.
 
         Raises:
             RunNotFound: There is no such run.
-            PlanRejected: The edited plan has faults.
+            PlanRejected: The edited plan has faults, or the output cannot be of the type `returns`.
             InputRejected: A path is none of the plan's, a value does not fit its step or input, or the new id belongs to another run.
         """
         forked = await self.submit_fork(
@@ -1400,8 +1471,9 @@ class Engine:
             allow_writes=allow_writes,
             run_id_new=run_id_new,
             submitter=submitter,
+            returns=returns,
         )
-        return await self.wait(forked.id)
+        return await self.wait(forked.id, returns=returns)
 
     async def submit_fork(  # noqa: PLR0913  # the contract's options
         self,
@@ -1409,14 +1481,15 @@ class Engine:
         *,
         at: str | None = None,
         set: Mapping[str, Json] | None = None,  # noqa: A002  # the contract's word
-        inputs: Mapping[str, Json] | None = None,
+        inputs: Inputs | None = None,
         plan: PlanLike | None = None,
         allow_writes: bool = False,
         run_id_new: str | None = None,
         submitter: Submitter | None = None,
-    ) -> Run:
+        returns: type[T] | Mapping[str, Any] | None = None,
+    ) -> Run[T]:
         """Start a fork and return it immediately. Arguments and errors are those of `fork`."""
-        opened = await self._open()
+        opened, wanted = await self._open(), _request.output_type_of(returns)
         execution = opened.execution
         parent = await execution.archive.get(run_id)
         if parent.plan is None:
@@ -1424,13 +1497,13 @@ class Engine:
         edited = parent.plan if plan is None else plan
         values, given, name = (
             _request.values_of("set", set),
-            _request.values_of("inputs", inputs),
+            _request.inputs_of(inputs),
             _request.child_id_of(run_id_new),
         )
         before = executor.Header.from_dict((await execution.archive.row(parent.id)).header)
         by = before.submitter if submitter is None else _in_tenant(submitter, before.tenant)
         options = _request.Options(budget=self._budgets.for_run(None), submitter=by)
-        header = await opened.plans.header(edited, options, given, parent)
+        header = await opened.plans.header(edited, options, given, parent, wanted)
         # Only given values need the types of steps: the header's plan has passed its check.
         report = await opened.plans.check(edited, options.tenant) if values else _plans.CheckReport(())
         forked = await execution.submissions.fork(
@@ -1442,7 +1515,7 @@ class Engine:
             fork_id=name,
         )
         await execution.resume(forked)
-        return await execution.archive.get(forked)
+        return _typed(await execution.archive.get(forked), wanted)
 
     # --- deleting
 

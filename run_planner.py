@@ -18,7 +18,7 @@ from .executor.budget import BudgetPolicy
 from .executor.calls.step_planning import StepTask
 from .executor.journal.header import SHOWN_UNTRUSTED, program_of
 from .executor.journal.known_plans import check_key, tools_name
-from .executor.lru_cache import IdentityCache
+from .executor.lru_cache import IdentityCache, LruCache
 from .executor.machine import RULES_VERSION
 from .executor.runs.archive import qualified
 from .executor.runs.planning import answers_in, with_cost
@@ -36,7 +36,7 @@ from .planner.checking import INLINE_STEPS, beside, checked, is_small
 from .planner.part import Part
 from .planner.request import with_defaults
 from .plans import CheckReport, Plan, check
-from .plans.checker.checker import check_draft
+from .plans.checker.checker import check_draft, output_problems
 from .plans.collecting import collector_paused
 from .plans.format.load import read_text
 from .plans.format.saved import find_plan_in, saved_plans_of
@@ -45,7 +45,7 @@ from .plans.immutable import immutable
 from .plans.inputs import fit_inputs, given_by_clock
 from .plans.limits import LIMITS
 from .plans.plan import AgentStep, AskStep, PlanForStep, Step, ToolStep
-from .plans.values import Json
+from .plans.values import Json, canonical
 from .tools import Toolset
 from .tools.agent import model_of
 from .tools.models.judges import judges_in
@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from .planner.drafting.attempt import Attempt
     from .plans.checker.survey import Survey
     from .plans.limits import Limits
+    from .plans.problems import Problem
+    from .plans.python_types import OutputType
     from .tools.guards.guard import Guard
     from .tools.models.completion import Message, Usage
     from .tools.secret import Secrets
@@ -144,6 +146,7 @@ class EnginePlanner:
         self._models = models
         self._now = now
         self._accepted = CheckedPlans()
+        self._outputs: LruCache[tuple[str, bytes], tuple[Problem, ...]] = LruCache()
         self._locks: IdentityCache[Plan, ToolsetLock] = IdentityCache(LOCKS_KEPT)
 
     # --- given plans
@@ -248,8 +251,27 @@ class EnginePlanner:
         rules: Json = [self._flow, self._policies.places]
         return check_key(plan, saved, self._tools_name, self._secrets.places, LIMITS, rules)
 
+    async def expect_output(self, plan: Plan, saved: Mapping[str, Plan], wanted: OutputType[Any]) -> None:
+        """Check that the output of a plan can be of a type. Raises: PlanRejected: it cannot."""
+        key = (plan.digest, canonical(wanted.schema))
+        problems = self._outputs.find(key)
+        if problems is None:
+            problems = await beside(
+                lambda: output_problems(plan, wanted.schema, self._tools, plans=saved), small=is_small(plan)
+            )
+            if not saved:  # another plan may stand under a name later
+                self._outputs.keep(key, problems)
+        report = CheckReport(problems)
+        if not report.ok:
+            raise PlanRejected(report)
+
     async def header(
-        self, plan: PlanLike, options: Options, inputs: Mapping[str, Json], parent: Run | None = None
+        self,
+        plan: PlanLike,
+        options: Options,
+        inputs: Mapping[str, Json],
+        parent: Run | None = None,
+        wanted: OutputType[Any] | None = None,
     ) -> Header:
         """Return the header of a run of a plan.
 
@@ -258,13 +280,16 @@ class EnginePlanner:
             options: How it is run.
             inputs: Values of its inputs.
             parent: The run that it differs from, whose inputs count where `inputs` has no value.
+            wanted: The type that its output has to have; `None`: any.
 
         Raises:
-            PlanRejected: The plan has problems.
+            PlanRejected: The plan has problems, or its output cannot be of the type.
             InputRejected: An input does not fit, or `usd` is limited and nobody knows the price of a model.
             ConfigError: A tool is not as it was accepted.
         """
         accepted, saved, survey = await self._accept(plan, options.tenant)
+        if wanted is not None:
+            await self.expect_output(accepted, saved, wanted)
         if "usd" in options.budget:
             self._expect_priced(accepted, saved, patches=options.replan > 0)
         earlier: Mapping[str, Json] = {} if parent is None else parent.inputs
@@ -337,6 +362,7 @@ class EnginePlanner:
         heard: Callable[[Plan], None] | None = None,
         cost: PlanningCost | None = None,
         answers: Sequence[tuple[str, Json]] = (),
+        returns: Mapping[str, Json] | None = None,
     ) -> Planned:
         """Return the planner's plan of a task; the store's saved plans are asked first.
 
@@ -349,6 +375,7 @@ class EnginePlanner:
             heard: Is called with each partial plan, where there is no `early`.
             cost: The budget of the planning.
             answers: The questions of earlier plannings of the task, each with its answer.
+            returns: The schema that its output has to fit.
 
         Raises:
             PlanningFailed: There is no plan.
@@ -374,6 +401,9 @@ class EnginePlanner:
                 budget=None if cost is None else cost.left,
                 spent=None if cost is None else _adding(cost),
                 answers=answers,
+                **(
+                    {} if returns is None else {"returns": returns}
+                ),  # a planner of another class may not know it
             )
         finally:
             run_id = None if row is None else row.id
@@ -390,7 +420,14 @@ class EnginePlanner:
         """See `RunPlanner.plan_run`."""
         answers = [(str(each["text"]), each["answer"]) for each in answers_in(row.header)]
         found = await self.plan(
-            words_of(row.task), inputs, row=row, tenant=row.tenant, early=early, cost=cost, answers=answers
+            words_of(row.task),
+            inputs,
+            row=row,
+            tenant=row.tenant,
+            early=early,
+            cost=cost,
+            answers=answers,
+            returns=row.header.get("returns"),
         )
         plans = await self._saved_for(found.plan, row.tenant)
         if cost.limits.get("usd") is not None:

@@ -23,11 +23,12 @@ from dataclasses import asdict
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import quote
 
 import httpx2
 from pydantic_core import PydanticSerializationError, to_jsonable_python
+from typing_extensions import TypeVar
 
 from ..errors import REPLACED, InputRejected, RunNotFound, ServerError
 from ..executor import (
@@ -40,7 +41,7 @@ from ..executor import (
     WaitingCalls,
 )
 from ..executor.fork import is_within
-from ..executor.runs.request import run_of, step_of
+from ..executor.runs.request import inputs_of, output_type_of, run_of, step_of
 from ..executor.states import UNDER_WAY, RunStatus
 from ..plans import CheckReport, Plan, parse
 from ..plans.nearest import short
@@ -68,8 +69,9 @@ from .transport import Connection, Request
 
 if TYPE_CHECKING:
     from ..executor import PlanVersion, RunFilter, RunPage, RunSummary
+    from ..plans.python_types import Inputs, OutputType
 
-T = TypeVar("T")
+T = TypeVar("T", default=Any)
 PlanLike: TypeAlias = Plan | Mapping[str, Any] | os.PathLike[str]
 
 BAD_ANSWER: Final = "bad-answer"
@@ -109,7 +111,7 @@ class Calls:
         self,
         what: PlanLike | str | None = None,
         *,
-        inputs: Mapping[str, Any] | None = None,
+        inputs: Inputs | None = None,
         budget: Mapping[str, float] | None = None,
         deadline: str | float | datetime | None = None,
         task: str | None = None,
@@ -117,14 +119,15 @@ class Calls:
         plan_digest: str | None = None,
         stream: bool = False,
         idempotency_key: str | None = None,
-    ) -> Run:
+        returns: type[T] | Mapping[str, Any] | None = None,
+    ) -> Run[T]:
         """Hand in a run and return it, queued; it is durable, and goes on at the server.
 
         A text as `what` is a digest if it is one, a task in words if it has a space, and else the name of a saved plan.
 
         Args:
             what: A plan, the digest or the name of a saved plan, or a task in words.
-            inputs: Values of the plan's inputs.
+            inputs: Values of the plan's inputs by name, or a model or dataclass with a field for each.
             budget: Limits of the run, within those of the server.
             deadline: How long the run may take, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text); then it is cancelled.
             task: A task in words, in the place of `what`.
@@ -132,6 +135,7 @@ class Calls:
             plan_digest: Digest of a saved plan, in the place of `what`.
             stream: Whether steps of a task start while its plan is being written.
             idempotency_key: The same key with the same request gives the same run, for ever; by default each call has a key of its own.
+            returns: The type of `run.value`, as in `Engine.run`: the server refuses a plan whose output cannot be of it.
 
         Raises:
             PlanRejected: The plan has faults.
@@ -141,44 +145,60 @@ class Calls:
         named = _named(what, task=task, plan_name=plan_name, plan_digest=plan_digest)
         if stream and "task" not in named:
             raise InputRejected("stream: expected a task in words, whose steps may start early, found a plan")
-        body = _given(**named, inputs=inputs, budget=budget, stream=stream or None)
+        wanted = output_type_of(returns)
+        body = _given(
+            **named,
+            inputs=None if inputs is None else inputs_of(inputs),
+            budget=budget,
+            stream=stream or None,
+            returns=None if wanted is None else wanted.schema,
+        )
         if deadline is not None:
             body["deadline"] = deadline.isoformat() if isinstance(deadline, datetime) else deadline
         key = secrets.token_urlsafe(24) if idempotency_key is None else idempotency_key
         if not key.isascii() or not key.isprintable() or not key.strip():
             raise InputRejected(f"idempotency_key: expected printable ASCII, found {short(key)!r}")
         path = "v1/tasks" if "task" in named else "v1/runs"
-        return await self._asked(run_in, "POST", path, body, headers={"Idempotency-Key": key})
+        run = await self._asked(run_in, "POST", path, body, headers={"Idempotency-Key": key})
+        return _typed(run, wanted)
 
-    async def wait(self, run_id: str, *, timeout: float | None = None) -> Run:  # noqa: ASYNC109  # also without an event loop
+    async def wait(
+        self,
+        run_id: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # also without an event loop
+        returns: type[T] | Mapping[str, Any] | None = None,
+    ) -> Run[T]:
         """Return the run when it has ended, or waits for a person or a budget.
 
         Args:
             run_id: The run.
             timeout: Seconds; `None`: without a limit.
+            returns: The type of `run.value`.
 
         Raises:
             RunNotFound: There is no such run.
             TimeoutError: The run goes on after that time.
             ServerError: The server is not reached.
         """
+        wanted = output_type_of(returns)
         until = None if timeout is None else time.monotonic() + timeout
         while _goes_on(run := await self.get(run_id)):
             async for _ in self._events(run_id, run.last_event, until):
                 pass
             if until is not None and time.monotonic() >= until:
                 if not _goes_on(run := await self.get(run_id)):
-                    return run
+                    return _typed(run, wanted)
                 raise TimeoutError(
                     f"run {run_id} is still {run.status} after {timeout:g} s; it goes on at the server"
                 )
-        return run
+        return _typed(run, wanted)
 
     async def run(  # noqa: PLR0913  # as of `submit`
         self,
         what: PlanLike | str | None = None,
         *,
-        inputs: Mapping[str, Any] | None = None,
+        inputs: Inputs | None = None,
         budget: Mapping[str, float] | None = None,
         deadline: str | float | datetime | None = None,
         task: str | None = None,
@@ -187,7 +207,8 @@ class Calls:
         stream: bool = False,
         idempotency_key: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # also without an event loop
-    ) -> Run:
+        returns: type[T] | Mapping[str, Any] | None = None,
+    ) -> Run[T]:
         """Hand in a run, wait for it, and return its outcome.
 
         Args:
@@ -201,6 +222,7 @@ class Calls:
             stream: Whether steps of a task start while its plan is being written.
             idempotency_key: As of `submit`.
             timeout: Seconds to wait; `None`: without a limit.
+            returns: As of `submit`.
 
         Raises:
             PlanRejected: The plan has faults.
@@ -218,12 +240,14 @@ class Calls:
             plan_digest=plan_digest,
             stream=stream,
             idempotency_key=idempotency_key,
+            returns=returns,
         )
-        return await self.wait(submitted.id, timeout=timeout)
+        return await self.wait(submitted.id, timeout=timeout, returns=returns)
 
-    async def get(self, run_id: str) -> Run:
-        """Return the run as it stands. Raises: RunNotFound: there is none."""
-        return await self._asked(run_in, "GET", _run_path(run_id))
+    async def get(self, run_id: str, *, returns: type[T] | Mapping[str, Any] | None = None) -> Run[T]:
+        """Return the run as it stands, with `returns` as in `wait`. Raises: RunNotFound: there is none."""
+        wanted = output_type_of(returns)
+        return _typed(await self._asked(run_in, "GET", _run_path(run_id)), wanted)
 
     async def events(self, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
         """Yield the run's events past number `after` as they become durable, until nothing more comes by itself.
@@ -532,14 +556,20 @@ class Calls:
         )
         return await self._asked(run_in, "POST", f"{_run_path(run_id)}/fork", body)
 
-    async def replay(self, run_id: str) -> Run:
+    async def replay(self, run_id: str, *, returns: type[T] | Mapping[str, Any] | None = None) -> Run[T]:
         """Compute the run again from its journal; nothing is called or stored.
+
+        Args:
+            run_id: The run.
+            returns: The type of `run.value`.
 
         Raises:
             RunNotFound: There is no such run.
             Diverged: A step differs from what was recorded.
         """
-        return await self._asked(run_in, "POST", f"{_run_path(run_id)}/replay", is_long=True)
+        wanted = output_type_of(returns)
+        found = await self._asked(run_in, "POST", f"{_run_path(run_id)}/replay", is_long=True)
+        return _typed(found, wanted)
 
     # --- looking back
 
@@ -852,6 +882,10 @@ def _plan_document(plan: PlanLike) -> Json:
             f"expected a Plan, a dict or the Path of a plan's file, found {type(plan).__name__}"
         )
     return plan.to_dict() if isinstance(plan, Plan) else cast("Json", dict(plan))
+
+
+def _typed(run: Run, wanted: OutputType[T] | None) -> Run[T]:
+    return run if wanted is None else run.of_type(wanted)
 
 
 def _given(**fields: Any) -> dict[str, Any]:  # noqa: ANN401  # JSON, models, dates

@@ -25,6 +25,7 @@ from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
 from ..plans.immutable import immutable
 from ..plans.program import ENDORSED, Action, AskModel, AskPerson, CallTool, Program, StepCode
+from ..plans.types.integers import with_integers
 from ..plans.types.validate import value_problems
 from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
 from .canonical_value import CanonicalValue, Scope
@@ -473,8 +474,26 @@ def output_of(frame: Frame, absent: list[RunWarning] | None = None) -> Canonical
         absent: Gets a warning for each text of the output that asks for a field which is not there: that text is null. `None`: it is an error.
 
     Raises:
-        EvaluationError: The output has no value.
+        EvaluationError: The output has no value, or it does not fit the plan's `returns`.
     """
+    returns = frame.program.returns
+    found = _any_output(frame, absent)
+    return found if returns is None else _fitting(found, returns)
+
+
+def _fitting(output: CanonicalValue, returns: Mapping[str, Json]) -> CanonicalValue:
+    """Return an output as the plan declares it. Raises: EvaluationError: it does not fit."""
+    value = with_integers(output.value, returns)
+    if faults := value_problems(value, returns):
+        told = "; ".join(
+            f"{fault.inner.lstrip('.')}: {fault.message}" if fault.inner else fault.message
+            for fault in faults
+        )
+        raise EvaluationError("bad-output", f"the output does not fit the schema in `returns`: {told}")
+    return output if value is output.value else CanonicalValue.of(value)
+
+
+def _any_output(frame: Frame, absent: list[RunWarning] | None) -> CanonicalValue:
     formula = frame.program.output
     if formula is None or any(frame.scope[step] is SKIPPED for step in formula.strict):
         return CanonicalValue(b"null")

@@ -221,6 +221,7 @@ class Planner:
         budget: Mapping[str, float] | None = None,
         spent: Callable[[Usage], None] | None = None,
         answers: Iterable[tuple[str, Json]] = (),
+        returns: Mapping[str, Json] | None = None,
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
 
@@ -240,6 +241,7 @@ class Planner:
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the planning. A saved plan needs none.
             spent: Is called with the usage of each answered request, also if the planning fails.
             answers: The questions that earlier plannings of this task ended with (`Question.text`), each with its answer.
+            returns: JSON Schema that the plan's output has to fit; a plan that a model writes declares it. `None`: any output will do.
 
         Raises:
             PlanningFailed: There is no plan. The message says why and what to do, `attempts` holds all attempts, `limit` names the limit
@@ -258,6 +260,7 @@ class Planner:
             complete,
             rules,
             tuple(answers),
+            returns=returns,
         )
         from .drafting.conversation import PlanningBudget  # noqa: PLC0415  # most processes write no plan
 
@@ -606,6 +609,7 @@ def planning_key(request: PlanRequest, *endpoints: Endpoint, profile: Profile = 
             if request.answers
             else {}
         ),
+        **({"returns": dict(request.returns)} if request.returns is not None else {}),
     }
     return digest(canonical(parts))
 

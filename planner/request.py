@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TypeAlias, cast
 
 from ..errors import InputRejected
 from ..plans import SavedPlans, check
+from ..plans.checker.checker import output_problems
 from ..plans.checker.flow.selection import FlowRules
 from ..plans.format.shape import draft_of
 from ..plans.immutable import immutable
@@ -53,6 +55,7 @@ class PlanRequest:
         complete: Whether the plan is to run with just these inputs, so that every other input needs a default.
         answers: The questions that the model asked before about this task, each with the user's answer.
         part: The bounds of the plan if it is one part of a run; `None`: it is the plan of a run.
+        returns: JSON Schema that the output of the plan has to fit; `None`: any output will do.
     """
 
     task: str
@@ -65,6 +68,7 @@ class PlanRequest:
     rules: FlowRules | None = None
     answers: tuple[tuple[str, Json], ...] = ()
     part: Part | None = None
+    returns: Mapping[str, Json] | None = None
 
     async def check(self, plan: Plan | Json, written: Collection[str] = ()) -> CheckReport:
         """Return the check's report on a plan, saved or drafted; the words of the steps in `written` count as untrusted data."""
@@ -75,12 +79,20 @@ class PlanRequest:
         return self._check(plan, LIMITS)
 
     def check_quickly(self, plan: Plan | Json) -> CheckReport:
-        """Return the check's report on a plan that may be passed over: one with dear constants has the problem `limit-exceeded`."""
-        return self._check(plan, INLINE_LIMITS)
+        """Return the check's report on a plan that may be passed over, or that has no output yet: one with dear constants has the problem `limit-exceeded`."""
+        return self._check(plan, INLINE_LIMITS, is_partial=True)
 
-    def _check(self, plan: Plan | Json, limits: Limits, written: Collection[str] = ()) -> CheckReport:
+    def _check(
+        self, plan: Plan | Json, limits: Limits, written: Collection[str] = (), *, is_partial: bool = False
+    ) -> CheckReport:
         plans = self.plans or self._find
         report = check(plan, self.tools, plans=plans, limits=limits, rules=self.rules, written=written)
+        if self.returns is not None and not is_partial and report.ok:
+            draft = draft_of(plan)
+            # A draft has the schema already. A saved plan stays as it is, or what runs would be another one.
+            if draft.plan is not None and draft.plan.returns != self.returns:
+                found = output_problems(draft.plan, self.returns, self.tools, plans=plans, limits=limits)
+                report = replace(report, problems=(*report.problems, *found))
         if self.part is not None:
             draft = draft_of(plan)
             report = self.part.checked(report, draft.plan if draft.whole else None, self.tools, limits)

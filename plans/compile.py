@@ -245,6 +245,7 @@ class _BodyCompiler:
             steps=steps,
             order=tuple(self.survey.steps[self.number]),
             output=None if body.output.value is None else body.output.formula,
+            returns=None if body.returns is None else self_contained(body.returns, body.types),
             defaults={name: schema["default"] for name, schema in body.inputs.items() if "default" in schema},
             waits=Waits.of(steps),
         )
@@ -482,13 +483,15 @@ def plan_of_inner(outer: Plan, name: str, types: Mapping[str, Json]) -> Plan:
     """Return an inner plan that stands alone, with all types and plans that it can name."""
     inner = outer.plans[name]
     return Plan.model_construct(
-        {"firmplan", "inputs", "types", "plans", "steps", "output"},
+        {"firmplan", "inputs", "types", "plans", "steps", "output"}
+        | ({"returns"} if inner.returns else set()),
         firmplan=1,
         inputs=inner.inputs,
         types=dict(cast("Mapping[str, dict[str, Any]]", types)),
         plans=outer.plans,
         steps=inner.steps,
         output=inner.output,
+        returns=inner.returns,
     )
 
 

@@ -5,7 +5,7 @@ The canonical form is the plan as JSON, with
 - defaults filled in: empty `inputs`, `types`, `plans`, `args`, `after`, `guard`, `tools` and `budget`, a null `output`, `on_error`
   as `"fail"`, `returns` as `{"type": "string"}`, `max_steps` as 10;
 - optional keys without a default (`for_each`, `when`, `repeat`, `retries`, `timeout`, `model`, `system`, `examples`,
-  `temperature`, `max_tokens`) left out where the plan leaves them out or sets them to null; an explicit null of `when` and
+  `temperature`, `max_tokens`, `returns` of a plan) left out where the plan leaves them out or sets them to null; an explicit null of `when` and
   `for_each`, a fault, stays;
 - every template in canonical spelling.
 
@@ -59,6 +59,7 @@ def _body(body: Plan | InnerPlan) -> dict[str, Json]:
         "types": dict(body.types),
         "steps": list(steps),
         "output": template_of(".output", body.output).canonical,
+        **_given({"returns": body.returns}),
     }
 
 

@@ -118,7 +118,15 @@ def fit_value(
     """Return one input's value in canonical form, and its problems. Arguments are as in `fit_inputs`."""
     where = f"$.inputs{key(name)}"
     try:
-        data = canonical(given)
+        try:
+            data = canonical(given)
+        except NotJson as fault:
+            if fault.is_limit:
+                raise
+            from .python_types import to_json  # noqa: PLC0415  # most inputs are JSON
+
+            given = to_json(given)
+            data = canonical(given)
     except NotJson as fault:
         at = where + fault.path.removeprefix("$")
         what = str(fault).removeprefix(f"{fault.path}: ")

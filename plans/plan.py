@@ -331,6 +331,10 @@ class InnerPlan(_Frozen):
     )
     steps: _Steps = Field(description="The steps.")
     output: Value = Field(default=None, description="What the plan gives.")
+    returns: Schema | None = Field(
+        default=None,
+        description="JSON Schema of the output. An output that cannot fit it is a fault; one that does not fit it when the plan has run fails the run.",
+    )
 
 
 class Plan(_Frozen):
@@ -349,6 +353,7 @@ class Plan(_Frozen):
         plans: Name -> plan that steps may run.
         steps: Its steps.
         output: Its result; absent: null.
+        returns: JSON Schema of the output; `None`: the check infers its type, and nothing is demanded.
     """
 
     firmplan: Literal[1] = Field(description="Version of the format.")
@@ -369,6 +374,10 @@ class Plan(_Frozen):
     )
     steps: _Steps = Field(description="The steps.")
     output: Value = Field(default=None, description="What the plan gives.")
+    returns: Schema | None = Field(
+        default=None,
+        description="JSON Schema of the output. An output that cannot fit it is a fault; one that does not fit it when the plan has run fails the run.",
+    )
 
     @model_validator(mode="wrap")
     @classmethod

@@ -194,7 +194,18 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-_SECTIONS = ("firmplan", "task", "description", "left_out", "inputs", "types", "plans", "steps", "output")
+_SECTIONS = (
+    "firmplan",
+    "task",
+    "description",
+    "left_out",
+    "inputs",
+    "types",
+    "plans",
+    "steps",
+    "output",
+    "returns",
+)
 _RANK = {name: rank for rank, name in enumerate(_SECTIONS)}
 
 

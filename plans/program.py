@@ -395,6 +395,7 @@ class Program:
         steps: In the plan's order.
         order: Positions in program order: the list, each step preceded by its not yet listed dependencies.
         output: The plan's output; `None` gives null.
+        returns: Self-contained JSON Schema that the output has to fit; `None`: there is none.
         defaults: Input name -> default, for inputs that have one.
         waits: Who waits for whom.
     """
@@ -405,3 +406,4 @@ class Program:
     output: Formula | None
     defaults: Mapping[str, Json]
     waits: Waits
+    returns: Mapping[str, Json] | None = None

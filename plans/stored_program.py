@@ -33,6 +33,7 @@ from .program import (
     Waits,
 )
 from .signature import Signature, Signatures, signatures_of
+from .types.standalone import self_contained
 from .values import Digest, Json
 
 FORMAT: Final = 1
@@ -187,6 +188,7 @@ class _Reader:
             steps=steps,
             order=tuple(order),
             output=output,
+            returns=None if given.returns is None else self_contained(given.returns, types),
             defaults={
                 each: schema["default"] for each, schema in given.inputs.items() if "default" in schema
             },

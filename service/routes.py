@@ -544,6 +544,7 @@ async def _accept(
             stream,
             caller.submitter,
             body.deadline,
+            body.returns,
         )
     )
     return _submitted(run)
@@ -803,7 +804,9 @@ async def _planned_task(
 ) -> dict[str, Any]:
     """Return the plan of a task, and its check. Raises: Refusal: 422, there is no plan; the detail says why."""
     try:
-        plan = await served.engine.plan(body.task, inputs=body.inputs, tenant=caller.tenant, heard=heard)
+        plan = await served.engine.plan(
+            body.task, inputs=body.inputs, tenant=caller.tenant, heard=heard, returns=body.returns
+        )
     except PlanningFailed as error:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.code, error.message) from error
     report = await served.engine.check_plan(plan, tenant=caller.tenant)

@@ -49,6 +49,7 @@ class Submission:
         stream: Whether steps of a task start while its plan is being written.
         submitter: The name of the client's key; `None`: it has none.
         deadline: As of `Engine.submit`.
+        returns: JSON Schema that the output has to fit; `None`: any output will do.
     """
 
     what: Any
@@ -59,6 +60,7 @@ class Submission:
     stream: bool = False
     submitter: Submitter | None = None
     deadline: str | float | None = None
+    returns: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -173,6 +175,7 @@ class RunQueue:
             submitter=submission.submitter,
             request="" if run_id is None else submission.body,
             deadline=submission.deadline,
+            returns=submission.returns,
         )
         self.adopt(run.id)
         self.metrics.note_accepted("task" if isinstance(submission.what, str) else "plan")

@@ -7,7 +7,7 @@ second serialisation.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -64,6 +64,7 @@ Deadline = Annotated[
         examples=["2h"],
     ),
 ]
+_RETURNS: Final = "JSON Schema that the output has to fit: a plan whose output cannot fit it is refused."
 
 
 class TaskBody(RequestBody):
@@ -74,6 +75,7 @@ class TaskBody(RequestBody):
     budget: Budget | None = None
     deadline: Deadline = None
     stream: bool = False
+    returns: Annotated[dict[str, Any] | None, Field(description=_RETURNS)] = None
 
 
 class PlanTaskBody(RequestBody):
@@ -82,6 +84,7 @@ class PlanTaskBody(RequestBody):
     task: Annotated[str, Field(min_length=1, examples=["Compare the weather in Rome and Oslo"])]
     inputs: dict[str, Any] | None = None
     stream: bool = False
+    returns: Annotated[dict[str, Any] | None, Field(description=_RETURNS)] = None
 
 
 class RunBody(RequestBody):
@@ -95,6 +98,7 @@ class RunBody(RequestBody):
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
     deadline: Deadline = None
+    returns: Annotated[dict[str, Any] | None, Field(description=_RETURNS)] = None
 
     @model_validator(mode="after")
     def _one_plan(self) -> RunBody:

@@ -28,6 +28,7 @@ from ..errors import ConfigError, ToolError
 from ..plans.durations import parse_count
 from ..plans.immutable import immutable
 from ..plans.nearest import did_you_mean, listing
+from ..plans.python_types import adapter_of
 from ..plans.values import Json
 from .annotated import PythonTypes
 from .callables import argument_names, find_context, is_async, plain_function
@@ -185,7 +186,10 @@ def _make(
     made = _AgentRequest(template, settings, _head(where, fn, template, settings))
 
     def request_of(args: dict[str, Json]) -> ModelRequest:
-        return made.request(args, tool.returns or {}, typed if settings.guard else None)
+        # A field with a default may be missing in an answer: the result has it.
+        return made.request(
+            args, cast("PythonTypes", tool.types).answers or {}, typed if settings.guard else None
+        )
 
     def typed(value: Json) -> object:
         return _instance(tool, value)
@@ -227,7 +231,9 @@ def _check_paths(where: str, tool: Tool, template: PromptTemplate) -> None:
         at: Json = dict(tool.parameters)
         for number, part in enumerate(path.split(".")):
             at = _resolved(at, tool.parameters)
-            known = at.get("properties") if isinstance(at, dict) else None
+            if not isinstance(at, dict):
+                break
+            known = at.get("properties")
             if not isinstance(known, dict) or (part not in known and at.get("additionalProperties")):
                 break  # nothing is known of its fields
             if part not in known:
@@ -353,7 +359,6 @@ def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., A
     """Return the function that a direct call runs: it asks the models of the environment."""
 
     async def asked(*args: object, **kwargs: object) -> object:
-        from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with the tools anyway
         from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
 
         # `bind_partial`: a missing argument is reported by `bind` of the tool, with its name and type.
@@ -365,8 +370,7 @@ def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., A
         assert request is not None
         reply = await Models().ask(request)
         annotations = cast("PythonTypes", made.types).annotations
-        adapter: TypeAdapter[object] = TypeAdapter(annotations.returns)
-        return adapter.validate_json(made.seal(reply.value))
+        return adapter_of(annotations.returns).validate_json(made.seal(reply.value))
 
     if is_async(fn):
         return wraps(fn)(asked)

@@ -15,17 +15,19 @@ from collections.abc import Set as AbstractSet
 from copy import copy
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
-from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
+from typing_extensions import override
 
 from ..errors import ConfigError, ToolError
 from ..plans.paths import path_of
+from ..plans.python_types import AnswerSchemas, Schemas, adapter_of, readable
 from ..plans.types.integers import with_ordered_sets
 from ..plans.values import Json, NotJson, canonical, copied, parse_canonical
 from .callables import EMPTY, Annotations, Parameter
@@ -62,6 +64,7 @@ class PythonTypes:
         self.parameters.setdefault("properties", {})
         returns = _json_schema(where, "the result", self._result, "serialization")
         self.returns = returns or None
+        self._where = where
         self._arguments = Checker(self.parameters)
         self._sealed = Checker(returns)
         # Two schemas of a result: what pydantic accepts, and what it serializes. Aliases and computed fields make
@@ -74,6 +77,11 @@ class PythonTypes:
         self._exact = None if model is None else exact_arguments(model, self._names)
         self._exact_result = exact_result(self._result.core_schema)
         self.codecs = _codecs(arguments, self.parameters, self._result, returns)
+
+    @cached_property
+    def answers(self) -> dict[str, Json] | None:
+        """JSON Schema of what a model is asked for: as `returns`, but fields with defaults may be left out."""
+        return _json_schema(self._where, "the result", self._result, "serialization", _AnswerSchemas) or None
 
     def bind(self, args: Mapping[str, Json]) -> bytes:  # noqa: D102  # as `Types` says; the same below
         try:
@@ -244,17 +252,19 @@ class PythonTypes:
             ) from None
 
 
-class _Schemas(GenerateJsonSchema):
-    """pydantic's JSON Schemas without the titles it makes up for fields."""
+class _Schemas(Schemas):
+    """The schemas of arguments and results."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  # pydantic's signature
-        return False
-
+    @override
     def is_instance_schema(self, schema: Any) -> Any:
         """Refuse a class of a model that allows any class."""
         if find_codec(schema["cls"]) is not None:
             raise bare_in_model(schema["cls"])
         return super().is_instance_schema(schema)
+
+
+class _AnswerSchemas(AnswerSchemas, _Schemas):
+    """The schemas of what models are asked for."""
 
 
 def _without_json(result: object, fault: Exception) -> str:
@@ -281,7 +291,7 @@ def _arguments_model(
     """
     made: dict[str, Any] = {}
     for at, each in enumerate(parameters):
-        hint: Any = each.annotation
+        hint: Any = readable(each.annotation)
         if isinstance(each.default, FieldInfo):
             hint = Annotated[hint, each.default]
             made[f"argument_{at}"] = (hint, Field(alias=each.name))
@@ -329,7 +339,7 @@ def _checked_default(where: str, parameter: Parameter) -> Any:
 
 def _adapter(where: str, what: str, annotation: Any) -> Adapter:
     try:
-        return TypeAdapter(annotation)
+        return adapter_of(annotation)
     except PydanticSchemaGenerationError as fault:
         return _encoded(where, what, annotation, fault)
     except PydanticUserError as fault:
@@ -371,9 +381,11 @@ def _codecs(arguments: Adapter, parameters: Json, result: Adapter, returns: Json
     return tuple({each.mark + str(each.kind): each for each in codecs_in(schemas)}.values())
 
 
-def _json_schema(where: str, what: str, adapter: Adapter, mode: Any) -> dict[str, Json]:
+def _json_schema(
+    where: str, what: str, adapter: Adapter, mode: Any, generator: type[Schemas] = _Schemas
+) -> dict[str, Json]:
     try:
-        return adapter.json_schema(mode=mode, schema_generator=_Schemas)
+        return adapter.json_schema(mode=mode, schema_generator=generator)
     except ConfigError as fault:
         raise ConfigError(f"{where}: {what}: {fault}") from fault
     except PydanticUserError as fault:

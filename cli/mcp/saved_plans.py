@@ -121,6 +121,9 @@ class PlanTools:
 
     async def _output_schema(self, plan: Plan) -> Mapping[str, Json]:
         """Return the type of a plan's output: that of a step whose value it would be."""
+        types = cast("Mapping[str, Json]", plan.types)
+        if plan.returns is not None:
+            return self._nullable(plan.returns, types)
         if plan.output is None:
             return {"type": "null"}
         last = "output_"
@@ -131,8 +134,11 @@ class PlanTools:
         report = await self._engine.check_plan({**document, "steps": steps, "output": f"${{{last}}}"})
         if not (schema := report.types.get(last, {})):
             return {}
+        return self._nullable(schema, types)
+
+    @staticmethod
+    def _nullable(schema: Json, types: Mapping[str, Json]) -> Mapping[str, Json]:
         # The output is null as long as the run has not succeeded, and where a skipped step would have given it.
-        types = cast("Mapping[str, Json]", plan.types)
         made = self_contained({"anyOf": [schema, {"type": "null"}]}, types)
         # The schema becomes a part of the answer's schema, in which `#` means another root.
         return {} if b'"$ref":"#"' in canonical(made) else made

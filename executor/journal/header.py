@@ -99,6 +99,7 @@ class Header:
         schedule: The schedule whose time made the run, as `name` and `at` (Unix seconds); `None`: no schedule did.
         deadline: When the run is to have ended, in Unix seconds; `None`: it has no deadline.
         approval_expires_s: How long a person is waited for whose approval a call needs, in seconds, where its tool does not say; `None`: for ever.
+        returns: Of a task: JSON Schema that the output of its plan has to fit; `None`: any output will do.
     """
 
     plan: Plan | None
@@ -121,6 +122,7 @@ class Header:
     schedule: Mapping[str, Json] | None = None
     deadline: float | None = None
     approval_expires_s: float | None = None
+    returns: Mapping[str, Json] | None = None
 
     @property
     def program(self) -> Program:
@@ -211,6 +213,7 @@ class Header:
         data |= {"schedule": dict(self.schedule)} if self.schedule else {}
         data |= {"deadline": self.deadline} if self.deadline is not None else {}
         data |= {"approval_expires_s": self.approval_expires_s} if self.approval_expires_s is not None else {}
+        data |= {"returns": dict(self.returns)} if self.returns is not None else {}
         return data | {"replan": self.replan} if self.replan else data
 
     @classmethod
@@ -259,6 +262,7 @@ class Header:
             schedule=data.get("schedule"),
             deadline=data.get("deadline"),
             approval_expires_s=data.get("approval_expires_s"),
+            returns=data.get("returns"),
         )
 
 

@@ -15,7 +15,7 @@ from dataclasses import field, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import orjson
 from pydantic import ValidationError
@@ -48,6 +48,11 @@ from ..policy import REUSE_MODES, ReuseMode
 from ..stores.api_keys import tenant_of
 from ..stores.store import REPLAY
 from .run import ARTIFACT_KEYS
+
+if TYPE_CHECKING:
+    from ...plans.python_types import OutputType
+
+Value = TypeVar("Value")
 
 
 @immutable
@@ -130,9 +135,33 @@ def fitted_inputs(plan: Plan, given: Mapping[str, Json]) -> dict[str, Json]:
     return inputs
 
 
-def task_inputs(given: Mapping[str, Json] | None) -> Mapping[str, Json]:
+def output_type_of(returns: type[Value] | Mapping[str, Any] | None) -> OutputType[Value] | None:
+    """Return the type that a caller wants of the output; `None`: any. Raises: ConfigError: it is none that JSON can carry."""
+    if returns is None:
+        return None
+    from ...plans.python_types import OutputType  # noqa: PLC0415  # most runs have any output, and JSON as inputs
+
+    return OutputType(returns)
+
+
+def inputs_of(given: object) -> Mapping[str, Json]:
+    """Return inputs by name: those of an object, or the fields of a model or a dataclass. Raises: InputRejected: the value is none of these."""
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        return values_of("inputs", cast("Mapping[str, Json]", given))
+    from ...plans.python_types import values_in  # noqa: PLC0415  # as above
+
+    try:
+        found = values_in(given)
+    except NotJson as fault:
+        raise InputRejected(f"inputs: expected values that JSON can carry, found at {fault}") from fault
+    return values_of("inputs", found, "inputs")
+
+
+def task_inputs(given: Mapping[str, Json]) -> Mapping[str, Json]:
     """Return the inputs of a task; it has no plan yet that declares them. Raises: InputRejected: they are not valid, or too large."""
-    inputs = values_of("inputs", given)
+    inputs = {name: _as_json(value) for name, value in given.items()}
     problems = [
         too_large(name, size, bounds.VALUE_BYTES_MAX)
         for name, size in _sizes(inputs).items()
@@ -142,6 +171,18 @@ def task_inputs(given: Mapping[str, Json] | None) -> Mapping[str, Json]:
         raise InputRejected("\n".join(str(each) for each in problems), problems)
     _expect_room(inputs)
     return inputs
+
+
+def _as_json(value: Json) -> Json:
+    """Return a value with models, dates and the like as JSON."""
+    try:
+        canonical(value)
+    except NotJson:
+        from ...plans.python_types import to_json  # noqa: PLC0415  # as above
+
+        with suppress(NotJson):  # what is no JSON either way is told by whoever reads it, with its place
+            return to_json(value)
+    return value
 
 
 def _expect_room(inputs: Mapping[str, Json]) -> None:
@@ -243,7 +284,6 @@ def age_of(what: str, given: str | float | None) -> float | None:
 
 # --- single arguments
 
-Value = TypeVar("Value")
 
 COUNT_MAX: Final = 2**63 - 1  # the largest integer of JSON and of stores
 REPLANS_MAX: Final = 20  # patches of one plan: a plan that needs more is another plan

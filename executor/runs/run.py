@@ -7,8 +7,11 @@ and reasons of a step are derived here from its parts, so that every reader sees
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, cast
+
+from typing_extensions import TypeVar
 
 from ...errors import RunFailed
 from ...plans.durations import time_text
@@ -37,6 +40,7 @@ from ..stores.store import REPLAY
 
 if TYPE_CHECKING:
     from ...plans import Plan
+    from ...plans.python_types import OutputType
     from ..fork import PastWrite
     from ..journal.header import Header
     from ..machine import Machine
@@ -144,9 +148,13 @@ class StepView:
         return data
 
 
+T = TypeVar("T", default=Any)
+R = TypeVar("R")
+
+
 @dataclass(frozen=True)
-class Run:
-    """A snapshot of a run.
+class Run(Generic[T]):
+    """A snapshot of a run; `Run[Report]` where `returns=Report` was asked for.
 
     Attributes:
         status: `queued running waiting indeterminate succeeded failed cancelled over_budget parked`.
@@ -208,12 +216,55 @@ class Run:
         times = (step.until for step in steps if step.reason == Reason.TIMER and step.until is not None)
         return min(times, default=None)
 
+    _wanted: ClassVar[OutputType[Any] | None] = None  # of one run: a field would be shown and compared
+
+    @property
+    def value(self) -> T:
+        """The output as a value of the type that `returns=` asked for; without one the output itself.
+
+        Raises:
+            RunFailed: The run has not succeeded, or its output is no value of the type.
+        """
+        self.raise_for_status()
+        wanted = self._wanted
+        if wanted is None:
+            return cast("T", self.output)
+        made = self.__dict__
+        if "_value" not in made:
+            try:
+                made["_value"] = wanted.read(self.output)
+            except ValueError as fault:
+                raise RunFailed(
+                    f"run {self.id} succeeded, and its output is no {wanted.name}: {fault}", self
+                ) from fault
+        return cast("T", made["_value"])
+
+    def typed(self, returns: type[R] | Mapping[str, Any]) -> Run[R]:
+        """Return the run with an output of a type: `run.typed(Report).value` is a `Report`.
+
+        Args:
+            returns: A Python type that JSON can carry, or a JSON Schema, which `value` then has to fit.
+
+        Raises:
+            ConfigError: The type is none that JSON can carry.
+        """
+        from ...plans.python_types import OutputType  # noqa: PLC0415  # only where it is asked for
+
+        return self.of_type(OutputType(returns))
+
+    def of_type(self, wanted: OutputType[R]) -> Run[R]:
+        """Return the run with an output of a type that was read before, as `typed` does."""
+        made = copy(self)
+        made.__dict__.pop("_value", None)
+        made.__dict__["_wanted"] = wanted
+        return cast("Run[R]", made)
+
     @property
     def is_replay(self) -> bool:
         """Whether it is a kept replay, which repeats its parent from the journal and never continues."""
         return self.parent is not None and self.id.startswith(REPLAY)
 
-    def raise_for_status(self) -> Run:
+    def raise_for_status(self) -> Run[T]:
         """Return the run if it succeeded.
 
         Raises:

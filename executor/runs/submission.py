@@ -248,7 +248,7 @@ class Submissions:
         is_same_work = (
             existing.plan.digest == header.plan.digest
             if header.plan is not None and existing.plan is not None
-            else existing.task == header.task
+            else existing.task == header.task and existing.returns == header.returns
         )
         # A task is compared by the inputs that were given with it, since the planner may have added others.
         given = (

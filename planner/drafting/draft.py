@@ -38,8 +38,14 @@ _BESIDE_A_PLAN = ("reasoning", "cannot", "question")
 _CHANGED_BESIDE_STEPS = ("inputs", "types", "output", "left_out")
 
 
-def plan_in(value: Json, task: str) -> Json:
-    """Return the plan in a model's answer; a missing version and a missing task are filled in."""
+def plan_in(value: Json, task: str, returns: Mapping[str, Json] | None = None) -> Json:
+    """Return the plan in a model's answer; a missing version and a missing task are filled in.
+
+    Args:
+        value: The answer.
+        task: The task.
+        returns: The schema that the output has to fit: it is a part of the plan, whatever the model writes. `None`: no schema is wanted.
+    """
     if not isinstance(value, dict):
         return value
     plan = {
@@ -53,7 +59,7 @@ def plan_in(value: Json, task: str) -> Json:
     # Models fill in a field that has nothing to say: `"left_out": "none"`.
     if (left_out := texts_in(parsed(plan.pop("left_out", None)))) is not None:
         plan["left_out"] = left_out
-    return {"firmplan": 1, "task": task, **plan}
+    return {"firmplan": 1, "task": task, **plan, **({} if returns is None else {"returns": dict(returns)})}
 
 
 def unwrapped(value: dict[str, Json]) -> dict[str, Json]:

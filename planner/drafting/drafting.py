@@ -241,6 +241,7 @@ class Drafting:
             count,
             self.request.answers,
             self.request.part,
+            self.request.returns,
         )
 
     def _first_request(self) -> ModelRequest:
@@ -260,7 +261,7 @@ class Drafting:
 
     async def _read(self, value: Json, approach: str) -> Reading:
         """Return the plan that an answer makes, and its problems; keep the draft: a complete plan, or the last draft with changes."""
-        draft = plan_in(value, self.request.task)
+        draft = plan_in(value, self.request.task, self.request.returns)
         if approach == "steps" and isinstance(self.draft, dict):
             # A model that is asked for changes may still answer with a complete plan, or write the changed steps as a plan.
             changes = DraftChanges.read(value) or DraftChanges.of_some_steps(draft, self.draft)

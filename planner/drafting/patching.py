@@ -205,7 +205,7 @@ class PatchDrafting:
             # Models write a plan as easily as a patch. Its difference from the old plan is a patch, and passes
             # the same rules.
             if "operations" not in value and "steps" in whole:
-                plan = plan_in(value, self.request.task)
+                plan = plan_in(value, self.request.task, self.failure_report.plan.returns)
                 report = await self.request.check(plan)
                 if not report.ok:
                     raise PlanRejected(report)

@@ -72,7 +72,7 @@ PROVIDED_CHARACTERS_MAX = 6_000
 """Characters of everything that a provider says of one tool: some twenty parameters with descriptions."""
 
 
-def planning_messages(
+def planning_messages(  # noqa: PLR0913, PLR0917  # what a model is told
     task: str,
     tools: Sequence[Signature],
     inputs: Mapping[str, Json],
@@ -80,6 +80,7 @@ def planning_messages(
     count: int = 0,
     answers: Sequence[tuple[str, Json]] = (),
     part: Part | None = None,
+    returns: Mapping[str, Json] | None = None,
 ) -> tuple[Message, ...]:
     """Return the messages that ask for a plan.
 
@@ -91,6 +92,7 @@ def planning_messages(
         count: The number of all tools; if some are not shown, the prompt says how to ask for another.
         answers: The questions that the model asked before, each with the user's answer.
         part: The bounds of the plan if it is one part of a run.
+        returns: The schema that the output has to fit, if one is wanted.
     """
     given = "\n".join(f'- "{name}": {schema}' for name, schema in input_schemas(inputs).items())
     parts: list[str | Data] = ["# Tools\n\n", *_listed(tools), "\n\n"]
@@ -109,6 +111,8 @@ def planning_messages(
         parts.append(f"\n\n# What the user answered to your questions\n\n{_answered(answers)}")
     if part is not None:
         parts += _part_of_a_run(part)
+    if returns is not None:
+        parts.append(_wanted_output(returns))
     # The system message never changes, and the user's part ends with the task: endpoints cache the longest equal
     # beginning.
     return (Message("system", text_of("plan")), Message("user", mark(parts)))
@@ -121,6 +125,7 @@ def small_messages(
     example: str | None = None,
     answers: Sequence[tuple[str, Json]] = (),
     part: Part | None = None,
+    returns: Mapping[str, Json] | None = None,
 ) -> tuple[Message, ...]:
     """Return the messages that ask a small model for a short plan (`small.py`).
 
@@ -131,6 +136,7 @@ def small_messages(
         example: A saved plan for a similar task, in the small form.
         answers: The questions that earlier plannings ended with, each with the user's answer.
         part: The bounds of the plan if it is one part of a run.
+        returns: The schema that the output has to fit, if one is wanted.
     """
     parts: list[str | Data] = ["# Tools\n\n", *_listed(tools), "\n\n"]
     if example is not None:
@@ -143,7 +149,14 @@ def small_messages(
         parts.append(f"\n\n# What the user answered\n\n{_answered(answers)}")
     if part is not None:
         parts += _part_of_a_run(part)
+    if returns is not None:
+        parts.append(_wanted_output(returns))
     return (Message("system", text_of("small")), Message("user", mark(parts)))
+
+
+def _wanted_output(returns: Mapping[str, Json]) -> str:
+    schema = canonical(dict(returns)).decode()
+    return f"\n\n# The output\n\n{text_of('returns').format(returns=schema)}"
 
 
 def _answered(answers: Sequence[tuple[str, Json]]) -> str:

@@ -144,7 +144,13 @@ def opening(
     written = (small_form_of(each.plan) for each in examples)
     fitting = (each for each in written if each is not None and len(each) <= EXAMPLE_CHARACTERS_MAX)
     return small_messages(
-        request.task, shown, request.inputs, next(fitting, None), request.answers, request.part
+        request.task,
+        shown,
+        request.inputs,
+        next(fitting, None),
+        request.answers,
+        request.part,
+        request.returns,
     )
 
 
@@ -234,7 +240,7 @@ def plan_of(value: Json, request: PlanRequest) -> tuple[Json, tuple[Problem, ...
         value: The model's answer.
         request: The request of the planning, with the tools and the given inputs.
     """
-    draft = plan_in(value, request.task)
+    draft = plan_in(value, request.task, request.returns)
     if isinstance(draft, dict):
         draft = {key: part for key, part in draft.items() if key != "calls"}
     steps = draft.get("steps") if isinstance(draft, dict) else None

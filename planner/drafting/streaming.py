@@ -21,6 +21,8 @@ from ..request import PlanRequest, input_faults
 from .draft import WRAPPERS, DraftChanges, plan_in
 
 CHANGES = "changes"
+OF_OUTPUT = ("output", "returns")
+"""The parts of a plan that are not looked at before all steps are there."""
 LISTS = ("steps", CHANGES)
 """The key of the list of steps: in a plan, or in an answer with the changed steps."""
 
@@ -81,8 +83,8 @@ class PlanStreamParser:
         return bool(self.listed) and (len(self.steps), len(self.head)) != before
 
     def draft(self) -> dict[str, Json]:
-        """Return the complete parts as a draft of a plan, without its output, which may refer to later steps."""
-        head = {key: part for key, part in self.head.items() if key != "output"}
+        """Return the complete parts as a draft of a plan, without its output, which may refer to later steps, and the type of that."""
+        head = {key: part for key, part in self.head.items() if key not in OF_OUTPUT}
         return {**head, "steps": list(self.steps)}
 
     def _read_part(self) -> bool:
@@ -186,7 +188,7 @@ class PartialPlanListener:
         if changes is None:
             return None
         whole = changes.applied_to(self._draft)
-        draft: dict[str, Json] = {key: part for key, part in whole.items() if key != "output"}
+        draft: dict[str, Json] = {key: part for key, part in whole.items() if key not in OF_OUTPUT}
         report = self._request.check_quickly(draft)
         if report.ok:
             return draft

@@ -13,15 +13,19 @@ is an expression (`p.literal` escapes it). The builder checks nothing while the 
 `PlanBuilder.of(plan)` extends an existing plan. Step ids come from the names of tools (`weather`, `weather_2`), or from `id=`.
 """
 
+# ruff: noqa: ANN401  # options are the keys of `call`, and what a reference stands for may be of any type
 from __future__ import annotations
 
+import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast, overload
+
+from typing_extensions import ParamSpec, TypeVar
 
 from ...errors import ConfigError, PlanRejected
 from ..checker.names import derived_id
@@ -46,20 +50,40 @@ from .reference import (
 )
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from ..checker.body import SavedPlans
     from ..problems import CheckReport
+    from ..python_types import DataclassLike
 
 
+# To type checkers a reference to a value whose fields or methods they know is that value: `page.title` is a `str` where the tool returns a model with such
+# a field. Everything else is a `Reference`, whose fields they do not know: dicts, which Python indexes and plans need not, and values that may be null.
+V = TypeVar(
+    "V",
+    bound="BaseModel | DataclassLike | str | float | Sequence[BaseModel] | Sequence[DataclassLike] | Sequence[str] | Sequence[float]",
+)
+W = TypeVar(
+    "W",
+    bound="BaseModel | DataclassLike | str | float | Sequence[BaseModel] | Sequence[DataclassLike] | Sequence[str] | Sequence[float]",
+)
+Out = TypeVar("Out", default=Any)
+Made = TypeVar("Made")
+Q = ParamSpec("Q")
+ClassOf: TypeAlias = type[V]  # in the builder `type` is a method
 Callee: TypeAlias = "Signature | str"
-After: TypeAlias = "Reference | str | Iterable[Reference | str]"
+After: TypeAlias = "object"
+"""A step, its id, or a list of these."""
 OnErrorOption: TypeAlias = "str | Mapping[str, object]"
 RepeatRule: TypeAlias = "Mapping[str, object] | tuple[Callable[[Reference], object] | object, int]"
 
 _UNSET: Any = object()
 
 
-class PlanBuilder:
+class PlanBuilder(Generic[Out]):
     """Builds a plan step by step.
+
+    Type checkers know what references lead to: the result of a tool that returns a model has the model's fields, and `returns=` types the output.
 
     Attributes:
         fn: The functions of the language: `p.fn.len(places)`, `p.fn.first(a.title, "none")`, `p.fn.secret("TOKEN")`.
@@ -71,10 +95,16 @@ class PlanBuilder:
         task: The words that the plan answers.
         description: For people.
         name: What a plan within a plan is called; `inner` gives it.
+        returns: The type of the output, or its JSON Schema: see `output`.
     """
 
     def __init__(
-        self, task: str | None = None, *, description: str | None = None, name: str | None = None
+        self,
+        task: str | None = None,
+        *,
+        description: str | None = None,
+        name: str | None = None,
+        returns: type[Out] | Mapping[str, Any] | None = None,
     ) -> None:
         """Begin a plan; `name` is its name where another plan runs it."""
         self.task = task
@@ -88,16 +118,17 @@ class PlanBuilder:
         self._inputs: dict[str, Any] = {}
         self._types: dict[str, Any] = {}
         self._plans: dict[str, dict[str, Any]] = {}
-        self._inner: dict[str, PlanBuilder] = {}
+        self._inner: dict[str, PlanBuilder[Any]] = {}
         self._steps: list[dict[str, Any]] = []
         self._output: Any = _UNSET
+        self._returns: Any = _UNSET if returns is None else _schema_of_annotation(returns)
         self._tools: dict[str, Signature] = {}
         self._sources: dict[
             str, str
         ] = {}  # the start of a problem's path -> the line of Python that built this part
 
     @classmethod
-    def of(cls, plan: Plan, toolset: Sequence[Signature] = ()) -> PlanBuilder:
+    def of(cls, plan: Plan, toolset: Sequence[Signature] = ()) -> PlanBuilder[Any]:
         """Open a plan to extend it: `p.steps.weather` and `p.inputs.city` refer to its steps and inputs.
 
         Args:
@@ -117,6 +148,7 @@ class PlanBuilder:
         self._types.update(body.get("types", {}))
         self._steps.extend(body["steps"])
         self._output = body.get("output", _UNSET)
+        self._returns = body.get("returns", _UNSET)
         self._tools.update({tool.name: tool for tool in toolset})
 
     @property
@@ -129,6 +161,26 @@ class PlanBuilder:
         """References to the inputs so far, by name."""
         return Handles("input", self._inputs, self._input)
 
+    @overload
+    def input(self, name: str, *, default: object = ..., description: str | None = None) -> str: ...
+    @overload
+    def input(  # type: ignore[overload-overlap]  # the most exact one counts; so it is below
+        self,
+        name: str,
+        type: ClassOf[V],  # what it is
+        *,
+        default: object = ...,
+        description: str | None = None,
+    ) -> V: ...
+    @overload
+    def input(
+        self,
+        name: str,
+        type: object,  # what it is
+        *,
+        default: object = ...,
+        description: str | None = None,
+    ) -> Reference: ...
     def input(
         self,
         name: str,
@@ -136,7 +188,7 @@ class PlanBuilder:
         *,
         default: object = _UNSET,
         description: str | None = None,
-    ) -> Reference:
+    ) -> Any:
         """Declare an input.
 
         Args:
@@ -159,9 +211,99 @@ class PlanBuilder:
         self._types[name] = _schema_of_annotation(type)
         return {"$ref": f"#/types/{name}"}
 
-    def call(  # noqa: PLR0913  # the keys of a step
+    @overload
+    def call(
+        self,
+        tool: Callable[..., Coroutine[Any, Any, V]],
+        /,
+        *positional: object,
+        args: Mapping[str, object] | None = None,
+        id: str | None = None,
+        for_each: None = None,
+        when: object = None,
+        after: After = (),
+        on_error: OnErrorOption | None = None,
+        repeat: RepeatRule | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        why: str | None = None,
+        **arguments: object,
+    ) -> V: ...
+    @overload
+    def call(
+        self,
+        tool: Callable[..., V],
+        /,
+        *positional: object,
+        args: Mapping[str, object] | None = None,
+        id: str | None = None,
+        for_each: None = None,
+        when: object = None,
+        after: After = (),
+        on_error: OnErrorOption | None = None,
+        repeat: RepeatRule | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        why: str | None = None,
+        **arguments: object,
+    ) -> V: ...
+    @overload
+    def call(
+        self,
+        tool: Callable[..., Coroutine[Any, Any, V]],
+        /,
+        *positional: object,
+        args: Mapping[str, object] | None = None,
+        id: str | None = None,
+        for_each: object,
+        when: object = None,
+        after: After = (),
+        on_error: OnErrorOption | None = None,
+        repeat: RepeatRule | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        why: str | None = None,
+        **arguments: object,
+    ) -> list[V]: ...
+    @overload
+    def call(
+        self,
+        tool: Callable[..., V],
+        /,
+        *positional: object,
+        args: Mapping[str, object] | None = None,
+        id: str | None = None,
+        for_each: object,
+        when: object = None,
+        after: After = (),
+        on_error: OnErrorOption | None = None,
+        repeat: RepeatRule | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        why: str | None = None,
+        **arguments: object,
+    ) -> list[V]: ...
+    @overload
+    def call(
         self,
         tool: Callee,
+        /,
+        *positional: object,
+        args: Mapping[str, object] | None = None,
+        id: str | None = None,
+        for_each: object = None,
+        when: object = None,
+        after: After = (),
+        on_error: OnErrorOption | None = None,
+        repeat: RepeatRule | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        why: str | None = None,
+        **arguments: object,
+    ) -> Reference: ...
+    def call(  # noqa: PLR0913  # the keys of a step
+        self,
+        tool: Any,
         /,
         *positional: object,
         args: Mapping[str, object] | None = None,
@@ -175,7 +317,7 @@ class PlanBuilder:
         timeout: float | None = None,
         why: str | None = None,
         **arguments: object,
-    ) -> Reference:
+    ) -> Any:
         """Add a call of a tool; return its result.
 
         Args:
@@ -198,7 +340,15 @@ class PlanBuilder:
         options = _option_keys(for_each, when, after, on_error, repeat, retries, timeout, why)
         return self._add(id, name, {"tool": name, "args": in_plan(given)}, options)
 
-    def set(self, value: object, /, *, id: str | None = None, **options: Any) -> Reference:  # noqa: A002, ANN401  # the plan's word; the keys of `call`
+    @overload
+    def set(
+        self, value: object, /, *, for_each: object, id: str | None = None, **options: Any
+    ) -> Reference: ...
+    @overload
+    def set(self, value: V, /, *, id: str | None = None, **options: Any) -> V: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def set(self, value: object, /, *, id: str | None = None, **options: Any) -> Reference: ...
+    def set(self, value: object, /, *, id: str | None = None, **options: Any) -> Any:  # noqa: A002  # the plan's word; the keys of `call`
         """Add a step that computes a value.
 
         Args:
@@ -208,6 +358,70 @@ class PlanBuilder:
         """
         return self._add(id, "value", {"set": in_plan(value)}, _option_keys(**options))
 
+    @overload
+    def ask(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        prompt: object,
+        /,
+        *,
+        for_each: object,
+        model: str | None = None,
+        system: object = None,
+        examples: object = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        guard: Sequence[object] = (),
+        id: str | None = None,
+        returns: object = ...,
+        **options: Any,
+    ) -> Reference: ...
+    @overload
+    def ask(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        prompt: object,
+        /,
+        *,
+        model: str | None = None,
+        system: object = None,
+        examples: object = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        guard: Sequence[object] = (),
+        id: str | None = None,
+        returns: ClassOf[V],
+        **options: Any,
+    ) -> V: ...
+    @overload
+    def ask(
+        self,
+        prompt: object,
+        /,
+        *,
+        model: str | None = None,
+        system: object = None,
+        examples: object = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        guard: Sequence[object] = (),
+        id: str | None = None,
+        returns: object,
+        **options: Any,
+    ) -> Reference: ...
+    @overload
+    def ask(
+        self,
+        prompt: object,
+        /,
+        *,
+        model: str | None = None,
+        system: object = None,
+        examples: object = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        guard: Sequence[object] = (),
+        id: str | None = None,
+        **options: Any,
+    ) -> str: ...
     def ask(  # noqa: PLR0913  # the keys of an ask
         self,
         prompt: object,
@@ -221,8 +435,8 @@ class PlanBuilder:
         max_tokens: int | None = None,
         guard: Sequence[object] = (),
         id: str | None = None,  # noqa: A002  # the plan's word
-        **options: Any,  # noqa: ANN401  # the keys of `call`
-    ) -> Reference:
+        **options: Any,  # the keys of `call`
+    ) -> Any:
         """Add a prompt.
 
         Args:
@@ -245,6 +459,46 @@ class PlanBuilder:
         ask |= {key: value for key, value in given.items() if value not in (None, [])}
         return self._add(id, "answer", {"ask": ask}, _option_keys(**options))
 
+    @overload
+    def agent(
+        self,
+        goal: object,
+        /,
+        *,
+        for_each: object,
+        tools: Iterable[Callee] = (),
+        max_steps: int | None = None,
+        budget: Mapping[str, float] | None = None,
+        id: str | None = None,
+        returns: object = ...,
+        **options: Any,
+    ) -> Reference: ...
+    @overload
+    def agent(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        goal: object,
+        /,
+        *,
+        tools: Iterable[Callee] = (),
+        max_steps: int | None = None,
+        budget: Mapping[str, float] | None = None,
+        id: str | None = None,
+        returns: ClassOf[V],
+        **options: Any,
+    ) -> V: ...
+    @overload
+    def agent(
+        self,
+        goal: object,
+        /,
+        *,
+        tools: Iterable[Callee] = (),
+        max_steps: int | None = None,
+        budget: Mapping[str, float] | None = None,
+        id: str | None = None,
+        returns: object = ...,
+        **options: Any,
+    ) -> Reference: ...
     def agent(
         self,
         goal: object,
@@ -255,8 +509,8 @@ class PlanBuilder:
         max_steps: int | None = None,
         budget: Mapping[str, float] | None = None,
         id: str | None = None,  # noqa: A002  # the plan's word
-        **options: Any,  # noqa: ANN401  # the keys of `call`
-    ) -> Reference:
+        **options: Any,  # the keys of `call`
+    ) -> Any:
         """Add a bounded agent.
 
         Args:
@@ -277,6 +531,46 @@ class PlanBuilder:
             agent["budget"] = dict(budget)
         return self._add(id, "agent", {"agent": agent}, _option_keys(**options))
 
+    @overload
+    def plan_for(
+        self,
+        words: str,
+        /,
+        *,
+        for_each: object,
+        given: Mapping[str, object] | None = None,
+        tools: Iterable[Callee] = (),
+        max_steps: int | None = None,
+        id: str | None = None,
+        returns: object = ...,
+        **options: Any,
+    ) -> Reference: ...
+    @overload
+    def plan_for(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        words: str,
+        /,
+        *,
+        given: Mapping[str, object] | None = None,
+        tools: Iterable[Callee] = (),
+        max_steps: int | None = None,
+        id: str | None = None,
+        returns: ClassOf[V],
+        **options: Any,
+    ) -> V: ...
+    @overload
+    def plan_for(
+        self,
+        words: str,
+        /,
+        *,
+        given: Mapping[str, object] | None = None,
+        tools: Iterable[Callee] = (),
+        max_steps: int | None = None,
+        id: str | None = None,
+        returns: object = ...,
+        **options: Any,
+    ) -> Reference: ...
     def plan_for(
         self,
         words: str,
@@ -287,8 +581,8 @@ class PlanBuilder:
         returns: object = _UNSET,
         max_steps: int | None = None,
         id: str | None = None,  # noqa: A002  # the plan's word
-        **options: Any,  # noqa: ANN401  # the keys of `call`
-    ) -> Reference:
+        **options: Any,  # the keys of `call`
+    ) -> Any:
         """Add a step that is planned in the run, from the values so far.
 
         Args:
@@ -309,6 +603,40 @@ class PlanBuilder:
             step["max_steps"] = max_steps
         return self._add(id, "planned", step, _option_keys(**options))
 
+    @overload
+    def ask_person(
+        self,
+        question: object,
+        /,
+        *,
+        for_each: object,
+        expires: float | str | None = None,
+        id: str | None = None,
+        returns: object = ...,
+        **options: Any,
+    ) -> Reference: ...
+    @overload
+    def ask_person(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        question: object,
+        /,
+        *,
+        expires: float | str | None = None,
+        id: str | None = None,
+        returns: ClassOf[V],
+        **options: Any,
+    ) -> V: ...
+    @overload
+    def ask_person(
+        self,
+        question: object,
+        /,
+        *,
+        expires: float | str | None = None,
+        id: str | None = None,
+        returns: object = ...,
+        **options: Any,
+    ) -> Reference: ...
     def ask_person(
         self,
         question: object,
@@ -317,8 +645,8 @@ class PlanBuilder:
         returns: object = _UNSET,
         expires: float | str | None = None,
         id: str | None = None,  # noqa: A002  # the plan's word
-        **options: Any,  # noqa: ANN401  # the keys of `call`
-    ) -> Reference:
+        **options: Any,  # the keys of `call`
+    ) -> Any:
         """Ask a person one question.
 
         Args:
@@ -342,7 +670,7 @@ class PlanBuilder:
         *,
         until: object = _UNSET,
         id: str | None = None,  # noqa: A002  # the plan's word
-        **options: Any,  # noqa: ANN401  # the keys of `call`
+        **options: Any,  # the keys of `call`
     ) -> Reference:
         """Wait for some time, or until a time; `after` says which steps come before, and the `after` of others names this step.
 
@@ -370,7 +698,7 @@ class PlanBuilder:
         /,
         *,
         id: str | None = None,  # noqa: A002  # the plan's word
-        **options: Any,  # noqa: ANN401  # the keys of `call`
+        **options: Any,  # the keys of `call`
     ) -> Reference:
         """Fail with a message; `when` says in which case.
 
@@ -389,7 +717,7 @@ class PlanBuilder:
         returns: object,
         by: str = PERSON,
         id: str | None = None,  # noqa: A002  # the plan's word
-        **options: Any,  # noqa: ANN401  # the keys of `call`
+        **options: Any,  # the keys of `call`
     ) -> Reference:
         """Add a step in which a person or a policy decides that a value counts as trusted.
 
@@ -403,9 +731,63 @@ class PlanBuilder:
         step = {"endorse": in_plan(value), "returns": _schema_of_annotation(returns), "by": by}
         return self._add(id, "endorsed", step, _option_keys(**options))
 
+    @overload
+    def plan(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        plan: PlanBuilder[V],
+        /,
+        *,
+        args: Mapping[str, object] | None = None,
+        id: str | None = None,
+        for_each: None = None,
+        when: object = None,
+        after: After = (),
+        on_error: OnErrorOption | None = None,
+        repeat: RepeatRule | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        why: str | None = None,
+        **arguments: object,
+    ) -> V: ...
+    @overload
+    def plan(
+        self,
+        plan: PlanBuilder[V],
+        /,
+        *,
+        args: Mapping[str, object] | None = None,
+        id: str | None = None,
+        for_each: object,
+        when: object = None,
+        after: After = (),
+        on_error: OnErrorOption | None = None,
+        repeat: RepeatRule | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        why: str | None = None,
+        **arguments: object,
+    ) -> list[V]: ...
+    @overload
+    def plan(
+        self,
+        plan: PlanBuilder[Any] | Plan | str,
+        /,
+        *,
+        args: Mapping[str, object] | None = None,
+        id: str | None = None,
+        for_each: object = None,
+        when: object = None,
+        after: After = (),
+        on_error: OnErrorOption | None = None,
+        repeat: RepeatRule | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        why: str | None = None,
+        **arguments: object,
+    ) -> Reference: ...
     def plan(  # noqa: PLR0913  # the keys of a step
         self,
-        plan: PlanBuilder | Plan | str,
+        plan: PlanBuilder[Any] | Plan | str,
         /,
         *,
         args: Mapping[str, object] | None = None,
@@ -419,7 +801,7 @@ class PlanBuilder:
         timeout: float | None = None,
         why: str | None = None,
         **arguments: object,
-    ) -> Reference:
+    ) -> Any:
         """Add a step that runs a plan.
 
         Args:
@@ -443,11 +825,35 @@ class PlanBuilder:
             id, "plan" if name.startswith("sha256:") else name, {"plan": name, "args": given}, options
         )
 
-    def inner(self, name: str) -> PlanBuilder:
+    def inner(self, name: str) -> PlanBuilder[Any]:
         """Begin an inner plan, or extend it: `city = p.inner("city")`, then `p.plan(city, name="Oslo")`."""
-        return self._inner.setdefault(name, PlanBuilder(name=name))
+        return self._inner.setdefault(name, PlanBuilder[Any](name=name))
 
-    def each(self, items: object, body: Callable[..., object], /, *, id: str | None = None) -> Reference:  # noqa: A002  # the plan's word
+    def record(self, kind: Callable[Q, Made], /, *args: Q.args, **fields: Q.kwargs) -> Made:
+        """Return an object with the fields of a model or a dataclass, of references and values; type checkers hold it to the class.
+
+        `p.output(p.record(Report, title=page.title, score=0.5))` writes `{"title": "${page.title}", "score": 0.5}`. Fields with defaults may be left out.
+
+        Args:
+            kind: The class.
+            args: Fields by position, as the class takes them.
+            fields: Fields by name.
+
+        Raises:
+            TypeError: The class has no such field, or needs another one.
+        """
+        bound = inspect.signature(kind).bind(*args, **fields)
+        return cast("Made", in_plan(bound.arguments))
+
+    @overload
+    def each(self, items: Sequence[V], body: Callable[[V], W], /, *, id: str | None = None) -> list[W]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def each(  # type: ignore[overload-overlap]
+        self, items: Sequence[V], body: Callable[[V, int], W], /, *, id: str | None = None
+    ) -> list[W]: ...
+    @overload
+    def each(self, items: object, body: Callable[..., object], /, *, id: str | None = None) -> Reference: ...
+    def each(self, items: object, body: Callable[..., object], /, *, id: str | None = None) -> Any:  # noqa: A002  # the plan's word
         """Run one step for each item of a list; return the list of results.
 
         Args:
@@ -469,7 +875,11 @@ class PlanBuilder:
         """Return an expression as written: `p.expr(f"[x.name for x in {people}]")`."""
         return Reference(expression(text), 0)
 
-    def either(self, condition: object, then: object, otherwise: object) -> Reference:
+    @overload
+    def either(self, condition: object, then: V, otherwise: V) -> V: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def either(self, condition: object, then: object, otherwise: object) -> Reference: ...
+    def either(self, condition: object, then: object, otherwise: object) -> Any:
         """Return `then if condition else otherwise`.
 
         Args:
@@ -481,13 +891,21 @@ class PlanBuilder:
             f"{operand(then, OR)} if {operand(condition, OR)} else {operand(otherwise, CONDITION)}", CONDITION
         )
 
-    def literal(self, value: object) -> Any:  # noqa: ANN401  # any JSON
+    def literal(self, value: object) -> Any:  # any JSON
         """Return a value with every `${` escaped, so that its text holds no expressions."""
         return literal_text(value)
 
-    def output(self, value: object) -> None:
-        """Set the plan's output."""
+    def output(self, value: Out, /, *, returns: object = _UNSET) -> None:
+        """Set the plan's output.
+
+        Args:
+            value: The output.
+            returns: A Python type or a JSON Schema that it has to fit, in the check and when the plan has run (`returns` of the plan). With
+                `PlanBuilder(returns=Report)` type checkers hold the output to it, too; `record` writes such a value.
+        """
         self._output = in_plan(value)
+        if returns is not _UNSET:
+            self._returns = _schema_of_annotation(returns)
         self._sources[".output"] = _line_of_caller()
 
     def left_out(self, *texts: str) -> None:
@@ -549,6 +967,8 @@ class PlanBuilder:
         made["steps"] = [dict(step) for step in self._steps]
         if self._output is not _UNSET:
             made["output"] = self._output
+        if self._returns is not _UNSET:
+            made["returns"] = self._returns
         return made
 
     def _every_tool(self) -> list[Signature]:
@@ -568,7 +988,7 @@ class PlanBuilder:
         self._tools[name] = tool
         return name
 
-    def _adopted(self, plan: PlanBuilder | Plan) -> str:
+    def _adopted(self, plan: PlanBuilder[Any] | Plan) -> str:
         """Make a plan one of this plan's inner plans, and return its name."""
         if isinstance(plan, PlanBuilder):
             name = plan.name or derived_id(plan.task or "inner")
@@ -582,7 +1002,7 @@ class PlanBuilder:
             return name
         raw = plan.to_dict()
         name = derived_id(plan.task or "inner")
-        kept = {key: raw[key] for key in ("inputs", "types", "steps", "output") if key in raw}
+        kept = {key: raw[key] for key in ("inputs", "types", "steps", "output", "returns") if key in raw}
         for each, body in {name: kept, **cast("dict[str, Any]", raw.get("plans", {}))}.items():
             if self._plans.setdefault(each, body) != body:
                 raise ConfigError(f"two inner plans are called '{each}': build one with p.inner(name)")
@@ -663,12 +1083,12 @@ def _option_keys(  # noqa: PLR0913, PLR0917  # the keys of a step
 
 
 def _ids(after: After) -> list[str]:
-    every = [after] if isinstance(after, Reference | str) else list(after)
+    every = [after] if isinstance(after, Reference | str) else list(cast("Iterable[object]", after))
     return [each if isinstance(each, str) else _id(each) for each in every]
 
 
-def _id(reference: Reference) -> str:
-    step = step_of(reference)
+def _id(reference: object) -> str:
+    step = step_of(reference) if isinstance(reference, Reference) else None
     if step is None:
         raise ConfigError(f"expected a step in after=, found {reference!r}: name the step itself")
     return step
@@ -756,14 +1176,15 @@ def _schema_of_annotation(annotation: object) -> dict[str, Any]:
     """
     if isinstance(annotation, Mapping):
         return dict(cast("Mapping[str, Any]", annotation))
-    from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415  # costs more than most plans
-    from pydantic.errors import PydanticInvalidForJsonSchema  # noqa: PLC0415  # the same
+    from pydantic import PydanticUserError  # noqa: PLC0415  # costs more than most plans
+
+    from ..python_types import adapter_of  # noqa: PLC0415  # the same
 
     if annotation is None:
         return {"type": "null"}
     try:
-        schema = TypeAdapter[object](annotation).json_schema()  # type: ignore[arg-type]  # any annotation
-    except (PydanticUserError, PydanticInvalidForJsonSchema) as fault:
+        schema = adapter_of(annotation).json_schema()
+    except PydanticUserError as fault:
         reason = str(fault).split("\n", 1)[0]
         raise ConfigError(
             f"expected a type that JSON can carry, or a JSON Schema, found {annotation!r}: {reason}"

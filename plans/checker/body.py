@@ -66,6 +66,7 @@ class PlanBody:
         reported_at: For a saved plan: the place in the checked plan that leads here.
         label: Its name in messages: an inner plan's name, or the name by which a saved plan was found.
         broken: Positions of steps whose shape is at fault.
+        returns: The schema that the output has to fit; `None`: there is none.
         calls: For each `plan` step by position: the body it runs; missing plans are left out.
         controlled: Ids of the steps that are there because of untrusted data: a failure that it may have caused led to the patch that has them.
         written: Ids of the steps whose own words count as untrusted data: a planner wrote them that had been shown such data.
@@ -80,6 +81,7 @@ class PlanBody:
     types: Mapping[str, Json]
     steps: Sequence[Step]
     output: Template
+    returns: Mapping[str, Json] | None
     broken: frozenset[int]
     position: Mapping[str, int]
     refs: tuple[Refs, ...]
@@ -211,6 +213,7 @@ def _body(
         types=visible_types(unit.plan, given),
         steps=given.steps,
         output=template_of(".output", given.output),
+        returns=given.returns,
         broken=broken,
         position=position,
         refs=tuple(_refs(step, index, position) for index, step in enumerate(given.steps)),

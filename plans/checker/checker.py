@@ -8,16 +8,20 @@ specific code wins.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
 from ..collecting import collector_paused
 from ..format.shape import Draft, draft_of
 from ..format.source import SourceError, parse_source, source_report
 from ..limits import LIMITS, Limits
+from ..plan import Plan
 from ..problems import Bounds, CheckReport, Problem, in_order, problem
 from ..signature import SecretPlaces, Signature, Signatures, signatures_of
+from ..types.assignable import assignability_problems
+from ..types.read import read_schema
 from ..types.types import NEVER, Type
+from ..values import Json
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .bounds import bounds_of
 from .context import CheckContext, ProblemList
@@ -69,6 +73,39 @@ def check(  # noqa: PLR0913  # what a plan is checked by
         except SourceError as fault:
             return source_report(fault)
         return source.located(judged(draft_of(source.value, owned=True)))
+
+
+def output_problems(
+    plan: Plan,
+    returns: Mapping[str, Json],
+    toolset: Tools = (),
+    *,
+    plans: SavedPlans | None = None,
+    limits: Limits = LIMITS,
+) -> tuple[Problem, ...]:
+    """Return what speaks against the output of a plan that passed its check fitting a schema, although the plan may declare another type. O(as `check`).
+
+    Args:
+        plan: The plan.
+        returns: The schema, self-contained.
+        toolset: As of `check`, like the others.
+        plans: See there.
+        limits: See there.
+    """
+    if plan.returns is not None:
+        declared, wanted = read_schema(plan.returns, plan.types)[0], read_schema(returns)[0]
+        return tuple(
+            problem(
+                each.code,
+                "$.returns",
+                f"the output that the plan declares does not fit the type that is wanted: {each.message}"
+                + (f" (at {each.inner.lstrip('.')})" if each.inner else ""),
+                each.hint,
+            )
+            for each in assignability_problems(declared, wanted)
+        )
+    report = check(plan.model_copy(update={"returns": dict(returns)}), toolset, plans=plans, limits=limits)
+    return tuple(each for each in report.problems if each.path.startswith(("$.output", "$.returns")))
 
 
 def check_draft(  # noqa: PLR0913, PLR0917  # the arguments of `check`

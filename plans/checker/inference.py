@@ -52,6 +52,7 @@ from ..types.types import (
     union,
     widened,
 )
+from ..types.validate import ValueSchema
 from ..values import Json
 from ..waits import DURATION_TYPE, TIME_TYPE, find_fault
 from .arguments import argument_problems, part_problems, secret_problems, without_doubts
@@ -96,7 +97,11 @@ def infer_body(context: CheckContext, number: int, order: Sequence[int]) -> None
         widened(found) if isinstance(step, SetStep) else found
         for step, found in zip(body.steps, types, strict=True)
     ]
-    context.outputs[number] = typed.output_type()
+    returns = body.returns
+    declared = None if returns is None else context.read(body, returns, f"{body.where}.returns")
+    found = typed.output_type(declared)
+    # Whoever runs the plan gets what it declares: its steps may change, and the declaration stays.
+    context.outputs[number] = found if declared is None else declared
 
 
 SKIPPED_OUTPUT = "the output is null where it refers to a skipped step"
@@ -119,18 +124,37 @@ class _TypedBody:
     skips: list[bool]
     callers: Mapping[str, str]
 
-    def output_type(self) -> Type:
-        """Return the type of the output, null included if a step that it needs may be skipped."""
+    def output_type(self, declared: Type | None = None) -> Type:
+        """Return the type of the output, null included if a step that it needs may be skipped.
+
+        Args:
+            declared: The type that the plan declares for its output; what does not fit it is reported. `None`: it declares none.
+        """
         path = f"{self.body.where}.output"
         # An output that loses its value is null, while a step that loses one is skipped.
-        found = self.value_type(path, self.body.output, self.scope)
+        parts = self.inferred(path, self.body.output, self.scope)
+        if declared not in (None, NEVER) and parts.type != NEVER:
+            self._expect_declared(path, parts, declared)
+        found = parts.type
         lost = {
             leaf.inner: text for leaf in self.body.output.formula.leaves if (text := self._lost_text(leaf))
         }
-        for inner, text in lost.items():
+        is_welcome = declared is not None and any(each in (NULL, UNKNOWN) for each in members(declared))
+        for inner, text in () if is_welcome else lost.items():
             message = f"{SKIPPED_OUTPUT}, and {self._named_skips()} may be skipped"
             self.context.problems.add(self.body, "maybe-missing", path + inner, message, for_null(text))
         return union(found, NULL) if lost else found
+
+    def _expect_declared(self, path: str, parts: Inferred, declared: Type) -> None:
+        """Report where the output does not fit the schema in `returns`."""
+        body, template = self.body, self.body.output
+        value = template.formula.literal(template.value)
+        judge = ValueSchema(cast("Mapping[str, Json]", body.returns), body.types)
+        faults = [
+            replace(fault, message=f"the output does not fit 'returns': {fault.message}")
+            for fault in part_problems(value, "", declared, parts, judge)
+        ]
+        self.context.problems.add_local(body, path, without_doubts(faults, parts.problems))
 
     def _named_skips(self) -> str:
         formula, position = self.body.output.formula, self.body.position

@@ -44,7 +44,7 @@ class PlanChange:
     """One change.
 
     Attributes:
-        part: `task`, `description`, `left_out`, `inputs`, `types`, `plans`, `steps` or `output`.
+        part: `task`, `description`, `left_out`, `inputs`, `types`, `plans`, `steps`, `output` or `returns`.
         name: The name of the step, input, type or inner plan; `None` for the plan itself.
         field: The place in it, such as `args.city`; empty: all of it.
         before: The value before; `None` if it was added.
@@ -216,6 +216,10 @@ def _bodies(before: Plan | InnerPlan, after: Plan | InnerPlan, plan: str | None)
     was, is_ = (template_of(".output", body.output).canonical for body in (before, after))
     if canonical(was) != canonical(is_):
         yield PlanChange("changed", "output", None, "", was, is_, plan)
+    declared, now = before.returns, after.returns
+    if canonical(declared) != canonical(now):
+        kind: ChangeKind = "added" if declared is None else "removed" if now is None else "changed"
+        yield PlanChange(kind, "returns", None, "", declared, now, plan)
 
 
 def _fields(part: str, name: str, old: Json, new: Json, plan: str | None) -> Iterator[PlanChange]:
@@ -322,6 +326,8 @@ def _operations(before: Plan, after: Plan) -> Iterator[_Raw]:
     yield from _step_operations(cast("list[_Raw]", old["steps"]), cast("list[_Raw]", new["steps"]))
     if canonical(old.get("output")) != canonical(new.get("output")):
         yield {"op": "output", "value": new.get("output")}
+    if canonical(old.get("returns")) != canonical(new.get("returns")):
+        yield {"op": "returns", "schema": new.get("returns")}
 
 
 def _changed(old: Mapping[str, Json], new: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:

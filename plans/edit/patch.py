@@ -144,6 +144,13 @@ class SetOutput(_Inside):
     value: Any
 
 
+class SetReturns(_Inside):
+    """Declare the type of the output, or no longer: `schema` null."""
+
+    op: Literal["returns"] = "returns"
+    declared: dict[str, Any] | None = Field(alias="schema")
+
+
 class SetTask(_Operation):
     """Set the task, the description or both; null removes one."""
 
@@ -161,7 +168,7 @@ class SetLeftOut(_Operation):
 
 Operation: TypeAlias = (
     AddStep | RemoveStep | ReplaceStep | MoveStep | SetKey | UnsetKey | Rename
-    | SetInput | SetType | SetInner | SetOutput | SetTask | SetLeftOut
+    | SetInput | SetType | SetInner | SetOutput | SetReturns | SetTask | SetLeftOut
 )  # fmt: skip
 _Every: TypeAlias = Annotated[Operation, Field(discriminator="op")]
 
@@ -261,6 +268,8 @@ def _apply(raw: _Raw, operation: Operation) -> None:  # noqa: C901  # one case f
             _put(raw.setdefault("plans", {}), operation.name, operation.body)
         case SetOutput(plan=inner):
             _body(raw, inner)["output"] = operation.value
+        case SetReturns(plan=inner):
+            _put(_body(raw, inner), "returns", operation.declared)
         case SetInput(plan=inner):
             _put(_body(raw, inner).setdefault("inputs", {}), operation.name, operation.declared)
         case SetType(plan=inner):

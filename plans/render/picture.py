@@ -224,6 +224,8 @@ def _picture(survey: Survey, number: int, plan: Plan | InnerPlan, tools: Signatu
     )
     inputs = tuple(_plain(_input(name, schema)) for name, schema in plan.inputs.items())
     output = "" if plan.output is None else _plain(_short(plan.output))
+    if output and plan.returns is not None:
+        output = f"{output}: {_plain(_kind(plan.returns))}"
     return Picture("", inputs, output, nodes, tuple(order), tuple(output_needs))
 
 

@@ -82,6 +82,30 @@ def test_inputs_are_what_pydantic_can_write(client):
             client.submit(plan, inputs={"pair": value})
 
 
+def test_inputs_and_outputs_are_typed(client):
+    """A model gives the inputs and takes the output; the server refuses a plan, or a task, whose output cannot be of the type."""
+
+    class Two(BaseModel):
+        a: int
+
+    class Sum(BaseModel):
+        total: int
+
+    plan = {**PLAN, "output": {"total": PLAN["output"]}}
+    run = client.run(plan, inputs=Two(a=1), returns=Sum)
+    assert run.value == Sum(total=3)
+    for again in (client.wait(run.id, returns=Sum), client.get(run.id, returns=Sum), client.replay(run.id, returns=Sum)):  # fmt: skip
+        assert again.value == run.value
+    with pytest.raises(PlanRejected, match="expected text, found"):
+        client.submit(
+            plan, inputs={"a": 1}, returns={"type": "object", "properties": {"total": {"type": "string"}}}
+        )
+    client.save_plan("addition", PLAN)
+    assert client.run("Add 2 and 40", returns=int).value == 42
+    with pytest.raises(RunFailed, match="no Sum"):
+        _ = client.get(client.run("Add 2 and 40").id, returns=Sum).value
+
+
 def _deep():
     value = []
     for _ in range(100_000):

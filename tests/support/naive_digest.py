@@ -40,7 +40,8 @@ def _plain(value: Any) -> Any:
 def _body(body: dict[str, Any]) -> dict[str, Any]:
     steps = [_step(step) for step in body["steps"]]
     filled = {name: body.get(name, {}) for name in ("inputs", "types")}
-    return {**filled, "steps": steps, "output": _template(body.get("output"))}
+    declared = {} if body.get("returns") is None else {"returns": body["returns"]}
+    return {**filled, **declared, "steps": steps, "output": _template(body.get("output"))}
 
 
 def _step(step: dict[str, Any]) -> dict[str, Any]:
