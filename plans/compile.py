@@ -417,7 +417,7 @@ def action_of(  # noqa: C901, PLR0911  # one return for each kind of step
             returns = as_written(self_contained(step.returns, types))
             return AskPerson(question, returns, is_question=True, expires_s=step.expires_s)
         case WaitStep():
-            return WaitUntil(texts["wait"].formula.ready())
+            return WaitUntil(texts["wait"].formula)
         case FailStep():
             return FailWith(texts["fail"].formula)
         case EndorseStep():
