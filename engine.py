@@ -42,6 +42,7 @@ from typing import (
     TypeAlias,
     cast,
     get_args,
+    get_origin,
 )
 
 from typing_extensions import TypeVar
@@ -186,6 +187,28 @@ class _Opened:
         return Review(self.facilities, self.execution.archive)
 
 
+def _no_telemetry(found: object) -> ConfigError:
+    modes = ", ".join(get_args(TelemetryMode))
+    return ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {found!r}")
+
+
+def _resources_of(given: object) -> dict[Any, object]:
+    """Return what stands for resources. Raises: ConfigError: it is no mapping, or a key is neither a resource nor a type."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"resources: expected a mapping such as {{Pool: fake}}, found {given!r}")
+    from .tools.resources import Resource  # noqa: PLC0415  # only where there are some
+
+    found = dict(cast("Mapping[Any, object]", given))
+    for key in found:
+        if not isinstance(key, Resource | type) and get_origin(key) is None:
+            raise ConfigError(
+                f"resources: expected keys that are types or @resource functions, found {key!r}"
+            )
+    return found
+
+
 def _day_of(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
@@ -246,6 +269,8 @@ class Engine:
         approval_expires: How long a person is waited for whose approval a call needs (`"24h"`, seconds), where its tool does not say; then the call is denied.
             Counts for new runs. `None`: for ever.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
+        resources: What stands for resources of the tools: `@resource`, or the type that it gives -> another `@resource`, or a value that is used as it
+            is and never closed. Tests hand over fakes; results made with them are not reused.
 
     Raises:
         ConfigError: A setting is not one of these.
@@ -275,6 +300,7 @@ class Engine:
         telemetry: Telemetry | TelemetryMode = "auto",
         webhooks: Sequence[Webhook] = (),
         approval_expires: str | float | timedelta | None = None,
+        resources: Mapping[Any, object] | None = None,
     ) -> None:
         is_known = (
             telemetry in get_args(TelemetryMode)
@@ -282,11 +308,16 @@ class Engine:
             else hasattr(telemetry, "begin_run")
         )
         if not is_known:
-            modes = ", ".join(get_args(TelemetryMode))
-            raise ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {telemetry!r}")
+            raise _no_telemetry(telemetry)
         if flow not in _flow_policy.FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(_flow_policy.FLOWS)}, found {flow!r}")
-        self.tools = _tools.Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
+        self._resources = _resources_of(resources)
+        self.tools = (
+            _tools.Toolset.of(tools)
+            .with_default_trust(default_trust)
+            .with_default_results(results)
+            .with_replaced_resources(self._resources)
+        )
         for tool in self.tools:
             if tool.isolation == "process":
                 _frames.address_of(tool)
@@ -404,6 +435,7 @@ class Engine:
                     tells_webhooks=bool(self._webhooks),
                     approval_expires_s=self._approval_expires_s,
                 )
+                facilities.resources.replaced.update(self._resources)
                 execution = executor.Execution(
                     facilities,
                     _owner.presence_of(self._location),

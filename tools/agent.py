@@ -207,6 +207,11 @@ def _make(
     )
     _check_paths(where, tool, template)
     _check_answers(where, tool, settings)
+    if "types" in tool.__dict__ and tool.injected:
+        raise ConfigError(
+            f"{where}: parameter '{next(iter(tool.injected))}': expected a value for the prompt, found a resource; the body of an agent is never run: "
+            "use the resource in a tool, and give its result to the agent"
+        )
     return tool
 
 

@@ -55,6 +55,8 @@ class PythonTypes:
     def __init__(self, where: str, name: str, annotations: Annotations) -> None:
         self.annotations = annotations
         self.context = annotations.context
+        self.resources = annotations.resources
+        self.local = annotations.local
         self._names = {f"argument_{at}": each.name for at, each in enumerate(annotations.parameters)}
         self._required = [each.name for each in annotations.parameters if not _has_default(each)]
         arguments, model = _arguments_model(where, name, annotations.parameters)
