@@ -308,7 +308,7 @@ def _arguments_model(
         from .codecs import typed  # noqa: PLC0415  # only for types that pydantic does not know
 
         try:
-            config = ConfigDict(extra=_EXTRA, **typed.OPEN_CONFIG)
+            config: ConfigDict = {**typed.OPEN_CONFIG, "extra": _EXTRA}
             return typed.EncodedTypes(create_model(name, __config__=config, **made)), None
         except typed.UnknownClass:
             pass  # the parameter is named below
