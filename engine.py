@@ -42,6 +42,7 @@ from typing import (
     TypeAlias,
     cast,
     get_args,
+    get_origin,
 )
 
 from typing_extensions import TypeVar
@@ -186,6 +187,28 @@ class _Opened:
         return Review(self.facilities, self.execution.archive)
 
 
+def _no_telemetry(found: object) -> ConfigError:
+    modes = ", ".join(get_args(TelemetryMode))
+    return ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {found!r}")
+
+
+def _resources_of(given: object) -> dict[Any, object]:
+    """Return what stands for resources. Raises: ConfigError: it is no mapping, or a key is neither a resource nor a type."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"resources: expected a mapping such as {{Pool: fake}}, found {given!r}")
+    from .tools.resources import Resource  # noqa: PLC0415  # only where there are some
+
+    found = dict(cast("Mapping[Any, object]", given))
+    for key in found:
+        if not isinstance(key, Resource | type) and get_origin(key) is None:
+            raise ConfigError(
+                f"resources: expected keys that are types or @resource functions, found {key!r}"
+            )
+    return found
+
+
 def _day_of(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
@@ -244,6 +267,8 @@ class Engine:
         webhooks: Endpoints that are told when runs end or wait for a person, and when schedules fail (docs/WEBHOOKS.md). Every process that moves
             runs of the store should have the same; `deliver_webhooks`, or a server, sends the messages.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
+        resources: What stands for resources of the tools: `@resource`, or the type that it gives -> another `@resource`, or a value that is used as it
+            is and never closed. Tests hand over fakes; results made with them are not reused.
 
     Raises:
         ConfigError: A setting is not one of these.
@@ -272,6 +297,7 @@ class Engine:
         results: Results | None = None,
         telemetry: Telemetry | TelemetryMode = "auto",
         webhooks: Sequence[Webhook] = (),
+        resources: Mapping[Any, object] | None = None,
     ) -> None:
         is_known = (
             telemetry in get_args(TelemetryMode)
@@ -279,11 +305,16 @@ class Engine:
             else hasattr(telemetry, "begin_run")
         )
         if not is_known:
-            modes = ", ".join(get_args(TelemetryMode))
-            raise ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {telemetry!r}")
+            raise _no_telemetry(telemetry)
         if flow not in _flow_policy.FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(_flow_policy.FLOWS)}, found {flow!r}")
-        self.tools = _tools.Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
+        self._resources = _resources_of(resources)
+        self.tools = (
+            _tools.Toolset.of(tools)
+            .with_default_trust(default_trust)
+            .with_default_results(results)
+            .with_replaced_resources(self._resources)
+        )
         for tool in self.tools:
             if tool.isolation == "process":
                 _frames.address_of(tool)
@@ -399,6 +430,7 @@ class Engine:
                     observers=self._observers,
                     tells_webhooks=bool(self._webhooks),
                 )
+                facilities.resources.replaced.update(self._resources)
                 execution = executor.Execution(
                     facilities,
                     _owner.presence_of(self._location),

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InputRejected
-from ..executor import Run, StepView, WaitingCall, WaitingCalls
 from ..executor.budget import LIMITS
 from ..executor.runs.run import counted, steps_in
 from ..plans import CheckReport, check
@@ -24,6 +23,7 @@ from .progress import REMEDIED, failure_line, skipped_because
 from .screen import one_line, picture_width, plural, seconds, short, table
 
 if TYPE_CHECKING:
+    from ..executor import Run, StepView, WaitingCall, WaitingCalls
     from ..plans import Bounds, Json, Plan
     from ..plans.plan import InnerPlan, Step
     from ..tools import Toolset

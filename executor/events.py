@@ -450,6 +450,15 @@ class IdMade:
     id: str
 
 
+@dataclass(slots=True)
+class LoopBlocked:
+    """A call kept the event loop from all others for so many seconds: the run warns of its tool, once. A replay passes over the event."""
+
+    step: str
+    tool: str
+    seconds: float
+
+
 Cause: TypeAlias = (
     RunStarted
     | RunResumed
@@ -487,7 +496,7 @@ Consequence: TypeAlias = (
 )
 DecisionEvent: TypeAlias = Approved | Denied | Answered | ResolvedDone | ResolvedRetry | ResolvedFailed
 """What a person decides about one attempt of a call."""
-Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade
+Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade | LoopBlocked
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 
 # Each kind is listed once, in its type alias; the tuples are for `isinstance` and for the registry of `records.py`.

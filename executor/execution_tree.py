@@ -64,13 +64,18 @@ class RunWarning:
 
     Attributes:
         step: Path of the leaf; empty: it is about the run's output.
-        code: `result-mismatch` or `absent-field`.
+        code: `result-mismatch`, `absent-field` or `loop-blocked`.
     """
 
     step: str
     code: str
     message: str
 
+
+BLOCKED_HINT: Final = (
+    "write it as a plain `def`, which runs in a thread, await what takes long, or declare isolation='process'"
+)
+"""What to do about a tool that blocks the event loop."""
 
 INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")
 

@@ -83,6 +83,7 @@ from .events import (
     Consequence,
     Denied,
     ListHeld,
+    LoopBlocked,
     QuestionExpired,
     ResolvedDone,
     ResolvedFailed,
@@ -101,6 +102,7 @@ from .events import (
     WorkContinued,
 )
 from .execution_tree import (
+    BLOCKED_HINT,
     INNER_FAILED,
     Failure,
     Frame,
@@ -241,6 +243,7 @@ class Machine:
         self.output: CanonicalValue | None = None
         self.failure: Failure | None = None
         self.warnings: list[RunWarning] = []
+        self._blocking: set[str] = set()  # the tools that a warning says have blocked the event loop
         self.left_out: list[str] = []
         self._mismatches: set[str] = set()
         self.parked: RunParked | None = None
@@ -366,6 +369,15 @@ class Machine:
         why = "; ".join(mismatch)
         message = f"what the tool '{tool}' returned does not fit its declared type, and stands: {why}"
         self.warnings.append(RunWarning(step, "result-mismatch", message))
+
+    def note_blocked(self, event: LoopBlocked) -> bool:
+        """Warn of a tool that blocked the event loop, unless the run did so before; return whether it warns. It decides nothing."""
+        is_new = event.tool not in self._blocking
+        if is_new:
+            self._blocking.add(event.tool)
+            why = f"the tool '{event.tool}' kept the event loop from all other calls for {event.seconds:g} s"
+            self.warnings.append(RunWarning(event.step, "loop-blocked", f"{why}; {BLOCKED_HINT}"))
+        return is_new
 
     def new_mismatch(self, step: str, mismatch: Sequence[str]) -> list[str] | None:
         """Return those of the sentences about a result that say what no earlier result of the tool did in this run; `None`: none does."""

@@ -807,6 +807,7 @@ class ToolView(_View):
     idempotent: bool
     asks_approval: bool
     fingerprint: str | None
+    opens: Annotated[list[str], Field(description="The resources that its calls may open.")]
 
 
 class ToolsView(_View):

@@ -180,6 +180,11 @@ def _make(fn: Callable[..., Any], settings: AgentSettings) -> Tool:
         fingerprint_extra=_extra(template, made),
     )
     _check_answers(where, tool, settings)
+    if "types" in tool.__dict__ and tool.injected:
+        raise ConfigError(
+            f"{where}: parameter '{next(iter(tool.injected))}': expected a value for the prompt, found a resource; the body of an agent is never run: "
+            "use the resource in a tool, and give its result to the agent"
+        )
     return tool
 
 

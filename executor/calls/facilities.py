@@ -25,8 +25,10 @@ from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
 from .flow_policy import Flow
 from .invoke import ThreadPool
+from .loop_watch import LoopWatch
 from .policies import Policies
 from .processes import ProcessPool
+from .resources import OpenResources
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -98,6 +100,8 @@ class Facilities:
         in_flight: Content key -> the result of the call under way that identical calls wait for; `None`: they may not take the result.
         tool_semaphores: Tool -> the limit on its calls at a time (`max_concurrency`).
         turns: Held by the run whose dear expressions have their turn.
+        loop_watch: Sees which call keeps the event loop from the others.
+        resources: What tools share, opened at its first use.
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
         pins: What providers of tools said when it was accepted.
         learnt: Gathers what results of tools look like.
@@ -113,6 +117,7 @@ class Facilities:
     semaphore: FairSemaphore
     clock: Clock = field(default_factory=SystemClock)
     threads: ThreadPool = field(default_factory=ThreadPool)
+    resources: OpenResources = field(default_factory=OpenResources)
     processes: ProcessPool = field(default_factory=ProcessPool)
     secrets: Secrets = field(default_factory=Secrets)
     flow: Flow = "enforce"
@@ -123,6 +128,7 @@ class Facilities:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     observers: Observers = field(default_factory=Observers)
     tells_webhooks: bool = False
+    loop_watch: LoopWatch = field(default_factory=LoopWatch)
     commits: Commits = field(init=False)
     pins: ToolPins = field(init=False)
     learnt: LearntTypes = field(init=False)
@@ -136,6 +142,7 @@ class Facilities:
     step_planner: StepPlanner | None = None
 
     def __post_init__(self) -> None:
+        self.threads.watch = self.processes.watch = self.loop_watch
         self.commits = Commits(self.store)
         self.pins = ToolPins(self.store, self.tools)
         self.learnt = LearntTypes(self.store)

@@ -65,6 +65,7 @@ from ..events import (
     CallSucceeded,
     CancelAsked,
     Cause,
+    LoopBlocked,
     QuestionExpired,
     RetryDue,
     WorkContinued,
@@ -181,6 +182,7 @@ class Driver:
         if header.concurrency_max is not None:
             shared = early.semaphore if early is not None else None
             self._semaphore = shared or asyncio.Semaphore(header.concurrency_max)
+        self._loop_watch = facilities.loop_watch
         self._is_careful = is_careful
         # Whether every call needs something before it is made, or somebody stands around it.
         self._is_held_up = (
@@ -208,6 +210,7 @@ class Driver:
             EngineBug: A rule of firmplan was broken.
         """
         self._ending.task = asyncio.current_task()
+        self._loop_watch.begin()
         try:
             async with asyncio.TaskGroup() as group:
                 self._enter(group)
@@ -219,6 +222,7 @@ class Driver:
         finally:
             self._active, self._ending.task, self._recorder.is_driving = None, None, False
             self._recorder.on_outcome = None  # it holds the driver, which holds the recorder
+            self._loop_watch.end()
         await self.journal.rest()
 
     async def _take_in_first(self, first: Sequence[Cause]) -> None:
@@ -591,12 +595,14 @@ class Driver:
 
     def _begun(self, call: PreparedCall, tool: Tool) -> Outcome | BegunCall | None:
         """Begin a call, and record its start if it waits, or draws what is recorded from its context; `None`: it needs artifacts first."""
-        timeout_s = call.command.timeout_s
+        timeout_s, owner = call.command.timeout_s, (self.row.id, call.step, tool.name)
         if not tool.needs_context:
-            outcome = begin_call(tool, call.args, None, timeout_s, call.given)
+            outcome = begin_call(tool, call.args, None, timeout_s, call.given, self._loop_watch, owner)
         elif self._caller.can_begin_with_context(call, tool, lambda: self._record_start(call)):
             try:
-                outcome = begin_call(tool, call.args, call.context, timeout_s, call.given)
+                outcome = begin_call(
+                    tool, call.args, call.context, timeout_s, call.given, self._loop_watch, owner
+                )
             finally:
                 self._caller.has_begun(call)
         else:
@@ -612,7 +618,10 @@ class Driver:
     def _can_begin(self, tool: Tool) -> bool:
         """Whether the calls of a tool are begun like functions: they need nothing before they run, and leave nothing but their outcome."""
         if (known := self._begins.get(tool.name)) is None:
-            has_needs = tool.guard or tool.effect is Effect.WRITE or tool.request_of is not None
+            # Resources may have to be opened first, and their use is no call that never waits.
+            has_needs = (
+                tool.guard or tool.injected or tool.effect is Effect.WRITE or tool.request_of is not None
+            )
             is_limited = tool.max_concurrency is not None or tool.rate is not None
             known = is_on_loop(tool) and not (has_needs or is_limited or self._is_held_up)
             self._begins[tool.name] = known
@@ -775,6 +784,8 @@ class Driver:
         usage: Usage | None = None,
     ) -> tuple[Reusable | None, Coroutine[Any, Any, None] | None]:
         """Record the outcome of a call; return the result if identical calls may take it, and what has to wait for the store."""
+        if self._loop_watch.blocked:
+            self._note_blocked()
         if call.is_begun and not self.machine.is_running(
             call.step
         ):  # it was stopped, and returned all the same
@@ -815,6 +826,14 @@ class Driver:
             return None
         self._frames_kept += 1
         return frames
+
+    def _note_blocked(self) -> None:
+        """Warn of the calls of this run that blocked the event loop, each tool once."""
+        # Before an outcome is recorded, which may end the run: an ended run never changes.
+        for blocked in self._loop_watch.take_blocked(self.row.id):
+            event = LoopBlocked(blocked.step, blocked.tool, blocked.seconds())
+            if self.machine.note_blocked(event):
+                self.journal.add(event, self.facilities.clock.now())
 
     def _returned(
         self,

@@ -170,6 +170,7 @@ class Execution:
     async def open(self) -> None:
         """Open the store and become an owner. Raises: StoreError."""
         await self._store.open()
+        self.facilities.resources.note_loop()
         if (
             not self._store.is_read_only
         ):  # an engine that only reads must not look like an owner, nor leave a file beside the store
@@ -209,7 +210,9 @@ class Execution:
         await self.facilities.learnt.close(self.now())
         await self.facilities.known.close()
         await self._owner.wait()
+        await self.facilities.resources.close()
         self.facilities.threads.close()
+        self.facilities.loop_watch.close()
         await self.facilities.processes.close()
         await self.facilities.commits.close()
         await self._store.close()

@@ -231,15 +231,15 @@ def judged(report: CheckReport, flow: Flow) -> CheckReport:
         case "enforce":
             return report
         case "strict":
-            return _with_severity(report, (UNTRUSTED_CONDITION, PRIVATE_CONDITION), "error")
+            return with_severity(report, (UNTRUSTED_CONDITION, PRIVATE_CONDITION), "error")
         case "warn":
-            return _with_severity(report, (UNSAFE_FLOW, PRIVATE_FLOW), "warning")
+            return with_severity(report, (UNSAFE_FLOW, PRIVATE_FLOW), "warning")
         case "off":
             kept = tuple(each for each in report.problems if each.code not in (UNSAFE_FLOW, PRIVATE_FLOW))
             return replace(report, problems=kept)
 
 
-def _with_severity(
+def with_severity(
     report: CheckReport, codes: Collection[str], severity: Literal["error", "warning"]
 ) -> CheckReport:
     """Return a report in which the problems of these codes have this severity."""

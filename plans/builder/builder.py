@@ -1021,7 +1021,7 @@ class PlanBuilder(Generic[Out]):
 
 def _line_of_caller() -> str:
     """Return `file:line` of the code outside this module that is being run."""
-    frame = sys._getframe(1)  # noqa: SLF001  # `inspect.stack` reads the source of every frame, for each step of a plan
+    frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # `inspect.stack` reads the source of every frame, for each step of a plan
     while frame.f_code.co_filename == __file__ and frame.f_back is not None:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

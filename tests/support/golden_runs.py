@@ -12,6 +12,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,9 @@ FAILED: dict[str, Any] = {
 }
 
 
+BLOCKING: dict[str, Any] = {"firmplan": 1, "steps": [{"id": "held", "tool": "hold"}], "output": "${held}"}
+
+
 def tools_of(calls: list[str]) -> list[Tool]:  # noqa: C901  # one tool after the other
     """Return the tools of these plans; they note their calls."""
 
@@ -253,8 +257,29 @@ def tools_of(calls: list[str]) -> list[Tool]:  # noqa: C901  # one tool after th
         """End the process."""
         os._exit(9)
 
+    @tool(effect="read", resource="clock", version=1)
+    async def hold() -> int:
+        """Block the event loop."""
+        time.sleep(0.8)  # noqa: ASYNC251  # the run warns of it
+        return 1
+
     lost = [losing("lose", "a"), losing("lose_b", "b"), losing("lose_c", "c")]
-    return [double, halve, look, flaky, fail, make_large, make_file, put, pay, ruled, lose_once, kill, *lost]
+    return [
+        double,
+        halve,
+        look,
+        flaky,
+        fail,
+        make_large,
+        make_file,
+        put,
+        pay,
+        ruled,
+        lose_once,
+        kill,
+        hold,
+        *lost,
+    ]
 
 
 async def make(store: Path) -> None:
@@ -279,6 +304,7 @@ async def make(store: Path) -> None:
             await engine.run(WAITING, run_id="resumed")
             await engine.run(WAITING, run_id="waiting")
             await engine.run(FAILED, run_id="failed")
+            await engine.run(BLOCKING, run_id="blocking")
             await engine.save_plan("golden", COUNTED)
         async with Engine(tools, store=store, models=models) as engine:
             await engine.approve("resumed", "pay", by="me")
