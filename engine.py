@@ -28,7 +28,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import (
@@ -266,6 +266,8 @@ class Engine:
             arguments, answers and results; `"off"`: none; or a `firmplan.telemetry.Telemetry`.
         webhooks: Endpoints that are told when runs end or wait for a person, and when schedules fail (docs/WEBHOOKS.md). Every process that moves
             runs of the store should have the same; `deliver_webhooks`, or a server, sends the messages.
+        approval_expires: How long a person is waited for whose approval a call needs (`"24h"`, seconds), where its tool does not say; then the call is denied.
+            Counts for new runs. `None`: for ever.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
         resources: What stands for resources of the tools: `@resource`, or the type that it gives -> another `@resource`, or a value that is used as it
             is and never closed. Tests hand over fakes; results made with them are not reused.
@@ -274,7 +276,7 @@ class Engine:
         ConfigError: A setting is not one of these.
     """
 
-    def __init__(  # noqa: PLR0913  # the contract's settings
+    def __init__(  # noqa: PLR0913, PLR0915  # the contract's settings
         self,
         tools: Toolset | Sequence[Tool],
         *,
@@ -297,6 +299,7 @@ class Engine:
         results: Results | None = None,
         telemetry: Telemetry | TelemetryMode = "auto",
         webhooks: Sequence[Webhook] = (),
+        approval_expires: str | float | timedelta | None = None,
         resources: Mapping[Any, object] | None = None,
     ) -> None:
         is_known = (
@@ -343,6 +346,7 @@ class Engine:
         self._lease = _request.lease_of(lease)
         self._park_after = _request.count_of("park_after", park_after, least=1, error=ConfigError)
         self._write_grace_s = _request.write_grace_of(write_grace)
+        self._approval_expires_s = _request.expires_of(approval_expires)
         self._on_waiting = on_waiting
         self._clock = clock or executor.SystemClock()
         self._opened: _Opened | None = None
@@ -429,6 +433,7 @@ class Engine:
                     budgets=self._budgets,
                     observers=self._observers,
                     tells_webhooks=bool(self._webhooks),
+                    approval_expires_s=self._approval_expires_s,
                 )
                 facilities.resources.replaced.update(self._resources)
                 execution = executor.Execution(
@@ -994,6 +999,7 @@ class Engine:
         replan: int = 0,
         submitter: Submitter | None = None,
         request: str = "",
+        deadline: str | float | timedelta | datetime | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
     ) -> Run[T]:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
@@ -1016,6 +1022,8 @@ class Engine:
             submitter: Who submits the run, by a name that the caller has established, and whether this name may approve the run's calls.
             request: Digest of the request that asks for the run, stored with it. Under the same `run_id` an equal digest returns that run, and another digest
                 is refused (code `other-request`). Empty: plan and inputs are compared.
+            deadline: How long the run may take from now on, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text): then
+                it is cancelled, also where no process drives it.
             returns: The type of the output: a model, a dataclass, any type that JSON can carry, or a JSON Schema. A plan whose output cannot be of it is
                 rejected before anything runs; a task's plan is made to give it. `run.value` has the output as that type.
 
@@ -1035,6 +1043,7 @@ class Engine:
             _request.times_of(replan),
             submitter,
             request,
+            deadline=_request.deadline_of(deadline, self._clock.now()),
         )
         wanted = _request.output_type_of(returns)
         execution, row, _, planning = await self._submit(plan_or_task, inputs, options, wanted, stream=stream)
@@ -1054,6 +1063,7 @@ class Engine:
         replan: int = 0,
         submitter: Submitter | None = None,
         request: str = "",
+        deadline: str | float | timedelta | datetime | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
     ) -> Run[T]:
         """Make a run durable, start it, and return it immediately; a task that cannot be planned becomes a failed run.
@@ -1070,6 +1080,7 @@ class Engine:
             _request.times_of(replan),
             submitter,
             request,
+            deadline=_request.deadline_of(deadline, self._clock.now()),
         )
         wanted = _request.output_type_of(returns)
         execution, row, begun, _ = await self._submit(plan_or_task, inputs, options, wanted, stream=stream)
@@ -1641,14 +1652,18 @@ class Engine:
         return await archive.read_value(_request.artifact_of(description), kind)
 
     async def save_artifact(
-        self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
+        self,
+        data: bytes | os.PathLike[str] | AsyncIterator[bytes],
+        *,
+        media_type: str | None = None,
+        name: str = "",
     ) -> Artifact:
         """Keep bytes or a file in the store, and return the artifact that stands for them: an input for runs.
 
         A file may have any size: it is read and stored a part at a time.
 
         Args:
-            data: The bytes, or the path of a file.
+            data: The bytes, the path of a file, or an asynchronous iterator of pieces.
             media_type: What they are; `None`: the name's ending says it.
             name: A name for people; a file has its own.
 
@@ -1656,6 +1671,10 @@ class Engine:
             InputRejected: They are too many, or the file cannot be read.
         """
         execution = (await self._open()).execution
+        if isinstance(data, AsyncIterator):
+            return await execution.archive.save_pieces(
+                data, media_type=media_type, name=name, now=execution.now
+            )
         if not isinstance(data, bytes):
             path = _request.file_of(data)
             return await execution.archive.save_file(

@@ -388,10 +388,17 @@ class EnginePlanner:
             PlanRejected: The plan has problems with the tools as they are now.
             InputRejected: `usd` is limited, and nobody knows the price of a model.
         """
-        # A retry is a new run: limits of the ended run count, at most the ceilings of this engine.
+        # A retry is a new run: limits of the ended run count, at most the ceilings of this engine. Its deadline has most likely passed.
         budget = self._budgets.lowered(before.budget)
         header = replace(
-            before, fork=None, planning=None, replan=replan, rules=RULES_VERSION, budget=budget, request=""
+            before,
+            fork=None,
+            planning=None,
+            replan=replan,
+            rules=RULES_VERSION,
+            budget=budget,
+            request="",
+            deadline=None,
         )
         if before.plan is None:
             return header

@@ -502,6 +502,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     max_concurrency: int | None = None,
     rate: str | float | None = None,
     approval: Approval = None,
+    approval_expires: str | float | timedelta | None = None,
     trust: str = UNSTATED,
     resource: str = "world",
     allow_untrusted: Iterable[str] = (),
@@ -535,6 +536,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         max_concurrency: Most calls at a time.
         rate: Most calls a second, or `"100/min"`.
         approval: `"always"`, `"untrusted"`, or a function from arguments to a bool: when a person is asked.
+        approval_expires: How long that person is waited for: `"24h"`, or seconds; then the call is denied. Not given: as long as the engine says.
         trust: `"untrusted"` if outputs come from outside and may not steer writes; not given: `"trusted"`, unless `default_trust` says otherwise.
         resource: What the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters that may hold untrusted values.

@@ -108,6 +108,9 @@ class Facilities:
         known: What the store knows of plans from before.
         observers: Who watches the runs from outside.
         tells_webhooks: Whether it is noted in the store what webhooks are to be told.
+        wake_at: Has a run woken at a time (`runs/timers.py`); `None`: nothing does.
+        approval_expires_s: How long approvals of new runs are waited for, where their tools do not say; `None`: for ever.
+        expires: Whether questions, approvals and runs end when their time is over; waits always do.
         step_planner: Makes the sub-plans of `plan_for` steps; `None`: such steps fail.
     """
 
@@ -140,6 +143,9 @@ class Facilities:
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     rate_queues: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
     step_planner: StepPlanner | None = None
+    wake_at: Callable[[str, float | None], None] | None = None
+    expires: bool = True
+    approval_expires_s: float | None = None
 
     def __post_init__(self) -> None:
         self.threads.watch = self.processes.watch = self.loop_watch

@@ -245,6 +245,8 @@ def build_machine(header: Header) -> Machine:
         fork=header.fork or Fork(),
         rules=header.rules,
         sub_programs=header.sub_program,
+        deadline=header.deadline,
+        approval_expires_s=header.approval_expires_s,
     )
 
 

@@ -55,6 +55,7 @@ from ..commands import (
     StartPlanning,
     StartToolCall,
     StopCall,
+    WakeAt,
 )
 from ..events import (
     BudgetReached,
@@ -65,9 +66,10 @@ from ..events import (
     CallSucceeded,
     CancelAsked,
     Cause,
+    DeadlinePassed,
     LoopBlocked,
-    QuestionExpired,
     RetryDue,
+    WaitEnded,
     WorkContinued,
 )
 from ..fork import Inherited
@@ -155,6 +157,8 @@ class Driver:
             row,
             lambda: (run_status(machine), machine.digest),
             lambda: machine.budget.spent["usd"],
+            lambda: machine.next_due,
+            lambda: machine.needs_nobody,
             tells=facilities.tells_webhooks,
         )
         self._recorder = RunRecorder(machine, self.journal, row.id, header.lock, header.plan_made)
@@ -216,7 +220,9 @@ class Driver:
                 self._enter(group)
                 await self._take_in_first(first)
                 await self._decide(decisions)
-                await self._expire()
+                await self._end_waits()
+                if self.machine.deadline is not None:
+                    self._set_timer()
         except BaseExceptionGroup as group_of_faults:
             raise first_error(group_of_faults) from None
         finally:
@@ -300,12 +306,32 @@ class Driver:
         if stale:
             await self.facilities.store.drop_decisions(stale)
 
-    async def _expire(self) -> None:
-        """Fail the questions that nobody has answered in time."""
-        now = self.facilities.clock.now()
-        for step in [step for step, deadline in self.machine.deadlines.items() if deadline <= now]:
-            if not self.is_parking and self.machine.accepts(event := QuestionExpired(step)):
+    async def end_waits(self) -> bool:
+        """Handle the times that have come, if this driver is active; return whether it is."""
+        if self._active is None or self.is_parking:
+            return self.is_parking
+        work = self._end_waits()
+        try:
+            task = self._active.group.create_task(work)
+        except RuntimeError:  # the group has ended since the check above
+            work.close()
+            return False
+        await asyncio.wait([task])
+        self._set_timer()
+        return True
+
+    def _set_timer(self) -> None:
+        """Have this driver told of the next time that comes."""
+        if (wake_at := self.facilities.wake_at) is not None and (due := self.machine.next_due) is not None:
+            wake_at(self.row.id, due)
+
+    async def _end_waits(self) -> None:
+        """End the waits whose time has come: of `wait` steps, of questions, of approvals, and of the run itself."""
+        for event in self.machine.due(self.facilities.clock.now(), expires=self.facilities.expires):
+            if not self.is_parking and self.machine.accepts(event):
                 await self._take_in(event)
+                if isinstance(event, DeadlinePassed) and self._writing:
+                    self._spawn("", self._give_up_writes())
 
     async def park(self, grace_s: float = PARK_GRACE_S) -> None:
         """Stop: start nothing more, cancel calls that are not writes, and wait up to `grace_s` for the writes in flight; the log names them."""
@@ -373,7 +399,7 @@ class Driver:
         if not self.is_parking:
             self._carry_out(follow_up)
 
-    def _carry_out(  # noqa: C901  # one case for each kind of command
+    def _carry_out(  # noqa: C901, PLR0912  # one case for each kind of command
         self, commands: Sequence[Command], *, starts: bool = True
     ) -> None:
         """Carry commands out; calls are started by a task of their own, unless the caller starts them."""
@@ -384,6 +410,8 @@ class Driver:
                     calls.append(command)
                 case Pause(step, delay_s):
                     self._spawn(step, self._pause(step, delay_s))
+                case WakeAt():
+                    self._wait(command)
                 case RuleApproval():
                     self._spawn(command.step, self._rule(command))
                 case RecordEndorsement(step):
@@ -428,6 +456,20 @@ class Driver:
                 await self._take_in(RetryDue(step))
         finally:
             self._forget(step)
+
+    def _wait(self, command: WakeAt) -> None:
+        """Have the run woken when a wait is over; a fork does not repeat what its parent has waited for."""
+        is_over = command.at <= self.facilities.clock.now()
+        if command.args is not None and self._results.of_parent(command) is not None:
+            self._spawn("", self._end_wait(WaitEnded(command.step)))
+        elif is_over or self.facilities.wake_at is None:
+            self._spawn("", self._end_waits())
+        else:
+            self.facilities.wake_at(self.row.id, self.machine.next_due)
+
+    async def _end_wait(self, event: WaitEnded) -> None:
+        if not self.is_parking and self.machine.accepts(event):
+            await self._take_in(event)
 
     async def _continue(self, command: Continue) -> None:
         # One run at a time, so that a hundred runs with dear expressions are a hundred turns of the loop, and others get theirs in between.

@@ -130,6 +130,15 @@ EXPIRED: dict[str, Any] = {
     "steps": [{"id": "late", "ask_person": "Who?", "expires": 0.5, "on_error": {"value": "nobody"}}],
     "output": "${late}",
 }
+TIMED: dict[str, Any] = {
+    "firmplan": 1,
+    "steps": [
+        {"id": "pause", "wait": {"for": 0.1}},
+        {"id": "past", "wait": {"until": "2026-01-31"}},
+        {"id": "pay", "tool": "pay", "args": {"amount": 4}, "after": ["pause", "past"]},
+    ],
+    "output": "${pay}",
+}
 PLAN_FOR: dict[str, Any] = {
     "firmplan": 1,
     "steps": [
@@ -314,7 +323,24 @@ async def make(store: Path) -> None:
     await asyncio.to_thread(subprocess.run, [sys.executable, __file__, "kill", store], check=False)
     async with Engine(tools, store=store, models=models, park_after=1) as engine:
         await engine.go_on("parked")
+    await _timed(store, tools)
     await _planned(store, tools)
+
+
+async def _timed(store: Path, tools: list[Tool]) -> None:
+    """Have the time of a wait, of an approval and of a run come."""
+    async with Engine(tools, store=store, approval_expires=0.2) as engine:
+        await engine.run(TIMED, run_id="timed")
+        await _ended(engine, "timed")
+    async with Engine(tools, store=store) as engine:
+        await engine.run(WAITING, run_id="late", deadline=0.3)
+        await _ended(engine, "late")
+
+
+async def _ended(engine: Engine, run_id: str) -> None:
+    while (await engine.get(run_id)).status == "waiting":  # noqa: ASYNC110  # its time comes by itself
+        await asyncio.sleep(0.01)
+    await engine.wait(run_id)
 
 
 async def _planned(store: Path, tools: list[Tool]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, cast
@@ -83,6 +83,7 @@ class ModelRequest:
         step: Path of the leaf that asks, for a caller that has to tell equal requests apart; it decides no answer.
         question: The messages as one text without marks around data, for guards that compare the answer with it; `None`: the messages as they are.
         sources: The texts that an answer may quote, by name; they stand in the messages too.
+        typed: Makes the value that guards which are functions get (`guard.py`, `Question`); it decides no answer.
         turns: Of a turn of an agent: the same question in parts, for endpoints with tool calls.
     """
 
@@ -97,6 +98,7 @@ class ModelRequest:
     question: str | None = None
     sources: Mapping[str, Json] = field(default_factory=dict[str, Json])
     turns: AgentTurns | None = None
+    typed: Callable[[Json], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +344,9 @@ class Models:
             turn=_turn_of(request) if endpoint.tool_calls else None,
         )
         plain = request.question
-        question = Question(_text_of(request.messages) if plain is None else plain, request.sources)
+        question = Question(
+            _text_of(request.messages) if plain is None else plain, request.sources, request.typed
+        )
         said = ""
         # Fails for good only with `bad-output`: transport errors are raised by `complete_within` and move on to
         # the next endpoint.
