@@ -165,6 +165,7 @@ else:  # most of what an engine works with is imported when it works
 TelemetryMode: TypeAlias = Literal["auto", "contents", "off"]
 P = ParamSpec("P")
 R = TypeVar("R")
+Value = TypeVar("Value")
 T = TypeVar("T", default=Any)
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
@@ -1053,7 +1054,10 @@ class Engine:
         stream: bool,
     ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
         """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
-        opened, given = await self._open(), _request.inputs_of(inputs)
+        opened = await self._open()
+        if isinstance(inputs, Mapping) and inputs:
+            inputs = await opened.execution.archive.with_encoded(inputs, opened.execution.now())
+        given = _request.inputs_of(inputs)
         if isinstance(what, str):
             header = options.header(
                 None, _request.task_inputs(given), {}, executor.ToolsetLock(()), task=_request.words_of(what)
@@ -1580,6 +1584,30 @@ class Engine:
         """Yield as `stream_artifact` does, for programs without an event loop."""
         return _background.iterate(self._loop_for_sync("stream_artifact"), self.stream_artifact(artifact))
 
+    async def save_value(self, value: object) -> dict[str, Json]:
+        """Keep a frame, an array or another value whose type has a codec, and return what stands for it: an input for runs.
+
+        A run takes such values as inputs, too, and keeps them itself.
+
+        Raises:
+            InputRejected: Its type has no codec, or the value has no bytes.
+        """
+        execution = (await self._open()).execution
+        return await execution.archive.save_value(value, execution.now())
+
+    async def read_value(self, description: Mapping[str, Json], kind: type[Value]) -> Value:
+        """Return the frame, the array or other value that a description stands for, as a run's output or a step's has it.
+
+        Args:
+            description: The description.
+            kind: The type: the one that the tool returned, or, of a frame, that of another library.
+
+        Raises:
+            InputRejected: The description is of another kind of value, or the bytes are not in this store.
+        """
+        archive = (await self._open()).execution.archive
+        return await archive.read_value(_request.artifact_of(description), kind)
+
     async def save_artifact(
         self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
     ) -> Artifact:
@@ -1962,6 +1990,8 @@ class Engine:
     submit_fork_sync = _twin(submit_fork)
     download_artifact_sync = _twin(download_artifact)
     read_artifact_sync = _twin(read_artifact)
+    read_value_sync = _twin(read_value)
+    save_value_sync = _twin(save_value)
     save_artifact_sync = _twin(save_artifact)
     waiting_sync = _twin(waiting)
     approve_sync = _twin(approve)

@@ -390,9 +390,9 @@ def action_of(  # noqa: PLR0911  # one return for each kind of step
     texts = step.templates
     match step:
         case ToolStep():
-            return CallTool(step.tool, texts["args"].formula.ready(), texts["args"].secrets)
+            return CallTool(step.tool, texts["args"].formula, texts["args"].secrets)
         case SetStep():
-            return SetValue(texts["set"].formula.ready())
+            return SetValue(texts["set"].formula)
         case AskStep():
             return _ask(step, types)
         case PlanStep():
@@ -411,13 +411,13 @@ def action_of(  # noqa: PLR0911  # one return for each kind of step
                 is_controlled=found.is_controlled,
             )
         case AskPersonStep():
-            question = template_of("", {QUESTION: step.ask_person}).formula.ready()
+            question = template_of("", {QUESTION: step.ask_person}).formula
             returns = as_written(self_contained(step.returns, types))
             return AskPerson(question, returns, is_question=True, expires_s=step.expires_s)
         case FailStep():
-            return FailWith(texts["fail"].formula.ready())
+            return FailWith(texts["fail"].formula)
         case EndorseStep():
-            value = template_of("", {ENDORSED: cast("Json", step.endorse)}).formula.ready()
+            value = template_of("", {ENDORSED: cast("Json", step.endorse)}).formula
             return AskPerson(value, self_contained(step.returns, types), step.by)
 
 

@@ -45,8 +45,10 @@ from .store import (
     Batch,
     CacheStats,
     CallRecord,
+    Pruned,
     Removal,
     Reusable,
+    ReuseEntries,
     RunRow,
 )
 
@@ -223,11 +225,13 @@ class SqliteStore(SqliteFile, SqlStore):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self._known = KeyFilter()
+        self._unwritten: dict[str, Reusable] = {}  # by key, of a store in memory
 
     async def close(self) -> None:
         """Close the file; idempotent."""
         await super().close()
         self._known = KeyFilter()
+        self._unwritten = {}
 
     # --- the dialect
 
@@ -366,10 +370,12 @@ class SqliteStore(SqliteFile, SqlStore):
     async def find_reusable(self, keys: Sequence[str]) -> Mapping[str, Reusable]:
         """See `Store.find_reusable`."""
         # Called on the event loop for the calls of a run: most keys are new, and the filter answers for them without a query.
-        prefixes = {prefix_of(key): key for key in keys}
+        unwritten = self._unwritten
+        held = {key: unwritten[key] for key in keys if key in unwritten} if unwritten else {}
+        prefixes = {prefix_of(key): key for key in keys if key not in held}
         wanted = self._known.among(prefixes)
         if not wanted:
-            return {}
+            return held
 
         def work(db: sqlite3.Connection) -> dict[str, Reusable]:
             lines: dict[str, bytes] = {}
@@ -381,7 +387,8 @@ class SqliteStore(SqliteFile, SqlStore):
                     lines[key] = line
             return self._read_results(SqliteSql(db), [prefixes[prefix] for prefix in wanted], lines)
 
-        return await self._look(work)
+        found = await self._look(work)
+        return {**found, **held} if held else found
 
     def _segment(self, db: sqlite3.Connection, number: int) -> Mapping[str, bytes]:
         """Return the lines of a segment by key. It was read a moment ago if the calls of a run follow each other as they did before."""
@@ -391,6 +398,42 @@ class SqliteStore(SqliteFile, SqlStore):
             found = lines_in(row[0]) if row is not None else {}
             kept.keep(number, found, len(row[0]) if row is not None else 0)
         return found
+
+    # A store in memory is read by this process alone. To write each result as a line of a segment, and to read it again, would be a tenth of a step,
+    # so its results stay as they are until somebody looks at the table as a whole.
+
+    def _add_reuse(self, sql: Sql, reuse: ReuseEntries) -> None:
+        """See `SqlStore`."""
+        if self.name == ":memory:":
+            self._unwritten.update({result.key: result for result in reuse.results})
+            reuse = ReuseEntries(reuse.calls, [], reuse.codes)
+        super()._add_reuse(sql, reuse)
+
+    def _prepare_cache(self) -> None:
+        """Bring calls and results into their tables."""
+        self._sort_calls()
+        self._write_results()
+
+    def _write_results(self) -> None:
+        """Write the results that stay in memory, so that the table has all."""
+        if not self._unwritten:
+            return
+        left = ReuseEntries([], list(self._unwritten.values()))
+        # Called on its own, since the method of this class would keep them in memory again.
+        self._in_transaction(lambda sql: super(SqliteStore, self)._add_reuse(sql, left), "process")
+        self._unwritten = {}
+
+    async def find_damage(self) -> list[str]:
+        """See `Store.find_damage`."""
+        if self._unwritten:
+            await self._call(self._write_results)
+        return await super().find_damage()
+
+    async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
+        """See `Store.prune_values`."""
+        if self._unwritten:
+            await self._call(self._write_results)
+        return await super().prune_values(saved_before=saved_before, among=among)
 
     def _add_segments(self, sql: Sql, segments: Sequence[Segment]) -> None:
         """See `SqlStore`."""
@@ -459,14 +502,14 @@ class SqliteStore(SqliteFile, SqlStore):
 
     async def cache_stats(self) -> CacheStats:
         """See `Store.cache_stats`."""
-        await self._call(self._sort_calls)
+        await self._call(self._prepare_cache)
         return await super().cache_stats()
 
     async def shrink_cache(self, *, before: float | None, bytes_max: int | None) -> int:
         """See `Store.shrink_cache`."""
 
         def prepare() -> None:
-            self._sort_calls()
+            self._prepare_cache()
             self._known.forget()
 
         await self._call(prepare)

@@ -253,12 +253,8 @@ class Formula:
             case _:
                 return None
 
-    def ready(self) -> Formula:
-        """Return the template, prepared for serialization when the plan is compiled, so that runs need not do it."""
-        self._spliced()
-        return self
-
     def _spliced(self) -> Sequence[Splice]:
+        # Made when a call first needs them: then a large plan starts sooner, and steps that never run need none.
         return self._keep_splices(spliced(self.value, self.tree)) if self._splices is None else self._splices
 
     def _keep_splices(self, splices: Sequence[Splice]) -> Sequence[Splice]:
@@ -292,6 +288,8 @@ class Formula:
         """
         # The arguments of most calls are constants and complete values of steps, which one format puts together: a tenth of a step less than part by part.
         # A step that was skipped has no serialized value.
+        if self._splices is None:
+            self._spliced()
         if self._joint is not None:
             text, names = self._joint
             try:

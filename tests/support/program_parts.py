@@ -12,9 +12,7 @@ def parts(value):
     """Return a program as values that can be compared: a formula by what it was read from."""
     match value:
         case Formula():
-            splices = [
-                each if isinstance(each, bytes | str) else "computed" for each in value.ready()._spliced()
-            ]
+            splices = [each if isinstance(each, bytes | str) else "computed" for each in value._spliced()]
             names = value.strict, value.lenient, value.names, value.inputs
             read = (
                 value.tree is None,

@@ -152,6 +152,18 @@ def facts_of(table: Any) -> dict[str, Json]:
     }
 
 
+def preview(data: bytes, rows: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns with their types, and the first rows, as text for people."""
+    table = read_table(data)
+    names = [name for name in table.column_names if not name.startswith(_INDEX)]
+    head = tuple(f"{name} ({dtype_name(table.schema.field(name).type)})" for name in names)
+    columns = [
+        ["" if each is None else str(each) for each in table.column(name).slice(0, rows).to_pylist()]
+        for name in names
+    ]
+    return head, [tuple(row) for row in zip(*columns, strict=True)]
+
+
 _NAMES: Final = {
     "double": "float64",
     "float": "float32",

@@ -44,6 +44,28 @@ def test_it_is_counted():
     assert stats.oldest <= stats.newest
 
 
+def test_results_in_memory_are_those_of_the_tables():
+    """A store in memory writes its results when somebody counts them: what is reused is the same before and after, and nothing is damaged."""
+    growing = grow()
+
+    async def main():
+        async with Engine([growing], store="memory:") as engine:
+            runs = [await engine.run(EACH, inputs={"l": [1, 2, 70_000]}) for _ in range(2)]
+            before = await engine.cache_stats()
+            runs.append(await engine.run(EACH, inputs={"l": [1, 2, 70_000, 3]}))
+            runs.append(await engine.run(EACH, inputs={"l": [1, 2, 70_000, 3]}))
+            after = await engine.cache_stats()
+            await engine.prune_artifacts()
+            runs.append(await engine.run(EACH, inputs={"l": [3, 70_000]}))
+            return runs, before, after, (await engine.check_store()).damages
+
+    runs, before, after, damage = within(main())
+    assert len(growing.calls) == 4
+    assert [run.usage["reused"] for run in runs] == [0, 3, 3, 4, 2]
+    assert runs[0].output == runs[1].output == runs[2].output[:3] == [*runs[0].output[:2], runs[4].output[1]]
+    assert (before.results, after.results, damage) == (3, 4, ())
+
+
 def test_it_is_cleared_and_runs_replay_all_the_same():
     """After clearing, the next run calls everything and says why; the recorded runs are untouched."""
     growing = grow()
