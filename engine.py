@@ -28,7 +28,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import (
@@ -42,6 +42,7 @@ from typing import (
     TypeAlias,
     cast,
     get_args,
+    get_origin,
 )
 
 from typing_extensions import TypeVar
@@ -186,6 +187,28 @@ class _Opened:
         return Review(self.facilities, self.execution.archive)
 
 
+def _no_telemetry(found: object) -> ConfigError:
+    modes = ", ".join(get_args(TelemetryMode))
+    return ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {found!r}")
+
+
+def _resources_of(given: object) -> dict[Any, object]:
+    """Return what stands for resources. Raises: ConfigError: it is no mapping, or a key is neither a resource nor a type."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"resources: expected a mapping such as {{Pool: fake}}, found {given!r}")
+    from .tools.resources import Resource  # noqa: PLC0415  # only where there are some
+
+    found = dict(cast("Mapping[Any, object]", given))
+    for key in found:
+        if not isinstance(key, Resource | type) and get_origin(key) is None:
+            raise ConfigError(
+                f"resources: expected keys that are types or @resource functions, found {key!r}"
+            )
+    return found
+
+
 def _day_of(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
 
@@ -243,13 +266,17 @@ class Engine:
             arguments, answers and results; `"off"`: none; or a `firmplan.telemetry.Telemetry`.
         webhooks: Endpoints that are told when runs end or wait for a person, and when schedules fail (docs/WEBHOOKS.md). Every process that moves
             runs of the store should have the same; `deliver_webhooks`, or a server, sends the messages.
+        approval_expires: How long a person is waited for whose approval a call needs (`"24h"`, seconds), where its tool does not say; then the call is denied.
+            Counts for new runs. `None`: for ever.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
+        resources: What stands for resources of the tools: `@resource`, or the type that it gives -> another `@resource`, or a value that is used as it
+            is and never closed. Tests hand over fakes; results made with them are not reused.
 
     Raises:
         ConfigError: A setting is not one of these.
     """
 
-    def __init__(  # noqa: PLR0913  # the contract's settings
+    def __init__(  # noqa: PLR0913, PLR0915  # the contract's settings
         self,
         tools: Toolset | Sequence[Tool],
         *,
@@ -272,6 +299,8 @@ class Engine:
         results: Results | None = None,
         telemetry: Telemetry | TelemetryMode = "auto",
         webhooks: Sequence[Webhook] = (),
+        approval_expires: str | float | timedelta | None = None,
+        resources: Mapping[Any, object] | None = None,
     ) -> None:
         is_known = (
             telemetry in get_args(TelemetryMode)
@@ -279,11 +308,16 @@ class Engine:
             else hasattr(telemetry, "begin_run")
         )
         if not is_known:
-            modes = ", ".join(get_args(TelemetryMode))
-            raise ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {telemetry!r}")
+            raise _no_telemetry(telemetry)
         if flow not in _flow_policy.FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(_flow_policy.FLOWS)}, found {flow!r}")
-        self.tools = _tools.Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
+        self._resources = _resources_of(resources)
+        self.tools = (
+            _tools.Toolset.of(tools)
+            .with_default_trust(default_trust)
+            .with_default_results(results)
+            .with_replaced_resources(self._resources)
+        )
         for tool in self.tools:
             if tool.isolation == "process":
                 _frames.address_of(tool)
@@ -312,6 +346,7 @@ class Engine:
         self._lease = _request.lease_of(lease)
         self._park_after = _request.count_of("park_after", park_after, least=1, error=ConfigError)
         self._write_grace_s = _request.write_grace_of(write_grace)
+        self._approval_expires_s = _request.expires_of(approval_expires)
         self._on_waiting = on_waiting
         self._clock = clock or executor.SystemClock()
         self._opened: _Opened | None = None
@@ -398,7 +433,9 @@ class Engine:
                     budgets=self._budgets,
                     observers=self._observers,
                     tells_webhooks=bool(self._webhooks),
+                    approval_expires_s=self._approval_expires_s,
                 )
+                facilities.resources.replaced.update(self._resources)
                 execution = executor.Execution(
                     facilities,
                     _owner.presence_of(self._location),
@@ -962,6 +999,7 @@ class Engine:
         replan: int = 0,
         submitter: Submitter | None = None,
         request: str = "",
+        deadline: str | float | timedelta | datetime | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
     ) -> Run[T]:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
@@ -984,6 +1022,8 @@ class Engine:
             submitter: Who submits the run, by a name that the caller has established, and whether this name may approve the run's calls.
             request: Digest of the request that asks for the run, stored with it. Under the same `run_id` an equal digest returns that run, and another digest
                 is refused (code `other-request`). Empty: plan and inputs are compared.
+            deadline: How long the run may take from now on, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text): then
+                it is cancelled, also where no process drives it.
             returns: The type of the output: a model, a dataclass, any type that JSON can carry, or a JSON Schema. A plan whose output cannot be of it is
                 rejected before anything runs; a task's plan is made to give it. `run.value` has the output as that type.
 
@@ -1003,6 +1043,7 @@ class Engine:
             _request.times_of(replan),
             submitter,
             request,
+            deadline=_request.deadline_of(deadline, self._clock.now()),
         )
         wanted = _request.output_type_of(returns)
         execution, row, _, planning = await self._submit(plan_or_task, inputs, options, wanted, stream=stream)
@@ -1022,6 +1063,7 @@ class Engine:
         replan: int = 0,
         submitter: Submitter | None = None,
         request: str = "",
+        deadline: str | float | timedelta | datetime | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
     ) -> Run[T]:
         """Make a run durable, start it, and return it immediately; a task that cannot be planned becomes a failed run.
@@ -1038,6 +1080,7 @@ class Engine:
             _request.times_of(replan),
             submitter,
             request,
+            deadline=_request.deadline_of(deadline, self._clock.now()),
         )
         wanted = _request.output_type_of(returns)
         execution, row, begun, _ = await self._submit(plan_or_task, inputs, options, wanted, stream=stream)

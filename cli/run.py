@@ -36,6 +36,7 @@ async def run(
     run_id: str | None = None,
     seed: int | None = None,
     budget: Budget = None,
+    deadline: str | None = None,
     reuse: Annotated[bool, typer.Option("--reuse/--no-reuse")] = True,
     stream: bool = False,
     yes: Yes = False,
@@ -46,6 +47,7 @@ async def run(
         what (PLAN|TASK): A plan's file (-: standard input), a saved plan's name, or a task in words.
         run_id (ID): Id of the run; the same id again continues that run.
         seed: Seed of `ctx.random`; default: derived from plan and inputs.
+        deadline (2h|TIME): How long the run may take, or until when (ISO 8601).
         reuse: Reuse earlier results where nothing changed.
         stream: Start steps while the plan is being written; writes wait for the complete plan.
     """
@@ -75,6 +77,7 @@ async def run(
                 budget=read_budget(budget or ()),
                 reuse="auto" if reuse else "off",
                 stream=stream,
+                deadline=deadline,
             )
             if before is not None:
                 invocation.note(_existing(before))

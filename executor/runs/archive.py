@@ -751,6 +751,7 @@ def snapshot(
         warnings=tuple(machine.warnings),
         schedule=header.schedule,
         request_id=_request_id(header),
+        deadline=header.deadline,
     )
 
 
@@ -786,6 +787,7 @@ def _unplanned(row: RunRow, header: Header) -> Run:
         created=row.created,
         updated=row.updated,
         request_id=_request_id(header),
+        deadline=header.deadline,
     )
 
 

@@ -148,7 +148,7 @@ def advice_for(kind: object) -> str:
             return known
         if name[0] == "numpy" and any(base.__name__ == "generic" for base in kind.__mro__):
             return "annotate int, float or bool: numpy's numbers are taken for them in results"
-    return "declare a codec for it with @firmplan.codec before the tool, or return JSON"
+    return "declare a codec for it with @firmplan.codec before the tool, or return JSON; if it is a resource, its @resource has to have a name in the tool's module"
 
 
 def full_name(kind: type) -> str:

@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ...errors import ConfigError
 from ...plans.values import Json
@@ -114,7 +114,7 @@ def _pyarrow(kind: object) -> Any:
 
 def encoded_table(table: Any) -> Encoded:
     """Return a pyarrow.Table as bytes that depend on its content alone."""
-    pa = _pyarrow(type(table))
+    pa = _pyarrow(cast("object", type(table)))
     names = table.column_names
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -306,7 +306,7 @@ _OBJECTS: Final = "text, bytes, booleans, dates, times or Decimals"
 
 
 def _pandas_table(frame: Any) -> Any:
-    pa = _pyarrow(type(frame))
+    pa = _pyarrow(cast("object", type(frame)))
     for label in frame.columns:
         if not isinstance(label, str | int | tuple):
             raise TypeError(f"expected columns named by text, found {label!r}; rename the column")
@@ -365,7 +365,8 @@ def _pandas_series_table(series: Any) -> Any:
 def _to_pandas_series(table: Any) -> Any:
     frame = _to_pandas(_single(table))
     series = frame.iloc[:, 0]
-    return series.rename(None) if (table.schema.metadata or {}).get(_SERIES) == b"" else series
+    noted: Mapping[bytes, bytes] = table.schema.metadata or {}
+    return series.rename(None) if noted.get(_SERIES) == b"" else series
 
 
 def _single(table: Any) -> Any:
