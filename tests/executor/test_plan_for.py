@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from firmplan import Engine, InputRejected, Plan, PlanBuilder, Planner, check, tool
+from firmplan import Engine, InputRejected, Plan, PlanBuilder, Planner, PlanRejected, check, tool
 from firmplan.executor.runs.request import GivenPlan
 from firmplan.testing import FakeClock, ScriptedModel, Slow, read_recorded
 from firmplan.testing.rehearsal import Rehearsal
@@ -251,7 +251,8 @@ def test_the_run_holds_a_sub_plan_to_its_bounds_whoever_planned_it(draft):
             return Plan.model_validate(draft)
 
     async def main():
-        async with Engine(desk.tools, store="memory:") as engine:
+        planner = Planner("m", base_url="http://127.0.0.1:9/v1")  # never asked: the check wants one
+        async with Engine(desk.tools, store="memory:", planner=planner) as engine:
             opened = await engine._open()  # where a planner is handed in
             opened.execution.facilities.step_planner = Hostile()
             return await engine.run(PLAN)
@@ -302,16 +303,17 @@ def test_a_question_waits_for_a_person_and_the_planning_goes_on_with_the_answer(
     assert (run.status, run.output) == ("succeeded", "refunded 12.5")
 
 
-def test_without_a_planner_the_step_fails_and_says_so(monkeypatch):
+def test_without_a_planner_the_plan_is_refused_before_anything_runs(monkeypatch):
     for name in ("FIRMPLAN_MODEL", "FIRMPLAN_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    with Engine(Desk().tools, store="memory:") as engine:
-        run = engine.run_sync(PLAN)
-    assert run.status == "failed"
-    assert {error.code for error in run.errors} == {"planning-failed"}
-    message = run.errors[0].message
-    assert "FIRMPLAN_MODEL" in message
-    assert "saved" not in message, "no saved plan answers a part, so saving one is no advice"
+    desk = Desk()
+    with Engine(desk.tools, store="memory:") as engine, pytest.raises(PlanRejected) as refused:
+        engine.run_sync(PLAN)
+    (problem,) = refused.value.problems
+    assert (problem.code, problem.path) == ("unknown-model", "$.steps[1].plan_for")
+    assert "FIRMPLAN_MODEL" in problem.hint
+    assert "saved" not in problem.hint, "no saved plan answers a part, so saving one is no advice"
+    assert desk.calls == []
 
 
 # --- budget
