@@ -6,10 +6,12 @@ DEMO_STAMP := .venv/.installed-demo
 AUDIT_STAMP := .venv/.installed-audit
 HTTP := .venv/http
 HTTP_STAMP := $(HTTP)/.installed
+SITE := .venv/site
+SITE_STAMP := $(SITE)/.installed
 PEERS := dbos hamilton langgraph prefect pydantic_graph
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: demo test sweep mutate check fix bench bench-guard peers performance docs page check-page lock audit clean
+.PHONY: demo test sweep mutate check fix bench bench-guard peers performance docs site page check-page lock audit clean
 
 demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
@@ -56,6 +58,10 @@ docs: $(STAMP)
 	$(BIN)/python scripts/docs.py
 	$(BIN)/python scripts/planning.py
 
+# The documentation as a site, into build/site/html: every link, anchor and page of the navigation is checked.
+site: $(SITE_STAMP)
+	$(BIN)/python scripts/build_site.py
+
 # The web page, from its sources in service/web. What it builds is committed: who installs firmplan needs no Node.
 page: $(STAMP)
 	scripts/page
@@ -100,6 +106,12 @@ $(HTTP_STAMP): requirements-http.lock | $(STAMP)
 	$(BIN)/python -m venv --without-pip --clear $(HTTP)
 	$(PIP) --python $(HTTP)/bin/python install --require-hashes -r requirements-http.lock
 	@touch $(HTTP_STAMP)
+
+# What builds the site is nobody else's affair: an environment and a lock of its own.
+$(SITE_STAMP): requirements-site.lock | $(STAMP)
+	$(BIN)/python -m venv --without-pip --clear $(SITE)
+	$(PIP) --python $(SITE)/bin/python install --require-hashes -r requirements-site.lock
+	@touch $@
 
 # What a peer needs is nobody else's affair: one environment and one lock each.
 .venv/peers/%/.installed: benchmarks/peers/%.lock | $(STAMP)

@@ -28,7 +28,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import (
@@ -42,6 +42,7 @@ from typing import (
     TypeAlias,
     cast,
     get_args,
+    get_origin,
 )
 
 from typing_extensions import TypeVar
@@ -165,6 +166,7 @@ else:  # most of what an engine works with is imported when it works
 TelemetryMode: TypeAlias = Literal["auto", "contents", "off"]
 P = ParamSpec("P")
 R = TypeVar("R")
+Value = TypeVar("Value")
 T = TypeVar("T", default=Any)
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
@@ -183,6 +185,28 @@ class _Opened:
         from .executor.review.review import Review  # noqa: PLC0415  # most processes only run plans
 
         return Review(self.facilities, self.execution.archive)
+
+
+def _no_telemetry(found: object) -> ConfigError:
+    modes = ", ".join(get_args(TelemetryMode))
+    return ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {found!r}")
+
+
+def _resources_of(given: object) -> dict[Any, object]:
+    """Return what stands for resources. Raises: ConfigError: it is no mapping, or a key is neither a resource nor a type."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"resources: expected a mapping such as {{Pool: fake}}, found {given!r}")
+    from .tools.resources import Resource  # noqa: PLC0415  # only where there are some
+
+    found = dict(cast("Mapping[Any, object]", given))
+    for key in found:
+        if not isinstance(key, Resource | type) and get_origin(key) is None:
+            raise ConfigError(
+                f"resources: expected keys that are types or @resource functions, found {key!r}"
+            )
+    return found
 
 
 def _day_of(at: float) -> str:
@@ -242,13 +266,17 @@ class Engine:
             arguments, answers and results; `"off"`: none; or a `firmplan.telemetry.Telemetry`.
         webhooks: Endpoints that are told when runs end or wait for a person, and when schedules fail (docs/WEBHOOKS.md). Every process that moves
             runs of the store should have the same; `deliver_webhooks`, or a server, sends the messages.
+        approval_expires: How long a person is waited for whose approval a call needs (`"24h"`, seconds), where its tool does not say; then the call is denied.
+            Counts for new runs. `None`: for ever.
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
+        resources: What stands for resources of the tools: `@resource`, or the type that it gives -> another `@resource`, or a value that is used as it
+            is and never closed. Tests hand over fakes; results made with them are not reused.
 
     Raises:
         ConfigError: A setting is not one of these.
     """
 
-    def __init__(  # noqa: PLR0913  # the contract's settings
+    def __init__(  # noqa: PLR0913, PLR0915  # the contract's settings
         self,
         tools: Toolset | Sequence[Tool],
         *,
@@ -271,6 +299,8 @@ class Engine:
         results: Results | None = None,
         telemetry: Telemetry | TelemetryMode = "auto",
         webhooks: Sequence[Webhook] = (),
+        approval_expires: str | float | timedelta | None = None,
+        resources: Mapping[Any, object] | None = None,
     ) -> None:
         is_known = (
             telemetry in get_args(TelemetryMode)
@@ -278,11 +308,16 @@ class Engine:
             else hasattr(telemetry, "begin_run")
         )
         if not is_known:
-            modes = ", ".join(get_args(TelemetryMode))
-            raise ConfigError(f"telemetry: expected one of {modes}, or a Telemetry, found {telemetry!r}")
+            raise _no_telemetry(telemetry)
         if flow not in _flow_policy.FLOWS:
             raise ConfigError(f"flow: expected one of {', '.join(_flow_policy.FLOWS)}, found {flow!r}")
-        self.tools = _tools.Toolset.of(tools).with_default_trust(default_trust).with_default_results(results)
+        self._resources = _resources_of(resources)
+        self.tools = (
+            _tools.Toolset.of(tools)
+            .with_default_trust(default_trust)
+            .with_default_results(results)
+            .with_replaced_resources(self._resources)
+        )
         for tool in self.tools:
             if tool.isolation == "process":
                 _frames.address_of(tool)
@@ -311,6 +346,7 @@ class Engine:
         self._lease = _request.lease_of(lease)
         self._park_after = _request.count_of("park_after", park_after, least=1, error=ConfigError)
         self._write_grace_s = _request.write_grace_of(write_grace)
+        self._approval_expires_s = _request.expires_of(approval_expires)
         self._on_waiting = on_waiting
         self._clock = clock or executor.SystemClock()
         self._opened: _Opened | None = None
@@ -397,7 +433,9 @@ class Engine:
                     budgets=self._budgets,
                     observers=self._observers,
                     tells_webhooks=bool(self._webhooks),
+                    approval_expires_s=self._approval_expires_s,
                 )
+                facilities.resources.replaced.update(self._resources)
                 execution = executor.Execution(
                     facilities,
                     _owner.presence_of(self._location),
@@ -961,6 +999,7 @@ class Engine:
         replan: int = 0,
         submitter: Submitter | None = None,
         request: str = "",
+        deadline: str | float | timedelta | datetime | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
     ) -> Run[T]:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
@@ -983,6 +1022,8 @@ class Engine:
             submitter: Who submits the run, by a name that the caller has established, and whether this name may approve the run's calls.
             request: Digest of the request that asks for the run, stored with it. Under the same `run_id` an equal digest returns that run, and another digest
                 is refused (code `other-request`). Empty: plan and inputs are compared.
+            deadline: How long the run may take from now on, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text): then
+                it is cancelled, also where no process drives it.
             returns: The type of the output: a model, a dataclass, any type that JSON can carry, or a JSON Schema. A plan whose output cannot be of it is
                 rejected before anything runs; a task's plan is made to give it. `run.value` has the output as that type.
 
@@ -1002,6 +1043,7 @@ class Engine:
             _request.times_of(replan),
             submitter,
             request,
+            deadline=_request.deadline_of(deadline, self._clock.now()),
         )
         wanted = _request.output_type_of(returns)
         execution, row, _, planning = await self._submit(plan_or_task, inputs, options, wanted, stream=stream)
@@ -1021,6 +1063,7 @@ class Engine:
         replan: int = 0,
         submitter: Submitter | None = None,
         request: str = "",
+        deadline: str | float | timedelta | datetime | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
     ) -> Run[T]:
         """Make a run durable, start it, and return it immediately; a task that cannot be planned becomes a failed run.
@@ -1037,6 +1080,7 @@ class Engine:
             _request.times_of(replan),
             submitter,
             request,
+            deadline=_request.deadline_of(deadline, self._clock.now()),
         )
         wanted = _request.output_type_of(returns)
         execution, row, begun, _ = await self._submit(plan_or_task, inputs, options, wanted, stream=stream)
@@ -1053,7 +1097,10 @@ class Engine:
         stream: bool,
     ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
         """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
-        opened, given = await self._open(), _request.inputs_of(inputs)
+        opened = await self._open()
+        if isinstance(inputs, Mapping) and inputs:
+            inputs = await opened.execution.archive.with_encoded(inputs, opened.execution.now())
+        given = _request.inputs_of(inputs)
         if isinstance(what, str):
             header = options.header(
                 None, _request.task_inputs(given), {}, executor.ToolsetLock(()), task=_request.words_of(what)
@@ -1566,7 +1613,7 @@ class Engine:
         return await archive.download_artifact(_request.artifact_of(artifact), _request.file_of(path))
 
     async def stream_artifact(self, artifact: Artifact | Mapping[str, Json]) -> AsyncIterator[bytes]:
-        """Yield the bytes of an artifact of any size, a part of at most 8 MiB at a time.
+        """Yield the bytes of an artifact of any size, a part of at most 4 MiB at a time.
 
         Raises:
             InputRejected: As `read_artifact`.
@@ -1580,15 +1627,43 @@ class Engine:
         """Yield as `stream_artifact` does, for programs without an event loop."""
         return _background.iterate(self._loop_for_sync("stream_artifact"), self.stream_artifact(artifact))
 
+    async def save_value(self, value: object) -> dict[str, Json]:
+        """Keep a frame, an array or another value whose type has a codec, and return what stands for it: an input for runs.
+
+        A run takes such values as inputs, too, and keeps them itself.
+
+        Raises:
+            InputRejected: Its type has no codec, or the value has no bytes.
+        """
+        execution = (await self._open()).execution
+        return await execution.archive.save_value(value, execution.now())
+
+    async def read_value(self, description: Mapping[str, Json], kind: type[Value]) -> Value:
+        """Return the frame, the array or other value that a description stands for, as a run's output or a step's has it.
+
+        Args:
+            description: The description.
+            kind: The type: the one that the tool returned, or, of a frame, that of another library.
+
+        Raises:
+            InputRejected: The description is of another kind of value, or the bytes are not in this store.
+        """
+        archive = (await self._open()).execution.archive
+        return await archive.read_value(_request.artifact_of(description), kind)
+
     async def save_artifact(
-        self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
+        self,
+        data: bytes | os.PathLike[str] | AsyncIterator[bytes],
+        *,
+        media_type: str | None = None,
+        name: str = "",
     ) -> Artifact:
         """Keep bytes or a file in the store, and return the artifact that stands for them: an input for runs.
 
         A file may have any size: it is read and stored a part at a time.
 
         Args:
-            data: The bytes, or the path of a file.
+            data: The bytes, the path of a file, or an asynchronous iterator of pieces.
             media_type: What they are; `None`: the name's ending says it.
             name: A name for people; a file has its own.
 
@@ -1596,6 +1671,10 @@ class Engine:
             InputRejected: They are too many, or the file cannot be read.
         """
         execution = (await self._open()).execution
+        if isinstance(data, AsyncIterator):
+            return await execution.archive.save_pieces(
+                data, media_type=media_type, name=name, now=execution.now
+            )
         if not isinstance(data, bytes):
             path = _request.file_of(data)
             return await execution.archive.save_file(
@@ -1962,6 +2041,8 @@ class Engine:
     submit_fork_sync = _twin(submit_fork)
     download_artifact_sync = _twin(download_artifact)
     read_artifact_sync = _twin(read_artifact)
+    read_value_sync = _twin(read_value)
+    save_value_sync = _twin(save_value)
     save_artifact_sync = _twin(save_artifact)
     waiting_sync = _twin(waiting)
     approve_sync = _twin(approve)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .errors import ConfigError, InputRejected, PlanRejected
 from .executor import EarlySteps, Header, PlannedRun, PlanningCost, Run, ToolsetLock
@@ -47,7 +47,6 @@ from .plans.limits import LIMITS
 from .plans.plan import AgentStep, AskStep, PlanForStep, Step, ToolStep
 from .plans.values import Json, canonical
 from .tools import Toolset
-from .tools.agent import model_of
 from .tools.models.judges import judges_in
 from .tools.models.models import DEFAULT, Models
 
@@ -67,6 +66,7 @@ if TYPE_CHECKING:
     from .plans.python_types import OutputType
     from .tools.guards.guard import Guard
     from .tools.models.completion import Message, Usage
+    from .tools.models.endpoint import Model
     from .tools.secret import Secrets
     from .tools.tool import Tool
 
@@ -97,6 +97,53 @@ class RecordedPlanning:
     answer: str = ""
     is_untrusted: bool = False
     unknown: str | None = None
+
+
+@immutable
+class EngineModels:
+    """What the checks of an engine know of models; a `KnownModels`.
+
+    Attributes:
+        models: The models that steps ask.
+        planner: Whom `plan_for` steps ask.
+        names_only: Whether a model that is named may be configured later, because the plan is kept or looked at, or perhaps asks none.
+    """
+
+    models: Models
+    planner: Planner
+    names_only: bool = False
+
+    def find_fault(self, name: str) -> tuple[str, str] | None:
+        """See `KnownModels`."""
+        if self.names_only and self.models.is_named(name):
+            return None
+        return _fault_in(lambda: self.models.resolve(name))
+
+    def find_planner_fault(self) -> tuple[str, str] | None:
+        """See `KnownModels`."""
+        # A planner of another class may need no model.
+        model: Model | None = getattr(self.planner, "model", None)
+        return None if self.names_only or model is None else _fault_in(model.resolve_all)
+
+    def state(self) -> list[Json]:
+        """Return what decides which names pass, as JSON."""
+        known = [DEFAULT, *self.models.aliases]
+        # Without aliases every name is a model at the same endpoint, and they pass or fail together.
+        faults: dict[str, Json] = {name: self.find_fault(name) is None for name in (*known, _ANY_NAME)}
+        return [self.names_only, faults, self.find_planner_fault() is None]
+
+
+_ANY_NAME: Final = "another"
+
+
+def _fault_in(resolve: Callable[[], object]) -> tuple[str, str] | None:
+    """Return why a model cannot be asked, and what to do; `None`: it can."""
+    try:
+        resolve()
+    except ConfigError as error:
+        why, _, hint = str(error).partition(": ")
+        return why, hint
+    return None
 
 
 class EnginePlanner:
@@ -145,7 +192,9 @@ class EnginePlanner:
         self._tools_name: bytes | None = None
         self._models = models
         self._now = now
-        self._accepted = CheckedPlans()
+        self._accepted, self._accepted_by_name = CheckedPlans(), CheckedPlans()
+        self._askable = EngineModels(models, planner)
+        self._named = replace(self._askable, names_only=True)
         self._outputs: LruCache[tuple[str, bytes], tuple[Problem, ...]] = LruCache()
         self._locks: IdentityCache[Plan, ToolsetLock] = IdentityCache(LOCKS_KEPT)
 
@@ -157,9 +206,11 @@ class EnginePlanner:
         small = is_small(given)
         found = await beside(lambda: find_plan_in(given), small=small)
         saved = await self._saved_for(found, tenant) if found is not None else {}
-        return await self._report(given, saved, small=small)
+        return await self._report(given, saved, self._askable, small=small)
 
-    async def _report(self, plan: object, saved: Mapping[str, Plan], *, small: bool) -> CheckReport:
+    async def _report(
+        self, plan: object, saved: Mapping[str, Plan], models: EngineModels, *, small: bool
+    ) -> CheckReport:
         return await checked(
             lambda limits: self._judge(
                 check(
@@ -170,12 +221,15 @@ class EnginePlanner:
                     limits=limits,
                     rules=self._policies.rule_for,
                     policies=self._policies.names,
+                    models=models,
                 )
             ),
             small=small,
         )
 
-    async def _survey(self, plan: Plan, saved: Mapping[str, Plan], *, small: bool) -> Survey | None:
+    async def _survey(
+        self, plan: Plan, saved: Mapping[str, Plan], models: EngineModels, *, small: bool
+    ) -> Survey | None:
         """Check a plan, and return the survey of the check. Raises: PlanRejected."""
         found: Survey | None = None
 
@@ -190,6 +244,7 @@ class EnginePlanner:
                     self._secrets.places,
                     self._policies.rule_for,
                     self._policies.names,
+                    models=models,
                 )
             return self._judge(report)
 
@@ -206,20 +261,22 @@ class EnginePlanner:
         small = is_small(given)
         found = await beside(lambda: find_plan_in(given), small=small)
         if found is None:
-            raise PlanRejected(await self._report(given, {}, small=small))
+            raise PlanRejected(await self._report(given, {}, self._named, small=small))
         saved = await self._saved_for(found, tenant)
         return await beside(lambda: graph_of(found, self._tools, saved), small=small)
 
     async def accept(self, plan: PlanLike, tenant: str = "") -> tuple[Plan, dict[str, Plan]]:
-        """Return a plan that passed its check, and the saved plans of a tenant that it runs. Raises: PlanRejected."""
-        found, saved, _ = await self._accept(plan, tenant)
+        """Return a plan that passed its check, and the saved plans of a tenant that it runs; no model needs to be configured yet. Raises: PlanRejected."""
+        found, saved, _ = await self._accept(plan, tenant, self._named)
         return found, saved
 
-    async def _accept(self, plan: PlanLike, tenant: str) -> tuple[Plan, dict[str, Plan], Survey | None]:
+    async def _accept(
+        self, plan: PlanLike, tenant: str, models: EngineModels
+    ) -> tuple[Plan, dict[str, Plan], Survey | None]:
         """Return what `accept` does, and the survey of the check, which the compiler can use; `None`: the plan is known."""
         plan = _given(plan)
-        given = GivenPlan(plan)
-        if (known := self._accepted.find(given, self._tools)) is not None:
+        given, accepted = GivenPlan(plan), self._accepted_by_name if models.names_only else self._accepted
+        if (known := accepted.find(given, self._tools)) is not None:
             return known, {}, None
         # A plan of the right shape is checked as the object that is accepted: it keeps the expressions that the check has read, and the
         # constants that it has worked out, so that compiling it does neither again.
@@ -227,28 +284,34 @@ class EnginePlanner:
         found = await beside(given.read, small=small)
         saved = await self._saved_for(found, tenant) if found is not None else {}
         if found is None:
-            raise PlanRejected(await self._report(plan, saved, small=small))
-        survey = await self._expect_passed(found, saved, small=small)
-        self._accepted.keep(given, self._tools, found)
+            raise PlanRejected(await self._report(plan, saved, models, small=small))
+        survey = await self._expect_passed(found, saved, models, small=small)
+        accepted.keep(given, self._tools, found)
         return found, saved, survey
 
-    async def _expect_passed(self, plan: Plan, saved: Mapping[str, Plan], *, small: bool) -> Survey | None:
+    async def _expect_passed(
+        self, plan: Plan, saved: Mapping[str, Plan], models: EngineModels, *, small: bool
+    ) -> Survey | None:
         """Check a plan, unless the store knows that it passed this very check; return the survey of the check. Raises: PlanRejected."""
-        key = await beside(lambda: self._check_key(plan, saved), small=small)
+        key = await beside(lambda: self._check_key(plan, saved, models), small=small)
         if key is not None and await self._known.find_passed(key, plan):
             return None
-        survey = await self._survey(plan, saved, small=small)
+        survey = await self._survey(plan, saved, models, small=small)
         if key is not None:
             self._known.note_passed(key, plan)
         return survey
 
-    def _check_key(self, plan: Plan, saved: Mapping[str, Plan]) -> str | None:
+    def _check_key(self, plan: Plan, saved: Mapping[str, Plan], models: EngineModels) -> str | None:
         """Return the key of the check of a plan by this engine; `None`: checking the plan costs less than looking for the key."""
         if not self._known.covers(plan):
             return None
         if self._tools_name is None:  # an engine has many tools, of which many engines check no large plan
             self._tools_name = tools_name(self._tools)
-        rules: Json = [self._flow, self._policies.places]
+        # What a tool asks is no part of its signature, so it stands beside the models.
+        asking: dict[str, Json] = {
+            tool.name: list(tool.asked_models) for tool in self._tools if tool.asked_models
+        }
+        rules: Json = [self._flow, self._policies.places, models.state(), asking]
         return check_key(plan, saved, self._tools_name, self._secrets.places, LIMITS, rules)
 
     async def expect_output(self, plan: Plan, saved: Mapping[str, Plan], wanted: OutputType[Any]) -> None:
@@ -287,7 +350,10 @@ class EnginePlanner:
             InputRejected: An input does not fit, or `usd` is limited and nobody knows the price of a model.
             ConfigError: A tool is not as it was accepted.
         """
-        accepted, saved, survey = await self._accept(plan, options.tenant)
+        # Answers of the parent of a fork, or of the store with reuse="only", stand without a model.
+        may_not_ask = parent is not None or options.reuse == "only"
+        models = self._named if may_not_ask else self._askable
+        accepted, saved, survey = await self._accept(plan, options.tenant, models)
         if wanted is not None:
             await self.expect_output(accepted, saved, wanted)
         if "usd" in options.budget:
@@ -322,14 +388,21 @@ class EnginePlanner:
             PlanRejected: The plan has problems with the tools as they are now.
             InputRejected: `usd` is limited, and nobody knows the price of a model.
         """
-        # A retry is a new run: limits of the ended run count, at most the ceilings of this engine.
+        # A retry is a new run: limits of the ended run count, at most the ceilings of this engine. Its deadline has most likely passed.
         budget = self._budgets.lowered(before.budget)
         header = replace(
-            before, fork=None, planning=None, replan=replan, rules=RULES_VERSION, budget=budget, request=""
+            before,
+            fork=None,
+            planning=None,
+            replan=replan,
+            rules=RULES_VERSION,
+            budget=budget,
+            request="",
+            deadline=None,
         )
         if before.plan is None:
             return header
-        await self._expect_passed(before.plan, before.plans, small=is_small(before.plan))
+        await self._expect_passed(before.plan, before.plans, self._named, small=is_small(before.plan))
         if "usd" in budget:
             self._expect_priced(before.plan, before.plans, patches=replan > 0)
         return replace(header, lock=self._lock(before.plan, before.plans))
@@ -387,6 +460,7 @@ class EnginePlanner:
                 plans=saved.get,
                 judge=self._judge,
                 rules=self._policies.rule_for,
+                models=self._askable,
                 complete=row is not None,
                 cache=self._archive.planned.of_tenant(tenant),
                 heard=heard if early is None else self._offering(early, inputs or {}, saved),
@@ -444,6 +518,7 @@ class EnginePlanner:
             Part(task.steps_max, task.returns, shown, untrusted),
             judge=self._judge,
             rules=self._policies.rule_for,
+            models=self._askable,
             budget=cost.left,
             spent=_adding(cost),
             answers=task.answers,
@@ -470,6 +545,7 @@ class EnginePlanner:
             plans=saved.get,
             judge=self._judge,
             rules=self._policies.rule_for,
+            models=self._askable,
             output_error=next((error for error in run.errors if not error.step), None),
             budget=cost.left,
             spent=_adding(cost),
@@ -600,9 +676,7 @@ def _aliases_of_tool(name: str, tools: Toolset) -> list[str]:
     tool = tools.find(name)
     if tool is None:
         return []
-    alias = model_of(tool)
-    own = [] if alias is None else [alias, *_judges_of(cast("Any", tool.influences), alias)]
-    return [*own, *_judges_of(tool.guard, DEFAULT)] if tool.asks_judge else own
+    return list(tool.asked_models)
 
 
 def _judges_of(guards: Sequence[Guard], alias: str) -> list[str]:

@@ -154,7 +154,7 @@ app = _typer(
 
 def main() -> NoReturn:
     """Run the command line of this process."""
-    gc.disable()  # what imports make stays; `Invocation.perform` turns it on for the command's own work
+    gc.disable()  # what imports make stays; `Invocation.perform` turns the collector on for the command's own work
     open_closed_streams()
     escape_log_lines()
     if "--debug" in sys.argv:  # the log has the tracebacks of a tool's errors
@@ -166,6 +166,8 @@ def main() -> NoReturn:
     except Exception:  # noqa: BLE001  # only `--debug` lets an error through; Python would print its message as it is
         note(traceback.format_exc().rstrip("\n"), is_error=True)
         sys.exit(1)
+    finally:
+        gc.freeze()  # Python scans all objects as a process ends, and nothing would come of it
     sys.exit(0)
 
 

@@ -16,10 +16,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 
 from ..errors import ConfigError
 from ..executor.stores.location import shown
+from ..plans.durations import parse_duration
 from ..tools.provider import is_address
 
 FILE_NAME = "firmplan.toml"
@@ -36,6 +45,13 @@ Trust = Literal["trusted", "untrusted"]
 Results = Literal["enforce", "warn", "learn"]
 Traces = Literal["auto", "contents", "off"]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _duration(text: str | None) -> str | None:
+    """Return a duration as it is written. Raises: ValueError: it is none, or zero."""
+    if text is not None and parse_duration(text) <= 0:
+        raise ValueError(f"expected a duration above zero, found {text!r}")
+    return text
 
 
 def _listed(value: object) -> object:
@@ -207,6 +223,7 @@ class Settings(BaseModel):
         telemetry: What is exported where `OTEL_*` variables name an exporter.
         lease: Seconds without a sign of life after which a run's owner loses the run.
         write_grace: Seconds that a stopping process waits for its writes in flight.
+        approval_expires: How long a person is waited for whose approval a call needs, such as `24h`; `None`: for ever.
         drain: Seconds that a server which was told to stop still answers while `/readyz` says 503.
         models: Model aliases, from the file; `model` may name one.
         prices: A file with prices of models.
@@ -236,6 +253,7 @@ class Settings(BaseModel):
     lease: Annotated[float, Field(ge=1, le=3600)] = LEASE_DEFAULT
     write_grace: Annotated[float, Field(ge=0, le=3600)] = WRITE_GRACE_DEFAULT
     drain: Annotated[float, Field(ge=0, le=3600)] = DRAIN_DEFAULT
+    approval_expires: Annotated[Text | None, AfterValidator(_duration)] = None
     telemetry: Traces = "auto"
     models: Mapping[str, Any] = {}
     prices: Text | None = None
@@ -381,6 +399,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
             "lease",
             "write_grace",
             "drain",
+            "approval_expires",
             "prices",
         )
     }

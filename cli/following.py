@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine import Engine
 from ..errors import FirmplanError
-from ..executor import Run, RunOwner, WaitingCalls
 from ..plans.nearest import listing
 from . import screen
 from .failure import Exit
@@ -36,6 +35,7 @@ from .report import (
 from .screen import seconds
 
 if TYPE_CHECKING:
+    from ..executor import Run, RunOwner, WaitingCalls
     from ..plans import Plan
     from .remote import AnyEngine
 

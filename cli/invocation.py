@@ -120,7 +120,10 @@ class Invocation:
             given: Its own arguments.
             loads_tools: Whether to import the tools before the loop starts.
         """
-        gc.enable()  # `app.main` turns it off until here
+        if not gc.isenabled():  # `app.main` turned it off; what was imported counts as old, so that the next collection does not scan it
+            gc.freeze()
+            gc.unfreeze()
+            gc.enable()
         if not inspect.iscoroutinefunction(work):
             return int(work(self, **given))
         if loads_tools and self.server is None:
@@ -187,6 +190,7 @@ class Invocation:
             park_after=settings.park_after,
             lease=settings.lease,
             write_grace=settings.write_grace,
+            approval_expires=settings.approval_expires,
             on_waiting=on_waiting,
             telemetry=settings.telemetry,
             webhooks=_webhooks(settings),

@@ -188,12 +188,17 @@ def learn(invocation: Invocation, traces: Traces, task: str | None = None, outpu
 @commands.command(uses=TOOLS_AND_STORE, at_server=True, example="plan.yaml --tools tools.py")
 async def check(invocation: Invocation, what: PlanName) -> int:
     """Find every fault of a plan before anything runs."""
+    from ..executor.runs.request import with_severity
     from .arguments import find_plan, report_on
-    from .invocation import NO_TOOLS
+    from .invocation import NO_TOOLS, is_model_configured
     from .report import report_text
 
     async with invocation.reach() as engine:
         report = await report_on(engine, await find_plan(engine, what))
+    # A plan is often checked where nothing runs, such as in CI: no model has to be configured there.
+    is_local = invocation.server is None
+    if is_local and not invocation.settings.models and not is_model_configured(invocation.settings):
+        report = with_severity(report, ("unknown-model",), "warning")
     invocation.answer(report, report_text(report))
     lacks_tools = invocation.server is None and not invocation.settings.tool_sources
     if lacks_tools and any(each.code == "unknown-tool" for each in report.problems):
@@ -561,7 +566,7 @@ async def tools_list(invocation: Invocation) -> int:
     """List the tools with their types and effects."""
     from .invocation import NO_TOOLS
 
-    head = ("NAME", "EFFECT", "TAKES", "DOES")
+    head: tuple[str, ...] = ("NAME", "EFFECT", "TAKES", "DOES")
     if invocation.server is not None:
         async with invocation.reach_server() as engine:
             served = await engine.client.tools()
@@ -575,8 +580,16 @@ async def tools_list(invocation: Invocation) -> int:
     if not len(toolset) and not invocation.as_json:
         screen.note(NO_TOOLS)
         return Exit.OK
+    opening = any(tool.opens for tool in toolset)
+    head = (*head[:3], "OPENS", *head[3:]) if opening else head
     rows = (
-        (tool.name, tool.effect.value, _parameters(tool.parameters), tool.description.partition("\n")[0])
+        (
+            tool.name,
+            tool.effect.value,
+            _parameters(tool.parameters),
+            *([", ".join(each.name for each in tool.opens)] if opening else ()),
+            tool.description.partition("\n")[0],
+        )
         for tool in toolset
     )
     invocation.answer({"tools": toolset.to_list()}, screen.table(head, rows))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from ..executor import Event, Run
 from ..executor.fork import root_of
+from ..plans.durations import time_text
 from ..plans.nearest import listing
 from ..plans.values import Json
 from ..plans.visible import visible
@@ -356,6 +357,12 @@ class Progress:
             case "ApprovalAsked":
                 is_question = isinstance(args := data.get("args"), dict) and "question" in args
                 return f"{WAIT} {step}  waits for {'an answer' if is_question else 'approval'}"
+            case "WaitBegun":
+                return f"{WAIT} {step}  waits until {time_text(cast('float', data['until']))}"
+            case "ApprovalExpired":
+                return f"{OUT} {step}  nobody decided in time"
+            case "DeadlinePassed":
+                return f"{OUT} the deadline of the run has passed"
             case "RunParked":
                 return f"{WAIT} parked after {data.get('deaths')} deaths of its process"
             case "ListHeld":

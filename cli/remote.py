@@ -65,12 +65,15 @@ class RemoteEngine:
         budget: Mapping[str, float] | None,
         reuse: str,
         stream: bool,
+        deadline: str | None,
     ) -> Run:
         """Hand in a run. Raises: ConfigError: an option is not for a server."""
         self._refuse(**{"--run-id": run_id, "--seed": seed, "--no-reuse": None if reuse == "auto" else reuse})
         if isinstance(work, str):
-            return await self.client.submit(task=work, inputs=inputs, budget=budget, stream=stream)
-        return await self.client.submit(work, inputs=inputs, budget=budget)
+            return await self.client.submit(
+                task=work, inputs=inputs, budget=budget, stream=stream, deadline=deadline
+            )
+        return await self.client.submit(work, inputs=inputs, budget=budget, deadline=deadline)
 
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands."""

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InputRejected
-from ..executor import Run, StepView, WaitingCall, WaitingCalls
 from ..executor.budget import LIMITS
 from ..executor.runs.run import counted, steps_in
 from ..plans import CheckReport, check
+from ..plans.durations import time_text
 from ..plans.nearest import listing
 from ..plans.plan import AgentStep, PlanForStep, ToolStep
 from ..plans.render.width import columns
@@ -24,6 +24,7 @@ from .progress import REMEDIED, failure_line, skipped_because
 from .screen import one_line, picture_width, plural, seconds, short, table
 
 if TYPE_CHECKING:
+    from ..executor import Run, StepView, WaitingCall, WaitingCalls
     from ..plans import Bounds, Json, Plan
     from ..plans.plan import InnerPlan, Step
     from ..tools import Toolset
@@ -295,6 +296,8 @@ def advice(run: Run, settings: Settings, waiting: WaitingCalls | None = None) ->
                 typed("answer", path, "JSON"),
                 typed("deny", path, "--reason WHY"),
             ]
+        elif step.reason == "timer":
+            lines.append(f"step '{path}' waits until {time_text(step.until or 0.0)}")
         # A list of waiting calls is one question with one command; the same lines for each of a hundred items would hide it.
         elif step.reason != "budget":  # it waits for no person: one line below is for all that do so
             lines += [
@@ -410,6 +413,8 @@ def _row(path: str, step: StepView) -> tuple[str, ...]:
         value = f"{step.error.code}: {step.error.message}"
     else:
         value = skipped_because(step.reason) if step.status == "skipped" else step.reason or ""
+        if step.reason == "timer" and step.until is not None:
+            value = f"until {time_text(step.until)}"
     status = "reused" if step.reused else step.status
     return path, status, str(step.attempts or ""), seconds(took) if took is not None else "", one_line(value)
 

@@ -36,6 +36,7 @@ async def run(
     run_id: str | None = None,
     seed: int | None = None,
     budget: Budget = None,
+    deadline: str | None = None,
     reuse: Annotated[bool, typer.Option("--reuse/--no-reuse")] = True,
     stream: bool = False,
     yes: Yes = False,
@@ -46,6 +47,7 @@ async def run(
         what (PLAN|TASK): A plan's file (-: standard input), a saved plan's name, or a task in words.
         run_id (ID): Id of the run; the same id again continues that run.
         seed: Seed of `ctx.random`; default: derived from plan and inputs.
+        deadline (2h|TIME): How long the run may take, or until when (ISO 8601).
         reuse: Reuse earlier results where nothing changed.
         stream: Start steps while the plan is being written; writes wait for the complete plan.
     """
@@ -75,6 +77,7 @@ async def run(
                 budget=read_budget(budget or ()),
                 reuse="auto" if reuse else "off",
                 stream=stream,
+                deadline=deadline,
             )
             if before is not None:
                 invocation.note(_existing(before))
@@ -275,7 +278,7 @@ async def export(invocation: Invocation, run_id: RunId, output: Annotated[Path, 
 
 artifact_commands = commands.group(
     "artifacts",
-    "List the artifacts of a run, or get the bytes of one.",
+    "List the artifacts of a run, show one, or get its bytes.",
     example="list run_be40097b6b473dae",
     does_something=False,
 )
@@ -291,6 +294,43 @@ async def artifacts_list(invocation: Invocation, run_id: RunId) -> int:
     ]
     head = ("DIGEST", "TYPE", "BYTES", "NAME")
     invocation.answer({"run": run_id, "artifacts": found}, screen.table(head, rows))
+    return Exit.OK
+
+
+@artifact_commands.command(uses=STORE, at_server=True, example="run_be40097b6b473dae prices --rows 5")
+async def artifacts_show(
+    invocation: Invocation,
+    run_id: RunId,
+    artifact: Annotated[str | None, typer.Argument()] = None,
+    rows: Annotated[int, typer.Option(min=1)] = 10,
+) -> int:
+    """Show the first rows of a frame, an array or a text.
+
+    Args:
+        artifact (STEP|NAME|DIGEST): Its name or digest, or the step that returned it; may be left out if the run has only one.
+        rows: How many.
+    """
+    from ..engine import Engine
+    from ..tools.codecs.codec import preview
+
+    async with invocation.reach() as engine:
+        run = await engine.get(run_id)
+        chosen = _chosen(_artifacts_of(run), run, artifact)
+        if isinstance(engine, Engine):
+            data = await engine.read_artifact(chosen)
+        else:
+            data = await engine.client.artifact(run_id, chosen)
+    if (shown := preview(str(chosen["media_type"]), data, rows)) is None:
+        raise InputRejected(
+            f"expected a frame, an array or a text, found {chosen['media_type']}; `firmplan artifacts get` writes it to a file"
+        )
+    head, found = shown
+    document = {
+        "run": run_id,
+        "artifact": chosen,
+        "rows": [dict(zip(head, each, strict=True)) for each in found],
+    }
+    invocation.answer(document, screen.table(head, found))
     return Exit.OK
 
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -112,6 +113,7 @@ class Calls:
         *,
         inputs: Inputs | None = None,
         budget: Mapping[str, float] | None = None,
+        deadline: str | float | datetime | None = None,
         task: str | None = None,
         plan_name: str | None = None,
         plan_digest: str | None = None,
@@ -127,6 +129,7 @@ class Calls:
             what: A plan, the digest or the name of a saved plan, or a task in words.
             inputs: Values of the plan's inputs by name, or a model or dataclass with a field for each.
             budget: Limits of the run, within those of the server.
+            deadline: How long the run may take, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text); then it is cancelled.
             task: A task in words, in the place of `what`.
             plan_name: Name of a saved plan, in the place of `what`.
             plan_digest: Digest of a saved plan, in the place of `what`.
@@ -150,6 +153,8 @@ class Calls:
             stream=stream or None,
             returns=None if wanted is None else wanted.schema,
         )
+        if deadline is not None:
+            body["deadline"] = deadline.isoformat() if isinstance(deadline, datetime) else deadline
         key = secrets.token_urlsafe(24) if idempotency_key is None else idempotency_key
         if not key.isascii() or not key.isprintable() or not key.strip():
             raise InputRejected(f"idempotency_key: expected printable ASCII, found {short(key)!r}")
@@ -178,11 +183,11 @@ class Calls:
         """
         wanted = output_type_of(returns)
         until = None if timeout is None else time.monotonic() + timeout
-        while (run := await self.get(run_id)).status in UNDER_WAY:
+        while _goes_on(run := await self.get(run_id)):
             async for _ in self._events(run_id, run.last_event, until):
                 pass
             if until is not None and time.monotonic() >= until:
-                if (run := await self.get(run_id)).status not in UNDER_WAY:
+                if not _goes_on(run := await self.get(run_id)):
                     return _typed(run, wanted)
                 raise TimeoutError(
                     f"run {run_id} is still {run.status} after {timeout:g} s; it goes on at the server"
@@ -195,6 +200,7 @@ class Calls:
         *,
         inputs: Inputs | None = None,
         budget: Mapping[str, float] | None = None,
+        deadline: str | float | datetime | None = None,
         task: str | None = None,
         plan_name: str | None = None,
         plan_digest: str | None = None,
@@ -209,6 +215,7 @@ class Calls:
             what: As of `submit`.
             inputs: Values of the plan's inputs.
             budget: Limits of the run, within those of the server.
+            deadline: How long the run may take, waits included (`"2h"`, seconds), or until when (a `datetime`, or its ISO text); then it is cancelled.
             task: A task in words, in the place of `what`.
             plan_name: Name of a saved plan, in the place of `what`.
             plan_digest: Digest of a saved plan, in the place of `what`.
@@ -227,6 +234,7 @@ class Calls:
             what,
             inputs=inputs,
             budget=budget,
+            deadline=deadline,
             task=task,
             plan_name=plan_name,
             plan_digest=plan_digest,
@@ -627,6 +635,34 @@ class Calls:
             raise ServerError(f"expected the bytes of {digest}, found those of {found}", code=BAD_ANSWER)
         return data
 
+    async def save_artifact(
+        self, path: str | os.PathLike[str], *, media_type: str | None = None, name: str | None = None
+    ) -> Artifact:
+        """Send a file of any size to the server, and return the artifact that stands for it: an input for runs.
+
+        Args:
+            path: The file; it is read as it is sent.
+            media_type: What it holds; `None`: the name's ending says it.
+            name: A name for people; `None`: the file's.
+
+        Raises:
+            InputRejected: The file cannot be read.
+            ServerError: The server refuses it.
+        """
+        file = Path(path)
+        query = {"name": file.name if name is None else name}
+        if media_type is not None:
+            query["media_type"] = media_type
+        try:
+            found = await self._connection.send(
+                Request("POST", "v1/artifacts", query, file=file, is_long=True)
+            )
+        except OSError as error:
+            raise InputRejected(
+                f"{file}: expected a file that can be read, found: {error.strerror or error}"
+            ) from error
+        return Artifact.model_validate_json(found)
+
     async def download_artifact(
         self, run_id: str, artifact: Artifact | Mapping[str, Any] | str, path: str | os.PathLike[str]
     ) -> Path:
@@ -781,7 +817,7 @@ class Calls:
                 continue
             cuts = 0
             # The stream ends where the run ends or waits, and also where its server goes down.
-            if seen == begun and (await self.get(run_id)).status not in UNDER_WAY:
+            if seen == begun and not _goes_on(await self.get(run_id)):
                 return
             if seen == begun:
                 await self._connection.pause(SETTLE_S)
@@ -836,6 +872,11 @@ class Calls:
                 "`firmplan serve` of this version?",
                 code=BAD_ANSWER,
             ) from error
+
+
+def _goes_on(run: Run) -> bool:
+    """Whether a run continues by itself: it is under way, or a `wait` step waits."""
+    return run.status in UNDER_WAY or run.until is not None
 
 
 def _named(

@@ -86,6 +86,7 @@ class ServedTool:
         idempotent: Whether a write may be made again under the same key.
         asks_approval: Whether a person may be asked before a call.
         fingerprint: Digest of its code; `None`: it has none.
+        opens: The names of the resources that its calls may open.
     """
 
     name: str
@@ -98,6 +99,7 @@ class ServedTool:
     idempotent: bool = False
     asks_approval: bool = False
     fingerprint: str | None = None
+    opens: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""

@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
+class WakeAt:
+    """Hand in an event when a time has come: the end of a `wait` step, or the time in which nobody has decided.
+
+    Attributes:
+        at: Unix seconds.
+        args: Of a `wait` step: what it was given, by which a fork finds the wait of its parent.
+    """
+
+    step: str
+    at: float
+    args: CanonicalValue | None = None
+
+
+@dataclass(slots=True)
 class Record:
     """Append a consequence to the journal."""
 
@@ -143,5 +157,5 @@ class Continue:
 
 Call: TypeAlias = StartToolCall | StartModelCall
 Command: TypeAlias = (
-    Record | Call | StartPlanning | RecordEndorsement | RuleApproval | Pause | StopCall | Continue
+    Record | Call | StartPlanning | RecordEndorsement | RuleApproval | Pause | WakeAt | StopCall | Continue
 )

@@ -269,6 +269,36 @@ class QuestionExpired:
 
 
 @dataclass(slots=True)
+class ApprovalExpired:
+    """Nobody decided in time whether a call may be made: the call counts as denied.
+
+    Attributes:
+        after_s: How long the decision was waited for, in seconds.
+    """
+
+    step: str
+    after_s: float
+
+
+@dataclass(slots=True)
+class WaitEnded:
+    """The time of a `wait` step has come, or the step has waited in the parent of a fork."""
+
+    step: str
+
+
+@dataclass(slots=True)
+class DeadlinePassed:
+    """The run has not ended before its deadline: nothing new starts, as after `CancelAsked`.
+
+    Attributes:
+        deadline: Unix seconds, as in the header of the run.
+    """
+
+    deadline: float
+
+
+@dataclass(slots=True)
 class ResolvedDone:
     """A person decided that the call of unknown outcome took effect, and gave its result.
 
@@ -388,6 +418,20 @@ class ListHeld:
 
 
 @dataclass(slots=True)
+class WaitBegun:
+    """A `wait` step waits. The time of its end is computed once and stands here.
+
+    Attributes:
+        args: Digest of what the step was given: `{"for": ..}` or `{"until": ..}`.
+        until: When the wait ends, in Unix seconds.
+    """
+
+    step: str
+    args: str
+    until: float
+
+
+@dataclass(slots=True)
 class RetryScheduled:
     """The call will be made again after `delay_s`, as attempt number `attempt`."""
 
@@ -450,6 +494,15 @@ class IdMade:
     id: str
 
 
+@dataclass(slots=True)
+class LoopBlocked:
+    """A call kept the event loop from all others for so many seconds: the run warns of its tool, once. A replay passes over the event."""
+
+    step: str
+    tool: str
+    seconds: float
+
+
 Cause: TypeAlias = (
     RunStarted
     | RunResumed
@@ -467,6 +520,9 @@ Cause: TypeAlias = (
     | Denied
     | Answered
     | QuestionExpired
+    | ApprovalExpired
+    | WaitEnded
+    | DeadlinePassed
     | ResolvedDone
     | ResolvedRetry
     | ResolvedFailed
@@ -482,12 +538,13 @@ Consequence: TypeAlias = (
     | StepIndeterminate
     | ListHeld
     | RetryScheduled
+    | WaitBegun
     | ApprovalAsked
     | RunFinished
 )
 DecisionEvent: TypeAlias = Approved | Denied | Answered | ResolvedDone | ResolvedRetry | ResolvedFailed
 """What a person decides about one attempt of a call."""
-Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade
+Remark: TypeAlias = PlanMade | CallProgressed | TimeTold | IdMade | LoopBlocked
 JournalEvent: TypeAlias = Cause | Consequence | Remark
 
 # Each kind is listed once, in its type alias; the tuples are for `isinstance` and for the registry of `records.py`.

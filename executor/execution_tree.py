@@ -64,13 +64,18 @@ class RunWarning:
 
     Attributes:
         step: Path of the leaf; empty: it is about the run's output.
-        code: `result-mismatch` or `absent-field`.
+        code: `result-mismatch`, `absent-field` or `loop-blocked`.
     """
 
     step: str
     code: str
     message: str
 
+
+BLOCKED_HINT: Final = (
+    "write it as a plain `def`, which runs in a thread, await what takes long, or declare isolation='process'"
+)
+"""What to do about a tool that blocks the event loop."""
 
 INNER_FAILED: Final = Failure("inner-failed", "a step of the inner plan failed")
 
@@ -110,6 +115,7 @@ class Iteration:
         is_ruled: Whether the question if the call needs a person has been answered.
         is_approved: Whether a person has allowed the call.
         asked: When a person was asked, in Unix seconds; `None`: nobody was.
+        until: When its wait ends: that of a `wait` step, or the time in which a person can decide. `None`: it waits for ever, or not at all.
         question: What the last call wants to know of a person (`CallFailed.question`), until that is answered.
         answers: What earlier calls wanted to know, each with the answer: `[resume, answer]`.
         is_ahead: Whether a person was asked about the call before the earlier items of an ordered `for_each` have ended.
@@ -139,6 +145,7 @@ class Iteration:
     question: CanonicalValue | None = None
     answers: tuple[Json, ...] = ()
     asked: float | None = None
+    until: float | None = None
     reused: bool = False
     usage: Mapping[str, Json] | None = None
     started: float | None = None
@@ -387,12 +394,14 @@ def answer_schema(iteration: Iteration) -> Mapping[str, Json]:
     return action.returns if isinstance(action, AskPerson) else {}
 
 
-def deadline_of(iteration: Iteration) -> float | None:
-    """Return when a question that waits expires, in Unix seconds; `None`: never."""
-    action = iteration.item.node.code.action
-    if not is_question(iteration) or not isinstance(action, AskPerson) or action.expires_s is None:
-        return None
-    return None if iteration.asked is None else iteration.asked + action.expires_s
+def is_timed(iteration: Iteration) -> bool:
+    """Whether the iteration waits for a time."""
+    return iteration.state is State.WAITING and iteration.reason is Reason.TIMER
+
+
+def expiry_of(iteration: Iteration) -> float | None:
+    """Return when a question or an approval that waits expires, in Unix seconds; `None`: never."""
+    return iteration.until if is_asked(iteration) else None
 
 
 def is_decided(iteration: Iteration) -> bool:

@@ -28,7 +28,17 @@ from ..plans.digest import canonical_step
 from ..plans.graph import cone
 from ..plans.immutable import immutable
 from ..plans.nearest import did_you_mean, listing
-from ..plans.program import AskPerson, CallTool, FailWith, Program, RunPlan, RunPlanned, StepCode, Track
+from ..plans.program import (
+    AskPerson,
+    CallTool,
+    FailWith,
+    Program,
+    RunPlan,
+    RunPlanned,
+    StepCode,
+    Track,
+    WaitUntil,
+)
 from ..plans.signature import Effect
 from ..plans.values import Digest, Json, canonical, digest
 from .canonical_value import CanonicalValue
@@ -48,6 +58,8 @@ from .events import (
     ResolvedDone,
     ResolvedFailed,
     ResolvedRetry,
+    WaitBegun,
+    WaitEnded,
 )
 from .execution_tree import Item, Iteration
 from .ledger import comes_after, tracks_of
@@ -341,7 +353,9 @@ class Inherited:
     given: str
 
 
-def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
+def inherited_from(  # noqa: C901  # one case for each kind of event
+    events: Iterable[JournalEvent],
+) -> dict[str, Inherited]:
     """Return path -> outcome of every call that ended in a journal. Of several attempts the last counts."""
     events = list(events)
     # What a call was to be made with before a person changed it.
@@ -364,6 +378,10 @@ def inherited_from(events: Iterable[JournalEvent]) -> dict[str, Inherited]:
                 ended(step, digest, CallSucceeded(step, output))
             case CallReused(step=step, args=digest) as reused:
                 ended(step, digest, reused)
+            case WaitBegun(step=step, args=digest):
+                args[step] = digest
+            case WaitEnded(step=step):
+                ended(step, args[step], CallSucceeded(step, CanonicalValue(b"null")))
             case Answered(step=step, args=digest, answer=answer):
                 args[step] = digest
                 ended(step, digest, CallSucceeded(step, answer))
@@ -746,6 +764,8 @@ def _formulas(step: StepCode) -> list[Any]:
             parts.append(given)
         case FailWith(message=message):
             parts.append(message)
+        case WaitUntil(given=given):
+            parts.append(given)
         case action:
             parts += [
                 getattr(action, name, None) for name in ("value", "prompt", "system", "examples", "goal")

@@ -24,6 +24,7 @@ from itertools import islice
 from typing import Final, Literal, TypeAlias, assert_never
 
 from ..errors import EngineBug, PlanRejected
+from ..plans.durations import duration_text, time_text
 from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import WORK_MAX, Meter, kind_of
@@ -45,9 +46,11 @@ from ..plans.program import (
     Skip,
     StepCode,
     UseFallback,
+    WaitUntil,
 )
 from ..plans.signature import Effect
 from ..plans.values import Json, NotJson
+from ..plans.waits import due_of
 from .agent_loop import AgentLoop, Answer, frame_of
 from .budget import Budget, added, amounts_in
 from .canonical_value import CanonicalValue, Scope
@@ -62,12 +65,14 @@ from .commands import (
     StartPlanning,
     StartToolCall,
     StopCall,
+    WakeAt,
 )
 from .events import (
     RESOLVED_FAILED,
     WITHDRAWN,
     Answered,
     ApprovalAsked,
+    ApprovalExpired,
     ApprovalRuled,
     Approved,
     BudgetRaised,
@@ -81,8 +86,10 @@ from .events import (
     CancelAsked,
     Cause,
     Consequence,
+    DeadlinePassed,
     Denied,
     ListHeld,
+    LoopBlocked,
     QuestionExpired,
     ResolvedDone,
     ResolvedFailed,
@@ -98,9 +105,12 @@ from .events import (
     StepIndeterminate,
     StepSkipped,
     StepSucceeded,
+    WaitBegun,
+    WaitEnded,
     WorkContinued,
 )
 from .execution_tree import (
+    BLOCKED_HINT,
     INNER_FAILED,
     Failure,
     Frame,
@@ -114,13 +124,13 @@ from .execution_tree import (
     add_item,
     add_iteration,
     canonical_value_of,
-    deadline_of,
     evaluate_bool,
     failure_of,
     first_iteration_of,
     is_asked,
     is_bad,
     is_question,
+    is_timed,
     mismatch_kind,
     output_of,
     policies_of,
@@ -170,6 +180,7 @@ DEPTH_MAX: Final = 32  # sub-plans within sub-plans: the check refuses recursion
 
 QUESTIONS_MAX: Final = 20  # questions of one call that a person is asked; the next one fails the call
 EXPIRED: Final = "expired"  # code of a question that nobody answered in time
+DEADLINE: Final = "deadline"  # code of the error of a run that its deadline has ended
 DENIED: Final = "denied"  # a decision of a person, and the code of the failure that follows from it
 _WRITE: Final = Effect.WRITE  # as in `states.py`
 _MODEL: Final = Effect.MODEL
@@ -210,7 +221,9 @@ class Machine:
         warnings: What went other than declared and failed nothing, in the order in which it came.
         left_out: What the sub-plans of `plan_for` steps do not do of their task, each with the path of its step.
         parked: The event after which no process drives the run until someone resumes it; `None`: the run is not parked.
-        deadlines: Path of each question that waits and expires -> when it does, in Unix seconds.
+        expiries: Path of each question or approval that waits and expires -> when it does, in Unix seconds.
+        timers: Path of each `wait` step that waits -> when its wait ends, in Unix seconds.
+        deadline: When the run is to have ended, in Unix seconds; `None`: there is no deadline.
         fork: The fork that made the run from its parent.
     """
 
@@ -226,6 +239,8 @@ class Machine:
         fork: Fork = NO_FORK,
         rules: int = RULES_VERSION,
         sub_programs: SubPrograms | None = None,
+        deadline: float | None = None,
+        approval_expires_s: float | None = None,
     ) -> None:
         self._policies = policies
         self._sub_programs = sub_programs
@@ -241,6 +256,7 @@ class Machine:
         self.output: CanonicalValue | None = None
         self.failure: Failure | None = None
         self.warnings: list[RunWarning] = []
+        self._blocking: set[str] = set()  # the tools that a warning says have blocked the event loop
         self.left_out: list[str] = []
         self._mismatches: set[str] = set()
         self.parked: RunParked | None = None
@@ -248,7 +264,11 @@ class Machine:
         self._cancelled_by: str | None = None
         self.fork = fork
         self.budget = Budget(dict(budget or {}), planning or {})
-        self.deadlines: dict[str, float] = {}
+        self.expiries: dict[str, float] = {}
+        self.timers: dict[str, float] = {}
+        self.deadline = deadline
+        self._approval_expires_s = approval_expires_s
+        self._is_past_deadline = False
         self._now = 0.0
         self.size = 0  # bytes of all results, as `limits.py` bounds them
         self._live = (
@@ -294,7 +314,15 @@ class Machine:
                 self._call_returned(self.iterations[event.step], event)
             case CallReused():
                 self._call_reused(self.iterations[event.step], event)
-            case RunStarted() | RunResumed() | RunParked() | WorkContinued() | BudgetRaised() | CancelAsked():
+            case (
+                RunStarted()
+                | RunResumed()
+                | RunParked()
+                | WorkContinued()
+                | BudgetRaised()
+                | CancelAsked()
+                | DeadlinePassed()
+            ):
                 self._handle_run(event)
             case _:
                 self._handle_iteration(self.iterations[event.step], event)
@@ -312,7 +340,14 @@ class Machine:
         return records + [command for _, command in calls] if calls else records
 
     def _handle_run(
-        self, event: RunStarted | RunResumed | RunParked | WorkContinued | BudgetRaised | CancelAsked
+        self,
+        event: RunStarted
+        | RunResumed
+        | RunParked
+        | WorkContinued
+        | BudgetRaised
+        | CancelAsked
+        | DeadlinePassed,
     ) -> None:
         """Handle an event that belongs to no step."""
         match event:
@@ -330,6 +365,9 @@ class Machine:
                 self._raise_budget(budget)
             case CancelAsked(by):
                 self._cancel(by)
+            case DeadlinePassed():
+                self._is_past_deadline = True
+                self._cancel(DEADLINE)
 
     def _call_made(self, iteration: Iteration, event: CallMade) -> None:
         if iteration.state is not READY:
@@ -366,6 +404,15 @@ class Machine:
         why = "; ".join(mismatch)
         message = f"what the tool '{tool}' returned does not fit its declared type, and stands: {why}"
         self.warnings.append(RunWarning(step, "result-mismatch", message))
+
+    def note_blocked(self, event: LoopBlocked) -> bool:
+        """Warn of a tool that blocked the event loop, unless the run did so before; return whether it warns. It decides nothing."""
+        is_new = event.tool not in self._blocking
+        if is_new:
+            self._blocking.add(event.tool)
+            why = f"the tool '{event.tool}' kept the event loop from all other calls for {event.seconds:g} s"
+            self.warnings.append(RunWarning(event.step, "loop-blocked", f"{why}; {BLOCKED_HINT}"))
+        return is_new
 
     def new_mismatch(self, step: str, mismatch: Sequence[str]) -> list[str] | None:
         """Return those of the sentences about a result that say what no earlier result of the tool did in this run; `None`: none does."""
@@ -416,8 +463,10 @@ class Machine:
             case _:
                 self._decided(iteration, event)
 
-    def _decided(self, iteration: Iteration, event: Cause) -> None:
-        """Handle the decision of a person."""
+    def _decided(  # noqa: C901  # one case for each kind of decision
+        self, iteration: Iteration, event: Cause
+    ) -> None:
+        """Handle the decision of a person, or the end of a wait."""
         match event:
             case Approved(by=by, edit=edit):
                 iteration.decision, iteration.is_approved = PersonDecision("approved", by, edit=edit), True
@@ -428,16 +477,17 @@ class Machine:
                     self._start_call(iteration)
             case Denied(by=by, reason=reason):
                 iteration.decision = PersonDecision(DENIED, by, reason)
-                iteration.reason = None
-                if iteration.is_ahead:
-                    # The denial ends this item only when the earlier items have ended, because they may block it first. The later items are
-                    # blocked in either case, so nobody is asked about them any more.
-                    self._move(iteration, PENDING)
-                    self._block_items_after(iteration.item)
-                else:
-                    self._deny(iteration, iteration.decision)
+                self._denied(iteration, iteration.decision)
             case Answered(by=by, answer=answer):
                 self._answered(iteration, by, answer)
+            case WaitEnded():
+                iteration.reason = None
+                self._iteration_succeeded(iteration, CanonicalValue(b"null"))
+            case ApprovalExpired(after_s=after_s):
+                iteration.decision = PersonDecision(
+                    DENIED, "", f"nobody decided within {duration_text(after_s)}"
+                )
+                self._denied(iteration, iteration.decision)
             case QuestionExpired():
                 iteration.reason = None
                 self._iteration_failed(iteration, Failure(EXPIRED, "nobody answered the question in time"))
@@ -456,17 +506,28 @@ class Machine:
             case _:
                 raise EngineBug(f"{type(event).__name__} is not an event of a step")
 
+    def _denied(self, iteration: Iteration, decision: PersonDecision) -> None:
+        """Handle the denial of a call, whose turn may not have come."""
+        iteration.reason = None
+        if iteration.is_ahead:
+            # The denial ends this item only when the earlier items have ended, because they may block it first. The later items are
+            # blocked in either case, so nobody is asked about them any more.
+            self._move(iteration, State.PENDING)
+            self._block_items_after(iteration.item)
+        else:
+            self._deny(iteration, decision)
+
     def _deny(self, iteration: Iteration, decision: PersonDecision) -> None:
         iteration.failure = Failure(DENIED, decision.reason or f"denied by {decision.by}")
         self._iteration_cancelled(iteration, Reason.DENIED)
 
-    def accepts(self, decision: Cause) -> bool:  # noqa: PLR0911  # one return for each kind of decision
+    def accepts(self, decision: Cause) -> bool:  # noqa: C901, PLR0911  # one return for each kind of decision
         """Whether a person's decision still applies: the same attempt waits, with exactly the arguments that were shown."""
         # A decision may arrive late: the run has ended, another person was faster, or the call was retried. The driver asks here first, and a late
         # decision is dropped instead of being an illegal event.
         if self.status is not None or isinstance(decision, BudgetRaised):
             return self.status is None
-        if isinstance(decision, CancelAsked):
+        if isinstance(decision, CancelAsked | DeadlinePassed):
             return self._cancelled_by is None
         iteration = self.iterations.get(getattr(decision, "step", ""))
         attempt = getattr(decision, "attempt", None)
@@ -478,6 +539,10 @@ class Machine:
                 return is_question(iteration) and shown is not None and shown.digest == args
             case QuestionExpired():
                 return is_question(iteration)
+            case ApprovalExpired():
+                return is_asked(iteration) and not is_question(iteration)
+            case WaitEnded():
+                return is_timed(iteration)
             case Approved(args=args) if is_question(iteration):
                 return False
             case Approved(args=args):
@@ -582,6 +647,41 @@ class Machine:
         return past or self.fork.find_done(
             iteration.path, tool, iteration.call, iteration.item.node.policy.defaults
         )
+
+    @property
+    def next_due(self) -> float | None:
+        """When something happens by itself although no call is under way, in Unix seconds; `None`: nothing does."""
+        if not self.timers and not self.expiries and self.deadline is None:
+            return None
+        times = [*self.timers.values(), *self.expiries.values()]
+        if self.deadline is not None and self._cancelled_by is None:
+            times.append(self.deadline)
+        return min(times) if times and self.status is None else None
+
+    @property
+    def needs_nobody(self) -> bool:
+        """Whether a `wait` step waits, and nobody is asked anything. O(iterations)."""
+        return bool(self.timers) and not any(is_asked(each) for each in self.iterations.values())
+
+    def due(self, at: float, *, expires: bool = True) -> list[Cause]:
+        """Return the events whose time has come, in the order of their times; a passed deadline comes alone, since it ends everything else.
+
+        Args:
+            at: Unix seconds.
+            expires: Whether questions, approvals and the run itself end when their time is over, and not only the waits of `wait` steps.
+        """
+        if expires and self.deadline is not None and self.deadline <= at and self._cancelled_by is None:
+            return [DeadlinePassed(self.deadline)]
+        times = [*self.timers.items(), *(self.expiries.items() if expires else ())]
+        steps = sorted((time, step) for step, time in times if time <= at)
+        return [self._end_of_wait(self.iterations[step]) for _, step in steps]
+
+    def _end_of_wait(self, iteration: Iteration) -> Cause:
+        if is_timed(iteration):
+            return WaitEnded(iteration.path)
+        if is_question(iteration):
+            return QuestionExpired(iteration.path)
+        return ApprovalExpired(iteration.path, round((iteration.until or 0.0) - (iteration.asked or 0.0), 3))
 
     def is_stuck(self) -> bool:
         """Whether the run continues only after a decision of a person: unfinished, and no call ready, running or pausing."""
@@ -818,6 +918,10 @@ class Machine:
     def _finish_run(self, states: set[State], output: CanonicalValue | None, failure: Failure | None) -> None:
         if self._cancelled_by is not None and State.CANCELLED in states:
             self.status = RunStatus.CANCELLED
+            if self._is_past_deadline:
+                failure = Failure(
+                    DEADLINE, f"the run had not ended at its deadline, {time_text(self.deadline or 0.0)}"
+                )
         elif output is None:
             self.status = RunStatus.FAILED
         else:
@@ -904,11 +1008,11 @@ class Machine:
             self._move(iteration, READY)
             self._start_call(iteration)
 
-    def _start_iteration(  # noqa: C901  # one case for each kind of action
+    def _start_iteration(  # noqa: C901, PLR0912  # one case for each kind of action
         self, iteration: Iteration, scope: Scope
     ) -> None:
         if self._cancelled_by is not None:
-            self._iteration_cancelled(iteration, Reason.CANCELLED)
+            self._iteration_cancelled(iteration, self._stopped_for)
             return
         action = iteration.item.node.code.action
         match action:
@@ -931,10 +1035,26 @@ class Machine:
                 self._enter_plan(iteration, program, dict(inputs))
             case AskPerson(args=args) as asking:
                 self._ready(iteration, shown_to_person(asking, canonical_value_of(args, scope)))
+            case WaitUntil(given):
+                self._wait(iteration, canonical_value_of(given, scope))
             case FailWith(message):
                 raise EvaluationError("fail", str(message.evaluate(scope)))
             case _:
                 assert_never(action)
+
+    def _wait(self, iteration: Iteration, given: CanonicalValue) -> None:
+        """Begin a wait. Its end is an event, also where its time has come already: no move depends on the clock."""
+        iteration.until = self.timers[iteration.path] = due_of(given.value, self._now)
+        self._move(iteration, State.WAITING)
+        iteration.call, iteration.reason, iteration.started = given, Reason.TIMER, self._now
+        self._record(WaitBegun(iteration.path, given.digest, iteration.until))
+        self._wake(iteration)
+
+    def _wake(self, iteration: Iteration) -> None:
+        """Ask to be told when the wait of an iteration is over."""
+        if iteration.until is not None:
+            args = iteration.call if iteration.reason is Reason.TIMER else None
+            self._calls.append((iteration, WakeAt(iteration.path, iteration.until, args)))
 
     def _enter_plan(self, iteration: Iteration, program: Program, args: Json) -> None:
         inputs, problems = fit_inputs(program.plan, args)
@@ -978,7 +1098,7 @@ class Machine:
             for inner in item.iterations
         )
         if self._cancelled_by is not None:
-            self._iteration_cancelled(iteration, Reason.CANCELLED)
+            self._iteration_cancelled(iteration, self._stopped_for)
         elif (failure := agent_loop.find_exhausted(calls)) is not None:
             self._iteration_failed(iteration, failure)
         else:
@@ -1182,7 +1302,7 @@ class Machine:
     def _start_call(self, iteration: Iteration) -> None:
         """Ask for the call, or for the person that it needs."""
         if self._cancelled_by is not None:
-            self._iteration_cancelled(iteration, Reason.CANCELLED)
+            self._iteration_cancelled(iteration, self._stopped_for)
             return
         code = iteration.item.node.code
         policy, call = iteration.item.node.policy, iteration.call
@@ -1289,9 +1409,14 @@ class Machine:
         self._move(iteration, State.WAITING)
         is_question = isinstance(action, AskPerson) and action.is_question
         iteration.reason, iteration.asked = Reason.QUESTION if is_question else Reason.APPROVAL, self._now
-        if (deadline := deadline_of(iteration)) is not None:
-            self.deadlines[iteration.path] = deadline
         self._record(ApprovalAsked(iteration.path, iteration.call or CanonicalValue(b"null")))
+        expires_s = action.expires_s if isinstance(action, AskPerson) and is_question else None
+        if not is_question:
+            own_s = iteration.item.node.policy.approval_expires_s
+            expires_s = own_s if own_s is not None else self._approval_expires_s
+        if expires_s is not None:
+            iteration.until = self.expiries[iteration.path] = self._now + expires_s
+            self._wake(iteration)
 
     def _call_failed(self, iteration: Iteration, event: CallFailed) -> None:
         policy, code = iteration.item.node.policy, iteration.item.node.code
@@ -1306,7 +1431,7 @@ class Machine:
         is_safe = policy.effect is not _WRITE or policy.idempotent or event.temporary
         iteration.failed += 1
         if event.code == WITHDRAWN and self._cancelled_by is not None:
-            self._iteration_cancelled(iteration, Reason.CANCELLED)
+            self._iteration_cancelled(iteration, self._stopped_for)
             return
         if event.retryable and is_safe and iteration.failed <= retries and self._cancelled_by is None:
             self._retry(iteration)
@@ -1323,6 +1448,7 @@ class Machine:
             self._move(iteration, READY)
         self._move(iteration, State.WAITING)
         iteration.question, iteration.reason, iteration.asked = question, Reason.QUESTION, self._now
+        iteration.until = None
         self._record(ApprovalAsked(iteration.path, question))
 
     def _answered(self, iteration: Iteration, by: str, answer: CanonicalValue) -> None:
@@ -1380,6 +1506,8 @@ class Machine:
                 self._calls.append((iteration, Pause(iteration.path, iteration.pause_s)))
             elif iteration.state is READY:
                 self._start_call(iteration)
+            elif iteration.state is State.WAITING:
+                self._wake(iteration)
 
     def _cancel(self, by: str) -> None:
         """Start nothing more. Writes in flight end by themselves: stopping one would leave its outcome unknown."""
@@ -1397,13 +1525,18 @@ class Machine:
                     iteration, "the run was cancelled before it was known what became of an earlier call"
                 )
             else:
-                self._iteration_cancelled(iteration, Reason.CANCELLED)
+                self._iteration_cancelled(iteration, self._stopped_for)
         for frame in self._frames():
             for node in frame.nodes:
                 if (
                     node.state is PENDING or node.state is State.WAITING
                 ):  # of the latter only held lists are left
-                    self._end_node(node, State.CANCELLED, Reason.CANCELLED)
+                    self._end_node(node, State.CANCELLED, self._stopped_for)
+
+    @property
+    def _stopped_for(self) -> Reason:
+        """Why a run that was asked to stop ends its steps."""
+        return Reason.DEADLINE if self._is_past_deadline else Reason.CANCELLED
 
     def _open_leaves(self) -> list[Iteration]:
         every = self.iterations.values()
@@ -1494,8 +1627,11 @@ class Machine:
             raise EngineBug(f"illegal move of '{part.path}': {before} -> {state}")
         if part.is_call:
             self._live += (state in LIVE) - (before in LIVE)
-        if self.deadlines and before is State.WAITING:  # however the question ended, a cancel included
-            self.deadlines.pop(part.path, None)
+        if (
+            self.timers or self.expiries
+        ) and before is State.WAITING:  # however the wait ended, a cancel included
+            self.expiries.pop(part.path, None)
+            self.timers.pop(part.path, None)
         part.state = state
 
 
@@ -1510,8 +1646,8 @@ def _failure_of(event: CallFailed) -> Failure:
 
 def _cancel_reason(parts: Iterable[Iteration]) -> Reason:
     """Return the reason of a step whose parts were cancelled: a denial explains more than a cancel."""
-    is_denied = any(part.reason is Reason.DENIED for part in parts)
-    return Reason.DENIED if is_denied else Reason.CANCELLED
+    reasons = {part.reason for part in parts}
+    return next((each for each in (Reason.DENIED, Reason.DEADLINE) if each in reasons), Reason.CANCELLED)
 
 
 def _open_items_after(item: Item) -> Iterator[Item]:

@@ -35,6 +35,7 @@ class CallPolicy:
         retries: Further calls after a failed call, unless the step has its own number.
         timeout_s: Limit of one call, unless the step has its own limit.
         asks_model: Whether a call costs requests to a model: to answer, or to judge its result.
+        approval_expires_s: How long a person is waited for, in seconds; `None`: as long as the run says.
         defaults: Argument -> the value that the tool uses if a call does not give the argument.
     """
 
@@ -45,6 +46,7 @@ class CallPolicy:
     can_reconcile: bool = False
     approval: ApprovalKind = "never"
     asks_model: bool = False
+    approval_expires_s: float | None = None
     defaults: Mapping[str, Json] = field(default_factory=dict[str, Json], hash=False)
 
 

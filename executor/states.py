@@ -58,6 +58,8 @@ class Reason(StrEnum):
     APPROVAL = "approval"
     QUESTION = "question"
     BUDGET = "budget"
+    TIMER = "timer"
+    DEADLINE = "deadline"
 
 
 TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELLED})
@@ -74,7 +76,8 @@ MOVES: dict[State, frozenset[State]] = {
     # Back to pending: the approval rule of the tool wants no person, but the turn of the item has not come.
     State.READY: frozenset({State.PENDING, State.RUNNING, State.WAITING, State.INDETERMINATE}) | TERMINAL,
     State.RUNNING: frozenset({State.READY, State.INDETERMINATE}) | TERMINAL,
-    # Back to pending: a person decided about an item whose turn has not come. Succeeded: a person answered. Failed: nobody did in time.
+    # Back to pending: a person decided about an item whose turn has not come. Succeeded: a person answered, or the time of a `wait` step came.
+    # Failed: nobody answered in time.
     # Skipped: an earlier item failed.
     State.WAITING: frozenset({State.PENDING, State.READY, State.INDETERMINATE}) | TERMINAL,
     State.INDETERMINATE: frozenset({State.READY, State.SUCCEEDED, State.FAILED, State.SKIPPED}),

@@ -25,7 +25,7 @@ from ..plans.immutable import immutable
 from ..plans.inputs import fit_given
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport
-from ..plans.signature import Signature
+from ..plans.signature import KnownModels, Signature
 from ..plans.values import Json, canonical, digest
 from ..tools.models.clients import Clients
 from ..tools.models.completion import Usage
@@ -182,6 +182,11 @@ class Planner:
             f"{name}, of the planner": key for name, key in Models({"planner": models}).secret_keys().items()
         }
 
+    @property
+    def model(self) -> Model:
+        """The model that writes plans; settings that it leaves open come from the environment."""
+        return self._model
+
     def sharing(self, clients: Clients) -> Planner:
         """Return the planner with the clients of an engine: limits and prices of its models count for both together."""
         made = copy(self)
@@ -221,6 +226,7 @@ class Planner:
         budget: Mapping[str, float] | None = None,
         spent: Callable[[Usage], None] | None = None,
         answers: Iterable[tuple[str, Json]] = (),
+        models: KnownModels | None = None,
         returns: Mapping[str, Json] | None = None,
     ) -> Planned:
         """Return a plan for a task, checked against the tools.
@@ -241,6 +247,7 @@ class Planner:
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the planning. A saved plan needs none.
             spent: Is called with the usage of each answered request, also if the planning fails.
             answers: The questions that earlier plannings of this task ended with (`Question.text`), each with its answer.
+            models: The models that steps may ask; `None`: any.
             returns: JSON Schema that the plan's output has to fit; a plan that a model writes declares it. `None`: any output will do.
 
         Raises:
@@ -260,6 +267,7 @@ class Planner:
             complete,
             rules,
             tuple(answers),
+            models=models,
             returns=returns,
         )
         from .drafting.conversation import PlanningBudget  # noqa: PLC0415  # most processes write no plan
@@ -286,6 +294,7 @@ class Planner:
         budget: Mapping[str, float] | None = None,
         spent: Callable[[Usage], None] | None = None,
         answers: Iterable[tuple[str, Json]] = (),
+        models: KnownModels | None = None,
     ) -> Planned:
         """Return the plan of one part of a run, which runs with just these inputs. A model is asked each time; saved plans are not.
 
@@ -299,6 +308,7 @@ class Planner:
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the planning.
             spent: Is called with the usage of each answered request, also if the planning fails.
             answers: The questions that earlier plannings of this part ended with, each with its answer.
+            models: The models that steps may ask; `None`: any.
 
         Raises:
             PlanningFailed: There is no plan, as in `plan`.
@@ -312,6 +322,7 @@ class Planner:
             complete=True,
             rules=rules,
             answers=tuple(answers),
+            models=models,
             part=replace(part, shown={**part.shown, **part.untrusted}) if self._untrusted_text else part,
         )
         from .drafting.conversation import PlanningBudget  # noqa: PLC0415  # most processes write no plan
@@ -371,6 +382,7 @@ class Planner:
         output_error: ErrorLike | None = None,
         budget: Mapping[str, float] | None = None,
         spent: Callable[[Usage], None] | None = None,
+        models: KnownModels | None = None,
     ) -> Mended:
         """Return a checked patch for the rest of a plan whose run failed.
 
@@ -387,6 +399,7 @@ class Planner:
                 step.
             budget: Most `model_calls`, `tokens`, `usd` and `seconds` of the repair.
             spent: Is called with the usage of each answered request, also if there is no patch.
+            models: The models that steps may ask; `None`: any.
 
         Raises:
             PlanningFailed: There is no patch, or the model sees no way; `attempts` holds all attempts.
@@ -399,7 +412,9 @@ class Planner:
 
         # A plan of a builder may have no task; the steps then say what is wanted.
         words = task or plan.task or "Do what the plan does."
-        request = PlanRequest(task_of(words), Toolset.of(tools), {}, (), plans, judge, rules=rules)
+        request = PlanRequest(
+            task_of(words), Toolset.of(tools), {}, (), plans, judge, rules=rules, models=models
+        )
         endpoint, *fallbacks = self._model.resolve_all()
         disclosures = Disclosures.of(plan, request.tools, plans, endpoint.name, texts=self._untrusted_text)
         types = (await request.check(plan)).types

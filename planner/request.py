@@ -22,6 +22,7 @@ from ..plans.limits import LIMITS, Limits
 from ..plans.paths import key, parts_of
 from ..plans.plan import Plan
 from ..plans.problems import CheckReport, Problem, problem
+from ..plans.signature import KnownModels
 from ..plans.types.show import schema_of
 from ..plans.types.types import type_of, widened
 from ..plans.values import Json, NotJson, canonical, normal
@@ -54,6 +55,7 @@ class PlanRequest:
         rules: Where untrusted data may stand although its tool does not say so.
         complete: Whether the plan is to run with just these inputs, so that every other input needs a default.
         answers: The questions that the model asked before about this task, each with the user's answer.
+        models: The models that its steps may ask; `None`: any.
         part: The bounds of the plan if it is one part of a run; `None`: it is the plan of a run.
         returns: JSON Schema that the output of the plan has to fit; `None`: any output will do.
     """
@@ -68,6 +70,7 @@ class PlanRequest:
     rules: FlowRules | None = None
     answers: tuple[tuple[str, Json], ...] = ()
     part: Part | None = None
+    models: KnownModels | None = None
     returns: Mapping[str, Json] | None = None
 
     async def check(self, plan: Plan | Json, written: Collection[str] = ()) -> CheckReport:
@@ -86,7 +89,15 @@ class PlanRequest:
         self, plan: Plan | Json, limits: Limits, written: Collection[str] = (), *, is_partial: bool = False
     ) -> CheckReport:
         plans = self.plans or self._find
-        report = check(plan, self.tools, plans=plans, limits=limits, rules=self.rules, written=written)
+        report = check(
+            plan,
+            self.tools,
+            plans=plans,
+            limits=limits,
+            rules=self.rules,
+            written=written,
+            models=self.models,
+        )
         if self.returns is not None and not is_partial and report.ok:
             draft = draft_of(plan)
             # A draft has the schema already. A saved plan stays as it is, or what runs would be another one.

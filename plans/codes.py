@@ -67,7 +67,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "$.steps[1].id",
         ),
         "bad-id": _error(
-            "A step id or an input name does not match [a-z][a-z0-9_]{0,63}, or is a Python keyword, a function or a name with a meaning of its own.",
+            "A step id or an input name does not match `[a-z][a-z0-9_]{0,63}`, or is a Python keyword, a function or a name with a meaning of its own.",
             "steps:\n  - {id: sum, set: 1}",
             "$.steps[0].id",
         ),
@@ -89,6 +89,11 @@ steps:
     by: suppliers
 output: ${who}""",
             "$.steps[1].by",
+        ),
+        "unknown-model": _error(
+            "A step asks a model that the engine does not know, or none is configured. `check` reports it only if it is told the models.",
+            "steps:\n  - {id: n, ask: {prompt: Say hi, model: smal}}\noutput: ${n}",
+            "$.steps[0].ask.model",
         ),
         "unknown-secret": _error(
             "The engine has no secret of this name, or has it for other tools or arguments.",

@@ -41,6 +41,7 @@ from .plan import (
     SetStep,
     Step,
     ToolStep,
+    WaitStep,
 )
 from .problems import CheckReport, Problem, problem
 from .program import (
@@ -63,6 +64,7 @@ from .program import (
     StepCode,
     UseFallback,
     Waits,
+    WaitUntil,
 )
 from .signature import Signature, Signatures, signatures_of
 from .types.standalone import self_contained
@@ -376,7 +378,7 @@ class Found:
 NOTHING_FOUND = Found()
 
 
-def action_of(  # noqa: PLR0911  # one return for each kind of step
+def action_of(  # noqa: C901, PLR0911  # one return for each kind of step
     step: Step, types: Mapping[str, Json], tools: Signatures, found: Found
 ) -> Action:
     """Return the action of a step, compiled.
@@ -414,6 +416,8 @@ def action_of(  # noqa: PLR0911  # one return for each kind of step
             question = template_of("", {QUESTION: step.ask_person}).formula
             returns = as_written(self_contained(step.returns, types))
             return AskPerson(question, returns, is_question=True, expires_s=step.expires_s)
+        case WaitStep():
+            return WaitUntil(texts["wait"].formula)
         case FailStep():
             return FailWith(texts["fail"].formula)
         case EndorseStep():

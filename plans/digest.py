@@ -32,6 +32,7 @@ from .plan import (
     SetStep,
     Step,
     ToolStep,
+    WaitStep,
 )
 from .values import Digest, Json, canonical, digest
 
@@ -86,7 +87,7 @@ def _given(optional: Mapping[str, Json]) -> dict[str, Json]:
     return {name: value for name, value in optional.items() if value is not None}
 
 
-def _action(step: Step) -> dict[str, Json]:  # noqa: PLR0911  # one return for each kind of step
+def _action(step: Step) -> dict[str, Json]:  # noqa: C901, PLR0911  # one return for each kind of step
     texts = step.templates
     match step:
         case ToolStep():
@@ -111,6 +112,8 @@ def _action(step: Step) -> dict[str, Json]:  # noqa: PLR0911  # one return for e
             question = texts["ask_person"].canonical
             made: dict[str, Json] = {"ask_person": question, "returns": step.returns}
             return made | _given({"expires": step.expires_s})
+        case WaitStep():
+            return {"wait": texts["wait"].canonical}
         case FailStep():
             return {"fail": texts["fail"].canonical}
         case EndorseStep():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 UNITS_S = {
     "ms": 0.001,
@@ -47,6 +47,19 @@ def parse_duration(value: object) -> float:
         case _:
             pass
     raise ValueError(f"expected a duration, found {value!r}; {DURATION_HINT}")
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as `parse_duration` reads it, in the largest unit that divides it: `24h`, `90s`, `0.5s`."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.6g}s"
+
+
+def time_text(seconds: float) -> str:
+    """Return Unix seconds as ISO text in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def parse_rate(value: object) -> float:

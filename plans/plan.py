@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .edit.diff import PlanDiff
     from .edit.patch import Patch
 
-ACTIONS = ("tool", "ask", "set", "plan", "agent", "plan_for", "ask_person", "endorse", "fail")
+ACTIONS = ("tool", "ask", "set", "plan", "agent", "plan_for", "ask_person", "wait", "endorse", "fail")
 """The keys that name a step's action; a step has exactly one."""
 _ACTIONS = frozenset(ACTIONS)
 
@@ -216,6 +216,30 @@ class AskPersonStep(StepKeys):
         return None if self.expires is None else parse_duration(self.expires)
 
 
+class WaitStep(StepKeys):
+    """Wait for some time, or until a time. No process is occupied meanwhile, and the wait outlives a restart."""
+
+    wait: Annotated[
+        dict[Literal["for", "until"], Value],
+        Field(min_length=1, max_length=1),
+        WithJsonSchema(
+            {
+                "type": "object",
+                "properties": {
+                    "for": {"description": 'How long: seconds, or such as "2h"; or an expression.'},
+                    "until": {
+                        "description": "Until when: a date or a time as ISO text; or an expression.",
+                        "type": "string",
+                    },
+                },
+                "minProperties": 1,
+                "maxProperties": 1,
+                "additionalProperties": False,
+            }
+        ),
+    ] = Field(description='`{"for": "2h"}` or `{"until": "${..}"}`.')
+
+
 class FailStep(StepKeys):
     """Fail with a message. With `when` it states what must not be."""
 
@@ -262,13 +286,23 @@ STEPS: dict[str, type[StepKeys]] = {
     "agent": AgentStep,
     "plan_for": PlanForStep,
     "ask_person": AskPersonStep,
+    "wait": WaitStep,
     "endorse": EndorseStep,
     "fail": FailStep,
 }
 """The model of a step, by the key that names its action."""
 
 Step: TypeAlias = (
-    ToolStep | AskStep | SetStep | PlanStep | AgentStep | PlanForStep | AskPersonStep | EndorseStep | FailStep
+    ToolStep
+    | AskStep
+    | SetStep
+    | PlanStep
+    | AgentStep
+    | PlanForStep
+    | AskPersonStep
+    | WaitStep
+    | EndorseStep
+    | FailStep
 )
 _AnyStep = Annotated[
     Annotated[ToolStep, Tag("tool")]
@@ -278,6 +312,7 @@ _AnyStep = Annotated[
     | Annotated[AgentStep, Tag("agent")]
     | Annotated[PlanForStep, Tag("plan_for")]
     | Annotated[AskPersonStep, Tag("ask_person")]
+    | Annotated[WaitStep, Tag("wait")]
     | Annotated[EndorseStep, Tag("endorse")]
     | Annotated[FailStep, Tag("fail")],
     Discriminator(action_of),

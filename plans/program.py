@@ -244,6 +244,17 @@ class AskPerson:
 
 
 @immutable
+class WaitUntil:
+    """Wait until a time.
+
+    Attributes:
+        given: `{"for": duration}` or `{"until": time}` (`waits.py`).
+    """
+
+    given: Formula
+
+
+@immutable
 class FailWith:
     """Fail with a message."""
 
@@ -260,6 +271,7 @@ Action: TypeAlias = (
     | AskPlanner
     | RunSubPlan
     | AskPerson
+    | WaitUntil
     | FailWith
 )
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Literal, Protocol, TypeAlias, cast
 
 from .immutable import immutable
+from .nearest import did_you_mean, listing, short
 from .values import Json
 
 REFERENCES_MAX = 8
@@ -200,6 +201,61 @@ _BOUNDS = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 
 SecretPlaces: TypeAlias = Mapping[str, Collection[str]]
 """Name of a secret -> the places that may have it, `tool` or `tool.argument`; none: all."""
+
+
+DEFAULT_MODEL = "default"
+"""The model of a step that names none."""
+
+
+class KnownModels(Protocol):
+    """What a check knows of the models that steps may ask."""
+
+    def find_fault(self, name: str) -> tuple[str, str] | None:
+        """Return why no model of that name can be asked, and what to do; `None`: one can."""
+        ...
+
+    def find_planner_fault(self) -> tuple[str, str] | None:
+        """Do the same for the planner, which `plan_for` steps ask."""
+        ...
+
+
+@immutable
+class NamedModels:
+    """Models of which only the names are known; nothing is known of the planner."""
+
+    names: Collection[str]
+
+    def find_fault(self, name: str) -> tuple[str, str] | None:
+        """See `KnownModels`."""
+        if name in self.names:
+            return None
+        if name == DEFAULT_MODEL and not self.names:
+            return (
+                "no model is configured",
+                "leave out what asks a model, or configure one: Engine(models={..})",
+            )
+        without = "; leave 'model' out for the default" if DEFAULT_MODEL in self.names else ""
+        known = (
+            f"the models are {listing(sorted(self.names))}{without}"
+            if self.names
+            else "there are none: Engine(models={..})"
+        )
+        return f"there is no model '{short(name)}'", did_you_mean(name, self.names, known)
+
+    def find_planner_fault(self) -> tuple[str, str] | None:
+        """See `KnownModels`."""
+        return None
+
+
+def models_known(given: KnownModels | Collection[str] | None) -> KnownModels | None:
+    """Return what a check knows of models, from names or as it is; `None`: it knows nothing of them."""
+    return NamedModels(given) if isinstance(given, Collection) else given
+
+
+def models_asked_by(tool: Signature) -> Sequence[str]:
+    """Return the names of the models that calls of a tool ask: its own, if it is an agent, and its judges."""
+    # Not a part of `Signature`: a tool of a recorded run, or of a server, says nothing of the models that it asked.
+    return cast("Sequence[str]", getattr(tool, "asked_models", ()))
 
 
 def is_place(places: Collection[str], tool: str, argument: str | None) -> bool:

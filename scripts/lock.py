@@ -1,10 +1,10 @@
 """The lock: every package that a checkout installs, with its version and the hashes of all its files.
 
-    python scripts/lock.py write              # resolve both locks anew; needs uv, which `make lock` brings
+    python scripts/lock.py write              # resolve the locks anew; needs uv, which `make lock` brings
     python scripts/lock.py select dev audit   # print what firmplan with these extras needs, for `pip install --require-hashes -r`
 
 `requirements-http.lock` holds the programs that test the HTTP API from outside. They run in an environment of their own (`.venv/http`), because they want older
-versions of packages that firmplan uses.
+versions of packages that firmplan uses. `requirements-site.lock` holds what builds the documentation as a site, for `.venv/site`.
 
 One file serves every other recipe: `select` follows uv's notes about who needs a package, so that the demo does not install the tools of
 development, and nothing is resolved when a checkout is set up.
@@ -24,6 +24,12 @@ ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
 HTTP_LOCK = ROOT / "requirements-http.lock"
 HTTP_TOOLS = ("openapi-python-client>=0.29", "schemathesis>=4.32")
+SITE_LOCK = ROOT / "requirements-site.lock"
+SITE_TOOLS = ("zensical>=0.0.70", "mkdocstrings-python>=2.0")
+SITE_HEADER = """\
+# What builds the documentation as a site, with the hashes of all files, for the environment .venv/site.
+# Made by `make lock`; installed by `make site` with --require-hashes.
+"""
 PEERS = {
     "dbos": ("dbos",),
     "hamilton": ("sf-hamilton",),
@@ -154,12 +160,13 @@ def read_project() -> dict[str, object]:
 
 
 def write(uv: str = "uv") -> None:
-    """Resolve the project with all its extras, the programs that test it over HTTP, and its peers, anew, for every platform, and write the locks."""
+    """Resolve the project with all its extras, the programs that test it over HTTP, the builder of the site, and its peers, anew, for every platform, and write the locks."""
     build = read_project()["build-system"]
     assert isinstance(build, dict)
     extras = [word for extra in EXTRAS for word in ("--extra", extra)]
     LOCK.write_text(HEADER + _resolved(uv, ["pyproject.toml", *extras], build["requires"]), encoding="utf-8")
     HTTP_LOCK.write_text(HTTP_HEADER + _resolved(uv, [], HTTP_TOOLS), encoding="utf-8")
+    SITE_LOCK.write_text(SITE_HEADER + _resolved(uv, [], SITE_TOOLS), encoding="utf-8")
     for peer, needs in PEERS.items():
         lock = ROOT / "benchmarks" / "peers" / f"{peer}.lock"
         lock.write_text(PEER_HEADER + _resolved(uv, [], needs), encoding="utf-8")

@@ -543,6 +543,7 @@ async def _accept(
             digest,
             stream,
             caller.submitter,
+            body.deadline,
             body.returns,
         )
     )

@@ -48,6 +48,7 @@ class Submission:
         body: Digest of the request, which tells a repeated request from another request with the same key.
         stream: Whether steps of a task start while its plan is being written.
         submitter: The name of the client's key; `None`: it has none.
+        deadline: As of `Engine.submit`.
         returns: JSON Schema that the output has to fit; `None`: any output will do.
     """
 
@@ -58,6 +59,7 @@ class Submission:
     body: str
     stream: bool = False
     submitter: Submitter | None = None
+    deadline: str | float | None = None
     returns: Mapping[str, Any] | None = None
 
 
@@ -172,6 +174,7 @@ class RunQueue:
             stream=submission.stream,
             submitter=submission.submitter,
             request="" if run_id is None else submission.body,
+            deadline=submission.deadline,
             returns=submission.returns,
         )
         self.adopt(run.id)

@@ -57,6 +57,13 @@ class Budget(RequestBody):
         return self.model_dump(exclude_none=True)
 
 
+Deadline = Annotated[
+    str | float | None,
+    Field(
+        description='How long the run may take, waits included ("2h", or seconds), or until when (ISO 8601); then it is cancelled.',
+        examples=["2h"],
+    ),
+]
 _RETURNS: Final = "JSON Schema that the output has to fit: a plan whose output cannot fit it is refused."
 
 
@@ -66,6 +73,7 @@ class TaskBody(RequestBody):
     task: Annotated[str, Field(min_length=1, examples=["Compare the weather in Rome and Oslo"])]
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
+    deadline: Deadline = None
     stream: bool = False
     returns: Annotated[dict[str, Any] | None, Field(description=_RETURNS)] = None
 
@@ -89,6 +97,7 @@ class RunBody(RequestBody):
     plan_digest: str | None = None
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
+    deadline: Deadline = None
     returns: Annotated[dict[str, Any] | None, Field(description=_RETURNS)] = None
 
     @model_validator(mode="after")
@@ -292,6 +301,12 @@ class RunStepView(_View):
             description="The verdicts of guards: guard -> how many answers `held` and were `refused`, and `why` the last one was; else null."
         ),
     ] = None
+    until: Annotated[
+        UnixSeconds | None,
+        Field(
+            description="When the wait of a `wait` step ends, or the time in which a person can decide; else null."
+        ),
+    ] = None
 
 
 class NamedStepView(RunStepView):
@@ -368,6 +383,9 @@ class RunView(_View):
     ] = None
     request_id: Annotated[
         str | None, Field(description="`X-Request-ID` of the request that submitted the run.")
+    ] = None
+    deadline: Annotated[
+        UnixSeconds | None, Field(description="When the run is cancelled if it has not ended.")
     ] = None
 
 
@@ -464,7 +482,7 @@ class WaitingCallView(_View):
     result: Annotated[
         dict[str, Any] | None, Field(description="JSON Schema of what the tool returns; null: anything.")
     ] = None
-    expires: Annotated[UnixSeconds | None, Field(description="When a question expires.")]
+    expires: Annotated[UnixSeconds | None, Field(description="When a question or an approval expires.")]
     is_complete: Annotated[bool, Field(description="Every text was compared with every origin.")]
     is_labelled: bool
 
@@ -807,6 +825,7 @@ class ToolView(_View):
     idempotent: bool
     asks_approval: bool
     fingerprint: str | None
+    opens: Annotated[list[str], Field(description="The resources that its calls may open.")]
 
 
 class ToolsView(_View):

@@ -13,6 +13,7 @@ from ..lazy_imports import on_first_use
 from .agent import agent  # first: a module of the same name would hide it later
 from .context import Context, Used
 from .declaration import ToolSettings
+from .resources import Resource, resource
 from .tool import Tool, make_tool, tool
 from .toolset import Toolset
 
@@ -54,6 +55,7 @@ __all__ = [
     "ModelReply",
     "ModelRequest",
     "Models",
+    "Resource",
     "Secret",
     "Shape",
     "Tool",
@@ -66,5 +68,6 @@ __all__ = [
     "codec",
     "lint",
     "make_tool",
+    "resource",
     "tool",
 ]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from functools import wraps
 from math import inf
 from typing import Any, cast, overload
@@ -26,6 +27,7 @@ from typing_extensions import ParamSpec, TypeVar
 from ..errors import ConfigError, ToolError
 from ..plans.durations import parse_count
 from ..plans.immutable import immutable
+from ..plans.nearest import did_you_mean, listing
 from ..plans.python_types import adapter_of
 from ..plans.values import Json
 from .annotated import PythonTypes
@@ -34,7 +36,7 @@ from .guards.guard import Guard, check_guards
 from .models.completion import Message
 from .models.marks import DATA_NOTE, as_text
 from .models.models import DEFAULT, ModelRequest, Models
-from .models.prompts import Example, PromptTemplate, example_messages
+from .models.prompts import Example, PromptTemplate, example_messages, field_of
 from .tool import Tool, make_tool
 
 P = ParamSpec("P")
@@ -58,6 +60,7 @@ class AgentSettings:
     max_tokens: int | None = None
     guard: Sequence[Guard] = ()
     retries: int = RETRIES
+    system: str | None = None
 
     def check(self, where: str) -> None:
         """Raise `ConfigError` unless each setting is one."""
@@ -67,6 +70,9 @@ class AgentSettings:
         is_number = isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < inf
         if given is not None and not is_number:
             raise ConfigError(f"{where}: temperature: expected a number of at least 0, found {given!r}")
+        said: object = self.system
+        if said is not None and (not isinstance(said, str) or not said.strip()):
+            raise ConfigError(f"{where}: system: expected text, found {said!r}")
         counts = {"retries": (self.retries, 0), "max_tokens": (self.max_tokens, 1)}
         for key, (value, least) in counts.items():
             try:
@@ -93,8 +99,10 @@ def agent(
     max_tokens: int | None = None,
     guard: Sequence[Guard] = (),
     retries: int = RETRIES,
+    system: str | None = None,
+    timeout: str | float | timedelta | None = None,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
-def agent(
+def agent(  # noqa: PLR0913  # the settings of an agent
     fn: Callable[..., Any] | None = None,
     /,
     *,
@@ -104,6 +112,8 @@ def agent(
     max_tokens: int | None = None,
     guard: Sequence[Guard] = (),
     retries: int = RETRIES,
+    system: str | None = None,
+    timeout: str | float | timedelta | None = None,
 ) -> Any:
     """Make a `model` tool of a typed function whose docstring is the prompt: `@agent` or `@agent(model="small")`.
 
@@ -115,15 +125,18 @@ def agent(
             parameters' names fills the prompt as a call does.
         max_tokens: The most that an answer may be long.
         guard: Further conditions on the answer, as data or code: see `guard.py`.
+            A function gets the value of the annotated type: the model's instance, not its JSON.
         retries: How often an answer that does not fit its type or a guard is asked for again, with the reason.
+        system: What the model is told first, before examples and prompt: who it is, and how it answers. No holes: it is the same in every call.
+        timeout: Of one call, all its requests and repetitions together: seconds, or `"30s"`.
 
     Raises:
         ConfigError: The prompt is missing or refers to no parameter of the function, or a setting is not valid.
     """
-    settings = AgentSettings(model, temperature, examples, max_tokens, guard, retries)
+    settings = AgentSettings(model, temperature, examples, max_tokens, guard, retries, system)
 
     def made(decorated: Callable[..., Any]) -> Tool:
-        return _make(decorated, settings)
+        return _make(decorated, settings, timeout)
 
     return made if fn is None else made(fn)
 
@@ -136,12 +149,16 @@ class _AgentRequest:
     settings: AgentSettings
     head: tuple[Message, ...]
 
-    def request(self, args: Mapping[str, Json], schema: Mapping[str, Json]) -> ModelRequest:
+    def request(
+        self, args: Mapping[str, Json], schema: Mapping[str, Json], typed: Callable[[Json], object] | None
+    ) -> ModelRequest:
         """Return the request for one call. What does not change comes first, so that endpoints can cache it."""
         asked = self.template.fill(args)
         messages = (*self.head, Message("user", asked))
         settings = self.settings
-        plain = self.template.fill_plainly({name: as_text(args[name]) for name in self.template.names})
+        plain = self.template.fill_plainly(
+            {path: as_text(field_of(args, path)) for path in self.template.paths}
+        )
         return ModelRequest(
             settings.model,
             messages,
@@ -152,10 +169,13 @@ class _AgentRequest:
             settings.retries,
             question="\n".join([*(message.content for message in self.head), plain]),
             sources=args,
+            typed=typed,
         )
 
 
-def _make(fn: Callable[..., Any], settings: AgentSettings) -> Tool:
+def _make(
+    fn: Callable[..., Any], settings: AgentSettings, timeout: str | float | timedelta | None = None
+) -> Tool:
     """Return the tool."""
     where = f"agent '{getattr(plain_function(fn), '__name__', fn)}'" if callable(fn) else "@agent"
     if not callable(fn) or isinstance(fn, type | Tool):
@@ -167,7 +187,12 @@ def _make(fn: Callable[..., Any], settings: AgentSettings) -> Tool:
 
     def request_of(args: dict[str, Json]) -> ModelRequest:
         # A field with a default may be missing in an answer: the result has it.
-        return made.request(args, cast("PythonTypes", tool.types).answers or {})
+        return made.request(
+            args, cast("PythonTypes", tool.types).answers or {}, typed if settings.guard else None
+        )
+
+    def typed(value: Json) -> object:
+        return _instance(tool, value)
 
     direct = _direct(fn, lambda: tool)
     tool = make_tool(
@@ -176,11 +201,61 @@ def _make(fn: Callable[..., Any], settings: AgentSettings) -> Tool:
         request_of=request_of,
         influences=made.settings.guard,
         effect="model",
+        timeout=timeout,
         description=_description(template),
         fingerprint_extra=_extra(template, made),
     )
+    _check_paths(where, tool, template)
     _check_answers(where, tool, settings)
+    if "types" in tool.__dict__ and tool.injected:
+        raise ConfigError(
+            f"{where}: parameter '{next(iter(tool.injected))}': expected a value for the prompt, found a resource; the body of an agent is never run: "
+            "use the resource in a tool, and give its result to the agent"
+        )
     return tool
+
+
+def _instance(tool: Tool, value: Json) -> object:
+    """Return an answer as a value of the annotated type. Raises: ValueError: it does not fit."""
+    from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with the tools anyway
+
+    try:
+        sealed = tool.seal(value)
+    except ToolError as error:
+        raise ValueError(str(error)) from error
+    returns = cast("PythonTypes", tool.types).annotations.returns
+    adapter: TypeAdapter[object] = TypeAdapter(returns)
+    return adapter.validate_json(sealed)
+
+
+def _check_paths(where: str, tool: Tool, template: PromptTemplate) -> None:
+    """Raise `ConfigError` if the prompt names a field that the type of its parameter does not have."""
+    if all("." not in path for path in template.paths) or "types" not in tool.__dict__:
+        return  # a type defined further down cannot be compared yet
+    for path in template.paths:
+        at: Json = dict(tool.parameters)
+        for number, part in enumerate(path.split(".")):
+            at = _resolved(at, tool.parameters)
+            if not isinstance(at, dict):
+                break
+            known = at.get("properties")
+            if not isinstance(known, dict) or (part not in known and at.get("additionalProperties")):
+                break  # nothing is known of its fields
+            if part not in known:
+                before = ".".join(path.split(".")[:number])
+                hint = did_you_mean(part, known, f"'{before}' has {listing(known)}")
+                raise ConfigError(
+                    f"{where}: the prompt refers to '${{{path}}}': '{before}' has no field '{part}'; {hint}"
+                )
+            at = known[part]
+
+
+def _resolved(schema: Json, root: Mapping[str, Json]) -> Json:
+    """Return a schema, or the named one that it refers to."""
+    while isinstance(schema, dict) and isinstance(name := schema.get("$ref"), str):
+        definitions = root.get("$defs")
+        schema = definitions.get(name.rpartition("/")[2]) if isinstance(definitions, dict) else None
+    return schema
 
 
 def _template(where: str, fn: Callable[..., Any]) -> PromptTemplate:
@@ -212,7 +287,10 @@ def _head(
         for each in parameters
         if each.default is not each.empty and each.name in template.names
     }
-    system = (Message("system", DATA_NOTE),) if template.names else ()
+    # The words of the author first: the note about marks is the same for all prompts, and says nothing of the task.
+    words = [settings.system] if settings.system is not None else []
+    words += [DATA_NOTE] if template.names else []
+    system = (Message("system", "\n\n".join(words)),) if words else ()
     asked = [_asked_as_prompt(each, template, defaults) for each in _examples(where, settings)]
     return (*system, *example_messages(asked))
 
@@ -259,7 +337,7 @@ def _check_answers(where: str, tool: Tool, settings: AgentSettings) -> None:
 
 def _description(template: PromptTemplate) -> str:
     """Return the prompt as a description, with the names of its parameters in the holes."""
-    return template.fill_plainly({name: f"<{name}>" for name in template.names})
+    return template.fill_plainly({path: f"<{path}>" for path in template.paths})
 
 
 def _extra(template: PromptTemplate, made: _AgentRequest) -> Json:

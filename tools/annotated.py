@@ -55,6 +55,8 @@ class PythonTypes:
     def __init__(self, where: str, name: str, annotations: Annotations) -> None:
         self.annotations = annotations
         self.context = annotations.context
+        self.resources = annotations.resources
+        self.local = annotations.local
         self._names = {f"argument_{at}": each.name for at, each in enumerate(annotations.parameters)}
         self._required = [each.name for each in annotations.parameters if not _has_default(each)]
         arguments, model = _arguments_model(where, name, annotations.parameters)
@@ -306,7 +308,7 @@ def _arguments_model(
         from .codecs import typed  # noqa: PLC0415  # only for types that pydantic does not know
 
         try:
-            config = ConfigDict(extra=_EXTRA, **typed.OPEN_CONFIG)
+            config: ConfigDict = {**typed.OPEN_CONFIG, "extra": _EXTRA}
             return typed.EncodedTypes(create_model(name, __config__=config, **made)), None
         except typed.UnknownClass:
             pass  # the parameter is named below

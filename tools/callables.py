@@ -11,7 +11,9 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import field
 from functools import partial
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ from ..plans.immutable import immutable
 from ..plans.nearest import listing
 from ..plans.values import Json
 from .context import Context
+from .resources import Resource, find_resource, in_scope
 
 _FOLDER = __name__.rpartition(".")[0] + "."
 EMPTY: Final = inspect.Parameter.empty
@@ -39,14 +42,18 @@ class Annotations:
     """A callable's annotations, resolved.
 
     Attributes:
-        parameters: In the order of the signature, without the context.
+        parameters: In the order of the signature, without the context and the resources.
         returns: Annotation of the result.
         context: Name of the parameter that takes the `Context`.
+        resources: The resources that the engine gives, by parameter.
+        local: The resources of the function around, which a type may mean.
     """
 
     parameters: tuple[Parameter, ...]
     returns: Any
     context: str | None
+    resources: Mapping[str, Resource[Any]] = field(default_factory=dict[str, "Resource[Any]"])
+    local: tuple[Resource[Any], ...] = ()
 
 
 def plain_function(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,6 +109,8 @@ def read_annotations(fn: Callable[..., Any], where: str, local: Mapping[str, Any
     )  # resolved all at once: a name that does not exist yet is found before anything is made
     parameters: list[Parameter] = []
     contexts: list[str] = []
+    resources: dict[str, Resource[Any]] = {}
+    scope = in_scope(plain_function(fn), local)
     for found in _by_name(fn, where):
         if found.name not in hints:
             raise ConfigError(
@@ -110,6 +119,10 @@ def read_annotations(fn: Callable[..., Any], where: str, local: Mapping[str, Any
             )
         if _is_context(hints[found.name]):
             contexts.append(found.name)
+        elif (
+            needed := find_resource(hints[found.name], scope, _parameter(where, found.name), found.name)
+        ) is not None:
+            resources[found.name] = needed
         else:
             parameters.append(Parameter(found.name, hints[found.name], found.default))
     if len(contexts) > 1:
@@ -121,7 +134,42 @@ def read_annotations(fn: Callable[..., Any], where: str, local: Mapping[str, Any
             f"{where}: the result has no annotation; expected a type after `->`, such as `-> str` "
             "(`-> None` if nothing comes back, `-> Any` if its shape is unknown)"
         )
-    return Annotations(tuple(parameters), hints["return"], next(iter(contexts), None))
+    context = next(iter(contexts), None)
+    return Annotations(tuple(parameters), hints["return"], context, resources, local_resources(local))
+
+
+def local_resources(local: Mapping[str, Any]) -> tuple[Resource[Any], ...]:
+    """Return the resources among local names."""
+    return tuple(each for each in local.values() if type(each) is Resource)
+
+
+def find_resources(fn: Callable[..., Any], where: str, local: Mapping[str, Any]) -> dict[str, Resource[Any]]:
+    """Return the resources that a callable takes, by parameter; its other annotations may be unusable.
+
+    Raises:
+        ConfigError: Several resources give the type of a parameter.
+    """
+    plain = plain_function(fn)
+    annotations = getattr(plain, "__annotations__", {})
+    scope = in_scope(plain, local)
+    names = {**getattr(inspect.unwrap(plain), "__globals__", {}), **local}
+    found: dict[str, Resource[Any]] = {}
+    for name, given in annotations.items():
+        hint = None
+        # One at a time: an annotation that cannot be resolved must not hide the others, and its type is in the schema.
+        with suppress(Exception):
+            holder = type("holder", (), {"__annotations__": {name: given}})
+            hint = typing.get_type_hints(holder, globalns=names, include_extras=True)[name]
+        if (
+            name != "return"
+            and (needed := find_resource(hint, scope, _parameter(where, name), name)) is not None
+        ):
+            found[name] = needed
+    return found
+
+
+def _parameter(where: str, name: str) -> str:
+    return f"{where}: parameter '{name}'"
 
 
 def find_context(fn: Callable[..., Any]) -> str | None:
@@ -135,13 +183,16 @@ def find_context(fn: Callable[..., Any]) -> str | None:
     return None
 
 
-def check_by_keyword(fn: Callable[..., Any], where: str, schema: Mapping[str, Json]) -> None:
+def check_by_keyword(
+    fn: Callable[..., Any], where: str, schema: Mapping[str, Json], injected: Iterable[str] = ()
+) -> None:
     """Check that `fn` can be called by keyword with the arguments that a schema describes.
 
     Args:
         fn: The function.
         where: The name of the tool, for messages.
         schema: JSON Schema of an object: one property for each argument.
+        injected: Parameters that the engine gives.
 
     Raises:
         ConfigError: The schema describes an unknown argument, or lacks one that the function needs.
@@ -150,9 +201,9 @@ def check_by_keyword(fn: Callable[..., Any], where: str, schema: Mapping[str, Js
         found = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):
         return  # a builtin without a signature: the call will show
-    context = find_context(fn)
+    given = (find_context(fn), *injected)
     by_name = [each for each in found if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-    names = [each.name for each in by_name if each.name != context]
+    names = [each.name for each in by_name if each.name not in given]
     properties = schema.get("properties")
     described = list(properties) if isinstance(properties, dict) else []
     unknown = [name for name in described if name not in names]
@@ -161,7 +212,7 @@ def check_by_keyword(fn: Callable[..., Any], where: str, schema: Mapping[str, Js
             f"{where}: parameters: expected properties that the function takes ({listing(names)}), found '{unknown[0]}'"
         )
     for each in by_name:
-        if each.default is EMPTY and each.name not in (*described, context):
+        if each.default is EMPTY and each.name not in (*described, *given):
             raise ConfigError(
                 f"{where}: parameters: the function needs '{each.name}', which the schema does not describe; add it"
             )

@@ -15,10 +15,10 @@ from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, Protocol, TypeVar, cast
 from uuid import UUID, uuid4
 
-from ..errors import ToolError
+from ..errors import ConfigError, ToolError
 from ..plans.signature import Effect
 from ..plans.values import Json, digest
 from .failures import recorded, text_of, writable
@@ -30,10 +30,20 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from .artifact import Artifact, Blobs, FileBlobs
+    from .resources import Resource
+    from .tool import Tool
 
 
 # Times and ids of one call that are recorded. A tool that asks more often, such as one that polls, gets unrecorded ones.
 DRAWN_MAX: Final = 1_000
+
+
+class ResourceOpener(Protocol):
+    """Who opens resources: an engine, or a child process for calls."""
+
+    def ask(self, tool: Tool, wanted: object, /) -> Any:  # noqa: ANN401  # see `Context.resource`
+        """Return what `Context.resource` returns."""
+        ...
 
 
 @dataclass(slots=True)
@@ -81,6 +91,10 @@ class Context:
         blobs: Where the bytes of artifacts are kept.
         given: The secrets among its arguments, by name; the log masks them, like those that it reads.
         answers: What a person answered to questions of earlier attempts (`QuestionRaised`): `[resume, answer]` each.
+        resources: What `resource` and parameters get, by type or `@resource`; or, of an engine, who opens them, and the tool for which.
+
+    Attributes:
+        injected: The resources that the tool takes as parameters, by parameter.
     """
 
     def __init__(  # noqa: PLR0913  # one keyword for each thing that a call may depend on
@@ -103,6 +117,7 @@ class Context:
         blobs: Blobs | None = None,
         given: Mapping[str, str] | None = None,
         answers: Sequence[Json] = (),
+        resources: Mapping[Any, object] | tuple[ResourceOpener, Tool] | None = None,
     ) -> None:
         self.run_id = run_id
         self.step = step
@@ -123,6 +138,8 @@ class Context:
         self._blobs = blobs
         self._given = dict(given or {})
         self._random: Random | None = None
+        self._resources = resources
+        self.injected: dict[str, object] = {}
 
     def facts(self) -> dict[str, Any]:
         """Return what another process needs to make the same context, as JSON."""
@@ -246,6 +263,41 @@ class Context:
             what = "are not in the store" if data is None else "in the store are other bytes"
             raise self._no_artifact(artifact, what)
         return data
+
+    def resource(self, wanted: object) -> Any:  # noqa: ANN401  # whatever the resource gives
+        """Return a resource, which the first use opens: `await ctx.resource(Pool)` in an asynchronous tool, `ctx.resource(Pool)` in another.
+
+        Args:
+            wanted: Its `@resource`, or the type that it gives, if one resource of the tool's module gives it.
+
+        Raises:
+            ToolError: It could not be opened (code `resource-failed`).
+            ConfigError: No resource, or more than one, gives the type.
+        """
+        match self._resources:
+            case (opener, tool):
+                return opener.ask(tool, wanted)
+            case Mapping() as given if wanted in given:
+                return given[wanted]
+            case _:
+                raise ConfigError(
+                    f"ctx.resource: there is no {wanted!r} here; run the tool in an Engine, or give Context(resources={{..}}) in a test"
+                )
+
+    def take(self, resources: Mapping[str, Resource[Any]]) -> dict[str, object]:
+        """Return the resources that a tool takes as parameters, by parameter. Raises: ConfigError: nobody has opened one."""
+        found: dict[str, object] = {}
+        for name, each in resources.items():
+            if name in self.injected:
+                found[name] = self.injected[name]
+            elif isinstance(given := self._resources, Mapping):
+                key = next((key for key in (each, each.fn, each.gives) if key in given), each)
+                found[name] = self.resource(key)
+            else:
+                raise ConfigError(
+                    f"the tool needs the resource '{each.name}': run it in an Engine, or give Context(resources={{..}}) in a test"
+                )
+        return found
 
     def _no_artifact(self, artifact: Artifact, what: str) -> ToolError:
         return ToolError(

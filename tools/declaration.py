@@ -62,6 +62,7 @@ class ToolSettings(TypedDict, total=False):
     max_concurrency: int | None
     rate: str | float | None
     approval: Approval
+    approval_expires: str | float | timedelta | None
     trust: str
     resource: str
     allow_untrusted: Iterable[str]
@@ -101,6 +102,7 @@ class Declaration:
         max_concurrency: Most calls at a time, over all runs of an engine.
         rate: Most calls a second, over all runs of an engine.
         approval: When a person is asked.
+        approval_expires_s: How long that person is waited for, in seconds; then the call is denied. `None`: as long as the engine says.
         trust: Whether the output may steer writes.
         is_trust_declared: Whether the author declared the trust.
         resource: The thing that the effect touches; `"world"` conflicts with every other.
@@ -130,6 +132,7 @@ class Declaration:
     max_concurrency: int | None = None
     rate: float | None = None
     approval: Approval = None
+    approval_expires_s: float | None = None
     trust: Trust = "trusted"
     is_trust_declared: bool = True
     resource: str = "world"
@@ -200,6 +203,7 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
         "max_concurrency": given.count("max_concurrency", 1, None),
         "rate": given.above_zero("rate", parse_rate),
         "approval": _approval(given),
+        "approval_expires_s": given.above_zero("approval_expires", parse_duration),
         "trust": given.one_of("trust", get_args(Trust), UNSTATED),
         "is_trust_declared": not isinstance(options.get("trust", UNSTATED), Undeclared),
         "resource": given.text("resource", "world"),

@@ -10,11 +10,12 @@ Texts are made safe: the `__str__` of an exception may raise, and may return som
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
 from collections.abc import Mapping
 from itertools import dropwhile
 from pathlib import Path
-from traceback import StackSummary, extract_tb, format_list, walk_tb
+from traceback import FrameSummary, StackSummary, extract_tb, format_list, walk_tb
 from typing import Final
 
 from ..errors import OutcomeUnknown, ToolError
@@ -144,10 +145,20 @@ def frames_of(error: BaseException) -> str:
     own = [each for each, file in every if not file.startswith(others)] or installed
     # Source lines are looked up for these frames alone: in a list of failing items this is on the way of each.
     stack = StackSummary.extract(iter(own[-FRAMES_MAX:]))
-    lines = [each.rstrip() for each in format_list(list(stack))]
+    lines = [each.rstrip() for each in format_list([_from_root(each) for each in stack])]
     while len(lines) > 1 and sum(map(len, lines)) > FRAMES_CHARACTERS_MAX:
         del lines[0]
     return writable("\n".join(lines))[:FRAMES_CHARACTERS_MAX]
+
+
+def _from_root(frame: FrameSummary) -> FrameSummary:
+    """Return a frame with the path of its file from the folder that it is imported from, or from the current one: a record names no folders of a machine."""
+    roots = (*(os.path.abspath(each) for each in sys.path), str(Path.cwd()))  # noqa: PTH100  # quicker, and no link is followed
+    inside = [root for root in roots if frame.filename.startswith(f"{root.rstrip(os.sep)}{os.sep}")]
+    if not inside:
+        return frame
+    shown = os.path.relpath(frame.filename, max(inside, key=len))
+    return FrameSummary(shown, frame.lineno, frame.name, lookup_line=False, line=frame.line)
 
 
 def shortened(trace: str) -> str:

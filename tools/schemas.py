@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from .codecs.codec import Codec
+    from .resources import Resource
 
 
 class Types(Protocol):
@@ -42,6 +43,8 @@ class Types(Protocol):
         parameters: JSON Schema of an object, one property for each argument, self-contained.
         returns: JSON Schema of the result, self-contained; `None`: anything.
         context: The parameter that takes the `Context`, if any.
+        resources: The resources that the engine gives, by parameter.
+        local: The resources of the function around, which a type may mean.
         codecs: The codecs of types among arguments and result that JSON cannot carry; only `PythonTypes` has any.
     """
 
@@ -51,6 +54,10 @@ class Types(Protocol):
     def returns(self) -> dict[str, Json] | None: ...  # noqa: D102  # said above
     @property
     def context(self) -> str | None: ...  # noqa: D102  # said above
+    @property
+    def resources(self) -> Mapping[str, Resource[Any]]: ...  # noqa: D102  # said above
+    @property
+    def local(self) -> Sequence[Resource[Any]]: ...  # noqa: D102  # said above
     @property
     def codecs(self) -> tuple[Codec, ...]: ...  # noqa: D102  # said above
 
@@ -177,10 +184,14 @@ class SchemaTypes:
         parameters: Mapping[str, Json],
         returns: Mapping[str, Json] | None,
         context: str | None,
+        resources: Mapping[str, Resource[Any]] | None = None,
+        local: Sequence[Resource[Any]] = (),
     ) -> None:
         self.parameters = _object_schema(where, parameters)
         self.returns = None if returns is None else _schema(where, "returns", returns)
         self.context = context
+        self.resources = resources or {}
+        self.local = local
         self.codecs: tuple[Codec, ...] = ()
         self._arguments = Checker(self.parameters)
         self._result = None if self.returns is None else Checker(self.returns)

@@ -26,7 +26,7 @@ from typing_extensions import ParamSpec, TypeVar, Unpack
 
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
-from ..plans.signature import Effect, is_narrow
+from ..plans.signature import DEFAULT_MODEL, Effect, is_narrow
 from ..plans.values import Json, NotJson, canonical, parse_canonical
 from .annotated import PythonTypes
 from .callables import (
@@ -34,8 +34,10 @@ from .callables import (
     caller_locals,
     check_by_keyword,
     find_context,
+    find_resources,
     is_async,
     is_method,
+    local_resources,
     plain_function,
     read_annotations,
 )
@@ -53,6 +55,7 @@ from .declaration import (
 )
 from .failures import ResultRefused, is_interruption
 from .guards.guard import Guard, check_guards
+from .resources import Resource, find_resource, in_scope, mentioned_in, with_needs
 from .schemas import SchemaTypes, Types, fault_of, is_loose
 
 if TYPE_CHECKING:
@@ -80,6 +83,7 @@ class Tool(Declaration, Generic[P, R]):
         provided: The tool as somebody else describes it; `None`: its author is the user.
         default_results: What becomes of a result that does not fit the declared type where neither the tool, nor its toolset, nor the engine says it.
         learnt: What its results looked like, for planners; `None`: none came, or nobody has looked.
+        replaced_resources: Resources for which an engine has others, each with what stands for it.
     """
 
     fn: Callable[P, R]
@@ -90,6 +94,7 @@ class Tool(Declaration, Generic[P, R]):
     provided: ProvidedTool | None = None
     default_results: Results = "enforce"
     learnt: LearntType | None = None
+    replaced_resources: tuple[tuple[Resource[Any], object], ...] = ()
 
     def __post_init__(self) -> None:
         """Take on the function's name, module and docstring, as a decorated function does."""
@@ -146,6 +151,24 @@ class Tool(Declaration, Generic[P, R]):
             return False
         return self.result_rule != "enforce" or is_loose(self.types.returns)
 
+    @cached_property
+    def asked_models(self) -> Sequence[str]:
+        """The names of the models that a call may ask: its own, if it is an agent, and those of its judges."""
+        own: list[str] = []
+        match self.fingerprint_extra:
+            case {"model": str(name)} if self.request_of is not None:
+                own = [name]
+            case _:
+                pass
+        if not (own or self.asks_judge):
+            return ()
+        from .models.judges import judges_in  # noqa: PLC0415  # most tools ask no model
+
+        guards = [*(each for each in self.influences if own), *self.guard]
+        default = own[0] if own else DEFAULT_MODEL
+        judges = [each.model or default for each in judges_in(cast("Sequence[Guard]", guards))]
+        return tuple(dict.fromkeys([*own, *judges]))
+
     def with_learnt(self, learnt: LearntType) -> Tool[P, R]:
         """Return the tool with what its results looked like. Everything that was computed of it stays."""
         made = copy(self)
@@ -169,10 +192,70 @@ class Tool(Declaration, Generic[P, R]):
         """Whether the function takes a `Context`."""
         return self.types.context is not None
 
+    @property
+    def injected(self) -> Mapping[str, Resource[Any]]:
+        """The resources that the function takes, by parameter."""
+        return self.types.resources
+
+    @cached_property
+    def opens(self) -> tuple[Resource[Any], ...]:
+        """The resources that calls may open, what is needed first: those of parameters, those that the code names for `ctx.resource`, and what they need."""
+        named = mentioned_in(self.source, self._scope) if self.types.context is not None else ()
+        return with_needs([*self.types.resources.values(), *named])
+
+    def find_resource(self, wanted: object) -> Resource[Any]:
+        """Return the resource that the tool means: one that is named, or the one that gives a type. Raises: ConfigError."""
+        where = f"tool '{self.name}': ctx.resource"
+        found = find_resource(wanted, self._scope, where)
+        if found is None:
+            known = listing([each.name for each in self._scope]) if self._scope else "none"
+            raise ConfigError(
+                f"{where}: no resource gives {wanted!r}; its module has {known}: import the one that is meant, or name it"
+            )
+        return found
+
+    @property
+    def _scope(self) -> tuple[Resource[Any], ...]:
+        """The resources that a type may mean in the tool's code."""
+        return tuple(
+            dict.fromkeys(
+                [
+                    *in_scope(plain_function(self.source), {}),
+                    *self.types.local,
+                    *self.types.resources.values(),
+                ]
+            )
+        )
+
+    def with_replaced_resources(self, replaced: Mapping[Any, object]) -> Tool[P, R]:
+        """Return the tool where others stand for some of its resources; itself if it opens none of them.
+
+        Its results are not those of the resources that it declares, so its fingerprint is another, and where a mere value stands for one it has none.
+        """
+        keys = [
+            each for each in self.opens if each in replaced or each.fn in replaced or each.gives in replaced
+        ]
+        if not keys:
+            return self
+        if self.isolation == "process":
+            raise ConfigError(
+                f"tool '{self.name}': isolation='process' opens the resource '{keys[0].name}' in another process, where nothing can stand for it; "
+                "use isolation='thread' in this test"
+            )
+        found = [
+            (each, next(replaced[key] for key in (each, each.fn, each.gives) if key in replaced))
+            for each in keys
+        ]
+        made = copy(self)
+        made.__dict__["replaced_resources"] = tuple(found)
+        for computed in ("_fingerprint", "fingerprint", "last_fingerprints"):
+            made.__dict__.pop(computed, None)
+        return made
+
     @cached_property
     def needs_context(self) -> bool:
-        """Whether a call needs a `Context`: for the function, or for the bytes of frames and the like."""
-        return self.wants_context or bool(self.types.codecs)
+        """Whether a call needs a `Context`: for the function, for its resources, or for the bytes of frames and the like."""
+        return self.wants_context or bool(self.types.resources or self.types.codecs)
 
     @property
     def needs_instance(self) -> bool:
@@ -211,6 +294,8 @@ class Tool(Declaration, Generic[P, R]):
         given = self.types.unpack(args, value)
         if self.types.context is not None:
             given[self.types.context] = ctx
+        if self.types.resources:
+            given.update((ctx or Context()).take(self.types.resources))
         return cast("Callable[..., object]", self.fn)(**given)
 
     def _invoke_with_codecs(self, args: bytes, ctx: Context | None) -> object:
@@ -390,8 +475,10 @@ class Tool(Declaration, Generic[P, R]):
             ConfigError: A schema is not one, or does not match the function; or as for `@tool`.
         """
         where = _where(name, fn)
-        types = SchemaTypes(where, parameters, returns, find_context(fn))
-        check_by_keyword(fn, where, types.parameters)
+        local = caller_locals()
+        resources = find_resources(fn, where, local)
+        types = SchemaTypes(where, parameters, returns, find_context(fn), resources, local_resources(local))
+        check_by_keyword(fn, where, types.parameters, resources)
         # Annotations are checked together with the code. A schema beside a function is somebody's description of it, and may be wrong.
         return make_tool(fn, types=types, name=name, default_results="warn", **options)
 
@@ -415,6 +502,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     max_concurrency: int | None = None,
     rate: str | float | None = None,
     approval: Approval = None,
+    approval_expires: str | float | timedelta | None = None,
     trust: str = UNSTATED,
     resource: str = "world",
     allow_untrusted: Iterable[str] = (),
@@ -448,6 +536,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
         max_concurrency: Most calls at a time.
         rate: Most calls a second, or `"100/min"`.
         approval: `"always"`, `"untrusted"`, or a function from arguments to a bool: when a person is asked.
+        approval_expires: How long that person is waited for: `"24h"`, or seconds; then the call is denied. Not given: as long as the engine says.
         trust: `"untrusted"` if outputs come from outside and may not steer writes; not given: `"trusted"`, unless `default_trust` says otherwise.
         resource: What the effect touches; `"world"` conflicts with every other.
         allow_untrusted: Parameters that may hold untrusted values.
@@ -536,6 +625,7 @@ def make_tool(
     with suppress(NameError):  # a class defined further down: read again when the types are used
         made.__dict__["types"] = made.read_types()
         _check_narrow(where, made)
+        check_resources(where, made)
     if (example := options.get("example")) is not None:
         made.__dict__["example"] = _example(where, made, example)
     return made
@@ -583,6 +673,17 @@ def _check_parameters(where: str, key: str, given: Iterable[str], names: tuple[s
             raise ConfigError(
                 f"{where}: {key}: expected parameters of the tool ({listing(names)}), found '{name}'"
                 + (f"; {hint}" if hint else "")
+            )
+
+
+def check_resources(where: str, tool: Tool) -> None:
+    """Raise `ConfigError` if a tool cannot be given its resources."""
+    resources = with_needs(tool.injected.values())
+    for each in resources:
+        if tool.isolation == "process" and each.is_async:
+            raise ConfigError(
+                f"{where}: isolation='process' expects resources that are plain generators or context managers, found the asynchronous "
+                f"'{each.name}': the process has no event loop that stays; use isolation='thread', or an async tool"
             )
 
 

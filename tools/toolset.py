@@ -17,7 +17,7 @@ from importlib.machinery import SourceFileLoader
 from os import PathLike, fspath
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from typing_extensions import Unpack
 
@@ -164,6 +164,10 @@ class Toolset:
             return self
         return Toolset(tool.with_default_results(rule) for tool in self)
 
+    def with_replaced_resources(self, replaced: Mapping[Any, object]) -> Toolset:
+        """Return the toolset where others stand for resources of its tools (`Tool.with_replaced_resources`)."""
+        return Toolset(tool.with_replaced_resources(replaced) for tool in self) if replaced else self
+
     def to_list(self) -> list[Json]:
         """Return the tools' signatures as JSON, by name."""
         return [_signature(tool) for tool in self]
@@ -235,6 +239,7 @@ def _signature(tool: Tool) -> Json:
         "idempotent": tool.idempotent,
         "asks_approval": tool.asks_approval,
         "fingerprint": tool.fingerprint,
+        "opens": [each.name for each in tool.opens],
     }
 
 

@@ -25,7 +25,7 @@ from ..execution_tree import (
     Iteration,
     Node,
     answer_schema,
-    deadline_of,
+    expiry_of,
     is_asked,
     is_question,
     undecided_attempt,
@@ -254,7 +254,7 @@ class _Viewer:
             else None,
             parameters=tool.parameters if tool is not None else None,
             result=tool.returns if tool is not None else None,
-            expires=deadline_of(iteration),
+            expires=expiry_of(iteration),
         )
         return call, pending, controlled
 

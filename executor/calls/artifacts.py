@@ -145,7 +145,7 @@ def _copied(first: bytes, source: BinaryIO, copy: BinaryIO) -> tuple[str, int]:
 async def find_blobs(store: Store, args: bytes) -> CallBlobs:
     """Return the bytes of the artifacts in a call's arguments, as far as the store has them."""
     wanted = digests_in(args)
-    known = await store.find_values(wanted) if wanted else {}
+    known: Mapping[str, bytes] = await store.find_values(wanted) if wanted else {}
     missing = [name for name in wanted if name not in known]
     if not missing:
         return CallBlobs(known)

@@ -222,6 +222,11 @@ class Caller:
         context = call.context = self._context(call, tool, blobs)
         timeout_s = call.command.timeout_s
         if tool.isolation != "process":
+            # Before the call: a write whose resource does not open did nothing.
+            if tool.injected:
+                failed = await self._facilities.resources.inject(tool, context, timeout_s)
+                if failed is not None:
+                    return failed
             return await self._call_tool(call, tool, context)
         return await self._facilities.processes.call(
             tool,
@@ -285,6 +290,7 @@ class Caller:
             on_progress=self._progress_of(call.step),
             given=self._given(call.command.secrets) if isinstance(call.command, StartToolCall) else None,
             answers=call.command.answers if isinstance(call.command, StartToolCall) else (),
+            resources=(self._facilities.resources, tool),
         )
 
     def _given(self, secrets: Mapping[str, str]) -> Mapping[str, str] | None:

@@ -25,8 +25,10 @@ from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
 from .flow_policy import Flow
 from .invoke import ThreadPool
+from .loop_watch import LoopWatch
 from .policies import Policies
 from .processes import ProcessPool
+from .resources import OpenResources
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -98,12 +100,17 @@ class Facilities:
         in_flight: Content key -> the result of the call under way that identical calls wait for; `None`: they may not take the result.
         tool_semaphores: Tool -> the limit on its calls at a time (`max_concurrency`).
         turns: Held by the run whose dear expressions have their turn.
+        loop_watch: Sees which call keeps the event loop from the others.
+        resources: What tools share, opened at its first use.
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
         pins: What providers of tools said when it was accepted.
         learnt: Gathers what results of tools look like.
         known: What the store knows of plans from before.
         observers: Who watches the runs from outside.
         tells_webhooks: Whether it is noted in the store what webhooks are to be told.
+        wake_at: Has a run woken at a time (`runs/timers.py`); `None`: nothing does.
+        approval_expires_s: How long approvals of new runs are waited for, where their tools do not say; `None`: for ever.
+        expires: Whether questions, approvals and runs end when their time is over; waits always do.
         step_planner: Makes the sub-plans of `plan_for` steps; `None`: such steps fail.
     """
 
@@ -113,6 +120,7 @@ class Facilities:
     semaphore: FairSemaphore
     clock: Clock = field(default_factory=SystemClock)
     threads: ThreadPool = field(default_factory=ThreadPool)
+    resources: OpenResources = field(default_factory=OpenResources)
     processes: ProcessPool = field(default_factory=ProcessPool)
     secrets: Secrets = field(default_factory=Secrets)
     flow: Flow = "enforce"
@@ -123,6 +131,7 @@ class Facilities:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     observers: Observers = field(default_factory=Observers)
     tells_webhooks: bool = False
+    loop_watch: LoopWatch = field(default_factory=LoopWatch)
     commits: Commits = field(init=False)
     pins: ToolPins = field(init=False)
     learnt: LearntTypes = field(init=False)
@@ -134,8 +143,12 @@ class Facilities:
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     rate_queues: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
     step_planner: StepPlanner | None = None
+    wake_at: Callable[[str, float | None], None] | None = None
+    expires: bool = True
+    approval_expires_s: float | None = None
 
     def __post_init__(self) -> None:
+        self.threads.watch = self.processes.watch = self.loop_watch
         self.commits = Commits(self.store)
         self.pins = ToolPins(self.store, self.tools)
         self.learnt = LearntTypes(self.store)

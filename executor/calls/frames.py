@@ -38,6 +38,7 @@ NOTE_MAX: Final = 500  # characters of a progress note
 _FILE_MODULE: Final = "firmplan_tools_"  # how `Toolset.load` names the modules of files
 
 READY: Final = {"kind": "ready"}  # the child has found the tool, and calls it now
+CLOSE: Final = {"kind": "close"}  # the engine needs the child no more: it closes its resources, and ends
 NOTED: Final = {"kind": "noted"}  # the engine has recorded a time or an id, so the tool may get it
 
 

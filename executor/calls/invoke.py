@@ -19,8 +19,8 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import CORO_CREATED, getcoroutinestate
-from types import CoroutineType, coroutine
-from typing import Any, Final, TypeAlias, cast
+from types import CoroutineType, TracebackType, coroutine
+from typing import Any, Final, NamedTuple, Self, TypeAlias, cast
 
 from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.immutable import immutable
@@ -42,6 +42,7 @@ from ...tools.guards.guard import GUARD_REFUSED, Question, Refusal, find_refusal
 from ...tools.logbook import is_enabled, open_log
 from ..canonical_value import CanonicalValue
 from ..limits import has_room, is_small_enough, run_too_large, too_large
+from .loop_watch import NO_WATCH, LoopWatch, Owner
 
 # --- outcomes
 
@@ -119,11 +120,13 @@ class BegunCall:
         result: What the tool has returned, in that case.
         given: As for `call_tool`.
         is_stopped: Whether the engine stopped the call.
+        watch: Is told when the call has the event loop.
+        owner: The call, for the watch.
     """
 
-    __slots__ = ("awaited", "began", "forks", "given", "is_stopped", "result", "work")
+    __slots__ = ("awaited", "began", "forks", "given", "is_stopped", "owner", "result", "watch", "work")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # the parts of a call
         self,
         work: _Work,
         awaited: object,
@@ -131,8 +134,12 @@ class BegunCall:
         forks: int,
         result: object = None,
         given: CanonicalValue | None = None,
+        watch: LoopWatch = NO_WATCH,
+        owner: Owner | None = None,
     ) -> None:
         self.work = work
+        self.watch = watch
+        self.owner = owner
         self.given = given
         self.awaited = awaited
         self.began = began
@@ -151,6 +158,8 @@ def begin_call(
     context: Context | None,
     timeout_s: float | None,
     given: CanonicalValue | None = None,
+    watch: LoopWatch = NO_WATCH,
+    owner: Owner | None = None,
 ) -> Outcome | BegunCall:
     """Call a tool that runs on the event loop, up to its first await; return its outcome if it never waits.
 
@@ -160,8 +169,12 @@ def begin_call(
         context: As for `call_tool`.
         timeout_s: As for `call_tool`.
         given: As for `call_tool`.
+        watch: Is told when the call has the event loop.
+        owner: The call, for the watch.
     """
     forks = Forks.count
+    watch.number += 1
+    watch.has_loop = owner
     began = time.monotonic() if timeout_s is not None else 0.0
     try:
         try:
@@ -176,12 +189,13 @@ def begin_call(
             except StopIteration as done:  # it never waited, so it cost no more than a plain await
                 result = done.value
             else:
-                return BegunCall(work, awaited, began, forks, given=given)
+                return BegunCall(work, awaited, began, forks, None, given, watch, owner)
             # Guards may take their time about a large result, so they do not hold the event loop.
             if tool.guard:
-                return BegunCall(work, _RETURNED, began, forks, result, given)
+                return BegunCall(work, _RETURNED, began, forks, result, given, watch, owner)
             return _accept(tool, result, args, given)
         finally:
+            watch.has_loop = None
             exit_if_forked(forks)
     except (
         BaseException
@@ -217,7 +231,7 @@ async def finish_call(  # noqa: PLR0913  # the parts of a call
     Raises:
         asyncio.CancelledError: The call was stopped.
     """
-    limit = _Limit(begun.began + timeout_s) if timeout_s is not None else None
+    limit = _Limit(begun.began, timeout_s, begun.watch, begun.owner) if timeout_s is not None else None
     try:
         try:
             try:
@@ -253,18 +267,25 @@ class _Limit:
     of a call that waits.
 
     Args:
-        until: When it passes, in seconds of `time.monotonic`.
+        began: When the call began, in seconds of `time.monotonic`.
+        limit_s: How long it may take.
+        watch: Says for how long others blocked the loop: the call could not run then, and so that time does not count.
+        owner: The call, for the watch.
     """
 
-    __slots__ = ("_before", "_task", "_timer", "has_passed")
+    __slots__ = ("_before", "_span", "_task", "_timer", "has_passed")
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, began: float, limit_s: float, watch: LoopWatch, owner: Owner | None) -> None:
         self.has_passed = False
         self._task = cast("asyncio.Task[object]", asyncio.current_task())
         self._before = self._task.cancelling()
-        self._timer = self._task.get_loop().call_later(until - time.monotonic(), self._pass)
+        self._span = _Span(began, limit_s, watch, owner)
+        self._timer = self._task.get_loop().call_later(began + limit_s - time.monotonic(), self._pass)
 
     def _pass(self) -> None:
+        if (left_s := self._span.left_s()) > 0:
+            self._timer = self._task.get_loop().call_later(left_s, self._pass)
+            return
         self.has_passed = True
         self._task.cancel(STOPPED)
 
@@ -280,6 +301,58 @@ class _Limit:
         """Forget the cancels that came from the tool."""
         while self._task.cancelling() > self._before:
             self._task.uncancel()
+
+
+class _Span(NamedTuple):
+    """The time of a call that counts against its limit."""
+
+    began: float
+    limit_s: float
+    watch: LoopWatch
+    owner: Owner | None
+
+    def left_s(self) -> float:
+        """Return how much is left once the limit would have passed; above zero only if others blocked the loop meanwhile."""
+        blocked_s = self.watch.blocked_s(self.began, self.owner)
+        return self.began + self.limit_s + blocked_s - time.monotonic() if blocked_s else 0.0
+
+
+class CallTimeout:
+    """As `asyncio.timeout`, for calls beside the event loop: the time in which others blocked the loop does not count.
+
+    Such a call may have ended long ago, but while the loop stands still nobody hears of it.
+    """
+
+    __slots__ = ("_span", "_timeout", "_timer")
+
+    def __init__(self, limit_s: float | None, watch: LoopWatch) -> None:
+        self._timeout = asyncio.timeout(None)
+        self._span = None if limit_s is None else _Span(time.monotonic(), limit_s, watch, None)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        if self._span is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._span.limit_s, self._pass, self._span)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._timeout.__aexit__(kind, error, trace)  # raises `TimeoutError` where it has expired
+
+    def _pass(self, span: _Span) -> None:
+        loop = asyncio.get_running_loop()
+        if (left_s := span.left_s()) > 0:
+            self._timer = loop.call_later(left_s, self._pass, span)
+        else:
+            self._timeout.reschedule(loop.time())
+
+    def expired(self) -> bool:
+        """Whether it has ended what it limits."""
+        return self._timeout.expired()
 
 
 def _traced(outcome: Outcome, error: BaseException) -> Outcome:
@@ -314,12 +387,12 @@ async def call_tool(  # noqa: PLR0913  # the parts of a call
         where: As for `finish_call`.
     """
     if is_on_loop(tool):
-        begun = begin_call(tool, args, context, timeout_s, given)
+        begun = begin_call(tool, args, context, timeout_s, given, threads.watch, (where, "", tool.name))
         if not isinstance(begun, BegunCall):
             return begun
         return await finish_call(begun, tool, args, threads, timeout_s, context, is_ending, where=where)
     forks = Forks.count
-    limit = asyncio.timeout(timeout_s)
+    limit = CallTimeout(timeout_s, threads.watch)
     try:
         try:
             async with limit:
@@ -448,7 +521,7 @@ def _outcome_of(  # noqa: PLR0911  # one outcome for each kind of error: a table
             message = "CancelledError: the tool cancelled itself"
             if tool.effect is Effect.WRITE:
                 return Lost(message)
-            return Failed("cancelled", message, temporary=False, retryable=_is_worth_retrying(tool, error))
+            return Failed("cancelled", message, temporary=False, retryable=is_worth_retrying(tool, error))
         case TimeoutError() if timeout_s is not None:
             return interrupted(tool, error, "timeout", f"no result within {timeout_s:g} s")
         case TimeoutError():
@@ -459,12 +532,12 @@ def _outcome_of(  # noqa: PLR0911  # one outcome for each kind of error: a table
             return refused_result(tool, error)
         case ToolError():
             is_temporary = error.temporary is True
-            failed = Failed(code_of(error), text_of(error), is_temporary, _is_worth_retrying(tool, error))
+            failed = Failed(code_of(error), text_of(error), is_temporary, is_worth_retrying(tool, error))
             return _asking(failed, error)
         case _ if _was_interrupted(error):
             return interrupted(tool, error, "connection-error", described(error))
         case _:
-            may_help = _is_worth_retrying(tool, error)
+            may_help = is_worth_retrying(tool, error)
             return Failed(ToolError.code, described(error), temporary=False, retryable=may_help)
 
 
@@ -526,7 +599,7 @@ def refused_by(tool: Tool, refusal: Refusal) -> Failed:
 
 def refused_result(tool: Tool, fault: ToolError) -> Failed:
     """Return the outcome of a call whose result is refused. A write took effect, so it must not be repeated."""
-    may_repeat = tool.effect is not Effect.WRITE and _is_worth_retrying(tool, fault)
+    may_repeat = tool.effect is not Effect.WRITE and is_worth_retrying(tool, fault)
     return _after_effect(tool, Failed(code_of(fault), text_of(fault), temporary=False, retryable=may_repeat))
 
 
@@ -571,10 +644,10 @@ def interrupted(tool: Tool, error: BaseException, code: str, message: str) -> Ou
     """
     if tool.effect is Effect.WRITE:
         return Lost(message)
-    return Failed(code, message, temporary=True, retryable=_is_worth_retrying(tool, error))
+    return Failed(code, message, temporary=True, retryable=is_worth_retrying(tool, error))
 
 
-def _is_worth_retrying(tool: Tool, error: BaseException) -> bool:
+def is_worth_retrying(tool: Tool, error: BaseException) -> bool:
     """Whether the tool's `retry_on` covers the error; if `retry_on` itself raises, it does not."""
     try:
         return tool.is_worth_retrying(error)
@@ -657,6 +730,7 @@ async def _awaited(made: Awaitable[object]) -> object:
 async def _follow(begun: BegunCall) -> object:
     """Step a coroutine as a task does, each time that the future it waits for is done. Raises: _NotHeeded: it ran past its time."""
     work, awaited, begun.awaited = begun.work, begun.awaited, None
+    watch = begun.watch
     loop = asyncio.get_running_loop()
     until: float | None = None  # set when the call is stopped: from then on it only cleans up
     waiter: asyncio.Future[None] | None = None
@@ -683,11 +757,14 @@ async def _follow(begun: BegunCall) -> object:
             raise _NotHeeded
         # A failed future holds its exception, whose traceback is about to hold this frame: a cycle. So both are dropped.
         awaited = waiter = None
+        watch.number += 1
+        watch.has_loop = begun.owner
         try:
             awaited = work.send(None) if fault is None else work.throw(fault)
         except StopIteration as done:
             return done.value
         finally:
+            watch.has_loop = None
             fault = None
 
 
@@ -782,12 +859,14 @@ class ThreadPool:
     Attributes:
         abandoned: Threads that were still in a call when its caller stopped waiting.
         is_closing: Whether the engine closes, so that it does not warn about each thread that it abandons.
+        watch: Over the event loop whose calls come here.
     """
 
     def __init__(self, idle: Iterable[ToolThread] = ()) -> None:
         self._idle = list(idle)
         self.abandoned = 0
         self.is_closing = False
+        self.watch: LoopWatch = NO_WATCH
 
     async def call(self, work: Callable[[], object]) -> object:
         """Return the result of `work`, or raise its error, from another thread. A cancel, and so a timeout, abandons the thread."""

@@ -24,6 +24,7 @@ from ...plans.signature import Effect
 from ...tools import Context, Tool
 from .artifacts import CallBlobs
 from .frames import (
+    CLOSE,
     HEAD_BYTES_MAX,
     NOTED,
     WORKER_ENV,
@@ -34,8 +35,10 @@ from .frames import (
     write_call,
     write_frame,
 )
-from .invoke import Failed, Lost, Outcome, interrupted
+from .invoke import CallTimeout, Failed, Lost, Outcome, interrupted
 from .lease import MOMENT_ENV, Lease, Moment
+from .loop_watch import NO_WATCH, LoopWatch
+from .resources import CLOSE_S
 
 CALLS_MAX: Final = (
     1000  # calls of one child; then a new child takes its place, which frees the memory that tools leaked
@@ -61,11 +64,13 @@ class ProcessPool:
 
     Attributes:
         lease: The lease of the engine, which ends the writes of the children, too.
+        watch: Over the event loop of the engine.
     """
 
     def __init__(self, extra: Mapping[str, str] | None = None) -> None:
         self._extra = extra or {}
         self.lease: Lease | None = None
+        self.watch: LoopWatch = NO_WATCH
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
 
@@ -102,7 +107,7 @@ class ProcessPool:
             return Failed("process-died", message, temporary=False, retryable=False)
         # From here on the tool may run, so the outcome of a write is unknown unless the child sends it.
         try:
-            async with asyncio.timeout(timeout_s):
+            async with CallTimeout(timeout_s, self.watch):
                 said, parts = first if first[0]["kind"] != "ready" else await child.read()
                 while said["kind"] in ("drawn", "progress", "asked"):
                     await _serve(child, said, context, on_drawn)
@@ -129,10 +134,11 @@ class ProcessPool:
             await self._end(child)
             raise
         child.calls += 1
+        child.may_hold_resources = child.may_hold_resources or tool.needs_context
         if child.calls < CALLS_MAX and len(self._idle) < IDLE_MAX:
             self._idle.append(child)
         else:
-            await self._end(child)
+            await self._retire(child)
         return outcome
 
     async def _asked(self, frame: Sequence[bytes]) -> tuple[_Child, tuple[dict[str, Any], list[bytes]]]:
@@ -147,7 +153,7 @@ class ProcessPool:
             child = self._idle.pop() if is_kept else await self._new_child()
             # A child has the environment with which it was started. A tool must see the present one, as it does in a thread.
             if child.environ != child_environment():
-                await self._end(child)
+                await self._retire(child)
                 continue
             try:
                 async with asyncio.timeout(START_S):
@@ -167,6 +173,15 @@ class ProcessPool:
         self._all.add(child)
         return child
 
+    async def _retire(self, child: _Child) -> None:
+        """End a child that makes no call: it may close its resources first."""
+        if child.may_hold_resources:
+            with suppress(_ChildDied, TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await child.write(write_frame(CLOSE))
+                    await child.wait()
+        await self._end(child)
+
     async def _end(self, child: _Child) -> None:
         child.kill()
         self._all.discard(child)
@@ -175,7 +190,8 @@ class ProcessPool:
 
     async def close(self) -> None:
         """End all children. A call that is under way in a child fails."""
-        self._idle.clear()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*map(self._retire, idle))
         for child in list(self._all):
             await self._end(child)
 
@@ -210,6 +226,7 @@ class _Child:
         self.pid = process.pid
         self.environ = environ
         self.calls = 0
+        self.may_hold_resources = False
 
     @classmethod
     async def start(cls, extra: Mapping[str, str], lease_end: Moment | None) -> _Child:

@@ -22,7 +22,7 @@ from ...plans.values import Json
 from ...tools import Tool
 from ...tools.failures import recorded
 from ..canonical_value import CanonicalValue
-from ..commands import RecordEndorsement, StartModelCall, StartPlanning
+from ..commands import RecordEndorsement, StartModelCall, StartPlanning, WakeAt
 from ..events import CallFailed, CallReused
 from ..fork import Inherited
 from ..journal.header import Header
@@ -89,7 +89,7 @@ class Results:
     # --- before a call
 
     def of_parent(
-        self, command: StartCall | StartPlanning | RecordEndorsement
+        self, command: StartCall | StartPlanning | RecordEndorsement | WakeAt
     ) -> CallReused | CallFailed | None:
         """Return the parent's outcome for a call of a fork; `None`: the call is inside the cone, or its arguments differ."""
         fork = self._header.fork
@@ -98,7 +98,7 @@ class Results:
         known = self._inherited.get(command.step)
         # The digest is that of the plan's arguments, before binding: the parent's journal has this one.
         args = command.request if isinstance(command, StartModelCall) else command.args
-        if known is None or known.given != args.digest:
+        if known is None or args is None or known.given != args.digest:
             return None
         is_kept = fork.is_kept(command.step)
         if fork.is_affected(command.step) and not is_kept:

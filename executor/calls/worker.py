@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
@@ -34,6 +34,7 @@ from ...tools.logbook import is_json, render_others_as_json
 from ...tools.toolset import load_tools
 from .artifacts import CallBlobs
 from .frames import (
+    CLOSE,
     EVERY_S,
     READY,
     read_frame,
@@ -43,8 +44,17 @@ from .frames import (
     write_progress,
     write_question,
 )
-from .invoke import Failed, Outcome, ThreadPool, ToolThread, call_tool, is_unrepeatable
+from .invoke import (
+    Failed,
+    Outcome,
+    ThreadPool,
+    ToolThread,
+    call_tool,
+    is_unrepeatable,
+    is_worth_retrying,
+)
 from .lease import EARLY_S, MOMENT_ENV, Moment, Watchdog
+from .resources import ProcessResources, ResourceError
 
 MEMORY_ENV: Final = (
     "FIRMPLAN_PROCESS_MEMORY_MB"  # limit on the memory of a child; without it the system's own limit
@@ -106,6 +116,9 @@ def _end() -> NoReturn:
 def _answer_all(child: Child, calls: BinaryIO) -> None:
     try:
         while (frame := read_frame(calls)) is not None:
+            if frame[0].get("kind") == CLOSE["kind"]:
+                child.close()
+                return
             child.answer(*frame)
     finally:
         _end()
@@ -121,6 +134,7 @@ class Child:
         threads: A pool with one thread, the main thread.
         folder: The working directory at the start of each call.
         environ: The environment at the start of each call.
+        resources: What the tools of this process have opened.
         watchdog: Ends the process if a write would outlive the engine's lease; `None`: no other process takes the runs over.
     """
 
@@ -130,6 +144,7 @@ class Child:
     folder: str
     environ: Mapping[str, str]
     watchdog: Watchdog | None
+    resources: ProcessResources = field(default_factory=ProcessResources)
 
     def answer(self, call: Mapping[str, Any], parts: Sequence[bytes]) -> None:
         """Make a call, and send its outcome.
@@ -147,12 +162,17 @@ class Child:
             tool = _tool(call["source"], call["name"], call["results"])
             context = self._context(call, tool, blobs, line)
             used = context.used
+            if tool.injected:  # before the tool is called: if one does not open, a write did nothing
+                asyncio.run(self.threads.call(lambda: self.resources.inject(tool, context)))
             _limit_cpu()
             self.say(write_frame(READY))
             is_guarded = self.watchdog is not None and is_unrepeatable(tool)
             guarding = self.watchdog.guarding() if self.watchdog is not None and is_guarded else nullcontext()
             with guarding, trace_continued(call["trace"]):
                 outcome: Outcome = asyncio.run(call_tool(tool, args, context, self.threads, None))
+        except ResourceError as fault:
+            may_help = fault.temporary or is_worth_retrying(tool, fault.cause)
+            outcome = Failed(fault.code, str(fault), fault.temporary, may_help)
         # Only a tool that cannot be found gets here: `call_tool` turns every error of the tool itself into an outcome.
         except ConfigError as fault:
             outcome = Failed("config-error", str(fault), temporary=False, retryable=False)
@@ -181,7 +201,12 @@ class Child:
             env=AskedMapping(line, "env"),
             secrets=AskedMapping(line, "secret"),
             blobs=blobs,
+            resources=(self.resources, tool),
         )
+
+    def close(self) -> None:
+        """Close the resources, on the thread that opened them."""
+        asyncio.run(self.threads.call(self.resources.close))
 
     def say(self, frame: Sequence[bytes]) -> None:
         """Write a frame to the engine."""

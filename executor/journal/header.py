@@ -97,6 +97,8 @@ class Header:
         context: The HTTP request that submitted the run, and the trace that the run is a part of; `None`: there is none. It decides nothing.
         request: Digest of the request that made the run; empty: none was given, or the header is of an older version.
         schedule: The schedule whose time made the run, as `name` and `at` (Unix seconds); `None`: no schedule did.
+        deadline: When the run is to have ended, in Unix seconds; `None`: it has no deadline.
+        approval_expires_s: How long a person is waited for whose approval a call needs, in seconds, where its tool does not say; `None`: for ever.
         returns: Of a task: JSON Schema that the output of its plan has to fit; `None`: any output will do.
     """
 
@@ -118,6 +120,8 @@ class Header:
     context: RequestContext | None = None
     request: str = ""
     schedule: Mapping[str, Json] | None = None
+    deadline: float | None = None
+    approval_expires_s: float | None = None
     returns: Mapping[str, Json] | None = None
 
     @property
@@ -207,6 +211,8 @@ class Header:
         data |= {"context": self.context.to_dict()} if self.context is not None else {}
         data |= {"request": self.request} if self.request else {}
         data |= {"schedule": dict(self.schedule)} if self.schedule else {}
+        data |= {"deadline": self.deadline} if self.deadline is not None else {}
+        data |= {"approval_expires_s": self.approval_expires_s} if self.approval_expires_s is not None else {}
         data |= {"returns": dict(self.returns)} if self.returns is not None else {}
         return data | {"replan": self.replan} if self.replan else data
 
@@ -254,6 +260,8 @@ class Header:
             context=RequestContext(**data["context"]) if "context" in data else None,
             request=data.get("request", ""),
             schedule=data.get("schedule"),
+            deadline=data.get("deadline"),
+            approval_expires_s=data.get("approval_expires_s"),
             returns=data.get("returns"),
         )
 

@@ -63,6 +63,8 @@ class Journal:
         row: The run's row as it was claimed; its epoch fences every append.
         standing: Tells the run's status and digest after all that was added.
         usd: Tells what the run has cost so far.
+        due: Tells when the run goes on by itself, in Unix seconds; `None`: never.
+        needs_nobody: Tells whether a run that waits waits for a time alone: webhooks are not told of that.
         tells: Whether webhooks are to be told of the run.
 
     Attributes:
@@ -77,6 +79,8 @@ class Journal:
         row: RunRow,
         standing: Callable[[], tuple[RunStatus, str]],
         usd: Callable[[], float] = lambda: 0.0,
+        due: Callable[[], float | None] = lambda: None,
+        needs_nobody: Callable[[], bool] = lambda: False,
         *,
         tells: bool = False,
     ) -> None:
@@ -87,6 +91,9 @@ class Journal:
         self._row = row
         self._standing = standing
         self._usd = usd
+        self._due = due
+        self._stored_due = due()
+        self._needs_nobody = needs_nobody
         self._tells = tells
         self._told = row.status
         self._head = row.head
@@ -273,10 +280,13 @@ class Journal:
             opened, closed = self._opened, self._closed
             decided, is_synced, updated = self._decided, self._is_synced, self._updated
             status, digest = self._standing()
-            usd = self._usd()
+            usd, due = self._usd(), self._due()
+            is_told = self._tells and not (status is RunStatus.WAITING and self._needs_nobody())
             # Taken under the lock, serialized outside it: events that arrive meanwhile belong to the next commit.
             self._fresh, self._values, self._is_synced = [], {}, False
             self._opened, self._closed, self._decided = {}, [], []
+        is_new_due = due != self._stored_due
+        self._stored_due = due
         lines: list[bytes] = []
         for seq, at, event in fresh:
             line, large = write_line(seq, at, event)
@@ -301,7 +311,8 @@ class Journal:
             reuse=left,
             usd=usd,
             releases=self._row.owner if lines and status in FINAL else None,
-            notice=self._notice(status.value, fresh) if self._tells and lines else "",
+            notice=self._notice(status.value, fresh) if is_told and lines else "",
+            due=(due or 0.0) if is_new_due else None,
         )
 
     def _notice(self, status: str, fresh: Sequence[tuple[int, float, JournalEvent]]) -> str:

@@ -30,6 +30,7 @@ from ..events import (
     CallStarted,
     Consequence,
     JournalEvent,
+    LoopBlocked,
     RunFinished,
     RunStarted,
     StepCancelled,
@@ -244,10 +245,14 @@ def build_machine(header: Header) -> Machine:
         fork=header.fork or Fork(),
         rules=header.rules,
         sub_programs=header.sub_program,
+        deadline=header.deadline,
+        approval_expires_s=header.approval_expires_s,
     )
 
 
-def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, CanonicalValue] | None = None) -> None:
+def fold(  # noqa: C901  # one loop over what a journal holds
+    machine: Machine, entries: Sequence[Entry], calls: dict[str, CanonicalValue] | None = None
+) -> None:
     """Bring a new machine to where the journal ends.
 
     Args:
@@ -259,7 +264,7 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, CanonicalV
         Diverged: The machine draws other conclusions than those recorded, or computes other arguments.
     """
     # A cause is followed in the journal by its consequences, in the order in which the machine draws them. So a queue is enough to compare them.
-    # Remarks have no influence on the machine, and are skipped.
+    # Remarks have no influence on what the machine decides; one of them is a warning of the run.
     drawn: deque[Consequence] = deque()
     machine.is_recounting = True
     for entry in entries:
@@ -282,6 +287,8 @@ def fold(machine: Machine, entries: Sequence[Entry], calls: dict[str, CanonicalV
             for command in commands:
                 if isinstance(command, Record):
                     drawn.append(command.event)
+        elif type(event) is LoopBlocked:
+            machine.note_blocked(event)
         elif not isinstance(event, REMARKS):
             _compare(event, drawn.popleft() if drawn else None)
     # A journal that ends between a cause and its consequences cannot be: both are of one flush, and a flush is durable as a whole.

@@ -28,7 +28,15 @@ _PROSE: Final = (
     "examples",
 )  # of a schema; a parameter of that name has an object there
 
-_LATER: Final = ("private", "readers", "egress", "asks_judge", "harmless", "is_provided")
+_LATER: Final = (
+    "private",
+    "readers",
+    "egress",
+    "asks_judge",
+    "harmless",
+    "is_provided",
+    "approval_expires_s",
+)
 
 
 @immutable
@@ -60,6 +68,7 @@ class ToolLock:
     readers: Collection[str] = ()
     egress: Collection[str] = ()
     is_provided: bool = False
+    approval_expires_s: float | None = None
 
     @classmethod
     def of(cls, tool: Tool) -> ToolLock:
@@ -88,6 +97,7 @@ class ToolLock:
             readers=tool.readers,
             egress=tool.egress,
             is_provided=tool.is_provided,
+            approval_expires_s=tool.approval_expires_s,
         )
         return made
 
@@ -151,6 +161,7 @@ class ToolLock:
             idempotent=self.idempotent,
             can_reconcile=self.can_reconcile,
             approval=self.approval,
+            approval_expires_s=self.approval_expires_s,
             asks_model=self.effect is Effect.MODEL or self.asks_judge,
             # Only a write is compared with earlier calls by its arguments, where a default counts as if it had been given.
             defaults=self.defaults if self.effect is Effect.WRITE else {},

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...errors import InputRejected
+from ...plans.durations import time_text
 from ...plans.nearest import did_you_mean, listing
-from ...plans.program import AskPerson, AskPlanner, SetValue
+from ...plans.program import AskPerson, AskPlanner, SetValue, WaitUntil
 from ...plans.values import Json
 from ...tools.failures import refused
 from ...tools.fingerprint.fingerprint import is_fingerprint
@@ -193,6 +194,8 @@ class _View:
             return self._explain_reuse(entry.event)
         if isinstance(iteration.item.node.code.action, AskPerson) and iteration.output is not None:
             return self._explained_as(iteration.path, "given", "answer", "has the value that a person gave")
+        if isinstance(iteration.item.node.code.action, WaitUntil) and iteration.output is not None:
+            return self._explained_as(iteration.path, "computed", "wait", _waited(iteration))
         if isinstance(iteration.item.node.code.action, SetValue) and iteration.output is not None:
             return self._explained_as(
                 iteration.path,
@@ -364,7 +367,7 @@ class Explanation:
     """Why a step ran or was reused; `str()` is the sentence.
 
     Attributes:
-        verdict: `ran`, `reused`, `computed` (a `set` step), `given` (by a fork, or by the answer of a person), `ended` (skipped, cancelled, failed before a
+        verdict: `ran`, `reused`, `computed` (a `set` or `wait` step), `given` (by a fork, or by the answer of a person), `ended` (skipped, cancelled, failed before a
             call), `waits`, or `parts` (a step of several calls).
         because: The reason as a word: `changed`, `first`, `same`, `parent`, `write`, `no-reuse-for`, `unseen`, `secret`, `answered`,
             `expired`, `written`, `env`, `off`, `refresh`, `afresh`, `not-kept`, or the reason of a skip.
@@ -486,8 +489,16 @@ _TEXTS: Final = {
     Reason.APPROVAL: "waits for a person to approve its call",
     Reason.QUESTION: "waits for a person to answer its question",
     Reason.BUDGET: "waits because its call would pass the run's budget",
+    Reason.DEADLINE: "was cancelled with the run, at the deadline of the run",
 }
 _BAD: Final = (State.FAILED, State.CANCELLED, State.SKIPPED)
+
+
+def _waited(iteration: Iteration) -> str:
+    until, finished = iteration.until or 0.0, iteration.finished or 0.0
+    if finished < until:
+        return f"did not wait until {time_text(until)}: its wait was over in the parent of this run"
+    return f"has waited until {time_text(until)}: a wait is never reused by another run"
 
 
 def standing(part: Iteration, machine: Machine) -> tuple[str, str]:
@@ -495,7 +506,7 @@ def standing(part: Iteration, machine: Machine) -> tuple[str, str]:
     node = part.item.node
     reason = part.reason or node.reason
     if reason is not None:
-        return reason.value, _reason_text(reason, node)
+        return reason.value, _reason_text(reason, part)
     failure = part.failure or node.failure
     if part.state is State.FAILED and failure is not None:
         return failure.code, f"failed before it called anything: {failure.message}"
@@ -510,7 +521,8 @@ def standing(part: Iteration, machine: Machine) -> tuple[str, str]:
     )
 
 
-def _reason_text(reason: Reason, node: Node) -> str:
+def _reason_text(reason: Reason, part: Iteration) -> str:
+    node = part.item.node
     match reason:
         case Reason.SKIPPED_REFERENCE:
             return f"was skipped because it refers to {_culprit(node, (State.SKIPPED,))}, which was skipped"
@@ -521,6 +533,8 @@ def _reason_text(reason: Reason, node: Node) -> str:
             return f"was cancelled because it depends on {need}" if need else "was cancelled"
         case Reason.BLOCKED:
             return f"was skipped because {_blocker(node)} before it went wrong"
+        case Reason.TIMER:
+            return f"waits until {time_text(part.until or 0.0)}"
         case _:
             return _TEXTS[reason]
 

@@ -188,9 +188,15 @@ async def _outcome(
         env=facilities.environ,
         secrets=facilities.secrets.reader().of_tool(tool.name, made.step),
         blobs=blobs,
+        resources=(facilities.resources, tool),
     )
     timeout_s = tool.timeout_s if tool.timeout_s is not None else TIMEOUT_S
     if bench.is_here:
+        if (
+            tool.injected
+            and (failed := await facilities.resources.inject(tool, context, timeout_s)) is not None
+        ):
+            return failed
         return await call_tool(tool, args, context, facilities.threads, timeout_s)
     return await processes.call(tool, args, context, blobs, timeout_s=timeout_s)
 

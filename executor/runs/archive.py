@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import Final, NoReturn, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import orjson
 
@@ -36,6 +36,7 @@ from ...plans.values import Json, canonical
 from ...plans.values import digest as digest_of
 from ...tools import Artifact
 from ...tools.artifact import media_type_of
+from ...tools.codecs.codec import advice_for, decode, encode, find_codec, full_name
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
 from ..journal.decision_history import is_decision
@@ -88,6 +89,11 @@ LIMIT_MAX: Final = 1000  # runs in one page
 RUNS_READ_MAX: Final = 10_000
 """Runs that one page of a filtered list reads. SQLite reads about a million a second, and nothing else in that time."""
 RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` to have returned
+
+
+Value = TypeVar("Value")
+
+_JSON: Final = frozenset({str, int, float, bool, type(None), list, dict})
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +326,16 @@ class Archive:
             ) from None
         return Artifact(digest=digest, media_type=media_type or media_type_of(name), size=size, name=name)
 
+    async def save_pieces(
+        self, pieces: AsyncIterator[bytes], *, media_type: str | None, name: str, now: Callable[[], float]
+    ) -> Artifact:
+        """Keep the bytes that some pieces make together. Raises: InputRejected: they are too many."""
+        try:
+            digest, size = await keep_pieces(self._store, _bounded(pieces), now)
+        except ToolError as fault:
+            raise InputRejected(str(fault)) from None
+        return Artifact(digest=digest, media_type=media_type or media_type_of(name), size=size, name=name)
+
     async def save_artifact(self, data: bytes, *, media_type: str | None, name: str, at: float) -> Artifact:
         """Keep bytes, and return the artifact that stands for them. Raises: InputRejected: they are too many."""
         try:
@@ -329,6 +345,40 @@ class Archive:
         artifact = Artifact.of_bytes(data, media_type=media_type, name=name)
         await self._store.add_value(artifact.digest, data, at)
         return artifact
+
+    async def save_value(self, value: object, at: float) -> dict[str, Json]:
+        """Keep a value that has a codec, and return what stands for it. Raises: InputRejected: it has none, or no bytes."""
+        if (codec := find_codec(type(value))) is None:
+            raise InputRejected(
+                f"expected a frame, an array or a value whose type has a codec, found {describe(value)}: {advice_for(type(value))}"
+            )
+        try:
+            made = await asyncio.to_thread(encode, codec, value)
+        except ToolError as fault:
+            raise InputRejected(str(fault)) from None
+        kept = await self.save_artifact(made.data, media_type=codec.media_type, name="", at=at)
+        return {**kept.model_dump(), **made.facts}
+
+    async def with_encoded(self, inputs: Mapping[str, Any], at: float) -> Mapping[str, Any]:
+        """Return inputs in which values that have codecs are kept, and stand as their descriptions. Raises: InputRejected."""
+        found: dict[str, Any] = {}
+        for name, value in inputs.items():
+            if type(value) not in _JSON and find_codec(type(value)) is not None:
+                found[name] = await self.save_value(value, at)
+        return {**inputs, **found} if found else inputs
+
+    async def read_value(self, artifact: Artifact, kind: type[Value]) -> Value:
+        """Return the value of a type that a description stands for. Raises: InputRejected: it is of another kind, or its bytes are not there."""
+        if (codec := find_codec(kind)) is None:
+            raise InputRejected(f"expected a type that has a codec, found {kind!r}: {advice_for(kind)}")
+        if artifact.media_type != codec.media_type:
+            raise InputRejected(
+                f"expected what stands for a {full_name(kind)} ({codec.media_type}), found {artifact.media_type}; name the type that the tool returned"
+            )
+        try:
+            return cast("Value", await asyncio.to_thread(decode, codec, await self.read_artifact(artifact)))
+        except ToolError as fault:
+            raise InputRejected(str(fault)) from None
 
     async def machine(self, row: RunRow) -> Machine:
         """Return the machine of a run, as it stands. Raises: InputRejected: it has no plan yet."""
@@ -711,6 +761,7 @@ def snapshot(
         warnings=tuple(machine.warnings),
         schedule=header.schedule,
         request_id=_request_id(header),
+        deadline=header.deadline,
     )
 
 
@@ -746,6 +797,7 @@ def _unplanned(row: RunRow, header: Header) -> Run:
         created=row.created,
         updated=row.updated,
         request_id=_request_id(header),
+        deadline=header.deadline,
     )
 
 
@@ -781,3 +833,12 @@ def _fitting(where: RunFilter) -> RunFilter:
             expected = "US dollars" if name == "usd_min" else "Unix seconds"
             raise InputRejected(f"{name}: expected {expected}, found {describe(amount)}")
     return where
+
+
+async def _bounded(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield the pieces. Raises: ToolError: they are too many."""
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        check_artifact_file(size)
+        yield piece

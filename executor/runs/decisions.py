@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, cast
 from weakref import WeakValueDictionary
@@ -40,7 +40,7 @@ from ..events import (
 from ..execution_tree import (
     Iteration,
     answer_schema,
-    deadline_of,
+    expiry_of,
     is_asked,
     is_question,
     shown_of,
@@ -60,7 +60,7 @@ from .archive import Archive, read_decision
 from .driver import Driver
 from .owner import Owner
 from .planning import Planning, answers_in, question_in
-from .request import attempt_of, edit_of, expect_small, reason_of, run_of, step_of
+from .request import as_json, attempt_of, edit_of, expect_small, reason_of, run_of, step_of
 from .run import Run
 
 PART: Final = re.compile(r"[\[#/]")  # the marks after which a path goes into a part of a step
@@ -246,6 +246,7 @@ class Decisions:
         drivers: Run id -> the driver of the run in this process.
         driving: Run id -> the work on the run in this process.
         planning: Keeps what is known of a task without a plan.
+        rouse: Has a run go on that waits for a time here.
     """
 
     def __init__(  # what a decision touches
@@ -256,6 +257,7 @@ class Decisions:
         drivers: Mapping[str, Driver],
         driving: Mapping[str, asyncio.Task[Exception | None]],
         planning: Planning,
+        rouse: Callable[[str], Awaitable[None]],
     ) -> None:
         self._facilities = facilities
         self._store = facilities.store
@@ -264,6 +266,7 @@ class Decisions:
         self._drivers = drivers
         self._driving = driving
         self._planning = planning
+        self._rouse = rouse
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by run
 
     async def decide_one(self, run_id: str, step: str, written: Mapping[str, object], *, by: str) -> Run:
@@ -503,12 +506,14 @@ class Decisions:
             raise InputRejected(
                 f"step '{ruling.step}' asks a question, so there is nothing to approve: answer it with a value, or deny it"
             )
-        deadline = deadline_of(iteration)
-        if deadline is not None and self._facilities.clock.now() >= deadline:
-            raise InputRejected(
-                f"the question of step '{ruling.step}' has expired; the step fails when the run is resumed",
-                code=EXPIRED,
+        expiry = expiry_of(iteration)
+        if expiry is not None and self._facilities.clock.now() >= expiry:
+            what = (
+                "the question of step '{}' has expired; the step fails"
+                if is_question(iteration)
+                else "the time for a decision about the call of step '{}' is over; the call is denied"
             )
+            raise InputRejected(f"{what.format(ruling.step)} when the run is resumed", code=EXPIRED)
 
     async def _is_repeated(
         self, asked: Asked, iteration: Iteration, ruling: Ruling, by: str, standing: Entry
@@ -587,7 +592,7 @@ class Decisions:
             value = (
                 CanonicalValue(tool.accept(output)[0])
                 if tool is not None
-                else CanonicalValue.of(cast("Json", output))
+                else CanonicalValue.of(as_json(cast("Json", output)))
             )
             if tool is None and lock is not None and lock.returns is not None:
                 _expect_fit(value.value, lock.returns)
@@ -639,6 +644,7 @@ class Decisions:
             if row is None:  # another owner has it, and polls the store for decisions
                 return
             await self._note(row)
+        await self._rouse(run_id)
 
     async def _note(self, row: RunRow) -> None:
         """Record the decisions about a claimed run that nobody drives, and release the run."""
@@ -758,7 +764,7 @@ def _answer(iteration: Iteration, given: object) -> CanonicalValue:
 def _fitting_answer(where: str, given: object, schema: Mapping[str, Json]) -> CanonicalValue:
     """Return an answer that fits a schema. Raises: InputRejected: it does not."""
     try:
-        value = CanonicalValue.of(cast("Json", given))
+        value = CanonicalValue.of(as_json(cast("Json", given)))
         _expect_fit(value.value, schema)
         value = CanonicalValue.of(with_integers(value.value, schema))
     except (ToolError, NotJson) as fault:

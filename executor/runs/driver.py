@@ -55,6 +55,7 @@ from ..commands import (
     StartPlanning,
     StartToolCall,
     StopCall,
+    WakeAt,
 )
 from ..events import (
     BudgetReached,
@@ -65,8 +66,10 @@ from ..events import (
     CallSucceeded,
     CancelAsked,
     Cause,
-    QuestionExpired,
+    DeadlinePassed,
+    LoopBlocked,
     RetryDue,
+    WaitEnded,
     WorkContinued,
 )
 from ..fork import Inherited
@@ -154,6 +157,8 @@ class Driver:
             row,
             lambda: (run_status(machine), machine.digest),
             lambda: machine.budget.spent["usd"],
+            lambda: machine.next_due,
+            lambda: machine.needs_nobody,
             tells=facilities.tells_webhooks,
         )
         self._recorder = RunRecorder(machine, self.journal, row.id, header.lock, header.plan_made)
@@ -181,6 +186,7 @@ class Driver:
         if header.concurrency_max is not None:
             shared = early.semaphore if early is not None else None
             self._semaphore = shared or asyncio.Semaphore(header.concurrency_max)
+        self._loop_watch = facilities.loop_watch
         self._is_careful = is_careful
         # Whether every call needs something before it is made, or somebody stands around it.
         self._is_held_up = (
@@ -208,17 +214,21 @@ class Driver:
             EngineBug: A rule of firmplan was broken.
         """
         self._ending.task = asyncio.current_task()
+        self._loop_watch.begin()
         try:
             async with asyncio.TaskGroup() as group:
                 self._enter(group)
                 await self._take_in_first(first)
                 await self._decide(decisions)
-                await self._expire()
+                await self._end_waits()
+                if self.machine.deadline is not None:
+                    self._set_timer()
         except BaseExceptionGroup as group_of_faults:
             raise first_error(group_of_faults) from None
         finally:
             self._active, self._ending.task, self._recorder.is_driving = None, None, False
             self._recorder.on_outcome = None  # it holds the driver, which holds the recorder
+            self._loop_watch.end()
         await self.journal.rest()
 
     async def _take_in_first(self, first: Sequence[Cause]) -> None:
@@ -296,12 +306,32 @@ class Driver:
         if stale:
             await self.facilities.store.drop_decisions(stale)
 
-    async def _expire(self) -> None:
-        """Fail the questions that nobody has answered in time."""
-        now = self.facilities.clock.now()
-        for step in [step for step, deadline in self.machine.deadlines.items() if deadline <= now]:
-            if not self.is_parking and self.machine.accepts(event := QuestionExpired(step)):
+    async def end_waits(self) -> bool:
+        """Handle the times that have come, if this driver is active; return whether it is."""
+        if self._active is None or self.is_parking:
+            return self.is_parking
+        work = self._end_waits()
+        try:
+            task = self._active.group.create_task(work)
+        except RuntimeError:  # the group has ended since the check above
+            work.close()
+            return False
+        await asyncio.wait([task])
+        self._set_timer()
+        return True
+
+    def _set_timer(self) -> None:
+        """Have this driver told of the next time that comes."""
+        if (wake_at := self.facilities.wake_at) is not None and (due := self.machine.next_due) is not None:
+            wake_at(self.row.id, due)
+
+    async def _end_waits(self) -> None:
+        """End the waits whose time has come: of `wait` steps, of questions, of approvals, and of the run itself."""
+        for event in self.machine.due(self.facilities.clock.now(), expires=self.facilities.expires):
+            if not self.is_parking and self.machine.accepts(event):
                 await self._take_in(event)
+                if isinstance(event, DeadlinePassed) and self._writing:
+                    self._spawn("", self._give_up_writes())
 
     async def park(self, grace_s: float = PARK_GRACE_S) -> None:
         """Stop: start nothing more, cancel calls that are not writes, and wait up to `grace_s` for the writes in flight; the log names them."""
@@ -369,7 +399,7 @@ class Driver:
         if not self.is_parking:
             self._carry_out(follow_up)
 
-    def _carry_out(  # noqa: C901  # one case for each kind of command
+    def _carry_out(  # noqa: C901, PLR0912  # one case for each kind of command
         self, commands: Sequence[Command], *, starts: bool = True
     ) -> None:
         """Carry commands out; calls are started by a task of their own, unless the caller starts them."""
@@ -380,6 +410,8 @@ class Driver:
                     calls.append(command)
                 case Pause(step, delay_s):
                     self._spawn(step, self._pause(step, delay_s))
+                case WakeAt():
+                    self._wait(command)
                 case RuleApproval():
                     self._spawn(command.step, self._rule(command))
                 case RecordEndorsement(step):
@@ -424,6 +456,20 @@ class Driver:
                 await self._take_in(RetryDue(step))
         finally:
             self._forget(step)
+
+    def _wait(self, command: WakeAt) -> None:
+        """Have the run woken when a wait is over; a fork does not repeat what its parent has waited for."""
+        is_over = command.at <= self.facilities.clock.now()
+        if command.args is not None and self._results.of_parent(command) is not None:
+            self._spawn("", self._end_wait(WaitEnded(command.step)))
+        elif is_over or self.facilities.wake_at is None:
+            self._spawn("", self._end_waits())
+        else:
+            self.facilities.wake_at(self.row.id, self.machine.next_due)
+
+    async def _end_wait(self, event: WaitEnded) -> None:
+        if not self.is_parking and self.machine.accepts(event):
+            await self._take_in(event)
 
     async def _continue(self, command: Continue) -> None:
         # One run at a time, so that a hundred runs with dear expressions are a hundred turns of the loop, and others get theirs in between.
@@ -591,12 +637,14 @@ class Driver:
 
     def _begun(self, call: PreparedCall, tool: Tool) -> Outcome | BegunCall | None:
         """Begin a call, and record its start if it waits, or draws what is recorded from its context; `None`: it needs artifacts first."""
-        timeout_s = call.command.timeout_s
+        timeout_s, owner = call.command.timeout_s, (self.row.id, call.step, tool.name)
         if not tool.needs_context:
-            outcome = begin_call(tool, call.args, None, timeout_s, call.given)
+            outcome = begin_call(tool, call.args, None, timeout_s, call.given, self._loop_watch, owner)
         elif self._caller.can_begin_with_context(call, tool, lambda: self._record_start(call)):
             try:
-                outcome = begin_call(tool, call.args, call.context, timeout_s, call.given)
+                outcome = begin_call(
+                    tool, call.args, call.context, timeout_s, call.given, self._loop_watch, owner
+                )
             finally:
                 self._caller.has_begun(call)
         else:
@@ -612,7 +660,10 @@ class Driver:
     def _can_begin(self, tool: Tool) -> bool:
         """Whether the calls of a tool are begun like functions: they need nothing before they run, and leave nothing but their outcome."""
         if (known := self._begins.get(tool.name)) is None:
-            has_needs = tool.guard or tool.effect is Effect.WRITE or tool.request_of is not None
+            # Resources may have to be opened first, and their use is no call that never waits.
+            has_needs = (
+                tool.guard or tool.injected or tool.effect is Effect.WRITE or tool.request_of is not None
+            )
             is_limited = tool.max_concurrency is not None or tool.rate is not None
             known = is_on_loop(tool) and not (has_needs or is_limited or self._is_held_up)
             self._begins[tool.name] = known
@@ -775,6 +826,8 @@ class Driver:
         usage: Usage | None = None,
     ) -> tuple[Reusable | None, Coroutine[Any, Any, None] | None]:
         """Record the outcome of a call; return the result if identical calls may take it, and what has to wait for the store."""
+        if self._loop_watch.blocked:
+            self._note_blocked()
         if call.is_begun and not self.machine.is_running(
             call.step
         ):  # it was stopped, and returned all the same
@@ -815,6 +868,14 @@ class Driver:
             return None
         self._frames_kept += 1
         return frames
+
+    def _note_blocked(self) -> None:
+        """Warn of the calls of this run that blocked the event loop, each tool once."""
+        # Before an outcome is recorded, which may end the run: an ended run never changes.
+        for blocked in self._loop_watch.take_blocked(self.row.id):
+            event = LoopBlocked(blocked.step, blocked.tool, blocked.seconds())
+            if self.machine.note_blocked(event):
+                self.journal.add(event, self.facilities.clock.now())
 
     def _returned(
         self,

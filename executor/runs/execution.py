@@ -42,7 +42,8 @@ from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
 from .submission import NewRuns, Submissions
-from .watch import POLL_S, Takeover, Watch
+from .timers import Timers
+from .watch import LOOK_S, POLL_S, Takeover, Watch
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -56,6 +57,8 @@ TELL_AGAIN_S: Final = 60.0
 TAKE_OVER_HINT: Final = (
     "if it hangs, `firmplan resume RUN --take-over`, or resume(take_over=True), takes the run from it"
 )
+LOOKS_MAX: Final = 100  # looks a second at the runs that wait for a time and that callers wait for
+WAKES_MAX: Final = 8  # runs whose time has come that are claimed at a time: each reads its journal
 LINES_MAX: Final = 100  # of a journal, read together for a reader who follows its events
 CUT_OFF_S: Final = 5.0  # how long cancelled calls may clean up
 
@@ -125,7 +128,6 @@ class Execution:
         self.facilities = facilities
         self._park_after = park_after
         self._write_grace_s = write_grace_s
-        self._expires = expires
         self._on_waiting = on_waiting or self._log_waiting
         self.confirms: ConfirmsPlan | None = (
             None  # who is asked about the plan of a task before its steps start
@@ -136,6 +138,7 @@ class Execution:
         self._owner = Owner(presence, lease_s)
         facilities.ownership = self._owner
         facilities.processes.lease = self._owner.lease
+        facilities.expires = expires
         # Calls must know the owner and its lease, but the owner is made here: so the facilities get both now.
         facilities.expect_lease = lambda since: self._owner.expect_lease(self._store, since)
         self._drivers: dict[str, Driver] = {}
@@ -143,26 +146,45 @@ class Execution:
         self._errors: dict[str, BaseException] = {}  # of runs whose work has stopped here
         self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
         self._tending: dict[str, asyncio.Task[None]] = {}  # by run: the work that patches its plan
-        self._waking: dict[
-            str, asyncio.Task[None]
-        ] = {}  # by run: what drives it when its next question expires
+        self._timers = Timers(facilities.clock, self._wake)
+        self._wakes = asyncio.Semaphore(WAKES_MAX)
+        facilities.wake_at = self._timers.set
+        self._sleeping: set[str] = (
+            set()
+        )  # runs that a `wait` step lets go on: whoever waits for them sits it out
         self._is_closing = False
         self.archive = Archive(self._store, self._drivers, self._is_driven, facilities.known)
         new_runs = NewRuns(facilities.commits, self._store)
         self.submissions = Submissions(
-            self._store, new_runs, self.archive, facilities.clock, facilities.observers
+            self._store,
+            new_runs,
+            self.archive,
+            facilities.clock,
+            facilities.observers,
+            facilities.approval_expires_s,
         )
         self.planning = Planning(facilities, self.archive, self.submissions, park_after)
         self._watch = Watch(
-            facilities.commits, self._store, self.archive, self._owner, self._drivers, self._driving
+            facilities.commits,
+            self._store,
+            self.archive,
+            self._owner,
+            self._drivers,
+            self._driving,
         )
         self.decisions = Decisions(
-            facilities, self.archive, self._owner, self._drivers, self._driving, self.planning
+            facilities, self.archive, self._owner, self._drivers, self._driving, self.planning, self._rouse
         )
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
         self._takeover = Takeover(
-            self._store, self.archive, self._is_driven, self._expect_tools, self.go_on, lambda: facilities.log
+            self._store,
+            self.archive,
+            self._is_driven,
+            self._expect_tools,
+            self.go_on,
+            lambda: facilities.log,
+            self.now,
         )
 
     # --- life
@@ -170,6 +192,7 @@ class Execution:
     async def open(self) -> None:
         """Open the store and become an owner. Raises: StoreError."""
         await self._store.open()
+        self.facilities.resources.note_loop()
         if (
             not self._store.is_read_only
         ):  # an engine that only reads must not look like an owner, nor leave a file beside the store
@@ -183,11 +206,12 @@ class Execution:
         patching: list[asyncio.Task[Any]] = [
             *self._tending.values(),
             *self._patching.values(),
-            *self._waking.values(),
         ]
         for task in patching:
             task.cancel()
         await asyncio.gather(*patching, return_exceptions=True)
+        self._sleeping.clear()
+        await self._timers.end()
         await self._takeover.end()
         self.facilities.threads.is_closing = True
         driven = [self._driving[run_id] for run_id in self._drivers if run_id in self._driving]
@@ -209,7 +233,9 @@ class Execution:
         await self.facilities.learnt.close(self.now())
         await self.facilities.known.close()
         await self._owner.wait()
+        await self.facilities.resources.close()
         self.facilities.threads.close()
+        self.facilities.loop_watch.close()
         await self.facilities.processes.close()
         await self.facilities.commits.close()
         await self._store.close()
@@ -392,6 +418,7 @@ class Execution:
         """Do the work in the background, owned by this execution; its error reaches whoever waits for the run, or the log."""
         task = asyncio.get_running_loop().create_task(work, name=f"firmplan {run_id}")
         self._driving[run_id] = task
+        self._timers.stir(run_id)
         task.add_done_callback(lambda done: self._note_error(run_id, done))
         self._watch.begin()
         return task
@@ -674,8 +701,7 @@ class Execution:
                 expect_outcomes(machine)
                 first, decisions = (), await self.archive.decisions(row.id)
             self.archive.remember(driver)
-            if machine.status is None and machine.deadlines:
-                self._wake_at(row.id, min(machine.deadlines.values()))
+            self._leave_to_timers(row.id, machine)
         finally:
             driver.journal.close()
             driver.end_watch()
@@ -684,19 +710,50 @@ class Execution:
             del self._drivers[row.id]
         return machine.status is None
 
-    def _wake_at(self, run_id: str, deadline: float) -> None:
-        """Drive a waiting run again when its next question expires, if this execution is still open then."""
+    def _leave_to_timers(self, run_id: str, machine: Machine) -> None:
+        """Have a run that is no longer driven woken when something happens by itself."""
+        if machine.timers and not self._is_closing:
+            self._sleeping.add(run_id)
+        else:
+            self._sleeping.discard(run_id)
+        times = machine.timers.values()
+        self._timers.set(run_id, machine.next_due if self.facilities.expires else min(times, default=None))
 
-        async def wake() -> None:
-            await self.facilities.clock.sleep(max(0.0, deadline - self.now()))
-            self._waking.pop(run_id, None)
-            with suppress(FirmplanError):  # whoever resumes the run meets the same error
-                await self.go_on(run_id)
+    async def _wake(self, run_id: str) -> None:
+        """Have a run go on whose time has come."""
+        driver, task = self._drivers.get(run_id), self._driving.get(run_id)
+        if driver is not None and await driver.end_waits():
+            return
+        if (
+            task is not None
+        ):  # a driver that begins looks at the times itself; one that ends releases the run first
+            await asyncio.wait([task])
+        async with self._wakes:
+            await self._go_on_or_forget(run_id)
 
-        if (earlier := self._waking.pop(run_id, None)) is not None:
-            earlier.cancel()
-        if self._expires and not self._is_closing:
-            self._waking[run_id] = asyncio.get_running_loop().create_task(wake())
+    async def _rouse(self, run_id: str) -> None:
+        """Have a run go on that waits for a time, after a decision about it: a decision does not wait for the time."""
+        if run_id in self._sleeping:
+            await self._go_on_or_forget(run_id)
+
+    async def _go_on_or_forget(self, run_id: str) -> None:
+        with suppress(FirmplanError):  # whoever resumes the run meets the same error
+            await self.go_on(run_id)
+        if not self._is_under_way(run_id):
+            self._sleeping.discard(run_id)
+            self._timers.set(run_id, None)
+
+    async def _sleep(self, row: RunRow) -> None:
+        """Wait a moment with a run that waits for a time; another process may end it, or go on with it."""
+        if row.status in FINAL or row.status in UNDER_WAY:
+            await self._go_on_or_forget(row.id)
+        elif not self._timers.is_set(row.id):  # another process has driven it since
+            until = (await self.archive.get(row.id)).until
+            self._timers.set(row.id, until)
+            if until is None:
+                self._sleeping.discard(row.id)
+        else:
+            await self._timers.wait(row.id, LOOK_S * max(1.0, len(self._sleeping) / LOOKS_MAX))
 
     async def _park(self, taken: Taken, machine: Machine) -> None:
         """Record that a run is parked."""
@@ -755,6 +812,9 @@ class Execution:
             error = self._errors.get(run_id)  # kept until the run goes on: all who wait must get it
             if error is not None and row.status not in FINAL and not is_driven:
                 raise error
+            if run_id in self._sleeping and not is_driven:
+                await self._sleep(row)
+                continue
             if row.status not in UNDER_WAY:
                 return await self.archive.snapshot_of(row)
             if not is_driven:
@@ -825,6 +885,9 @@ class Execution:
                 continue
             if row.status in UNDER_WAY and not self._is_driven(row) and self._takeover.is_to_come(row):
                 await self._takeover.take_up(row)
+                continue
+            if run_id in self._sleeping and row.status not in FINAL:
+                await self._timers.wait(run_id, LOOK_S)
                 continue
             if row.status in FINAL or not self._owner.is_driven(row):
                 return

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
@@ -21,7 +22,8 @@ from pydantic import ValidationError
 
 from ...errors import ConfigError, InputRejected, RunNotFound
 from ...plans import CheckReport, Plan
-from ...plans.durations import parse_duration
+from ...plans.durations import parse_duration, time_text
+from ...plans.errors import EvaluationError
 from ...plans.format.saved import find_plan_in, find_plan_of_json, references_of
 from ...plans.format.shape import describe
 from ...plans.immutable import immutable
@@ -32,6 +34,7 @@ from ...plans.types.integers import with_integers
 from ...plans.types.standalone import self_contained
 from ...plans.types.validate import value_problems
 from ...plans.values import Json, NotJson, canonical, text_in_given_order
+from ...plans.waits import time_of
 from ...tools import Artifact
 from ...tools.logbook import current_request
 from .. import limits as bounds
@@ -65,6 +68,7 @@ class Options:
     submitter: Submitter | None = None
     request: str = ""
     schedule: Mapping[str, Json] | None = None
+    deadline: float | None = None
 
     def __post_init__(self) -> None:
         if self.submitter is not None:
@@ -113,6 +117,7 @@ class Options:
             submitter=self.submitter,
             request=self.request,
             schedule=self.schedule,
+            deadline=self.deadline,
             context=current_request.get(),
         )
 
@@ -156,7 +161,7 @@ def inputs_of(given: object) -> Mapping[str, Json]:
 
 def task_inputs(given: Mapping[str, Json]) -> Mapping[str, Json]:
     """Return the inputs of a task; it has no plan yet that declares them. Raises: InputRejected: they are not valid, or too large."""
-    inputs = {name: _as_json(value) for name, value in given.items()}
+    inputs = {name: as_json(value) for name, value in given.items()}
     problems = [
         too_large(name, size, bounds.VALUE_BYTES_MAX)
         for name, size in _sizes(inputs).items()
@@ -168,7 +173,7 @@ def task_inputs(given: Mapping[str, Json]) -> Mapping[str, Json]:
     return inputs
 
 
-def _as_json(value: Json) -> Json:
+def as_json(value: Json) -> Json:
     """Return a value with models, dates and the like as JSON."""
     try:
         canonical(value)
@@ -210,7 +215,7 @@ def value_for(report: CheckReport, path: str, value: Json) -> CanonicalValue:
     if item:
         schema = {**schema.get("items", {}), **({"$defs": schema["$defs"]} if "$defs" in schema else {})}
     try:
-        sealed = CanonicalValue.of(value)
+        sealed = CanonicalValue.of(as_json(value))
     except NotJson as fault:
         raise InputRejected(f"set: the value of '{path}' is no JSON: {fault}") from fault
     expect_small(f"set: the value of '{path}'", sealed)
@@ -231,15 +236,15 @@ def judged(report: CheckReport, flow: Flow) -> CheckReport:
         case "enforce":
             return report
         case "strict":
-            return _with_severity(report, (UNTRUSTED_CONDITION, PRIVATE_CONDITION), "error")
+            return with_severity(report, (UNTRUSTED_CONDITION, PRIVATE_CONDITION), "error")
         case "warn":
-            return _with_severity(report, (UNSAFE_FLOW, PRIVATE_FLOW), "warning")
+            return with_severity(report, (UNSAFE_FLOW, PRIVATE_FLOW), "warning")
         case "off":
             kept = tuple(each for each in report.problems if each.code not in (UNSAFE_FLOW, PRIVATE_FLOW))
             return replace(report, problems=kept)
 
 
-def _with_severity(
+def with_severity(
     report: CheckReport, codes: Collection[str], severity: Literal["error", "warning"]
 ) -> CheckReport:
     """Return a report in which the problems of these codes have this severity."""
@@ -421,7 +426,9 @@ def decisions_of(given: Mapping[str, Value]) -> Mapping[str, Value]:
 
 def edit_of(edit: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
     """Return edited arguments by name. Raises: InputRejected: the value is not an object."""
-    return None if edit is None else values_of("edit", edit, "arguments")
+    if edit is None:
+        return None
+    return {name: as_json(value) for name, value in values_of("edit", edit, "arguments").items()}
 
 
 def new_id_of(what: str, given: object) -> str | None:
@@ -464,6 +471,46 @@ def write_grace_of(given: object) -> float:
             f"write_grace: expected a number of seconds from 0 to {WRITE_GRACE_S_MAX:g}, found {given!r:.80}"
         )
     return float(cast("float", given))
+
+
+def expires_of(given: object) -> float | None:
+    """Return how long approvals are waited for, in seconds; `None`: for ever. Raises: ConfigError."""
+    try:
+        found = None if given is None else parse_duration(given)
+    except ValueError as fault:
+        raise ConfigError(f"approval_expires: {fault}") from fault
+    if found == 0:
+        raise ConfigError("approval_expires: expected a duration above zero, or None for no limit, found 0")
+    return found
+
+
+def deadline_of(given: object, now: float) -> float | None:
+    """Return the deadline of a run in Unix seconds; `None`: it has none.
+
+    Args:
+        given: How long the run may take, as a duration; or a time, as a `datetime` or its ISO text.
+        now: Unix seconds.
+
+    Raises:
+        InputRejected: It is neither, or not in the future.
+    """
+    if given is None:
+        return None
+    try:
+        if isinstance(given, datetime):
+            found = time_of(given.isoformat())
+        elif isinstance(given, str) and given[:4].isdigit() and given[4:5] == "-":
+            found = time_of(given)
+        else:
+            found = now + parse_duration(given)
+    except (ValueError, EvaluationError) as fault:
+        hint = 'a deadline is a duration such as "2h", or a time such as "2026-12-24T18:00:00+01:00"'
+        raise InputRejected(f"deadline: {fault}; {hint}") from fault
+    if found <= now:
+        raise InputRejected(
+            f"deadline: expected a time in the future, found {given!s}, which is {time_text(found)}"
+        )
+    return found
 
 
 def take_over_of(given: object) -> bool:

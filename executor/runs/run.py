@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, cast
 from typing_extensions import TypeVar
 
 from ...errors import RunFailed
+from ...plans.durations import time_text
 from ...plans.nearest import listing
 from ...plans.values import Json
 from ..budget import CACHED, GUARDS, added_verdicts, is_priced
@@ -27,13 +28,14 @@ from ..execution_tree import (
     Node,
     RunWarning,
     is_asked,
+    is_timed,
     undecided_attempt,
     walk,
 )
 from ..fork import root_of
 from ..lru_cache import IdentityCache
 from ..skip_rules import blocked_by_unknown
-from ..states import TERMINAL, RunStatus, State
+from ..states import TERMINAL, Reason, RunStatus, State
 from ..stores.store import REPLAY
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ _BECAME: Mapping[str, str] = {
     RunStatus.OVER_BUDGET: "is over its budget",
     RunStatus.PARKED: "is parked",
 }
+_MAY_BE_TIMED: Final = frozenset({"running", "waiting", "indeterminate"})
 # A step that has not ended has the worst state of its parts.
 WENT_WRONG = (State.FAILED, State.CANCELLED)
 WORST = (State.INDETERMINATE, State.RUNNING, State.WAITING, State.READY, State.PENDING)
@@ -111,6 +114,8 @@ class StepView:
         args: The arguments of the call, while a person has to decide about it; secrets by name.
         attempt: The attempt that a person has to decide about, counted from 1; `None`: no attempt waits. A decision may name it.
         decision: The decision of a person about the call: `decision`, and as far as they were given `by`, `reason` and the edited `args`.
+        until: When its wait ends, in Unix seconds: that of a `wait` step, or the time in which a person can answer or decide; `None`: it waits for ever,
+            or not at all.
         past_write: Why the step waits for a person in a fork, retry or patched run, where an earlier run has called it or a person has denied it there: `outcome`
             (`unknown`, `refused`, `denied`, `done`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
             key) and `message`, a sentence.
@@ -133,6 +138,7 @@ class StepView:
     decision: Json = None
     past_write: Json = None
     guards: Json = None
+    until: float | None = None
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -176,6 +182,7 @@ class Run(Generic[T]):
         output_labels: The parts of `output` that were made with content from outside: place (`$` for all of it, `$.title`) -> names of the untrusted
             tools and inputs. Show these parts as data. From the plan alone, so a replay has the same; empty where there is no output.
         schedule: The schedule whose time made the run: `name` and `at` (Unix seconds); `None`: no schedule did.
+        deadline: When the run is to have ended, in Unix seconds: later it is cancelled. `None`: it has no deadline.
         request_id: The id of the HTTP request that submitted the run; `None`: there was none.
     """
 
@@ -200,6 +207,14 @@ class Run(Generic[T]):
     question: Mapping[str, Json] | None = None
     schedule: Mapping[str, Json] | None = None
     request_id: str | None = None
+    deadline: float | None = None
+
+    @property
+    def until(self) -> float | None:
+        """When the first `wait` step that waits goes on, in Unix seconds; `None`: none does."""
+        steps = self.steps.values() if self.status in _MAY_BE_TIMED else ()
+        times = (step.until for step in steps if step.reason == Reason.TIMER and step.until is not None)
+        return min(times, default=None)
 
     _wanted: ClassVar[OutputType[Any] | None] = None  # of one run: a field would be shown and compared
 
@@ -267,6 +282,13 @@ class Run(Generic[T]):
         if waiting:
             path, step = waiting[0]
             return f": step '{path}' waits for {step.reason or 'a person to say what became of it'}"
+        timed = [
+            (path, step.until)
+            for path, step in self.steps.items()
+            if step.reason == Reason.TIMER and step.until
+        ]
+        if timed:
+            return f": step '{timed[0][0]}' waits until {time_text(timed[0][1])}"
         return ": it waits for a larger one" if self.status == RunStatus.OVER_BUDGET else ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -366,9 +388,8 @@ def run_status(machine: Machine) -> RunStatus:
     iterations = machine.iterations.values()
     if any(iteration.state is State.INDETERMINATE for iteration in iterations):
         return RunStatus.INDETERMINATE
-    return (
-        RunStatus.WAITING if any(is_asked(iteration) for iteration in iterations) else RunStatus.OVER_BUDGET
-    )
+    is_waiting = any(is_asked(iteration) or is_timed(iteration) for iteration in iterations)
+    return RunStatus.WAITING if is_waiting else RunStatus.OVER_BUDGET
 
 
 class StepViews(Mapping[str, StepView]):
@@ -632,6 +653,7 @@ def _view(part: Iteration) -> StepView:
         attempt=undecided_attempt(asked) if asked is not None else None,
         decision=_decision(part, iterations),
         guards=_guards(iterations),
+        until=None if is_over else _until(iterations),
     )
 
 
@@ -644,6 +666,12 @@ def _shown(asked: Iteration | None) -> Json:
     # What the tool needs to go on is its own, and may be long.
     given = cast("dict[str, Json]", asked.question.value)
     return {"question": given["question"], "returns": given["returns"]}
+
+
+def _until(iterations: list[Iteration]) -> float | None:
+    """Return when the first wait of a part ends that has an end."""
+    times = (each.until for each in iterations if each.state is State.WAITING and each.until is not None)
+    return min(times, default=None)
 
 
 def _guards(iterations: list[Iteration]) -> Json:

@@ -156,19 +156,27 @@ class Submissions:
         archive: Looks up parents.
         clock: The time of new runs.
         observers: Say where in a trace a new run is.
+        approval_expires_s: How long approvals of new runs are waited for; `None`: for ever.
 
     Attributes:
         new_runs: Stores new runs.
     """
 
     def __init__(
-        self, store: Store, new_runs: NewRuns, archive: Archive, clock: Clock, observers: Observers
+        self,
+        store: Store,
+        new_runs: NewRuns,
+        archive: Archive,
+        clock: Clock,
+        observers: Observers,
+        approval_expires_s: float | None = None,
     ) -> None:
         self._store = store
         self.new_runs = new_runs
         self._archive = archive
         self._clock = clock
         self._observers = observers
+        self._approval_expires_s = approval_expires_s
 
     async def submit(self, header: Header, *, run_id: str | None, parent: str | None = None) -> RunRow:
         """Make a run durable and return its row; a run of that id with the same work is left unchanged.
@@ -210,6 +218,8 @@ class Submissions:
             context = self._observers.begin_trace(run_id, context)
         if header.context is not context:  # not that of the parent, which a fork or retry has in its header
             header = replace(header, context=context)
+        if header.approval_expires_s != self._approval_expires_s:  # a retry may have that of its parent
+            header = replace(header, approval_expires_s=self._approval_expires_s)
         row = self._new_row(header, run_id, parent, owner)
         if header.plan is not None:
             keep_plan(row.header["plan"], header.plan)
@@ -230,6 +240,7 @@ class Submissions:
             epoch=0 if owner is None else 1,
             owner=owner,
             tenant=header.tenant,
+            due=header.deadline,
         )
 
     def _expect_same(self, kept: RunRow, row: RunRow, header: Header) -> None:

@@ -129,6 +129,7 @@ class Takeover:
         expect_tools: Raises `ConfigError` if a run needs tools that this engine does not have.
         go_on: Continues the run of an id; leaves a parked run alone.
         log: The log, for runs that cannot continue here.
+        now: The time, in Unix seconds.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Takeover:
         expect_tools: Callable[[str, Header], None],
         go_on: Callable[[str], Awaitable[object]],
         log: Callable[[], FilteringBoundLogger],
+        now: Callable[[], float],
     ) -> None:
         self._store = store
         self._archive = archive
@@ -146,6 +148,7 @@ class Takeover:
         self._expect_tools = expect_tools
         self._go_on = go_on
         self._log = log
+        self._now = now
         self._left: set[tuple[str, int]] = (
             set()
         )  # runs that cannot continue here, with their epochs: each is logged once
@@ -181,7 +184,11 @@ class Takeover:
         while not await self._is_stopped_within(LOOK_S):
             try:
                 orphans = [row for row in await self._store.list_driven() if not self._is_driven(row)]
-                await self._take_up(row for row in orphans if (row.id, row.epoch) not in self._left)
+                due = await self._store.list_due(self._now())
+                rows = [row for row in (*orphans, *due) if (row.id, row.epoch) not in self._left]
+                await self._take_up(rows)
+                # Each claim raises the epoch. A run that was not claimed cannot go on here, and is not looked at again.
+                self._left |= {(row.id, row.epoch) for row in due}
             except Exception as fault:  # noqa: BLE001  # the same
                 self._warn(fault)
 
@@ -255,7 +262,7 @@ class Takeover:
             for status in UNDER_WAY
             async for row in self._archive.rows(status)
             if not row.is_replay and not self._is_driven(row)
-        ]
+        ] + list(await self._store.list_due(self._now()))
 
     async def _expect_readable(self, row: RunRow) -> None:
         """Raise if a run cannot go on here. The claim would replace the dead owner in the row, and hide the death from other engines."""

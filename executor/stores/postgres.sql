@@ -26,6 +26,9 @@ CREATE INDEX firmplan_runs_driven ON firmplan_runs (owner) WHERE owner IS NOT NU
 CREATE INDEX firmplan_runs_of_tenant ON firmplan_runs (tenant, created DESC, id DESC) WHERE tenant <> '';
 CREATE INDEX firmplan_runs_of_tenant_by_status ON firmplan_runs (tenant, status, created DESC, id DESC) WHERE tenant <> '';
 
+CREATE TABLE firmplan_due_runs (run_id text COLLATE "C" PRIMARY KEY, due double precision NOT NULL);
+CREATE INDEX firmplan_due_runs_by_time ON firmplan_due_runs (due);
+
 CREATE TABLE firmplan_owners (name text COLLATE "C" PRIMARY KEY, beat bigint NOT NULL) WITH (fillfactor = 50);
 
 CREATE TABLE firmplan_headers (run_id text COLLATE "C" PRIMARY KEY, header bytea NOT NULL);

@@ -303,6 +303,7 @@ ADDED: Final = (
     "firmplan_known_plans",
     "firmplan_reuse_log",
     "firmplan_reuse_keys",
+    "firmplan_due_runs",
     "firmplan_value_parts",
 )
 # The same; without them a store is only slower.
@@ -313,6 +314,7 @@ ADDED_INDEXES: Final = (
     "firmplan_schedule_fires_due",
     "firmplan_webhook_deliveries_due",
     "firmplan_webhook_deliveries_by_age",
+    "firmplan_due_runs_by_time",
 )
 # Columns that were added in the same way: table, column, and the statement that adds it.
 ADDED_COLUMNS: Final[Sequence[tuple[str, str, LiteralString]]] = (

@@ -22,6 +22,10 @@ CREATE INDEX runs_driven ON runs (owner) WHERE owner IS NOT NULL;
 CREATE INDEX runs_of_tenant ON runs (tenant, created DESC, id DESC) WHERE tenant <> '';
 CREATE INDEX runs_of_tenant_by_status ON runs (tenant, status, created DESC, id DESC) WHERE tenant <> '';
 
+-- Runs that go on by themselves at some time, with or without an owner: a wait ends, a question or an approval expires, a deadline passes.
+CREATE TABLE due_runs (run_id TEXT PRIMARY KEY, due REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX due_runs_by_time ON due_runs (due);
+
 -- How often each owner of a run has said that it lives: other machines watch it.
 CREATE TABLE owners (name TEXT PRIMARY KEY, beat INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 

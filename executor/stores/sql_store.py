@@ -42,6 +42,7 @@ from .reuse_log import (
 )
 from .store import (
     CHILDREN_TOLD,
+    DUE_MAX,
     EVERY_RUN,
     EVERYTHING,
     LEARNT_MAX,
@@ -198,6 +199,15 @@ _OPEN_WRITE: Final = """
     INSERT INTO @open_writes (run_id, step, resource) SELECT :run, :step, :resource WHERE {stands}
     ON CONFLICT (run_id, step) DO UPDATE SET resource=excluded.resource
 """
+_KEEP_DUE: Final = """
+    INSERT INTO @due_runs (run_id, due) SELECT :run, :due WHERE {stands} ON CONFLICT (run_id) DO UPDATE SET due=excluded.due
+"""
+_DROP_DUE: Final = "DELETE FROM @due_runs WHERE run_id=:run AND {stands}"
+_LIST_DUE: Final = f"""
+    SELECT {RUN} FROM @due_runs AS due JOIN @runs ON id=due.run_id
+    WHERE due.due <= :at AND owner IS NULL AND plan_digest IS NOT NULL AND status NOT IN ('succeeded', 'failed', 'cancelled', 'parked')
+    ORDER BY due.due, id LIMIT :limit
+"""
 # What webhooks are to be told stands in the same commit as what happened: so nothing that happened is told by nobody.
 ADD_NOTICE: Final = """
     INSERT INTO @webhook_notices (tenant, event, run_id, seq, noted, data)
@@ -229,7 +239,10 @@ _NAMING: Final = (
     "SELECT record FROM @decided_attempts WHERE run_id=:run",
 )
 # Tables whose rows belong to one run and go with it. Rows of `reusable` need no run, and stay.
-OF_ONE_RUN: Final = ("open_writes", "headers", "journal", "decisions", "decided_attempts", "calls")
+OF_ONE_RUN: Final = (
+    *("open_writes", "headers", "journal", "decisions", "decided_attempts", "calls"),
+    "due_runs",
+)
 # The uses of a saved plan are counted after the run is deleted, too: they keep the outcome that the run had.
 _KEEP_USES: Final = """
     UPDATE @plan_uses SET run_id=NULL, outcome=CASE
@@ -423,6 +436,8 @@ class SqlStore(ABC):
         # A run and its header come and go together. If the run is there already, its header is, too, and both inserts do nothing.
         made = sql.send(_CREATE_RUN, values)
         self._put_header(sql, row.id, row.header)
+        if row.due is not None:
+            sql.send(_KEEP_DUE.format(stands="1=1"), {"run": row.id, "due": float(row.due)})
         if row.owner is not None:
             self._prepare_claim()
             sql.rows(_BEGIN_TO_BEAT, _first_beat(row.owner))
@@ -533,6 +548,12 @@ class SqlStore(ABC):
             f"SELECT {RUN} FROM @runs WHERE owner IS NOT NULL AND status IN ('queued', 'running') ORDER BY id"
         )
         return [self._row(found, {}) for found in await self._read(statement)]
+
+    async def list_due(self, at: float, limit: int = DUE_MAX) -> Sequence[RunRow]:
+        """See `Store.list_due`."""
+        return [
+            self._row(found, {}) for found in await self._read(_LIST_DUE, {"at": float(at), "limit": limit})
+        ]
 
     async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
         """See `Store.delete_run`."""
@@ -693,6 +714,11 @@ class SqlStore(ABC):
             sql.send(f"DELETE {writes}", place | {"steps": ended})
         if batch.decided:
             sql.send(_DROP_DECIDED.format(stands=stands), place | {"decided": list(batch.decided)})
+        if batch.due is not None:
+            statement = _KEEP_DUE if batch.due else _DROP_DUE
+            sql.send(
+                statement.format(stands=stands), place | ({"due": float(batch.due)} if batch.due else {})
+            )
         if batch.notice:
             seq = batch.first_seq - 1 + len(batch.lines)
             told = {"event": batch.notice, "seq": seq, "at": float(batch.updated)}

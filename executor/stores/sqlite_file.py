@@ -40,7 +40,7 @@ STEPS: Final = {
 ADDED: Final = (
     *("plan_uses", "saved_values", "owners", "unsorted_calls", "decided_attempts"),
     *("pinned_tools", "learnt_types", "plan_versions", "api_keys", "spending", "schedules", "schedule_fires"),
-    *("webhook_notices", "webhook_deliveries", "known_plans", "reuse_log", "reuse_keys"),
+    *("webhook_notices", "webhook_deliveries", "known_plans", "reuse_log", "reuse_keys", "due_runs"),
     "value_parts",
 )
 ADDED_COLUMNS: Final = {

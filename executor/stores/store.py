@@ -24,6 +24,7 @@ from ..events import Cause
 from ..limits import ARTIFACT_BYTES_MAX, LEASE_S, MIB
 from .api_keys import ApiKey
 
+DUE_MAX: Final = 1_000  # runs whose time has come that one look returns: the next look comes a second later
 SEQ_MAX: Final = 2**63 - 1  # the largest number of a record that stores can compare
 REPLAY: Final = "replay_"  # how the ids of kept replays begin
 RESULT_COLUMNS: Final = "key, run_id, step, output, created, epochs, env, row_digest"
@@ -102,6 +103,7 @@ class RunRow:
         beat: Its owner's, which rises as long as that lives (`owner.py`).
         tenant: Whose it is; empty: nobody's in particular.
         usd: What it has cost, in US dollars, as far as prices are known; of a run of an older version 0.
+        due: Of a new run: its deadline, in Unix seconds; `None`: it has none.
         taken_from: Of a row that was just claimed: the owner that was overtaken, since it was dead; `None`: there was none.
     """
 
@@ -122,6 +124,7 @@ class RunRow:
     tenant: str = ""
     usd: float = 0.0
     taken_from: str | None = None
+    due: float | None = None
 
     @property
     def is_replay(self) -> bool:
@@ -157,6 +160,7 @@ class Batch:
         usd: What the run has cost so far, in US dollars; a call under way counts with what was reserved for it.
         releases: The owner that gives up the run with this batch, because the run has ended.
         notice: What webhooks are to be told of the run now, such as `run.waiting`; empty: nothing.
+        due: When the run goes on by itself, in Unix seconds, if nobody drives it; 0: never; `None`: as the store knows.
     """
 
     run_id: str
@@ -176,6 +180,7 @@ class Batch:
     reuse: ReuseEntries | None = None
     releases: str | None = None
     notice: str = ""
+    due: float | None = None
 
 
 @dataclass(slots=True)
@@ -578,6 +583,10 @@ class Store(Protocol):
 
     async def list_driven(self) -> Sequence[RunRow]:
         """Return the rows, without headers, of all queued and running runs that have an owner."""
+        ...
+
+    async def list_due(self, at: float, limit: int = DUE_MAX) -> Sequence[RunRow]:
+        """Return rows, without headers, of unfinished runs that nobody drives and that go on by themselves at `at` (Unix seconds) at the latest, earliest first."""
         ...
 
     async def claim(

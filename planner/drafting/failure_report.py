@@ -57,11 +57,11 @@ REASONS = (
 )
 _OWN_CODES = """
     absent-field agent-exhausted bad-args bad-expr bad-input bad-output bad-prompt bad-result bad-value
-    cancelled cannot config-error connection-error context-exceeded denied division-by-zero empty-list expired fail failed guard-failed guard-refused
+    cancelled cannot config-error connection-error context-exceeded deadline denied division-by-zero empty-list expired fail failed guard-failed guard-refused
     impure index-out-of-range inner-failed items-failed limit-exceeded model-auth model-rejected
     model-unavailable model-unknown model-unreachable no-artifact no-blobs no-model no-secret not-a-bool
     not-a-list not-finite not-reusable null-value outcome-unknown overflow parked plan-rejected planning-failed policy-denied private-condition
-    private-flow process-died question rate-limited redirected refused repeat-exhausted resolved-failed timeout tool-error truncated type-error
+    private-flow process-died question rate-limited redirected refused repeat-exhausted resolved-failed resource-failed timeout tool-error truncated type-error
     type-mismatch unknown-policy unreachable unsafe-flow untrusted-condition withdrawn
 """
 OWN_CODES = frozenset(_OWN_CODES.split())

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar
@@ -662,6 +663,35 @@ class PlanBuilder(Generic[Out]):
             step["expires"] = expires
         return self._add(id, "answer", step, _option_keys(**options))
 
+    def wait(
+        self,
+        duration: object = _UNSET,
+        /,
+        *,
+        until: object = _UNSET,
+        id: str | None = None,  # noqa: A002  # the plan's word
+        **options: Any,  # the keys of `call`
+    ) -> Reference:
+        """Wait for some time, or until a time; `after` says which steps come before, and the `after` of others names this step.
+
+        Args:
+            duration: Seconds, text such as `"2h"`, or a `timedelta`; a value of the plan, too.
+            until: A `date`, a `datetime` or ISO text; a value of the plan, too.
+            id: The step's id.
+            options: As for `call`.
+
+        Raises:
+            TypeError: Neither or both are given.
+        """
+        if (duration is _UNSET) == (until is _UNSET):
+            raise TypeError('wait(..) takes a duration, as in wait("2h"), or until=, as in wait(until=day)')
+        if until is _UNSET:
+            given = duration.total_seconds() if isinstance(duration, timedelta) else in_plan(duration)
+            step = {"wait": {"for": given}}
+        else:
+            step = {"wait": {"until": until.isoformat() if isinstance(until, date) else in_plan(until)}}
+        return self._add(id, "waited", step, _option_keys(**options))
+
     def fail(
         self,
         message: object,
@@ -1021,7 +1051,7 @@ class PlanBuilder(Generic[Out]):
 
 def _line_of_caller() -> str:
     """Return `file:line` of the code outside this module that is being run."""
-    frame = sys._getframe(1)  # noqa: SLF001  # `inspect.stack` reads the source of every frame, for each step of a plan
+    frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # `inspect.stack` reads the source of every frame, for each step of a plan
     while frame.f_code.co_filename == __file__ and frame.f_back is not None:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -24,6 +24,7 @@ from ..plan import (
     SetStep,
     Step,
     ToolStep,
+    WaitStep,
 )
 from ..problems import Bounds
 from ..program import Track
@@ -132,7 +133,7 @@ def _cost_once(body: PlanBody, position: int, inner: Sequence[Cost], tools: Sign
         case PlanStep():
             called = body.calls.get(position)
             return FREE if called is None else inner[called]
-        case SetStep() | AskPersonStep() | EndorseStep() | FailStep():
+        case SetStep() | AskPersonStep() | WaitStep() | EndorseStep() | FailStep():
             return FREE
 
 
@@ -186,7 +187,7 @@ def _chain_calls(body: PlanBody, position: int, inner: Sequence[int]) -> int:
     step = body.steps[position]
     if isinstance(step, ToolStep):  # asked first, because most steps are
         return 1
-    if isinstance(step, SetStep | AskPersonStep | EndorseStep | FailStep):
+    if isinstance(step, SetStep | AskPersonStep | WaitStep | EndorseStep | FailStep):
         return 0
     called = body.calls.get(position)
     return 1 if called is None else inner[called]

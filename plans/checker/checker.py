@@ -17,7 +17,7 @@ from ..format.source import SourceError, parse_source, source_report
 from ..limits import LIMITS, Limits
 from ..plan import Plan
 from ..problems import Bounds, CheckReport, Problem, in_order, problem
-from ..signature import SecretPlaces, Signature, Signatures, signatures_of
+from ..signature import KnownModels, SecretPlaces, Signature, Signatures, models_known, signatures_of
 from ..types.assignable import assignability_problems
 from ..types.read import read_schema
 from ..types.types import NEVER, Type
@@ -28,7 +28,15 @@ from .context import CheckContext, ProblemList
 from .flow.selection import FlowRules, default_rules, passed_to
 from .flow.sinks import Judged, judge
 from .inference import infer_body
-from .structure import check_names, check_retries, check_schemas, check_trust, check_usage, check_wiring
+from .structure import (
+    check_models,
+    check_names,
+    check_retries,
+    check_schemas,
+    check_trust,
+    check_usage,
+    check_wiring,
+)
 from .survey import Survey, survey_of
 
 MISSHAPEN_MAX = 100
@@ -46,6 +54,7 @@ def check(  # noqa: PLR0913  # what a plan is checked by
     rules: FlowRules | None = None,
     policies: Collection[str] | None = None,
     written: Collection[str] = (),
+    models: KnownModels | Collection[str] | None = None,
 ) -> CheckReport:
     """Return all faults and warnings of a plan. Never raises for a bad plan. O(size of the plan).
 
@@ -59,11 +68,14 @@ def check(  # noqa: PLR0913  # what a plan is checked by
             list, or that the tool's author has limited to options or marked as harmless.
         policies: The names of the policies that `endorse` steps may use; `None`: any.
         written: Ids of steps whose own words count as untrusted data: whoever wrote them had been shown such data.
+        models: The models that steps may ask: their names, or what knows them; `None`: any.
     """
     tools = signatures_of(toolset)
 
     def judged(draft: Draft) -> CheckReport:
-        return check_draft(draft, tools, plans, limits, secrets, rules, policies, written)[0]
+        return check_draft(
+            draft, tools, plans, limits, secrets, rules, policies, written, models_known(models)
+        )[0]
 
     with collector_paused():
         if not isinstance(plan, str | bytes):
@@ -117,6 +129,7 @@ def check_draft(  # noqa: PLR0913, PLR0917  # the arguments of `check`
     rules: FlowRules | None,
     policies: Collection[str] | None,
     written: Collection[str] = (),
+    models: KnownModels | None = None,
 ) -> tuple[CheckReport, Survey | None]:
     """Return the report of `check`, and the survey that it judged by, which the compiler needs too. `None`: the check did not come to it.
 
@@ -129,6 +142,7 @@ def check_draft(  # noqa: PLR0913, PLR0917  # the arguments of `check`
         rules: See there.
         policies: See there.
         written: See there.
+        models: See there.
     """
     if draft.plan is None:
         return CheckReport(in_order(draft.problems)), None
@@ -143,7 +157,7 @@ def check_draft(  # noqa: PLR0913, PLR0917  # the arguments of `check`
     bodies.every[0].written = frozenset(written)
     if (past := _fold_all(bodies, limits)) is not None:
         return CheckReport(in_order([*draft.problems, past])), None
-    context = CheckContext(bodies, tools, limits, problems, secrets, policies)
+    context = CheckContext(bodies, tools, limits, problems, secrets, policies, models)
     survey = survey_of(bodies, tools, limits)
     _check_bodies(context, survey, rules or default_rules)
     if survey.runs_itself:  # such a plan has neither a bound nor a tree of steps
@@ -188,6 +202,7 @@ def _check_bodies(context: CheckContext, survey: Survey, rules: FlowRules) -> No
         infer_body(context, number, survey.steps[number])
         check_retries(context, body)
         labels, order = survey.labels[number], survey.steps[number]
+        check_models(context, body)
         judged[number] = judge(labels, order, judged, context.tools, rules, passed[number])
         for where, found in judged[number].problems:
             context.problems.add(where, found.code, found.path, found.message, found.hint)

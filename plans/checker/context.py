@@ -16,7 +16,7 @@ from ..immutable import immutable
 from ..limits import LIMITS, Limits
 from ..nearest import did_you_mean
 from ..problems import Problem, problem
-from ..signature import SecretPlaces, Signature, Signatures
+from ..signature import KnownModels, SecretPlaces, Signature, Signatures
 from ..types.definitions import named_parts
 from ..types.read import read_schema, read_with_warnings
 from ..types.types import NEVER, TEXT, UNKNOWN, ObjectType, Type
@@ -163,6 +163,7 @@ class CheckContext:
     Attributes:
         secrets: Name -> the places that may have the secret; `None`: the check knows no names.
         policies: The names that `endorse` steps may use; `None`: the check knows none of them.
+        models: The models that steps may ask; `None`: the check knows none of them.
         outputs: Body number -> the type of its output, for bodies that inference has finished.
         steps: Body number -> the types of its steps by position, for the same bodies.
         named_parts_left: How many parts of named types the remaining schemas may rest on.
@@ -174,6 +175,7 @@ class CheckContext:
     problems: ProblemList
     secrets: SecretPlaces | None = None
     policies: Collection[str] | None = None
+    models: KnownModels | None = None
     outputs: dict[int, Type] = field(default_factory=dict[int, Type])
     steps: dict[int, list[Type]] = field(default_factory=dict[int, "list[Type]"])
     named_parts_left: int = field(init=False)
@@ -181,11 +183,22 @@ class CheckContext:
         default_factory=dict["tuple[int, str | int]", _Reading]
     )
     _returns: dict[str, Type] = field(default_factory=dict[str, Type])
+    _model_faults: dict[str, tuple[str, str] | None] = field(
+        default_factory=dict[str, "tuple[str, str] | None"]
+    )
     _tools: dict[str, Parameters] = field(default_factory=dict[str, Parameters])
     _inputs: dict[int, Parameters] = field(default_factory=dict[int, Parameters])
 
     def __post_init__(self) -> None:
         self.named_parts_left = self.limits.named_parts_max
+
+    def model_fault(self, name: str) -> tuple[str, str] | None:
+        """Return why no model of that name can be asked, and what to do; `None`: one can."""
+        if self.models is None:
+            return None
+        if name not in self._model_faults:
+            self._model_faults[name] = self.models.find_fault(name)
+        return self._model_faults[name]
 
     def result_type(self, tool: Signature) -> Type:
         """Return the type of a tool's results."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from ..codes import is_error
+from ..errors import LocalProblem
 from ..expressions.infer import Inferred, infer, infer_fields
 from ..expressions.nodes import Call, Field, Index, Name, Node, Slice
 from ..expressions.template import Leaf
@@ -28,6 +29,7 @@ from ..plan import (
     SetStep,
     Step,
     ToolStep,
+    WaitStep,
 )
 from ..types.assignable import expression_of, for_null
 from ..types.intersect import are_disjoint
@@ -52,6 +54,7 @@ from ..types.types import (
 )
 from ..types.validate import ValueSchema
 from ..values import Json
+from ..waits import DURATION_TYPE, TIME_TYPE, find_fault
 from .arguments import argument_problems, part_problems, secret_problems, without_doubts
 from .ask import example_problems, guard_problems
 from .body import PlanBody
@@ -317,6 +320,14 @@ class _TypedBody:
                 return made
             case AskStep():
                 return self._answer_type(path, step, scope)
+            case WaitStep(wait=given):
+                self._expect_wait(
+                    path,
+                    cast("Mapping[str, Json]", given),
+                    step.templates["wait"],
+                    _with_previous(step, NULL, scope),
+                )
+                return NULL
             case FailStep():
                 self._expect_text(path, step, ("fail",), scope)
                 return NEVER
@@ -437,6 +448,20 @@ class _TypedBody:
                 at = path + template.where
                 parts = self.inferred(at, template, scope)
                 self.context.problems.add_local(self.body, at, part_problems(template.value, "", TEXT, parts))
+
+    def _expect_wait(
+        self, path: str, given: Mapping[str, Json], template: Template, scope: Mapping[str, Type]
+    ) -> None:
+        at = path + template.where
+        parts = self.inferred(at, template, scope)
+        for name, value in given.items():
+            inner = f".{name}"
+            wanted = DURATION_TYPE if name == "for" else TIME_TYPE
+            found = list(part_problems(value, inner, wanted, parts))
+            is_literal = inner not in parts.leaves and inner not in parts.branches
+            if is_literal and not found and (fault := find_fault(given)) is not None:
+                found = [LocalProblem(fault.code, str(fault), "", inner)]
+            self.context.problems.add_local(self.body, at, found)
 
     def _expect_examples(
         self, path: str, template: Template, answer: Type, scope: Mapping[str, Type]

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ..format.shape import describe
 from ..graph import cycles
 from ..inputs import GIVEN_KEY, TODAY
 from ..nearest import listing, short
 from ..paths import key
-from ..plan import AgentStep, FailStep, PlanForStep, PlanStep, Step, ToolStep, tools_path
-from ..signature import Effect
+from ..plan import AgentStep, AskStep, FailStep, PlanForStep, PlanStep, Step, ToolStep, tools_path
+from ..signature import DEFAULT_MODEL, Effect, models_asked_by
 from ..types.validate import value_problems
 from ..values import Json
 from .body import PlanBody
@@ -228,6 +228,57 @@ def check_trust(context: CheckContext) -> None:
 def _unstated_reach(context: CheckContext, name: str) -> str | None:
     # Signatures of other programs may lack the property.
     return getattr(context.tools.find(name), "unstated_reach", None)
+
+
+def check_models(context: CheckContext, body: PlanBody) -> None:
+    """Report steps that ask a model which is not known, or not configured. O(steps), and the models are asked about once for each name."""
+    if context.models is None:
+        return
+    for position, step in enumerate(body.steps):
+        asked = list(_models_of(context, step))
+        if not asked and not isinstance(step, PlanForStep):
+            continue
+        seen = set[str]()
+        for path, name in asked:
+            if name not in seen and (fault := context.model_fault(name)) is not None:
+                _report_model(context, body, position, path, fault)
+            seen.add(name)
+        if isinstance(step, PlanForStep) and (fault := context.models.find_planner_fault()) is not None:
+            _report_model(context, body, position, ".plan_for", fault)
+
+
+def _report_model(
+    context: CheckContext, body: PlanBody, position: int, path: str, fault: tuple[str, str]
+) -> None:
+    why, hint = fault
+    message = f"step '{body.steps[position].id}' asks a model: {why}"
+    context.problems.add(body, "unknown-model", f"{body.path(position)}{path}", message, hint)
+
+
+def _models_of(context: CheckContext, step: Step) -> Iterator[tuple[str, str]]:
+    """Yield the models that a step may ask, each with its place in the step: that of the step, of its judges, and of its tools."""
+    match step:
+        case AskStep():
+            own = step.ask.model or DEFAULT_MODEL
+            yield ".ask.model" if step.ask.model else ".ask", own
+            for at, guard in enumerate(step.ask.guard):
+                if isinstance(guard, dict) and isinstance(judge := guard.get("model"), str):
+                    yield f".ask.guard[{at}].model", judge
+        case AgentStep() | PlanForStep():
+            if isinstance(step, AgentStep):
+                yield ".agent", DEFAULT_MODEL
+            for at, name in enumerate(step.may_call):
+                yield from _models_of_tool(context, name, f"{tools_path(step)}[{at}]")
+        case ToolStep():
+            yield from _models_of_tool(context, step.tool, ".tool")
+        case _:
+            return
+
+
+def _models_of_tool(context: CheckContext, name: str, path: str) -> Iterator[tuple[str, str]]:
+    if (tool := context.tools.find(name)) is not None:
+        for model in models_asked_by(tool):
+            yield path, model
 
 
 def check_usage(context: CheckContext, survey: Survey) -> None:

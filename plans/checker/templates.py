@@ -93,6 +93,7 @@ TEMPLATE_PLACES: Mapping[str, tuple[str, ...]] = {
     "given": ("given",),
     "ask_person": ("ask_person",),
     "endorse": ("endorse",),
+    "wait": ("wait",),
     "fail": ("fail",),
     "until": ("repeat", "until"),
     "fallback": ("on_error", "value"),

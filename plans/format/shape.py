@@ -68,6 +68,7 @@ _EXPECTED_AT = {
     "expires": 'a duration above 0, in seconds or such as "24h"',
     "ask_person": "a question in text",
     "fail": "a message in text",
+    "wait": '{"for": "2h"} or {"until": "${..}"}',
     "ask": '{"prompt": ".."}',
     "agent": '{"goal": "..", "tools": [..]}',
     "plan_for": "what to plan, in words",
@@ -294,7 +295,7 @@ def _no_single_action(path: str, given: object) -> Problem:
     guesses = (did_you_mean(name, ACTIONS) for name in keys[:20])
     hint = next(
         (guess for guess in guesses if guess),
-        "give the step a 'tool', 'ask', 'set', 'plan', 'agent', 'plan_for', 'ask_person', 'endorse' or 'fail'",
+        "give the step a 'tool', 'ask', 'set', 'plan', 'agent', 'plan_for', 'ask_person', 'wait', 'endorse' or 'fail'",
     )
     return problem(
         "bad-shape", path, f"expected exactly one action ({', '.join(ACTIONS)}) at {path}, found none", hint
@@ -314,6 +315,8 @@ def _known_keys(raw: dict[str, Any], parts: tuple[Part, ...]) -> tuple[str, ...]
             return (*(name for name in fields if name not in StepKeys.model_fields), *StepKeys.model_fields)
         case (*_, "budget"):
             return get_args(Budgeted)
+        case (*_, "wait"):
+            return ("for", "until")
         case _:
             models: dict[str, type[BaseModel]] = {"ask": Ask, "agent": Agent, "repeat": Repeat}
             return tuple(models.get(str(parts[-2]), Fallback).model_fields)

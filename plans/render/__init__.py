@@ -6,7 +6,15 @@ Begin with `picture.py`.
 
 from __future__ import annotations
 
-from .document import graph_of
-from .picture import render
+from typing import TYPE_CHECKING
+
+from ...lazy_imports import on_first_use
+
+if TYPE_CHECKING:
+    from .document import graph_of
+    from .picture import render
+
+# Tables of every command need `width.py`, and few commands a picture.
+__getattr__, __dir__ = on_first_use(__name__, {"document": ("graph_of",), "picture": ("render",)})
 
 __all__ = ["graph_of", "render"]

@@ -31,6 +31,7 @@ from ..plan import (
     SetStep,
     Step,
     ToolStep,
+    WaitStep,
 )
 from ..program import Track
 from ..signature import signatures_of
@@ -264,7 +265,7 @@ def effect_waits(touches: Sequence[Touches], order: Sequence[int]) -> list[int]:
 
 def _effect(step: Step, touches: Touches, tools: Signatures) -> str:
     match step:
-        case SetStep() | AskPersonStep() | EndorseStep() | FailStep():
+        case SetStep() | AskPersonStep() | WaitStep() | EndorseStep() | FailStep():
             return "pure"
         case AskStep():
             return "model"
@@ -295,7 +296,7 @@ def _node(step: Step, effect: str, stage: int, needs: tuple[int, ...], after: tu
     )
 
 
-def _action(step: Step) -> tuple[str, str, str]:  # noqa: PLR0911  # one return for each kind of step
+def _action(step: Step) -> tuple[str, str, str]:  # noqa: C901, PLR0911  # one return for each kind of step
     match step:
         case ToolStep():
             return "tool", f"{step.tool}({_arguments(step.args)})", ""
@@ -311,6 +312,9 @@ def _action(step: Step) -> tuple[str, str, str]:  # noqa: PLR0911  # one return 
             return "plan_for", "plan for", _short(step.plan_for)
         case AskPersonStep():
             return "ask_person", "ask a person", _short(step.ask_person)
+        case WaitStep(wait=wait):
+            ((kind, value),) = wait.items()
+            return "wait", f"wait {kind}", _short(value)
         case FailStep():
             return "fail", "fail", _short(step.fail)
         case EndorseStep():

@@ -51,6 +51,7 @@ ANSWERS = (
     ("export one -o one.bundle", 0, "bundle"),
     ("artifacts list one", 0, "artifacts"),
     ("artifacts get one", 2, "error"),
+    ("artifacts show one", 2, "error"),
     ("approve waits mail --by ann", 0, "steps"),
     ("answer asks who ann --by ann", 2, "error"),
     ("answer asks who '\"ann\"' --by ann", 0, "steps"),

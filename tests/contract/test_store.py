@@ -357,6 +357,37 @@ def test_runs_that_someone_drives_are_listed(make_store):
     with_store(make_store, law)
 
 
+def test_runs_that_go_on_at_a_time_are_listed_when_it_has_come(make_store):
+    """Earliest first: those that have a plan and no owner, and have neither ended nor been parked."""
+
+    async def law(store):
+        await store.create_run(row_of("deadline", due=5.0))
+        await store.create_run(row_of("task", due=5.0, plan_digest=None))
+        for name, status, due in (
+            ("timed", "waiting", 4.0),
+            ("late", "waiting", 9.0),
+            ("parked", "parked", 1.0),
+        ):
+            row = await claimed(store, name)
+            await append(store, replace(batch_of(row, b"one"), status=status, due=due))
+            assert await listed(store, 5.0) == (["deadline"] if name == "timed" else ["timed", "deadline"])
+            await store.release({name: row.epoch})
+        assert await listed(store, 5.0) == ["timed", "deadline"]
+        assert await listed(store, 9.0) == ["timed", "deadline", "late"]
+        assert [row.id for row in await store.list_due(9.0, limit=1)] == ["timed"]
+        row = await claimed(store, "timed")
+        batch = replace(batch_of(row, b"two"), first_seq=2, status="succeeded", releases="me", due=0.0)
+        await append(store, batch)
+        assert await listed(store, 9.0) == ["deadline", "late"]
+        await append(store, replace(batch_of(await claimed(store, "late"), b"two"), first_seq=2, due=20.0))
+        assert await listed(store, 9.0) == ["deadline"]
+
+    async def listed(store, at):
+        return [row.id for row in await store.list_due(at)]
+
+    with_store(make_store, law)
+
+
 def test_a_claim_tells_of_the_owner_that_it_overtook(make_store):
     """A dead one; one that has let go, or the same again, is none."""
 

@@ -99,7 +99,7 @@ def test_type(text: str, type_: str) -> None:
     assert (type_text(widened(inferred.type)), inferred.problems) == (type_, [])
 
 
-@pytest.mark.parametrize(("text", "code"), [row[:2] for row in rows("| expression | code | |")])
+@pytest.mark.parametrize(("text", "code"), [row[:2] for row in rows("| expression | code | why |")])
 def test_code(text: str, code: str) -> None:
     """An expression of the page has the one problem that the page gives."""
     formula, faults = parse_formula(f"${{{text}}}")

@@ -93,7 +93,7 @@ def test_first_plan_is_short():
 
 def test_links_lead_somewhere():
     """Every relative link of the README and of the docs names a file."""
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
         assert [target for target in targets if not (page.parent / target).exists()] == [], page.name
 
@@ -103,7 +103,11 @@ def test_commands_exist():
     known = re.findall(
         r"^## (\w+)$", (ROOT / "docs" / "COMMANDS.md").read_text(encoding="utf-8"), re.MULTILINE
     )
-    for page in [ROOT / "README.md", *(ROOT / "examples").glob("*/README.md"), *(ROOT / "docs").glob("*.md")]:
+    for page in [
+        ROOT / "README.md",
+        *(ROOT / "examples").glob("*/README.md"),
+        *(ROOT / "docs").rglob("*.md"),
+    ]:
         typed = re.findall(
             r"^(?:    |\$ )firmplan (\w+)|`firmplan (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE
         )

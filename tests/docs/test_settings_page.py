@@ -73,6 +73,7 @@ def test_flags_and_variables_of_settings_work():
         "telemetry": "off",
         "write_grace": "2.5",
         "drain": "0.5",
+        "approval_expires": "24h",
         "budget": "steps=7",
         "budget_max": "usd=7.5",
         "server_budget": "usd=7.5,per=total",

@@ -68,6 +68,7 @@ BROKEN = {
     "text around a number's expression": (call_of(n="n: ${1}"), "type-mismatch", ".args.n"),
     "a list in the prompt": ([{"id": "zz", "ask": {"prompt": "${[1]}"}}], "type-mismatch", ".ask.prompt"),
     "a secret that is not there": (call_of("fetch", url='${secret("K")}'), "unknown-secret", ".args.url"),
+    "a model that is not there": ([{"id": "zz", "ask": {"prompt": "Say hi", "model": "nosuch"}}], "unknown-model", ".ask.model"),
     "a policy that is not there": ([{"id": "zz", "endorse": 1, "returns": {"type": "integer"}, "by": "nosuch"}], "unknown-policy", ".by"),
     "a name that is not there": (set_to("${nosuch + 1}"), "unknown-ref", ".set"),
     "a name that is not there, deep": (set_to({"a": [1, {"b c": "x ${nosuch}"}]}), "unknown-ref", '.set.a[1]["b c"]'),
@@ -143,7 +144,7 @@ def test_one_fault_is_told_at_its_place_and_no_other(what, plan, data):
     """Whatever plan a faulty step is put into, its fault has the code and the path, and is the only error."""
     steps, code, suffix = BROKEN[what]
     made, path = insert(plan, steps, data.draw(st.integers(0, len(plan["steps"]))))
-    report = check(made, TOOLS, secrets={}, policies=())
+    report = check(made, TOOLS, secrets={}, policies=(), models=("default",))
     found = [(problem.code, problem.path) for problem in report.problems]
     assert (code, path + suffix) in found, str(report)
     # A write of untrusted data labels what it writes to, so a later step that reads it and writes is unsafe, too: its way leads through the faulty step.

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,15 @@ EXPIRED: dict[str, Any] = {
     "steps": [{"id": "late", "ask_person": "Who?", "expires": 0.5, "on_error": {"value": "nobody"}}],
     "output": "${late}",
 }
+TIMED: dict[str, Any] = {
+    "firmplan": 1,
+    "steps": [
+        {"id": "pause", "wait": {"for": 0.1}},
+        {"id": "past", "wait": {"until": "2026-01-31"}},
+        {"id": "pay", "tool": "pay", "args": {"amount": 4}, "after": ["pause", "past"]},
+    ],
+    "output": "${pay}",
+}
 PLAN_FOR: dict[str, Any] = {
     "firmplan": 1,
     "steps": [
@@ -162,6 +172,9 @@ FAILED: dict[str, Any] = {
         {"id": "p", "tool": "put", "args": {"text": "x"}, "after": ["bad"]},
     ],
 }
+
+
+BLOCKING: dict[str, Any] = {"firmplan": 1, "steps": [{"id": "held", "tool": "hold"}], "output": "${held}"}
 
 
 def tools_of(calls: list[str]) -> list[Tool]:  # noqa: C901  # one tool after the other
@@ -253,8 +266,29 @@ def tools_of(calls: list[str]) -> list[Tool]:  # noqa: C901  # one tool after th
         """End the process."""
         os._exit(9)
 
+    @tool(effect="read", resource="clock", version=1)
+    async def hold() -> int:
+        """Block the event loop."""
+        time.sleep(0.8)  # noqa: ASYNC251  # the run warns of it
+        return 1
+
     lost = [losing("lose", "a"), losing("lose_b", "b"), losing("lose_c", "c")]
-    return [double, halve, look, flaky, fail, make_large, make_file, put, pay, ruled, lose_once, kill, *lost]
+    return [
+        double,
+        halve,
+        look,
+        flaky,
+        fail,
+        make_large,
+        make_file,
+        put,
+        pay,
+        ruled,
+        lose_once,
+        kill,
+        hold,
+        *lost,
+    ]
 
 
 async def make(store: Path) -> None:
@@ -279,6 +313,7 @@ async def make(store: Path) -> None:
             await engine.run(WAITING, run_id="resumed")
             await engine.run(WAITING, run_id="waiting")
             await engine.run(FAILED, run_id="failed")
+            await engine.run(BLOCKING, run_id="blocking")
             await engine.save_plan("golden", COUNTED)
         async with Engine(tools, store=store, models=models) as engine:
             await engine.approve("resumed", "pay", by="me")
@@ -288,7 +323,24 @@ async def make(store: Path) -> None:
     await asyncio.to_thread(subprocess.run, [sys.executable, __file__, "kill", store], check=False)
     async with Engine(tools, store=store, models=models, park_after=1) as engine:
         await engine.go_on("parked")
+    await _timed(store, tools)
     await _planned(store, tools)
+
+
+async def _timed(store: Path, tools: list[Tool]) -> None:
+    """Have the time of a wait, of an approval and of a run come."""
+    async with Engine(tools, store=store, approval_expires=0.2) as engine:
+        await engine.run(TIMED, run_id="timed")
+        await _ended(engine, "timed")
+    async with Engine(tools, store=store) as engine:
+        await engine.run(WAITING, run_id="late", deadline=0.3)
+        await _ended(engine, "late")
+
+
+async def _ended(engine: Engine, run_id: str) -> None:
+    while (await engine.get(run_id)).status == "waiting":  # noqa: ASYNC110  # its time comes by itself
+        await asyncio.sleep(0.01)
+    await engine.wait(run_id)
 
 
 async def _planned(store: Path, tools: list[Tool]) -> None:

@@ -375,7 +375,12 @@ TRANSPORT = (
         ],
         2,
     ),
-    again("a login page of a proxy", Body("<html>Please log in</html>", "text/html"), "no chat completion"),
+    ends(
+        "a login page of a proxy",
+        Body("<html><title>Please log in</title></html>", "text/html"),
+        1,
+        "web page titled 'Please log in'",
+    ),
     Misbehaviour("an empty body", [Body("")], 2),
     Misbehaviour(
         "bytes that are no text",

@@ -178,3 +178,86 @@ def test_bad_settings_are_said_where_they_are_written(options, words):
         @agent(**options)
         def sort(ticket: str) -> Triage:
             """Sort ${ticket}"""
+
+
+# --- fields of arguments, typed guards, system and timeout
+
+
+class Sender(BaseModel):
+    name: str
+    address: str | None = None
+
+
+class Ticket(BaseModel):
+    text: str
+    sender: Sender
+
+
+@agent(system="You sort the mail of a shop.", timeout="30s")
+def sort_mail(ticket: Ticket) -> Triage:
+    """Sort a ticket of ${ticket.sender.name} (${ticket.sender.address}):
+    ${ticket.text}"""
+
+
+def test_a_prompt_names_fields_of_typed_arguments():
+    """As an `ask` step does: each stands between tags of its own, an absent one is null, and the argument is not sent as a whole."""
+    ticket = {"text": "It burns", "sender": {"name": "Ann"}}
+    system, user = sort_mail.request_of({"ticket": ticket}).messages
+    assert system.content.startswith("You sort the mail of a shop.\n\n")
+    assert unmarked(user.content) == "Sort a ticket of Ann (null):\nIt burns"
+    assert "<name-" in user.content
+    assert "<text-" in user.content
+    assert "<ticket-" not in user.content
+    assert sort_mail.timeout_s == 30
+    assert "<ticket.sender.name>" in sort_mail.description
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("Sort {ticket}", r"write '\$\{ticket\}'"),
+        ("Sort {ticket.text} of ${ticket}", r"write '\$\{ticket.text\}'"),
+        ("Sort ${ticket.txet}", "'ticket' has no field 'txet'; did you mean 'text'"),
+        ("Sort ${ticket.sender.nmae}", "'ticket.sender' has no field 'nmae'"),
+        ("Sort ${ticket.text[0]}", "or a field of one"),
+        ("Sort ${ticket.}", "or a field of one"),
+        ("Sort ${tikcet.text}", "which is no parameter"),
+    ],
+)
+def test_a_prompt_that_means_an_argument_and_does_not_name_it_is_refused(prompt, words):
+    def sort(ticket: Ticket) -> Triage: ...
+
+    sort.__doc__ = prompt
+    with pytest.raises(ConfigError, match=words):
+        agent(sort)
+
+
+def test_braces_that_name_no_argument_are_text():
+    def sort(ticket: str) -> str: ...
+
+    sort.__doc__ = 'Answer as {"queue": ..} or {other}, or {{ticket}}: ${ticket}'
+    assert agent(sort).request_of({"ticket": "x"}).messages[1].content.startswith('Answer as {"queue"')
+
+
+def test_a_guard_gets_the_typed_value(endpoint):
+    """The instance of the model; what it refuses is asked for again, with its sentence."""
+    seen = []
+
+    def is_low(answer: Triage) -> str | None:
+        seen.append(answer)
+        return None if answer.urgency < 5 else f"the urgency of {answer.queue} is at most 4"
+
+    @agent(guard=[is_low, {"field": "queue", "max_length": 20}])
+    def sort(ticket: str) -> Triage:
+        """Sort ${ticket}"""
+
+    model = endpoint([{"queue": "a", "urgency": 9}, {"queue": "a", "urgency": 2}])
+    assert sort("x") == Triage(queue="a", urgency=2)
+    assert [type(each) for each in seen] == [Triage, Triage]
+    assert "the urgency of a is at most 4" in str(model.requests[1])
+
+
+@pytest.mark.parametrize("system", ["", "  ", 3])
+def test_a_system_prompt_is_text(system):
+    with pytest.raises(ConfigError, match="system: expected text"):
+        agent(system=system)(classify.fn if hasattr(classify, "fn") else (lambda ticket: ticket))

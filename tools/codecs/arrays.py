@@ -61,3 +61,11 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
 def _decode(data: bytes) -> np.ndarray[Any, Any]:
     # numpy runs code of a file only to read Python objects, which are refused.
     return np.lib.format.read_array(BytesIO(data), allow_pickle=False)
+
+
+def preview(data: bytes, rows: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the first elements of the first axis, with their index, as text for people."""
+    found = np.atleast_1d(_decode(data))
+    name = f"{dtype_name(found.dtype)} {list(found.shape)}"
+    shown = (np.array2string(each, threshold=8, edgeitems=3).replace("\n", "") for each in found[:rows])
+    return ("index", name), [(str(at), text) for at, text in enumerate(shown)]

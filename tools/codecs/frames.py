@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ...errors import ConfigError
 from ...plans.values import Json
@@ -114,7 +114,7 @@ def _pyarrow(kind: object) -> Any:
 
 def encoded_table(table: Any) -> Encoded:
     """Return a pyarrow.Table as bytes that depend on its content alone."""
-    pa = _pyarrow(type(table))
+    pa = _pyarrow(cast("object", type(table)))
     names = table.column_names
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -150,6 +150,18 @@ def facts_of(table: Any) -> dict[str, Json]:
         "columns": [field.name for field in shown],
         "dtypes": {field.name: dtype_name(field.type) for field in shown},
     }
+
+
+def preview(data: bytes, rows: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns with their types, and the first rows, as text for people."""
+    table = read_table(data)
+    names = [name for name in table.column_names if not name.startswith(_INDEX)]
+    head = tuple(f"{name} ({dtype_name(table.schema.field(name).type)})" for name in names)
+    columns = [
+        ["" if each is None else str(each) for each in table.column(name).slice(0, rows).to_pylist()]
+        for name in names
+    ]
+    return head, [tuple(row) for row in zip(*columns, strict=True)]
 
 
 _NAMES: Final = {
@@ -294,7 +306,7 @@ _OBJECTS: Final = "text, bytes, booleans, dates, times or Decimals"
 
 
 def _pandas_table(frame: Any) -> Any:
-    pa = _pyarrow(type(frame))
+    pa = _pyarrow(cast("object", type(frame)))
     for label in frame.columns:
         if not isinstance(label, str | int | tuple):
             raise TypeError(f"expected columns named by text, found {label!r}; rename the column")
@@ -353,7 +365,8 @@ def _pandas_series_table(series: Any) -> Any:
 def _to_pandas_series(table: Any) -> Any:
     frame = _to_pandas(_single(table))
     series = frame.iloc[:, 0]
-    return series.rename(None) if (table.schema.metadata or {}).get(_SERIES) == b"" else series
+    noted: Mapping[bytes, bytes] = table.schema.metadata or {}
+    return series.rename(None) if noted.get(_SERIES) == b"" else series
 
 
 def _single(table: Any) -> Any:

@@ -172,7 +172,9 @@ _CODEC: Final = "firmplan_codec"
 
 def _core_schema_of(annotation: Any) -> Any:
     # In a list, since `TypeAdapter` takes no configuration for a dataclass or a `TypedDict` itself, but hands it on to them.
-    whole: Any = TypeAdapter(list[annotation], config=ConfigDict(arbitrary_types_allowed=True)).core_schema
+    whole: Any = TypeAdapter(
+        cast("Any", list)[annotation], config=ConfigDict(arbitrary_types_allowed=True)
+    ).core_schema
     if whole["type"] == "definitions":
         return {**whole, "schema": whole["schema"]["items_schema"]}
     return whole["items_schema"]
@@ -204,9 +206,9 @@ def _with_codecs(schema: Any, in_model: str | None) -> Any:
                 in_model = str(inside["cls"].__name__)
             return {key: _with_codecs(part, in_model) for key, part in inside.items()}
         case list():
-            return [_with_codecs(part, in_model) for part in schema]
+            return [_with_codecs(part, in_model) for part in cast("list[Any]", schema)]
         case tuple():
-            return tuple(_with_codecs(part, in_model) for part in schema)
+            return tuple(_with_codecs(part, in_model) for part in cast("tuple[Any, ...]", schema))
         case _:
             return schema
 
@@ -231,7 +233,10 @@ class _Places:
         """Return the value of a description; without bytes, a reference."""
         if isinstance(value, Reference):
             return value
-        if not isinstance(value, dict) or value.get("media_type") != self.codec.media_type:
+        if (
+            not isinstance(value, dict)
+            or cast("dict[str, Json]", value).get("media_type") != self.codec.media_type
+        ):
             raise ValueError(f"expected what stands for a {full_name(self.codec.kind)}")
         description = cast("dict[str, Json]", value)
         if info.context is None:
@@ -242,7 +247,8 @@ class _Places:
     def from_python(self, value: Any) -> object:
         """Return a value of the type as it is."""
         if not isinstance(value, self.codec.kind | Reference):
-            raise ValueError(f"expected a {full_name(self.codec.kind)}, found a {full_name(type(value))}")  # noqa: TRY004  # as above
+            found = full_name(cast("type[object]", type(value)))
+            raise ValueError(f"expected a {full_name(self.codec.kind)}, found a {found}")  # noqa: TRY004  # as above
         return value
 
     def to_json(self, value: Any, info: core_schema.SerializationInfo[Any]) -> Any:

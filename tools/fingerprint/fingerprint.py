@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ...plans.immutable import immutable
 from ...plans.values import canonical, digest
+from ..resources import Resource
 from ..schemas import with_prose
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ def _current(tool: Tool, kind: str) -> Fingerprint | None:
 def _keep(tool: Tool, kind: str, source: object | None, annotations: Mapping[str, object]) -> Fingerprint:
     from .closure import close_over  # noqa: PLC0415  # needs `Tool`
 
+    resources, gaps = _resources(tool) if source is not None else ((), ())
     encoded = tuple(part for codec in tool.types.codecs for part in codec.code)
-    found = close_over(source, annotations, (*tool.influences, *encoded))
+    found = close_over(source, annotations, (*tool.influences, *encoded, *resources))
+    found.unseen |= dict.fromkeys(gaps)
     parts = dict(found.parts) | {f"package {name}": version for name, version in found.versions.items()}
     if source is not None:
         parts |= _declared(tool)
@@ -76,12 +79,30 @@ def _keep(tool: Tool, kind: str, source: object | None, annotations: Mapping[str
     parts = {name: parts[name] for name in sorted(parts)}
     unseen = _shown(list(found.unseen))
     # The number of the format is in the digest: an older fingerprint can never equal a newer one by chance.
-    whole = digest(canonical([kind, FORMAT, parts]))
+    # Not even a declared version makes results of a stand-in those of the resource.
+    whole = digest(canonical([kind, FORMAT, parts, list(gaps)] if gaps else [kind, FORMAT, parts]))
     made = Fingerprint(None if unseen and tool.version is None else whole, parts, unseen, dict(found.reach))
     # A gap may close without a change of any object: its file is saved again, its module appears.
     if unseen is None:
         tool.last_fingerprints[kind] = made, found.observations
     return made
+
+
+def _resources(tool: Tool) -> tuple[tuple[object, ...], tuple[str, ...]]:
+    """Return the functions of the resources that a tool may open, and a sentence for each that a mere value stands for.
+
+    A resource counts by its declaration, like code of the tool: what it gives is alive, and another object in each process.
+    """
+    replaced = dict(tool.replaced_resources)
+    functions: list[object] = []
+    gaps: list[str] = []
+    for each in tool.opens:
+        standing = replaced.get(each, each)
+        if isinstance(standing, Resource):
+            functions.append(standing.fn)
+        else:
+            gaps.append(f"a value stands for the resource '{each.name}'")
+    return tuple(functions), tuple(gaps)
 
 
 def _declared(tool: Tool) -> dict[str, str]:

@@ -27,6 +27,7 @@ from types import (
 )
 from typing import Annotated, Any, cast
 
+from ..resources import Resource
 from ..tool import Tool
 from .constants import Unseen, ValueText
 from .opaque_calls import find_opaque, reads_docstrings
@@ -102,6 +103,8 @@ class ProjectReferences:
             case Tool():
                 said = (value.version, value.fingerprint_extra, value.influences)
                 return f"tool of {ValueText(self).text(value.source)} with {ValueText(self).text(said)}"
+            case Resource():
+                return f"resource {ValueText(self).text(value.fn)}"
             # Objects that keep `__wrapped__`, such as those of `lru_cache`; wrapping functions are functions, above.
             case _ if callable(value) and inspect.isfunction(getattr(value, "__wrapped__", None)):
                 return self._wrapper(value)

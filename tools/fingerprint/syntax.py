@@ -213,7 +213,7 @@ def _is_own(decorator: ast.expr, find: Find) -> bool:
     value = find(head.id)
     # The name cannot be resolved from inside the function, so the spelling decides.
     if value is ABSENT:  # imported where the function stands, which the function itself does not see
-        return (attributes or [head.id])[-1] in ("tool", "agent")
+        return (attributes or [head.id])[-1] in ("tool", "agent", "resource")
     return origin_of(str(getattr(value, "__module__", None) or getattr(value, "__name__", ""))) is Origin.OWN
 
 

@@ -65,10 +65,12 @@ class Question:
     Attributes:
         text: The question in full.
         sources: The texts that the value may quote, by name; empty: the question.
+        typed: Makes the value that guards which are functions get, such as an instance of a model. Raises: ValueError. `None`: they get the JSON.
     """
 
     text: str
     sources: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    typed: Callable[[Json], object] | None = None
 
 
 @immutable
@@ -120,7 +122,9 @@ def find_refusal(value: Json, guards: Sequence[Guard], question: Question) -> Re
         ToolError: A guard went wrong (`guard-failed`): another answer would not help.
     """
     for guard in guards:
-        refusal = _measured(guard, value, question) if is_data(guard) else _asked(guard, value)
+        refusal = (
+            _measured(guard, value, question) if is_data(guard) else _asked(guard, value, question.typed)
+        )
         if refusal is not None:
             return refusal
     return None
@@ -167,7 +171,7 @@ def _question_of(guard: Any) -> Callable[[Json], object] | None:  # noqa: ANN401
     return (lambda value: (inner(value), None)[1]) if callable(inner) else None
 
 
-def _asked(guard: Guard, value: Json) -> Refusal | None:
+def _asked(guard: Guard, value: Json, typed: Callable[[Json], object] | None) -> Refusal | None:
     """Return the verdict of a guard that is code; `None`: it holds."""
     question = _question_of(guard)
     if question is None:
@@ -177,7 +181,9 @@ def _asked(guard: Guard, value: Json) -> Refusal | None:
     # A `ValueError` is a verdict, by the convention of pydantic's validators. Any other exception is a mistake in
     # the guard, and asking again would not help.
     try:
-        verdict = question(value)
+        # Validators read JSON themselves.
+        is_validator = hasattr(guard, "model_validate") or hasattr(guard, "validate_python")
+        verdict = question(value if typed is None or is_validator else cast("Json", typed(value)))
     except ValueError as error:
         return Refusal(name, "", _sentence(error) or plain)
     except Exception as error:

@@ -36,6 +36,7 @@ from ..active_trace import trace_headers
 from ..background import Background, call
 from ..logbook import open_log
 from ..provider import is_address, plain
+from ..web_page import is_page, login_fault, page_fault
 from .listing import Listing, changed, read_listing
 from .questions import SessionQuestions, asked_by, responses_of
 
@@ -719,12 +720,25 @@ async def _bound(response: httpx2.Response) -> None:
     Raises:
         ConfigError: The server wants to know who asks.
     """
+    await _expect_server(response)
     if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise ConfigError(
             f"{Address(str(response.request.url))}: the server does not let us in ({response.status_code}); hand over what it "
             'asks for, such as headers={"Authorization": "Bearer .."}, or log in: oauth=True'
         )
     await _bound_body(response)
+
+
+async def _expect_server(response: httpx2.Response) -> None:
+    """Raise if a proxy, or the login of a network, answers in the place of the server. Raises: ConfigError."""
+    asked = str(response.request.url)
+    if is_page(response.status_code, response.headers) and "www-authenticate" not in response.headers:
+        await _bound_body(response)
+        raise ConfigError(f"{Address(asked)}: {page_fault(str(response.url), await response.aread())}")
+    if (to := response.headers.get("location")) and response.is_redirect:
+        fault = login_fault(asked, to)
+        if fault is not None:
+            raise ConfigError(f"{Address(asked)}: {fault}")
 
 
 async def _bound_in_login(response: httpx2.Response) -> None:

@@ -105,14 +105,14 @@ def _connect(endpoint: Endpoint) -> AsyncInstructor:
     import instructor  # noqa: PLC0415  # heavy: see above
     import openai  # noqa: PLC0415
 
-    from .transport import bound_body  # noqa: PLC0415  # loads httpx
+    from .transport import bound_body, expect_no_page  # noqa: PLC0415  # loads httpx
 
     _hush_instructor()
     http = openai.DefaultAsyncHttpxClient(
         verify=_tls(),
         trust_env=not is_loopback(endpoint.base_url),
         follow_redirects=False,
-        event_hooks={"response": [bound_body, record_exchange]},
+        event_hooks={"response": [bound_body, record_exchange, expect_no_page]},
     )
     client = openai.AsyncOpenAI(
         base_url=endpoint.base_url, api_key=endpoint.api_key, max_retries=0, http_client=http

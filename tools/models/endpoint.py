@@ -125,8 +125,12 @@ class Model:
         """`timeout` in seconds."""
         return _timeout(self.timeout)
 
-    def resolve(self, environment: Mapping[str, str] | None = None) -> Endpoint:
+    def resolve(self, environment: Mapping[str, str] | None = None, *, needs_key: bool = True) -> Endpoint:
         """Return the endpoint, the open settings filled from the environment.
+
+        Args:
+            environment: `None`: that of the process.
+            needs_key: Whether it is to be asked; otherwise it may lack a key.
 
         Raises:
             ConfigError: No model is named, or no key is set for an endpoint on another machine.
@@ -142,7 +146,7 @@ class Model:
         if urlsplit(base_url).scheme not in ("http", "https"):
             raise ConfigError(f"the model's address must start with http:// or https://, found '{base_url}'")
         try:
-            api_key = _read_key(self.api_key, env)
+            api_key = _read_key(self.api_key, env) if needs_key else _NO_KEY
         except LookupError as missing:
             raise ConfigError(f"no key is set for the model '{name}' at {base_url}: {missing}") from missing
         api_key = api_key or (_NO_KEY if is_loopback(base_url) else "")
@@ -164,14 +168,16 @@ class Model:
             base_url == OPENAI_URL if self.tool_calls is None else self.tool_calls,
         )
 
-    def resolve_all(self, environment: Mapping[str, str] | None = None) -> tuple[Endpoint, ...]:
+    def resolve_all(
+        self, environment: Mapping[str, str] | None = None, *, needs_key: bool = True
+    ) -> tuple[Endpoint, ...]:
         """Return the endpoint and those of its fallbacks, in the order in which they are asked. Raises: ConfigError: as `resolve`."""
-        found = [self.resolve(environment)]
+        found = [self.resolve(environment, needs_key=needs_key)]
         for each in () if self.fallback is None else read_models("fallback", self.fallback):
             # A name alone is another model at the same endpoint, under the same key.
             is_name = each == Model(each.name)
             here = replace(self, name=each.name, fallback=None) if is_name else each
-            found += here.resolve_all(environment)
+            found += here.resolve_all(environment, needs_key=needs_key)
         return tuple(found)
 
 

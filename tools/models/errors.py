@@ -5,7 +5,7 @@
 | `model-unreachable` | nobody listens, or the connection broke | yes |
 | `timeout` | no complete answer in time | yes |
 | `rate-limited` | 429; not temporary where the quota is used up | yes |
-| `model-unavailable` | 408, 409, 5xx, or an answer that is not HTTP of a model; not temporary if the answer does not end | yes |
+| `model-unavailable` | 408, 409, 5xx, or an answer that is not HTTP of a model; not temporary if the answer does not end, or is a web page | yes |
 | `model-auth` | 401, 403 | no |
 | `model-unknown` | 404, or a redirect | no |
 | `context-exceeded` | the request is longer than the model's context | no |
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import ToolError
 from ...plans.values import Json
+from ..web_page import login_fault
 from .endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -84,13 +85,14 @@ def outage(error: BaseException, endpoint: Endpoint, timeout_s: float) -> ModelE
     """
     import openai  # noqa: PLC0415  # heavy: loaded with the first call
 
-    from .transport import BodyTooLarge  # noqa: PLC0415  # loads httpx
+    from .transport import BodyTooLarge, WebPage  # noqa: PLC0415  # loads httpx
 
     match error:
         case openai.APITimeoutError():
             return timed_out(endpoint, timeout_s)
         # An answer past the bound is not temporary: the endpoint would send as much again.
-        case openai.APIConnectionError(__cause__=BodyTooLarge() as cause):
+        # A web page is not temporary either: a login has to come first. Another endpoint may be asked.
+        case openai.APIConnectionError(__cause__=(BodyTooLarge() | WebPage()) as cause):
             return ModelError(f"{endpoint.base_url}: {cause}", code="model-unavailable")
         case openai.APIConnectionError():
             why = endpoint.quote(error.__cause__ or error)
@@ -136,6 +138,8 @@ def _status(  # noqa: PLR0911  # one status, one line
             return ModelError(text, code="rate-limited", temporary=not stays, retry_after_s=wait)
         case _ if 300 <= status < 400:
             target = endpoint.quote(headers.get("location", "nowhere"))
+            if (login := login_fault(endpoint.base_url, headers.get("location", ""))) is not None:
+                return ModelError(f"{where}: {endpoint.quote(login)}", code="model-unknown")
             text = f"{where}: it redirects to {target}; set FIRMPLAN_BASE_URL to the address that answers"
             return ModelError(text, code="model-unknown")
         case _ if status in (408, 409) or status >= 500:

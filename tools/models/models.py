@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, cast
@@ -83,6 +83,7 @@ class ModelRequest:
         step: Path of the leaf that asks, for a caller that has to tell equal requests apart; it decides no answer.
         question: The messages as one text without marks around data, for guards that compare the answer with it; `None`: the messages as they are.
         sources: The texts that an answer may quote, by name; they stand in the messages too.
+        typed: Makes the value that guards which are functions get (`guard.py`, `Question`); it decides no answer.
         turns: Of a turn of an agent: the same question in parts, for endpoints with tool calls.
     """
 
@@ -97,6 +98,7 @@ class ModelRequest:
     question: str | None = None
     sources: Mapping[str, Json] = field(default_factory=dict[str, Json])
     turns: AgentTurns | None = None
+    typed: Callable[[Json], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +184,32 @@ class Models:
                         found[f"the key of the model '{alias}' ({number})"] = endpoint.api_key
         return found
 
-    def resolve(self, alias: str = DEFAULT) -> tuple[Endpoint, ...]:
+    def resolve(self, alias: str = DEFAULT, *, needs_key: bool = True) -> tuple[Endpoint, ...]:
         """Return the endpoints that an alias stands for, in the order in which they are asked.
+
+        Args:
+            alias: The alias.
+            needs_key: Whether they are to be asked; otherwise they may lack a key.
 
         Raises:
             ConfigError: The alias is unknown, or a setting is missing; the message says what to set.
         """
         if alias in self._aliases:
-            return tuple(endpoint for model in self._aliases[alias] for endpoint in model.resolve_all())
+            return tuple(
+                endpoint
+                for model in self._aliases[alias]
+                for endpoint in model.resolve_all(needs_key=needs_key)
+            )
         if alias == DEFAULT:
-            return (Model().resolve(),)
+            return (Model().resolve(needs_key=needs_key),)
         if self._aliases:
             hint = did_you_mean(alias, self._aliases, f"known are {listing(sorted(self._aliases))}")
             raise ConfigError(f"no model is called '{alias}': {hint}")
-        return (Model(alias).resolve(),)
+        return (Model(alias).resolve(needs_key=needs_key),)
+
+    def is_named(self, alias: str) -> bool:
+        """Whether an alias stands for a model here, or for one that the environment may configure."""
+        return alias == DEFAULT or not self._aliases or alias in self._aliases
 
     def expect_priced(self, asked: Mapping[str, str]) -> None:
         """Check that the price of each model is known, fallbacks included: a budget in dollars over one without a price would not hold.
@@ -218,7 +232,8 @@ class Models:
         Raises:
             ConfigError: As `resolve`.
         """
-        endpoints = self.resolve(request.alias)
+        # Stored answers stand without a key.
+        endpoints = self.resolve(request.alias, needs_key=False)
         # Not whether an endpoint has refused the form so far, which only this process knows: an answer in either form answers the question.
         turn = _turn_of(request) if any(endpoint.tool_calls for endpoint in endpoints) else None
         return {
@@ -235,7 +250,9 @@ class Models:
     def _judged_by(self, request: ModelRequest) -> dict[str, Json]:
         """Return the judges of the answer, as JSON; nothing where there is none."""
         judges = judges_in(request.guard)
-        endpoints = [each for judge in judges for each in self.resolve(judge.model or request.alias)]
+        endpoints = [
+            each for judge in judges for each in self.resolve(judge.model or request.alias, needs_key=False)
+        ]
         return {"judges": [f"{each.name} at {each.base_url}" for each in endpoints]} if judges else {}
 
     async def ask(self, request: ModelRequest, *, timeout_s: float | None = None) -> ModelReply:
@@ -327,7 +344,9 @@ class Models:
             turn=_turn_of(request) if endpoint.tool_calls else None,
         )
         plain = request.question
-        question = Question(_text_of(request.messages) if plain is None else plain, request.sources)
+        question = Question(
+            _text_of(request.messages) if plain is None else plain, request.sources, request.typed
+        )
         said = ""
         # Fails for good only with `bad-output`: transport errors are raised by `complete_within` and move on to
         # the next endpoint.

@@ -19,6 +19,8 @@ from .completion import Message
 from .marks import Data, as_text, mark
 
 _HOLE = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
+_BRACED = re.compile(r"(?<!\{)\{([A-Za-z_][A-Za-z0-9_.]*)\}(?!\})")
+"""What authors write who think of an f-string."""
 
 
 @immutable
@@ -50,17 +52,27 @@ def _in_order(answer: Json) -> str:
     return answer if isinstance(answer, str) else text_in_order(answer)
 
 
+def field_of(values: Mapping[str, Json], path: str) -> Json:
+    """Return the value at a path such as `ticket.sender`; null where a part of it is absent."""
+    found: Json = dict(values)
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
 @immutable
 class PromptTemplate:
     """A prompt with holes.
 
     Attributes:
         text: The author's words.
-        names: The names of its holes, in order of first use.
+        names: The parameters that its holes name, in order of first use.
+        paths: What each hole stands for, in order of first use: a parameter, or a field of one (`ticket.sender`).
     """
 
     text: str
     names: tuple[str, ...]
+    paths: tuple[str, ...]
 
     @classmethod
     def read(cls, where: str, text: str, known: Sequence[str]) -> PromptTemplate:
@@ -72,20 +84,32 @@ class PromptTemplate:
             known: The names that its holes may have.
 
         Raises:
-            ConfigError: A hole is not closed, or has an unknown name.
+            ConfigError: A hole is not closed, names no parameter, or is written as `{name}`.
         """
-        names = tuple(dict.fromkeys(hole[1].strip() for hole in _HOLE.finditer(text) if hole[1] is not None))
+        paths = tuple(dict.fromkeys(hole[1].strip() for hole in _HOLE.finditer(text) if hole[1] is not None))
+        names = tuple(dict.fromkeys(path.partition(".")[0].strip() for path in paths))
         if "${" in _HOLE.sub("", text):
             raise ConfigError(
                 f"{where}: the prompt has a `${{` without its `}}`; close it, or write `$${{` for the text"
             )
+        for braced in _BRACED.finditer(_HOLE.sub("", text)):
+            if braced[1].partition(".")[0] in known:
+                raise ConfigError(
+                    f"{where}: the prompt has '{{{braced[1]}}}', which is plain text; write '${{{braced[1]}}}' for the argument"
+                )
+        for path in paths:
+            if "." in path and not all(part.isidentifier() for part in path.split(".")):
+                raise ConfigError(
+                    f"{where}: the prompt has '${{{path}}}'; expected a parameter, or a field of one such as "
+                    "'${ticket.sender}'"
+                )
         for name in names:
             if name not in known:
                 hint = did_you_mean(name, known, f"parameters are {listing(known)}")
                 raise ConfigError(
                     f"{where}: the prompt refers to '${{{name}}}', which is no parameter; {hint}"
                 )
-        return cls(text, names)
+        return cls(text, names, paths)
 
     def fill(self, values: Mapping[str, Json]) -> str:
         """Return the prompt with each hole filled, the values between marks."""
@@ -93,12 +117,12 @@ class PromptTemplate:
         position = 0
         for hole in _HOLE.finditer(self.text):
             parts.append(self.text[position : hole.start()])
-            name = None if hole[1] is None else hole[1].strip()
+            path = None if hole[1] is None else hole[1].strip()
             # Every value has its tags, numbers too: a parameter that the text does not introduce is known by its tag alone.
-            parts.append("${" if name is None else Data.of(name, values[name]))
+            parts.append("${" if path is None else Data.of(path.rpartition(".")[2], field_of(values, path)))
             position = hole.end()
         return mark([*parts, self.text[position:]])
 
     def fill_plainly(self, texts: Mapping[str, str]) -> str:
-        """Return the prompt with each hole replaced by text as it is: for people, not for models."""
+        """Return the prompt with each hole replaced by text as it is, by path: for people, not for models."""
         return _HOLE.sub(lambda hole: "${" if hole[1] is None else texts[hole[1].strip()], self.text)

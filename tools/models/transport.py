@@ -20,6 +20,7 @@ from openai.types.chat import ChatCompletion
 
 from ...plans.values import Json
 from ..bounded_body import BoundedBody
+from ..web_page import is_page, page_fault
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -212,6 +213,16 @@ COMPRESSED_BYTES_MAX: Final = 512 * 1024
 
 class BodyTooLarge(httpx2.ReadError):  # reads as what it says
     """An endpoint sent more than an answer can be."""
+
+
+class WebPage(httpx2.ReadError):  # reads as what it says
+    """A web page came where a model was asked: a proxy or a login answers in its place."""
+
+
+async def expect_no_page(response: httpx2.Response) -> None:
+    """Let a response that is a web page end with `WebPage`: a hook of an httpx client, behind `bound_body`."""
+    if is_page(response.status_code, response.headers):
+        raise WebPage(page_fault(str(response.url), await response.aread()))
 
 
 async def bound_body(response: httpx2.Response) -> None:

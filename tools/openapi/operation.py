@@ -185,6 +185,11 @@ class Operation:
         return self.key.partition(" ")[2]
 
     @property
+    def takes_pages(self) -> bool:
+        """Whether a web page may be its answer: the document names such an answer, or none."""
+        return any(each in self.accept for each in ("*/*", "text/", "html"))
+
+    @property
     def name(self) -> str:
         """What it is called in `only`, `overrides` and messages: its id, else its key."""
         return self.id or self.key

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from ...errors import ConfigError, ToolError
+from ...errors import ConfigError, OutcomeUnknown, ToolError
 from ...plans.nearest import did_you_mean, listing
 from ...plans.signature import Effect
 from ...plans.values import Json, NotJson, canonical, digest
@@ -30,6 +30,7 @@ from ..logbook import open_log
 from ..provider import CONTEXT, ProvidedTool, Provider, is_address, plain, valid_name
 from ..schemas import SchemaTypes
 from ..tool import Tool, make_tool
+from ..web_page import is_page, page_fault
 from .auth import Auth, Credentials, Mask, apply, read_auth
 from .document import KIND, Document, Listed, read_document
 from .operation import KeyHeader, Operation, Unsupported, read_operation
@@ -154,6 +155,8 @@ class RemoteOperation:
                 raise
             missing = self._credentials.missing(self._operation)
             raise ToolError(f"{error}{missing}", code=error.code) from None
+        if is_page(answer.status, answer.headers) and not self._operation.takes_pages:
+            raise self._page(answer, mask)
         try:
             return answer, _masked(value_of(answer, context), mask)
         except ToolError as error:
@@ -161,6 +164,13 @@ class RemoteOperation:
             if self._effect is not Effect.WRITE:
                 raise
             raise ResultRefused(str(error), code=error.code) from error
+
+    def _page(self, answer: Answer, mask: Mask) -> Exception:
+        """Return the error for a web page in the place of the server's answer: what a write did, nobody knows."""
+        message = f"{self.server}: {mask.text(page_fault(answer.url, answer.body))}"
+        if self._effect is Effect.WRITE:
+            return OutcomeUnknown(message)
+        return ToolError(message, code="bad-result")
 
     async def _listed(self, pages: Pages, arguments: Mapping[str, Json], context: Context | None) -> Json:
         """Return the items of all pages."""

@@ -38,6 +38,7 @@ class World:
             self._expect,
             lambda run_id: self.drive(run_id),  # noqa: PLW0108  # tests replace it
             lambda: self,
+            lambda: 0.0,
         )
 
     # as store and archive
@@ -55,6 +56,9 @@ class World:
         if self.fault is not None:
             raise self.fault
         return [each for each in self.runs.values() if each.owner is not None]
+
+    async def list_due(self, at):
+        return []
 
     async def row(self, run_id):
         known = self.runs[run_id]

@@ -14,8 +14,8 @@ VECTORS = sorted((Path(__file__).parents[2] / "vectors" / "reject").glob("*.json
 
 
 def _names_in(vector):
-    """Return the names of secrets and policies that the check is told; older vectors have none."""
-    return {name: vector.get(name) for name in ("secrets", "policies")}
+    """Return the names of secrets, policies and models that the check is told; older vectors have none."""
+    return {name: vector.get(name) for name in ("secrets", "policies", "models")}
 
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)

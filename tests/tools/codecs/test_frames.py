@@ -16,8 +16,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from firmplan import Columns, ConfigError, Engine, Shape, ToolError, check, tool
-from firmplan.tools.codecs.codec import decode, encode, find_codec
+from firmplan import Columns, ConfigError, Engine, InputRejected, Shape, ToolError, check, tool
+from firmplan.tools.codecs.codec import decode, encode, find_codec, preview
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypedDict
@@ -468,15 +468,56 @@ def test_what_cannot_travel_is_refused_at_the_declaration(annotation, message):
         tool(effect="pure")(takes)
 
 
+def test_frames_are_inputs_and_are_read_again():
+    """A run keeps them itself; a description of another kind, a type without a codec and a frame without bytes are refused in words."""
+
+    async def law():
+        async with Engine(TOOLS, store="memory:") as engine:
+            plan = {
+                "firmplan": 1,
+                "inputs": {"table": clean.parameters["properties"]["table"]},
+                "steps": [{"id": "c", "tool": "clean", "args": {"table": "${inputs.table}"}}],
+                "output": "${c}",
+            }
+            frame = pd.DataFrame({"price": [1.0, None]})
+            run = await engine.run(plan, inputs={"table": frame})
+            run.raise_for_status()
+            assert run.inputs["table"] == await engine.save_value(frame)
+            assert (await engine.read_value(run.output, pl.DataFrame)).equals(pl.DataFrame({"price": [1.0]}))
+            with pytest.raises(InputRejected, match=r"found application/vnd\.apache\.arrow"):
+                await engine.read_value(run.output, np.ndarray)
+            with pytest.raises(InputRejected, match="expected a type that has a codec"):
+                await engine.read_value(run.output, int)
+            with pytest.raises(InputRejected, match="found the dtype object"):
+                await engine.save_value(np.array([object()]))
+            with pytest.raises(InputRejected, match="expected a frame, an array"):
+                await engine.save_value({"a": 1})
+
+    asyncio.run(law())
+
+
+def test_a_preview_shows_the_first_rows():
+    """Of frames with the types of their columns, of arrays with their index, of texts by line; of other bytes none."""
+    head, rows = preview(
+        "application/vnd.apache.arrow.file", _bytes(pd.DataFrame({"a": [1, 2], "b": ["x", None]})), 5
+    )
+    assert (head, rows) == (("a (int64)", "b (string)"), [("1", "x"), ("2", "")])
+    head, rows = preview("application/x-npy", _bytes(np.arange(6).reshape(3, 2)), 2)
+    assert (head, rows) == (("index", "int64 [3, 2]"), [("0", "[0 1]"), ("1", "[2 3]")])
+    assert preview("text/csv", b"a,b\n1,2\n", 1) == (("line",), [("a,b",)])
+    assert preview("application/pdf", b"%PDF", 1) is None
+
+
 def test_the_pages_code_prints_what_it_says(tmp_path):
     """docs/FRAMES.md: each block of Python runs, and prints the text that follows it."""
     page = (Path(firmplan.__file__).parent / "docs" / "FRAMES.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", page, re.DOTALL)
     assert len(blocks) == page.count("```python")
+    names = {"__name__": "frames_page"}  # one program: a block uses what those before it declare
     for index, (code, expected) in enumerate(blocks):
         printed = io.StringIO()
         source = tmp_path / f"block_{index}.py"
         source.write_text(code)
         with contextlib.redirect_stdout(printed):
-            exec(compile(code, str(source), "exec"), {"__name__": f"frames_page_{index}"})
+            exec(compile(code, str(source), "exec"), names)
         assert printed.getvalue() == expected

@@ -126,7 +126,13 @@ def test_guards_are_conditions_like_the_schema():
         ([HttpError(429, "insufficient_quota")], "rate-limited", 1, "insufficient_quota"),
         ([HttpError(429, "", {"retry-after": "3600"})], "rate-limited", 1, "429"),
         ([HttpError(503, "", AT_ONCE)] * 3, "model-unavailable", 3, "503"),
-        ([Body("<html>log in</html>", "text/html")] * 3, "bad-output", 3, "no chat completion"),
+        (
+            [Body("<html>log in</html>", "text/html")],
+            "model-unavailable",
+            1,
+            "with a web page without a title",
+        ),
+        ([Body("log in", "text/plain")] * 3, "bad-output", 3, "no chat completion"),
     ],
 )
 def test_each_failure_has_a_code_and_says_what_to_do(script, code, asked, words):

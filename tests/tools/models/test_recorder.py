@@ -54,7 +54,7 @@ def asked(script, path=None, *, prompts=("How many?",), returns=NUMBER):
         [HttpError(429, "slow down", AT_ONCE), {"n": 4}],
         [HttpError(401, "bad key")],
         [HttpError(400, "no tools here"), {"n": 5}],
-        [Body("<html>log in</html>", "text/html"), {"n": 6}],
+        [Body("<html>log in</html>", "text/html")],
     ],
 )
 def test_a_replay_says_what_was_said(script, tmp_path):

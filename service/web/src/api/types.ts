@@ -67,6 +67,7 @@ export interface Step {
   decision: Json;
   past_write: Json;
   guards: Json;
+  until: number | null;
 }
 
 export interface RunWarning {

@@ -3,7 +3,7 @@ import { computed, type ReadonlySignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, runPath } from "../api/client";
-import type { CallDetails, Explanation } from "../api/types";
+import type { CallDetails, Explanation, Step } from "../api/types";
 import { href, setQuery, address } from "../router";
 import type { RunStore } from "../store/run";
 import { Button, copyText, Tabs } from "../ui/controls";
@@ -27,6 +27,13 @@ const TABS = [
   ["journal", "Journal"],
 ] as const;
 export type DrawerTab = (typeof TABS)[number][0];
+
+/** Until when a step waits, if its wait has an end. */
+function waitOf(step: Step): string | null {
+  if (step.status !== "waiting" || step.until === null) return null;
+  const until = `until ${new Date(step.until * 1000).toLocaleString()}`;
+  return step.reason === "timer" ? until : `${step.reason}, ${until}`;
+}
 
 export function StepDrawer({ store, path, onClose }: { store: RunStore; path: string; onClose: () => void }): JSX.Element {
   const step = store.step(path).value;
@@ -57,7 +64,7 @@ export function StepDrawer({ store, path, onClose }: { store: RunStore; path: st
           </Button>
         </div>
         <div class="row">
-          <StatusBadge status={step.status} note={step.reused ? "(reused)" : (step.reason ?? undefined)} />
+          <StatusBadge status={step.status} note={step.reused ? "(reused)" : waitOf(step) ?? step.reason ?? undefined} />
           {call ? (
             <>
               <code>

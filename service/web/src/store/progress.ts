@@ -20,6 +20,7 @@ export const NO_STEP: Step = {
   decision: null,
   past_write: null,
   guards: null,
+  until: null,
 };
 
 /** The step after an event of its own; the same object if the event changes nothing of it. */
@@ -45,6 +46,10 @@ export function stepAfter(step: Step, event: RunEvent): Step {
       return { ...step, error: errorOf(event) };
     case "RetryScheduled":
       return { ...step, status: "running" };
+    case "WaitBegun":
+      return { ...step, status: "waiting", reason: "timer", started: step.started ?? at, until: number(data.until, at) };
+    case "WaitEnded":
+      return { ...step, reason: null };
     case "ApprovalAsked":
       return { ...step, status: "waiting", reason: "approval", args: data.args ?? null, attempt: step.attempts + 1 };
     case "Approved":

@@ -54,6 +54,13 @@ export function spansOf(events: readonly RunEvent[]): Span[] {
       case "RetryScheduled":
         open("pause", at, `another call in ${String(data.delay_s)} s`);
         break;
+      case "WaitBegun":
+        open("waiting", at, "waits for a time");
+        break;
+      case "WaitEnded":
+        close(at);
+        spans.push({ kind: "succeeded", start: at, end: at, attempt: null, note: "" });
+        break;
       case "ApprovalAsked":
         open("waiting", at, "waits for a person");
         break;
@@ -71,6 +78,7 @@ export function spansOf(events: readonly RunEvent[]): Span[] {
       case "ResolvedRetry":
       case "ResolvedFailed":
       case "QuestionExpired":
+      case "ApprovalExpired":
       case "StepCancelled":
       case "StepSkipped":
         close(at);
