@@ -1613,7 +1613,7 @@ class Engine:
         return await archive.download_artifact(_request.artifact_of(artifact), _request.file_of(path))
 
     async def stream_artifact(self, artifact: Artifact | Mapping[str, Json]) -> AsyncIterator[bytes]:
-        """Yield the bytes of an artifact of any size, a part of at most 8 MiB at a time.
+        """Yield the bytes of an artifact of any size, a part of at most 4 MiB at a time.
 
         Raises:
             InputRejected: As `read_artifact`.
