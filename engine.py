@@ -1613,7 +1613,7 @@ class Engine:
         return await archive.download_artifact(_request.artifact_of(artifact), _request.file_of(path))
 
     async def stream_artifact(self, artifact: Artifact | Mapping[str, Json]) -> AsyncIterator[bytes]:
-        """Yield the bytes of an artifact of any size, a part of at most 8 MiB at a time.
+        """Yield the bytes of an artifact of any size, a part of at most 4 MiB at a time.
 
         Raises:
             InputRejected: As `read_artifact`.
@@ -1652,14 +1652,18 @@ class Engine:
         return await archive.read_value(_request.artifact_of(description), kind)
 
     async def save_artifact(
-        self, data: bytes | os.PathLike[str], *, media_type: str | None = None, name: str = ""
+        self,
+        data: bytes | os.PathLike[str] | AsyncIterator[bytes],
+        *,
+        media_type: str | None = None,
+        name: str = "",
     ) -> Artifact:
         """Keep bytes or a file in the store, and return the artifact that stands for them: an input for runs.
 
         A file may have any size: it is read and stored a part at a time.
 
         Args:
-            data: The bytes, or the path of a file.
+            data: The bytes, the path of a file, or an asynchronous iterator of pieces.
             media_type: What they are; `None`: the name's ending says it.
             name: A name for people; a file has its own.
 
@@ -1667,6 +1671,10 @@ class Engine:
             InputRejected: They are too many, or the file cannot be read.
         """
         execution = (await self._open()).execution
+        if isinstance(data, AsyncIterator):
+            return await execution.archive.save_pieces(
+                data, media_type=media_type, name=name, now=execution.now
+            )
         if not isinstance(data, bytes):
             path = _request.file_of(data)
             return await execution.archive.save_file(

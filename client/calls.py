@@ -635,6 +635,34 @@ class Calls:
             raise ServerError(f"expected the bytes of {digest}, found those of {found}", code=BAD_ANSWER)
         return data
 
+    async def save_artifact(
+        self, path: str | os.PathLike[str], *, media_type: str | None = None, name: str | None = None
+    ) -> Artifact:
+        """Send a file of any size to the server, and return the artifact that stands for it: an input for runs.
+
+        Args:
+            path: The file; it is read as it is sent.
+            media_type: What it holds; `None`: the name's ending says it.
+            name: A name for people; `None`: the file's.
+
+        Raises:
+            InputRejected: The file cannot be read.
+            ServerError: The server refuses it.
+        """
+        file = Path(path)
+        query = {"name": file.name if name is None else name}
+        if media_type is not None:
+            query["media_type"] = media_type
+        try:
+            found = await self._connection.send(
+                Request("POST", "v1/artifacts", query, file=file, is_long=True)
+            )
+        except OSError as error:
+            raise InputRejected(
+                f"{file}: expected a file that can be read, found: {error.strerror or error}"
+            ) from error
+        return Artifact.model_validate_json(found)
+
     async def download_artifact(
         self, run_id: str, artifact: Artifact | Mapping[str, Any] | str, path: str | os.PathLike[str]
     ) -> Path:

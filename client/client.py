@@ -166,6 +166,7 @@ class Client:
     export = _twin(Calls.export)
     artifact = _twin(Calls.artifact)
     download_artifact = _twin(Calls.download_artifact)
+    save_artifact = _twin(Calls.save_artifact)
     check = _twin(Calls.check)
     plans = _twin(Calls.plans)
     find_plan = _twin(Calls.find_plan)

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import httpx2
@@ -51,6 +52,7 @@ class Request:
         body: JSON text; `None`: none.
         is_long: Whether the server may compute for minutes before it answers.
         attempts: How often it was sent so far: after more than once, an earlier attempt may have taken effect.
+        file: The file whose bytes are the body; `None`: none.
     """
 
     method: str
@@ -60,6 +62,7 @@ class Request:
     body: bytes | None = None
     is_long: bool = False
     attempts: int = 0
+    file: Path | None = None
 
 
 class Lines(Protocol):
@@ -97,6 +100,10 @@ class Transport(Protocol):
         """Return a request to the server."""
         ...
 
+    def content_of(self, file: Path) -> Any:  # noqa: ANN401  # the same
+        """Return the bytes of a file as the content of a request, read as they are sent."""
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         ...
@@ -115,6 +122,10 @@ class LoopTransport:
     def build(self, method: str, path: str, **options: Any) -> httpx2.Request:  # noqa: ANN401  # httpx's own
         """Return a request to the server."""
         return self._client.build_request(method, path, **options)
+
+    def content_of(self, file: Path) -> AsyncIterator[bytes]:
+        """Return the bytes of a file as content."""
+        return _pieces_in_loop(file)
 
     async def send(self, request: httpx2.Request) -> httpx2.Response:
         """Return the answer, read completely."""
@@ -148,6 +159,10 @@ class BlockingTransport:
         """Return a request to the server."""
         return self._client.build_request(method, path, **options)
 
+    def content_of(self, file: Path) -> Iterator[bytes]:
+        """Return the bytes of a file as content."""
+        return _pieces(file)
+
     async def send(self, request: httpx2.Request) -> httpx2.Response:
         """Return the answer, read completely."""
         return self._client.send(request)
@@ -168,6 +183,20 @@ class BlockingTransport:
     async def aclose(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+PIECE_BYTES: Final = 1024 * 1024  # of a file that is sent
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as source:
+        while piece := source.read(PIECE_BYTES):
+            yield piece
+
+
+async def _pieces_in_loop(file: Path) -> AsyncIterator[bytes]:
+    for piece in _pieces(file):
+        yield piece
 
 
 class _Answered:
@@ -373,12 +402,19 @@ class Connection:
         headers = dict(request.headers)
         if request.body is not None:
             headers["Content-Type"] = "application/json"
+        content: Any = request.body
+        if request.file is not None:
+            headers |= {
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(request.file.stat().st_size),
+            }
+            content = self._transport.content_of(request.file)
         return self._transport.build(
             request.method,
             request.path,
             params=dict(request.query) or None,
             headers=headers,
-            content=request.body,
+            content=content,
             timeout=httpx2.Timeout(silent_s, connect=min(CONNECT_S, silent_s)),
         )
 

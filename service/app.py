@@ -30,6 +30,7 @@ from ..engine import Engine
 from ..errors import ConfigError, FirmplanError, StoreError
 from ..tools.logbook import is_json, render_others_as_json
 from ..tools.secret import OPEN_ENVIRONMENT
+from .artifact_routes import artifact_router
 from .auth import Guard, ServerLimits, heads_of
 from .callers import KeyRing
 from .connections import BoundedProtocol
@@ -59,6 +60,7 @@ ROUTERS: Final = (
     review_router,
     step_router,
     plan_router,
+    artifact_router,
     schedule_router,
     webhook_router,
     watch_router,

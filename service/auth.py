@@ -43,6 +43,8 @@ WRONG_KEYS_MAX: Final = 20
 """Wrong keys that one address may send in a burst; a person who mistypes needs a few."""
 WRONG_KEYS_PER_S: Final = 1 / 6
 """Further wrong keys a second."""
+UPLOADS: Final = "/v1/artifacts"
+"""Where bytes are posted that are kept as they come, and never held as a whole."""
 BODY_S_MAX: Final = 30.0
 """Seconds that a body may take, and as many more as its bytes need at `BODY_BYTES_PER_S`."""
 BODY_BYTES_PER_S: Final = 16 * 1024
@@ -70,6 +72,7 @@ class ServerLimits:
 
     Attributes:
         body_bytes: Largest request body; a larger one is a 413.
+        upload_bytes: Largest body of an artifact that is posted.
         queue: Most runs queued or running; a further run is a 429.
         rate_per_s: Sustained requests per second and client; more is a 429.
         burst: Requests that a client may make in a burst before the rate counts.
@@ -77,6 +80,7 @@ class ServerLimits:
     """
 
     body_bytes: int = 16 * 1024 * 1024
+    upload_bytes: int = 4 * 1024 * 1024 * 1024
     queue: int = 1_000
     rate_per_s: float = 50.0
     burst: int = 200
@@ -135,7 +139,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = heads_of(scope)
-        incoming = Incoming(receive, headers, self._limits.body_bytes)
+        is_upload = scope["path"] == UPLOADS
+        incoming = Incoming(
+            receive, headers, self._limits.upload_bytes if is_upload else self._limits.body_bytes
+        )
         try:
             self._check_origin(headers, scope["method"])
             if scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_FOLDER):

@@ -63,6 +63,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "verify_run": SUBMIT,
     "export_run": READ,
     "get_artifact": READ,
+    "save_artifact": SUBMIT,
     "get_step": READ,
     "approve_step": APPROVE,
     "answer_step": APPROVE,

@@ -35,6 +35,7 @@ from typing_extensions import override
 from ..errors import Diverged, FirmplanError, InputRejected, PlanRejected
 from ..executor.review.compare import compare
 from ..executor.review.recall import Recall
+from ..executor.review.run_diff import RunDiff
 from ..plans import Plan, check, value_problems
 from ..plans.format.source import SourceError, parse_source
 from ..plans.values import Json
@@ -44,6 +45,8 @@ from .recorded import REHEARSABLE, RecordedRun, read_recorded
 from .rehearsal import NOT_RECORDED, Rehearsal
 
 BUNDLE: Final = ".bundle"
+COUNTED: Final = ("calls", "model_calls")
+"""The usage that a changed plan changes, and not the rehearsal."""
 AGAIN: Final = "record a new run with `firmplan record RUN -o {}`"
 ACCEPT: Final = "accept it with `pytest --firmplan --firmplan-update`"
 
@@ -171,9 +174,9 @@ def _recording_mismatch(now: Recall, rehearsal: Rehearsal, *, update: bool) -> s
     assert recorded is not None, "without a recording there are expectations"
     mismatches: list[str] = []
     # Names of this comparison in place of the ids, which are equal.
-    difference = replace(compare(recorded.recall, now), a="recorded", b="now")
+    difference = _without_costs(replace(compare(recorded.recall, now), a="recorded", b="now"))
     if not is_same(difference):
-        mismatches.append(str(difference))
+        mismatches.append(str(difference).rstrip())
     mismatches += _changed_models(recorded, now)
     if not mismatches:
         return None
@@ -184,6 +187,19 @@ def _recording_mismatch(now: Recall, rehearsal: Rehearsal, *, update: bool) -> s
         return None
     advice = f"calls are missing from the recording: {AGAIN.format(recorded.path)}" if missing else ACCEPT
     return "\n".join([*mismatches, advice])
+
+
+def _without_costs(found: RunDiff) -> RunDiff:
+    """Return a difference without what a rehearsal cannot have: recorded answers take no time and no tokens. Numbers of calls stay where they differ."""
+    calls = tuple(
+        {name: usage.get(name, 0) for name in COUNTED if len({each.get(name, 0) for each in found.usage}) > 1}
+        for usage in found.usage
+    )
+    steps = tuple(
+        replace(step, tokens=(None, None), cost=(None, None), seconds=(None, None)) for step in found.steps
+    )
+    first = found.first and next((step for step in steps if step.step == found.first.step), found.first)
+    return replace(found, steps=steps, first=first, usage=(calls[0], calls[1]))
 
 
 def _changed_models(recorded: RecordedRun, now: Recall) -> list[str]:

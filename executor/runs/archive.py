@@ -326,6 +326,16 @@ class Archive:
             ) from None
         return Artifact(digest=digest, media_type=media_type or media_type_of(name), size=size, name=name)
 
+    async def save_pieces(
+        self, pieces: AsyncIterator[bytes], *, media_type: str | None, name: str, now: Callable[[], float]
+    ) -> Artifact:
+        """Keep the bytes that some pieces make together. Raises: InputRejected: they are too many."""
+        try:
+            digest, size = await keep_pieces(self._store, _bounded(pieces), now)
+        except ToolError as fault:
+            raise InputRejected(str(fault)) from None
+        return Artifact(digest=digest, media_type=media_type or media_type_of(name), size=size, name=name)
+
     async def save_artifact(self, data: bytes, *, media_type: str | None, name: str, at: float) -> Artifact:
         """Keep bytes, and return the artifact that stands for them. Raises: InputRejected: they are too many."""
         try:
@@ -823,3 +833,12 @@ def _fitting(where: RunFilter) -> RunFilter:
             expected = "US dollars" if name == "usd_min" else "Unix seconds"
             raise InputRejected(f"{name}: expected {expected}, found {describe(amount)}")
     return where
+
+
+async def _bounded(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield the pieces. Raises: ToolError: they are too many."""
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        check_artifact_file(size)
+        yield piece

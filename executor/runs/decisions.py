@@ -60,7 +60,7 @@ from .archive import Archive, read_decision
 from .driver import Driver
 from .owner import Owner
 from .planning import Planning, answers_in, question_in
-from .request import attempt_of, edit_of, expect_small, reason_of, run_of, step_of
+from .request import as_json, attempt_of, edit_of, expect_small, reason_of, run_of, step_of
 from .run import Run
 
 PART: Final = re.compile(r"[\[#/]")  # the marks after which a path goes into a part of a step
@@ -592,7 +592,7 @@ class Decisions:
             value = (
                 CanonicalValue(tool.accept(output)[0])
                 if tool is not None
-                else CanonicalValue.of(cast("Json", output))
+                else CanonicalValue.of(as_json(cast("Json", output)))
             )
             if tool is None and lock is not None and lock.returns is not None:
                 _expect_fit(value.value, lock.returns)
@@ -764,7 +764,7 @@ def _answer(iteration: Iteration, given: object) -> CanonicalValue:
 def _fitting_answer(where: str, given: object, schema: Mapping[str, Json]) -> CanonicalValue:
     """Return an answer that fits a schema. Raises: InputRejected: it does not."""
     try:
-        value = CanonicalValue.of(cast("Json", given))
+        value = CanonicalValue.of(as_json(cast("Json", given)))
         _expect_fit(value.value, schema)
         value = CanonicalValue.of(with_integers(value.value, schema))
     except (ToolError, NotJson) as fault:

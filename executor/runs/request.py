@@ -161,7 +161,7 @@ def inputs_of(given: object) -> Mapping[str, Json]:
 
 def task_inputs(given: Mapping[str, Json]) -> Mapping[str, Json]:
     """Return the inputs of a task; it has no plan yet that declares them. Raises: InputRejected: they are not valid, or too large."""
-    inputs = {name: _as_json(value) for name, value in given.items()}
+    inputs = {name: as_json(value) for name, value in given.items()}
     problems = [
         too_large(name, size, bounds.VALUE_BYTES_MAX)
         for name, size in _sizes(inputs).items()
@@ -173,7 +173,7 @@ def task_inputs(given: Mapping[str, Json]) -> Mapping[str, Json]:
     return inputs
 
 
-def _as_json(value: Json) -> Json:
+def as_json(value: Json) -> Json:
     """Return a value with models, dates and the like as JSON."""
     try:
         canonical(value)
@@ -215,7 +215,7 @@ def value_for(report: CheckReport, path: str, value: Json) -> CanonicalValue:
     if item:
         schema = {**schema.get("items", {}), **({"$defs": schema["$defs"]} if "$defs" in schema else {})}
     try:
-        sealed = CanonicalValue.of(value)
+        sealed = CanonicalValue.of(as_json(value))
     except NotJson as fault:
         raise InputRejected(f"set: the value of '{path}' is no JSON: {fault}") from fault
     expect_small(f"set: the value of '{path}'", sealed)
@@ -426,7 +426,9 @@ def decisions_of(given: Mapping[str, Value]) -> Mapping[str, Value]:
 
 def edit_of(edit: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
     """Return edited arguments by name. Raises: InputRejected: the value is not an object."""
-    return None if edit is None else values_of("edit", edit, "arguments")
+    if edit is None:
+        return None
+    return {name: as_json(value) for name, value in values_of("edit", edit, "arguments").items()}
 
 
 def new_id_of(what: str, given: object) -> str | None:

@@ -164,7 +164,7 @@ def without(digests: Iterable[str], named: Iterable[str]) -> frozenset[str]:
 
 # --- values in parts
 #
-# Their parts are stored values, which only the list of parts names. There are few such values: each is larger than 8 MiB.
+# Their parts are stored values, which only the list of parts names. There are few such values: each is larger than 4 MiB.
 
 
 def parts_in(sql: Sql) -> dict[str, list[str]]:

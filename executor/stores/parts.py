@@ -19,7 +19,7 @@ from ...tools.private_file import replacing
 from .store import Store
 
 PART_BYTES: Final = (
-    8 * 1024 * 1024
+    4 * 1024 * 1024
 )  # of a part, which is in memory two or three times: here, in the driver, in the database
 
 
@@ -67,10 +67,15 @@ async def _regrouped(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     """Yield the same bytes in pieces of `PART_BYTES`; the last one is shorter, and never empty unless there is nothing at all."""
     held = bytearray()
     async for piece in pieces:
+        if not held and len(piece) == PART_BYTES:  # of a file: no copy is needed
+            yield piece
+            continue
         held += piece
         while len(held) >= PART_BYTES:
-            yield bytes(held[:PART_BYTES])
+            with memoryview(held) as view:
+                part = bytes(view[:PART_BYTES])
             del held[:PART_BYTES]
+            yield part
     if held:
         yield bytes(held)
 

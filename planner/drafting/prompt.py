@@ -42,12 +42,12 @@ from .signatures import (
 Plea: TypeAlias = Literal["repair", "mend", "anew", "doubts", "repatch"]
 
 PROMPTS = (
-    *("adapt", "choose", "plan", "more", "given", "part", "servers", "learnt", "untrusted"),
+    *("adapt", "choose", "plan", "more", "given", "part", "returns", "servers", "learnt", "untrusted"),
     *("repair", "mend", "anew", "doubts", "unread", "patch", "repatch"),
 )
 """The files of the texts that a planning sends."""
 
-SMALL_PROMPTS = ("small", "small_repair", "adapt", "choose", "servers", "learnt", "part")
+SMALL_PROMPTS = ("small", "small_repair", "adapt", "choose", "servers", "learnt", "part", "returns")
 """The files of the texts that a planning in the small profile sends."""
 
 NOT_SHOWN = frozenset({"secret", "isoformat", "isoweekday", "timestamp"})

@@ -271,6 +271,25 @@ def test_what_is_no_type_is_a_config_error(engine: Engine, wanted: Any) -> None:
         engine.run_sync(TITLED, inputs={"title": "x"}, returns=wanted)
 
 
+def test_what_people_give_may_be_python_values() -> None:
+    """Answers, and values that a fork sets."""
+    asks = {
+        "firmplan": 1,
+        "steps": [
+            {"id": "day", "ask_person": "When?", "returns": {"type": "string", "format": "date"}},
+            {"id": "t", "set": "${day + '!'}"},
+        ],
+        "output": "${t}",
+    }
+    with Engine([grow], store="memory:") as engine:
+        run = engine.run_sync(asks)
+        engine.answer_sync(run.id, "day", date(2026, 7, 1), by="ann")
+        assert engine.resume_sync(run.id).output == "2026-07-01!"
+        assert engine.fork_sync(run.id, set={"t": Color.RED}).output == "red"
+        with pytest.raises(InputRejected, match="no JSON"):
+            engine.fork_sync(run.id, set={"t": {1}})
+
+
 def plan_of(output: Any) -> str:
     steps = [{"id": "g", "tool": "grow", "args": {"name": "Ada"}}]
     return json.dumps({"firmplan": 1, "steps": steps, "output": output})
@@ -298,5 +317,24 @@ def test_a_task_is_planned_for_the_type() -> None:
                 assert (await engine.run("Grow Ada", run_id="r", returns=Report)).value == run.value
                 assert (await engine.run("Grow Ada", returns=Report)).value == run.value
                 assert len(model.requests) == 2
+
+    asyncio.run(main())
+
+
+def test_steps_of_a_typed_task_start_while_its_plan_is_written() -> None:
+    """A partial plan has no output yet, so its type is not looked at; and a saved plan answers only if its output fits."""
+
+    async def main() -> None:
+        replies = [plan_of({"title": "${g.name}"})]
+        async with ScriptedModel(replies) as model:
+            planner = Planner("m", base_url=model.base_url, api_key="k", adapt=False)
+            async with Engine([grow, order], store="memory:", planner=planner) as engine:
+                saved = json.loads(plan_of("${g.name}"))
+                await engine.save_plan("grow", {**saved, "task": "Grow Ada"})
+                assert (await engine.run("Grow Ada", returns=str)).value == "Ada"
+                assert len(model.requests) == 0
+                run = await engine.run("Grow Ada", returns=Report, stream=True)
+                assert run.value == Report(title="Ada")
+                assert len(model.requests) == 1
 
     asyncio.run(main())

@@ -8,7 +8,7 @@ import pytest
 MISFITS = {
     "no body": (
         ("POST", "/v1/runs", ""),
-        [("$", "plan, plan_name, plan_digest, inputs, budget, found no body")],
+        [("$", "plan, plan_name, plan_digest, inputs, budget, returns, found no body")],
     ),
     "no object": (("POST", "/v1/runs", "[]"), [("$", "expected object, found []")]),
     "no plan": (
@@ -21,7 +21,12 @@ MISFITS = {
     ),
     "misspelt key": (
         ("POST", "/v1/runs", '{"plna": {}}'),
-        [("$.plna", "plan, plan_name, plan_digest, inputs, budget, found 'plna'; did you mean 'plan'?")],
+        [
+            (
+                "$.plna",
+                "plan, plan_name, plan_digest, inputs, budget, returns, found 'plna'; did you mean 'plan'?",
+            )
+        ],
     ),
     "misspelt and missing": (
         ("POST", "/v1/tasks", '{"taks": "x"}'),

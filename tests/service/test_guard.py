@@ -71,6 +71,29 @@ def test_a_body_without_a_length_is_counted():
     asyncio.run(main())
 
 
+def test_an_upload_has_a_limit_of_its_own():
+    """An artifact that is posted may be larger than another body; past its limit nothing of it is an artifact. Unknown parameters are refused."""
+
+    async def pieces(count):
+        for _ in range(count):
+            yield b" " * 1000
+
+    async def main():
+        async with served(limits=ServerLimits(body_bytes=10, upload_bytes=5_000)) as client:
+            large = await client.post("/v1/artifacts", content=pieces(6))
+            assert (large.status_code, large.json()["code"]) == (413, "body-too-large")
+            made = await client.post("/v1/artifacts?name=a.csv", content=pieces(5))
+            assert (made.status_code, made.json()["size"], made.json()["media_type"]) == (
+                201,
+                5_000,
+                "text/csv",
+            )
+            assert (await client.post("/v1/artifacts?nme=x", content=b"x")).status_code == 422
+            assert (await client.post("/v1/artifacts", content=b"")).json()["size"] == 0
+
+    asyncio.run(main())
+
+
 def test_keys_are_taken_as_bearers_only():
     """Another scheme, an empty key and a key's beginning are refused, with the header that says what is wanted."""
 

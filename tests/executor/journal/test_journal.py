@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 
 import pytest
@@ -243,6 +244,28 @@ def test_after_a_commit_that_failed_nothing_more_is_taken(fault, told):
         assert journal.take() is None
 
     asyncio.run(main())
+
+
+def test_an_outcome_waits_for_the_intents_that_share_its_commit():
+    """It asks for no commit of its own: the next intent does, or whoever adds none asks for one."""
+    written = Written()
+    journal = written.journal
+    journal.add(STARTED, 2.0, opens="box")
+    written.commit()
+    written.asked.within.clear()
+    journal.add(ENDED, 3.0, closes=True, within_s=math.inf)
+    assert written.asked.within == []
+    journal.add(CallStarted("pay2", 1, "sha256:1"), 4.0, opens="box")
+    journal.expect()
+    assert written.asked.within == [0]  # one commit for both, and nobody asks twice
+    batch = written.commit()
+    assert (len(batch.lines), batch.is_synced, batch.closed) == (2, True, ["pay"])
+    journal.add(CallSucceeded("pay2", CanonicalValue(b"1")), 5.0, closes=True, within_s=math.inf)
+    journal.expect()
+    assert written.asked.within == [0, None]
+    assert written.commit().is_synced
+    journal.expect()  # nothing is left
+    assert written.asked.within == [0, None]
 
 
 def test_so_many_events_may_wait_for_the_disk_and_no_more():

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 import pytest
 from firmplan import Planner, tool
 from firmplan.testing import HttpError, ScriptedModel, Text
 
 
-@dataclass
-class Person:
+class Person(TypedDict):
     """A person, perhaps with a nickname."""
 
     name: str
-    nick: str | None = None
+    nick: NotRequired[str | None]
 
 
 @tool(effect="read")
 def person(number: int) -> Person:
     """Find a person."""
-    return Person("Ann")
+    return {"name": "Ann"}
 
 
 @tool(effect="read")
