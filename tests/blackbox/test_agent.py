@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from firmplan import ConfigError, Engine, Run, agent, check
+from firmplan import ConfigError, Engine, PlanRejected, Run, agent, check
 from firmplan.testing import Cut, HttpError, Refusal, ScriptedModel, Text, Truncated, unmarked
 from public import call, once, plan, within
 from pydantic import BaseModel
@@ -303,13 +303,15 @@ def test_models_may_be_named_by_alias(tmp_path: Path):
 
 
 def test_no_model_configured_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """No model configured: one message, what to do."""
+    """No model configured: one message, what to do, before anything runs."""
     for name in ("FIRMPLAN_MODEL", "FIRMPLAN_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     assert check(STEPS, [classify]).ok
-    run = once([classify], STEPS, tmp_path / "s.db")
-    assert run.status == "failed"
-    assert "FIRMPLAN_MODEL" in run.errors[0].message
+    with pytest.raises(PlanRejected) as refused:
+        once([classify], STEPS, tmp_path / "s.db")
+    (problem,) = refused.value.problems
+    assert problem.code == "unknown-model"
+    assert "FIRMPLAN_MODEL" in problem.hint
 
 
 def test_models_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

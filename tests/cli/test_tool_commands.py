@@ -78,3 +78,45 @@ def test_accept_shows_what_has_changed_and_consents(firmplan, tmp_path):
     done = firmplan("tools", "accept", "moon", *use)
     assert done.code == 2
     assert "there are station" in done.err
+
+
+POOL = '''
+from collections.abc import Iterator
+
+from firmplan import resource, tool
+
+
+class Pool:
+    """A pool."""
+
+
+@resource
+def pool() -> Iterator[Pool]:
+    yield Pool()
+
+
+@tool(effect="read", resource="db", trust="trusted")
+def query(n: int, pool: Pool) -> int:
+    """Query."""
+    return n
+'''
+
+
+def test_the_list_shows_what_tools_open(firmplan, tmp_path):
+    """Resources stand in a column of their own, not among the arguments."""
+    (tmp_path / "db.py").write_text(POOL)
+    assert firmplan("tools", "--json", "-t", "db.py").document["tools"][0]["opens"] == ["pool"]
+    assert "OPENS" in firmplan("tools", "-t", "db.py").out
+
+
+def test_a_check_without_any_model_warns_of_steps_that_ask_one(firmplan, tmp_path):
+    """A plan is often checked where nothing runs; where models are configured, an unknown one is an error."""
+    plan = {"firmplan": 1, "steps": [{"id": "a", "ask": {"prompt": "Hi", "model": "smal"}}], "output": "${a}"}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    done = firmplan("check", "plan.json", "--json")
+    assert (done.code, [each["code"] for each in done.document["problems"]]) == (0, ["unknown-model"])
+    (tmp_path / "firmplan.toml").write_text(
+        '[models.small]\nname = "m"\nbase_url = "http://127.0.0.1:9/v1"\n'
+    )
+    done = firmplan("check", "plan.json", "--json")
+    assert (done.code, [each["severity"] for each in done.document["problems"]]) == (2, ["error"])
