@@ -585,7 +585,8 @@ def walk(frame: Frame) -> Iterator[Iteration]:
     """Yield each step of a frame, in plan order, followed by its items, iterations and inner steps."""
     for node in frame.nodes:
         yield node
-        if node.is_plain:
+        iterations = node.iterations
+        if len(iterations) == 1 and iterations[0] is node and not node.frames:  # as `is_plain`, of most steps
             continue
         for item in node.items:
             if item is not node:

@@ -1201,7 +1201,10 @@ class Machine:
             self._record(StepSucceeded(iteration.path, output.digest))
         repeat = code.repeat
         if repeat is None:
-            self._end_item(item, SUCCEEDED, output=output)
+            if item is item.node:  # as `_end_item` does
+                self._end_node(item.node, SUCCEEDED, None, output)
+            else:
+                self._end_item(item, SUCCEEDED, output=output)
             return
         try:
             with ItemScope(item, made=iteration) as scope:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from operator import attrgetter
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
@@ -128,7 +128,11 @@ def read_entry(line: bytes, find_value: Callable[[str], CanonicalValue]) -> Entr
         # Unknown fields raise a TypeError below: a record of a newer version must not be read as if the field were not there.
         for name, value in record.items():
             if type(value) is dict:
-                record[name] = _read_field(cast("dict[str, Json]", value), find_value)
+                field = cast("dict[str, Json]", value) if TYPE_CHECKING else value  # no call
+                if "$json" in field:
+                    record[name] = CanonicalValue.of(field["$json"])
+                elif "$value" in field:
+                    record[name] = find_value(cast("str", field["$value"]))
         return Entry(seq, at, kind(**record))
     except (ValueError, KeyError, TypeError) as fault:
         raise StoreError(
@@ -149,14 +153,6 @@ def values_by(find: Callable[[str], bytes]) -> Callable[[str], CanonicalValue]:
         return CanonicalValue.checked(find(name))
 
     return find_value
-
-
-def _read_field(value: dict[str, Json], find_value: Callable[[str], CanonicalValue]) -> Json | CanonicalValue:
-    if "$json" in value:
-        return CanonicalValue.of(value["$json"])
-    if "$value" in value:
-        return find_value(cast("str", value["$value"]))
-    return value
 
 
 def split_calls(entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -322,8 +322,13 @@ class Driver:
 
     def _set_timer(self) -> None:
         """Have this driver told of the next time that comes."""
-        if (wake_at := self.facilities.wake_at) is not None and (due := self.machine.next_due) is not None:
+        if (wake_at := self.facilities.wake_at) is not None and (due := self._next_due()) is not None:
             wake_at(self.row.id, due)
+
+    def _next_due(self) -> float | None:
+        # Where nothing expires, a time of an expiry that has passed would wake the run again and again.
+        machine = self.machine
+        return machine.next_due if self.facilities.expires else min(machine.timers.values(), default=None)
 
     async def _end_waits(self) -> None:
         """End the waits whose time has come: of `wait` steps, of questions, of approvals, and of the run itself."""
@@ -465,7 +470,7 @@ class Driver:
         elif is_over or self.facilities.wake_at is None:
             self._spawn("", self._end_waits())
         else:
-            self.facilities.wake_at(self.row.id, self.machine.next_due)
+            self.facilities.wake_at(self.row.id, self._next_due())
 
     async def _end_wait(self, event: WaitEnded) -> None:
         if not self.is_parking and self.machine.accepts(event):

@@ -192,6 +192,9 @@ class PageRun:
         if not python.exists():
             return None
         env = {name: value for name, value in self.env.items() if name != "PYTHONPATH"}
+        env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = str(
+            int(END_S)
+        )  # its own 20 s are short for a loaded machine
         done = subprocess.run(
             [python, "-c", text],
             cwd=self.folder,
