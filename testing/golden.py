@@ -191,10 +191,9 @@ def _recording_mismatch(now: Recall, rehearsal: Rehearsal, *, update: bool) -> s
 
 def _without_costs(found: RunDiff) -> RunDiff:
     """Return a difference without what a rehearsal cannot have: recorded answers take no time and no tokens. Numbers of calls stay where they differ."""
-    calls = tuple(
-        {name: usage.get(name, 0) for name in COUNTED if len({each.get(name, 0) for each in found.usage}) > 1}
-        for usage in found.usage
-    )
+    one, other = found.usage
+    differ = [name for name in COUNTED if one.get(name, 0) != other.get(name, 0)]
+    calls = tuple({name: usage.get(name, 0) for name in differ} for usage in found.usage)
     steps = tuple(
         replace(step, tokens=(None, None), cost=(None, None), seconds=(None, None)) for step in found.steps
     )

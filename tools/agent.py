@@ -70,7 +70,7 @@ class AgentSettings:
         is_number = isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < inf
         if given is not None and not is_number:
             raise ConfigError(f"{where}: temperature: expected a number of at least 0, found {given!r}")
-        said: object = self.system
+        said = cast("object", self.system)
         if said is not None and (not isinstance(said, str) or not said.strip()):
             raise ConfigError(f"{where}: system: expected text, found {said!r}")
         counts = {"retries": (self.retries, 0), "max_tokens": (self.max_tokens, 1)}

@@ -22,7 +22,7 @@ from ..plans.immutable import immutable
 from ..plans.nearest import listing
 from ..plans.values import Json
 from .context import Context
-from .resources import Resource, find_resource, in_scope
+from .resources import Resource, find_resource, in_scope, is_resource
 
 _FOLDER = __name__.rpartition(".")[0] + "."
 EMPTY: Final = inspect.Parameter.empty
@@ -140,7 +140,7 @@ def read_annotations(fn: Callable[..., Any], where: str, local: Mapping[str, Any
 
 def local_resources(local: Mapping[str, Any]) -> tuple[Resource[Any], ...]:
     """Return the resources among local names."""
-    return tuple(each for each in local.values() if type(each) is Resource)
+    return tuple(each for each in local.values() if is_resource(each))
 
 
 def find_resources(fn: Callable[..., Any], where: str, local: Mapping[str, Any]) -> dict[str, Resource[Any]]:

@@ -21,13 +21,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import (
-    AsyncIterator,
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -35,7 +29,7 @@ from contextlib import (
     contextmanager,
 )
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeGuard, TypeVar, cast, overload
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigError
@@ -99,7 +93,8 @@ class Resource(Generic[T]):
             return _awaited(self.fn(*args, **kwargs))
         made = self.fn(*args, **kwargs)
         # Async first, as the annotation is read: a client that can do both belongs to the event loop.
-        if hasattr(type(made), "__aenter__") or hasattr(type(made), "__enter__"):
+        kind = cast("type[object]", type(made))
+        if hasattr(kind, "__aenter__") or hasattr(kind, "__enter__"):
             return made
         return _as_it_is(made)
 
@@ -213,7 +208,7 @@ def resource(fn: Callable[..., Any] | None = None, /, *, name: str | None = None
         return partial(resource, name=name) if name is not None else resource
     if not callable(fn) or isinstance(fn, Resource):
         raise ConfigError(f"@resource: expected a function or a class, found {fn!r}")
-    given: object = name
+    given = cast("object", name)
     if given is not None and (not isinstance(given, str) or not given.strip()):
         raise ConfigError(f"@resource: name: expected a text that is not empty, found {name!r}")
     from .callables import caller_locals  # noqa: PLC0415  # it needs this module
@@ -233,9 +228,14 @@ def resource(fn: Callable[..., Any] | None = None, /, *, name: str | None = None
 _CLASSES: Final[WeakKeyDictionary[type, Resource[Any]]] = WeakKeyDictionary()
 
 
+def is_resource(value: object) -> TypeGuard[Resource[Any]]:
+    """Return whether a value is a resource itself: a proxy that claims the class of what it stands for is none."""
+    return type(value) is Resource
+
+
 def resource_of(wanted: object) -> Resource[Any] | None:
     """Return a resource that is named by itself or by its class; `None`: it is neither."""
-    if isinstance(wanted, Resource):
+    if is_resource(wanted):
         return wanted
     return _CLASSES.get(wanted) if isinstance(wanted, type) else None
 
@@ -245,8 +245,8 @@ def in_scope(fn: Callable[..., Any], local: Mapping[str, Any]) -> tuple[Resource
     names = getattr(inspect.unwrap(fn), "__globals__", None)
     if names is None and isinstance(fn, type):
         names = getattr(sys.modules.get(fn.__module__), "__dict__", None)
-    every = [*(names or {}).values(), *local.values()]
-    return tuple(dict.fromkeys(each for each in every if type(each) is Resource))
+    every: list[object] = [*(names or {}).values(), *local.values()]
+    return tuple(dict.fromkeys(each for each in every if is_resource(each)))
 
 
 def find_resource(
@@ -302,7 +302,7 @@ def mentioned_in(fn: Callable[..., Any], scope: Iterable[Resource[Any]]) -> tupl
     named = [known[name] for name in sorted(names) if name in known]
     named += [_content(cell) for cell in getattr(plain, "__closure__", None) or ()]
     every = list(scope)
-    found = [resource_of(each) for each in named if isinstance(each, type | Resource)]
+    found = [resource_of(each) for each in named if isinstance(each, type) or is_resource(each)]
     found += [one for each in named if isinstance(each, type) for one in every if _gives(one, each)]
     return tuple(dict.fromkeys(each for each in found if each is not None))
 
@@ -348,7 +348,7 @@ def _spelled(annotation: Any) -> str:
 
 
 @asynccontextmanager
-async def _awaited(made: Coroutine[Any, Any, T]) -> AsyncIterator[Any]:
+async def _awaited(made: Coroutine[Any, Any, T]) -> AsyncGenerator[Any]:
     value = await made
     if hasattr(type(value), "__aenter__"):
         async with cast("AbstractAsyncContextManager[Any]", value) as entered:
@@ -361,5 +361,5 @@ async def _awaited(made: Coroutine[Any, Any, T]) -> AsyncIterator[Any]:
 
 
 @contextmanager
-def _as_it_is(value: T) -> Iterator[T]:
+def _as_it_is(value: T) -> Generator[T]:
     yield value

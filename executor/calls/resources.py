@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...errors import ConfigError, ToolError
 from ...tools.failures import described, is_interruption
 from ...tools.logbook import open_log
-from ...tools.resources import RESOURCE_FAILED, Resource
+from ...tools.resources import RESOURCE_FAILED, Resource, is_resource
 from .invoke import Failed, ThreadPool, ToolThread, is_worth_retrying
 
 if TYPE_CHECKING:
@@ -74,8 +74,9 @@ class OpenResources:
 
         The tool has not been called then, so a failed write did nothing. What is still opening past the limit goes on for the next call.
         """
+        limit = asyncio.timeout(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s) as limit:
+            async with limit:
                 for parameter, resource in tool.injected.items():
                     context.injected[parameter] = await self.open(resource)
         except ResourceError as fault:
@@ -118,7 +119,7 @@ class OpenResources:
         if key is None:
             return resource, None
         standing = replaced[key]
-        return (standing, None) if isinstance(standing, Resource) else (None, standing)
+        return (standing, None) if is_resource(standing) else (None, standing)
 
     def ask(self, tool: Tool, wanted: object) -> Any:  # noqa: ANN401  # see `Context.resource`
         """Return what `Context.resource` returns: on an event loop an awaitable, on another thread the resource."""

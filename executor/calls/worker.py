@@ -160,6 +160,12 @@ class Child:
         try:
             self._put_back(call["path"])
             tool = _tool(call["source"], call["name"], call["results"])
+        except ConfigError as fault:  # the tool cannot be found
+            line.close()
+            missing = Failed("config-error", str(fault), temporary=False, retryable=False)
+            self.say(write_outcome(missing, used, blobs))
+            return
+        try:
             context = self._context(call, tool, blobs, line)
             used = context.used
             if tool.injected:  # before the tool is called: if one does not open, a write did nothing
@@ -173,7 +179,6 @@ class Child:
         except ResourceError as fault:
             may_help = fault.temporary or is_worth_retrying(tool, fault.cause)
             outcome = Failed(fault.code, str(fault), fault.temporary, may_help)
-        # Only a tool that cannot be found gets here: `call_tool` turns every error of the tool itself into an outcome.
         except ConfigError as fault:
             outcome = Failed("config-error", str(fault), temporary=False, retryable=False)
         line.close()

@@ -363,7 +363,7 @@ class Archive:
         """Return inputs in which values that have codecs are kept, and stand as their descriptions. Raises: InputRejected."""
         found: dict[str, Any] = {}
         for name, value in inputs.items():
-            if type(value) not in _JSON and find_codec(type(value)) is not None:
+            if type(value) not in _JSON and find_codec(cast("type[object]", type(value))) is not None:
                 found[name] = await self.save_value(value, at)
         return {**inputs, **found} if found else inputs
 

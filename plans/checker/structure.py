@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 from ..format.shape import describe
 from ..graph import cycles
@@ -262,7 +263,8 @@ def _models_of(context: CheckContext, step: Step) -> Iterator[tuple[str, str]]:
             own = step.ask.model or DEFAULT_MODEL
             yield ".ask.model" if step.ask.model else ".ask", own
             for at, guard in enumerate(step.ask.guard):
-                if isinstance(guard, dict) and isinstance(judge := guard.get("model"), str):
+                judge = cast("dict[str, Json]", guard).get("model") if isinstance(guard, dict) else None
+                if isinstance(judge, str):
                     yield f".ask.guard[{at}].model", judge
         case AgentStep() | PlanForStep():
             if isinstance(step, AgentStep):

@@ -10,7 +10,7 @@ it, so its fields say themselves what they hold, with `Annotated[pd.DataFrame, C
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Protocol, TypeAlias, Union, cast, get_args, get_origin
 
@@ -105,7 +105,7 @@ def codecs_in(schema: Any) -> Iterator[Codec]:
             for part in cast("dict[str, Any]", schema).values():
                 yield from codecs_in(part)
         case list() | tuple():
-            for part in cast("list[Any]", schema):
+            for part in cast("Iterable[Any]", cast("object", schema)):
                 yield from codecs_in(part)
         case _:
             return
@@ -205,10 +205,10 @@ def _with_codecs(schema: Any, in_model: str | None) -> Any:
             ):
                 in_model = str(inside["cls"].__name__)
             return {key: _with_codecs(part, in_model) for key, part in inside.items()}
-        case list():
-            return [_with_codecs(part, in_model) for part in cast("list[Any]", schema)]
-        case tuple():
-            return tuple(_with_codecs(part, in_model) for part in cast("tuple[Any, ...]", schema))
+        case list() | tuple():
+            parts = cast("Iterable[Any]", cast("object", schema))
+            found = [_with_codecs(part, in_model) for part in parts]
+            return tuple(found) if isinstance(schema, tuple) else found
         case _:
             return schema
 
