@@ -1288,10 +1288,12 @@ class Engine:
         run_id_new: str | None = None,
         replan: int = 0,
         submitter: Submitter | None = None,
-    ) -> Run:
+        returns: type[T] | Mapping[str, Any] | None = None,
+    ) -> Run[T]:
         """Start a retry and return its run immediately. Arguments and errors are those of `retry`; if the planning fails, the run fails."""
+        wanted = await self._expected(run_id, returns)
         execution, retried, _ = await self._retry(run_id, run_id_new, replan, submitter)
-        return await execution.archive.get(retried)
+        return _typed(await execution.archive.get(retried), wanted)
 
     async def _retry(
         self, run_id: str, run_id_new: str | None, replan: int, submitter: Submitter | None

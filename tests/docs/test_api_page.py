@@ -21,7 +21,7 @@ TABLES = {
     "setting": (Engine, "ENGINE.md"),
     "option": (Engine.run, "ENGINE.md"),
     "keyword": (tool, "TOOLS.md"),
-    "argument": (agent, "MODELS.md"),
+    "setting of an agent": (agent, "AGENTS.md"),
 }
 
 
