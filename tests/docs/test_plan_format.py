@@ -27,6 +27,7 @@ from firmplan.plans.plan import (
     PlanStep,
     SetStep,
     ToolStep,
+    WaitStep,
 )
 from firmplan.plans.plan import Plan as Model
 from firmplan.plans.types.assignable import assignability_problems
@@ -108,6 +109,7 @@ def keys(*models) -> set[str]:
                 AskPersonStep,
                 EndorseStep,
                 FailStep,
+                WaitStep,
             ),
         ),
         ("key of `ask`", keys(Ask)),
