@@ -296,6 +296,12 @@ class EnginePlanner:
         key = await beside(lambda: self._check_key(plan, saved, models), small=small)
         if key is not None and await self._known.find_passed(key, plan):
             return None
+        if (
+            key is not None and models.names_only
+        ):  # what passed with models that can be asked passes where their names are enough
+            stricter = await beside(lambda: self._check_key(plan, saved, self._askable), small=small)
+            if stricter is not None and await self._known.find_passed(stricter, plan):
+                return None
         survey = await self._survey(plan, saved, models, small=small)
         if key is not None:
             self._known.note_passed(key, plan)

@@ -59,7 +59,14 @@ def test_the_defaults_of_tool_are_those_of_the_contract():
         "fingerprint_extra": None,
     }
     found = {name: each.default for name, each in inspect.signature(tool).parameters.items()}
-    later = {"private": False, "readers": (), "egress": (), "harmless": (), "guard": ()}
+    later = {
+        "private": False,
+        "readers": (),
+        "egress": (),
+        "harmless": (),
+        "approval_expires": None,
+        "guard": (),
+    }
     later |= {"results": None, "example": None}
     assert found == expected | later
     assert list(found)[: len(expected)] == list(expected)

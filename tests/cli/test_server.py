@@ -137,7 +137,7 @@ def test_artifacts(remote, home):
     wrong = remote("artifacts", "get", run, "b.png", "-o", "x")
     assert (wrong.code, "a.png (sha256:" in wrong.err) == (2, True)
     assert remote("artifacts", "get", run, "--json").code == 2
-    assert "cannot be written" in remote("artifacts", "get", run, "-o", "none/x").err
+    assert "cannot write none/x" in remote("artifacts", "get", run, "-o", "none/x").err
 
 
 def test_artifacts_of_a_store(home):

@@ -128,14 +128,14 @@ def test_a_disk_that_became_read_only(small_disk):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 300 KiB, where the system lets us have one."""
+    """A file system of 400 KiB, where the system lets us have one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = shutil.which("mount")
     if (
         mount is None
         or subprocess.run(
-            [mount, "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True, check=False
+            [mount, "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder], capture_output=True, check=False
         ).returncode
     ):
         pytest.skip("no file system can be mounted here")

@@ -68,7 +68,7 @@ class World:
 
         @agent
         def short(text: str) -> str:
-            """Shorten {text}."""
+            """Shorten ${text}."""
 
         self.tools = [vault, entry, page, fetch, search, mail, note, shout, short]
 

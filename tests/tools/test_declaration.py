@@ -44,7 +44,7 @@ def test_the_keywords_are_the_contracts():
         "fn": None, "name": None, "description": None, "effect": "write", "idempotent": False, "reuse_for": None,
         "version": None, "timeout": None, "retries": 0, "retry_on": None, "max_concurrency": None, "rate": None,
         "approval": None, "trust": "trusted", "resource": "world", "allow_untrusted": (), "isolation": "thread",
-        "private": False, "readers": (), "egress": (), "harmless": (),
+        "private": False, "readers": (), "egress": (), "harmless": (), "approval_expires": None,
         "reconcile": None, "fingerprint_extra": None, "guard": (), "results": None, "example": None,
     }  # fmt: skip
 

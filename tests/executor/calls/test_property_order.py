@@ -112,11 +112,11 @@ def answer_of(way: str) -> Any:
 
 def _asked_in(store: Any, way: str, plan: Any) -> tuple[Any, list[list[str]]]:
     """Return the run of a plan that waits in one engine and is asked in another, and what was asked for."""
-    with Engine([judge, go], store=store) as engine:
-        run = engine.run_sync(plan, run_id="r")
-        assert run.status == "waiting"
     with ScriptedModel([answer_of(way)]) as model:
         models = {"default": Model("m", base_url=model.base_url)}
+        with Engine([judge, go], store=store, models=models) as engine:
+            run = engine.run_sync(plan, run_id="r")
+            assert run.status == "waiting"
         with Engine([judge, go], store=store, models=models) as engine:
             engine.approve_sync("r", "go", by="me")
             done = engine.resume_sync("r")
@@ -154,7 +154,11 @@ def test_the_order_survives_every_form_of_a_plan(tmp_path, form):
             with Engine([judge, go], store=tmp_path / "s.db") as engine:
                 plan = engine.find_plan_sync("p")
         case "bundle-plan":
-            with Engine([judge, go], store=tmp_path / "s.db") as engine:
+            with Engine(
+                [judge, go],
+                store=tmp_path / "s.db",
+                models={"default": Model("m", base_url="http://127.0.0.1:9/v1")},
+            ) as engine:
                 engine.run_sync(plan, run_id="x")
                 engine.export_sync("x", tmp_path / "x.bundle")
                 plan = engine.replay_sync(tmp_path / "x.bundle").plan
