@@ -30,7 +30,7 @@ from types import FrameType
 from typing import Any, Final, Literal, TypeAlias
 
 from firmplan import Engine
-from workloads import ADD, EACH, ITEM, KINDS, PUT, WAITING, chain, for_each, layered
+from workloads import ADD, EACH, ITEM, KINDS, PUT, SETTLED_S, WAITING, chain, for_each, layered
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = str(HERE.parent)
@@ -87,6 +87,8 @@ class Counting:
         """
         self.calls = Counter()
         for work in works:
+            # What the runs before leave to a thread, such as storing a program, is done by then.
+            await asyncio.sleep(SETTLED_S)
             self._found = Counter()
             gc.collect()
             gc.disable()
