@@ -512,7 +512,7 @@ class Machine:
         if iteration.is_ahead:
             # The denial ends this item only when the earlier items have ended, because they may block it first. The later items are
             # blocked in either case, so nobody is asked about them any more.
-            self._move(iteration, State.PENDING)
+            self._move(iteration, PENDING)
             self._block_items_after(iteration.item)
         else:
             self._deny(iteration, decision)
@@ -522,7 +522,7 @@ class Machine:
         self._iteration_cancelled(iteration, Reason.DENIED)
 
     def accepts(self, decision: Cause) -> bool:  # noqa: C901, PLR0911  # one return for each kind of decision
-        """Whether a person's decision still applies: the same attempt waits, with exactly the arguments that were shown."""
+        """Whether the decision of a person, or the end of a wait, still applies: the same attempt waits, with exactly the arguments that were shown."""
         # A decision may arrive late: the run has ended, another person was faster, or the call was retried. The driver asks here first, and a late
         # decision is dropped instead of being an illegal event.
         if self.status is not None or isinstance(decision, BudgetRaised):
