@@ -807,15 +807,19 @@ class Execution:
                 continue
             if (ended := self.archive.find_ended(run_id)) is not None:
                 return ended
+            has_slept = run_id in self._sleeping
             row = await self.archive.row(run_id)
+            if has_slept and run_id not in self._sleeping:  # it went on while its row was read
+                continue
             is_driven = self._owner.is_driven(row)
             error = self._errors.get(run_id)  # kept until the run goes on: all who wait must get it
             if error is not None and row.status not in FINAL and not is_driven:
                 raise error
-            if run_id in self._sleeping and not is_driven:
+            is_to_go_on = run_id in self._sleeping
+            if is_to_go_on and not is_driven:
                 await self._sleep(row)
                 continue
-            if row.status not in UNDER_WAY:
+            if row.status not in UNDER_WAY and not is_to_go_on:
                 return await self.archive.snapshot_of(row)
             if not is_driven:
                 if self._takeover.is_to_come(row):
