@@ -307,6 +307,10 @@ class RunStepView(_View):
             description="When the wait of a `wait` step ends, or the time in which a person can decide; else null."
         ),
     ] = None
+    asked_again: Annotated[
+        str | None,
+        Field(description="Why a person is asked a second time: the tool has changed since; else null."),
+    ] = None
 
 
 class NamedStepView(RunStepView):
@@ -470,6 +474,9 @@ class WaitingCallView(_View):
     ]
     controlled_by: list[OriginView]
     past_write: Any
+    asked_again: Annotated[
+        str | None, Field(description="Why a person is asked a second time: the tool has changed; else null.")
+    ] = None
     last_time: EarlierCallView | None
     returns: Annotated[
         dict[str, Any] | None,
