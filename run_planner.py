@@ -387,8 +387,13 @@ class EnginePlanner:
         self._known.note_program(header)
         return header
 
-    async def retry_header(self, before: Header, replan: int) -> Header:
+    async def retry_header(self, before: Header, replan: int, deadline: float | None = None) -> Header:
         """Return the header for the retry of an ended run, which uses the present tools.
+
+        Args:
+            before: The header of the ended run.
+            replan: How often a model may patch the plan.
+            deadline: Of the new run, in Unix seconds.
 
         Raises:
             PlanRejected: The plan has problems with the tools as they are now.
@@ -404,7 +409,7 @@ class EnginePlanner:
             rules=RULES_VERSION,
             budget=budget,
             request="",
-            deadline=None,
+            deadline=deadline,
         )
         if before.plan is None:
             return header

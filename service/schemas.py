@@ -133,6 +133,7 @@ class ForkBody(RequestBody):
         plan: An edited plan.
         allow_writes: Whether writes in the affected cone go ahead; without it each waits for approval.
         run_id_new: The new run's id: the same fork with the same id is that run, however often it is asked for.
+        deadline: Of the new run; that of the parent does not count.
     """
 
     model_config = _with_example(at="mail", inputs={"who": "bob"})
@@ -143,6 +144,7 @@ class ForkBody(RequestBody):
     plan: dict[str, Any] | None = None
     allow_writes: bool = False
     run_id_new: str | None = None
+    deadline: Deadline = None
 
 
 class RetryBody(RequestBody):
@@ -151,12 +153,14 @@ class RetryBody(RequestBody):
     Attributes:
         run_id_new: The new run's id: the same retry with the same id is that run, however often it is asked for.
         replan: How often, at most, the planner may patch the plan if the new run fails.
+        deadline: Of the new run; that of the ended run does not count.
     """
 
     model_config = _with_example(replan=1)
 
     run_id_new: str | None = None
     replan: Count = 0
+    deadline: Deadline = None
 
 
 Attempt = Annotated[

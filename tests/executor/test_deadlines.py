@@ -113,6 +113,23 @@ def test_a_deadline_passes_while_nobody_is_there(tmp_path):
     assert (retried.status, retried.deadline) == ("waiting", None)
 
 
+def test_a_fork_and_a_retry_have_deadlines_of_their_own():
+    """That of the parent does not count, and repeating the request with the same id is the same run."""
+    clock = FakeClock(START, auto=False)
+    with Engine([pay], store="memory:", clock=clock) as engine:
+        run = engine.run_sync(plan_of(), deadline="2h")
+        fork = engine.fork_sync(run.id, at="paid", run_id_new="f", deadline="1h")
+        assert (fork.status, fork.deadline) == ("waiting", START + HOUR)
+        assert engine.fork_sync(run.id, at="paid", run_id_new="f", deadline="3h").deadline == START + HOUR
+        assert engine.fork_sync(run.id, at="paid").deadline is None
+        engine.cancel_sync(run.id)
+        retried = engine.retry_sync(run.id, run_id_new="t", deadline="2025-06-15T17:06:40+00:00")
+        assert (retried.status, retried.deadline) == ("waiting", START + 2 * HOUR)
+        for again in (engine.fork_sync, engine.retry_sync):
+            with pytest.raises(InputRejected, match="deadline: expected a time in the future"):
+                again(run.id, deadline="2020-01-01")
+
+
 @pytest.mark.parametrize("deadline", ["soon", -1, 0, "2020-01-01", "2025-13-01", True, [1], float("nan"), {}])
 def test_a_deadline_that_is_none_is_refused(deadline):
     with Engine([pay], store="memory:", clock=FakeClock(START)) as engine:
