@@ -360,6 +360,8 @@ class EnginePlanner:
         may_not_ask = parent is not None or options.reuse == "only"
         models = self._named if may_not_ask else self._askable
         accepted, saved, survey = await self._accept(plan, options.tenant, models)
+        if accepted.deadline is not None and options.deadline is None:
+            options = replace(options, deadline=self._now() + (accepted.deadline_s or 0.0))
         if wanted is not None:
             await self.expect_output(accepted, saved, wanted)
         if "usd" in options.budget:
@@ -413,6 +415,8 @@ class EnginePlanner:
         )
         if before.plan is None:
             return header
+        if deadline is None and before.plan.deadline_s is not None:
+            header = replace(header, deadline=self._now() + before.plan.deadline_s)
         await self._expect_passed(before.plan, before.plans, self._named, small=is_small(before.plan))
         if "usd" in budget:
             self._expect_priced(before.plan, before.plans, patches=replan > 0)

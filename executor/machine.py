@@ -560,7 +560,9 @@ class Machine:
             self._deny(iteration, decision)
 
     def _deny(self, iteration: Iteration, decision: PersonDecision) -> None:
-        if iteration.lost and iteration.voided:  # the tool changed after an attempt that may have taken effect
+        if (
+            iteration.lost and iteration.voided
+        ):  # the tool changed after an attempt that may have taken effect
             self._lose(iteration, f"{decision.what} before it was known what became of an earlier call")
             return
         iteration.failure = Failure(DENIED, decision.reason or f"denied by {decision.by}")

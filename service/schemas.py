@@ -683,6 +683,7 @@ class ScheduleBody(RequestBody):
         every: Seconds between two runs, or text such as `1h`.
         cron: A cron expression of five fields.
         tz: The time zone of `cron`; UTC if not given.
+        deadline: How long each run may take from its start, waits included: seconds, or text such as `2h`.
         time_input: The input that gets the time of the schedule, as ISO 8601 text.
         catch_up: What becomes of times that no server was there for: `latest` (one run, unless a later time has come), `skip` or `all`.
         catch_up_max: Most times that `all` catches up on, the newest.
@@ -699,6 +700,7 @@ class ScheduleBody(RequestBody):
     tz: str | None = None
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
+    deadline: Interval | None = None
     time_input: str | None = None
     catch_up: CatchUp | None = None
     catch_up_max: Annotated[int, Field(ge=1, le=CATCH_UP_MAX), BeforeValidator(_whole)] | None = None
@@ -751,6 +753,9 @@ class ScheduleView(_View):
     tz: str
     inputs: dict[str, Any]
     budget: dict[str, Any]
+    deadline: Annotated[
+        float | None, Field(description="Seconds after which each run is cancelled; null: as its plan says.")
+    ] = None
     time_input: str | None
     catch_up: CatchUp
     catch_up_max: int
