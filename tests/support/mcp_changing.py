@@ -47,4 +47,4 @@ for line in sys.stdin:
     result = answer(asked["method"], asked.get("params"))
     said = {"result": result} if result is not None else {"error": {"code": -32601, "message": "unknown"}}
     sys.stdout.write(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **said}) + "\n")
-    sys.stdout.flush()  # noqa: T201  # its answer
+    sys.stdout.flush()
