@@ -60,7 +60,8 @@ _TEXT: Schema = {"type": "string"}
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    # A validator is built when it is first used: that of a plan has those of its parts in it, and nobody asks for these alone.
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Repeat(_Frozen):
