@@ -252,10 +252,10 @@ _NAMING: Final = (
     "SELECT record FROM @decisions WHERE run_id=:run",
     "SELECT record FROM @decided_attempts WHERE run_id=:run",
 )
-# Tables whose rows belong to one run and go with it. Rows of `reusable` need no run, and stay.
+# Tables whose rows belong to one run and go with it, as its row of `run_plans` does (`_forget_plan`). Rows of `reusable` need no run, and stay.
 OF_ONE_RUN: Final = (
     *("open_writes", "headers", "journal", "decisions", "decided_attempts", "calls"),
-    *("due_runs", "run_plans"),
+    "due_runs",
 )
 # The uses of a saved plan are counted after the run is deleted, too: they keep the outcome that the run had.
 _KEEP_USES: Final = """
