@@ -318,6 +318,7 @@ class Engine:
             .with_default_results(results)
             .with_replaced_resources(self._resources)
         )
+        self.tools.expect_called()
         for tool in self.tools:
             if tool.isolation == "process":
                 _frames.address_of(tool)

@@ -15,6 +15,7 @@ from ...errors import EngineBug, ToolError
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool, Used
 from ...tools.failures import text_of
+from ...tools.models.agent_turns import answer_in
 from ...tools.models.completion import Usage as ModelUsage
 from ...tools.models.errors import ModelError
 from ..budget import CACHED
@@ -312,9 +313,7 @@ class Caller:
     ) -> tuple[Outcome, Usage | None]:
         try:
             reply = await self._facilities.models.ask(request, timeout_s=timeout_s)
-            output = (
-                CanonicalValue(tool.seal(reply.value)) if tool is not None else CanonicalValue.of(reply.value)
-            )
+            output = CanonicalValue.of(reply.value) if tool is None else _sealed(tool, request, reply.value)
         except ToolError as fault:
             return _failed(fault), _spent(fault)
         return Returned(output), {**_usage_with(reply.usage, reply.guards), "model": text_of(reply.model)}
@@ -324,6 +323,17 @@ def _tool_of(call: PreparedCall) -> Tool:
     if call.tool is None:
         raise EngineBug(f"step '{call.step}' has neither tool nor request")
     return call.tool
+
+
+def _sealed(tool: Tool, request: ModelRequest, value: Json) -> CanonicalValue:
+    """Return an answer to an `@agent` tool as a value of its type; of a turn of one that calls tools, the answer in it."""
+    if request.turns is None:
+        return CanonicalValue(tool.seal(value))
+    given = answer_in(value)
+    if not given:
+        return CanonicalValue.of(value)
+    sealed = CanonicalValue(tool.seal(given["answer"])).value
+    return CanonicalValue.of({**cast("dict[str, Json]", value), "answer": sealed})
 
 
 def _failed(fault: ToolError) -> Failed:

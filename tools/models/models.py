@@ -31,6 +31,7 @@ from ...plans.values import Json, NotJson, canonical, digest, parse
 from ..failures import writable
 from ..guards.guard import Guard, Question, Refusal, check_guards, find_refusal, is_data, name_of
 from ..secret import SECRET_CHARACTERS_MIN
+from .agent_turns import answer_in
 from .answer import AnswerForm
 from .clients import Clients
 from .completion import (
@@ -85,6 +86,7 @@ class ModelRequest:
         sources: The texts that an answer may quote, by name; they stand in the messages too.
         typed: Makes the value that guards which are functions get (`guard.py`, `Question`); it decides no answer.
         turns: Of a turn of an agent: the same question in parts, for endpoints with tool calls.
+        opening: Of a turn of an `@agent` tool: the messages of its prompt, which stand before the turns in that form.
     """
 
     alias: str
@@ -99,6 +101,7 @@ class ModelRequest:
     sources: Mapping[str, Json] = field(default_factory=dict[str, Json])
     turns: AgentTurns | None = None
     typed: Callable[[Json], object] | None = None
+    opening: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,9 +364,7 @@ class Models:
                 value = outcome.value
                 if request.turns is not None and not completion.is_native:
                     value = _without_calls(value)
-                refusal = await _find_refusal(value, request.guard, question, len(completion.raw))
-                tally.note_guards([guard for guard in request.guard if judge_of(guard) is None], refusal)
-                refusal = refusal or await self._find_against(value, request, question, tally)
+                refusal = await self._judged(value, request, question, tally, len(completion.raw))
                 if refusal is None:
                     return ModelReply(value, tally.usage, endpoint.name, endpoint.base_url, tally.verdicts())
                 outcome = Invalid(refusal.detail)
@@ -379,6 +380,18 @@ class Models:
                 call = replace(call, turn=replace(call.turn, added=added))
         text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {said}"
         raise ModelError(text, code="bad-output")
+
+    async def _judged(
+        self, value: Json, request: ModelRequest, question: Question, tally: _Tally, size: int
+    ) -> Refusal | None:
+        """Return the verdict of the first guard that refuses an answer; `None` if none does, or if a turn of an agent gives no answer yet."""
+        if request.turns is not None and request.guard:
+            if not (given := answer_in(value)):
+                return None
+            value = given["answer"]
+        refusal = await _find_refusal(value, request.guard, question, size)
+        tally.note_guards([guard for guard in request.guard if judge_of(guard) is None], refusal)
+        return refusal or await self._find_against(value, request, question, tally)
 
     async def _find_against(
         self, value: Json, request: ModelRequest, question: Question, tally: _Tally
@@ -580,7 +593,7 @@ def _without_calls(value: Json) -> Json:
 
 
 def _turn_of(request: ModelRequest) -> NativeTurn | None:
-    return None if request.turns is None else NativeTurn(request.turns)
+    return None if request.turns is None else NativeTurn(request.turns, opening=request.opening)
 
 
 def _again(raw: str, plea: str) -> tuple[Message, ...]:
