@@ -564,7 +564,9 @@ class StandInModels(Models):
         raise ConfigError("a rehearsal keeps no results")
 
     @override
-    async def ask(self, request: ModelRequest, *, timeout_s: float | None = None) -> ModelReply:
+    async def ask(
+        self, request: ModelRequest, *, timeout_s: float | None = None, listener: object = None
+    ) -> ModelReply:
         return ModelReply(self._answers.give(request.step, prompt_of(request)), Usage(), "stand-in", "")
 
 

@@ -434,7 +434,11 @@ def test_a_recorded_run_of_an_agent_is_a_test_without_a_model(tmp_path):
 
 
 def test_a_test_may_write_down_the_answer_of_an_agent():
-    written = {"warmest": [{"args": {"cities": ["Rome"]}, "returns": {"city": "Rome", "celsius": 1.0}}]}
+    written = {
+        "warmest": [
+            {"args": {"cities": ["Rome"]}, "returns": {"city": "Rome", "celsius": 1.0, "sure": False}}
+        ]
+    }
     plan = Plan.model_validate(plan_of())
     rehearsal = Rehearsal(plan, {"cities": ["Rome"]}, Toolset([warmest]), answers=written)
     assert asyncio.run(rehearsal.run()).run.output["city"] == "Rome"

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 from uuid import uuid4
 
 from ...errors import ConfigError, ToolError
@@ -53,6 +53,9 @@ from .marks import ANSWER_THIS, DATA_NOTE, Data, cut_spans, has_words_outside, m
 from .prices import PricesSource
 from .prompts import Example, example_messages
 from .tool_calls import NativeTurn, said_again
+
+if TYPE_CHECKING:
+    from .transport import Listener
 
 __all__ = ["Message", "Model", "ModelError", "ModelReply", "ModelRequest", "Models", "Usage", "ask_request"]
 
@@ -258,12 +261,15 @@ class Models:
         ]
         return {"judges": [f"{each.name} at {each.base_url}" for each in endpoints]} if judges else {}
 
-    async def ask(self, request: ModelRequest, *, timeout_s: float | None = None) -> ModelReply:
+    async def ask(
+        self, request: ModelRequest, *, timeout_s: float | None = None, listener: Listener | None = None
+    ) -> ModelReply:
         """Return a valid answer to a request.
 
         Args:
             request: The request.
             timeout_s: Time for the whole conversation; `None`: the time of the model (`Model.timeout`), else `TIMEOUT_S`, for each request.
+            listener: Hears the answers while they are written, those that do not stand too; judges are not heard.
 
         Raises:
             ModelError: `no-model` (a setting is missing), `refused`, `truncated`, `bad-output` (no valid answer after
@@ -280,7 +286,7 @@ class Models:
             raise ModelError(str(error), code="no-model") from error
         tally = _Tally.start(timeout_s, endpoints)
         try:
-            return await self._first_of(endpoints, request, tally)
+            return await self._first_of(endpoints, request, tally, listener)
         except ModelError as error:
             tally.settle(error)
             raise
@@ -320,20 +326,26 @@ class Models:
         return Judgement(refusal, tally.usage, tally.verdicts())
 
     async def _first_of(
-        self, endpoints: Sequence[Endpoint], request: ModelRequest, tally: _Tally
+        self,
+        endpoints: Sequence[Endpoint],
+        request: ModelRequest,
+        tally: _Tally,
+        listener: Listener | None = None,
     ) -> ModelReply:
         """Return the answer of the first endpoint that can give one."""
         # Only errors that another endpoint need not share move on. The last endpoint's error is the one that is
         # raised.
         for endpoint in endpoints[:-1]:
             try:
-                return await self._converse(endpoint, request, tally)
+                return await self._converse(endpoint, request, tally, listener)
             except ModelError as error:
                 if error.code not in ELSEWHERE:
                     raise
-        return await self._converse(endpoints[-1], request, tally)
+        return await self._converse(endpoints[-1], request, tally, listener)
 
-    async def _converse(self, endpoint: Endpoint, request: ModelRequest, tally: _Tally) -> ModelReply:
+    async def _converse(
+        self, endpoint: Endpoint, request: ModelRequest, tally: _Tally, listener: Listener | None
+    ) -> ModelReply:
         """Ask one endpoint until its answer is valid, at most `retries` times again."""
         answer = AnswerForm(request.schema)
         timeout_s = tally.timeout_s or endpoint.timeout_s or TIMEOUT_S
@@ -344,6 +356,7 @@ class Models:
             timeout_s,
             request.temperature,
             request.max_tokens,
+            listener=listener,
             turn=_turn_of(request) if endpoint.tool_calls else None,
         )
         plain = request.question
