@@ -19,6 +19,7 @@ from ...tools.models.agent_turns import answer_in
 from ...tools.models.completion import Usage as ModelUsage
 from ...tools.models.errors import ModelError
 from ...tools.models.marks import as_text
+from ...tools.timeouts import stalls
 from ..budget import CACHED
 from ..canonical_value import CanonicalValue
 from ..commands import StartToolCall
@@ -322,6 +323,9 @@ class Caller:
         self, call: PreparedCall, request: ModelRequest, tool: Tool | None, timeout_s: float | None
     ) -> tuple[Outcome, Usage | None]:
         listeners, models = self._facilities.words, self._facilities.models
+        watch = self._facilities.loop_watch
+        # For this call and its retries: a tool beside it that blocks the loop must not use up their time.
+        token = stalls.set(lambda since: watch.blocked_s(since, None))
         try:
             if listeners.is_empty or (words := self._words_of(call)) is None:
                 reply = await models.ask(request, timeout_s=timeout_s)
@@ -331,6 +335,8 @@ class Caller:
             output = CanonicalValue.of(reply.value) if tool is None else _sealed(tool, request, reply.value)
         except ToolError as fault:
             return _failed(fault), _spent(fault)
+        finally:
+            stalls.reset(token)
         return Returned(output), {**_usage_with(reply.usage, reply.guards), "model": text_of(reply.model)}
 
 
