@@ -33,6 +33,7 @@ from ..plans.program import (
     CallTool,
     FailWith,
     Program,
+    RunAgent,
     RunPlan,
     RunPlanned,
     StepCode,
@@ -359,9 +360,11 @@ def inherited_from(  # noqa: C901  # one case for each kind of event
     """Return path -> outcome of every call that ended in a journal. Of several attempts the last counts."""
     events = list(events)
     # What a call was to be made with before a person changed it.
-    edited = {
-        event.step: event.args for event in events if isinstance(event, Approved) and event.edit is not None
-    }
+    # Of several edits the first: a person who is asked again sees the arguments of the edit before.
+    edited: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, Approved) and event.edit is not None:
+            edited.setdefault(event.step, event.args)
     args: dict[str, str] = {}
     found: dict[str, Inherited] = {}
 
@@ -760,7 +763,7 @@ def _formulas(step: StepCode) -> list[Any]:
     match step.action:
         case CallTool(args=args) | RunPlan(args=args) | AskPerson(args=args):
             parts.append(args)
-        case RunPlanned(given=given):
+        case RunPlanned(given=given) | RunAgent(call=CallTool(args=given)):
             parts.append(given)
         case FailWith(message=message):
             parts.append(message)

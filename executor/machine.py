@@ -21,16 +21,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, Literal, TypeAlias, assert_never
+from typing import Final, Literal, TypeAlias, assert_never, cast
 
 from ..errors import EngineBug, PlanRejected
 from ..plans.durations import duration_text, time_text
-from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
+from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import WORK_MAX, Meter, kind_of
 from ..plans.inputs import fit_inputs
 from ..plans.program import (
     Action,
+    AskAgent,
     AskModel,
     AskPerson,
     AskPlanner,
@@ -74,6 +75,7 @@ from .events import (
     ApprovalAsked,
     ApprovalExpired,
     ApprovalRuled,
+    ApprovalVoided,
     Approved,
     BudgetRaised,
     BudgetReached,
@@ -188,6 +190,7 @@ _BEGINNINGS: Final = (RunStarted, RunResumed)
 _CALLS: Final = (
     CallTool,
     AskModel,
+    AskAgent,
     AskPlanner,
     AskPerson,
 )  # actions whose end is recorded by the event of their call
@@ -223,6 +226,7 @@ class Machine:
         parked: The event after which no process drives the run until someone resumes it; `None`: the run is not parked.
         expiries: Path of each question or approval that waits and expires -> when it does, in Unix seconds.
         timers: Path of each `wait` step that waits -> when its wait ends, in Unix seconds.
+        shown: Path of each call about which a person was asked -> the fingerprint of its tool at that time; it decides nothing here.
         deadline: When the run is to have ended, in Unix seconds; `None`: there is no deadline.
         fork: The fork that made the run from its parent.
     """
@@ -266,6 +270,7 @@ class Machine:
         self.budget = Budget(dict(budget or {}), planning or {})
         self.expiries: dict[str, float] = {}
         self.timers: dict[str, float] = {}
+        self.shown: dict[str, str] = {}
         self.deadline = deadline
         self._approval_expires_s = approval_expires_s
         self._is_past_deadline = False
@@ -475,6 +480,8 @@ class Machine:
                 self._move(iteration, PENDING if iteration.is_ahead else READY)
                 if not iteration.is_ahead:
                     self._start_call(iteration)
+            case ApprovalVoided():
+                self._void(iteration, event)
             case Denied(by=by, reason=reason):
                 iteration.decision = PersonDecision(DENIED, by, reason)
                 self._denied(iteration, iteration.decision)
@@ -506,6 +513,43 @@ class Machine:
             case _:
                 raise EngineBug(f"{type(event).__name__} is not an event of a step")
 
+    def _void(self, iteration: Iteration, event: ApprovalVoided) -> None:
+        """Ask a person again about a call whose tool has changed since they were asked."""
+        path, tool = event.step, event.tool
+        if not (iteration.is_approved or is_asked(iteration)) or iteration.state in TERMINAL:
+            raise EngineBug(
+                f"nobody was asked about the call of '{path}', or it has ended: it is {iteration.state}"
+            )
+        whose = f"since {event.by} approved the call" if event.by else "since approval was asked for"
+        iteration.why_anew = f"the tool '{tool}' has changed {whose}"
+        iteration.voided += 1
+        iteration.decision, iteration.is_approved = None, False
+        if iteration.state is State.WAITING:
+            self._move(iteration, PENDING if iteration.is_ahead else READY)
+        self._ask_approval(iteration)
+
+    def is_consent_due(self, step: str) -> bool:
+        """Whether a person is asked about the call of a step, or has allowed it and it is still to be made."""
+        iteration = self.iterations.get(step)
+        if iteration is None or self._cancelled_by is not None:
+            return False
+        if is_asked(iteration):
+            return iteration.reason is Reason.APPROVAL
+        # Before a retry, the end of the pause decides.
+        return iteration.is_approved and iteration.state in (READY, PENDING) and iteration.pause_s is None
+
+    def void_of(self, step: str, found: str) -> ApprovalVoided:
+        """Return the event that voids what a person was asked about a call, or has decided: its tool has another fingerprint now."""
+        iteration = self.iterations[step]
+        by = iteration.decision.by if iteration.is_approved and iteration.decision is not None else None
+        attempt = iteration.attempts + iteration.voided + 2
+        return ApprovalVoided(step, self.tool_of(step) or "", self.shown[step], found, attempt, by)
+
+    def note_shown(self, event: ApprovalAsked) -> None:
+        """Remember which tool a person was asked about."""
+        if event.fingerprint is not None:
+            self.shown[event.step] = event.fingerprint
+
     def _denied(self, iteration: Iteration, decision: PersonDecision) -> None:
         """Handle the denial of a call, whose turn may not have come."""
         iteration.reason = None
@@ -518,6 +562,11 @@ class Machine:
             self._deny(iteration, decision)
 
     def _deny(self, iteration: Iteration, decision: PersonDecision) -> None:
+        if (
+            iteration.lost and iteration.voided
+        ):  # the tool changed after an attempt that may have taken effect
+            self._lose(iteration, f"{decision.what} before it was known what became of an earlier call")
+            return
         iteration.failure = Failure(DENIED, decision.reason or f"denied by {decision.by}")
         self._iteration_cancelled(iteration, Reason.DENIED)
 
@@ -636,7 +685,7 @@ class Machine:
         """Return the name of the tool that the leaf calls; `None`: it calls no tool."""
         iteration = self.iterations.get(step)
         action = iteration.item.node.code.action if iteration is not None else None
-        return action.tool if isinstance(action, CallTool) else None
+        return action.tool if isinstance(action, CallTool | AskAgent) else None
 
     def past_write_of(self, iteration: Iteration) -> PastWrite | None:
         """Return the write of an earlier run that a call which waits for a person would repeat; `None`: there is none."""
@@ -1029,7 +1078,7 @@ class Machine:
                 self._enter_agent(iteration, agent, scope)
             case RunPlanned() as planned:
                 self._enter_planned(iteration, planned, planned.given.evaluate(scope))
-            case AskPlanner(request=asked):
+            case AskAgent(request=asked) | AskPlanner(request=asked):
                 self._ready(iteration, CanonicalValue.of(asked))
             case RunSubPlan(program=program, inputs=inputs):
                 self._enter_plan(iteration, program, dict(inputs))
@@ -1078,9 +1127,17 @@ class Machine:
 
     # --- agents
 
-    def _enter_agent(
-        self, iteration: Iteration, agent: RunAgent, scope: Mapping[str, Json | Skipped]
-    ) -> None:
+    def _enter_agent(self, iteration: Iteration, agent: RunAgent, scope: Scope) -> None:
+        if agent.call is not None:
+            code = iteration.item.node.code
+            args = cast("dict[str, Json]", canonical_value_of(agent.call.args, scope).value)
+            timeout_s = (
+                code.timeout_s if code.timeout_s is not None else self._policies[agent.call.tool].timeout_s
+            )
+            iteration.agent_loop = AgentLoop(agent, "", args=args, timeout_s=timeout_s, retries=code.retries)
+            self._occupy(iteration)
+            self._think(iteration, iteration.agent_loop)
+            return
         goal, data = agent.goal.evaluate_with_spans(scope)
         if not isinstance(goal, str):
             raise EvaluationError("type-error", f"an agent's goal is text, found {kind_of(goal)}")
@@ -1090,19 +1147,19 @@ class Machine:
 
     def _think(self, iteration: Iteration, agent_loop: AgentLoop) -> None:
         """Ask the agent's model what to do next, unless a limit is reached."""
-        calls = (
+        calls = [
             inner
             for frame in iteration.frames
             for node in frame.nodes
             for item in node.items
             for inner in item.iterations
-        )
+        ]
         if self._cancelled_by is not None:
             self._iteration_cancelled(iteration, self._stopped_for)
         elif (failure := agent_loop.find_exhausted(calls)) is not None:
             self._iteration_failed(iteration, failure)
         else:
-            self._run_inner(iteration, (agent_loop.thought(),))
+            self._run_inner(iteration, (agent_loop.thought(calls),))
 
     def _run_inner(self, iteration: Iteration, codes: Sequence[StepCode]) -> None:
         self._run_frame(iteration, frame_of(codes, iteration, self._policies))
@@ -1353,6 +1410,18 @@ class Machine:
                     timeout_s,
                     reconcile,
                     iteration.answers,
+                )
+            case AskAgent(tool=tool, secrets=secrets, turns=turns):
+                return StartToolCall(
+                    iteration.path,
+                    tool,
+                    call,
+                    secrets,
+                    iteration.attempts + 1,
+                    sample_of(iteration),
+                    timeout_s,
+                    reconcile=False,
+                    turns=turns,
                 )
             case AskModel() as ask:
                 return StartModelCall(

@@ -19,11 +19,18 @@ from ...plans.signature import Effect
 from ...plans.values import LARGE_BYTES, Digest, Json, digest
 from ...tools import Context, ModelRequest, Tool, ask_request
 from ...tools.failures import shortened
-from ...tools.fingerprint.fingerprint import Fingerprint, fingerprint_of, judgement_of
+from ...tools.fingerprint.fingerprint import (
+    Fingerprint,
+    fingerprint_of,
+    has_changed,
+    judgement_of,
+    shown_fingerprint,
+)
 from ...tools.logbook import masked_text, masked_value
+from ...tools.models.agent_turns import turn_request
 from ..canonical_value import CanonicalValue
 from ..commands import RecordEndorsement, RuleApproval, StartModelCall, StartToolCall
-from ..events import ApprovalRuled, CallFailed, CallMade, CallReused, CallStarted
+from ..events import ApprovalRuled, ApprovalVoided, CallFailed, CallMade, CallReused, CallStarted
 from ..fork import Fork
 from ..limits import bounded
 from .artifacts import CallBlobs
@@ -32,6 +39,7 @@ from .identity import ASK, ContentKey, ToolKeys, idempotency_key, model_key
 from .invoke import Failed, Lost, Outcome, Returned
 
 if TYPE_CHECKING:
+    from ...plans.program import AgentTurns
     from ...tools.guards.guard import Guard
     from ..machine import Machine
     from .flow_policy import FlowPolicy
@@ -45,6 +53,7 @@ _WRITE: Final = Effect.WRITE  # by themselves, as in `states.py`
 _READ: Final = Effect.READ
 _NO_EPOCHS: Final[Mapping[str, int]] = {}
 _SECRET: Final = ContentKey.none("secret", "it was given a secret")
+_TURN: Final = ContentKey.none("no-model", "no model was asked")
 
 
 class PreparedCall:
@@ -151,7 +160,7 @@ class PreparedCall:
 
 # --- from command to call
 
-Substitute: TypeAlias = ApprovalRuled | CallReused | CallFailed
+Substitute: TypeAlias = ApprovalRuled | ApprovalVoided | CallReused | CallFailed
 """An event that takes the place of a call."""
 
 
@@ -174,6 +183,9 @@ def dispatch(
     # The parent's result comes first: where it stands, no call is made that the flow policy would have to look at.
     if results.is_of_fork and (inherited := results.of_parent(command)) is not None:
         return inherited
+    # A decision may have come from a process without the tools, or before this one had the tool that it has now.
+    if machine.shown and (voided := preparation.find_void(command.step, machine)) is not None:
+        return voided
     if (intervention := flow_policy.find_intervention(command, machine)) is not None:
         return intervention
     try:
@@ -218,6 +230,7 @@ class Preparation:
         self._tenant = tenant
         self._fork = fork or Fork()
         self._tools: dict[str, ToolKeys] = {}
+        self._fingerprints: dict[str, str | None] = {}
         self.secrets = facilities.secrets.reader()
 
     def prepare(self, command: StartCall) -> PreparedCall:
@@ -228,6 +241,8 @@ class Preparation:
             return PreparedCall(command, command.request.digest, None, b"", request, key)
         # Once a run, not once a call: a fingerprint is expensive. But not once an engine: constants that the tool reads may have changed since.
         known = self._tools.get(command.tool) or self._look_up(command.tool)
+        if command.turns is not None:
+            return self._agent_turn(command, command.turns, known)
         if command.secrets:
             return self._with_secrets(command, known.tool)
         given = command.args
@@ -256,13 +271,16 @@ class Preparation:
 
         A digest would let everyone who reads the store test guesses of the secret.
         """
-        secrets = {
-            name: self.secrets.value(secret, command.step, tool.name, name)
-            for name, secret in command.secrets.items()
-        }
-        args = tool.bind({**cast("dict[str, Json]", command.args.value), **secrets})
+        args = tool.bind({**cast("dict[str, Json]", command.args.value), **self._secrets_given(command)})
         request = _request_of(tool, args) if tool.request_of is not None else None
         return self._with_tool(PreparedCall(command, command.args.digest, tool, args, request, _SECRET), None)
+
+    def _secrets_given(self, command: StartToolCall) -> dict[str, Json]:
+        """Return the values of the secrets among the arguments of a call."""
+        return {
+            name: self.secrets.value(secret, command.step, command.tool, name)
+            for name, secret in command.secrets.items()
+        }
 
     def _agent_call(self, command: StartToolCall, known: ToolKeys, args: bytes) -> PreparedCall:
         request = _request_of(known.tool, args)
@@ -270,6 +288,19 @@ class Preparation:
         return self._with_tool(
             PreparedCall(command, command.args.digest, known.tool, args, request, key), known
         )
+
+    def _agent_turn(self, command: StartToolCall, turns: AgentTurns, known: ToolKeys) -> PreparedCall:
+        """Prepare a turn of an `@agent` tool whose model may call tools."""
+        tool, asked = known.tool, command.args
+        if (
+            tool.request_of is None
+        ):  # a rehearsal's stand-in, which answers with what it was recorded to answer
+            return self._with_tool(PreparedCall(command, asked.digest, tool, asked.data, None, _TURN), known)
+        given = cast("dict[str, Any]", asked.value)["args"]
+        args = tool.bind({**given, **self._secrets_given(command)})
+        request = turn_request(_request_of(tool, args), turns)
+        key = _SECRET if command.secrets else self._model_key(command, tool.name, request, known.fingerprint)
+        return self._with_tool(PreparedCall(command, asked.digest, tool, args, request, key), known)
 
     def _with_tool(self, call: PreparedCall, known: ToolKeys | None) -> PreparedCall:
         """Add the fingerprint and, for a write, the idempotency key to a call."""
@@ -288,6 +319,21 @@ class Preparation:
         fingerprint = fingerprint_of(tool) if tool.request_of is None else judgement_of(tool)
         found = self._tools[name] = ToolKeys(tool, fingerprint, self._tenant)
         return found
+
+    def approved_fingerprint(self, name: str) -> str | None:
+        """Return the fingerprint of a tool as a person is asked about it; `None`: this process has not the tool, or sees nothing of its code."""
+        if name not in self._fingerprints:
+            tool = self._facilities.tools.find(name)
+            self._fingerprints[name] = shown_fingerprint(tool) if tool is not None else None
+        return self._fingerprints[name]
+
+    def find_void(self, step: str, machine: Machine) -> ApprovalVoided | None:
+        """Return the event that has a person asked again, where the tool of a call has changed since the person was asked; else `None`."""
+        shown, tool = machine.shown.get(step), machine.tool_of(step)
+        if shown is None or tool is None or not machine.is_consent_due(step):
+            return None
+        found = self.approved_fingerprint(tool)
+        return machine.void_of(step, found) if found is not None and has_changed(shown, found) else None
 
     def _model_key(
         self, command: StartCall, subject: str, request: ModelRequest, judgement: Fingerprint | None = None
