@@ -362,6 +362,8 @@ class Plan(_Frozen):
         deadline: How long a run of the plan may take; `None`: as long as it likes. Where another plan runs it as a step, it does not count.
     """
 
+    model_config = ConfigDict(defer_build=False)  # at import, when no other thread builds it, too
+
     firmplan: Literal[1] = Field(description="Version of the format.")
     task: str | None = Field(default=None, description="What the plan is for, in words.")
     description: str | None = Field(default=None, description="More about it.")

@@ -31,7 +31,7 @@ BEHIND_MAX: Final = 5_000
 # only calls that are made again.
 LEFT_MAX_S: Final = 0.25
 # The more a run has left, the more pages of the index its next entries touch, and the longer they wait for more: after each of so many calls
-# as long again, up to so many times as long. A run of 100,000 calls touches a quarter of the pages.
+# as long again, up to so many times as long.
 LEFT_MORE: Final = 8_192
 LEFT_TIMES_MAX: Final = 4
 
