@@ -37,6 +37,7 @@ from ...plans.values import digest as digest_of
 from ...tools import Artifact
 from ...tools.artifact import media_type_of
 from ...tools.codecs.codec import advice_for, decode, encode, find_codec, full_name
+from ...tools.codecs.preview import ArtifactPreview, has_preview, needs_all_bytes, preview_of
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
 from ..journal.decision_history import is_decision
@@ -49,7 +50,7 @@ from ..lru_cache import LruCache
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.api_keys import DIGEST_WORD, is_tenant
-from ..stores.parts import find_pieces, keep_pieces, pieces_of_file, write_file
+from ..stores.parts import PART_BYTES, find_pieces, keep_pieces, pieces_of_file, write_file
 from ..stores.store import (
     EVERY_RUN,
     Decision,
@@ -300,6 +301,28 @@ class Archive:
         if (pieces := await find_pieces(self._store, artifact.digest)) is None:
             raise self._no_bytes(artifact)
         return pieces
+
+    async def preview_artifact(self, artifact: Artifact, rows: int) -> ArtifactPreview:
+        """Return the first rows of an artifact. Raises: InputRejected: as `stream_artifact`, or it has no preview; ConfigError: a package is missing."""
+        kind = artifact.media_type
+        if not has_preview(kind):
+            preview_of(kind, b"", rows)  # refuses it
+        pieces, found = await self.stream_artifact(artifact), list[bytes]()
+        size = 0
+        async for piece in pieces:
+            # Of a value that is in memory anyway, no more than a part is decoded.
+            found.append(piece if needs_all_bytes(kind) else piece[:PART_BYTES])
+            size += len(piece)
+            if not needs_all_bytes(kind):
+                break
+            try:
+                check_artifact(size)
+            except ToolError as fault:
+                raise InputRejected(f"a preview of {str(fault).partition(';')[0]}") from None
+        await pieces.aclose()
+        data = b"".join(found)
+        is_whole = needs_all_bytes(kind) or len(data) == artifact.size
+        return await asyncio.to_thread(preview_of, kind, data, rows, is_whole=is_whole)
 
     async def download_artifact(self, artifact: Artifact, path: Path) -> Path:
         """Write an artifact's bytes to a file. Raises: InputRejected: they are not in the store, or the file cannot be written; StoreError: they were changed."""

@@ -295,28 +295,3 @@ def decode(codec: Codec, data: bytes) -> object:
 def _words(fault: Exception) -> str:
     text = str(fault)
     return text if isinstance(fault, ValueError | TypeError) and text else f"{type(fault).__name__}: {text}"
-
-
-def preview(media_type: str, data: bytes, rows: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]] | None:
-    """Return the columns and the first rows of a frame, an array or a text, as text for people; `None`: it is none of these.
-
-    Raises:
-        ConfigError: A package that reads it is missing.
-    """
-    if (module := _PREVIEWS.get(media_type)) is not None:
-        try:
-            found: tuple[tuple[str, ...], list[tuple[str, ...]]] = import_module(module, __package__).preview(
-                data, rows
-            )
-        except ImportError as fault:
-            raise ConfigError(f"{media_type}: it is read with {fault.name}; install it") from fault
-        return found
-    if media_type.startswith("text/") or media_type in ("application/json", "application/x-ndjson"):
-        return ("line",), [(line,) for line in data.decode(errors="replace").splitlines()[:rows]]
-    return None
-
-
-_PREVIEWS: Final[Mapping[str, str]] = {
-    "application/vnd.apache.arrow.file": ".frames",
-    "application/x-npy": ".arrays",
-}
