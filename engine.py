@@ -1098,7 +1098,7 @@ class Engine:
     ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
         """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
         opened = await self._open()
-        if isinstance(inputs, Mapping) and inputs:
+        if inputs is not None:
             inputs = await opened.execution.archive.with_encoded(inputs, opened.execution.now())
         given = _request.inputs_of(inputs)
         if isinstance(what, str):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Final, NoReturn, TypeVar, cast
 
 import orjson
 
@@ -32,11 +32,12 @@ from ...errors import (
 from ...plans import Plan
 from ...plans.format.shape import describe
 from ...plans.nearest import short
+from ...plans.python_types import Inputs
 from ...plans.values import Json, canonical
 from ...plans.values import digest as digest_of
 from ...tools import Artifact
 from ...tools.artifact import media_type_of
-from ...tools.codecs.codec import advice_for, decode, encode, find_codec, full_name
+from ...tools.codecs.codec import advice_for, decode, encode, find_codec, full_name, with_slots
 from ...tools.codecs.preview import ArtifactPreview, has_preview, needs_all_bytes, preview_of
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
@@ -93,8 +94,6 @@ RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` t
 
 
 Value = TypeVar("Value")
-
-_JSON: Final = frozenset({str, int, float, bool, type(None), list, dict})
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,13 +381,18 @@ class Archive:
         kept = await self.save_artifact(made.data, media_type=codec.media_type, name="", at=at)
         return {**kept.model_dump(), **made.facts}
 
-    async def with_encoded(self, inputs: Mapping[str, Any], at: float) -> Mapping[str, Any]:
-        """Return inputs in which values that have codecs are kept, and stand as their descriptions. Raises: InputRejected."""
-        found: dict[str, Any] = {}
-        for name, value in inputs.items():
-            if type(value) not in _JSON and find_codec(cast("type[object]", type(value))) is not None:
-                found[name] = await self.save_value(value, at)
-        return {**inputs, **found} if found else inputs
+    async def with_encoded(self, inputs: Inputs, at: float) -> Inputs:
+        """Return inputs in which values that have codecs are kept, and stand as their descriptions, also within lists, dicts, dataclasses and models.
+
+        Raises:
+            InputRejected: A value has no bytes.
+        """
+        if find_codec(cast("type[object]", type(inputs))) is not None:
+            return inputs  # a frame in the place of all inputs is refused with them
+        made, slots = with_slots(inputs)
+        for slot, value in slots:
+            slot.update(await self.save_value(value, at))
+        return made
 
     async def read_value(self, artifact: Artifact, kind: type[Value]) -> Value:
         """Return the value of a type that a description stands for. Raises: InputRejected: it is of another kind, or its bytes are not there."""

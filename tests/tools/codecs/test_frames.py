@@ -499,6 +499,59 @@ def test_frames_are_inputs_and_are_read_again():
     asyncio.run(law())
 
 
+@dataclass
+class Given:
+    """All inputs of a run."""
+
+    report: Report
+    parts: list[Part]
+    arrays: dict[str, object]
+    limit: object
+
+
+@tool(effect="pure")
+def weigh(
+    report: Report, parts: list[Part], arrays: dict[str, NDArray[np.float64]], limit: float
+) -> list[float]:
+    """Count rows and sum arrays."""
+    return [
+        len(report.frame),
+        sum(len(each.frame) for each in parts),
+        *(each.sum() for each in arrays.values()),
+        limit,
+    ]
+
+
+def test_inputs_of_runs_may_hold_frames_anywhere():
+    """In fields of models and dataclasses, in lists and dicts; numpy's numbers are numbers; what has no bytes is refused."""
+    frame = pd.DataFrame({"a": [1, 2]})
+    plan = {
+        "firmplan": 1,
+        "inputs": {name: {} for name in ("report", "parts", "arrays", "limit")},
+        "steps": [
+            {
+                "id": "w",
+                "tool": "weigh",
+                "args": {name: f"${{inputs.{name}}}" for name in ("report", "parts", "arrays", "limit")},
+            }
+        ],
+        "output": "${w}",
+    }
+    given = Given(
+        Report(frame=frame, word="x"), [Part(frame, 1), Part(frame, 2)], {"x": np.ones(3)}, np.float32(1.5)
+    )
+    with Engine([weigh], store="memory:") as engine:
+        run = engine.run_sync(plan, inputs=given)
+        assert run.output == [2, 4, 3.0, 1.5]
+        assert run.inputs["report"]["frame"]["rows"] == 2
+        assert run.inputs["report"]["word"] == "x"
+        assert engine.run_sync(plan, inputs=vars(given)).digest == run.digest
+        with pytest.raises(InputRejected, match="DataFrame cannot be encoded"):
+            engine.run_sync(plan, inputs={"parts": [{"frame": pd.DataFrame({"a": [object()]})}]})
+        with pytest.raises(InputRejected, match="an object of inputs by name, found a Python DataFrame"):
+            engine.run_sync(plan, inputs=frame)
+
+
 ARROW, NPY = "application/vnd.apache.arrow.file", "application/x-npy"
 
 
