@@ -697,6 +697,7 @@ class Engine:
         tz: str | None = None,
         inputs: Mapping[str, Json] | None = None,
         budget: Mapping[str, float] | None = None,
+        deadline: str | float | timedelta | None = None,
         time_input: str | None = None,
         catch_up: CatchUp | None = None,
         catch_up_max: int | None = None,
@@ -718,6 +719,7 @@ class Engine:
             tz: The time zone of `cron`; UTC if not given.
             inputs: Of each run.
             budget: Of each run, as in `run`.
+            deadline: How long each run may take from its start, waits included: `"2h"` or seconds; as the plan says if not given.
             time_input: The input that gets the time of the schedule, as ISO 8601 text.
             catch_up: What becomes of times that no process was there for: `latest` (one run, unless a later time has come), `skip` or `all`.
             catch_up_max: Most times that `all` catches up on, the newest; 100 if not given.
@@ -740,6 +742,7 @@ class Engine:
             "tz": tz,
             "inputs": _request.values_of("inputs", inputs or {}, "inputs"),
             "budget": budget,
+            "deadline": deadline,
             "time_input": time_input,
             "catch_up": catch_up,
             "catch_up_max": catch_up_max,
@@ -1255,6 +1258,7 @@ class Engine:
         *,
         run_id_new: str | None = None,
         replan: int = 0,
+        deadline: str | float | timedelta | datetime | None = None,
         submitter: Submitter | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
     ) -> Run[T]:
@@ -1268,6 +1272,7 @@ class Engine:
             run_id: The run that has ended.
             run_id_new: The new run's id: repeating the same retry with it returns or continues that run. `None`: each retry is another run.
             replan: As in `run`.
+            deadline: Of the new run, as in `run`; that of the ended run does not count.
             submitter: As in `run`; `None`: that of the ended run.
             returns: The type of the output, as in `run`.
 
@@ -1278,7 +1283,7 @@ class Engine:
             PlanningFailed: The run is a task without a plan, and the planning failed.
         """
         wanted = await self._expected(run_id, returns)
-        execution, retried, planning = await self._retry(run_id, run_id_new, replan, submitter)
+        execution, retried, planning = await self._retry(run_id, run_id_new, replan, submitter, deadline)
         return _typed(await execution.finish(retried, planning), wanted)
 
     async def submit_retry(
@@ -1287,22 +1292,23 @@ class Engine:
         *,
         run_id_new: str | None = None,
         replan: int = 0,
+        deadline: str | float | timedelta | datetime | None = None,
         submitter: Submitter | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
     ) -> Run[T]:
         """Start a retry and return its run immediately. Arguments and errors are those of `retry`; if the planning fails, the run fails."""
         wanted = await self._expected(run_id, returns)
-        execution, retried, _ = await self._retry(run_id, run_id_new, replan, submitter)
+        execution, retried, _ = await self._retry(run_id, run_id_new, replan, submitter, deadline)
         return _typed(await execution.archive.get(retried), wanted)
 
     async def _retry(
-        self, run_id: str, run_id_new: str | None, replan: int, submitter: Submitter | None
+        self, run_id: str, run_id_new: str | None, replan: int, submitter: Submitter | None, deadline: object
     ) -> tuple[Execution, str, RunWork | None]:
         opened, name, times = await self._open(), _request.child_id_of(run_id_new), _request.times_of(replan)
-        execution = opened.execution
+        execution, until = opened.execution, _request.deadline_of(deadline, self._clock.now())
         row = await execution.archive.flushed_row(run_id)
         _submission.expect_retry(row)
-        header = await opened.plans.retry_header(executor.Header.from_dict(row.header), times)
+        header = await opened.plans.retry_header(executor.Header.from_dict(row.header), times, until)
         await execution.facilities.pins.expect(header.lock.names)
         if submitter is not None:
             header = replace(header, submitter=_in_tenant(submitter, header.tenant))
@@ -1478,6 +1484,7 @@ class Engine:
         plan: PlanLike | None = None,
         allow_writes: bool = False,
         run_id_new: str | None = None,
+        deadline: str | float | timedelta | datetime | None = None,
         submitter: Submitter | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
     ) -> Run[T]:
@@ -1492,6 +1499,7 @@ class Engine:
             allow_writes: Whether writes in the affected cone go ahead; without it each waits for approval. A write of unknown outcome waits
                 in any case.
             run_id_new: The fork's id: repeating the same fork with it returns or continues that run. `None`: each fork is another run.
+            deadline: Of the fork, as in `run`; that of the parent does not count.
             submitter: As in `run`; `None`: that of the parent.
             returns: The type of the output, as in `run`.
 
@@ -1508,6 +1516,7 @@ class Engine:
             plan=plan,
             allow_writes=allow_writes,
             run_id_new=run_id_new,
+            deadline=deadline,
             submitter=submitter,
             returns=returns,
         )
@@ -1523,6 +1532,7 @@ class Engine:
         plan: PlanLike | None = None,
         allow_writes: bool = False,
         run_id_new: str | None = None,
+        deadline: str | float | timedelta | datetime | None = None,
         submitter: Submitter | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
     ) -> Run[T]:
@@ -1540,7 +1550,11 @@ class Engine:
         )
         before = executor.Header.from_dict((await execution.archive.row(parent.id)).header)
         by = before.submitter if submitter is None else _in_tenant(submitter, before.tenant)
-        options = _request.Options(budget=self._budgets.for_run(None), submitter=by)
+        options = _request.Options(
+            budget=self._budgets.for_run(None),
+            submitter=by,
+            deadline=_request.deadline_of(deadline, self._clock.now()),
+        )
         header = await opened.plans.header(edited, options, given, parent, wanted)
         # Only given values need the types of steps: the header's plan has passed its check.
         report = await opened.plans.check(edited, options.tenant) if values else _plans.CheckReport(())

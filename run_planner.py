@@ -360,6 +360,8 @@ class EnginePlanner:
         may_not_ask = parent is not None or options.reuse == "only"
         models = self._named if may_not_ask else self._askable
         accepted, saved, survey = await self._accept(plan, options.tenant, models)
+        if accepted.deadline is not None and options.deadline is None:
+            options = replace(options, deadline=self._now() + (accepted.deadline_s or 0.0))
         if wanted is not None:
             await self.expect_output(accepted, saved, wanted)
         if "usd" in options.budget:
@@ -387,8 +389,13 @@ class EnginePlanner:
         self._known.note_program(header)
         return header
 
-    async def retry_header(self, before: Header, replan: int) -> Header:
+    async def retry_header(self, before: Header, replan: int, deadline: float | None = None) -> Header:
         """Return the header for the retry of an ended run, which uses the present tools.
+
+        Args:
+            before: The header of the ended run.
+            replan: How often a model may patch the plan.
+            deadline: Of the new run, in Unix seconds.
 
         Raises:
             PlanRejected: The plan has problems with the tools as they are now.
@@ -404,10 +411,12 @@ class EnginePlanner:
             rules=RULES_VERSION,
             budget=budget,
             request="",
-            deadline=None,
+            deadline=deadline,
         )
         if before.plan is None:
             return header
+        if deadline is None and before.plan.deadline_s is not None:
+            header = replace(header, deadline=self._now() + before.plan.deadline_s)
         await self._expect_passed(before.plan, before.plans, self._named, small=is_small(before.plan))
         if "usd" in budget:
             self._expect_priced(before.plan, before.plans, patches=replan > 0)

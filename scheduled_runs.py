@@ -78,6 +78,7 @@ class ScheduledRuns:
             budget=self._budgets.for_run(schedule.budget or None),
             submitter=schedule.submitter,
             schedule={"name": schedule.name, "at": at},
+            deadline=None if schedule.deadline is None else self._execution.now() + schedule.deadline,
         )
         return await self._plans.header(plan, options, schedule.inputs_at(at)), options
 

@@ -357,6 +357,8 @@ class Progress:
             case "ApprovalAsked":
                 is_question = isinstance(args := data.get("args"), dict) and "question" in args
                 return f"{WAIT} {step}  waits for {'an answer' if is_question else 'approval'}"
+            case "ApprovalVoided":
+                return f"{WAIT} {step}  {data.get('tool')} has changed since approval was asked for: it is asked for again"
             case "WaitBegun":
                 return f"{WAIT} {step}  waits until {time_text(cast('float', data['until']))}"
             case "ApprovalExpired":

@@ -93,9 +93,11 @@ class RemoteEngine:
         """Let the run go on."""
         return await self.client.resume(run_id, budget=budget, take_over=take_over)
 
-    async def submit_retry(self, run_id: str, *, run_id_new: str | None, replan: int) -> Run:
+    async def submit_retry(
+        self, run_id: str, *, run_id_new: str | None, replan: int, deadline: str | None
+    ) -> Run:
         """Continue a run as a new run."""
-        return await self.client.retry(run_id, run_id_new=run_id_new, replan=replan)
+        return await self.client.retry(run_id, run_id_new=run_id_new, replan=replan, deadline=deadline)
 
     async def submit_fork(  # the engine's own options
         self,
@@ -107,6 +109,7 @@ class RemoteEngine:
         plan: Plan | None,
         allow_writes: bool,
         run_id_new: str | None,
+        deadline: str | None,
     ) -> Run:
         """Fork a run."""
         return await self.client.fork(
@@ -117,6 +120,7 @@ class RemoteEngine:
             plan=plan,
             allow_writes=allow_writes,
             run_id_new=run_id_new,
+            deadline=deadline,
         )
 
     # --- decisions

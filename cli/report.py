@@ -359,6 +359,8 @@ def _asked(step: StepView, call: WaitingCall | None, *, is_first: bool = True) -
         text = call.text(width - 2, with_description=is_first)
         args = args if columns(args) + 2 <= width else ""  # longer arguments follow, each by itself
         return args + "".join(f"\n  {line}" for line in text.split("\n")[1:])
+    if step.asked_again:
+        args += f"\n  asked again: {one_line(step.asked_again)}"
     match step.past_write:
         case {"message": str(message), "same_key": same_key}:
             key = "; approved unchanged, it is called under the same idempotency key" if same_key else ""

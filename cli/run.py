@@ -162,18 +162,21 @@ NewId = Annotated[
 @commands.command(
     uses=MOVES, at_server=True, example="run_be40097b6b473dae --tools tools.py --run-id invoices-second-try"
 )
-async def retry(invocation: Invocation, run_id: RunId, new_id: NewId = None, replan: int = 0) -> int:
+async def retry(
+    invocation: Invocation, run_id: RunId, new_id: NewId = None, replan: int = 0, deadline: str | None = None
+) -> int:
     """Continue a failed or cancelled run as a new run. Calls that succeeded are not repeated; the others run.
 
     Args:
         replan (N): Patch the plan at most N times if the run fails.
+        deadline (2h|TIME): How long the new run may take, or until when (ISO 8601).
     """
     from .following import RunFollower
 
     follower = RunFollower(invocation)
     with follower.interruptible():
         async with invocation.reach() as engine:
-            submitted = await engine.submit_retry(run_id, run_id_new=new_id, replan=replan)
+            submitted = await engine.submit_retry(run_id, run_id_new=new_id, replan=replan, deadline=deadline)
             return await follower.follow(engine, submitted)
 
 
@@ -189,6 +192,7 @@ async def fork(
     plan: str | None = None,
     allow_writes: bool = False,
     new_id: NewId = None,
+    deadline: str | None = None,
 ) -> int:
     """Repeat the steps that a change affects, as a new run. The other results come from the parent's journal.
 
@@ -197,6 +201,7 @@ async def fork(
         values (STEP=JSON): A value that replaces a step's; repeatable.
         plan (PLAN): An edited plan: a file (-: standard input), or a saved plan's name.
         allow_writes: Call affected writes; else each waits for approval.
+        deadline (2h|TIME): How long the new run may take, or until when (ISO 8601).
     """
     from .arguments import checked, find_plan, read_inputs, read_step_values
     from .following import RunFollower
@@ -215,6 +220,7 @@ async def fork(
                 plan=edited,
                 allow_writes=allow_writes,
                 run_id_new=new_id,
+                deadline=deadline,
             )
             return await follower.follow(engine, submitted)
 

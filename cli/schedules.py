@@ -40,6 +40,7 @@ async def schedules_add(
     tz: str | None = None,
     inputs: Inputs = None,
     budget: Budget = None,
+    deadline: str | None = None,
     time_input: str | None = None,
     catch_up: str | None = None,
     catch_up_max: int | None = None,
@@ -54,6 +55,7 @@ async def schedules_add(
         every (DURATION): The time between two runs, such as 1h.
         cron (CRON): Five fields, such as '0 8 * * 1-5', in place of --every.
         tz (ZONE): Time zone of --cron, such as Europe/Berlin; default: UTC.
+        deadline (2h): How long each run may take, waits included.
         time_input (NAME): The input that gets the time of the schedule.
         catch_up (RULE): Times that no server was there for: latest (default), skip, all.
         catch_up_max (N): Most times that --catch-up all runs; default: 100.
@@ -77,6 +79,7 @@ async def schedules_add(
             tz=tz,
             inputs=values,
             budget=read_budget(budget or ()),
+            deadline=deadline,
             time_input=time_input,
             catch_up=catch_up,  # type: ignore[arg-type]  # the engine names the rules that there are
             catch_up_max=catch_up_max,
@@ -121,6 +124,8 @@ async def schedules_list(invocation: Invocation) -> int:
 @schedule_commands.command(uses=STORE, example="hourly-report")
 async def schedules_show(invocation: Invocation, name: ScheduleName) -> int:
     """Show a schedule, its next times, and what became of the last ones."""
+    from ..plans.durations import duration_text
+
     async with invocation.look() as engine:
         found = await engine.get_schedule(name)
         fires = await engine.schedule_fires(name, limit=FIRES_SHOWN)
@@ -130,6 +135,8 @@ async def schedules_show(invocation: Invocation, name: ScheduleName) -> int:
         f"{name}: plan {screen.one_line(found.plan)}, {_when(found)}{', paused' if found.paused else ''}",
         f"catch-up {found.catch_up}, overlap {found.overlap}",
     ]
+    if found.deadline is not None:
+        facts.append(f"each run is cancelled after {duration_text(found.deadline)}")
     if found.inputs:
         facts.append(f"inputs {screen.short(dict(found.inputs))}")
     if not found.paused:

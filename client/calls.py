@@ -153,9 +153,8 @@ class Calls:
             budget=budget,
             stream=stream or None,
             returns=None if wanted is None else wanted.schema,
+            deadline=_deadline(deadline),
         )
-        if deadline is not None:
-            body["deadline"] = deadline.isoformat() if isinstance(deadline, datetime) else deadline
         key = secrets.token_urlsafe(24) if idempotency_key is None else idempotency_key
         if not key.isascii() or not key.isprintable() or not key.strip():
             raise InputRejected(f"idempotency_key: expected printable ASCII, found {short(key)!r}")
@@ -505,22 +504,30 @@ class Calls:
             before, lambda run: run.status in STANDING and run.last_event <= before.last_event
         )
 
-    async def retry(self, run_id: str, *, run_id_new: str | None = None, replan: int = 0) -> Run:
+    async def retry(
+        self,
+        run_id: str,
+        *,
+        run_id_new: str | None = None,
+        replan: int = 0,
+        deadline: str | float | datetime | None = None,
+    ) -> Run:
         """Continue a failed or cancelled run as a new run, and return that one, queued.
 
         Args:
             run_id: The run.
             run_id_new: The new run's id; by default the client makes one.
             replan: How often, at most, the planner may patch the plan if the new run fails.
+            deadline: Of the new run, as in `submit`.
 
         Raises:
             RunNotFound: There is no such run.
             InputRejected: The run has neither failed nor been cancelled.
         """
-        body = _given(run_id_new=run_id_new or _new_id(), replan=replan or None)
+        body = _given(run_id_new=run_id_new or _new_id(), replan=replan or None, deadline=_deadline(deadline))
         return await self._asked(run_in, "POST", f"{_run_path(run_id)}/retry", body)
 
-    async def fork(
+    async def fork(  # noqa: PLR0913  # the engine's own options
         self,
         run_id: str,
         *,
@@ -530,6 +537,7 @@ class Calls:
         plan: PlanLike | None = None,
         allow_writes: bool = False,
         run_id_new: str | None = None,
+        deadline: str | float | datetime | None = None,
     ) -> Run:
         """Run again what a change affects, as a new run, and return that one, queued.
 
@@ -541,6 +549,7 @@ class Calls:
             plan: An edited plan.
             allow_writes: Call affected writes; else each waits for approval.
             run_id_new: The new run's id; by default the client makes one.
+            deadline: Of the new run, as in `submit`.
 
         Raises:
             RunNotFound: There is no such run.
@@ -554,6 +563,7 @@ class Calls:
             plan=None if plan is None else _plan_document(plan),
             allow_writes=allow_writes or None,
             run_id_new=run_id_new or _new_id(),
+            deadline=_deadline(deadline),
         )
         return await self._asked(run_in, "POST", f"{_run_path(run_id)}/fork", body)
 
@@ -957,6 +967,11 @@ def _typed(run: Run, wanted: OutputType[T] | None) -> Run[T]:
 def _given(**fields: Any) -> dict[str, Any]:  # noqa: ANN401  # JSON, models, dates
     """Return the fields that are given: `None` stands for the server's default."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _deadline(given: str | float | datetime | None) -> str | float | None:
+    """Return a deadline as JSON."""
+    return given.isoformat() if isinstance(given, datetime) else given
 
 
 def _json_text(body: Mapping[str, Any]) -> bytes:

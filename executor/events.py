@@ -14,7 +14,7 @@ makes thousands of events. New fields are optional, so that older journals can b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeGuard, get_args
 
 from ..plans.values import Json
@@ -235,6 +235,26 @@ class Approved:
 
 
 @dataclass(slots=True)
+class ApprovalVoided:
+    """The tool of a call has changed since a person was asked about the call, so the person is asked again.
+
+    Attributes:
+        tool: The tool.
+        shown: The fingerprint of the tool that the person was asked about.
+        found: The fingerprint of the tool that the engine has now.
+        attempt: The attempt that the person decides about now: the request that is void counts as one.
+        by: Who had approved the call; `None`: nobody had decided about it yet.
+    """
+
+    step: str
+    tool: str
+    shown: str
+    found: str
+    attempt: int
+    by: str | None = None
+
+
+@dataclass(slots=True)
 class Denied:
     """A person refused a call."""
 
@@ -442,10 +462,16 @@ class RetryScheduled:
 
 @dataclass(slots=True)
 class ApprovalAsked:
-    """A call waits for a person, who sees `args`; the answer names their digest."""
+    """A call waits for a person, who sees `args`; the answer names their digest.
+
+    Attributes:
+        fingerprint: That of the tool that the engine had when it asked: the number of the format, and a digest. The driver adds it, and a replay does not compare it: no process needs the
+            tools to read a journal. `None`: an older record, a question, or a tool whose code cannot be seen.
+    """
 
     step: str
     args: CanonicalValue
+    fingerprint: str | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -517,6 +543,7 @@ Cause: TypeAlias = (
     | RetryDue
     | ApprovalRuled
     | Approved
+    | ApprovalVoided
     | Denied
     | Answered
     | QuestionExpired

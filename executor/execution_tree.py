@@ -114,6 +114,8 @@ class Iteration:
         is_cut_off: Whether the process died during the last call, so that another call uses budget again.
         is_ruled: Whether the question if the call needs a person has been answered.
         is_approved: Whether a person has allowed the call.
+        voided: How often a person was asked anew because the tool had changed.
+        why_anew: Why that was so the last time, as a sentence; empty: it never was.
         asked: When a person was asked, in Unix seconds; `None`: nobody was.
         until: When its wait ends: that of a `wait` step, or the time in which a person can decide. `None`: it waits for ever, or not at all.
         question: What the last call wants to know of a person (`CallFailed.question`), until that is answered.
@@ -144,6 +146,8 @@ class Iteration:
     is_ahead: bool = False
     question: CanonicalValue | None = None
     answers: tuple[Json, ...] = ()
+    voided: int = 0
+    why_anew: str = ""
     asked: float | None = None
     until: float | None = None
     reused: bool = False
@@ -412,10 +416,11 @@ def is_decided(iteration: Iteration) -> bool:
 def undecided_attempt(iteration: Iteration) -> int | None:
     """Return the attempt, counted from 1, that a person has to decide about; `None`: no decision is due.
 
-    Before a call this is the next attempt; after a call of unknown outcome it is the last attempt.
+    Before a call this is the next attempt; after a call of unknown outcome it is the last attempt. A request that was voided counts as an attempt,
+    because one decision stands for an attempt, and the person decides anew.
     """
     if is_asked(iteration):
-        return iteration.attempts + 1
+        return iteration.attempts + 1 + iteration.voided
     return iteration.attempts if iteration.state is State.INDETERMINATE else None
 
 

@@ -359,9 +359,11 @@ def inherited_from(  # noqa: C901  # one case for each kind of event
     """Return path -> outcome of every call that ended in a journal. Of several attempts the last counts."""
     events = list(events)
     # What a call was to be made with before a person changed it.
-    edited = {
-        event.step: event.args for event in events if isinstance(event, Approved) and event.edit is not None
-    }
+    # Of several edits the first: a person who is asked again sees the arguments of the edit before.
+    edited: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, Approved) and event.edit is not None:
+            edited.setdefault(event.step, event.args)
     args: dict[str, str] = {}
     found: dict[str, Inherited] = {}
 

@@ -74,6 +74,7 @@ from .events import (
     ApprovalAsked,
     ApprovalExpired,
     ApprovalRuled,
+    ApprovalVoided,
     Approved,
     BudgetRaised,
     BudgetReached,
@@ -223,6 +224,7 @@ class Machine:
         parked: The event after which no process drives the run until someone resumes it; `None`: the run is not parked.
         expiries: Path of each question or approval that waits and expires -> when it does, in Unix seconds.
         timers: Path of each `wait` step that waits -> when its wait ends, in Unix seconds.
+        shown: Path of each call about which a person was asked -> the fingerprint of its tool at that time; it decides nothing here.
         deadline: When the run is to have ended, in Unix seconds; `None`: there is no deadline.
         fork: The fork that made the run from its parent.
     """
@@ -266,6 +268,7 @@ class Machine:
         self.budget = Budget(dict(budget or {}), planning or {})
         self.expiries: dict[str, float] = {}
         self.timers: dict[str, float] = {}
+        self.shown: dict[str, str] = {}
         self.deadline = deadline
         self._approval_expires_s = approval_expires_s
         self._is_past_deadline = False
@@ -475,6 +478,8 @@ class Machine:
                 self._move(iteration, PENDING if iteration.is_ahead else READY)
                 if not iteration.is_ahead:
                     self._start_call(iteration)
+            case ApprovalVoided():
+                self._void(iteration, event)
             case Denied(by=by, reason=reason):
                 iteration.decision = PersonDecision(DENIED, by, reason)
                 self._denied(iteration, iteration.decision)
@@ -506,6 +511,43 @@ class Machine:
             case _:
                 raise EngineBug(f"{type(event).__name__} is not an event of a step")
 
+    def _void(self, iteration: Iteration, event: ApprovalVoided) -> None:
+        """Ask a person again about a call whose tool has changed since they were asked."""
+        path, tool = event.step, event.tool
+        if not (iteration.is_approved or is_asked(iteration)) or iteration.state in TERMINAL:
+            raise EngineBug(
+                f"nobody was asked about the call of '{path}', or it has ended: it is {iteration.state}"
+            )
+        whose = f"since {event.by} approved the call" if event.by else "since approval was asked for"
+        iteration.why_anew = f"the tool '{tool}' has changed {whose}"
+        iteration.voided += 1
+        iteration.decision, iteration.is_approved = None, False
+        if iteration.state is State.WAITING:
+            self._move(iteration, PENDING if iteration.is_ahead else READY)
+        self._ask_approval(iteration)
+
+    def is_consent_due(self, step: str) -> bool:
+        """Whether a person is asked about the call of a step, or has allowed it and it is still to be made."""
+        iteration = self.iterations.get(step)
+        if iteration is None or self._cancelled_by is not None:
+            return False
+        if is_asked(iteration):
+            return iteration.reason is Reason.APPROVAL
+        # Before a retry, the end of the pause decides.
+        return iteration.is_approved and iteration.state in (READY, PENDING) and iteration.pause_s is None
+
+    def void_of(self, step: str, found: str) -> ApprovalVoided:
+        """Return the event that voids what a person was asked about a call, or has decided: its tool has another fingerprint now."""
+        iteration = self.iterations[step]
+        by = iteration.decision.by if iteration.is_approved and iteration.decision is not None else None
+        attempt = iteration.attempts + iteration.voided + 2
+        return ApprovalVoided(step, self.tool_of(step) or "", self.shown[step], found, attempt, by)
+
+    def note_shown(self, event: ApprovalAsked) -> None:
+        """Remember which tool a person was asked about."""
+        if event.fingerprint is not None:
+            self.shown[event.step] = event.fingerprint
+
     def _denied(self, iteration: Iteration, decision: PersonDecision) -> None:
         """Handle the denial of a call, whose turn may not have come."""
         iteration.reason = None
@@ -518,6 +560,11 @@ class Machine:
             self._deny(iteration, decision)
 
     def _deny(self, iteration: Iteration, decision: PersonDecision) -> None:
+        if (
+            iteration.lost and iteration.voided
+        ):  # the tool changed after an attempt that may have taken effect
+            self._lose(iteration, f"{decision.what} before it was known what became of an earlier call")
+            return
         iteration.failure = Failure(DENIED, decision.reason or f"denied by {decision.by}")
         self._iteration_cancelled(iteration, Reason.DENIED)
 

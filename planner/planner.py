@@ -522,6 +522,10 @@ def _model(
     model: str | Model | None, base_url: str | None, api_key: KeySource, mode: str | Enum | None
 ) -> Model:
     """Return the model of a planner; settings beside a `Model` count where it has none. Raises: ConfigError."""
+    if model is not None and not isinstance(cast("object", model), str | Model):
+        raise ConfigError(
+            f"model: expected a model's name or a Model, found {model!r}; write Planner(model='gpt-5-mini')"
+        )
     given = model if isinstance(model, Model) else Model(model)
     return replace(
         given,

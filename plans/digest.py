@@ -5,7 +5,7 @@ The canonical form is the plan as JSON, with
 - defaults filled in: empty `inputs`, `types`, `plans`, `args`, `after`, `guard`, `tools` and `budget`, a null `output`, `on_error`
   as `"fail"`, `returns` as `{"type": "string"}`, `max_steps` as 10;
 - optional keys without a default (`for_each`, `when`, `repeat`, `retries`, `timeout`, `model`, `system`, `examples`,
-  `temperature`, `max_tokens`, `returns` of a plan) left out where the plan leaves them out or sets them to null; an explicit null of `when` and
+  `temperature`, `max_tokens`, `returns` and `deadline` of a plan) left out where the plan leaves them out or sets them to null; an explicit null of `when` and
   `for_each`, a fault, stays;
 - every template in canonical spelling.
 
@@ -49,7 +49,7 @@ def digest_of(plan: Plan) -> Digest:
 def canonical_form(plan: Plan) -> dict[str, Json]:
     """Return the plan in canonical form."""
     inner: dict[str, Json] = {name: _body(body) for name, body in plan.plans.items()}
-    return {"firmplan": plan.firmplan, **_body(plan), "plans": inner}
+    return {"firmplan": plan.firmplan, **_body(plan), "plans": inner, **_given({"deadline": plan.deadline_s})}
 
 
 def _body(body: Plan | InnerPlan) -> dict[str, Json]:

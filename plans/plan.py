@@ -206,9 +206,7 @@ class AskPersonStep(StepKeys):
     @field_validator("expires")
     @classmethod
     def _duration(cls, found: object) -> object:
-        if found is not None and parse_duration(found) <= 0:
-            raise ValueError("expected a duration above zero")
-        return found
+        return _above_zero(found)
 
     @property
     def expires_s(self) -> float | None:
@@ -254,6 +252,12 @@ class EndorseStep(StepKeys):
     by: str = Field(
         default=PERSON, min_length=1, description="`person`, or the name of a policy of the engine."
     )
+
+
+def _above_zero(found: object) -> object:
+    if found is not None and parse_duration(found) <= 0:
+        raise ValueError("expected a duration above zero")
+    return found
 
 
 @cache
@@ -354,6 +358,7 @@ class Plan(_Frozen):
         steps: Its steps.
         output: Its result; absent: null.
         returns: JSON Schema of the output; `None`: the check infers its type, and nothing is demanded.
+        deadline: How long a run of the plan may take; `None`: as long as it likes. Where another plan runs it as a step, it does not count.
     """
 
     firmplan: Literal[1] = Field(description="Version of the format.")
@@ -378,6 +383,20 @@ class Plan(_Frozen):
         default=None,
         description="JSON Schema of the output. An output that cannot fit it is a fault; one that does not fit it when the plan has run fails the run.",
     )
+    deadline: Annotated[Any, WithJsonSchema({"type": ["number", "string", "null"]})] = Field(
+        default=None,
+        description='How long a run of the plan may take, waits included, in seconds or such as "2h"; then it is cancelled.',
+    )
+
+    @field_validator("deadline")
+    @classmethod
+    def _duration(cls, found: object) -> object:
+        return _above_zero(found)
+
+    @property
+    def deadline_s(self) -> float | None:
+        """How long a run may take, in seconds; `None`: as long as it likes."""
+        return None if self.deadline is None else parse_duration(self.deadline)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -205,6 +205,7 @@ _SECTIONS = (
     "steps",
     "output",
     "returns",
+    "deadline",
 )
 _RANK = {name: rank for rank, name in enumerate(_SECTIONS)}
 

@@ -17,6 +17,7 @@ from ..errors import InputRejected
 from ..executor import Submitter
 from ..executor.runs.archive import PLAN_NAME, qualified, split_name
 from ..executor.stores.api_keys import is_tenant
+from ..plans.durations import parse_duration
 from ..plans.expressions.dates import zone_of
 from ..plans.values import Json, canonical, parse
 from .times import Times, times_of
@@ -56,6 +57,7 @@ class Schedule:
         tz: The time zone of `cron`.
         inputs: Of each run.
         budget: Of each run.
+        deadline: How long each run may take from its start, waits included, in seconds; `None`: as its plan says.
         time_input: The input that gets the time of the schedule, as ISO 8601 in `tz`; `None`: none does.
         catch_up: What becomes of times that no process was there for: `skip`, `latest` (one run, unless a later time has come) or `all`.
         catch_up_max: Most times that `all` catches up on, the newest.
@@ -92,6 +94,7 @@ class Schedule:
     next_at: float | None = None
     tenant: str = ""
     seen: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    deadline: float | None = None
 
     @property
     def full_name(self) -> str:
@@ -158,6 +161,7 @@ class Schedule:
             "catch_up": self.catch_up,
             "catch_up_max": self.catch_up_max,
             "overlap": self.overlap,
+            **({} if self.deadline is None else {"deadline": self.deadline}),
         }
 
     def to_text(self) -> str:
@@ -212,6 +216,16 @@ class Fire:
         }
 
 
+def _deadline_of(given: object) -> float | None:
+    try:
+        found = None if given is None else parse_duration(given)
+    except ValueError as fault:
+        raise InputRejected(f"deadline: {fault}") from fault
+    if found == 0:
+        raise InputRejected("deadline: expected a duration above zero, or none for no deadline, found 0")
+    return found
+
+
 def new_schedule(name: object, plan: object, now: float, given: Mapping[str, Any]) -> Schedule:
     """Return a schedule as a caller describes it.
 
@@ -247,6 +261,7 @@ def new_schedule(name: object, plan: object, now: float, given: Mapping[str, Any
         tz=_zone_of(zone),
         inputs=dict(given.get("inputs") or {}),
         budget=dict(given.get("budget") or {}),
+        deadline=_deadline_of(given.get("deadline")),
         time_input=_text_of("time_input", given.get("time_input")),
         catch_up=cast("CatchUp", _one_of("catch_up", given.get("catch_up"), get_args(CatchUp), "latest")),
         catch_up_max=_count_of(given.get("catch_up_max")),

@@ -459,6 +459,7 @@ async def fork_run(run_id: str, served: Served, caller: Asking, body: ForkBody |
         plan=options.plan,
         allow_writes=options.allow_writes,
         run_id_new=options.run_id_new,
+        deadline=options.deadline,
         submitter=caller.submitter,
     )
     served.queue.adopt(fork.id)
@@ -482,6 +483,7 @@ async def retry_run(run_id: str, served: Served, caller: Asking, body: RetryBody
             run_id,
             run_id_new=options.run_id_new,
             replan=options.replan,
+            deadline=options.deadline,
             submitter=caller.submitter,
         )
     except InputRejected as error:

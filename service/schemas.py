@@ -133,6 +133,7 @@ class ForkBody(RequestBody):
         plan: An edited plan.
         allow_writes: Whether writes in the affected cone go ahead; without it each waits for approval.
         run_id_new: The new run's id: the same fork with the same id is that run, however often it is asked for.
+        deadline: Of the new run; that of the parent does not count.
     """
 
     model_config = _with_example(at="mail", inputs={"who": "bob"})
@@ -143,6 +144,7 @@ class ForkBody(RequestBody):
     plan: dict[str, Any] | None = None
     allow_writes: bool = False
     run_id_new: str | None = None
+    deadline: Deadline = None
 
 
 class RetryBody(RequestBody):
@@ -151,12 +153,14 @@ class RetryBody(RequestBody):
     Attributes:
         run_id_new: The new run's id: the same retry with the same id is that run, however often it is asked for.
         replan: How often, at most, the planner may patch the plan if the new run fails.
+        deadline: Of the new run; that of the ended run does not count.
     """
 
     model_config = _with_example(replan=1)
 
     run_id_new: str | None = None
     replan: Count = 0
+    deadline: Deadline = None
 
 
 Attempt = Annotated[
@@ -306,6 +310,10 @@ class RunStepView(_View):
         Field(
             description="When the wait of a `wait` step ends, or the time in which a person can decide; else null."
         ),
+    ] = None
+    asked_again: Annotated[
+        str | None,
+        Field(description="Why a person is asked a second time: the tool has changed since; else null."),
     ] = None
 
 
@@ -470,6 +478,9 @@ class WaitingCallView(_View):
     ]
     controlled_by: list[OriginView]
     past_write: Any
+    asked_again: Annotated[
+        str | None, Field(description="Why a person is asked a second time: the tool has changed; else null.")
+    ] = None
     last_time: EarlierCallView | None
     returns: Annotated[
         dict[str, Any] | None,
@@ -700,6 +711,7 @@ class ScheduleBody(RequestBody):
         every: Seconds between two runs, or text such as `1h`.
         cron: A cron expression of five fields.
         tz: The time zone of `cron`; UTC if not given.
+        deadline: How long each run may take from its start, waits included: seconds, or text such as `2h`.
         time_input: The input that gets the time of the schedule, as ISO 8601 text.
         catch_up: What becomes of times that no server was there for: `latest` (one run, unless a later time has come), `skip` or `all`.
         catch_up_max: Most times that `all` catches up on, the newest.
@@ -716,6 +728,7 @@ class ScheduleBody(RequestBody):
     tz: str | None = None
     inputs: dict[str, Any] | None = None
     budget: Budget | None = None
+    deadline: Interval | None = None
     time_input: str | None = None
     catch_up: CatchUp | None = None
     catch_up_max: Annotated[int, Field(ge=1, le=CATCH_UP_MAX), BeforeValidator(_whole)] | None = None
@@ -768,6 +781,9 @@ class ScheduleView(_View):
     tz: str
     inputs: dict[str, Any]
     budget: dict[str, Any]
+    deadline: Annotated[
+        float | None, Field(description="Seconds after which each run is cancelled; null: as its plan says.")
+    ] = None
     time_input: str | None
     catch_up: CatchUp
     catch_up_max: int

@@ -31,6 +31,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ..executor.events import (
     ApprovalAsked,
+    ApprovalVoided,
     CallFailed,
     CallLost,
     CallMade,
@@ -96,6 +97,12 @@ DURATIONS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 
 """Bounds in seconds that the conventions advise for operations of models."""
 TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 """Bounds that they advise for tokens."""
+_WAITS: Final = {
+    ApprovalAsked: "approval asked",
+    ApprovalVoided: "approval void: the tool has changed",
+    StepIndeterminate: "outcome unknown",
+}
+"""What a person has to decide -> the name of the span's event."""
 LONG: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
 """Bounds in seconds of runs and steps."""
 
@@ -247,9 +254,8 @@ class _RunSpans:
             case RetryScheduled():
                 about = {"firmplan.attempt": event.attempt, "firmplan.delay": event.delay_s}
                 self._step(event.step, now).add_event("retry scheduled", about, now)
-            case ApprovalAsked() | StepIndeterminate():
-                words = "approval asked" if isinstance(event, ApprovalAsked) else "outcome unknown"
-                self._step(event.step, now).add_event(words, timestamp=now)
+            case ApprovalAsked() | ApprovalVoided() | StepIndeterminate():
+                self._step(event.step, now).add_event(_WAITS[type(event)], timestamp=now)
             case StepSucceeded():
                 self._end_step(event.step, now, "succeeded")
             case StepFailed():

@@ -83,6 +83,9 @@ class _Wait(BaseModel):
     past_write: Annotated[Any, Field(description="What is known of this call if an earlier run made it.")] = (
         None
     )
+    asked_again: Annotated[
+        str | None, Field(description="Why a person is asked a second time: the tool has changed.")
+    ] = None
 
 
 class _RunAnswer(BaseModel):
@@ -559,6 +562,7 @@ def _run_document(run: Run, advice: str) -> Document:
     waits = [
         {"step": path, "reason": step.reason, "args": step.args}
         | ({} if step.past_write is None else {"past_write": step.past_write})
+        | ({} if step.asked_again is None else {"asked_again": step.asked_again})
         for path, step in waiting_leaves(run)
     ]
     return {

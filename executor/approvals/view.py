@@ -131,6 +131,7 @@ class WaitingCall:
         is_controlled: Whether untrusted data decided that, or how often, the call is made.
         controlled_by: From where that data is.
         past_write: What an earlier run knows of the call (`StepView.past_write`).
+        asked_again: Why a person is asked a second time, a sentence: the tool has changed since (`StepView.asked_again`).
         last_time: What the same step did last time; `None`: the store has no earlier run of the plan that came as far.
         returns: JSON Schema of the answer to a question, or of a value to endorse; `None` for a call.
         parameters: JSON Schema of the arguments, for who edits them; `None`: it is no call of a tool.
@@ -151,6 +152,7 @@ class WaitingCall:
     is_controlled: bool = False
     controlled_by: tuple[Origin, ...] = ()
     past_write: Json = None
+    asked_again: str | None = None
     last_time: EarlierCall | None = None
     returns: Mapping[str, Json] | None = None
     parameters: Mapping[str, Json] | None = None
@@ -262,6 +264,8 @@ def _call_lines(call: WaitingCall, width: int, *, with_description: bool) -> Ite
         return
     where = f" on '{visible_line(call.resource)}'" if call.effect in ("read", "write") else ""
     yield f"  {'step' if call.returns is not None else 'tool'}: {call.tool}, {call.effect}{where}"
+    if call.asked_again:
+        yield f"  ASKED AGAIN: {visible_line(call.asked_again)}"
     if call.description and with_description:
         yield from _block(visible(call.description), width, "    ")
     if call.why:

@@ -255,6 +255,7 @@ class _Viewer:
             parameters=tool.parameters if tool is not None else None,
             result=tool.returns if tool is not None else None,
             expires=expiry_of(iteration),
+            asked_again=iteration.why_anew or None,
         )
         return call, pending, controlled
 

@@ -17,6 +17,7 @@ from ...tools import Context, ModelRequest, Tool, Used
 from ...tools.failures import text_of
 from ...tools.models.completion import Usage as ModelUsage
 from ...tools.models.errors import ModelError
+from ...tools.timeouts import stalls
 from ..budget import CACHED
 from ..canonical_value import CanonicalValue
 from ..commands import StartToolCall
@@ -310,6 +311,9 @@ class Caller:
     async def _ask(
         self, request: ModelRequest, tool: Tool | None, timeout_s: float | None
     ) -> tuple[Outcome, Usage | None]:
+        watch = self._facilities.loop_watch
+        # For this call and its retries: a tool beside it that blocks the loop must not use up their time.
+        token = stalls.set(lambda since: watch.blocked_s(since, None))
         try:
             reply = await self._facilities.models.ask(request, timeout_s=timeout_s)
             output = (
@@ -317,6 +321,8 @@ class Caller:
             )
         except ToolError as fault:
             return _failed(fault), _spent(fault)
+        finally:
+            stalls.reset(token)
         return Returned(output), {**_usage_with(reply.usage, reply.guards), "model": text_of(reply.model)}
 
 

@@ -19,11 +19,17 @@ from ...plans.signature import Effect
 from ...plans.values import LARGE_BYTES, Digest, Json, digest
 from ...tools import Context, ModelRequest, Tool, ask_request
 from ...tools.failures import shortened
-from ...tools.fingerprint.fingerprint import Fingerprint, fingerprint_of, judgement_of
+from ...tools.fingerprint.fingerprint import (
+    Fingerprint,
+    fingerprint_of,
+    has_changed,
+    judgement_of,
+    shown_fingerprint,
+)
 from ...tools.logbook import masked_text, masked_value
 from ..canonical_value import CanonicalValue
 from ..commands import RecordEndorsement, RuleApproval, StartModelCall, StartToolCall
-from ..events import ApprovalRuled, CallFailed, CallMade, CallReused, CallStarted
+from ..events import ApprovalRuled, ApprovalVoided, CallFailed, CallMade, CallReused, CallStarted
 from ..fork import Fork
 from ..limits import bounded
 from .artifacts import CallBlobs
@@ -151,7 +157,7 @@ class PreparedCall:
 
 # --- from command to call
 
-Substitute: TypeAlias = ApprovalRuled | CallReused | CallFailed
+Substitute: TypeAlias = ApprovalRuled | ApprovalVoided | CallReused | CallFailed
 """An event that takes the place of a call."""
 
 
@@ -174,6 +180,9 @@ def dispatch(
     # The parent's result comes first: where it stands, no call is made that the flow policy would have to look at.
     if results.is_of_fork and (inherited := results.of_parent(command)) is not None:
         return inherited
+    # A decision may have come from a process without the tools, or before this one had the tool that it has now.
+    if machine.shown and (voided := preparation.find_void(command.step, machine)) is not None:
+        return voided
     if (intervention := flow_policy.find_intervention(command, machine)) is not None:
         return intervention
     try:
@@ -218,6 +227,7 @@ class Preparation:
         self._tenant = tenant
         self._fork = fork or Fork()
         self._tools: dict[str, ToolKeys] = {}
+        self._fingerprints: dict[str, str | None] = {}
         self.secrets = facilities.secrets.reader()
 
     def prepare(self, command: StartCall) -> PreparedCall:
@@ -288,6 +298,21 @@ class Preparation:
         fingerprint = fingerprint_of(tool) if tool.request_of is None else judgement_of(tool)
         found = self._tools[name] = ToolKeys(tool, fingerprint, self._tenant)
         return found
+
+    def approved_fingerprint(self, name: str) -> str | None:
+        """Return the fingerprint of a tool as a person is asked about it; `None`: this process has not the tool, or sees nothing of its code."""
+        if name not in self._fingerprints:
+            tool = self._facilities.tools.find(name)
+            self._fingerprints[name] = shown_fingerprint(tool) if tool is not None else None
+        return self._fingerprints[name]
+
+    def find_void(self, step: str, machine: Machine) -> ApprovalVoided | None:
+        """Return the event that has a person asked again, where the tool of a call has changed since the person was asked; else `None`."""
+        shown, tool = machine.shown.get(step), machine.tool_of(step)
+        if shown is None or tool is None or not machine.is_consent_due(step):
+            return None
+        found = self.approved_fingerprint(tool)
+        return machine.void_of(step, found) if found is not None and has_changed(shown, found) else None
 
     def _model_key(
         self, command: StartCall, subject: str, request: ModelRequest, judgement: Fingerprint | None = None

@@ -19,8 +19,8 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import CORO_CREATED, getcoroutinestate
-from types import CoroutineType, TracebackType, coroutine
-from typing import Any, Final, NamedTuple, Self, TypeAlias, cast
+from types import CoroutineType, coroutine
+from typing import Any, Final, TypeAlias, cast
 
 from ...errors import EngineBug, OutcomeUnknown, ToolError
 from ...plans.immutable import immutable
@@ -40,6 +40,7 @@ from ...tools.failures import (
 )
 from ...tools.guards.guard import GUARD_REFUSED, Question, Refusal, find_refusal
 from ...tools.logbook import is_enabled, open_log
+from ...tools.timeouts import SparingTimeout, time_left
 from ..canonical_value import CanonicalValue
 from ..limits import has_room, is_small_enough, run_too_large, too_large
 from .loop_watch import NO_WATCH, LoopWatch, Owner
@@ -273,17 +274,30 @@ class _Limit:
         owner: The call, for the watch.
     """
 
-    __slots__ = ("_before", "_span", "_task", "_timer", "has_passed")
+    __slots__ = (
+        "_before",
+        "_began",
+        "_limit_s",
+        "_owner",
+        "_task",
+        "_timer",
+        "_watch",
+        "has_passed",
+    )
 
     def __init__(self, began: float, limit_s: float, watch: LoopWatch, owner: Owner | None) -> None:
         self.has_passed = False
         self._task = cast("asyncio.Task[object]", asyncio.current_task())
         self._before = self._task.cancelling()
-        self._span = _Span(began, limit_s, watch, owner)
+        self._began, self._limit_s = began, limit_s
+        self._watch, self._owner = watch, owner
         self._timer = self._task.get_loop().call_later(began + limit_s - time.monotonic(), self._pass)
 
     def _pass(self) -> None:
-        if (left_s := self._span.left_s()) > 0:
+        left_s = time_left(
+            self._began, self._limit_s, lambda since: self._watch.blocked_s(since, self._owner)
+        )
+        if left_s > 0:
             self._timer = self._task.get_loop().call_later(left_s, self._pass)
             return
         self.has_passed = True
@@ -303,56 +317,9 @@ class _Limit:
             self._task.uncancel()
 
 
-class _Span(NamedTuple):
-    """The time of a call that counts against its limit."""
-
-    began: float
-    limit_s: float
-    watch: LoopWatch
-    owner: Owner | None
-
-    def left_s(self) -> float:
-        """Return how much is left once the limit would have passed; above zero only if others blocked the loop meanwhile."""
-        blocked_s = self.watch.blocked_s(self.began, self.owner)
-        return self.began + self.limit_s + blocked_s - time.monotonic() if blocked_s else 0.0
-
-
-class CallTimeout:
-    """As `asyncio.timeout`, for calls beside the event loop: the time in which others blocked the loop does not count.
-
-    Such a call may have ended long ago, but while the loop stands still nobody hears of it.
-    """
-
-    __slots__ = ("_span", "_timeout", "_timer")
-
-    def __init__(self, limit_s: float | None, watch: LoopWatch) -> None:
-        self._timeout = asyncio.timeout(None)
-        self._span = None if limit_s is None else _Span(time.monotonic(), limit_s, watch, None)
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
-        if self._span is not None:
-            self._timer = asyncio.get_running_loop().call_later(self._span.limit_s, self._pass, self._span)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        await self._timeout.__aexit__(kind, error, trace)  # raises `TimeoutError` where it has expired
-
-    def _pass(self, span: _Span) -> None:
-        loop = asyncio.get_running_loop()
-        if (left_s := span.left_s()) > 0:
-            self._timer = loop.call_later(left_s, self._pass, span)
-        else:
-            self._timeout.reschedule(loop.time())
-
-    def expired(self) -> bool:
-        """Whether it has ended what it limits."""
-        return self._timeout.expired()
+def call_timeout(limit_s: float | None, watch: LoopWatch) -> SparingTimeout:
+    """Return the limit of a call beside the event loop, such as one on a thread."""
+    return SparingTimeout(limit_s, lambda since: watch.blocked_s(since, None))
 
 
 def _traced(outcome: Outcome, error: BaseException) -> Outcome:
@@ -392,7 +359,7 @@ async def call_tool(  # noqa: PLR0913  # the parts of a call
             return begun
         return await finish_call(begun, tool, args, threads, timeout_s, context, is_ending, where=where)
     forks = Forks.count
-    limit = CallTimeout(timeout_s, threads.watch)
+    limit = call_timeout(timeout_s, threads.watch)
     try:
         try:
             async with limit:

@@ -1,8 +1,8 @@
 """Which call keeps the event loop from everything else, and for how long: a thread looks, so that calls pay two assignments.
 
 Calls on the loop say when they have it (`has_loop`, `number`). While runs are driven, a thread looks a few times a second. If the same call has the loop
-for several looks, the loop stands still meanwhile: other calls do not run, and their limits must not count that time (`Limit`, `CallTimeout` in
-`invoke.py`). A tool that does so for long is reported once, in the log and as a warning of the run.
+for several looks, the loop stands still meanwhile: other calls do not run, and their limits must not count that time (`_Limit` in
+`invoke.py`, and `tools/timeouts.py`, which the requests of models use, too). A tool that does so for long is reported once, in the log and as a warning of the run.
 
 Rejected: a heartbeat on the loop, which sees that it stood still and not because of whom; and two readings of the clock for each call, which
 cost as much as a small call.

@@ -35,7 +35,7 @@ from .frames import (
     write_call,
     write_frame,
 )
-from .invoke import CallTimeout, Failed, Lost, Outcome, interrupted
+from .invoke import Failed, Lost, Outcome, call_timeout, interrupted
 from .lease import MOMENT_ENV, Lease, Moment
 from .loop_watch import NO_WATCH, LoopWatch
 from .resources import CLOSE_S
@@ -107,7 +107,7 @@ class ProcessPool:
             return Failed("process-died", message, temporary=False, retryable=False)
         # From here on the tool may run, so the outcome of a write is unknown unless the child sends it.
         try:
-            async with CallTimeout(timeout_s, self.watch):
+            async with call_timeout(timeout_s, self.watch):
                 said, parts = first if first[0]["kind"] != "ready" else await child.read()
                 while said["kind"] in ("drawn", "progress", "asked"):
                     await _serve(child, said, context, on_drawn)

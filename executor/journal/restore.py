@@ -291,6 +291,8 @@ def fold(  # noqa: C901  # one loop over what a journal holds
             machine.note_blocked(event)
         elif not isinstance(event, REMARKS):
             _compare(event, drawn.popleft() if drawn else None)
+            if type(event) is ApprovalAsked:
+                machine.note_shown(event)
     # A journal that ends between a cause and its consequences cannot be: both are of one flush, and a flush is durable as a whole.
     _expect_none(drawn)
     machine.is_recounting = False

@@ -19,7 +19,7 @@ from ...plans.values import Json
 from ...tools.failures import refused
 from ...tools.fingerprint.fingerprint import is_fingerprint
 from ..events import ApprovalRuled, CallFailed, CallReused, CallStarted
-from ..execution_tree import Iteration, Node, walk
+from ..execution_tree import Iteration, Node, is_asked, walk
 from ..journal.decision_history import decisions_by_step
 from ..journal.header import Header
 from ..journal.records import Entry, split_calls
@@ -212,6 +212,8 @@ class _View:
         past = self._machine.past_write_of(iteration)
         if past is not None and iteration.call is not None:
             text += f": {past.describe(iteration.call.digest)}"
+        if iteration.why_anew and is_asked(iteration):
+            text += f"; {iteration.why_anew}"
         return self._explained_as(
             iteration.path, "ended" if iteration.state in TERMINAL else "waits", reason, text
         )

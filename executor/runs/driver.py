@@ -161,13 +161,20 @@ class Driver:
             lambda: machine.needs_nobody,
             tells=facilities.tells_webhooks,
         )
-        self._recorder = RunRecorder(machine, self.journal, row.id, header.lock, header.plan_made)
+        self._preparation = Preparation(facilities, row.id, header.fork, header.tenant)
+        self._recorder = RunRecorder(
+            machine,
+            self.journal,
+            row.id,
+            header.lock,
+            header.plan_made,
+            self._preparation.approved_fingerprint,
+        )
         self._watch = watch_of(facilities, row, header, machine) if facilities.observers else None
         self._recorder.watch = self._watch
         self._results = Results(facilities, row, header, inherited, self.journal)
         self._frames_kept = 0  # failed calls whose last frames are on record
         self._flow_policy = FlowPolicy(facilities, row.id, header)
-        self._preparation = Preparation(facilities, row.id, header.fork, header.tenant)
         self._early = early
         self._ending = _Ending()
         now, is_called = facilities.clock.now, self._recorder.is_called
@@ -220,6 +227,8 @@ class Driver:
                 self._enter(group)
                 await self._take_in_first(first)
                 await self._decide(decisions)
+                if self.machine.shown:
+                    await self._ask_anew()
                 await self._end_waits()
                 if self.machine.deadline is not None:
                     self._set_timer()
@@ -238,6 +247,15 @@ class Driver:
             if event is first[-1] or self.machine.status is not None:
                 await self._go_on(event, follow_up)
                 return
+
+    async def _ask_anew(self) -> None:
+        """Ask again about all calls whose tools have changed since a person was asked about them, so that the person sees all of them."""
+        for step in list(self.machine.shown):
+            if (
+                not self.is_parking
+                and (voided := self._preparation.find_void(step, self.machine)) is not None
+            ):
+                await self._take_in(voided)
 
     def call_after(self, steps: Iterable[str], then: Callable[[], None]) -> None:
         """Call `then` after each of the named calls has a durable outcome; without names, after any call has one."""

@@ -174,9 +174,10 @@ class Planning:
             if any(cost.used.values()):
                 await self._set_record(row, _record_of(row) | {"cost": cost.to_dict()}, row.status)
             raise
-        header = planned.complete(header, cost)
+        header, now = planned.complete(header, cost), self._facilities.clock.now()
+        if header.deadline is None and planned.plan.deadline_s is not None:
+            header = replace(header, deadline=now + planned.plan.deadline_s)
         settled = replace(row, header=header.to_dict())
-        now = self._facilities.clock.now()
         await self._store.set_header(
             row.id, settled.header, planned.plan.digest, row.epoch, RunStatus.QUEUED.value, now
         )

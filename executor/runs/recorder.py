@@ -17,6 +17,7 @@ from ..calls.frames import EVERY_S, NOTE_MAX
 from ..canonical_value import CanonicalValue
 from ..commands import Command, Record, StartToolCall
 from ..events import (
+    ApprovalAsked,
     CallFailed,
     CallProgressed,
     CallStarted,
@@ -59,6 +60,7 @@ class RunRecorder:
         run_id: The run.
         lock: The tools as the run knows them.
         made: How a planner made the plan of the run; it is recorded right after the first record.
+        fingerprint_of: Tool -> its fingerprint in this process; `None`: it is not known.
 
     Attributes:
         is_driving: Whether the run is being driven now.
@@ -69,9 +71,16 @@ class RunRecorder:
     """
 
     def __init__(
-        self, machine: Machine, journal: Journal, run_id: str, lock: ToolsetLock, made: PlanMade | None = None
+        self,
+        machine: Machine,
+        journal: Journal,
+        run_id: str,
+        lock: ToolsetLock,
+        made: PlanMade | None = None,
+        fingerprint_of: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._machine = machine
+        self._fingerprint_of = fingerprint_of
         self._journal = journal
         self._made = made
         self.is_driving = False
@@ -82,7 +91,9 @@ class RunRecorder:
         self._resources = lock.written
         self._idempotent = lock.idempotent
 
-    def note(self, event: Cause, at: float, decision: int | None = None) -> Sequence[Command]:
+    def note(  # noqa: C901  # one piece without an await, on the way of every event
+        self, event: Cause, at: float, decision: int | None = None
+    ) -> Sequence[Command]:
         """Handle an event, record it with its consequences, and return the commands to carry out.
 
         Raises:
@@ -111,6 +122,8 @@ class RunRecorder:
             if commands and isinstance(commands[0], Record):  # records come first
                 concluded = [command.event for command in commands if isinstance(command, Record)]
                 for consequence in concluded:
+                    if type(consequence) is ApprovalAsked:
+                        self._show(consequence)
                     journal.add(consequence, at)
         if self.watch is not None:
             self.watch.note(event, at)
@@ -123,6 +136,13 @@ class RunRecorder:
         for consequence in concluded:
             self._log.log(consequence)
         return [command for command in commands if not isinstance(command, Record)] if concluded else commands
+
+    def _show(self, asked: ApprovalAsked) -> None:
+        """Put the fingerprint of the tool into the record of a request for approval: the consent is for this tool."""
+        tool = self._machine.tool_of(asked.step)
+        if tool is not None and self._machine.iterations[asked.step].question is None:
+            asked.fingerprint = self._fingerprint_of(tool)
+            self._machine.note_shown(asked)
 
     def is_called(self, step: str) -> bool:
         """Whether the call of a step is in flight and the run is driven, so that the call may add records."""

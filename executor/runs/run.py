@@ -119,6 +119,7 @@ class StepView:
         past_write: Why the step waits for a person in a fork, retry or patched run, where an earlier run has called it or a person has denied it there: `outcome`
             (`unknown`, `refused`, `denied`, `done`), `run`, `same_key` (whether the call, approved as it is, goes out under the earlier run's idempotency
             key) and `message`, a sentence.
+        asked_again: Why a person is asked a second time about the call, a sentence: its tool has changed since they were asked.
         guards: The verdicts of the guards on its answers: guard -> how many answers `held` and were `refused`, and `why` the last refused one was;
             `None`: no guard was asked.
     """
@@ -139,6 +140,7 @@ class StepView:
     past_write: Json = None
     guards: Json = None
     until: float | None = None
+    asked_again: str | None = None
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -662,6 +664,7 @@ def _view(part: Iteration) -> StepView:
         decision=_decision(part, iterations),
         guards=_guards(iterations),
         until=None if is_over else _until(iterations),
+        asked_again=(asked.why_anew or None) if asked is not None else None,
     )
 
 

@@ -70,6 +70,7 @@ _ACTIONS: _Object = {
     "given": _ANY,
     "tools": _ANY,
     "ask_person": _TEXT,
+    "wait": _OBJECT,
     "fail": _TEXT,
     "returns": _OBJECT,
 }

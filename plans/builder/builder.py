@@ -96,6 +96,7 @@ class PlanBuilder(Generic[Out]):
         description: For people.
         name: What a plan within a plan is called; `inner` gives it.
         returns: The type of the output, or its JSON Schema: see `output`.
+        deadline: How long a run of the plan may take, waits included: seconds, or text such as `"2h"`.
     """
 
     def __init__(
@@ -105,11 +106,13 @@ class PlanBuilder(Generic[Out]):
         description: str | None = None,
         name: str | None = None,
         returns: type[Out] | Mapping[str, Any] | None = None,
+        deadline: str | float | None = None,
     ) -> None:
         """Begin a plan; `name` is its name where another plan runs it."""
         self.task = task
         self.description = description
         self._left_out: list[str] = []
+        self.deadline = deadline
         self.name = name
         self.fn = Functions()
         self.item = Reference("item")
@@ -135,7 +138,9 @@ class PlanBuilder(Generic[Out]):
             plan: Stays as it is; a builder that adds nothing builds a plan with its digest.
             toolset: The tools that it calls, for completion in editors and for `build` without a toolset.
         """
-        made = cls(plan.task, description=plan.description)
+        made = cls(
+            plan.task, description=plan.description, deadline=cast("str | float | None", plan.deadline)
+        )
         made.left_out(*plan.left_out)
         raw = cast("dict[str, Any]", deepcopy(plan.to_dict()))
         made._fill(raw, toolset)
@@ -914,7 +919,7 @@ class PlanBuilder(Generic[Out]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON, unchecked."""
-        named = {"task": self.task, "description": self.description}
+        named = {"task": self.task, "description": self.description, "deadline": self.deadline}
         made: dict[str, Any] = {"firmplan": 1} | {
             key: text for key, text in named.items() if text is not None
         }

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from typing import TypeAlias
+from os import PathLike
+from typing import TypeAlias, cast
 
 from ..collecting import collector_paused
 from ..format.shape import Draft, draft_of
@@ -59,7 +60,7 @@ def check(  # noqa: PLR0913  # what a plan is checked by
     """Return all faults and warnings of a plan. Never raises for a bad plan. O(size of the plan).
 
     Args:
-        plan: A `Plan`, a dict, or JSON or YAML text; any other value is a fault of shape.
+        plan: A `Plan`, a dict, JSON or YAML text, or the `Path` of a plan's file; any other value is a fault of shape.
         toolset: The tools that it may use: a toolset, or a list of tools.
         plans: Saved plans by name or digest, or a function that finds them.
         limits: How large a plan may be.
@@ -69,7 +70,14 @@ def check(  # noqa: PLR0913  # what a plan is checked by
         policies: The names of the policies that `endorse` steps may use; `None`: any.
         written: Ids of steps whose own words count as untrusted data: whoever wrote them had been shown such data.
         models: The models that steps may ask: their names, or what knows them; `None`: any.
+
+    Raises:
+        InputRejected: The file of a `Path` is not there or cannot be read.
     """
+    if isinstance(plan, PathLike):
+        from ..format.load import read_text  # noqa: PLC0415  # the edge that reads files
+
+        plan = read_text(cast("PathLike[str]", plan), limits)
     tools = signatures_of(toolset)
 
     def judged(draft: Draft) -> CheckReport:

@@ -7,9 +7,9 @@ everything computed from it, has the type without values (`NEVER`), which fits e
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Final, cast
 
 from ..codes import is_error
 from ..errors import LocalProblem
@@ -458,9 +458,20 @@ class _TypedBody:
             inner = f".{name}"
             wanted = DURATION_TYPE if name == "for" else TIME_TYPE
             found = list(part_problems(value, inner, wanted, parts))
+            if name == "until":  # text is what a date becomes, and not what to write
+                found = [
+                    replace(
+                        each, message=each.message.replace("text", "a date or a time", 1), hint=_UNTIL_HINT
+                    )
+                    if each.code == "type-mismatch"
+                    else each
+                    for each in found
+                ]
             is_literal = inner not in parts.leaves and inner not in parts.branches
             if is_literal and not found and (fault := find_fault(given)) is not None:
                 found = [LocalProblem(fault.code, str(fault), "", inner)]
+            if not is_literal and not found:
+                found = list(_wait_problems(name, inner, parts))
             self.context.problems.add_local(self.body, at, found)
 
     def _expect_examples(
@@ -473,6 +484,29 @@ class _TypedBody:
             return
         examples = cast("list[Json]", template.formula.literal(template.value))
         self.context.problems.add_local(self.body, at, example_problems(examples, answer, parts))
+
+
+def _wait_problems(name: str, inner: str, parts: Inferred) -> Iterator[LocalProblem]:
+    """Yield what is wrong with the computed duration or time of a wait: a value of another kind, or a known text that is none."""
+    # A date and a duration are both text once their expression is left, so the type of the place tells nothing.
+    moment = (parts.moments or {}).get(inner)
+    for member in members(moment) if moment is not None else ():
+        if isinstance(member, Scalar) and member.kind in _WRONG_MOMENTS[name]:
+            wanted, other = ("a duration", "until") if name == "for" else ("a date or a time", "for")
+            hint = f"write it in `{other}`" + ("" if name == "for" else ", or add it to a date")
+            yield LocalProblem("type-mismatch", f"expected {wanted}, found a {member.kind}", hint, inner)
+            return
+    known = parts.leaves.get(inner)
+    for member in members(known) if known is not None else ():
+        for value in (member.only or ()) if isinstance(member, Scalar) else ():
+            if (fault := find_fault({name: value})) is not None:
+                yield LocalProblem(fault.code, str(fault), "", inner)
+                return
+
+
+_UNTIL_HINT: Final = "write a date or a time, such as 2026-01-31, or an expression that makes one: ${datetime(..)}; a duration belongs in `for`"
+_WRONG_MOMENTS: Final = {"for": ("date", "datetime"), "until": ("timedelta",)}
+"""Kinds of expressions that a `wait` cannot take at each of its places."""
 
 
 def _with_previous(step: Step, made: Type, scope: Mapping[str, Type]) -> Mapping[str, Type]:

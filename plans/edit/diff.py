@@ -44,7 +44,7 @@ class PlanChange:
     """One change.
 
     Attributes:
-        part: `task`, `description`, `left_out`, `inputs`, `types`, `plans`, `steps`, `output` or `returns`.
+        part: `task`, `description`, `left_out`, `inputs`, `types`, `plans`, `steps`, `output`, `returns` or `deadline`.
         name: The name of the step, input, type or inner plan; `None` for the plan itself.
         field: The place in it, such as `args.city`; empty: all of it.
         before: The value before; `None` if it was added.
@@ -190,8 +190,8 @@ def diff_plans(before: Plan, after: Plan) -> PlanDiff:
 
 
 def _prose(before: Plan, after: Plan) -> Iterator[PlanChange]:
-    for part in ("task", "description"):
-        old, new = cast("str | None", getattr(before, part)), cast("str | None", getattr(after, part))
+    for part in ("task", "description", "deadline"):
+        old, new = cast("Json", getattr(before, part)), cast("Json", getattr(after, part))
         if old != new:
             kind: ChangeKind = "added" if old is None else "removed" if new is None else "changed"
             yield PlanChange(kind, part, None, "", old, new)
@@ -316,6 +316,8 @@ def _operations(before: Plan, after: Plan) -> Iterator[_Raw]:
         yield {"op": "task", "task": after.task, "description": after.description}
     if before.left_out != after.left_out:
         yield {"op": "left_out", "value": list[Json](after.left_out)}
+    if before.deadline != after.deadline:
+        yield {"op": "deadline", "value": cast("Json", after.deadline)}
     for part, operation, key in (
         ("inputs", "input", "schema"),
         ("types", "type", "schema"),

@@ -166,9 +166,16 @@ class SetLeftOut(_Operation):
     value: Annotated[tuple[str, ...], Field(strict=False)]
 
 
+class SetDeadline(_Operation):
+    """Set how long a run of the plan may take; null: as long as it likes."""
+
+    op: Literal["deadline"] = "deadline"
+    value: str | int | float | None
+
+
 Operation: TypeAlias = (
     AddStep | RemoveStep | ReplaceStep | MoveStep | SetKey | UnsetKey | Rename
-    | SetInput | SetType | SetInner | SetOutput | SetReturns | SetTask | SetLeftOut
+    | SetInput | SetType | SetInner | SetOutput | SetReturns | SetTask | SetLeftOut | SetDeadline
 )  # fmt: skip
 _Every: TypeAlias = Annotated[Operation, Field(discriminator="op")]
 
@@ -257,13 +264,17 @@ def apply_patch(plan: Plan, patch: Patch | Mapping[str, Any] | Sequence[Any]) ->
     return draft.plan
 
 
-def _apply(raw: _Raw, operation: Operation) -> None:  # noqa: C901  # one case for each operation
+def _apply(  # noqa: C901, PLR0912  # one case for each operation
+    raw: _Raw, operation: Operation
+) -> None:
     match operation:
         case SetTask():
             for part in sorted(operation.model_fields_set - {"op"}):
                 _put(raw, part, getattr(operation, part))
         case SetLeftOut():
             _put(raw, "left_out", list(operation.value) or None)
+        case SetDeadline():
+            _put(raw, "deadline", operation.value)
         case SetInner():
             _put(raw.setdefault("plans", {}), operation.name, operation.body)
         case SetOutput(plan=inner):

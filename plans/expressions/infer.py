@@ -76,12 +76,14 @@ class Inferred:
         problems: The problems of the expressions, placed as `LocalProblem` says.
         leaves: The type of each string with expressions, by its path inside the value; `NEVER` if the string has an error.
         branches: The type of each list and object that holds such a string at any depth, by its path.
+        moments: The types of those strings that are one expression of dates, by path, before a date became its text; `None`: not kept.
     """
 
     type: Type
     problems: Sequence[LocalProblem]
     leaves: Mapping[str, Type] = field(default_factory=dict[str, "Type"])
     branches: Mapping[str, Type] = field(default_factory=dict[str, "Type"])
+    moments: Mapping[str, Type] | None = None
 
 
 def infer(
@@ -104,7 +106,7 @@ def infer(
     inferring = _Inference(scope, suggestions=suggestions, callers=callers)
     tree = formula.tree
     found = inferring.leaf(tree) if isinstance(tree, Leaf) else inferring.branch(tree, "")
-    return Inferred(found, inferring.problems, inferring.leaves, inferring.branches)
+    return Inferred(found, inferring.problems, inferring.leaves, inferring.branches, inferring.moments)
 
 
 def infer_fields(
@@ -142,6 +144,7 @@ class _Inference:
         self.problems: list[LocalProblem] = []
         self.leaves: dict[str, Type] = {}
         self.branches: dict[str, Type] = {}
+        self.moments: dict[str, Type] = {}
 
     @cached_property
     def findings(self) -> ExpressionProblems:
@@ -175,6 +178,7 @@ class _Inference:
             made = self._expression(whole, leaf)
         elif found := [self._expression(expression, leaf) for expression in leaf.expressions]:
             made = None if None in found else TEXT
+            self.moments.pop(leaf.inner, None)  # it is a part of a text
         else:
             return type_of("".join(piece for piece in leaf.pieces if isinstance(piece, str)))
         # A string with an error fits every place, so that its place does not report it again.
@@ -195,6 +199,7 @@ class _Inference:
         findings.has_dates = False
         found = self.type(folded.node)
         if findings.has_dates:
+            self.moments[leaf.inner] = found
             found = rules.without_dates(found)
         if findings.problems:
             has_error = has_error or any(map(is_error, findings.problems))

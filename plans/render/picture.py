@@ -14,6 +14,7 @@ from ...errors import ConfigError
 from ..checker.body import bodies_of
 from ..checker.bounds import critical_path
 from ..checker.survey import Survey, Touches, is_write, survey_of
+from ..durations import duration_text
 from ..format.shape import Draft
 from ..graph import depths, direct_waits
 from ..immutable import immutable
@@ -156,6 +157,7 @@ class Picture:
         output_needs: Positions that the output refers to.
         inner: The plan's own inner plans, titled by their names.
         left_out: What of its task the plan does not do.
+        deadline: How long a run may take; empty: as long as it likes.
     """
 
     title: str
@@ -166,6 +168,7 @@ class Picture:
     output_needs: tuple[int, ...] = ()
     inner: tuple[Picture, ...] = ()
     left_out: tuple[str, ...] = ()
+    deadline: str = ""
 
 
 def picture_of(plan: Plan, toolset: Signatures | Sequence[Signature] | None = None) -> Picture:
@@ -183,6 +186,7 @@ def picture_of(plan: Plan, toolset: Signatures | Sequence[Signature] | None = No
         title=_plain(plan.task or plan.description or ""),
         inner=tuple(inner),
         left_out=tuple(map(_plain, plan.left_out)),
+        deadline="" if plan.deadline_s is None else duration_text(plan.deadline_s),
     )
 
 

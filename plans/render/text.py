@@ -33,6 +33,8 @@ def text_of(picture: Picture, width: int) -> str:
     lines: list[str] = [cut(picture.title, width)] if picture.title else []
     if picture.inputs:
         lines.append(cut(f"inputs  {', '.join(picture.inputs)}", width))
+    if picture.deadline:
+        lines.append(cut(f"deadline  {picture.deadline} after a run has begun", width))
     if lines:
         lines.append("")
     lines += _steps(picture, width)

@@ -6,8 +6,8 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from firmplan import ConfigError, Engine, InputRejected, tool
-from firmplan.testing import FakeClock
+from firmplan import ConfigError, Engine, InputRejected, Plan, PlanBuilder, Planner, check, tool
+from firmplan.testing import FakeClock, ScriptedModel
 
 START = 1_750_000_000.0
 HOUR = 3_600.0
@@ -111,6 +111,70 @@ def test_a_deadline_passes_while_nobody_is_there(tmp_path):
     run, retried = asyncio.run(later(asyncio.run(begin())))
     assert (run.status, run.errors[0].code) == ("cancelled", "deadline")
     assert (retried.status, retried.deadline) == ("waiting", None)
+
+
+def test_a_plan_has_a_deadline_of_its_own():
+    """It counts from the beginning of each run, forks and retries included; what the caller says replaces it."""
+    clock, plan = FakeClock(START, auto=False), {**plan_of(), "deadline": "2h"}
+    with Engine([pay], store="memory:", clock=clock) as engine:
+        run = engine.run_sync(plan)
+        assert (run.status, run.deadline) == ("waiting", START + 2 * HOUR)
+        assert engine.run_sync(plan, deadline="1h").deadline == START + HOUR
+        clock.advance(HOUR)
+        assert engine.fork_sync(run.id, at="paid").deadline == START + 3 * HOUR
+        assert engine.fork_sync(run.id, at="paid", plan=plan_of()).deadline is None
+        engine.cancel_sync(run.id)
+        assert engine.retry_sync(run.id).deadline == START + 3 * HOUR
+        outer = {"firmplan": 1, "steps": [{"id": "s", "plan": "slow"}], "output": "${s}"}
+        engine.save_plan_sync("slow", plan)
+        assert engine.run_sync(outer).deadline is None
+
+
+def test_the_deadline_of_a_plan_counts_in_its_digest_in_seconds():
+    plain, timed = (Plan.model_validate({**plan_of(), **more}) for more in ({}, {"deadline": "2h"}))
+    assert plain.digest != timed.digest == Plan.model_validate({**plan_of(), "deadline": 7200}).digest
+    assert plain.digest == Plan.model_validate({**plan_of(), "deadline": None}).digest
+    assert plain.apply(plain.diff(timed).to_patch()).to_dict() == timed.to_dict()
+    assert timed.apply(timed.diff(plain).to_patch()).digest == plain.digest
+    assert "deadline  2h" in timed.render("text")
+    assert PlanBuilder.of(timed, [pay]).build().digest == timed.digest
+    assert PlanBuilder(deadline=60).to_dict()["deadline"] == 60
+
+
+@pytest.mark.parametrize("deadline", ["soon", 0, -1, True, "2026-12-24", [], "0s"])
+def test_a_plan_with_a_deadline_that_is_none_is_refused(deadline):
+    (fault,) = check({**plan_of(), "deadline": deadline}, [pay]).problems
+    assert (fault.code, fault.path) == ("bad-shape", "$.deadline")
+
+
+def test_a_task_has_the_deadline_of_its_plan():
+    async def main():
+        async with ScriptedModel([{**plan_of(), "deadline": "2h"}]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine(
+                [pay], store="memory:", planner=planner, clock=FakeClock(START, auto=False)
+            ) as engine:
+                return await engine.run("Pay 7")
+
+    run = asyncio.run(main())
+    assert (run.status, run.deadline) == ("waiting", START + 2 * HOUR)
+
+
+def test_a_fork_and_a_retry_have_deadlines_of_their_own():
+    """That of the parent does not count, and repeating the request with the same id is the same run."""
+    clock = FakeClock(START, auto=False)
+    with Engine([pay], store="memory:", clock=clock) as engine:
+        run = engine.run_sync(plan_of(), deadline="2h")
+        fork = engine.fork_sync(run.id, at="paid", run_id_new="f", deadline="1h")
+        assert (fork.status, fork.deadline) == ("waiting", START + HOUR)
+        assert engine.fork_sync(run.id, at="paid", run_id_new="f", deadline="3h").deadline == START + HOUR
+        assert engine.fork_sync(run.id, at="paid").deadline is None
+        engine.cancel_sync(run.id)
+        retried = engine.retry_sync(run.id, run_id_new="t", deadline="2025-06-15T17:06:40+00:00")
+        assert (retried.status, retried.deadline) == ("waiting", START + 2 * HOUR)
+        for again in (engine.fork_sync, engine.retry_sync):
+            with pytest.raises(InputRejected, match="deadline: expected a time in the future"):
+                again(run.id, deadline="2020-01-01")
 
 
 @pytest.mark.parametrize("deadline", ["soon", -1, 0, "2020-01-01", "2025-13-01", True, [1], float("nan"), {}])

@@ -127,6 +127,12 @@ def test_a_computed_wait_that_is_none_fails_its_step():
         ({"until": "${inputs.n}"}, "type-mismatch", ".until"),
         ({"until": "${inputs.x}"}, "unknown-ref", ".until"),
         ({}, "bad-shape", ""),
+        ({"until": "${timedelta(hours=2)}"}, "type-mismatch", ".until"),
+        ({"until": "${date('2026-01-01') if inputs.n else timedelta(days=1)}"}, "type-mismatch", ".until"),
+        ({"until": "${date('2026-01-02') - date('2026-01-01')}"}, "type-mismatch", ".until"),
+        ({"for": "${date('2026-01-01') + timedelta(days=1)}"}, "type-mismatch", ".for"),
+        ({"for": "${'1h' if inputs.n else 'soon'}"}, "bad-literal", ".for"),
+        ({"for": f"${{{WAIT_MAX_S} + 1}}"}, "limit-exceeded", ".for"),
         ({"for": 1, "until": "2026-01-01"}, "bad-shape", ""),
         ({"fo": 1}, "bad-shape", ".fo"),
         ("2h", "bad-shape", ""),
@@ -148,8 +154,9 @@ def test_a_wait_has_a_limit():
     assert check(waiting({"for": WAIT_MAX_S}), [sender([])]).ok
     assert not check(waiting({"for": WAIT_MAX_S + 1}), [sender([])]).ok
     with Engine([sender([])], store="memory:", clock=FakeClock(START)) as engine:
-        for wait in ({"for": f"${{{WAIT_MAX_S} + 1}}"}, {"until": "2200-01-01"}):
-            assert engine.run_sync(waiting(wait)).errors[0].code == "limit-exceeded"
+        for wait in ({"for": "${int(inputs.d)}"}, {"until": "2200-01-01"}):
+            run = engine.run_sync(waiting(wait), inputs={"d": str(WAIT_MAX_S + 1)})
+            assert run.errors[0].code == "limit-exceeded"
 
 
 def test_a_wait_costs_no_call_and_its_value_is_null():

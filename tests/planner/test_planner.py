@@ -277,6 +277,9 @@ def test_a_failure_survives_being_sent():
 def test_settings_are_checked_where_they_are_written():
     """Each wrong setting is a ConfigError; a task is words, and inputs are JSON."""
     for options in (
+        {"model": 3},
+        {"model": ["m"]},
+        {"base_url": 3},
         {"max_repairs": -1},
         {"max_repairs": True},
         {"timeout": 0},

@@ -77,6 +77,10 @@ def test_an_old_run_goes_on(golden):
     with Engine(golden_runs.tools_of(calls), store=store) as engine:
         engine.approve_sync("waiting", "pay", by="me")
         run = engine.resume_sync("waiting")
+        if run.status == "waiting":  # the golden tool was edited since the store was written
+            assert run.steps["pay"].asked_again is not None
+            engine.approve_sync("waiting", "pay", by="me")
+            run = engine.resume_sync("waiting")
         assert (run.status, run.output, calls) == ("succeeded", 8, ["pay"])
         assert engine.replay_sync("waiting").digest == run.digest
         assert engine.find_plan_sync("golden") is not None

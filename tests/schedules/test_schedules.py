@@ -88,6 +88,22 @@ def test_each_time_has_a_run_that_names_its_schedule(store):
     on_engine(store, work)
 
 
+def test_each_run_has_the_deadline_of_its_schedule(store):
+    """It counts from the start of the run; without one, that of the plan counts, and a schedule without one is stored as before."""
+
+    async def work(engine, clock):
+        plain = await engine.add_schedule("plain", "p", every="1h")
+        timed = await engine.add_schedule("timed", "p", every="1h", deadline="30m")
+        assert "deadline" not in plain.to_dict()
+        assert timed.to_dict()["deadline"] == (await engine.get_schedule("timed")).deadline == 1800
+        clock.advance(3600)
+        runs = {fire.schedule: await engine.wait(fire.run_id) for fire in await engine.fire_schedules()}
+        assert runs["plain"].deadline == START + 3600 + 7200
+        assert runs["timed"].deadline == START + 3600 + 1800
+
+    on_engine(store, work, plan={**WAITS, "deadline": "2h"})
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
@@ -269,6 +285,8 @@ def test_a_time_whose_run_cannot_be_submitted_says_why(store):
         ({"inputs": [1]}, "input-rejected", "inputs: expected an object"),
         ({"budget": {"steps": -1}}, "input-rejected", "steps"),
         ({"budget": {"wishes": 1}}, "input-rejected", "wishes"),
+        ({"deadline": "soon"}, "input-rejected", "deadline: expected a duration"),
+        ({"deadline": 0}, "input-rejected", "deadline: expected a duration above zero"),
         ({"time_input": "m"}, "input-rejected", "'m'"),
         ({"time_input": "n"}, "input-rejected", "n"),
         ({"catch_up": "some"}, "input-rejected", "catch_up: expected one of skip, latest, all"),

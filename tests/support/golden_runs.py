@@ -323,8 +323,26 @@ async def make(store: Path) -> None:
     await asyncio.to_thread(subprocess.run, [sys.executable, __file__, "kill", store], check=False)
     async with Engine(tools, store=store, models=models, park_after=1) as engine:
         await engine.go_on("parked")
+    await _changed(store, tools)
     await _timed(store, tools)
     await _planned(store, tools)
+
+
+async def _changed(store: Path, tools: list[Tool]) -> None:
+    """Edit a tool after its call was approved."""
+
+    @tool(effect="write", resource="till", approval="always", version=2)
+    def pay(amount: int) -> int:
+        """Pay, if a person says so."""
+        return amount + 1
+
+    async with Engine(tools, store=store) as engine:
+        await engine.run(WAITING, run_id="changed")
+        await engine.approve("changed", "pay", by="me")
+    async with Engine([pay if each.name == "pay" else each for each in tools], store=store) as engine:
+        await engine.resume("changed")
+        await engine.approve("changed", "pay", by="me")
+        await engine.resume("changed")
 
 
 async def _timed(store: Path, tools: list[Tool]) -> None:

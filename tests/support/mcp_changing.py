@@ -1,41 +1,49 @@
-"""An MCP server whose tools stand in a file, as a process: `python mcp_changing.py FILE`. Each call answers with the tool's name."""
+"""An MCP server whose tools stand in a file, as a process: `python mcp_changing.py FILE`. Each call answers with the tool's name.
+
+It speaks the protocol in its own words, since the library takes a second to import and the tests start some hundred of these. The
+library's own servers stand in `mcp_server.py` and `mcp_hostile.py`.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from pathlib import Path
 
-import mcp.types as t
-from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
-
-LISTED = json.loads(Path(sys.argv[1]).read_text())
+with open(sys.argv[1]) as file:  # noqa: PTH123  # pathlib is a third of the time this process takes to start
+    LISTED = json.load(file)
 
 
-async def tools(_ctx, _params):
-    hints = t.ToolAnnotations(read_only_hint=True)
-    listed = [
-        t.Tool(
-            name=name,
-            description=said.get("description", ""),
-            input_schema=said.get("schema", {"type": "object"}),
-            annotations=hints if said.get("reads", True) else None,
-        )
-        for name, said in LISTED["tools"].items()
-    ]
-    return t.ListToolsResult(tools=listed)
+def listed(name, said):
+    tool = {
+        "name": name,
+        "description": said.get("description", ""),
+        "inputSchema": said.get("schema", {"type": "object"}),
+    }
+    return {**tool, "annotations": {"readOnlyHint": True}} if said.get("reads", True) else tool
 
 
-async def call(_ctx, params):
-    return t.CallToolResult(content=[t.TextContent(type="text", text=params.name)])
+def answer(method, params):
+    match method:
+        case "initialize":
+            return {
+                "protocolVersion": params["protocolVersion"],
+                "capabilities": {"tools": {"listChanged": False}},
+                "serverInfo": {"name": LISTED.get("name", "station"), "version": "1"},
+            }
+        case "tools/list":
+            return {"tools": [listed(name, said) for name, said in LISTED["tools"].items()]}
+        case "tools/call":
+            return {"content": [{"type": "text", "text": params["name"]}], "isError": False}
+        case "ping":
+            return {}
+        case _:
+            return None
 
 
-async def main():
-    server = Server(LISTED.get("name", "station"), version="1", on_list_tools=tools, on_call_tool=call)
-    async with stdio_server() as (incoming, outgoing):
-        await server.run(incoming, outgoing, server.create_initialization_options())
-
-
-asyncio.run(main())
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked or "method" not in asked:
+        continue
+    result = answer(asked["method"], asked.get("params"))
+    said = {"result": result} if result is not None else {"error": {"code": -32601, "message": "unknown"}}
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **said}), flush=True)  # noqa: T201  # its answer

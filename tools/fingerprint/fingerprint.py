@@ -121,6 +121,20 @@ def _declared(tool: Tool) -> dict[str, str]:
     return parts
 
 
+def shown_fingerprint(tool: Tool) -> str | None:
+    """Return the fingerprint of a tool as a person is asked about it: the format, and the digest of the parts that can be seen; `None`: there are none.
+
+    Where there are gaps, an equal digest may miss a change behind a gap: no result is reused on it.
+    """
+    found = fingerprint_of(tool)
+    return f"{FORMAT}:{digest(canonical(dict(found.parts)))}" if found.parts else None
+
+
+def has_changed(shown: str, found: str) -> bool:
+    """Whether a tool has changed since `shown_fingerprint` was `shown`. Of two formats nobody knows, so that a new version of firmplan changes no tool."""
+    return shown != found and shown.partition(":")[0] == found.partition(":")[0]
+
+
 def is_fingerprint(named: str, parts: Mapping[str, str]) -> bool:
     """Whether parts have that digest, in this format or an older one."""
     given = dict(parts)

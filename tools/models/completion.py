@@ -14,7 +14,6 @@ Quotes of an endpoint are cut short, with the key masked.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Generator, Sequence
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 
 from ...plans.immutable import immutable
 from ...plans.values import Json
+from ..timeouts import SparingTimeout, stalls
 from .answer import AnswerForm, InvalidAnswer, NoJson
 from .clients import Clients, Modes, is_about_form, is_about_streams
 from .endpoint import MODES, Endpoint
@@ -314,10 +314,10 @@ async def _complete(call: ModelCall, clients: Clients) -> Completion:
     async with clients.lease(call.endpoint) as client:
         seen: list[Any] = []
         try:
-            async with asyncio.timeout(call.timeout_s):
+            async with SparingTimeout(call.timeout_s, stalls.get()):
                 parsed = await _send(client, call, seen)
-        # The client's own timeout is for a phase (connect, read), so that a slow stream never ends by it. This
-        # one holds for the complete request.
+        # The client has no timeout of its own: it would be for a phase (connect, read), so that a slow stream never ends by it, and it would
+        # count the time in which a tool blocks the event loop.
         except TimeoutError:
             raise timed_out(call.endpoint, call.timeout_s) from None
         except Exception as error:  # noqa: BLE001  # sorted below: errors of the transport are raised, others are outcomes
@@ -352,7 +352,7 @@ async def _send(client: AsyncInstructor, call: ModelCall, seen: list[Any]) -> ob
     # A hook for each call and not for the client: calls share the client.
     hooks = Hooks()
     hooks.on("completion:response", seen.append)
-    options: dict[str, Any] = {"model": call.endpoint.name, "timeout": call.timeout_s, "hooks": hooks}
+    options: dict[str, Any] = {"model": call.endpoint.name, "timeout": None, "hooks": hooks}
     if call.temperature is not None:
         options["temperature"] = call.temperature
     if call.max_tokens is not None:

@@ -103,6 +103,10 @@ class Model:
     tool_calls: bool | None = None
 
     def __post_init__(self) -> None:
+        for setting, text in (("model", self.name), ("base_url", self.base_url)):
+            if text is not None and not isinstance(cast("object", text), str):
+                what = "a model's name" if setting == "model" else "an address"
+                raise ConfigError(f"{setting}: expected {what} as text, or None, found {text!r}")
         _mode(self.mode)
         _rate(self.rate)
         _timeout(self.timeout)

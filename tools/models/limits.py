@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from ...plans.immutable import immutable
+from ..timeouts import stalls
 from .endpoint import Endpoint
 from .errors import ModelError
 
@@ -54,8 +55,9 @@ class RequestBudget:
 
     @property
     def seconds_left(self) -> float:
-        """Time that is left; 0 once it is over."""
-        return max(0.0, self.seconds - (self.clock() - self._started))
+        """Time that is left; 0 once it is over. Time in which the event loop stood still does not count."""
+        stalled_s = stalls.get()(self._started)
+        return max(0.0, self.seconds + stalled_s - (self.clock() - self._started))
 
     def extend(self, seconds: float) -> None:
         """Give back time in which no endpoint was asked: waiting for its limits."""

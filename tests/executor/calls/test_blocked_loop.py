@@ -8,10 +8,12 @@ import time
 
 import pytest
 import structlog
-from firmplan import Engine, tool
+from firmplan import Engine, Model, tool
+from firmplan.testing import ScriptedModel, Slow
 from structlog.testing import capture_logs
 
 BLOCKED_S = 0.9  # longer than what is reported, and than the limits below
+LIMIT_S = 1.5  # of a prompt, whose request takes its time on a busy machine
 
 
 @pytest.fixture(autouse=True)
@@ -115,3 +117,38 @@ def test_nobody_is_reported_who_does_not_block():
         run = engine.run_sync(plan_of("slow", *["short"] * 60))
     assert (run.status, run.warnings) == ("succeeded", ())
     assert [each for each in logs if "blocks" in each["event"]] == []
+
+
+def test_a_request_to_a_model_keeps_its_time_beside_a_tool_that_blocks():
+    """Its answer comes after its limit, for which the loop has stood still; and the limit still ends a model that does not answer."""
+
+    @tool(effect="read", resource="a")
+    async def hog(n: int) -> int:
+        """Block for longer than the prompt beside it may take, once that has been sent."""
+        await asyncio.sleep(0.1)
+        time.sleep(LIMIT_S + 0.5)  # noqa: ASYNC251
+        return n
+
+    def asking(prompt):
+        return {"id": "said", "ask": {"prompt": prompt}, "timeout": LIMIT_S}
+
+    async def main():
+        # The model has another event loop than the engine: it answers while the engine's stands still.
+        async with ScriptedModel(["warm", Slow("here", LIMIT_S + 0.8), Slow("never", 60)]) as model:
+            with Engine(
+                [hog], store="memory:", models={"default": Model("m", base_url=model.base_url, retries=0)}
+            ) as engine:
+
+                def run(*steps):
+                    return engine.run_sync({"firmplan": 1, "steps": list(steps), "output": "${said}"})
+
+                await asyncio.to_thread(run, asking("Warm up"))  # the first request loads its libraries
+                hogged = await asyncio.to_thread(
+                    run, asking("Say where"), {"id": "h", "tool": "hog", "args": {"n": 1}}
+                )
+                late = await asyncio.to_thread(run, asking("Say never"))
+                return hogged, late
+
+    hogged, late = asyncio.run(main())
+    assert (hogged.status, hogged.output) == ("succeeded", "here")
+    assert [error.code for error in late.errors] == ["timeout"]

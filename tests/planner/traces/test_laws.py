@@ -205,8 +205,9 @@ def test_the_learnt_plan_makes_the_calls_of_the_plan_that_made_the_trace(made):
     learned = learn_from_trace(messages, TOOLS)
     assert learned.ok, str(learned)
     assert learn_from_trace(messages, TOOLS).to_dict() == learned.to_dict()
-    if any("ask" in step for step in learned.plan.to_dict()["steps"]):
-        return
+    learnt = learned.plan.to_dict()
+    if any("ask" in step for part in [learnt, *learnt.get("plans", {}).values()] for step in part["steps"]):
+        return  # there is no model here
     LOG.clear()
     assert run_plan(learned.plan, TOOLS).status == "succeeded"
     again = [each[:2] for each in LOG]

@@ -8,7 +8,7 @@ import types
 
 import jsonschema_rs
 import pytest
-from firmplan import Engine, Plan, Tool, check
+from firmplan import Engine, InputRejected, Plan, Tool, check
 from firmplan.plans.checker.names import close_name, is_name
 from firmplan.plans.expressions.syntax import RESERVED
 from firmplan.plans.inputs import fit_inputs
@@ -1003,3 +1003,13 @@ def test_arguments_are_judged_together(shape, args, found):
     )
     told = [(problem.code, problem.path) for problem in report.problems if problem.code != "unused-input"]
     assert told == ([] if found is None else [(found[0], f"$.steps[0].args{found[1]}")])
+
+
+def test_a_path_is_the_file_of_a_plan(tmp_path):
+    """Problems have the lines of the file, as those of text have; a file that is not there is told with its path."""
+    file = tmp_path / "p.yaml"
+    file.write_text("firmplan: 1\nsteps:\n- {id: a, tool: nothing}\n")
+    (fault,) = check(file).problems
+    assert (fault.code, fault.line) == ("unknown-tool", 3)
+    with pytest.raises(InputRejected, match=r"expected a plan file, found nothing at .*missing\.yaml"):
+        check(tmp_path / "missing.yaml")

@@ -38,6 +38,11 @@ def test_a_setting_that_is_none_is_refused_where_it_is_written(settings, fault):
         Model("m", **settings)
 
 
+def test_a_name_is_text():
+    with pytest.raises(ConfigError, match="model: expected a model's name as text, or None, found 3"):
+        Model(3)
+
+
 def test_a_fallback_by_name_is_at_the_same_endpoint():
     model = Model(
         "big",

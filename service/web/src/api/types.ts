@@ -79,6 +79,7 @@ export interface Step {
   past_write: Json;
   guards: Json;
   until: number | null;
+  asked_again?: string | null;
 }
 
 export interface RunWarning {
@@ -173,6 +174,7 @@ export interface WaitingCall {
   is_controlled: boolean;
   controlled_by: Origin[];
   past_write: { message: string } | null;
+  asked_again?: string | null;
   last_time: EarlierCall | null;
   returns: JsonObject | null;
   parameters: JsonObject | null;

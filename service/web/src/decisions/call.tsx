@@ -41,6 +41,7 @@ export function CallCard({ call, id, mark, children }: CardProps): JSX.Element {
         {call.tool === "endorse" ? "This value counts as trusted in the rest of the run once you endorse it." : ABOUT[call.about]}
         {call.expires === null ? null : ` It expires at ${new Date(call.expires * 1000).toLocaleString()}.`}
       </p>
+      {call.asked_again ? <p class="warning">You are asked again: {call.asked_again}.</p> : null}
       {call.is_controlled ? (
         <div class="warning">
           Data from outside decided whether, or how often, this call is made{call.controlled_by.length ? ":" : "."}

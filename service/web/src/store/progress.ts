@@ -51,7 +51,10 @@ export function stepAfter(step: Step, event: RunEvent): Step {
     case "WaitEnded":
       return { ...step, reason: null };
     case "ApprovalAsked":
-      return { ...step, status: "waiting", reason: "approval", args: data.args ?? null, attempt: step.attempts + 1 };
+      return { ...step, status: "waiting", reason: "approval", args: data.args ?? null, attempt: step.attempt ?? step.attempts + 1 };
+    case "ApprovalVoided":
+      // The attempt that a person decides about anew; the request for approval follows, and keeps it.
+      return { ...step, attempt: number(data.attempt, step.attempts + 2) };
     case "Approved":
     case "Denied":
     case "Answered":
