@@ -976,6 +976,9 @@ class StepDiffView(_View):
     cost: list[float | None]
     seconds: list[float | None]
     tokens: list[int | None]
+    renamed_from: Annotated[
+        str | None, Field(description="Its path in run `a`, where its step only had another id.")
+    ]
 
 
 class RunDiffView(_View):
