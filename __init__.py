@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Verification,
         WaitingCall,
         WaitingCalls,
+        Words,
     )
     from .planner import Planner, SavedPlan
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
@@ -111,6 +112,7 @@ __getattr__, __dir__ = on_first_use(
             "WaitingCall",
             "WaitingCalls",
             "Webhook",
+            "Words",
         ),
         "planner": ("Planner", "SavedPlan"),
         "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
@@ -192,6 +194,7 @@ __all__ = [
     "WaitingCall",
     "WaitingCalls",
     "Webhook",
+    "Words",
     "agent",
     "check",
     "codec",

@@ -1,16 +1,12 @@
 """Laws of frames and arrays: equal content has equal bytes, and what comes back is what went in."""
 
 import asyncio
-import contextlib
 import datetime as dt
 import io
-import re
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any
 
-import firmplan
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -639,18 +635,3 @@ def test_an_engine_previews_what_a_run_returned(tmp_path):
         assert (shown.rows, shown.rows_total) == ((("0",), ("1",)), 1_500_000)
         with pytest.raises(InputRejected, match="its bytes are not in the store"):
             engine.preview_artifact_sync({**run.steps["c"].output, "digest": f"sha256:{'0' * 64}"})
-
-
-def test_the_pages_code_prints_what_it_says(tmp_path):
-    """docs/FRAMES.md: each block of Python runs, and prints the text that follows it."""
-    page = (Path(firmplan.__file__).parent / "docs" / "FRAMES.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", page, re.DOTALL)
-    assert len(blocks) == page.count("```python")
-    names = {"__name__": "frames_page"}  # one program: a block uses what those before it declare
-    for index, (code, expected) in enumerate(blocks):
-        printed = io.StringIO()
-        source = tmp_path / f"block_{index}.py"
-        source.write_text(code)
-        with contextlib.redirect_stdout(printed):
-            exec(compile(code, str(source), "exec"), names)
-        assert printed.getvalue() == expected
