@@ -182,7 +182,7 @@ class Journal:
                 # A write waits for its intent before it is called, so such an event is committed without the usual delay.
                 if self._is_synced:
                     self._hasten()
-                else:
+                elif not (self._is_expected or self._is_due):
                     self.expect()
             elif within_s < math.inf:
                 self._commits.expect(self, within_s)

@@ -18,6 +18,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cache
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
@@ -207,6 +208,7 @@ _MOVE_AND_RELEASE: Final = _MOVE_RUN.replace("SET", "SET owner=NULL,")
 _LOCK_RUNS: Final = "SELECT 1 FROM @runs WHERE id IN [:runs] ORDER BY id"
 _DROP_DECIDED: Final = "DELETE FROM @decisions WHERE number IN [:decided] AND {stands}"
 _WRITES_OF: Final = "FROM @open_writes WHERE run_id=:run AND step IN [:steps] AND {stands}"
+_CLOSE_WRITES: Final = f"DELETE {_WRITES_OF}"
 _OPEN_WRITE: Final = """
     INSERT INTO @open_writes (run_id, step, resource) SELECT :run, :step, :resource WHERE {stands}
     ON CONFLICT (run_id, step) DO UPDATE SET resource=excluded.resource
@@ -733,34 +735,32 @@ class SqlStore(ABC):
         """Add what a batch holds if the condition `stands` is true."""
         place = _place(batch)
         lines = {"first": batch.first_seq, "lines": b"\n".join(batch.lines), "head": batch.head}
-        sql.send(_ADD_LINES.format(stands=stands), place | lines)
+        sql.send(_behind(_ADD_LINES, stands), place | lines)
         # In the order of digests, so that two processes that add the same values cannot deadlock.
         for digest in sorted(batch.values):
             value = {"digest": digest, "data": batch.values[digest]}
             sql.put("stored_values", value, large="data", condition=stands, values=place)
-        writes = _WRITES_OF.format(stands=stands)
+        writes = _behind(_WRITES_OF, stands)
         # A write that ends and begins again in one batch is counted twice, and stays open.
         both = set(batch.opened).intersection(batch.closed)
         if both:
             self._raise_epochs(sql, writes, place | {"steps": sorted(both)})
         for step, resource in batch.opened.items():
-            sql.send(_OPEN_WRITE.format(stands=stands), place | {"step": step, "resource": resource})
+            sql.send(_behind(_OPEN_WRITE, stands), place | {"step": step, "resource": resource})
         ended = [step for step in batch.closed if step not in both]
         if batch.opened or ended:
             self._raise_epochs(sql, writes, place | {"steps": [*batch.opened, *ended]})
         if ended:
-            sql.send(f"DELETE {writes}", place | {"steps": ended})
+            sql.send(_behind(_CLOSE_WRITES, stands), place | {"steps": ended})
         if batch.decided:
-            sql.send(_DROP_DECIDED.format(stands=stands), place | {"decided": list(batch.decided)})
+            sql.send(_behind(_DROP_DECIDED, stands), place | {"decided": list(batch.decided)})
         if batch.due is not None:
             statement = _KEEP_DUE if batch.due else _DROP_DUE
-            sql.send(
-                statement.format(stands=stands), place | ({"due": float(batch.due)} if batch.due else {})
-            )
+            sql.send(_behind(statement, stands), place | ({"due": float(batch.due)} if batch.due else {}))
         if batch.notice:
             seq = batch.first_seq - 1 + len(batch.lines)
             told = {"event": batch.notice, "seq": seq, "at": float(batch.updated)}
-            sql.send(ADD_NOTICE.format(stands=stands), place | told)
+            sql.send(_behind(ADD_NOTICE, stands), place | told)
 
     def _move(self, sql: Sql, batch: Batch, *, keeps_status: bool = False) -> Cursor:
         """Move the run's row behind a batch if its owner still has the run, and with `keeps_status` only if its status stays what it is."""
@@ -778,7 +778,7 @@ class SqlStore(ABC):
     def _raise_epochs(self, sql: Sql, writes: str, values: Values) -> None:
         """Count the writes that a part of a query selects, on their resources."""
         for counts in self.counts:
-            sql.send(_RAISE_EPOCHS.format(counts=counts.format(writes=writes)), values)
+            sql.send(_raise_epochs_of(counts, writes), values)
 
     async def read_journal(self, run_id: str, after: int = 0, *, limit: int | None = None) -> Sequence[bytes]:
         """See `Store.read_journal`."""
@@ -1272,6 +1272,21 @@ def _refusal(sql: Sql, run_id: str, epoch: int, first_seq: int | None = None) ->
 def _bounds_of(tenant: str) -> dict[str, str]:
     """Return the texts between which the names of a tenant's plans are."""
     return {"first": f"{tenant}:", "last": f"{tenant};"}
+
+
+# A commit sends these again and again: the same text each time has its hash, by which its translation and its prepared form are found.
+
+
+@cache
+def _behind(statement: str, stands: str) -> str:
+    """Return a statement that is carried out only if `stands` is true."""
+    return statement.format(stands=stands)
+
+
+@cache
+def _raise_epochs_of(counts: str, writes: str) -> str:
+    """Return the statement that raises epochs as `SqlStore.counts` says, for the writes that a part of a query selects."""
+    return _RAISE_EPOCHS.format(counts=counts.format(writes=writes))
 
 
 def _place(batch: Batch) -> dict[str, object]:

@@ -62,6 +62,9 @@ _FIND_SMALL_TEXT: Final = f"""
     SELECT rowid, CASE WHEN length(data) < {LARGE_BYTES} THEN data END FROM @plan_texts WHERE digest=:digest
 """
 _ADD_SEGMENT: Final = ADD_SEGMENT.replace("@", "")
+FEW: Final = (
+    2  # values of a list that is no JSON: a write that ends and the next one that begins are two steps
+)
 KEYS_ASKED: Final = 32  # keys that one query looks for: a list of marks has a fixed length, so that SQLite prepares the statement once
 _FIND_NUMBERS: Final = (
     f"SELECT prefix, number FROM reuse_keys WHERE prefix IN ({', '.join('?' * KEYS_ASKED)})"
@@ -109,7 +112,7 @@ class SqliteSql(Sql):
     def send(self, statement: str, values: Values = NO_VALUES) -> sqlite3.Cursor:
         """See `Sql.send`. The statement is carried out now."""
         # SQLite has no arrays: a list travels as JSON. Rejected: one mark a value, which is another statement for each length. To read JSON costs
-        # more than the rest of a short statement, so the most common length, one, is a statement of its own.
+        # more than the rest of a short statement, so the most common lengths, one and two, are statements of their own.
         for value in values.values():
             if type(value) is list:
                 return self._send_lists(statement, values)
@@ -119,10 +122,14 @@ class SqliteSql(Sql):
         lists = {
             name: cast("Sequence[Any]", value) for name, value in values.items() if isinstance(value, list)
         }
-        if all(len(value) == 1 for value in lists.values()):
-            return self._execute(
-                _dialect_of_one(statement), {**values, **{name: value[0] for name, value in lists.items()}}
-            )
+        length = max(map(len, lists.values()))
+        if length <= FEW and all(lists.values()):
+            few = {
+                f"{name}_{at}": value[min(at, len(value) - 1)]
+                for name, value in lists.items()
+                for at in range(length)
+            }
+            return self._execute(_dialect_of_few(statement, length), {**values, **few})
         texts = {name: orjson.dumps(value).decode() for name, value in lists.items()}
         return self._execute(_dialect(statement), {**values, **texts})
 
@@ -210,8 +217,9 @@ def _dialect(statement: str) -> str:
 
 
 @lru_cache(128)
-def _dialect_of_one(statement: str) -> str:
-    return translated(statement, "", r":\1", r"= :\1")
+def _dialect_of_few(statement: str, length: int) -> str:
+    marks = ", ".join(rf":\g<1>_{at}" for at in range(length))
+    return translated(statement, "", r":\1", rf"IN ({marks})")
 
 
 class SqliteStore(SqliteFile, SqlStore):
