@@ -75,15 +75,19 @@ class SecrecyPolicy:
     @cached_property
     def holds_private(self) -> bool:
         """Whether a tool of the run returns private data now, or did when the run was submitted, or an input is private."""
-        lock = self._header.lock
-        if any(tool.private or self._facilities.tools.get(name).private for name, tool in lock.items()):
-            return True
+        # Plain loops: every run asks, and most have one tool and no input that is private.
+        for name, tool in self._header.lock.items():
+            if tool.private or self._facilities.tools.get(name).private:
+                return True
         from ...plans.checker.flow.secrecy import READERS_KEY  # noqa: PLC0415  # most runs have no use for the checker
 
         plans = [] if self._header.plan is None else [self._header.plan, *self._header.plans.values()]
-        inner = [each.inputs for plan in plans for each in plan.plans.values()]
-        inputs = [*(plan.inputs for plan in plans), *inner]
-        return any(READERS_KEY in schema for each in inputs for schema in each.values())
+        for plan in plans:
+            for inputs in (plan.inputs, *[inner.inputs for inner in plan.plans.values()]):
+                for schema in inputs.values():
+                    if READERS_KEY in schema:
+                        return True
+        return False
 
     @cached_property
     def _lock(self) -> ToolsetLock:
@@ -137,6 +141,8 @@ class _Call:
         self._secrecy = survey.secrecy
         self._command = command
         self._tools = tools
+        owner = iteration.item.node.frame.owner
+        self._is_inner = owner is not None and owner.agent_loop is not None
         *outer, self._position = trail_of(iteration)
         self._labels, self._meaning = labels_at(survey, outer)
         self._step: Step = self._labels.body.steps[self._position]
@@ -194,11 +200,13 @@ class _Call:
             yield "", f"the model '{command.model}'", label, to
             return
         tool = cast("ToolLock", self._tools.find(command.tool))
+        if command.turns is not None:  # a turn of an agent sends all that the agent has seen
+            yield "", f"the tool '{tool.name}'", self._whole(), self._destination(tool, None)
+            return
         if is_destination(tool):
             for name in self._args():
-                label = (
-                    self._whole() if isinstance(step, AgentStep | PlanForStep) else self._of_argument(name)
-                )
+                is_whole = isinstance(step, AgentStep | PlanForStep) or self._is_inner
+                label = self._whole() if is_whole else self._of_argument(name)
                 yield name, f"the tool '{tool.name}'", label, self._destination(tool, name)
 
     def _destination(self, tool: ToolLock, argument: str | None) -> Destination:
