@@ -10,7 +10,9 @@ try:
 except ModuleNotFoundError as missing:
     if (missing.name or "").startswith("firmplan"):
         raise
-    needs = f"serving needs the package '{missing.name}', which is not installed: pip install 'firmplan[server]'"
+    needs = (
+        f"serving needs the package '{missing.name}', which is not installed: pip install 'firmplan[server]'"
+    )
     raise ModuleNotFoundError(needs, name=missing.name) from missing
 
 __all__ = ["ServerBudget", "ServerLimits", "create_app", "find_loop", "serve"]
