@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .artifact import Artifact
     from .codecs.codec import codec
     from .codecs.demands import Columns, Shape
+    from .conversation import Message, Reply
     from .fingerprint.lint import lint
     from .models.models import Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
     from .secret import Secret
@@ -32,6 +33,7 @@ __getattr__, __dir__ = on_first_use(
         "artifact": ("Artifact",),
         "codecs.codec": ("codec",),
         "codecs.demands": ("Columns", "Shape"),
+        "conversation": ("Message", "Reply"),
         "fingerprint.lint": ("lint",),
         "models.models": (
             "Model",
@@ -50,11 +52,13 @@ __all__ = [
     "Artifact",
     "Columns",
     "Context",
+    "Message",
     "Model",
     "ModelError",
     "ModelReply",
     "ModelRequest",
     "Models",
+    "Reply",
     "Resource",
     "Secret",
     "Shape",
