@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
     from .tools import (
         Artifact,
+        ArtifactPreview,
         Columns,
         Context,
         Message,
@@ -119,6 +120,8 @@ __getattr__, __dir__ = on_first_use(
         "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
         "tools": (
             "Artifact",
+            "Artifact",
+            "ArtifactPreview",
             "Columns",
             "Context",
             "Message",
@@ -144,6 +147,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ApiKey",
     "Artifact",
+    "ArtifactPreview",
     "AsyncClient",
     "CheckReport",
     "Client",

@@ -127,7 +127,7 @@ if TYPE_CHECKING:
     from .schedules import Fire, Schedule, ScheduleBook, Scheduler
     from .schedules.schedule import CatchUp, Overlap
     from .telemetry import Telemetry
-    from .tools import Artifact, Models, Tool, Toolset
+    from .tools import Artifact, ArtifactPreview, Models, Tool, Toolset
     from .tools import background as _background
     from .tools import provider as _provider
     from .tools import secret as _secret
@@ -1136,7 +1136,7 @@ class Engine:
     ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
         """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
         opened = await self._open()
-        if isinstance(inputs, Mapping) and inputs:
+        if inputs is not None:
             inputs = await opened.execution.archive.with_encoded(inputs, opened.execution.now())
         given = _request.inputs_of(inputs)
         if isinstance(what, str):
@@ -1659,6 +1659,24 @@ class Engine:
         """
         return await (await self._open()).execution.archive.read_artifact(_request.artifact_of(artifact))
 
+    async def preview_artifact(
+        self, artifact: Artifact | Mapping[str, Json], *, rows: int = 10
+    ) -> ArtifactPreview:
+        """Return the first rows of a frame, an array or a text, as text for people.
+
+        Of an array or a text that was saved as a file, no more than its first 4 MiB are read.
+
+        Args:
+            artifact: The artifact, or what stands for the frame or array, as a run's output or a step's has it.
+            rows: How many rows, 1 to 1,000.
+
+        Raises:
+            InputRejected: As `read_artifact`; or it has no preview.
+            ConfigError: A package that reads it is not installed.
+        """
+        archive = (await self._open()).execution.archive
+        return await archive.preview_artifact(_request.artifact_of(artifact), rows)
+
     async def download_artifact(
         self, artifact: Artifact | Mapping[str, Json], path: str | os.PathLike[str]
     ) -> Path:
@@ -2098,6 +2116,7 @@ class Engine:
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     download_artifact_sync = _twin(download_artifact)
+    preview_artifact_sync = _twin(preview_artifact)
     read_artifact_sync = _twin(read_artifact)
     read_value_sync = _twin(read_value)
     save_value_sync = _twin(save_value)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .artifact import Artifact
     from .codecs.codec import codec
     from .codecs.demands import Columns, Shape
+    from .codecs.preview import ArtifactPreview, PreviewColumn
     from .conversation import Message, Reply
     from .fingerprint.lint import lint
     from .models.models import Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
@@ -34,6 +35,7 @@ __getattr__, __dir__ = on_first_use(
         "codecs.codec": ("codec",),
         "codecs.demands": ("Columns", "Shape"),
         "conversation": ("Message", "Reply"),
+        "codecs.preview": ("ArtifactPreview", "PreviewColumn"),
         "fingerprint.lint": ("lint",),
         "models.models": (
             "Model",
@@ -50,6 +52,7 @@ __getattr__, __dir__ = on_first_use(
 
 __all__ = [
     "Artifact",
+    "ArtifactPreview",
     "Columns",
     "Context",
     "Message",
@@ -58,6 +61,7 @@ __all__ = [
     "ModelReply",
     "ModelRequest",
     "Models",
+    "PreviewColumn",
     "Reply",
     "Resource",
     "Secret",
