@@ -47,11 +47,13 @@ if TYPE_CHECKING:
         Verification,
         WaitingCall,
         WaitingCalls,
+        Words,
     )
     from .planner import Planner, SavedPlan
     from .plans import CheckReport, Plan, PlanBuilder, Problem, check
     from .tools import (
         Artifact,
+        ArtifactPreview,
         Columns,
         Context,
         Model,
@@ -110,11 +112,14 @@ __getattr__, __dir__ = on_first_use(
             "WaitingCall",
             "WaitingCalls",
             "Webhook",
+            "Words",
         ),
         "planner": ("Planner", "SavedPlan"),
         "plans": ("CheckReport", "Plan", "PlanBuilder", "Problem", "check"),
         "tools": (
             "Artifact",
+            "Artifact",
+            "ArtifactPreview",
             "Columns",
             "Context",
             "Model",
@@ -138,6 +143,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ApiKey",
     "Artifact",
+    "ArtifactPreview",
     "AsyncClient",
     "CheckReport",
     "Client",
@@ -188,6 +194,7 @@ __all__ = [
     "WaitingCall",
     "WaitingCalls",
     "Webhook",
+    "Words",
     "agent",
     "check",
     "codec",

@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from .executor.calls import policies as _policies
     from .executor.calls.flow_policy import Flow
     from .executor.calls.policies import Policy
+    from .executor.calls.words import OnWords, WordsListener
     from .executor.journal.tool_pins import ProviderChanges
     from .executor.observer import Observer
     from .executor.runs import archive as _archive
@@ -126,7 +127,7 @@ if TYPE_CHECKING:
     from .schedules import Fire, Schedule, ScheduleBook, Scheduler
     from .schedules.schedule import CatchUp, Overlap
     from .telemetry import Telemetry
-    from .tools import Artifact, Models, Tool, Toolset
+    from .tools import Artifact, ArtifactPreview, Models, Tool, Toolset
     from .tools import background as _background
     from .tools import provider as _provider
     from .tools import secret as _secret
@@ -318,6 +319,7 @@ class Engine:
             .with_default_results(results)
             .with_replaced_resources(self._resources)
         )
+        self.tools.expect_called()
         for tool in self.tools:
             if tool.isolation == "process":
                 _frames.address_of(tool)
@@ -397,6 +399,7 @@ class Engine:
             await sender.close()
         if opened is not None:
             await opened.execution.close()
+            await opened.facilities.words.close()
             await self._planner.aclose()
             # Another engine may share the models.
             if self._observers in self._models.clients.observers:
@@ -1004,6 +1007,7 @@ class Engine:
         request: str = "",
         deadline: str | float | timedelta | datetime | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
+        on_words: OnWords | None = None,
     ) -> Run[T]:
         """Run a plan, or plan a task and run its plan; return when the run has ended or waits for a person.
 
@@ -1029,6 +1033,8 @@ class Engine:
                 it is cancelled, also where no process drives it.
             returns: The type of the output: a model, a dataclass, any type that JSON can carry, or a JSON Schema. A plan whose output cannot be of it is
                 rejected before anything runs; a task's plan is made to give it. `run.value` has the output as that type.
+            on_words: Told what models write while they write it (`Words`): a function, called on a thread of its own, or a coroutine function. Only for the
+                eyes of who waits: nothing of it is recorded, a replay and a reused answer tell none, and a listener that raises or is slow harms no run.
 
         Raises:
             PlanRejected: The plan has faults, or its output cannot be of the type `returns`; `.report` has them all. Nothing was run.
@@ -1037,20 +1043,35 @@ class Engine:
             ConfigError: An option is wrong.
             StoreError: The store cannot be written.
         """
-        options = _request.Options(
-            run_id,
-            seed,
-            max_concurrency,
-            reuse,
-            self._budgets.for_run(budget),
-            _request.times_of(replan),
-            submitter,
-            request,
-            deadline=_request.deadline_of(deadline, self._clock.now()),
-        )
-        wanted = _request.output_type_of(returns)
-        execution, row, _, planning = await self._submit(plan_or_task, inputs, options, wanted, stream=stream)
-        return _typed(await execution.finish(row.id, planning), wanted)
+        listener = None
+        if on_words is not None:
+            # Under an id that is known now, so that not even the first word is missed.
+            run_id = _request.new_id_of("run_id", run_id) or _submission.new_run_id()
+            listener = await self._listen(run_id, on_words)
+        try:
+            options = _request.Options(
+                run_id,
+                seed,
+                max_concurrency,
+                reuse,
+                self._budgets.for_run(budget),
+                _request.times_of(replan),
+                submitter,
+                request,
+                deadline=_request.deadline_of(deadline, self._clock.now()),
+            )
+            wanted = _request.output_type_of(returns)
+            execution, row, _, planning = await self._submit(
+                plan_or_task, inputs, options, wanted, stream=stream
+            )
+            return _typed(await execution.finish(row.id, planning), wanted)
+        finally:
+            if listener is not None:
+                await listener.close()
+
+    async def _listen(self, run_id: str, on_words: OnWords) -> WordsListener:
+        """Have a function hear what models write in a run. Raises: ConfigError: it is none."""
+        return (await self._open()).facilities.words.add(run_id, on_words)
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,
@@ -1068,25 +1089,39 @@ class Engine:
         request: str = "",
         deadline: str | float | timedelta | datetime | None = None,
         returns: type[T] | Mapping[str, Any] | None = None,
+        on_words: OnWords | None = None,
     ) -> Run[T]:
         """Make a run durable, start it, and return it immediately; a task that cannot be planned becomes a failed run.
 
         Arguments and errors are those of `run`. With `replan`, `wait` returns the run of the last patched plan; the number is stored with the run, so
-        that `wait` and `resume` of a later engine patch the plan too.
+        that `wait` and `resume` of a later engine patch the plan too. `on_words` hears until the run has ended or waits for a person.
         """
-        options = _request.Options(
-            run_id,
-            seed,
-            max_concurrency,
-            reuse,
-            self._budgets.for_run(budget),
-            _request.times_of(replan),
-            submitter,
-            request,
-            deadline=_request.deadline_of(deadline, self._clock.now()),
-        )
-        wanted = _request.output_type_of(returns)
-        execution, row, begun, _ = await self._submit(plan_or_task, inputs, options, wanted, stream=stream)
+        listener = None
+        if on_words is not None:
+            run_id = _request.new_id_of("run_id", run_id) or _submission.new_run_id()
+            listener = await self._listen(run_id, on_words)
+        try:
+            options = _request.Options(
+                run_id,
+                seed,
+                max_concurrency,
+                reuse,
+                self._budgets.for_run(budget),
+                _request.times_of(replan),
+                submitter,
+                request,
+                deadline=_request.deadline_of(deadline, self._clock.now()),
+            )
+            wanted = _request.output_type_of(returns)
+            execution, row, begun, _ = await self._submit(
+                plan_or_task, inputs, options, wanted, stream=stream
+            )
+        except BaseException:
+            if listener is not None:
+                await listener.close()
+            raise
+        if listener is not None:
+            listener.close_after(execution.wait_patched(row.id))
         # Right away: the machine moves with the next turn of the event loop.
         return _typed(begun.run if begun is not None else await execution.archive.get(row.id), wanted)
 
@@ -1101,7 +1136,7 @@ class Engine:
     ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
         """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
         opened = await self._open()
-        if isinstance(inputs, Mapping) and inputs:
+        if inputs is not None:
             inputs = await opened.execution.archive.with_encoded(inputs, opened.execution.now())
         given = _request.inputs_of(inputs)
         if isinstance(what, str):
@@ -1218,6 +1253,7 @@ class Engine:
         budget: Mapping[str, float] | None = None,
         take_over: bool = False,
         returns: type[T] | Mapping[str, Any] | None = None,
+        on_words: OnWords | None = None,
     ) -> Run[T]:
         """Continue a run after a crash, a pause or a decision, with a larger budget, or after parking; return as `run` does.
 
@@ -1229,6 +1265,7 @@ class Engine:
             take_over: Take the run from a process that drives it and hangs. What that process still appends is refused, it calls no further
                 write, and where a write is under way that may not be repeated, it ends itself as soon as it notices.
             returns: The type of the output, as in `run`.
+            on_words: Told what models write while they write it, as in `run`; nothing where another process drives the run.
 
         Raises:
             RunNotFound: There is no such run.
@@ -1242,8 +1279,13 @@ class Engine:
         if budget is not None:
             await execution.decisions.raise_budget(run_id, self._budgets.within(budget))
         row = await execution.archive.flushed_row(run_id)
-        await execution.resume(run_id, take_over=_request.take_over_of(take_over))
-        run = await execution.finish(run_id)
+        listener = None if on_words is None else await self._listen(run_id, on_words)
+        try:
+            await execution.resume(run_id, take_over=_request.take_over_of(take_over))
+            run = await execution.finish(run_id)
+        finally:
+            if listener is not None:
+                await listener.close()
         if (
             run.id == row.id
             and row.status in executor.FINAL
@@ -1616,6 +1658,24 @@ class Engine:
             InputRejected: It is no artifact, or its bytes are not in this store.
         """
         return await (await self._open()).execution.archive.read_artifact(_request.artifact_of(artifact))
+
+    async def preview_artifact(
+        self, artifact: Artifact | Mapping[str, Json], *, rows: int = 10
+    ) -> ArtifactPreview:
+        """Return the first rows of a frame, an array or a text, as text for people.
+
+        Of an array or a text that was saved as a file, no more than its first 4 MiB are read.
+
+        Args:
+            artifact: The artifact, or what stands for the frame or array, as a run's output or a step's has it.
+            rows: How many rows, 1 to 1,000.
+
+        Raises:
+            InputRejected: As `read_artifact`; or it has no preview.
+            ConfigError: A package that reads it is not installed.
+        """
+        archive = (await self._open()).execution.archive
+        return await archive.preview_artifact(_request.artifact_of(artifact), rows)
 
     async def download_artifact(
         self, artifact: Artifact | Mapping[str, Json], path: str | os.PathLike[str]
@@ -2056,6 +2116,7 @@ class Engine:
     fork_sync = _twin(fork)
     submit_fork_sync = _twin(submit_fork)
     download_artifact_sync = _twin(download_artifact)
+    preview_artifact_sync = _twin(preview_artifact)
     read_artifact_sync = _twin(read_artifact)
     read_value_sync = _twin(read_value)
     save_value_sync = _twin(save_value)

@@ -390,7 +390,9 @@ class _TraceModels(Models):
         self.asked = 0
 
     @override
-    async def ask(self, request: ModelRequest, *, timeout_s: float | None = None) -> ModelReply:
+    async def ask(
+        self, request: ModelRequest, *, timeout_s: float | None = None, listener: object = None
+    ) -> ModelReply:
         self.asked += 1
         return ModelReply(self._answers[request.step], Usage(), "trace", "")
 

@@ -223,7 +223,7 @@ async def show(
     """
     from ..executor import Run
     from .arguments import find_file
-    from .report import retries_text, view_of
+    from .report import previews_text, retries_text, view_of
 
     form = Format.JSON if invocation.as_json else form
     if (file := find_file(what)) is not None:
@@ -231,17 +231,29 @@ async def show(
         return Exit.OK
     async with invocation.reach() as engine:
         found = await _find_run_or_plan(engine, what)
-        waiting, retries = None, ""
-        if isinstance(found, Run):
+        waiting, retries, previews = None, "", ""
+        tracebacks = dict[str, str]()
+        if isinstance(found, Run) and traceback:
+            tracebacks = await _tracebacks_of(engine, found)
+        elif isinstance(found, Run):
             waiting = await view_of(engine, found)
-            retries = await retries_text(engine, found) if form is Format.TEXT else ""
+            if form is Format.TEXT and not failed:
+                retries = await retries_text(engine, found)
+                previews = await previews_text(engine, found)
     if isinstance(found, Run) and traceback:
-        _show_tracebacks(found, invocation)
+        _show_tracebacks(found, tracebacks, invocation)
     elif isinstance(found, Run):
-        _show_run(found, waiting, form, invocation, retries=retries, only_failed=failed)
+        added = {"retries": retries, "previews": previews}
+        _show_run(found, waiting, form, invocation, added, only_failed=failed)
     else:
         _show_plan(found, form, invocation.toolset)
     return Exit.OK
+
+
+async def _tracebacks_of(engine: AnyEngine, run: Run) -> dict[str, str]:
+    from ..engine import Engine
+
+    return run.tracebacks() if isinstance(engine, Engine) else await engine.client.tracebacks(run.id)
 
 
 async def _find_run_or_plan(engine: AnyEngine, what: str) -> Plan | Run:
@@ -274,19 +286,11 @@ def _show_plan(found: Plan, form: Format, toolset: Toolset) -> None:
         )
 
 
-def _show_tracebacks(run: Run, invocation: Invocation) -> None:
+def _show_tracebacks(run: Run, found: Mapping[str, str], invocation: Invocation) -> None:
     from .report import summary, tracebacks_text
 
-    if invocation.server is not None:
-        raise InputRejected(
-            "--traceback: the frames of failed calls show the code of tools, so a server keeps them: run `firmplan show RUN --traceback` on its store"
-        )
-    found = {
-        path: step.error.traceback
-        for path, step in run.steps.items()
-        if step.error is not None and step.error.traceback
-    }
-    invocation.answer({"run": run.id, "tracebacks": found}, f"{summary(run)}\n\n{tracebacks_text(run)}")
+    document = {"run": run.id, "tracebacks": dict(found)}
+    invocation.answer(document, f"{summary(run)}\n\n{tracebacks_text(run, found)}")
 
 
 def _show_run(  # what is shown, and how
@@ -294,8 +298,8 @@ def _show_run(  # what is shown, and how
     waiting: WaitingCalls | None,
     form: Format,
     invocation: Invocation,
+    added: Mapping[str, str],
     *,
-    retries: str,
     only_failed: bool,
 ) -> None:
     from .report import (
@@ -326,10 +330,10 @@ def _show_run(  # what is shown, and how
     if only_failed:
         screen.page("\n\n".join(part for part in (summary(run), steps_text(run, only_failed=True)) if part))
         return
-    parts = [summary(run), task, steps_text(run), decisions_text(run), retries, guards_text(run)]
+    parts = [summary(run), task, steps_text(run), decisions_text(run), added["retries"], guards_text(run)]
     parts += [errors_text(run), warnings_text(run)]
     if run.status == "succeeded":
-        parts += [f"output: {screen.value_text(run.output)}", labels_text(run)]
+        parts += [f"output: {screen.value_text(run.output)}", added["previews"], labels_text(run)]
     elif STATUS_EXIT[run.status] is Exit.WAITING:
         parts.append(advice(run, invocation.settings, waiting))
     screen.page("\n\n".join(part for part in parts if part))

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import InputRejected
+from ..errors import FirmplanError, InputRejected
 from ..executor.budget import LIMITS
-from ..executor.runs.run import counted, steps_in
+from ..executor.runs.run import ARTIFACT_KEYS, counted, steps_in
 from ..plans import CheckReport, check
 from ..plans.durations import time_text
 from ..plans.nearest import listing
@@ -21,13 +21,14 @@ from .command import MOVES, STORE
 from .config import COMMAND_LINE, Settings
 from .failure import Exit
 from .progress import REMEDIED, failure_line, skipped_because
-from .screen import one_line, picture_width, plural, seconds, short, table
+from .screen import one_line, picture_width, plural, seconds, short, table, text_width
+from .wrapping import COLUMN_GAP
 
 if TYPE_CHECKING:
     from ..executor import Run, StepView, WaitingCall, WaitingCalls
     from ..plans import Bounds, Json, Plan
     from ..plans.plan import InnerPlan, Step
-    from ..tools import Toolset
+    from ..tools import ArtifactPreview, Toolset
     from .remote import AnyEngine
 
 STATUS_EXIT = {
@@ -48,6 +49,15 @@ TRACED_MAX: Final = 3
 
 RETRIES_SHOWN_MAX: Final = 20
 """Repeated attempts of which `show` says why; the journal has them all."""
+
+PREVIEWS_SHOWN_MAX: Final = 3
+"""Tables of a run's output that `show` prints."""
+
+CELL_WIDTH: Final = 60
+"""Characters of a cell in the table of a frame."""
+
+COLUMNS_NAMED_MAX: Final = 6
+"""Columns of a frame that are named in the table of the steps."""
 
 DRIVEN: Final = "a process drives it now; wait for it with"
 HAPPENED = {"denied": "was denied", "parked": "is parked"}
@@ -122,15 +132,20 @@ def errors_text(run: Run) -> str:
     return "\n".join(lines)
 
 
-def tracebacks_text(run: Run) -> str:
-    """Return the last frames of each failed call in its tool's own code; calls that failed at the same place are told together."""
+def tracebacks_text(run: Run, found: Mapping[str, str]) -> str:
+    """Return the last frames of each failed call in its tool's own code; calls that failed at the same place are told together.
+
+    Args:
+        run: The run.
+        found: Path -> the frames of its failure.
+    """
     places: dict[str, list[str]] = {}
     failures = dict[str, str]()
     for path in leaves_in(run, "failed", "indeterminate", "skipped"):
         error = run.steps[path].error
-        if error is not None and error.traceback:
-            places.setdefault(error.traceback, []).append(path)
-            failures.setdefault(error.traceback, error.message)
+        if error is not None and (frames := found.get(path)):
+            places.setdefault(frames, []).append(path)
+            failures.setdefault(frames, error.message)
     lines: list[str] = []
     for frames, paths in places.items():
         lines += [f"{listing([one_line(path) for path in paths], TRACED_MAX)}:", frames]
@@ -138,6 +153,101 @@ def tracebacks_text(run: Run) -> str:
     return (
         "\n".join(lines).rstrip() or "no call failed in the code of a tool, or its frames are not on record"
     )
+
+
+async def previews_text(engine: AnyEngine, run: Run) -> str:
+    """Return the first rows of the frames and arrays in the output of a run, each as a table."""
+    from ..engine import Engine  # noqa: PLC0415  # a server's runs need none
+
+    found = list(_tables_in(run.output, ""))
+    parts: list[str] = []
+    for place, artifact in found[:PREVIEWS_SHOWN_MAX]:
+        name = one_line(f"{place or 'the output'}: {value_short(artifact)}")
+        try:
+            if isinstance(engine, Engine):
+                shown = await engine.preview_artifact(artifact)
+            else:
+                shown = await engine.client.preview_artifact(run.id, artifact)
+        except FirmplanError as error:  # the run is shown anyway
+            parts.append(f"{name}\nno preview: {one_line(error.message)}")
+            continue
+        parts.append(f"{name}\n{preview_text(shown)}")
+    more = len(found) - PREVIEWS_SHOWN_MAX
+    return "\n\n".join([*parts, *([f"and {plural(more, 'more table')}"] if more > 0 else [])])
+
+
+def _tables_in(value: Json, place: str) -> Iterator[tuple[str, dict[str, Json]]]:
+    """Yield where in a value frames and arrays stand, and what stands for them."""
+    from ..tools.codecs.preview import is_table  # noqa: PLC0415  # most runs have no frame
+
+    if isinstance(value, dict):
+        if value.keys() >= ARTIFACT_KEYS and is_table(str(value["media_type"])):
+            yield place, value
+            return
+        for key, each in value.items():
+            yield from _tables_in(each, f"{place}.{key}" if place else key)
+    elif isinstance(value, list):
+        for at, each in enumerate(value):
+            yield from _tables_in(each, f"{place}[{at}]")
+
+
+def preview_text(shown: ArtifactPreview) -> str:
+    """Return the first rows of an artifact as a table, and how much more there is. A terminal gets the columns that it has room for."""
+    if shown.kind == "text":
+        head: list[str] = ["line"]
+        rows = [[each or "" for each in row] for row in shown.rows]
+    else:
+        head = [_fitted(f"{each.name} ({each.type})") for each in shown.columns]
+        rows = [["null" if each is None else _fitted(each) for each in row] for row in shown.rows]
+    width = text_width(sys.stdout)
+    kept = len(head)
+    if width is not None and kept > 1:
+        taken = len("index") if shown.kind == "array" else -len(COLUMN_GAP)
+        for kept, cells in enumerate(zip(head, *rows, strict=True)):  # how many have room
+            taken += len(COLUMN_GAP) + max(map(columns, cells))
+            if taken > width and kept:
+                break
+        else:
+            kept = len(head)
+    head, rows = head[:kept], [row[:kept] for row in rows]
+    if shown.kind == "array":
+        head = ["index", *head]
+        rows = [[str(at), *row] for at, row in enumerate(rows)]
+    noun = "line" if shown.kind == "text" else "row"
+    if shown.rows_total is None:
+        said = [f"the first {plural(len(rows), noun)}"]
+    else:
+        said = [f"{len(rows):,} of {plural(shown.rows_total, noun)}"]
+    if shown.shape is not None:
+        said.append(f"array of {one_line(shown.dtype or '')}, shape {list(shown.shape)}")
+    if shown.columns_total > kept:
+        said.append(f"{kept} of {plural(shown.columns_total, 'column')}")
+    return f"{table(head, rows) if head else ''}\n{', '.join(said)}".lstrip()
+
+
+def _fitted(text: str) -> str:
+    """Return the text of a cell of a table, or its beginning."""
+    line = one_line(text)
+    return line if len(line) <= CELL_WIDTH else f"{line[: CELL_WIDTH - 3]}..."
+
+
+def value_short(value: Json) -> str:
+    """Return a value on one line; what stands for a frame or an array as its size and types."""
+    match value:
+        case {
+            "digest": str(),
+            "media_type": str(),
+            "rows": int(rows),
+            "columns": list(names),
+            "dtypes": dict(types),
+        }:
+            columns = ", ".join(f"{name} {types.get(str(name), '')}" for name in names[:COLUMNS_NAMED_MAX])
+            more = ", ..." if len(names) > COLUMNS_NAMED_MAX else ""
+            return one_line(f"{plural(rows, 'row')} of {columns}{more}" if names else plural(rows, "row"))
+        case {"digest": str(), "media_type": str(), "shape": list(shape), "dtype": str(dtype)}:
+            return one_line(f"{dtype} {shape}")
+        case _:
+            return short(value)
 
 
 def warnings_text(run: Run) -> str:
@@ -410,7 +520,7 @@ def leaves_in(run: Run, *statuses: str) -> Iterator[str]:
 def _row(path: str, step: StepView) -> tuple[str, ...]:
     took = step.finished - step.started if step.finished is not None and step.started is not None else None
     if step.status == "succeeded":
-        value = short(step.output)
+        value = value_short(step.output)
     elif step.error is not None:
         value = f"{step.error.code}: {step.error.message}"
     else:

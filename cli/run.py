@@ -308,7 +308,7 @@ async def artifacts_show(
     invocation: Invocation,
     run_id: RunId,
     artifact: Annotated[str | None, typer.Argument()] = None,
-    rows: Annotated[int, typer.Option(min=1)] = 10,
+    rows: Annotated[int, typer.Option(min=1, max=1000)] = 10,
 ) -> int:
     """Show the first rows of a frame, an array or a text.
 
@@ -317,26 +317,16 @@ async def artifacts_show(
         rows: How many.
     """
     from ..engine import Engine
-    from ..tools.codecs.codec import preview
+    from .report import preview_text
 
     async with invocation.reach() as engine:
         run = await engine.get(run_id)
         chosen = _chosen(_artifacts_of(run), run, artifact)
         if isinstance(engine, Engine):
-            data = await engine.read_artifact(chosen)
+            shown = await engine.preview_artifact(chosen, rows=rows)
         else:
-            data = await engine.client.artifact(run_id, chosen)
-    if (shown := preview(str(chosen["media_type"]), data, rows)) is None:
-        raise InputRejected(
-            f"expected a frame, an array or a text, found {chosen['media_type']}; `firmplan artifacts get` writes it to a file"
-        )
-    head, found = shown
-    document = {
-        "run": run_id,
-        "artifact": chosen,
-        "rows": [dict(zip(head, each, strict=True)) for each in found],
-    }
-    invocation.answer(document, screen.table(head, found))
+            shown = await engine.client.preview_artifact(run_id, chosen, rows=rows)
+    invocation.answer({"run": run_id, "artifact": chosen, **shown.to_dict()}, preview_text(shown))
     return Exit.OK
 
 
@@ -372,7 +362,8 @@ async def artifacts_get(
         elif output is not None:
             await engine.client.download_artifact(run_id, chosen, output)
         else:
-            screen.put_bytes(await engine.client.artifact(run_id, chosen))
+            async for piece in engine.client.stream_artifact(run_id, chosen):
+                screen.put_bytes(piece)
     if output is None:
         return Exit.OK
     document = {"run": run_id, "artifact": chosen, "file": str(output)}

@@ -46,8 +46,8 @@ from ..executor.states import UNDER_WAY, RunStatus
 from ..plans import CheckReport, Plan, parse
 from ..plans.nearest import short
 from ..plans.values import Json, NotJson
-from ..tools import Artifact
-from ..tools.private_file import replacing, write_private
+from ..tools import Artifact, ArtifactPreview
+from ..tools.private_file import replacing
 from .results import (
     PlanEntry,
     ServedTool,
@@ -57,6 +57,7 @@ from .results import (
     page_of,
     plan_entries_of,
     plan_of,
+    preview_in,
     report_of,
     run_in,
     saved_plan_of,
@@ -65,7 +66,7 @@ from .results import (
     versions_of,
     waiting_of,
 )
-from .transport import Connection, Request
+from .transport import LONG_S, Connection, Request
 
 if TYPE_CHECKING:
     from ..executor import PlanVersion, RunFilter, RunPage, RunSummary
@@ -619,13 +620,20 @@ class Calls:
             RunNotFound: There is no such run.
             InputRejected: The file cannot be written.
         """
-        bundle = await self._connection.send(Request("GET", f"{_run_path(run_id)}/export", is_long=True))
-        file = Path(path)
-        try:
-            write_private(file, bundle)
-        except OSError as error:
-            raise InputRejected(f"cannot write {file}: {error.strerror or error}") from error
-        return file
+        return await _written(self._pieces(f"{_run_path(run_id)}/export", LONG_S), Path(path))
+
+    async def tracebacks(self, run_id: str) -> dict[str, str]:
+        """Return path -> the last frames of each failed call of a run in its tool's own code.
+
+        No other answer of a server has them, since they show code of who runs it: the key needs the scope `admin`.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        path = f"{_run_path(run_id)}/tracebacks"
+        return await self._asked(
+            lambda found: {str(k): str(v) for k, v in found["tracebacks"].items()}, "GET", path
+        )
 
     async def artifact(self, run_id: str, artifact: Artifact | Mapping[str, Any] | str) -> bytes:
         """Return the bytes of an artifact of a run.
@@ -687,23 +695,44 @@ class Calls:
             InputRejected: The run has no such artifact, or the file cannot be written.
             ServerError: The bytes are not those of the digest, or the connection was cut.
         """
+        return await _written(self.stream_artifact(run_id, artifact), Path(path))
+
+    async def stream_artifact(
+        self, run_id: str, artifact: Artifact | Mapping[str, Any] | str
+    ) -> AsyncGenerator[bytes]:
+        """Yield the bytes of an artifact of any size, in pieces, as they come.
+
+        Args:
+            run_id: The run.
+            artifact: As for `artifact`.
+
+        Raises:
+            InputRejected: The run has no such artifact.
+            ServerError: The bytes so far are not those of the digest, or the connection was cut; known at the end of the bytes.
+        """
         digest, source = _artifact_path(run_id, artifact)
-        file, hashed = Path(path), hashlib.sha256()
-        try:
-            async with self._connection.open(Request("GET", source), SILENCE_S) as answer:
-                with replacing(file) as made:
-                    async for piece in answer.pieces():
-                        hashed.update(piece)
-                        made.write(piece)
-                    if (found := f"sha256:{hashed.hexdigest()}") != digest:
-                        raise ServerError(
-                            f"expected the bytes of {digest}, found those of {found}", code=BAD_ANSWER
-                        )
-        except httpx2.TransportError as error:
-            raise self._connection.lost(error) from error
-        except OSError as error:
-            raise InputRejected(f"cannot write {file}: {error.strerror or error}") from error
-        return file
+        hashed = hashlib.sha256()
+        async for piece in self._pieces(source, SILENCE_S):
+            hashed.update(piece)
+            yield piece
+        if (found := f"sha256:{hashed.hexdigest()}") != digest:
+            raise ServerError(f"expected the bytes of {digest}, found those of {found}", code=BAD_ANSWER)
+
+    async def preview_artifact(
+        self, run_id: str, artifact: Artifact | Mapping[str, Any] | str, *, rows: int = 10
+    ) -> ArtifactPreview:
+        """Return the first rows of a frame, an array or a text of a run, as text for people.
+
+        Args:
+            run_id: The run.
+            artifact: As for `artifact`.
+            rows: How many rows, 1 to 100.
+
+        Raises:
+            InputRejected: The run has no such artifact, or it has no preview.
+        """
+        _, path = _artifact_path(run_id, artifact)
+        return await self._asked(preview_in, "GET", f"{path}/preview", query={"rows": str(rows)})
 
     # --- plans and tools
 
@@ -855,6 +884,15 @@ class Calls:
                 if until is not None and until - time.monotonic() < silence_s:
                     return  # the next line might come after the end of the time: the next connection waits less
 
+    async def _pieces(self, path: str, silence_s: float) -> AsyncGenerator[bytes]:
+        """Yield the bytes of an answer as they come. Raises: FirmplanError: the connection was cut."""
+        try:
+            async with self._connection.open(Request("GET", path), silence_s) as answer:
+                async for piece in answer.pieces():
+                    yield piece
+        except httpx2.TransportError as error:
+            raise self._connection.lost(error) from error
+
     async def _asked(  # the parts of a request
         self,
         read: Callable[[Any], T],
@@ -950,6 +988,17 @@ def _json_text(body: Mapping[str, Any]) -> bytes:
         return text.encode()
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise InputRejected(f"expected values that JSON can carry: {error}") from error
+
+
+async def _written(pieces: AsyncGenerator[bytes], file: Path) -> Path:
+    """Write bytes to a file as they come. There is either the whole file or none. Raises: InputRejected: it cannot be written."""
+    try:
+        with replacing(file) as made:
+            async for piece in pieces:
+                made.write(piece)
+    except OSError as error:
+        raise InputRejected(f"cannot write {file}: {error.strerror or error}") from error
+    return file
 
 
 def _artifact_path(run_id: str, artifact: Artifact | Mapping[str, Any] | str) -> tuple[str, str]:

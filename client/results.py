@@ -39,6 +39,7 @@ from ..plans.edit.differences import Difference
 from ..plans.problems import Bounds
 from ..plans.types.read import read_schema
 from ..plans.values import Json
+from ..tools import ArtifactPreview, PreviewColumn
 
 if TYPE_CHECKING:
     from ..executor import RunPage
@@ -140,6 +141,17 @@ def report_of(data: Document) -> CheckReport:
     """Return what a check found."""
     inferred = {path: read_schema(schema)[0] for path, schema in data["types"].items()}
     return CheckReport(problems_of(data["problems"]), _bounds(data["bounds"]), inferred)
+
+
+def preview_in(data: Document) -> ArtifactPreview:
+    """Return the first rows of an artifact."""
+    return _made(
+        ArtifactPreview,
+        data,
+        columns=_each(_plain(PreviewColumn)),
+        rows=lambda rows: tuple(map(tuple, rows)),
+        shape=tuple,
+    )
 
 
 def problems_of(data: Sequence[Document]) -> tuple[Problem, ...]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .calls.early import EarlySteps
     from .calls.facilities import Clock, Facilities, SystemClock
     from .calls.policies import Policy, ValueLabels
+    from .calls.words import Words
     from .journal.header import Header, Submitter, default_seed
     from .journal.records import Event
     from .journal.toolset_lock import ToolsetLock
@@ -57,6 +58,7 @@ __getattr__, __dir__ = on_first_use(
         "calls.early": ("EarlySteps",),
         "calls.facilities": ("Clock", "Facilities", "SystemClock"),
         "calls.policies": ("Policy", "ValueLabels"),
+        "calls.words": ("Words",),
         "journal.header": ("Header", "Submitter", "default_seed"),
         "journal.records": ("Event",),
         "journal.toolset_lock": ("ToolsetLock",),
@@ -139,5 +141,6 @@ __all__ = [
     "Verification",
     "WaitingCall",
     "WaitingCalls",
+    "Words",
     "default_seed",
 ]

@@ -11,7 +11,7 @@ made at once, a write by itself and in its place. The model decided on all of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
@@ -22,6 +22,7 @@ from ..plans.program import (
     AgentCall,
     AgentTurn,
     AgentTurns,
+    AskAgent,
     AskModel,
     CallTool,
     Program,
@@ -40,6 +41,7 @@ RESULT_SHOWN_BYTES: Final = (
     16 * 1024
 )  # size of one result in the prompt; the journal keeps the complete result
 HISTORY_SHOWN_MAX: Final = 50  # latest calls in the prompt
+LEFT_S_MIN: Final = 0.001  # of a timeout, for a turn that just began in time
 GOAL: Final = "# Goal\n"
 PARAGRAPH: Final = "\n\n"
 
@@ -77,11 +79,17 @@ class AgentLoop:
         calls: Calls of tools so far.
         waiting: The calls of this turn that are not made yet.
         running: The calls of this turn that are being made.
+        args: Of a call of an `@agent` tool: its arguments.
+        timeout_s: Of such a call: the time for all that it asks and calls; `None`: no limit.
+        retries: Of such a call: further tries of a turn that has failed; `None`: as its tool says.
     """
 
     agent: RunAgent
     goal: str
     goal_data: tuple[Span, ...] = ()
+    args: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    timeout_s: float | None = None
+    retries: int | None = None
     history: list[tuple[str, tuple[Span, ...]]] = field(default_factory=list[tuple[str, tuple[Span, ...]]])
     turns: list[AgentTurn] = field(default_factory=list[AgentTurn])
     thoughts: int = 0
@@ -90,20 +98,33 @@ class AgentLoop:
     running: tuple[NextCall, ...] = ()
     _has_failed: bool = False
 
-    def find_exhausted(self, iterations: Iterator[Iteration]) -> Failure | None:
+    def find_exhausted(self, iterations: Iterable[Iteration]) -> Failure | None:
         """Return the failure if another thought would pass a limit; `None`: it would not."""
         # Limits are compared before each thought, never during a call: a call that has started is paid for, and its result may be the last one needed.
         if self.thoughts >= self.agent.steps_max:
             return Failure(
-                "agent-exhausted", f"no answer after {self.thoughts} turns, which is its max_steps"
+                "agent-exhausted",
+                f"no answer after {self.thoughts} turns, which is its max_steps{self._last_words()}",
             )
         spent = self._spent(iterations)
+        if self.timeout_s is not None and spent["seconds"] >= self.timeout_s:
+            return Failure("agent-exhausted", f"no answer within its timeout of {self.timeout_s:g} s")
         for name, limit in self.agent.budget.items():
             if isinstance(limit, int | float) and spent.get(name, 0.0) >= limit:
                 return Failure("agent-exhausted", f"no answer within its budget of {limit} {name}")
         return None
 
-    def _spent(self, iterations: Iterator[Iteration]) -> dict[str, float]:
+    def _last_words(self) -> str:
+        """Return what the model of an `@agent` tool did to the end in the place of an answer."""
+        if self.agent.call is None:
+            return ""
+        last = self.turns[-1].calls[-1:] if self.turns else ()
+        did = (
+            f"its model called '{last[0].tool}' to the end" if last else "its model chose nothing to the end"
+        )
+        return f": {did}; raise max_steps, or ask for less"
+
+    def _spent(self, iterations: Iterable[Iteration]) -> dict[str, float]:
         spent = {"steps": float(self.calls), "model_calls": 0.0, "tokens": 0.0, "usd": 0.0, "seconds": 0.0}
         for iteration in iterations:
             spent["model_calls"] += amount_of(iteration.usage, "calls")
@@ -113,9 +134,11 @@ class AgentLoop:
                 spent["seconds"] += iteration.finished - iteration.started
         return spent
 
-    def thought(self) -> StepCode:
-        """Return the next question to the model, as a step."""
+    def thought(self, iterations: Iterable[Iteration]) -> StepCode:
+        """Return the next question to the model, as a step. `iterations`: as of `find_exhausted`."""
         agent = self.agent
+        if agent.call is not None:
+            return self._thought_of_call(agent.call, iterations)
         # A prompt is bounded, but an agent's history is not, so the earliest calls are left out. The latest ones lead to the next decision.
         shown = self.history[-HISTORY_SHOWN_MAX:]
         left_out = len(self.history) - len(shown)
@@ -139,6 +162,29 @@ class AgentLoop:
         self.thoughts += 1
         return StepCode(position=0, id=f"think{self.thoughts - 1}", action=ask)
 
+    def _thought_of_call(self, call: CallTool, iterations: Iterable[Iteration]) -> StepCode:
+        """Return the next question to the model of an `@agent` tool."""
+        turns = self._turns()
+        # The turns are a part of the request, so that its digest differs from turn to turn: a fork keeps a turn only where nothing before it differs.
+        request: dict[str, Json] = {
+            "args": dict(self.args),
+            "turns": [_as_json(turn) for turn in turns.turns],
+        }
+        if turns.left_out:
+            request["left_out"] = turns.left_out
+        left_s = None
+        if self.timeout_s is not None:
+            # Rounded, so that the text of a message does not end in the dust of a subtraction.
+            left_s = max(round(self.timeout_s - self._spent(iterations)["seconds"], 3), LEFT_S_MIN)
+        self.thoughts += 1
+        return StepCode(
+            position=0,
+            id=f"think{self.thoughts - 1}",
+            action=AskAgent(call.tool, request, call.secrets, turns),
+            retries=self.retries,
+            timeout_s=left_s,
+        )
+
     def _turns(self) -> AgentTurns:
         """Return what the model is told, in parts: of as many calls as the prompt shows, and only complete turns."""
         agent, shown, kept = self.agent, 0, list[AgentTurn]()
@@ -156,7 +202,7 @@ class AgentLoop:
         """Return the answer of the model; `None`: it chose calls, which `next_acts` has, or neither or both, and the next prompt says so."""
         said = cast("dict[str, Any]", reply)
         chosen = self._calls_in(said)
-        has_answer = "answer" in said and said["answer"] is not None
+        has_answer = "answer" in said and (said["answer"] is not None or self._may_be_null(said))
         if has_answer and not chosen:
             return Answer(said["answer"])
         if chosen and not has_answer:
@@ -166,6 +212,10 @@ class AgentLoop:
         self.history.append(_plain(text))
         self.turns.append(AgentTurn(note=text))
         return None
+
+    def _may_be_null(self, said: Mapping[str, Any]) -> bool:
+        """Whether a null is meant as the answer: of an `@agent` tool, whose answers fit its annotation before they come here."""
+        return self.agent.call is not None and "call" not in said and "calls" not in said
 
     def _calls_in(self, said: Mapping[str, Any]) -> list[Any]:
         """Return the calls that a reply chooses; none: it chooses none."""
@@ -197,7 +247,8 @@ class AgentLoop:
         self.turns.append(AgentTurn(reasoning))
         self._has_failed = False
         # A turn may hold several calls, and the bound that the check tells is one call for each of `max_steps` turns.
-        limits = [self.agent.steps_max, self.agent.budget.get("steps")]
+        at_most = self.agent.steps_max if self.agent.calls_max is None else self.agent.calls_max
+        limits = [at_most, self.agent.budget.get("steps")]
         room = min(int(limit) for limit in limits if isinstance(limit, int | float)) - self.calls
         self.waiting = calls[: max(room, 0)]
         for call in calls[max(room, 0) :]:
@@ -262,6 +313,16 @@ def frame_of(codes: Sequence[StepCode], iteration: Iteration, policies: Mapping[
     steps, order = tuple(codes), tuple(range(len(codes)))
     program = Program(iteration.item.node.frame.program.plan, steps, order, None, {}, Waits.of(steps))
     return Frame(program, policies_of(program, policies), {}, prefix=f"{iteration.path}/", owner=iteration)
+
+
+def _as_json(turn: AgentTurn) -> Json:
+    """Return a turn as a part of a request."""
+    if not turn.calls:
+        return {"note": turn.note}
+    calls: list[Json] = [
+        {"tool": call.tool, "args": dict(call.args), call.name or "note": call.outcome} for call in turn.calls
+    ]
+    return {"reasoning": turn.reasoning, "calls": calls} if turn.reasoning else {"calls": calls}
 
 
 def _plain(text: str) -> tuple[str, tuple[Span, ...]]:

@@ -52,6 +52,7 @@ class StartToolCall:
         reconcile: Whether the tool is asked first if the write took effect: an earlier attempt has an unknown outcome, or the parent of a fork
             called the write.
         answers: What a person answered to questions of earlier attempts: `[resume, answer]` each.
+        turns: Of a turn of an `@agent` tool: the turns before it; `args` are `{"args": .., "turns": ..}` then (`AskAgent.request`). `None`: it is none.
     """
 
     step: str
@@ -63,6 +64,7 @@ class StartToolCall:
     timeout_s: float | None
     reconcile: bool
     answers: tuple[Json, ...] = ()
+    turns: AgentTurns | None = None
 
 
 @dataclass(slots=True)

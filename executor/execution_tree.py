@@ -24,7 +24,7 @@ from ..plans.expressions.data_spans import NO_DATA, PromptData, Span, data_indic
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import kind_of
 from ..plans.immutable import immutable
-from ..plans.program import ENDORSED, Action, AskModel, AskPerson, CallTool, Program, StepCode
+from ..plans.program import ENDORSED, Action, AskAgent, AskModel, AskPerson, CallTool, Program, StepCode
 from ..plans.types.integers import with_integers
 from ..plans.types.validate import value_problems
 from ..plans.values import LARGE_BYTES, Json, digest_of_pieces, shared_copy, spelled_in_pieces
@@ -252,7 +252,7 @@ def policies_of(program: Program, policies: Mapping[str, CallPolicy]) -> Sequenc
 
 def _policy_of(action: Action, policies: Mapping[str, CallPolicy]) -> CallPolicy:
     match action:
-        case CallTool(tool=tool):
+        case CallTool(tool=tool) | AskAgent(tool=tool):
             return policies[tool]
         case AskPerson(by=by):
             return endorse_policy(by)

@@ -33,6 +33,7 @@ from ..plans.program import (
     CallTool,
     FailWith,
     Program,
+    RunAgent,
     RunPlan,
     RunPlanned,
     StepCode,
@@ -762,7 +763,7 @@ def _formulas(step: StepCode) -> list[Any]:
     match step.action:
         case CallTool(args=args) | RunPlan(args=args) | AskPerson(args=args):
             parts.append(args)
-        case RunPlanned(given=given):
+        case RunPlanned(given=given) | RunAgent(call=CallTool(args=given)):
             parts.append(given)
         case FailWith(message=message):
             parts.append(message)

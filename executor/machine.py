@@ -21,16 +21,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, Literal, TypeAlias, assert_never
+from typing import Final, Literal, TypeAlias, assert_never, cast
 
 from ..errors import EngineBug, PlanRejected
 from ..plans.durations import duration_text, time_text
-from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped, Skipped
+from ..plans.errors import SKIPPED, EvaluationError, RefersToSkipped
 from ..plans.expressions.formula import Formula
 from ..plans.expressions.operators import WORK_MAX, Meter, kind_of
 from ..plans.inputs import fit_inputs
 from ..plans.program import (
     Action,
+    AskAgent,
     AskModel,
     AskPerson,
     AskPlanner,
@@ -189,6 +190,7 @@ _BEGINNINGS: Final = (RunStarted, RunResumed)
 _CALLS: Final = (
     CallTool,
     AskModel,
+    AskAgent,
     AskPlanner,
     AskPerson,
 )  # actions whose end is recorded by the event of their call
@@ -683,7 +685,7 @@ class Machine:
         """Return the name of the tool that the leaf calls; `None`: it calls no tool."""
         iteration = self.iterations.get(step)
         action = iteration.item.node.code.action if iteration is not None else None
-        return action.tool if isinstance(action, CallTool) else None
+        return action.tool if isinstance(action, CallTool | AskAgent) else None
 
     def past_write_of(self, iteration: Iteration) -> PastWrite | None:
         """Return the write of an earlier run that a call which waits for a person would repeat; `None`: there is none."""
@@ -1076,7 +1078,7 @@ class Machine:
                 self._enter_agent(iteration, agent, scope)
             case RunPlanned() as planned:
                 self._enter_planned(iteration, planned, planned.given.evaluate(scope))
-            case AskPlanner(request=asked):
+            case AskAgent(request=asked) | AskPlanner(request=asked):
                 self._ready(iteration, CanonicalValue.of(asked))
             case RunSubPlan(program=program, inputs=inputs):
                 self._enter_plan(iteration, program, dict(inputs))
@@ -1125,9 +1127,17 @@ class Machine:
 
     # --- agents
 
-    def _enter_agent(
-        self, iteration: Iteration, agent: RunAgent, scope: Mapping[str, Json | Skipped]
-    ) -> None:
+    def _enter_agent(self, iteration: Iteration, agent: RunAgent, scope: Scope) -> None:
+        if agent.call is not None:
+            code = iteration.item.node.code
+            args = cast("dict[str, Json]", canonical_value_of(agent.call.args, scope).value)
+            timeout_s = (
+                code.timeout_s if code.timeout_s is not None else self._policies[agent.call.tool].timeout_s
+            )
+            iteration.agent_loop = AgentLoop(agent, "", args=args, timeout_s=timeout_s, retries=code.retries)
+            self._occupy(iteration)
+            self._think(iteration, iteration.agent_loop)
+            return
         goal, data = agent.goal.evaluate_with_spans(scope)
         if not isinstance(goal, str):
             raise EvaluationError("type-error", f"an agent's goal is text, found {kind_of(goal)}")
@@ -1137,19 +1147,19 @@ class Machine:
 
     def _think(self, iteration: Iteration, agent_loop: AgentLoop) -> None:
         """Ask the agent's model what to do next, unless a limit is reached."""
-        calls = (
+        calls = [
             inner
             for frame in iteration.frames
             for node in frame.nodes
             for item in node.items
             for inner in item.iterations
-        )
+        ]
         if self._cancelled_by is not None:
             self._iteration_cancelled(iteration, self._stopped_for)
         elif (failure := agent_loop.find_exhausted(calls)) is not None:
             self._iteration_failed(iteration, failure)
         else:
-            self._run_inner(iteration, (agent_loop.thought(),))
+            self._run_inner(iteration, (agent_loop.thought(calls),))
 
     def _run_inner(self, iteration: Iteration, codes: Sequence[StepCode]) -> None:
         self._run_frame(iteration, frame_of(codes, iteration, self._policies))
@@ -1400,6 +1410,18 @@ class Machine:
                     timeout_s,
                     reconcile,
                     iteration.answers,
+                )
+            case AskAgent(tool=tool, secrets=secrets, turns=turns):
+                return StartToolCall(
+                    iteration.path,
+                    tool,
+                    call,
+                    secrets,
+                    iteration.attempts + 1,
+                    sample_of(iteration),
+                    timeout_s,
+                    reconcile=False,
+                    turns=turns,
                 )
             case AskModel() as ask:
                 return StartModelCall(

@@ -163,6 +163,8 @@ class RunAgent:
         is_tainted: Its goal or one of its tools is untrusted, and so is everything that it passes to a tool.
         is_controlled: Untrusted data decides whether, or how often, it runs.
         signatures: Its tools, for models that are offered tools in a form of their own.
+        call: Of a call of an `@agent` tool: the call. Its tool makes the prompt of each turn, so `goal`, `returns` and `reply` say nothing.
+        calls_max: The most calls of tools; `None`: as many as turns.
     """
 
     goal: Formula
@@ -176,6 +178,25 @@ class RunAgent:
     is_controlled: bool = False
     instructions_data: tuple[Span, ...] = ()
     signatures: tuple[Signature, ...] = ()
+    call: CallTool | None = None
+    calls_max: int | None = None
+
+
+@immutable
+class AskAgent:
+    """Ask the model of an `@agent` tool what to do next.
+
+    Attributes:
+        tool: The tool.
+        request: `{"args": .., "turns": ..}`: the arguments of its call, and what came of its turns so far.
+        secrets: As of `CallTool`.
+        turns: The turns so far.
+    """
+
+    tool: str
+    request: Json
+    secrets: Mapping[str, str]
+    turns: AgentTurns
 
 
 @immutable
@@ -267,6 +288,7 @@ Action: TypeAlias = (
     | SetValue
     | RunPlan
     | RunAgent
+    | AskAgent
     | RunPlanned
     | AskPlanner
     | RunSubPlan

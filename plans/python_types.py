@@ -190,8 +190,19 @@ def _to_json(value: Any, at: str, depth: int) -> Json:
             return [_to_json(part, f"{at}[{index}]", depth + 1) for index, part in enumerate(parts)]
         case type() | bytes() | bytearray() | memoryview() | set() | frozenset():
             raise NotJson(_described(cast("object", value)), at)
+        case _ if (plain := _plain_number(value)) is not None:
+            return plain
         case _:
             return _serialized(value, at)
+
+
+def _plain_number(value: Any) -> float | bool | None:
+    """Return a number or a boolean of numpy as Python's; `None`: the value is none. numpy is not imported for it."""
+    kind = type(value)
+    if kind.__module__ != "numpy" or kind.__name__ == "ndarray" or value.dtype.kind not in "biuf":
+        return None
+    plain: object = value.item()
+    return plain if isinstance(plain, bool | int | float) else None
 
 
 def _key(key: object, at: str) -> str:

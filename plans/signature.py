@@ -144,11 +144,40 @@ _SEEN = tuple(name for name, kind in vars(Signature).items() if isinstance(kind,
 """What a signature says of a tool."""
 
 
+@immutable
+class AgentTools:
+    """What the model of an `@agent` tool may do before it answers.
+
+    Attributes:
+        tools: Names of the tools that it may call, as they were given.
+        max_steps: The most turns of the model.
+        max_calls: The most calls of tools, all turns together.
+    """
+
+    tools: tuple[str, ...]
+    max_steps: int
+    max_calls: int
+
+
+def agent_tools_of(tool: Signature | None) -> AgentTools | None:
+    """Return what the model of a tool may do before it answers; `None`: it answers at once, or asks no model."""
+    # Not a part of `Signature`: hardly any tool has it, and tools of other programs do not know it.
+    return cast("AgentTools | None", getattr(tool, "agent_tools", None))
+
+
+def called_by(tool: Signature | None) -> tuple[str, ...]:
+    """Return the names of the tools that calls of a tool may call themselves."""
+    bounds = agent_tools_of(tool)
+    return () if bounds is None else bounds.tools
+
+
 def is_same_signature(one: Signature | None, other: Signature | None) -> bool:
     """Whether two signatures say the same of a tool, but for words."""
     if one is None or other is None:
         return one is other
-    return all(getattr(one, name) == getattr(other, name) for name in _SEEN if name not in _WORDS)
+    return agent_tools_of(one) == agent_tools_of(other) and all(
+        getattr(one, name) == getattr(other, name) for name in _SEEN if name not in _WORDS
+    )
 
 
 _WORDS = ("description", "unstated_reach", "is_provided")

@@ -63,6 +63,8 @@ SCOPES: Final[Mapping[str, str]] = {
     "verify_run": SUBMIT,
     "export_run": READ,
     "get_artifact": READ,
+    "preview_artifact": READ,
+    "get_tracebacks": ADMIN,
     "save_artifact": SUBMIT,
     "get_step": READ,
     "approve_step": APPROVE,

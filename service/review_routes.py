@@ -6,29 +6,40 @@ import tempfile
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Response
 from fastapi import Path as InPath
 from fastapi.responses import StreamingResponse
 
+from ..executor.limits import MIB
 from ..executor.runs.run import artifacts_in
 from .problems import Refusal
 from .routes import Served, StrictRoute, answer, answer_heads, unknown_step
 from .schemas import (
+    ArtifactPreviewView,
     CallDetailsView,
     ExplanationsView,
     PlanGraphView,
     RunDiffView,
     StepLogView,
+    TracebacksView,
     VerificationView,
 )
+
+if TYPE_CHECKING:
+    from ..executor import Run
+    from ..plans import Json
 
 review_router = APIRouter(prefix="/v1/runs", route_class=StrictRoute, tags=["review"])
 
 FILE_TYPE = "application/octet-stream"
 """The media type of all files: a run's document says what an artifact is."""
+PREVIEW_ROWS_MAX: Final = 100
+"""Rows of a preview that a request may ask for."""
+PREVIEW_BYTES_MAX: Final = 64 * MIB
+"""Bytes of an artifact whose first rows are shown: a look at a page reads no more than that into memory."""
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The bytes",
@@ -131,14 +142,7 @@ async def get_artifact(
     run_id: str, digest: Annotated[str, InPath(pattern="^sha256:[0-9a-f]{64}$")], served: Served
 ) -> Response:
     """Answer with the bytes of an artifact in the run's inputs, output or steps."""
-    run = await served.engine.get(run_id)
-    found = next((each for each in artifacts_in(run) if each["digest"] == digest), None)
-    if found is None:
-        raise Refusal(
-            HTTPStatus.NOT_FOUND,
-            "unknown-artifact",
-            f"run {run_id} has no artifact {digest}: expected one of its inputs, its output or the outputs of its steps",
-        )
+    found = _expect_artifact(await served.engine.get(run_id), digest)
     pieces = served.engine.stream_artifact(found)
     first, name, size = await anext(pieces, b""), str(found["name"] or digest), int(str(found["size"]))
     if len(first) >= size:
@@ -152,6 +156,50 @@ async def get_artifact(
     # With its length, so that a client sees where an answer was cut that could not go on: bytes that were changed are not sent to the end.
     headers = {**_file_headers(name), "Content-Length": str(size)}
     return StreamingResponse(rest(), media_type=FILE_TYPE, headers=headers)
+
+
+@review_router.get(
+    "/{run_id}/artifacts/{digest}/preview",
+    response_model=ArtifactPreviewView,
+    summary="Get the first rows of an artifact",
+)
+async def preview_artifact(
+    run_id: str,
+    digest: Annotated[str, InPath(pattern="^sha256:[0-9a-f]{64}$")],
+    served: Served,
+    rows: Annotated[int, Query(ge=1, le=PREVIEW_ROWS_MAX, description="How many rows.")] = 10,
+) -> Response:
+    """Answer with the first rows of a frame, an array or a text in the run's inputs, output or steps."""
+    found = _expect_artifact(await served.engine.get(run_id), digest)
+    if int(str(found["size"])) > PREVIEW_BYTES_MAX:
+        raise Refusal(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "limit-exceeded",
+            f"a preview: expected an artifact of at most {PREVIEW_BYTES_MAX // MIB} MiB, found {int(str(found['size'])) / MIB:.1f} MiB; get its bytes",
+        )
+    return answer((await served.engine.preview_artifact(found, rows=rows)).to_dict())
+
+
+@review_router.get(
+    "/{run_id}/tracebacks",
+    response_model=TracebacksView,
+    summary="Get the last frames of the failed calls of a run",
+)
+async def get_tracebacks(run_id: str, served: Served) -> Response:
+    """Answer with the frames of each failure in the code of its tool, which are in no other answer: they show code of who runs the server."""
+    return answer({"run": run_id, "tracebacks": (await served.engine.get(run_id)).tracebacks()})
+
+
+def _expect_artifact(run: Run, digest: str) -> dict[str, Json]:
+    """Return an artifact of a run. Raises: Refusal: the run has none of the digest."""
+    found = next((each for each in artifacts_in(run) if each["digest"] == digest), None)
+    if found is None:
+        raise Refusal(
+            HTTPStatus.NOT_FOUND,
+            "unknown-artifact",
+            f"run {run.id} has no artifact {digest}: expected one of its inputs, its output or the outputs of its steps",
+        )
+    return found
 
 
 def _file(data: bytes, name: str) -> Response:

@@ -563,6 +563,34 @@ class StepLogView(_View):
     lines: list[LogLineView]
 
 
+class PreviewColumnView(_View):
+    """A column of a preview: its name, and the type of its values."""
+
+    name: str
+    type: str
+
+
+class ArtifactPreviewView(_View):
+    """The first rows of a frame, an array or a text; each cell is text of at most 500 characters, or null."""
+
+    kind: Literal["frame", "array", "text"]
+    columns: list[PreviewColumnView]
+    rows: list[list[str | None]]
+    rows_total: Annotated[int | None, Field(description="Null if only the beginning of a text was read.")]
+    columns_total: int
+    shape: list[int] | None
+    dtype: str | None
+
+
+class TracebacksView(_View):
+    """The last frames of the failed calls of a run, each in the code of its tool."""
+
+    run: str
+    tracebacks: Annotated[
+        dict[str, str], Field(description="Path of the step -> the frames, as Python prints them.")
+    ]
+
+
 class RunPageView(_View):
     """Some runs, newest first; `cursor` leads to the next ones, null at the end."""
 
@@ -948,6 +976,9 @@ class StepDiffView(_View):
     cost: list[float | None]
     seconds: list[float | None]
     tokens: list[int | None]
+    renamed_from: Annotated[
+        str | None, Field(description="Its path in run `a`, where its step only had another id.")
+    ]
 
 
 class RunDiffView(_View):

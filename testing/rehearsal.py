@@ -42,8 +42,8 @@ from ..executor.runs.request import fitted_inputs
 from ..plans import Plan, check
 from ..plans.edit.differences import differences, shown
 from ..plans.nearest import did_you_mean, listing
-from ..plans.program import AskModel, AskPlanner
-from ..plans.signature import Effect
+from ..plans.program import AskAgent, AskModel, AskPlanner
+from ..plans.signature import Effect, called_by
 from ..plans.values import Json, canonical, digest, parse
 from ..tools import Context, ModelReply, ModelRequest, Models, Tool, Toolset, Usage, ask_request, make_tool
 from ..tools.declaration import Approval
@@ -88,7 +88,8 @@ class Rehearsal:
             InputRejected: An input does not fit, or answers are given for an unknown tool.
         """
         saved: Mapping[str, Plan] = self.recorded.header.plans if self.recorded is not None else {}
-        self._expect_known(_names(self.plan, saved))
+        names = self._names(saved)
+        self._expect_known(names)
         tools = Toolset(list(self._tools(saved)))
         others = [tool for tool in self.tools if tool.name not in tools.names]
         report = check(self.plan, tools + Toolset(others), plans=saved)
@@ -97,9 +98,7 @@ class Rehearsal:
         inputs = fitted_inputs(self.plan, self.inputs)
         seed = self.recorded.header.seed if self.recorded is not None else default_seed(self.plan, inputs)
         # The lock names the real tools and not their stand-ins, so that the comparison finds the tools that changed since the recording.
-        lock = ToolsetLock(
-            [self._lock(tool) for name in _names(self.plan, saved) if (tool := tools.find(name))]
-        )
+        lock = ToolsetLock([self._lock(tool) for name in names if (tool := tools.find(name))])
         header = Header(self.plan, inputs, seed, lock, saved, self.plan.task, reuse="off", fork=self._fork())
         store = MemoryStore()
         facilities = Facilities(
@@ -176,7 +175,7 @@ class Rehearsal:
 
     def _tools(self, saved: Mapping[str, Plan]) -> Iterator[Tool]:
         """Yield each tool that the plan names, or its stand-in if it is not called."""
-        for name in _names(self.plan, saved):
+        for name in self._names(saved):
             tool = self.tools.find(name)
             lock = ToolLock.of(tool) if tool is not None else self._recorded_lock(name)
             if lock is None:
@@ -185,7 +184,16 @@ class Rehearsal:
                 yield tool
             else:
                 types = types_of(lock)
-                yield stand_in(lock, types, self._answerer(name, types), self._approval(tool, lock))
+                answerer = self._answerer(name, types)
+                if lock.agent_tools is not None:
+                    answerer = _Turns(answerer)
+                yield stand_in(lock, types, answerer, self._approval(tool, lock))
+
+    def _names(self, saved: Mapping[str, Plan]) -> list[str]:
+        """Return the names of the tools that the plan calls, and of those that their agents may call."""
+        named = {name for each in (self.plan, *saved.values()) for name in tool_names(each)}
+        called = (called_by(self.tools.find(name) or self._recorded_lock(name)) for name in named)
+        return sorted(named.union(*called))
 
     def _is_called(self, name: str, tool: Tool) -> bool:
         # A pure tool has no effect on the world, and calling it shows what its present code returns.
@@ -212,8 +220,12 @@ class Rehearsal:
         for path, ended in self._ended():
             if self.recorded.recall.machine.tool_of(path) != name:
                 continue
+            asked = self.recorded.recall.calls[path]
+            if isinstance(self.recorded.recall.machine.iterations[path].item.node.code.action, AskAgent):
+                yield Answer(path, asked.data, ended)
+                continue
             try:
-                args = types.bind(cast("dict[str, Json]", self.recorded.recall.calls[path].value))
+                args = types.bind(cast("dict[str, Json]", asked.value))
             except ToolError:  # the tool's parameters have changed, so this call cannot be made any more
                 continue
             yield Answer(path, args, ended)
@@ -300,10 +312,6 @@ class _RecordedPlanner:
 
 class _NotRecordedError(PlanError):
     code = "not-recorded"
-
-
-def _names(plan: Plan, saved: Mapping[str, Plan]) -> list[str]:
-    return sorted({name for each in (plan, *saved.values()) for name in tool_names(each)})
 
 
 # --- Answers: those of a recorded run, or those that a test wrote down. An answer is looked up by the tool and the arguments (by the prompt
@@ -473,7 +481,34 @@ class Untouched(Mapping[str, str]):
 
 def types_of(lock: ToolLock) -> SchemaTypes:
     """Return the types of a tool's lock; they bind recorded calls and new calls alike."""
-    return SchemaTypes(f"stand-in for '{lock.name}'", lock.parameters, lock.returns, _CONTEXT)
+    kind = SchemaTypes if lock.agent_tools is None else _TurnTypes
+    return kind(f"stand-in for '{lock.name}'", lock.parameters, lock.returns, _CONTEXT)
+
+
+class _TurnTypes(SchemaTypes):
+    """The types of an agent that may call tools: of its turns, only an answer is of its type."""
+
+    @override
+    def _sealed(self, result: object, known: bytes | None) -> tuple[bytes, list[str]]:
+        match result:
+            case {"answer": answer}:
+                return canonical(cast("Json", result)), super()._sealed(answer, None)[1]
+            case _:
+                return canonical(cast("Json", result)), []
+
+
+@dataclass(frozen=True, slots=True)
+class _Turns:
+    """The replies of an agent's model: as they were recorded, or the answer that a test wrote down, which comes without calls."""
+
+    answers: Answerer
+
+    def give(self, step: str, asked: bytes) -> Json:
+        """Return a reply. Raises: as the answers do."""
+        if isinstance(self.answers, Written):
+            args = cast("dict[str, Json]", parse(asked))["args"]
+            return {"answer": self.answers.give(step, canonical(args))}
+        return self.answers.give(step, asked)
 
 
 def stand_in(lock: ToolLock, types: SchemaTypes, answers: Answerer, approval: Approval) -> Tool:
@@ -503,8 +538,14 @@ def stand_in(lock: ToolLock, types: SchemaTypes, answers: Answerer, approval: Ap
         egress=tuple(lock.egress),
         reconcile=_unknown if lock.can_reconcile else None,
         # A recorded result came as it is; one that a test wrote against the declared type is a mistake of the test.
-        default_results="enforce" if isinstance(answers, Written) else "warn",
+        default_results="enforce" if isinstance(_source_of(answers), Written) else "warn",
+        agent_tools=lock.agent_tools,
     )
+
+
+def _source_of(answers: Answerer) -> Answerer:
+    """Return where answers come from."""
+    return answers.answers if isinstance(answers, _Turns) else answers
 
 
 def _unknown(_key: str, _args: dict[str, Json]) -> None:
@@ -523,7 +564,9 @@ class StandInModels(Models):
         raise ConfigError("a rehearsal keeps no results")
 
     @override
-    async def ask(self, request: ModelRequest, *, timeout_s: float | None = None) -> ModelReply:
+    async def ask(
+        self, request: ModelRequest, *, timeout_s: float | None = None, listener: object = None
+    ) -> ModelReply:
         return ModelReply(self._answers.give(request.step, prompt_of(request)), Usage(), "stand-in", "")
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .artifact import Artifact
     from .codecs.codec import codec
     from .codecs.demands import Columns, Shape
+    from .codecs.preview import ArtifactPreview, PreviewColumn
     from .fingerprint.lint import lint
     from .models.models import Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
     from .secret import Secret
@@ -32,6 +33,7 @@ __getattr__, __dir__ = on_first_use(
         "artifact": ("Artifact",),
         "codecs.codec": ("codec",),
         "codecs.demands": ("Columns", "Shape"),
+        "codecs.preview": ("ArtifactPreview", "PreviewColumn"),
         "fingerprint.lint": ("lint",),
         "models.models": (
             "Model",
@@ -48,6 +50,7 @@ __getattr__, __dir__ = on_first_use(
 
 __all__ = [
     "Artifact",
+    "ArtifactPreview",
     "Columns",
     "Context",
     "Model",
@@ -55,6 +58,7 @@ __all__ = [
     "ModelReply",
     "ModelRequest",
     "Models",
+    "PreviewColumn",
     "Resource",
     "Secret",
     "Shape",

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import wraps
+from importlib import import_module
 from math import inf
 from typing import Any, cast, overload
 
@@ -29,9 +30,11 @@ from ..plans.durations import parse_count
 from ..plans.immutable import immutable
 from ..plans.nearest import did_you_mean, listing
 from ..plans.python_types import adapter_of
-from ..plans.values import Json
+from ..plans.signature import AgentTools, Effect
+from ..plans.values import Json, canonical
 from .annotated import PythonTypes
 from .callables import argument_names, find_context, is_async, plain_function
+from .declaration import UNSTATED
 from .guards.guard import Guard, check_guards
 from .models.completion import Message
 from .models.marks import DATA_NOTE, as_text
@@ -43,6 +46,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 RETRIES = 2
+
+STEPS = 5
+"""Turns of an agent with tools, unless it says otherwise: enough to look up, to follow up, and to answer. Each is a request that sends all turns before it again."""
+CALLS = 10
+"""Calls of tools of such an agent, all turns together."""
+STEPS_MAX = 100
+"""The most of both that an agent may state: its turns are sent again with each request, and a plan is what longer work is for."""
 
 
 @immutable
@@ -101,6 +111,9 @@ def agent(
     retries: int = RETRIES,
     system: str | None = None,
     timeout: str | float | timedelta | None = None,
+    tools: Sequence[Tool[..., Any] | str] = (),
+    max_steps: int | None = None,
+    max_calls: int | None = None,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 def agent(  # noqa: PLR0913  # the settings of an agent
     fn: Callable[..., Any] | None = None,
@@ -114,6 +127,9 @@ def agent(  # noqa: PLR0913  # the settings of an agent
     retries: int = RETRIES,
     system: str | None = None,
     timeout: str | float | timedelta | None = None,
+    tools: Sequence[Tool[..., Any] | str] = (),
+    max_steps: int | None = None,
+    max_calls: int | None = None,
 ) -> Any:
     """Make a `model` tool of a typed function whose docstring is the prompt: `@agent` or `@agent(model="small")`.
 
@@ -129,6 +145,9 @@ def agent(  # noqa: PLR0913  # the settings of an agent
         retries: How often an answer that does not fit its type or a guard is asked for again, with the reason.
         system: What the model is told first, before examples and prompt: who it is, and how it answers. No holes: it is the same in every call.
         timeout: Of one call, all its requests and repetitions together: seconds, or `"30s"`.
+        tools: What the model may call before it answers: tools, or names of tools of the toolset. Only tools that read or compute (effect `read` or `pure`).
+        max_steps: Of an agent with tools: the most turns of the model; 5 unless said. A turn calls tools or answers.
+        max_calls: Of an agent with tools: the most calls of tools, all turns together; 10 unless said.
 
     Raises:
         ConfigError: The prompt is missing or refers to no parameter of the function, or a setting is not valid.
@@ -136,7 +155,7 @@ def agent(  # noqa: PLR0913  # the settings of an agent
     settings = AgentSettings(model, temperature, examples, max_tokens, guard, retries, system)
 
     def made(decorated: Callable[..., Any]) -> Tool:
-        return _make(decorated, settings, timeout)
+        return _make(decorated, settings, timeout, _Calling(tools, max_steps, max_calls))
 
     return made if fn is None else made(fn)
 
@@ -173,8 +192,108 @@ class _AgentRequest:
         )
 
 
+@immutable
+class _Calling:
+    """The settings of an agent about the tools that it may call, as they were given."""
+
+    tools: Sequence[Tool[..., Any] | str]
+    max_steps: int | None
+    max_calls: int | None
+
+    def read(self, where: str, name: str) -> tuple[AgentTools | None, tuple[Tool | str, ...]]:
+        """Return the bounds of the agent of this name, and the tools. Raises: ConfigError."""
+        limits: dict[str, int] = {}
+        for key, value, default in (
+            ("max_steps", self.max_steps, STEPS),
+            ("max_calls", self.max_calls, CALLS),
+        ):
+            try:
+                limits[key] = default if value is None else parse_count(value, 1)
+            except ValueError as error:
+                raise ConfigError(f"{where}: {key}: {error}") from error
+            if limits[key] > STEPS_MAX:
+                raise ConfigError(
+                    f"{where}: {key}: expected at most {STEPS_MAX}, found {value}; longer work is what a plan is for"
+                )
+        given = cast("object", self.tools)
+        if isinstance(given, str | Tool | Mapping) or not isinstance(given, Iterable):
+            raise ConfigError(
+                f"{where}: tools: expected a list of tools or their names, found {given!r}; put it in brackets"
+            )
+        found = cast("tuple[Tool | str, ...]", tuple(given))
+        if not found:
+            for key, value in (("max_steps", self.max_steps), ("max_calls", self.max_calls)):
+                if value is not None:
+                    raise ConfigError(
+                        f"{where}: {key}: it bounds the calls of tools, but the agent has none; add tools=[..]"
+                    )
+            return None, ()
+        names = check_called(where, found)
+        if name in names:
+            raise ConfigError(
+                f"{where}: tools: '{name}' is the agent itself; an agent calls tools that read or compute"
+            )
+        return AgentTools(names, **limits), found
+
+
+def check_called(where: str, tools: Sequence[Tool | str]) -> tuple[str, ...]:
+    """Return the names of the tools that an agent may call. Raises: ConfigError: it may not call one, or one stands there twice."""
+    names: list[str] = []
+    for each in cast("Sequence[object]", tools):
+        match each:
+            case Tool():
+                _check_harmless(where, each)
+                name = each.name
+            case str() if each.strip():
+                name = each
+            case _:
+                called = getattr(each, "__name__", None)
+                cure = f"decorate {called} with @tool" if called else "decorate a function with @tool"
+                raise ConfigError(
+                    f"{where}: tools: expected a tool or the name of one, found {each!r}; {cure}"
+                )
+        if name in names:
+            raise ConfigError(f"{where}: tools: '{name}' stands there twice; name each tool once")
+        names.append(name)
+    return tuple(names)
+
+
+def _check_harmless(where: str, tool: Tool) -> None:
+    """Raise `ConfigError` unless a model may call a tool as it likes, without a plan that a check has read."""
+    if tool.effect is Effect.WRITE:
+        why = "is a write" if tool.is_effect_declared else "declares no effect, which counts as a write"
+        raise ConfigError(
+            f"{where}: tools: '{tool.name}' {why}; the model of an agent may only read and compute: make it a step of the plan, "
+            "which gets the answer of the agent as an argument"
+            + (
+                ""
+                if tool.is_effect_declared
+                else ', or declare effect="read" or "pure" if it changes nothing'
+            )
+        )
+    if tool.effect is Effect.MODEL:
+        raise ConfigError(
+            f"{where}: tools: '{tool.name}' is an agent; agents do not call agents: make it a step of the plan before this one"
+        )
+    if tool.private or tool.egress:
+        what = (
+            "its results are private" if tool.private else "it sends data to whom its arguments name (egress)"
+        )
+        raise ConfigError(
+            f"{where}: tools: '{tool.name}': {what}; the check of a plan sees what an `agent` step sends where, and not what this agent does: "
+            "use an `agent` step, or make the tool a step of the plan"
+        )
+    if tool.needs_instance:
+        raise ConfigError(
+            f"{where}: tools: '{tool.name}' is a method; hand over the method of an instance, or its name, where the toolset has that"
+        )
+
+
 def _make(
-    fn: Callable[..., Any], settings: AgentSettings, timeout: str | float | timedelta | None = None
+    fn: Callable[..., Any],
+    settings: AgentSettings,
+    timeout: str | float | timedelta | None,
+    calling: _Calling,
 ) -> Tool:
     """Return the tool."""
     where = f"agent '{getattr(plain_function(fn), '__name__', fn)}'" if callable(fn) else "@agent"
@@ -183,6 +302,8 @@ def _make(
     settings.check(where)
     template = _template(where, fn)
     check_guards(where, settings.guard, template.names)
+    bounds, called = calling.read(where, str(getattr(plain_function(fn), "__name__", "")))
+    is_untrusted = any(isinstance(each, Tool) and each.trust == "untrusted" for each in called)
     made = _AgentRequest(template, settings, _head(where, fn, template, settings))
 
     def request_of(args: dict[str, Json]) -> ModelRequest:
@@ -200,10 +321,14 @@ def _make(
         source=fn,
         request_of=request_of,
         influences=made.settings.guard,
+        agent_tools=bounds,
+        called=called,
+        # What the model has read of strangers may be in its answer.
+        trust="untrusted" if is_untrusted else UNSTATED,
         effect="model",
         timeout=timeout,
         description=_description(template),
-        fingerprint_extra=_extra(template, made),
+        fingerprint_extra=_extra(template, made, bounds),
     )
     _check_paths(where, tool, template)
     _check_answers(where, tool, settings)
@@ -340,9 +465,13 @@ def _description(template: PromptTemplate) -> str:
     return template.fill_plainly({path: f"<{path}>" for path in template.paths})
 
 
-def _extra(template: PromptTemplate, made: _AgentRequest) -> Json:
+def _extra(template: PromptTemplate, made: _AgentRequest, bounds: AgentTools | None) -> Json:
     """Return the parts of the request that decide an answer and are no code: for the fingerprint."""
+    calling: dict[str, Json] = {}
+    if bounds is not None:
+        calling = {"max_steps": bounds.max_steps, "max_calls": bounds.max_calls, "tools": list(bounds.tools)}
     return {
+        **calling,
         "prompt": template.text,
         "head": [cast("Json", message.to_dict()) for message in made.head],
         "model": made.settings.model,
@@ -371,6 +500,8 @@ def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., A
         context = find_context(fn)
         given = {name: value for name, value in bound.arguments.items() if name not in ("self", context)}
         made = tool()
+        if made.called:
+            return await _run_alone(made, to_jsonable_python(given))
         request = made.request_of(_values(made.bind(to_jsonable_python(given)))) if made.request_of else None
         assert request is not None
         reply = await Models().ask(request)
@@ -385,6 +516,30 @@ def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., A
         return _wait(lambda: asyncio.run(asked(*args, **kwargs)))
 
     return waited
+
+
+async def _run_alone(agent: Tool, given: Mapping[str, Json]) -> object:
+    """Return the answer of an agent with tools: from a run of one step in an engine that keeps nothing, under the rules of every run."""
+    # By its name: the engine is built on tools, and not the other way round.
+    made = import_module(__package__.rpartition(".")[0] + ".engine")
+    step = {"id": "answer", "tool": agent.name, "args": {name: f"${{inputs.{name}}}" for name in given}}
+    plan = {
+        "firmplan": 1,
+        "inputs": {name: {} for name in given},
+        "steps": [step],
+        "output": "${answer}",
+    }
+    async with made.Engine([agent], store="memory:") as engine:
+        run = await engine.run(plan, inputs=dict(given))
+    if run.status != "succeeded":
+        error = next(iter(run.errors), None)
+        if error is None:
+            raise ToolError(
+                f"agent '{agent.name}' has not answered: its run is {run.status}", code="unfinished"
+            )
+        raise ToolError(error.message, code=error.code, temporary=error.temporary)
+    annotations = cast("PythonTypes", agent.types).annotations
+    return adapter_of(annotations.returns).validate_json(canonical(run.output))
 
 
 def _values(args: bytes) -> dict[str, Json]:

@@ -287,7 +287,7 @@ MASKED_LENGTH_MIN: Final = 4
 def masked_text(text: str, secrets: Mapping[str, str]) -> str:
     """Return a text with each of these secrets (name -> value) masked, also where it is escaped inside quotes."""
     for name, secret in _longest_first(secrets):
-        for form in _forms(secret):
+        for form in spellings_of(secret):
             text = text.replace(form, _expression(name))
     return text
 
@@ -297,7 +297,7 @@ def masked_value(data: bytes, secrets: Mapping[str, str]) -> bytes:
     sought = [(name, secret) for name, secret in _longest_first(secrets) if len(secret) >= MASKED_LENGTH_MIN]
     if not sought:
         return data
-    found = canonical(_masked(parse(data), {name: _forms(secret) for name, secret in sought}))
+    found = canonical(_masked(parse(data), {name: spellings_of(secret) for name, secret in sought}))
     return data if found == data else found
 
 
@@ -328,7 +328,7 @@ def _expression(name: str) -> str:
     return f'${{secret("{name}")}}'
 
 
-def _forms(secret: str) -> Sequence[str]:
+def spellings_of(secret: str) -> Sequence[str]:
     """Return the spellings of a secret in texts, longest first: its quotes and backslashes are escaped inside a JSON text or a `repr`."""
     return sorted(
         {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]},

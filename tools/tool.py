@@ -26,7 +26,7 @@ from typing_extensions import ParamSpec, TypeVar, Unpack
 
 from ..errors import ConfigError, ToolError
 from ..plans.nearest import did_you_mean, listing
-from ..plans.signature import DEFAULT_MODEL, Effect, is_narrow
+from ..plans.signature import DEFAULT_MODEL, AgentTools, Effect, is_narrow
 from ..plans.values import Json, NotJson, canonical, parse_canonical
 from .annotated import PythonTypes
 from .callables import (
@@ -84,6 +84,8 @@ class Tool(Declaration, Generic[P, R]):
         default_results: What becomes of a result that does not fit the declared type where neither the tool, nor its toolset, nor the engine says it.
         learnt: What its results looked like, for planners; `None`: none came, or nobody has looked.
         replaced_resources: Resources for which an engine has others, each with what stands for it.
+        agent_tools: Of an agent whose model may call tools before it answers: which, and how often; `None`: it is none.
+        called: Those tools, as far as they are known: a name stands for the tool of that name in the toolset.
     """
 
     fn: Callable[P, R]
@@ -95,6 +97,8 @@ class Tool(Declaration, Generic[P, R]):
     default_results: Results = "enforce"
     learnt: LearntType | None = None
     replaced_resources: tuple[tuple[Resource[Any], object], ...] = ()
+    agent_tools: AgentTools | None = None
+    called: tuple[Tool | str, ...] = ()
 
     def __post_init__(self) -> None:
         """Take on the function's name, module and docstring, as a decorated function does."""
@@ -437,6 +441,23 @@ class Tool(Declaration, Generic[P, R]):
             made.__dict__.pop(computed, None)
         return made
 
+    def with_called(self, tools: Mapping[str, Tool]) -> Tool[P, R]:
+        """Return the agent with the tools of these names as those that its model may call; itself if that changes nothing. Raises: ConfigError: it may not call one."""
+        called = tuple(tools.get(each if isinstance(each, str) else each.name, each) for each in self.called)
+        if all(one is other for one, other in zip(called, self.called, strict=True)):
+            return self
+        from .agent import check_called  # noqa: PLC0415  # agents are tools
+
+        made = copy(self)
+        check_called(f"agent '{self.name}'", called)
+        made.__dict__["called"] = called
+        # What the model has read of strangers may be in its answer.
+        if any(isinstance(each, Tool) and each.trust == "untrusted" for each in called):
+            made.__dict__["trust"] = "untrusted"
+        for computed in ("_fingerprint", "fingerprint", "last_fingerprints"):
+            made.__dict__.pop(computed, None)
+        return made
+
     @cached_property
     def last_fingerprints(self) -> dict[str, tuple[Fingerprint, Observations]]:
         """The last fingerprints by kind, each with what its walk looked at (`fingerprint_of`)."""
@@ -569,7 +590,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     return decorate
 
 
-def make_tool(
+def make_tool(  # noqa: PLR0913  # the parts of a tool that are no keywords of `@tool`
     fn: Callable[..., Any],
     *,
     source: Callable[..., Any] | None = None,
@@ -578,6 +599,8 @@ def make_tool(
     influences: Iterable[object] = (),
     provided: ProvidedTool | None = None,
     default_results: Results = "enforce",
+    agent_tools: AgentTools | None = None,
+    called: tuple[Tool | str, ...] = (),
     **options: Unpack[ToolOptions],
 ) -> Tool:
     """Make a tool: what `@tool`, `@agent` and `Tool.from_callable` share.
@@ -590,6 +613,8 @@ def make_tool(
         influences: See `Tool`.
         provided: See `Tool`.
         default_results: See `Tool`.
+        agent_tools: See `Tool`.
+        called: See `Tool`.
         options: The keywords of `@tool`.
 
     Raises:
@@ -621,6 +646,8 @@ def make_tool(
         influences=(*influences, *settings["guard"]),
         provided=provided,
         default_results=default_results,
+        agent_tools=agent_tools,
+        called=called,
     )
     with suppress(NameError):  # a class defined further down: read again when the types are used
         made.__dict__["types"] = made.read_types()

@@ -23,6 +23,7 @@ from typing_extensions import Unpack
 
 from ..errors import ConfigError
 from ..plans.nearest import did_you_mean, listing
+from ..plans.signature import Effect
 from ..plans.values import Json
 from .declaration import Results, Trust, results_of
 from .provider import is_address
@@ -53,11 +54,13 @@ class Toolset:
         for each in _each(tools):
             tool = each.with_default_results(rule)
             earlier = found.setdefault(tool.name, tool)
-            if earlier is not tool:
+            if earlier is not tool and not _is_same_agent(earlier, tool):
                 raise ConfigError(
                     f"two tools are called '{tool.name}': {_home(earlier)} and {_home(tool)}; "
                     f"give one of them another name with {_way_to_name(earlier, tool)}"
                 )
+        if any(tool.called for tool in found.values()):
+            found = _with_called(found, rule)
         self._tools = {name: found[name] for name in sorted(found)}
         self.names: tuple[str, ...] = tuple(self._tools)
         """All names, sorted."""
@@ -144,6 +147,18 @@ class Toolset:
             + (f"; {hint}" if hint else "")
         )
 
+    def expect_called(self) -> None:
+        """Check that the toolset has the tools that its agents may call. Raises: ConfigError: one is missing."""
+        for tool in self:
+            for name in tool.called:
+                if isinstance(name, str):
+                    known = [each.name for each in self if each.effect in (Effect.READ, Effect.PURE)]
+                    hint = did_you_mean(name, known)
+                    raise ConfigError(
+                        f"agent '{tool.name}': tools: there is no tool '{name}' in the toolset; an agent may call {listing(known)}"
+                        + (f"; {hint}" if hint else "")
+                    )
+
     def with_default_trust(self, trust: Trust) -> Toolset:
         """Return the toolset in which a tool that does not state its trust has this one.
 
@@ -215,6 +230,27 @@ def _each(tools: object) -> Iterator[Tool]:
         yield tool
 
 
+def _is_same_agent(one: Tool, other: Tool) -> bool:
+    """Whether two are one agent that was told in two toolsets which tools it may call."""
+    return bool(one.called) and one.source == other.source and one.agent_tools == other.agent_tools
+
+
+def _with_called(given: Mapping[str, Tool], rule: Results | None) -> dict[str, Tool]:
+    """Return tools with those that their agents may call, each agent with the tools of the toolset."""
+    found = dict(given)
+    for agent in given.values():
+        for each in agent.called:
+            if isinstance(each, str):
+                continue
+            known = found.setdefault(each.name, each.with_default_results(rule))
+            if known.source != each.source:
+                raise ConfigError(
+                    f"agent '{agent.name}' may call '{each.name}', which is {_home(each)}, but the toolset has {_home(known)} under that name; "
+                    f"give one of them another name with {_way_to_name(known, each)}"
+                )
+    return {name: tool.with_called(found) if tool.called else tool for name, tool in found.items()}
+
+
 def _way_to_name(*tools: Tool) -> str:
     """Return how to give one of these tools another name."""
     provided = [tool.provided for tool in tools if tool.provided is not None]
@@ -240,6 +276,7 @@ def _signature(tool: Tool) -> Json:
         "asks_approval": tool.asks_approval,
         "fingerprint": tool.fingerprint,
         "opens": [each.name for each in tool.opens],
+        **({} if tool.agent_tools is None else {"may_call": list(tool.agent_tools.tools)}),
     }
 
 

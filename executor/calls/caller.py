@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from ...errors import EngineBug, ToolError
 from ...plans.values import Json
 from ...tools import Context, ModelRequest, Tool, Used
 from ...tools.failures import text_of
+from ...tools.models.agent_turns import answer_in
 from ...tools.models.completion import Usage as ModelUsage
 from ...tools.models.errors import ModelError
+from ...tools.models.marks import as_text
 from ...tools.timeouts import stalls
 from ..budget import CACHED
 from ..canonical_value import CanonicalValue
@@ -54,6 +56,9 @@ from .invoke import (
     refused_by,
     refused_result,
 )
+
+if TYPE_CHECKING:
+    from .words import AnswerWords
 
 Usage: TypeAlias = Mapping[str, Json]
 
@@ -178,7 +183,7 @@ class Caller:
 
     async def _make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         if call.request is not None:
-            return await self._ask(call.request, call.tool, call.command.timeout_s)
+            return await self._ask(call, call.request, call.tool, call.command.timeout_s)
         tool = _tool_of(call)
         # A tool without a context parameter needs no context and no artifacts, unless it takes or returns frames and the like.
         if tool.needs_context or (tool.isolation == "process" and not tool.is_async):
@@ -308,17 +313,26 @@ class Caller:
         loop = asyncio.get_running_loop()
         return lambda fraction, words: _soon(loop, note, step, fraction, words)
 
+    def _words_of(self, call: PreparedCall) -> AnswerWords | None:
+        """Return what hears the model of a call; `None`: nobody does."""
+        names = call.command.secrets.values() if isinstance(call.command, StartToolCall) else ()
+        secrets = {name: value for name in names if (value := self._secrets.find(name)) is not None}
+        return self._facilities.words.of(self._run_id, call.step, secrets)
+
     async def _ask(
-        self, request: ModelRequest, tool: Tool | None, timeout_s: float | None
+        self, call: PreparedCall, request: ModelRequest, tool: Tool | None, timeout_s: float | None
     ) -> tuple[Outcome, Usage | None]:
+        listeners, models = self._facilities.words, self._facilities.models
         watch = self._facilities.loop_watch
         # For this call and its retries: a tool beside it that blocks the loop must not use up their time.
         token = stalls.set(lambda since: watch.blocked_s(since, None))
         try:
-            reply = await self._facilities.models.ask(request, timeout_s=timeout_s)
-            output = (
-                CanonicalValue(tool.seal(reply.value)) if tool is not None else CanonicalValue.of(reply.value)
-            )
+            if listeners.is_empty or (words := self._words_of(call)) is None:
+                reply = await models.ask(request, timeout_s=timeout_s)
+            else:
+                reply = await models.ask(request, timeout_s=timeout_s, listener=words)
+                words.end(as_text(reply.value))
+            output = CanonicalValue.of(reply.value) if tool is None else _sealed(tool, request, reply.value)
         except ToolError as fault:
             return _failed(fault), _spent(fault)
         finally:
@@ -330,6 +344,17 @@ def _tool_of(call: PreparedCall) -> Tool:
     if call.tool is None:
         raise EngineBug(f"step '{call.step}' has neither tool nor request")
     return call.tool
+
+
+def _sealed(tool: Tool, request: ModelRequest, value: Json) -> CanonicalValue:
+    """Return an answer to an `@agent` tool as a value of its type; of a turn of one that calls tools, the answer in it."""
+    if request.turns is None:
+        return CanonicalValue(tool.seal(value))
+    given = answer_in(value)
+    if not given:
+        return CanonicalValue.of(value)
+    sealed = CanonicalValue(tool.seal(given["answer"])).value
+    return CanonicalValue.of({**cast("dict[str, Json]", value), "answer": sealed})
 
 
 def _failed(fault: ToolError) -> Failed:

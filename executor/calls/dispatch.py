@@ -27,6 +27,7 @@ from ...tools.fingerprint.fingerprint import (
     shown_fingerprint,
 )
 from ...tools.logbook import masked_text, masked_value
+from ...tools.models.agent_turns import turn_request
 from ..canonical_value import CanonicalValue
 from ..commands import RecordEndorsement, RuleApproval, StartModelCall, StartToolCall
 from ..events import ApprovalRuled, ApprovalVoided, CallFailed, CallMade, CallReused, CallStarted
@@ -38,6 +39,7 @@ from .identity import ASK, ContentKey, ToolKeys, idempotency_key, model_key
 from .invoke import Failed, Lost, Outcome, Returned
 
 if TYPE_CHECKING:
+    from ...plans.program import AgentTurns
     from ...tools.guards.guard import Guard
     from ..machine import Machine
     from .flow_policy import FlowPolicy
@@ -51,6 +53,7 @@ _WRITE: Final = Effect.WRITE  # by themselves, as in `states.py`
 _READ: Final = Effect.READ
 _NO_EPOCHS: Final[Mapping[str, int]] = {}
 _SECRET: Final = ContentKey.none("secret", "it was given a secret")
+_TURN: Final = ContentKey.none("no-model", "no model was asked")
 
 
 class PreparedCall:
@@ -238,6 +241,8 @@ class Preparation:
             return PreparedCall(command, command.request.digest, None, b"", request, key)
         # Once a run, not once a call: a fingerprint is expensive. But not once an engine: constants that the tool reads may have changed since.
         known = self._tools.get(command.tool) or self._look_up(command.tool)
+        if command.turns is not None:
+            return self._agent_turn(command, command.turns, known)
         if command.secrets:
             return self._with_secrets(command, known.tool)
         given = command.args
@@ -266,13 +271,16 @@ class Preparation:
 
         A digest would let everyone who reads the store test guesses of the secret.
         """
-        secrets = {
-            name: self.secrets.value(secret, command.step, tool.name, name)
-            for name, secret in command.secrets.items()
-        }
-        args = tool.bind({**cast("dict[str, Json]", command.args.value), **secrets})
+        args = tool.bind({**cast("dict[str, Json]", command.args.value), **self._secrets_given(command)})
         request = _request_of(tool, args) if tool.request_of is not None else None
         return self._with_tool(PreparedCall(command, command.args.digest, tool, args, request, _SECRET), None)
+
+    def _secrets_given(self, command: StartToolCall) -> dict[str, Json]:
+        """Return the values of the secrets among the arguments of a call."""
+        return {
+            name: self.secrets.value(secret, command.step, command.tool, name)
+            for name, secret in command.secrets.items()
+        }
 
     def _agent_call(self, command: StartToolCall, known: ToolKeys, args: bytes) -> PreparedCall:
         request = _request_of(known.tool, args)
@@ -280,6 +288,19 @@ class Preparation:
         return self._with_tool(
             PreparedCall(command, command.args.digest, known.tool, args, request, key), known
         )
+
+    def _agent_turn(self, command: StartToolCall, turns: AgentTurns, known: ToolKeys) -> PreparedCall:
+        """Prepare a turn of an `@agent` tool whose model may call tools."""
+        tool, asked = known.tool, command.args
+        if (
+            tool.request_of is None
+        ):  # a rehearsal's stand-in, which answers with what it was recorded to answer
+            return self._with_tool(PreparedCall(command, asked.digest, tool, asked.data, None, _TURN), known)
+        given = cast("dict[str, Any]", asked.value)["args"]
+        args = tool.bind({**given, **self._secrets_given(command)})
+        request = turn_request(_request_of(tool, args), turns)
+        key = _SECRET if command.secrets else self._model_key(command, tool.name, request, known.fingerprint)
+        return self._with_tool(PreparedCall(command, asked.digest, tool, args, request, key), known)
 
     def _with_tool(self, call: PreparedCall, known: ToolKeys | None) -> PreparedCall:
         """Add the fingerprint and, for a write, the idempotency key to a call."""

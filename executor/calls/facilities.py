@@ -31,6 +31,7 @@ from .loop_watch import LoopWatch
 from .policies import Policies
 from .processes import ProcessPool
 from .resources import OpenResources
+from .words import WordsListeners
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -113,6 +114,7 @@ class Facilities:
         wake_at: Has a run woken at a time (`runs/timers.py`); `None`: nothing does.
         approval_expires_s: How long approvals of new runs are waited for, where their tools do not say; `None`: for ever.
         expires: Whether questions, approvals and runs end when their time is over; waits always do.
+        words: Who hears what models write (`words.py`).
         step_planner: Makes the sub-plans of `plan_for` steps; `None`: such steps fail.
     """
 
@@ -148,6 +150,7 @@ class Facilities:
     wake_at: Callable[[str, float | None], None] | None = None
     expires: bool = True
     approval_expires_s: float | None = None
+    words: WordsListeners = field(default_factory=WordsListeners)
 
     def __post_init__(self) -> None:
         self.threads.watch = self.processes.watch = self.loop_watch

@@ -137,6 +137,8 @@ class _Call:
         self._secrecy = survey.secrecy
         self._command = command
         self._tools = tools
+        owner = iteration.item.node.frame.owner
+        self._is_inner = owner is not None and owner.agent_loop is not None
         *outer, self._position = trail_of(iteration)
         self._labels, self._meaning = labels_at(survey, outer)
         self._step: Step = self._labels.body.steps[self._position]
@@ -194,11 +196,13 @@ class _Call:
             yield "", f"the model '{command.model}'", label, to
             return
         tool = cast("ToolLock", self._tools.find(command.tool))
+        if command.turns is not None:  # a turn of an agent sends all that the agent has seen
+            yield "", f"the tool '{tool.name}'", self._whole(), self._destination(tool, None)
+            return
         if is_destination(tool):
             for name in self._args():
-                label = (
-                    self._whole() if isinstance(step, AgentStep | PlanForStep) else self._of_argument(name)
-                )
+                is_whole = isinstance(step, AgentStep | PlanForStep) or self._is_inner
+                label = self._whole() if is_whole else self._of_argument(name)
                 yield name, f"the tool '{tool.name}'", label, self._destination(tool, name)
 
     def _destination(self, tool: ToolLock, argument: str | None) -> Destination:

@@ -24,7 +24,7 @@ import orjson
 import pydantic
 
 from ...errors import StoreError
-from ...plans.signature import Signature, Signatures
+from ...plans.signature import Signature, Signatures, agent_tools_of
 from ...plans.stored_program import FORMAT, MisfitError, program_from_json, program_to_json
 from ...plans.values import canonical
 from ...tools.background import WorkThread
@@ -251,7 +251,10 @@ def tools_name(tools: Signatures) -> bytes:
     told = sha256()
     for name in tools.names:
         tool = tools.find(name)
-        _add(told, canonical({each: _as_json(getattr(tool, each)) for each in _SIGNED}))
+        said = {each: _as_json(getattr(tool, each)) for each in _SIGNED}
+        if (agent := agent_tools_of(tool)) is not None:
+            said["agent"] = [list(agent.tools), agent.max_steps, agent.max_calls]
+        _add(told, canonical(said))
     return told.digest()
 
 

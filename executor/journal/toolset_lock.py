@@ -7,7 +7,7 @@ the same way, with tools that have changed since, or without any tools. Code is 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Final, Literal, cast
@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from ...plans.edit.differences import differences
 from ...plans.immutable import immutable
 from ...plans.plan import AgentStep, Plan, PlanForStep, ToolStep
-from ...plans.signature import Effect
+from ...plans.signature import AgentTools, Effect, called_by
 from ...plans.values import Json
 from ...tools import Tool, Toolset
 from ..policy import ApprovalKind, CallPolicy
@@ -36,6 +36,7 @@ _LATER: Final = (
     "harmless",
     "is_provided",
     "approval_expires_s",
+    "agent_tools",
 )
 
 
@@ -69,6 +70,7 @@ class ToolLock:
     egress: Collection[str] = ()
     is_provided: bool = False
     approval_expires_s: float | None = None
+    agent_tools: AgentTools | None = None
 
     @classmethod
     def of(cls, tool: Tool) -> ToolLock:
@@ -98,6 +100,7 @@ class ToolLock:
             egress=tool.egress,
             is_provided=tool.is_provided,
             approval_expires_s=tool.approval_expires_s,
+            agent_tools=tool.agent_tools,
         )
         return made
 
@@ -110,6 +113,8 @@ class ToolLock:
         settled["allow_untrusted"] = tuple(data["allow_untrusted"])
         for name in ("harmless", "readers", "egress"):
             settled[name] = tuple(data.get(name, ()))
+        if (agent := data.get("agent_tools")) is not None:
+            settled["agent_tools"] = AgentTools(**{**agent, "tools": tuple(agent["tools"])})
         return cls(**settled)
 
     def to_dict(self) -> dict[str, Json]:
@@ -118,6 +123,8 @@ class ToolLock:
         for name in _LATER:  # a tool without these declarations has the lock that it had before they existed
             if not data[name]:
                 del data[name]
+            elif isinstance(data[name], AgentTools):
+                data[name] = {**asdict(data[name]), "tools": list(data[name].tools)}
             elif isinstance(data[name], Collection):
                 data[name] = list(data[name])
         return {**data, "effect": self.effect.value, "allow_untrusted": list(self.allow_untrusted)}
@@ -216,6 +223,8 @@ class ToolsetLock:
         # Sorted, so that the same tools give the same header. A name without a tool is left to the check, which says so.
         names = sorted({name for plan in plans for name in tool_names(plan)})
         found = [tools.find(name) for name in names]
+        more = {name: None for tool in found for name in called_by(tool) if name not in names}
+        found += map(tools.find, sorted(more))
         return cls([ToolLock.of(tool) for tool in found if tool is not None])
 
     def items(self) -> Iterable[tuple[str, ToolLock]]:

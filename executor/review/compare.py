@@ -7,9 +7,10 @@ other arguments, an override of a fork, the code of the tool, and only then the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from ...plans.edit.diff import diff_plans
+from ...plans.edit.diff import diff_plans, renamed_steps, with_new_ids
 from ...plans.edit.differences import Difference, differences
 from ...plans.plan import Plan
 from ...plans.program import CallTool, StepCode
@@ -27,29 +28,71 @@ T = TypeVar("T")
 
 
 def compare(a: Recall, b: Recall) -> RunDiff:
-    """Return the differences between two runs. O(size of both)."""
+    """Return the differences between two runs, in which a step that was only renamed is one step. O(size of both)."""
+    names = _new_names(a.run, b.run)
+    a = _under_new_names(a, names)
     # All changes are found first: the reason of a step names the step before it that differs.
     pairs = list(_pairs(a.run, b.run))
     changes: dict[str, StepChange] = {path: _change(old, new) for path, old, new in pairs}
     reasons = _Reasons(a, b, changes)
-    spent = _tokens(a), _tokens(b)
-    return _run_diff(
-        a.run, b.run, [_step_diff(path, old, new, changes[path], reasons, spent) for path, old, new in pairs]
-    )
+    spent = {_path_under(path, names): count for path, count in _tokens(a).items()}, _tokens(b)
+    steps = [_step_diff(path, old, new, changes[path], reasons, spent) for path, old, new in pairs]
+    return _run_diff(a.run, b.run, steps, names)
 
 
 def compare_snapshots(a: Run, b: Run) -> RunDiff:
     """Return what differs between two snapshots: without reasons, arguments and tokens, which only journals have."""
+    names = _new_names(a, b)
+    a = _run_under(a, names)
     steps = [
         StepDiff(
             path, _change(old, new), _both(old, new, lambda step: step.status), output=_outputs(old, new)
         )
         for path, old, new in _pairs(a, b)
     ]
-    return _run_diff(a, b, steps)
+    return _run_diff(a, b, steps, names)
 
 
-def _run_diff(a: Run, b: Run, steps: Sequence[StepDiff]) -> RunDiff:
+def _new_names(a: Run, b: Run) -> dict[str, str]:
+    """Return the steps that only have another id in the plan of the second run: old id -> new id."""
+    if a.plan is None or b.plan is None or a.steps.keys() == b.steps.keys():
+        return {}
+    return renamed_steps(a.plan, b.plan)
+
+
+def _path_under(path: str, names: Mapping[str, str]) -> str:
+    root = root_of(path)
+    return names[root] + path[len(root) :] if root in names else path
+
+
+def _run_under(run: Run, names: Mapping[str, str]) -> Run:
+    """Return a run whose steps have their new ids; its plan stays as it was."""
+    if not names:
+        return run
+    return replace(run, steps={_path_under(path, names): step for path, step in run.steps.items()})
+
+
+def _under_new_names(recalled: Recall, names: Mapping[str, str]) -> Recall:
+    """Return a run whose steps have their new ids, also where others refer to them: what is left differs for another reason."""
+    if not names or recalled.header.plan is None:
+        return recalled
+    return replace(
+        recalled,
+        run=_run_under(recalled.run, names),
+        header=replace(recalled.header, plan=with_new_ids(recalled.header.plan, names)),
+        calls={_path_under(path, names): args for path, args in recalled.calls.items()},
+    )
+
+
+def _run_diff(a: Run, b: Run, steps: Sequence[StepDiff], names: Mapping[str, str]) -> RunDiff:
+    came_from = {new: old for old, new in names.items()}
+    if came_from:
+        steps = [
+            replace(step, renamed_from=_path_under(step.step, came_from))
+            if root_of(step.step) in came_from
+            else step
+            for step in steps
+        ]
     return RunDiff(
         a.id,
         b.id,

@@ -40,6 +40,7 @@ class StepDiff:
         cost: US dollars.
         seconds: The time from the first start to the end, if the step has ended.
         tokens: The tokens of all model calls of the step.
+        renamed_from: Its path in run `a`, where its step only had another id; `None`: it has the same path in both.
     """
 
     step: str
@@ -52,6 +53,7 @@ class StepDiff:
     cost: tuple[float | None, float | None] = (None, None)
     seconds: tuple[float | None, float | None] = (None, None)
     tokens: tuple[int | None, int | None] = (None, None)
+    renamed_from: str | None = None
 
     def __str__(self) -> str:
         parts: list[str] = []
@@ -62,7 +64,8 @@ class StepDiff:
         if self.tokens[0] != self.tokens[1] and None not in self.tokens:
             parts.append(f"tokens {self.tokens[0]} -> {self.tokens[1]}")
         why = f"  [{self.why}]" if self.why else ""
-        return f"{_MARKS[self.change]} {self.step}  {'; '.join(parts)}".rstrip() + why
+        was = "" if self.renamed_from is None else f" (was {self.renamed_from})"
+        return f"{_MARKS[self.change]} {self.step}{was}  {'; '.join(parts)}".rstrip() + why
 
     def to_dict(self) -> dict[str, Json]:
         """Return it as JSON."""
@@ -243,13 +246,14 @@ def _row(step: StepDiff) -> str:
     notes = [f"<div class=why>{escape(step.why)}</div>"] if step.why else []
     notes += [f"<div class=why>reused in the {reused} run</div>"] if reused else []
     notes += [_places("output", step.output), _places("args", step.args)]
+    was = "" if step.renamed_from is None else f" <span class=soft>was {_code(step.renamed_from)}</span>"
     amounts = (
         *(tuple(each or None for each in pair) for pair in (step.tokens, step.cost)),  # most steps have none
         tuple(None if each is None else round(each, 3) for each in step.seconds),
     )
     return (
         f"<tr class={step.change}><td class=mark title={step.change}>{_PAGE_MARKS[step.change]}</td>"
-        f"<td>{_code(step.step)}{''.join(notes)}</td><td>{_change_text(*step.status)}</td>"
+        f"<td>{_code(step.step)}{was}{''.join(notes)}</td><td>{_change_text(*step.status)}</td>"
         + "".join(f"<td class=number>{_change_text(*map(_amount, pair))}</td>" for pair in amounts)
         + "</tr>"
     )

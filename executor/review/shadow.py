@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ...errors import InputRejected, ToolError
 from ...plans.expressions.data_spans import PromptData
-from ...plans.program import AskModel, CallTool
+from ...plans.program import AskAgent, AskModel, CallTool
 from ...plans.signature import Effect
 from ...plans.values import Json
 from ...tools import Models
@@ -234,7 +234,7 @@ class ShadowWalk:
         step, args = command.step, command.args
         known, iteration = self.known.get(step), self.recalled.machine.iterations.get(step)
         action = iteration.item.node.code.action if iteration is not None else None
-        is_same_tool = isinstance(action, CallTool) and action.tool == command.tool
+        is_same_tool = isinstance(action, CallTool | AskAgent) and action.tool == command.tool
         if known is None or known.args != args.digest or not is_same_tool:
             return None
         match known.outcome:
@@ -384,6 +384,10 @@ def recorded_command(recalled: Recall, iteration: Iteration, facilities: Facilit
             )
         case CallTool(tool=tool, secrets=secrets) if facilities.tools.find(tool) is not None:
             return StartToolCall(iteration.path, tool, asked, secrets, 1, (), None, reconcile=False)
+        case AskAgent(tool=tool, secrets=secrets, turns=turns) if facilities.tools.find(tool) is not None:
+            return StartToolCall(
+                iteration.path, tool, asked, secrets, 1, (), None, reconcile=False, turns=turns
+            )
         case _:
             return None
 
@@ -401,7 +405,7 @@ def model_iterations(recalled: Recall) -> list[Iteration]:
 
 def _asks(iteration: Iteration, header: Header) -> bool:
     match iteration.item.node.code.action:
-        case AskModel():
+        case AskModel() | AskAgent():
             return True
         case CallTool(tool=tool):
             lock = header.lock.find(tool)

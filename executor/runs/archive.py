@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Final, NoReturn, TypeVar, cast
 
 import orjson
 
@@ -32,11 +32,13 @@ from ...errors import (
 from ...plans import Plan
 from ...plans.format.shape import describe
 from ...plans.nearest import short
+from ...plans.python_types import Inputs
 from ...plans.values import Json, canonical
 from ...plans.values import digest as digest_of
 from ...tools import Artifact
 from ...tools.artifact import media_type_of
-from ...tools.codecs.codec import advice_for, decode, encode, find_codec, full_name
+from ...tools.codecs.codec import advice_for, decode, encode, find_codec, full_name, with_slots
+from ...tools.codecs.preview import ArtifactPreview, has_preview, needs_all_bytes, preview_of
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
 from ..journal.decision_history import is_decision
@@ -49,7 +51,7 @@ from ..lru_cache import LruCache
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.api_keys import DIGEST_WORD, is_tenant
-from ..stores.parts import find_pieces, keep_pieces, pieces_of_file, write_file
+from ..stores.parts import PART_BYTES, find_pieces, keep_pieces, pieces_of_file, write_file
 from ..stores.store import (
     EVERY_RUN,
     Decision,
@@ -92,8 +94,6 @@ RETURNED_MAX: Final = 10_000  # ended runs that the archive remembers `resume` t
 
 
 Value = TypeVar("Value")
-
-_JSON: Final = frozenset({str, int, float, bool, type(None), list, dict})
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +301,28 @@ class Archive:
             raise self._no_bytes(artifact)
         return pieces
 
+    async def preview_artifact(self, artifact: Artifact, rows: int) -> ArtifactPreview:
+        """Return the first rows of an artifact. Raises: InputRejected: as `stream_artifact`, or it has no preview; ConfigError: a package is missing."""
+        kind = artifact.media_type
+        if not has_preview(kind):
+            preview_of(kind, b"", rows)  # refuses it
+        pieces, found = await self.stream_artifact(artifact), list[bytes]()
+        size = 0
+        async for piece in pieces:
+            # Of a value that is in memory anyway, no more than a part is decoded.
+            found.append(piece if needs_all_bytes(kind) else piece[:PART_BYTES])
+            size += len(piece)
+            if not needs_all_bytes(kind):
+                break
+            try:
+                check_artifact(size)
+            except ToolError as fault:
+                raise InputRejected(f"a preview of {str(fault).partition(';')[0]}") from None
+        await pieces.aclose()
+        data = b"".join(found)
+        is_whole = needs_all_bytes(kind) or len(data) == artifact.size
+        return await asyncio.to_thread(preview_of, kind, data, rows, is_whole=is_whole)
+
     async def download_artifact(self, artifact: Artifact, path: Path) -> Path:
         """Write an artifact's bytes to a file. Raises: InputRejected: they are not in the store, or the file cannot be written; StoreError: they were changed."""
         pieces = await self.stream_artifact(artifact)
@@ -359,13 +381,18 @@ class Archive:
         kept = await self.save_artifact(made.data, media_type=codec.media_type, name="", at=at)
         return {**kept.model_dump(), **made.facts}
 
-    async def with_encoded(self, inputs: Mapping[str, Any], at: float) -> Mapping[str, Any]:
-        """Return inputs in which values that have codecs are kept, and stand as their descriptions. Raises: InputRejected."""
-        found: dict[str, Any] = {}
-        for name, value in inputs.items():
-            if type(value) not in _JSON and find_codec(cast("type[object]", type(value))) is not None:
-                found[name] = await self.save_value(value, at)
-        return {**inputs, **found} if found else inputs
+    async def with_encoded(self, inputs: Inputs, at: float) -> Inputs:
+        """Return inputs in which values that have codecs are kept, and stand as their descriptions, also within lists, dicts, dataclasses and models.
+
+        Raises:
+            InputRejected: A value has no bytes.
+        """
+        if find_codec(cast("type[object]", type(inputs))) is not None:
+            return inputs  # a frame in the place of all inputs is refused with them
+        made, slots = with_slots(inputs)
+        for slot, value in slots:
+            slot.update(await self.save_value(value, at))
+        return made
 
     async def read_value(self, artifact: Artifact, kind: type[Value]) -> Value:
         """Return the value of a type that a description stands for. Raises: InputRejected: it is of another kind, or its bytes are not there."""

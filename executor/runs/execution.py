@@ -936,6 +936,7 @@ class Execution:
     async def _patch(self, run: Run, times: int) -> str | None:
         patched = await self.planning.patch(run, times)
         if patched is not None:
+            self.facilities.words.follow(run.id, patched)
             await self.resume(patched)
         return patched
 

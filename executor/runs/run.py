@@ -266,6 +266,14 @@ class Run(Generic[T]):
         """Whether it is a kept replay, which repeats its parent from the journal and never continues."""
         return self.parent is not None and self.id.startswith(REPLAY)
 
+    def tracebacks(self) -> dict[str, str]:
+        """Return path -> the last frames of each failed call in its tool's own code, as far as they are on record (`RunError.traceback`)."""
+        return {
+            path: step.error.traceback
+            for path, step in self.steps.items()
+            if step.error is not None and step.error.traceback
+        }
+
     def raise_for_status(self) -> Run[T]:
         """Return the run if it succeeded.
 

@@ -212,7 +212,7 @@ class Submissions:
             parent: The run that it is a fork or retry of.
             owner: Who has claimed it as soon as it is stored; `None`: nobody.
         """
-        run_id = run_id or f"run_{secrets.token_hex(8)}"
+        run_id = run_id or new_run_id()
         context = current_request.get()
         if self._observers:
             context = self._observers.begin_trace(run_id, context)
@@ -440,3 +440,8 @@ def _is_same_child(
     if fork_a is None or fork_b is None:  # a task that is planned again, or a run that is no fork
         return parent_a == parent_b and fork_a is fork_b
     return parent_a == parent_b and fork_a.is_same_request(fork_b)
+
+
+def new_run_id() -> str:
+    """Return an id that no run has."""
+    return f"run_{secrets.token_hex(8)}"

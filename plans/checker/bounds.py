@@ -28,7 +28,7 @@ from ..plan import (
 )
 from ..problems import Bounds
 from ..program import Track
-from ..signature import Effect, Signatures
+from ..signature import Effect, Signature, Signatures, agent_tools_of
 from .body import PlanBody
 from .context import CheckContext
 from .survey import Survey, Touches
@@ -119,11 +119,7 @@ def _retries(step: Step, tools: Signatures) -> int:
 def _cost_once(body: PlanBody, position: int, inner: Sequence[Cost], tools: Signatures) -> Cost:
     match body.steps[position]:
         case ToolStep(tool=name):
-            tool = tools.find(name)
-            asks_model = tool is not None and (
-                tool.effect == Effect.MODEL or getattr(tool, "asks_judge", False)
-            )
-            return _MODEL_CALL if asks_model else _CALL
+            return _cost_of_call(tools.find(name))
         case AskStep():
             return _MODEL_CALL
         case AgentStep(agent=agent):
@@ -135,6 +131,13 @@ def _cost_once(body: PlanBody, position: int, inner: Sequence[Cost], tools: Sign
             return FREE if called is None else inner[called]
         case SetStep() | AskPersonStep() | WaitStep() | EndorseStep() | FailStep():
             return FREE
+
+
+def _cost_of_call(tool: Signature | None) -> Cost:
+    if (agent := agent_tools_of(tool)) is not None:
+        return Cost(agent.max_steps + agent.max_calls, agent.max_steps)
+    asks_model = tool is not None and (tool.effect == Effect.MODEL or getattr(tool, "asks_judge", False))
+    return _MODEL_CALL if asks_model else _CALL
 
 
 _Mark: TypeAlias = tuple[int, int, int]

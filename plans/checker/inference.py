@@ -31,6 +31,7 @@ from ..plan import (
     ToolStep,
     WaitStep,
 )
+from ..signature import Signature, called_by
 from ..types.assignable import expression_of, for_null
 from ..types.intersect import are_disjoint
 from ..types.show import type_text
@@ -304,8 +305,7 @@ class _TypedBody:
         match step:
             case ToolStep(tool=name):  # most steps, so they are asked about first
                 tool = context.tools.find(name)
-                if tool is None:
-                    self._report_tool(f"{path}.tool", name)
+                self._expect_tools_of(f"{path}.tool", name, tool)
                 made = NEVER if tool is None else context.result_type(tool)
                 parameters = None if tool is None else context.parameters(tool)
                 self._check_args(path, step, parameters, _with_previous(step, made, scope))
@@ -402,6 +402,13 @@ class _TypedBody:
         else:
             made = UNKNOWN
         return self.value_type(path + template.where, template, _with_previous(step, made, scope))
+
+    def _expect_tools_of(self, path: str, name: str, tool: Signature | None) -> None:
+        """Report that there is no such tool, or none that its agent may call."""
+        if tool is None:
+            self._report_tool(path, name)
+        for called in called_by(tool):
+            self._expect_tool(path, called)
 
     def _expect_tool(self, path: str, name: str) -> None:
         if self.context.tools.find(name) is None:

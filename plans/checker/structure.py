@@ -14,7 +14,7 @@ from ..inputs import GIVEN_KEY, TODAY
 from ..nearest import listing, short
 from ..paths import key
 from ..plan import AgentStep, AskStep, FailStep, PlanForStep, PlanStep, Step, ToolStep, tools_path
-from ..signature import DEFAULT_MODEL, Effect, models_asked_by
+from ..signature import DEFAULT_MODEL, Effect, called_by, models_asked_by
 from ..types.validate import value_problems
 from ..values import Json
 from .body import PlanBody
@@ -206,7 +206,10 @@ def check_trust(context: CheckContext) -> None:
             continue  # the check reported this when the plan was saved
         used: list[bool] | None = None
         for position, step in enumerate(body.steps):
-            for number, name in enumerate(_tools_of(step)):
+            names = _tools_of(step)
+            if isinstance(step, ToolStep):
+                names += called_by(context.tools.find(step.tool))
+            for number, name in enumerate(names):
                 if name in told or name in stated:
                     continue
                 if (reach := _unstated_reach(context, name)) is None:

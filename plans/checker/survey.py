@@ -16,7 +16,7 @@ from ..immutable import immutable
 from ..limits import LIMITS, Limits
 from ..plan import AgentStep, Plan, PlanForStep, PlanStep, ToolStep
 from ..program import Touch
-from ..signature import Effect, Signature, Signatures, is_same_signature, signatures_of
+from ..signature import Effect, Signature, Signatures, called_by, is_same_signature, signatures_of
 from .body import Bodies, PlanBody, SavedPlans, bodies_of
 from .flow.labels import EVERYTHING, UNTRUSTED, Counted, FlowSummary, Labels, labels_of, tools_of
 from .flow.secrecy import Secrecy, secrecy_of
@@ -65,6 +65,7 @@ class Survey:
         if any(body.written or body.controlled or body.broken for body in bodies.every):
             return False
         names = {name for body in bodies.every for step in body.steps for name in tools_of(step)}
+        names.update(each for name in list(names) for each in called_by(tools.find(name)))
         return all(is_same_signature(surveyed_with.find(name), tools.find(name)) for name in names)
 
 
@@ -168,7 +169,7 @@ def _touches_of(body: PlanBody, inner: Sequence[Touches], tools: Signatures) -> 
         match step:
             case ToolStep(tool=name):
                 if name not in of_tools:
-                    of_tools[name] = _tool_touches(tools.find(name))
+                    of_tools[name] = _touches_of_call(name, tools)
                 touches = of_tools[name]
             case AgentStep() | PlanForStep():
                 touches = _joined(_tool_touches(tools.find(name)) for name in step.may_call)
@@ -179,6 +180,14 @@ def _touches_of(body: PlanBody, inner: Sequence[Touches], tools: Signatures) -> 
                 touches = ()
         found.append(shared.setdefault(touches, touches))
     return tuple(found)
+
+
+def _touches_of_call(name: str, tools: Signatures) -> Touches:
+    """Return what a call of a tool touches: also what the tools do that an agent may call."""
+    own = tools.find(name)
+    if not (called := called_by(own)):
+        return _tool_touches(own)
+    return _joined(_tool_touches(tools.find(each)) for each in called)
 
 
 def _tool_touches(tool: Signature | None) -> Touches:

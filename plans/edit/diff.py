@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from typing_extensions import override
 
@@ -22,6 +24,7 @@ from ..checker.templates import template_of
 from ..digest import canonical_step
 from ..values import Json, canonical
 from .differences import cut_pair, cut_text, differing
+from .renaming import NameCapturedError, rename_step
 
 if TYPE_CHECKING:
     from ..plan import InnerPlan, Plan, Step
@@ -146,12 +149,12 @@ class PlanDiff:
         return "\n".join([self._summary(), *note, *lines])
 
     def _summary(self) -> str:
-        counts = [(len(self.changed), "changed"), (len(self.added), "added"), (len(self.removed), "removed")]
+        counts = [(len(self._steps(kind)), kind) for kind in ("changed", "added", "removed", "renamed")]
         parts = [f"{count} {'step' if count == 1 else 'steps'} {word}" for count, word in counts if count]
         others = sum(
             1
             for change in self.changes
-            if change.part != "steps" or change.plan is not None or change.kind in ("renamed", "moved")
+            if change.part != "steps" or change.plan is not None or change.kind == "moved"
         )
         if others:
             parts.append(f"{others} other {'change' if others == 1 else 'changes'}")
@@ -212,7 +215,7 @@ def _bodies(before: Plan | InnerPlan, after: Plan | InnerPlan, plan: str | None)
                 yield PlanChange("removed", part, name, "", old[name], None, plan)
             else:
                 yield from _fields(part, name, old[name], new[name], plan)
-    yield from _step_changes(before.steps, after.steps, plan)
+    yield from _step_changes(before, after, plan)
     was, is_ = (template_of(".output", body.output).canonical for body in (before, after))
     if canonical(was) != canonical(is_):
         yield PlanChange("changed", "output", None, "", was, is_, plan)
@@ -227,10 +230,12 @@ def _fields(part: str, name: str, old: Json, new: Json, plan: str | None) -> Ite
         yield PlanChange(found.kind, part, name, found.path, found.before, found.after, plan)
 
 
-def _step_changes(before: Sequence[Step], after: Sequence[Step], plan: str | None) -> Iterator[PlanChange]:
-    old = {step.id: _step(step) for step in before}
-    new = {step.id: _step(step) for step in after}
-    renamed = _renamed(old, new)
+def _step_changes(
+    before: Plan | InnerPlan, after: Plan | InnerPlan, plan: str | None
+) -> Iterator[PlanChange]:
+    old = {step.id: _step(step) for step in before.steps}
+    new = {step.id: _step(step) for step in after.steps}
+    renamed = renamed_steps(before, after)
     came_from = {later: earlier for earlier, later in renamed.items()}
     for id_, step in old.items():
         if id_ not in new and id_ not in renamed:
@@ -261,6 +266,44 @@ def _trimmed(step: Mapping[str, Json]) -> dict[str, Json]:
         for key, value in step.items()
         if key != "id" and not (key in _DEFAULTS and _DEFAULTS[key] == value)
     }
+
+
+def renamed_steps(before: Plan | InnerPlan, after: Plan | InnerPlan) -> dict[str, str]:
+    """Return the steps that only have another id in the second plan, also where a step refers to another one of them: old id -> new id."""
+    new = {step.id: _step(step) for step in after.steps}
+    found: dict[str, str] = {}
+    while True:
+        old = {step.id: _step(step) for step in before.steps}
+        more = _renamed(old, new)
+        if not more:
+            return found
+        found |= more
+        if all(id_ in new or id_ in more for id_ in old):
+            return found
+        # What refers to a renamed step may only have another id itself.
+        before = with_new_ids(before, more)
+
+
+Body = TypeVar("Body", "Plan", "InnerPlan", "Plan | InnerPlan")
+
+
+def with_new_ids(plan: Body, names: Mapping[str, str]) -> Body:
+    """Return a plan whose steps have other ids, in references, too; a reference that a loop variable of the new name would capture stays.
+
+    Args:
+        plan: The plan.
+        names: Old id -> new id.
+    """
+    raw: dict[str, Any] = plan.model_dump(mode="json", exclude_unset=True)
+    for old, new in names.items():
+        # Renamed on a copy: a refusal may come after some of the references were renamed.
+        made = deepcopy(raw)
+        with suppress(NameCapturedError):
+            rename_step(made, old, new)
+            raw = made
+    for step in raw["steps"]:
+        step["id"] = names.get(step["id"], step["id"])
+    return type(plan).model_validate(raw)
 
 
 def _renamed(old: Mapping[str, dict[str, Json]], new: Mapping[str, dict[str, Json]]) -> dict[str, str]:

@@ -298,6 +298,13 @@ ARTIFACT_TOOL = '''
 def picture(size: int, *, ctx: Context) -> Artifact:
     """Draw."""
     return ctx.save(b"\\x89PNG" * size, media_type="image/png", name="a.png")
+
+
+@tool(effect="pure")
+def word(text: str, *, ctx: Context) -> Artifact:
+    """Write a text."""
+    text[0]
+    return ctx.save(text.encode(), media_type="text/plain", name="a.txt")
 '''
 
 
@@ -477,3 +484,11 @@ def test_an_artifact_has_its_bytes(connect, tmp_path):
         assert data == b"\x89PNG" * 3
         assert f"sha256:{hashlib.sha256(data).hexdigest()}" == run.output["digest"]
         assert client.artifact(run.id, run.output["digest"]) == data
+        assert b"".join(client.stream_artifact(run.id, run.output)) == data
+        with pytest.raises(InputRejected, match="a frame, an array or a text, found image/png"):
+            client.preview_artifact(run.id, run.output)
+        text = client.run({**plan, "steps": [{"id": "p", "tool": "word", "args": {"text": "a\nb"}}]})
+        shown = client.preview_artifact(run_id=text.id, artifact=text.output, rows=1)
+        assert (shown.kind, shown.rows, shown.rows_total) == ("text", (("a",),), 2)
+        failed = client.run({**plan, "steps": [{"id": "p", "tool": "word", "args": {"text": ""}}]})
+        assert "in word" in client.tracebacks(failed.id)["p"]

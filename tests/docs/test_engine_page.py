@@ -1,11 +1,9 @@
-"""The page on the engine: its program is run, its tables are held against the code."""
+"""The page on the engine: its tables are held against the code."""
 
 from __future__ import annotations
 
 import inspect
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import firmplan
@@ -21,16 +19,6 @@ def table(head):
     """Return the first cells of a table's rows, as the names in backquotes that stand in them."""
     rows = PAGE.partition(f"| {head} |")[2].partition("\n\n")[0].splitlines()[2:]
     return [re.findall(r"`(\w+)(?:\(\))?`", row.split("|")[1]) for row in rows]
-
-
-def test_the_program_prints_what_the_page_says(tmp_path):
-    """The page's only program, run as it stands, prints the block below it."""
-    program, printed = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL).groups()
-    (tmp_path / "program.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, "program.py"], check=False, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert (done.stdout, done.returncode) == (printed, 0), done.stderr
 
 
 def test_every_status_is_told():

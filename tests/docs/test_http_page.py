@@ -60,9 +60,9 @@ def test_every_key_of_a_body_is_told():
 def test_every_parameter_of_a_query_is_told():
     for requests, *_ in rows("request"):
         for method, path, query in re.findall(r"`([A-Z]+) (/[^`?]*)\?([^`]*)`", requests):
-            described = DESCRIBED["paths"][path.replace("RUN", "{run_id}").replace("NAME", "{name}")][
-                method.lower()
-            ]["parameters"]
+            described = DESCRIBED["paths"][
+                path.replace("RUN", "{run_id}").replace("NAME", "{name}").replace("DIGEST", "{digest}")
+            ][method.lower()]["parameters"]
             told = {name.rstrip("=") for name in query.split("&")}
             assert told == {each["name"] for each in described if each["in"] == "query"}
 

@@ -1,44 +1,17 @@
-"""The page on OpenAPI: its program is run against its API, its tables are held against the code."""
+"""The page on OpenAPI: its tables are held against the code."""
 
 from __future__ import annotations
 
 import inspect
-import os
 import re
-import subprocess
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import firmplan
 from firmplan import Toolset
 from firmplan.tools.declaration import ToolSettings
 from firmplan.tools.openapi import document, operation, pages, schemas, server, tools
-from http_app import Hosted
 
 PAGE = (Path(firmplan.__file__).parent / "docs" / "OPENAPI.md").read_text(encoding="utf-8")
-
-
-def test_the_program_prints_what_the_page_says(tmp_path):
-    """The API and the program as they stand, but for the port."""
-    api, program = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[:2]
-    (printed,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
-    (tmp_path / "shop.py").write_text(api)
-    spec = spec_from_file_location("shop_of_the_page", tmp_path / "shop.py")
-    shop = module_from_spec(spec)
-    sys.modules[spec.name] = shop  # where FastAPI looks for the names in annotations
-    spec.loader.exec_module(shop)
-    with Hosted(shop.app) as hosted:
-        (tmp_path / "program.py").write_text(program.replace("http://127.0.0.1:8009", hosted.url))
-        done = subprocess.run(
-            [sys.executable, "program.py"],
-            check=False,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "SHOP_KEY": shop.KEY},
-        )
-    assert (done.stdout, done.returncode) == (printed, 0), done.stderr
 
 
 def test_every_keyword_is_told():

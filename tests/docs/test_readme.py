@@ -1,77 +1,16 @@
-"""The README tells the truth: its code is run, and its output is compared to the letter."""
+"""The README's first screen, and the links and commands of all pages."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import re
-import shlex
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import firmplan
-import pytest
-from firmplan.testing import ScriptedModel
 
 ROOT = Path(firmplan.__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 FIRST_SCREEN_LINES = 60
-
-DEARER = {
-    "firmplan": 1,
-    "steps": [
-        {"id": "tea", "tool": "price", "args": {"item": "tea"}},
-        {"id": "milk", "tool": "price", "args": {"item": "milk"}},
-        {"id": "more", "set": "${round(tea - milk, 2)}"},
-    ],
-    "output": "${more}",
-}
-"""What the model of the README's second task writes."""
-
-
-def test_every_block_is_of_a_kind_that_is_run():
-    """Python and console blocks are run, text blocks are compared, sh blocks are recipes of the Makefile."""
-    assert {kind for kind, _ in BLOCKS} <= {"python", "text", "console", "sh"}
-
-
-def test_python_blocks_print_what_the_readme_says(tmp_path, monkeypatch):
-    """All Python blocks, in order, in one program; each prints exactly the text block that follows it."""
-    monkeypatch.chdir(tmp_path)
-    said, namespace = [], {"__name__": "readme"}
-    with ScriptedModel([DEARER]) as model:
-        monkeypatch.setenv("FIRMPLAN_BASE_URL", model.base_url)
-        monkeypatch.setenv("OPENAI_API_KEY", "any")
-        for kind, text in BLOCKS:
-            if kind == "python":
-                said.append(printed(text, namespace))
-    assert said == [text for kind, text in BLOCKS if kind == "text"]
-
-
-def printed(source, namespace):
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile(source, "README.md", "exec"), namespace)
-    return out.getvalue()
-
-
-@pytest.mark.parametrize("block", [text for kind, text in BLOCKS if kind == "console"])
-def test_console_blocks_print_what_the_readme_says(block, tmp_path):
-    """Every command after `$`, in order, prints what stands below it."""
-    shutil.copytree(
-        ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("*.db*", "__pycache__")
-    )
-    commands = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
-    script = "\n".join(f"printf '%s\\n' {shlex.quote('$ ' + command)}\n{command}" for command in commands)
-    env = {key: value for key, value in os.environ.items() if not key.startswith("FIRMPLAN_")}
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    done = subprocess.run(
-        ["sh", "-ec", script], check=False, cwd=tmp_path, env=env, capture_output=True, text=True
-    )
-    assert (done.stdout, done.returncode) == (block, 0), done.stderr
 
 
 def test_make_commands_are_recipes():

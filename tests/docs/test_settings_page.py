@@ -36,13 +36,13 @@ def rows(head):
 def test_every_setting_of_the_file_is_told():
     """The table and the example have all of them, and no others."""
     assert {row[0].strip("`") for row in rows("setting")} == set(Settings.model_fields)
-    example = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)[1]
+    example = re.search(r"```toml firmplan.toml\n(.*?)```", PAGE, re.DOTALL)[1]
     assert set(tomllib.loads(example)) == set(Settings.model_fields)
 
 
 def test_the_example_is_read_as_the_page_says(tmp_path):
     """Every value arrives; relative paths are relative to the file; a flag wins over a variable, that over the file."""
-    (tmp_path / FILE_NAME).write_text(re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)[1])
+    (tmp_path / FILE_NAME).write_text(re.search(r"```toml firmplan.toml\n(.*?)```", PAGE, re.DOTALL)[1])
     inside = tmp_path / "deep" / "er"
     inside.mkdir(parents=True)
     found = read_settings({}, {}, inside)

@@ -61,7 +61,9 @@ def compiled(text):
 
 
 def read_json(text):
-    """Read a document, or one a line; `..` stands for what the page leaves out."""
+    """Read a document, or one a line; `..` stands for what the page leaves out, `…` for what another test compares with anything."""
+    if "…" in text:
+        return
     try:
         json.loads(text.replace("..", ""))
     except ValueError:

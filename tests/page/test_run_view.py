@@ -382,3 +382,39 @@ def test_axe_finds_nothing_in_a_run(server, tab, axe, offers, scheme, width):
         expect(tab.get_by_text("waiting", exact=True).first).to_be_visible()
         axe(tab)
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_table_shows_its_first_rows(server, tab):
+    """As text, with its types, bounded in rows and columns, and with nothing that is markup or cannot be seen."""
+    plan = {
+        "firmplan": 1,
+        "steps": [{"id": "t", "tool": "load_table", "args": {"rows": 40}}],
+        "output": {"all": "${t}"},
+    }
+    run = submit(server, plan)
+    server.wait(run, "succeeded")
+    tab.goto(f"{server.url}/#/runs/{run}?step=t&part=output")
+    table = tab.locator(".drawer .preview-table")
+    expect(table.locator("tbody tr")).to_have_count(10)
+    expect(table.locator("thead th").first).to_have_text("city string")
+    expect(table.locator("thead th").last).to_have_text("and 11 more")
+    expect(table.locator("td").first).to_have_text("<b>Oslo</b>\\u{202e}")
+    expect(table.locator("tbody tr").nth(1).locator("td").first).to_have_text("null")
+    expect(tab.locator(".drawer .preview")).to_contain_text("the first 10 of 40 rows, 61 columns")
+    tab.goto(f"{server.url}/#/runs/{run}?view=output")
+    tab.get_by_role("tab", name="Output").click()
+    expect(tab.locator(".preview h3")).to_have_text("all")
+    with tab.expect_download() as got:
+        tab.locator(".preview").get_by_role("button", name="Download").click()
+    assert got.value.suggested_filename.endswith(".arrow")
+
+
+def test_the_frames_of_a_failure_are_behind_a_fold(server, tab):
+    plan = {"firmplan": 1, "steps": [{"id": "f", "tool": "stumble", "args": {"word": "<i>w</i>"}}]}
+    run = submit(server, plan)
+    server.wait(run, "failed")
+    tab.goto(f"{server.url}/#/runs/{run}?step=f")
+    expect(tab.locator(".traceback summary")).to_be_visible()
+    expect(tab.locator(".traceback pre")).not_to_be_visible()
+    tab.locator(".traceback summary").click()
+    expect(tab.locator(".traceback pre")).to_contain_text("in stumble")

@@ -19,6 +19,12 @@ from firmplan.tools import Artifact
 def report(page: str, ctx: Context) -> Artifact:
     """Write a report."""
     return ctx.save(f"<script>alert('{page}')</script>".encode(), media_type="text/html", name="réport.html")
+
+
+@tool(effect="read", resource="word")
+def stumble(word: str) -> int:
+    """Fail."""
+    return int(word)
 '''
 )
 REPORT = {
@@ -104,6 +110,52 @@ def test_an_artifact_is_a_file_and_never_a_page(server):
     refused = server.get(f"/v1/runs/{other}/artifacts/{made['digest']}")
     assert (refused.status_code, refused.json()["code"]) == (404, "unknown-artifact")
     assert server.get(f"/v1/runs/{run}/artifacts/nope").status_code == 422
+
+
+def test_the_first_rows_of_an_artifact_are_text(server):
+    """Bounded in rows, of the run's own artifacts alone, and JSON whatever the bytes are."""
+    run = done(server, REPORT)
+    made = server.get(f"/v1/runs/{run}").json()["output"]["files"][0]
+    path = f"/v1/runs/{run}/artifacts/{made['digest']}/preview"
+    answer = server.get(f"{path}?rows=1")
+    told = answer.json()
+    assert answer.headers["content-type"] == "application/json"
+    assert (told["kind"], told["rows"], told["rows_total"]) == ("text", [["<script>alert('x')</script>"]], 1)
+    shapes_of(server, "ArtifactPreviewView", told)
+    shapes_of(server, "PreviewColumnView", told["columns"][0])
+    assert [server.get(f"{path}?rows={rows}").status_code for rows in (0, 101)] == [422, 422]
+    other = done(server, PLAN, a=9)
+    refused = server.get(f"/v1/runs/{other}/artifacts/{made['digest']}/preview")
+    assert (refused.status_code, refused.json()["code"]) == (404, "unknown-artifact")
+
+
+def test_a_large_artifact_has_no_preview(server):
+    """A look reads no more than 64 MiB, whatever the store has; the refusal comes before the bytes are read."""
+    claimed = {
+        "digest": f"sha256:{'0' * 64}",
+        "media_type": "text/plain",
+        "size": 64 * 1024**2 + 1,
+        "name": "",
+    }
+    plan = {"firmplan": 1, "steps": [{"id": "x", "set": claimed}], "output": "${x}"}
+    run = done(server, plan)
+    refused = server.get(f"/v1/runs/{run}/artifacts/{claimed['digest']}/preview")
+    assert (refused.status_code, refused.json()["code"]) == (422, "limit-exceeded")
+    assert "at most 64 MiB" in refused.json()["detail"]
+
+
+def test_the_frames_of_a_failure_have_a_route_of_their_own(server):
+    """No other answer has them: they show code of who runs the server."""
+    plan = {
+        "firmplan": 1,
+        "steps": [{"id": "x", "tool": "stumble", "args": {"word": "w"}, "on_error": "skip"}],
+    }
+    run = done(server, plan)
+    told = server.get(f"/v1/runs/{run}/tracebacks").json()
+    shapes_of(server, "TracebacksView", told)
+    assert "in stumble" in told["tracebacks"]["x"]
+    assert "in stumble" not in server.get(f"/v1/runs/{run}").text
+    assert server.get("/v1/runs/run_0/tracebacks").status_code == 404
 
 
 def test_a_plan_is_saved_only_in_the_place_of_the_one_that_was_read(server):

@@ -2,20 +2,31 @@
 
 | block | what happens |
 | --- | --- |
-| `python tools.py`, `yaml plan.yaml`, any kind with a file's name | the text is written into that file |
-| `python` | the text is run as a program, in this process, after those before it in one namespace |
+| `python tools.py`, `yaml plan.yaml`, any kind with a file's name | the text is written into that file; a file that a command has written has to have it |
+| `python` | the text is run as a program, in this process, after those before it in one namespace; it may `await`, as in a notebook |
 | `console` | each line after `$` is run as a command; the lines below it are its output |
 | `console background` | the same, and the command goes on while the page does: the lines are the beginning of its output |
-| `text` after a `python` block | the output of that program |
+| `sh` | each line is run as a command, which has to succeed; the page shows no output |
+| `text` or `json` after a `python` block | the output of that program |
+| `yaml` with steps | a plan: the check finds no errors in it, with the `TOOLS` of the programs before it |
+| `yaml bad-expr`, `json unknown-field`, .. | the same, with exactly this code as its error |
 | `python langgraph`, `python prefect`, .. | code of another library: it is compiled, and run where `make peers` has put that library |
+| any block below a comment `<!-- not run: REASON -->` | it is read (`faults_of_unrun`), and not run: commands and their options have to exist, programs to compile, documents to parse |
 
-In outputs, `…` stands for any text. Of a command the reader sees stdout and stderr together, and so does this module. Addresses with the port 8000 or 8010 get a free port.
+A block inside a comment is carried out like every other one, and a reader of the page does not see it: it prepares what a page's subject is not. In outputs, `…` stands for any text. Of a command the
+reader sees stdout and stderr together, and so does this module. Addresses with a port of `PORTS` get a free port. `# ..` after a command is a remark.
+A page that enters `examples/` gets a copy of that folder, as a reader has it in a clone.
 """
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import contextlib
+import inspect
 import io
+import itertools
+import json
 import os
 import re
 import shlex
@@ -24,20 +35,32 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from queue import Queue
 from types import ModuleType
 from typing import Self, TextIO
 
 import firmplan
+import yaml
+from firmplan import check
+from firmplan.cli.app import USAGE_ERROR, app
 from forked import Program
+from typer.main import get_command
 
 PEERS = ("langgraph", "llmcompiler", "prefect")
-PEERS_HOME = Path(firmplan.__file__).parent / ".venv" / "peers"
-FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-OURS = ("firmplan", "pytest", "python")
+ROOT = Path(firmplan.__file__).parent
+PEERS_HOME = ROOT / ".venv" / "peers"
+FENCE = re.compile(
+    r"^(?:<!-- not run: (?P<why>[^>]+) -->\n+)?(?P<indent> *)```(?P<info>[^\n]*)\n(?P<text>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
+)
+OURS = ("firmplan", "pytest", "python", "uvicorn")
+PORTS = ("8000", "8009", "8010")
+CODE = re.compile(r"[a-z]+(-[a-z]+)+")  # of the check
 END_S = 60.0  # a command takes a second; a machine under load gets some patience
 # Quicker, and the output is the same; the forked process has loaded firmplan before pytest could rewrite its assertions.
 PLAIN = "-p no:cacheprovider -p no:hypothesispytest -p no:xdist -p no:timeout -W ignore::pytest.PytestAssertRewriteWarning"
@@ -62,8 +85,10 @@ class PageRun:
             **(env or {}),
         }
         self.env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self.env['PATH']}"
-        self.ports = {each: str(free_port()) for each in ("8000", "8010")}
+        self.ports = {each: str(free_port()) for each in PORTS}
+        self.loop = asyncio.Runner()
         self.background: list[Program] = []
+        self.written: set[Path] = set()
         self.programs = 0
         self.readers: list[threading.Thread] = []
         self.module = ModuleType(
@@ -76,6 +101,7 @@ class PageRun:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.loop.close()
         os.chdir(self._cwd)
         os.environ.clear()
         os.environ.update(self._environ)
@@ -94,33 +120,58 @@ class PageRun:
     def carry_out(self, page: str) -> None:
         """Carry out every block of a page, in order. Raises: AssertionError: a block prints something else than the page says."""
         for block in FENCE.finditer(page):
+            text = self._here(textwrap.dedent(block["text"]))
             kind, _, rest = block["info"].partition(" ")
-            text = self._here(block["text"])
-            if kind == "console":
-                for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
-                    command, expected = split_command(part)
-                    if command.startswith("curl ") and shutil.which("curl") is None:
-                        continue
-                    said = self._start(command, expected) if rest == "background" else self.command(command)
-                    compare(said, self._there(expected), command)
+            if block["why"]:
+                self.said = None
+                assert not (found := faults_of_unrun(kind, text)), "\n".join(found)
+            elif kind == "console":
+                self._commands(text, goes_on=rest == "background")
             elif rest in PEERS:
                 self.said = self._peer(kind, rest, text)
+            elif kind in {"yaml", "json"} and (not rest or CODE.fullmatch(rest)) and "steps" in text:
+                self._check(yaml.safe_load(text), rest)
             elif rest:
-                path = self.folder / rest
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-            elif kind == "python":
-                self.said = self._program(text)
-            elif kind == "text" and self.said is None:
-                continue  # what a peer prints that is not here
-            elif kind == "text":
-                compare(self.said, self._there(text), "the program above")
+                self._write(self.folder / rest, text)
             else:
-                raise AssertionError(f"expected a block that can be carried out, found ```{block['info']}")
+                self._run(kind, text)
 
-    def command(self, command: str) -> str:
-        """Run one command line and return its output."""
+    def _commands(self, text: str, *, goes_on: bool) -> None:
+        """Run the commands of a block, and compare what they print."""
+        for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+            command, expected = split_command(part)
+            if command.startswith("curl ") and shutil.which("curl") is None:
+                continue
+            said = self._start(command, expected) if goes_on else self.command(command)
+            compare(said, self._there(expected), command)
+
+    def _write(self, path: Path, text: str) -> None:
+        """Write a file of the page; a file that a command has written has to have this text."""
+        if path.exists() and path not in self.written:
+            compare(path.read_text(encoding="utf-8"), text, path.name)
+            return
+        self.written.add(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def _run(self, kind: str, text: str) -> None:
+        """Run a program, commands without outputs, or compare what the program before printed."""
+        if kind == "python":
+            self.said = self._program(text)
+        elif kind == "sh":
+            for command in commands(text):
+                self.command(command, succeeds=True)
+        elif kind not in {"text", "json"}:
+            raise AssertionError(f"expected a block that can be carried out, found ```{kind}")
+        elif self.said is not None:  # else the program is not run, or is one of a peer that is not here
+            compare(self.said, self._there(text), "the program above")
+
+    def command(self, command: str, *, succeeds: bool = False) -> str:
+        """Run one command line and return its output. Raises: AssertionError: it had to succeed and did not."""
         if found := re.fullmatch(r"cd (\S+)", command):
+            if found[1].startswith("examples/") and not (self.folder / "examples").exists():
+                left_out = shutil.ignore_patterns("*.db*", "__pycache__")
+                shutil.copytree(ROOT / "examples", self.folder / "examples", ignore=left_out)
             self.folder = (self.folder / found[1]).resolve()
             return ""
         if found := re.fullmatch(r"mkdir (\S+)", command):
@@ -132,15 +183,21 @@ class PageRun:
         if found := re.fullmatch(r"export (\w+)=(\S+)", command):
             self.env[found[1]] = found[2]
             return ""
-        out, err = self._ran(command)
+        out, err, code = self._ran(command)
+        assert not (succeeds and code), f"{command}: exit code {code}\n{err}{out}"
         return self._there(err + out)
 
-    def _ran(self, command: str) -> tuple[str, str]:
-        words = shlex.split(command)
-        if words[0] in OURS and not re.search(r"[|<>;&]", command):
+    def _ran(self, command: str) -> tuple[str, str, int]:
+        command, _, file = command.partition(" > ")
+        words = shlex.split(command, comments=True)
+        if words[0] in OURS and not re.search(r"[|<>;&]", re.sub(r"'[^']*'", "", command)):
             expanded = [re.sub(r"\$(\w+)", lambda name: self.env[name[1]], word) for word in words]
             with Program(self._words(expanded), cwd=self.folder, env=self.env) as program:
-                return program.communicate(END_S)
+                out, err = program.communicate(END_S)
+            if file:
+                (self.folder / file).write_text(out, encoding="utf-8")
+            return "" if file else out, err, program.returncode or 0
+        command += f" > {file}" if file else ""
         done = subprocess.run(
             ["sh", "-ec", command],
             cwd=self.folder,
@@ -150,7 +207,7 @@ class PageRun:
             check=False,
             timeout=END_S,
         )
-        return done.stdout, done.stderr
+        return done.stdout, done.stderr, done.returncode
 
     def _words(self, words: list[str]) -> list[str]:
         return words[1:] if words[0] == "python" else ["-m", *words]
@@ -179,9 +236,20 @@ class PageRun:
         sys.modules[self.module.__name__] = self.module
         if sys.path[0] != str(self.folder):
             sys.path.insert(0, str(self.folder))
+        code = compile(text, str(source), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            exec(compile(text, str(source), "exec", dont_inherit=True), vars(self.module))
+            if code.co_flags & inspect.CO_COROUTINE:
+                self.loop.run(eval(code, vars(self.module)))
+            else:
+                exec(code, vars(self.module))
         return self._there(out.getvalue())
+
+    def _check(self, plan: dict[str, object], fault: str) -> None:
+        """Check a plan of the page: it has the error that its block names, or none, and nothing in it is unused."""
+        report = check({"firmplan": 1, **plan}, vars(self.module).get("TOOLS", []))
+        assert [problem.code for problem in report.errors] == ([fault] if fault else []), str(report)
+        unused = {"unused-step", "unused-input", "suspicious-text"}
+        assert fault or unused.isdisjoint(problem.code for problem in report.problems), str(report)
 
     def _peer(self, kind: str, name: str, text: str) -> str | None:
         """Run another library's program, where `make peers` has put that library; else only compile it."""
@@ -230,6 +298,61 @@ def split_command(part: str) -> tuple[str, str]:
         line, _, rest = rest.partition("\n")
         command = command[:-1].rstrip() + " " + line.strip()
     return command, rest
+
+
+def commands(text: str) -> Iterator[str]:
+    """Yield the commands of a block of `sh`, without remarks and empty lines."""
+    rest = text
+    while rest:
+        command, rest = split_command(rest)
+        if command.strip() and not command.lstrip().startswith("#"):
+            yield command
+
+
+def faults_of_unrun(kind: str, text: str) -> list[str]:
+    """Return what is wrong with a block that is read and not run."""
+    if kind in {"sh", "console"}:
+        parts = (part for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:])
+        lines = commands(text) if kind == "sh" else (split_command(part)[0] for part in parts)
+        return [fault for line in lines if (fault := faults_of_command(line))]
+    try:
+        if kind == "python":
+            compile(text, "page", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        elif kind in {"yaml", "json"}:
+            list(yaml.safe_load_all(text)) if kind == "yaml" else json.loads(text)
+        elif kind == "toml":
+            tomllib.loads(text)
+    except (SyntaxError, ValueError, yaml.YAMLError) as error:
+        return [str(error)]
+    return []
+
+
+def faults_of_command(line: str) -> str:
+    """Return what is wrong with a command line that is not run: a command of firmplan that does not exist, an unknown option, a missing or superfluous argument."""
+    words = shlex.split(line, comments=True)
+    while words and re.fullmatch(r"\w+=.*", words[0]):
+        words = words[1:]
+    words = list(itertools.takewhile(lambda word: not re.match(r"\d?[|<>;&]", word), words))
+    if not words or words[0] != "firmplan":
+        return ""
+    command, context, words = get_command(app), None, words[1:]
+    while True:
+        context = command.context_class(command, parent=context, **command.context_settings)
+        try:
+            values, left, _ = command.make_parser(context).parse_args(list(words))
+            if hasattr(command, "commands") and left:
+                name, words = left[0], left[1:]
+                if (command := command.get_command(context, name)) is None:
+                    return f"{line}: there is no command {name!r}"
+                continue
+        except USAGE_ERROR as error:
+            return f"{line}: {error}"
+        missing = [each.name for each in command.params if each.required and not values.get(each.name)]
+        if left and context.allow_extra_args:  # a command that runs another
+            return faults_of_command(shlex.join(["firmplan", *left]))
+        if left or missing:
+            return f"{line}: expected {missing or 'no further argument'}, found {left}"
+        return ""
 
 
 def compare(said: str, expected: str, what: str) -> None:

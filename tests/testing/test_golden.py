@@ -19,7 +19,7 @@ from firmplan.executor.review.compare import compare
 from firmplan.plans import Plan
 from firmplan.testing import ScriptedModel, ScriptedTool
 from firmplan.testing.assertions import is_same
-from firmplan.testing.golden import golden_mismatch, read_golden
+from firmplan.testing.golden import Golden, golden_mismatch, read_golden
 from firmplan.testing.recorded import read_recorded
 from firmplan.testing.rehearsal import Rehearsal
 from firmplan.tools import ModelReply, Models, Usage
@@ -468,6 +468,26 @@ def test_equal_prompts_get_their_answers_whichever_ended_first(tmp_path, name):
     renamed = Plan.model_validate(plan({**said, "id": name}, output=f"${{{name}}}"))
     now = asyncio.run(Rehearsal(renamed, {}, recorded=golden).run())
     assert now.run.output == golden.run.output == ["said[0]", "said[1]", "said[2]"]
+
+
+def test_a_renamed_step_is_told_as_renamed(tmp_path):
+    """With no step removed or added, and none that differs: the plan alone does."""
+    steps = [call("a", "count"), {"id": "b", "set": "${a + 1}"}]
+    count = ScriptedTool("count", [1], effect="read", returns={"type": "integer"})
+    record(tmp_path / "n.bundle", plan(*steps, output="${b}"), [count])
+    golden = read_recorded(tmp_path / "n.bundle")
+    now = plan(call("number", "count"), {"id": "b", "set": "${number + 1}"}, output="${b}")
+    found = golden_mismatch(
+        Golden(tmp_path / "n.bundle", Rehearsal(Plan.model_validate(now), {}, recorded=golden)),
+        Toolset([count]),
+    )
+    assert found.splitlines() == [
+        "recorded -> now: 0 of 2 steps differ",
+        "plan diff: 1 step changed, 1 step renamed",
+        "= number  a -> number",
+        "~ b.set   ${a + 1} -> ${number + 1}",
+        "accept it with `pytest --firmplan --firmplan-update`",
+    ]
 
 
 def test_secrets_are_not_needed(tmp_path):

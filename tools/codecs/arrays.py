@@ -5,12 +5,14 @@ Arrays of Python objects have no bytes but pickled ones, so they are refused.
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 
 from .codec import Codec, Encoded
+from .preview import COLUMNS_MAX, ArtifactPreview, PreviewColumn, cut
 
 MEDIA_TYPE = "application/x-npy"
 
@@ -63,9 +65,66 @@ def _decode(data: bytes) -> np.ndarray[Any, Any]:
     return np.lib.format.read_array(BytesIO(data), allow_pickle=False)
 
 
-def preview(data: bytes, rows: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the first elements of the first axis, with their index, as text for people."""
-    found = np.atleast_1d(_decode(data))
-    name = f"{dtype_name(found.dtype)} {list(found.shape)}"
-    shown = (np.array2string(each, threshold=8, edgeitems=3).replace("\n", "") for each in found[:rows])
-    return ("index", name), [(str(at), text) for at, text in enumerate(shown)]
+def preview(data: bytes, rows: int, *, is_whole: bool) -> ArtifactPreview:
+    """Return the first elements along the first axis: of two axes as a table, of a structured dtype by field, of more axes each as one text.
+
+    Args:
+        data: The bytes, or as many of them as are at hand.
+        rows: Elements along the first axis.
+        is_whole: Whether these are all bytes.
+
+    Raises:
+        ValueError: They are no array, or what is shown is not among them.
+    """
+    found, shape = (_decode(data), None) if is_whole else _beginning(data, rows)
+    shape = found.shape if shape is None else shape
+    shown = np.atleast_1d(found)[:rows]
+    dtype = dtype_name(found.dtype)
+    if shown.dtype.names is not None and shown.ndim == 1:
+        names = shown.dtype.names
+        heads = [PreviewColumn(cut(name), dtype_name(shown.dtype[name])) for name in names[:COLUMNS_MAX]]
+        lines = [tuple(_text(each[name]) for name in names[:COLUMNS_MAX]) for each in shown]
+        count = len(names)
+    elif shown.ndim == 2:  # rows and columns
+        count = shown.shape[1]
+        heads = [PreviewColumn(str(at), dtype) for at in range(min(count, COLUMNS_MAX))]
+        lines = [tuple(_text(each) for each in line) for line in shown[:, :COLUMNS_MAX]]
+    else:
+        count, heads = 1, [PreviewColumn("value", dtype)]
+        lines = [(_text(each),) for each in shown]
+    return ArtifactPreview(
+        kind="array",
+        columns=tuple(heads),
+        rows=tuple(lines),
+        rows_total=shape[0] if shape else 1,
+        columns_total=count,
+        shape=shape,
+        dtype=dtype,
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return cut(np.array2string(value, threshold=8, edgeitems=3).replace("\n", ""))
+    return cut(str(value))
+
+
+def _beginning(data: bytes, rows: int) -> tuple[np.ndarray[Any, Any], tuple[int, ...]]:
+    """Return the first elements of an array whose first bytes are at hand, and the shape of the whole array. Raises: ValueError."""
+    source = BytesIO(data)
+    reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
+        np.lib.format.read_magic(source)
+    )
+    if reader is None:
+        raise ValueError("expected version 1 or 2 of the format .npy in an array of this size")
+    shape, is_fortran, dtype = reader(source)
+    if dtype.hasobject or not dtype.itemsize:
+        raise ValueError(f"expected elements that have bytes, found the dtype {dtype}")
+    if not shape or (is_fortran and len(shape) > 1):
+        raise ValueError("expected the order of C (row after row) in an array of this size")
+    width = math.prod(shape[1:])
+    count = min(rows, shape[0], (len(data) - source.tell()) // (dtype.itemsize * max(width, 1)))
+    if shape[0] and not count:
+        raise ValueError(f"expected rows that fit into {len(data):,} bytes, found longer ones")
+    flat = np.frombuffer(data, dtype, count * width, source.tell())
+    return flat.reshape((count, *shape[1:])), shape

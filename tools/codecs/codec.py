@@ -8,16 +8,18 @@ should give equal bytes: the digest of the bytes decides whether a result is reu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
 from typing import Any, Final, TypeVar, cast
 
 import jsonschema_rs
+from pydantic import BaseModel
 
 from ...errors import ConfigError, ToolError
-from ...plans.values import Json, NotJson, canonical, parse_canonical
+from ...plans.values import DEPTH_MAX, Json, NotJson, canonical, parse_canonical
 
 T = TypeVar("T", bound=type)
+Given = TypeVar("Given")
 
 MARK: Final = "x-codec"
 """The key of JSON Schemas of descriptions that names the codec. Whoever reads the schema sees how the bytes were made."""
@@ -292,31 +294,70 @@ def decode(codec: Codec, data: bytes) -> object:
         ) from fault
 
 
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
+
+def with_slots(value: Given) -> tuple[Given, list[tuple[dict[str, Json], object]]]:
+    """Return a value in which each part that has a codec is an empty object, and these objects with their parts: whoever encodes a part fills its slot.
+
+    Looks into lists, tuples, dicts, dataclasses and pydantic models. Those that hold such a part come back as lists and dicts; anything else is
+    returned as it is. A list or dict of plain JSON costs one look at its types.
+
+    Raises:
+        ConfigError: A package that a codec needs is not installed.
+    """
+    found: list[tuple[dict[str, Json], object]] = []
+    return _with_slots(value, found, 0), found
+
+
+def _with_slots(  # noqa: PLR0911  # one case for each kind of container
+    value: Any,  # noqa: ANN401  # any value
+    found: list[tuple[dict[str, Json], object]],
+    depth: int,
+) -> Any:  # noqa: ANN401  # the same
+    kind = cast("type[object]", type(value))
+    # Values that are too deep are refused where they are read as JSON.
+    if kind in _SCALARS or depth > DEPTH_MAX:
+        return value
+    if isinstance(value, list | tuple):
+        parts = cast("list[Any]", value)
+        if set(map(type, parts)) <= _SCALARS:
+            return parts
+        listed = [_with_slots(each, found, depth + 1) for each in parts]
+        return listed if any(new is not old for new, old in zip(listed, parts, strict=True)) else parts
+    if isinstance(value, Mapping):
+        changed = _changed(value, found, depth)
+        return {**value, **changed} if changed else value
+    if find_codec(kind) is not None:
+        slot: dict[str, Json] = {}
+        found.append((slot, value))
+        return slot
+    if is_dataclass(value):
+        parts_of = {each.name: getattr(value, each.name) for each in fields(value)}
+        changed = _changed(parts_of, found, depth)
+        return {**parts_of, **changed} if changed else value
+    if isinstance(value, BaseModel):
+        changed = _changed(dict(value), found, depth)
+        if not changed:
+            return value
+        known = kind.model_fields if issubclass(kind, BaseModel) else {}
+        names = {
+            name: (known[name].serialization_alias or name) if name in known else name for name in changed
+        }
+        rest = value.model_dump(mode="json", by_alias=True, exclude=set(changed))
+        return {**rest, **{names[name]: part for name, part in changed.items()}}
+    return value
+
+
+def _changed(
+    entries: Mapping[Any, Any], found: list[tuple[dict[str, Json], object]], depth: int
+) -> dict[Any, Any]:
+    if set(map(type, entries.values())) <= _SCALARS:
+        return {}
+    made = {key: _with_slots(part, found, depth + 1) for key, part in entries.items()}
+    return {key: part for key, part in made.items() if part is not entries[key]}
+
+
 def _words(fault: Exception) -> str:
     text = str(fault)
     return text if isinstance(fault, ValueError | TypeError) and text else f"{type(fault).__name__}: {text}"
-
-
-def preview(media_type: str, data: bytes, rows: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]] | None:
-    """Return the columns and the first rows of a frame, an array or a text, as text for people; `None`: it is none of these.
-
-    Raises:
-        ConfigError: A package that reads it is missing.
-    """
-    if (module := _PREVIEWS.get(media_type)) is not None:
-        try:
-            found: tuple[tuple[str, ...], list[tuple[str, ...]]] = import_module(module, __package__).preview(
-                data, rows
-            )
-        except ImportError as fault:
-            raise ConfigError(f"{media_type}: it is read with {fault.name}; install it") from fault
-        return found
-    if media_type.startswith("text/") or media_type in ("application/json", "application/x-ndjson"):
-        return ("line",), [(line,) for line in data.decode(errors="replace").splitlines()[:rows]]
-    return None
-
-
-_PREVIEWS: Final[Mapping[str, str]] = {
-    "application/vnd.apache.arrow.file": ".frames",
-    "application/x-npy": ".arrays",
-}

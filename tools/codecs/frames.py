@@ -10,6 +10,7 @@ has a value or an annotation of theirs has imported them.
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
@@ -18,10 +19,15 @@ from typing import Any, Final, cast
 from ...errors import ConfigError
 from ...plans.values import Json
 from .codec import Codec, Encoded
+from .preview import CELL_MAX, COLUMNS_MAX, ArtifactPreview, PreviewColumn, cut
 
 MEDIA_TYPE: Final = "application/vnd.apache.arrow.file"
 _SERIES: Final = b"firmplan.series"
 _INDEX: Final = "__index_level_"
+UNPACKED_BYTES_MAX: Final = 4 << 30
+"""Bytes that the compressed buffers of a table may have when unpacked: a tool has the memory for so many, and for no bomb."""
+ITEMS_MAX: Final = 10
+"""Elements of a list in a cell that a preview shows."""
 
 FACTS: Final[Mapping[str, Json]] = {
     "rows": {"type": "integer", "minimum": 0},
@@ -135,11 +141,85 @@ def encoded_table(table: Any) -> Encoded:
 
 def read_table(data: bytes) -> Any:
     """Return the pyarrow.Table of some bytes. Raises: ValueError: they are none."""
-    pa = _pyarrow(None)
-    table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+    table = open_table(data)
     # The bytes may come from anywhere: without this, an offset outside its buffer would be read as it is.
     table.validate(full=True)
     return table
+
+
+def open_table(data: bytes) -> Any:
+    """Return the pyarrow.Table of some bytes, whose offsets nobody has looked at. Raises: ValueError: they are none, or a bomb."""
+    pa = _pyarrow(None)
+    if (size := _unpacked_size(data)) > UNPACKED_BYTES_MAX:
+        raise ValueError(
+            f"expected at most {UNPACKED_BYTES_MAX >> 30} GiB when unpacked, found {size:,} bytes; divide the table"
+        )
+    return pa.ipc.open_file(pa.BufferReader(data)).read_all()
+
+
+def _unpacked_size(data: bytes) -> int:
+    """Return how many bytes the compressed buffers of an Arrow file say that they have when unpacked; 0: none is compressed.
+
+    Files of other programs may be compressed, and a few kilobytes can stand for more than memory holds. Each compressed buffer begins with its size.
+    pyarrow does not tell where the buffers are, so the few fields of the messages' flatbuffers that say it are read here
+    (apache/arrow, format/Message.fbs and File.fbs).
+    """
+    if not data.startswith(b"ARROW1"):
+        raise ValueError("expected an Arrow IPC file (Feather 2), which begins with ARROW1")
+    total = 0
+    try:
+        footer_size = struct.unpack_from("<i", data, len(data) - 10)[0]
+        footer = _Flat.root(data, len(data) - 10 - footer_size)
+        for field in (2, 3):  # dictionaries, recordBatches
+            for block in footer.structs(field, 24):
+                offset, size = struct.unpack_from("<qi", data, block)
+                prefix = 8 if data[offset : offset + 4] == b"\xff\xff\xff\xff" else 4
+                batch = _Flat.root(data, offset + prefix).table(2)
+                batch = batch if field == 3 else batch.table(1)  # a dictionary batch holds a record batch
+                if not batch.has(3):  # compression
+                    continue
+                for buffer in batch.structs(2, 16):
+                    start, length = struct.unpack_from("<qq", data, buffer)
+                    total += max(struct.unpack_from("<q", data, offset + size + start)[0], 0) if length else 0
+    except (struct.error, IndexError) as fault:
+        raise ValueError(f"expected a whole Arrow IPC file: {fault}") from fault
+    return total
+
+
+class _Flat:
+    """A table of a flatbuffer: https://flatbuffers.dev/internals, as far as it is needed."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self._data, self._at = data, at
+        self._vtable = at - struct.unpack_from("<i", data, at)[0]
+        self._fields = (struct.unpack_from("<H", data, self._vtable)[0] - 4) // 2
+
+    @classmethod
+    def root(cls, data: bytes, at: int) -> _Flat:
+        return cls(data, at + struct.unpack_from("<I", data, at)[0])
+
+    def has(self, field: int) -> bool:
+        return self._place(field) != self._at
+
+    def table(self, field: int) -> _Flat:
+        return _Flat(self._data, self._target(field))
+
+    def structs(self, field: int, size: int) -> range:
+        """Return where the elements of a vector of structs begin."""
+        if not self.has(field):
+            return range(0)
+        start = self._target(field)
+        count = min(struct.unpack_from("<I", self._data, start)[0], len(self._data) // size)
+        return range(start + 4, start + 4 + count * size, size)
+
+    def _place(self, field: int) -> int:
+        if field >= self._fields:
+            return self._at
+        return self._at + int(struct.unpack_from("<H", self._data, self._vtable + 4 + 2 * field)[0])
+
+    def _target(self, field: int) -> int:
+        place = self._place(field)
+        return place + int(struct.unpack_from("<I", self._data, place)[0])
 
 
 def facts_of(table: Any) -> dict[str, Json]:
@@ -152,16 +232,62 @@ def facts_of(table: Any) -> dict[str, Json]:
     }
 
 
-def preview(data: bytes, rows: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the columns with their types, and the first rows, as text for people."""
-    table = read_table(data)
-    names = [name for name in table.column_names if not name.startswith(_INDEX)]
-    head = tuple(f"{name} ({dtype_name(table.schema.field(name).type)})" for name in names)
-    columns = [
-        ["" if each is None else str(each) for each in table.column(name).slice(0, rows).to_pylist()]
-        for name in names
-    ]
-    return head, [tuple(row) for row in zip(*columns, strict=True)]
+def preview(data: bytes, rows: int, *, is_whole: bool) -> ArtifactPreview:
+    """Return the columns with their types, and the first rows. An index of pandas that has no name is not shown.
+
+    Raises:
+        ValueError: The bytes are no table, or not all of them.
+    """
+    if not is_whole:  # where the rows are stands at the end of the file
+        raise ValueError("expected all bytes of the table")
+    table = open_table(data)
+    shown = table.slice(0, rows)
+    shown.validate(full=True)
+    places = [at for at, field in enumerate(table.schema) if not field.name.startswith(_INDEX)]
+    kept = places[:COLUMNS_MAX]
+    columns = [[_cell(each) for each in shown.column(at)] for at in kept]
+    return ArtifactPreview(
+        kind="frame",
+        columns=tuple(
+            PreviewColumn(cut(table.schema.field(at).name), dtype_name(table.schema.field(at).type))
+            for at in kept
+        ),
+        rows=tuple(zip(*columns, strict=True)) if columns else ((),) * shown.num_rows,
+        rows_total=table.num_rows,
+        columns_total=len(places),
+    )
+
+
+def _cell(scalar: Any) -> str | None:
+    """Return a value as text; `None`: it is null. No more of a long text or list is made a Python object than is shown."""
+    pa = _pyarrow(None)
+    if not scalar.is_valid:
+        return None
+    if isinstance(scalar, pa.DictionaryScalar | pa.ExtensionScalar | pa.RunEndEncodedScalar):
+        return _cell(scalar.value)
+    return cut(_text(pa, scalar))
+
+
+def _text(pa: Any, scalar: Any) -> str:
+    if isinstance(scalar, pa.StructScalar):
+        return "{" + ", ".join(f"{name}: {_item(value)}" for name, value in scalar.items()) + "}"
+    if isinstance(scalar, pa.ListScalar | pa.LargeListScalar | pa.FixedSizeListScalar):
+        values = scalar.values
+        more = ", ..." if len(values) > ITEMS_MAX else ""
+        return "[" + ", ".join(_item(each) for each in values[:ITEMS_MAX]) + more + "]"
+    if isinstance(scalar, pa.StringScalar | pa.LargeStringScalar | pa.StringViewScalar):
+        # Four bytes are the most that a character takes.
+        begun = scalar.as_buffer().slice(0, min(4 * (CELL_MAX + 1), scalar.as_buffer().size))
+        return str(begun.to_pybytes().decode(errors="ignore"))
+    if isinstance(scalar, pa.BinaryScalar | pa.LargeBinaryScalar | pa.BinaryViewScalar):
+        begun = scalar.as_buffer().slice(0, min(CELL_MAX, scalar.as_buffer().size))
+        return f"{begun.to_pybytes()!r}"
+    return str(scalar)
+
+
+def _item(scalar: Any) -> str:
+    text = _cell(scalar)
+    return "null" if text is None else text
 
 
 _NAMES: Final = {

@@ -68,12 +68,13 @@ def _keep(tool: Tool, kind: str, source: object | None, annotations: Mapping[str
     from .closure import close_over  # noqa: PLC0415  # needs `Tool`
 
     resources, gaps = _resources(tool) if source is not None else ((), ())
+    called, unknown = _called(tool) if source is not None and tool.called else ({}, ())
     encoded = tuple(part for codec in tool.types.codecs for part in codec.code)
     found = close_over(source, annotations, (*tool.influences, *encoded, *resources))
-    found.unseen |= dict.fromkeys(gaps)
+    found.unseen |= dict.fromkeys((*gaps, *unknown))
     parts = dict(found.parts) | {f"package {name}": version for name, version in found.versions.items()}
     if source is not None:
-        parts |= _declared(tool)
+        parts |= _declared(tool) | called
         found.observations.add_value(tool.fingerprint_extra)
     # Sorted, so that the digest does not depend on the order of the walk.
     parts = {name: parts[name] for name in sorted(parts)}
@@ -83,7 +84,8 @@ def _keep(tool: Tool, kind: str, source: object | None, annotations: Mapping[str
     whole = digest(canonical([kind, FORMAT, parts, list(gaps)] if gaps else [kind, FORMAT, parts]))
     made = Fingerprint(None if unseen and tool.version is None else whole, parts, unseen, dict(found.reach))
     # A gap may close without a change of any object: its file is saved again, its module appears.
-    if unseen is None:
+    # The code of the tools that an agent may call is observed by their own fingerprints.
+    if unseen is None and not called:
         tool.last_fingerprints[kind] = made, found.observations
     return made
 
@@ -103,6 +105,20 @@ def _resources(tool: Tool) -> tuple[tuple[object, ...], tuple[str, ...]]:
         else:
             gaps.append(f"a value stands for the resource '{each.name}'")
     return tuple(functions), tuple(gaps)
+
+
+def _called(tool: Tool) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the fingerprints of the tools that an agent may call, as parts, and a sentence for each that has none."""
+    parts: dict[str, str] = {}
+    gaps: list[str] = []
+    for each in tool.called:
+        if isinstance(each, str):
+            gaps.append(f"its tool '{each}' is not known before it is in a toolset")
+        elif (found := fingerprint_of(each)).digest is None:
+            gaps.append(f"its tool '{each.name}' has no fingerprint: {found.unseen}")
+        else:
+            parts[f"tool {each.name}"] = found.digest
+    return parts, tuple(gaps)
 
 
 def _declared(tool: Tool) -> dict[str, str]:

@@ -362,7 +362,7 @@ async def _send(client: AsyncInstructor, call: ModelCall, seen: list[Any]) -> ob
     # conversation. instructor's own retries would hide both.
     messages: Any = [message.to_dict() for message in call.messages]
     if call.turn is not None:
-        return await _send_turn(client, call.turn, options, seen)
+        return await _send_turn(client, call.turn, options, seen, call.listener)
     if call.listener is None:
         return await client.create(response_model=form, messages=messages, max_retries=0, **options)
     return await _streaming(client, call.endpoint, call.listener)(
@@ -371,7 +371,11 @@ async def _send(client: AsyncInstructor, call: ModelCall, seen: list[Any]) -> ob
 
 
 async def _send_turn(
-    client: AsyncInstructor, turn: NativeTurn, options: dict[str, Any], seen: list[Any]
+    client: AsyncInstructor,
+    turn: NativeTurn,
+    options: dict[str, Any],
+    seen: list[Any],
+    listener: Listener | None,
 ) -> object:
     """Send the turn of an agent; the completion is put into `seen`."""
     from openai import AsyncOpenAI  # noqa: PLC0415
@@ -379,7 +383,12 @@ async def _send_turn(
     assert isinstance(client.client, AsyncOpenAI)
     # Not through instructor, which would force one tool and parse its arguments: here the model chooses, and its choice is the answer.
     sent = {name: value for name, value in options.items() if name != "hooks"} | turn.options()
-    completion: object = await cast("Any", client.client.chat.completions.create)(**sent)
+    create: Any = client.client.chat.completions.create
+    if listener is not None:
+        from .transport import streamed  # noqa: PLC0415  # loads openai
+
+        create = streamed(client.client, listener, turn.answer_tool)
+    completion: object = await create(**sent)
     seen.append(completion)
     return completion
 

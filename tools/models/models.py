@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 from uuid import uuid4
 
 from ...errors import ConfigError, ToolError
@@ -31,6 +31,7 @@ from ...plans.values import Json, NotJson, canonical, digest, parse
 from ..failures import writable
 from ..guards.guard import Guard, Question, Refusal, check_guards, find_refusal, is_data, name_of
 from ..secret import SECRET_CHARACTERS_MIN
+from .agent_turns import answer_in
 from .answer import AnswerForm
 from .clients import Clients
 from .completion import (
@@ -52,6 +53,9 @@ from .marks import ANSWER_THIS, DATA_NOTE, Data, cut_spans, has_words_outside, m
 from .prices import PricesSource
 from .prompts import Example, example_messages
 from .tool_calls import NativeTurn, said_again
+
+if TYPE_CHECKING:
+    from .transport import Listener
 
 __all__ = ["Message", "Model", "ModelError", "ModelReply", "ModelRequest", "Models", "Usage", "ask_request"]
 
@@ -85,6 +89,7 @@ class ModelRequest:
         sources: The texts that an answer may quote, by name; they stand in the messages too.
         typed: Makes the value that guards which are functions get (`guard.py`, `Question`); it decides no answer.
         turns: Of a turn of an agent: the same question in parts, for endpoints with tool calls.
+        opening: Of a turn of an `@agent` tool: the messages of its prompt, which stand before the turns in that form.
     """
 
     alias: str
@@ -99,6 +104,7 @@ class ModelRequest:
     sources: Mapping[str, Json] = field(default_factory=dict[str, Json])
     turns: AgentTurns | None = None
     typed: Callable[[Json], object] | None = None
+    opening: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +261,15 @@ class Models:
         ]
         return {"judges": [f"{each.name} at {each.base_url}" for each in endpoints]} if judges else {}
 
-    async def ask(self, request: ModelRequest, *, timeout_s: float | None = None) -> ModelReply:
+    async def ask(
+        self, request: ModelRequest, *, timeout_s: float | None = None, listener: Listener | None = None
+    ) -> ModelReply:
         """Return a valid answer to a request.
 
         Args:
             request: The request.
             timeout_s: Time for the whole conversation; `None`: the time of the model (`Model.timeout`), else `TIMEOUT_S`, for each request.
+            listener: Hears the answers while they are written, those that do not stand too; judges are not heard.
 
         Raises:
             ModelError: `no-model` (a setting is missing), `refused`, `truncated`, `bad-output` (no valid answer after
@@ -277,7 +286,7 @@ class Models:
             raise ModelError(str(error), code="no-model") from error
         tally = _Tally.start(timeout_s, endpoints)
         try:
-            return await self._first_of(endpoints, request, tally)
+            return await self._first_of(endpoints, request, tally, listener)
         except ModelError as error:
             tally.settle(error)
             raise
@@ -317,20 +326,26 @@ class Models:
         return Judgement(refusal, tally.usage, tally.verdicts())
 
     async def _first_of(
-        self, endpoints: Sequence[Endpoint], request: ModelRequest, tally: _Tally
+        self,
+        endpoints: Sequence[Endpoint],
+        request: ModelRequest,
+        tally: _Tally,
+        listener: Listener | None = None,
     ) -> ModelReply:
         """Return the answer of the first endpoint that can give one."""
         # Only errors that another endpoint need not share move on. The last endpoint's error is the one that is
         # raised.
         for endpoint in endpoints[:-1]:
             try:
-                return await self._converse(endpoint, request, tally)
+                return await self._converse(endpoint, request, tally, listener)
             except ModelError as error:
                 if error.code not in ELSEWHERE:
                     raise
-        return await self._converse(endpoints[-1], request, tally)
+        return await self._converse(endpoints[-1], request, tally, listener)
 
-    async def _converse(self, endpoint: Endpoint, request: ModelRequest, tally: _Tally) -> ModelReply:
+    async def _converse(
+        self, endpoint: Endpoint, request: ModelRequest, tally: _Tally, listener: Listener | None
+    ) -> ModelReply:
         """Ask one endpoint until its answer is valid, at most `retries` times again."""
         answer = AnswerForm(request.schema)
         timeout_s = tally.timeout_s or endpoint.timeout_s or TIMEOUT_S
@@ -341,6 +356,7 @@ class Models:
             timeout_s,
             request.temperature,
             request.max_tokens,
+            listener=listener,
             turn=_turn_of(request) if endpoint.tool_calls else None,
         )
         plain = request.question
@@ -361,9 +377,7 @@ class Models:
                 value = outcome.value
                 if request.turns is not None and not completion.is_native:
                     value = _without_calls(value)
-                refusal = await _find_refusal(value, request.guard, question, len(completion.raw))
-                tally.note_guards([guard for guard in request.guard if judge_of(guard) is None], refusal)
-                refusal = refusal or await self._find_against(value, request, question, tally)
+                refusal = await self._judged(value, request, question, tally, len(completion.raw))
                 if refusal is None:
                     return ModelReply(value, tally.usage, endpoint.name, endpoint.base_url, tally.verdicts())
                 outcome = Invalid(refusal.detail)
@@ -379,6 +393,18 @@ class Models:
                 call = replace(call, turn=replace(call.turn, added=added))
         text = f"the model '{endpoint.name}' gave no valid answer in {request.retries + 1} tries; the last fault: {said}"
         raise ModelError(text, code="bad-output")
+
+    async def _judged(
+        self, value: Json, request: ModelRequest, question: Question, tally: _Tally, size: int
+    ) -> Refusal | None:
+        """Return the verdict of the first guard that refuses an answer; `None` if none does, or if a turn of an agent gives no answer yet."""
+        if request.turns is not None and request.guard:
+            if not (given := answer_in(value)):
+                return None
+            value = given["answer"]
+        refusal = await _find_refusal(value, request.guard, question, size)
+        tally.note_guards([guard for guard in request.guard if judge_of(guard) is None], refusal)
+        return refusal or await self._find_against(value, request, question, tally)
 
     async def _find_against(
         self, value: Json, request: ModelRequest, question: Question, tally: _Tally
@@ -580,7 +606,7 @@ def _without_calls(value: Json) -> Json:
 
 
 def _turn_of(request: ModelRequest) -> NativeTurn | None:
-    return None if request.turns is None else NativeTurn(request.turns)
+    return None if request.turns is None else NativeTurn(request.turns, opening=request.opening)
 
 
 def _again(raw: str, plea: str) -> tuple[Message, ...]:

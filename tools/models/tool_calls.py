@@ -26,6 +26,7 @@ from ...plans.immutable import immutable
 from ...plans.values import Json, NotJson, canonical, parse
 from ..failures import writable
 from .answer import AnswerForm, InvalidAnswer, NoJson, find_json
+from .completion import Message
 from .marks import DATA_NOTE, Data, cut_spans, mark
 
 if TYPE_CHECKING:
@@ -109,12 +110,14 @@ class NativeTurn:
         added: Messages after those of the turns, such as the plea to answer again.
         is_strict: Whether schemas are sent as strict ones, where they can be.
         is_parallel: Whether the endpoint is told if several calls may come at once.
+        opening: The messages of a prompt that stands in the place of the goal: its system words, examples and question.
     """
 
     told: AgentTurns
     added: tuple[NativeMessage, ...] = ()
     is_strict: bool = True
     is_parallel: bool = True
+    opening: tuple[Message, ...] = ()
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -166,17 +169,22 @@ class NativeTurn:
     def messages(self) -> Iterator[NativeMessage]:
         """Yield the messages. Each marks its own data, so that it is the same in every later turn."""
         told = self.told
-        yield _said("system", self._system())
-        goal = mark(["# Goal\n", *cut_spans(told.goal, told.goal_data)])
+        *head, question = self.opening or (
+            Message("user", mark(["# Goal\n", *cut_spans(told.goal, told.goal_data)])),
+        )
+        words = head.pop(0).content if head and head[0].role == "system" else ""
+        yield _said("system", self._system(words))
+        for message in head:
+            yield _said(message.role, message.content)
         left_out = f"\n\n(the first {told.left_out} calls are left out)" if told.left_out else ""
-        yield _said("user", goal + left_out)
+        yield _said("user", question.content + left_out)
         calls_before = told.left_out
         for turn in told.turns:
             yield from self._turn(turn, calls_before)
             calls_before += len(turn.calls)
         yield from self.added
 
-    def _system(self) -> str:
+    def _system(self, words: str = "") -> str:
         rules = _RULES.format(
             finish=_FINISH_TOOL.format(name=self.answer_tool) if self.answer_tool else _FINISH_TEXT
         )
@@ -188,7 +196,8 @@ class NativeTurn:
             parts.append(_PROVIDED)
         for wire, tool in provided:
             parts += [f"\n- {wire}: ", Data("tool", _words(tool))]
-        return f"{mark(parts)}\n\n{DATA_NOTE}"
+        notes = [words, mark(parts), "" if DATA_NOTE in words else DATA_NOTE]
+        return "\n\n".join(note for note in notes if note)
 
     def _turn(self, turn: AgentTurn, calls_before: int) -> Iterator[NativeMessage]:
         if not turn.calls:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import httpx2
@@ -50,8 +51,15 @@ class ListenerFailed(Exception):  # noqa: N818  # the same
     """The listener raised, which is no error of the model; the cause is the exception of the listener."""
 
 
-def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable[object]]:
+def streamed(
+    client: AsyncOpenAI, listener: Listener, answer_tool: str | None = None
+) -> Callable[..., Awaitable[object]]:
     """Return a `client.chat.completions.create` with a listener to the answer.
+
+    Args:
+        client: The client.
+        listener: Hears the answer.
+        answer_tool: Of a turn of an agent, which may call several tools: the tool by which it answers; empty: it answers with text. `None`: it is none.
 
     It raises `StreamBroken` where an answer began and did not end, and `ListenerFailed`. An answer in one piece is returned as it is,
     unheard.
@@ -66,7 +74,7 @@ def streamed(client: AsyncOpenAI, listener: Listener) -> Callable[..., Awaitable
         )
         http = response.http_response
         kind = http.headers.get("content-type", "")
-        made = StreamedCompletion()
+        made = StreamedCompletion(answer_tool)
         try:
             # Some servers ignore `stream` and answer in one piece. The answer is good, so it is not asked for
             # again.
@@ -109,13 +117,27 @@ def _in_one_piece(body: str) -> object:
     return ChatCompletion.construct(**cast("Any", document)) if isinstance(document, dict) else body
 
 
-class StreamedCompletion:
-    """A completion put together from its chunks."""
+@dataclass(slots=True)
+class _StreamedCall:
+    """The parts of one tool call so far."""
 
-    def __init__(self) -> None:
+    id: object = None
+    name: object = None
+    arguments: list[str] = field(default_factory=list[str])
+
+
+class StreamedCompletion:
+    """A completion put together from its chunks.
+
+    Args:
+        answer_tool: As of `streamed`. Of a turn, all calls are kept, and only the arguments of this tool are words of the answer; otherwise the first call is the answer.
+    """
+
+    def __init__(self, answer_tool: str | None = None) -> None:
+        self._answer_tool = answer_tool
         self._head: dict[str, object] = {}
         self._said: dict[str, list[str]] = {"content": [], "refusal": [], "arguments": []}
-        self._call: dict[str, object] | None = None
+        self._calls: dict[int, _StreamedCall] = {}
         self._finish: object = None
         self._usage: object = None
         self._half = ""
@@ -147,22 +169,36 @@ class StreamedCompletion:
         self._note("refusal", delta.get("refusal"))
         calls = delta.get("tool_calls")
         arguments = [self._add_call(call) for call in calls] if isinstance(calls, list) else []
-        return content if self._call is None else "".join(arguments)
+        if self._answer_tool is not None:
+            return content + "".join(arguments)
+        return "".join(arguments) if self._calls else content
 
     def _add_call(self, call: Json) -> str:
-        """Take in a part of the first tool call; a part without a number belongs to it."""
+        """Take in a part of a tool call, and return the words of the answer in it."""
         match call:
-            case {"index": int(index)} if index > 0:
-                return ""
             case {"function": dict(named)}:
-                known = self._call or {}
-                self._call = {
-                    "id": known.get("id") or cast("dict[str, Json]", call).get("id"),
-                    "name": known.get("name") or named.get("name"),
-                }
-                return self._note("arguments", named.get("arguments"))
+                index = self._index_of(cast("dict[str, Json]", call), named)
             case _:
                 return ""
+        if self._answer_tool is None and index > 0:
+            return ""
+        known = self._calls.setdefault(index, _StreamedCall())
+        known.id = known.id or cast("dict[str, Json]", call).get("id")
+        known.name = known.name or named.get("name")
+        words = self._note("arguments", named.get("arguments"))
+        if words:
+            known.arguments.append(words)
+        return words if self._answer_tool in (None, known.name) else ""
+
+    def _index_of(self, call: Mapping[str, Json], named: Mapping[str, Json]) -> int:
+        """Return the number of the call that a part belongs to; without one it is of the last call, unless it names another tool call."""
+        match call.get("index"):
+            case int(index):
+                return index
+            case _ if self._answer_tool is None or not self._calls:
+                return 0
+            case _:
+                return max(self._calls) + bool(named.get("name") and call.get("id"))
 
     def _note(self, part: str, words: object) -> str:
         if not isinstance(words, str) or not words:
@@ -181,13 +217,17 @@ class StreamedCompletion:
         message: dict[str, Any] = {"role": "assistant"}
         for part in ("content", "refusal"):
             message[part] = _joined(self._said[part]) or None
-        if self._call is not None:
-            function = {"name": self._call["name"] or "", "arguments": _joined(self._said["arguments"])}
+        if self._calls:
             message["tool_calls"] = [
-                {"id": self._call["id"] or "call_1", "type": "function", "function": function}
+                {
+                    "id": call.id or f"call_{number}",
+                    "type": "function",
+                    "function": {"name": call.name or "", "arguments": _joined(call.arguments)},
+                }
+                for number, (_, call) in enumerate(sorted(self._calls.items()), 1)
             ]
         # A stream of empty chunks is no completion, and is treated as an answer of another shape.
-        is_answer = self._finish is not None or self._call is not None or self.is_open
+        is_answer = self._finish is not None or bool(self._calls) or self.is_open
         choice = {"index": 0, "message": message, "finish_reason": self._finish, "logprobs": None}
         choices = [choice] if is_answer else []
         made = {**self._head, "object": "chat.completion", "choices": choices, "usage": self._usage}

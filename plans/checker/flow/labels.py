@@ -250,12 +250,12 @@ class Labels:
         return self.of_goal(position) | self.private[position] | self.held[position]
 
     def of_goal(self, position: int) -> int:
-        """Return the label of the goal of an `agent` step, or of what a `plan_for` step gives to the planner."""
+        """Return the label of the goal of an `agent` step, of what a `plan_for` step gives to the planner, or of the arguments of an `@agent` tool."""
         return self.of(self._goal(position), position)
 
     def _goal(self, position: int) -> Template | None:
         templates = self.body.steps[position].templates
-        return templates.get("goal") or templates.get("given")
+        return templates.get("goal") or templates.get("given") or templates.get("args")
 
     def is_steered(self, position: int, tools: Signatures) -> bool:
         """Whether an untrusted tool of an `agent` or `plan_for` step may steer the later calls of the step."""

@@ -16,7 +16,7 @@ from ...immutable import immutable
 from ...paths import parts_of
 from ...plan import AgentStep, AskStep, PlanForStep, PlanStep, Step, ToolStep
 from ...problems import Problem, problem
-from ...signature import Effect, Signature, Signatures
+from ...signature import Effect, Signature, Signatures, called_by
 from ..body import PlanBody
 from ..templates import Template, argument_path
 from .labels import CLEAN, CONDITIONS, UNTRUSTED, Labels, translated
@@ -413,6 +413,9 @@ def _outflows(
                 yield from _secret_outflows(labels, position, step, tool)
                 if labels.secrecy.kinds and is_destination(tool):
                     yield from _tool_outflows(labels, position, step, tool)
+                    yield from _called_outflows(
+                        labels, position, step, [tools.find(each) for each in called_by(tool)]
+                    )
         case AskStep() if labels.secrecy.kinds:
             yield from _ask_outflows(labels, position, step)
         case AgentStep() | PlanForStep() if labels.secrecy.kinds:
@@ -457,6 +460,18 @@ def _tool_outflows(labels: Labels, position: int, step: ToolStep, tool: Signatur
     if tool.egress and (control := labels.chance(position)):
         destination = destination_of(tool, None, recipients)
         yield from _outflow(labels, position, "", to, CLEAN, destination, control)
+
+
+def _called_outflows(
+    labels: Labels, position: int, step: ToolStep, tools: Sequence[Signature | None]
+) -> Iterator[Outflow]:
+    """Yield what the model of an `@agent` tool may send by the tools that it calls: all that it sees."""
+    label = labels.sent_by_agent(position) if tools else CLEAN
+    for tool in tools:
+        if tool is not None and is_destination(tool):
+            where = step.templates["args"].where
+            to = f"the tool '{tool.name}' of the agent '{step.tool}'"
+            yield from _outflow(labels, position, where, to, label, destination_of(tool, None, ()))
 
 
 def _ask_outflows(labels: Labels, position: int, step: AskStep) -> Iterator[Outflow]:

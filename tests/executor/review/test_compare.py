@@ -121,6 +121,40 @@ def test_a_changed_plan_is_told():
     assert {change["name"] for change in found.to_dict()["plan"]} >= {"new", "rome", "cold"}
 
 
+def test_a_step_that_was_only_renamed_is_one_step():
+    """Its items, too, and what refers to it is no other step for it; what differs beside that is told as ever."""
+    other = json.loads(
+        json.dumps(FORECAST)
+        .replace('"oslo"', '"north"')
+        .replace("oslo", "north")
+        .replace('"warmer"', '"best"')
+        .replace("warmer", "best")
+        .replace('"each"', '"all_of"')
+    )
+    assert other["steps"][3]["for_each"] == "${[best.city, inputs.a]}"
+    tools = [weather(Rome=20)]
+    found = compared((tools, FORECAST, {"inputs": {"a": "Oslo"}}), (tools, other, {"inputs": {"a": "Oslo"}}))
+    assert found.changed == ()
+    assert found.first is None
+    assert {step.step: step.renamed_from for step in found.steps if step.renamed_from} == {
+        "north": "oslo",
+        "best": "warmer",
+        "all_of": "each",
+        "all_of[0]": "each[0]",
+        "all_of[1]": "each[1]",
+    }
+    assert [str(change) for change in found.plan.changes if change.kind != "changed"] == [
+        "= north  oslo -> north",
+        "= best  warmer -> best",
+        "= all_of  each -> all_of",
+    ]
+    assert "was <code>each[0]</code>" in found.to_html()
+    found = compared((tools, FORECAST, {"inputs": {"a": "Oslo"}}), (tools, other, {"inputs": {"a": "Bari"}}))
+    assert found.first.step == "north"
+    assert "~ north (was oslo)  output.city: " in str(found)
+    assert found.first.why == "it depends on an input that differs"
+
+
 def test_items_are_aligned_by_index():
     """Of a list's step the first differing part is the first divergence."""
     each = plan(

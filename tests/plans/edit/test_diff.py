@@ -119,6 +119,28 @@ def test_a_step_under_another_id_only_is_renamed():
     ]
 
 
+def test_renamed_steps_may_refer_to_one_another():
+    """A step whose references alone follow a renamed step has another id only; one whose own text differs has not."""
+
+    def edit(raw):
+        raw["steps"][0]["id"] = "first_one"
+        raw["steps"][2] |= {
+            "id": "text",
+            "ask": {**raw["steps"][2]["ask"], "prompt": "About ${first_one} and ${wb}"},
+        }
+        raw["steps"][3] |= {"id": "post", "args": {"body": "${text}!"}, "when": "${first_one.celsius > 3}"}
+        raw["output"] = "${text}"
+
+    diff = before.diff(changed(edit))
+    assert [(change.kind, change.name) for change in diff.changes] == [
+        ("removed", "mail"),
+        ("renamed", "first_one"),
+        ("renamed", "text"),
+        ("added", "post"),
+        ("changed", None),
+    ]
+
+
 def test_inner_plans_are_compared_inside():
     def edit(raw):
         raw["plans"]["p"]["steps"][0]["set"] = 2

@@ -1,24 +1,23 @@
 """Laws of frames and arrays: equal content has equal bytes, and what comes back is what went in."""
 
 import asyncio
-import contextlib
 import datetime as dt
 import io
-import re
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any
 
-import firmplan
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 from firmplan import Columns, ConfigError, Engine, InputRejected, Shape, ToolError, check, tool
-from firmplan.tools.codecs.codec import decode, encode, find_codec, preview
+from firmplan.tools.codecs import frames
+from firmplan.tools.codecs.codec import decode, encode, find_codec
+from firmplan.tools.codecs.preview import CELL_MAX, COLUMNS_MAX, preview_of
 from numpy.typing import NDArray
+from pyarrow import feather
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypedDict
 
@@ -496,28 +495,143 @@ def test_frames_are_inputs_and_are_read_again():
     asyncio.run(law())
 
 
-def test_a_preview_shows_the_first_rows():
-    """Of frames with the types of their columns, of arrays with their index, of texts by line; of other bytes none."""
-    head, rows = preview(
-        "application/vnd.apache.arrow.file", _bytes(pd.DataFrame({"a": [1, 2], "b": ["x", None]})), 5
+@dataclass
+class Given:
+    """All inputs of a run."""
+
+    report: Report
+    parts: list[Part]
+    arrays: dict[str, object]
+    limit: object
+
+
+@tool(effect="pure")
+def weigh(
+    report: Report, parts: list[Part], arrays: dict[str, NDArray[np.float64]], limit: float
+) -> list[float]:
+    """Count rows and sum arrays."""
+    return [
+        len(report.frame),
+        sum(len(each.frame) for each in parts),
+        *(each.sum() for each in arrays.values()),
+        limit,
+    ]
+
+
+def test_inputs_of_runs_may_hold_frames_anywhere():
+    """In fields of models and dataclasses, in lists and dicts; numpy's numbers are numbers; what has no bytes is refused."""
+    frame = pd.DataFrame({"a": [1, 2]})
+    plan = {
+        "firmplan": 1,
+        "inputs": {name: {} for name in ("report", "parts", "arrays", "limit")},
+        "steps": [
+            {
+                "id": "w",
+                "tool": "weigh",
+                "args": {name: f"${{inputs.{name}}}" for name in ("report", "parts", "arrays", "limit")},
+            }
+        ],
+        "output": "${w}",
+    }
+    given = Given(
+        Report(frame=frame, word="x"), [Part(frame, 1), Part(frame, 2)], {"x": np.ones(3)}, np.float32(1.5)
     )
-    assert (head, rows) == (("a (int64)", "b (string)"), [("1", "x"), ("2", "")])
-    head, rows = preview("application/x-npy", _bytes(np.arange(6).reshape(3, 2)), 2)
-    assert (head, rows) == (("index", "int64 [3, 2]"), [("0", "[0 1]"), ("1", "[2 3]")])
-    assert preview("text/csv", b"a,b\n1,2\n", 1) == (("line",), [("a,b",)])
-    assert preview("application/pdf", b"%PDF", 1) is None
+    with Engine([weigh], store="memory:") as engine:
+        run = engine.run_sync(plan, inputs=given)
+        assert run.output == [2, 4, 3.0, 1.5]
+        assert run.inputs["report"]["frame"]["rows"] == 2
+        assert run.inputs["report"]["word"] == "x"
+        assert engine.run_sync(plan, inputs=vars(given)).digest == run.digest
+        with pytest.raises(InputRejected, match="DataFrame cannot be encoded"):
+            engine.run_sync(plan, inputs={"parts": [{"frame": pd.DataFrame({"a": [object()]})}]})
+        with pytest.raises(InputRejected, match="an object of inputs by name, found a Python DataFrame"):
+            engine.run_sync(plan, inputs=frame)
 
 
-def test_the_pages_code_prints_what_it_says(tmp_path):
-    """docs/FRAMES.md: each block of Python runs, and prints the text that follows it."""
-    page = (Path(firmplan.__file__).parent / "docs" / "FRAMES.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", page, re.DOTALL)
-    assert len(blocks) == page.count("```python")
-    names = {"__name__": "frames_page"}  # one program: a block uses what those before it declare
-    for index, (code, expected) in enumerate(blocks):
-        printed = io.StringIO()
-        source = tmp_path / f"block_{index}.py"
-        source.write_text(code)
-        with contextlib.redirect_stdout(printed):
-            exec(compile(code, str(source), "exec"), names)
-        assert printed.getvalue() == expected
+ARROW, NPY = "application/vnd.apache.arrow.file", "application/x-npy"
+
+
+def test_a_preview_shows_the_first_rows():
+    """Of frames with the types of their columns, of arrays of two axes as a table, of texts by line; of other bytes none."""
+    shown = preview_of(ARROW, _bytes(pd.DataFrame({"a": [1, 2], "b": ["x", None]})), 5)
+    assert [(each.name, each.type) for each in shown.columns] == [("a", "int64"), ("b", "string")]
+    assert (shown.rows, shown.rows_total, shown.columns_total) == ((("1", "x"), ("2", None)), 2, 2)
+    shown = preview_of(NPY, _bytes(np.arange(6).reshape(3, 2)), 2)
+    assert (shown.rows, shown.shape, shown.dtype) == ((("0", "1"), ("2", "3")), (3, 2), "int64")
+    assert preview_of(NPY, _bytes(np.arange(24).reshape(2, 3, 4)), 1).rows == (
+        ("[[ 0  1  2  3] [ 4  5  6  7] [ 8  9 10 11]]",),
+    )
+    assert preview_of(NPY, _bytes(np.array(2.5)), 1).rows == (("2.5",),)
+    shown = preview_of("text/csv", b"a,b\n1,2\n", 1)
+    assert (shown.rows, shown.rows_total) == ((("a,b",),), 2)
+    with pytest.raises(InputRejected, match="a frame, an array or a text, found application/pdf"):
+        preview_of("application/pdf", b"%PDF", 1)
+
+
+def test_a_preview_is_small():
+    """Whatever the value is: rows, columns and the characters of a cell are bounded, also in lists, structs and texts that share their bytes."""
+    frame = pd.DataFrame({f"c{at}": [1] for at in range(200)})
+    shown = preview_of(ARROW, _bytes(frame), 5)
+    assert (len(shown.columns), shown.columns_total) == (COLUMNS_MAX, 200)
+    long = pa.table(
+        {
+            "text": ["\u00e4" * 9_000],
+            "list": [list(range(9_000))],
+            "struct": [{"a": "x" * 9_000}],
+            "bytes": [b"y" * 9_000],
+            "category": pa.array(["z" * 9_000]).dictionary_encode(),
+        }
+    )
+    (row,) = preview_of(ARROW, _bytes(long), 5).rows
+    assert max(map(len, row)) == CELL_MAX
+    assert row[1] == "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...]"
+    (line,) = preview_of("text/plain", b"x" * 9_000, 1).rows
+    assert len(line[0]) == CELL_MAX
+    with pytest.raises(InputRejected, match="rows: expected 1 to 1,000, found 0"):
+        preview_of(NPY, _bytes(np.arange(3)), 0)
+
+
+def test_a_preview_of_a_large_array_reads_its_beginning():
+    """The first rows of a file whose first bytes are at hand; what is not among them is refused in words."""
+    data = _bytes(np.arange(100_000).reshape(50_000, 2))
+    shown = preview_of(NPY, data[:10_000], 3, is_whole=False)
+    assert (shown.rows, shown.rows_total) == ((("0", "1"), ("2", "3"), ("4", "5")), 50_000)
+    with pytest.raises(InputRejected, match="rows that fit into 10,000 bytes"):
+        preview_of(NPY, _bytes(np.zeros((2, 90_000)))[:10_000], 3, is_whole=False)
+
+
+@pytest.mark.parametrize("kind", [ARROW, NPY])
+@pytest.mark.parametrize("data", [b"", b"ARROW1", b"x" * 500, b"\x93NUMPY\x01\x00\xff\xff{"])
+def test_bytes_of_another_kind_have_no_preview(kind, data):
+    with pytest.raises(InputRejected, match=f"expected bytes that are {kind}, found others"):
+        preview_of(kind, data, 3)
+
+
+def test_a_packed_table_is_read_if_it_is_no_bomb(monkeypatch):
+    """Files of other programs may be compressed; how much they unpack to is looked up before it is done."""
+    packed = io.BytesIO()
+    feather.write_feather(
+        pa.table({"z": np.zeros(1_000), "c": pa.array(["a"] * 1_000).dictionary_encode()}),
+        packed,
+        compression="zstd",
+    )
+    assert preview_of(ARROW, packed.getvalue(), 1).rows == (("0.0", "a"),)
+    monkeypatch.setattr(frames, "UNPACKED_BYTES_MAX", 8_000)
+    with pytest.raises(InputRejected, match=r"when unpacked, found 12,\d\d\d bytes"):
+        preview_of(ARROW, packed.getvalue(), 1)
+    with pytest.raises(ToolError, match="when unpacked"):
+        decode(find_codec(pa.Table), packed.getvalue())
+
+
+def test_an_engine_previews_what_a_run_returned(tmp_path):
+    """Also an array that is kept in parts, of which it reads the first one."""
+    wide = tmp_path / "wide.npy"
+    np.save(wide, np.arange(1_500_000))
+    with Engine(TOOLS, store="memory:") as engine:
+        run = engine.run_sync(PLAN)
+        assert engine.preview_artifact_sync(run.steps["c"].output, rows=1).rows_total == 3
+        kept = engine.save_artifact_sync(wide).model_copy(update={"media_type": NPY})
+        shown = engine.preview_artifact_sync(kept, rows=2)
+        assert (shown.rows, shown.rows_total) == ((("0",), ("1",)), 1_500_000)
+        with pytest.raises(InputRejected, match="its bytes are not in the store"):
+            engine.preview_artifact_sync({**run.steps["c"].output, "digest": f"sha256:{'0' * 64}"})

@@ -43,6 +43,17 @@ export interface RunPage {
   cursor: string | null;
 }
 
+/** The first rows of a file of a run, as text. */
+export interface ArtifactPreview {
+  kind: "frame" | "array" | "text";
+  columns: { name: string; type: string }[];
+  rows: (string | null)[][];
+  rows_total: number | null;
+  columns_total: number;
+  shape: number[] | null;
+  dtype: string | null;
+}
+
 export interface RunError {
   step: string;
   code: string;

@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import type { Step, WaitingCall } from "../api/types";
 import type { RunStore } from "../store/run";
+import { Previews } from "../ui/preview";
 import { Text } from "../ui/text";
 import { JsonTree } from "../ui/tree";
 
@@ -17,6 +18,7 @@ export function Output(props: { store: RunStore; path: string; step: Step; call:
       ))}
       {step.status === "succeeded" ? (
         <>
+          <Previews run={store.id} value={step.output} />
           <JsonTree value={step.output} name={`${store.id}-${path.replaceAll(/[^\w.-]+/g, "_")}`} label={`the output of ${path}`} />
           {step.output_digest ? <p class="soft digest">{step.output_digest}</p> : null}
         </>

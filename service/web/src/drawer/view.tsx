@@ -5,6 +5,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, runPath } from "../api/client";
 import type { CallDetails, Explanation, Step } from "../api/types";
 import { href, setQuery, address } from "../router";
+import { barredFrom } from "../store/person";
 import type { RunStore } from "../store/run";
 import { Button, copyText, Tabs } from "../ui/controls";
 import { useKeys } from "../ui/keys";
@@ -82,9 +83,12 @@ export function StepDrawer({ store, path, onClose }: { store: RunStore; path: st
           </span>
         </div>
         {step.error ? (
-          <p class="problem">
-            <Text of={step.error.message} /> <code>{step.error.code}</code>
-          </p>
+          <>
+            <p class="problem">
+              <Text of={step.error.message} /> <code>{step.error.code}</code>
+            </p>
+            {barredFrom("admin") === null ? <Traceback run={store.id} path={path} /> : null}
+          </>
         ) : null}
       </header>
       <Tabs label="Parts of the step" tabs={TABS} chosen={tab} panelId="drawer-panel" onChoose={(part) => setQuery({ part }, true)} />
@@ -104,6 +108,29 @@ export function StepDrawer({ store, path, onClose }: { store: RunStore; path: st
         )}
       </section>
     </aside>
+  );
+}
+
+/** The last frames of the failure in the code of its tool, asked for when they are unfolded: no other answer of the server has them. */
+function Traceback({ run, path }: { run: string; path: string }): JSX.Element {
+  const [isOpen, setOpen] = useState(false);
+  const [frames, setFrames] = useState<string | null>(null);
+  useEffect(() => {
+    setFrames(null);
+    if (!isOpen) return;
+    const stop = new AbortController();
+    get<{ tracebacks: Record<string, string> }>(runPath(run, "tracebacks"), stop.signal)
+      .then((answer) => setFrames(answer.tracebacks[path] ?? "No frames are on record: it did not fail in the code of a tool."))
+      .catch((error: unknown) => {
+        if (!stop.signal.aborted) setFrames(error instanceof Error ? error.message : String(error));
+      });
+    return () => stop.abort();
+  }, [run, path, isOpen]);
+  return (
+    <details class="traceback" onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>Traceback</summary>
+      <pre>{frames === null ? "…" : <Text of={frames} />}</pre>
+    </details>
   );
 }
 

@@ -7,6 +7,7 @@ import { address, href, setQuery } from "../router";
 import { RunStore } from "../store/run";
 import { titleOf } from "../runs/list";
 import { Button, Tabs } from "../ui/controls";
+import { Previews } from "../ui/preview";
 import { StatusBadge } from "../ui/status";
 import { count, Text } from "../ui/text";
 import { Ago, dollars, duration } from "../ui/time";
@@ -145,7 +146,13 @@ function Output({ store }: { store: RunStore }): JSX.Element {
           <Text of={`${place === "$" ? "The output" : place} was made with content from ${names.join(", ")}`} />
         </p>
       ))}
-      {run.status === "succeeded" ? <JsonTree value={run.output} name={`${run.id}-output`} label="the output" /> : <p class="empty">No output yet.</p>}
+      {run.status === "succeeded" ? (
+        <>
+          <Previews run={run.id} value={run.output} />
+          <JsonTree value={run.output} name={`${run.id}-output`} label="the output" />
+        </>
+      ) : (<p class="empty">No output yet.</p>
+      )}
       {run.digest ? <p class="soft">digest {run.digest}</p> : null}
     </>
   );
