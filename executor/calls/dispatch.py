@@ -228,7 +228,7 @@ class Preparation:
         self._facilities = facilities
         self.run_id = run_id
         self._tenant = tenant
-        self._fork = fork or Fork()
+        self._fork = fork
         self._tools: dict[str, ToolKeys] = {}
         self._fingerprints: dict[str, str | None] = {}
         self.secrets = facilities.secrets.reader()
@@ -308,9 +308,10 @@ class Preparation:
             call.fingerprint = known.fingerprint
         # In a fork, a write that the parent has called keeps the parent's key, so that the world sees one write, not two.
         if call.is_write:
-            call.write_key = self._fork.key_of(
-                call.step, call.tool.name if call.tool is not None else "", call.args_digest
-            ) or idempotency_key(self.run_id, call.step, call.args_digest)
+            name, key = call.tool.name if call.tool is not None else "", ""
+            if self._fork is not None:
+                key = self._fork.key_of(call.step, name, call.args_digest)
+            call.write_key = key or idempotency_key(self.run_id, call.step, call.args_digest)
         return call
 
     def _look_up(self, name: str) -> ToolKeys:
