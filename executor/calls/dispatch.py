@@ -353,10 +353,17 @@ class Preparation:
     def redacted(self, call: PreparedCall, outcome: Outcome) -> Outcome:
         """Return an outcome for the journal: without the values of the call's secrets, and with a bounded message."""
         # A tool that asked its context for a secret may put it into a result or a message, too.
-        asked = call.context.used.secrets if call.context is not None else ()
+        asked: list[str] = []
+        shared: Mapping[str, str] = {}
+        if call.context is not None:
+            asked = call.context.used.secrets
+            # So may one whose resources were opened with a secret: it counts as read, since the result depends on it.
+            if call.tool is not None:
+                shared = self._facilities.resources.secrets_of(call.tool)
+                asked.extend(name for name in shared if name not in asked)
         if not asked and type(outcome) is Returned and not outcome.mismatch and call.has_no_secrets:
             return outcome
-        secrets = self._secrets_of(call.command, asked)
+        secrets = self._secrets_of(call.command, asked) | dict(shared)
         match outcome:
             case Returned(output, mismatch):
                 if mismatch:
