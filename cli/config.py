@@ -10,7 +10,6 @@ This module opens no store and imports no tools; it knows only the names and typ
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -63,7 +62,7 @@ def _listed(value: object) -> object:
 class PlannerTable(BaseModel):
     """Settings of the planner; `None`: not given. `choose_over` is `false` where a model never chooses among the tools."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     small_model: Text | None = None
     adapt: bool | None = None
@@ -85,7 +84,7 @@ Count = Annotated[int, Field(ge=0)]
 class BudgetTable(BaseModel):
     """Limits of a run; `None`: not given, `false`: no limit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     steps: Count | Literal[False] | None = None
     calls: Count | Literal[False] | None = None
@@ -104,7 +103,7 @@ class BudgetTable(BaseModel):
 class ServerBudgetTable(BaseModel):
     """What a server's runs may spend on models together; `None`: not given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     usd: Amount | None = None
     tokens: Count | None = None
@@ -124,7 +123,7 @@ SERVER_BUDGET_MAX: Final[Mapping[str, float]] = {
 class SecretTable(BaseModel):
     """One secret of the file: where its value is, and the tools and arguments that may have it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     env: Text | None = None
     file: Text | None = None
@@ -135,7 +134,7 @@ class SecretTable(BaseModel):
 class WebhookTable(BaseModel):
     """One endpoint of the file that is told of runs: the arguments of `Webhook`, which checks them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     url: Annotated[Text, Field(repr=False)]
     secret: SecretTable
@@ -159,7 +158,7 @@ class WebhookTable(BaseModel):
 class OpenApiTable(BaseModel):
     """One OpenAPI document of the file: the arguments of `Toolset.from_openapi`, which checks those that stand beside these."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, defer_build=True)
 
     document: Text
     base_url: Text | None = None
@@ -192,7 +191,7 @@ def _files_beside(auth: object, folder: Path) -> object:
 class PolicyTable(BaseModel):
     """One rule of the file about an argument of a tool (`written_policy`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     name: Text
     tool: Text
@@ -238,7 +237,7 @@ class Settings(BaseModel):
         webhooks: Endpoints that are told of runs, from the file, by name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
     store: Annotated[Text, Field(repr=False)] = STORE_DEFAULT
@@ -349,6 +348,8 @@ def find_file(folder: Path) -> Path | None:
 
 
 def _read_file(file: Path) -> Settings:
+    import tomllib  # noqa: PLC0415  # most commands find no file, and are to start quickly
+
     try:
         given = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -19,6 +19,7 @@ from .failure import Exit
 
 if TYPE_CHECKING:
     from ..engine import Engine
+    from ..executor.calls.resources import ResourceTrial
     from .invocation import Invocation
 
 commands = CommandGroup()
@@ -245,6 +246,7 @@ def doctor(invocation: Invocation, probe: bool = False) -> int:
         _python,
         _packages,
         _tools,
+        _resources,
         _store,
         _server,
         _model,
@@ -318,6 +320,52 @@ def _tools(invocation: Invocation) -> list[Diagnosis]:
             f"{', '.join(names)} (from {settings.origin('tools' if settings.tools else 'openapi')})",
         )
     ]
+
+
+def _resources(invocation: Invocation) -> list[Diagnosis]:
+    """Open and close the resources of the tools, as an engine does."""
+    from ..executor.calls.resources import OpenResources
+    from ..tools.context import resource_context
+    from ..tools.secret import Secrets
+    from .invocation import drive, secrets_of
+
+    trials: list[ResourceTrial] = []
+
+    async def look() -> int:
+        opened, reader = OpenResources(), Secrets(secrets_of(invocation.settings)).reader()
+        opened.context_for = lambda each: resource_context(
+            each, env=os.environ, secrets=reader.of_tool(each.name, "")
+        )
+        trials.extend(await opened.try_out(resources))
+        return Exit.OK
+
+    try:
+        tools = invocation.toolset if invocation.settings.tool_sources else ()
+    except FirmplanError:  # told as a fault of the tools
+        return []
+    try:
+        resources = list(dict.fromkeys(each for tool in tools for each in tool.opens))
+        if not resources:
+            return []
+        drive(look)
+    except FirmplanError as error:
+        return [Diagnosis("resources", False, "not opened", error.message)]
+    return [_trial(each) for each in trials]
+
+
+def _trial(trial: ResourceTrial) -> Diagnosis:
+    what, found = f"resource {trial.resource.name}", trial.resource.kind
+    if trial.closed_s is None:
+        advice = f"{trial.failure}; calls of the tools that take it fail with resource-failed"
+        return Diagnosis(what, False, f"{found}, does not open ({_ms(trial.opened_s)})", advice)
+    found += f", opened in {_ms(trial.opened_s)}"
+    if trial.failure:
+        return Diagnosis(what, False, f"{found}, does not close ({_ms(trial.closed_s)})", trial.failure)
+    return Diagnosis(what, True, f"{found}, closed in {_ms(trial.closed_s)}")
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
 
 
 def _store(invocation: Invocation) -> list[Diagnosis]:

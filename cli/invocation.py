@@ -182,7 +182,7 @@ class Invocation:
             models=models_of(settings),
             max_concurrency=settings.concurrency,
             flow=settings.flow,
-            secrets=_secrets(settings),
+            secrets=secrets_of(settings),
             policies=_policies(settings),
             budget=settings.budget.amounts(),
             budget_max=self.budget_max(serves=serves),
@@ -475,7 +475,7 @@ def _webhooks(settings: Settings) -> list[Webhook]:
     return made
 
 
-def _secrets(settings: Settings) -> Mapping[str, Secret] | Literal["environment"]:
+def secrets_of(settings: Settings) -> Mapping[str, Secret] | Literal["environment"]:
     """Return the secrets of the file. Raises: ConfigError: one of them has no source, or two."""
     if settings.secrets == "environment":
         return "environment"

@@ -11,7 +11,7 @@ A ledger belongs to one frame (one running instance of a plan). It knows positio
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -61,33 +61,51 @@ def comes_after(touches: Iterable[Touch], tracks: set[TrackKey]) -> bool:
     return any(not tracks.isdisjoint(touch.awaited) for touch in touches)
 
 
+@dataclass(slots=True)
+class _Place:
+    """What the steps with the same touches have in common.
+
+    Attributes:
+        on: The tracks that they are on.
+        awaited: The tracks whose earlier steps they wait for.
+        blocking: Of those, the tracks whose bad steps block them.
+    """
+
+    on: Sequence[Track]
+    awaited: Sequence[Track] = ()
+    blocking: Sequence[Track] = ()
+
+
 class Ledger:
     """The effect order of one frame."""
 
     def __init__(self, program: Program) -> None:
         self._order = program.order
-        self._rank: dict[int, int] = {}
-        self._tracks: dict[TrackKey, Track] = {}
+        # By position, of the steps that touch anything: most touch nothing, so that they wait for nobody, and are on no track. Most of the others
+        # touch the same, so the rule is asked once for all steps with the same touches.
+        self._of: dict[int, tuple[int, _Place]] = {}
+        tracks: dict[TrackKey, Track] = {}
+        places: dict[tuple[Touch, ...], _Place] = {}
         for rank, position in enumerate(program.order):
-            # Most steps touch nothing: they wait for nobody, and are on no track.
-            if touches := program.steps[position].touches:
-                self._rank[position] = rank
-                for track in tracks_of(touches):
-                    self._tracks.setdefault(track, Track()).ranks.append(rank)
-
-    def _awaited(self, touches: Iterable[Touch]) -> Iterator[Track]:
-        """Yield the tracks whose earlier steps a step with these touches waits for."""
-        for touch in touches:
-            for key in touch.awaited:
-                if key in self._tracks:
-                    yield self._tracks[key]
+            if touches := tuple(program.steps[position].touches):
+                place = places.get(touches)
+                if place is None:
+                    on = [tracks.setdefault(key, Track()) for key in tracks_of(touches)]
+                    place = places[touches] = _Place(on)
+                self._of[position] = rank, place
+                for track in place.on:
+                    track.ranks.append(rank)
+        for touches, place in places.items():
+            place.awaited = _awaited(touches, tracks)
+            # A read is blocked by nothing: it looks at a resource as it is. A write after a failed step could build on an effect that is not there.
+            place.blocking = _awaited([touch for touch in touches if touch.writes], tracks)
 
     def admit(self, step: StepCode) -> bool:
         """Whether the step may start now; if not, `settle` will return its position when it may."""
         if not step.touches:
             return True
-        rank = self._rank[step.position]
-        for track in self._awaited(step.touches):
+        rank, place = self._of[step.position]
+        for track in place.awaited:
             # One queue is enough: if the step is released here and must wait for another track, it comes back through `admit`.
             if track.is_open_before(rank):
                 heapq.heappush(track.waiters, rank)
@@ -98,17 +116,24 @@ class Ledger:
         """Whether an earlier step on a resource that this step writes went wrong."""
         if not step.touches:
             return False
-        rank = self._rank[step.position]
-        # A read is blocked by nothing: it looks at a resource as it is. A write after a failed step could build on an effect that is not there.
-        writes = [touch for touch in step.touches if touch.writes]
-        return any(track.first_bad < rank for track in self._awaited(writes))
+        rank, place = self._of[step.position]
+        for track in place.blocking:  # noqa: SIM110  # `any` would take as long as the rest
+            if track.first_bad < rank:
+                return True
+        return False
 
     def settle(self, step: StepCode, *, is_bad: bool) -> Sequence[int]:
         """Mark a step finished; return the positions to look at again, in program order."""
         if not step.touches:
             return ()
-        rank = self._rank[step.position]
+        rank, place = self._of[step.position]
         released: set[int] = set()
-        for track in tracks_of(step.touches):
-            released.update(self._tracks[track].settle(rank, is_bad=is_bad))
+        for track in place.on:
+            released.update(track.settle(rank, is_bad=is_bad))
         return [self._order[rank] for rank in sorted(released)]
+
+
+def _awaited(touches: Iterable[Touch], tracks: Mapping[TrackKey, Track]) -> list[Track]:
+    """Return the tracks whose earlier steps a step with these touches waits for."""
+    keys = dict.fromkeys(key for touch in touches for key in touch.awaited)
+    return [tracks[key] for key in keys if key in tracks]

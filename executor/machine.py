@@ -1447,10 +1447,10 @@ class Machine:
 
     def _is_held(self, path: str, policy: CallPolicy, tool: str, call: CanonicalValue) -> bool:
         """Whether this write waits for a person because of the fork."""
-        return policy.effect is _WRITE and (
-            self.fork.is_held(path, tool, call.digest)
-            or self.fork.find_done(path, tool, call, policy.defaults) is not None
-        )
+        if policy.effect is not _WRITE or self.fork is NO_FORK:
+            return False
+        is_held = self.fork.is_held(path, tool, call.digest)
+        return is_held or self.fork.find_done(path, tool, call, policy.defaults) is not None
 
     def _may_be_held(self, path: str, policy: CallPolicy) -> bool:
         """Whether a write at this path may wait for a person because of the fork, depending on its arguments."""

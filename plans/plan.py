@@ -60,7 +60,8 @@ _TEXT: Schema = {"type": "string"}
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    # A validator is built when it is first used: that of a plan has those of its parts in it, and nobody asks for these alone.
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Repeat(_Frozen):
@@ -360,6 +361,8 @@ class Plan(_Frozen):
         returns: JSON Schema of the output; `None`: the check infers its type, and nothing is demanded.
         deadline: How long a run of the plan may take; `None`: as long as it likes. Where another plan runs it as a step, it does not count.
     """
+
+    model_config = ConfigDict(defer_build=False)  # at import, when no other thread builds it, too
 
     firmplan: Literal[1] = Field(description="Version of the format.")
     task: str | None = Field(default=None, description="What the plan is for, in words.")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .codecs.codec import codec
     from .codecs.demands import Columns, Shape
     from .codecs.preview import ArtifactPreview, PreviewColumn
+    from .conversation import Message, Reply
     from .fingerprint.lint import lint
     from .models.models import Model, ModelError, ModelReply, ModelRequest, Models, Usage, ask_request
     from .secret import Secret
@@ -33,6 +34,7 @@ __getattr__, __dir__ = on_first_use(
         "artifact": ("Artifact",),
         "codecs.codec": ("codec",),
         "codecs.demands": ("Columns", "Shape"),
+        "conversation": ("Message", "Reply"),
         "codecs.preview": ("ArtifactPreview", "PreviewColumn"),
         "fingerprint.lint": ("lint",),
         "models.models": (
@@ -53,12 +55,14 @@ __all__ = [
     "ArtifactPreview",
     "Columns",
     "Context",
+    "Message",
     "Model",
     "ModelError",
     "ModelReply",
     "ModelRequest",
     "Models",
     "PreviewColumn",
+    "Reply",
     "Resource",
     "Secret",
     "Shape",

@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import wraps
 from importlib import import_module
@@ -31,9 +34,16 @@ from ..plans.immutable import immutable
 from ..plans.nearest import did_you_mean, listing
 from ..plans.python_types import adapter_of
 from ..plans.signature import AgentTools, Effect
-from ..plans.values import Json, canonical
+from ..plans.values import Json, canonical, parse_canonical
 from .annotated import PythonTypes
-from .callables import argument_names, find_context, is_async, plain_function
+from .callables import (
+    argument_names,
+    caller_locals,
+    find_context,
+    is_async,
+    plain_function,
+    read_annotations,
+)
 from .declaration import UNSTATED
 from .guards.guard import Guard, check_guards
 from .models.completion import Message
@@ -164,16 +174,36 @@ def agent(  # noqa: PLR0913  # the settings of an agent
 class _AgentRequest:
     """Makes the request of an agent from its arguments."""
 
+    where: str
     template: PromptTemplate
     settings: AgentSettings
     head: tuple[Message, ...]
+    history: str | None = None
 
     def request(
-        self, args: Mapping[str, Json], schema: Mapping[str, Json], typed: Callable[[Json], object] | None
+        self,
+        args: Mapping[str, Json],
+        schema: Mapping[str, Json],
+        typed: Callable[[Json], object] | None,
+        seal: Callable[[Json], Json] | None,
     ) -> ModelRequest:
-        """Return the request for one call. What does not change comes first, so that endpoints can cache it."""
+        """Return the request for one call. What does not change comes first, so that endpoints can cache it.
+
+        Args:
+            args: The arguments.
+            schema: That of the answer.
+            typed: As of `ModelRequest`.
+            seal: Validates the answer of an agent whose result has the messages; `None`: the answer is the result.
+        """
         asked = self.template.fill(args)
-        messages = (*self.head, Message("user", asked))
+        earlier: list[Json] = []
+        before: list[Message] = []
+        if self.history is not None and args.get(self.history):
+            from .conversation import sent  # noqa: PLC0415  # pydantic, and only agents with a history
+
+            earlier = cast("list[Json]", args[self.history])
+            before = sent(f"{self.where}: '{self.history}'", earlier)
+        messages = (*self.head, *before, Message("user", asked))
         settings = self.settings
         plain = self.template.fill_plainly(
             {path: as_text(field_of(args, path)) for path in self.template.paths}
@@ -186,10 +216,17 @@ class _AgentRequest:
             settings.max_tokens,
             tuple(settings.guard),
             settings.retries,
-            question="\n".join([*(message.content for message in self.head), plain]),
+            question="\n".join([*(message.content for message in (*self.head, *before)), plain]),
             sources=args,
             typed=typed,
+            finish=None if seal is None else lambda answer: _reply(seal(answer), earlier, plain),
         )
+
+
+def _reply(answer: Json, earlier: Sequence[Json], asked: str) -> Json:
+    """Return an answer with its conversation (`conversation.Reply`)."""
+    said: list[Json] = [{"role": "user", "content": asked}, {"role": "assistant", "content": as_text(answer)}]
+    return {"output": answer, "messages": [*earlier, *said]}
 
 
 @immutable
@@ -300,27 +337,32 @@ def _make(
     if not callable(fn) or isinstance(fn, type | Tool):
         raise ConfigError(f"{where}: expected a function whose docstring is the prompt, found {fn!r}")
     settings.check(where)
-    template = _template(where, fn)
+    history = _history(where, fn)
+    template = _template(where, fn, history)
     check_guards(where, settings.guard, template.names)
     bounds, called = calling.read(where, str(getattr(plain_function(fn), "__name__", "")))
     is_untrusted = any(isinstance(each, Tool) and each.trust == "untrusted" for each in called)
-    made = _AgentRequest(template, settings, _head(where, fn, template, settings))
+    head = _head(where, fn, template, settings, has_history=history is not None)
+    made = _AgentRequest(where, template, settings, head, history)
 
     def request_of(args: dict[str, Json]) -> ModelRequest:
         # A field with a default may be missing in an answer: the result has it.
-        return made.request(
-            args, cast("PythonTypes", tool.types).answers or {}, typed if settings.guard else None
-        )
+        types = _answer_types(tool)
+        seal = None if types is tool.types else sealed
+        return made.request(args, types.answers or {}, typed if settings.guard else None, seal)
 
     def typed(value: Json) -> object:
         return _instance(tool, value)
+
+    def sealed(value: Json) -> Json:
+        return parse_canonical(_answer_types(tool).seal(value))
 
     direct = _direct(fn, lambda: tool)
     tool = make_tool(
         direct,
         source=fn,
         request_of=request_of,
-        influences=made.settings.guard,
+        influences=(*settings.guard, *_answer_classes(fn, where)),
         agent_tools=bounds,
         called=called,
         # What the model has read of strangers may be in its answer.
@@ -344,13 +386,78 @@ def _instance(tool: Tool, value: Json) -> object:
     """Return an answer as a value of the annotated type. Raises: ValueError: it does not fit."""
     from pydantic import TypeAdapter  # noqa: PLC0415  # loaded with the tools anyway
 
+    types = _answer_types(tool)
     try:
-        sealed = tool.seal(value)
+        sealed = tool.seal(value) if types is tool.types else types.seal(value)
     except ToolError as error:
         raise ValueError(str(error)) from error
-    returns = cast("PythonTypes", tool.types).annotations.returns
-    adapter: TypeAdapter[object] = TypeAdapter(returns)
+    adapter: TypeAdapter[object] = TypeAdapter(types.annotations.returns)
     return adapter.validate_json(sealed)
+
+
+def _answer_types(tool: Tool) -> PythonTypes:
+    """Return the types of what the model is asked for: those of the tool, or of `T` where it returns `Reply[T]`."""
+    types = cast("PythonTypes", tool.types)
+    if (known := tool.__dict__.get("_answer_types")) is not None:
+        return cast("PythonTypes", known)
+    returns = types.annotations.returns
+    if _has_conversation(returns):
+        from .conversation import answer_type_of  # noqa: PLC0415  # pydantic
+
+        asked = answer_type_of(returns)
+        if asked is not returns:
+            only = replace(types.annotations, parameters=(), returns=asked)
+            types = PythonTypes(f"agent '{tool.name}'", tool.name, only)
+    tool.__dict__["_answer_types"] = types
+    return types
+
+
+def _has_conversation(annotation: object) -> bool:
+    """Whether a type may be one of `conversation.py`, which is not imported for this."""
+    module = sys.modules.get(f"{__package__}.conversation")
+    return module is not None and annotation is not None
+
+
+def _answer_classes(fn: Callable[..., Any], where: str) -> tuple[object, ...]:
+    """Return the class that `Reply[..]` holds, for the fingerprint: pydantic's generic class hides its code."""
+    try:
+        returns = read_annotations(fn, where, caller_locals()).returns
+    except (NameError, ConfigError):
+        return ()
+    if not _has_conversation(returns):
+        return ()
+    from .conversation import answer_type_of  # noqa: PLC0415  # pydantic
+
+    asked = answer_type_of(returns)
+    return (
+        (asked,)
+        if asked is not returns and isinstance(asked, type) and asked.__module__ != "builtins"
+        else ()
+    )
+
+
+def _history(where: str, fn: Callable[..., Any]) -> str | None:
+    """Return the parameter that holds earlier messages; `None`: there is none. Raises: ConfigError: there are two."""
+    if not _has_conversation(fn):
+        return None
+    from .conversation import is_history  # noqa: PLC0415  # pydantic
+
+    try:
+        parameters = read_annotations(fn, where, caller_locals()).parameters
+    except ConfigError:
+        return None  # said where the tool is made
+    except NameError as error:
+        if "Message" not in str(plain_function(fn).__annotations__):
+            return None  # a type defined further down; no conversation is meant
+        raise ConfigError(
+            f"{where}: an annotation names '{error.name}', which is not defined yet; define it above an agent that takes messages"
+        ) from error
+    found = [each.name for each in parameters if is_history(each.annotation)]
+    if len(found) > 1:
+        raise ConfigError(
+            f"{where}: expected one parameter annotated list[Message], found {', '.join(found)}; keep one"
+        )
+    return found[0] if found else None
 
 
 def _check_paths(where: str, tool: Tool, template: PromptTemplate) -> None:
@@ -383,7 +490,7 @@ def _resolved(schema: Json, root: Mapping[str, Json]) -> Json:
     return schema
 
 
-def _template(where: str, fn: Callable[..., Any]) -> PromptTemplate:
+def _template(where: str, fn: Callable[..., Any], history: str | None) -> PromptTemplate:
     """Return the prompt: the docstring, and after it the parameters that it does not mention."""
     # `getdoc` removes the indentation, so that moving the function changes no prompt and no fingerprint.
     text = (inspect.getdoc(plain_function(fn)) or "").strip()
@@ -393,7 +500,11 @@ def _template(where: str, fn: Callable[..., Any]) -> PromptTemplate:
             "${parameter} where an argument goes"
         )
     context = find_context(fn)
-    known = [name for name in argument_names(fn, where) if name != context]
+    if history is not None and re.search(rf"\$\{{\s*{history}\b", text):
+        raise ConfigError(
+            f"{where}: the prompt refers to '${{{history}}}', whose messages are sent before the prompt; leave it out"
+        )
+    known = [name for name in argument_names(fn, where) if name not in (context, history)]
     mentioned = PromptTemplate.read(where, text, known).names
     # A parameter that the prompt forgets would decide nothing, and nobody would notice.
     rest = [f"${{{name}}}" for name in known if name not in mentioned]
@@ -401,7 +512,12 @@ def _template(where: str, fn: Callable[..., Any]) -> PromptTemplate:
 
 
 def _head(
-    where: str, fn: Callable[..., Any], template: PromptTemplate, settings: AgentSettings
+    where: str,
+    fn: Callable[..., Any],
+    template: PromptTemplate,
+    settings: AgentSettings,
+    *,
+    has_history: bool,
 ) -> tuple[Message, ...]:
     """Return the messages that are the same in every call."""
     from pydantic_core import to_jsonable_python  # noqa: PLC0415  # loaded with the tools anyway
@@ -414,7 +530,7 @@ def _head(
     }
     # The words of the author first: the note about marks is the same for all prompts, and says nothing of the task.
     words = [settings.system] if settings.system is not None else []
-    words += [DATA_NOTE] if template.names else []
+    words += [DATA_NOTE] if template.names or has_history else []
     system = (Message("system", "\n\n".join(words)),) if words else ()
     asked = [_asked_as_prompt(each, template, defaults) for each in _examples(where, settings)]
     return (*system, *example_messages(asked))
@@ -453,7 +569,7 @@ def _check_answers(where: str, tool: Tool, settings: AgentSettings) -> None:
     # A wrong example teaches the model a wrong answer, which would only be refused in the run.
     for index, example in enumerate(_examples(where, settings)):
         try:
-            tool.types.seal(example.answer)
+            _answer_types(tool).seal(example.answer)
         except ToolError as error:
             raise ConfigError(
                 f"{where}: examples[{index}]: its answer does not fit the annotation: {error}"
@@ -506,7 +622,8 @@ def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., A
         assert request is not None
         reply = await Models().ask(request)
         annotations = cast("PythonTypes", made.types).annotations
-        return adapter_of(annotations.returns).validate_json(made.seal(reply.value))
+        sealed = made.seal(request.result(reply.value))
+        return adapter_of(annotations.returns).validate_json(sealed)
 
     if is_async(fn):
         return wraps(fn)(asked)

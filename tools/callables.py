@@ -117,7 +117,7 @@ def read_annotations(fn: Callable[..., Any], where: str, local: Mapping[str, Any
                 f"{where}: parameter '{found.name}' has no annotation; expected a type, as in "
                 f"`{found.name}: str`. Annotate it, or wrap the function with Tool.from_callable and a JSON Schema"
             )
-        if _is_context(hints[found.name]):
+        if is_context(hints[found.name]):
             contexts.append(found.name)
         elif (
             needed := find_resource(hints[found.name], scope, _parameter(where, found.name), found.name)
@@ -176,7 +176,7 @@ def find_context(fn: Callable[..., Any]) -> str | None:
     """Return the parameter annotated `Context` of a callable whose other annotations may be unusable."""
     # The annotation may be text that nobody can resolve here, since other annotations of the function are unusable; then its spelling has to do.
     for name, hint in getattr(plain_function(fn), "__annotations__", {}).items():
-        if _is_context(hint) or (
+        if is_context(hint) or (
             isinstance(hint, str) and hint.split("[")[-1].split(" |")[0].strip("]\"'") == "Context"
         ):
             return str(name)
@@ -263,8 +263,8 @@ def _hints(fn: Callable[..., Any], local: Mapping[str, Any]) -> dict[str, Any]:
     return typing.get_type_hints(plain, localns=names, include_extras=True)
 
 
-def _is_context(annotation: object) -> bool:
+def is_context(annotation: object) -> bool:
     """Whether an annotation is `Context`, perhaps optional or annotated."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
-        return any(_is_context(part) for part in typing.get_args(annotation))
+        return any(is_context(part) for part in typing.get_args(annotation))
     return annotation is Context

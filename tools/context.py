@@ -41,8 +41,12 @@ DRAWN_MAX: Final = 1_000
 class ResourceOpener(Protocol):
     """Who opens resources: an engine, or a child process for calls."""
 
-    def ask(self, tool: Tool, wanted: object, /) -> Any:  # noqa: ANN401  # see `Context.resource`
-        """Return what `Context.resource` returns."""
+    def ask(self, tool: Tool, wanted: object, context: Context, /) -> Any:  # noqa: ANN401  # see `Context.resource`
+        """Return what `Context.resource` returns, to the call that has this context."""
+        ...
+
+    def secrets_of(self, tool: Tool, /) -> Mapping[str, str]:
+        """Return name -> value of the secrets that the open resources of a tool have read."""
         ...
 
 
@@ -140,6 +144,7 @@ class Context:
         self._random: Random | None = None
         self._resources = resources
         self.injected: dict[str, object] = {}
+        self._about: Mapping[str, object] = {}
 
     def facts(self) -> dict[str, Any]:
         """Return what another process needs to make the same context, as JSON."""
@@ -217,8 +222,9 @@ class Context:
         """
         found = self._secrets.get(name) if self._secrets is not None else None
         if found is None:
+            who = f"step '{self.step}'" if self.step else "a resource"
             raise ToolError(
-                f"step '{self.step}' asks for the secret '{name}', which is not set; "
+                f"{who} asks for the secret '{name}', which is not set; "
                 f'give it as Engine(secrets={{"{name}": ..}})',
                 code="no-secret",
             )
@@ -276,7 +282,7 @@ class Context:
         """
         match self._resources:
             case (opener, tool):
-                return opener.ask(tool, wanted)
+                return opener.ask(tool, wanted, self)
             case Mapping() as given if wanted in given:
                 return given[wanted]
             case _:
@@ -347,20 +353,34 @@ class Context:
     def log(self) -> FilteringBoundLogger:
         """A structlog logger bound to run, step and attempt; secrets that the call has read do not stand in its lines."""
         if self._log is None:
-            self._log = open_log(self._read_secrets, run=self.run_id, step=self.step, attempt=self.attempt)
+            about = self._about or {"run": self.run_id, "step": self.step, "attempt": self.attempt}
+            self._log = open_log(self.secrets_read, **about)
         return self._log
 
-    def _read_secrets(self) -> dict[str, str]:
+    def secrets_read(self) -> dict[str, str]:
+        """Return name -> value of the secrets that must not stand in what the call writes: those among its arguments, that it has read, and of its resources."""
+        shared: Mapping[str, str] = {}
+        match self._resources:
+            case (opener, tool):
+                shared = opener.secrets_of(tool)
+            case _:
+                pass
         if self._secrets is None:
-            return self._given
-        return self._given | {name: self._secrets[name] for name in self.used.secrets}
+            return self._given | dict(shared)
+        # A value that a resource has read may have been rotated since, so it goes before the one that is read now.
+        names = [name for name in self.used.secrets if name not in shared]
+        return self._given | dict(shared) | {name: self._secrets[name] for name in names}
+
+    def of_resource(self, resource: Resource[Any]) -> Context:
+        """Return the context of a resource that this call opens in a process of its own."""
+        return resource_context(resource, env=self._env, secrets=self._secrets)
 
     def progress(self, fraction: float, note: str = "") -> None:
         """Report progress: `fraction`, clamped to 0 to 1, and a few words."""
         if self._on_progress is not None:
             from .logbook import masked_text  # noqa: PLC0415  # only for calls that tell their progress
 
-            words = masked_text(text_of(note or ""), self._read_secrets())
+            words = masked_text(text_of(note or ""), self.secrets_read())
             self._on_progress(min(max(0.0, float(fraction)), 1.0), words)
 
     def __repr__(self) -> str:
@@ -394,3 +414,16 @@ class Context:
                 'arguments; declare the tool with effect="read", or pass the value in as an argument',
                 code="impure",
             )
+
+
+def resource_context(
+    resource: Resource[Any],
+    *,
+    env: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Context:
+    """Return the context with which a resource is opened: it belongs to no call, so its log names the resource."""
+    made = Context(clock=clock, env=env, secrets=secrets)
+    made._about = {"resource": resource.name}  # noqa: SLF001  # same module
+    return made

@@ -21,7 +21,16 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -128,21 +137,59 @@ class Resource(Generic[T]):
             return True
         return hasattr(typing.get_origin(made) or made, "__aenter__")
 
+    @property
+    def kind(self) -> str:
+        """How it is written, in a word or two: `async generator`, `generator`, `class`, `async function` or `function`."""
+        plain = inspect.unwrap(self.fn)
+        if isinstance(self.fn, type):
+            return "class"
+        if inspect.isasyncgenfunction(plain):
+            return "async generator"
+        if inspect.isgeneratorfunction(plain):
+            return "generator"
+        return "async function" if inspect.iscoroutinefunction(plain) else "function"
+
+    @cached_property
+    def context(self) -> str | None:
+        """The parameter that takes a `Context`, for its secrets, environment and log; `None`: none does.
+
+        Raises:
+            ConfigError: More than one does.
+        """
+        from .callables import is_context  # noqa: PLC0415  # it needs this module
+
+        hints = self._own_hints
+        found = [each.name for each in self._parameters if is_context(hints.get(each.name))]
+        if len(found) > 1:
+            raise ConfigError(
+                f"{self.where}: expected one parameter annotated Context, found {listing(found)}"
+            )
+        return found[0] if found else None
+
+    @property
+    def _parameters(self) -> Sequence[inspect.Parameter]:
+        try:
+            return tuple(inspect.signature(self.fn).parameters.values())
+        except (TypeError, ValueError):  # a class without a signature takes nothing
+            return ()
+
+    @property
+    def _own_hints(self) -> dict[str, Any]:
+        return self._init_hints if isinstance(self.fn, type) else self._hints
+
     @cached_property
     def needs(self) -> Mapping[str, Resource[Any]]:
         """The resources that it needs, by parameter.
 
         Raises:
-            ConfigError: A parameter is no resource and has no default.
+            ConfigError: A parameter is no resource and no `Context`, and has no default.
         """
-        hints = self._init_hints if isinstance(self.fn, type) else self._hints
-        try:
-            parameters = inspect.signature(self.fn).parameters.values()
-        except (TypeError, ValueError):  # a class without a signature takes nothing
-            return {}
+        hints = self._own_hints
         found: dict[str, Resource[Any]] = {}
         scope = in_scope(self.fn, self._local)
-        for each in parameters:
+        for each in self._parameters:
+            if each.name == self.context:
+                continue
             needed = find_resource(
                 hints.get(each.name), scope, f"{self.where}: parameter '{each.name}'", each.name
             )
@@ -150,7 +197,7 @@ class Resource(Generic[T]):
                 found[each.name] = needed
             elif each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
                 raise ConfigError(
-                    f"{self.where}: parameter '{each.name}': expected a resource, or a default; found "
+                    f"{self.where}: parameter '{each.name}': expected a resource, a Context, or a default; found "
                     f"{_spelled(hints.get(each.name))}, which no resource here gives"
                 )
         return found
@@ -162,13 +209,21 @@ class Resource(Generic[T]):
 
     @property
     def _hints(self) -> dict[str, Any]:
-        return typing.get_type_hints(inspect.unwrap(self.fn), localns=dict(self._local), include_extras=True)
+        return typing.get_type_hints(inspect.unwrap(self.fn), localns=self._names, include_extras=True)
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        from .context import Context  # noqa: PLC0415  # it knows this module
+
+        # As of tools: a module may import `Context` only for type checkers. Its own name counts, if it has one.
+        known = getattr(inspect.unwrap(self.fn), "__globals__", {})
+        return {**({} if "Context" in known else {"Context": Context}), **self._local}
 
     @property
     def _init_hints(self) -> dict[str, Any]:
         made = cast("Any", self.fn).__init__
         return (
-            typing.get_type_hints(made, localns=dict(self._local), include_extras=True)
+            typing.get_type_hints(made, localns=self._names, include_extras=True)
             if inspect.isfunction(made)
             else {}
         )

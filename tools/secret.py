@@ -46,7 +46,7 @@ class Secret:
         file: The file that holds it; a line end at the end of the file does not count.
         keyring: `SERVICE/USER` in the keyring of the system, read with the package `keyring` (`pip install 'firmplan[keyring]'`).
         tools: Where a plan may use the secret: `"pay.key"`, the argument `key` of the tool `pay`; `"pay"`, any argument of `pay`, and
-            `ctx.secret` in it. Empty: everywhere.
+            `ctx.secret` in it, or in the `@resource` of that name. Empty: everywhere.
 
     Raises:
         ConfigError: There is no source, or more than one; or the variable holds a key of firmplan, of a model or of a store.
@@ -189,8 +189,8 @@ class SecretReader:
 
         Args:
             name: The secret.
-            step: The step whose call it is, for the message.
-            tool: The tool that is called.
+            step: The step whose call it is, for the message; empty: a resource is opened.
+            tool: The tool that is called; or the resource.
             argument: The argument that is the secret; `None`: the tool asks for it with `ctx.secret`.
 
         Raises:
@@ -198,17 +198,18 @@ class SecretReader:
         """
         # Asked again at the call, although the check has asked: another engine, with another map, may have accepted the plan.
         places = self._secrets.places_of(name)
+        who = f"step '{step}'" if step else f"the resource '{tool}'"
         if not is_place(places, tool, argument):
             place = f"{tool}.{argument}" if argument is not None else f"ctx.secret in {tool}"
             raise ToolError(
-                f"step '{step}' asks for the secret '{name}' at {place}; it is only for {', '.join(places)}",
+                f"{who} asks for the secret '{name}' at {place}; it is only for {', '.join(places)}",
                 code="no-secret",
             )
         try:
             return self._value(name)
         except LookupError as fault:
             raise ToolError(
-                f"step '{step}' asks for the secret '{name}', which is not set; {fault.args[0]}",
+                f"{who} asks for the secret '{name}', which is not set; {fault.args[0]}",
                 code="no-secret",
             ) from None
 
@@ -226,7 +227,7 @@ class SecretReader:
         return self._values[name]
 
     def of_tool(self, tool: str, step: str) -> Mapping[str, str]:
-        """Return the secrets that a tool may read in a call of a step. Asking for another one raises `ToolError`."""
+        """Return the secrets that a tool may read in a call of a step, or with an empty step a resource when it is opened. Asking for another one raises `ToolError`."""
         return _ToolSecrets(lambda name: self.value(name, step, tool))
 
 

@@ -349,11 +349,11 @@ def _tool_of(call: PreparedCall) -> Tool:
 def _sealed(tool: Tool, request: ModelRequest, value: Json) -> CanonicalValue:
     """Return an answer to an `@agent` tool as a value of its type; of a turn of one that calls tools, the answer in it."""
     if request.turns is None:
-        return CanonicalValue(tool.seal(value))
+        return CanonicalValue(tool.seal(request.result(value)))
     given = answer_in(value)
     if not given:
         return CanonicalValue.of(value)
-    sealed = CanonicalValue(tool.seal(given["answer"])).value
+    sealed = CanonicalValue(tool.seal(request.result(given["answer"]))).value
     return CanonicalValue.of({**cast("dict[str, Json]", value), "answer": sealed})
 
 

@@ -190,7 +190,8 @@ class WorkerPool:
         try:
             await self._make_due()
         finally:
-            self.start_workers()
+            if self._due:
+                self.start_workers()
 
     async def _make_due(self) -> None:
         """Make the calls that are due, until this worker has to end: cancelled, its context changed, or its turn over."""

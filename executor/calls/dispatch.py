@@ -228,7 +228,7 @@ class Preparation:
         self._facilities = facilities
         self.run_id = run_id
         self._tenant = tenant
-        self._fork = fork or Fork()
+        self._fork = fork
         self._tools: dict[str, ToolKeys] = {}
         self._fingerprints: dict[str, str | None] = {}
         self.secrets = facilities.secrets.reader()
@@ -308,9 +308,10 @@ class Preparation:
             call.fingerprint = known.fingerprint
         # In a fork, a write that the parent has called keeps the parent's key, so that the world sees one write, not two.
         if call.is_write:
-            call.write_key = self._fork.key_of(
-                call.step, call.tool.name if call.tool is not None else "", call.args_digest
-            ) or idempotency_key(self.run_id, call.step, call.args_digest)
+            name, key = call.tool.name if call.tool is not None else "", ""
+            if self._fork is not None:
+                key = self._fork.key_of(call.step, name, call.args_digest)
+            call.write_key = key or idempotency_key(self.run_id, call.step, call.args_digest)
         return call
 
     def _look_up(self, name: str) -> ToolKeys:
@@ -352,10 +353,17 @@ class Preparation:
     def redacted(self, call: PreparedCall, outcome: Outcome) -> Outcome:
         """Return an outcome for the journal: without the values of the call's secrets, and with a bounded message."""
         # A tool that asked its context for a secret may put it into a result or a message, too.
-        asked = call.context.used.secrets if call.context is not None else ()
+        asked: list[str] = []
+        shared: Mapping[str, str] = {}
+        if call.context is not None:
+            asked = call.context.used.secrets
+            # So may one whose resources were opened with a secret: it counts as read, since the result depends on it.
+            if call.tool is not None:
+                shared = self._facilities.resources.secrets_of(call.tool)
+                asked.extend(name for name in shared if name not in asked)
         if not asked and type(outcome) is Returned and not outcome.mismatch and call.has_no_secrets:
             return outcome
-        secrets = self._secrets_of(call.command, asked)
+        secrets = self._secrets_of(call.command, asked) | dict(shared)
         match outcome:
             case Returned(output, mismatch):
                 if mismatch:

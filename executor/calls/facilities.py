@@ -8,12 +8,14 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
-from ...tools import Models, Tool, Toolset
+from ...tools import Context, Models, Tool, Toolset
+from ...tools.context import resource_context
 from ...tools.logbook import open_log, read_setting
 from ...tools.models.limits import RateLimiter
+from ...tools.resources import Resource
 from ...tools.secret import Secrets
 from ..budget import BudgetPolicy
 from ..journal.journal import Commits
@@ -152,12 +154,18 @@ class Facilities:
 
     def __post_init__(self) -> None:
         self.threads.watch = self.processes.watch = self.loop_watch
+        self.resources.context_for = self._context_of_resource
         self.commits = Commits(self.store)
         self.pins = ToolPins(self.store, self.tools)
         self.learnt = LearntTypes(self.store)
         self.known = KnownPlans(self.store, self.clock.now)
         # A wrong setting raises when the engine opens, not at the first line of the log.
         read_setting(os.environ)
+
+    def _context_of_resource(self, resource: Resource[Any]) -> Context:
+        """Return the context of a resource: its secrets are those that are for its name."""
+        secrets = self.secrets.reader().of_tool(resource.name, "")
+        return resource_context(resource, env=self.environ, secrets=secrets, clock=self.clock.now)
 
     @property
     def log(self) -> FilteringBoundLogger:

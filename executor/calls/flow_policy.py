@@ -170,6 +170,8 @@ class FlowPolicy:
         if iteration.is_approved:
             return None
         labelled = self._labelled(iteration)
+        if not (labelled or terms.is_judged) and terms.asks == "never":
+            return None  # all that follows is about labels, about policies, or about approvals
         judgement = self._judge(command.tool, command.args, iteration)
         if judgement.denying:
             return _denial(command, judgement)

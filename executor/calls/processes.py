@@ -108,9 +108,11 @@ class ProcessPool:
         # From here on the tool may run, so the outcome of a write is unknown unless the child sends it.
         try:
             async with call_timeout(timeout_s, self.watch):
-                said, parts = first if first[0]["kind"] != "ready" else await child.read()
-                while said["kind"] in ("drawn", "progress", "asked"):
-                    await _serve(child, said, context, on_drawn)
+                said, parts = first
+                # Resources may ask for secrets before the tool is called.
+                while said["kind"] in ("ready", "drawn", "progress", "asked"):
+                    if said["kind"] != "ready":
+                        await _serve(child, said, context, on_drawn)
                     said, parts = await child.read()
             outcome = read_outcome(said, parts, context, blobs)
         except TimeoutError as fault:

@@ -75,15 +75,19 @@ class SecrecyPolicy:
     @cached_property
     def holds_private(self) -> bool:
         """Whether a tool of the run returns private data now, or did when the run was submitted, or an input is private."""
-        lock = self._header.lock
-        if any(tool.private or self._facilities.tools.get(name).private for name, tool in lock.items()):
-            return True
+        # Plain loops: every run asks, and most have one tool and no input that is private.
+        for name, tool in self._header.lock.items():
+            if tool.private or self._facilities.tools.get(name).private:
+                return True
         from ...plans.checker.flow.secrecy import READERS_KEY  # noqa: PLC0415  # most runs have no use for the checker
 
         plans = [] if self._header.plan is None else [self._header.plan, *self._header.plans.values()]
-        inner = [each.inputs for plan in plans for each in plan.plans.values()]
-        inputs = [*(plan.inputs for plan in plans), *inner]
-        return any(READERS_KEY in schema for each in inputs for schema in each.values())
+        for plan in plans:
+            for inputs in (plan.inputs, *[inner.inputs for inner in plan.plans.values()]):
+                for schema in inputs.values():
+                    if READERS_KEY in schema:
+                        return True
+        return False
 
     @cached_property
     def _lock(self) -> ToolsetLock:

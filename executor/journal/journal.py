@@ -30,6 +30,10 @@ BEHIND_MAX: Final = 5_000
 # How long reuse entries wait for more of them. Their keys are random, so each commit touches many pages of an index; losing some in a crash costs
 # only calls that are made again.
 LEFT_MAX_S: Final = 0.25
+# The more a run has left, the more pages of the index its next entries touch, and the longer they wait for more: after each of so many calls
+# as long again, up to so many times as long.
+LEFT_MORE: Final = 8_192
+LEFT_TIMES_MAX: Final = 4
 
 
 ASKING: Final = (
@@ -110,6 +114,7 @@ class Journal:
         self._is_due = False  # whether a commit is asked for now, and has not taken anything yet
         self._left: ReuseEntries | None = None
         self._left_until = 0.0
+        self._left_count = 0  # calls that have left something so far
         self._unstored = 0  # calls whose results for reuse are not durable
         self._updated = row.updated
         self._fault: StoreError | EngineBug | None = None
@@ -177,7 +182,7 @@ class Journal:
                 # A write waits for its intent before it is called, so such an event is committed without the usual delay.
                 if self._is_synced:
                     self._hasten()
-                else:
+                elif not (self._is_expected or self._is_due):
                     self.expect()
             elif within_s < math.inf:
                 self._commits.expect(self, within_s)
@@ -218,10 +223,12 @@ class Journal:
         """Keep the reuse entry of a call for one of the next commits, with the parts of a fingerprint that no earlier call has named."""
         with self.piece:
             if self._left is None:
+                wait_s = LEFT_MAX_S * min(LEFT_TIMES_MAX, 1 + self._left_count // LEFT_MORE)
                 self._left = ReuseEntries()
-                self._left_until = time.monotonic() + LEFT_MAX_S
-                self._commits.expect(self, LEFT_MAX_S)
+                self._left_until = time.monotonic() + wait_s
+                self._commits.expect(self, wait_s)
             self._left.add(call, result, code)
+            self._left_count += 1
             self._unstored += 1
 
     async def flush(self) -> None:

@@ -41,8 +41,7 @@ from ..events import (
     WorkContinued,
     is_cause,
 )
-from ..fork import Fork
-from ..machine import Machine
+from ..machine import NO_FORK, Machine
 from ..stores.store import RunRow, Store, read_values
 from .header import Header, header_digest
 from .records import GENESIS, Entry, chain, read_entry, values_by
@@ -242,7 +241,7 @@ def build_machine(header: Header) -> Machine:
         seed=header.seed,
         budget=header.budget,
         planning=header.planning_cost,
-        fork=header.fork or Fork(),
+        fork=header.fork or NO_FORK,
         rules=header.rules,
         sub_programs=header.sub_program,
         deadline=header.deadline,

@@ -34,6 +34,7 @@ Label: TypeAlias = Literal["untrusted", "private"]
 """Why a value may not go everywhere: it is from outside, or only some may have it."""
 
 AGENT_TURN: Final = "it is a turn of an agent"
+CONVERSATION: Final = "its result is a conversation"
 NO_TOOL: Final = "its tool is not loaded"
 OTHER_TOOL: Final = "its tool has changed since"
 HAD_SECRET: Final = "it was given a secret"  # noqa: S105  # a reason, no secret
@@ -99,7 +100,9 @@ def model_calls(recalled: Recall, facilities: Facilities) -> RecordedModelCalls:
     return RecordedModelCalls(tuple(found), unknown)
 
 
-def _call(recalled: Recall, iteration: Iteration, facilities: Facilities) -> RecordedModelCall | str:
+def _call(  # noqa: PLR0911  # one return for each reason
+    recalled: Recall, iteration: Iteration, facilities: Facilities
+) -> RecordedModelCall | str:
     """Return a question, still without answer and labels; a text: why it cannot be made again."""
     owner = iteration.item.node.frame.owner
     if owner is not None and owner.agent_loop is not None:
@@ -117,6 +120,8 @@ def _call(recalled: Recall, iteration: Iteration, facilities: Facilities) -> Rec
     if isinstance(command, StartToolCall) and not _is_as_locked(recalled, command.tool, facilities):
         return OTHER_TOOL
     assert call.request is not None, "a model step asks a model"
+    if call.request.finish is not None:
+        return CONVERSATION
     model = (iteration.usage or {}).get("model")
     return RecordedModelCall(
         iteration.path,

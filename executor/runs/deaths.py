@@ -128,6 +128,7 @@ class DriveLock:
         self._alone: Permit | None = None
         self._waiting: deque[Permit] = deque()  # to be alone
         self._changed = asyncio.Event()
+        self._waiters = 0
 
     @property
     def is_inside(self) -> bool:
@@ -184,15 +185,19 @@ class DriveLock:
 
     def notify(self) -> None:
         """Wake all waiters, which then check again."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if self._waiters:
+            self._changed.set()
+            self._changed = asyncio.Event()
 
     async def _wait(self, seconds: float | None) -> None:
+        self._waiters += 1
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
         except TimeoutError:
             pass
+        finally:
+            self._waiters -= 1
 
 
 _INSIDE: Final[ContextVar[DriveLock | None]] = ContextVar("firmplan_drive_lock", default=None)

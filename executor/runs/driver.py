@@ -232,6 +232,8 @@ class Driver:
                 await self._end_waits()
                 if self.machine.deadline is not None:
                     self._set_timer()
+                # After the decisions, which may withdraw what is ready; and here, since a task of its own would be one more for each run.
+                await self._start()
         except BaseExceptionGroup as group_of_faults:
             raise first_error(group_of_faults) from None
         finally:
@@ -245,7 +247,7 @@ class Driver:
         for event in first:
             follow_up = self._recorder.note(event, self.facilities.clock.now())
             if event is first[-1] or self.machine.status is not None:
-                await self._go_on(event, follow_up)
+                await self._go_on(event, follow_up, starts=False)
                 return
 
     async def _ask_anew(self) -> None:
@@ -414,13 +416,13 @@ class Driver:
         finally:
             self.journal.expect()
 
-    async def _go_on(self, event: Cause, follow_up: Sequence[Command]) -> None:
-        """Carry out the commands that follow from an event."""
+    async def _go_on(self, event: Cause, follow_up: Sequence[Command], *, starts: bool = True) -> None:
+        """Carry out the commands that follow from an event; `starts` is as of `_carry_out`."""
         if self._recorder.must_be_durable(event, follow_up):
             await self.journal.flush()
         # The driver may have been asked to stop during the flush. The event is in the journal, so the next owner carries out the commands.
         if not self.is_parking:
-            self._carry_out(follow_up)
+            self._carry_out(follow_up, starts=starts)
 
     def _carry_out(  # noqa: C901, PLR0912  # one case for each kind of command
         self, commands: Sequence[Command], *, starts: bool = True
@@ -922,7 +924,8 @@ class Driver:
         mismatch = self.machine.new_mismatch(call.step, returned.mismatch) if returned.mismatch else None
         event: CallMade | CallSucceeded
         if call.is_begun:
-            event = CallSucceeded(call.step, output, call.used, usage, mismatch)
+            used = call.used if call.context is not None else None
+            event = CallSucceeded(call.step, output, used, usage, mismatch)
         else:
             event = call.made(output, mismatch)
         rest = self._take_in_now(event, at)

@@ -608,6 +608,8 @@ def _number(usage: Mapping[str, Json], name: str) -> int | float:
 
 
 def _errors(frame: Frame) -> Iterator[RunError]:
+    if frame.is_well:  # as most are: no step has failed, and none was cancelled
+        return
     for node in frame.nodes:
         if node.state not in WENT_WRONG:
             continue

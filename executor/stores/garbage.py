@@ -30,6 +30,8 @@ _NAMED: Final = re.compile(rb'("\$value":")?(sha256:[0-9a-f]{64})')
 _SAVED: Final = "SELECT digest FROM @saved_values WHERE saved >= :since"
 _LAST: Final = "SELECT id, created, last_seq FROM @runs"
 _HEADERS: Final = "SELECT header FROM @headers"
+_PLAN_TEXTS: Final = "SELECT data FROM @plan_texts"
+_PLAN_OF_RUN: Final = f"{_PLAN_TEXTS} WHERE digest IN (SELECT digest FROM @run_plans WHERE run_id=:run)"
 _JOURNALS: Final = "SELECT lines FROM @journal"
 # The journal of a run names the outputs in the reuse log and in `reusable` as well, until the run is deleted. So they are read once, and again if a run was
 # deleted between the two phases.
@@ -85,7 +87,9 @@ def find_unused(sql: Sql, saved_before: float, among: frozenset[str] | None = No
         gone = frozenset(run_id for (run_id,) in sql.rows(_DELETED))
         saved = (digest for (digest,) in sql.rows(_SAVED, {"since": saved_before}))
         segments = frozenset(number for (number,) in sql.rows(_SEGMENT_NUMBERS))
-        texts = chain.from_iterable(map(sql.texts, (_HEADERS, _JOURNALS, _RESULTS, _SEGMENTS, *_OTHERS)))
+        texts = chain.from_iterable(
+            map(sql.texts, (_HEADERS, _PLAN_TEXTS, _JOURNALS, _RESULTS, _SEGMENTS, *_OTHERS))
+        )
         named = with_parts(chain(saved, named_in(find_value_in(sql), texts)), parts)
         unused = without(stored if among is None else stored & among, named)
     return Unused(unused, last, gone, segments, saved_before)
@@ -112,6 +116,7 @@ def _written_since(sql: Sql, unused: Unused) -> Iterator[bytes]:
         # A header changes only until the first record, so it is read again only if there was none.
         if before == 0:
             yield from sql.texts(f"{_HEADERS} WHERE run_id=:run", {"run": run_id})
+            yield from sql.texts(_PLAN_OF_RUN, {"run": run_id})
         if before != now:
             values = {"run": run_id, "before": before}
             yield from sql.texts(f"{_JOURNALS} WHERE run_id=:run AND first_seq>:before", values)

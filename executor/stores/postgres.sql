@@ -32,6 +32,9 @@ CREATE INDEX firmplan_due_runs_by_time ON firmplan_due_runs (due);
 CREATE TABLE firmplan_owners (name text COLLATE "C" PRIMARY KEY, beat bigint NOT NULL) WITH (fillfactor = 50);
 
 CREATE TABLE firmplan_headers (run_id text COLLATE "C" PRIMARY KEY, header bytea NOT NULL);
+CREATE TABLE firmplan_plan_texts (digest text COLLATE "C" PRIMARY KEY, data bytea NOT NULL);
+CREATE TABLE firmplan_run_plans (run_id text COLLATE "C" PRIMARY KEY, digest text COLLATE "C" NOT NULL);
+CREATE INDEX firmplan_run_plans_by_digest ON firmplan_run_plans (digest);
 
 CREATE TABLE firmplan_journal (
     run_id text COLLATE "C" NOT NULL,

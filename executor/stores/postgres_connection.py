@@ -305,6 +305,8 @@ ADDED: Final = (
     "firmplan_reuse_keys",
     "firmplan_due_runs",
     "firmplan_value_parts",
+    "firmplan_plan_texts",
+    "firmplan_run_plans",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (
@@ -315,6 +317,7 @@ ADDED_INDEXES: Final = (
     "firmplan_webhook_deliveries_due",
     "firmplan_webhook_deliveries_by_age",
     "firmplan_due_runs_by_time",
+    "firmplan_run_plans_by_digest",
 )
 # Columns that were added in the same way: table, column, and the statement that adds it.
 ADDED_COLUMNS: Final[Sequence[tuple[str, str, LiteralString]]] = (

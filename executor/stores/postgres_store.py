@@ -39,7 +39,8 @@ T = TypeVar("T")
 
 # In the order in which writers take them, but for the values, which a writer may have before a run: then one of the two tries again.
 _LOCK_WRITERS: Final = (
-    "LOCK TABLE firmplan_runs, firmplan_headers, firmplan_journal, firmplan_decisions, firmplan_plans, firmplan_plan_versions, "
+    "LOCK TABLE firmplan_runs, firmplan_headers, firmplan_run_plans, firmplan_plan_texts, firmplan_journal, firmplan_decisions, firmplan_plans, "
+    "firmplan_plan_versions, "
     "firmplan_stored_values, firmplan_saved_values, firmplan_value_parts IN SHARE ROW EXCLUSIVE MODE"
 )
 _ROTTEN: Final = "SELECT digest FROM @stored_values WHERE digest <> 'sha256' || chr(58) || encode(sha256(data), 'hex') ORDER BY digest"

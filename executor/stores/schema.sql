@@ -32,6 +32,10 @@ CREATE TABLE owners (name TEXT PRIMARY KEY, beat INTEGER NOT NULL) STRICT, WITHO
 -- Apart from the rows, which every flush changes: a row that held a plan of thousands of steps would be written anew each time.
 -- It has row numbers, by which a large header is written and read in portions, as other tables have whose values may be large.
 CREATE TABLE headers (run_id TEXT PRIMARY KEY, header BLOB NOT NULL) STRICT;
+-- The texts of large plans, by the digest of their bytes, and the runs that have each: a header refers to the text.
+CREATE TABLE plan_texts (digest TEXT PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE TABLE run_plans (run_id TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX run_plans_by_digest ON run_plans (digest);
 
 -- One row a flush: the lines of its records, joined by line feeds.
 CREATE TABLE journal (

@@ -18,6 +18,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cache
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
@@ -25,9 +26,10 @@ from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 import orjson
 
 from ...errors import StoreError
+from ...plans.values import digest as digest_of
 from .api_keys import KEY_COLUMNS, ApiKey
 from .garbage import find_unused, find_value_in, missing_parts, named_in, parts_in, remove_unused, with_parts
-from .header_text import header_text, read_header
+from .header_text import PlanText, read_header, stored_header
 from .plan_history import PlanHistory, list_versions, read_version
 from .reuse_log import (
     Line,
@@ -177,6 +179,17 @@ _IN_COLUMNS: Final = attrgetter(*_COLUMN_NAMES)
 RUN: Final = f"{_COLUMNS}, (SELECT beat FROM @owners WHERE name=owner), tenant, usd"
 _FIND_RUN: Final = f"SELECT {RUN}, header FROM @runs JOIN @headers ON run_id=id WHERE id=:run"
 _CREATE_RUN: Final = f"INSERT INTO @runs ({_COLUMNS}, tenant) VALUES (:{_COLUMNS.replace(', ', ', :')}, :tenant) ON CONFLICT DO NOTHING"
+# A run refers to the text of its plan if the header that refers to it is the run's: there may be a run with this id, and another header.
+_IS_ITS_HEADER: Final = "EXISTS (SELECT 1 FROM @headers WHERE run_id=:run_id AND header=:header)"
+_IS_ITS_PLAN: Final = "EXISTS (SELECT 1 FROM @run_plans WHERE run_id=:run AND digest=:digest)"
+_HAS_TEXT: Final = "SELECT 1 FROM @plan_texts WHERE digest=:digest"
+_FIND_TEXT: Final = "SELECT data FROM @plan_texts WHERE digest=:digest"
+_FORGET_PLAN: Final = "DELETE FROM @run_plans WHERE run_id=:run RETURNING digest"
+_DROP_TEXT: Final = "DELETE FROM @plan_texts WHERE digest=:digest AND NOT EXISTS (SELECT 1 FROM @run_plans WHERE digest=:digest)"
+_LOST_TEXTS: Final = """
+    SELECT DISTINCT digest FROM @run_plans AS of_run WHERE NOT EXISTS (SELECT 1 FROM @plan_texts AS text WHERE text.digest=of_run.digest)
+    ORDER BY digest
+"""
 _SET_PLANNED: Final = (
     "UPDATE @runs SET plan_digest=:digest, status=:status, updated=:at WHERE id=:run AND epoch=:epoch"
 )
@@ -195,6 +208,7 @@ _MOVE_AND_RELEASE: Final = _MOVE_RUN.replace("SET", "SET owner=NULL,")
 _LOCK_RUNS: Final = "SELECT 1 FROM @runs WHERE id IN [:runs] ORDER BY id"
 _DROP_DECIDED: Final = "DELETE FROM @decisions WHERE number IN [:decided] AND {stands}"
 _WRITES_OF: Final = "FROM @open_writes WHERE run_id=:run AND step IN [:steps] AND {stands}"
+_CLOSE_WRITES: Final = f"DELETE {_WRITES_OF}"
 _OPEN_WRITE: Final = """
     INSERT INTO @open_writes (run_id, step, resource) SELECT :run, :step, :resource WHERE {stands}
     ON CONFLICT (run_id, step) DO UPDATE SET resource=excluded.resource
@@ -226,6 +240,7 @@ _BEGIN_TO_BEAT: Final = """
     INSERT INTO @owners (name, beat) VALUES (:owner, :beat) ON CONFLICT (name) DO UPDATE SET beat=@owners.beat+1 RETURNING beat
 """
 BEAT_BITS: Final = 31
+TEXT_TRIES: Final = 3  # to store the text of a plan whose last run somebody else deletes meanwhile
 # Other owners without runs stay: on a server, one of them may be claiming its first run right now.
 _FREE_OWNERS: Final = (
     "DELETE FROM @owners WHERE name IN [:owners] AND NOT EXISTS (SELECT 1 FROM @runs WHERE owner=name)"
@@ -234,11 +249,12 @@ _FREE_OWNERS: Final = (
 # The texts of a run in which digests of stored values stand.
 _NAMING: Final = (
     "SELECT header FROM @headers WHERE run_id=:run",
+    "SELECT data FROM @plan_texts WHERE digest IN (SELECT digest FROM @run_plans WHERE run_id=:run)",
     "SELECT lines FROM @journal WHERE run_id=:run",
     "SELECT record FROM @decisions WHERE run_id=:run",
     "SELECT record FROM @decided_attempts WHERE run_id=:run",
 )
-# Tables whose rows belong to one run and go with it. Rows of `reusable` need no run, and stay.
+# Tables whose rows belong to one run and go with it, as its row of `run_plans` does (`_forget_plan`). Rows of `reusable` need no run, and stay.
 OF_ONE_RUN: Final = (
     *("open_writes", "headers", "journal", "decisions", "decided_attempts", "calls"),
     "due_runs",
@@ -459,6 +475,7 @@ class SqlStore(ABC):
         def work(sql: Sql) -> None:
             if sql.change(_SET_PLANNED, values) != 1:
                 raise _refusal(sql, run_id, epoch)
+            _forget_plan(sql, run_id)
             sql.send("DELETE FROM @headers WHERE run_id=:run", values)
             self._put_header(sql, run_id, header)
             if notice:
@@ -468,10 +485,29 @@ class SqlStore(ABC):
         await self._write(work, outlives="power")
 
     def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> bytes:
-        """Store a header, and return its text."""
-        text = header_text(header)
-        sql.put("headers", {"run_id": run_id, "header": text}, large="header")
-        return text
+        """Store a header, and return the text that is stored."""
+        stored = stored_header(header)
+        sql.put("headers", {"run_id": run_id, "header": stored.text}, large="header")
+        if stored.plan is not None:
+            self._put_plan(sql, run_id, stored.text, stored.plan)
+        return stored.text
+
+    def _put_plan(self, sql: Sql, run_id: str, header: bytes, plan: PlanText) -> None:
+        """Store the text of a large plan, unless it is there, and that the run has it."""
+        row = {"run_id": run_id, "digest": plan.digest}
+        sql.put("run_plans", row, large="digest", condition=_IS_ITS_HEADER, values={"header": header})
+        # Whoever deletes the last other run of the plan meanwhile waits for this transaction, or was first: then the text is stored anew.
+        for _ in range(TEXT_TRIES):
+            if sql.rows(f"{_HAS_TEXT}{sql.lock_from_removal}", {"digest": plan.digest}):
+                return
+            text = {"digest": plan.digest, "data": plan.data}
+            of_run = {"run": run_id, "digest": plan.digest}
+            sql.put("plan_texts", text, large="data", condition=_IS_ITS_PLAN, values=of_run)
+
+    def _find_plan_text(self, sql: Sql, digest: str) -> bytes | None:
+        """Return the text of a large plan."""
+        found = sql.rows(_FIND_TEXT, {"digest": digest})
+        return bytes(found[0][0]) if found else None
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
@@ -479,7 +515,10 @@ class SqlStore(ABC):
 
     def _find(self, sql: Sql, run_id: str) -> RunRow | None:
         found = sql.rows(_FIND_RUN, {"run": run_id})
-        return self._row(found[0][:-1], read_header(found[0][-1])) if found else None
+        if not found:
+            return None
+        header = read_header(bytes(found[0][-1]), lambda digest: self._find_plan_text(sql, digest))
+        return self._row(found[0][:-1], header)
 
     def _row(self, found: Sequence[Any], header: Mapping[str, Any]) -> RunRow:
         """Return a run's row from the columns of `RUN`."""
@@ -579,6 +618,7 @@ class SqlStore(ABC):
             found = _removal(sql, run_id, statuses, sql.lock)
             if found.is_removed:
                 self._raise_epochs(sql, "FROM @open_writes WHERE run_id=:run", values)
+                _forget_plan(sql, run_id)
                 for table in OF_ONE_RUN:
                     sql.send(f"DELETE FROM @{table} WHERE run_id=:run", values)
                 sql.send(_KEEP_USES, {"run": run_id, "status": found.status})
@@ -695,34 +735,32 @@ class SqlStore(ABC):
         """Add what a batch holds if the condition `stands` is true."""
         place = _place(batch)
         lines = {"first": batch.first_seq, "lines": b"\n".join(batch.lines), "head": batch.head}
-        sql.send(_ADD_LINES.format(stands=stands), place | lines)
+        sql.send(_behind(_ADD_LINES, stands), place | lines)
         # In the order of digests, so that two processes that add the same values cannot deadlock.
         for digest in sorted(batch.values):
             value = {"digest": digest, "data": batch.values[digest]}
             sql.put("stored_values", value, large="data", condition=stands, values=place)
-        writes = _WRITES_OF.format(stands=stands)
+        writes = _behind(_WRITES_OF, stands)
         # A write that ends and begins again in one batch is counted twice, and stays open.
         both = set(batch.opened).intersection(batch.closed)
         if both:
             self._raise_epochs(sql, writes, place | {"steps": sorted(both)})
         for step, resource in batch.opened.items():
-            sql.send(_OPEN_WRITE.format(stands=stands), place | {"step": step, "resource": resource})
+            sql.send(_behind(_OPEN_WRITE, stands), place | {"step": step, "resource": resource})
         ended = [step for step in batch.closed if step not in both]
         if batch.opened or ended:
             self._raise_epochs(sql, writes, place | {"steps": [*batch.opened, *ended]})
         if ended:
-            sql.send(f"DELETE {writes}", place | {"steps": ended})
+            sql.send(_behind(_CLOSE_WRITES, stands), place | {"steps": ended})
         if batch.decided:
-            sql.send(_DROP_DECIDED.format(stands=stands), place | {"decided": list(batch.decided)})
+            sql.send(_behind(_DROP_DECIDED, stands), place | {"decided": list(batch.decided)})
         if batch.due is not None:
             statement = _KEEP_DUE if batch.due else _DROP_DUE
-            sql.send(
-                statement.format(stands=stands), place | ({"due": float(batch.due)} if batch.due else {})
-            )
+            sql.send(_behind(statement, stands), place | ({"due": float(batch.due)} if batch.due else {}))
         if batch.notice:
             seq = batch.first_seq - 1 + len(batch.lines)
             told = {"event": batch.notice, "seq": seq, "at": float(batch.updated)}
-            sql.send(ADD_NOTICE.format(stands=stands), place | told)
+            sql.send(_behind(ADD_NOTICE, stands), place | told)
 
     def _move(self, sql: Sql, batch: Batch, *, keeps_status: bool = False) -> Cursor:
         """Move the run's row behind a batch if its owner still has the run, and with `keeps_status` only if its status stays what it is."""
@@ -740,7 +778,7 @@ class SqlStore(ABC):
     def _raise_epochs(self, sql: Sql, writes: str, values: Values) -> None:
         """Count the writes that a part of a query selects, on their resources."""
         for counts in self.counts:
-            sql.send(_RAISE_EPOCHS.format(counts=counts.format(writes=writes)), values)
+            sql.send(_raise_epochs_of(counts, writes), values)
 
     async def read_journal(self, run_id: str, after: int = 0, *, limit: int | None = None) -> Sequence[bytes]:
         """See `Store.read_journal`."""
@@ -854,6 +892,7 @@ class SqlStore(ABC):
                 older = sql.stream(f"SELECT {RESULT_COLUMNS} FROM @reusable ORDER BY key")
                 rotten += damaged_results(map(Reusable.from_row, older))
                 rotten += missing_parts(sql)
+                rotten += _damage_of_plans(sql)
                 return [*rotten, *_damage_of_log(sql)]
 
         return await self._query(work)
@@ -1189,6 +1228,25 @@ class SqlStore(ABC):
         ]
 
 
+def _forget_plan(sql: Sql, run_id: str) -> None:
+    """Remove the reference of a run to the text of its plan, and the text if no other run has it."""
+    for (digest,) in sql.rows(_FORGET_PLAN, {"run": run_id}):
+        # A statement of its own, so that the next one sees what was committed until the lock was granted.
+        if sql.lock:
+            sql.rows(f"{_HAS_TEXT}{sql.lock}", {"digest": digest})
+        sql.send(_DROP_TEXT, {"digest": digest})
+
+
+def _damage_of_plans(sql: Sql) -> list[str]:
+    """Return one sentence for each text of a plan that was changed or is missing."""
+    texts = sql.stream("SELECT digest, data FROM @plan_texts ORDER BY digest")
+    changed = [name for name, data in texts if digest_of(bytes(data)) != name]
+    return [
+        *(f"the text of the plan {name} is not as it was written" for name in changed),
+        *(f"the text of the plan {name} is missing" for (name,) in sql.rows(_LOST_TEXTS)),
+    ]
+
+
 def _removal(sql: Sql, run_id: str, statuses: Collection[str], lock: str = "") -> Removal:
     """Return whether a run may be removed now."""
     found = sql.rows(f"SELECT status FROM @runs WHERE id=:run{lock}", {"run": run_id})
@@ -1214,6 +1272,21 @@ def _refusal(sql: Sql, run_id: str, epoch: int, first_seq: int | None = None) ->
 def _bounds_of(tenant: str) -> dict[str, str]:
     """Return the texts between which the names of a tenant's plans are."""
     return {"first": f"{tenant}:", "last": f"{tenant};"}
+
+
+# A commit sends these again and again: the same text each time has its hash, by which its translation and its prepared form are found.
+
+
+@cache
+def _behind(statement: str, stands: str) -> str:
+    """Return a statement that is carried out only if `stands` is true."""
+    return statement.format(stands=stands)
+
+
+@cache
+def _raise_epochs_of(counts: str, writes: str) -> str:
+    """Return the statement that raises epochs as `SqlStore.counts` says, for the writes that a part of a query selects."""
+    return _RAISE_EPOCHS.format(counts=counts.format(writes=writes))
 
 
 def _place(batch: Batch) -> dict[str, object]:

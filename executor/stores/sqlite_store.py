@@ -23,7 +23,7 @@ from ...errors import StoreError
 from ...plans.values import digest as digest_of
 from ..lru_cache import LruCache
 from ..states import RunStatus
-from .header_text import read_header
+from .header_text import parse_header, read_header
 from .reuse_log import Segment, lines_in, prefix_of
 from .sql_store import (
     ADD_SEGMENT,
@@ -58,7 +58,13 @@ _FIND_SMALL: Final = f"""
     SELECT {RUN}, headers.rowid, CASE WHEN length(header) < {LARGE_BYTES} THEN header END
     FROM @runs JOIN @headers ON run_id=id WHERE id=:run
 """
+_FIND_SMALL_TEXT: Final = f"""
+    SELECT rowid, CASE WHEN length(data) < {LARGE_BYTES} THEN data END FROM @plan_texts WHERE digest=:digest
+"""
 _ADD_SEGMENT: Final = ADD_SEGMENT.replace("@", "")
+FEW: Final = (
+    2  # values of a list that is no JSON: a write that ends and the next one that begins are two steps
+)
 KEYS_ASKED: Final = 32  # keys that one query looks for: a list of marks has a fixed length, so that SQLite prepares the statement once
 _FIND_NUMBERS: Final = (
     f"SELECT prefix, number FROM reuse_keys WHERE prefix IN ({', '.join('?' * KEYS_ASKED)})"
@@ -106,7 +112,7 @@ class SqliteSql(Sql):
     def send(self, statement: str, values: Values = NO_VALUES) -> sqlite3.Cursor:
         """See `Sql.send`. The statement is carried out now."""
         # SQLite has no arrays: a list travels as JSON. Rejected: one mark a value, which is another statement for each length. To read JSON costs
-        # more than the rest of a short statement, so the most common length, one, is a statement of its own.
+        # more than the rest of a short statement, so the most common lengths, one and two, are statements of their own.
         for value in values.values():
             if type(value) is list:
                 return self._send_lists(statement, values)
@@ -116,10 +122,14 @@ class SqliteSql(Sql):
         lists = {
             name: cast("Sequence[Any]", value) for name, value in values.items() if isinstance(value, list)
         }
-        if all(len(value) == 1 for value in lists.values()):
-            return self._execute(
-                _dialect_of_one(statement), {**values, **{name: value[0] for name, value in lists.items()}}
-            )
+        length = max(map(len, lists.values()))
+        if length <= FEW and all(lists.values()):
+            few = {
+                f"{name}_{at}": value[min(at, len(value) - 1)]
+                for name, value in lists.items()
+                for at in range(length)
+            }
+            return self._execute(_dialect_of_few(statement, length), {**values, **few})
         texts = {name: orjson.dumps(value).decode() for name, value in lists.items()}
         return self._execute(_dialect(statement), {**values, **texts})
 
@@ -207,8 +217,9 @@ def _dialect(statement: str) -> str:
 
 
 @lru_cache(128)
-def _dialect_of_one(statement: str) -> str:
-    return translated(statement, "", r":\1", r"= :\1")
+def _dialect_of_few(statement: str, length: int) -> str:
+    marks = ", ".join(rf":\g<1>_{at}" for at in range(length))
+    return translated(statement, "", r":\1", rf"IN ({marks})")
 
 
 class SqliteStore(SqliteFile, SqlStore):
@@ -317,14 +328,26 @@ class SqliteStore(SqliteFile, SqlStore):
             return None
         *row, number, text = found[0]
         if text is not None:
-            return self._row(row, read_header(text))
-        header = self._read_large(sql.db, run_id, number)
+            return self._row(row, read_header(text, lambda digest: self._find_plan_text(sql, digest)))
+        header = self._read_large(sql, run_id, number)
         sql.send("PRAGMA shrink_memory")  # its pages are not needed any more
         return self._row(row, header)
 
-    def _read_large(self, db: sqlite3.Connection, run_id: str, number: int) -> Mapping[str, Any]:
+    def _find_plan_text(self, sql: Sql, digest: str) -> bytes | None:
+        """See `SqlStore`. A large text is read in one copy."""
+        if "plan_texts" not in self._numbered or not isinstance(sql, SqliteSql):
+            return super()._find_plan_text(sql, digest)
+        found = sql.rows(_FIND_SMALL_TEXT, {"digest": digest})
+        if not found or found[0][1] is not None:
+            return found[0][1] if found else None
+        with sql.db.blobopen("plan_texts", "data", found[0][0], readonly=True) as blob:
+            text = blob.read()
+        sql.send("PRAGMA shrink_memory")  # its pages are not needed any more
+        return text
+
+    def _read_large(self, sql: SqliteSql, run_id: str, number: int) -> Mapping[str, Any]:
         """Return a large header: the cached header of the last run if the bytes are equal, else the parsed text."""
-        with db.blobopen("headers", "header", number, readonly=True) as blob:
+        with sql.db.blobopen("headers", "header", number, readonly=True) as blob:
             known = self._large_header
             if known is not None and known[0] == run_id:
                 hashed = hashlib.sha256()
@@ -333,7 +356,7 @@ class SqliteStore(SqliteFile, SqlStore):
                 if hashed.digest() == known[1]:
                     return known[2]
                 blob.seek(0)
-            return cast("Mapping[str, Any]", orjson.loads(blob.read()))
+            return parse_header(blob.read(), lambda digest: self._find_plan_text(sql, digest))
 
     def _put_header(self, sql: Sql, run_id: str, header: Mapping[str, Any]) -> bytes:
         """See `SqlStore`. A large header is kept: it is read again and again while the run is driven."""

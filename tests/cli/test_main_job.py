@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from firmplan.cli.host import EXTRAS
 
@@ -205,6 +206,73 @@ def test_doctor_tells_what_is_missing(firmplan):
     assert answer.code == 0
     assert "add" in answer.out
     assert "FIRMPLAN_MODEL" in answer.err
+
+
+RESOURCES = """
+from collections.abc import AsyncIterator, Iterator
+from firmplan import Context, resource, tool
+
+
+class Shop: ...
+class Mail: ...
+class Till: ...
+
+
+@resource
+async def shop(ctx: Context) -> AsyncIterator[Shop]:
+    ctx.secret("SHOP_KEY")
+    yield Shop()
+
+
+@resource
+def mail(shop: Shop) -> Iterator[Mail]:
+    raise ConnectionError("no such host: mail")
+    yield
+
+
+@resource
+def till() -> Iterator[Till]:
+    yield Till()
+    raise OSError("it is jammed")
+
+
+@tool(effect="read")
+def look(shop: Shop, till: Till) -> int:
+    return 1
+
+
+@tool(effect="write")
+def send(mail: Mail) -> int:
+    return 1
+"""
+
+
+def test_doctor_opens_and_closes_the_resources_of_the_tools(firmplan, home):
+    """Each with its kind and the time that it takes; one that does not open, or does not close, is a fault with its reason."""
+    (home / "shop.py").write_text(RESOURCES)
+    (home / "firmplan.toml").write_text('tools = ["shop.py"]\n[secrets.SHOP_KEY]\nfile = "key"\n')
+    (home / "key").write_text("sesame")
+    answer = firmplan("doctor", "--json")
+    found = {
+        each["what"]: each for each in answer.document["findings"] if each["what"].startswith("resource")
+    }
+    assert answer.code == 1
+    assert list(found) == ["resource shop", "resource till", "resource mail"]
+    assert found["resource shop"]["ok"] is True
+    assert re.fullmatch(
+        r"async generator, opened in \d+ ms, closed in \d+ ms", found["resource shop"]["found"]
+    )
+    assert (found["resource till"]["ok"], found["resource till"]["advice"]) == (
+        False,
+        "OSError: it is jammed",
+    )
+    assert re.fullmatch(r"generator, does not open \(\d+ ms\)", found["resource mail"]["found"])
+    assert "could not be opened: ConnectionError: no such host: mail" in found["resource mail"]["advice"]
+    (home / "key").unlink()
+    answer = firmplan("doctor", "-t", "shop.py")
+    assert "resource shop" in answer.out
+    assert "asks for the secret 'SHOP_KEY', which is not set" in answer.err
+    assert "resource" not in firmplan("doctor", "-t", "tools.py").out
 
 
 def test_doctor_says_how_to_get_what_is_not_installed(firmplan, monkeypatch):

@@ -34,8 +34,8 @@ DEAD = {"is_alive": lambda *_: False}
 TABLES = [
     f"firmplan_{name}"
     for name in (
-        "api_keys", "calls", "codes", "decided_attempts", "decisions", "due_runs", "headers", "journal", "known_plans", "learnt_types", "open_writes", "owners", "pinned_tools", "plan_uses", "plan_versions", "plans", "resources", "reusable",
-        "reuse_keys", "reuse_log", "runs", "saved_values", "schedule_fires", "schedules", "spending", "store", "stored_values", "value_parts", "webhook_deliveries", "webhook_notices",
+        "api_keys", "calls", "codes", "decided_attempts", "decisions", "due_runs", "headers", "journal", "known_plans", "learnt_types", "open_writes", "owners", "pinned_tools", "plan_texts", "plan_uses", "plan_versions", "plans", "resources", "reusable",
+        "reuse_keys", "reuse_log", "run_plans", "runs", "saved_values", "schedule_fires", "schedules", "spending", "store", "stored_values", "value_parts", "webhook_deliveries", "webhook_notices",
     )
 ]  # fmt: skip
 
@@ -569,7 +569,18 @@ def test_a_lock_of_somebody_else_is_waited_for_and_then_told(cluster, postgres_u
 
 
 @pytest.mark.parametrize(
-    "table", ["runs", "headers", "journal", "decisions", "plans", "stored_values", "saved_values"]
+    "table",
+    [
+        "runs",
+        "headers",
+        "run_plans",
+        "plan_texts",
+        "journal",
+        "decisions",
+        "plans",
+        "stored_values",
+        "saved_values",
+    ],
 )
 def test_nobody_writes_what_may_name_bytes_while_they_are_removed(postgres_url, monkeypatch, table):
     """From the last look at what was written until they are gone."""

@@ -13,6 +13,7 @@ from firmplan.executor.commands import Pause, Record, RuleApproval, StartModelCa
 from firmplan.executor.events import (
     ApprovalAsked,
     ApprovalRuled,
+    ApprovalVoided,
     Approved,
     BudgetRaised,
     BudgetReached,
@@ -373,6 +374,32 @@ def test_a_tool_s_own_rule_is_asked_before_its_call():
         if needed:
             assert run.records == [ApprovalAsked("a", run.machine.iterations["a"].call)]
             assert run.take(Approved("a", "me", run.machine.iterations["a"].call.digest)) == ["a"]
+
+
+def test_an_approval_that_is_void_is_asked_for_again():
+    """Before and after the decision, as an attempt of its own; of a call that nobody was asked about, or that runs, it is impossible."""
+    run = Driven(step("a", "ask"))
+    run.take(RunStarted("h"))
+    call, machine = run.machine.iterations["a"].call, run.machine
+    machine.note_shown(ApprovalAsked("a", call, "6:x"))
+    assert machine.void_of("a", "6:y") == ApprovalVoided("a", "ask", "6:x", "6:y", 2)
+    assert run.take(ApprovalVoided("a", "ask", "6:x", "6:y", 2)) == []
+    assert (run.records, run.state("a")) == ([ApprovalAsked("a", call)], State.WAITING)
+    assert not machine.accepts(Approved("a", "me", call.digest, attempt=1))
+    assert run.take(Approved("a", "me", call.digest, attempt=2)) == ["a"]
+    assert machine.is_consent_due("a")
+    assert machine.void_of("a", "6:z").by == "me"
+    assert run.take(ApprovalVoided("a", "ask", "6:x", "6:z", 3, "me")) == []
+    assert run.state("a") is State.WAITING
+    assert run.take(Approved("a", "me", call.digest, attempt=3)) == ["a"]
+    run.begin("a")
+    assert not machine.is_consent_due("a")
+    with pytest.raises(EngineBug):
+        run.take(ApprovalVoided("a", "ask", "6:x", "6:z", 4, "me"))
+    other = Driven(step("a", "look"))
+    other.take(RunStarted("h"))
+    with pytest.raises(EngineBug, match="nobody was asked"):
+        other.take(ApprovalVoided("a", "look", "6:x", "6:z", 1))
 
 
 def test_what_was_denied_is_not_called_nor_what_writes_after_it():

@@ -296,7 +296,7 @@ def test_the_file_of_an_older_store_gets_smaller_after_its_upgrade(tmp_path, mon
         with Engine(TOOLS, store=each) as engine:
             engine.run_sync(LONG, inputs={"of": "a"}, run_id="r")
             engine.delete_sync("r")
-            assert each.stat().st_size < 1.2 * SIZE
+            assert each.stat().st_size < 1.3 * SIZE  # the tables of an empty store
             assert engine.check_store_sync().ok
 
 

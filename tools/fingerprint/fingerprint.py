@@ -140,10 +140,11 @@ def _declared(tool: Tool) -> dict[str, str]:
 def shown_fingerprint(tool: Tool) -> str | None:
     """Return the fingerprint of a tool as a person is asked about it: the format, and the digest of the parts that can be seen; `None`: there are none.
 
-    Where there are gaps, an equal digest may miss a change behind a gap: no result is reused on it.
+    Where there are gaps, an equal digest may miss a change behind a gap: no result is reused on it. It is that of the tool as it was first looked at in this
+    process, and not as it is now: objects that a tool changes while it runs, such as the counter of its client, are no edit.
     """
-    found = fingerprint_of(tool)
-    return f"{FORMAT}:{digest(canonical(dict(found.parts)))}" if found.parts else None
+    parts = tool.fingerprint_parts
+    return f"{FORMAT}:{digest(canonical(dict(parts)))}" if parts else None
 
 
 def has_changed(shown: str, found: str) -> bool:

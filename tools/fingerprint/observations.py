@@ -13,7 +13,7 @@ from __future__ import annotations
 import abc
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields
 from operator import is_
@@ -28,7 +28,10 @@ from .attributes import DATACLASS_PARTS, FIELD_PARTS, functions_in
 from .origin import Origin, is_project_function, origin_of
 from .syntax import ABSENT
 
-_IMMUTABLE: Final = frozenset({int, float, complex, str, bytes, bool, type(None), type(Ellipsis)})
+# The type of `Final` is that of `ClassVar`, `Union`, `Literal` and the other words of `typing`.
+_IMMUTABLE: Final = frozenset(
+    {int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(typing.Final)}
+)
 # What says that a field has no default, and what a class is written with: `class Page(TypedDict)`.
 _KNOWN: Final = frozenset(
     map(
@@ -54,6 +57,7 @@ class Observations:
         self._names: dict[tuple[int, str], tuple[Mapping[str, Any], str, object]] = {}
         self._functions: list[tuple[FunctionType, tuple[object, ...]]] = []
         self._classes: list[tuple[type, Sequence[object]]] = []
+        self._held: list[tuple[object, Sequence[object], Callable[[object], Sequence[object]]]] = []
         self._registrations: int | None = None  # `abc.get_cache_token`, if an abstract class was looked at
 
     def add_name(self, names: Mapping[str, Any], name: str) -> object:
@@ -80,6 +84,18 @@ class Observations:
         """Observe a value that was read: a value that may change makes the observations incomplete."""
         self._is_complete = self._is_complete and _is_constant(value)
 
+    def add_held(
+        self, container: object, held: Sequence[object], find: Callable[[object], Sequence[object]]
+    ) -> None:
+        """Observe what a container holds of a kind, whatever else code puts into it.
+
+        Args:
+            container: The container; whoever reads it by a name observes the name, too.
+            held: What it holds now.
+            find: Finds what it holds later.
+        """
+        self._held.append((container, held, find))
+
     def end(self) -> None:
         """Take note of something that identity does not show: the content of a container, an import at run time."""
         self._is_complete = False
@@ -94,6 +110,9 @@ class Observations:
                 return False
         for fn, state in self._functions:
             if not _is_same(state, _state_of(fn)):
+                return False
+        for container, held, find in self._held:
+            if not _is_same(held, find(container)):
                 return False
         return not self._classes or self._are_classes_current()
 

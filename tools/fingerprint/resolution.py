@@ -84,7 +84,8 @@ class NameResolver:
             if name in read.assigned or is_plain(self._scope.find(name))
         ]
         for name in state:
-            lines += self._mutable(name, state, is_read=mutations[name].is_read)
+            is_bound = name in read.assigned
+            lines += self._mutable(name, state, is_read=mutations[name].is_read, is_bound=is_bound)
         for name in sorted(held - set(state)):
             if name in mutations and mutations[name].is_stored:  # an object, class or module
                 self._not_fixed(name)
@@ -102,16 +103,16 @@ class NameResolver:
 
     # --- names that code changes
 
-    def _mutable(self, name: str, state: Sequence[str], *, is_read: bool) -> list[str]:
+    def _mutable(self, name: str, state: Sequence[str], *, is_read: bool, is_bound: bool) -> list[str]:
         """Return the lines of a variable that code changes: its initial state if it is also read, and the code that it holds.
 
         Args:
             name: The variable.
             state: All variables that the code changes; none of them is followed from another.
             is_read: Whether the code reads it.
+            is_bound: Whether the code binds the name anew, and does not only change its object.
         """
         lines, scope = [f"{name} is mutable state"], self._scope
-        scope.observations.end()  # what other code registers in it later is no change of the name
         # Only written to: a counter or a log of calls. No result follows from it.
         if not is_read:
             return lines
@@ -123,8 +124,15 @@ class NameResolver:
             for part in sorted(_loaded(each) - {name, *state}):
                 if (value := scope.find(part)) is not ABSENT:
                     lines += self._followed(part, value, ((),))
-        # Functions that decorators registered in it stand in no statement of the module's own.
-        held = sorted(_code_in(scope.find(name)), key=lambda code: (code.__module__ or "", code.__qualname__))
+        # Functions that decorators registered in it stand in no statement of the module's own. What other code registers in it later is no change of
+        # the name, so what it holds is observed. If each call binds the name to another object, nothing tells that from a new module.
+        container = scope.find(name)
+        found = _code_in(container)
+        if is_bound:
+            scope.observations.end()
+        else:
+            scope.observations.add_held(container, found, _code_in)
+        held = sorted(found, key=lambda code: (code.__module__ or "", code.__qualname__))
         return lines + [
             f"{name} holds {self._walk.constant('constant', name, code, scope.owner)}" for code in held
         ]

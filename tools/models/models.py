@@ -90,6 +90,7 @@ class ModelRequest:
         typed: Makes the value that guards which are functions get (`guard.py`, `Question`); it decides no answer.
         turns: Of a turn of an agent: the same question in parts, for endpoints with tool calls.
         opening: Of a turn of an `@agent` tool: the messages of its prompt, which stand before the turns in that form.
+        finish: Makes the result of the call from the answer; `None`: the answer is the result. Raises: ToolError.
     """
 
     alias: str
@@ -105,6 +106,11 @@ class ModelRequest:
     turns: AgentTurns | None = None
     typed: Callable[[Json], object] | None = None
     opening: tuple[Message, ...] = ()
+    finish: Callable[[Json], Json] | None = None
+
+    def result(self, answer: Json) -> Json:
+        """Return the result of the call that an answer gives. Raises: ToolError: it does not fit."""
+        return answer if self.finish is None else self.finish(answer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ _Amount: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PricesSource: TypeAlias = "Prices | Mapping[str, object] | str | os.PathLike[str] | None"
 
 
-class Price(BaseModel, frozen=True, strict=True):
+class Price(BaseModel, frozen=True, strict=True, defer_build=True):
     """The price of one model's tokens at one endpoint, in US dollars a million.
 
     Attributes:
@@ -76,7 +76,7 @@ class Price(BaseModel, frozen=True, strict=True):
         return sum(parts) / TOKENS_A_PRICE
 
 
-class _Table(BaseModel, strict=True):
+class _Table(BaseModel, strict=True, defer_build=True):
     """The document of a table."""
 
     prices: Literal[1]

@@ -11,12 +11,13 @@ PAID = []
 
 def before(**options):
     """Return the tool that the run was submitted with."""
+    is_cut_off = not options
 
     @tool(effect="write", version=1, **options)
     def pay(amount: int) -> int:
         """Pay."""
         PAID.append(amount)
-        if not options:
+        if is_cut_off:
             raise OutcomeUnknown("cut off")
         return amount
 
@@ -61,14 +62,7 @@ def returning(**options):
 
 def told_otherwise(**options):
     """Return one that only its description tells otherwise."""
-
-    @tool(name="pay", effect="write", version=2, **options)
-    def paid(amount: int) -> int:
-        """Pay an amount, at once."""
-        PAID.append(amount)
-        return amount
-
-    return paid
+    return before(description="Pay an amount, at once.", **options)
 
 
 STEPS = plan(call("p", "pay", args={"amount": 3}), output="${p}")

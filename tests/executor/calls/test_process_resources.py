@@ -11,6 +11,7 @@ SOURCE = """
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 from firmplan import Context, resource, tool
 
 HERE = Path(__file__).parent
@@ -28,6 +29,17 @@ def pool() -> Iterator[Pool]:
         raise ConnectionError("no database")
     yield Pool()
     (HERE / "closed").write_text(str(os.getpid()))
+
+
+@resource
+def session(pool: Pool, ctx: Context) -> Iterator[str]:
+    yield ctx.secret("SHOP_KEY") + ctx.env("SUFFIX", "!")
+
+
+@tool(effect="read", isolation="process")
+def order(session: Annotated[str, session], ctx: Context) -> str:
+    ctx.log.warning("ordering", key=session)
+    return session
 
 
 @tool(effect="write", isolation="process")
@@ -69,6 +81,13 @@ def test_a_child_opens_its_own_and_closes_them(tools, tmp_path):
         assert (first, second) == (1, 2)
         assert not (tmp_path / "closed").exists()
     assert (tmp_path / "closed").read_text() == str(one)
+
+
+def test_a_resource_of_a_child_reads_secrets_that_are_masked(tools):
+    """As one of the engine: with each call that has the resource, also where an earlier call has opened it."""
+    with Engine(tools, store="memory:", secrets={"SHOP_KEY": "sesame"}) as engine:
+        run = engine.run_sync(plan_of("order", "order"))
+        assert [step.output for step in run.steps.values()] == ['${secret("SHOP_KEY")}!'] * 2
 
 
 def test_nothing_stands_for_a_resource_of_a_child(tools):

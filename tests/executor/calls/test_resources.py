@@ -11,7 +11,19 @@ from typing import Annotated, Any, Self
 
 import pytest
 import structlog
-from firmplan import ConfigError, Context, Engine, PlanBuilder, Resource, Tool, Toolset, agent, resource, tool
+from firmplan import (
+    ConfigError,
+    Context,
+    Engine,
+    PlanBuilder,
+    Resource,
+    Secret,
+    Tool,
+    Toolset,
+    agent,
+    resource,
+    tool,
+)
 from structlog.testing import capture_logs
 
 LOG: list[str] = []
@@ -432,7 +444,7 @@ def test_mistakes_are_told_where_they_are():
     def wants(url: str) -> Iterator[Unknown]:
         yield Unknown()
 
-    with pytest.raises(ConfigError, match="parameter 'url': expected a resource, or a default"):
+    with pytest.raises(ConfigError, match="parameter 'url': expected a resource, a Context, or a default"):
 
         @tool(effect="read")
         def use(n: int, x: Unknown) -> int:
@@ -497,3 +509,101 @@ def test_an_unknown_type_is_told_by_the_step():
     with Engine([use], store="memory:") as engine:
         (error,) = engine.run_sync(plan_of("use")).errors
     assert "no resource gives <class 'dict'>" in error.message
+
+
+class Session:
+    """A session that was opened with a key."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+@resource
+def session(ctx: Context) -> Iterator[Session]:
+    """Open a session, and say so with more than is good."""
+    key = ctx.secret("SHOP_KEY")
+    ctx.log.warning("session opened", key=key, mode=ctx.env("MODE", "plain"))
+    yield Session(key)
+    raise RuntimeError(f"{key} was refused")
+
+
+@resource
+async def cart(session: Session, ctx: Context | None = None) -> AsyncIterator[list[str]]:
+    assert ctx is not None
+    yield [session.key]
+
+
+@tool(effect="read", resource="shop", reuse_for="1h")
+async def orders(session: Session) -> str:
+    """Return what nobody should see."""
+    return f"as {session.key}"
+
+
+@tool(effect="read", resource="shop")
+def lost(*, ctx: Context) -> str:
+    """Fail with it, and log it."""
+    key = ctx.resource(cart)[0]
+    ctx.log.warning("about to fail", key=key)
+    raise ValueError(f"no {key} here")
+
+
+def test_a_resource_reads_secrets_that_stand_nowhere(tmp_path):
+    """Not in its own log, nor in results, errors, frames and logs of the tools that use it; and no other key gets a result made with it."""
+    plan = {
+        "firmplan": 1,
+        "steps": [{"id": "a", "tool": "orders"}, {"id": "b", "tool": "lost", "on_error": {"value": ""}}],
+        "output": "${a}",
+    }
+    with capture_logs() as logs:
+        with Engine([orders, lost], store=tmp_path / "s.db", secrets={"SHOP_KEY": "sesame"}) as engine:
+            run = engine.run_sync(plan)
+            assert run.output == 'as ${secret("SHOP_KEY")}'
+            assert run.steps["b"].error.message == 'ValueError: no ${secret("SHOP_KEY")} here'
+            assert engine.run_sync(plan).steps["a"].reused is False
+        said = {line["event"]: line for line in logs}
+        assert said["session opened"]["key"] == said["about to fail"]["key"] == '${secret("SHOP_KEY")}'
+        assert (said["session opened"]["resource"], said["session opened"]["mode"]) == ("session", "plain")
+        assert "${secret" in said["a resource failed to close"]["error"]
+    assert "sesame" not in str(logs)
+    assert b"sesame" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_secret_is_for_the_resources_that_it_names(monkeypatch):
+    """The name of a resource stands among the places of a secret as that of a tool does; an error of opening has no secret in it."""
+
+    @resource
+    def picky(ctx: Context) -> Iterator[Session]:
+        raise ValueError(f"{ctx.secret('MINE')} {ctx.secret('OTHERS')}")
+        yield
+
+    @tool(effect="read")
+    def use(found: Annotated[Session, picky]) -> str:
+        """Use it."""
+        return found.key
+
+    monkeypatch.setenv("TWO", "two")
+    plan = {"firmplan": 1, "steps": [{"id": "a", "tool": "use"}]}
+    for others, message in (
+        (
+            Secret(env="TWO", tools=("use",)),
+            "the resource 'picky' asks for the secret 'OTHERS' at ctx.secret in picky; it is only for use",
+        ),
+        (Secret(env="TWO", tools=("picky",)), 'ValueError: ${secret("MINE")} ${secret("OTHERS")}'),
+    ):
+        with Engine([use], store="memory:", secrets={"MINE": "one", "OTHERS": others}) as engine:
+            (error,) = engine.run_sync(plan).errors
+        assert error.code == "resource-failed"
+        assert message in error.message
+
+
+def test_two_contexts_of_one_resource_are_refused():
+    @resource
+    def twice(a: Context, b: Context) -> Iterator[Session]:
+        yield Session("")
+
+    def use(found: Annotated[Session, twice]) -> str:
+        """Use it."""
+        return found.key
+
+    with pytest.raises(ConfigError, match="expected one parameter annotated Context, found a, b"):
+        tool(effect="read")(use)

@@ -154,6 +154,18 @@ def test_what_calls_leave_releases_no_run(monkeypatch):
     assert written.journal.is_released  # and stays so
 
 
+def test_what_calls_leave_waits_longer_the_more_they_have_left(monkeypatch):
+    """Each commit of it touches pages at random, so that a large run makes fewer of them; the wait has an end."""
+    written = Written()
+    monkeypatch.setattr(module, "LEFT_MORE", 2)
+    monkeypatch.setattr(module, "LEFT_MAX_S", 100.0)
+    call = CallRecord("r", "pay", "t", 1.0, "k", b"{}")
+    for waited in (1, 1, 2, 2, 3, 3, 4, 4, 4, 4):
+        written.journal._left = None
+        written.journal.leave(call)
+        assert written.asked.within[-1] == 100.0 * waited
+
+
 def test_what_calls_leave_waits_for_more_of_it_and_then_goes_at_once(monkeypatch):
     """A commit before its time takes the records alone; whoever waits for all of it does not wait for its time."""
     written = Written()

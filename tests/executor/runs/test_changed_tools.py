@@ -268,3 +268,29 @@ def test_a_tool_whose_code_has_gaps_is_noticed_by_what_can_be_seen(store):
             assert (run.status, made) == ("waiting", [])
 
     asyncio.run(main())
+
+
+def test_state_that_a_tool_changes_while_it_runs_is_no_edit():
+    """A method counts its object as it was when the tool was made, so that a counter of a client has nobody asked twice."""
+
+    class Bank:
+        def __init__(self):
+            self.paid, self.rate = [], 1
+
+        @tool(effect="write", approval="always", name="pay")
+        def pay(self, amount: int) -> int:
+            """Pay."""
+            self.paid.append(amount * self.rate)
+            return amount
+
+    bank, steps = Bank(), [{"id": f"p{n}", "tool": "pay", "args": {"amount": n}} for n in range(2)]
+
+    async def main():
+        async with Rig([bank.pay]) as rig:
+            await rig.run(plan_of(*steps), "r")
+            for step in ("p0", "p1"):
+                await decide(rig, step)
+                run = await rig.resume("r")
+            assert (run.status, bank.paid) == ("succeeded", [0, 1])
+
+    asyncio.run(main())

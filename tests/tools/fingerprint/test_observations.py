@@ -13,7 +13,7 @@ import json
 import math
 import types
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple
 from typing_extensions import TypedDict
 from pydantic import BaseModel, Field
 from firmplan import tool
@@ -22,6 +22,10 @@ RATE = 3
 PAIR = (1, ("a", 2.5))
 TABLE = {"a": 1}
 LIST = [1]
+SEEN: Final[list[float]] = []
+LOG = []
+COUNT = 0
+HANDLERS = {}
 
 
 class Root:
@@ -135,6 +139,22 @@ def boxed(x: int) -> int:
     return Box.held[0] + x
 
 
+@tool(effect="pure")
+def noted(x: int) -> int:
+    LOG.append(x)
+    if not SEEN:
+        SEEN.append(x)
+    HANDLERS.setdefault("last", [x])
+    return len(HANDLERS) + x
+
+
+@tool(effect="pure")
+def counted(x: int) -> int:
+    global COUNT
+    COUNT += 1
+    return COUNT + x
+
+
 @tool(effect="pure", fingerprint_extra={"model": "a"})
 def extra(x: int) -> int:
     return x
@@ -222,6 +242,10 @@ CHANGES = {
     "attribute of a typed dict": ("typed", lambda m: setattr(m.Item, "unit", "euros")),
     "bound of a model": ("bounded", lambda m: m.Bounded.model_fields["count"].metadata.clear()),
     "item of a list of a class": ("boxed", lambda m: m.Box.held.append(2)),
+    "function in mutable state": ("noted", lambda m: m.HANDLERS.update(a=m.other)),
+    "function in a list in mutable state": ("noted", lambda m: m.HANDLERS.update(a=[1, m.other])),
+    "another container with a function": ("noted", lambda m: setattr(m, "HANDLERS", {"a": m.other})),
+    "mutable state that is gone": ("noted", lambda m: delattr(m, "SEEN")),
     "extra": ("extra", lambda m: m.extra.fingerprint_extra.update(model="b")),
 }
 
@@ -249,11 +273,30 @@ def test_the_fingerprint_of_functions_classes_and_constants_is_kept(module, name
     assert fingerprint_of(tool) is fingerprint_of(tool)
 
 
-@pytest.mark.parametrize("name", ["table", "extra", "bounded", "boxed", "pointed"])
+@pytest.mark.parametrize("name", ["table", "extra", "bounded", "boxed", "pointed", "counted"])
 def test_values_that_can_change_themselves_are_read_each_time(module, name):
     tool = getattr(module, name)
 
     assert fingerprint_of(tool) is not fingerprint_of(tool)
+
+
+def test_mutable_state_that_calls_change_is_no_reason_to_read_the_code_again(module):
+    """The initial state counts, and the code that is registered; not what calls leave."""
+    before = fingerprint_of(module.noted)
+    assert before.digest is not None
+    module.noted.fn(1)
+    module.noted.fn(2)
+
+    assert fingerprint_of(module.noted) is before
+    module.noted.last_fingerprints.clear()
+    assert fingerprint_of(module.noted) == before
+
+    handler = module.other
+    module.HANDLERS["handler"] = handler
+    after = fingerprint_of(module.noted)
+    assert after != before
+    module.other.__code__ = module.double.__code__
+    assert fingerprint_of(module.noted) != after
 
 
 def test_a_change_that_is_taken_back_gives_the_first_fingerprint(module):
