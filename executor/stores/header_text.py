@@ -25,6 +25,10 @@ HEADERS_KEPT: Final = 4
 _REFERENCE: Final = "$text"
 
 
+class MissingPlan(StoreError):  # noqa: N818  # it says what was found
+    """A header refers to the text of a plan that the store does not have: it is damaged, or the run was deleted since the header was read."""
+
+
 @immutable
 class PlanText:
     """The exact text of a plan.
@@ -104,11 +108,11 @@ def parse_header(text: bytes, find_plan: Callable[[str], bytes | None]) -> Mappi
             plan = _PLANS.find(name)
             if plan is None:
                 data = find_plan(name)
-                if data is None or digest(data) != name:
-                    why = "is missing" if data is None else "is not as it was written"
-                    raise StoreError(
-                        f"the text of the plan {name} {why}; `firmplan store check` looks for further damage"
-                    )
+                cure = "`firmplan store check` looks for further damage"
+                if data is None:
+                    raise MissingPlan(f"the text of the plan {name} is missing; {cure}")
+                if digest(data) != name:
+                    raise StoreError(f"the text of the plan {name} is not as it was written; {cure}")
                 plan = cast("Mapping[str, Any]", orjson.loads(data))
                 _PLANS.keep(name, plan, len(data))
             header["plan"] = plan

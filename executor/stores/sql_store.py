@@ -29,7 +29,7 @@ from ...errors import StoreError
 from ...plans.values import digest as digest_of
 from .api_keys import KEY_COLUMNS, ApiKey
 from .garbage import find_unused, find_value_in, missing_parts, named_in, parts_in, remove_unused, with_parts
-from .header_text import PlanText, read_header, stored_header
+from .header_text import MissingPlan, PlanText, read_header, stored_header
 from .plan_history import PlanHistory, list_versions, read_version
 from .reuse_log import (
     Line,
@@ -511,7 +511,12 @@ class SqlStore(ABC):
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See `Store.find_run`."""
-        return await self._query(lambda sql: self._find(sql, run_id), is_short=True)
+        try:
+            return await self._query(lambda sql: self._find(sql, run_id), is_short=True)
+        except (
+            MissingPlan
+        ):  # the last run of the plan was deleted between two statements, or got another plan
+            return await self._query(lambda sql: self._find(sql, run_id), is_short=True)
 
     def _find(self, sql: Sql, run_id: str) -> RunRow | None:
         found = sql.rows(_FIND_RUN, {"run": run_id})

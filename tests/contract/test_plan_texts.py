@@ -117,6 +117,25 @@ def test_values_that_a_large_plan_names_are_in_use(make_store):
     with_store(make_store, law)
 
 
+def test_a_run_whose_plan_goes_while_it_is_read_is_looked_up_once_more(make_store, new_process, monkeypatch):
+    """Between its header and the text of its plan somebody deletes it, or gives it another plan: that is no damage."""
+
+    async def law(store):
+        await store.create_run(run("a", LARGE))
+        new_process()
+        plain, seen = store._find_plan_text, []
+
+        def find(sql, name):
+            seen.append(name)
+            return None if len(seen) == 1 else plain(sql, name)
+
+        monkeypatch.setattr(store, "_find_plan_text", find)
+        assert (await store.find_run("a")).header["plan"] == LARGE
+        assert len(seen) == 2
+
+    with_store(make_store, law)
+
+
 @pytest.mark.parametrize(
     "change", ["UPDATE plan_texts SET data=CAST(data || x'20' AS BLOB)", "DELETE FROM plan_texts"]
 )
