@@ -187,7 +187,13 @@ _WORDS = ("description", "unstated_reach", "is_provided")
 def signatures_of(toolset: Signatures | Iterable[Signature]) -> Signatures:
     """Return a toolset, or a list of tools, as signatures; of two tools with one name, the last."""
     if isinstance(toolset, Iterable) and not hasattr(toolset, "find"):
-        return _Listed({tool.name: tool for tool in toolset})
+        found = {tool.name: tool for tool in toolset}
+        # As in a toolset, agents bring the tools that they may call.
+        for tool in list(found.values()):
+            for each in cast("Iterable[Signature | str]", getattr(tool, "called", ())):
+                if not isinstance(each, str):
+                    found.setdefault(each.name, each)
+        return _Listed(found)
     return cast("Signatures", toolset)  # checking a protocol with properties at run time is slow
 
 

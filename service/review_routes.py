@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 
 from ..executor.limits import MIB
 from ..executor.runs.run import artifacts_in
+from ..executor.stores.parts import pieces_of_file
 from .problems import Refusal
 from .routes import Served, StrictRoute, answer, answer_heads, unknown_step
 from .schemas import (
@@ -127,9 +128,21 @@ async def verify_run(run_id: str, served: Served) -> Response:
 )
 async def export_run(run_id: str, served: Served) -> Response:
     """Answer with the run's bundle: `firmplan replay FILE` needs neither the tools nor the store."""
-    with tempfile.TemporaryDirectory(prefix="firmplan-") as folder:
-        data = (await served.engine.export(run_id, Path(folder) / "run.bundle")).read_bytes()
-    return _file(data, f"{run_id}.bundle")
+    folder = tempfile.TemporaryDirectory(prefix="firmplan-")
+    try:
+        file = await served.engine.export(run_id, Path(folder.name) / "run.bundle")
+        headers = {**_file_headers(f"{run_id}.bundle"), "Content-Length": str(file.stat().st_size)}
+        source = file.open("rb")
+    finally:
+        # The file is read on after it has no name any more.
+        folder.cleanup()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        with source:
+            async for piece in pieces_of_file(source):
+                yield piece
+
+    return StreamingResponse(pieces(), media_type=FILE_TYPE, headers=headers)
 
 
 @review_router.get(

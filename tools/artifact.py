@@ -10,7 +10,7 @@ import hashlib
 import mimetypes
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,26 @@ from ..plans.values import digest
 
 MEDIA_TYPE = "application/octet-stream"
 """What is known of bytes that nothing else is known of."""
+
+
+_OF_FILES: Final = frozenset(
+    {
+        "bytes",
+        "content",
+        "data",
+        "download",
+        "open",
+        "path",
+        "read",
+        "read_bytes",
+        "read_text",
+        "save",
+        "to_file",
+        "url",
+        "write",
+    }
+)
+"""What people ask an artifact for, who take it for a file."""
 
 
 class Blobs(Protocol):
@@ -65,6 +85,18 @@ class Artifact(BaseModel):
     media_type: str = MEDIA_TYPE
     size: Annotated[int, Field(ge=0)]
     name: str = ""
+
+    if not TYPE_CHECKING:  # a type checker has to go on to refuse these names
+
+        def __getattr__(self, name: str) -> object:
+            """Refuse methods that files have: the value knows no store, and the refusal says who does."""
+            if name in _OF_FILES:
+                raise AttributeError(
+                    f"an Artifact has no '{name}': it is a value that stands for bytes, and knows no store; in a tool, ctx.open_file(artifact) reads "
+                    "it; outside, engine.read_artifact(artifact) and engine.download_artifact(artifact, path) do; ctx.save_file(path) and "
+                    "engine.save_artifact(path) make one of a file"
+                )
+            return super().__getattr__(name)
 
     @classmethod
     def of_bytes(cls, data: bytes, *, media_type: str | None = None, name: str = "") -> Artifact:

@@ -289,9 +289,10 @@ async def test_what_untrusted_tools_return_makes_the_answer_untrusted():
         {"id": "r", "tool": "read_up", "args": {"topic": "bills"}},
         {"id": "p", "tool": "pay", "args": {"to": "${r}"}},
     ]
-    report = check({"firmplan": 1, "steps": steps}, Toolset([read_up, pay]))
-    assert [problem.code for problem in report.problems] == ["unsafe-flow"]
     by_name = agent(tools=["page"])(read_up.source)
+    for tools in (Toolset([read_up, pay]), [read_up, pay], [by_name, page, pay]):
+        report = check({"firmplan": 1, "steps": steps}, tools)
+        assert [problem.code for problem in report.problems] == ["unsafe-flow"]
     assert Toolset([by_name, page])["read_up"].trust == "untrusted"
     # Without the tool it is as trusted as its arguments.
     assert check({"firmplan": 1, "steps": steps}, Toolset([agent(read_up.source), pay])).ok

@@ -76,6 +76,18 @@ def test_without_a_store_for_bytes_it_is_said():
         assert raised.value.code == "no-blobs"
 
 
+def test_a_value_that_stands_for_bytes_says_who_has_them():
+    """Whoever takes it for a file learns what reads and writes it."""
+    made = Artifact.of_bytes(b"x")
+    for name in ("open", "save", "read_bytes"):
+        with pytest.raises(
+            AttributeError, match=rf"has no '{name}'.*ctx\.open_file.*engine\.download_artifact"
+        ):
+            getattr(made, name)
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        _ = made.colour
+
+
 def test_missing_and_changed_bytes_are_refused():
     """Bytes that are not there, or are not those of the digest, are never handed out."""
     shelf = Shelf()

@@ -34,7 +34,7 @@ from ...immutable import immutable
 from ...limits import LIMITS, Limits
 from ...plan import AgentStep, AskPersonStep, EndorseStep, Fallback, PlanForStep, PlanStep, Step, ToolStep
 from ...program import WORLD, Touch
-from ...signature import Signature, Signatures
+from ...signature import Signature, Signatures, called_by
 from ..body import PlanBody
 from ..templates import Template
 from .secrecy import NOTHING_PRIVATE, Secrecy
@@ -534,6 +534,8 @@ def _label(labels: Labels, position: int, tools: Signatures, *, is_top: bool) ->
     rounds = labels.reach[position] if step.repeat is not None and labels.counted.rounds else CLEAN
     labels.control[position], labels.reach[position] = control, reach | rounds
     called = [tools.find(name) for name in tools_of(step)]
+    if isinstance(step, ToolStep) and (more := called_by(called[0])):
+        called += map(tools.find, more)  # the answer of an agent may hold what its tools returned
     if labels.secrecy.kinds:
         labels.private[position] = labels.secrecy.of_tools(called)
     if labels.counted.world and labels.touches[position]:

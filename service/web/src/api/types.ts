@@ -301,7 +301,8 @@ export interface RunDiff {
   a: string;
   b: string;
   same: boolean;
-  steps: { step: string; change: "same" | "changed" | "only_a" | "only_b"; status: (StepStatus | null)[]; why: string; output: Difference[]; args: Difference[] }[];
+  /** `renamed_from`: its path in the first run, where its step only had another id. */
+  steps: { step: string; renamed_from: string | null; change: "same" | "changed" | "only_a" | "only_b"; status: (StepStatus | null)[]; why: string; output: Difference[]; args: Difference[] }[];
   inputs: Difference[];
   output: Difference[];
   first: string | null;

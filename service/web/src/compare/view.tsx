@@ -85,6 +85,11 @@ function Shown({ diff, sides }: Compared): JSX.Element {
               <button type="button" class="button quiet" aria-pressed={each.step === selected.value} onClick={() => (selected.value = each.step)}>
                 <Text of={each.step} />
               </button>
+              {each.renamed_from === null ? null : (
+                <span class="soft">
+                  was <Text of={each.renamed_from} />
+                </span>
+              )}
               <span class="soft">{each.change === "only_a" ? "only in the first run" : each.change === "only_b" ? "only in the second run" : each.status.map((status) => status ?? "not there").join(" → ")}</span>
             </header>
             {each.why ? (
