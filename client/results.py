@@ -143,13 +143,17 @@ def report_of(data: Document) -> CheckReport:
     return CheckReport(problems_of(data["problems"]), _bounds(data["bounds"]), inferred)
 
 
+def _cells(rows: list[list[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(row) for row in rows)
+
+
 def preview_in(data: Document) -> ArtifactPreview:
     """Return the first rows of an artifact."""
     return _made(
         ArtifactPreview,
         data,
         columns=_each(_plain(PreviewColumn)),
-        rows=lambda rows: tuple(map(tuple, rows)),
+        rows=_cells,
         shape=tuple,
     )
 

@@ -198,7 +198,7 @@ def _to_json(value: Any, at: str, depth: int) -> Json:
 
 def _plain_number(value: Any) -> float | bool | None:
     """Return a number or a boolean of numpy as Python's; `None`: the value is none. numpy is not imported for it."""
-    kind = type(value)
+    kind = cast("type[object]", type(value))
     if kind.__module__ != "numpy" or kind.__name__ == "ndarray" or value.dtype.kind not in "biuf":
         return None
     plain: object = value.item()

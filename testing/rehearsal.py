@@ -492,7 +492,7 @@ class _TurnTypes(SchemaTypes):
     def _sealed(self, result: object, known: bytes | None) -> tuple[bytes, list[str]]:
         match result:
             case {"answer": answer}:
-                return canonical(cast("Json", result)), super()._sealed(answer, None)[1]
+                return canonical(cast("Json", result)), super()._sealed(cast("object", answer), None)[1]
             case _:
                 return canonical(cast("Json", result)), []
 

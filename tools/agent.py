@@ -257,7 +257,7 @@ class _Calling:
             raise ConfigError(
                 f"{where}: tools: expected a list of tools or their names, found {given!r}; put it in brackets"
             )
-        found = cast("tuple[Tool | str, ...]", tuple(given))
+        found = tuple(cast("Iterable[Tool | str]", given))
         if not found:
             for key, value in (("max_steps", self.max_steps), ("max_calls", self.max_calls)):
                 if value is not None:
@@ -279,8 +279,9 @@ def check_called(where: str, tools: Sequence[Tool | str]) -> tuple[str, ...]:
     for each in cast("Sequence[object]", tools):
         match each:
             case Tool():
-                _check_harmless(where, each)
-                name = each.name
+                listed = cast("Tool", each)
+                _check_harmless(where, listed)
+                name = listed.name
             case str() if each.strip():
                 name = each
             case _:
@@ -638,9 +639,13 @@ def _direct(fn: Callable[..., Any], tool: Callable[[], Tool]) -> Callable[..., A
 async def _run_alone(agent: Tool, given: Mapping[str, Json]) -> object:
     """Return the answer of an agent with tools: from a run of one step in an engine that keeps nothing, under the rules of every run."""
     # By its name: the engine is built on tools, and not the other way round.
-    made = import_module(__package__.rpartition(".")[0] + ".engine")
-    step = {"id": "answer", "tool": agent.name, "args": {name: f"${{inputs.{name}}}" for name in given}}
-    plan = {
+    made = import_module(__name__.rpartition(".tools.")[0] + ".engine")
+    step: dict[str, Json] = {
+        "id": "answer",
+        "tool": agent.name,
+        "args": {name: f"${{inputs.{name}}}" for name in given},
+    }
+    plan: dict[str, Json] = {
         "firmplan": 1,
         "inputs": {name: {} for name in given},
         "steps": [step],

@@ -96,6 +96,7 @@ class Context:
         given: The secrets among its arguments, by name; the log masks them, like those that it reads.
         answers: What a person answered to questions of earlier attempts (`QuestionRaised`): `[resume, answer]` each.
         resources: What `resource` and parameters get, by type or `@resource`; or, of an engine, who opens them, and the tool for which.
+        about: What the log says of whoever has this context; without: the run, the step and the attempt.
 
     Attributes:
         injected: The resources that the tool takes as parameters, by parameter.
@@ -122,6 +123,7 @@ class Context:
         given: Mapping[str, str] | None = None,
         answers: Sequence[Json] = (),
         resources: Mapping[Any, object] | tuple[ResourceOpener, Tool] | None = None,
+        about: Mapping[str, object] | None = None,
     ) -> None:
         self.run_id = run_id
         self.step = step
@@ -144,7 +146,7 @@ class Context:
         self._random: Random | None = None
         self._resources = resources
         self.injected: dict[str, object] = {}
-        self._about: Mapping[str, object] = {}
+        self._about = about
 
     def facts(self) -> dict[str, Any]:
         """Return what another process needs to make the same context, as JSON."""
@@ -424,6 +426,4 @@ def resource_context(
     clock: Callable[[], float] = time.time,
 ) -> Context:
     """Return the context with which a resource is opened: it belongs to no call, so its log names the resource."""
-    made = Context(clock=clock, env=env, secrets=secrets)
-    made._about = {"resource": resource.name}  # noqa: SLF001  # same module
-    return made
+    return Context(clock=clock, env=env, secrets=secrets, about={"resource": resource.name})

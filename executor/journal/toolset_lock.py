@@ -114,7 +114,7 @@ class ToolLock:
         for name in ("harmless", "readers", "egress"):
             settled[name] = tuple(data.get(name, ()))
         if (agent := data.get("agent_tools")) is not None:
-            settled["agent_tools"] = AgentTools(**{**agent, "tools": tuple(agent["tools"])})
+            settled["agent_tools"] = replace(AgentTools(**agent), tools=tuple(agent["tools"]))
         return cls(**settled)
 
     def to_dict(self) -> dict[str, Json]:

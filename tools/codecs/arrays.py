@@ -105,7 +105,8 @@ def preview(data: bytes, rows: int, *, is_whole: bool) -> ArtifactPreview:
 
 def _text(value: object) -> str:
     if isinstance(value, np.ndarray):
-        return cut(np.array2string(value, threshold=8, edgeitems=3).replace("\n", ""))
+        array: np.ndarray[Any, Any] = value
+        return cut(np.array2string(array, threshold=8, edgeitems=3).replace("\n", ""))
     return cut(str(value))
 
 
@@ -120,7 +121,8 @@ def _beginning(data: bytes, rows: int) -> tuple[np.ndarray[Any, Any], tuple[int,
     shape, is_fortran, dtype = reader(source)
     if dtype.hasobject or not dtype.itemsize:
         raise ValueError(f"expected elements that have bytes, found the dtype {dtype}")
-    if not shape or (is_fortran and len(shape) > 1):
+    axes = len(shape)
+    if not axes or (is_fortran and axes > 1):
         raise ValueError("expected the order of C (row after row) in an array of this size")
     width = math.prod(shape[1:])
     count = min(rows, shape[0], (len(data) - source.tell()) // (dtype.itemsize * max(width, 1)))

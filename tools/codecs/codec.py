@@ -326,8 +326,9 @@ def _with_slots(  # noqa: PLR0911  # one case for each kind of container
         listed = [_with_slots(each, found, depth + 1) for each in parts]
         return listed if any(new is not old for new, old in zip(listed, parts, strict=True)) else parts
     if isinstance(value, Mapping):
-        changed = _changed(value, found, depth)
-        return {**value, **changed} if changed else value
+        entries: Mapping[Any, Any] = value
+        changed = _changed(entries, found, depth)
+        return {**entries, **changed} if changed else entries
     if find_codec(kind) is not None:
         slot: dict[str, Json] = {}
         found.append((slot, value))
