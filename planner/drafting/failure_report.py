@@ -62,7 +62,7 @@ _OWN_CODES = """
     model-unavailable model-unknown model-unreachable no-artifact no-blobs no-model no-secret not-a-bool
     not-a-list not-finite not-reusable null-value outcome-unknown overflow parked plan-rejected planning-failed policy-denied private-condition
     private-flow process-died question rate-limited redirected refused repeat-exhausted resolved-failed resource-failed timeout tool-error truncated type-error
-    type-mismatch unknown-policy unreachable unsafe-flow untrusted-condition withdrawn
+    type-mismatch unfinished unknown-policy unreachable unsafe-flow untrusted-condition withdrawn
 """
 OWN_CODES = frozenset(_OWN_CODES.split())
 """Codes of firmplan itself; all other codes come from tools. A tool may use one of these codes too, but cannot put its own words into it."""
