@@ -48,6 +48,7 @@ NOT_RUN = {
         "docs/PLANNER.md",
         "firmplan eval examples/evals/starter.yaml --model gpt-5-mini --model gpt-5 --samples 3 --run --judge gpt-5",
     ): "asks a model",
+    ("docs/PLANNER.md", "$ cd examples/evals/recorded"): "test_planning_page.py measures the same set",
     (
         "docs/PLANNER.md",
         "firmplan export-training planner.jsonl --kind planner --runs all --judged verdicts.jsonl --tools tools.py",
