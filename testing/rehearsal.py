@@ -490,11 +490,10 @@ class _TurnTypes(SchemaTypes):
 
     @override
     def _sealed(self, result: object, known: bytes | None) -> tuple[bytes, list[str]]:
-        match result:
-            case {"answer": answer}:
-                return canonical(cast("Json", result)), super()._sealed(cast("object", answer), None)[1]
-            case _:
-                return canonical(cast("Json", result)), []
+        turn = cast("Json", result)
+        if isinstance(turn, dict) and "answer" in turn:
+            return canonical(turn), super()._sealed(turn["answer"], None)[1]
+        return canonical(turn), []
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def preview(data: bytes, rows: int, *, is_whole: bool) -> ArtifactPreview:
 
 def _text(value: object) -> str:
     if isinstance(value, np.ndarray):
-        array: np.ndarray[Any, Any] = value
+        array = cast("np.ndarray[Any, np.dtype[Any]]", value)
         return cut(np.array2string(array, threshold=8, edgeitems=3).replace("\n", ""))
     return cut(str(value))
 

@@ -326,7 +326,7 @@ def _with_slots(  # noqa: PLR0911  # one case for each kind of container
         listed = [_with_slots(each, found, depth + 1) for each in parts]
         return listed if any(new is not old for new, old in zip(listed, parts, strict=True)) else parts
     if isinstance(value, Mapping):
-        entries: Mapping[Any, Any] = value
+        entries = cast("Mapping[object, Any]", value)
         changed = _changed(entries, found, depth)
         return {**entries, **changed} if changed else entries
     if find_codec(kind) is not None:
