@@ -1043,11 +1043,7 @@ class Engine:
             ConfigError: An option is wrong.
             StoreError: The store cannot be written.
         """
-        listener = None
-        if on_words is not None:
-            # Under an id that is known now, so that not even the first word is missed.
-            run_id = _request.new_id_of("run_id", run_id) or _submission.new_run_id()
-            listener = await self._listen(run_id, on_words)
+        run_id, listener = await self._listen(run_id, on_words)
         try:
             options = _request.Options(
                 run_id,
@@ -1069,9 +1065,19 @@ class Engine:
             if listener is not None:
                 await listener.close()
 
-    async def _listen(self, run_id: str, on_words: OnWords) -> WordsListener:
-        """Have a function hear what models write in a run. Raises: ConfigError: it is none."""
-        return (await self._open()).facilities.words.add(run_id, on_words)
+    async def _listen(
+        self, run_id: str | None, on_words: OnWords | None
+    ) -> tuple[str | None, WordsListener | None]:
+        """Have a function hear what models write in a run. Return the run's id, which is made here if need be, so that not even the first word is missed.
+
+        Raises:
+            InputRejected: The id is not valid.
+            ConfigError: `on_words` is no function.
+        """
+        if on_words is None:
+            return run_id, None
+        heard = _request.new_id_of("run_id", run_id) or _submission.new_run_id()
+        return heard, (await self._open()).facilities.words.add(heard, on_words)
 
     async def submit(  # noqa: PLR0913  # the contract's options
         self,
@@ -1096,10 +1102,7 @@ class Engine:
         Arguments and errors are those of `run`. With `replan`, `wait` returns the run of the last patched plan; the number is stored with the run, so
         that `wait` and `resume` of a later engine patch the plan too. `on_words` hears until the run has ended or waits for a person.
         """
-        listener = None
-        if on_words is not None:
-            run_id = _request.new_id_of("run_id", run_id) or _submission.new_run_id()
-            listener = await self._listen(run_id, on_words)
+        run_id, listener = await self._listen(run_id, on_words)
         try:
             options = _request.Options(
                 run_id,
@@ -1279,7 +1282,7 @@ class Engine:
         if budget is not None:
             await execution.decisions.raise_budget(run_id, self._budgets.within(budget))
         row = await execution.archive.flushed_row(run_id)
-        listener = None if on_words is None else await self._listen(run_id, on_words)
+        _, listener = await self._listen(run_id, on_words)
         try:
             await execution.resume(run_id, take_over=_request.take_over_of(take_over))
             run = await execution.finish(run_id)

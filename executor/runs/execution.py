@@ -815,6 +815,7 @@ class Execution:
             error = self._errors.get(run_id)  # kept until the run goes on: all who wait must get it
             if error is not None and row.status not in FINAL and not is_driven:
                 raise error
+            # While such a run is claimed, its row still says that it waits.
             is_to_go_on = run_id in self._sleeping
             if is_to_go_on and not is_driven:
                 await self._sleep(row)

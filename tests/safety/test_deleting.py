@@ -292,11 +292,14 @@ def test_the_file_of_an_older_store_gets_smaller_after_its_upgrade(tmp_path, mon
 
     asyncio.run(upgrade())
     assert path.stat().st_size < 2 * SIZE
+    with Engine(TOOLS, store=tmp_path / "empty.db") as engine:
+        engine.list_runs_sync()
+    empty = (tmp_path / "empty.db").stat().st_size
     for each in (path, tmp_path / "copy.db"):
         with Engine(TOOLS, store=each) as engine:
             engine.run_sync(LONG, inputs={"of": "a"}, run_id="r")
             engine.delete_sync("r")
-            assert each.stat().st_size < 1.3 * SIZE  # the tables of an empty store
+            assert each.stat().st_size < empty + 0.2 * SIZE
             assert engine.check_store_sync().ok
 
 

@@ -1,7 +1,8 @@
 """Which cases a law is tried with: a sample in `make test`, all of them in `make sweep`, one by its number.
 
 `FIRMPLAN_SWEEP=1` tries all; `FIRMPLAN_SEED=N` tries case N alone, with whatever it had when it failed. A case of `seeds` is made from
-its number and nothing else. The cases of `examples` are chosen by Hypothesis, which prints how to repeat one that fails.
+its number and nothing else. The cases of `examples` are chosen by
+Hypothesis, which prints how to repeat one that fails: the same ones each time in `make test`, others each time in a sweep.
 """
 
 from __future__ import annotations
