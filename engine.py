@@ -272,6 +272,8 @@ class Engine:
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
         resources: What stands for resources of the tools: `@resource`, or the type that it gives -> another `@resource`, or a value that is used as it
             is and never closed. Tests hand over fakes; results made with them are not reused.
+        rate_limits: Whether the `rate` of tools and models holds over all engines on a store in PostgreSQL (`"shared"`), or over those of this process
+            (`"process"`). On other stores it always holds over this process.
 
     Raises:
         ConfigError: A setting is not one of these.
@@ -302,6 +304,7 @@ class Engine:
         webhooks: Sequence[Webhook] = (),
         approval_expires: str | float | timedelta | None = None,
         resources: Mapping[Any, object] | None = None,
+        rate_limits: Literal["shared", "process"] = "shared",
     ) -> None:
         is_known = (
             telemetry in get_args(TelemetryMode)
@@ -349,6 +352,7 @@ class Engine:
         self._park_after = _request.count_of("park_after", park_after, least=1, error=ConfigError)
         self._write_grace_s = _request.write_grace_of(write_grace)
         self._approval_expires_s = _request.expires_of(approval_expires)
+        self._shares_rates = _request.shares_rates(rate_limits) and self._location.is_shared
         self._on_waiting = on_waiting
         self._clock = clock or executor.SystemClock()
         self._opened: _Opened | None = None
@@ -439,6 +443,11 @@ class Engine:
                     approval_expires_s=self._approval_expires_s,
                 )
                 facilities.resources.replaced.update(self._resources)
+                if self._shares_rates:
+                    from .executor.stores.shared_rates import SharedRates  # noqa: PLC0415  # only on a server
+
+                    # The server's clock counts, so a test's clock does not.
+                    facilities.rates = self._models.clients.limits.shared = SharedRates(self._location.store)
                 execution = executor.Execution(
                     facilities,
                     _owner.presence_of(self._location),
