@@ -7,8 +7,8 @@ Begin with `backend.py`, the protocol. `embedded.py` is the backend of an engine
 `location.py` opens a backend by its URL.
 """
 
-from .backend import AcceptedRun, Backend, BackendHost, Drive
+from .backend import AcceptedRun, Backend, BackendHost, Drive, StrandedRun
 from .embedded import EmbeddedBackend
 from .location import backend_of
 
-__all__ = ["AcceptedRun", "Backend", "BackendHost", "Drive", "EmbeddedBackend", "backend_of"]
+__all__ = ["AcceptedRun", "Backend", "BackendHost", "Drive", "EmbeddedBackend", "StrandedRun", "backend_of"]

@@ -137,7 +137,9 @@ def worker(invocation: Invocation) -> int:
     async def work() -> int:
         async with invocation.engine(serves=True) as engine:
             slots = screen.plural(settings.slots, "run")
-            screen.note(f"firmplan drives up to {slots} at a time with {screen.plural(len(tools.names), 'tool')}")
+            screen.note(
+                f"firmplan drives up to {slots} at a time with {screen.plural(len(tools.names), 'tool')}"
+            )
             if settings.calls_max < settings.slots:
                 screen.note(
                     f"concurrency is {settings.calls_max}, less than slots: runs will wait for each other's calls"

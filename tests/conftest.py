@@ -39,7 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "sweep: tried with a sample of its seeds, with all of them by `make sweep`"
     )
     config.addinivalue_line("markers", "postgres: needs PostgreSQL's server, of which it starts one")
-    config.addinivalue_line("markers", "temporal: needs Temporal's development server, of which it starts one")
+    config.addinivalue_line(
+        "markers", "temporal: needs Temporal's development server, of which it starts one"
+    )
 
 
 SERVERS = {

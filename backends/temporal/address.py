@@ -47,7 +47,8 @@ class TemporalAddress:
             raise _misread(text, "a scheme or a host is missing")
         if parts.username is not None or parts.password is not None:
             raise _misread(
-                _without_user(text), "a user or a key does not belong there: set TEMPORAL_API_KEY, which the SDK reads"
+                _without_user(text),
+                "a user or a key does not belong there: set TEMPORAL_API_KEY, which the SDK reads",
             )
         if parts.fragment:
             raise _misread(text, "'#' has no meaning there")

@@ -18,7 +18,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.envconfig import ClientConfigProfile
-from temporalio.runtime import LoggingConfig, LogForwardingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
 from ...errors import ConfigError, ServerError
@@ -84,7 +84,9 @@ class TemporalBackend:
         except TimeoutError as late:
             raise ConfigError(f"backend: {where} has answered within {OPEN_S:g} s; {hint}") from late
         except RPCError as fault:
-            raise ConfigError(f"backend: the Temporal server at {self.address.target} refuses: {fault.message}") from fault
+            raise ConfigError(
+                f"backend: the Temporal server at {self.address.target} refuses: {fault.message}"
+            ) from fault
         except RuntimeError as fault:  # how the SDK says that it cannot connect
             raise ConfigError(f"backend: {where} could be reached ({_cause(fault)}); {hint}") from fault
 
@@ -124,7 +126,12 @@ class TemporalBackend:
 
     async def enqueue(self, run: AcceptedRun) -> None:
         """Start the workflow of a run; one that is there already stays. Raises: as `Backend.enqueue`."""
-        facts = {"plan": run.plan_digest or "", "status": "queued", "tenant": run.tenant, "key": run.submitter}
+        facts = {
+            "plan": run.plan_digest or "",
+            "status": "queued",
+            "tenant": run.tenant,
+            "key": run.submitter,
+        }
         await self._start(run.id, facts, wakes=False)
 
     async def wake(self, run_id: str) -> None:
@@ -175,7 +182,8 @@ class TemporalBackend:
             if isinstance(fault, RPCError) and fault.status == RPCStatusCode.NOT_FOUND:
                 return False
             raise ServerError(
-                f"the Temporal server at {self.address.target} does not answer ({_cause(fault)})", code="unreachable"
+                f"the Temporal server at {self.address.target} does not answer ({_cause(fault)})",
+                code="unreachable",
             ) from fault
         return bool(found.pending_activities) or found.HasField("pending_workflow_task")
 
@@ -209,7 +217,13 @@ def _cause(fault: BaseException) -> str:
     text = str(fault)
     if isinstance(fault, TimeoutError):
         return "no answer in time"
-    for known in ("Connection refused", "failed to lookup address", "timed out", "Timeout expired", "certificate"):
+    for known in (
+        "Connection refused",
+        "failed to lookup address",
+        "timed out",
+        "Timeout expired",
+        "certificate",
+    ):
         if known.lower() in text.lower():
             return known[0].lower() + known[1:]
     return text or type(fault).__name__

@@ -24,7 +24,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from ...errors import ConfigError, FirmplanError, RunDriven, RunNotFound, ServerError
 from ...executor.states import FINAL
-from .workflow import DRIVE, HEARTBEAT_S, RunWorkflow
+from .workflow import DRIVE, RunWorkflow
 
 if TYPE_CHECKING:
     from ...executor import Run
@@ -74,7 +74,9 @@ async def work(backend: TemporalBackend, drive: Drive, slots: int) -> None:
     try:
         async with worker:
             fault = await asyncio.shield(failed)
-        raise ServerError(f"the Temporal server at {backend.address.target} refuses this worker: {fault}") from fault
+        raise ServerError(
+            f"the Temporal server at {backend.address.target} refuses this worker: {fault}"
+        ) from fault
     finally:
         sweeping.cancel()
         await asyncio.wait([sweeping])
@@ -118,7 +120,7 @@ class Driving:
         finally:
             self._runs.discard(run_id)
         self._told.discard(run_id)
-        return {"status": str(run.status), "ended": run.status in FINAL, "until": run.until}
+        return {"status": str(run.status), "ended": run.status in FINAL, "until": run.due}
 
     async def _driven(self, run_id: str, *, cancels: bool) -> Run[Any]:
         if cancels:
@@ -137,7 +139,8 @@ class Driving:
         self, run_id: str, driving: asyncio.Future[Run[Any]], stopping: asyncio.Future[None]
     ) -> None:
         """Return once a drive has ended, to which Temporal hears heartbeats until then; have the run parked where the worker stops."""
-        is_heard, awaited = True, {driving, stopping}
+        is_heard = True
+        awaited: set[asyncio.Future[Any]] = {driving, stopping}
         while not driving.done():
             try:
                 await asyncio.wait(awaited, timeout=BEATS_S, return_when=asyncio.FIRST_COMPLETED)

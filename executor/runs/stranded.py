@@ -42,7 +42,12 @@ class Stranded:
         found: dict[str, RunRow] = {}
         driven = await self._store.list_driven()
         lost = [row for row in driven if not self._owner.is_driven(row)]
-        for row in (*lost, *await self._next_page(), *await self._store.list_due(settled), *await self._decided()):
+        for row in (
+            *lost,
+            *await self._next_page(),
+            *await self._store.list_due(settled),
+            *await self._decided(),
+        ):
             if not row.is_replay and (row.owner is None or row in lost) and row.updated < settled:
                 found[row.id] = row
         return list(found.values())

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from itertools import count
-from pathlib import Path
 
 import fleet_tools
 import pytest
@@ -142,7 +141,9 @@ async def test_a_killed_worker_is_taken_over_and_a_stopped_one_parks(backend, po
 
 
 @in_loop
-async def test_a_server_that_was_away_loses_nothing(temporal_server, backend, postgres_url, tmp_path, monkeypatch):
+async def test_a_server_that_was_away_loses_nothing(
+    temporal_server, backend, postgres_url, tmp_path, monkeypatch
+):
     """Runs under way go on without Temporal; what was submitted and decided meanwhile is handed over once the server is there again."""
     monkeypatch.setattr(stranded, "SETTLED_S", 0.0)
     monkeypatch.setattr(worker, "SWEEP_S", 0.5)
@@ -181,9 +182,14 @@ async def test_a_worker_without_the_tool_or_the_store_leaves_the_run(
             return pending.last_failure.message if pending else ""
 
         async with working(backend, postgres_url, [fleet_tools.pay]) as poor:
-            await until(lambda: failure(poor), lambda text: "uses the tool 'hold', which this engine has not" in text)
+            await until(
+                lambda: failure(poor), lambda text: "uses the tool 'hold', which this engine has not" in text
+            )
         async with working(backend, cluster.fresh_url()) as other:
-            await until(lambda: failure(other), lambda text: "expected all engines and workers of a task queue on one store" in text)
+            await until(
+                lambda: failure(other),
+                lambda text: "expected all engines and workers of a task queue on one store" in text,
+            )
         async with working(backend, postgres_url):
             assert (await front.wait(run_id)).status == "succeeded"
 
@@ -191,7 +197,10 @@ async def test_a_worker_without_the_tool_or_the_store_leaves_the_run(
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("temporal://127.0.0.1:1/default", "no Temporal server at 127.0.0.1:1 could be reached (connection refused)"),
+        (
+            "temporal://127.0.0.1:1/default",
+            "no Temporal server at 127.0.0.1:1 could be reached (connection refused)",
+        ),
         ("temporal://SERVER/nowhere", "has no namespace 'nowhere': correct `backend`, or make it with"),
         ("temporal:///default", "expected temporal://host:port/namespace"),
         ("temporal://host:x/default", "expected temporal://host:port/namespace"),

@@ -245,7 +245,15 @@ def test_the_fleet_is_what_the_page_says(tmp_path):
     assert work["environment"]["FIRMPLAN_BACKEND"] == server["environment"]["FIRMPLAN_BACKEND"]
     for name in ("FIRMPLAN_STORE", "PGPASSWORD", "FIRMPLAN_MODEL"):
         assert work["environment"][name] == COMPOSE["services"]["firmplan"]["environment"][name]
-    for name in ("read_only", "cap_drop", "security_opt", "tmpfs", "volumes", "networks", "stop_grace_period"):
+    for name in (
+        "read_only",
+        "cap_drop",
+        "security_opt",
+        "tmpfs",
+        "volumes",
+        "networks",
+        "stop_grace_period",
+    ):
         assert work[name] == COMPOSE["services"]["firmplan"][name], name
     assert "ports" not in temporal
     assert temporal["networks"] == ["store"]
