@@ -42,6 +42,7 @@ DRAIN_DEFAULT = 1.0
 Flow = Literal["strict", "enforce", "warn", "off"]
 Trust = Literal["trusted", "untrusted"]
 Results = Literal["enforce", "warn", "learn"]
+RateLimits = Literal["shared", "process"]
 Traces = Literal["auto", "contents", "off"]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -223,6 +224,7 @@ class Settings(BaseModel):
         lease: Seconds without a sign of life after which a run's owner loses the run.
         write_grace: Seconds that a stopping process waits for its writes in flight.
         approval_expires: How long a person is waited for whose approval a call needs, such as `24h`; `None`: for ever.
+        rate_limits: Whether rates of tools and models hold over all engines on a server's store, or over those of this process.
         drain: Seconds that a server which was told to stop still answers while `/readyz` says 503.
         models: Model aliases, from the file; `model` may name one.
         prices: A file with prices of models.
@@ -250,6 +252,7 @@ class Settings(BaseModel):
     results: Results | None = None
     park_after: Annotated[int, Field(ge=1)] = PARK_AFTER_DEFAULT
     lease: Annotated[float, Field(ge=1, le=3600)] = LEASE_DEFAULT
+    rate_limits: RateLimits = "shared"
     write_grace: Annotated[float, Field(ge=0, le=3600)] = WRITE_GRACE_DEFAULT
     drain: Annotated[float, Field(ge=0, le=3600)] = DRAIN_DEFAULT
     approval_expires: Annotated[Text | None, AfterValidator(_duration)] = None
@@ -396,6 +399,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
             "default_trust",
             "results",
             "telemetry",
+            "rate_limits",
             "park_after",
             "lease",
             "write_grace",

@@ -190,6 +190,7 @@ class Invocation:
             park_after=settings.park_after,
             lease=settings.lease,
             write_grace=settings.write_grace,
+            rate_limits=settings.rate_limits,
             approval_expires=settings.approval_expires,
             on_waiting=on_waiting,
             telemetry=settings.telemetry,

@@ -310,6 +310,7 @@ def _show_run(  # what is shown, and how
         failed_steps,
         guards_text,
         labels_text,
+        output_text,
         steps_text,
         summary,
         warnings_text,
@@ -333,7 +334,7 @@ def _show_run(  # what is shown, and how
     parts = [summary(run), task, steps_text(run), decisions_text(run), added["retries"], guards_text(run)]
     parts += [errors_text(run), warnings_text(run)]
     if run.status == "succeeded":
-        parts += [f"output: {screen.value_text(run.output)}", added["previews"], labels_text(run)]
+        parts += [f"output: {output_text(run.output)}", added["previews"], labels_text(run)]
     elif STATUS_EXIT[run.status] is Exit.WAITING:
         parts.append(advice(run, invocation.settings, waiting))
     screen.page("\n\n".join(part for part in parts if part))

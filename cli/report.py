@@ -21,7 +21,7 @@ from .command import MOVES, STORE
 from .config import COMMAND_LINE, Settings
 from .failure import Exit
 from .progress import REMEDIED, failure_line, skipped_because
-from .screen import one_line, picture_width, plural, seconds, short, table, text_width
+from .screen import one_line, picture_width, plural, seconds, short, table, text_width, value_text
 from .wrapping import COLUMN_GAP
 
 if TYPE_CHECKING:
@@ -229,6 +229,21 @@ def _fitted(text: str) -> str:
     """Return the text of a cell of a table, or its beginning."""
     line = one_line(text)
     return line if len(line) <= CELL_WIDTH else f"{line[: CELL_WIDTH - 3]}..."
+
+
+def output_text(value: Json) -> str:
+    """Return the output of a run for people; what stands for a frame or an array as its size and types."""
+    return value_text(_with_short_tables(value))
+
+
+def _with_short_tables(value: Json) -> Json:
+    from ..tools.codecs.preview import is_table  # noqa: PLC0415  # most runs have no frame
+
+    if isinstance(value, dict):
+        if value.keys() >= ARTIFACT_KEYS and is_table(str(value["media_type"])):
+            return value_short(value)
+        return {key: _with_short_tables(each) for key, each in value.items()}
+    return [_with_short_tables(each) for each in value] if isinstance(value, list) else value
 
 
 def value_short(value: Json) -> str:

@@ -30,6 +30,7 @@ from ..engine import Engine
 from ..errors import ConfigError, FirmplanError, StoreError
 from ..tools.logbook import is_json, render_others_as_json
 from ..tools.secret import OPEN_ENVIRONMENT
+from . import connections
 from .artifact_routes import artifact_router
 from .auth import Guard, ServerLimits, heads_of
 from .callers import KeyRing
@@ -350,6 +351,7 @@ async def serve_app(  # noqa: PLR0913  # the settings of a server
         log_config=None if as_json else LOGGING_CONFIG,
         access_log=False,  # `request_log.py` writes it
         timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=connections.IDLE_S_MAX,
         server_header=False,
         http=BoundedProtocol,
         # uvicorn would take the word of anybody on this machine for where a request came from.

@@ -22,6 +22,9 @@ HEAD_S_MAX: Final = 10.0
 """Seconds from a connection, or from the first byte of a request, to the end of the request's head."""
 HEAD_BYTES_MAX: Final = 64 * 1024
 """Bytes of a head: as many as h11 takes, and more than any browser sends."""
+IDLE_S_MAX: Final = 75
+"""Seconds for which a connection without a request is kept, as nginx does. Clients and load balancers keep theirs for 5 to 60 seconds; a server that closes
+first may close at the moment at which the next request comes."""
 
 
 class BoundedProtocol(HttpProtocol):

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from ...tools import Context, Models, Tool, Toolset
 from ...tools.context import resource_context
 from ...tools.logbook import open_log, read_setting
-from ...tools.models.limits import RateLimiter
+from ...tools.models.limits import RateLimiter, RateSource
 from ...tools.resources import Resource
 from ...tools.secret import Secrets
 from ..budget import BudgetPolicy
@@ -106,6 +106,7 @@ class Facilities:
         loop_watch: Sees which call keeps the event loop from the others.
         resources: What tools share, opened at its first use.
         rate_queues: Tool -> the queue of the calls that wait for the tool's rate.
+        rates: Rates that hold over all engines on the store; `None`: the rate of a tool holds in this process.
         pins: What providers of tools said when it was accepted.
         learnt: Gathers what results of tools look like.
         known: What the store knows of plans from before.
@@ -146,6 +147,7 @@ class Facilities:
     tool_semaphores: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     rate_queues: dict[str, FairSemaphore] = field(default_factory=dict[str, FairSemaphore])
+    rates: RateSource | None = None
     step_planner: StepPlanner | None = None
     wake_at: Callable[[str, float | None], None] | None = None
     expires: bool = True
@@ -198,6 +200,9 @@ class Facilities:
         if tool.rate is None:
             return
         async with self.rate_queues.setdefault(tool.name, FairSemaphore(1)).hold(run):
+            if self.rates is not None:
+                await self.rates.wait(f"tool:{tool.name}", tool.rate)
+                return
             delay_s = self._limiter_of(tool, tool.rate).reserve(self._now())
             if delay_s > 0:
                 await self.clock.sleep(delay_s)

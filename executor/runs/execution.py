@@ -10,6 +10,7 @@ snapshot of a run that this process does not drive is made from its journal.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -17,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ...errors import ConfigError, FirmplanError, StoreError
+from ...errors import ConfigError, FirmplanError, RunDriven, StoreError
 from ...plans.immutable import immutable
 from ...plans.nearest import listing
 from ..calls.caller import callers_in, recorded_values
@@ -50,6 +51,7 @@ from .watch import LOOK_S, Takeover, Watch
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from ...backends.backend import Backend
     from ...plans import Plan
     from ...plans.values import Json
     from ...tools import Used
@@ -63,6 +65,7 @@ LOOKS_MAX: Final = 100  # looks a second at the runs that wait for a time and th
 WAKES_MAX: Final = 8  # runs whose time has come that are claimed at a time: each reads its journal
 LINES_MAX: Final = 100  # of a journal, read together for a reader who follows its events
 CUT_OFF_S: Final = 5.0  # how long cancelled calls may clean up
+NEAR_S: Final = 1.0  # `drive` sits out a wait that ends so soon: to hand the run out again would take as long
 
 REFUSED_PLAN: Final = "who was shown the plan"
 """Who cancels a run whose plan was refused before it began."""
@@ -114,9 +117,10 @@ class Execution:
         write_grace_s: How long `close` waits for the writes in flight.
         expires: Whether questions expire while nobody drives their run.
         on_waiting: Called with the other process that this one waits for, and again from time to time; `None`: the log names it.
+        backend: Who drives the runs; `None`: this process.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the settings of an engine
         self,
         facilities: Facilities,
         presence: Presence,
@@ -126,8 +130,11 @@ class Execution:
         on_waiting: Callable[[RunOwner], None] | None = None,
         write_grace_s: float = PARK_GRACE_S,
         expires: bool = True,
+        backend: Backend | None = None,
     ) -> None:
         self.facilities = facilities
+        self.backend = backend
+        self._drives_here = backend is None or backend.drives_here
         self._park_after = park_after
         self._write_grace_s = write_grace_s
         self._on_waiting = on_waiting or self._log_waiting
@@ -154,6 +161,11 @@ class Execution:
         self._sleeping: set[str] = (
             set()
         )  # runs that a `wait` step lets go on: whoever waits for them sits it out
+        self._handed: set[str] = (
+            set()
+        )  # runs that callers of `drive` drive: nothing goes on with them beside these
+        self._parking: dict[str, asyncio.Task[None]] = {}  # by run: the work that stops it here
+        self._parked: set[str] = set()  # runs that were stopped here, and that nobody has asked for since
         self._is_closing = False
         self.archive = Archive(self._store, self._drivers, self._is_driven, facilities.known)
         new_runs = NewRuns(facilities.commits, self._store)
@@ -236,6 +248,8 @@ class Execution:
                 await self._let_go(row)
         await self.facilities.learnt.close(self.now())
         await self.facilities.known.close()
+        if self._parking:
+            await asyncio.wait(list(self._parking.values()), timeout=CUT_OFF_S)
         await self._owner.wait()
         await self.facilities.resources.close()
         self.facilities.threads.close()
@@ -348,6 +362,8 @@ class Execution:
         """
         if row.status in FINAL or (row.status == RunStatus.PARKED and not is_asked):
             return None
+        if self._parked:
+            self._parked.discard(row.id)
         if row.plan_digest is None:
             if self.planning.planner is None:
                 return None
@@ -441,6 +457,149 @@ class Execution:
                 "run stopped", run=run_id, error=str(error), code=getattr(error, "code", "")
             )
 
+    # --- drive for a caller, and park
+    #
+    # A caller of `drive` stands for whoever hands runs out: the work ends with the call, and nothing of the run goes on beside it. No time wakes the
+    # run here afterwards, and no second attempt is made.
+
+    async def drive(self, run_id: str) -> Run:
+        """Drive a run until it has ended or waits, and then the run of its patched plan, if the plan is patched; return the last of them.
+
+        To cancel this parks the run.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunDriven: A living owner has it.
+            InputRejected: It is a kept replay.
+            ConfigError: A tool of the run is missing here.
+            StoreError: The store failed, or the journal was changed.
+        """
+        run = await self._driven(run_id)
+        while (times := await self._patches_left(run)) and (patched := await self._patch_once(run, times)):
+            run = await self._driven(patched)
+        return run
+
+    async def _driven(self, run_id: str) -> Run:
+        while True:
+            row = await self.archive.row(run_id)
+            row.expect_to_go_on()
+            if await self._can_go_on(row):
+                await self._drive_handed(row)
+            run = await self.archive.get(run_id)
+            left_s = math.inf if run.until is None else run.until - self.now()
+            if run_id in self._parked or left_s > NEAR_S or self._is_closing:
+                self._parked.discard(run_id)
+                return run
+            await self.facilities.clock.sleep(max(0.0, left_s))
+
+    async def _can_go_on(self, row: RunRow) -> bool:
+        """Whether there is something to do in a run. To drive one that waits would only add a record to its journal."""
+        if row.status in FINAL or row.status == RunStatus.PARKED:
+            return False
+        if row.status in UNDER_WAY:
+            return True
+        due = (await self.archive.snapshot_of(row)).due
+        return (due is not None and due <= self.now()) or bool(await self.archive.decisions(row.id))
+
+    async def _drive_handed(self, row: RunRow) -> None:
+        if self._is_under_way(row.id) or self._owner.is_driven(row):
+            raise self._driven_by(row)
+        self._handed.add(row.id)
+        self._parked.discard(row.id)
+        work = self._follow(row.id, self._claim_handed(row))
+        work.add_done_callback(lambda _: self._handed.discard(row.id))
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            await self._stop(row.id)
+            self._parked.discard(row.id)
+            raise
+        if not work.cancelled() and (fault := work.exception() or work.result()) is not None:
+            raise fault
+
+    async def _claim_handed(self, row: RunRow) -> Exception | None:
+        """Claim a run and drive it; return why it is not claimed, of which the caller of `drive` alone is told."""
+        try:
+            if row.plan_digest is None:
+                await self._plan_and_drive(row, stream=False, is_asked=False)
+                return None  # a task that cannot be planned is a failed run
+            seen = await self._see(row)
+            permit = await self._permit(seen.deaths.count if seen is not None else 0)
+        except RunDriven as fault:
+            return fault
+        try:
+            taken = await self._take_under(permit, row.id, seen, is_asked=False, by_force=False)
+            if taken is None:
+                return self._driven_by(await self.archive.row(row.id))
+        except FirmplanError as fault:
+            return fault
+        await self._drive(taken, permit)
+        return None
+
+    def _driven_by(self, row: RunRow) -> RunDriven:
+        owner = self._owner_of(row)
+        if owner.is_here:
+            found = "this engine drives it already: wait for it with engine.wait, or stop it with engine.park"
+        else:
+            found = f"{owner.process or 'a process that has just released it'} drives it: wait for it, or try again later"
+        return RunDriven(f"run {row.id}: expected a run that no living process drives; {found}", owner)
+
+    async def park(self, run_id: str) -> None:
+        """Stop whoever drives a run here, and release the run; where nobody drives it, there is nothing to do.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunDriven: Another living owner has it.
+        """
+        row = await self.archive.row(run_id)
+        if self._is_under_way(run_id):
+            await self._stop(run_id)
+        elif self._owner.is_anothers(row):
+            raise self._driven_by(row)
+        else:
+            self._forget_times(run_id)
+            await self._owner.wait()
+
+    async def _stop(self, run_id: str) -> None:
+        """Park a run that is driven here. The work goes on in the background if this call is cancelled."""
+        if (parking := self._parking.get(run_id)) is None:
+            name = f"firmplan park {run_id}"
+            parking = asyncio.get_running_loop().create_task(self._stop_work(run_id), name=name)
+            self._parking[run_id] = parking
+            parking.add_done_callback(lambda _: self._parking.pop(run_id, None))
+        await asyncio.wait([parking])
+        if not parking.cancelled() and (fault := parking.exception()) is not None:
+            raise fault
+
+    async def _stop_work(self, run_id: str) -> None:
+        self._parked.add(run_id)
+        work = self._driving.get(run_id)
+        while work is not None and not work.done():
+            if (driver := self._drivers.get(run_id)) is not None:
+                await driver.park(self._write_grace_s)
+                await asyncio.wait([work], timeout=CUT_OFF_S)
+                if not work.done():  # a tool ignores the cancel
+                    work.cancel()
+                    await asyncio.wait([work], timeout=CUT_OFF_S)
+                    break
+            elif self._owner.has(run_id) and run_id not in self._claimed:
+                # It is being claimed, or released. A claim that is cut off would look like a death; what follows a claim sees that the run is parked.
+                await asyncio.wait([work])
+            else:
+                work.cancel()
+                await asyncio.wait([work], timeout=CUT_OFF_S)
+        self._forget_times(run_id)
+        if (row := self._claimed.pop(run_id, None)) is not None:
+            # The run is released all the same: what the call still returns is refused, and a write has its intent on record.
+            self.facilities.log.warning("run parked while a call does not end", run=run_id)
+            with suppress(StoreError):  # the release is repeated before the next claim
+                await self._let_go(row)
+        await self._owner.wait()
+
+    def _forget_times(self, run_id: str) -> None:
+        self._sleeping.discard(run_id)
+        self._timers.set(run_id, None)
+
     # --- permits: who is driven alone
 
     async def _permit(self, deaths: int) -> Permit:
@@ -464,12 +623,13 @@ class Execution:
         with await self._permit(deaths) as permit:
             claimed = await self._owner.claim(self._store, run_id)
             if claimed is None:
+                await self._left_to_another(run_id)
                 return None
             self._claimed[run_id] = claimed
             early: EarlySteps | None = None
             try:
                 claimed = await self.planning.count_deaths(claimed, is_asked=is_asked)
-                if claimed.status in FINAL or claimed.status == RunStatus.PARKED:
+                if claimed.status in (*FINAL, RunStatus.PARKED) or run_id in self._parking:
                     return None
                 # The claim holds while the plan is made, so that no second process plans the same task and pays for it.
                 if stream:
@@ -493,6 +653,11 @@ class Execution:
                 if run_id in self._claimed:
                     await self._let_go(claimed)
         return None
+
+    async def _left_to_another(self, run_id: str) -> None:
+        """Leave a task to the owner that has it. Raises: RunDriven: a caller of `drive` is to be told."""
+        if run_id in self._handed:
+            raise self._driven_by(await self.archive.row(run_id))
 
     async def _plan(self, row: RunRow, early: EarlySteps | None) -> tuple[RunRow, Header] | Exception | None:
         """Plan a claimed task, watched by the observers, who go on to watch the run if it got a plan."""
@@ -671,6 +836,8 @@ class Execution:
     ) -> bool:
         """Drive a run as its owner; return whether a decision could move it on."""
         row, header = taken.row, taken.header
+        if self._parking and row.id in self._parking:
+            return False
         if taken.deaths.count >= self._park_after:
             await self._park(taken, machine)
             return False
@@ -719,6 +886,9 @@ class Execution:
 
     def _leave_to_timers(self, run_id: str, machine: Machine) -> None:
         """Have a run that is no longer driven woken when something happens by itself."""
+        if run_id in self._handed:
+            self._forget_times(run_id)
+            return
         if machine.timers and not self._is_closing:
             self._sleeping.add(run_id)
         else:
@@ -729,7 +899,7 @@ class Execution:
     async def _wake(self, run_id: str) -> None:
         """Have a run go on whose time has come."""
         driver, task = self._drivers.get(run_id), self._driving.get(run_id)
-        if driver is not None and await driver.end_waits():
+        if (driver is not None and await driver.end_waits()) or run_id in self._handed:
             return
         if (
             task is not None
@@ -835,7 +1005,7 @@ class Execution:
             if row.status not in UNDER_WAY and not is_to_go_on:
                 return await self.archive.snapshot_of(row)
             if not is_driven:
-                if self._takeover.is_to_come(row):
+                if self._takeover.is_to_come(row) and run_id not in self._parked:
                     await self._takeover.take_up(row)
                     continue
                 return await self.archive.snapshot_of(row)
@@ -865,7 +1035,7 @@ class Execution:
 
     async def _moved(self, run_id: str) -> Run:
         run = await self.wait(run_id)
-        while run.abandoned and not self._is_closing:
+        while run.abandoned and not self._is_closing and run_id not in self._parked:
             await self.go_on(run_id)
             run = await self.wait(run_id)
         return run
@@ -938,26 +1108,32 @@ class Execution:
     async def _patched(self, run: Run) -> Run:
         """Return a run; if the run failed, return the run of its patched plan (the header says how often a plan is patched)."""
         while run.status == RunStatus.FAILED and run.plan is not None:
-            times = Header.from_dict((await self.archive.row(run.id)).header).replan
-            if not times:
+            if not (times := await self._patches_left(run)):
                 return run
-            # The task stays in the map, so that this engine makes no second attempt after an attempt without a patch.
-            if (patching := self._patching.get(run.id)) is None:
-                name = f"firmplan patch {run.id}"
-                work = self._patch(run, times)
-                patching = self._patching[run.id] = asyncio.get_running_loop().create_task(work, name=name)
-            await asyncio.wait([patching])
-            patched = None if patching.cancelled() else patching.result()
-            if patched is None:
+            if (patched := await self._patch_once(run, times)) is None:
                 return run
+            await self.resume(patched)
             run = await self._moved(patched)
         return run
+
+    async def _patches_left(self, run: Run) -> int:
+        if run.status != RunStatus.FAILED or run.plan is None:
+            return 0
+        return Header.from_dict((await self.archive.row(run.id)).header).replan
+
+    async def _patch_once(self, run: Run, times: int) -> str | None:
+        # The task stays in the map, so that this engine makes no second attempt after an attempt without a patch.
+        if (patching := self._patching.get(run.id)) is None:
+            name = f"firmplan patch {run.id}"
+            work = self._patch(run, times)
+            patching = self._patching[run.id] = asyncio.get_running_loop().create_task(work, name=name)
+        await asyncio.wait([patching])
+        return None if patching.cancelled() else patching.result()
 
     async def _patch(self, run: Run, times: int) -> str | None:
         patched = await self.planning.patch(run, times)
         if patched is not None:
             self.facilities.words.follow(run.id, patched)
-            await self.resume(patched)
         return patched
 
     # --- owners

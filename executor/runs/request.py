@@ -463,6 +463,13 @@ def lease_of(given: object) -> float:
     return float(cast("float", given))
 
 
+def shares_rates(given: object) -> bool:
+    """Return whether rates hold over all engines on a store. Raises: ConfigError: the setting is none."""
+    if given not in ("shared", "process"):
+        raise ConfigError(f"rate_limits: expected 'shared' or 'process', found {given!r:.80}")
+    return given == "shared"
+
+
 def write_grace_of(given: object) -> float:
     """Return how many seconds a closing engine waits for its writes in flight. Raises: ConfigError."""
     is_number = isinstance(given, int | float) and not isinstance(given, bool)

@@ -523,6 +523,7 @@ ADDED: Final = (
     "firmplan_value_parts",
     "firmplan_plan_texts",
     "firmplan_run_plans",
+    "firmplan_rate_limits",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (

@@ -53,6 +53,9 @@ CREATE TABLE saved_values (digest TEXT PRIMARY KEY, saved REAL NOT NULL) STRICT,
 -- Values that are larger than memory should hold: the digests of their parts, in order, which are stored values.
 CREATE TABLE value_parts (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, parts BLOB NOT NULL) STRICT, WITHOUT ROWID;
 
+-- Until when the starts of calls at a rate are leased. Only engines on a server use it.
+CREATE TABLE rate_limits (name TEXT PRIMARY KEY, next REAL NOT NULL) STRICT, WITHOUT ROWID;
+
 -- Results that later runs may reuse (`reuse_log.py`): some dozens a row, and where the newest of each key is.
 CREATE TABLE reuse_log (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -286,3 +286,28 @@ def test_a_run_of_a_plan_that_leaves_something_out_says_so(firmplan, home):
     assert "left out  mail: no address" in firmplan("show", "less.json").out
     assert "\x1b" not in ran.err + shown.out
     assert firmplan("show", "less", "--json").document["left_out"] == ["mail: no address\x1b[2J\nis named"]
+
+
+FRAMES = '''
+import pandas as pd
+
+from firmplan import tool
+
+
+@tool(effect="pure")
+def table(n: int) -> pd.DataFrame:
+    """Number rows."""
+    return pd.DataFrame({"a": range(n)})
+'''
+
+
+def test_a_frame_in_the_output_is_shown_by_its_size(firmplan, home, plan_file):
+    """Not by what stands for it in the journal; its first rows come below."""
+    (home / "frames.py").write_text(FRAMES)
+    path = plan_file(
+        inputs={}, steps=[{"id": "t", "tool": "table", "args": {"n": 2}}], output={"it": "${t}", "n": 1}
+    )
+    firmplan("run", path, "-t", "frames.py", "--run-id", "r")
+    shown = firmplan("show", "r").out
+    assert 'output: {\n  "it": "2 rows of a int64",\n  "n": 1\n}' in shown
+    assert "it: 2 rows of a int64\na (int64)\n0\n1\n" in shown

@@ -71,6 +71,7 @@ def test_flags_and_variables_of_settings_work():
         "park_after": "5",
         "lease": "7.5",
         "telemetry": "off",
+        "rate_limits": "process",
         "write_grace": "2.5",
         "drain": "0.5",
         "approval_expires": "24h",

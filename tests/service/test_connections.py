@@ -105,6 +105,19 @@ def test_a_head_without_an_end_is_closed_by_its_size(monkeypatch):
     asyncio.run(main())
 
 
+def test_an_idle_connection_is_kept_for_longer_than_clients_keep_theirs(monkeypatch):
+    """A load balancer keeps it for 60 seconds; the server closes it at its own limit, and not before."""
+    assert connections.IDLE_S_MAX > 60
+    monkeypatch.setattr(connections, "IDLE_S_MAX", 0.1)
+
+    async def main():
+        async with serving(monkeypatch) as port:
+            answer = await said(port, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+
+    asyncio.run(main())
+
+
 def test_half_a_body_is_answered_and_closed(monkeypatch):
     """408, with the connection closed after it; a body that is slow, and complete in time, is taken."""
     monkeypatch.setattr(auth, "BODY_S_MAX", 0.5)

@@ -114,6 +114,11 @@ class Cluster:
             self.stop("immediate")
         shutil.rmtree(self._folder)
 
+    @property
+    def pid(self) -> int:
+        """The process of the server, which starts one for each session."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     # --- use
 
     def url(

@@ -4,7 +4,8 @@
   from it before it is sent.
 - A `RetryPolicy` says which failures of the transport are tried again, how often, and after which pause. It never waits longer
   than the budget allows. tenacity runs it.
-- `EndpointLimits` hold the settings `max_concurrency` and `rate` of a `Model`: a semaphore and a `RateLimiter` for each endpoint.
+- `EndpointLimits` hold the settings `max_concurrency` and `rate` of a `Model`: a semaphore and a `RateLimiter` for each endpoint, or a `RateSource` that
+  engines of other processes share.
 
 The module knows no client. The clock is an argument.
 """
@@ -18,7 +19,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
 from ...plans.immutable import immutable
@@ -149,6 +150,14 @@ class RateLimiter:
             return at - now
 
 
+class RateSource(Protocol):
+    """Says when calls may start, for rates that hold beyond this process."""
+
+    async def wait(self, name: str, rate_per_s: float) -> None:
+        """Wait until another call of that name may start."""
+        ...
+
+
 _Semaphores: TypeAlias = dict[tuple[str, str], asyncio.Semaphore]
 
 
@@ -157,9 +166,13 @@ class EndpointLimits:
     """The semaphores and rate limiters of all endpoints of one `Models`, and so of one engine.
 
     A semaphore belongs to one event loop, so there is one an event loop; a rate holds for all of them.
+
+    Attributes:
+        shared: Says when requests may start, in the place of our own rate limiters; `None`: rates hold in this process.
     """
 
     clock: Callable[[], float] = monotonic
+    shared: RateSource | None = None
     _semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, _Semaphores] = field(
         default_factory=WeakKeyDictionary[asyncio.AbstractEventLoop, _Semaphores]
     )
@@ -178,7 +191,9 @@ class EndpointLimits:
             semaphore = own.setdefault(key, asyncio.Semaphore(endpoint.max_concurrency))
             await semaphore.acquire()
         try:
-            if endpoint.rate_per_s is not None:
+            if endpoint.rate_per_s is not None and self.shared is not None:
+                await self.shared.wait(f"model:{endpoint.base_url} {endpoint.name}", endpoint.rate_per_s)
+            elif endpoint.rate_per_s is not None:
                 limiter = self._rates.setdefault(key, RateLimiter(endpoint.rate_per_s))
                 if delay_s := limiter.reserve(self.clock()):
                     await asyncio.sleep(delay_s)
