@@ -21,17 +21,29 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "firmplan.cli.app",
+        "firmplan.cli.following",
+        "firmplan.cli.host",
         "firmplan.cli.invocation",
         "firmplan.cli.mcp",
         "firmplan.cli.run",
         "firmplan.engine",
+        "firmplan.executor.approvals.waiting",
         "firmplan.executor.calls.worker",
+        "firmplan.executor.review.review",
+        "firmplan.executor.runs.execution",
         "firmplan.executor.stores.postgres_store",
+        "firmplan.plans.checker.flow.sources",
+        "firmplan.run_planner",
+        "firmplan.scheduled_runs",
         "firmplan.service",
         "firmplan.tools.fingerprint.closure",
         "firmplan.tools.models.completion",
         "instructor",
-        "uvicorn",
+        "rich.table",
+        "structlog",
+        "uvicorn.lifespan.on",
+        "uvicorn.protocols.websockets.auto",
+        "uvloop",
     ]
 )
 END_S = 60.0  # a child lives for less than a second; a machine under load gets some patience
