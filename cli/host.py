@@ -120,10 +120,7 @@ def serve(
     example="--tools tools.py --store postgresql://db/runs --backend temporal://host:7233/default",
 )
 def worker(invocation: Invocation) -> int:
-    """Drive the runs that a backend hands to this process, until it is stopped.
-
-    A first SIGTERM parks its runs, so that other workers go on with them at once.
-    """
+    """Drive the runs that a backend hands to this process. SIGTERM parks them, so that other workers go on at once."""
     from ..executor.stores.location import shown
     from .invocation import drive
 
