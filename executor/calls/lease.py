@@ -205,7 +205,11 @@ class Lease:
 
     def is_older_than(self, age_s: float, now: float) -> bool:
         """Whether the last renewal is that long ago."""
-        return now - self._renewed >= age_s
+        return self.age_s(now) >= age_s
+
+    def age_s(self, now: float) -> float:
+        """Return how long ago the last renewal is."""
+        return now - self._renewed
 
     @contextmanager
     def guarding(self, run_id: str) -> Generator[None]:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ...errors import ConfigError, FirmplanError, RunDriven, StoreError
@@ -34,6 +35,7 @@ from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.store import Decision, OwnerName, RunRow
 from .archive import Archive, Standing
+from .changes import POLL_S, Changes, Followed
 from .deaths import ALONE_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
 from .driver import Driver, expect_outcomes, heap_frozen, watch_of
@@ -44,7 +46,7 @@ from .run import Run
 from .store_care import RunsDeleted, StoreCare
 from .submission import NewRuns, Submissions
 from .timers import Timers
-from .watch import LOOK_S, POLL_S, Takeover, Watch
+from .watch import LOOK_S, Takeover, Watch
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -176,6 +178,7 @@ class Execution:
             facilities.approval_expires_s,
         )
         self.planning = Planning(facilities, self.archive, self.submissions, park_after)
+        self._changes = Changes(self._store)
         self._watch = Watch(
             facilities.commits,
             self._store,
@@ -183,6 +186,7 @@ class Execution:
             self._owner,
             self._drivers,
             self._driving,
+            self._changes,
         )
         self.decisions = Decisions(
             facilities, self.archive, self._owner, self._drivers, self._driving, self.planning, self._rouse
@@ -252,6 +256,7 @@ class Execution:
         self.facilities.loop_watch.close()
         await self.facilities.processes.close()
         await self.facilities.commits.close()
+        await self._changes.end()
         await self._store.close()
         self._owner.release()
 
@@ -266,7 +271,7 @@ class Execution:
 
     def recover(self) -> None:
         """Continue, in the background, every run that nobody drives, and, while this execution is open, every run whose owner dies."""
-        self._takeover.begin()
+        self._takeover.begin(self._owner.is_gone, self._owner.beat_pause_s)
 
     # --- start and continue
     #
@@ -423,9 +428,11 @@ class Execution:
     async def _take_over(self, run_id: str, *, is_asked: bool) -> None:
         """Wait for a run that a process of another machine drives, and continue it here once the lease of that process has ended."""
         row, tell_at = await self.archive.row(run_id), time.monotonic() + TELL_S
-        while row.status in UNDER_WAY and self._owner.is_driven(row):
-            tell_at = await self._pause(row, tell_at)
-            row = await self.archive.row(run_id)
+        with self._changes.follow(run_id) as followed:
+            while row.status in UNDER_WAY and self._owner.is_driven(row):
+                tell_at = await self._pause(row, tell_at, followed)
+                followed.look()
+                row = await self.archive.row(run_id)
         if row.status in UNDER_WAY:
             seen = None if is_asked else await self._see(row)
             await self._start_later(run_id, seen.deaths.count if seen is not None else 0, is_asked=is_asked)
@@ -970,8 +977,13 @@ class Execution:
             RunNotFound: There is no such run.
             StoreError: Its journal cannot be written any more.
         """
+        with self._changes.follow(run_id) as followed:
+            return await self._wait(run_id, followed)
+
+    async def _wait(self, run_id: str, followed: Followed) -> Run:
         tell_at = time.monotonic() + TELL_S
         while True:
+            followed.look()
             if (task := self._driving.get(run_id)) is not None:
                 await asyncio.wait([task])
                 continue
@@ -997,7 +1009,7 @@ class Execution:
                     await self._takeover.take_up(row)
                     continue
                 return await self.archive.snapshot_of(row)
-            tell_at = await self._pause(row, tell_at)
+            tell_at = await self._pause(row, tell_at, followed)
 
     async def finish(self, run_id: str, planning: RunWork | None = None) -> Run:
         """Return a run when it has ended or waits; if its driver stops before that, drive it here. A failed plan is patched.
@@ -1028,19 +1040,26 @@ class Execution:
             run = await self.wait(run_id)
         return run
 
-    async def _pause(self, row: RunRow, tell_at: float) -> float:
-        """Wait a moment for another process that drives a run. If the wait is long, log the process; return the time of the next log line."""
+    async def _pause(self, row: RunRow, tell_at: float, followed: Followed) -> float:
+        """Wait for another process that drives a run to move it. If the wait is long, log the process; return the time of the next log line."""
         now = time.monotonic()
         if now >= tell_at and self._owner.is_anothers(row):
             self._on_waiting(self._owner_of(row))
             tell_at = now + TELL_AGAIN_S
-        await asyncio.sleep(POLL_S)
+        await followed.wait(partial(self._owner.is_gone, row), self._owner.look_s(row))
         return tell_at
 
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
         """Yield the run's events past `after` as they become durable, until nothing more comes by itself."""
         await self.archive.row(run_id)
+        with self._changes.follow(run_id) as followed:
+            async with aclosing(self._events(run_id, after, followed)) as events:
+                async for event in events:
+                    yield event
+
+    async def _events(self, run_id: str, after: int, followed: Followed) -> AsyncGenerator[Event]:
         while True:
+            followed.look()
             driver = self._drivers.get(run_id)
             task = self._driving.get(run_id)
             lines = await self._store.read_journal(run_id, after, limit=LINES_MAX)
@@ -1066,7 +1085,7 @@ class Execution:
                 continue
             if row.status in FINAL or not self._owner.is_driven(row):
                 return
-            await asyncio.sleep(POLL_S)
+            await followed.wait(partial(self._owner.is_gone, row), self._owner.look_s(row))
 
     # --- patched plans
     #
