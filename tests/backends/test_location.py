@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import pytest
 from firmplan import ConfigError, Engine
 from firmplan.backends import EmbeddedBackend, backend_of
+from public import within
 
 
 def test_none_is_embedded():
@@ -37,6 +38,21 @@ def test_what_is_no_backend_is_refused(given, said):
 def test_a_missing_package_is_named():
     with pytest.raises(ConfigError, match=r"pip install 'firmplan\[temporal\]'"):
         backend_of("temporal://localhost:7233/default")
+
+
+def test_an_embedded_backend_drives_what_is_enqueued():
+    """A run that was stored before is driven in this process, once."""
+
+    async def main():
+        mine = EmbeddedBackend()
+        async with Engine([], store="memory:", backend=mine) as engine:
+            run_id = await engine.accept({"firmplan": 1, "steps": [{"id": "a", "set": 1}], "output": "${a}"})
+            (accepted,) = (await engine.list_runs()).runs
+            await mine.enqueue(accepted)
+            await mine.enqueue(accepted)
+            assert (await engine.wait(run_id)).output == 1
+
+    within(main())
 
 
 def test_an_embedded_engine_hands_out_nothing(tmp_path):

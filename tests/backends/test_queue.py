@@ -9,7 +9,7 @@ from pathlib import Path
 import backend_child
 import pytest
 from firmplan import Engine, Planner, PlanningFailed, ServerError, tool
-from firmplan.testing import ScriptedModel
+from firmplan.testing import ScriptedModel, Slow
 from public import call, plan, within
 from queue_backend import QueueBackend
 
@@ -112,6 +112,34 @@ def test_workers_plan_tasks(tmp_path):
                 assert unasked.requests == []
                 working.cancel()
                 await asyncio.wait([working])
+
+    within(main())
+
+
+TEA = {
+    "firmplan": 1,
+    "task": "Tell the price of tea",
+    "steps": [{"id": "t", "tool": "price", "args": {"item": "tea"}}],
+    "output": "${t}",
+}
+
+
+def test_a_drive_that_plans_is_cancelled(tmp_path):
+    """A task that is parked while a model writes its plan is released, and planned by the next one who drives it."""
+
+    async def main():
+        async with ScriptedModel([Slow(TEA, 60), TEA]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine([price], store=tmp_path / "s.db", planner=planner) as engine:
+                run_id = await engine.accept("Tell the price of tea")
+                driving = asyncio.create_task(engine.drive(run_id))
+                while not model.requests:  # noqa: ASYNC110  # a list, which tells nobody
+                    await asyncio.sleep(0.01)
+                driving.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await driving
+                assert (await engine.status(run_id), await engine.find_owner(run_id)) == ("queued", None)
+                assert (await engine.drive(run_id)).output == 3
 
     within(main())
 
