@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from postgres import MISSING, Cluster, find_binaries  # only there since the line above
 
 # Transactions a second, with a lease of 30 seconds. The beat of a lease takes a sixth of its length.
-LIMITS: Final = {"idle": 0.1, "recovers": 0.7, "drives": 0.5, "waits": 1.0, "follows": 1.2, "serves": 1.5}
+LIMITS: Final = {"idle": 0.1, "recovers": 0.7, "drives": 0.5, "waits": 1.0, "follows": 1.2, "serves": 8.0}
 SESSIONS_MAX: Final = 2  # of one engine
 SETTLED_S: Final = 13.0  # an idle session tells its counts after 10 s, and whoever waits looks often at first
 TOOLS: Final = '''
