@@ -46,6 +46,11 @@ class TemporalServer:
         """`host:port`."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process of the server."""
+        return self._process.pid
+
     def url(self, queue: str, namespace: str = "default") -> str:
         """Return the backend of a queue."""
         return f"temporal://{self.target}/{namespace}?queue={queue}"
