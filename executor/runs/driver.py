@@ -665,7 +665,7 @@ class Driver:
         try:
             outcome = self._begun(call, tool)
             if isinstance(outcome, BegunCall):
-                return self._finish(call, outcome, self._results.begin(call))
+                return self._finish(call, tool, outcome, self._results.begin(call))
             return self._make(call) if outcome is None else self._ended_at_once(call, outcome)
         finally:
             if not isinstance(outcome, BegunCall):
@@ -712,12 +712,12 @@ class Driver:
         return self._conclude(call, outcome, call.kept_epochs)[1]
 
     async def _finish(
-        self, call: PreparedCall, begun: BegunCall, in_flight: asyncio.Future[Reusable | None]
+        self, call: PreparedCall, tool: Tool, begun: BegunCall, in_flight: asyncio.Future[Reusable | None]
     ) -> None:
         """Follow a call that waits to its end, and record its outcome."""
         made: Reusable | None = None
         try:
-            outcome = await self._caller.finish(call, begun)
+            outcome = await self._caller.finish(call, tool, begun)
             if call.blobs is not None and call.blobs.made_files:
                 outcome = await self._caller.keep_files(call, outcome)
             made, rest = self._conclude(call, outcome, call.kept_epochs)
