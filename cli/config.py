@@ -212,6 +212,7 @@ class Settings(BaseModel):
     Attributes:
         tools: Files and modules that declare tools, in order.
         store: Path or URL of the store; to be displayed as `store_name`, since a URL may hold a password.
+        artifacts: Where artifacts and large values are kept, in the place of the store.
         server: Address of a server that the runs are at, in the place of a store.
         model: The model's name, if any was set.
         base_url: The endpoint, if any was set.
@@ -243,6 +244,7 @@ class Settings(BaseModel):
 
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
     store: Annotated[Text, Field(repr=False)] = STORE_DEFAULT
+    artifacts: Text | None = None
     server: Text | None = None
     model: Text | None = None
     base_url: Text | None = None
@@ -362,6 +364,8 @@ def _read_file(file: Path) -> Settings:
     # A file may be found from any folder below it, so its paths cannot be relative to the current folder.
     if "store" in given and "://" not in settings.store and settings.store != "memory:":
         beside["store"] = str(file.parent / settings.store)
+    if settings.artifacts is not None and "://" not in settings.artifacts:
+        beside["artifacts"] = str(file.parent / settings.artifacts)
     if settings.tools:
         beside["tools"] = tuple(
             str(file.parent / each) if _is_path(each) else each for each in settings.tools
@@ -391,6 +395,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
         name: env.get(f"FIRMPLAN_{name.upper()}") or None
         for name in (
             "store",
+            "artifacts",
             "server",
             "model",
             "base_url",
