@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 demo: $(DEMO_STAMP)
 	$(BIN)/firmplan demo
 
-# One process a core. Whoever runs a part by hand needs no more than `pytest PATH`.
+# Three processes for two cores (`tests/conftest.py`). Whoever runs a part by hand needs no more than `pytest PATH`.
 test: $(STAMP) $(HTTP_STAMP)
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 

@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from . import plans as _plans
     from . import run_planner as _run_planner
     from . import tools as _tools
+    from .backends import Backend
+    from .backends import embedded as _embedded
     from .executor import (
         Bisection,
         CacheStats,
@@ -140,6 +142,7 @@ if TYPE_CHECKING:
     from .webhooks.messages import DeliveryPage
 
 else:  # most of what an engine works with is imported when it works
+    _embedded = LazyModule(".backends.embedded", __package__)
     _budget = LazyModule(".executor.budget", __package__)
     _concurrency = LazyModule(".executor.calls.concurrency", __package__)
     _flow_policy = LazyModule(".executor.calls.flow_policy", __package__)
@@ -169,6 +172,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Value = TypeVar("Value")
 T = TypeVar("T", default=Any)
+SLOTS_MAX: Final = 10_000  # runs that an engine drives for a backend at a time
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
 
@@ -186,6 +190,20 @@ class _Opened:
         from .executor.review.review import Review  # noqa: PLC0415  # most processes only run plans
 
         return Review(self.facilities, self.execution.archive)
+
+
+def _backend_of(given: str | Backend | None, *, recovers: bool) -> Backend:
+    """Return the backend of an engine. Raises: ConfigError: it is none, or the engine also recovers runs."""
+    if given is None:
+        return _embedded.EmbeddedBackend()
+    from .backends.location import backend_of  # noqa: PLC0415  # only where there is one
+
+    backend = backend_of(given)
+    if recovers and not backend.drives_here:
+        from .executor.runs.execution import RECOVERS  # noqa: PLC0415  # only for the message
+
+        raise ConfigError(RECOVERS)
+    return backend
 
 
 def _no_telemetry(found: object) -> ConfigError:
@@ -272,6 +290,8 @@ class Engine:
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
         resources: What stands for resources of the tools: `@resource`, or the type that it gives -> another `@resource`, or a value that is used as it
             is and never closed. Tests hand over fakes; results made with them are not reused.
+        backend: Who drives the runs: `None`, this process; a URL such as `"temporal://host:port/namespace?queue=default"`, or a `firmplan.backends.Backend`: the
+            workers of that backend (`work`), which share the store, while this engine only stores runs and decisions, and tells the backend.
         rate_limits: Whether the `rate` of tools and models holds over all engines on a store in PostgreSQL (`"shared"`), or over those of this process
             (`"process"`). On other stores it always holds over this process.
         artifacts: Where artifacts and values of 1 MiB and more are kept: `s3://bucket/prefix` (with `firmplan[s3]`), or a folder; `None`: in the store.
@@ -306,6 +326,7 @@ class Engine:
         approval_expires: str | float | timedelta | None = None,
         resources: Mapping[Any, object] | None = None,
         rate_limits: Literal["shared", "process"] = "shared",
+        backend: str | Backend | None = None,
         artifacts: str | os.PathLike[str] | None = None,
     ) -> None:
         is_known = (
@@ -350,6 +371,7 @@ class Engine:
         if not isinstance(cast("object", recover), bool):
             raise ConfigError(f"recover: expected True or False, found {recover!r}")
         self._recovers = recover
+        self._backend = _backend_of(backend, recovers=recover)
         self._lease = _request.lease_of(lease)
         self._park_after = _request.count_of("park_after", park_after, least=1, error=ConfigError)
         self._write_grace_s = _request.write_grace_of(write_grace)
@@ -457,6 +479,7 @@ class Engine:
                     lease_s=self._lease,
                     on_waiting=self._on_waiting,
                     write_grace_s=self._write_grace_s,
+                    backend=self._backend,
                 )
                 plans = _run_planner.EnginePlanner(
                     self._planner,
@@ -500,7 +523,14 @@ class Engine:
 
         Args:
             confirms: A coroutine function that gets the id of the run and its plan. True: the run begins; false: it is cancelled, and nothing is called.
+
+        Raises:
+            ConfigError: A backend has the tasks planned by its workers.
         """
+        if confirms is not None and not self._backend.drives_here:
+            raise ConfigError(
+                "confirm_plans: the workers of this engine's backend plan its tasks, and ask nobody here; plan first (engine.plan), then run the plan"
+            )
         self._confirms = confirms
         if self._opened is not None:
             self._opened.execution.confirms = confirms
@@ -1140,6 +1170,101 @@ class Engine:
         # Right away: the machine moves with the next turn of the event loop.
         return _typed(begun.run if begun is not None else await execution.archive.get(row.id), wanted)
 
+    async def accept(  # noqa: PLR0913  # the contract's options
+        self,
+        plan_or_task: PlanLike | str,
+        *,
+        inputs: Inputs | None = None,
+        run_id: str | None = None,
+        seed: str | int | None = None,
+        budget: Mapping[str, float] | None = None,
+        max_concurrency: int | None = None,
+        reuse: ReuseMode = "auto",
+        replan: int = 0,
+        submitter: Submitter | None = None,
+        request: str = "",
+        deadline: str | float | timedelta | datetime | None = None,
+        returns: type[Any] | Mapping[str, Any] | None = None,
+    ) -> str:
+        """Make a run durable, drive nothing, and return the id of the run.
+
+        The run is queued until somebody drives it: `drive`, or `run`, `submit` or `resume` with its id, in this or another engine of the store. No
+        backend is told of it. A run of that id that exists is left as it is. Errors are those of `submit`.
+
+        Args:
+            plan_or_task: As in `run`.
+            inputs: The same.
+            run_id: The same.
+            seed: The same.
+            budget: The same.
+            max_concurrency: The same.
+            reuse: The same.
+            replan: The same.
+            submitter: The same.
+            request: The same.
+            deadline: The same.
+            returns: The same.
+        """
+        options = _request.Options(
+            run_id,
+            seed,
+            max_concurrency,
+            reuse,
+            self._budgets.for_run(budget),
+            _request.times_of(replan),
+            submitter,
+            request,
+            deadline=_request.deadline_of(deadline, self._clock.now()),
+        )
+        opened, header = await self._header(plan_or_task, inputs, options, _request.output_type_of(returns))
+        return (await opened.execution.submissions.submit(header, run_id=options.run_id)).id
+
+    async def drive(self, run_id: str) -> Run:
+        """Claim a run and drive it here until it has ended, waits, or is parked; return it. For whoever hands runs out, such as a queue's worker.
+
+        A run waits for a person, for a larger budget, or for a time: `run.due` is when it goes on by itself, and `drive` sits out a wait that ends within a
+        second. Nothing of the run goes on here afterwards; to go on, drive it again. A run that has ended, or waits and has nothing to do, is returned as it
+        is, and so is one that is parked because its process died again and again (`resume` continues it). A task is planned first; if that fails, the run has
+        failed. If the plan of a failed run is patched (`replan`), the run of the patched plan is driven, too, and returned.
+
+        To cancel `drive` parks the run, as `park` does, and another engine can drive it at once.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunDriven: A living owner drives it, in this engine or elsewhere (`.owner`); nothing has happened.
+            InputRejected: It is a replay that was kept, which does not go on.
+            ConfigError: A tool of the run is missing here, or has changed since a person was asked about its call.
+            StoreError: The store failed; the run stays where its journal ends.
+        """
+        return await (await self._open()).execution.drive(_request.run_of(run_id))
+
+    async def park(self, run_id: str) -> None:
+        """Stop driving a run here, and release it: any engine can drive it at once. Returns when it is released.
+
+        Nothing new starts. Calls that are not writes are cut off and made again later; writes in flight may end within `write_grace`, and what is longer is
+        cut off as when the engine closes. What was recorded is durable. Whoever waits for the run here gets it as it stands (`run.abandoned`), and it goes
+        on when it is driven or resumed. Where nobody drives the run, `park` does nothing, so that it may be repeated.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunDriven: Another engine drives it (`.owner`): park it there.
+        """
+        await (await self._open()).execution.park(_request.run_of(run_id))
+
+    async def work(self, *, slots: int = 8) -> None:
+        """Take runs from the engine's backend and drive them here, until this call is cancelled; the runs that are under way are parked then.
+
+        Args:
+            slots: How many runs at a time, 1 to 10,000. A run that waits has none. `max_concurrency` still limits the calls of all of them.
+
+        Raises:
+            ConfigError: The engine has no backend that hands out runs, or a setting of it is wrong.
+            ServerError: The backend cannot be reached.
+        """
+        count = _request.count_of("slots", slots, least=1, most=SLOTS_MAX, error=ConfigError)
+        await self._open()
+        await self._backend.take(self.drive, slots=count)
+
     async def _submit(
         self,
         what: PlanLike | str,
@@ -1150,6 +1275,14 @@ class Engine:
         stream: bool,
     ) -> tuple[Execution, RunRow, Standing | None, RunWork | None]:
         """Submit and start a run; return its row, how it begins if it is new and has its plan, and the planning that is under way for it."""
+        opened, header = await self._header(what, inputs, options, wanted)
+        execution = opened.execution
+        return execution, *await execution.submit(header, run_id=options.run_id, stream=stream)
+
+    async def _header(
+        self, what: PlanLike | str, inputs: Inputs | None, options: Options, wanted: OutputType[Any] | None
+    ) -> tuple[_Opened, Header]:
+        """Return what a new run is, before anything of it is stored."""
         opened = await self._open()
         if inputs is not None:
             inputs = await opened.execution.archive.with_encoded(inputs, opened.execution.now())
@@ -1162,8 +1295,7 @@ class Engine:
                 header = replace(header, returns=wanted.schema)
         else:
             header = await opened.plans.header(what, options, given, wanted=wanted)
-        execution = opened.execution
-        return execution, *await execution.submit(header, run_id=options.run_id, stream=stream)
+        return opened, header
 
     def budget_for(self, budget: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return the limits of a run whose caller asks for this budget. Raises: InputRejected: it is none, or past a ceiling."""
@@ -2093,6 +2225,10 @@ class Engine:
     recorded_planning_sync = _twin(recorded_planning)
     run_sync = _twin(run)
     submit_sync = _twin(submit)
+    accept_sync = _twin(accept)
+    drive_sync = _twin(drive)
+    park_sync = _twin(park)
+    work_sync = _twin(work)
     wait_sync = _twin(wait)
     get_sync = _twin(get)
     expect_run_sync = _twin(expect_run)

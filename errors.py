@@ -6,6 +6,7 @@
     |   +-- PlanningFailed     no valid plan came from the planner: `.attempts .outcome`
     +-- InputRejected          what was handed to a call does not fit
     +-- RunNotFound            no run of that name in the store
+    +-- RunDriven              `drive` and `park`: a living owner drives the run: `.owner`
     +-- RunFailed              `run.raise_for_status()`: `.run`
     +-- Diverged               a replay differs from what was recorded: `.step .field .expected .found`
     +-- StoreError             the store cannot be read or written
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .executor import Run
+    from .executor import Run, RunOwner
     from .plans import CheckReport, Problem
 
 
@@ -168,6 +169,23 @@ class RunNotFound(FirmplanError):
     """The store has no run of that name."""
 
     code = "run-not-found"
+
+
+class RunDriven(FirmplanError):
+    """A run was to be driven, or parked, whose owner is alive: whoever asked for it tries again later, or asks that owner.
+
+    Attributes:
+        owner: Who drives the run.
+    """
+
+    code = "run-driven"
+
+    def __init__(self, message: str, owner: RunOwner) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.owner)
 
 
 class RunFailed(FirmplanError):

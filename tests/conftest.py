@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from postgres import MISSING, Cluster, find_binaries  # only there since the line above
 from seeds import SAMPLE_MIN, SWEEP
 
+MEMORY = Path("/dev/shm")  # a file system in memory, where each commit would otherwise wait for the disk
+MEMORY_BYTES_MIN = 4 << 30  # the files of all tests are a tenth of it; pytest keeps those of three runs
 LEFT_OUT = pytest.StashKey[str]()
 
 # How long an example takes says more of what else the machine does than of firmplan, whose speed `benchmarks` measures.
@@ -32,11 +36,28 @@ settings.load_profile("firmplan")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Know the marker of the laws that `make sweep` tries with all their seeds (`support/seeds.py`)."""
+    """Know the markers, and put the files of tests into memory: tests kill processes and never the machine, so nothing has to outlive it."""
+    if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _has_room(MEMORY):
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
     config.addinivalue_line(
         "markers", "sweep: tried with a sample of its seeds, with all of them by `make sweep`"
     )
     config.addinivalue_line("markers", "postgres: needs PostgreSQL's server, of which it starts one")
+
+
+def _has_room(folder: Path) -> bool:
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= MEMORY_BYTES_MIN
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let Python's collector pass over the modules and tests, half a gigabyte that stays: looking through it takes it most of a second each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -53,6 +74,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_auto_num_workers() -> int:
+    """Start three processes for two cores (`-n auto`): tests wait for servers, browsers and timers a fifth of their time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + cores // 2
+
+
+@pytest.hookimpl(optionalhook=True)  # the same
 def pytest_testnodedown(node: Any) -> None:
     """Take over what a process of tests has left out: each leaves out the same, and only this one tells."""
     if told := getattr(node, "workeroutput", {}).get("left_out"):

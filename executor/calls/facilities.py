@@ -73,9 +73,7 @@ class Ownership(Protocol):
 class SystemClock:
     """The machine's clock."""
 
-    def now(self) -> float:
-        """Unix seconds."""
-        return time.time()
+    now = staticmethod(time.time)  # Unix seconds; not a call more, since each step asks twice
 
     async def sleep(self, seconds: float) -> None:
         """Return after that long."""

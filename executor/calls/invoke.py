@@ -43,7 +43,7 @@ from ...tools.logbook import is_enabled, open_log
 from ...tools.timeouts import SparingTimeout, time_left
 from ..canonical_value import CanonicalValue
 from ..limits import has_room, is_small_enough, run_too_large, too_large
-from .loop_watch import NO_WATCH, LoopWatch, Owner
+from .loop_watch import NO_WATCH, LoopWatch, Owner, fields_of
 
 # --- outcomes
 
@@ -184,7 +184,7 @@ def begin_call(
                 if not tool.is_async:
                     return _accept(tool, made, args, given)
                 made = _awaited(cast("Awaitable[object]", made))
-            work = cast("_Work", made)
+            work: Any = made  # a `_Work`; no cast, which is a call
             try:
                 awaited = work.send(None)
             except StopIteration as done:  # it never waited, so it cost no more than a plain await
@@ -197,7 +197,8 @@ def begin_call(
             return _accept(tool, result, args, given)
         finally:
             watch.has_loop = None
-            exit_if_forked(forks)
+            if Forks.count != forks:
+                exit_if_forked(forks)
     except (
         BaseException
     ) as error:  # a tool may raise SystemExit: that is a failure of the call, not the end of the engine
@@ -206,7 +207,7 @@ def begin_call(
         return _traced(_outcome_of(tool, error, None), error)
 
 
-async def finish_call(  # noqa: PLR0913  # the parts of a call
+async def finish_call(
     begun: BegunCall,
     tool: Tool,
     args: bytes,
@@ -214,8 +215,6 @@ async def finish_call(  # noqa: PLR0913  # the parts of a call
     timeout_s: float | None,
     context: Context | None = None,
     is_ending: Callable[[], bool] = lambda: True,
-    *,
-    where: Mapping[str, Any] = NOWHERE,
 ) -> Outcome:
     """Follow a call that waits to its end, in the task that began it.
 
@@ -227,7 +226,6 @@ async def finish_call(  # noqa: PLR0913  # the parts of a call
         timeout_s: The limit, from the beginning of the call; `None`: no limit.
         context: The context of the call, if it has one.
         is_ending: Whether a cancel of the task that is not `STOPPED` is the engine's, not one of the tool.
-        where: Run, step and attempt, for lines of the log about a call without a context.
 
     Raises:
         asyncio.CancelledError: The call was stopped.
@@ -238,6 +236,7 @@ async def finish_call(  # noqa: PLR0913  # the parts of a call
             try:
                 result = begun.result if begun.awaited is _RETURNED else await _follow(begun)
             except _NotHeeded:
+                where = NOWHERE if begun.owner is None else fields_of(begun.owner)
                 log = context.log if context is not None else open_log(**where)
                 log.warning("a call was ended that did not heed its cancel", tool=tool.name)
                 raise asyncio.CancelledError(STOPPED) from None
@@ -247,7 +246,8 @@ async def finish_call(  # noqa: PLR0913  # the parts of a call
                 return cast("Outcome", await threads.call(lambda: _accept(tool, result, args, begun.given)))
             return _accept(tool, result, args, begun.given)
         finally:
-            exit_if_forked(begun.forks)
+            if Forks.count != begun.forks:
+                exit_if_forked(begun.forks)
             if limit is not None:
                 limit.close()
     except BaseException as error:  # as above
@@ -351,13 +351,13 @@ async def call_tool(  # noqa: PLR0913  # the parts of a call
         timeout_s: `None`: no limit.
         given: Large arguments with their parsed form, of which the tool gets a copy; `None`: `args` is parsed.
         is_ending: As for `finish_call`.
-        where: As for `finish_call`.
+        where: Run, step and attempt, for lines of the log about a call without a context.
     """
     if is_on_loop(tool):
         begun = begin_call(tool, args, context, timeout_s, given, threads.watch, (where, "", tool.name))
         if not isinstance(begun, BegunCall):
             return begun
-        return await finish_call(begun, tool, args, threads, timeout_s, context, is_ending, where=where)
+        return await finish_call(begun, tool, args, threads, timeout_s, context, is_ending)
     forks = Forks.count
     limit = call_timeout(timeout_s, threads.watch)
     try:
@@ -694,22 +694,32 @@ async def _awaited(made: Awaitable[object]) -> object:
     return await made
 
 
-async def _follow(begun: BegunCall) -> object:
+@coroutine
+def _follow(  # noqa: C901, PLR0912  # what a task does, in one loop without a call
+    begun: BegunCall,
+) -> Generator[Any, Any, object]:
     """Step a coroutine as a task does, each time that the future it waits for is done. Raises: _NotHeeded: it ran past its time."""
-    work, awaited, begun.awaited = begun.work, begun.awaited, None
-    watch = begun.watch
+    work, watch = begun.work, begun.watch
+    awaited: Any = begun.awaited  # a future, or what no task would take; no cast, which is a call
+    begun.awaited = None
     loop = asyncio.get_running_loop()
     until: float | None = None  # set when the call is stopped: from then on it only cleans up
     waiter: asyncio.Future[None] | None = None
     while True:
         fault: BaseException | None = None
         try:
-            # Nearly all calls wait for a plain future, and are not stopped.
-            if until is None and (future := _plain_future(awaited)) is not None and future.get_loop() is loop:
-                await _pass_on(future)
+            # Nearly all calls wait for a plain future, and are not stopped: the task gets it as it is.
+            if until is None and type(awaited) is asyncio.Future and awaited.get_loop() is loop:
+                try:
+                    yield awaited
+                except (asyncio.CancelledError, GeneratorExit):
+                    raise
+                except BaseException:  # that of the future, which the coroutine is about to see itself
+                    if not awaited.done():
+                        raise
             elif (fault := _bad_yield(awaited, loop)) is None:
                 waiter = waiter or _waiter_for(awaited, is_stopped=until is not None)
-                await _wait_until_done(awaited, waiter, until)
+                yield from _wait_until_done(awaited, waiter, until).__await__()
         except asyncio.CancelledError as cancel:
             if until is None and cancel.args == (STOPPED,):
                 until, begun.is_stopped = loop.time() + HEED_S, True
@@ -733,11 +743,6 @@ async def _follow(begun: BegunCall) -> object:
         finally:
             watch.has_loop = None
             fault = None
-
-
-def _plain_future(awaited: object) -> asyncio.Future[object] | None:
-    kind: object = type(awaited)
-    return cast("asyncio.Future[object]", awaited) if kind is asyncio.Future else None
 
 
 def _bad_yield(awaited: object, loop: asyncio.AbstractEventLoop) -> RuntimeError | None:

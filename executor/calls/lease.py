@@ -164,10 +164,14 @@ class Lease:
     Args:
         length_s: How long the lease lasts after a renewal.
         is_needed: Whether other processes take the runs over at the end of the lease even if this process lives. Then it ends itself before that.
+
+    Attributes:
+        is_needed: As given.
     """
 
     def __init__(self, length_s: float, *, is_needed: bool) -> None:
         self.length_s = length_s
+        self.is_needed = is_needed
         self.beat_s = length_s / BEATS
         # A write is called only while the lease has more left than this, so that an ordinary write ends within the lease.
         self.margin_s = length_s / 3
@@ -180,6 +184,11 @@ class Lease:
     def until(self) -> float:
         """The end of the lease, unless it is renewed."""
         return self._renewed + self.length_s
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the lease has ended: this process has stood still, or cannot reach the store, and others may drive its runs."""
+        return elapsed_s() > self.until
 
     @property
     def moment(self) -> Moment | None:
@@ -205,7 +214,11 @@ class Lease:
 
     def is_older_than(self, age_s: float, now: float) -> bool:
         """Whether the last renewal is that long ago."""
-        return now - self._renewed >= age_s
+        return self.age_s(now) >= age_s
+
+    def age_s(self, now: float) -> float:
+        """Return how long ago the last renewal is."""
+        return now - self._renewed
 
     @contextmanager
     def guarding(self, run_id: str) -> Generator[None]:

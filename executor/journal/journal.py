@@ -412,6 +412,7 @@ class Commits:
         self._changed = threading.Condition(threading.Lock())
         self._due: dict[Source, float] = {}  # until when, by the monotonic clock
         self._first = math.inf
+        self._looks_at = -math.inf  # when the thread looks again by itself; now, while it does not sleep
         self._is_closing = False
         self._thread: threading.Thread | None = None
 
@@ -420,12 +421,12 @@ class Commits:
         until = time.monotonic() + within_s
         with self._changed:
             self._due[source] = min(until, self._due.get(source, math.inf))
-            is_earlier, self._first = until < self._first, min(until, self._first)
+            self._first = min(until, self._first)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="firmplan-commits", daemon=True)
                 self._thread.start()
-            # The thread sleeps until the earliest time that it knows. A later one need not wake it.
-            elif is_earlier:
+            elif until < self._looks_at:
+                self._looks_at = -math.inf
                 self._changed.notify()
 
     async def close(self) -> None:
@@ -458,9 +459,17 @@ class Commits:
     def _next(self) -> tuple[Sequence[Source], bool]:
         """Wait until something is due, and return whose it is, with what is due soon; and whether it is the last, all that there is."""
         with self._changed:
-            while not self._is_closing and (left_s := self._first - time.monotonic()) > 0:
-                if not self._changed.wait(min(left_s, IDLE_S)) and not self._due:
+            # What follows from a commit often has to be committed within another `LATE_MAX_S`, and then something that cannot wait. So the thread
+            # looks again by itself after that time: to wake it for the first would cost both threads more than the look does.
+            sleep_s = LATE_MAX_S
+            while not self._is_closing and (left_s := self._first - (now := time.monotonic())) > 0:
+                sleep_s = min(sleep_s, left_s)
+                self._looks_at = now + sleep_s
+                is_woken = self._changed.wait(sleep_s)
+                self._looks_at = -math.inf
+                if not (is_woken or self._due) and sleep_s == IDLE_S:
                     break
+                sleep_s = IDLE_S
             # A source that is due within the time of one commit goes along: a second commit would cost another wait for the disk.
             soon = math.inf if self._is_closing else time.monotonic() + LATE_MAX_S
             sources = [source for source, until in self._due.items() if until <= soon]

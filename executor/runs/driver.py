@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
@@ -199,6 +200,8 @@ class Driver:
         self._is_held_up = (
             is_careful or early is not None or self._semaphore is not None or self._watch is not None
         )
+        owner = facilities.ownership
+        self._lease = owner.lease if owner is not None and owner.lease.is_needed else None
         self._begins: dict[str, bool] = {}  # tool -> whether its calls are begun like functions
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._writing: dict[str, float | None] = {}  # path of each write in flight -> its timeout in seconds
@@ -530,6 +533,8 @@ class Driver:
                 await self._take_in(instead)
                 return
             async with self.facilities.slot_for(self.row.id, None, self._semaphore):
+                if self._lease is not None and self._lease.is_over:
+                    await self._expect_lease()
                 if self.is_parking or not machine.is_callable(step):
                     return
                 at = now()
@@ -640,7 +645,13 @@ class Driver:
         """Begin a call; return the rest of the work on it, if the call waits or has to wait for something."""
         # The way of most calls. It is `_make` without what such calls do not need; `tests/laws/test_begun_calls.py` holds both to the same records.
         tool = call.tool
-        if tool is None or not self._can_begin(tool) or self._results.is_identical_under_way(call):
+        has_lapsed = self._lease is not None and self._lease.is_over
+        if (
+            tool is None
+            or has_lapsed
+            or not self._can_begin(tool)
+            or self._results.is_identical_under_way(call)
+        ):
             return self._make(call)
         at = self.facilities.clock.now()
         if (known := self._results.at_hand(call)) is not None:
@@ -654,7 +665,7 @@ class Driver:
         try:
             outcome = self._begun(call, tool)
             if isinstance(outcome, BegunCall):
-                return self._finish(call, outcome, self._results.begin(call))
+                return self._finish(call, tool, outcome, self._results.begin(call))
             return self._make(call) if outcome is None else self._ended_at_once(call, outcome)
         finally:
             if not isinstance(outcome, BegunCall):
@@ -701,12 +712,12 @@ class Driver:
         return self._conclude(call, outcome, call.kept_epochs)[1]
 
     async def _finish(
-        self, call: PreparedCall, begun: BegunCall, in_flight: asyncio.Future[Reusable | None]
+        self, call: PreparedCall, tool: Tool, begun: BegunCall, in_flight: asyncio.Future[Reusable | None]
     ) -> None:
         """Follow a call that waits to its end, and record its outcome."""
         made: Reusable | None = None
         try:
-            outcome = await self._caller.finish(call, begun)
+            outcome = await self._caller.finish(call, tool, begun)
             if call.blobs is not None and call.blobs.made_files:
                 outcome = await self._caller.keep_files(call, outcome)
             made, rest = self._conclude(call, outcome, call.kept_epochs)
@@ -744,8 +755,13 @@ class Driver:
         async with self.facilities.slot_for(self.row.id, call.tool, self._semaphore):
             return None if self.is_parking else await self._call(call)
 
-    async def _call(self, call: PreparedCall, early: EarlyCall | None = None) -> Reusable | None:
+    async def _call(  # noqa: C901  # one way for each kind of call
+        self, call: PreparedCall, early: EarlyCall | None = None
+    ) -> Reusable | None:
         """Start one call and record its outcome; return the result if identical calls may take it."""
+        # A process that stood still for longer than its lease begins nothing, not even a read, before it knows that the run is still its own.
+        if self._lease is not None and self._lease.is_over:
+            await self._expect_lease()
         # A write of unknown outcome whose tool can tell what became of it: ask first, and do not call if it took effect.
         is_write, now = call.is_write, self.facilities.clock.now
         known = await self._caller.reconcile(call) if is_write else None
@@ -777,6 +793,11 @@ class Driver:
         else:
             outcome, usage = await notify_wait(self._make_call(call), lambda: self._record_start(call))
         return await self._concluded(call, outcome, epochs, usage)
+
+    async def _expect_lease(self) -> None:
+        """Renew the lease, which has ended. Raises: StoreError: other processes drive the runs of this one."""
+        if self.facilities.expect_lease is not None:
+            await self.facilities.expect_lease(-math.inf)
 
     async def _begin_and_make(self, call: PreparedCall) -> tuple[Outcome, Usage | None]:
         self._record_start(call)

@@ -10,13 +10,23 @@ snapshot of a run that this process does not drive is made from its journal.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ...errors import ConfigError, FirmplanError, StoreError
+from ...errors import (
+    ConfigError,
+    FirmplanError,
+    InputRejected,
+    PlanningFailed,
+    RunDriven,
+    ServerError,
+    StoreError,
+)
 from ...plans.immutable import immutable
 from ...plans.nearest import listing
 from ..calls.caller import callers_in, recorded_values
@@ -33,21 +43,23 @@ from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.store import Decision, OwnerName, RunRow
 from .archive import Archive, Standing
+from .changes import POLL_S, Changes, Followed
 from .deaths import ALONE_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
 from .driver import Driver, expect_outcomes, heap_frozen, watch_of
 from .owner import Owner, Presence, RunOwner
-from .planning import Planning, planning_deaths
+from .planning import Planning, patch_id, planning_deaths
 from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
 from .submission import NewRuns, Submissions
 from .timers import Timers
-from .watch import LOOK_S, POLL_S, Takeover, Watch
+from .watch import LOOK_S, Takeover, Watch
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from ...backends.backend import Backend
     from ...plans import Plan
     from ...plans.values import Json
     from ...tools import Used
@@ -61,7 +73,13 @@ LOOKS_MAX: Final = 100  # looks a second at the runs that wait for a time and th
 WAKES_MAX: Final = 8  # runs whose time has come that are claimed at a time: each reads its journal
 LINES_MAX: Final = 100  # of a journal, read together for a reader who follows its events
 CUT_OFF_S: Final = 5.0  # how long cancelled calls may clean up
+PATCH_GAP_S: Final = 2.0  # how long after the failure of a run a worker may take until it patches the plan
+NEAR_S: Final = 1.0  # `drive` sits out a wait that ends so soon: to hand the run out again would take as long
 
+RECOVERS: Final = (
+    "recover: expected False beside a backend, which alone says who drives a run, and hands the runs of dead processes out again; an engine "
+    "that recovers would take all queued runs of the store"
+)
 REFUSED_PLAN: Final = "who was shown the plan"
 """Who cancels a run whose plan was refused before it began."""
 
@@ -112,9 +130,10 @@ class Execution:
         write_grace_s: How long `close` waits for the writes in flight.
         expires: Whether questions expire while nobody drives their run.
         on_waiting: Called with the other process that this one waits for, and again from time to time; `None`: the log names it.
+        backend: Who drives the runs; `None`: this process.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the settings of an engine
         self,
         facilities: Facilities,
         presence: Presence,
@@ -124,8 +143,11 @@ class Execution:
         on_waiting: Callable[[RunOwner], None] | None = None,
         write_grace_s: float = PARK_GRACE_S,
         expires: bool = True,
+        backend: Backend | None = None,
     ) -> None:
         self.facilities = facilities
+        self.backend = backend
+        self._drives_here = backend is None or backend.drives_here
         self._park_after = park_after
         self._write_grace_s = write_grace_s
         self._on_waiting = on_waiting or self._log_waiting
@@ -135,6 +157,7 @@ class Execution:
         self._lock = DriveLock()
         self._claimed: dict[str, RunRow] = {}
         self._store = facilities.store
+        self._presence = presence
         self._owner = Owner(presence, lease_s)
         facilities.ownership = self._owner
         facilities.processes.lease = self._owner.lease
@@ -152,8 +175,13 @@ class Execution:
         self._sleeping: set[str] = (
             set()
         )  # runs that a `wait` step lets go on: whoever waits for them sits it out
+        self._handed: set[str] = (
+            set()
+        )  # runs that callers of `drive` drive: nothing goes on with them beside these
+        self._parking: dict[str, asyncio.Task[None]] = {}  # by run: the work that stops it here
+        self._parked: set[str] = set()  # runs that were stopped here, and that nobody has asked for since
         self._is_closing = False
-        self.archive = Archive(self._store, self._drivers, self._is_driven, facilities.known)
+        self.archive = Archive(self._store, self._drivers, self._is_left_to_somebody, facilities.known)
         new_runs = NewRuns(facilities.commits, self._store)
         self.submissions = Submissions(
             self._store,
@@ -164,6 +192,7 @@ class Execution:
             facilities.approval_expires_s,
         )
         self.planning = Planning(facilities, self.archive, self.submissions, park_after)
+        self._changes = Changes(self._store)
         self._watch = Watch(
             facilities.commits,
             self._store,
@@ -171,9 +200,17 @@ class Execution:
             self._owner,
             self._drivers,
             self._driving,
+            self._changes,
         )
         self.decisions = Decisions(
-            facilities, self.archive, self._owner, self._drivers, self._driving, self.planning, self._rouse
+            facilities,
+            self.archive,
+            self._owner,
+            self._drivers,
+            self._driving,
+            self.planning,
+            self.rouse if backend is None else backend.wake,
+            tell=None if self._drives_here else self._tell_of_decision,
         )
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
@@ -198,10 +235,14 @@ class Execution:
         ):  # an engine that only reads must not look like an owner, nor leave a file beside the store
             self._owner.acquire()
         await self.facilities.pins.open(self.now())
+        if self.backend is not None:
+            await self.backend.open(self)
 
     async def close(self) -> None:
         """Stop the active runs and release all runs; `resume` continues them."""
         self._is_closing = True
+        if self.backend is not None:
+            await self.backend.close()
         # Patches first: the run of a new patch would start after the active runs have been stopped.
         patching: list[asyncio.Task[Any]] = [
             *self._tending.values(),
@@ -232,12 +273,15 @@ class Execution:
                 await self._let_go(row)
         await self.facilities.learnt.close(self.now())
         await self.facilities.known.close()
+        if self._parking:
+            await asyncio.wait(list(self._parking.values()), timeout=CUT_OFF_S)
         await self._owner.wait()
         await self.facilities.resources.close()
         self.facilities.threads.close()
         self.facilities.loop_watch.close()
         await self.facilities.processes.close()
         await self.facilities.commits.close()
+        await self._changes.end()
         await self._store.close()
         self._owner.release()
 
@@ -251,8 +295,14 @@ class Execution:
         return self.facilities.clock.now()
 
     def recover(self) -> None:
-        """Continue, in the background, every run that nobody drives, and, while this execution is open, every run whose owner dies."""
-        self._takeover.begin()
+        """Continue, in the background, every run that nobody drives, and, while this execution is open, every run whose owner dies.
+
+        Raises:
+            ConfigError: A backend hands the runs out.
+        """
+        if not self._drives_here:
+            raise ConfigError(RECOVERS)
+        self._takeover.begin(self._owner.is_gone, self._owner.beat_pause_s)
 
     # --- start and continue
     #
@@ -278,6 +328,10 @@ class Execution:
             ConfigError: A tool of the run is missing here.
             StoreError: The store cannot be written.
         """
+        if not self._drives_here:
+            row = await self.submissions.submit(header, run_id=run_id)
+            await self.start(row)
+            return row, None, None
         new, header = self.submissions.prepared(header, run_id, owner=self._owner.name)
         if header.plan is not None and (begun := await self._begin_new(new, header)) is not None:
             return new, begun, None
@@ -343,6 +397,11 @@ class Execution:
         """
         if row.status in FINAL or (row.status == RunStatus.PARKED and not is_asked):
             return None
+        if not self._drives_here:
+            await self._dispatch(row, is_asked=is_asked, take_over=take_over)
+            return None
+        if self._parked:
+            self._parked.discard(row.id)
         if row.plan_digest is None:
             if self.planning.planner is None:
                 return None
@@ -407,9 +466,11 @@ class Execution:
     async def _take_over(self, run_id: str, *, is_asked: bool) -> None:
         """Wait for a run that a process of another machine drives, and continue it here once the lease of that process has ended."""
         row, tell_at = await self.archive.row(run_id), time.monotonic() + TELL_S
-        while row.status in UNDER_WAY and self._owner.is_driven(row):
-            tell_at = await self._pause(row, tell_at)
-            row = await self.archive.row(run_id)
+        with self._changes.follow(run_id) as followed:
+            while row.status in UNDER_WAY and self._owner.is_driven(row):
+                tell_at = await self._pause(row, tell_at, followed)
+                followed.look()
+                row = await self.archive.row(run_id)
         if row.status in UNDER_WAY:
             seen = None if is_asked else await self._see(row)
             await self._start_later(run_id, seen.deaths.count if seen is not None else 0, is_asked=is_asked)
@@ -434,6 +495,252 @@ class Execution:
                 "run stopped", run=run_id, error=str(error), code=getattr(error, "code", "")
             )
 
+    # --- drive for a caller, and park
+    #
+    # A caller of `drive` stands for whoever hands runs out: the work ends with the call, and nothing of the run goes on beside it. No time wakes the
+    # run here afterwards, and no second attempt is made.
+
+    async def drive(self, run_id: str) -> Run:
+        """Drive a run until it has ended or waits, and then the run of its patched plan, if the plan is patched; return the last of them.
+
+        To cancel this parks the run.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunDriven: A living owner has it.
+            InputRejected: It is a kept replay.
+            ConfigError: A tool of the run is missing here.
+            StoreError: The store failed, or the journal was changed.
+        """
+        run = await self._driven(run_id)
+        while (times := await self._patches_left(run)) and (patched := await self._patch_handed(run, times)):
+            if not self._drives_here:  # it is a run of its own, which has its own place in the queue
+                await self.go_on(patched)
+                break
+            run = await self._driven(patched)
+        return run
+
+    async def _patch_handed(self, run: Run, times: int) -> str | None:
+        """Patch the plan of a failed run under its lease: one worker does it, and whoever waits for the run sees that it is being done."""
+        claimed = await self._owner.claim(self._store, run.id)
+        if claimed is None:
+            return None
+        try:
+            return await self._patch_once(run, times)
+        finally:
+            await self._owner.let_go(self._store, claimed)
+
+    async def _driven(self, run_id: str) -> Run:
+        while True:
+            row = await self.archive.row(run_id)
+            row.expect_to_go_on()
+            if await self._can_go_on(row):
+                await self._drive_handed(row)
+            run = await self.archive.get(run_id)
+            left_s = math.inf if run.until is None else run.until - self.now()
+            if run_id in self._parked or left_s > NEAR_S or self._is_closing:
+                self._parked.discard(run_id)
+                return run
+            await self.facilities.clock.sleep(max(0.0, left_s))
+
+    async def _can_go_on(self, row: RunRow) -> bool:
+        """Whether there is something to do in a run. To drive one that waits would only add a record to its journal."""
+        if row.status in FINAL or row.status == RunStatus.PARKED:
+            return False
+        if row.status in UNDER_WAY:
+            return True
+        due = (await self.archive.snapshot_of(row)).due
+        return (due is not None and due <= self.now()) or bool(await self.archive.decisions(row.id))
+
+    async def _drive_handed(self, row: RunRow) -> None:
+        if self._is_under_way(row.id) or self._owner.is_driven(row):
+            raise self._driven_by(row)
+        self._handed.add(row.id)
+        self._parked.discard(row.id)
+        work = self._follow(row.id, self._claim_handed(row))
+        work.add_done_callback(lambda _: self._handed.discard(row.id))
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            await self._stop(row.id)
+            self._parked.discard(row.id)
+            raise
+        if not work.cancelled() and (fault := work.exception() or work.result()) is not None:
+            raise fault
+
+    async def _claim_handed(self, row: RunRow) -> Exception | None:
+        """Claim a run and drive it; return why it is not claimed, of which the caller of `drive` alone is told."""
+        try:
+            if row.plan_digest is None:
+                await self._plan_and_drive(row, stream=False, is_asked=False)
+                return None  # a task that cannot be planned is a failed run
+            seen = await self._see(row)
+            permit = await self._permit(seen.deaths.count if seen is not None else 0)
+        except RunDriven as fault:
+            return fault
+        try:
+            taken = await self._take_under(permit, row.id, seen, is_asked=False, by_force=False)
+            if taken is None:
+                return self._driven_by(await self.archive.row(row.id))
+        except FirmplanError as fault:
+            return fault
+        await self._drive(taken, permit)
+        return None
+
+    def _driven_by(self, row: RunRow) -> RunDriven:
+        owner = self._owner_of(row)
+        if owner.is_here:
+            found = "this engine drives it already: wait for it with engine.wait, or stop it with engine.park"
+        else:
+            found = f"{owner.process or 'a process that has just released it'} drives it: wait for it, or try again later"
+        return RunDriven(f"run {row.id}: expected a run that no living process drives; {found}", owner)
+
+    async def park(self, run_id: str) -> None:
+        """Stop whoever drives a run here, and release the run; where nobody drives it, there is nothing to do.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunDriven: Another living owner has it.
+        """
+        row = await self.archive.row(run_id)
+        if self._is_under_way(run_id):
+            await self._stop(run_id)
+        elif self._owner.is_anothers(row):
+            raise self._driven_by(row)
+        else:
+            self._forget_times(run_id)
+            await self._owner.wait()
+
+    async def _stop(self, run_id: str) -> None:
+        """Park a run that is driven here. The work goes on in the background if this call is cancelled."""
+        if (parking := self._parking.get(run_id)) is None:
+            name = f"firmplan park {run_id}"
+            parking = asyncio.get_running_loop().create_task(self._stop_work(run_id), name=name)
+            self._parking[run_id] = parking
+            parking.add_done_callback(lambda _: self._parking.pop(run_id, None))
+        await asyncio.wait([parking])
+        if not parking.cancelled() and (fault := parking.exception()) is not None:
+            raise fault
+
+    async def _stop_work(self, run_id: str) -> None:
+        self._parked.add(run_id)
+        work = self._driving.get(run_id)
+        while work is not None and not work.done():
+            if (driver := self._drivers.get(run_id)) is not None:
+                await driver.park(self._write_grace_s)
+                await asyncio.wait([work], timeout=CUT_OFF_S)
+                if not work.done():  # a tool ignores the cancel
+                    work.cancel()
+                    await asyncio.wait([work], timeout=CUT_OFF_S)
+                    break
+            elif self._owner.has(run_id) and run_id not in self._claimed:
+                # It is being claimed, or released. A claim that is cut off would look like a death; what follows a claim sees that the run is parked.
+                await asyncio.wait([work])
+            else:
+                work.cancel()
+                await asyncio.wait([work], timeout=CUT_OFF_S)
+        self._forget_times(run_id)
+        if (row := self._claimed.pop(run_id, None)) is not None:
+            # The run is released all the same: what the call still returns is refused, and a write has its intent on record.
+            self.facilities.log.warning("run parked while a call does not end", run=run_id)
+            with suppress(StoreError):  # the release is repeated before the next claim
+                await self._let_go(row)
+        await self._owner.wait()
+
+    def _forget_times(self, run_id: str) -> None:
+        self._sleeping.discard(run_id)
+        self._timers.set(run_id, None)
+
+    # --- dispatch: a backend hands the runs out
+    #
+    # Then nothing is driven in the process of the caller. `start` stores what there is to store, and tells the backend; whoever waits reads from the
+    # store how the run goes on.
+
+    @property
+    def store_name(self) -> str:
+        """See `BackendHost`."""
+        return self._store.name
+
+    @property
+    def is_store_shared(self) -> bool:
+        """See `BackendHost`."""
+        return self._presence.is_leased
+
+    async def _dispatch(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
+        """Have the backend hand out a run that begins or goes on. Raises: ConfigError."""
+        row.expect_to_go_on()
+        assert self.backend is not None
+        by_force = take_over and self._owner.is_anothers(row)
+        if is_asked and (row.status == RunStatus.PARKED or by_force):
+            await self._note_asked(row, by_force=by_force)
+        is_new = row.status == RunStatus.QUEUED and not (
+            row.last_seq or row.owner or row.header.get("planning")
+        )
+        await self._tell(row.id, self.backend.enqueue(row) if is_new else self.backend.wake(row.id))
+
+    async def _note_asked(self, row: RunRow, *, by_force: bool) -> None:
+        """Record that a person asks for a run that is parked, or that another process has; nothing is called."""
+        if row.plan_digest is None:
+            claimed = await self._owner.claim(self._store, row.id, by_force=by_force)
+            if claimed is not None:
+                try:
+                    await self.planning.count_deaths(claimed, is_asked=True)
+                finally:
+                    await self._owner.let_go(self._store, claimed)
+            return
+        if by_force:
+            await self._prepare_takeover(row)
+        taken = await self._take(row.id, is_asked=True, by_force=by_force)
+        if taken is None:  # somebody drives it
+            return
+        try:
+            if (machine := await self._machine_of(taken)) is not None:
+                await self._note(taken, taken.first, machine)
+        finally:
+            await self._let_go(taken.row)
+
+    async def _tell_of_decision(self, run_id: str, *, is_cancel: bool) -> None:
+        """Tell the backend that a decision about a run is in the store."""
+        assert self.backend is not None
+        await self._tell(run_id, self.backend.cancel(run_id) if is_cancel else self.backend.wake(run_id))
+
+    async def _tell(self, run_id: str, telling: Awaitable[None]) -> None:
+        try:
+            await telling
+        except ServerError as fault:
+            # No error of the caller's: the run is durable, and whoever submitted it again would have it twice.
+            hint = "the run is in the store; it goes on when it is resumed, or when a worker finds it"
+            self.facilities.log.warning("the backend was not told", run=run_id, error=str(fault), hint=hint)
+
+    async def _goes_on_elsewhere(self, row: RunRow) -> bool:
+        """Whether a run moves on without a person, as far as the store says."""
+        if row.status in FINAL or row.status == RunStatus.PARKED or row.is_replay:
+            return False
+        if row.status in UNDER_WAY or self._owner.is_driven(row):
+            return True
+        is_timed = (await self.archive.snapshot_of(row)).until is not None
+        return is_timed or bool(await self.archive.decisions(row.id))
+
+    async def _wait_elsewhere(self, run_id: str, followed: Followed) -> Run:
+        while True:
+            followed.look()
+            row = await self.archive.row(run_id)
+            if not await self._goes_on_elsewhere(row):
+                return await self.archive.snapshot_of(row)
+            # The worker that claims the run next has perhaps not heard that somebody asks for the moves of the run.
+            await followed.wait(_never, LOOK_S)
+
+    async def _find_patch(self, run: Run) -> str | None:
+        """Return the run of the patched plan of a failed run once a worker has made it; `None`: no worker makes one."""
+        until, patched = time.monotonic() + PATCH_GAP_S, patch_id(run.id)
+        while not await self.archive.is_known(patched):
+            if self._owner.is_driven(await self.archive.row(run.id)):
+                until = time.monotonic() + PATCH_GAP_S
+            elif time.monotonic() > until:
+                return None
+            await asyncio.sleep(POLL_S)
+        return patched
+
     # --- permits: who is driven alone
 
     async def _permit(self, deaths: int) -> Permit:
@@ -457,12 +764,13 @@ class Execution:
         with await self._permit(deaths) as permit:
             claimed = await self._owner.claim(self._store, run_id)
             if claimed is None:
+                await self._left_to_another(run_id)
                 return None
             self._claimed[run_id] = claimed
             early: EarlySteps | None = None
             try:
                 claimed = await self.planning.count_deaths(claimed, is_asked=is_asked)
-                if claimed.status in FINAL or claimed.status == RunStatus.PARKED:
+                if claimed.status in (*FINAL, RunStatus.PARKED) or run_id in self._parking:
                     return None
                 # The claim holds while the plan is made, so that no second process plans the same task and pays for it.
                 if stream:
@@ -486,6 +794,11 @@ class Execution:
                 if run_id in self._claimed:
                     await self._let_go(claimed)
         return None
+
+    async def _left_to_another(self, run_id: str) -> None:
+        """Leave a task to the owner that has it. Raises: RunDriven: a caller of `drive` is to be told."""
+        if run_id in self._handed:
+            raise self._driven_by(await self.archive.row(run_id))
 
     async def _plan(self, row: RunRow, early: EarlySteps | None) -> tuple[RunRow, Header] | Exception | None:
         """Plan a claimed task, watched by the observers, who go on to watch the run if it got a plan."""
@@ -664,6 +977,8 @@ class Execution:
     ) -> bool:
         """Drive a run as its owner; return whether a decision could move it on."""
         row, header = taken.row, taken.header
+        if self._parking and row.id in self._parking:
+            return False
         if taken.deaths.count >= self._park_after:
             await self._park(taken, machine)
             return False
@@ -712,6 +1027,9 @@ class Execution:
 
     def _leave_to_timers(self, run_id: str, machine: Machine) -> None:
         """Have a run that is no longer driven woken when something happens by itself."""
+        if run_id in self._handed:
+            self._forget_times(run_id)
+            return
         if machine.timers and not self._is_closing:
             self._sleeping.add(run_id)
         else:
@@ -722,7 +1040,7 @@ class Execution:
     async def _wake(self, run_id: str) -> None:
         """Have a run go on whose time has come."""
         driver, task = self._drivers.get(run_id), self._driving.get(run_id)
-        if driver is not None and await driver.end_waits():
+        if (driver is not None and await driver.end_waits()) or run_id in self._handed:
             return
         if (
             task is not None
@@ -731,8 +1049,8 @@ class Execution:
         async with self._wakes:
             await self._go_on_or_forget(run_id)
 
-    async def _rouse(self, run_id: str) -> None:
-        """Have a run go on that waits for a time, after a decision about it: a decision does not wait for the time."""
+    async def rouse(self, run_id: str) -> None:
+        """Have a run go on that waits for a time here, after a decision about it: a decision does not wait for the time."""
         if run_id in self._sleeping:
             await self._go_on_or_forget(run_id)
 
@@ -800,8 +1118,14 @@ class Execution:
             RunNotFound: There is no such run.
             StoreError: Its journal cannot be written any more.
         """
+        with self._changes.follow(run_id) as followed:
+            wait = self._wait if self._drives_here else self._wait_elsewhere
+            return await wait(run_id, followed)
+
+    async def _wait(self, run_id: str, followed: Followed) -> Run:
         tell_at = time.monotonic() + TELL_S
         while True:
+            followed.look()
             if (task := self._driving.get(run_id)) is not None:
                 await asyncio.wait([task])
                 continue
@@ -823,11 +1147,11 @@ class Execution:
             if row.status not in UNDER_WAY and not is_to_go_on:
                 return await self.archive.snapshot_of(row)
             if not is_driven:
-                if self._takeover.is_to_come(row):
+                if self._takeover.is_to_come(row) and run_id not in self._parked:
                     await self._takeover.take_up(row)
                     continue
                 return await self.archive.snapshot_of(row)
-            tell_at = await self._pause(row, tell_at)
+            tell_at = await self._pause(row, tell_at, followed)
 
     async def finish(self, run_id: str, planning: RunWork | None = None) -> Run:
         """Return a run when it has ended or waits; if its driver stops before that, drive it here. A failed plan is patched.
@@ -845,7 +1169,10 @@ class Execution:
             is_done = not planning.cancelled() and planning.exception() is None
             if is_done and (failed := planning.result()) is not None:
                 raise failed
-        return await self._patched(await self._moved(run_id))
+        run = await self._patched(await self._moved(run_id))
+        if not self._drives_here and run.status == RunStatus.FAILED and run.plan is None:
+            raise _planning_error(run)
+        return run
 
     async def wait_patched(self, run_id: str) -> Run:
         """Return as `wait` does, but the run of the last patched plan if the plan of the run is patched. Raises: as `wait`."""
@@ -853,24 +1180,33 @@ class Execution:
 
     async def _moved(self, run_id: str) -> Run:
         run = await self.wait(run_id)
-        while run.abandoned and not self._is_closing:
+        while run.abandoned and not self._is_closing and run_id not in self._parked:
             await self.go_on(run_id)
             run = await self.wait(run_id)
         return run
 
-    async def _pause(self, row: RunRow, tell_at: float) -> float:
-        """Wait a moment for another process that drives a run. If the wait is long, log the process; return the time of the next log line."""
+    async def _pause(self, row: RunRow, tell_at: float, followed: Followed) -> float:
+        """Wait for another process that drives a run to move it. If the wait is long, log the process; return the time of the next log line."""
         now = time.monotonic()
         if now >= tell_at and self._owner.is_anothers(row):
             self._on_waiting(self._owner_of(row))
             tell_at = now + TELL_AGAIN_S
-        await asyncio.sleep(POLL_S)
+        await followed.wait(partial(self._owner.is_gone, row), self._owner.look_s(row))
         return tell_at
 
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
         """Yield the run's events past `after` as they become durable, until nothing more comes by itself."""
         await self.archive.row(run_id)
+        with self._changes.follow(run_id) as followed:
+            async with aclosing(self._events(run_id, after, followed)) as events:
+                async for event in events:
+                    yield event
+
+    async def _events(  # noqa: C901  # a branch for each way in which a run goes on
+        self, run_id: str, after: int, followed: Followed
+    ) -> AsyncGenerator[Event]:
         while True:
+            followed.look()
             driver = self._drivers.get(run_id)
             task = self._driving.get(run_id)
             lines = await self._store.read_journal(run_id, after, limit=LINES_MAX)
@@ -885,6 +1221,11 @@ class Execution:
             row = await self.archive.row(run_id)
             if row.last_seq > after or self._drivers.get(run_id) is not None:
                 continue
+            if not self._drives_here:
+                if not await self._goes_on_elsewhere(row):
+                    return
+                await followed.wait(_never, LOOK_S)
+                continue
             if task is not None and not task.done():
                 await asyncio.wait([task], timeout=POLL_S)
                 continue
@@ -896,7 +1237,7 @@ class Execution:
                 continue
             if row.status in FINAL or not self._owner.is_driven(row):
                 return
-            await asyncio.sleep(POLL_S)
+            await followed.wait(partial(self._owner.is_gone, row), self._owner.look_s(row))
 
     # --- patched plans
     #
@@ -919,32 +1260,45 @@ class Execution:
     async def _patched(self, run: Run) -> Run:
         """Return a run; if the run failed, return the run of its patched plan (the header says how often a plan is patched)."""
         while run.status == RunStatus.FAILED and run.plan is not None:
-            times = Header.from_dict((await self.archive.row(run.id)).header).replan
-            if not times:
+            if not (times := await self._patches_left(run)):
                 return run
-            # The task stays in the map, so that this engine makes no second attempt after an attempt without a patch.
-            if (patching := self._patching.get(run.id)) is None:
-                name = f"firmplan patch {run.id}"
-                work = self._patch(run, times)
-                patching = self._patching[run.id] = asyncio.get_running_loop().create_task(work, name=name)
-            await asyncio.wait([patching])
-            patched = None if patching.cancelled() else patching.result()
+            if not self._drives_here:
+                patched = await self._find_patch(run)
+            elif (patched := await self._patch_once(run, times)) is not None:
+                await self.resume(patched)
             if patched is None:
                 return run
             run = await self._moved(patched)
         return run
 
+    async def _patches_left(self, run: Run) -> int:
+        if run.status != RunStatus.FAILED or run.plan is None:
+            return 0
+        return Header.from_dict((await self.archive.row(run.id)).header).replan
+
+    async def _patch_once(self, run: Run, times: int) -> str | None:
+        # The task stays in the map, so that this engine makes no second attempt after an attempt without a patch.
+        if (patching := self._patching.get(run.id)) is None:
+            name = f"firmplan patch {run.id}"
+            work = self._patch(run, times)
+            patching = self._patching[run.id] = asyncio.get_running_loop().create_task(work, name=name)
+        await asyncio.wait([patching])
+        return None if patching.cancelled() else patching.result()
+
     async def _patch(self, run: Run, times: int) -> str | None:
         patched = await self.planning.patch(run, times)
         if patched is not None:
             self.facilities.words.follow(run.id, patched)
-            await self.resume(patched)
         return patched
 
     # --- owners
 
     def _is_driven(self, row: RunRow) -> bool:
         return row.id in self._driving or self._owner.is_driven(row)
+
+    def _is_left_to_somebody(self, row: RunRow) -> bool:
+        """Whether a run is driven, or is the business of a backend, so that it is not abandoned."""
+        return not self._drives_here or self._is_driven(row)
 
     async def find_owner(self, run_id: str) -> RunOwner | None:
         """Return the living process that drives a run; `None`: none does. Raises: RunNotFound."""
@@ -983,6 +1337,18 @@ class Execution:
         """Delete the runs of these statuses whose end is that long ago; see `StoreCare.prune`."""
         await self._owner.wait()
         return await self.care.prune(age_s, statuses, is_dry_run=is_dry_run)
+
+
+def _never() -> bool:
+    return False
+
+
+def _planning_error(run: Run) -> FirmplanError:
+    """Return the error of a planning that a worker has recorded in its run, as a planning here raises it."""
+    error = run.errors[0] if run.errors else None
+    kinds = {kind.code: kind for kind in (ConfigError, InputRejected)}
+    kind = PlanningFailed if error is None else kinds.get(error.code, PlanningFailed)
+    return kind(error.message if error is not None else f"the task of run {run.id} could not be planned")
 
 
 def _logged(owner: RunOwner) -> dict[str, object]:

@@ -35,6 +35,8 @@ from ..stores.store import OwnerName, RunRow, Store
 # still take a moment.
 GONE_S: Final = 1.0
 LOOK_S: Final = 0.2  # how often to check whether a process is gone
+LOOKS: Final = 3  # looks at another owner's beat within the length of its lease
+SEARCH_S: Final = 5.0  # the longest pause between two searches for dead owners that cannot be seen
 STILL_S: Final = 1.0  # a process that stood still for longer asks the store before it calls a write
 
 
@@ -223,6 +225,13 @@ class Owner:
         """Whether the beat has to be raised. Safe on any thread."""
         return self._is_older_than(self.lease.beat_s)
 
+    @property
+    def beat_due_in_s(self) -> float:
+        """Return in how many seconds the beat has to be raised; `inf`: never. Safe on any thread."""
+        if self._presence.is_alone:
+            return math.inf
+        return self.lease.beat_s - self.lease.age_s(elapsed_s())
+
     async def keep_beating(self, store: Store) -> None:
         """Raise the beat if it is due. Raises: StoreError: the lease is lost, or the store failed."""
         await self._renew(store, self.lease.beat_s)
@@ -307,6 +316,19 @@ class Owner:
             return math.inf
         until = self._gone.setdefault(name, elapsed_s() + known.lease_s + GONE_S)
         return max(0.0, until - elapsed_s())
+
+    def is_gone(self, row: RunRow) -> bool:
+        """Whether the owner of a run is seen to be dead, without a look at the store."""
+        return row.owner is not None and row.owner != self.name and self._presence.sees(row.owner) is False
+
+    def look_s(self, row: RunRow) -> float:
+        """Return the longest pause between two looks at the beat of the owner of a run, for one who must notice when its lease has ended."""
+        return OwnerName.of(row.owner).lease_s / LOOKS if row.owner is not None else math.inf
+
+    @property
+    def beat_pause_s(self) -> float:
+        """Return the pause between two searches for owners whose beat stands still; 0: each owner is seen directly, and no beat is looked at."""
+        return min(self.lease.beat_s, SEARCH_S) if self._presence.is_leased else 0.0
 
     def is_elsewhere(self, name: str) -> bool:
         """Whether an owner cannot be seen from this machine, so that only its beat shows whether it lives."""

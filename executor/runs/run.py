@@ -35,7 +35,7 @@ from ..execution_tree import (
 from ..fork import root_of
 from ..lru_cache import IdentityCache
 from ..skip_rules import blocked_by_unknown
-from ..states import TERMINAL, Reason, RunStatus, State
+from ..states import FINAL, TERMINAL, Reason, RunStatus, State
 from ..stores.store import REPLAY
 
 if TYPE_CHECKING:
@@ -217,6 +217,14 @@ class Run(Generic[T]):
         steps = self.steps.values() if self.status in _MAY_BE_TIMED else ()
         times = (step.until for step in steps if step.reason == Reason.TIMER and step.until is not None)
         return min(times, default=None)
+
+    @property
+    def due(self) -> float | None:
+        """When the run goes on by itself, in Unix seconds: a `wait` step ends, a question or an approval expires, or its deadline comes; `None`: never."""
+        if self.status in FINAL:
+            return None
+        times = [step.until for step in self.steps.values() if step.until is not None]
+        return min([*times, *([] if self.deadline is None else [self.deadline])], default=None)
 
     _wanted: ClassVar[OutputType[Any] | None] = None  # of one run: a field would be shown and compared
 

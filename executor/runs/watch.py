@@ -1,13 +1,16 @@
 """What an engine watches in the background: decisions that other processes made about its runs, and runs whose owner has died.
 
-`Watch` polls the store for decisions on the commit thread, which wakes the event loop only if there is something to do; it also has the
-lease renewed. `Takeover` looks for runs that no living process drives, and continues them.
+`Watch` looks for decisions in the store on the commit thread, which wakes the event loop only if there is something to do; it also has the
+lease renewed. It looks when the store tells of a decision, and from time to time, since a notification may be lost; a store that tells nothing
+is polled. `Takeover` looks for runs that no living process drives, and continues them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import math
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +19,7 @@ from ..journal.header import Header
 from ..states import UNDER_WAY
 from ..stores.store import RunRow, Store
 from .archive import Archive
+from .changes import POLL_S
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -23,23 +27,25 @@ if TYPE_CHECKING:
     from ..journal.journal import Commits
     from ..stores.store import Batch, Store
     from .archive import Archive
+    from .changes import Changes
     from .driver import Driver
     from .owner import Owner
 
 
-POLL_S: Final = 0.2  # how often the store is polled
+MISSED_MAX_S: Final = 15.0  # how late a decision is noticed whose notification was lost
 
 
 class Watch:
-    """Polls for decisions of other processes, as long as this engine drives or plans a run.
+    """Looks for decisions of other processes, as long as this engine drives or plans a run.
 
     Args:
-        commits: Runs the polls on its thread.
+        commits: Runs the looks on its thread.
         store: Where decisions are left.
         archive: Reads the decisions.
         owner: Renews the lease.
         drivers: Run id -> the driver of the run.
         driving: Run id -> the work on the run: the runs that are driven, and those that are being planned.
+        changes: Tell of decisions.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class Watch:
         owner: Owner,
         drivers: Mapping[str, Driver],
         driving: Mapping[str, object],
+        changes: Changes,
     ) -> None:
         self._commits = commits
         self._store = store
@@ -59,11 +66,24 @@ class Watch:
         self._driving = driving
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handover: asyncio.Task[None] | None = None
+        self._changes = changes
+        self._looked = (
+            -math.inf
+        )  # when the last look began, by the monotonic clock; `-inf`: another one is due
+        changes.on_decided(self._hear)
 
     def begin(self) -> None:
-        """Start polling, and hand decisions over on this event loop."""
+        """Start looking, and hand decisions over on this event loop."""
         self._loop = asyncio.get_running_loop()
+        self._looked = -math.inf  # a decision may have been told before the run was driven here
         self._commits.expect(self, POLL_S)
+
+    def _hear(self, runs: Collection[str] | None) -> None:
+        """Look at once if a decision is about a run of this engine, or may be. On a thread of the store."""
+        driving = self._driving
+        if driving and (runs is None or any(run_id in driving for run_id in runs)):
+            self._looked = -math.inf
+            self._commits.expect(self, 0.0)
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks on the event loop."""
@@ -72,21 +92,34 @@ class Watch:
     # --- on the commit thread
 
     def take(self) -> Batch | None:
-        """Poll the store. Returns no batch: there is nothing to commit."""
-        decided = [run_id for run_id in self._store.list_decided() if run_id in self._driving]
+        """Look at the store if that is due. Returns no batch: there is nothing to commit."""
+        decided: list[str] = []
+        now = time.monotonic()
+        if not self._changes.is_telling or now - self._looked >= MISSED_MAX_S:
+            # Before the look: what is told meanwhile asks for another one.
+            self._looked = now
+            decided = [run_id for run_id in self._store.list_decided() if run_id in self._driving]
         if self._loop is not None and (decided or self._owner.is_beat_due):
             with suppress(RuntimeError):  # the event loop has closed
                 self._loop.call_soon_threadsafe(self._hand_over, decided)
-        self._poll_again()
+        self._look_again()
         return None
 
     def settle(self, _batch: Batch | None, _fault: Exception | None, /) -> None:
-        """Keep polling after the store failed: if the failure lasts, the runs themselves fail with it."""
-        self._poll_again()
+        """Keep looking after the store failed: if the failure lasts, the runs themselves fail with it."""
+        self._looked = -math.inf
+        self._look_again()
 
-    def _poll_again(self) -> None:
+    def _look_again(self) -> None:
         if self._driving and self._loop is not None and not self._loop.is_closed():
-            self._commits.expect(self, POLL_S)
+            pause_s = POLL_S
+            if self._changes.is_telling:
+                left_s = MISSED_MAX_S - (time.monotonic() - self._looked)
+                pause_s = max(POLL_S, min(left_s, self._owner.beat_due_in_s))
+            else:  # only now: most programs have ended before, and need not listen
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._changes.begin)
+            self._commits.expect(self, pause_s)
 
     # --- on the event loop
 
@@ -112,7 +145,9 @@ class Watch:
 # store may have thousands of such runs, and opening an engine must not wait for them. A run that a caller asks for meanwhile is claimed
 # immediately.
 
-LOOK_S: Final = 1.0  # how often the store is scanned for dead owners
+LOOK_S: Final = (
+    1.0  # how often the store is scanned for dead owners, and known owners that can be seen are looked at
+)
 CLAIMS_MAX: Final = 8  # runs that are claimed at a time: each reads its journal
 STOP_S: Final = (
     15.0  # how long a claim that is under way may take when the engine closes: a locked store takes ten
@@ -149,6 +184,10 @@ class Takeover:
         self._go_on = go_on
         self._log = log
         self._now = now
+        self._is_gone: Callable[[RunRow], bool] = lambda _row: False
+        self._look_s = 0.0
+        self._seen: Sequence[RunRow] = ()  # the runs that had an owner at the last scan
+        self._scan_at = -math.inf  # when the next scan is due, by the monotonic clock
         self._left: set[tuple[str, int]] = (
             set()
         )  # runs that cannot continue here, with their epochs: each is logged once
@@ -159,8 +198,16 @@ class Takeover:
 
     # --- life
 
-    def begin(self) -> None:
-        """Continue, in the background, every run that nobody drives, then every run whose owner dies."""
+    def begin(self, is_gone: Callable[[RunRow], bool] | None = None, look_s: float = 0.0) -> None:
+        """Continue, in the background, every run that nobody drives, then every run whose owner dies.
+
+        Args:
+            is_gone: Whether the owner of a run is seen to be dead, without a scan of the store.
+            look_s: The pause between two scans, as long as no known owner is gone and no run is due before the next one.
+        """
+        self._look_s = look_s
+        if is_gone is not None:
+            self._is_gone = is_gone
         if self._task is None:
             self._tried = {}
             self._task = asyncio.get_running_loop().create_task(self._work(), name="firmplan takeover")
@@ -182,15 +229,34 @@ class Takeover:
         finally:
             self._tried = None
         while not await self._is_stopped_within(LOOK_S):
+            if not self._is_scan_due():
+                continue
             try:
-                orphans = [row for row in await self._store.list_driven() if not self._is_driven(row)]
-                due = await self._store.list_due(self._now())
+                self._seen = await self._store.list_driven()
+                orphans = [row for row in self._seen if not self._is_driven(row)]
+                due = await self._due()
                 rows = [row for row in (*orphans, *due) if (row.id, row.epoch) not in self._left]
                 await self._take_up(rows)
                 # Each claim raises the epoch. A run that was not claimed cannot go on here, and is not looked at again.
                 self._left |= {(row.id, row.epoch) for row in due}
             except Exception as fault:  # noqa: BLE001  # the same
                 self._warn(fault)
+
+    def _is_scan_due(self) -> bool:
+        if time.monotonic() >= self._scan_at:
+            return True
+        # A process of this machine that has died is noticed without a scan.
+        return any(self._is_gone(row) for row in self._seen if (row.id, row.epoch) not in self._left)
+
+    async def _due(self) -> Sequence[RunRow]:
+        """Return the runs whose time has come, and settle when the next scan is due."""
+        self._scan_at = time.monotonic() + self._look_s
+        now = self._now()
+        due = await self._store.list_due(now + self._look_s)
+        if due and self._look_s:  # some of them at the latest before the next scan
+            self._scan_at = -math.inf
+            due = await self._store.list_due(now)
+        return due
 
     async def _is_stopped_within(self, seconds: float) -> bool:
         try:

@@ -6,16 +6,19 @@ Only `postgres_store.py` knows what the tables mean. psycopg is imported in thes
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import select
 import sqlite3
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, ParamSpec, TypeVar
 
 import orjson
 import psycopg
@@ -108,6 +111,7 @@ Cursor = psycopg.Cursor[tuple[Any, ...]]
 Query = LiteralString | bytes
 Values = Sequence[object] | Mapping[str, object]
 T = TypeVar("T")
+P = ParamSpec("P")
 
 # What a URL may say otherwise. A server that is gone without a word is noticed within half a minute, not after hours.
 DEFAULTS: Final = {
@@ -137,7 +141,7 @@ class PostgresLink:
     def __init__(self, url: PostgresUrl, thread: str) -> None:
         self._url = url
         self._name = thread
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: Executor | None = None
         self._turn = threading.Lock()
         self._db: Connection | None = None
 
@@ -148,12 +152,15 @@ class PostgresLink:
 
     async def open(self, prepare: Callable[[Connection], None] | None = None) -> None:
         """Connect, and do what has to be done first. Raises: StoreError."""
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=self._name)
+        self._thread = self._new_thread()
         try:
             await self.call(prepare or _nothing)
         except StoreError:
             await self.close()
             raise
+
+    def _new_thread(self) -> Executor:
+        return ThreadPoolExecutor(1, thread_name_prefix=self._name)
 
     async def close(self) -> None:
         """Disconnect; idempotent."""
@@ -171,7 +178,7 @@ class PostgresLink:
         self._open_thread()
         return self._guarded(work)
 
-    def _open_thread(self) -> ThreadPoolExecutor:
+    def _open_thread(self) -> Executor:
         if self._thread is None:
             raise StoreError(f"the store {self._url.name} is closed")
         return self._thread
@@ -210,11 +217,15 @@ class PostgresLink:
                 db.rollback()
 
     def _connected(self) -> Connection:
-        if self._db is not None and not _is_lost(self._db):
+        if self._db is not None and not self._is_lost(self._db):
             return self._db
         self._drop()
         self._db = connect(self._url)
         return self._db
+
+    def _is_lost(self, db: Connection) -> bool:
+        """Whether a connection that nobody uses right now is gone, or about to: a server says nothing else to a session that has asked nothing."""
+        return db.closed or _is_readable(db)
 
     def _end(self) -> None:
         with self._turn:
@@ -268,10 +279,8 @@ def in_transaction(db: Connection, *, is_durable: bool) -> Generator[None]:
         db.execute("COMMIT")
 
 
-def _is_lost(db: Connection) -> bool:
-    """Whether a connection that nobody uses right now is gone, or about to: a server says nothing else to who has asked nothing."""
-    if db.closed:
-        return True
+def _is_readable(db: Connection) -> bool:
+    """Whether the server has said something that nobody has read, or has gone."""
     poll = select.poll()
     poll.register(db.fileno(), select.POLLIN)
     return bool(poll.poll(0))
@@ -279,6 +288,213 @@ def _is_lost(db: Connection) -> bool:
 
 def _nothing(_db: Connection) -> None:
     """Be connected, that is all."""
+
+
+# --- notifications
+#
+# One session both looks things up and listens, so that listening costs no session of its own. Its thread waits for work and for the server in
+# one `poll`: no other thread could read the socket while a query is under way. Notifications that arrive with the answer to a query are heard
+# there. Rejected: a reader of the event loop, which would wake for every answer to a query.
+#
+# A notification is lost if it is sent while no session listens. So `hear` is called with `None` when a connection was lost and when another one
+# listens: whoever waits then looks. A pooler may drop LISTEN without a word, so it is repeated from time to time.
+
+_RETRY_FIRST_S: Final = 0.5  # between two attempts to connect and listen again; it doubles
+_RETRY_MAX_S: Final = 15.0
+RELISTEN_S: Final = 60.0  # after which an idle session says LISTEN again
+# Notifications are those of a whole database, and each schema may hold a store.
+CHANNEL: Final = "'firmplan_' || relnamespace FROM pg_class WHERE oid = CAST('firmplan_runs' AS regclass)"
+
+
+class ListeningLink(PostgresLink):
+    """A connection that also hears the notifications of the store.
+
+    Attributes:
+        is_listening: Whether notifications are heard at this moment.
+    """
+
+    def __init__(self, url: PostgresUrl, thread: str) -> None:
+        super().__init__(url, thread)
+        self.is_listening = False
+        self._hear: Callable[[str | None], None] | None = None
+        self._retry_at = 0.0
+        self._retry_s = _RETRY_FIRST_S
+
+    async def listen(self, hear: Callable[[str | None], None]) -> None:
+        """Have `hear` called on the thread with each notification, and with `None` when some may have been missed. Raises: StoreError."""
+        self._hear = hear
+        await self.call(self._listen)
+
+    async def close(self) -> None:
+        """See `PostgresLink.close`."""
+        self._hear = None  # the thread must not connect again
+        await super().close()
+
+    def _new_thread(self) -> Executor:
+        return _WaitingThread(self._name, self._wait)
+
+    def _connected(self) -> Connection:
+        before = self._db
+        db = super()._connected()
+        if db is not before and self._hear is not None:
+            self._listen(db)
+        return db
+
+    def _is_lost(self, db: Connection) -> bool:
+        if not self.is_listening:
+            return super()._is_lost(db)
+        while not db.closed and _is_readable(db):
+            if not self._has_heard(db):
+                return True
+        return db.closed
+
+    def _drop(self) -> None:
+        super()._drop()
+        if self.is_listening:
+            self.is_listening = False
+            self._told(None)
+
+    def _listen(self, db: Connection) -> None:
+        """Listen on a connection. If that fails, the connection is used all the same, and the thread tries again."""
+        try:
+            ((channel,),) = rows(db, b"SELECT " + CHANNEL.encode())
+            db.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        except (psycopg.Error, ValueError):  # no such table, or the server is going down
+            self.is_listening = False
+            self._retry_later()
+            return
+        if not self.is_listening:
+            db.add_notify_handler(lambda said: self._told(said.payload))
+        self.is_listening = True
+        self._retry_s = _RETRY_FIRST_S
+        self._told(None)
+
+    def _told(self, payload: str | None) -> None:
+        if self._hear is not None:
+            self._hear(payload)
+
+    def _retry_later(self) -> None:
+        self._retry_at = time.monotonic() + self._retry_s
+        self._retry_s = min(2 * self._retry_s, _RETRY_MAX_S)
+
+    # --- while there is no work
+
+    def _wait(self, woken: int) -> None:
+        """Wait until there is work, which a byte at `woken` says, or the server has said something; return early when in doubt."""
+        poll = select.poll()
+        poll.register(woken, select.POLLIN)
+        db, left_s = self._db, None
+        if self._hear is not None:
+            if self.is_listening and db is not None and not db.closed:
+                poll.register(db.fileno(), select.POLLIN)
+                left_s = RELISTEN_S
+            else:
+                left_s = max(0.0, self._retry_at - time.monotonic())
+        ready = poll.poll(None if left_s is None else left_s * 1000)
+        if any(fd == woken for fd, _ in ready):
+            return
+        with self._turn:
+            if not ready:
+                self._listen_again()
+            elif db is self._db and db is not None and not self._has_heard(db):
+                self._drop()
+                self._retry_at = 0.0
+
+    def _listen_again(self) -> None:
+        try:
+            if (db := self._db) is not None and not self._is_lost(db):
+                self._listen(db)
+            else:
+                self._connected()
+        except (StoreError, psycopg.Error):
+            self._retry_later()
+
+    def _has_heard(self, db: Connection) -> bool:
+        """Hear what the server has said to an idle session; `False`: it has said something else, which is most often its farewell."""
+        has_heard = False
+        try:
+            db.pgconn.consume_input()
+            while (said := db.pgconn.notifies()) is not None:
+                has_heard = True
+                self._told(said.extra.decode(errors="replace"))
+        except psycopg.Error:
+            return False
+        return has_heard
+
+
+class _WaitingThread(Executor):
+    """An executor with one thread, which waits in a way of its own while there is no work.
+
+    Args:
+        name: The name of the thread.
+        wait: Waits until a byte can be read from the file descriptor that it gets, or for something else.
+    """
+
+    def __init__(self, name: str, wait: Callable[[int], None]) -> None:
+        self._wait = wait
+        self._work: deque[Callable[[], None]] = deque()
+        self._is_waiting = False
+        self._is_closing = False
+        self._woken, self._waking = os.pipe()
+        os.set_blocking(self._woken, False)
+        os.set_blocking(self._waking, False)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """See `Executor.submit`."""
+        if self._is_closing:
+            raise RuntimeError("the thread of the connection has ended")
+        future = Future[T]()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                made = fn(*args, **kwargs)
+            except BaseException as fault:  # noqa: BLE001  # whoever waits for the future gets it
+                future.set_exception(fault)
+            else:
+                future.set_result(made)
+
+        self._work.append(work)
+        self._wake()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002  # as the class above has it
+        """See `Executor.shutdown`."""
+        del cancel_futures
+        self._is_closing = True
+        self._wake()
+        if wait:
+            self._thread.join()
+
+    def _wake(self) -> None:
+        # The thread says that it waits before it looks for work the last time, so that no work is left lying.
+        if self._is_waiting:
+            with suppress(BlockingIOError, OSError):  # it is full, or the thread has ended
+                os.write(self._waking, b"\0")
+
+    def _run(self) -> None:
+        while self._next():
+            pass
+        os.close(self._woken)
+        os.close(self._waking)
+
+    def _next(self) -> bool:
+        """Do the next work, or wait; `False`: the thread is to end."""
+        if self._work:
+            self._work.popleft()()
+            return True
+        if self._is_closing:
+            return False
+        self._is_waiting = True
+        if not self._work and not self._is_closing:
+            self._wait(self._woken)
+        self._is_waiting = False
+        with suppress(BlockingIOError):
+            os.read(self._woken, 4096)
+        return True
 
 
 # --- the tables
@@ -580,7 +796,7 @@ def _plain(table: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 # --- the server
 #
-# A store has two connections: one commits journals, the other looks things up and does slow work, so that no query waits for a commit's disk.
+# A store has two connections: one commits journals, the other looks things up, does slow work and listens, so that no query waits for a commit's disk.
 # The second one sees what the first has committed, durable or not: a commit is visible before it is acknowledged.
 
 
@@ -593,7 +809,7 @@ class PostgresServer:
         self._url = PostgresUrl.of(url)
         self.name = self._url.name
         self._main = PostgresLink(self._url, "firmplan-store")
-        self._side = PostgresLink(self._url, "firmplan-store-look")
+        self._side = ListeningLink(self._url, "firmplan-store-look")
 
     async def open(self) -> None:
         """Connect, and make the tables where there are none. Raises: StoreError."""

@@ -14,17 +14,19 @@ given out twice, and after a crash of the server an append that follows a lost o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final, Literal, TypeVar
 
 import orjson
 import psycopg
 
 from .object_values import complete_copy
 from .postgres_connection import (
+    CHANNEL,
     READ_ROWS,
     SNAPSHOT,
     Connection,
@@ -37,6 +39,7 @@ from .postgres_connection import Cursor as PostgresCursor
 from .reuse_log import Segment
 from .sql_store import NO_VALUES, Outlives, Row, Sql, SqlStore, Values, translated
 from .sqlite_store import SqliteStore
+from .store import ASKED_S, Change
 
 T = TypeVar("T")
 
@@ -152,6 +155,13 @@ class PostgresStore(PostgresServer, SqlStore):
     # No row counts the writes on all resources, because every write of every process would wait for it.
     writes_in_all: ClassVar[str] = "SELECT coalesce(sum(epoch), 0) FROM @resources"
 
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._hear: Callable[[Change], None] | None = None
+        self._asked: dict[
+            str, float
+        ] = {}  # runs whose changes somebody asked for, and until when, by the monotonic clock
+
     async def copy_to(self, path: Path) -> None:
         """See `Store.copy_to`: the copy is a store in one SQLite file."""
         await super().copy_to(path)
@@ -194,6 +204,49 @@ class PostgresStore(PostgresServer, SqlStore):
             except psycopg.Error as fault:
                 raise postgres_error(self._url, fault) from fault
 
+    # --- changes
+    #
+    # NOTIFY makes commits of a whole database wait for each other and wakes every listening session. So a process tells what moves of a run
+    # only while somebody has asked for that, which it hears as a notification, too. Nobody has to ask for decisions: they are few.
+
+    @property
+    def is_telling(self) -> bool:
+        """See `Store.is_telling`."""
+        return self._side.is_listening
+
+    async def listen(self, hear: Callable[[Change], None]) -> None:
+        """See `Store.listen`."""
+        self._hear = hear
+        await self._side.listen(self._heard)
+
+    async def ask_for(self, run_ids: Sequence[str]) -> None:
+        """See `Store.ask_for`."""
+        await self._side.call(lambda db: _notify(PostgresSql(db), "asked", run_ids))
+
+    def _tell(self, sql: Sql, kind: Literal["decided", "moved"], run_ids: Iterable[str]) -> None:
+        """See `SqlStore`."""
+        if kind == "decided":
+            _notify(sql, kind, list(run_ids))
+        elif self._asked:
+            now = time.monotonic()
+            # A batch may belong to a run twice; the order is kept, so that equal payloads are sent once.
+            if asked := [each for each in dict.fromkeys(run_ids) if self._asked.get(each, 0.0) > now]:
+                _notify(sql, kind, asked)
+
+    def _heard(self, payload: str | None) -> None:
+        """Hear a notification, on the thread of the side connection; `None`: some may have been missed."""
+        change = Change("missed") if payload is None else _change_of(payload)
+        if change is None:
+            return
+        if isinstance(change, Change):
+            if self._hear is not None:
+                self._hear(change)
+            return
+        now = time.monotonic()
+        # A new dict: the thread that commits reads it meanwhile. Whoever asks again is told a little longer, and the others are forgotten.
+        left = {run_id: until for run_id, until in self._asked.items() if until > now}
+        self._asked = left | dict.fromkeys(change, now + ASKED_S)
+
     def _find_rot(self, sql: Sql) -> list[str]:
         """See `SqlStore`. The server computes the digests, so that no value has to travel."""
         failures = sum(int(count) for (count,) in sql.rows(_CHECKSUMS))
@@ -226,6 +279,46 @@ class PostgresStore(PostgresServer, SqlStore):
     async def compact(self) -> bool:
         """See `Store.compact`. The server manages its own files."""
         return False
+
+
+_NOTIFY: Final = f"SELECT pg_notify(channel, :payload) FROM (SELECT {CHANNEL}) AS store(channel)"
+PAYLOAD_IDS: Final = (
+    1_000  # characters of ids in a notification, the last id not counted; the server takes 7,999 bytes
+)
+
+
+def _notify(sql: Sql, kind: str, run_ids: Sequence[str]) -> None:
+    """Send notifications about runs, with the commit of the open transaction."""
+    for ids in _portions(run_ids):
+        sql.send(_NOTIFY, {"payload": orjson.dumps([kind, *ids]).decode()})
+
+
+def _portions(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    portion: list[str] = []
+    size = 0
+    for run_id in run_ids:
+        if portion and size + len(run_id) > PAYLOAD_IDS:
+            yield portion
+            portion, size = [], 0
+        portion.append(run_id)
+        size += len(run_id) + 3
+    if portion:
+        yield portion
+
+
+def _change_of(payload: str) -> Change | Sequence[str] | None:
+    """Return what a notification tells: a change, or the runs that somebody asks for; `None`: this version does not know it."""
+    try:
+        said = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
+    match said:
+        case [("decided" | "moved") as kind, *ids] if all(isinstance(each, str) for each in ids):
+            return Change(kind, tuple(ids))
+        case ["asked", *ids] if all(isinstance(each, str) for each in ids):
+            return ids
+        case _:
+            return None
 
 
 def _written(db: Connection, work: Callable[[Sql], T], outlives: Outlives) -> T:

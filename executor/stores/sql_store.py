@@ -15,7 +15,16 @@ import re
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache, cached_property
@@ -58,6 +67,7 @@ from .store import (
     Batch,
     CacheStats,
     CallRecord,
+    Change,
     DecisionKey,
     Epochs,
     LearntKey,
@@ -430,6 +440,22 @@ class SqlStore(ABC):
     def _find_rot(self, sql: Sql) -> list[str]:
         """Return what is wrong with the medium and with stored values."""
 
+    @property
+    def is_telling(self) -> bool:
+        """See `Store.is_telling`."""
+        return False
+
+    async def listen(self, hear: Callable[[Change], None]) -> None:  # noqa: B027  # a file tells nothing
+        """See `Store.listen`."""
+
+    async def ask_for(self, run_ids: Sequence[str]) -> None:  # noqa: B027  # a file tells nothing
+        """See `Store.ask_for`."""
+
+    def _tell(  # noqa: B027  # the same
+        self, sql: Sql, kind: Literal["decided", "moved"], run_ids: Iterable[str]
+    ) -> None:
+        """Tell other processes of a change, with the commit of the transaction that makes it."""
+
     async def look(self, work: Callable[[Sql], T]) -> T:
         """Do work that only reads, on tables that another folder has in this store (`schedules`, `webhooks`). Raises: StoreError."""
         return await self._query(work)
@@ -494,6 +520,7 @@ class SqlStore(ABC):
             _forget_plan(sql, run_id)
             sql.send("DELETE FROM @headers WHERE run_id=:run", values)
             self._put_header(sql, run_id, header)
+            self._tell(sql, "moved", [run_id])
             if notice:
                 told = {"run": run_id, "event": notice, "seq": 0, "at": float(at)}
                 sql.send(ADD_NOTICE.format(stands="1=1"), told)
@@ -681,6 +708,7 @@ class SqlStore(ABC):
             )
             if by_force and found.owner is not None:
                 sql.send(_FREE_OWNERS, {"owners": [found.owner]})
+            self._tell(sql, "moved", [run_id])
             taken_from = found.owner if is_taken else None
             return replace(found, owner=owner, epoch=found.epoch + 1, beat=beat, taken_from=taken_from)
 
@@ -700,6 +728,7 @@ class SqlStore(ABC):
             }
             sql.send("UPDATE @runs SET owner=NULL WHERE id IN [:runs]", {"runs": list(held)})
             sql.send(_FREE_OWNERS, {"owners": sorted(set(held.values()))})
+            self._tell(sql, "moved", held)
 
         await self._write(work, outlives="server")
 
@@ -751,6 +780,7 @@ class SqlStore(ABC):
         moved = [self._append(sql, batch) if batch.lines else None for batch in batches]
         if owners := sorted({batch.releases for batch in batches if batch.releases is not None}):
             sql.send(_FREE_OWNERS, {"owners": owners})
+        self._tell(sql, "moved", (batch.run_id for batch in batches))
         if (reuse := merged_reuse(batches)) is not None:
             self._add_reuse(sql, reuse)
         return moved
@@ -824,7 +854,12 @@ class SqlStore(ABC):
     async def add_decision(self, run_id: str, decision: bytes) -> None:
         """See `Store.add_decision`."""
         values = {"run": run_id, "record": decision}
-        await self._write(lambda sql: sql.send(_LEAVE_DECISION, values), outlives="power")
+
+        def work(sql: Sql) -> None:
+            sql.send(_LEAVE_DECISION, values)
+            self._tell(sql, "decided", [run_id])
+
+        await self._write(work, outlives="power")
 
     async def add_decisions(
         self, run_id: str, decisions: Mapping[DecisionKey, bytes]
@@ -842,6 +877,7 @@ class SqlStore(ABC):
             is_added = [cursor.rowcount == 1 for cursor in sql.each(_DECIDE, values)]
             if all(is_added):
                 sql.each(_LEAVE_DECISION, [{"run": run_id, "record": each} for each in decisions.values()])
+                self._tell(sql, "decided", [run_id])
                 return {}
             added = [each for each, is_new in zip(values, is_added, strict=True) if is_new]
             sql.each(f"DELETE {_OF_ATTEMPT}", added)

@@ -25,6 +25,7 @@ from ..limits import ARTIFACT_BYTES_MAX, LEASE_S, MIB
 from .api_keys import ApiKey
 
 DUE_MAX: Final = 1_000  # runs whose time has come that one look returns: the next look comes a second later
+ASKED_S: Final = 30.0  # for how long a process tells changes of a run after somebody has asked
 SEQ_MAX: Final = 2**63 - 1  # the largest number of a record that stores can compare
 REPLAY: Final = "replay_"  # how the ids of kept replays begin
 RESULT_COLUMNS: Final = "key, run_id, step, output, created, epochs, env, row_digest"
@@ -499,11 +500,41 @@ class Removal:
     named: frozenset[str] = frozenset()
 
 
+@immutable
+class Change:
+    """Something that another process, or this one, has changed in a store.
+
+    Attributes:
+        kind: `decided`: a decision about these runs was left; `moved`: their journals or owners have changed; `missed`: changes may
+            have been missed, so whoever waits looks.
+        runs: The ids of the runs; of `missed` none.
+    """
+
+    kind: Literal["decided", "moved", "missed"]
+    runs: tuple[str, ...] = ()
+
+
 class Store(Protocol):
     """Where runs live. Methods are coroutines; one store serves one event loop."""
 
     name: str
     is_read_only: bool  # it is open for looking alone, since its medium takes no writes
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether changes are told at this moment (`listen`); whoever waits looks often if they are not. Safe on any thread."""
+        ...
+
+    async def listen(self, hear: Callable[[Change], None]) -> None:
+        """Have `hear` called with changes, on a thread of the store, which must not wait; in the place of an earlier one.
+
+        A change is told when it can be read. Changes may be lost, and a store may tell none at all: then `is_telling` stays false.
+        """
+        ...
+
+    async def ask_for(self, run_ids: Sequence[str]) -> None:
+        """Have every change of these runs told for the next `ASKED_S` seconds, by whatever process makes it. Decisions are told in any case."""
+        ...
 
     async def open(self) -> None:
         """Get ready. Raises: StoreError: it cannot be opened or has another format."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, TypeAlias, cast
 
-from ...plans.format.json_schema import EXPRESSION, json_schema
+from ...plans.format.json_schema import EXPRESSION, argument_schemas
 from ...plans.signature import Signature
 from ...plans.values import Json, canonical
 from ...tools.models.answer import AnswerForm
@@ -149,12 +149,12 @@ def _any_step(tool: Json) -> tuple[Json, _Object]:
 
 def _typed(tools: Sequence[Signature]) -> tuple[Json, _Object]:
     """Return a schema with one alternative for each tool and one for all other actions, and its definitions."""
-    lifted = cast("dict[str, _Object]", json_schema(list(tools))["$defs"])
+    lifted = argument_schemas(list(tools))
     definitions: _Object = {}
     alternatives: list[Json] = []
     for tool in tools:
         # Prose stands in the prompt, that of strangers as data between marks; here it would be said twice, and read as an instruction.
-        args = with_prose(_shown(lifted[f"args of {tool.name}"], tool.name), lambda _: None)
+        args = with_prose(_shown(lifted[tool.name], tool.name), lambda _: None)
         # A schema that refers to parts of itself needs a name.
         if f"#/$defs/{tool.name}_args" in canonical(args).decode():
             definitions[f"{tool.name}_args"] = args

@@ -10,6 +10,8 @@ integer 1.)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cache
 from typing import cast
 
 from ..plan import STEPS, Plan
@@ -40,8 +42,7 @@ _Object = dict[str, Json]
 def json_schema(toolset: Signatures | Sequence[Signature] | None = None) -> dict[str, Json]:
     """Return the JSON Schema of the format; with a toolset, tool names and arguments are listed."""
     tools = None if toolset is None else signatures_of(toolset)
-    # The models of the format are the one place that knows its keys; pydantic writes them as JSON Schema.
-    made = cast("_Object", rewritten(Plan.model_json_schema(), _in_standard_words))
+    made = deepcopy(_of_any_tools())
     definitions = cast("dict[str, _Object]", made.pop("$defs"))
     steps: list[Json] = [{"$ref": f"#/$defs/{model.__name__}"} for model in STEPS.values()]
     if tools is not None:
@@ -55,6 +56,18 @@ def json_schema(toolset: Signatures | Sequence[Signature] | None = None) -> dict
     head: _Object = {"$schema": DIALECT, "title": "A firmplan plan"}
     del made["description"]  # it is about the class
     return {**head, **made, "$defs": cast("Json", definitions)}
+
+
+def argument_schemas(toolset: Signatures | Sequence[Signature]) -> dict[str, dict[str, Json]]:
+    """Return the schema of each tool's arguments by the tool's name, where expressions may stand for values, as `json_schema` has them."""
+    tools = signatures_of(toolset)
+    return {name: _arguments(tools, name) for name in tools.names}
+
+
+@cache  # pydantic takes some 50 ms, and planners ask for it with each task
+def _of_any_tools() -> _Object:
+    # The models of the format are the one place that knows its keys; pydantic writes them as JSON Schema.
+    return cast("_Object", rewritten(Plan.model_json_schema(), _in_standard_words))
 
 
 def _in_standard_words(schema: _Object) -> _Object:

@@ -21,6 +21,7 @@ ROOMS = (
     "planner",
     "schedules",
     "webhooks",
+    "backends",
     "client",
     "service",
     "telemetry",

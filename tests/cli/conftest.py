@@ -59,6 +59,7 @@ PLAN = {
     "steps": [{"id": "total", "tool": "add", "args": {"a": "${inputs.a}", "b": "${inputs.b}"}}],
     "output": "${total}",
 }
+COMMAND = get_command(app)  # typer makes the parser of a command when the command is first used
 SETTINGS = ("SERVER", "API_KEY", "TOOLS", "STORE", "MODEL", "BASE_URL", "CONCURRENCY", "FLOW", "API_KEYS")
 
 
@@ -90,10 +91,9 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def firmplan(home, capsys):
     """Run one command line in `home`."""
-    command = get_command(app)
 
     def run(*words):
-        code = command.main([str(word) for word in words], standalone_mode=False)
+        code = COMMAND.main([str(word) for word in words], standalone_mode=False)
         said = capsys.readouterr()
         return Answer(code, said.out, said.err)
 

@@ -17,6 +17,7 @@ PAGE = (ROOT / "docs" / "ERRORS.md").read_text(encoding="utf-8")
 MADE = {
     "PlanRejected": lambda: errors.PlanRejected(firmplan.check({}, [])),
     "RunFailed": lambda: errors.RunFailed("no", None),
+    "RunDriven": lambda: errors.RunDriven("why", firmplan.RunOwner("r", "process 1", 0.0, is_here=False)),
     "Diverged": lambda: errors.Diverged(step="", field="digest", expected=1, found=2),
 }
 """How errors are made that need more than a message."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from firmplan.executor.stores.postgres_store import PostgresStore
 from forked import Program
 from lease_child import effects, wait_at_gate, wait_for
 from rig import stop_at_once
+from stopping import stop
 
 pytestmark = pytest.mark.postgres
 CHILD = Path(lease_child.__file__)
@@ -83,6 +85,38 @@ def test_a_living_engine_takes_over_what_dies_beside_it(tmp_path, postgres_url, 
             assert time.monotonic() < until, "nobody took it over"
             time.sleep(0.05)
     assert [word for word, _ in effects(tmp_path)] == ["first", "second"]
+
+
+def test_a_process_that_stood_still_past_its_lease_begins_no_call(tmp_path, postgres_url, tools, start):
+    """Overtaken and woken, it does not even read: the run has ended elsewhere."""
+    first = start("looks", host="elsewhere")
+    wait_at_gate(postgres_url)
+    stop(postgres_url, first.pid)
+    (tmp_path / "go").touch()
+    with Engine(tools, store=postgres_url) as engine:
+        run = engine.resume_sync("r")
+        first.send_signal(signal.SIGCONT)
+        assert first.communicate(timeout=30)[0] == "succeeded\n", "as the other process left it"
+        assert engine.get_sync("r").last_event == run.last_event
+    assert sorted(effects(tmp_path)) == [("looked", str(os.getpid())), ("looked_again", str(os.getpid()))]
+
+
+def test_each_owner_has_a_lease_of_its_own_length(tmp_path, postgres_url, tools, start):
+    """Of two that die on another machine, the one with the short lease is followed, and the one with the long lease is not."""
+    short, long = (
+        start("run", "short", host="elsewhere"),
+        start("run", "long", host="elsewhere", lease_s=600.0),
+    )
+    for process, run_id in ((short, "short"), (long, "long")):
+        wait_at_gate(postgres_url, run_id)
+        process.kill()
+        process.wait()
+    (tmp_path / "go").touch()
+    with Engine(tools, store=postgres_url, recover=True, lease=1) as engine:
+        while engine.get_sync("short").status != "succeeded":
+            time.sleep(0.05)
+        assert not engine.get_sync("long").abandoned
+    assert [word for word, _ in effects(tmp_path)] == ["first", "first", "second"]
 
 
 def test_a_server_that_is_away_for_longer_than_a_lease_gives_nobodys_run_away(

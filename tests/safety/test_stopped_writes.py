@@ -86,7 +86,7 @@ def stop_in_write(tmp_path, monkeypatch):
     """Starts a `Zombie`; this process has its tools."""
     monkeypatch.setattr(lease_child, "FOLDER", tmp_path)
     monkeypatch.setenv("LEASE_FOLDER", str(tmp_path))
-    monkeypatch.setenv("FIRMPLAN_PROCESS_ENV", "LEASE_FOLDER")
+    monkeypatch.setenv("FIRMPLAN_PROCESS_ENV", "LEASE_FOLDER,LEASE_WITHOUT_TIMER")
     made = []
 
     def start(command="send", **env):
@@ -232,6 +232,24 @@ def test_a_stopped_write_that_is_overruled_ends_with_its_lease(tmp_path, postgre
         assert time.monotonic() - began >= SHORT_S
         assert zombie.process.wait(10) == -signal.SIGKILL
     assert effects(tmp_path) == [("letter", str(os.getpid()))]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("command", ["send", "send_apart"])
+def test_without_a_timer_a_stopped_write_is_left_to_a_person(tmp_path, postgres_url, stop_in_write, command):
+    """Nothing ends the stopped process, which may go on at any time: `reconcile` finds nothing, and the outcome is unknown. It happens at most once."""
+    zombie = stop_in_write(
+        command, LEASE_STORE=postgres_url, LEASE_WITHOUT_TIMER="1", **{HOST_ENV: "elsewhere"}
+    )
+    with Engine(lease_child.TOOLS, store=postgres_url) as engine:
+        run = engine.resume_sync("r")
+        assert (run.status, effects(tmp_path)) == ("indeterminate", [])
+        assert f"process {zombie.process.pid} on host elsewhere" in run.steps["s"].error.message
+        zombie.wake()
+        assert zombie.wait() in (EXIT_CODE, 1)
+        assert resolved(engine, tmp_path).output == "letter"
+        assert engine.replay_sync("r").digest == engine.get_sync("r").digest
+    assert [word for word, _ in effects(tmp_path)] == ["letter"]
 
 
 @pytest.mark.postgres

@@ -17,21 +17,50 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-# A process of tests has one server, which loads these modules when the first child starts; the modules of tests are not on its path.
+# A process of tests has one server, which loads these modules when the first child starts; the modules of tests are not on its path. What children
+# would import when they need it stands here too: a child that asks a model would take a second for its client.
 _CONTEXT.set_forkserver_preload(
     [
+        "anyio._backends._asyncio",
         "firmplan.cli.app",
+        "firmplan.cli.decide",
+        "firmplan.cli.following",
+        "firmplan.cli.host",
         "firmplan.cli.invocation",
         "firmplan.cli.mcp",
+        "firmplan.cli.plans",
+        "firmplan.cli.review",
         "firmplan.cli.run",
+        "firmplan.cli.schedules",
+        "firmplan.cli.store",
+        "firmplan.client",
         "firmplan.engine",
+        "firmplan.executor.approvals.waiting",
         "firmplan.executor.calls.worker",
+        "firmplan.executor.review.review",
+        "firmplan.executor.runs.execution",
         "firmplan.executor.stores.postgres_store",
+        "firmplan.planner.drafting.adapting",
+        "firmplan.planner.drafting.drafting",
+        "firmplan.plans.checker.flow.sources",
+        "firmplan.plans.format.yaml_text",
+        "firmplan.run_planner",
+        "firmplan.scheduled_runs",
         "firmplan.service",
         "firmplan.tools.fingerprint.closure",
         "firmplan.tools.models.completion",
-        "instructor",
-        "uvicorn",
+        "firmplan.tools.models.transport",
+        "httpcore2",
+        "instructor.v2.providers.openai.client",
+        "openai.resources.chat",
+        "rich.status",
+        "rich.table",
+        "structlog",
+        "tomllib",
+        "typer._adapters",
+        "uvicorn.lifespan.on",
+        "uvicorn.protocols.websockets.auto",
+        "uvloop",
     ]
 )
 END_S = 60.0  # a child lives for less than a second; a machine under load gets some patience

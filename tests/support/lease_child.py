@@ -13,8 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from firmplan import Engine, RunNotFound, tool
+from firmplan.executor.calls import lease as lease_of_calls
+from firmplan.executor.runs import owner
 
 FOLDER = Path(sys.argv[2] if len(sys.argv) > 2 else os.environ.get("LEASE_FOLDER", "."))
+
+# As on a system that has no timer which ends a stopped process; also in the processes of tools.
+if os.environ.get("LEASE_WITHOUT_TIMER"):
+    lease_of_calls.ends_surely = owner.ends_surely = lambda: False
 
 PLAN = {
     "firmplan": 1,
@@ -36,10 +42,24 @@ MANY = {
 
 @tool(effect="write", resource="box", version=1)
 def note(word: str) -> str:
-    """Change the world: a line in a file."""
+    """Change the world: a line in a file, which is on the disk when this returns."""
     with (FOLDER / "effects").open("a") as file:
         file.write(f"{word} {os.getpid()}\n")
+        file.flush()
+        os.fsync(file.fileno())
     return word
+
+
+@tool(effect="read", resource="elsewhere", version=1)
+def look(word: str) -> str:
+    """Look at something; the file tells that, too."""
+    return note.fn(word=word)
+
+
+@tool(effect="read", resource="elsewhere", version=1)
+async def look_on_loop(word: str) -> str:
+    """Do the same on the event loop."""
+    return note.fn(word=word)
 
 
 @tool(effect="read", resource="elsewhere", version=1)
@@ -87,7 +107,15 @@ def send_apart() -> str:
     return _send()
 
 
-TOOLS = [note, wait_for_go, leave_a_fork, send, send_apart]
+TOOLS = [note, look, look_on_loop, wait_for_go, leave_a_fork, send, send_apart]
+LOOKS = {
+    "firmplan": 1,
+    "steps": [
+        {"id": "gate", "tool": "wait_for_go"},
+        {"id": "one", "tool": "look", "args": {"word": "looked"}, "after": ["gate"]},
+        {"id": "two", "tool": "look_on_loop", "args": {"word": "looked_again"}, "after": ["gate"]},
+    ],
+}
 SENDS = {"firmplan": 1, "steps": [{"id": "s", "tool": "send"}], "output": "${s}"}
 SENDS_APART = {"firmplan": 1, "steps": [{"id": "s", "tool": "send_apart"}], "output": "${s}"}
 
@@ -150,7 +178,14 @@ def main() -> None:
             time.sleep(1000)
             return
         else:
-            plans = {"run": PLAN, "many": MANY, "fork": FORKS, "send": SENDS, "send_apart": SENDS_APART}
+            plans = {
+                "run": PLAN,
+                "looks": LOOKS,
+                "many": MANY,
+                "fork": FORKS,
+                "send": SENDS,
+                "send_apart": SENDS_APART,
+            }
             plan = plans[command]
             run = engine.run_sync(plan, run_id=run_id)
         print(run.status)  # noqa: T201  # what the test reads

@@ -151,6 +151,31 @@ def test_what_must_not_wait_wakes_the_thread_that_waits_for_something_later(monk
     asyncio.run(commits.close())
 
 
+def test_a_time_after_the_next_look_of_the_thread_wakes_nobody(clock):
+    """The thread finds it when it looks; only an earlier time is worth two switches of threads."""
+    commits = Commits(Shelf())
+    patient, later, hasty, sleeps, wakes = (
+        Box("patient"),
+        Box("later"),
+        Box("hasty"),
+        threading.Semaphore(0),
+        [],
+    )
+    wait, notify = commits._changed.wait, commits._changed.notify
+    commits._changed.wait = lambda timeout: sleeps.release() or wait(timeout)
+    commits._changed.notify = lambda: wakes.append(1) or notify()
+    commits.expect(patient, 0.1)
+    assert sleeps.acquire(timeout=10)
+    commits.expect(later, 0.2)
+    assert wakes == []
+    commits.expect(hasty, 0)
+    hasty.wait()
+    clock.now += 0.2
+    assert (patient.wait(), later.wait()) == ([("patient", None)], [("later", None)])
+    assert len(wakes) <= 1
+    asyncio.run(commits.close())
+
+
 def test_closing_commits_what_is_expected(monkeypatch):
     """Whenever that would have been; the thread is gone then, and the next source has another."""
     shelf = Shelf()

@@ -1,0 +1,130 @@
+"""The protocol between an engine and what dispatches its runs.
+
+Rules, for engines and for backends:
+
+- **Store first.** A run is durable before it is enqueued, and a decision is durable before its run is woken or cancelled. A backend that fails in
+  between loses nothing: the run is in the store, and whoever finds it there enqueues it again.
+- **The store is the truth.** A backend keeps ids of runs, never their state. Status and results are read from the store.
+- **At least once.** Every call may be repeated, and every run may be handed out twice: `Engine.drive` claims the run in the store, and where a living
+  owner has it, it raises `RunDriven`. A backend then hands the run out again later, without holding a place for it meanwhile.
+- **A run that waits holds nothing.** `drive` returns when the run waits. `wake` hands it out again; for a wait that ends by itself,
+  `Run.until` of the returned run is the time at which the backend does so without being asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from ..executor import Run
+
+Drive: TypeAlias = "Callable[[str], Awaitable[Run[Any]]]"
+"""Drives the run of an id, and returns it once it has ended or waits: `Engine.drive`, which says what it raises. To cancel it parks the run."""
+
+
+class AcceptedRun(Protocol):
+    """What a backend may know of a run that is in the store; none of it changes but `plan_digest`, which a task gets once it is planned."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def task(self) -> str | None:
+        """Its task in words, if it has one."""
+        ...
+
+    @property
+    def plan_digest(self) -> str | None:
+        """The digest of its plan; `None`: it is a task that is planned first."""
+        ...
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is; empty: of no tenant."""
+        ...
+
+    @property
+    def created(self) -> float:
+        """When it was accepted, in Unix seconds."""
+        ...
+
+
+class BackendHost(Protocol):
+    """The engine that a backend belongs to, as the backend sees it."""
+
+    @property
+    def store_name(self) -> str:
+        """The name of the engine's store, without passwords: every worker has to work on the same store."""
+        ...
+
+    @property
+    def is_store_shared(self) -> bool:
+        """Whether processes of other machines may use the store."""
+        ...
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """The log of the engine."""
+        ...
+
+    async def go_on(self, run_id: str) -> object:
+        """Have this process begin or continue a run; returns once the run is claimed. For a backend that drives where it is."""
+        ...
+
+    async def rouse(self, run_id: str) -> None:
+        """Have this process continue a run that waits for a time here."""
+        ...
+
+
+class Backend(Protocol):
+    """Dispatches the runs of one store; see the module for the rules.
+
+    Attributes:
+        drives_here: Whether the runs that an engine submits are driven by its own process. Otherwise the engine only stores, enqueues, wakes and
+            cancels, and reads from the store how a run goes on.
+    """
+
+    drives_here: bool
+
+    async def open(self, host: BackendHost) -> None:
+        """Begin to work for an engine, at its first use. Raises: ConfigError: the backend cannot work with this engine or its settings."""
+        ...
+
+    async def close(self) -> None:
+        """End the work for the engine; idempotent. Runs that were enqueued stay so."""
+        ...
+
+    async def enqueue(self, run: AcceptedRun) -> None:
+        """Have a run handed out that is in the store. A run that is enqueued already, or is driven, is left as it is.
+
+        Raises:
+            ConfigError: A setting is wrong, such as a queue that does not exist.
+            ServerError: The backend cannot be reached at the moment. The engine logs it: the run is in the store, and is enqueued later.
+        """
+        ...
+
+    async def wake(self, run_id: str) -> None:
+        """Have a run handed out again: a decision about it is in the store. A run that the backend does not know is enqueued. Raises: as `enqueue`."""
+        ...
+
+    async def cancel(self, run_id: str) -> None:
+        """Have whoever drives a run see that it is cancelled; that is in the store. At least what `wake` does. Raises: as `enqueue`."""
+        ...
+
+    async def take(self, drive: Drive, *, slots: int) -> None:
+        """Hand runs to `drive` until this call is cancelled; then the runs that it has handed out are parked, by cancelling their drives.
+
+        Args:
+            drive: See `Drive`. An error of one run, other than `RunDriven`, is logged, and the run is left to whoever resumes it.
+            slots: How many runs at a time.
+
+        Raises:
+            ConfigError: This backend hands out no runs, or a setting is wrong.
+            ServerError: The backend cannot be reached.
+        """
+        ...

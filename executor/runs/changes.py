@@ -1,0 +1,186 @@
+"""Waits for what other processes change in the store: decisions about runs that this engine drives, and the moves of runs that others drive.
+
+A store may tell changes (`Store.listen`). Nothing rests on that: a notification may be lost, and a file tells none. So whoever waits looks at the
+store as well, every `POLL_S` where nothing is told, and else after pauses that double up to `LOOK_MAX_S`. The first pauses are short, because the process
+that drives a run tells its moves only from the moment at which it has heard that somebody asks for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Self
+
+from ...errors import StoreError
+from ..stores.store import ASKED_S, Change, Store
+
+POLL_S: Final = 0.2  # how often the store is polled where it tells nothing
+LOOK_MAX_S: Final = 10.0  # the longest pause between two looks where it does
+GONE_S: Final = (
+    1.0  # how often to check whether the process that is waited for is gone, which costs no look at the store
+)
+ASK_AGAIN_S: Final = ASKED_S / 3
+
+
+class Changes:
+    """What is told of the changes of one store.
+
+    Args:
+        store: The store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._new = asyncio.Event()  # somebody follows a run that was not asked for yet
+        self._followed: dict[str, set[Followed]] = {}
+        self._decided: list[Callable[[tuple[str, ...] | None], None]] = []
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether changes are told at this moment. Safe on any thread."""
+        return self._store.is_telling
+
+    def on_decided(self, hear: Callable[[tuple[str, ...] | None], None]) -> None:
+        """Have `hear` called, on a thread of the store, with runs about which a decision was left; `None`: some may have been missed."""
+        self._decided.append(hear)
+
+    def begin(self) -> None:
+        """Listen from now on, in the background; idempotent. Only for engines that wait for something: others need not know."""
+        if self._listening is None:
+            self._loop = asyncio.get_running_loop()
+            self._listening = self._loop.create_task(self._listen(), name="firmplan listen")
+
+    async def end(self) -> None:
+        """Stop listening."""
+        tasks = [task for task in (self._listening, self._asking) if task is not None and task.cancel()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        with suppress(
+            StoreError
+        ):  # the store connects and listens again by itself, and its users get the error
+            await self._store.listen(self._hear)
+
+    def _hear(self, change: Change) -> None:
+        """Hear a change, on a thread of the store."""
+        if change.kind != "moved":
+            for hear in self._decided:
+                hear(change.runs if change.kind == "decided" else None)
+        # A decision about a run moves it soon, and whoever follows the run hears that then.
+        if change.kind != "decided" and self._followed and self._loop is not None:
+            with suppress(RuntimeError):  # the event loop has closed
+                self._loop.call_soon_threadsafe(self._stir, change)
+
+    def _stir(self, change: Change) -> None:
+        for run_id in change.runs if change.kind == "moved" else list(self._followed):
+            for followed in self._followed.get(run_id, ()):
+                followed.stir()
+
+    # --- runs of others
+
+    def follow(self, run_id: str) -> Followed:
+        """Return a context in which one waits for the moves of a run that another process drives."""
+        return Followed(self, run_id)
+
+    def add(self, run_id: str, followed: Followed) -> None:
+        """Have one hear of the moves of a run."""
+        self._followed.setdefault(run_id, set()).add(followed)
+
+    def remove(self, run_id: str, followed: Followed) -> None:
+        """Have one hear nothing more."""
+        if (those := self._followed.get(run_id)) is not None:
+            those.discard(followed)
+            if not those:
+                del self._followed[run_id]
+
+    def ask(self) -> None:
+        """Have those who drive the followed runs tell what they change; they need to be asked again and again."""
+        self._new.set()
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(
+                self._ask(), name="firmplan ask for changes"
+            )
+
+    async def _ask(self) -> None:
+        asked: set[str] = set()
+        clock = asyncio.get_running_loop().time
+        again_at = 0.0
+        while self._followed:
+            if clock() >= again_at:
+                asked, again_at = set(), clock() + ASK_AGAIN_S
+            self._new.clear()
+            # One notification for all runs that this engine follows, not one for each caller who waits.
+            if new := sorted(self._followed.keys() - asked):
+                with suppress(StoreError):  # whoever follows a run looks at it, and gets the error there
+                    await self._store.ask_for(new)
+                asked |= set(new)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(again_at - clock()):
+                    await self._new.wait()
+
+
+class Followed:
+    """A run that another process drives, for one who waits for its next move.
+
+    Args:
+        changes: Tell of its moves.
+        run_id: The run.
+    """
+
+    __slots__ = ("_changes", "_moved", "_pause_s", "_run_id")
+
+    def __init__(self, changes: Changes, run_id: str) -> None:
+        self._changes = changes
+        self._run_id = run_id
+        self._moved: asyncio.Event | None = (
+            None  # `None`: nobody was asked; most who wait do not wait for another process
+        )
+        self._pause_s = POLL_S
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._moved is not None:
+            self._changes.remove(self._run_id, self)
+
+    def stir(self) -> None:
+        """Note that the run has moved."""
+        if self._moved is not None:
+            self._moved.set()
+
+    def look(self) -> None:
+        """Note that the store is about to be looked at: a move after this ends the next wait."""
+        if self._moved is not None:
+            self._moved.clear()
+
+    async def wait(self, is_gone: Callable[[], bool], most_s: float) -> None:
+        """Wait until the run has moved since the last `look`, or it is time to look again.
+
+        Args:
+            is_gone: Whether the process that drives the run is seen to be gone, without a look at the store.
+            most_s: The longest wait.
+        """
+        if not self._changes.is_telling:
+            self._changes.begin()
+            await asyncio.sleep(POLL_S)
+            return
+        if self._moved is None:
+            self._moved = asyncio.Event()
+            self._changes.add(self._run_id, self)
+            self._changes.ask()
+        left_s = min(self._pause_s, most_s)
+        self._pause_s = min(2 * self._pause_s, LOOK_MAX_S)
+        while left_s > 0 and not is_gone():
+            piece_s = min(left_s, GONE_S)
+            try:
+                async with asyncio.timeout(piece_s):
+                    await self._moved.wait()
+            except TimeoutError:
+                left_s -= piece_s
+            else:
+                return
