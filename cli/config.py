@@ -34,6 +34,7 @@ FILE_NAME = "firmplan.toml"
 STORE_DEFAULT = "firmplan.db"
 COMMAND_LINE = "the command line"
 CONCURRENCY_DEFAULT = 64
+SLOTS_DEFAULT = 32
 PARK_AFTER_DEFAULT = 3
 LEASE_DEFAULT = 30.0
 WRITE_GRACE_DEFAULT = 30.0
@@ -213,6 +214,8 @@ class Settings(BaseModel):
         tools: Files and modules that declare tools, in order.
         store: Path or URL of the store; to be displayed as `store_name`, since a URL may hold a password.
         artifacts: Where artifacts and large values are kept, in the place of the store.
+        backend: Address of what dispatches runs to workers; `None`: the process that submits a run drives it.
+        slots: Most runs at a time of a worker.
         server: Address of a server that the runs are at, in the place of a store.
         model: The model's name, if any was set.
         base_url: The endpoint, if any was set.
@@ -245,6 +248,8 @@ class Settings(BaseModel):
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
     store: Annotated[Text, Field(repr=False)] = STORE_DEFAULT
     artifacts: Text | None = None
+    backend: Annotated[Text | None, Field(repr=False)] = None
+    slots: Annotated[int, Field(ge=1)] = SLOTS_DEFAULT
     server: Text | None = None
     model: Text | None = None
     base_url: Text | None = None
@@ -297,6 +302,12 @@ class Settings(BaseModel):
     def tool_sources(self) -> tuple[str, ...]:
         """Everything that names tools, for people."""
         return (*self.tools, *(each.document for each in self.openapi.values()))
+
+    @property
+    def calls_max(self) -> int:
+        """The most calls in flight of a worker: a default below `slots` would keep runs waiting for each other."""
+        is_given = "concurrency" in self._origin
+        return self.concurrency if is_given else max(self.concurrency, self.slots)
 
     @property
     def store_name(self) -> str:
@@ -396,6 +407,8 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
         for name in (
             "store",
             "artifacts",
+            "backend",
+            "slots",
             "server",
             "model",
             "base_url",
@@ -419,7 +432,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     for name in ("budget", "budget_max", "server_budget"):
         if text := env.get(f"FIRMPLAN_{name.upper()}"):
             given[name] = _read_amounts(text)
-    for name in ("concurrency", "park_after", "lease", "write_grace", "drain"):
+    for name in ("concurrency", "slots", "park_after", "lease", "write_grace", "drain"):
         # Variables are text; the model is strict, so that `"64"` in the file remains an error.
         with suppress(ValueError):  # not set, or no number: the error then names the text
             given[name] = json.loads(str(given[name]))

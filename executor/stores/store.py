@@ -128,6 +128,11 @@ class RunRow:
     due: float | None = None
 
     @property
+    def submitter(self) -> str:
+        """The name of who submitted it, as its header has it; empty: nobody is known, or the row was read without its header."""
+        return str((self.header.get("submitter") or {}).get("name", ""))
+
+    @property
     def is_replay(self) -> bool:
         """Whether it is a kept replay; no other run that has a parent is named so."""
         return self.parent is not None and self.id.startswith(REPLAY)
