@@ -14,7 +14,6 @@ from firmplan.executor.stores.objects import Objects
 from firmplan.executor.stores.parts import DamagedValue, find_pieces, keep_file, keep_pieces
 from firmplan.executor.stores.store import Reusable, ReuseEntries, read_values
 from firmplan.plans.values import digest
-from obstore.store import MemoryStore as MemoryPlace
 from s3_server import KEY, SECRET, S3Server
 
 SMALL, LARGE = b"small", b"0123456789" * 20
@@ -33,6 +32,8 @@ def place(request, tmp_path, monkeypatch):
     if request.param == "folder":
         return Objects.at(tmp_path / "some folder")
     if request.param == "memory":
+        from obstore.store import MemoryStore as MemoryPlace
+
         return Objects("memory:", MemoryPlace())
     server = request.getfixturevalue("server")
     for name, value in server.environment.items():
