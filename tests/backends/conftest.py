@@ -135,7 +135,9 @@ def harness(request: pytest.FixtureRequest) -> Harness:
     return request.param
 
 
-@pytest.fixture(params=[*(pytest.param(each, id=each.name) for each in HARNESSES if each.hands_out), TEMPORAL])
+@pytest.fixture(
+    params=[*(pytest.param(each, id=each.name) for each in HARNESSES if each.hands_out), TEMPORAL]
+)
 def dispatching(request: pytest.FixtureRequest) -> Harness:
     """Every backend whose workers drive the runs."""
     return request.param
