@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -16,11 +15,10 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from postgres import MISSING, Cluster, find_binaries  # only there since the line above
+from in_memory import memory_folder  # only there since the line above
+from postgres import MISSING, Cluster, find_binaries
 from seeds import SAMPLE_MIN, SWEEP
 
-MEMORY = Path("/dev/shm")  # a file system in memory, where each commit would otherwise wait for the disk
-MEMORY_BYTES_MIN = 4 << 30  # the files of all tests are a tenth of it; pytest keeps those of three runs
 LEFT_OUT = pytest.StashKey[str]()
 
 # How long an example takes says more of what else the machine does than of firmplan, whose speed `benchmarks` measures.
@@ -36,17 +34,13 @@ settings.load_profile("firmplan")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Know the markers, and put the files of tests into memory: tests kill processes and never the machine, so nothing has to outlive it."""
-    if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _has_room(MEMORY):
-        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+    """Know the markers, and put the files of tests into memory."""
+    if memory := memory_folder():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
     config.addinivalue_line(
         "markers", "sweep: tried with a sample of its seeds, with all of them by `make sweep`"
     )
     config.addinivalue_line("markers", "postgres: needs PostgreSQL's server, of which it starts one")
-
-
-def _has_room(folder: Path) -> bool:
-    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= MEMORY_BYTES_MIN
 
 
 @pytest.hookimpl(wrapper=True)
@@ -96,7 +90,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server for all tests that need one."""
-    made = Cluster()
+    made = Cluster(is_brief=True)
     yield made
     made.remove()
 
