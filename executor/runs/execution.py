@@ -52,6 +52,7 @@ from .planning import Planning, patch_id, planning_deaths
 from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
+from .stranded import Stranded
 from .submission import NewRuns, Submissions
 from .timers import Timers
 from .watch import LOOK_S, Takeover, Watch
@@ -209,9 +210,10 @@ class Execution:
             self._drivers,
             self._driving,
             self.planning,
-            self.rouse if backend is None else backend.wake,
+            self.rouse if backend is None or not self._drives_here else backend.wake,
             tell=None if self._drives_here else self._tell_of_decision,
         )
+        self._stranded = Stranded(self._store, self._owner, self.now)
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
         self._takeover = Takeover(
@@ -227,7 +229,9 @@ class Execution:
     # --- life
 
     async def open(self) -> None:
-        """Open the store and become an owner. Raises: StoreError."""
+        """Open the store and become an owner. Raises: StoreError; ConfigError: the backend cannot work with this engine."""
+        if self.backend is not None:  # first: a wrong backend is no reason to make a store
+            await self.backend.open(self)
         await self._store.open()
         self.facilities.resources.note_loop()
         if (
@@ -235,8 +239,6 @@ class Execution:
         ):  # an engine that only reads must not look like an owner, nor leave a file beside the store
             self._owner.acquire()
         await self.facilities.pins.open(self.now())
-        if self.backend is not None:
-            await self.backend.open(self)
 
     async def close(self) -> None:
         """Stop the active runs and release all runs; `resume` continues them."""
@@ -665,6 +667,14 @@ class Execution:
     def is_store_shared(self) -> bool:
         """See `BackendHost`."""
         return self._presence.is_leased
+
+    async def cancel(self, run_id: str) -> Run:
+        """See `BackendHost`."""
+        return await self.decisions.cancel(run_id)
+
+    async def find_stranded(self) -> Sequence[RunRow]:
+        """See `BackendHost`."""
+        return await self._stranded.find()
 
     async def _dispatch(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
         """Have the backend hand out a run that begins or goes on. Raises: ConfigError."""
