@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from . import plans as _plans
     from . import run_planner as _run_planner
     from . import tools as _tools
+    from .backends import Backend
+    from .backends import embedded as _embedded
     from .executor import (
         Bisection,
         CacheStats,
@@ -140,6 +142,7 @@ if TYPE_CHECKING:
     from .webhooks.messages import DeliveryPage
 
 else:  # most of what an engine works with is imported when it works
+    _embedded = LazyModule(".backends.embedded", __package__)
     _budget = LazyModule(".executor.budget", __package__)
     _concurrency = LazyModule(".executor.calls.concurrency", __package__)
     _flow_policy = LazyModule(".executor.calls.flow_policy", __package__)
@@ -169,6 +172,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Value = TypeVar("Value")
 T = TypeVar("T", default=Any)
+SLOTS_MAX: Final = 10_000  # runs that an engine drives for a backend at a time
 UNSET: Final = object()  # `done=None` says that a call took effect and returned null
 
 
@@ -186,6 +190,20 @@ class _Opened:
         from .executor.review.review import Review  # noqa: PLC0415  # most processes only run plans
 
         return Review(self.facilities, self.execution.archive)
+
+
+def _backend_of(given: str | Backend | None, *, recovers: bool) -> Backend:
+    """Return the backend of an engine. Raises: ConfigError: it is none, or the engine also recovers runs."""
+    if given is None:
+        return _embedded.EmbeddedBackend()
+    from .backends.location import backend_of  # noqa: PLC0415  # only where there is one
+
+    backend = backend_of(given)
+    if recovers and not backend.drives_here:
+        from .executor.runs.execution import RECOVERS  # noqa: PLC0415  # only for the message
+
+        raise ConfigError(RECOVERS)
+    return backend
 
 
 def _no_telemetry(found: object) -> ConfigError:
@@ -272,8 +290,11 @@ class Engine:
         clock: What the time is and how pauses pass; `None`: the machine's. Tests hand over a `FakeClock`.
         resources: What stands for resources of the tools: `@resource`, or the type that it gives -> another `@resource`, or a value that is used as it
             is and never closed. Tests hand over fakes; results made with them are not reused.
+        backend: Who drives the runs: `None`, this process; a URL such as `"temporal://host:port/namespace?queue=default"`, or a `firmplan.backends.Backend`: the
+            workers of that backend (`work`), which share the store, while this engine only stores runs and decisions, and tells the backend.
         rate_limits: Whether the `rate` of tools and models holds over all engines on a store in PostgreSQL (`"shared"`), or over those of this process
             (`"process"`). On other stores it always holds over this process.
+        artifacts: Where artifacts and values of 1 MiB and more are kept: `s3://bucket/prefix` (with `firmplan[s3]`), or a folder; `None`: in the store.
 
     Raises:
         ConfigError: A setting is not one of these.
@@ -305,6 +326,8 @@ class Engine:
         approval_expires: str | float | timedelta | None = None,
         resources: Mapping[Any, object] | None = None,
         rate_limits: Literal["shared", "process"] = "shared",
+        backend: str | Backend | None = None,
+        artifacts: str | os.PathLike[str] | None = None,
     ) -> None:
         is_known = (
             telemetry in get_args(TelemetryMode)
@@ -330,7 +353,7 @@ class Engine:
             raise ConfigError(
                 'an engine was made in a process that calls tools: put what runs plans under `if __name__ == "__main__":`'
             )
-        self._location: StoreLocation = _location.open_location(store)
+        self._location: StoreLocation = _location.open_location(store, artifacts)
         if planner is not None and not hasattr(planner, "plan"):
             raise ConfigError(f"planner: expected a Planner, found {planner!r}; write Planner(model=..)")
         self._planner = planner or _planner.Planner()
@@ -348,6 +371,7 @@ class Engine:
         if not isinstance(cast("object", recover), bool):
             raise ConfigError(f"recover: expected True or False, found {recover!r}")
         self._recovers = recover
+        self._backend = _backend_of(backend, recovers=recover)
         self._lease = _request.lease_of(lease)
         self._park_after = _request.count_of("park_after", park_after, least=1, error=ConfigError)
         self._write_grace_s = _request.write_grace_of(write_grace)
@@ -455,6 +479,7 @@ class Engine:
                     lease_s=self._lease,
                     on_waiting=self._on_waiting,
                     write_grace_s=self._write_grace_s,
+                    backend=self._backend,
                 )
                 plans = _run_planner.EnginePlanner(
                     self._planner,
@@ -472,6 +497,7 @@ class Engine:
                 )
                 execution.planning.planner = facilities.step_planner = plans
                 execution.confirms = self._confirms
+                await self._location.check_artifacts()
                 await execution.open()
                 self._observe_by_telemetry()
                 if self.opens_environment:
@@ -497,7 +523,14 @@ class Engine:
 
         Args:
             confirms: A coroutine function that gets the id of the run and its plan. True: the run begins; false: it is cancelled, and nothing is called.
+
+        Raises:
+            ConfigError: A backend has the tasks planned by its workers.
         """
+        if confirms is not None and not self._backend.drives_here:
+            raise ConfigError(
+                "confirm_plans: the workers of this engine's backend plan its tasks, and ask nobody here; plan first (engine.plan), then run the plan"
+            )
         self._confirms = confirms
         if self._opened is not None:
             self._opened.execution.confirms = confirms
@@ -1217,6 +1250,20 @@ class Engine:
             RunDriven: Another engine drives it (`.owner`): park it there.
         """
         await (await self._open()).execution.park(_request.run_of(run_id))
+
+    async def work(self, *, slots: int = 8) -> None:
+        """Take runs from the engine's backend and drive them here, until this call is cancelled; the runs that are under way are parked then.
+
+        Args:
+            slots: How many runs at a time, 1 to 10,000. A run that waits has none. `max_concurrency` still limits the calls of all of them.
+
+        Raises:
+            ConfigError: The engine has no backend that hands out runs, or a setting of it is wrong.
+            ServerError: The backend cannot be reached.
+        """
+        count = _request.count_of("slots", slots, least=1, most=SLOTS_MAX, error=ConfigError)
+        await self._open()
+        await self._backend.take(self.drive, slots=count)
 
     async def _submit(
         self,
@@ -2181,6 +2228,7 @@ class Engine:
     accept_sync = _twin(accept)
     drive_sync = _twin(drive)
     park_sync = _twin(park)
+    work_sync = _twin(work)
     wait_sync = _twin(wait)
     get_sync = _twin(get)
     expect_run_sync = _twin(expect_run)

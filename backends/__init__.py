@@ -7,8 +7,22 @@ Begin with `backend.py`, the protocol. `embedded.py` is the backend of an engine
 `location.py` opens a backend by its URL.
 """
 
-from .backend import AcceptedRun, Backend, BackendHost, Drive
-from .embedded import EmbeddedBackend
-from .location import backend_of
+from typing import TYPE_CHECKING
 
-__all__ = ["AcceptedRun", "Backend", "BackendHost", "Drive", "EmbeddedBackend", "backend_of"]
+from ..lazy_imports import on_first_use
+
+if TYPE_CHECKING:
+    from .backend import AcceptedRun, Backend, BackendHost, Drive, StrandedRun
+    from .embedded import EmbeddedBackend
+    from .location import backend_of
+
+__getattr__, __dir__ = on_first_use(
+    __name__,
+    {
+        "backend": ("AcceptedRun", "Backend", "BackendHost", "Drive", "StrandedRun"),
+        "embedded": ("EmbeddedBackend",),
+        "location": ("backend_of",),
+    },
+)
+
+__all__ = ["AcceptedRun", "Backend", "BackendHost", "Drive", "EmbeddedBackend", "StrandedRun", "backend_of"]

@@ -13,7 +13,7 @@ Rules, for engines and for backends:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -49,8 +49,32 @@ class AcceptedRun(Protocol):
         ...
 
     @property
+    def submitter(self) -> str:
+        """Who submitted it, such as the name of an API key; empty: nobody is known."""
+        ...
+
+    @property
     def created(self) -> float:
         """When it was accepted, in Unix seconds."""
+        ...
+
+
+class StrandedRun(Protocol):
+    """A run that should go on, and that nobody drives."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """How many owners it has had."""
+        ...
+
+    @property
+    def last_seq(self) -> int:
+        """How many records its journal has."""
         ...
 
 
@@ -78,6 +102,14 @@ class BackendHost(Protocol):
 
     async def rouse(self, run_id: str) -> None:
         """Have this process continue a run that waits for a time here."""
+        ...
+
+    async def cancel(self, run_id: str) -> object:
+        """Cancel a run in the store, as `Engine.cancel` does: somebody has asked the backend for it."""
+        ...
+
+    async def find_stranded(self) -> Sequence[StrandedRun]:
+        """Return runs that should go on, and that nobody drives: those that a sweep hands out again. Each call looks at all owners, and at a part of the runs."""
         ...
 
 

@@ -59,7 +59,7 @@ COMMANDS: Final[Mapping[str, Sequence[str]]] = {
     "webhooks": ("webhooks",),
     "models": ("traffic", "export-training"),
     "evaluate": ("eval",),
-    "host": ("serve", "demo", "mcp", "completion", "doctor"),
+    "host": ("serve", "worker", "demo", "mcp", "completion", "doctor"),
     "keys": ("keys",),
     "store": ("runs", "store", "cache"),
 }

@@ -50,6 +50,17 @@ SHARED: Final[Mapping[str, object]] = {
         str | None,
         typer.Option("--store", "-s", metavar="PATH|URL", help="Where runs are kept. Also FIRMPLAN_STORE."),
     ],
+    "backend": Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="URL",
+            help="What hands runs to workers, such as temporal://host:port/namespace?queue=default. Also FIRMPLAN_BACKEND.",
+        ),
+    ],
+    "slots": Annotated[
+        int | None, typer.Option("--slots", min=1, help="Most runs at a time. Also FIRMPLAN_SLOTS.")
+    ],
     "server": Annotated[
         str | None,
         typer.Option(
@@ -79,6 +90,13 @@ PLANS: Final = ("tools", "store", "model", "base_url")
 """Settings of a command that asks a planner."""
 MOVES: Final = (*PLANS, "concurrency")
 """Settings of a command that moves a run."""
+DISPATCHES: Final = frozenset(
+    {
+        "run", "resume", "retry", "fork", "schedules fire", "serve", "mcp", "worker",
+        "approve", "answer", "deny", "decide", "resolve", "cancel",
+    }
+)  # fmt: skip
+"""Commands that start runs or decide about them, and so need the backend that the settings name; the others only read the store."""
 
 Inputs = Annotated[
     list[str] | None,

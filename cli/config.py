@@ -34,6 +34,7 @@ FILE_NAME = "firmplan.toml"
 STORE_DEFAULT = "firmplan.db"
 COMMAND_LINE = "the command line"
 CONCURRENCY_DEFAULT = 64
+SLOTS_DEFAULT = 32
 PARK_AFTER_DEFAULT = 3
 LEASE_DEFAULT = 30.0
 WRITE_GRACE_DEFAULT = 30.0
@@ -212,6 +213,9 @@ class Settings(BaseModel):
     Attributes:
         tools: Files and modules that declare tools, in order.
         store: Path or URL of the store; to be displayed as `store_name`, since a URL may hold a password.
+        artifacts: Where artifacts and large values are kept, in the place of the store.
+        backend: Address of what dispatches runs to workers; `None`: the process that submits a run drives it.
+        slots: Most runs at a time of a worker.
         server: Address of a server that the runs are at, in the place of a store.
         model: The model's name, if any was set.
         base_url: The endpoint, if any was set.
@@ -243,6 +247,9 @@ class Settings(BaseModel):
 
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
     store: Annotated[Text, Field(repr=False)] = STORE_DEFAULT
+    artifacts: Text | None = None
+    backend: Annotated[Text | None, Field(repr=False)] = None
+    slots: Annotated[int, Field(ge=1)] = SLOTS_DEFAULT
     server: Text | None = None
     model: Text | None = None
     base_url: Text | None = None
@@ -295,6 +302,12 @@ class Settings(BaseModel):
     def tool_sources(self) -> tuple[str, ...]:
         """Everything that names tools, for people."""
         return (*self.tools, *(each.document for each in self.openapi.values()))
+
+    @property
+    def calls_max(self) -> int:
+        """The most calls in flight of a worker: a default below `slots` would keep runs waiting for each other."""
+        is_given = "concurrency" in self._origin
+        return self.concurrency if is_given else max(self.concurrency, self.slots)
 
     @property
     def store_name(self) -> str:
@@ -362,6 +375,8 @@ def _read_file(file: Path) -> Settings:
     # A file may be found from any folder below it, so its paths cannot be relative to the current folder.
     if "store" in given and "://" not in settings.store and settings.store != "memory:":
         beside["store"] = str(file.parent / settings.store)
+    if settings.artifacts is not None and "://" not in settings.artifacts:
+        beside["artifacts"] = str(file.parent / settings.artifacts)
     if settings.tools:
         beside["tools"] = tuple(
             str(file.parent / each) if _is_path(each) else each for each in settings.tools
@@ -391,6 +406,9 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
         name: env.get(f"FIRMPLAN_{name.upper()}") or None
         for name in (
             "store",
+            "artifacts",
+            "backend",
+            "slots",
             "server",
             "model",
             "base_url",
@@ -414,7 +432,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
     for name in ("budget", "budget_max", "server_budget"):
         if text := env.get(f"FIRMPLAN_{name.upper()}"):
             given[name] = _read_amounts(text)
-    for name in ("concurrency", "park_after", "lease", "write_grace", "drain"):
+    for name in ("concurrency", "slots", "park_after", "lease", "write_grace", "drain"):
         # Variables are text; the model is strict, so that `"64"` in the file remains an error.
         with suppress(ValueError):  # not set, or no number: the error then names the text
             given[name] = json.loads(str(given[name]))

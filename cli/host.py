@@ -28,7 +28,9 @@ MCP_WAIT_S = 45.0
 """Most MCP clients give up on a call after a minute."""
 
 
-@commands.command(uses=MOVES, has_json=False, at_server=None, example="--tools tools.py --port 8000")
+@commands.command(
+    uses=(*MOVES, "backend"), has_json=False, at_server=None, example="--tools tools.py --port 8000"
+)
 def serve(
     invocation: Invocation,
     host: str = "127.0.0.1",
@@ -85,7 +87,9 @@ def serve(
         screen.note(f"store {store} · API description {url}/openapi.json · Ctrl-C ends")
 
     async def work() -> int:
-        async with invocation.engine(recover=True, serves=True) as engine:
+        # With a backend, workers drive and recover.
+        recovers = invocation.settings.backend is None
+        async with invocation.engine(recover=recovers, serves=True) as engine:
             nonlocal has_keys
             has_keys = has_keys or bool(await engine.list_keys())
             try:
@@ -107,6 +111,41 @@ def serve(
         return Exit.OK
 
     return drive(work, stopped=Exit.OK, new_loop=find_loop())
+
+
+@commands.command(
+    uses=(*MOVES, "backend", "slots"),
+    has_json=False,
+    at_server=None,
+    example="--tools tools.py --store postgresql://db/runs --backend temporal://host:7233/default",
+)
+def worker(invocation: Invocation) -> int:
+    """Drive the runs that a backend hands to this process. SIGTERM parks them, so that other workers go on at once."""
+    from ..executor.stores.location import shown
+    from .invocation import drive
+
+    settings, tools = invocation.settings, invocation.toolset
+    if (backend := settings.backend) is None:
+        raise ConfigError(
+            "a worker drives the runs of a backend, and none is named: expected --backend temporal://host:port/namespace, FIRMPLAN_BACKEND or "
+            "`backend` in firmplan.toml. Without a backend, `firmplan serve` drives its runs itself"
+        )
+
+    async def work() -> int:
+        async with invocation.engine(serves=True) as engine:
+            slots = screen.plural(settings.slots, "run")
+            screen.note(
+                f"firmplan drives up to {slots} at a time with {screen.plural(len(tools.names), 'tool')}"
+            )
+            if settings.calls_max < settings.slots:
+                screen.note(
+                    f"concurrency is {settings.calls_max}, less than slots: runs will wait for each other's calls"
+                )
+            screen.note(f"backend {shown(backend)} · store {settings.store_name} · Ctrl-C ends")
+            await engine.work(slots=settings.slots)
+        return Exit.OK
+
+    return drive(work, stopped=Exit.OK)
 
 
 async def _note_kept(engine: Engine) -> None:

@@ -27,6 +27,7 @@ from ..telemetry.providers import set_up
 from ..tools import Model, Models, Secret, Toolset
 from ..tools.models.endpoint import OPENAI_URL, read_models
 from . import screen
+from .command import DISPATCHES
 from .config import (
     COMMAND_LINE,
     SERVER_BUDGET_MAX,
@@ -47,6 +48,7 @@ RETRY_FOR_S = 30.0
 """Seconds for which a command asks a server again that does not answer."""
 SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
 NO_TOOLS = "no tools are loaded: name them with --tools, FIRMPLAN_TOOLS or firmplan.toml"
+WORKER = "worker"
 STOPPING_S = 0.5
 """Seconds after a signal until the command prints what it still waits for."""
 STRAYS_S = 2.0
@@ -178,9 +180,10 @@ class Invocation:
         engine = Engine(
             self._toolset or Toolset(),
             store=store or settings.store,
+            backend=settings.backend if store is None and self._command in DISPATCHES else None,
             planner=planner_of(settings),
             models=models_of(settings),
-            max_concurrency=settings.concurrency,
+            max_concurrency=settings.calls_max if self._command == WORKER else settings.concurrency,
             flow=settings.flow,
             secrets=secrets_of(settings),
             policies=_policies(settings),
@@ -191,6 +194,7 @@ class Invocation:
             lease=settings.lease,
             write_grace=settings.write_grace,
             rate_limits=settings.rate_limits,
+            artifacts=settings.artifacts if store is None else None,
             approval_expires=settings.approval_expires,
             on_waiting=on_waiting,
             telemetry=settings.telemetry,

@@ -1,15 +1,15 @@
 """The commands of the machine to the driver, in the imperative. The driver carries them out in their order.
 
-Nothing changes a command after it was made. As with events, the classes are not frozen, because that would take longer than making them.
+Nothing changes a command after it was made. As with events, the classes are no frozen dataclasses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..plans.expressions.data_spans import NO_DATA, PromptData
+from ..plans.immutable import immutable
 from ..plans.values import Json
 from .canonical_value import CanonicalValue
 from .events import Consequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..plans.program import AgentTurns
 
 
-@dataclass(slots=True)
+@immutable
 class WakeAt:
     """Hand in an event when a time has come: the end of a `wait` step, or the time in which nobody has decided.
 
@@ -32,14 +32,14 @@ class WakeAt:
     args: CanonicalValue | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class Record:
     """Append a consequence to the journal."""
 
     event: Consequence
 
 
-@dataclass(slots=True)
+@immutable
 class StartToolCall:
     """Call a tool, or find an earlier result that stands for the call.
 
@@ -67,7 +67,7 @@ class StartToolCall:
     turns: AgentTurns | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class StartModelCall:
     """Send one prompt to a model.
 
@@ -91,7 +91,7 @@ class StartModelCall:
     turns: AgentTurns | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class StartPlanning:
     """Ask the planner for the sub-plan of a `plan_for` step.
 
@@ -108,7 +108,7 @@ class StartPlanning:
     timeout_s: float | None
 
 
-@dataclass(slots=True)
+@immutable
 class RecordEndorsement:
     """Hand in `CallMade` with the value that a person or a policy has allowed, or `CallReused` with what the parent of a fork or retry was given.
 
@@ -122,7 +122,7 @@ class RecordEndorsement:
     attempt: int
 
 
-@dataclass(slots=True)
+@immutable
 class RuleApproval:
     """Ask the tool's own rule, or the policy of an `endorse` step, whether a person is needed, and hand in `ApprovalRuled`.
 
@@ -135,7 +135,7 @@ class RuleApproval:
     args: CanonicalValue
 
 
-@dataclass(slots=True)
+@immutable
 class Pause:
     """Hand in `RetryDue` after `delay_s`."""
 
@@ -143,14 +143,14 @@ class Pause:
     delay_s: float
 
 
-@dataclass(slots=True)
+@immutable
 class StopCall:
     """Stop a call in flight, or the pause before its next attempt. It is never a write, so nothing is lost."""
 
     step: str
 
 
-@dataclass(slots=True)
+@immutable
 class Continue:
     """Hand in `WorkContinued` when others have had their turn."""
 

@@ -7,8 +7,8 @@ is for people, or for a call that is made again.
 
 Times are Unix seconds and decide nothing. The journal keeps one time beside each event; a `CallMade` has two times, so it holds the earlier one.
 
-Nothing changes an event after it was made. The classes are not frozen, because a frozen dataclass takes three times as long to make, and a run
-makes thousands of events. New fields are optional, so that older journals can be read; `JOURNAL_FORMAT.md` describes all of them.
+Nothing changes an event after it was recorded. The classes are no frozen dataclasses, which take three times as long to make (`plans/immutable.py`), and
+a run makes thousands of events. New fields are optional, so that older journals can be read; `JOURNAL_FORMAT.md` describes all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeGuard, get_args
 
+from ..plans.immutable import immutable
 from ..plans.values import Json
 from .canonical_value import CanonicalValue
 
@@ -28,7 +29,7 @@ RESOLVED_FAILED: Final = "resolved-failed"  # code of a call that had no effect,
 _TOOK_EFFECT: Final = "the call took effect, but what it returned is refused: "
 
 
-@dataclass(slots=True)
+@immutable
 class RunStarted:
     """The run begins.
 
@@ -41,7 +42,7 @@ class RunStarted:
     by: str | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class RunResumed:
     """A process continues the run, another one or the same one after a pause: the calls that were in flight were cut off.
 
@@ -55,7 +56,7 @@ class RunResumed:
     deaths: int | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class RunParked:
     """The run lost its process repeatedly without progress: no process drives it until someone resumes it.
 
@@ -68,7 +69,7 @@ class RunParked:
     calls: Sequence[Mapping[str, Json]]
 
 
-@dataclass(slots=True)
+@immutable
 class WorkContinued:
     """The machine goes on with steps that it put off because their expressions had taken long; other events came in between.
 
@@ -79,7 +80,7 @@ class WorkContinued:
     spent: int
 
 
-@dataclass(slots=True)
+@immutable
 class CallStarted:
     """A call is about to be made. For a write this is the intent: it is durable before the call, and holds the arguments.
 
@@ -98,7 +99,7 @@ class CallStarted:
     why: Mapping[str, Json] | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class CallSucceeded:
     """A call returned a value.
 
@@ -116,7 +117,7 @@ class CallSucceeded:
     mismatch: Sequence[str] | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class CallMade:
     """A call that is not a write returned without having waited: its start and its success in one event.
 
@@ -136,7 +137,7 @@ class CallMade:
     mismatch: Sequence[str] | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class CallReused:
     """An earlier result stands for the call.
 
@@ -152,7 +153,7 @@ class CallReused:
     source: str
 
 
-@dataclass(slots=True)
+@immutable
 class CallFailed:
     """A call failed.
 
@@ -184,7 +185,7 @@ class CallFailed:
         return bool(self.took_effect) or self.message.startswith(_TOOK_EFFECT)
 
 
-@dataclass(slots=True)
+@immutable
 class CallLost:
     """A call may or may not have taken effect: a timeout, a lost connection, a dead process.
 
@@ -197,14 +198,14 @@ class CallLost:
     frames: str | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class RetryDue:
     """The pause before the next attempt is over."""
 
     step: str
 
 
-@dataclass(slots=True)
+@immutable
 class ApprovalRuled:
     """The tool's own rule, or the flow policy, decided whether this call needs a person.
 
@@ -217,7 +218,7 @@ class ApprovalRuled:
     rules: Mapping[str, str] | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class Approved:
     """A person allowed a call.
 
@@ -234,7 +235,7 @@ class Approved:
     attempt: int | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class ApprovalVoided:
     """The tool of a call has changed since a person was asked about the call, so the person is asked again.
 
@@ -254,7 +255,7 @@ class ApprovalVoided:
     by: str | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class Denied:
     """A person refused a call."""
 
@@ -264,7 +265,7 @@ class Denied:
     attempt: int | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class Answered:
     """A person answered the question of an `ask_person` step, or of a call.
 
@@ -281,14 +282,14 @@ class Answered:
     attempt: int | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class QuestionExpired:
     """Nobody answered the question of an `ask_person` step in time."""
 
     step: str
 
 
-@dataclass(slots=True)
+@immutable
 class ApprovalExpired:
     """Nobody decided in time whether a call may be made: the call counts as denied.
 
@@ -300,14 +301,14 @@ class ApprovalExpired:
     after_s: float
 
 
-@dataclass(slots=True)
+@immutable
 class WaitEnded:
     """The time of a `wait` step has come, or the step has waited in the parent of a fork."""
 
     step: str
 
 
-@dataclass(slots=True)
+@immutable
 class DeadlinePassed:
     """The run has not ended before its deadline: nothing new starts, as after `CancelAsked`.
 
@@ -318,7 +319,7 @@ class DeadlinePassed:
     deadline: float
 
 
-@dataclass(slots=True)
+@immutable
 class ResolvedDone:
     """A person decided that the call of unknown outcome took effect, and gave its result.
 
@@ -333,7 +334,7 @@ class ResolvedDone:
     by: str | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class ResolvedRetry:
     """A person decided that the call of unknown outcome had no effect and may be made again."""
 
@@ -342,7 +343,7 @@ class ResolvedRetry:
     by: str | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class ResolvedFailed:
     """A person decided that the call of unknown outcome had no effect and counts as failed."""
 
@@ -352,7 +353,7 @@ class ResolvedFailed:
     by: str | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class BudgetReached:
     """A call would pass a limit of the budget, so it waits for a larger budget.
 
@@ -366,21 +367,21 @@ class BudgetReached:
     usage: Mapping[str, Json] | None = None
 
 
-@dataclass(slots=True)
+@immutable
 class BudgetRaised:
     """Someone changed limits of the budget; the other limits stay."""
 
     budget: Mapping[str, Json]
 
 
-@dataclass(slots=True)
+@immutable
 class CancelAsked:
     """Someone asked the run to stop: nothing new starts."""
 
     by: str
 
 
-@dataclass(slots=True)
+@immutable
 class StepSucceeded:
     """A `set` step has its value, or a step of several parts has succeeded. A step of one call has no such event: the call's own says it.
 
@@ -392,7 +393,7 @@ class StepSucceeded:
     output: str
 
 
-@dataclass(slots=True)
+@immutable
 class StepFailed:
     """A step, item or iteration ended as failed."""
 
@@ -401,7 +402,7 @@ class StepFailed:
     message: str
 
 
-@dataclass(slots=True)
+@immutable
 class StepSkipped:
     """A step or item does not run."""
 
@@ -409,7 +410,7 @@ class StepSkipped:
     reason: str
 
 
-@dataclass(slots=True)
+@immutable
 class StepCancelled:
     """A step or item was stopped or refused before it ended."""
 
@@ -417,7 +418,7 @@ class StepCancelled:
     reason: str
 
 
-@dataclass(slots=True)
+@immutable
 class StepIndeterminate:
     """A write may or may not have taken effect, and a person has to decide."""
 
@@ -425,7 +426,7 @@ class StepIndeterminate:
     why: str
 
 
-@dataclass(slots=True)
+@immutable
 class ListHeld:
     """The items of a step would pass the budget's `items`, so the step waits for a larger budget.
 
@@ -437,7 +438,7 @@ class ListHeld:
     items: int
 
 
-@dataclass(slots=True)
+@immutable
 class WaitBegun:
     """A `wait` step waits. The time of its end is computed once and stands here.
 
@@ -451,7 +452,7 @@ class WaitBegun:
     until: float
 
 
-@dataclass(slots=True)
+@immutable
 class RetryScheduled:
     """The call will be made again after `delay_s`, as attempt number `attempt`."""
 
@@ -474,7 +475,7 @@ class ApprovalAsked:
     fingerprint: str | None = field(default=None, compare=False)
 
 
-@dataclass(slots=True)
+@immutable
 class RunFinished:
     """Every step has ended. `digest` covers plan, inputs, statuses and outputs."""
 
@@ -482,7 +483,7 @@ class RunFinished:
     digest: str
 
 
-@dataclass(slots=True)
+@immutable
 class PlanMade:
     """A planner made the run's plan, or the patch with which this run continues. The header holds the details.
 
@@ -495,7 +496,7 @@ class PlanMade:
     usage: Mapping[str, Json]
 
 
-@dataclass(slots=True)
+@immutable
 class CallProgressed:
     """A call reported its progress: `fraction` is from 0 to 1. A replay passes over the event."""
 
@@ -504,7 +505,7 @@ class CallProgressed:
     note: str
 
 
-@dataclass(slots=True)
+@immutable
 class TimeTold:
     """A call got the time, in Unix seconds; a repeated call of the step gets the same. For a write, the event is durable before the call gets it."""
 
@@ -512,7 +513,7 @@ class TimeTold:
     seconds: float
 
 
-@dataclass(slots=True)
+@immutable
 class IdMade:
     """A call got a new id; a repeated call of the step gets the same. For a write, the event is durable before the call gets it."""
 
@@ -520,7 +521,7 @@ class IdMade:
     id: str
 
 
-@dataclass(slots=True)
+@immutable
 class LoopBlocked:
     """A call kept the event loop from all others for so many seconds: the run warns of its tool, once. A replay passes over the event."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -16,11 +15,12 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from postgres import MISSING, Cluster, find_binaries  # only there since the line above
+from in_memory import memory_folder  # only there since the line above
+from postgres import MISSING, Cluster, find_binaries
 from seeds import SAMPLE_MIN, SWEEP
+from temporal import MISSING as NO_TEMPORAL
+from temporal import TemporalServer, find_program
 
-MEMORY = Path("/dev/shm")  # a file system in memory, where each commit would otherwise wait for the disk
-MEMORY_BYTES_MIN = 4 << 30  # the files of all tests are a tenth of it; pytest keeps those of three runs
 LEFT_OUT = pytest.StashKey[str]()
 
 # How long an example takes says more of what else the machine does than of firmplan, whose speed `benchmarks` measures.
@@ -36,17 +36,23 @@ settings.load_profile("firmplan")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Know the markers, and put the files of tests into memory: tests kill processes and never the machine, so nothing has to outlive it."""
-    if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _has_room(MEMORY):
-        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+    """Know the markers, and put the files of tests into memory."""
+    if memory := memory_folder():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
     config.addinivalue_line(
         "markers", "sweep: tried with a sample of its seeds, with all of them by `make sweep`"
     )
     config.addinivalue_line("markers", "postgres: needs PostgreSQL's server, of which it starts one")
+    config.addinivalue_line(
+        "markers", "temporal: needs Temporal's development server, of which it starts one"
+    )
 
 
-def _has_room(folder: Path) -> bool:
-    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= MEMORY_BYTES_MIN
+SERVERS = {
+    "postgres": ("stores in PostgreSQL", MISSING, find_binaries),
+    "temporal": ("Temporal", NO_TEMPORAL, find_program),
+}
+"""Marker -> what its tests are of, what is missing for them, and what looks for it."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -61,14 +67,18 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs PostgreSQL's server where there is none; in CI there has to be one, and these tests fail without."""
-    if find_binaries() is not None or os.environ.get("CI"):
+    """Leave out what needs a server that is not installed here; in CI it has to be there, and these tests fail without."""
+    if os.environ.get("CI"):
         return
-    without = [item for item in items if item.get_closest_marker("postgres") is not None]
-    if without:
-        items[:] = [item for item in items if item not in without]
-        config.hook.pytest_deselected(items=without)
-        config.stash[LEFT_OUT] = f"left out {len(without)} tests of stores in PostgreSQL: {MISSING}"
+    told: list[str] = []
+    for marker, (what, missing, find) in SERVERS.items():
+        without = [item for item in items if item.get_closest_marker(marker) is not None]
+        if without and find() is None:
+            items[:] = [item for item in items if item not in without]
+            config.hook.pytest_deselected(items=without)
+            told.append(f"left out {len(without)} tests of {what}: {missing}")
+    if told:
+        config.stash[LEFT_OUT] = "\n".join(told)
         if (to_controller := getattr(config, "workeroutput", None)) is not None:  # one process of several
             to_controller["left_out"] = config.stash[LEFT_OUT]
 
@@ -96,7 +106,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server for all tests that need one."""
-    made = Cluster()
+    made = Cluster(is_brief=True)
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def temporal_server() -> Iterator[TemporalServer]:
+    """A Temporal server for all tests that need one."""
+    made = TemporalServer()
     yield made
     made.remove()
 

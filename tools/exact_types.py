@@ -304,8 +304,8 @@ def _dict(item: Exact | None) -> Exact | None:
 
 def _mapping_test(fields: Mapping[str, Exact], required: list[str] | None = None) -> Fits:
     """Return the test of a dict with these keys, or with at least the required ones."""
-    kinds = {name: each.kind for name, each in fields.items() if each.kind is not None}
-    tests = {name: each.fits for name, each in fields.items() if each.kind is None}
+    kinds = {name: each.kind for name, each in fields.items()}
+    tests = {name: each.fits for name, each in fields.items()}
     needed = frozenset(fields if required is None else required)
     count, optional = len(fields), len(fields) - len(needed)
 
@@ -313,13 +313,14 @@ def _mapping_test(fields: Mapping[str, Exact], required: list[str] | None = None
         given: Any = value  # no `cast`, which is a call
         if type(value) is not dict:
             return False
-        for name, part in given.items():
-            # Most fields are scalars: the class of the value decides, without a call.
-            if (kind := kinds.get(name)) is not None:
-                if type(part) is not kind:
+        try:
+            for name, part in given.items():
+                # Most fields are scalars: the class of the value decides, without a call.
+                kind = kinds[name]
+                if type(part) is not kind and (kind is not None or not tests[name](part)):
                     return False
-            elif (test := tests.get(name)) is None or not test(part):
-                return False
+        except KeyError:  # no field is named so
+            return False
         # All keys are known by now, so their number tells whether all are there.
         return len(given) == count or (optional > 0 and needed <= given.keys())
 

@@ -44,7 +44,6 @@ from .dispatch import Preparation, PreparedCall
 from .facilities import Facilities
 from .identity import idempotency_key
 from .invoke import (
-    BegunCall,
     Failed,
     Lost,
     Outcome,
@@ -56,6 +55,7 @@ from .invoke import (
     refused_by,
     refused_result,
 )
+from .stoppable import BegunCall
 
 if TYPE_CHECKING:
     from .words import AnswerWords
@@ -140,11 +140,10 @@ class Caller:
         threads, timeout_s = self._facilities.threads, call.command.timeout_s
         return await reconcile(tool, call.write_key, args, threads, timeout_s)
 
-    def finish(self, call: PreparedCall, begun: BegunCall) -> Coroutine[Any, Any, Outcome]:
+    def finish(self, call: PreparedCall, tool: Tool, begun: BegunCall) -> Coroutine[Any, Any, Outcome]:
         """Follow a call that waits to its end. Raises: asyncio.CancelledError: it was stopped."""
         timeout_s, threads = call.command.timeout_s, self._facilities.threads
-        tool, is_ending, where = _tool_of(call), self._is_ending, self._where(call)
-        return finish_call(begun, tool, call.args, threads, timeout_s, call.context, is_ending, where=where)
+        return finish_call(begun, tool, call.args, threads, timeout_s, call.context, self._is_ending)
 
     def can_begin_with_context(self, call: PreparedCall, tool: Tool, on_draw: Callable[[], None]) -> bool:
         """Give a call its context, unless artifacts have to be fetched for it first; return whether it has one.

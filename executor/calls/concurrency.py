@@ -185,37 +185,33 @@ class WorkerPool:
             self._spawn("", self._work())
 
     async def _work(self) -> None:
-        """Make calls until no call is due, or until this worker has to end."""
+        """Make the calls that are due, until this worker has to end: none is left, cancelled, its context changed, or its turn over."""
         self._starting -= 1
-        try:
-            await self._make_due()
-        finally:
-            if self._due:
-                self.start_workers()
-
-    async def _make_due(self) -> None:
-        """Make the calls that are due, until this worker has to end: cancelled, its context changed, or its turn over."""
         due, begin, tasks, time = self._due, self._begin, self._tasks, asyncio.get_running_loop().time
         worker, context = cast("asyncio.Task[None]", asyncio.current_task()), copy_context()
         until = time() + TURN_S
-        while due:
-            call = due.popleft()
-            if not self._is_wanted(call):
-                continue
-            if (rest := begin(call)) is not None:
-                tasks[call.step] = worker
-                self._busy += 1
-                if due and self._starting < self._busy:
-                    self.start_workers()
-                try:
-                    await rest
-                finally:
-                    self._busy -= 1
-                    if tasks.get(call.step) is worker:
-                        del tasks[call.step]
-            # A cancel, or a context variable that the call has set, belongs to that call: the next one gets a new task.
-            if worker.cancelling() or copy_context() != context or (due and time() > until):
-                return
+        try:
+            while due:
+                call = due.popleft()
+                if not self._is_wanted(call):
+                    continue
+                if (rest := begin(call)) is not None:
+                    tasks[call.step] = worker
+                    self._busy += 1
+                    if due and self._starting < self._busy:
+                        self.start_workers()
+                    try:
+                        await rest
+                    finally:
+                        self._busy -= 1
+                        if tasks.get(call.step) is worker:
+                            del tasks[call.step]
+                # A cancel, or a context variable that the call has set, belongs to that call: the next one gets a new task.
+                if worker.cancelling() or copy_context() != context or (due and time() > until):
+                    return
+        finally:
+            if due:
+                self.start_workers()
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

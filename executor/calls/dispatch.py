@@ -119,11 +119,6 @@ class PreparedCall:
         return self.epochs if self.is_kept_read else _NO_EPOCHS
 
     @property
-    def has_no_secrets(self) -> bool:
-        """Whether none of its arguments is a secret."""
-        return isinstance(self.command, StartModelCall) or not self.command.secrets
-
-    @property
     def has_more_to_record(self) -> bool:
         """Whether the call may record more than its result: times and ids, progress, or the usage of a model or a judge."""
         tool = self.tool
@@ -361,7 +356,9 @@ class Preparation:
             if call.tool is not None:
                 shared = self._facilities.resources.secrets_of(call.tool)
                 asked.extend(name for name in shared if name not in asked)
-        if not asked and type(outcome) is Returned and not outcome.mismatch and call.has_no_secrets:
+        command = call.command
+        has_secrets = asked or (type(command) is StartToolCall and command.secrets)
+        if not has_secrets and type(outcome) is Returned and not outcome.mismatch:
             return outcome
         secrets = self._secrets_of(call.command, asked) | dict(shared)
         match outcome:

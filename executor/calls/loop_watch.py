@@ -148,16 +148,18 @@ class LoopWatch:
                 number, idle_since = -1, time.monotonic()
 
     def _report(self, block: _Block) -> None:
-        where, step, tool = block.owner
-        if not isinstance(where, str):
-            step = str(where.get("step", ""))
-            where = str(where.get("run", ""))
-        self.blocked.append(Blocked(where, step, tool, block.begin))
+        tool, where = block.owner[2], fields_of(block.owner)
+        run, step = str(where.get("run", "")), str(where.get("step", ""))
+        self.blocked.append(Blocked(run, step, tool, block.begin))
         if tool not in self._told:
             self._told.add(tool)
-            open_log(run=where, step=step).warning(
-                "a tool blocks the event loop", tool=tool, hint=BLOCKED_HINT
-            )
+            open_log(run=run, step=step).warning("a tool blocks the event loop", tool=tool, hint=BLOCKED_HINT)
+
+
+def fields_of(owner: Owner) -> Mapping[str, Any]:
+    """Return the fields of the log that name a call."""
+    where, step, _ = owner
+    return {"run": where, "step": step} if isinstance(where, str) else where
 
 
 NO_WATCH: Final = LoopWatch()

@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, Protocol, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 from ...errors import DECIDED, OWN_RUN, InputRejected, ToolError
@@ -236,6 +236,14 @@ class Asked:
         )
 
 
+class TellsOfDecision(Protocol):
+    """Is told that a decision about a run is in the store."""
+
+    async def __call__(self, run_id: str, /, *, is_cancel: bool) -> None:
+        """Take note of the run, which may go on now."""
+        ...
+
+
 class Decisions:
     """Records decisions about the runs of one store, and passes them to the drivers of the runs.
 
@@ -247,9 +255,10 @@ class Decisions:
         driving: Run id -> the work on the run in this process.
         planning: Keeps what is known of a task without a plan.
         rouse: Has a run go on that waits for a time here.
+        tell: Is told of each run about which a decision is in the store, for whoever hands runs out; `None`: nobody does.
     """
 
-    def __init__(  # what a decision touches
+    def __init__(  # noqa: PLR0913  # what a decision touches
         self,
         facilities: Facilities,
         archive: Archive,
@@ -258,6 +267,8 @@ class Decisions:
         driving: Mapping[str, asyncio.Task[Exception | None]],
         planning: Planning,
         rouse: Callable[[str], Awaitable[None]],
+        *,
+        tell: TellsOfDecision | None = None,
     ) -> None:
         self._facilities = facilities
         self._store = facilities.store
@@ -267,6 +278,7 @@ class Decisions:
         self._driving = driving
         self._planning = planning
         self._rouse = rouse
+        self._tell = tell
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by run
 
     async def decide_one(self, run_id: str, step: str, written: Mapping[str, object], *, by: str) -> Run:
@@ -327,6 +339,8 @@ class Decisions:
                 await self._planning.answer(claimed, answer.value, by)
             finally:
                 await self._owner.let_go(self._store, claimed)
+            if self._tell is not None:
+                await self._tell(row.id, is_cancel=False)
             return await self._archive.get(row.id)
 
     async def decide(self, run_id: str, decisions: Mapping[str, object], *, by: str) -> Run:
@@ -374,7 +388,7 @@ class Decisions:
         row.expect_to_go_on()
         if row.plan_digest is None:
             return await self._cancel_planning(row)
-        return await self._leave_for_run(run_id, CancelAsked(self._owner.name))
+        return await self._leave_for_run(run_id, CancelAsked(self._owner.name), is_cancel=True)
 
     async def _cancel_planning(self, row: RunRow) -> Run:
         """Cancel a task that has no plan yet."""
@@ -392,6 +406,8 @@ class Decisions:
             row.id, header, None, claimed.epoch, RunStatus.CANCELLED.value, now, notice
         )
         await self._owner.let_go(self._store, claimed)
+        if self._tell is not None:
+            await self._tell(row.id, is_cancel=True)
         return await self._archive.get(row.id)
 
     # --- one decision after the other
@@ -624,15 +640,20 @@ class Decisions:
             records = {key: record for key, record in records.items() if key not in standing}
         return {}
 
-    async def _leave_for_run(self, run_id: str, decision: Cause) -> Run:
+    async def _leave_for_run(self, run_id: str, decision: Cause, *, is_cancel: bool = False) -> Run:
         """Make a decision about a run, not about a leaf, durable, and pass it on."""
         line, _ = write_line(0, self._facilities.clock.now(), decision, inline_bytes_max=None)
         await self._store.add_decision(run_id, line)
-        await self._hand_over(run_id)
+        await self._hand_over(run_id, is_cancel=is_cancel)
         return await self._archive.get(run_id)
 
-    async def _hand_over(self, run_id: str) -> None:
+    async def _hand_over(self, run_id: str, *, is_cancel: bool = False) -> None:
         """Pass decisions to the run's driver, or keep them until a resume; another process finds them in the store."""
+        await self._hand_over_here(run_id)
+        if self._tell is not None:
+            await self._tell(run_id, is_cancel=is_cancel)
+
+    async def _hand_over_here(self, run_id: str) -> None:
         # A loop, because others may decide while this process records: then they find the run claimed, and rely on this process.
         while decisions := await self._archive.decisions(run_id):
             if (driver := self._drivers.get(run_id)) is not None:

@@ -31,20 +31,11 @@ from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch, end
 from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
 from ..calls.flow_policy import FlowPolicy
-from ..calls.invoke import (
-    STOPPED,
-    BegunCall,
-    Failed,
-    Lost,
-    Outcome,
-    Returned,
-    begin_call,
-    fitting,
-    is_on_loop,
-)
+from ..calls.invoke import Failed, Lost, Outcome, Returned, begin_call, fitting, is_on_loop
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
 from ..calls.step_planning import StepTask, cost_of, sub_plan_of
+from ..calls.stoppable import STOPPED, BegunCall
 from ..commands import (
     Command,
     Continue,
@@ -665,7 +656,7 @@ class Driver:
         try:
             outcome = self._begun(call, tool)
             if isinstance(outcome, BegunCall):
-                return self._finish(call, outcome, self._results.begin(call))
+                return self._finish(call, tool, outcome, self._results.begin(call))
             return self._make(call) if outcome is None else self._ended_at_once(call, outcome)
         finally:
             if not isinstance(outcome, BegunCall):
@@ -712,12 +703,12 @@ class Driver:
         return self._conclude(call, outcome, call.kept_epochs)[1]
 
     async def _finish(
-        self, call: PreparedCall, begun: BegunCall, in_flight: asyncio.Future[Reusable | None]
+        self, call: PreparedCall, tool: Tool, begun: BegunCall, in_flight: asyncio.Future[Reusable | None]
     ) -> None:
         """Follow a call that waits to its end, and record its outcome."""
         made: Reusable | None = None
         try:
-            outcome = await self._caller.finish(call, begun)
+            outcome = await self._caller.finish(call, tool, begun)
             if call.blobs is not None and call.blobs.made_files:
                 outcome = await self._caller.keep_files(call, outcome)
             made, rest = self._conclude(call, outcome, call.kept_epochs)

@@ -18,7 +18,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ...errors import ConfigError, FirmplanError, RunDriven, StoreError
+from ...errors import (
+    ConfigError,
+    FirmplanError,
+    InputRejected,
+    PlanningFailed,
+    RunDriven,
+    ServerError,
+    StoreError,
+)
 from ...plans.immutable import immutable
 from ...plans.nearest import listing
 from ..calls.caller import callers_in, recorded_values
@@ -40,10 +48,11 @@ from .deaths import ALONE_AFTER, Deaths, DriveLock, Permit, count_deaths
 from .decisions import Decisions
 from .driver import Driver, expect_outcomes, heap_frozen, watch_of
 from .owner import Owner, Presence, RunOwner
-from .planning import Planning, planning_deaths
+from .planning import Planning, patch_id, planning_deaths
 from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
+from .stranded import Stranded
 from .submission import NewRuns, Submissions
 from .timers import Timers
 from .watch import LOOK_S, Takeover, Watch
@@ -65,8 +74,13 @@ LOOKS_MAX: Final = 100  # looks a second at the runs that wait for a time and th
 WAKES_MAX: Final = 8  # runs whose time has come that are claimed at a time: each reads its journal
 LINES_MAX: Final = 100  # of a journal, read together for a reader who follows its events
 CUT_OFF_S: Final = 5.0  # how long cancelled calls may clean up
+PATCH_GAP_S: Final = 2.0  # how long after the failure of a run a worker may take until it patches the plan
 NEAR_S: Final = 1.0  # `drive` sits out a wait that ends so soon: to hand the run out again would take as long
 
+RECOVERS: Final = (
+    "recover: expected False beside a backend, which alone says who drives a run, and hands the runs of dead processes out again; an engine "
+    "that recovers would take all queued runs of the store"
+)
 REFUSED_PLAN: Final = "who was shown the plan"
 """Who cancels a run whose plan was refused before it began."""
 
@@ -144,6 +158,7 @@ class Execution:
         self._lock = DriveLock()
         self._claimed: dict[str, RunRow] = {}
         self._store = facilities.store
+        self._presence = presence
         self._owner = Owner(presence, lease_s)
         facilities.ownership = self._owner
         facilities.processes.lease = self._owner.lease
@@ -167,7 +182,7 @@ class Execution:
         self._parking: dict[str, asyncio.Task[None]] = {}  # by run: the work that stops it here
         self._parked: set[str] = set()  # runs that were stopped here, and that nobody has asked for since
         self._is_closing = False
-        self.archive = Archive(self._store, self._drivers, self._is_driven, facilities.known)
+        self.archive = Archive(self._store, self._drivers, self._is_left_to_somebody, facilities.known)
         new_runs = NewRuns(facilities.commits, self._store)
         self.submissions = Submissions(
             self._store,
@@ -189,8 +204,16 @@ class Execution:
             self._changes,
         )
         self.decisions = Decisions(
-            facilities, self.archive, self._owner, self._drivers, self._driving, self.planning, self._rouse
+            facilities,
+            self.archive,
+            self._owner,
+            self._drivers,
+            self._driving,
+            self.planning,
+            self.rouse if backend is None or not self._drives_here else backend.wake,
+            tell=None if self._drives_here else self._tell_of_decision,
         )
+        self._stranded = Stranded(self._store, self._owner, self.now)
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
         self._takeover = Takeover(
@@ -206,7 +229,9 @@ class Execution:
     # --- life
 
     async def open(self) -> None:
-        """Open the store and become an owner. Raises: StoreError."""
+        """Open the store and become an owner. Raises: StoreError; ConfigError: the backend cannot work with this engine."""
+        if self.backend is not None:  # first: a wrong backend is no reason to make a store
+            await self.backend.open(self)
         await self._store.open()
         self.facilities.resources.note_loop()
         if (
@@ -218,6 +243,8 @@ class Execution:
     async def close(self) -> None:
         """Stop the active runs and release all runs; `resume` continues them."""
         self._is_closing = True
+        if self.backend is not None:
+            await self.backend.close()
         # Patches first: the run of a new patch would start after the active runs have been stopped.
         patching: list[asyncio.Task[Any]] = [
             *self._tending.values(),
@@ -270,7 +297,13 @@ class Execution:
         return self.facilities.clock.now()
 
     def recover(self) -> None:
-        """Continue, in the background, every run that nobody drives, and, while this execution is open, every run whose owner dies."""
+        """Continue, in the background, every run that nobody drives, and, while this execution is open, every run whose owner dies.
+
+        Raises:
+            ConfigError: A backend hands the runs out.
+        """
+        if not self._drives_here:
+            raise ConfigError(RECOVERS)
         self._takeover.begin(self._owner.is_gone, self._owner.beat_pause_s)
 
     # --- start and continue
@@ -297,6 +330,10 @@ class Execution:
             ConfigError: A tool of the run is missing here.
             StoreError: The store cannot be written.
         """
+        if not self._drives_here:
+            row = await self.submissions.submit(header, run_id=run_id)
+            await self.start(row)
+            return row, None, None
         new, header = self.submissions.prepared(header, run_id, owner=self._owner.name)
         if header.plan is not None and (begun := await self._begin_new(new, header)) is not None:
             return new, begun, None
@@ -361,6 +398,9 @@ class Execution:
             StoreError: Its journal was changed.
         """
         if row.status in FINAL or (row.status == RunStatus.PARKED and not is_asked):
+            return None
+        if not self._drives_here:
+            await self._dispatch(row, is_asked=is_asked, take_over=take_over)
             return None
         if self._parked:
             self._parked.discard(row.id)
@@ -475,9 +515,22 @@ class Execution:
             StoreError: The store failed, or the journal was changed.
         """
         run = await self._driven(run_id)
-        while (times := await self._patches_left(run)) and (patched := await self._patch_once(run, times)):
+        while (times := await self._patches_left(run)) and (patched := await self._patch_handed(run, times)):
+            if not self._drives_here:  # it is a run of its own, which has its own place in the queue
+                await self.go_on(patched)
+                break
             run = await self._driven(patched)
         return run
+
+    async def _patch_handed(self, run: Run, times: int) -> str | None:
+        """Patch the plan of a failed run under its lease: one worker does it, and whoever waits for the run sees that it is being done."""
+        claimed = await self._owner.claim(self._store, run.id)
+        if claimed is None:
+            return None
+        try:
+            return await self._patch_once(run, times)
+        finally:
+            await self._owner.let_go(self._store, claimed)
 
     async def _driven(self, run_id: str) -> Run:
         while True:
@@ -599,6 +652,104 @@ class Execution:
     def _forget_times(self, run_id: str) -> None:
         self._sleeping.discard(run_id)
         self._timers.set(run_id, None)
+
+    # --- dispatch: a backend hands the runs out
+    #
+    # Then nothing is driven in the process of the caller. `start` stores what there is to store, and tells the backend; whoever waits reads from the
+    # store how the run goes on.
+
+    @property
+    def store_name(self) -> str:
+        """See `BackendHost`."""
+        return self._store.name
+
+    @property
+    def is_store_shared(self) -> bool:
+        """See `BackendHost`."""
+        return self._presence.is_leased
+
+    async def cancel(self, run_id: str) -> Run:
+        """See `BackendHost`."""
+        return await self.decisions.cancel(run_id)
+
+    async def find_stranded(self) -> Sequence[RunRow]:
+        """See `BackendHost`."""
+        return await self._stranded.find()
+
+    async def _dispatch(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
+        """Have the backend hand out a run that begins or goes on. Raises: ConfigError."""
+        row.expect_to_go_on()
+        assert self.backend is not None
+        by_force = take_over and self._owner.is_anothers(row)
+        if is_asked and (row.status == RunStatus.PARKED or by_force):
+            await self._note_asked(row, by_force=by_force)
+        is_new = row.status == RunStatus.QUEUED and not (
+            row.last_seq or row.owner or row.header.get("planning")
+        )
+        await self._tell(row.id, self.backend.enqueue(row) if is_new else self.backend.wake(row.id))
+
+    async def _note_asked(self, row: RunRow, *, by_force: bool) -> None:
+        """Record that a person asks for a run that is parked, or that another process has; nothing is called."""
+        if row.plan_digest is None:
+            claimed = await self._owner.claim(self._store, row.id, by_force=by_force)
+            if claimed is not None:
+                try:
+                    await self.planning.count_deaths(claimed, is_asked=True)
+                finally:
+                    await self._owner.let_go(self._store, claimed)
+            return
+        if by_force:
+            await self._prepare_takeover(row)
+        taken = await self._take(row.id, is_asked=True, by_force=by_force)
+        if taken is None:  # somebody drives it
+            return
+        try:
+            if (machine := await self._machine_of(taken)) is not None:
+                await self._note(taken, taken.first, machine)
+        finally:
+            await self._let_go(taken.row)
+
+    async def _tell_of_decision(self, run_id: str, *, is_cancel: bool) -> None:
+        """Tell the backend that a decision about a run is in the store."""
+        assert self.backend is not None
+        await self._tell(run_id, self.backend.cancel(run_id) if is_cancel else self.backend.wake(run_id))
+
+    async def _tell(self, run_id: str, telling: Awaitable[None]) -> None:
+        try:
+            await telling
+        except ServerError as fault:
+            # No error of the caller's: the run is durable, and whoever submitted it again would have it twice.
+            hint = "the run is in the store; it goes on when it is resumed, or when a worker finds it"
+            self.facilities.log.warning("the backend was not told", run=run_id, error=str(fault), hint=hint)
+
+    async def _goes_on_elsewhere(self, row: RunRow) -> bool:
+        """Whether a run moves on without a person, as far as the store says."""
+        if row.status in FINAL or row.status == RunStatus.PARKED or row.is_replay:
+            return False
+        if row.status in UNDER_WAY or self._owner.is_driven(row):
+            return True
+        is_timed = (await self.archive.snapshot_of(row)).until is not None
+        return is_timed or bool(await self.archive.decisions(row.id))
+
+    async def _wait_elsewhere(self, run_id: str, followed: Followed) -> Run:
+        while True:
+            followed.look()
+            row = await self.archive.row(run_id)
+            if not await self._goes_on_elsewhere(row):
+                return await self.archive.snapshot_of(row)
+            # The worker that claims the run next has perhaps not heard that somebody asks for the moves of the run.
+            await followed.wait(_never, LOOK_S)
+
+    async def _find_patch(self, run: Run) -> str | None:
+        """Return the run of the patched plan of a failed run once a worker has made it; `None`: no worker makes one."""
+        until, patched = time.monotonic() + PATCH_GAP_S, patch_id(run.id)
+        while not await self.archive.is_known(patched):
+            if self._owner.is_driven(await self.archive.row(run.id)):
+                until = time.monotonic() + PATCH_GAP_S
+            elif time.monotonic() > until:
+                return None
+            await asyncio.sleep(POLL_S)
+        return patched
 
     # --- permits: who is driven alone
 
@@ -908,8 +1059,8 @@ class Execution:
         async with self._wakes:
             await self._go_on_or_forget(run_id)
 
-    async def _rouse(self, run_id: str) -> None:
-        """Have a run go on that waits for a time, after a decision about it: a decision does not wait for the time."""
+    async def rouse(self, run_id: str) -> None:
+        """Have a run go on that waits for a time here, after a decision about it: a decision does not wait for the time."""
         if run_id in self._sleeping:
             await self._go_on_or_forget(run_id)
 
@@ -978,7 +1129,8 @@ class Execution:
             StoreError: Its journal cannot be written any more.
         """
         with self._changes.follow(run_id) as followed:
-            return await self._wait(run_id, followed)
+            wait = self._wait if self._drives_here else self._wait_elsewhere
+            return await wait(run_id, followed)
 
     async def _wait(self, run_id: str, followed: Followed) -> Run:
         tell_at = time.monotonic() + TELL_S
@@ -1027,7 +1179,10 @@ class Execution:
             is_done = not planning.cancelled() and planning.exception() is None
             if is_done and (failed := planning.result()) is not None:
                 raise failed
-        return await self._patched(await self._moved(run_id))
+        run = await self._patched(await self._moved(run_id))
+        if not self._drives_here and run.status == RunStatus.FAILED and run.plan is None:
+            raise _planning_error(run)
+        return run
 
     async def wait_patched(self, run_id: str) -> Run:
         """Return as `wait` does, but the run of the last patched plan if the plan of the run is patched. Raises: as `wait`."""
@@ -1057,7 +1212,9 @@ class Execution:
                 async for event in events:
                     yield event
 
-    async def _events(self, run_id: str, after: int, followed: Followed) -> AsyncGenerator[Event]:
+    async def _events(  # noqa: C901  # a branch for each way in which a run goes on
+        self, run_id: str, after: int, followed: Followed
+    ) -> AsyncGenerator[Event]:
         while True:
             followed.look()
             driver = self._drivers.get(run_id)
@@ -1073,6 +1230,11 @@ class Execution:
                 continue
             row = await self.archive.row(run_id)
             if row.last_seq > after or self._drivers.get(run_id) is not None:
+                continue
+            if not self._drives_here:
+                if not await self._goes_on_elsewhere(row):
+                    return
+                await followed.wait(_never, LOOK_S)
                 continue
             if task is not None and not task.done():
                 await asyncio.wait([task], timeout=POLL_S)
@@ -1110,9 +1272,12 @@ class Execution:
         while run.status == RunStatus.FAILED and run.plan is not None:
             if not (times := await self._patches_left(run)):
                 return run
-            if (patched := await self._patch_once(run, times)) is None:
+            if not self._drives_here:
+                patched = await self._find_patch(run)
+            elif (patched := await self._patch_once(run, times)) is not None:
+                await self.resume(patched)
+            if patched is None:
                 return run
-            await self.resume(patched)
             run = await self._moved(patched)
         return run
 
@@ -1140,6 +1305,10 @@ class Execution:
 
     def _is_driven(self, row: RunRow) -> bool:
         return row.id in self._driving or self._owner.is_driven(row)
+
+    def _is_left_to_somebody(self, row: RunRow) -> bool:
+        """Whether a run is driven, or is the business of a backend, so that it is not abandoned."""
+        return not self._drives_here or self._is_driven(row)
 
     async def find_owner(self, run_id: str) -> RunOwner | None:
         """Return the living process that drives a run; `None`: none does. Raises: RunNotFound."""
@@ -1178,6 +1347,18 @@ class Execution:
         """Delete the runs of these statuses whose end is that long ago; see `StoreCare.prune`."""
         await self._owner.wait()
         return await self.care.prune(age_s, statuses, is_dry_run=is_dry_run)
+
+
+def _never() -> bool:
+    return False
+
+
+def _planning_error(run: Run) -> FirmplanError:
+    """Return the error of a planning that a worker has recorded in its run, as a planning here raises it."""
+    error = run.errors[0] if run.errors else None
+    kinds = {kind.code: kind for kind in (ConfigError, InputRejected)}
+    kind = PlanningFailed if error is None else kinds.get(error.code, PlanningFailed)
+    return kind(error.message if error is not None else f"the task of run {run.id} could not be planned")
 
 
 def _logged(owner: RunOwner) -> dict[str, object]:

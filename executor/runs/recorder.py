@@ -100,12 +100,12 @@ class RunRecorder:
             EngineBug: The event is not possible in the state that its step is in.
             StoreError: The journal cannot be written any more.
         """
-        journal = self._journal
+        journal, kind = self._journal, type(event)
         self.writes_next = False
         with journal.piece:
             commands = self._machine.handle(event, at)
             if self._resources and (resource := self._written_by(event)) is not None:
-                opens = resource if isinstance(event, CallStarted) else None
+                opens = resource if kind is CallStarted else None
                 closes = isinstance(event, OUTCOMES)
                 self.writes_next = self._may_wait(event, commands)
                 within_s = math.inf if self.writes_next else None
@@ -113,10 +113,10 @@ class RunRecorder:
             else:
                 # A count of deaths is durable immediately: if the next call kills the process, the count must have grown, or, after an
                 # explicit resume of a parked run, must have begun anew.
-                within_s = FIRST_MAX_S if isinstance(event, RunStarted) else None
-                is_synced = isinstance(event, RunResumed)
+                within_s = FIRST_MAX_S if kind is RunStarted else None
+                is_synced = kind is RunResumed
                 journal.add(event, at, decision=decision, is_synced=is_synced, within_s=within_s)
-            if self._made is not None and isinstance(event, RunStarted):
+            if self._made is not None and kind is RunStarted:
                 journal.add(self._made, at)
             concluded: list[Consequence] = []
             if commands and isinstance(commands[0], Record):  # records come first
@@ -153,7 +153,7 @@ class RunRecorder:
 
         It must be if it belongs to a write, if it counts deaths, or if too many records are not durable yet.
         """
-        if self._journal.is_behind or isinstance(event, RunResumed):
+        if self._journal.is_behind or type(event) is RunResumed:
             return True
         if event is None or not self._resources or self._written_by(event) is None:
             return False

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from firmplan import Context, Engine, OutcomeUnknown, Run, ToolError, Toolset, tool
+from forked import start_script
 from public import call, once, plan, statuses, within
 
 # --- crashes
@@ -117,10 +116,11 @@ class Crash:
     def die(self, *steps: dict[str, Any], **keys: Any) -> None:
         source = json.dumps(plan(*steps, **keys))
         tools = str(self.folder / "tools.py")
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD, tools, str(self.store), source], check=False, timeout=60
-        )
-        assert done.returncode == -signal.SIGKILL
+        script = self.folder / "child.py"
+        script.write_text(CHILD)
+        child = start_script(script, tools, self.store, source)
+        child.join(60)
+        assert child.exitcode == -signal.SIGKILL
 
     def calls(self) -> list[list[str]]:
         return [line.split() for line in (self.folder / "calls.log").read_text().splitlines()]

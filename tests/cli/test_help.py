@@ -42,7 +42,7 @@ PROMISED = {
     *("resume", "export", "cache stats", "cache gc", "cache clear", "tools list", "tools lint", "eval"),
     *("serve", "demo", "doctor", "store check", "store backup", "store upgrade"),
 }
-WITHOUT_JSON = {"serve", "mcp", "demo", "traffic"}
+WITHOUT_JSON = {"serve", "worker", "mcp", "demo", "traffic"}
 WITHOUT_STORE = {
     "completion",
     "demo",

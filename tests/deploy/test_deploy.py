@@ -17,11 +17,16 @@ import httpx2
 import jsonschema_rs
 import pytest
 import yaml
+from firmplan.backends.temporal import TemporalAddress
+from firmplan.cli.app import app
+from firmplan.cli.config import read_settings
 from firmplan.service.metrics import Metrics
+from typer.main import get_command
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+FLEET = yaml.safe_load((DEPLOY / "compose.fleet.yaml").read_text(encoding="utf-8"))
 
 
 def instructions():
@@ -206,7 +211,8 @@ def test_the_compose_file_fits_the_specification():
     vendor = pytest.importorskip("check_jsonschema").__path__[0]
     schema = json.loads((Path(vendor) / "builtin_schemas" / "vendor" / "compose-spec.json").read_text())
     validator = jsonschema_rs.validator_for(schema)
-    assert [f"{list(error.instance_path)} {error.message}" for error in validator.iter_errors(COMPOSE)] == []
+    for file in (COMPOSE, FLEET):
+        assert [f"{list(error.instance_path)} {error.message}" for error in validator.iter_errors(file)] == []
     broken = json.loads(json.dumps(COMPOSE))
     broken["services"]["firmplan"]["healthchek"] = {}
     assert not validator.is_valid(broken)
@@ -230,6 +236,37 @@ def test_the_services_are_what_the_page_says():
     assert server["environment"]["FIRMPLAN_STORE"] == "postgresql://firmplan@postgres/firmplan"
     assert all(port.startswith("127.0.0.1:") for port in server["ports"])
     assert (DEPLOY / "tools" / "tools.py").exists()
+
+
+def test_the_fleet_is_what_the_page_says(tmp_path):
+    """Server and workers have one store and one backend, the workers' words are options of the command, and the image has what they need."""
+    server, work, temporal = (FLEET["services"][name] for name in ("firmplan", "worker", "temporal"))
+    assert work["deploy"]["replicas"] == 2
+    assert work["environment"]["FIRMPLAN_BACKEND"] == server["environment"]["FIRMPLAN_BACKEND"]
+    for name in ("FIRMPLAN_STORE", "PGPASSWORD", "FIRMPLAN_MODEL"):
+        assert work["environment"][name] == COMPOSE["services"]["firmplan"]["environment"][name]
+    for name in (
+        "read_only",
+        "cap_drop",
+        "security_opt",
+        "tmpfs",
+        "volumes",
+        "networks",
+        "stop_grace_period",
+    ):
+        assert work[name] == COMPOSE["services"]["firmplan"][name], name
+    assert "ports" not in temporal
+    assert temporal["networks"] == ["store"]
+    address = TemporalAddress.parse(work["environment"]["FIRMPLAN_BACKEND"])
+    assert address == TemporalAddress("temporal:7233", "default", "firmplan")
+    command, *words = work["command"]
+    found = get_command(app).get_command(None, command)
+    context = found.make_context(command, list(words))
+    assert (context.params["tools"], context.params["slots"]) == (["tools.py"], 32)
+    settings = read_settings({"slots": context.params["slots"]}, work["environment"], tmp_path)
+    assert (settings.backend, settings.slots) == (str(address), 32)
+    installed = next(rest for name, rest in stages()[0] if "lock.py select" in rest)
+    assert {"temporal", "postgres"} <= set(installed.split())
 
 
 UNIT = DEPLOY / "firmplan.service"

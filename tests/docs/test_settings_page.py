@@ -61,10 +61,12 @@ def test_the_example_is_read_as_the_page_says(tmp_path):
 
 
 def test_flags_and_variables_of_settings_work():
-    """Each flag is one of `run`'s, each variable is read, and what the page says of defaults is what holds."""
-    flags = {flag for parameter in get_command(app).commands["run"].params for flag in parameter.opts}
+    """Each flag is one of `run`'s or of a worker's, each variable is read, and what the page says of defaults is what holds."""
+    commands = [get_command(app).commands[name] for name in ("run", "worker")]
+    flags = {flag for command in commands for parameter in command.params for flag in parameter.opts}
     values = {
         "concurrency": "7",
+        "slots": "9",
         "flow": "warn",
         "default_trust": "untrusted",
         "results": "learn",

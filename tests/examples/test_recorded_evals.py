@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import firmplan
 import pytest
+from forked import run
 
 FOLDER = Path(firmplan.__file__).parent / "examples" / "evals" / "recorded"
 
@@ -20,14 +19,7 @@ def evaluated(name, *words):
         key: value for key, value in os.environ.items() if "FIRMPLAN" not in key and "OPENAI" not in key
     }
     command = ("traffic", "--replay", f"{name}.traffic.jsonl", "eval", *words, "--against", "react", "--json")
-    done = subprocess.run(
-        [sys.executable, "-m", "firmplan", *command],
-        cwd=FOLDER,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(["-m", "firmplan", *command], cwd=FOLDER, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -75,8 +67,6 @@ def test_a_worse_set_fails_the_build(tmp_path):
         "--at-least",
         "1",
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "firmplan", *command], cwd=FOLDER, capture_output=True, text=True, check=False
-    )
+    done = run(["-m", "firmplan", *command], cwd=FOLDER)
     assert done.returncode == 1
     assert "simple: other calls than expected" in done.stderr

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import firmplan
 import pytest
+from forked import run
 
 FOLDER = Path(firmplan.__file__).parent / "examples" / "evals" / "simple"
 
@@ -21,14 +20,7 @@ def tasks():
         key: value for key, value in os.environ.items() if "FIRMPLAN" not in key and "OPENAI" not in key
     }
     command = ("traffic", "--replay", "simple.traffic.jsonl", "eval", "simple.yaml", "--run", "--json")
-    done = subprocess.run(
-        [sys.executable, "-m", "firmplan", *command],
-        cwd=FOLDER,
-        env={**environment, "FIRMPLAN_PROFILE": "small"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(["-m", "firmplan", *command], cwd=FOLDER, env={**environment, "FIRMPLAN_PROFILE": "small"})
     assert done.returncode == 0, done.stderr
     return {each["task"]: each["scores"][0] for each in json.loads(done.stdout)["tasks"]}
 

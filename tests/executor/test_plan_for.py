@@ -7,8 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +17,7 @@ from firmplan import Engine, InputRejected, Plan, PlanBuilder, Planner, PlanReje
 from firmplan.executor.runs.request import GivenPlan
 from firmplan.testing import FakeClock, ScriptedModel, Slow, read_recorded
 from firmplan.testing.rehearsal import Rehearsal
+from forked import start_script
 from typing_extensions import TypedDict
 
 
@@ -596,11 +595,12 @@ def test_a_killed_process_plans_again_or_goes_on_with_the_same_sub_plan(tmp_path
         return Slow(reply, 30) if first and kills == "planning" else reply
 
     with ScriptedModel(answer) as model:
-        child = subprocess.Popen([sys.executable, script, store, model.base_url, log, kills])
+        child = start_script(script, store, model.base_url, log, kills)
         assert asked.wait(60)
         if kills == "planning":
             child.kill()
-        assert child.wait(60) == -signal.SIGKILL
+        child.join(60)
+        assert child.exitcode == -signal.SIGKILL
         planner = Planner("scripted", base_url=model.base_url, api_key="x")
         with Engine(dying_tools(str(log), kills), store=store, planner=planner) as engine:
             run = engine.resume_sync("r")

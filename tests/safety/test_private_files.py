@@ -16,6 +16,7 @@ from firmplan.testing import ScriptedModel
 from firmplan.tools import tool
 from firmplan.tools.models.recorder import Recorder
 from firmplan.tools.private_file import is_read_by_others, make_private, write_private
+from forked import run
 from rig import plan_of
 
 PRIVATE = 0o600
@@ -166,8 +167,7 @@ def test_a_store_that_others_may_read_is_named(tmp_path):
 
     def firmplan(*words):
         env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
-        command = [sys.executable, "-m", "firmplan", *words]
-        return subprocess.run(command, cwd=tmp_path, env=env, check=False, capture_output=True, text=True)
+        return run(["-m", "firmplan", *words], cwd=tmp_path, env=env)
 
     assert firmplan("run", "p.json", "-t", "t.py", "--run-id", "r").returncode == 0
     line = "other users may read it (mode 0644), with all that tools returned: chmod 600 firmplan.db*"

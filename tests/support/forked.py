@@ -73,6 +73,22 @@ def start(work: Callable[..., None], *args: Any, **options: Any) -> BaseProcess:
     return child
 
 
+def start_script(*words: object) -> BaseProcess:
+    """Start a script with its arguments, as `python` would, with the streams of this process; a script that a failed test leaves behind ends with the tests."""
+    child = _CONTEXT.Process(target=_run_script, args=([str(word) for word in words],), daemon=True)
+    child.start()
+    return child
+
+
+def run(
+    words: Sequence[object], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end (see `Program`); return what it said."""
+    with Program(words, cwd=cwd, env=env) as program:
+        out, err = program.communicate(END_S)
+    return subprocess.CompletedProcess(list(words), program.wait(), out, err)
+
+
 def is_killed(child: BaseProcess, *, after_s: float | None = None) -> bool:
     """Wait until a process has ended, or kill it after a time; return whether it was killed. It never fails."""
     if after_s is not None:
@@ -184,6 +200,12 @@ def read_terminal(main: int) -> str:
 
 def _rest(pipe: TextIO) -> str:
     return "" if pipe.closed else pipe.read()
+
+
+def _run_script(words: list[str]) -> None:
+    sys.argv = words
+    sys.path.insert(0, str(Path(words[0]).parent))
+    runpy.run_path(words[0], run_name="__main__")
 
 
 def _become(words: list[str], cwd: str, env: dict[str, str], ends: list[Connection]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import time
+
+from forked import start_script
 
 PATIENCE_S = 30.0
 
@@ -17,14 +17,14 @@ class Served:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self._words = [sys.executable, *map(str, words), str(self.port)]
+        self._words = (*words, self.port)
         self.url = f"http://127.0.0.1:{self.port}/mcp"
         self.start()
 
     def start(self):
-        self._process = subprocess.Popen(self._words)
+        self._process = start_script(*self._words)
         end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end and self._process.poll() is None:
+        while time.monotonic() < end and self._process.exitcode is None:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
@@ -33,4 +33,4 @@ class Served:
 
     def stop(self):
         self._process.kill()
-        self._process.wait()
+        self._process.join()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import shutil
 import socket
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +18,8 @@ import pytest
 from firmplan import ConfigError, Engine, Toolset
 from firmplan.tools.mcp import oauth as logins
 from firmplan.tools.mcp.oauth import FileTokens, OAuth, _expect_safe
+from forked import Program, start_script
+from forked import run as run_program
 from mcp_http import PATIENCE_S
 
 SERVER = Path(__file__).parents[2] / "support" / "mcp_protected.py"
@@ -44,12 +44,12 @@ class Vault:
         self.folder = folder
         ports = free_port(), free_port()
         self.url = f"http://127.0.0.1:{ports[1]}/mcp"
-        self.process = subprocess.Popen([sys.executable, SERVER, folder, *map(str, ports)])
+        self.process = start_script(SERVER, folder, *ports)
         end = time.monotonic() + PATIENCE_S
         for port in ports:
             while not is_open(port):
                 assert time.monotonic() < end
-                assert self.process.poll() is None
+                assert self.process.exitcode is None
                 time.sleep(0.02)
 
     @property
@@ -70,7 +70,7 @@ def process(tmp_path_factory):
     made = Vault(tmp_path_factory.mktemp("vault"))
     yield made
     made.process.kill()
-    made.process.wait()
+    made.process.join()
 
 
 @pytest.fixture
@@ -84,25 +84,8 @@ def vault(process, home):
 
 def log_in(vault, *words, browse=True):
     """Carry out `firmplan tools login`, with a browser that opens what the command prints; return code, output and errors."""
-    command = [
-        sys.executable,
-        "-m",
-        "firmplan",
-        "tools",
-        "login",
-        vault.url,
-        "--no-browser",
-        "--json",
-        *words,
-    ]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=vault.folder,
-        env=dict(os.environ),
-    ) as process:
+    command = ("-m", "firmplan", "tools", "login", vault.url, "--no-browser", "--json", *words)
+    with Program(command, cwd=vault.folder) as process:
         said = ""
         while browse and (line := process.stderr.readline()):
             said += line
@@ -197,10 +180,8 @@ def test_two_programs_refresh_one_after_the_other(vault):
     script = (
         "from firmplan import Toolset; import sys; print(Toolset.from_mcp(sys.argv[1], oauth=True).names)"
     )
-    programs = [
-        subprocess.Popen([sys.executable, "-c", script, vault.url], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
+    (vault.folder / "names.py").write_text(script)
+    programs = [Program([vault.folder / "names.py", vault.url]) for _ in range(4)]
     assert [each.communicate(timeout=60)[0].strip() for each in programs] == ["('look', 'nap')"] * 4
     assert vault.log.count("refresh") == 1
 
@@ -244,8 +225,7 @@ def test_tokens_stand_where_one_says_and_can_be_forgotten(vault, home, firmplan_
 @pytest.fixture
 def firmplan_tools():
     def run(*words):
-        command = [sys.executable, "-m", "firmplan", "tools", *map(str, words), "--json"]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        done = run_program(["-m", "firmplan", "tools", *words, "--json"])
         return done.returncode, json.loads(done.stdout)
 
     return run
@@ -265,8 +245,7 @@ def test_another_place_of_tokens_is_another_login(vault):
 
 def test_the_page_takes_the_right_answer_alone(vault):
     """A wrong state, another path and a second visit do nothing to the login."""
-    command = [sys.executable, "-m", "firmplan", "tools", "login", vault.url, "--no-browser", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with Program(["-m", "firmplan", "tools", "login", vault.url, "--no-browser", "--json"]) as process:
         line = ""
         while "/authorize" not in line:
             line = process.stderr.readline()
@@ -329,19 +308,16 @@ def test_a_command_has_no_login_and_damaged_tokens_are_told(tmp_path):
 
 def test_tokens_may_stand_in_the_keyring(vault, monkeypatch):
     """By the package `keyring`, whatever system it speaks to; here a file."""
-    folder = vault.folder / "ring"
-    folder.mkdir()
+    folder = vault.folder  # in which the command starts, and finds the module
     (folder / "ring.py").write_text(RING)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "ring.Ring")
     monkeypatch.setenv("RING", str(folder / "ring.json"))
     assert log_in(vault, "--keyring", "vault/ann")[0] == 0
     assert "access_token" in json.loads((folder / "ring.json").read_text())["vault/ann"]
     script = "from firmplan import Toolset; import sys; print(Toolset.from_mcp(sys.argv[1], oauth={'keyring': 'vault/ann'}).names)"
-    done = subprocess.run(
-        [sys.executable, "-c", script, vault.url], check=True, capture_output=True, text=True
-    )
-    assert "look" in done.stdout
+    (folder / "names.py").write_text(script)
+    done = run_program([folder / "names.py", vault.url])
+    assert "look" in done.stdout, done.stderr
 
 
 RING = """

@@ -1,0 +1,69 @@
+"""Finds the runs that should go on, and that nobody drives: their backend was not told, since a process died in between, or the backend was away.
+
+Each look also notes the beats of all owners, so that this process knows as early as it can which of them have died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from ..states import FINAL, UNDER_WAY
+
+if TYPE_CHECKING:
+    from ..stores.store import RunRow, Store
+    from .owner import Owner
+
+SETTLED_S: Final = 10.0
+"""A run that has changed since then is on its way: its backend is just being told."""
+PAGE: Final = 200
+"""Rows of runs without an owner that one look reads; the next look goes on behind them."""
+
+
+class Stranded:
+    """The stranded runs of a store.
+
+    Args:
+        store: Where the runs are.
+        owner: Tells whether owners live.
+        now: The time, in Unix seconds.
+    """
+
+    def __init__(self, store: Store, owner: Owner, now: Callable[[], float]) -> None:
+        self._store = store
+        self._owner = owner
+        self._now = now
+        self._before: dict[str, tuple[float, str] | None] = {}  # by status: where the next look goes on
+
+    async def find(self) -> list[RunRow]:
+        """Return rows, without headers, of runs that are stranded, as far as this look has seen. Raises: StoreError."""
+        settled = self._now() - SETTLED_S
+        found: dict[str, RunRow] = {}
+        driven = await self._store.list_driven()
+        lost = [row for row in driven if not self._owner.is_driven(row)]
+        for row in (
+            *lost,
+            *await self._next_page(),
+            *await self._store.list_due(settled),
+            *await self._decided(),
+        ):
+            if not row.is_replay and (row.owner is None or row in lost) and row.updated < settled:
+                found[row.id] = row
+        return list(found.values())
+
+    async def _next_page(self) -> list[RunRow]:
+        """Return some of the runs that are under way without an owner."""
+        found: list[RunRow] = []
+        for status in UNDER_WAY:
+            before = self._before.get(status)
+            rows = await self._store.list_runs(status=status, limit=PAGE, before=before)
+            self._before[status] = (rows[-1].created, rows[-1].id) if len(rows) == PAGE else None
+            found += [row for row in rows if row.owner is None]
+        return found
+
+    async def _decided(self) -> Sequence[RunRow]:
+        """Return the runs about which a decision is stored that nobody has taken up."""
+        ids = await asyncio.to_thread(self._store.list_decided)
+        rows = [await self._store.find_run(run_id) for run_id in ids[:PAGE]]
+        return [row for row in rows if row is not None and row.status not in FINAL]

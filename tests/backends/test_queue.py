@@ -1,0 +1,173 @@
+"""The seam, with a queue between processes: a worker is killed, tasks are planned and patched by workers, the backend is away."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import backend_child
+import pytest
+from firmplan import Engine, Planner, PlanningFailed, ServerError, tool
+from firmplan.testing import ScriptedModel, Slow
+from public import call, plan, within
+from queue_backend import QueueBackend
+
+HANG = plan(
+    call("a", "say", args={"word": "first"}),
+    call("h", "hang", args={"word": "gate"}, after=["a"]),
+    output="${h}",
+)
+
+
+@tool(effect="read", version="1")
+async def hang(word: str) -> str:
+    """Return at once."""
+    return word
+
+
+@tool(effect="read", version="1")
+async def price(item: str) -> int:
+    """Price of an item in cents."""
+    if item == "gold":
+        raise ValueError("not for sale")
+    return len(item)
+
+
+def test_a_killed_worker_is_taken_over(tmp_path):
+    """The run of a worker that is killed is handed out again, and taken over; the caller's wait goes on meanwhile."""
+    store, queue = str(tmp_path / "s.db"), tmp_path / "queue.db"
+
+    async def main():
+        async with Engine([backend_child.say, hang], store=store, backend=QueueBackend(queue)) as caller:
+            await caller.submit(HANG, run_id="r")
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                str(Path(backend_child.__file__)),
+                store,
+                str(queue),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            assert await child.stdout.readline() == b"gate\n"
+            waiting = asyncio.create_task(caller.wait("r"))
+            assert (await caller.find_owner("r")).is_here is False
+            child.kill()
+            await child.wait()
+            async with Engine([backend_child.say, hang], store=store, backend=QueueBackend(queue)) as worker:
+                working = asyncio.create_task(worker.work(slots=1))
+                run = await waiting
+                working.cancel()
+                await asyncio.wait([working])
+            assert (run.status, run.output) == ("succeeded", "gate")
+            resumed = [event.data async for event in caller.events("r") if event.type == "RunResumed"]
+            assert [each.get("died") for each in resumed] == [True]
+
+    within(main())
+
+
+GOLD = plan(call("g", "price", args={"item": "gold"}), task="Tell the price of gold", output="${g}")
+PATCH = {
+    "reasoning": "Gold is not for sale.",
+    "operations": [
+        {"op": "replace", "step": "g", "with": {"id": "g", "tool": "price", "args": {"item": "silver"}}}
+    ],
+}
+
+
+def test_workers_patch_plans(tmp_path):
+    """A worker patches the plan of a failed run, once, and the run of the patched plan is queued; the caller asks no model."""
+    queue = tmp_path / "queue.db"
+
+    async def main():
+        async with ScriptedModel([PATCH]) as model, ScriptedModel([]) as unasked:
+            callers, workers = Planner("m", base_url=unasked.base_url), Planner("m", base_url=model.base_url)
+            async with (
+                Engine([price], store=tmp_path / "s.db", planner=callers, backend=QueueBackend(queue)) as one,
+                Engine([price], store=tmp_path / "s.db", planner=workers, backend=QueueBackend(queue)) as two,
+            ):
+                working = asyncio.create_task(two.work(slots=2))
+                run = await one.run(GOLD, run_id="r", replan=1)
+                assert (run.status, run.output, run.parent) == ("succeeded", 6, "r")
+                assert (len(model.requests), unasked.requests) == (1, [])
+                working.cancel()
+                await asyncio.wait([working])
+
+    within(main())
+
+
+def test_workers_plan_tasks(tmp_path):
+    """A worker plans a task; if it finds no plan, whoever runs the task gets the error, as from an engine without a backend."""
+    queue = tmp_path / "queue.db"
+
+    async def main():
+        async with ScriptedModel([{"nonsense": 1}] * 20) as model, ScriptedModel([]) as unasked:
+            callers, workers = Planner("m", base_url=unasked.base_url), Planner("m", base_url=model.base_url)
+            async with (
+                Engine([price], store=tmp_path / "s.db", planner=callers, backend=QueueBackend(queue)) as one,
+                Engine([price], store=tmp_path / "s.db", planner=workers, backend=QueueBackend(queue)) as two,
+            ):
+                working = asyncio.create_task(two.work(slots=1))
+                with pytest.raises(PlanningFailed):
+                    await one.run("Tell the price of tea")
+                assert unasked.requests == []
+                working.cancel()
+                await asyncio.wait([working])
+
+    within(main())
+
+
+TEA = {
+    "firmplan": 1,
+    "task": "Tell the price of tea",
+    "steps": [{"id": "t", "tool": "price", "args": {"item": "tea"}}],
+    "output": "${t}",
+}
+
+
+def test_a_drive_that_plans_is_cancelled(tmp_path):
+    """A task that is parked while a model writes its plan is released, and planned by the next one who drives it."""
+
+    async def main():
+        async with ScriptedModel([Slow(TEA, 60), TEA]) as model:
+            planner = Planner("m", base_url=model.base_url)
+            async with Engine([price], store=tmp_path / "s.db", planner=planner) as engine:
+                run_id = await engine.accept("Tell the price of tea")
+                driving = asyncio.create_task(engine.drive(run_id))
+                while not model.requests:  # noqa: ASYNC110  # a list, which tells nobody
+                    await asyncio.sleep(0.01)
+                driving.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await driving
+                assert (await engine.status(run_id), await engine.find_owner(run_id)) == ("queued", None)
+                assert (await engine.drive(run_id)).output == 3
+
+    within(main())
+
+
+class Away(QueueBackend):
+    """A queue that cannot be reached."""
+
+    async def enqueue(self, run):
+        """Fail."""
+        raise ServerError("the queue does not answer", code="unreachable")
+
+    async def wake(self, run_id):
+        """Fail."""
+        raise ServerError("the queue does not answer", code="unreachable")
+
+
+def test_a_backend_that_is_away_loses_no_run(tmp_path):
+    """The run is durable, its caller gets it and no error, the log says so; it goes on when it is resumed later."""
+    queue, store = tmp_path / "queue.db", tmp_path / "s.db"
+
+    async def main():
+        async with Engine([hang], store=store, backend=Away(queue)) as caller:
+            submitted = await caller.submit(plan(call("h", "hang", args={"word": "x"})), run_id="r")
+            assert submitted.status == "queued"
+        async with Engine([hang], store=store, backend=QueueBackend(queue)) as worker:
+            working = asyncio.create_task(worker.work(slots=1))
+            assert (await worker.resume("r")).status == "succeeded"
+            working.cancel()
+            await asyncio.wait([working])
+
+    within(main())

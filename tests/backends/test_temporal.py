@@ -1,0 +1,232 @@
+"""Runs through Temporal, with its development server and PostgreSQL: workers in this process, and in processes that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from itertools import count
+
+import fleet_tools
+import pytest
+from firmplan import Engine
+from firmplan.backends.temporal import TemporalAddress, worker
+from firmplan.errors import ConfigError
+from firmplan.executor.runs import stranded
+from temporalio.service import RPCError
+from waiting_for import in_loop, until
+
+pytestmark = [pytest.mark.temporal, pytest.mark.postgres, pytest.mark.timeout(180)]
+TOOLS = [fleet_tools.hold, fleet_tools.note, fleet_tools.pay]
+QUEUES = count(1)
+LEASE_S = 2.0
+
+
+@pytest.fixture
+def backend(temporal_server):
+    """The address of a queue that no other test uses."""
+    return temporal_server.url(f"queue-{next(QUEUES)}")
+
+
+def plan_of(*steps, output=None):
+    """Return a plan of steps that follow each other."""
+    made = [
+        {"id": name, "tool": tool, "args": args, **({"after": [steps[at - 1][0]]} if at else {})}
+        for at, (name, tool, args) in enumerate(steps)
+    ]
+    return {"firmplan": 1, "steps": made, "output": output or f"${{{steps[-1][0]}}}"}
+
+
+def held_and_noted(folder, name):
+    """Return a plan that waits for a file, then writes a line."""
+    folder = str(folder)
+    return plan_of(
+        ("h", "hold", {"folder": folder, "name": name}), ("n", "note", {"folder": folder, "text": name})
+    )
+
+
+PAID = plan_of(("p", "pay", {"amount": 7}))
+
+
+@asynccontextmanager
+async def working(backend, store, tools=TOOLS, *, slots=4):
+    """Have a worker in this process."""
+    async with Engine(tools, store=store, backend=backend, lease=LEASE_S) as engine:
+        task = asyncio.create_task(engine.work(slots=slots))
+        try:
+            yield engine
+        finally:
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+@asynccontextmanager
+async def submitting(backend, store):
+    """Have an engine that only submits."""
+    async with Engine(TOOLS, store=store, backend=backend) as engine:
+        yield engine
+
+
+def start_worker(backend, store, *, host="elsewhere", slots=4):
+    """Start a worker in a process of its own, which this machine does not see."""
+    words = ["worker", "--backend", backend, "--store", store, "--tools", fleet_tools.__file__]
+    env = {**os.environ, "FIRMPLAN_LEASE": str(LEASE_S), "FIRMPLAN_HOST": host, "PYTHONWARNINGS": "default"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "firmplan", *words, "--slots", str(slots)],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@in_loop
+async def test_runs_go_through_temporal_and_waiting_ones_hold_no_slot(backend, postgres_url, tmp_path):
+    """With one slot: runs that wait for a person leave it to others, an approval wakes them, and they can be searched for."""
+    async with submitting(backend, postgres_url) as front, working(backend, postgres_url, slots=1) as back:
+        paid = [(await front.submit(PAID)).id for _ in range(3)]
+        for run_id in paid:
+            assert (await front.wait(run_id)).status == "waiting"
+        (tmp_path / "a.go").touch()
+        run = await front.run(held_and_noted(tmp_path, "a"))
+        assert (run.status, run.output) == ("succeeded", "a")
+        for run_id in paid:
+            await front.approve(run_id, "p", by="ann")
+            assert (await front.wait(run_id)).output == 7
+        cancelled = (await front.submit(PAID)).id
+        assert (await front.wait(cancelled)).status == "waiting"
+        await front.cancel(cancelled)
+        assert (await front.wait(cancelled)).status == "cancelled"
+        client = back._backend.client
+        assert [await client.get_workflow_handle(each).result() for each in (*paid, cancelled)] == [
+            "succeeded", "succeeded", "succeeded", "cancelled",
+        ]  # fmt: skip
+        plan = (await front.get(paid[0])).plan.digest
+        query = f"FirmplanPlan = '{plan}' AND FirmplanStatus = 'succeeded' AND TaskQueue = '{TemporalAddress.parse(backend).queue}'"
+
+        async def found():
+            return {each.id async for each in client.list_workflows(query)}
+
+        await until(found, lambda ids: ids == set(paid))
+
+
+@in_loop
+async def test_a_killed_worker_is_taken_over_and_a_stopped_one_parks(backend, postgres_url, tmp_path):
+    """SIGTERM hands a run on at once; after SIGKILL of a worker on another machine the run goes on within the lease and 15 seconds. No write is repeated."""
+    first = start_worker(backend, postgres_url)
+    try:
+        async with submitting(backend, postgres_url) as front:
+            parked = (await front.submit(held_and_noted(tmp_path, "parked"))).id
+            await until((tmp_path / "parked.begun").exists)
+            async with working(backend, postgres_url):
+                first.send_signal(signal.SIGTERM)
+                assert await asyncio.to_thread(first.wait, 30) == 0
+                (tmp_path / "parked.go").touch()
+                assert (await front.wait(parked)).status == "succeeded"
+            first = start_worker(backend, postgres_url)
+            killed = (await front.submit(held_and_noted(tmp_path, "killed"))).id
+            await until((tmp_path / "killed.begun").exists)
+            async with working(backend, postgres_url):
+                first.kill()
+                (tmp_path / "killed.go").touch()
+                async with asyncio.timeout(LEASE_S + 15):
+                    assert (await front.wait(killed)).status == "succeeded"
+            assert (tmp_path / "ledger").read_text().split() == ["parked", "killed"]
+    finally:
+        first.kill()
+        first.wait()
+
+
+@in_loop
+async def test_a_server_that_was_away_loses_nothing(
+    temporal_server, backend, postgres_url, tmp_path, monkeypatch
+):
+    """Runs under way go on without Temporal; what was submitted and decided meanwhile is handed over once the server is there again."""
+    monkeypatch.setattr(stranded, "SETTLED_S", 0.0)
+    monkeypatch.setattr(worker, "SWEEP_S", 0.5)
+    async with submitting(backend, postgres_url) as front, working(backend, postgres_url):
+        held = (await front.submit(held_and_noted(tmp_path, "held"))).id
+        paid = (await front.submit(PAID)).id
+        assert (await front.wait(paid)).status == "waiting"
+        await until((tmp_path / "held.begun").exists)
+        temporal_server.kill()
+        try:
+            late = (await front.submit(held_and_noted(tmp_path, "late"))).id
+            await front.approve(paid, "p", by="ann")
+            (tmp_path / "held.go").touch()
+            (tmp_path / "late.go").touch()
+            assert (await front.wait(held)).status == "succeeded"
+        finally:
+            await asyncio.to_thread(temporal_server.start)
+        for run_id in (late, paid):
+            await until(lambda run_id=run_id: front.status(run_id), lambda status: status == "succeeded")
+        assert sorted((tmp_path / "ledger").read_text().split()) == ["held", "late"]
+
+
+@in_loop
+async def test_a_worker_without_the_tool_or_the_store_leaves_the_run(
+    backend, postgres_url, cluster, monkeypatch, tmp_path
+):
+    """Each says so in Temporal, once in its log, and the run goes on at a worker that has both."""
+    monkeypatch.setattr(worker, "MISFIT_S", 0.2)
+    (tmp_path / "a.go").touch()
+    async with submitting(backend, postgres_url) as front:
+        run_id = (await front.submit(held_and_noted(tmp_path, "a"))).id
+
+        async def failure(engine):
+            handle = engine._backend.client.get_workflow_handle(run_id)
+            (pending,) = (await handle.describe()).raw_description.pending_activities or (None,)
+            return pending.last_failure.message if pending else ""
+
+        async with working(backend, postgres_url, [fleet_tools.pay]) as poor:
+            await until(
+                lambda: failure(poor), lambda text: "uses the tool 'hold', which this engine has not" in text
+            )
+        async with working(backend, cluster.fresh_url()) as other:
+            await until(
+                lambda: failure(other),
+                lambda text: "expected all engines and workers of a task queue on one store" in text,
+            )
+        async with working(backend, postgres_url):
+            assert (await front.wait(run_id)).status == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (
+            "temporal://127.0.0.1:1/default",
+            "no Temporal server at 127.0.0.1:1 could be reached (connection refused)",
+        ),
+        ("temporal://SERVER/nowhere", "has no namespace 'nowhere': correct `backend`, or make it with"),
+        ("temporal:///default", "expected temporal://host:port/namespace"),
+        ("temporal://host:x/default", "expected temporal://host:port/namespace"),
+        ("temporal://key@host/default", "found 'temporal://***@host/default'"),
+        ("temporal://host/default?queu=a", "'queu' is no option"),
+        ("temporal://host/default?queue=", "the queue is ''"),
+        ("temporal://host/a/b", "the namespace is 'a/b'"),
+        ("redis://host", "expected a URL that begins with temporal://"),
+    ],
+)
+@in_loop
+async def test_a_wrong_backend_is_one_error(temporal_server, postgres_url, address, said):
+    """Before a run is stored, and with what to do."""
+    with pytest.raises(ConfigError) as refused:
+        async with Engine(
+            TOOLS, store=postgres_url, backend=address.replace("SERVER", temporal_server.target)
+        ):
+            pass
+    assert said in str(refused.value)
+    assert not isinstance(refused.value, RPCError)
+
+
+@in_loop
+async def test_a_store_of_one_machine_is_refused(backend, tmp_path):
+    """A SQLite file, or a store in memory."""
+    for store in (tmp_path / "runs.db", "memory:"):
+        with pytest.raises(ConfigError, match="workers share the store of their runs"):
+            async with Engine(TOOLS, store=store, backend=backend):
+                pass
