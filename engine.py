@@ -294,6 +294,7 @@ class Engine:
             workers of that backend (`work`), which share the store, while this engine only stores runs and decisions, and tells the backend.
         rate_limits: Whether the `rate` of tools and models holds over all engines on a store in PostgreSQL (`"shared"`), or over those of this process
             (`"process"`). On other stores it always holds over this process.
+        artifacts: Where artifacts and values of 1 MiB and more are kept: `s3://bucket/prefix` (with `firmplan[s3]`), or a folder; `None`: in the store.
 
     Raises:
         ConfigError: A setting is not one of these.
@@ -326,6 +327,7 @@ class Engine:
         resources: Mapping[Any, object] | None = None,
         rate_limits: Literal["shared", "process"] = "shared",
         backend: str | Backend | None = None,
+        artifacts: str | os.PathLike[str] | None = None,
     ) -> None:
         is_known = (
             telemetry in get_args(TelemetryMode)
@@ -351,7 +353,7 @@ class Engine:
             raise ConfigError(
                 'an engine was made in a process that calls tools: put what runs plans under `if __name__ == "__main__":`'
             )
-        self._location: StoreLocation = _location.open_location(store)
+        self._location: StoreLocation = _location.open_location(store, artifacts)
         if planner is not None and not hasattr(planner, "plan"):
             raise ConfigError(f"planner: expected a Planner, found {planner!r}; write Planner(model=..)")
         self._planner = planner or _planner.Planner()
@@ -495,6 +497,7 @@ class Engine:
                 )
                 execution.planning.planner = facilities.step_planner = plans
                 execution.confirms = self._confirms
+                await self._location.check_artifacts()
                 await execution.open()
                 self._observe_by_telemetry()
                 if self.opens_environment:

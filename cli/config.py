@@ -213,6 +213,7 @@ class Settings(BaseModel):
     Attributes:
         tools: Files and modules that declare tools, in order.
         store: Path or URL of the store; to be displayed as `store_name`, since a URL may hold a password.
+        artifacts: Where artifacts and large values are kept, in the place of the store.
         backend: Address of what dispatches runs to workers; `None`: the process that submits a run drives it.
         slots: Most runs at a time of a worker.
         server: Address of a server that the runs are at, in the place of a store.
@@ -246,6 +247,7 @@ class Settings(BaseModel):
 
     tools: Annotated[tuple[Text, ...], BeforeValidator(_listed)] = ()
     store: Annotated[Text, Field(repr=False)] = STORE_DEFAULT
+    artifacts: Text | None = None
     backend: Annotated[Text | None, Field(repr=False)] = None
     slots: Annotated[int, Field(ge=1)] = SLOTS_DEFAULT
     server: Text | None = None
@@ -373,6 +375,8 @@ def _read_file(file: Path) -> Settings:
     # A file may be found from any folder below it, so its paths cannot be relative to the current folder.
     if "store" in given and "://" not in settings.store and settings.store != "memory:":
         beside["store"] = str(file.parent / settings.store)
+    if settings.artifacts is not None and "://" not in settings.artifacts:
+        beside["artifacts"] = str(file.parent / settings.artifacts)
     if settings.tools:
         beside["tools"] = tuple(
             str(file.parent / each) if _is_path(each) else each for each in settings.tools
@@ -402,6 +406,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, object]:
         name: env.get(f"FIRMPLAN_{name.upper()}") or None
         for name in (
             "store",
+            "artifacts",
             "backend",
             "slots",
             "server",

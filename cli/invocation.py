@@ -194,6 +194,7 @@ class Invocation:
             lease=settings.lease,
             write_grace=settings.write_grace,
             rate_limits=settings.rate_limits,
+            artifacts=settings.artifacts if store is None else None,
             approval_expires=settings.approval_expires,
             on_waiting=on_waiting,
             telemetry=settings.telemetry,

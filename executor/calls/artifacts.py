@@ -23,7 +23,7 @@ from typing import BinaryIO, Final
 from ...errors import ToolError
 from ...plans.values import digest
 from ..limits import ARTIFACT_BYTES_MAX, MIB, check_artifact, check_artifact_file
-from ..stores.parts import PART_BYTES, DamagedValue, find_pieces, keep_pieces, pieces_of_file, write_file
+from ..stores.parts import PART_BYTES, DamagedValue, find_pieces, keep_file, write_file
 from ..stores.store import Store
 
 _DIGEST: Final = re.compile(rb'"digest":"(sha256:[0-9a-f]{64})"')
@@ -169,7 +169,7 @@ async def keep_files(store: Store, blobs: CallBlobs, now: Callable[[], float]) -
     for name, path in blobs.made_files.items():
         try:
             with await asyncio.to_thread(path.open, "rb") as file:
-                kept, _ = await keep_pieces(store, pieces_of_file(file), now)
+                kept, _ = await keep_file(store, file, now)
         except OSError as fault:
             raise ToolError(
                 f"a saved file cannot be read any more: {fault.strerror or fault}", code="no-artifact"

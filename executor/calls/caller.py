@@ -44,7 +44,6 @@ from .dispatch import Preparation, PreparedCall
 from .facilities import Facilities
 from .identity import idempotency_key
 from .invoke import (
-    BegunCall,
     Failed,
     Lost,
     Outcome,
@@ -56,6 +55,7 @@ from .invoke import (
     refused_by,
     refused_result,
 )
+from .stoppable import BegunCall
 
 if TYPE_CHECKING:
     from .words import AnswerWords

@@ -26,11 +26,11 @@ from ..observer import Observers
 from ..stores.store import Reusable, Store
 from .concurrency import FairSemaphore
 from .flow_policy import Flow
-from .invoke import ThreadPool
 from .loop_watch import LoopWatch
 from .policies import Policies
 from .processes import ProcessPool
 from .resources import OpenResources
+from .stoppable import ThreadPool
 from .words import WordsListeners
 
 if TYPE_CHECKING:

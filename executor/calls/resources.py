@@ -22,7 +22,8 @@ from ...tools.context import Context, resource_context
 from ...tools.failures import described, is_interruption
 from ...tools.logbook import masked_text, open_log
 from ...tools.resources import RESOURCE_FAILED, Resource, is_resource, with_needs
-from .invoke import Failed, ThreadPool, ToolThread, is_worth_retrying
+from .invoke import Failed, is_worth_retrying
+from .stoppable import ThreadPool, ToolThread
 
 if TYPE_CHECKING:
     from ...tools import Tool

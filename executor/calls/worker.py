@@ -44,17 +44,10 @@ from .frames import (
     write_progress,
     write_question,
 )
-from .invoke import (
-    Failed,
-    Outcome,
-    ThreadPool,
-    ToolThread,
-    call_tool,
-    is_unrepeatable,
-    is_worth_retrying,
-)
+from .invoke import Failed, Outcome, call_tool, is_unrepeatable, is_worth_retrying
 from .lease import EARLY_S, MOMENT_ENV, Moment, Watchdog
 from .resources import ProcessResources, ResourceError
+from .stoppable import ThreadPool, ToolThread
 
 MEMORY_ENV: Final = (
     "FIRMPLAN_PROCESS_MEMORY_MB"  # limit on the memory of a child; without it the system's own limit

@@ -51,7 +51,7 @@ from ..lru_cache import LruCache
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
 from ..stores.api_keys import DIGEST_WORD, is_tenant
-from ..stores.parts import PART_BYTES, find_pieces, keep_pieces, pieces_of_file, write_file
+from ..stores.parts import PART_BYTES, find_pieces, keep_file, keep_pieces, write_file
 from ..stores.store import (
     EVERY_RUN,
     Decision,
@@ -339,7 +339,7 @@ class Archive:
         try:
             check_artifact_file((await asyncio.to_thread(path.stat)).st_size)
             with await asyncio.to_thread(path.open, "rb") as file:
-                digest, size = await keep_pieces(self._store, pieces_of_file(file), now)
+                digest, size = await keep_file(self._store, file, now)
         except ToolError as fault:
             raise InputRejected(str(fault)) from None
         except OSError as fault:

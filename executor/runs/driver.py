@@ -31,20 +31,11 @@ from ..calls.dispatch import Preparation, PreparedCall, StartCall, dispatch, end
 from ..calls.early import EarlyCall, EarlySteps
 from ..calls.facilities import Facilities
 from ..calls.flow_policy import FlowPolicy
-from ..calls.invoke import (
-    STOPPED,
-    BegunCall,
-    Failed,
-    Lost,
-    Outcome,
-    Returned,
-    begin_call,
-    fitting,
-    is_on_loop,
-)
+from ..calls.invoke import Failed, Lost, Outcome, Returned, begin_call, fitting, is_on_loop
 from ..calls.lease import elapsed_s
 from ..calls.reuse import Results, reused
 from ..calls.step_planning import StepTask, cost_of, sub_plan_of
+from ..calls.stoppable import STOPPED, BegunCall
 from ..commands import (
     Command,
     Continue,

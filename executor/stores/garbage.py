@@ -49,6 +49,9 @@ _OTHERS: Final = (
 )
 _REMOVE: Final = "DELETE FROM @stored_values WHERE digest IN [:digests] RETURNING length(data)"
 
+_REMOVE_OBJECTS: Final = (
+    "DELETE FROM @stored_objects WHERE digest IN [:digests] RETURNING place, object, size"
+)
 _REMOVE_PARTS: Final = "DELETE FROM @value_parts WHERE digest IN [:digests]"
 _PARTS: Final = "SELECT digest, parts FROM @value_parts ORDER BY digest"
 
@@ -83,6 +86,7 @@ def find_unused(sql: Sql, saved_before: float, among: frozenset[str] | None = No
         # Digests, numbers and texts are of one snapshot: what is appended later lies past these numbers, where the second look begins.
         parts = parts_in(sql)
         stored = {digest for (digest,) in sql.rows("SELECT digest FROM @stored_values")} | parts.keys()
+        stored |= {digest for (digest,) in sql.rows("SELECT digest FROM @stored_objects")}
         last = {(run_id, created): seq for run_id, created, seq in sql.rows(_LAST)}
         gone = frozenset(run_id for (run_id,) in sql.rows(_DELETED))
         saved = (digest for (digest,) in sql.rows(_SAVED, {"since": saved_before}))
@@ -95,19 +99,24 @@ def find_unused(sql: Sql, saved_before: float, among: frozenset[str] | None = No
     return Unused(unused, last, gone, segments, saved_before)
 
 
-def remove_unused(sql: Sql, unused: Unused) -> Pruned:
-    """Remove the values that are still named nowhere. O(size of the texts that were written since they were found)."""
+def remove_unused(sql: Sql, unused: Unused) -> tuple[Pruned, Sequence[tuple[str, str]]]:
+    """Remove the values that are still named nowhere; return also the objects, by place and key, that are to be removed once this is committed.
+
+    O(size of the texts that were written since they were found).
+    """
     if not unused.digests:
-        return Pruned(0, 0)
+        return Pruned(0, 0), ()
     with sql.removal():
         saved = (digest for (digest,) in sql.rows(_SAVED, {"since": unused.saved_before}))
         texts = _written_since(sql, unused)
         named = with_parts(chain(saved, named_in(find_value_in(sql), texts)), parts_in(sql))
         left = {"digests": sorted(without(unused.digests, named))}
         removed = sql.rows(_REMOVE, left)
+        objects = sql.rows(_REMOVE_OBJECTS, left)
         sql.change(_REMOVE_PARTS, left)
         sql.change("DELETE FROM @saved_values WHERE saved < :since", {"since": unused.saved_before})
-    return Pruned(len(removed), sum(size for (size,) in removed))
+    sizes = [size for (size,) in removed] + [size for *_, size in objects]
+    return Pruned(len(sizes), sum(sizes)), [(place, key) for place, key, _ in objects]
 
 
 def _written_since(sql: Sql, unused: Unused) -> Iterator[bytes]:
@@ -132,8 +141,10 @@ def _written_since(sql: Sql, unused: Unused) -> Iterator[bytes]:
 
 
 def find_value_in(sql: Sql) -> Callable[[str], bytes | None]:
-    """Return a function that finds a stored value by its digest."""
-    statement = "SELECT data FROM @stored_values WHERE digest=:digest"
+    """Return a function that finds a stored value by its digest; of a value outside the database, what it names."""
+    statement = """
+        SELECT data FROM @stored_values WHERE digest=:digest UNION ALL SELECT named FROM @stored_objects WHERE digest=:digest
+    """
 
     def find(digest: str) -> bytes | None:
         found = sql.rows(statement, {"digest": digest})
@@ -155,6 +166,11 @@ def named_in(find_value: Callable[[str], bytes | None], texts: Iterable[bytes]) 
                 if stands_for and digest not in scanned:
                     scanned.add(digest)
                     wanted += [data for data in (find_value(digest),) if data is not None]
+
+
+def naming(data: bytes) -> bytes:
+    """Return the places in a text that name digests, each once: for `named_in` they stand for the whole text."""
+    return b"\n".join(dict.fromkeys(found[0] for found in _NAMED.finditer(data)))
 
 
 def without(digests: Iterable[str], named: Iterable[str]) -> frozenset[str]:

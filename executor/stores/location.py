@@ -8,7 +8,7 @@ import shlex
 from dataclasses import field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 from urllib.parse import unquote
 
 from ...errors import ConfigError
@@ -109,6 +109,12 @@ class StoreLocation:
         """The format that this version makes, and brings older ones to."""
         return POSTGRES_FORMAT if self.is_shared else STORE_FORMAT
 
+    async def check_artifacts(self) -> None:
+        """Expect that the place of the artifacts can be used, if they have one of their own. Raises: StoreError."""
+        objects = getattr(self.store, "objects", None)
+        if objects is not None and objects.target is not None:
+            await objects.target.check()
+
     async def is_there(self) -> bool:
         """Whether there is a store already, which is looked at without making one. Raises: StoreError: it cannot be looked at."""
         if self.is_shared:
@@ -143,15 +149,25 @@ class StoreLocation:
         return format_of(Path(self.path)) if self.path is not None and _exists(self.path) else None
 
 
-def open_location(where: str | os.PathLike[str] | Store) -> StoreLocation:
+def open_location(
+    where: str | os.PathLike[str] | Store, artifacts: str | os.PathLike[str] | None = None
+) -> StoreLocation:
     """Return the store that a setting names; nothing is opened yet.
 
     Args:
         where: A path, `sqlite:///path`, `postgresql://user@host/database`, `memory:`, or a store.
+        artifacts: Where its artifacts and large values are kept: `s3://bucket/prefix`, or a folder; `None`: in the store.
 
     Raises:
         ConfigError: It is none of these, or what it needs is not installed.
     """
+    location = _open(where)
+    if artifacts is not None:
+        _keep_artifacts_at(location, artifacts)
+    return location
+
+
+def _open(where: str | os.PathLike[str] | Store) -> StoreLocation:
     # A store is known by its name, not by its class: a test or a program may bring one of its own.
     if not isinstance(where, str | os.PathLike):
         if not isinstance(getattr(where, "name", None), str):
@@ -175,6 +191,19 @@ def open_location(where: str | os.PathLike[str] | Store) -> StoreLocation:
     # The path stays relative if it is: messages and commands to type next show it as the user wrote it.
     path = str(Path(text).expanduser())
     return StoreLocation(SqliteStore(path), path)
+
+
+def _keep_artifacts_at(location: StoreLocation, artifacts: str | os.PathLike[str]) -> None:
+    from .objects import Objects  # noqa: PLC0415  # only where it is asked for
+    from .sql_store import SqlStore  # noqa: PLC0415  # the same
+
+    if not isinstance(cast("object", artifacts), str | os.PathLike):
+        raise ConfigError(f"artifacts: expected s3://bucket/prefix or a folder, found {artifacts!r:.200}")
+    if not isinstance(location.store, SqlStore):
+        raise ConfigError(
+            "artifacts: expected a store of firmplan's own, found another, which keeps its values itself"
+        )
+    location.store.objects.target = Objects.at(os.fspath(artifacts))
 
 
 def _exists(path: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -32,6 +33,8 @@ async def keep_pieces(
 ) -> tuple[str, int]:
     """Keep the bytes that some pieces make together; return their digest and their number. They are durable then.
 
+    Where large values are kept outside the database, the pieces pass through a temporary file: an object's digest has to be known before it is written.
+
     Args:
         store: The store.
         pieces: The bytes, in pieces of any size.
@@ -40,6 +43,12 @@ async def keep_pieces(
     Raises:
         StoreError: The medium fails.
     """
+    if store.keeps_objects:
+        with await asyncio.to_thread(tempfile.TemporaryFile) as spooled:
+            async for piece in pieces:
+                await asyncio.to_thread(spooled.write, piece)
+            await asyncio.to_thread(spooled.seek, 0)
+            return await keep_file(store, spooled, now)
     whole, size, parts, last = hashlib.sha256(), 0, list[str](), b""
     async for part in _regrouped(pieces):
         size += len(part)
@@ -54,6 +63,23 @@ async def keep_pieces(
         return name, size
     parts.append(await _keep_part(store, last, now()))
     await store.add_parts(name, size, parts, now())
+    return name, size
+
+
+async def keep_file(store: Store, file: BinaryIO, now: Callable[[], float]) -> tuple[str, int]:
+    """As `keep_pieces`, the bytes of a file that is open at its beginning. Raises: StoreError: also if the file is changed meanwhile; OSError."""
+    if not store.keeps_objects:
+        return await keep_pieces(store, pieces_of_file(file), now)
+    whole, size, last = hashlib.sha256(), 0, b""
+    async for last in pieces_of_file(file):
+        size += len(last)
+        await asyncio.to_thread(whole.update, last)
+    name = f"sha256:{whole.hexdigest()}"
+    if size <= PART_BYTES:
+        await store.add_value(name, last, now())
+        return name, size
+    await asyncio.to_thread(file.seek, 0)
+    await store.add_pieces(name, size, pieces_of_file(file), now())
     return name, size
 
 
@@ -93,8 +119,29 @@ async def find_pieces(store: Store, name: str) -> AsyncGenerator[bytes] | None:
     """
     if (whole := (await store.find_values([name])).get(name)) is not None:
         return _one(store, name, whole)
-    parts = (await store.find_parts([name])).get(name)
-    return None if parts is None else _parts(store, name, parts)
+    if (parts := (await store.find_parts([name])).get(name)) is not None:
+        return _parts(store, name, parts)
+    pieces = await store.find_object(name)
+    return None if pieces is None else _compared(store, name, pieces)
+
+
+async def _compared(store: Store, name: str, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield the same pieces, the last one only if all are the bytes of the digest."""
+    whole, last = hashlib.sha256(), b""
+    try:
+        async for piece in pieces:
+            await asyncio.to_thread(whole.update, piece)
+            if last:
+                yield last
+            last = piece
+    finally:
+        await pieces.aclose()
+    if f"sha256:{whole.hexdigest()}" != name:
+        raise DamagedValue(
+            f"the value {name} was changed where the store {store.name} keeps it: its bytes have another digest"
+        )
+    if last:
+        yield last
 
 
 async def _one(store: Store, name: str, data: bytes) -> AsyncGenerator[bytes]:

@@ -46,6 +46,14 @@ CREATE TABLE firmplan_journal (
 
 CREATE TABLE firmplan_stored_values (digest text COLLATE "C" PRIMARY KEY, data bytea NOT NULL);
 CREATE TABLE firmplan_value_parts (digest text COLLATE "C" PRIMARY KEY, size bigint NOT NULL, parts bytea NOT NULL);
+CREATE TABLE firmplan_stored_objects (
+    digest text COLLATE "C" PRIMARY KEY,
+    size bigint NOT NULL,
+    place text COLLATE "C" NOT NULL,
+    object text COLLATE "C" NOT NULL,
+    named bytea NOT NULL
+);
+CREATE TABLE firmplan_object_folders (place text COLLATE "C" PRIMARY KEY, folder text COLLATE "C" NOT NULL);
 CREATE TABLE firmplan_saved_values (digest text COLLATE "C" PRIMARY KEY, saved double precision NOT NULL);
 
 -- Until when the starts of calls at a rate are leased, in seconds of the server's clock. It may be forgotten: a bucket then begins anew.

@@ -524,6 +524,8 @@ ADDED: Final = (
     "firmplan_plan_texts",
     "firmplan_run_plans",
     "firmplan_rate_limits",
+    "firmplan_stored_objects",
+    "firmplan_object_folders",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (

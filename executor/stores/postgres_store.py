@@ -18,11 +18,13 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import ClassVar, Final, Literal, TypeVar
 
 import orjson
 import psycopg
 
+from .object_values import complete_copy
 from .postgres_connection import (
     CHANNEL,
     READ_ROWS,
@@ -36,6 +38,7 @@ from .postgres_connection import (
 from .postgres_connection import Cursor as PostgresCursor
 from .reuse_log import Segment
 from .sql_store import NO_VALUES, Outlives, Row, Sql, SqlStore, Values, translated
+from .sqlite_store import SqliteStore
 from .store import ASKED_S, Change
 
 T = TypeVar("T")
@@ -44,7 +47,7 @@ T = TypeVar("T")
 _LOCK_WRITERS: Final = (
     "LOCK TABLE firmplan_runs, firmplan_headers, firmplan_run_plans, firmplan_plan_texts, firmplan_journal, firmplan_decisions, firmplan_plans, "
     "firmplan_plan_versions, "
-    "firmplan_stored_values, firmplan_saved_values, firmplan_value_parts IN SHARE ROW EXCLUSIVE MODE"
+    "firmplan_stored_values, firmplan_stored_objects, firmplan_saved_values, firmplan_value_parts IN SHARE ROW EXCLUSIVE MODE"
 )
 _ROTTEN: Final = "SELECT digest FROM @stored_values WHERE digest <> 'sha256' || chr(58) || encode(sha256(data), 'hex') ORDER BY digest"
 _CHECKSUMS: Final = (
@@ -158,6 +161,11 @@ class PostgresStore(PostgresServer, SqlStore):
         self._asked: dict[
             str, float
         ] = {}  # runs whose changes somebody asked for, and until when, by the monotonic clock
+
+    async def copy_to(self, path: Path) -> None:
+        """See `Store.copy_to`: the copy is a store in one SQLite file."""
+        await super().copy_to(path)
+        await complete_copy(self.objects, SqliteStore(path))
 
     async def _query(self, work: Callable[[Sql], T], *, is_short: bool = False) -> T:
         """See `SqlStore`. The event loop never waits for a server, however short the query is."""
@@ -281,8 +289,11 @@ PAYLOAD_IDS: Final = (
 
 def _notify(sql: Sql, kind: str, run_ids: Sequence[str]) -> None:
     """Send notifications about runs, with the commit of the open transaction."""
-    for ids in _portions(run_ids):
-        sql.send(_NOTIFY, {"payload": orjson.dumps([kind, *ids]).decode()})
+    payloads = [{"payload": orjson.dumps([kind, *ids]).decode()} for ids in _portions(run_ids)]
+    if len(payloads) == 1:
+        sql.send(_NOTIFY, payloads[0])
+    else:
+        sql.each(_NOTIFY, payloads)
 
 
 def _portions(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:

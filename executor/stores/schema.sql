@@ -53,6 +53,16 @@ CREATE TABLE saved_values (digest TEXT PRIMARY KEY, saved REAL NOT NULL) STRICT,
 -- Values that are larger than memory should hold: the digests of their parts, in order, which are stored values.
 CREATE TABLE value_parts (digest TEXT PRIMARY KEY, size INTEGER NOT NULL, parts BLOB NOT NULL) STRICT, WITHOUT ROWID;
 
+-- Values outside the file, in a bucket or a folder: where each is, and the digests that it names. Each place has a folder of this store.
+CREATE TABLE stored_objects (
+    digest TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    place TEXT NOT NULL,
+    object TEXT NOT NULL,
+    named BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE object_folders (place TEXT PRIMARY KEY, folder TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
 -- Until when the starts of calls at a rate are leased. Only engines on a server use it.
 CREATE TABLE rate_limits (name TEXT PRIMARY KEY, next REAL NOT NULL) STRICT, WITHOUT ROWID;
 

@@ -15,10 +15,19 @@ import re
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
@@ -27,9 +36,13 @@ import orjson
 
 from ...errors import StoreError
 from ...plans.values import digest as digest_of
+from ..limits import VALUE_BYTES_MAX
 from .api_keys import KEY_COLUMNS, ApiKey
 from .garbage import find_unused, find_value_in, missing_parts, named_in, parts_in, remove_unused, with_parts
 from .header_text import MissingPlan, PlanText, read_header, stored_header
+from .object_values import COLUMNS as OBJECT_COLUMNS
+from .object_values import ObjectValues
+from .objects import READ_BYTES
 from .plan_history import PlanHistory, list_versions, read_version
 from .reuse_log import (
     Line,
@@ -65,6 +78,7 @@ from .store import (
     ReuseEntries,
     RunFilter,
     RunRow,
+    StoredObject,
     StoredPlan,
     damaged_results,
     digest_of_plan,
@@ -379,9 +393,20 @@ def _first_beat(owner: str) -> dict[str, object]:
     return {"owner": owner, "beat": random.getrandbits(BEAT_BITS)}
 
 
+class _OfObject(Reusable):
+    """A result whose output is still to be fetched from outside the database."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, line: bytes) -> None:
+        super().__init__("", "", "", b"", 0.0)
+        self.line = line
+
+
 class SqlStore(ABC):
     """A store in an SQL database. A dialect has the abstract methods, and overrides an operation only if its fast way differs."""
 
+    name: str
     # How much which row of `resources` is raised for the writes that `{writes}` selects. A server takes each row only once.
     counts: ClassVar[Sequence[str]] = (
         "SELECT resource, count(*) {writes} GROUP BY resource ORDER BY resource",
@@ -631,7 +656,8 @@ class SqlStore(ABC):
                 digests = sorted(set(with_parts(named_in(find_value_in(sql), texts), parts_in(sql))))
                 stored = (
                     "SELECT digest FROM @stored_values WHERE digest IN [:digests] "
-                    "UNION ALL SELECT digest FROM @value_parts WHERE digest IN [:digests]"
+                    "UNION ALL SELECT digest FROM @value_parts WHERE digest IN [:digests] "
+                    "UNION ALL SELECT digest FROM @stored_objects WHERE digest IN [:digests]"
                 )
                 named = frozenset(digest for (digest,) in sql.rows(stored, {"digests": digests}))
             return replace(found, named=named)
@@ -719,6 +745,13 @@ class SqlStore(ABC):
 
     def append(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
         """See `Store.append`."""
+        if not self.keeps_objects:
+            return self._append_here(batches)
+        moved = self.objects.moved(batches)
+        faults = iter(self._append_here([each for each in moved if isinstance(each, Batch)]))
+        return [each if isinstance(each, StoreError) else next(faults) for each in moved]
+
+    def _append_here(self, batches: Sequence[Batch]) -> Sequence[StoreError | None]:
         # One commit for all batches: the wait for the disk or the server is its cost, however much it holds. If one batch is refused, the others stand.
         moved = self._write_here(
             lambda sql: self._append_all(sql, batches),
@@ -762,10 +795,7 @@ class SqlStore(ABC):
         place = _place(batch)
         lines = {"first": batch.first_seq, "lines": b"\n".join(batch.lines), "head": batch.head}
         sql.send(_behind(_ADD_LINES, stands), place | lines)
-        # In the order of digests, so that two processes that add the same values cannot deadlock.
-        for digest in sorted(batch.values):
-            value = {"digest": digest, "data": batch.values[digest]}
-            sql.put("stored_values", value, large="data", condition=stands, values=place)
+        _put_values(sql, batch, condition=stands, values=place)
         writes = _behind(_WRITES_OF, stands)
         # A write that ends and begins again in one batch is counted twice, and stays open.
         both = set(batch.opened).intersection(batch.closed)
@@ -884,16 +914,44 @@ class SqlStore(ABC):
 
     async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
         """See `Store.find_values`."""
-        return dict(await self._read(_FIND_VALUES, {"digests": list(digests)}))
+        found: dict[str, bytes] = dict(await self._read(_FIND_VALUES, {"digests": list(digests)}))
+        if missing := [name for name in digests if name not in found]:
+            found |= await self.objects.find(missing, READ_BYTES)
+        return found
 
     async def add_value(self, name: str, data: bytes, at: float) -> None:
         """See `Store.add_value`."""
+        if self.keeps_objects and len(data) >= self.objects.bytes_min:
+            return await self.objects.add(name, data, at)
 
         def work(sql: Sql) -> None:
             sql.insert("stored_values", "digest, data", [(name, data)], key="digest", large="data")
             sql.insert("saved_values", "digest, saved", [(name, float(at))], key="digest", replaces=True)
 
         await self._write(work, outlives="power")
+        return None
+
+    @cached_property
+    def objects(self) -> ObjectValues:
+        """The values that are kept outside the database."""
+        return ObjectValues(self)
+
+    @property
+    def keeps_objects(self) -> bool:
+        """See `Store.keeps_objects`."""
+        return self.objects.target is not None
+
+    def change_here(self, work: Callable[[Sql], T]) -> T:
+        """Do some work in one transaction, on the thread that asks. A crash of the server may forget it."""
+        return self._write_here(work, outlives="process")
+
+    async def add_pieces(self, name: str, size: int, pieces: AsyncIterator[bytes], at: float) -> None:
+        """See `Store.add_pieces`."""
+        await self.objects.add_pieces(name, size, pieces, at)
+
+    async def find_object(self, name: str) -> AsyncGenerator[bytes] | None:
+        """See `Store.find_object`."""
+        return await self.objects.find_pieces(name)
 
     async def add_parts(self, name: str, size: int, parts: Sequence[str], at: float) -> None:
         """See `Store.add_parts`."""
@@ -913,7 +971,11 @@ class SqlStore(ABC):
     async def prune_values(self, *, saved_before: float, among: frozenset[str] | None = None) -> Pruned:
         """See `Store.prune_values`."""
         unused = await self._apart(lambda sql: find_unused(sql, saved_before, among))
-        return await self._apart(lambda sql: remove_unused(sql, unused))
+        pruned, objects = await self._apart(lambda sql: remove_unused(sql, unused))
+        # Their rows are gone, so nobody reads them. An object that cannot be removed now has no row, and a later sweep removes it.
+        await self.objects.remove(objects)
+        count, size = await self.objects.sweep(saved_before) if among is None else (0, 0)
+        return Pruned(pruned.values + count, pruned.bytes + size)
 
     async def find_damage(self) -> list[str]:
         """See `Store.find_damage`."""
@@ -925,9 +987,9 @@ class SqlStore(ABC):
                 rotten += damaged_results(map(Reusable.from_row, older))
                 rotten += missing_parts(sql)
                 rotten += _damage_of_plans(sql)
-                return [*rotten, *_damage_of_log(sql)]
+                return [*rotten, *_damage_of_log(sql, self.objects)]
 
-        return await self._query(work)
+        return [*await self._query(work), *await self.objects.find_damage()]
 
     # --- the reuse index
 
@@ -941,13 +1003,25 @@ class SqlStore(ABC):
                 every |= lines_in(results)
             return self._read_results(sql, keys, {key: every[key] for key in keys if key in every})
 
-        return await self._query(work) if keys else {}
+        return await self._with_objects(await self._query(work)) if keys else {}
+
+    async def _with_objects(self, results: dict[str, Reusable]) -> dict[str, Reusable]:
+        """Return results; outputs that are outside the database are fetched."""
+        lines = {key: each.line for key, each in results.items() if isinstance(each, _OfObject)}
+        if not lines:
+            return results
+        values = await self.objects.find(values_in(lines.values()), VALUE_BYTES_MAX)
+        return results | {key: read_result(line, values.get) for key, line in lines.items()}
 
     def _read_results(self, sql: Sql, keys: Sequence[str], lines: Mapping[str, bytes]) -> dict[str, Reusable]:
         """Return the results of some keys: from the lines that were found for them, else as an older version has left them."""
         named = values_in(lines.values())
         values: dict[str, bytes] = dict(sql.rows(_FIND_VALUES, {"digests": sorted(named)})) if named else {}
-        results = {key: read_result(line, values.get) for key, line in lines.items()}
+        outside = self._outside(sql, named.difference(values))
+        results = {
+            key: _OfObject(line) if outside and outside & values_in([line]) else read_result(line, values.get)
+            for key, line in lines.items()
+        }
         if len(lines) < len(keys) and (missing := [key for key in keys if key not in lines]):
             if self._has_older_results is None:
                 self._has_older_results = bool(sql.rows("SELECT 1 FROM @reusable LIMIT 1"))
@@ -955,6 +1029,15 @@ class SqlStore(ABC):
                 older = sql.rows(_FIND_OLDER_RESULTS, {"keys": missing})
                 results |= {row[0]: Reusable.from_row(row) for row in older}
         return results
+
+    def _outside(self, sql: Sql, digests: Collection[str]) -> set[str]:
+        """Return which of these values are outside the database."""
+        if not digests:
+            return set()
+        found = sql.rows(
+            "SELECT digest FROM @stored_objects WHERE digest IN [:digests]", {"digests": sorted(digests)}
+        )
+        return {name for (name,) in found}
 
     # Whether an older version has left results in the table `reusable`; `None`: nobody has looked.
     _has_older_results: bool | None = None
@@ -966,7 +1049,10 @@ class SqlStore(ABC):
         # Stored here, too, since the records of the run that name a value may be refused. In the order of digests: two processes cannot deadlock.
         values = {digest: data for segment in segments for digest, data in segment.values.items()}
         for digest in sorted(values):
-            sql.put("stored_values", {"digest": digest, "data": values[digest]}, large="data")
+            if digest not in reuse.objects:
+                sql.put("stored_values", {"digest": digest, "data": values[digest]}, large="data")
+            elif (row := reuse.objects[digest]) is not None:
+                _put_object(sql, row)
         if segments:
             self._add_segments(sql, segments)
         sql.insert("codes", "digest, parts", codes, key="digest")
@@ -1379,16 +1465,37 @@ def _row_conditions(where: RunFilter) -> Iterator[tuple[str, str, object]]:
         yield "usd >= :usd_min", "usd_min", float(where.usd_min)
 
 
+def _put_values(sql: Sql, batch: Batch, condition: str, values: Values) -> None:
+    """Store the values of a batch, inside a transaction."""
+    # In the order of digests, so that two processes that add the same values cannot deadlock.
+    for digest in sorted(batch.values):
+        value = {"digest": digest, "data": batch.values[digest]}
+        sql.put("stored_values", value, large="data", condition=condition, values=values)
+    for digest in sorted(batch.objects):
+        if (row := batch.objects[digest]) is not None:
+            _put_object(sql, row, condition, values)
+
+
+def _put_object(sql: Sql, row: StoredObject, condition: str = "1=1", values: Values = NO_VALUES) -> None:
+    """Make a digest known whose bytes are outside the database, inside a transaction."""
+    columns = dict(zip(OBJECT_COLUMNS.split(", "), row.to_row(), strict=True))
+    sql.put("stored_objects", columns, large="named", condition=condition, values=values)
+
+
 # --- the reuse log as a whole
 
 
-def _damage_of_log(sql: Sql) -> Iterator[str]:
+def _damage_of_log(sql: Sql, objects: ObjectValues) -> Iterator[str]:
     """Yield what is wrong with the results that keys lead to, inside a snapshot. 16 bytes a key are in memory."""
     numbers, prefixes = array("q"), array("q")
     for number, prefix in sql.stream("SELECT number, prefix FROM @reuse_keys ORDER BY number"):
         numbers.append(number)
         prefixes.append(prefix)
-    at, find_value = 0, find_value_in(sql)
+    at, find_stored = 0, find_value_in(sql)
+
+    def find_value(name: str) -> bytes | None:
+        return objects.read_here(sql, name) or find_stored(name)
+
     for number, results in sql.stream("SELECT number, results FROM @reuse_log ORDER BY number"):
         start, at = bisect_left(numbers, number, at), bisect_right(numbers, number, at)
         wanted = set(prefixes[start:at])

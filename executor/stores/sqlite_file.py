@@ -41,7 +41,7 @@ ADDED: Final = (
     *("plan_uses", "saved_values", "owners", "unsorted_calls", "decided_attempts"),
     *("pinned_tools", "learnt_types", "plan_versions", "api_keys", "spending", "schedules", "schedule_fires"),
     *("webhook_notices", "webhook_deliveries", "known_plans", "reuse_log", "reuse_keys", "due_runs"),
-    *("value_parts", "plan_texts", "run_plans", "rate_limits"),
+    *("value_parts", "plan_texts", "run_plans", "rate_limits", "stored_objects", "object_folders"),
 )
 ADDED_COLUMNS: Final = {
     "runs": {"tenant": "TEXT NOT NULL DEFAULT ''", "usd": "REAL NOT NULL DEFAULT 0"}

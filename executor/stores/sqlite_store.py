@@ -24,6 +24,7 @@ from ...plans.values import digest as digest_of
 from ..lru_cache import LruCache
 from ..states import RunStatus
 from .header_text import parse_header, read_header
+from .object_values import complete_copy
 from .reuse_log import Segment, lines_in, prefix_of
 from .sql_store import (
     ADD_SEGMENT,
@@ -244,6 +245,11 @@ class SqliteStore(SqliteFile, SqlStore):
         self._known = KeyFilter()
         self._unwritten = {}
 
+    async def copy_to(self, path: Path) -> None:
+        """See `Store.copy_to`."""
+        await super().copy_to(path)
+        await complete_copy(self.objects, SqliteStore(path))
+
     # --- the dialect
 
     async def _query(self, work: Callable[[Sql], T], *, is_short: bool = False) -> T:
@@ -410,7 +416,7 @@ class SqliteStore(SqliteFile, SqlStore):
                     lines[key] = line
             return self._read_results(SqliteSql(db), [prefixes[prefix] for prefix in wanted], lines)
 
-        found = await self._look(work)
+        found = await self._with_objects(await self._look(work))
         return {**found, **held} if held else found
 
     def _segment(self, db: sqlite3.Connection, number: int) -> Mapping[str, bytes]:

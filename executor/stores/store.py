@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast
@@ -152,6 +152,37 @@ class RunRow:
 
 
 @immutable
+class StoredObject:
+    """Where the bytes of a digest are outside the database (`object_values.py`).
+
+    Attributes:
+        size: Of the bytes.
+        place: As `s3://bucket/prefix`.
+        key: Of the object there.
+        named: The digests that the bytes name, as they stand there.
+    """
+
+    digest: str
+    size: int
+    place: str
+    key: str
+    named: bytes
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> StoredObject:
+        """Read a row of the table `stored_objects`."""
+        digest, size, place, key, named = row
+        return cls(digest, size, place, key, bytes(named))
+
+    def to_row(self) -> tuple[Any, ...]:
+        """Return the row."""
+        return self.digest, self.size, self.place, self.key, self.named
+
+
+_NO_OBJECTS: Final[Mapping[str, StoredObject | None]] = {}
+
+
+@immutable
 class Batch:
     """What one flush of a journal makes durable, all or nothing.
 
@@ -167,6 +198,7 @@ class Batch:
         releases: The owner that gives up the run with this batch, because the run has ended.
         notice: What webhooks are to be told of the run now, such as `run.waiting`; empty: nothing.
         due: When the run goes on by itself, in Unix seconds, if nobody drives it; 0: never; `None`: as the store knows.
+        objects: Digest -> where bytes are that the lines refer to and that the store has put outside the database; `None`: it knows where.
     """
 
     run_id: str
@@ -187,6 +219,7 @@ class Batch:
     releases: str | None = None
     notice: str = ""
     due: float | None = None
+    objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: _NO_OBJECTS)
 
 
 @dataclass(slots=True)
@@ -349,11 +382,13 @@ class ReuseEntries:
         calls: What they were made from.
         results: Those that may stand for later calls; an entry of the same key is replaced.
         codes: The parts of the fingerprints that the calls name, by digest.
+        objects: As of `Batch`, of results.
     """
 
     calls: list[CallRecord] = field(default_factory=list[CallRecord])
     results: list[Reusable] = field(default_factory=list[Reusable])
     codes: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: _NO_OBJECTS)
 
     def add(
         self, call: CallRecord, result: Reusable | None, codes: Mapping[str, Mapping[str, str]] | None
@@ -376,6 +411,7 @@ def merged_reuse(batches: Sequence[Batch]) -> ReuseEntries | None:
         [call for each in found for call in each.calls],
         [result for each in found for result in each.results],
         codes,
+        {name: row for each in found for name, row in each.objects.items()},
     )
 
 
@@ -703,11 +739,24 @@ class Store(Protocol):
         ...
 
     async def find_values(self, digests: Sequence[str]) -> Mapping[str, bytes]:
-        """Return values by digest, as stored; missing values are left out. `read_values` compares them."""
+        """Return values by digest, as stored; values that are missing, or kept in parts or as large objects, are left out. `read_values` compares them."""
         ...
 
     async def add_value(self, name: str, data: bytes, at: float) -> None:
         """Keep bytes that a caller saves under their digest, durable through power loss; `at` says since when."""
+        ...
+
+    @property
+    def keeps_objects(self) -> bool:
+        """Whether large values go to a place outside the database, so that they need no parts."""
+        ...
+
+    async def add_pieces(self, name: str, size: int, pieces: AsyncIterator[bytes], at: float) -> None:
+        """Keep a value as an object at that place, a part at a time; `at` as in `add_value`. Raises: StoreError: the pieces are other bytes."""
+        ...
+
+    async def find_object(self, name: str) -> AsyncGenerator[bytes] | None:
+        """Return the bytes of a digest that are outside the database, a part at a time, as they are there; `None`: there are none."""
         ...
 
     async def add_parts(self, name: str, size: int, parts: Sequence[str], at: float) -> None:
@@ -916,7 +965,7 @@ async def read_values(store: Store, digests: Sequence[str]) -> Mapping[str, byte
 
 
 async def _joined(store: Store, digests: Sequence[str]) -> Mapping[str, bytes]:
-    """Return values that are kept in parts. Raises: StoreError: one is more than memory should hold."""
+    """Return values that are kept in parts or as objects. Raises: StoreError: one is more than memory should hold."""
     found: dict[str, bytes] = {}
     for name, parts in (await store.find_parts(digests)).items():
         pieces, size = list[bytes](), 0
@@ -924,13 +973,25 @@ async def _joined(store: Store, digests: Sequence[str]) -> Mapping[str, bytes]:
             data = (await store.find_values([part])).get(part, b"")
             size += len(data)
             if size > ARTIFACT_BYTES_MAX:
-                raise StoreError(
-                    f"the value {name}: expected at most {ARTIFACT_BYTES_MAX // MIB} MiB to have in memory, found more; write it to a file "
-                    "(`firmplan artifacts get`, `engine.download_artifact`)"
-                )
+                raise _too_large(name)
             pieces.append(data)
         found[name] = b"".join(pieces)
+    for name in digests:
+        if name not in found and (stream := await store.find_object(name)) is not None:
+            pieces, size = list[bytes](), 0
+            async for piece in stream:
+                if (size := size + len(piece)) > ARTIFACT_BYTES_MAX:
+                    raise _too_large(name)
+                pieces.append(piece)
+            found[name] = b"".join(pieces)
     return found
+
+
+def _too_large(name: str) -> StoreError:
+    return StoreError(
+        f"the value {name}: expected at most {ARTIFACT_BYTES_MAX // MIB} MiB to have in memory, found more; write it to a file "
+        "(`firmplan artifacts get`, `engine.download_artifact`)"
+    )
 
 
 def fenced(run_id: str, owner: str | None) -> StoreError:

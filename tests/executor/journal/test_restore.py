@@ -203,6 +203,9 @@ class Kept:
     async def find_parts(self, digests):
         return {}
 
+    async def find_object(self, name):
+        return None
+
 
 LINES = [b'{"n":%d,"at":1.0,"type":"StepSucceeded","step":"s","output":"d"}' % n for n in range(1, 8)]
 ROW = RunRow("r", "running", None, None, None, 1.0, 1.0, "", {}, head=chain(GENESIS, LINES), last_seq=7)
