@@ -233,6 +233,9 @@ async def main() -> int:
         return 0
     cluster = None if options.store else Cluster()
     broken = False
+    if cluster is not None:  # its workers have transactions of their own
+        cluster.sql("ALTER SYSTEM SET autovacuum = off")
+        cluster.sql("SELECT pg_reload_conf()")
     server = Server(options.store or cluster.url("bench_idle"))
     try:
         alone = 0.0

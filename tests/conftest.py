@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -16,13 +15,12 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from postgres import MISSING, Cluster, find_binaries  # only there since the line above
+from in_memory import memory_folder  # only there since the line above
+from postgres import MISSING, Cluster, find_binaries
 from seeds import SAMPLE_MIN, SWEEP
 from temporal import MISSING as NO_TEMPORAL
 from temporal import TemporalServer, find_program
 
-MEMORY = Path("/dev/shm")  # a file system in memory, where each commit would otherwise wait for the disk
-MEMORY_BYTES_MIN = 4 << 30  # the files of all tests are a tenth of it; pytest keeps those of three runs
 LEFT_OUT = pytest.StashKey[str]()
 
 # How long an example takes says more of what else the machine does than of firmplan, whose speed `benchmarks` measures.
@@ -38,9 +36,9 @@ settings.load_profile("firmplan")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Know the markers, and put the files of tests into memory: tests kill processes and never the machine, so nothing has to outlive it."""
-    if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _has_room(MEMORY):
-        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+    """Know the markers, and put the files of tests into memory."""
+    if memory := memory_folder():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
     config.addinivalue_line(
         "markers", "sweep: tried with a sample of its seeds, with all of them by `make sweep`"
     )
@@ -55,10 +53,6 @@ SERVERS = {
     "temporal": ("Temporal", NO_TEMPORAL, find_program),
 }
 """Marker -> what its tests are of, what is missing for them, and what looks for it."""
-
-
-def _has_room(folder: Path) -> bool:
-    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= MEMORY_BYTES_MIN
 
 
 @pytest.hookimpl(wrapper=True)
@@ -112,7 +106,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server for all tests that need one."""
-    made = Cluster()
+    made = Cluster(is_brief=True)
     yield made
     made.remove()
 

@@ -143,16 +143,37 @@ class TemporalBackend:
         await self.wake(run_id)
 
     async def _start(self, run_id: str, facts: Mapping[str, str], *, wakes: bool) -> None:
+        try:
+            async with asyncio.timeout(CALL_S):
+                try:
+                    await self._start_workflow(
+                        run_id, facts, wakes=wakes, has_attributes=self._has_attributes
+                    )
+                except RPCError as fault:
+                    if fault.status != RPCStatusCode.INVALID_ARGUMENT or not self._has_attributes:
+                        raise
+                    # The server takes some seconds to know search attributes that were just added: the run does without.
+                    await self._start_workflow(run_id, facts, wakes=wakes, has_attributes=False)
+        except (RPCError, TimeoutError) as fault:
+            raise ServerError(
+                f"the Temporal server at {self.address.target} did not take run {run_id} ({_cause(fault)}): the run is stored, and a worker hands it over "
+                "once the server answers",
+                code="unreachable",
+            ) from fault
+
+    async def _start_workflow(
+        self, run_id: str, facts: Mapping[str, str], *, wakes: bool, has_attributes: bool
+    ) -> None:
         options: dict[str, Any] = {"start_signal": WAKE} if wakes else {}
-        if self._has_attributes and facts:
+        if has_attributes and facts:
             options["search_attributes"] = workflow.attributes_of(**facts)
         request = {
             "run": run_id,
             "store": self.host.store_name,
-            "attributes": self._has_attributes,
+            "attributes": has_attributes,
             "status": facts.get("status", ""),
         }
-        starting = self.client.start_workflow(
+        await self.client.start_workflow(
             RUN,
             request,
             id=run_id,
@@ -162,15 +183,6 @@ class TemporalBackend:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             **options,
         )
-        try:
-            async with asyncio.timeout(CALL_S):
-                await starting
-        except (RPCError, TimeoutError) as fault:
-            raise ServerError(
-                f"the Temporal server at {self.address.target} did not take run {run_id} ({_cause(fault)}): the run is stored, and a worker hands it over "
-                "once the server answers",
-                code="unreachable",
-            ) from fault
 
     async def is_handed_over(self, run_id: str) -> bool:
         """Whether Temporal is about to have a run driven, or has it driven. Raises: as `Backend.enqueue`."""

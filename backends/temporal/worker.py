@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ..backend import BackendHost, Drive, StrandedRun
     from .backend import TemporalBackend
 
+BUILD: Final = "firmplan"
+"""What the SDK calls this worker's code; by itself it would hash every module of the process."""
 AGAIN_S: Final = 3.0
 """Until the next attempt for a run whose owner lives."""
 AT_ONCE_S: Final = 0.001
@@ -67,6 +69,7 @@ async def work(backend: TemporalBackend, drive: Drive, slots: int) -> None:
         activities=[driving.attempt],
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_concurrent_activities=slots,
+        build_id=BUILD,
         graceful_shutdown_timeout=timedelta(seconds=STOP_S),
         on_fatal_error=note_failure,
     )

@@ -17,6 +17,7 @@ from ..stores.store import ASKED_S, Change, Store
 
 POLL_S: Final = 0.2  # how often the store is polled where it tells nothing
 LOOK_MAX_S: Final = 10.0  # the longest pause between two looks where it does
+CROWD: Final = 100  # who wait in one engine; where more do, they look more rarely, so that all of them together look as often as so many
 GONE_S: Final = (
     1.0  # how often to check whether the process that is waited for is gone, which costs no look at the store
 )
@@ -37,6 +38,7 @@ class Changes:
         self._asking: asyncio.Task[None] | None = None
         self._new = asyncio.Event()  # somebody follows a run that was not asked for yet
         self._followed: dict[str, set[Followed]] = {}
+        self._count = 0  # of those who follow
         self._decided: list[Callable[[tuple[str, ...] | None], None]] = []
 
     @property
@@ -89,13 +91,20 @@ class Changes:
     def add(self, run_id: str, followed: Followed) -> None:
         """Have one hear of the moves of a run."""
         self._followed.setdefault(run_id, set()).add(followed)
+        self._count += 1
 
     def remove(self, run_id: str, followed: Followed) -> None:
         """Have one hear nothing more."""
         if (those := self._followed.get(run_id)) is not None:
             those.discard(followed)
+            self._count -= 1
             if not those:
                 del self._followed[run_id]
+
+    @property
+    def crowd(self) -> float:
+        """How many times as long as usual the pauses of one who waits are."""
+        return max(1.0, self._count / CROWD)
 
     def ask(self) -> None:
         """Have those who drive the followed runs tell what they change; they need to be asked again and again."""
@@ -163,7 +172,7 @@ class Followed:
 
         Args:
             is_gone: Whether the process that drives the run is seen to be gone, without a look at the store.
-            most_s: The longest wait.
+            most_s: The longest wait, unless very many wait.
         """
         if not self._changes.is_telling:
             self._changes.begin()
@@ -173,8 +182,9 @@ class Followed:
             self._moved = asyncio.Event()
             self._changes.add(self._run_id, self)
             self._changes.ask()
-        left_s = min(self._pause_s, most_s)
-        self._pause_s = min(2 * self._pause_s, LOOK_MAX_S)
+        crowd = self._changes.crowd
+        left_s = min(self._pause_s, most_s * crowd)
+        self._pause_s = min(2 * self._pause_s, LOOK_MAX_S * crowd)
         while left_s > 0 and not is_gone():
             piece_s = min(left_s, GONE_S)
             try:

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from ...errors import StoreError
@@ -123,10 +124,10 @@ class ObjectValues:
         }
         rows = [row for row in made.values() if row is not None]
         if len(rows) == 1:
-            target.put(rows[0].key, values[rows[0].digest])
+            _put(target, values, rows[0])
         elif rows:
             with ThreadPoolExecutor(min(UPLOADS_MAX, len(rows))) as threads:
-                list(threads.map(lambda row: target.put(row.key, values[row.digest]), rows))
+                list(threads.map(partial(_put, target, values), rows))
         return made
 
     async def add(self, name: str, data: bytes, at: float) -> None:
@@ -286,6 +287,10 @@ class ObjectValues:
             count += len(left)
             size += sum(each.size for each in left)
         return count, size
+
+
+def _put(target: Objects, values: Mapping[str, bytes], row: StoredObject) -> None:
+    target.put(row.key, values[row.digest])
 
 
 async def _compared(name: str, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:

@@ -10,11 +10,12 @@ Keys, roles, region and endpoint come from the environment that AWS's own tools 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from ...errors import ConfigError, StoreError
 
@@ -187,12 +188,15 @@ class Objects:
         import obstore  # noqa: PLC0415  # only where a place is used
 
         with self._telling(folder):
-            async for some in obstore.list(self._store, f"{folder}/", chunk_size=LISTED):
+            # The overloads name pyarrow's types, which need not be there.
+            async for some in obstore.list(  # pyright: ignore[reportUnknownMemberType]
+                self._store, f"{folder}/", chunk_size=LISTED
+            ):
                 for each in some:
                     yield Listed(each["path"], each["last_modified"].timestamp(), each["size"])
 
     @contextmanager
-    def _telling(self, key: str, *, missing_is_fine: bool = False) -> Iterator[None]:
+    def _telling(self, key: str, *, missing_is_fine: bool = False) -> Generator[None]:
         """Tell what the library, or the server, says in words of our own."""
         from obstore.exceptions import BaseError  # noqa: PLC0415  # only where a place is used
 
@@ -226,7 +230,7 @@ def _opened(name: str) -> ObjectStore:
     except ImportError as fault:
         raise ConfigError(f"artifacts {name}: {MISSING}") from fault
     if name.startswith(FILE):
-        folder = Path.from_uri(name) if hasattr(Path, "from_uri") else _path_of(name)
+        folder = Path(unquote(urlsplit(name).path))
         return _told(name, lambda: LocalStore(folder, mkdir=True))
     if not _BUCKET.fullmatch(name):
         raise ConfigError(
@@ -258,9 +262,3 @@ def _told(name: str, make: Callable[[], ObjectStore]) -> ObjectStore:
     except (BaseError, OSError, ValueError) as fault:
         said = str(fault).partition("\n\nDebug source")[0]
         raise ConfigError(f"artifacts {name}: {said:.400}") from fault
-
-
-def _path_of(uri: str) -> Path:
-    from urllib.parse import unquote, urlsplit  # noqa: PLC0415  # until Python 3.13, which has `Path.from_uri`
-
-    return Path(unquote(urlsplit(uri).path))

@@ -289,8 +289,11 @@ PAYLOAD_IDS: Final = (
 
 def _notify(sql: Sql, kind: str, run_ids: Sequence[str]) -> None:
     """Send notifications about runs, with the commit of the open transaction."""
-    for ids in _portions(run_ids):
-        sql.send(_NOTIFY, {"payload": orjson.dumps([kind, *ids]).decode()})
+    payloads = [{"payload": orjson.dumps([kind, *ids]).decode()} for ids in _portions(run_ids)]
+    if len(payloads) == 1:
+        sql.send(_NOTIFY, payloads[0])
+    else:
+        sql.each(_NOTIFY, payloads)
 
 
 def _portions(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:

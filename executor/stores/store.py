@@ -978,7 +978,7 @@ async def _joined(store: Store, digests: Sequence[str]) -> Mapping[str, bytes]:
         found[name] = b"".join(pieces)
     for name in digests:
         if name not in found and (stream := await store.find_object(name)) is not None:
-            pieces, size = [], 0
+            pieces, size = list[bytes](), 0
             async for piece in stream:
                 if (size := size + len(piece)) > ARTIFACT_BYTES_MAX:
                     raise _too_large(name)

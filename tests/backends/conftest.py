@@ -102,46 +102,67 @@ class Harness:
     Attributes:
         name: Of the backend.
         hands_out: Whether workers drive the runs; else the engine that submits them.
-        connect: Returns a function that makes a backend object for each engine, all of them of one queue, which is new.
+        connect: Returns a function that makes what is an engine's `backend`, all of them of one queue, which is new. It is given a new folder, and what
+            returns the value of a fixture.
+        is_shared: Whether it works on stores in PostgreSQL alone.
     """
 
     name: str
     hands_out: bool
-    connect: Callable[[Path], Callable[[], Any]]
+    connect: Callable[[Path, Callable[[str], Any]], Callable[[], Any]]
+    is_shared: bool = False
 
 
 HARNESSES = (
-    Harness("embedded", hands_out=False, connect=lambda _: EmbeddedBackend),
-    Harness("queue", hands_out=True, connect=lambda folder: lambda: QueueBackend(folder / "queue.db")),
+    Harness("embedded", hands_out=False, connect=lambda *_: EmbeddedBackend),
+    Harness("queue", hands_out=True, connect=lambda folder, _: lambda: QueueBackend(folder / "queue.db")),
+)
+TEMPORAL = pytest.param(
+    Harness(
+        "temporal",
+        hands_out=True,
+        connect=lambda folder, fixture: lambda: fixture("temporal_server").url(folder.name),
+        is_shared=True,
+    ),
+    marks=[pytest.mark.temporal, pytest.mark.postgres],
+    id="temporal",
 )
 
 
-@pytest.fixture(params=HARNESSES, ids=lambda each: each.name)
+@pytest.fixture(params=[*(pytest.param(each, id=each.name) for each in HARNESSES), TEMPORAL])
 def harness(request: pytest.FixtureRequest) -> Harness:
     """Every backend."""
     return request.param
 
 
-@pytest.fixture(params=[each for each in HARNESSES if each.hands_out], ids=lambda each: each.name)
+@pytest.fixture(
+    params=[*(pytest.param(each, id=each.name) for each in HARNESSES if each.hands_out), TEMPORAL]
+)
 def dispatching(request: pytest.FixtureRequest) -> Harness:
     """Every backend whose workers drive the runs."""
     return request.param
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def shared_store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+def shared_store(request: pytest.FixtureRequest, harness: Harness, tmp_path: Path) -> Any:
     """A store that several engines use."""
+    if harness.is_shared and request.param == "sqlite":
+        pytest.skip("works on stores in PostgreSQL alone")
     return tmp_path / "s.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Callable[..., Any]:
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Return what opens engines for a test, and closes them after it."""
 
     @asynccontextmanager
     async def opened(harness: Harness, store: Any = None) -> AsyncIterator[Bench]:
         async with AsyncExitStack() as stack:
-            where = tmp_path / "s.db" if store is None else store
-            yield Bench(World(), where, harness, harness.connect(tmp_path), stack)
+            name = "postgres_url" if harness.is_shared else ""
+            where = store or (request.getfixturevalue(name) if name else tmp_path / "s.db")
+            connect = harness.connect(tmp_path, request.getfixturevalue)
+            yield Bench(World(), where, harness, connect, stack)
+        if harness.is_shared:
+            await request.getfixturevalue("temporal_server").forget_runs()
 
     return opened

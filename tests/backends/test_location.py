@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import pytest
 from firmplan import ConfigError, Engine
-from firmplan.backends import EmbeddedBackend, backend_of
+from firmplan.backends import EmbeddedBackend, backend_of, location
 from public import within
 
 
@@ -34,8 +32,8 @@ def test_what_is_no_backend_is_refused(given, said):
     assert "s3cret" not in str(refused.value)
 
 
-@pytest.mark.skipif(find_spec("temporalio") is not None, reason="the package is installed")
-def test_a_missing_package_is_named():
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(location, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install 'firmplan\[temporal\]'"):
         backend_of("temporal://localhost:7233/default")
 

@@ -101,7 +101,7 @@ def test_many_runs_fit_into_notifications(postgres_url):
 
     async def main():
         async with stores(postgres_url) as (one, other):
-            ids = [f"{n:0128}" for n in range(100)]
+            ids = [f"{n:0128}" for n in range(300)]
             await other.store.ask_for(ids)
             await has_asked(one, ids[-1])
             assert all(each in one._asked for each in ids)
@@ -233,6 +233,24 @@ def test_notifications_that_are_lost_are_made_good(postgres_url, hold, monkeypat
     monkeypatch.setattr(PostgresStore, "_heard", lambda *_: None)
     monkeypatch.setattr(watch, "MISSED_MAX_S", 0.4)
     asyncio.run(cancelled_from_elsewhere(postgres_url, hold))
+
+
+def test_a_crowd_looks_more_rarely(postgres_url):
+    """However many wait in one engine, their looks are about as many a second as those of a hundred."""
+
+    async def main():
+        async with stores(postgres_url) as (one, _):
+            waiting = changes.Changes(one)
+            assert waiting.crowd == 1.0
+            those = [waiting.follow(f"r{n}") for n in range(300)]
+            for n, each in enumerate(those):
+                waiting.add(f"r{n}", each)
+            assert waiting.crowd == 3.0
+            for n, each in enumerate(those):
+                waiting.remove(f"r{n}", each)
+            assert waiting.crowd == 1.0
+
+    asyncio.run(main())
 
 
 def test_work_of_a_waiting_thread_is_done_in_order():

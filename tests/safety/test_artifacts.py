@@ -240,7 +240,7 @@ def test_bytes_that_come_into_use_while_others_are_looked_for_stay(tmp_path):
                 }
             )
             saved = engine.save_artifact_sync(b"draft of two")
-            assert remove_unused(SqliteSql(db), unused).values == 1
+            assert remove_unused(SqliteSql(db), unused)[0].values == 1
         assert engine.read_artifact_sync(run.output) == b"draft of one"
         assert engine.read_artifact_sync(saved) == b"draft of two"
 

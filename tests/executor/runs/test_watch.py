@@ -317,3 +317,60 @@ def test_a_claim_that_does_not_end_is_cut_off(monkeypatch):
         assert cut_off.is_set()
 
     asyncio.run(main())
+
+
+def test_scans_rest_while_every_known_owner_is_seen_to_live():
+    """A store on a server is scanned every few seconds, and at once when a process of this machine is gone."""
+
+    async def main():
+        world = World(row("r", owner="alive"))
+        gone, asked = set(), asyncio.Event()
+        checks = []
+
+        def is_gone(each):
+            checks.append(each.id)
+            asked.set()
+            return each.owner in gone
+
+        world.takeover.begin(is_gone, look_s=3600.0)
+        try:
+            await world.looked.wait()
+            while len(checks) < 3:
+                asked.clear()
+                await asyncio.wait_for(asked.wait(), 60)
+            assert world.looks == 1, "nothing has happened since"
+            world.looked.clear()
+            gone.add("alive")
+            await asyncio.wait_for(world.looked.wait(), 60)
+            assert world.looks == 2
+        finally:
+            await world.takeover.end()
+
+    asyncio.run(main())
+
+
+def test_scans_do_not_rest_while_a_run_is_due_before_the_next_one():
+    """It goes on at its time, and not at the next scan."""
+
+    async def main():
+        world, now = World(row("r", status="waiting")), [0.0]
+        waits = world.runs["r"]
+
+        async def list_due(at):
+            is_due = at >= 5.0 and world.runs["r"] is waits
+            return [waits] if is_due else []
+
+        world.list_due = list_due
+        world.takeover._now = lambda: now[0]
+        world.takeover.begin(look_s=10.0)
+        try:
+            await world.look_twice()
+            assert world.begun == []
+            now[0] = 5.0
+            while not world.begun:
+                await world.look_twice()
+            assert world.begun == ["r"]
+        finally:
+            await world.takeover.end()
+
+    asyncio.run(main())

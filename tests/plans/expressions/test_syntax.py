@@ -274,4 +274,4 @@ def test_no_string_takes_long_to_read() -> None:
         "${'}'",
         "${\\",
     ):
-        parse_formula(piece * 50_000)
+        parse_formula(piece * 20_000)
