@@ -188,7 +188,7 @@ class Objects:
         import obstore  # noqa: PLC0415  # only where a place is used
 
         with self._telling(folder):
-            # pyright: the overloads name pyarrow's types, which need not be there.
+            # The overloads name pyarrow's types, which need not be there.
             async for some in obstore.list(  # pyright: ignore[reportUnknownMemberType]
                 self._store, f"{folder}/", chunk_size=LISTED
             ):

@@ -1478,7 +1478,8 @@ def _put_values(sql: Sql, batch: Batch, condition: str, values: Values) -> None:
 
 def _put_object(sql: Sql, row: StoredObject, condition: str = "1=1", values: Values = NO_VALUES) -> None:
     """Make a digest known whose bytes are outside the database, inside a transaction."""
-    columns = dict(zip(OBJECT_COLUMNS.split(", "), row.to_row(), strict=True))
+    columns: dict[str, object] = {}
+    columns.update(zip(OBJECT_COLUMNS.split(", "), row.to_row(), strict=True))
     sql.put("stored_objects", columns, large="named", condition=condition, values=values)
 
 

@@ -155,15 +155,17 @@ async def test_a_server_that_was_away_loses_nothing(
         temporal_server.kill()
         try:
             late = (await front.submit(held_and_noted(tmp_path, "late"))).id
+            # As if the process had died before it told Temporal.
+            untold = await front.accept(held_and_noted(tmp_path, "untold"))
             await front.approve(paid, "p", by="ann")
-            (tmp_path / "held.go").touch()
-            (tmp_path / "late.go").touch()
+            for name in ("held", "late", "untold"):
+                (tmp_path / f"{name}.go").touch()
             assert (await front.wait(held)).status == "succeeded"
         finally:
             await asyncio.to_thread(temporal_server.start)
-        for run_id in (late, paid):
+        for run_id in (late, untold, paid):
             await until(lambda run_id=run_id: front.status(run_id), lambda status: status == "succeeded")
-        assert sorted((tmp_path / "ledger").read_text().split()) == ["held", "late"]
+        assert sorted((tmp_path / "ledger").read_text().split()) == ["held", "late", "untold"]
 
 
 @in_loop
