@@ -97,7 +97,7 @@ class RunWorkflow:
 
     def _note_status(self, request: dict[str, Any], status: str) -> None:
         if request.get("attributes") and status != self._status:
-            workflow.upsert_search_attributes([STATUS.value_set(status)])
+            workflow.upsert_search_attributes([STATUS.value_set(status)])  # pyright: ignore[reportUnknownMemberType]  # as the SDK has it
         self._status = status
 
     @workflow.signal(name=WAKE)

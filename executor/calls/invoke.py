@@ -152,7 +152,7 @@ def begin_call(
                 if not tool.is_async:
                     return _accept(tool, made, args, given)
                 made = as_coroutine(made)
-            work: Any = made  # a `Work`; no cast, which is a call
+            work: Any = made  # pyright: ignore[reportUnknownVariableType]  # a `Work`; no cast, which is a call
             try:
                 awaited = work.send(None)
             except StopIteration as done:  # it never waited, so it cost no more than a plain await

@@ -32,6 +32,7 @@ Work: TypeAlias = "CoroutineType[Any, Any, object]"
 
 STOPPED: Final = "nobody waits for this call any more"
 HEED_S: Final = 1.0  # how long a call that was stopped may clean up
+_PLAIN_FUTURE: Any = asyncio.Future  # of any result: a comparison with the class would make its type unknown
 
 
 RETURNED: Final = object()
@@ -151,7 +152,7 @@ def follow(  # noqa: C901, PLR0912  # what a task does, in one loop without a ca
         fault: BaseException | None = None
         try:
             # Nearly all calls wait for a plain future, and are not stopped: the task gets it as it is.
-            if until is None and type(awaited) is asyncio.Future and awaited.get_loop() is loop:
+            if until is None and type(awaited) is _PLAIN_FUTURE and awaited.get_loop() is loop:
                 try:
                     yield awaited
                 except (asyncio.CancelledError, GeneratorExit):
@@ -206,7 +207,7 @@ def _waiter_for(awaited: object, *, is_stopped: bool) -> asyncio.Future[None] | 
     done callback instead of a task, because the mark is a private attribute of the future.
     """
     # A cancel always ends a plain future, and nearly all futures are plain; so calls that are not stopped rarely need a second task.
-    if awaited is None or (type(awaited) is asyncio.Future and not is_stopped):
+    if awaited is None or (type(awaited) is _PLAIN_FUTURE and not is_stopped):
         return None
     return asyncio.ensure_future(_wait_for(cast("asyncio.Future[object]", awaited)))
 

@@ -120,7 +120,8 @@ class Changes:
         again_at = 0.0
         while self._followed:
             if clock() >= again_at:
-                asked, again_at = set(), clock() + ASK_AGAIN_S
+                asked.clear()
+                again_at = clock() + ASK_AGAIN_S
             self._new.clear()
             # One notification for all runs that this engine follows, not one for each caller who waits.
             if new := sorted(self._followed.keys() - asked):

@@ -130,7 +130,8 @@ class RunRow:
     @property
     def submitter(self) -> str:
         """The name of who submitted it, as its header has it; empty: nobody is known, or the row was read without its header."""
-        return str((self.header.get("submitter") or {}).get("name", ""))
+        submitter = cast("Mapping[str, Json]", self.header.get("submitter") or {})
+        return str(submitter.get("name", ""))
 
     @property
     def is_replay(self) -> bool:
