@@ -25,6 +25,10 @@ NOT_RUN = {
         "docs/ARCHITECTURE.md",
         " words ──► planner ──► plan ──► check ──► program ──► machine ◄──► driver ──► tools, models",
     ): "a picture",
+    (
+        "docs/FLEET.md",
+        "pip install 'firmplan[server,temporal]'",
+    ): "needs a Temporal server and PostgreSQL",
     ("docs/GUARDS.md", "MODEL       GUARD          HOLDS  HELD  REFUSED  UNASKED"): "figures of a real model",
     (
         "docs/GUARDS.md",
