@@ -46,6 +46,11 @@ class Changes:
         """Whether changes are told at this moment. Safe on any thread."""
         return self._store.is_telling
 
+    @property
+    def can_tell(self) -> bool:
+        """Whether the store tells changes to who listens."""
+        return self._store.can_tell
+
     def on_decided(self, hear: Callable[[tuple[str, ...] | None], None]) -> None:
         """Have `hear` called, on a thread of the store, with runs about which a decision was left; `None`: some may have been missed."""
         self._decided.append(hear)

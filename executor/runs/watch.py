@@ -116,7 +116,7 @@ class Watch:
             if self._changes.is_telling:
                 left_s = MISSED_MAX_S - (time.monotonic() - self._looked)
                 pause_s = max(POLL_S, min(left_s, self._owner.beat_due_in_s))
-            else:  # only now: most programs have ended before, and need not listen
+            elif self._changes.can_tell:  # only now: most programs have ended before, and need not listen
                 with suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._changes.begin)
             self._commits.expect(self, pause_s)

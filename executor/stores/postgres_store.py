@@ -214,6 +214,11 @@ class PostgresStore(PostgresServer, SqlStore):
         """See `Store.is_telling`."""
         return self._side.is_listening
 
+    @property
+    def can_tell(self) -> bool:
+        """See `Store.can_tell`."""
+        return True
+
     async def listen(self, hear: Callable[[Change], None]) -> None:
         """See `Store.listen`."""
         self._hear = hear

@@ -445,6 +445,11 @@ class SqlStore(ABC):
         """See `Store.is_telling`."""
         return False
 
+    @property
+    def can_tell(self) -> bool:
+        """See `Store.can_tell`."""
+        return False
+
     async def listen(self, hear: Callable[[Change], None]) -> None:  # noqa: B027  # a file tells nothing
         """See `Store.listen`."""
 

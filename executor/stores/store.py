@@ -531,6 +531,11 @@ class Store(Protocol):
         """Whether changes are told at this moment (`listen`); whoever waits looks often if they are not. Safe on any thread."""
         ...
 
+    @property
+    def can_tell(self) -> bool:
+        """Whether changes are told at all to who listens."""
+        ...
+
     async def listen(self, hear: Callable[[Change], None]) -> None:
         """Have `hear` called with changes, on a thread of the store, which must not wait; in the place of an earlier one.
 
