@@ -183,6 +183,7 @@ class Execution:
         facilities.expect_lease = lambda since: self._owner.expect_lease(self._store, since)
         self._drivers: dict[str, Driver] = {}
         self._driving: dict[str, RunWork] = {}  # the work on each run: planning and driving
+        self._settling = set[str]()  # tasks whose planning waits for somebody, and is about to be released
         self._errors: dict[str, BaseException] = {}  # of runs whose work has stopped here
         self._patching: dict[str, asyncio.Task[str | None]] = {}  # by failed run: the run of its patched plan
         self._tending: dict[str, asyncio.Task[None]] = {}  # by run: the work that patches its plan
@@ -248,6 +249,14 @@ class Execution:
         """Open the store and become an owner. Raises: StoreError; ConfigError: the backend cannot work with this engine."""
         if self.backend is not None:  # first: a wrong backend is no reason to make a store
             await self.backend.open(self)
+        try:
+            await self._open_store()
+        except BaseException:  # the engine opens later, with another execution
+            if self.backend is not None:
+                await self.backend.close()
+            raise
+
+    async def _open_store(self) -> None:
         await self._store.open()
         self.facilities.resources.note_loop()
         if (
@@ -423,6 +432,9 @@ class Execution:
         if row.plan_digest is None:
             if self.planning.planner is None:
                 return None
+            if row.id in self._settling:  # its planning has ended, and a decision since then needs another one
+                await asyncio.wait([self._driving[row.id]])
+                return await self.go_on(row.id, stream=stream, is_asked=is_asked, take_over=take_over)
             if (work := self._driving.get(row.id)) is not None:  # two callers of one run share its planning
                 return work
             return self._follow(row.id, self._plan_and_drive(row, stream=stream, is_asked=is_asked))
@@ -505,6 +517,7 @@ class Execution:
     def _note_error(self, run_id: str, task: RunWork) -> None:
         if self._driving.get(run_id) is task:
             del self._driving[run_id]
+        self._settling.discard(run_id)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._errors[run_id] = error
@@ -811,6 +824,7 @@ class Execution:
                     early = EarlySteps(self.facilities, run_id, Header.from_dict(claimed.header))
                 match await self._plan(claimed, early):
                     case None:
+                        self._settling.add(run_id)
                         return None
                     case Exception() as failed:
                         return failed

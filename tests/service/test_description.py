@@ -182,6 +182,10 @@ def test_no_answer_contradicts_the_description(http_tools, tmp_path):
         told = run(
             http_tools / "st",
             *("run", f"{server.url}/openapi.json", "--checks", CHECKS),
+            *(
+                "--request-timeout",
+                "60",
+            ),  # `verify` starts processes, which takes its time beside other tests
             *("--max-time", str(FUZZED_S), "--seed", os.environ.get("FIRMPLAN_SEED", "1"), "--no-color"),
             cwd=tmp_path,
             env={

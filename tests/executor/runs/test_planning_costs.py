@@ -7,6 +7,7 @@ import json
 
 import pytest
 from firmplan import Engine, Plan, Planner, PlanningFailed, tool
+from firmplan.executor.runs.execution import Execution
 from firmplan.testing import ScriptedModel, Slow
 
 made: list[str] = []
@@ -119,6 +120,34 @@ def test_a_planning_that_fails_has_its_cost_too():
     assert run.status == "failed"
     assert planning_of(run)["model_calls"] == len(requests)
     assert planning_of(run)["tokens"] == tokens_of([each.usage.to_dict() for each in failure.attempts])
+
+
+def test_a_resume_at_the_moment_at_which_a_planning_is_released_plans_on(monkeypatch):
+    """Whoever sees that the run is over its budget may raise it at once, while the process is still giving the run up."""
+
+    async def act(engine):
+        told, goes_on = asyncio.Event(), asyncio.Event()
+        release, start = Execution._let_go, Execution.start
+
+        async def late(execution, claimed):
+            told.set()
+            await goes_on.wait()
+            await release(execution, claimed)
+
+        async def started(execution, row, **options):
+            if told.is_set():
+                goes_on.set()
+            return await start(execution, row, **options)
+
+        monkeypatch.setattr(Execution, "_let_go", late)
+        monkeypatch.setattr(Execution, "start", started)
+        run = await engine.submit(TASK, budget={"model_calls": 1})
+        await told.wait()
+        assert await engine.status(run.id) == "over_budget"
+        return await engine.resume(run.id, budget={"model_calls": 9})
+
+    run, requests = story([BAD, GOOD], act)
+    assert (run.status, len(requests)) == ("succeeded", 2)
 
 
 @pytest.mark.parametrize(("limit", "amount"), [("model_calls", 1), ("tokens", 10), ("usd", 1e-9)])
