@@ -139,7 +139,7 @@ class ScheduleTable:
     async def next_at(self) -> float | None:
         """Return the earliest time of all schedules that nobody has claimed; `None`: there is none."""
         ((earliest,),) = await self._store.look(lambda sql: sql.rows(_NEXT))
-        return earliest
+        return None if earliest is None else float(earliest)
 
     async def list_due(self, now: float) -> list[Schedule]:
         """Return the schedules of all tenants of which a time has come."""

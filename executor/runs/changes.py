@@ -24,6 +24,9 @@ GONE_S: Final = (
     1.0  # how often to check whether the process that is waited for is gone, which costs no look at the store
 )
 ASK_AGAIN_S: Final = ASKED_S / 3
+AGAIN_S: Final = (
+    0.75  # longer than the shortest time between two notifications of a process (`WEBHOOKS_TOLD_S`)
+)
 UNTOLD_MAX_S: Final = 20.0  # the longest pause between two looks for work that nobody follows by the run
 
 Kind: TypeAlias = Literal["decided", "plans", "schedules", "webhooks"]
@@ -163,8 +166,8 @@ class Lookout:
 
     Args:
         count: Returns how often a change was told (`Changes.count`).
-        linger_s: How long looks stay due after a change was told, for work that follows the change. One more look is due in any case: a process
-            does not tell of each change of many.
+        linger_s: How long looks stay due after a change was told, for work that follows the change. One more look is due in any case, `AGAIN_S`
+            later: a process does not tell of each change of many.
     """
 
     def __init__(self, count: Callable[[], int | None], linger_s: float = 0.0) -> None:
@@ -173,6 +176,8 @@ class Lookout:
         self._seen: int | None = None  # the count before the last look that succeeded
         self._found: int | None = None  # the count before the look that is under way
         self._due_at = -math.inf  # by the monotonic clock, as all of these
+        self._begun_at = -math.inf
+        self._again_at = -math.inf  # when one more look is due after a change was told
         self._linger_until = -math.inf
 
     def is_due(self) -> bool:
@@ -183,6 +188,7 @@ class Lookout:
     def begin(self) -> None:
         """Note that a look begins; what is told from now on asks for another one."""
         self._found = self._count()
+        self._begun_at = time.monotonic()
 
     def end(self, left_s: float = math.inf) -> None:
         """Note that the look that has begun succeeded; without this it is repeated.
@@ -191,12 +197,14 @@ class Lookout:
             left_s: The next look is due after so many seconds, as far as this one has found.
         """
         now = time.monotonic()
-        is_told = self._found != self._seen
-        self._seen = self._found
-        if is_told:
+        if self._found != self._seen:
+            self._seen = self._found
             self._linger_until = now + self._linger_s
-        is_again = is_told or now < self._linger_until
-        self._due_at = -math.inf if is_again else now + min(left_s, UNTOLD_MAX_S)
+            self._again_at = now + AGAIN_S
+        due_at = now + min(left_s, UNTOLD_MAX_S)
+        if self._begun_at < self._again_at:
+            due_at = min(due_at, self._again_at)
+        self._due_at = now if now < self._linger_until else due_at
 
 
 class Followed:
