@@ -709,8 +709,15 @@ class Engine:
         first call on.
 
         Args:
-            kind: Decisions about runs (`decided`), saved plans, schedules, or messages of webhooks.
+            kind: Decisions about runs (`decided`), saved plans (`plans`), `schedules`, or messages of `webhooks`.
+
+        Raises:
+            InputRejected: There is no such kind.
         """
+        from .executor.runs.changes import KINDS  # noqa: PLC0415  # most processes only run plans
+
+        if kind not in KINDS:
+            raise InputRejected(f"kind: expected one of {', '.join(KINDS)}, found {kind!r:.80}")
         try:
             is_here = asyncio.get_running_loop() is self._loop
         except RuntimeError:
@@ -974,7 +981,14 @@ class Engine:
         return sent
 
     def webhooks_due(self, endpoint: str) -> bool:
-        """Whether `deliver_webhooks` may have something to send to an endpoint, without a look at the store; as `schedules_due`."""
+        """Whether `deliver_webhooks` may have something to send to an endpoint, without a look at the store; as `schedules_due`.
+
+        Raises:
+            InputRejected: There is no such endpoint.
+        """
+        from .webhooks.sender import endpoint_of  # noqa: PLC0415  # only where there are webhooks
+
+        endpoint_of(self._webhooks, endpoint)
         return self._lookout("webhooks", endpoint).is_due()
 
     async def test_webhook(self, endpoint: str) -> Delivery:

@@ -105,13 +105,7 @@ class WebhookSender:
 
     def endpoint(self, name: str) -> Webhook:
         """Return an endpoint. Raises: InputRejected: there is none of that name."""
-        found = self._endpoints.get(name)
-        if found is None:
-            hint = did_you_mean(
-                name, list(self._endpoints), f"known are {', '.join(self._endpoints) or 'none'}"
-            )
-            raise InputRejected(f"there is no webhook {name!r:.80} in the settings; {hint}")
-        return found
+        return endpoint_of(self._endpoints, name)
 
     async def test(self, name: str) -> Delivery:
         """Send a message to an endpoint that says nothing, and return how it fared; it is not tried again. Raises: InputRejected: as `round`."""
@@ -231,6 +225,15 @@ class WebhookSender:
                 follow_redirects=False, timeout=TIMEOUT_S, trust_env=not is_here
             )
         return self._clients[is_here]
+
+
+def endpoint_of(endpoints: Mapping[str, Webhook], name: str) -> Webhook:
+    """Return an endpoint. Raises: InputRejected: there is none of that name."""
+    found = endpoints.get(name)
+    if found is None:
+        hint = did_you_mean(name, list(endpoints), f"known are {', '.join(endpoints) or 'none'}")
+        raise InputRejected(f"there is no webhook {name!r:.80} in the settings; {hint}")
+    return found
 
 
 def _payload(event: str, at: float, data: Mapping[str, Json]) -> str:

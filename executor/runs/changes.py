@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, Self, TypeAlias, get_args
 
 from ...errors import StoreError
 from ..stores.store import ASKED_S, Change, Store
@@ -30,6 +30,7 @@ AGAIN_S: Final = (
 UNTOLD_MAX_S: Final = 20.0  # the longest pause between two looks for work that nobody follows by the run
 
 Kind: TypeAlias = Literal["decided", "plans", "schedules", "webhooks"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 class Changes:
@@ -49,7 +50,7 @@ class Changes:
         self._count = 0  # of those who follow
         self._decided: list[Callable[[tuple[str, ...] | None], None]] = []
         # How often each kind of change was told. Only the thread of the store writes it.
-        self._counts: dict[Kind, int] = {"decided": 0, "plans": 0, "schedules": 0, "webhooks": 0}
+        self._counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
 
     @property
     def is_telling(self) -> bool:

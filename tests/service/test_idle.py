@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from firmplan import Engine, Webhook, tool
+from firmplan import Engine, InputRejected, Webhook, tool
 from firmplan.executor.runs import changes
 from firmplan.executor.stores import postgres_store
 from firmplan.service import run_queue
@@ -13,7 +13,6 @@ from firmplan.service.auth import ServerLimits
 from firmplan.service.metrics import Metrics
 from hook_receiver import SECRET, Receiver
 
-pytestmark = pytest.mark.postgres
 PLAN = {"firmplan": 1, "steps": [{"id": "x", "set": 1}], "output": "${x}"}
 MAIL = {"firmplan": 1, "steps": [{"id": "mail", "tool": "send", "args": {"to": "me"}}], "output": "${mail}"}
 
@@ -49,6 +48,21 @@ async def quiet(is_due, look):
             await asyncio.sleep(changes.AGAIN_S)
 
 
+def test_what_there_is_not_is_refused(tmp_path):
+    """By name, with what there is; a store in a file tells nothing, so a look is always due."""
+
+    async def main():
+        async with Engine([send], store=tmp_path / "s.db") as engine:
+            assert [engine.change_count("plans"), engine.schedules_due()] == [None, True]
+            with pytest.raises(InputRejected, match=r"expected one of decided, plans, .*'plan'"):
+                engine.change_count("plan")
+            with pytest.raises(InputRejected, match="there is no webhook 'ops'"):
+                engine.webhooks_due("ops")
+
+    asyncio.run(main())
+
+
+@pytest.mark.postgres
 def test_schedules_and_plans_of_other_processes_are_told(postgres_url):
     """A schedule that is made, paused and resumed elsewhere asks for a look; so does no plan, which is told apart."""
 
@@ -71,6 +85,7 @@ def test_schedules_and_plans_of_other_processes_are_told(postgres_url):
     asyncio.run(main())
 
 
+@pytest.mark.postgres
 def test_messages_of_webhooks_are_told(postgres_url):
     """A run that ends elsewhere, and a message that is to be sent again, ask for a look; an attempt that has failed is waited for."""
     with Receiver() as receiver:
@@ -92,6 +107,7 @@ def test_messages_of_webhooks_are_told(postgres_url):
         asyncio.run(main())
 
 
+@pytest.mark.postgres
 def test_a_decision_that_another_process_records_lets_a_run_of_this_server_go_on(postgres_url, monkeypatch):
     """The server hears of it and looks until the run is without a driver."""
     monkeypatch.setattr(run_queue, "LOOK_S", 0.01)
