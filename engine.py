@@ -1387,7 +1387,7 @@ class Engine:
     async def get(self, run_id: str, *, returns: type[T] | Mapping[str, Any] | None = None) -> Run[T]:
         """Return the run as it stands, with `returns` as in `wait`. Raises: RunNotFound."""
         wanted = _request.output_type_of(returns)
-        return _typed(await (await self._open()).execution.archive.get(run_id), wanted)
+        return _typed(await (await self._open()).execution.archive.get_with_attempts(run_id), wanted)
 
     async def expect_run(self, run_id: str, *, tenant: str) -> None:
         """Return if there is a run of that id, and the run is of that tenant.

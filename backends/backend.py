@@ -87,6 +87,11 @@ class BackendHost(Protocol):
         ...
 
     @property
+    def toolset_digest(self) -> str:
+        """Digits for what runs rely on in the engine's tools: runs go on alike at workers that have the same."""
+        ...
+
+    @property
     def is_store_shared(self) -> bool:
         """Whether processes of other machines may use the store."""
         ...

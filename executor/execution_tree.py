@@ -63,8 +63,8 @@ class RunWarning:
     """What went other than declared in a run and failed nothing.
 
     Attributes:
-        step: Path of the leaf; empty: it is about the run's output.
-        code: `result-mismatch`, `absent-field` or `loop-blocked`.
+        step: Path of the leaf; empty: it is about the run's output, or about the run.
+        code: `result-mismatch`, `absent-field`, `loop-blocked` or `unfit-worker`.
     """
 
     step: str

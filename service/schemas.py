@@ -382,7 +382,7 @@ class RunView(_View):
     warnings: Annotated[
         list[RunWarningView],
         Field(
-            description="What went other than declared and failed nothing: `result-mismatch`, `absent-field`."
+            description="What went other than declared and failed nothing: `result-mismatch`, `absent-field`; `unfit-worker` while the run waits for a worker whose tools fit."
         ),
     ] = []
     question: TaskQuestionView | None = None

@@ -13,7 +13,9 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import socket
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from .backend import TemporalBackend
 
 BUILD: Final = "firmplan"
-"""What the SDK calls this worker's code; by itself it would hash every module of the process."""
+"""What the SDK calls this worker's code, with the digest of its tools; by itself it would hash every module of the process."""
 AGAIN_S: Final = 3.0
 """Until the next attempt for a run whose owner lives."""
 AT_ONCE_S: Final = 0.001
@@ -56,6 +58,9 @@ KNOWN_MAX: Final = 100_000
 async def work(backend: TemporalBackend, drive: Drive, slots: int) -> None:
     """Drive runs until this is cancelled; then park those that are driven, and return. See `Backend.take`."""
     driving = Driving(backend.host, drive)
+    # Who looks at the queue in Temporal sees which versions of the tools work there, and which one each attempt had.
+    toolset = backend.host.toolset_digest
+    identity = f"{os.getpid()}@{socket.gethostname()} toolset {toolset}"
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def note_failure(fault: BaseException) -> None:
@@ -69,10 +74,12 @@ async def work(backend: TemporalBackend, drive: Drive, slots: int) -> None:
         activities=[driving.attempt],
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_concurrent_activities=slots,
-        build_id=BUILD,
+        build_id=f"{BUILD}:{toolset}",
+        identity=identity,
         graceful_shutdown_timeout=timedelta(seconds=STOP_S),
         on_fatal_error=note_failure,
     )
+    backend.host.log.info("worker started", queue=backend.address.queue, slots=slots, toolset=toolset)
     sweeping = asyncio.create_task(Sweep(backend).work(), name="firmplan sweep")
     try:
         async with worker:

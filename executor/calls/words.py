@@ -92,7 +92,8 @@ class WordsListener:
                 self._give_up(f"it is more than {PENDING_CHARACTERS_MAX} characters behind")
                 return
             last = self._pending[-1] if self._pending else None
-            if last is not None and (last.step, last.answer) == (words.step, words.answer):
+            # The beginning of an answer is told for itself: listeners know by it that what they have heard before is void.
+            if last is not None and last.text and (last.step, last.answer) == (words.step, words.answer):
                 self._pending[-1] = replace(last, text=last.text + words.text)
             else:
                 self._pending.append(words)

@@ -15,13 +15,15 @@ from weakref import WeakKeyDictionary
 
 from ...plans.edit.differences import differences
 from ...plans.immutable import immutable
+from ...plans.nearest import listing
 from ...plans.plan import AgentStep, Plan, PlanForStep, ToolStep
 from ...plans.signature import AgentTools, Effect, called_by
-from ...plans.values import Json
+from ...plans.values import Json, canonical, digest
 from ...tools import Tool, Toolset
 from ..policy import ApprovalKind, CallPolicy
 
 CHANGES_TOLD: Final = 3  # places of a signature that a message names
+DIGITS: Final = 16  # of the digest of a toolset, which people compare by eye
 _PROSE: Final = (
     "title",
     "description",
@@ -235,6 +237,21 @@ class ToolsetLock:
         """Return the tool of that name, or `None`."""
         return self._tools.get(name)
 
+    def find_differences(self, tools: Toolset) -> Mapping[str, str]:
+        """Return in words, by name, what keeps a run from going on with these tools: one is missing, or has lost a property that the run relies on."""
+        found: dict[str, str] = {}
+        for name, locked in self._tools.items():
+            if (tool := tools.find(name)) is None:
+                found[name] = f"which this engine has not; it has {listing(tools.names)}"
+            elif (broken := locked.find_broken_promise(tool)) is not None:
+                found[name] = f"which {broken}"
+        return found
+
+    def steps_with(self, name: str, plans: Iterable[Plan]) -> Sequence[str]:
+        """Return the ids of the steps that may call a tool, also by way of a tool whose model calls it."""
+        by_way = {name, *(tool.name for tool in self._tools.values() if name in called_by(tool))}
+        return [step for step, names in _steps(plans) if not by_way.isdisjoint(names)]
+
     def with_untrusted(self, names: Collection[str]) -> ToolsetLock:
         """Return the lock with these tools untrusted too; itself where they are."""
         if all(tool.trust == "untrusted" for tool in self._tools.values() if tool.name in names):
@@ -275,16 +292,36 @@ class ToolsetLock:
         return cls([ToolLock.from_dict(entry) for entry in data])
 
 
+def digest_of_toolset(tools: Toolset) -> str:
+    """Return 16 hexadecimal digits for all that `find_broken_promise` and `find_changed_signature` compare: where they are equal, runs go on alike."""
+    promises = [
+        [
+            *(name, tool.effect.value, tool.idempotent, tool.can_reconcile),
+            *(_bare(tool.parameters), _bare(tool.returns) if tool.returns is not None else None),
+        ]
+        for name in tools.names
+        for tool in (tools.get(name),)
+    ]
+    return digest(canonical(promises)).removeprefix("sha256:")[:DIGITS]
+
+
 def tool_names(plan: Plan) -> Iterator[str]:
     """Yield the names of the tools that a plan's steps call, those of its inner plans included."""
-    for step in chain(plan.steps, *(inner.steps for inner in plan.plans.values())):
-        match step:
-            case ToolStep(tool=name):
-                yield name
-            case AgentStep() | PlanForStep():
-                yield from step.may_call
-            case _:
-                pass
+    for _, names in _steps([plan]):
+        yield from names
+
+
+def _steps(plans: Iterable[Plan]) -> Iterator[tuple[str, Collection[str]]]:
+    """Yield the ids of steps that call tools, those of inner plans included, and the names of the tools."""
+    for plan in plans:
+        for step in chain(plan.steps, *(inner.steps for inner in plan.plans.values())):
+            match step:
+                case ToolStep(tool=name):
+                    yield step.id, (name,)
+                case AgentStep() | PlanForStep():
+                    yield step.id, step.may_call
+                case _:
+                    pass
 
 
 def approval_kind(tool: Tool) -> ApprovalKind:

@@ -41,6 +41,7 @@ from ...tools.codecs.codec import advice_for, decode, encode, find_codec, full_n
 from ...tools.codecs.preview import ArtifactPreview, has_preview, needs_all_bytes, preview_of
 from ...tools.logbook import open_log
 from ..events import CancelAsked, Cause, RunParked, RunResumed, RunStarted
+from ..execution_tree import RunWarning
 from ..journal.decision_history import is_decision
 from ..journal.header import Header
 from ..journal.known_plans import KnownPlans
@@ -82,6 +83,7 @@ from .run import (
 )
 
 PLAN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+UNFIT: Final = "unfit-worker"  # the warning of a run that waits for a worker whose tools fit
 RECENT_MAX: Final = 32  # runs whose last snapshot is kept in memory
 HIDDEN: Final = (
     "~"  # begins the names of plans that no list shows: kept for the planner, or by their digest only
@@ -247,6 +249,17 @@ class Archive:
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""
         return await self.snapshot_of(await self.row(run_id))
+
+    async def get_with_attempts(self, run_id: str) -> Run:
+        """Return the run as it stands, with a warning if the last worker that tried it could not go on with it. Raises: RunNotFound."""
+        row = await self.row(run_id)
+        run = await self.snapshot_of(row)
+        # A run that nobody has claimed yet, or that is driven, costs no look.
+        if row.owner is not None or not row.epoch or run.status in FINAL:
+            return run
+        if (why := await self._store.find_unfit(run_id)) is None:
+            return run
+        return replace(run, warnings=(*run.warnings, RunWarning("", UNFIT, why)))
 
     def find_ended(self, run_id: str) -> Run | None:
         """Return a run that has just ended in this process, without asking the store: an ended run never changes."""

@@ -38,6 +38,7 @@ from ..fork import Fork, Inherited, inherited_from
 from ..journal.header import Header, header_digest
 from ..journal.records import Entry, Event
 from ..journal.restore import build_machine, check_header, load_entries, machine_at_end, parse_lines
+from ..journal.toolset_lock import digest_of_toolset
 from ..limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
@@ -89,6 +90,21 @@ ConfirmsPlan: TypeAlias = "Callable[[str, Plan], Awaitable[bool]]"
 
 RunWork: TypeAlias = "asyncio.Task[Exception | None]"
 """The work on one run, planning and driving; its result is the error of the planning, which the run has as its failure."""
+
+
+class UnfitToolsError(ConfigError):
+    """A run cannot go on with the tools of this engine; others may have what it needs.
+
+    Attributes:
+        epoch: At which this engine had claimed the run; 0: it had not.
+    """
+
+    def __init__(self, message: str, epoch: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.message, self.epoch)
 
 
 @immutable
@@ -568,6 +584,9 @@ class Execution:
             self._parked.discard(row.id)
             raise
         if not work.cancelled() and (fault := work.exception() or work.result()) is not None:
+            if isinstance(fault, UnfitToolsError):
+                with suppress(StoreError):  # the next attempt notes it again
+                    await self._store.note_unfit(row.id, fault.epoch, fault.message, self.now())
             raise fault
 
     async def _claim_handed(self, row: RunRow) -> Exception | None:
@@ -662,6 +681,11 @@ class Execution:
     def store_name(self) -> str:
         """See `BackendHost`."""
         return self._store.name
+
+    @property
+    def toolset_digest(self) -> str:
+        """See `BackendHost`."""
+        return digest_of_toolset(self.facilities.tools)
 
     @property
     def is_store_shared(self) -> bool:
@@ -875,7 +899,7 @@ class Execution:
         self._claimed[run_id] = row
         try:
             header = Header.from_dict(row.header)
-            self._expect_tools(row.id, header)
+            self._expect_tools(row.id, header, row.epoch)
             if self.facilities.pins.has_changes:
                 await self.facilities.pins.expect(header.lock.names)
             # The chain's head is the same if nobody has appended since, so the journal need not be read twice.
@@ -903,22 +927,23 @@ class Execution:
         self._claimed.pop(row.id, None)
         await self._owner.let_go(self._store, row)
 
-    def _expect_tools(self, run_id: str, header: Header) -> None:
-        """Raise where a tool of the run is missing here, or is none that the run may go on with. Raises: ConfigError."""
-        tools = self.facilities.tools
-        for name, locked in header.lock.items():
-            if (tool := tools.find(name)) is None:
-                raise ConfigError(
-                    f"run {run_id} uses the tool '{name}', which this engine has not; it has {listing(tools.names)}"
-                )
-            if (broken := locked.find_broken_promise(tool)) is not None:
-                raise ConfigError(
-                    f"run {run_id} cannot go on here: when it was submitted the tool '{name}' {broken}; declare it as it "
-                    "was, or fork the run"
-                )
+    def _expect_tools(self, run_id: str, header: Header, epoch: int = 0) -> None:
+        """Raise where a tool of the run is missing here, or is none that the run may go on with. Raises: UnfitToolsError."""
+        if not (differences := header.lock.find_differences(self.facilities.tools)):
+            return
+        plans = [*([header.plan] if header.plan is not None else []), *header.plans.values()]
+        told = [
+            f"{_steps_text(header.lock.steps_with(name, plans))} uses the tool '{name}', {how}"
+            for name, how in differences.items()
+        ]
+        raise UnfitToolsError(
+            f"run {run_id} cannot go on here, its tools were others when it was submitted: {'; '.join(told)}. Expected an engine with the "
+            "tools as they were, such as a worker of the earlier version; or fork the run",
+            epoch,
+        )
 
-    def _expect_signatures(self, run_id: str, header: Header, machine: Machine) -> None:
-        """Raise if a person was asked about a call and the signature of its tool has changed since. Raises: ConfigError.
+    def _expect_signatures(self, row: RunRow, header: Header, machine: Machine) -> None:
+        """Raise if a person was asked about a call and the signature of its tool has changed since. Raises: UnfitToolsError.
 
         Otherwise the call would fail, and the run for ever with it; or the call would differ from the one that the person saw.
         """
@@ -934,10 +959,11 @@ class Execution:
         for iteration in machine.iterations.values():
             name = machine.tool_of(iteration.path)
             if name in changed and (undecided_attempt(iteration) is not None or is_decided(iteration)):
-                raise ConfigError(
-                    f"run {run_id} cannot go on here: a person decides about the call of step '{iteration.path}', and the tool '{name}' is not "
+                raise UnfitToolsError(
+                    f"run {row.id} cannot go on here: a person decides about the call of step '{iteration.path}', and the tool '{name}' is not "
                     f"the one that it was asked for: {changed[name]}. Declare the tool as it was and resume the run; or deny the call, "
-                    "and retry the run with the new tool"
+                    "and retry the run with the new tool",
+                    row.epoch,
                 )
 
     # --- drive
@@ -992,7 +1018,7 @@ class Execution:
         if taken.deaths.count >= self._park_after:
             await self._park(taken, machine)
             return False
-        self._expect_signatures(row.id, header, machine)
+        self._expect_signatures(row, header, machine)
         driver = Driver(
             self.facilities,
             row,
@@ -1347,6 +1373,12 @@ class Execution:
         """Delete the runs of these statuses whose end is that long ago; see `StoreCare.prune`."""
         await self._owner.wait()
         return await self.care.prune(age_s, statuses, is_dry_run=is_dry_run)
+
+
+def _steps_text(steps: Sequence[str]) -> str:
+    """Return the subject of a sentence about steps, in the singular."""
+    shown = listing((f"'{step}'" for step in steps), 4)
+    return f"step {shown}" if len(steps) == 1 else f"each of the steps {shown}" if steps else "the plan"
 
 
 def _never() -> bool:

@@ -178,7 +178,8 @@ class Run(Generic[T]):
         left_out: What of its task the plan does not do, and why, by the plan's own word and that of the saved plans that it runs: a run that
             succeeded has done the plan, which may be less than the task.
         warnings: What went other than declared and failed nothing, each `step code message`: a result that does not fit the declared type of its
-            tool (`result-mismatch`), a part of the output that is null because it asks for an absent field (`absent-field`). Each is told once.
+            tool (`result-mismatch`), a part of the output that is null because it asks for an absent field (`absent-field`). Each is told once. `unfit-worker` stands
+            there while the run waits for a worker whose tools fit: `get` says which steps would differ at the last one that tried.
         question: What the planner asks before it plans the task: `text`, and `returns`, the JSON Schema of the answer (`answer(id, None, ..)`);
             `None`: nothing.
         output_labels: The parts of `output` that were made with content from outside: place (`$` for all of it, `$.title`) -> names of the untrusted

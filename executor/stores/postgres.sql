@@ -29,6 +29,13 @@ CREATE INDEX firmplan_runs_of_tenant_by_status ON firmplan_runs (tenant, status,
 CREATE TABLE firmplan_due_runs (run_id text COLLATE "C" PRIMARY KEY, due double precision NOT NULL);
 CREATE INDEX firmplan_due_runs_by_time ON firmplan_due_runs (due);
 
+CREATE TABLE firmplan_unfit_attempts (
+    run_id text COLLATE "C" PRIMARY KEY,
+    epoch bigint NOT NULL,
+    noted double precision NOT NULL,
+    why text NOT NULL
+);
+
 CREATE TABLE firmplan_owners (name text COLLATE "C" PRIMARY KEY, beat bigint NOT NULL) WITH (fillfactor = 50);
 
 CREATE TABLE firmplan_headers (run_id text COLLATE "C" PRIMARY KEY, header bytea NOT NULL);

@@ -526,6 +526,7 @@ ADDED: Final = (
     "firmplan_rate_limits",
     "firmplan_stored_objects",
     "firmplan_object_folders",
+    "firmplan_unfit_attempts",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (

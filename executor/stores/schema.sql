@@ -26,6 +26,9 @@ CREATE INDEX runs_of_tenant_by_status ON runs (tenant, status, created DESC, id 
 CREATE TABLE due_runs (run_id TEXT PRIMARY KEY, due REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX due_runs_by_time ON due_runs (due);
 
+-- Why the last worker that tried a run could not go on with it: as long as the run has the epoch that this attempt had.
+CREATE TABLE unfit_attempts (run_id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, noted REAL NOT NULL, why TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
 -- How often each owner of a run has said that it lives: other machines watch it.
 CREATE TABLE owners (name TEXT PRIMARY KEY, beat INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 

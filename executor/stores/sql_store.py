@@ -251,6 +251,15 @@ _LOCK_RESOURCES: Final = """
     OR name IN (SELECT resource FROM @open_writes WHERE run_id IN [:runs] AND step IN [:closed]) ORDER BY name
 """
 
+_NOTE_UNFIT: Final = """
+    INSERT INTO @unfit_attempts (run_id, epoch, noted, why) SELECT :run, :epoch, :at, :why WHERE EXISTS (SELECT 1 FROM @runs WHERE id=:run AND epoch=:epoch)
+    ON CONFLICT (run_id) DO UPDATE SET epoch=excluded.epoch, noted=excluded.noted, why=excluded.why
+"""
+_FIND_UNFIT: Final = """
+    SELECT why FROM @unfit_attempts AS unfit JOIN @runs AS run ON run.id=unfit.run_id AND run.epoch=unfit.epoch
+    WHERE unfit.run_id=:run AND run.owner IS NULL
+"""
+
 _BEATS: Final = "SELECT name, beat FROM @owners WHERE name IN [:owners] ORDER BY name"
 _BEGIN_TO_BEAT: Final = """
     INSERT INTO @owners (name, beat) VALUES (:owner, :beat) ON CONFLICT (name) DO UPDATE SET beat=@owners.beat+1 RETURNING beat
@@ -273,7 +282,7 @@ _NAMING: Final = (
 # Tables whose rows belong to one run and go with it, as its row of `run_plans` does (`_forget_plan`). Rows of `reusable` need no run, and stay.
 OF_ONE_RUN: Final = (
     *("open_writes", "headers", "journal", "decisions", "decided_attempts", "calls"),
-    "due_runs",
+    *("due_runs", "unfit_attempts"),
 )
 # The uses of a saved plan are counted after the run is deleted, too: they keep the outcome that the run had.
 _KEEP_USES: Final = """
@@ -652,6 +661,16 @@ class SqlStore(ABC):
         return [
             self._row(found, {}) for found in await self._read(_LIST_DUE, {"at": float(at), "limit": limit})
         ]
+
+    async def note_unfit(self, run_id: str, epoch: int, why: str, at: float) -> None:
+        """See `Store.note_unfit`."""
+        values = {"run": run_id, "epoch": epoch, "why": why, "at": float(at)}
+        await self._write(lambda sql: sql.send(_NOTE_UNFIT, values))
+
+    async def find_unfit(self, run_id: str) -> str | None:
+        """See `Store.find_unfit`."""
+        found = await self._read(_FIND_UNFIT, {"run": run_id}, is_short=True)
+        return str(found[0][0]) if found else None
 
     async def delete_run(self, run_id: str, statuses: Collection[str]) -> Removal:
         """See `Store.delete_run`."""

@@ -670,6 +670,14 @@ class Store(Protocol):
         """Return rows, without headers, of unfinished runs that nobody drives and that go on by themselves at `at` (Unix seconds) at the latest, earliest first."""
         ...
 
+    async def note_unfit(self, run_id: str, epoch: int, why: str, at: float) -> None:
+        """Note why the attempt that had claimed a run at `epoch` could not go on with it; nothing, if the run was claimed again since."""
+        ...
+
+    async def find_unfit(self, run_id: str) -> str | None:
+        """Return why the last attempt could not go on with a run that nobody drives; `None`: it could, or there was none."""
+        ...
+
     async def claim(
         self, run_id: str, owner: str, *, is_alive: Callable[[str, int | None], bool], by_force: bool = False
     ) -> RunRow | None:

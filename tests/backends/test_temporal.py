@@ -12,10 +12,14 @@ from itertools import count
 
 import fleet_tools
 import pytest
-from firmplan import Engine
+from firmplan import Engine, Toolset, tool
 from firmplan.backends.temporal import TemporalAddress, worker
 from firmplan.errors import ConfigError
+from firmplan.executor.journal.toolset_lock import digest_of_toolset
 from firmplan.executor.runs import stranded
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.service import RPCError
 from waiting_for import in_loop, until
 
@@ -65,9 +69,9 @@ async def working(backend, store, tools=TOOLS, *, slots=4):
 
 
 @asynccontextmanager
-async def submitting(backend, store):
+async def submitting(backend, store, tools=TOOLS):
     """Have an engine that only submits."""
-    async with Engine(TOOLS, store=store, backend=backend) as engine:
+    async with Engine(tools, store=store, backend=backend) as engine:
         yield engine
 
 
@@ -187,6 +191,9 @@ async def test_a_worker_without_the_tool_or_the_store_leaves_the_run(
             await until(
                 lambda: failure(poor), lambda text: "uses the tool 'hold', which this engine has not" in text
             )
+            waits = await until(lambda: front.get(run_id), lambda run: run.warnings)
+            assert "step 'h' uses the tool 'hold'" in waits.warnings[0].message
+            assert "step 'n' uses the tool 'note'" in waits.warnings[0].message
         async with working(backend, cluster.fresh_url()) as other:
             await until(
                 lambda: failure(other),
@@ -194,6 +201,78 @@ async def test_a_worker_without_the_tool_or_the_store_leaves_the_run(
             )
         async with working(backend, postgres_url):
             assert (await front.wait(run_id)).status == "succeeded"
+
+
+def stamping(version, effect="read"):
+    """Return the tools of a version: an approval, then a step that says which version has done it."""
+
+    @tool(effect=effect)
+    async def stamp(text: str) -> str:
+        """Put the version before a text."""
+        return f"{version}:{text}"
+
+    return [fleet_tools.pay, stamp]
+
+
+STAMPED = plan_of(("p", "pay", {"amount": 7}), ("s", "stamp", {"text": "x"}))
+
+
+@in_loop
+async def test_a_rolling_deploy_leaves_runs_to_workers_whose_tools_fit(backend, postgres_url, monkeypatch):
+    """Two versions side by side: a run says which steps would differ and waits without a slot, and ends where its promises hold."""
+    monkeypatch.setattr(worker, "MISFIT_S", 0.2)
+    old, new, later = stamping("old"), stamping("new", "write"), stamping("later")
+
+    async def announced(engine):
+        request = DescribeTaskQueueRequest(
+            namespace="default",
+            task_queue=TaskQueue(name=engine._backend.address.queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+        found = await engine._backend.client.workflow_service.describe_task_queue(request)
+        return {poller.identity.rpartition(" ")[2] for poller in found.pollers}
+
+    async with submitting(backend, postgres_url, old) as front:
+        async with working(backend, postgres_url, old):
+            first, second = [(await front.submit(STAMPED)).id for _ in range(2)]
+            for run_id in (first, second):
+                assert (await front.wait(run_id)).status == "waiting"
+        async with working(backend, postgres_url, new, slots=1) as back:
+            await front.approve(first, "p", by="ann")
+            stuck = await until(lambda: front.get(first), lambda run: run.warnings)
+            assert [warning.code for warning in stuck.warnings] == ["unfit-worker"]
+            assert (
+                "step 's' uses the tool 'stamp', which had the effect 'read', and has 'write' now"
+                in stuck.warnings[0].message
+            )
+            fresh = await back.submit(STAMPED)
+            assert (await back.wait(fresh.id)).status == "waiting"
+            await back.approve(fresh.id, "p", by="ann")
+            async with working(backend, postgres_url, old):
+                assert (await front.wait(first)).output == "old:x"
+                assert (await back.wait(fresh.id)).output == "new:x"
+                assert (await front.get(first)).warnings == ()
+                versions = {digest_of_toolset(Toolset(each)) for each in (old, new)}
+                await until(lambda: announced(back), lambda digests: versions <= digests)
+        async with working(backend, postgres_url, later):
+            await front.approve(second, "p", by="ann")
+            assert (await front.wait(second)).output == "later:x"
+
+
+@in_loop
+async def test_cancelling_the_workflow_cancels_the_run(backend, postgres_url, tmp_path):
+    """While the run is driven, and while it waits."""
+    async with submitting(backend, postgres_url) as front, working(backend, postgres_url) as back:
+        held = (await front.submit(held_and_noted(tmp_path, "held"))).id
+        paid = (await front.submit(PAID)).id
+        assert (await front.wait(paid)).status == "waiting"
+        await until((tmp_path / "held.begun").exists)
+        for run_id in (held, paid):
+            handle = back._backend.client.get_workflow_handle(run_id)
+            await handle.cancel()
+            await until(lambda run_id=run_id: front.status(run_id), lambda status: status == "cancelled")
+            assert await handle.result() == "cancelled"
+    assert not (tmp_path / "ledger").exists()
 
 
 @pytest.mark.parametrize(

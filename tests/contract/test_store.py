@@ -388,6 +388,27 @@ def test_runs_that_go_on_at_a_time_are_listed_when_it_has_come(make_store):
     with_store(make_store, law)
 
 
+def test_why_the_last_attempt_was_unfit(make_store):
+    """It stands until the run is claimed again, by the epoch of the attempt, and goes with the run."""
+
+    async def law(store):
+        row = await claimed(store)
+        await store.note_unfit("r", row.epoch, "no tool", 1.0)
+        assert await store.find_unfit("r") is None  # somebody has it
+        await store.release({"r": row.epoch})
+        assert await store.find_unfit("r") == "no tool"
+        await store.note_unfit("r", row.epoch, "other tool", 2.0)
+        await store.note_unfit("r", row.epoch + 1, "of no attempt", 3.0)
+        await store.note_unfit("nowhere", 1, "of no run", 3.0)
+        assert (await store.find_unfit("r"), await store.find_unfit("nowhere")) == ("other tool", None)
+        row = await claimed(store)
+        await store.note_unfit("r", row.epoch - 1, "late", 4.0)
+        await store.release({"r": row.epoch})
+        assert await store.find_unfit("r") is None
+
+    with_store(make_store, law)
+
+
 def test_a_claim_tells_of_the_owner_that_it_overtook(make_store):
     """A dead one; one that has let go, or the same again, is none."""
 

@@ -189,6 +189,24 @@ async def test_a_listener_that_is_too_far_behind_hears_no_more():
     structlog.reset_defaults()
 
 
+@in_loop
+async def test_the_beginning_of_an_answer_is_told_for_itself_however_far_a_listener_is_behind():
+    heard = []
+
+    async def hear(words):
+        heard.append((words.text, words.answer))
+
+    listeners = WordsListeners()
+    listener = listeners.add("run", hear)
+    answer = listeners.of("run", "a", {})
+    for pieces in (["a", "b"], [], ["c"]):
+        answer.begin()
+        for piece in pieces:
+            answer.hear(piece)
+    await listener.close()
+    assert heard == [("", 1), ("ab", 1), ("", 2), ("", 3), ("c", 3)]
+
+
 def test_words_that_pile_up_are_joined_and_secrets_come_out_as_their_names():
     class Kept:
         def __init__(self):

@@ -305,7 +305,7 @@ def test_metrics_count_every_run_that_has_not_ended(server):
     """A run that waits for a larger budget is one of them."""
     run = server.post("/v1/runs", {"plan": PLAN, "inputs": {"a": 4711}, "budget": {"steps": 0}}).json()["id"]
     server.wait(run, "over_budget")
-    assert 'firmplan_runs_active{status="over_budget"} 1' in server.get("/metrics").text
+    server.text_with("/metrics", 'firmplan_runs_active{status="over_budget"} 1')
 
 
 def test_watchers_may_ask_for_the_head_only(server):

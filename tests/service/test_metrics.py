@@ -217,7 +217,7 @@ def test_runs_under_way_are_counted_past_the_queue(tmp_path):
                 "/v1/runs", {"plan": {"firmplan": 1, "steps": [step], "output": "${b}"}}
             ).json()["id"]
             server.wait(run, "waiting")
-        text = server.get("/metrics").text
+        text = server.text_with("/metrics", 'firmplan_runs_active{status="waiting"} 5')
     active = {
         dict(labels)["status"]: value
         for (name, labels), value in samples(text).items()

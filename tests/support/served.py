@@ -107,6 +107,14 @@ class Server:
             time.sleep(0.02)
         raise AssertionError(f"run {run} is still {found['status']}")
 
+    def text_with(self, path, part):
+        """Return an answer once it has a part: what counts the runs of the store follows what a run says of itself by one commit."""
+        until = time.monotonic() + END_S
+        while part not in (found := self.get(path).text):
+            assert time.monotonic() < until, f"{part!r} is not in {found}"
+            time.sleep(0.02)
+        return found
+
     def events(self, run, **headers):
         """Return the run's events, as (id, document), until the stream ends."""
         with self.client.stream("GET", f"/v1/runs/{run}/events", headers=headers) as answer:

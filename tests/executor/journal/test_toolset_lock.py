@@ -11,6 +11,7 @@ from firmplan.executor.journal.toolset_lock import (
     ToolLock,
     ToolsetLock,
     approval_kind,
+    digest_of_toolset,
     tool_names,
 )
 from firmplan.plans.signature import Effect
@@ -206,6 +207,52 @@ def test_the_tools_of_a_plan_are_those_of_its_steps_its_inner_plans_and_its_agen
         }
     )
     assert list(tool_names(whole)) == ["look", "plain", "pay", "deep"]
+
+
+def test_what_keeps_a_run_from_going_on_names_the_tools_and_their_steps():
+    """A tool that is missing, and one that has lost a property; the steps are those that call it, of any plan."""
+    steps = [{"id": "s", "tool": "pay", "args": {}}, {"id": "t", "tool": "look", "args": {}}]
+    steps.append({"id": "a", "agent": {"goal": "t", "tools": ["pay", "plain"], "returns": {}}})
+    whole = Plan.model_validate({"firmplan": 1, "steps": steps})
+    lock = ToolsetLock.of([whole], Toolset([pay, look, plain]))
+    assert lock.find_differences(Toolset([pay, look, plain])) == {}
+    less = Toolset([replace(pay, idempotent=False), look])
+    assert lock.find_differences(less) == {
+        "pay": "which was idempotent, and is not any more",
+        "plain": "which this engine has not; it has look, pay",
+    }
+    assert [lock.steps_with(name, [whole]) for name in ("pay", "look", "other")] == [["s", "a"], ["t"], []]
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({"description": "Pay it.", "retries": 9, "timeout_s": None, "version": "2"}, True),
+        ({"effect": Effect.READ}, False),
+        ({"idempotent": False}, False),
+        ({"reconcile": None}, False),
+        ({"name": "pay_more"}, False),
+    ],
+)
+def test_the_digest_of_a_toolset_is_that_of_its_promises_and_signatures(change, is_same):
+    """Whatever else changes, order included, leaves it as it is."""
+    digest = digest_of_toolset(Toolset([pay, look]))
+    assert len(digest) == 16
+    assert (digest_of_toolset(Toolset([look, replace(pay, **change)])) == digest) is is_same
+
+
+@pytest.mark.parametrize(("given", "made"), [(int, int), (int, str), (str, int)])
+def test_the_digest_of_a_toolset_has_the_signatures(given, made):
+    """Those of the parameters and of the result."""
+
+    def named(x, y):
+        def probe(a: x) -> y:
+            """Probe."""
+
+        probe.__annotations__ = {"a": x, "return": y}
+        return digest_of_toolset(Toolset([tool(effect="read")(probe)]))
+
+    assert (named(given, made) == named(int, int)) is ((given, made) == (int, int))
 
 
 def test_tools_become_untrusted_in_a_lock_of_their_own():
