@@ -111,6 +111,8 @@ if TYPE_CHECKING:
     from .executor.runs import store_care as _store_care
     from .executor.runs import submission as _submission
     from .executor.runs.archive import Standing
+    from .executor.runs.changes import Kind as ChangeCounted
+    from .executor.runs.changes import Lookout
     from .executor.runs.execution import ConfirmsPlan, RunWork
     from .executor.runs.request import Options
     from .executor.stores import api_keys as _api_keys
@@ -396,6 +398,7 @@ class Engine:
             self._webhooks = webhooks_of(webhooks)
         self._sender: WebhookSender | None = None
         self._firing = asyncio.Lock()
+        self._lookouts: dict[tuple[str, str], Lookout] = {}
         self._confirms: ConfirmsPlan | None = None
 
     # --- life
@@ -699,6 +702,35 @@ class Engine:
         """Return a text that is another one after a plan was saved, replaced or deleted, by whatever process; the plans themselves are not read."""
         return await (await self._open()).execution.archive.plans_revision()
 
+    def change_count(self, kind: ChangeCounted) -> int | None:
+        """Return a number that is another one after a process on this store has told of a change; `None`: none are told, so look at the store.
+
+        Only a store on a server tells changes, and notifications may be lost: look from time to time in any case. The engine listens from the
+        first call on.
+
+        Args:
+            kind: Decisions about runs (`decided`), saved plans (`plans`), `schedules`, or messages of `webhooks`.
+
+        Raises:
+            InputRejected: There is no such kind.
+        """
+        from .executor.runs.changes import KINDS  # noqa: PLC0415  # most processes only run plans
+
+        if kind not in KINDS:
+            raise InputRejected(f"kind: expected one of {', '.join(KINDS)}, found {kind!r:.80}")
+        try:
+            is_here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            is_here = False
+        return self._opened.execution.changes.count(kind) if self._opened is not None and is_here else None
+
+    def _lookout(self, kind: ChangeCounted, name: str = "") -> Lookout:
+        from .executor.runs.changes import Lookout  # noqa: PLC0415  # only where something is looked for again and again
+
+        if (found := self._lookouts.get((kind, name))) is None:
+            found = self._lookouts[kind, name] = Lookout(lambda: self.change_count(kind))
+        return found
+
     async def learnt_tools(self) -> Toolset:
         """Return the tools as a planner sees them: `tool.learnt` is what their results looked like, as far as this store knows.
 
@@ -876,7 +908,7 @@ class Engine:
     async def fire_schedules(self) -> list[Fire]:
         """Start the run of each schedule whose time has come; return the times that started a run or failed. Call it again and again, in any process.
 
-        A server calls it each second. The run of a time is started once, whoever calls it and whenever a process dies. Calls of this engine
+        A server does so each second if something is due (`schedules_due`). The run of a time is started once, whoever calls it and whenever a process dies. Calls of this engine
         that come at the same time share one round.
 
         Raises:
@@ -893,8 +925,19 @@ class Engine:
                 execution.now,
                 execution.log,
             )
+        lookout = self._lookout("schedules")
         async with self._firing:
-            return await self._scheduler.look()
+            lookout.begin()
+            fires = await self._scheduler.look()
+            lookout.end(self._scheduler.left_s)
+        return fires
+
+    def schedules_due(self) -> bool:
+        """Whether `fire_schedules` may have something to do, without a look at the store: a time has come, or a schedule was changed.
+
+        A store in a file tells no changes, so there it is always true, and on a server it is true every 20 seconds in any case.
+        """
+        return self._lookout("schedules").is_due()
 
     async def _schedules(self) -> ScheduleBook:
         opened = await self._open()
@@ -918,7 +961,7 @@ class Engine:
     async def deliver_webhooks(self, endpoint: str | None = None) -> list[Delivery]:
         """Send the messages of webhooks that are due, and return how they fared. Call it again and again, in any process with these webhooks.
 
-        A server calls it each second for each endpoint. A message is sent at least once, always under the same id, whichever process dies.
+        A server does so each second for each endpoint if something is due (`webhooks_due`). A message is sent at least once, always under the same id, whichever process dies.
 
         Args:
             endpoint: Send to this endpoint alone; `None`: to all, one after the other.
@@ -928,9 +971,25 @@ class Engine:
             StoreError: The store failed; the next call goes on.
         """
         sender = await self._webhook_sender()
-        if endpoint is not None:
-            return await sender.round(endpoint)
-        return [each for name in self._webhooks for each in await sender.round(name)]
+        sent: list[Delivery] = []
+        for name in self._webhooks if endpoint is None else (endpoint,):
+            sender.endpoint(name)
+            lookout = self._lookout("webhooks", name)
+            lookout.begin()
+            sent += await sender.round(name)
+            lookout.end(sender.left_s[name])
+        return sent
+
+    def webhooks_due(self, endpoint: str) -> bool:
+        """Whether `deliver_webhooks` may have something to send to an endpoint, without a look at the store; as `schedules_due`.
+
+        Raises:
+            InputRejected: There is no such endpoint.
+        """
+        from .webhooks.sender import endpoint_of  # noqa: PLC0415  # only where there are webhooks
+
+        endpoint_of(self._webhooks, endpoint)
+        return self._lookout("webhooks", endpoint).is_due()
 
     async def test_webhook(self, endpoint: str) -> Delivery:
         """Send a message that says nothing (`webhook.test`) to an endpoint, once, and return how it fared.

@@ -1,6 +1,6 @@
 """Claims the times of schedules that have come, and starts their runs.
 
-`look` is one round, and any process may call it as often as it likes: a server does so each second. The rules:
+`look` is one round, and any process may call it as often as it likes. The rules:
 
 1. A time is claimed by one process, which moves the schedule's `next_at` in the store (`ScheduleTable.claim`). The claim decides at once which
    times are missed, by the schedule's rule for catching up.
@@ -13,6 +13,7 @@ A fire whose run cannot be submitted (no such plan, an input that does not fit) 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -59,6 +60,9 @@ class Scheduler:
         runs: Starts and stops runs.
         now: The clock, Unix seconds.
         log: The log, for fires that failed or were missed.
+
+    Attributes:
+        left_s: Seconds from the last look to the next time of a schedule, as far as it has found; 0: there is something left to do.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Scheduler:
         self._unreadable: set[str] = (
             set()
         )  # schedules whose times cannot be computed here; each is logged once
+        self.left_s = 0.0
         self._cancelled: set[str] = set()  # runs that were asked to stop for the sake of a later one
 
     async def look(self) -> list[Fire]:
@@ -84,9 +89,15 @@ class Scheduler:
             StoreError: The store failed; the next round goes on.
         """
         now = self._now()
-        for schedule in await self._table.list_due(now):
+        next_at = await self._table.next_at()
+        is_due = next_at is not None and next_at <= now
+        for schedule in await self._table.list_due(now) if is_due else ():
             await self._claim(schedule, now)
         found = await self._table.list_due_fires()
+        if is_due or found:
+            self.left_s = 0.0
+        else:
+            self.left_s = math.inf if next_at is None else next_at - now
         # Where there are more than one round goes through, fires that wait for earlier runs must not keep the others from their turn.
         is_full = len(found) >= DUE_MAX
         changed: list[Fire] = []

@@ -25,6 +25,7 @@ _REPLACE: Final = f"""
     {_NAMED} AND revision=:replaces
 """
 _DUE: Final = f"{_SELECT} WHERE paused=0 AND next_at <= :now ORDER BY next_at, tenant, name"
+_NEXT: Final = "SELECT min(next_at) FROM @schedules WHERE paused=0"
 _CLAIM: Final = (
     f"UPDATE @schedules SET next_at=:then {_NAMED} AND revision=:revision AND paused=0 AND next_at=:next_at"
 )
@@ -95,11 +96,18 @@ class ScheduleTable:
             "paused": int(schedule.paused),
             "next_at": schedule.next_at,
         }
-        if replaces is None:
-            return await self._store.change(lambda sql: sql.change(_ADD, row) == 1)
-        del row["created"]
-        values = {**row, "replaces": replaces}
-        return await self._store.change(lambda sql: sql.change(_REPLACE, values) == 1)
+        statement, values = _ADD, row
+        if replaces is not None:
+            del row["created"]
+            statement, values = _REPLACE, {**row, "replaces": replaces}
+
+        def work(sql: Sql) -> bool:
+            if sql.change(statement, values) != 1:
+                return False
+            self._store.tell(sql, "schedules")
+            return True
+
+        return await self._store.change(work)
 
     async def find(self, name: str, tenant: str) -> Schedule | None:
         """Return a schedule, or `None`."""
@@ -127,6 +135,11 @@ class ScheduleTable:
         return await self._store.change(work)
 
     # --- times
+
+    async def next_at(self) -> float | None:
+        """Return the earliest time of all schedules that nobody has claimed; `None`: there is none."""
+        ((earliest,),) = await self._store.look(lambda sql: sql.rows(_NEXT))
+        return None if earliest is None else float(earliest)
 
     async def list_due(self, now: float) -> list[Schedule]:
         """Return the schedules of all tenants of which a time has come."""
@@ -209,6 +222,7 @@ class ScheduleTable:
         def work(sql: Sql) -> None:
             if sql.change(_SETTLE, values) == 1 and self._tells and fire.state == "failed":
                 sql.send(_TELL, told)
+                self._store.tell(sql, "webhooks")
 
         await self._store.change(work)
 

@@ -21,6 +21,7 @@ from ..engine import Engine
 from ..errors import OTHER_REQUEST, FirmplanError, InputRejected, RunNotFound, StoreError
 from ..executor import Run, RunSummary, Submitter
 from ..executor.lru_cache import LruCache
+from ..executor.runs.changes import Lookout
 from ..executor.states import UNDER_WAY
 from ..tools.logbook import open_log
 from .auth import ServerLimits
@@ -33,7 +34,9 @@ OWN_MAX = 10_000
 PAGE = 500
 """Runs of one page."""
 LOOK_S = 1.0
-"""Seconds between two looks for decisions that were recorded outside this server."""
+"""Seconds between two looks for decisions that were recorded outside this server, while something may be found."""
+RECORDED_S = 10.0
+"""Seconds after a decision was told for which looks go on: the process that has left it records it, and only then the run is without a driver."""
 RETRY_AFTER_S = 5
 """Seconds in the header `Retry-After` when the queue is full."""
 
@@ -83,10 +86,12 @@ class RunQueue:
     _adopted_before: int = 0  # and so many of them before the last look
     _seen: int = 0  # runs that processes of the store worked on at the last look
     _looked: float = -math.inf  # when it began, by the monotonic clock
+    _lookout: Lookout = field(init=False)
 
     def __post_init__(self) -> None:
         budget = self.limits.budget
         self._spending = Spending(self.engine, budget) if budget is not None else None
+        self._lookout = Lookout(lambda: self.engine.change_count("decided"), RECORDED_S)
 
     async def accept(self, submission: Submission) -> Run:
         """Return the run, which is durable in the store: a new run, or the earlier run with the same key.
@@ -128,11 +133,16 @@ class RunQueue:
             with suppress(StoreError):  # the next user of the store gets the error
                 if self._spending is not None:
                     await self._spending.flush()
+                # The queue's count stays fresh while runs come.
+                if self._adopted == self._adopted_before and not self._lookout.is_due():
+                    continue
+                self._lookout.begin()
                 # A decision by another process makes the run ready but leaves it without a driver: it shows as abandoned. Runs of other servers that share the
                 # store are not touched, because these look for their own.
                 for run in await self._look():
                     if run.abandoned and self._own.find(run.id):
                         self.drive(run.id, self._resumed(run.id))
+                self._lookout.end()
 
     async def _resumed(self, run_id: str) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The routes of schedules, and the work that a server does for them beside requests: each second it starts the runs whose time has come."""
+"""The routes of schedules, and the work that a server does for them beside requests: it starts the runs whose time has come."""
 
 from __future__ import annotations
 
@@ -168,11 +168,13 @@ answer_heads(schedule_router)
 
 
 async def drive_schedules(served: ServedEngine) -> None:
-    """Start the runs whose time has come, each second, until it is cancelled."""
+    """Start the runs whose time has come, until it is cancelled."""
     await repeat(lambda: _fire_due(served), "no look for the times of schedules")
 
 
 async def _fire_due(served: ServedEngine) -> None:
+    if not served.engine.schedules_due():
+        return
     try:
         await served.queue.check_queue()
     except Refusal:  # the times wait until there is room again, or count as missed

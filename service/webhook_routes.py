@@ -1,4 +1,4 @@
-"""The routes that show the messages of webhooks, and the work that a server does for them beside requests: each second it sends what is due."""
+"""The routes that show the messages of webhooks, and the work that a server does for them beside requests: it sends what is due."""
 
 from __future__ import annotations
 
@@ -49,5 +49,10 @@ answer_heads(webhook_router)
 
 
 async def deliver(engine: Engine, endpoint: str) -> None:
-    """Send the messages to one endpoint that are due, each second, until it is cancelled: a slow endpoint holds up no other."""
-    await repeat(lambda: engine.deliver_webhooks(endpoint), "no look for messages of webhooks")
+    """Send the messages to one endpoint that are due, until it is cancelled: a slow endpoint holds up no other."""
+
+    async def send() -> None:
+        if engine.webhooks_due(endpoint):
+            await engine.deliver_webhooks(endpoint)
+
+    await repeat(send, "no look for messages of webhooks")

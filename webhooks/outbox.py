@@ -28,6 +28,9 @@ _ADD: Final = f"""
     INSERT INTO @webhook_deliveries ({_COLUMNS}, payload, leased)
     VALUES (:{_COLUMNS.replace(", ", ", :")}, :payload, 0) ON CONFLICT (id) DO NOTHING
 """
+_NEXT: Final = """
+    SELECT next_at FROM @webhook_deliveries WHERE state='pending' AND endpoint=:endpoint AND leased <= :now ORDER BY next_at LIMIT 1
+"""
 _DUE: Final = f"""
     SELECT {_COLUMNS}, payload FROM @webhook_deliveries WHERE state='pending' AND endpoint=:endpoint AND next_at <= :now AND leased <= :now
     ORDER BY next_at, id LIMIT :most
@@ -147,6 +150,12 @@ class Outbox:
         """Add a delivery of which there is no notice."""
         await self._store.change(lambda sql: sql.change(_ADD, _row(delivery)))
 
+    async def next_at(self, endpoint: str, now: float) -> float | None:
+        """Return when the next delivery to an endpoint is due, those apart that a process sends; `None`: there is none."""
+        values = {"endpoint": endpoint, "now": now}
+        found = await self._store.look(lambda sql: sql.rows(_NEXT, values))
+        return float(found[0][0]) if found else None
+
     async def lease(self, endpoint: str, *, now: float, until: float, most: int) -> list[Delivery]:
         """Return deliveries to an endpoint that are due and that this process sends until a time.
 
@@ -164,10 +173,6 @@ class Outbox:
             found = sql.each(_LEASE, many)
             return [each for each, cursor in zip(due, found, strict=True) if cursor.rowcount == 1]
 
-        # A look first: most rounds find nothing, and a transaction that writes would make others wait.
-        values = {"endpoint": endpoint, "now": now, "most": 1}
-        if not await self._store.look(lambda sql: sql.rows(_DUE, values)):
-            return []
         return await self._store.change(work)
 
     async def settle(self, delivery: Delivery) -> None:
@@ -185,7 +190,14 @@ class Outbox:
     async def send_again(self, delivery_id: str, now: float) -> bool:
         """Make a delivery that was made or given up pending again; `False`: it is pending."""
         values = {"id": delivery_id, "now": float(now)}
-        return await self._store.change(lambda sql: sql.change(_AGAIN, values) == 1)
+
+        def work(sql: Sql) -> bool:
+            if sql.change(_AGAIN, values) != 1:
+                return False
+            self._store.tell(sql, "webhooks")
+            return True
+
+        return await self._store.change(work)
 
     async def list_deliveries(
         self,

@@ -1,6 +1,6 @@
 """Makes messages of what happened, sends them, and tries again.
 
-`round` is one round for one endpoint, and any process may call it as often as it likes: a server does so each second for each of its endpoints. The rules:
+`round` is one round for one endpoint, and any process may call it as often as it likes. The rules:
 
 1. A notice becomes one delivery for each endpoint that hears it, once, in one transaction. The id and the bytes of a delivery never change.
 2. A delivery is sent by the process that has leased it. If that process dies, another one sends it again: a receiver that needs to know compares ids.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -55,6 +56,9 @@ class WebhookSender:
         describe: Tells the facts about a run.
         now: The clock, Unix seconds.
         log: The log.
+
+    Attributes:
+        left_s: By endpoint, seconds from the last round to the next message, as far as it has found; 0: there may be something left to do.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class WebhookSender:
         self._now = now
         self._log = log
         self._clients: dict[bool, httpx2.AsyncClient] = {}
+        self.left_s: dict[str, float] = {}
 
     async def close(self) -> None:
         """Close the connections to the endpoints."""
@@ -86,20 +91,21 @@ class WebhookSender:
             StoreError: The store failed; the next round goes on.
         """
         endpoint = self.endpoint(name)
-        await self.make_deliveries()
+        has_news = await self.make_deliveries()
         now = self._now()
+        # A look first: most rounds find nothing, and a transaction that writes would make others wait.
+        next_at = await self._outbox.next_at(name, now)
+        self.left_s[name] = 0.0
+        if next_at is None or next_at > now:
+            if not has_news:
+                self.left_s[name] = math.inf if next_at is None else next_at - now
+            return []
         due = await self._outbox.lease(name, now=now, until=now + LEASE_S, most=AT_ONCE)
         return list(await asyncio.gather(*(self._send(endpoint, each) for each in due)))
 
     def endpoint(self, name: str) -> Webhook:
         """Return an endpoint. Raises: InputRejected: there is none of that name."""
-        found = self._endpoints.get(name)
-        if found is None:
-            hint = did_you_mean(
-                name, list(self._endpoints), f"known are {', '.join(self._endpoints) or 'none'}"
-            )
-            raise InputRejected(f"there is no webhook {name!r:.80} in the settings; {hint}")
-        return found
+        return endpoint_of(self._endpoints, name)
 
     async def test(self, name: str) -> Delivery:
         """Send a message to an endpoint that says nothing, and return how it fared; it is not tried again. Raises: InputRejected: as `round`."""
@@ -114,12 +120,14 @@ class WebhookSender:
 
     # --- notices
 
-    async def make_deliveries(self) -> None:
-        """Make deliveries of what happened."""
-        for notice in await self._outbox.list_notices():
+    async def make_deliveries(self) -> bool:
+        """Make deliveries of what happened, and return whether anything had."""
+        notices = await self._outbox.list_notices()
+        for notice in notices:
             hearing = [each for each in self._endpoints.values() if each.hears(notice.event, notice.tenant)]
             deliveries = [await self._delivery(notice, each) for each in hearing]
             await self._outbox.post(notice, deliveries, self._now())
+        return bool(notices)
 
     async def _delivery(self, notice: Notice, endpoint: Webhook) -> Delivery:
         if notice.run_id:
@@ -217,6 +225,15 @@ class WebhookSender:
                 follow_redirects=False, timeout=TIMEOUT_S, trust_env=not is_here
             )
         return self._clients[is_here]
+
+
+def endpoint_of(endpoints: Mapping[str, Webhook], name: str) -> Webhook:
+    """Return an endpoint. Raises: InputRejected: there is none of that name."""
+    found = endpoints.get(name)
+    if found is None:
+        hint = did_you_mean(name, list(endpoints), f"known are {', '.join(endpoints) or 'none'}")
+        raise InputRejected(f"there is no webhook {name!r:.80} in the settings; {hint}")
+    return found
 
 
 def _payload(event: str, at: float, data: Mapping[str, Json]) -> str:

@@ -21,6 +21,7 @@ from typing_extensions import override
 from ...engine import Engine
 from ...errors import StoreError
 from ...executor.lru_cache import LruCache
+from ...executor.runs.changes import Lookout
 from ...planner import SavedPlan
 from ...plans import Json, Plan
 from ...plans.types.standalone import find_validator, self_contained
@@ -30,7 +31,7 @@ from .calls import Context, session_of
 PLAN_PREFIX: Final = "plan_"
 NAME_MAX: Final = 64  # characters that the strictest clients accept
 PLANS_MAX: Final = 100  # more tools than that help no model to choose
-POLL_S: Final = 1.0  # how often the store is asked whether its plans have changed
+POLL_S: Final = 1.0  # how often the store is asked whether its plans have changed, where it does not tell
 LISTENERS_MAX: Final = 10_000  # sessions that are told of changes, as many as the SDK's HTTP server keeps
 
 
@@ -154,10 +155,12 @@ class PlanTools:
     async def watch(self) -> None:
         """Tell the clients whenever the saved plans have changed; runs until it is cancelled."""
         known: str | None = None
+        lookout = Lookout(lambda: self._engine.change_count("plans"))
         while True:
             if not self._listeners and not self.bus.listeners:
                 known = None  # nobody hears it, so the store is not asked
-            else:
+            elif known is None or lookout.is_due():
+                lookout.begin()
                 # A store that cannot be read for a moment is asked again; calls say what is wrong with it.
                 with suppress(StoreError):
                     revision = await self._engine.plans_revision()
@@ -165,6 +168,7 @@ class PlanTools:
                     if revision != (known or self._revision or revision):
                         await self._tell()
                     known = revision
+                    lookout.end()
             await asyncio.sleep(POLL_S)
 
     async def _tell(self) -> None:

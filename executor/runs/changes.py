@@ -8,9 +8,11 @@ that drives a run tells its moves only from the moment at which it has heard tha
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Self
+from typing import Final, Literal, Self, TypeAlias, get_args
 
 from ...errors import StoreError
 from ..stores.store import ASKED_S, Change, Store
@@ -22,6 +24,13 @@ GONE_S: Final = (
     1.0  # how often to check whether the process that is waited for is gone, which costs no look at the store
 )
 ASK_AGAIN_S: Final = ASKED_S / 3
+AGAIN_S: Final = (
+    0.75  # longer than the shortest time between two notifications of a process (`WEBHOOKS_TOLD_S`)
+)
+UNTOLD_MAX_S: Final = 20.0  # the longest pause between two looks for work that nobody follows by the run
+
+Kind: TypeAlias = Literal["decided", "plans", "schedules", "webhooks"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 class Changes:
@@ -40,6 +49,8 @@ class Changes:
         self._followed: dict[str, set[Followed]] = {}
         self._count = 0  # of those who follow
         self._decided: list[Callable[[tuple[str, ...] | None], None]] = []
+        # How often each kind of change was told. Only the thread of the store writes it.
+        self._counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
 
     @property
     def is_telling(self) -> bool:
@@ -54,6 +65,14 @@ class Changes:
     def on_decided(self, hear: Callable[[tuple[str, ...] | None], None]) -> None:
         """Have `hear` called, on a thread of the store, with runs about which a decision was left; `None`: some may have been missed."""
         self._decided.append(hear)
+
+    def count(self, kind: Kind) -> int | None:
+        """Return how often a kind of change was told, or may have been; listen from now on. `None`: the store tells nothing at this moment."""
+        if not self.is_telling:
+            if self.can_tell:
+                self.begin()
+            return None
+        return self._counts[kind]
 
     def begin(self) -> None:
         """Listen from now on, in the background; idempotent. Only for engines that wait for something: others need not know."""
@@ -74,11 +93,14 @@ class Changes:
 
     def _hear(self, change: Change) -> None:
         """Hear a change, on a thread of the store."""
-        if change.kind != "moved":
+        for kind in self._counts:
+            if change.kind in (kind, "missed"):
+                self._counts[kind] += 1
+        if change.kind in ("decided", "missed"):
             for hear in self._decided:
                 hear(change.runs if change.kind == "decided" else None)
         # A decision about a run moves it soon, and whoever follows the run hears that then.
-        if change.kind != "decided" and self._followed and self._loop is not None:
+        if change.kind in ("moved", "missed") and self._followed and self._loop is not None:
             with suppress(RuntimeError):  # the event loop has closed
                 self._loop.call_soon_threadsafe(self._stir, change)
 
@@ -136,6 +158,54 @@ class Changes:
             with suppress(TimeoutError):
                 async with asyncio.timeout(again_at - clock()):
                     await self._new.wait()
+
+
+class Lookout:
+    """When work of one kind is to be looked for in the store: at once when a change was told, at a time that is known, and from time to time.
+
+    Where the store tells nothing at the moment, a look is always due.
+
+    Args:
+        count: Returns how often a change was told (`Changes.count`).
+        linger_s: How long looks stay due after a change was told, for work that follows the change. One more look is due in any case, `AGAIN_S`
+            later: a process does not tell of each change of many.
+    """
+
+    def __init__(self, count: Callable[[], int | None], linger_s: float = 0.0) -> None:
+        self._count = count
+        self._linger_s = linger_s
+        self._seen: int | None = None  # the count before the last look that succeeded
+        self._found: int | None = None  # the count before the look that is under way
+        self._due_at = -math.inf  # by the monotonic clock, as all of these
+        self._begun_at = -math.inf
+        self._again_at = -math.inf  # when one more look is due after a change was told
+        self._linger_until = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether to look now."""
+        count = self._count()
+        return count is None or count != self._seen or time.monotonic() >= self._due_at
+
+    def begin(self) -> None:
+        """Note that a look begins; what is told from now on asks for another one."""
+        self._found = self._count()
+        self._begun_at = time.monotonic()
+
+    def end(self, left_s: float = math.inf) -> None:
+        """Note that the look that has begun succeeded; without this it is repeated.
+
+        Args:
+            left_s: The next look is due after so many seconds, as far as this one has found.
+        """
+        now = time.monotonic()
+        if self._found != self._seen:
+            self._seen = self._found
+            self._linger_until = now + self._linger_s
+            self._again_at = now + AGAIN_S
+        due_at = now + min(left_s, UNTOLD_MAX_S)
+        if self._begun_at < self._again_at:
+            due_at = min(due_at, self._again_at)
+        self._due_at = now if now < self._linger_until else due_at
 
 
 class Followed:

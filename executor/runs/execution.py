@@ -210,7 +210,7 @@ class Execution:
             facilities.approval_expires_s,
         )
         self.planning = Planning(facilities, self.archive, self.submissions, park_after)
-        self._changes = Changes(self._store)
+        self.changes = Changes(self._store)
         self._watch = Watch(
             facilities.commits,
             self._store,
@@ -218,7 +218,7 @@ class Execution:
             self._owner,
             self._drivers,
             self._driving,
-            self._changes,
+            self.changes,
         )
         self.decisions = Decisions(
             facilities,
@@ -308,7 +308,7 @@ class Execution:
         self.facilities.loop_watch.close()
         await self.facilities.processes.close()
         await self.facilities.commits.close()
-        await self._changes.end()
+        await self.changes.end()
         await self._store.close()
         self._owner.release()
 
@@ -496,7 +496,7 @@ class Execution:
     async def _take_over(self, run_id: str, *, is_asked: bool) -> None:
         """Wait for a run that a process of another machine drives, and continue it here once the lease of that process has ended."""
         row, tell_at = await self.archive.row(run_id), time.monotonic() + TELL_S
-        with self._changes.follow(run_id) as followed:
+        with self.changes.follow(run_id) as followed:
             while row.status in UNDER_WAY and self._owner.is_driven(row):
                 tell_at = await self._pause(row, tell_at, followed)
                 followed.look()
@@ -1168,7 +1168,7 @@ class Execution:
             RunNotFound: There is no such run.
             StoreError: Its journal cannot be written any more.
         """
-        with self._changes.follow(run_id) as followed:
+        with self.changes.follow(run_id) as followed:
             wait = self._wait if self._drives_here else self._wait_elsewhere
             return await wait(run_id, followed)
 
@@ -1247,7 +1247,7 @@ class Execution:
     async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
         """Yield the run's events past `after` as they become durable, until nothing more comes by itself."""
         await self.archive.row(run_id)
-        with self._changes.follow(run_id) as followed:
+        with self.changes.follow(run_id) as followed:
             async with aclosing(self._events(run_id, after, followed)) as events:
                 async for event in events:
                     yield event

@@ -14,12 +14,13 @@ given out twice, and after a crash of the server an append that follows a lost o
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Final, Literal, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 import orjson
 import psycopg
@@ -39,7 +40,7 @@ from .postgres_connection import Cursor as PostgresCursor
 from .reuse_log import Segment
 from .sql_store import NO_VALUES, Outlives, Row, Sql, SqlStore, Values, translated
 from .sqlite_store import SqliteStore
-from .store import ASKED_S, Change
+from .store import ASKED_S, Change, ChangeKind
 
 T = TypeVar("T")
 
@@ -158,6 +159,7 @@ class PostgresStore(PostgresServer, SqlStore):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._hear: Callable[[Change], None] | None = None
+        self._told_of_webhooks = -math.inf  # when this process did so last, by the monotonic clock
         self._asked: dict[
             str, float
         ] = {}  # runs whose changes somebody asked for, and until when, by the monotonic clock
@@ -228,9 +230,14 @@ class PostgresStore(PostgresServer, SqlStore):
         """See `Store.ask_for`."""
         await self._side.call(lambda db: _notify(PostgresSql(db), "asked", run_ids))
 
-    def _tell(self, sql: Sql, kind: Literal["decided", "moved"], run_ids: Iterable[str]) -> None:
+    def _tell(self, sql: Sql, kind: ChangeKind, run_ids: Iterable[str] = ()) -> None:
         """See `SqlStore`."""
-        if kind == "decided":
+        if kind == "webhooks":
+            # Each run that ends may have something to send. Whoever hears of it looks at once and once more, at least a second later.
+            if (now := time.monotonic()) - self._told_of_webhooks < WEBHOOKS_TOLD_S:
+                return
+            self._told_of_webhooks = now
+        if kind != "moved":
             _notify(sql, kind, list(run_ids))
         elif self._asked:
             now = time.monotonic()
@@ -287,6 +294,9 @@ class PostgresStore(PostgresServer, SqlStore):
 
 
 _NOTIFY: Final = f"SELECT pg_notify(channel, :payload) FROM (SELECT {CHANNEL}) AS store(channel)"
+WEBHOOKS_TOLD_S: Final = (
+    0.5  # between two notifications of one process that there is something to send, at least
+)
 PAYLOAD_IDS: Final = (
     1_000  # characters of ids in a notification, the last id not counted; the server takes 7,999 bytes
 )
@@ -304,6 +314,8 @@ def _notify(sql: Sql, kind: str, run_ids: Sequence[str]) -> None:
 def _portions(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:
     portion: list[str] = []
     size = 0
+    if not run_ids:
+        yield ()
     for run_id in run_ids:
         if portion and size + len(run_id) > PAYLOAD_IDS:
             yield portion
@@ -323,6 +335,8 @@ def _change_of(payload: str) -> Change | Sequence[str] | None:
     match said:
         case [("decided" | "moved") as kind, *ids] if all(isinstance(each, str) for each in ids):
             return Change(kind, tuple(ids))
+        case [("plans" | "schedules" | "webhooks") as kind]:
+            return Change(kind)
         case ["asked", *ids] if all(isinstance(each, str) for each in ids):
             return ids
         case _:

@@ -68,6 +68,7 @@ from .store import (
     CacheStats,
     CallRecord,
     Change,
+    ChangeKind,
     DecisionKey,
     Epochs,
     LearntKey,
@@ -466,9 +467,13 @@ class SqlStore(ABC):
         """See `Store.ask_for`."""
 
     def _tell(  # noqa: B027  # the same
-        self, sql: Sql, kind: Literal["decided", "moved"], run_ids: Iterable[str]
+        self, sql: Sql, kind: ChangeKind, run_ids: Iterable[str] = ()
     ) -> None:
         """Tell other processes of a change, with the commit of the transaction that makes it."""
+
+    def tell(self, sql: Sql, kind: Literal["schedules", "webhooks"]) -> None:
+        """Tell other processes of a change in tables of another folder, with the commit of the transaction that makes it."""
+        self._tell(sql, kind)
 
     async def look(self, work: Callable[[Sql], T]) -> T:
         """Do work that only reads, on tables that another folder has in this store (`schedules`, `webhooks`). Raises: StoreError."""
@@ -538,6 +543,7 @@ class SqlStore(ABC):
             if notice:
                 told = {"run": run_id, "event": notice, "seq": 0, "at": float(at)}
                 sql.send(ADD_NOTICE.format(stands="1=1"), told)
+                self._tell(sql, "webhooks")
 
         await self._write(work, outlives="power")
 
@@ -841,6 +847,7 @@ class SqlStore(ABC):
             seq = batch.first_seq - 1 + len(batch.lines)
             told = {"event": batch.notice, "seq": seq, "at": float(batch.updated)}
             sql.send(_behind(ADD_NOTICE, stands), place | told)
+            self._tell(sql, "webhooks")
 
     def _move(self, sql: Sql, batch: Batch, *, keeps_status: bool = False) -> Cursor:
         """Move the run's row behind a batch if its owner still has the run, and with `keeps_status` only if its status stays what it is."""
@@ -1214,6 +1221,8 @@ class SqlStore(ABC):
             is_saved = sql.change(statement, values) == 1
             if is_saved and history is not None:
                 history.add(plan, digest, at, author or "")
+            if is_saved:
+                self._tell(sql, "plans")
             return is_saved
 
         return await self._write(work, outlives="power")
@@ -1229,6 +1238,7 @@ class SqlStore(ABC):
             is_deleted = sql.change(_DELETE_PLAN, values) == 1
             if is_deleted:
                 history.add("", "", at, author)
+                self._tell(sql, "plans")
             return is_deleted
 
         return await self._write(work, outlives="power")

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 import orjson
 
@@ -506,17 +506,20 @@ class Removal:
     named: frozenset[str] = frozenset()
 
 
+ChangeKind: TypeAlias = Literal["decided", "moved", "plans", "schedules", "webhooks", "missed"]
+
+
 @immutable
 class Change:
     """Something that another process, or this one, has changed in a store.
 
     Attributes:
-        kind: `decided`: a decision about these runs was left; `moved`: their journals or owners have changed; `missed`: changes may
-            have been missed, so whoever waits looks.
-        runs: The ids of the runs; of `missed` none.
+        kind: `decided`: a decision about these runs was left; `moved`: their journals or owners have changed; `plans`, `schedules`: some were saved,
+            changed or deleted; `webhooks`: something is to be sent; `missed`: changes may have been missed, so whoever waits looks.
+        runs: The ids of the runs; of other changes than `decided` and `moved` none.
     """
 
-    kind: Literal["decided", "moved", "missed"]
+    kind: ChangeKind
     runs: tuple[str, ...] = ()
 
 

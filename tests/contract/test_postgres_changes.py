@@ -203,7 +203,7 @@ async def cancelled_from_elsewhere(url, hold, prepare=None):
         following = asyncio.create_task(kinds(other.execution.events("r")))
         if prepare is not None:
             await has_asked(one.store, "r")
-            while len(other.execution._changes._followed["r"]) < 3:  # noqa: ASYNC110  # nothing tells
+            while len(other.execution.changes._followed["r"]) < 3:  # noqa: ASYNC110  # nothing tells
                 await asyncio.sleep(0.005)
         await other.decisions.cancel("r")
         assert (await asyncio.wait_for(waiting, 60)).status == "cancelled"

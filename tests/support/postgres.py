@@ -129,6 +129,12 @@ class Cluster:
         """The process of the server, which starts one for each session."""
         return int((self._data / "postmaster.pid").read_text().split()[0])
 
+    @property
+    def processes(self) -> list[int]:
+        """The processes of the server and of its sessions, as Linux lists them."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [self.pid, *map(int, children.split())]
+
     # --- use
 
     def url(
