@@ -432,16 +432,19 @@ class Execution:
         if row.plan_digest is None:
             if self.planning.planner is None:
                 return None
-            if row.id in self._settling:  # its planning has ended, and a decision since then needs another one
-                await asyncio.wait([self._driving[row.id]])
-                return await self.go_on(row.id, stream=stream, is_asked=is_asked, take_over=take_over)
-            if (work := self._driving.get(row.id)) is not None:  # two callers of one run share its planning
-                return work
-            return self._follow(row.id, self._plan_and_drive(row, stream=stream, is_asked=is_asked))
+            if row.id in self._settling:
+                return await self._start_again(row.id, stream=stream, is_asked=is_asked)
+            work = self._driving.get(row.id)  # two callers of one run share its planning
+            return work or self._follow(row.id, self._plan_and_drive(row, stream=stream, is_asked=is_asked))
         await self._claim_and_drive(row, is_asked=is_asked, take_over=take_over)
         if row.header.get("replan"):
             self._tend(row.id)
         return None
+
+    async def _start_again(self, run_id: str, *, stream: bool, is_asked: bool) -> RunWork | None:
+        """Begin a task again whose planning has ended here and is about to be released: a decision since then would not move it."""
+        await asyncio.wait([self._driving[run_id]])
+        return await self.go_on(run_id, stream=stream, is_asked=is_asked)
 
     async def _claim_and_drive(self, row: RunRow, *, is_asked: bool, take_over: bool) -> None:
         by_force = take_over and self._owner.is_anothers(row)
