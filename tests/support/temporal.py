@@ -31,7 +31,8 @@ def find_program() -> Path | None:
 class TemporalServer:
     """See the module."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, threads: int = 1) -> None:
+        self._threads = threads
         program = find_program()
         if program is None:
             raise RuntimeError(MISSING)
@@ -63,7 +64,7 @@ class TemporalServer:
             self._program, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(self.port),
             "--db-filename", self._folder / "temporal.db", "--log-level", "error",
         ]  # fmt: skip
-        env = {**os.environ, "GOMAXPROCS": "1", "HOME": str(self._folder)}
+        env = {**os.environ, "GOMAXPROCS": str(self._threads), "HOME": str(self._folder)}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
         said = b""
         for line in self._process.stdout:
