@@ -281,8 +281,8 @@ def test_one_event_changes_only_the_elements_of_its_step(server, tab):
         "firmplan": 1,
         "steps": [
             *adds,
-            {"id": "early", "tool": "nap", "args": {"seconds": 8}},
-            {"id": "late", "tool": "rest", "args": {"seconds": 40}},
+            {"id": "early", "tool": "rest", "args": {"seconds": 500}},
+            {"id": "late", "tool": "rest", "args": {"seconds": 600}},
         ],
         "output": ["${early}", "${late}"],
     }
@@ -309,8 +309,9 @@ def test_one_event_changes_only_the_elements_of_its_step(server, tab):
           }
         }"""
     )
+    (server.folder / "woken-500").touch()
     tab.wait_for_function(
-        "() => document.querySelector('.map-node[data-step=early].is-succeeded')", timeout=30_000
+        "() => document.querySelector('.map-node[data-step=early].is-succeeded')", timeout=60_000
     )
     tab.wait_for_timeout(1_500)  # the page reads the run again meanwhile, and finds nothing else to change
     changed = tab.evaluate("window.changed")

@@ -2,6 +2,8 @@
 
 TOOLS = '''
 import asyncio
+import time
+from pathlib import Path
 
 from firmplan import Artifact, Context, OutcomeUnknown, ToolError, tool
 
@@ -28,8 +30,10 @@ async def nap(seconds: float, ctx: Context) -> float:
 
 @tool(effect="read", resource="bed")
 async def rest(seconds: float) -> float:
-    """Sleep, and say nothing."""
-    await asyncio.sleep(seconds)
+    """Sleep, and say nothing; the file `woken-SECONDS` ends it early."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and not Path(f"woken-{seconds:.0f}").exists():
+        await asyncio.sleep(min(left, 0.05))
     return seconds
 
 
