@@ -1146,16 +1146,8 @@ class Engine:
         """
         run_id, listener = await self._listen(run_id, on_words)
         try:
-            options = _request.Options(
-                run_id,
-                seed,
-                max_concurrency,
-                reuse,
-                self._budgets.for_run(budget),
-                _request.times_of(replan),
-                submitter,
-                request,
-                deadline=_request.deadline_of(deadline, self._clock.now()),
+            options = self._options(
+                run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline
             )
             wanted = _request.output_type_of(returns)
             execution, row, _, planning = await self._submit(
@@ -1165,6 +1157,31 @@ class Engine:
         finally:
             if listener is not None:
                 await listener.close()
+
+    def _options(  # noqa: PLR0913, PLR0917  # the options that `run`, `submit` and `accept` share
+        self,
+        run_id: str | None,
+        seed: str | int | None,
+        concurrency_max: int | None,
+        reuse: ReuseMode,
+        budget: Mapping[str, float] | None,
+        replan: int,
+        submitter: Submitter | None,
+        request: str,
+        deadline: str | float | timedelta | datetime | None,
+    ) -> _request.Options:
+        """Return the options of a run. Raises: InputRejected, ConfigError: one of them is wrong."""
+        return _request.Options(
+            run_id,
+            seed,
+            concurrency_max,
+            reuse,
+            self._budgets.for_run(budget),
+            _request.times_of(replan),
+            submitter,
+            request,
+            deadline=_request.deadline_of(deadline, self._clock.now()),
+        )
 
     async def _listen(
         self, run_id: str | None, on_words: OnWords | None
@@ -1205,16 +1222,8 @@ class Engine:
         """
         run_id, listener = await self._listen(run_id, on_words)
         try:
-            options = _request.Options(
-                run_id,
-                seed,
-                max_concurrency,
-                reuse,
-                self._budgets.for_run(budget),
-                _request.times_of(replan),
-                submitter,
-                request,
-                deadline=_request.deadline_of(deadline, self._clock.now()),
+            options = self._options(
+                run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline
             )
             wanted = _request.output_type_of(returns)
             execution, row, begun, _ = await self._submit(
@@ -1264,16 +1273,8 @@ class Engine:
             deadline: The same.
             returns: The same.
         """
-        options = _request.Options(
-            run_id,
-            seed,
-            max_concurrency,
-            reuse,
-            self._budgets.for_run(budget),
-            _request.times_of(replan),
-            submitter,
-            request,
-            deadline=_request.deadline_of(deadline, self._clock.now()),
+        options = self._options(
+            run_id, seed, max_concurrency, reuse, budget, replan, submitter, request, deadline
         )
         opened, header = await self._header(plan_or_task, inputs, options, _request.output_type_of(returns))
         return (await opened.execution.submissions.submit(header, run_id=options.run_id)).id

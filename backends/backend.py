@@ -8,7 +8,7 @@ Rules, for engines and for backends:
 - **At least once.** Every call may be repeated, and every run may be handed out twice: `Engine.drive` claims the run in the store, and where a living
   owner has it, it raises `RunDriven`. A backend then hands the run out again later, without holding a place for it meanwhile.
 - **A run that waits holds nothing.** `drive` returns when the run waits. `wake` hands it out again; for a wait that ends by itself,
-  `Run.until` of the returned run is the time at which the backend does so without being asked.
+  `Run.due` of the returned run is the time at which the backend does so without being asked.
 """
 
 from __future__ import annotations

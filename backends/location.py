@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from ..errors import ConfigError
 from ..executor.stores.location import shown
 from .backend import Backend
-from .embedded import EmbeddedBackend
 
 SCHEMES: Final = {"temporal": ("temporalio", "temporal")}
 """Scheme -> the package that the backend needs, and the extra of firmplan that installs it. The module `backends.SCHEME` has `open_backend(url)`."""
@@ -19,13 +18,11 @@ _EXAMPLE: Final = "temporal://localhost:7233/default?queue=default"
 
 
 def backend_of(given: object) -> Backend:
-    """Return the backend that an engine is given: `None` (embedded), a URL, or a backend.
+    """Return the backend that an engine is given: a URL, or a backend.
 
     Raises:
         ConfigError: It is none, or what it needs is not installed.
     """
-    if given is None:
-        return EmbeddedBackend()
     if isinstance(given, str):
         return _opened(given)
     if isinstance(given, type) or not all(callable(getattr(given, each, None)) for each in METHODS):

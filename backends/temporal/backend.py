@@ -73,7 +73,6 @@ class TemporalBackend:
             )
         if self._host is not None and self._host is not host:
             raise ConfigError("backend: a TemporalBackend belongs to one engine; make another")
-        self._host = host
         where = f"no Temporal server at {self.address.target}"
         hint = "expected one that answers there: start it (docs/FLEET.md), or correct `backend`"
         try:
@@ -89,6 +88,7 @@ class TemporalBackend:
             ) from fault
         except RuntimeError as fault:  # how the SDK says that it cannot connect
             raise ConfigError(f"backend: {where} could be reached ({_cause(fault)}); {hint}") from fault
+        self._host = host  # last: an engine whose backend was away opens later
 
     async def close(self) -> None:
         """See `Backend.close`; the connection closes with its last user."""

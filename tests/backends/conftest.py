@@ -143,12 +143,21 @@ def dispatching(request: pytest.FixtureRequest) -> Harness:
     return request.param
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def shared_store(request: pytest.FixtureRequest, harness: Harness, tmp_path: Path) -> Any:
-    """A store that several engines use."""
-    if harness.is_shared and request.param == "sqlite":
-        pytest.skip("works on stores in PostgreSQL alone")
-    return tmp_path / "s.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+PLACES = [
+    *(pytest.param((each, "sqlite"), id=f"{each.name}-sqlite") for each in HARNESSES),
+    *(
+        pytest.param((each, "postgres"), id=f"{each.name}-postgres", marks=pytest.mark.postgres)
+        for each in HARNESSES
+    ),
+    pytest.param((*TEMPORAL.values, "postgres"), id="temporal-postgres", marks=TEMPORAL.marks),
+]
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Harness, Any]:
+    """Every backend, on each kind of store that it works on."""
+    harness, kind = request.param
+    return harness, tmp_path / "s.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture

@@ -25,11 +25,12 @@ def driver(harness):
     return "worker" if harness.hands_out else "caller"
 
 
-def test_run_and_submit(harness, bench, shared_store):
+def test_run_and_submit(place, bench):
     """A run that is submitted is driven by who has to drive it, each step once, and its caller gets the result."""
+    harness, store = place
 
     async def main():
-        async with bench(harness, shared_store) as b:
+        async with bench(harness, store) as b:
             caller = await b.engine("caller")
             await b.worker("worker")
             submitted = await caller.submit(SAY, inputs={"w": "one"}, run_id="r")

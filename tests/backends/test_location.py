@@ -8,10 +8,6 @@ from firmplan.backends import EmbeddedBackend, backend_of, location
 from public import within
 
 
-def test_none_is_embedded():
-    assert isinstance(backend_of(None), EmbeddedBackend)
-
-
 @pytest.mark.parametrize(
     ("given", "said"),
     [

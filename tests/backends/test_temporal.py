@@ -305,6 +305,16 @@ async def test_a_wrong_backend_is_one_error(temporal_server, postgres_url, addre
 
 
 @in_loop
+async def test_an_engine_whose_server_is_away_tries_again(postgres_url):
+    """Each use says the same, until the server is there."""
+    engine = Engine(TOOLS, store=postgres_url, backend="temporal://127.0.0.1:1/default")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="could be reached"):
+            await engine.count_runs()
+    await engine.aclose()
+
+
+@in_loop
 async def test_a_store_of_one_machine_is_refused(backend, tmp_path):
     """A SQLite file, or a store in memory."""
     for store in (tmp_path / "runs.db", "memory:"):
