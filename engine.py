@@ -1493,12 +1493,11 @@ class Engine:
         finally:
             if listener is not None:
                 await listener.close()
-        if (
-            run.id == row.id
-            and row.status in executor.FINAL
-            and not await execution.archive.take_decided_end(row)
-        ):
-            _submission.expect_resume(row)
+        if run.id == row.id and run.status in executor.FINAL:
+            if row.status not in executor.FINAL:
+                execution.archive.note_end(run.id)
+            elif not await execution.archive.take_decided_end(row):
+                _submission.expect_resume(row)
         return _typed(run, wanted)
 
     async def retry(

@@ -430,6 +430,8 @@ async def resume_run(run_id: str, served: Served, body: ResumeBody | None = None
     await served.queue.check_budget()
     take_over = body is not None and body.take_over
     if run.status in GONE_WRONG:  # an ended run does not continue, unless a patch of its plan was recorded
+        # The resume that followed a decision is the one that returns the end of the run.
+        await served.queue.settle(run_id)
         try:
             run = await served.engine.resume(run_id, budget=budget)
         except InputRejected as error:

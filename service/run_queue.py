@@ -78,7 +78,8 @@ class RunQueue:
         default_factory=WeakValueDictionary[str, asyncio.Lock]
     )
     _spending: Spending | None = field(init=False)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    # The work in the background, and the run of each piece.
+    _tasks: dict[asyncio.Task[None], str] = field(default_factory=dict[asyncio.Task[None], str])
     _own: LruCache[str, bool] = field(
         default_factory=lambda: LruCache(OWN_MAX, weight_min=1)
     )  # runs of this server
@@ -116,10 +117,15 @@ class RunQueue:
     def drive(self, run_id: str, work: Coroutine[Any, Any, object]) -> None:
         """Carry out work on a run in the background; an error is in the run, or else in the log."""
         self.adopt(run_id)
-        # The loop holds tasks weakly; the set keeps them alive.
+        # The loop holds tasks weakly; the dict keeps them alive.
         task = asyncio.create_task(self._watched(run_id, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = run_id
+        task.add_done_callback(self._tasks.pop)
+
+    async def settle(self, run_id: str) -> None:
+        """Wait until all work in the background on a run is done."""
+        if works := [task for task, its_run in self._tasks.items() if its_run == run_id]:
+            await asyncio.wait(works)
 
     def adopt(self, run_id: str) -> None:
         """Continue a run by itself from now on, wherever a decision about it is recorded (`watch`)."""

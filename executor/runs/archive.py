@@ -241,10 +241,16 @@ class Archive:
         )
         if not any(is_decision(event) or isinstance(event, CancelAsked) for event in events[begun:]):
             return False
-        self._returned[row.id] = None
+        if row.id in self._returned:  # another caller got it while the journal was read
+            return False
+        self.note_end(row.id)
+        return True
+
+    def note_end(self, run_id: str) -> None:
+        """Note that a caller got the end of a run from its resume: a later resume is a mistake."""
+        self._returned[run_id] = None
         if len(self._returned) > RETURNED_MAX:
             del self._returned[next(iter(self._returned))]
-        return True
 
     async def get(self, run_id: str) -> Run:
         """Return the run as it stands. Raises: RunNotFound."""

@@ -550,6 +550,34 @@ def test_resume_of_an_ended_run_names_retry(end):
     within(main())
 
 
+def test_a_resume_that_a_decision_overtook_returned_the_end():
+    """It began while the run went on, and a denial ended the run: whoever resumes after it makes a mistake."""
+
+    async def main():
+        began, gate = asyncio.Event(), asyncio.Event()
+
+        async def slow(x: int) -> int:
+            began.set()
+            await gate.wait()
+            return x
+
+        tools = [ScriptedTool("slow", slow, effect="read", resource="none"), *Desk(approval="always").tools]
+        steps = plan(call("w", "slow", args={"x": 1}), call("s", "send", args={"x": 2}))
+        async with Engine(tools, store="memory:") as engine:
+            await engine.submit(steps, run_id="one")
+            await began.wait()
+            resumed = asyncio.create_task(engine.resume("one"))
+            while (await engine.get("one")).steps["s"].status != "waiting":
+                await asyncio.sleep(0.01)
+            await engine.deny("one", "s", by="ann")
+            gate.set()
+            assert (await resumed).status == "failed"
+            with pytest.raises(InputRejected, match="never changes"):
+                await engine.resume("one")
+
+    within(main())
+
+
 def test_a_task_that_could_not_be_planned_is_planned_again():
     """It has no steps that could stand: a retry is a new planning, under the run's words and inputs."""
 

@@ -99,7 +99,7 @@ def test_what_comes_within_a_few_milliseconds_shares_a_commit(clock):
     asyncio.run(commits.close())
 
 
-def test_each_hears_what_became_of_its_own():
+def test_each_hears_what_became_of_its_own(clock):
     """A refused batch, a source that cannot say what it has, one that has nothing, and a store that fails."""
     shelf = Shelf()
     commits = Commits(shelf)
@@ -107,6 +107,7 @@ def test_each_hears_what_became_of_its_own():
     empty.is_empty = True
     for box in (broken, fenced, empty, good):
         commits.expect(box)
+    clock.now += module.LATE_MAX_S
     assert good.wait() == [("good", None)]
     assert [str(fault) for _, fault in fenced.wait() + broken.wait()] == ["fenced", "a bug"]
     assert (shelf.groups, empty.ends) == ([["fenced", "good"]], [])
