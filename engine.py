@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from . import plans as _plans
     from . import run_planner as _run_planner
     from . import tools as _tools
-    from .backends import Backend
+    from .backends import Backend, SchedulesBackend
     from .backends import embedded as _embedded
     from .executor import (
         Bisection,
@@ -944,7 +944,16 @@ class Engine:
         from .schedules import ScheduleBook, ScheduleTable  # noqa: PLC0415  # only where there are schedules
 
         check = self._scheduled_runs(opened).check
-        return ScheduleBook(ScheduleTable(self._location.store), opened.execution.now, check)
+        execution, mirror = opened.execution, self._schedules_backend()
+        return ScheduleBook(ScheduleTable(self._location.store), execution.now, check, mirror, execution.log)
+
+    def _schedules_backend(self) -> SchedulesBackend | None:
+        """Return the backend, if it keeps times of schedules."""
+        if self._backend.drives_here:
+            return None
+        from .backends.backend import SchedulesBackend as Keeps  # noqa: PLC0415  # only where there is one
+
+        return self._backend if isinstance(self._backend, Keeps) else None
 
     def _scheduled_runs(self, opened: _Opened) -> ScheduledRuns:
         from .scheduled_runs import ScheduledRuns  # noqa: PLC0415  # only where there are schedules
@@ -1323,6 +1332,8 @@ class Engine:
         """
         count = _request.count_of("slots", slots, least=1, most=SLOTS_MAX, error=ConfigError)
         await self._open()
+        if (mirror := self._schedules_backend()) is not None:
+            mirror.serve_schedules(self)
         await self._backend.take(self.drive, slots=count)
 
     async def _submit(
