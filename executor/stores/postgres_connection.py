@@ -535,6 +535,7 @@ ADDED: Final = (
     "firmplan_stored_objects",
     "firmplan_object_folders",
     "firmplan_unfit_attempts",
+    "firmplan_store_facts",
 )
 # The same; without them a store is only slower.
 ADDED_INDEXES: Final = (

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import re
+import secrets
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left, bisect_right
@@ -185,7 +186,14 @@ class Sql(ABC):
             yield text.encode() if isinstance(text, str) else text
 
 
+IDENTITY_BYTES: Final = 8  # random: no two stores of a namespace have the same
+
 # --- statements
+
+_FACT: Final = "SELECT value FROM @store_facts WHERE name=:name"
+_ADD_FACT: Final = (
+    "INSERT INTO @store_facts (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING"
+)
 
 _COLUMNS: Final = (
     "id, status, task, plan_digest, parent, created, updated, digest, epoch, owner, head, last_seq"
@@ -491,6 +499,16 @@ class SqlStore(ABC):
     async def change(self, work: Callable[[Sql], T], *, outlives: Outlives = "power") -> T:
         """Do some work on such tables in one transaction, durable through power loss if nothing else is said. Raises: StoreError."""
         return await self._write(work, outlives=outlives)
+
+    async def identity(self) -> str:
+        """Return what tells this store from others, whatever address they have; made when it is first asked for. Raises: StoreError."""
+        name = {"name": "identity"}
+        found = await self._read(_FACT, name)
+        if not found:
+            made = {**name, "value": secrets.token_hex(IDENTITY_BYTES)}
+            await self.change(lambda sql: sql.change(_ADD_FACT, made))
+            found = await self._read(_FACT, name)  # another process may have been first
+        return str(found[0][0])
 
     async def _read(self, statement: str, values: Values = NO_VALUES, *, is_short: bool = False) -> list[Row]:
         return await self._query(lambda sql: sql.rows(statement, values), is_short=is_short)

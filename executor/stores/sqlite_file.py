@@ -42,7 +42,7 @@ ADDED: Final = (
     *("pinned_tools", "learnt_types", "plan_versions", "api_keys", "spending", "schedules", "schedule_fires"),
     *("webhook_notices", "webhook_deliveries", "known_plans", "reuse_log", "reuse_keys", "due_runs"),
     *("value_parts", "plan_texts", "run_plans", "rate_limits", "stored_objects", "object_folders"),
-    "unfit_attempts",
+    *("unfit_attempts", "store_facts"),
 )
 ADDED_COLUMNS: Final = {
     "runs": {"tenant": "TEXT NOT NULL DEFAULT ''", "usd": "REAL NOT NULL DEFAULT 0"}

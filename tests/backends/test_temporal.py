@@ -15,11 +15,13 @@ from types import SimpleNamespace
 import fleet_tools
 import pytest
 import structlog
-from firmplan import Engine, Toolset, tool
+from firmplan import Engine, InputRejected, Toolset, tool
 from firmplan.backends.temporal import TemporalAddress, worker
+from firmplan.backends.temporal.backend import Gate
 from firmplan.errors import ConfigError, StoreError
 from firmplan.executor.journal.toolset_lock import digest_of_toolset
 from firmplan.executor.runs import stranded
+from structlog.testing import capture_logs
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
@@ -374,3 +376,64 @@ async def test_a_store_of_one_machine_is_refused(backend, tmp_path):
         with pytest.raises(ConfigError, match="workers share the store of their runs"):
             async with Engine(TOOLS, store=store, backend=backend):
                 pass
+
+
+@in_loop
+async def test_a_run_id_of_another_store_is_refused(backend, temporal_server, postgres_url, cluster):
+    """The submission says which store has the id; the run waits in its own store, and a sweep hands it over once the id is free."""
+    other_backend = temporal_server.url(f"queue-{next(QUEUES)}")
+    async with submitting(backend, postgres_url) as front, working(backend, postgres_url):
+        await front.submit(PAID, run_id="daily")
+        assert (await front.wait("daily")).status == "waiting"
+        assert (await front.submit(PAID, run_id="daily")).status == "waiting"
+        async with working(other_backend, cluster.fresh_url()) as other:
+            their = other._backend
+            with pytest.raises(InputRejected) as refused:
+                await other.submit(PAID, run_id="daily")
+            assert (
+                f"a run of the store {front._backend.host.store_name}; this run is in {their.host.store_name}"
+                in str(refused.value)
+            )
+            assert "Expected another run_id, or a namespace for each store" in str(refused.value)
+            assert await other.status("daily") == "queued"
+            with capture_logs() as logs:
+                for _ in range(2):
+                    assert await their.is_handed_over("daily")
+            structlog.reset_defaults()
+            assert [line["event"] for line in logs] == ["run waits for its id"]
+            await front.deny("daily", "p", by="ann", reason="no")
+            assert (await front.wait("daily")).status == "failed"
+            await until(lambda: their.is_handed_over("daily"), lambda is_so: not is_so)
+            await their.wake("daily")
+            await other.wait("daily")
+            assert (await other.get("daily")).status == "waiting"
+
+
+@in_loop
+async def test_requests_are_bounded_and_those_that_wait_give_up_together():
+    """As many as there are places are under way; a server without an answer costs all that wait the time of one request."""
+    gate, under_way, most, tried = Gate(4), 0, 0, 0
+    is_away = asyncio.Event()
+
+    async def request():
+        nonlocal under_way, most, tried
+        async with gate.passed():
+            tried += 1
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                await asyncio.sleep(0)
+                if is_away.is_set():
+                    raise TimeoutError
+            finally:
+                under_way -= 1
+
+    await asyncio.gather(*(request() for _ in range(40)))
+    assert (most, tried) == (4, 40)
+    is_away.set()
+    failed = await asyncio.gather(*(request() for _ in range(40)), return_exceptions=True)
+    assert {type(each) for each in failed} == {TimeoutError}
+    assert tried == 44
+    is_away.clear()
+    await request()
+    assert tried == 45
