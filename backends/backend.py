@@ -86,6 +86,10 @@ class BackendHost(Protocol):
         """The name of the engine's store, without passwords: every worker has to work on the same store."""
         ...
 
+    async def store_identity(self) -> str:
+        """Return what tells the store from others, whichever address an engine has for it. Raises: StoreError."""
+        ...
+
     @property
     def toolset_digest(self) -> str:
         """Digits for what runs rely on in the engine's tools: runs go on alike at workers that have the same."""
@@ -141,6 +145,7 @@ class Backend(Protocol):
 
         Raises:
             ConfigError: A setting is wrong, such as a queue that does not exist.
+            InputRejected: The backend has a run of another store under this id.
             ServerError: The backend cannot be reached at the moment. The engine logs it: the run is in the store, and is enqueued later.
         """
         ...

@@ -42,6 +42,7 @@ from ..journal.toolset_lock import digest_of_toolset
 from ..limits import LEASE_S, PARK_AFTER, PARK_GRACE_S
 from ..machine import Machine
 from ..states import FINAL, UNDER_WAY, RunStatus
+from ..stores.sql_store import SqlStore
 from ..stores.store import Decision, OwnerName, RunRow
 from .archive import Archive, Standing
 from .changes import POLL_S, Changes, Followed
@@ -53,7 +54,7 @@ from .planning import Planning, patch_id, planning_deaths
 from .replays import Replays
 from .run import Run
 from .store_care import RunsDeleted, StoreCare
-from .stranded import Stranded
+from .stranded import Stranded, Untold
 from .submission import NewRuns, Submissions
 from .timers import Timers
 from .watch import LOOK_S, Takeover, Watch
@@ -240,6 +241,8 @@ class Execution:
             self.rouse if backend is None or not self._drives_here else backend.wake,
             tell=None if self._drives_here else self._tell_of_decision,
         )
+        self._identity = ""  # of the store, once a backend has asked
+        self._untold = Untold(lambda: facilities.log)
         self._stranded = Stranded(self._store, self._owner, self.now)
         self.care = StoreCare(self._store, self.archive, facilities.clock.now)
         self.replays = Replays(self._store, self.archive, self._owner, facilities.clock)
@@ -280,6 +283,7 @@ class Execution:
         self._is_closing = True
         if self.backend is not None:
             await self.backend.close()
+        self._untold.end()
         # Patches first: the run of a new patch would start after the active runs have been stopped.
         patching: list[asyncio.Task[Any]] = [
             *self._tending.values(),
@@ -708,6 +712,13 @@ class Execution:
         """See `BackendHost`."""
         return self._store.name
 
+    async def store_identity(self) -> str:
+        """See `BackendHost`."""
+        if not self._identity:
+            assert isinstance(self._store, SqlStore), "a store that processes share is in a database"
+            self._identity = await self._store.identity()
+        return self._identity
+
     @property
     def toolset_digest(self) -> str:
         """See `BackendHost`."""
@@ -769,8 +780,7 @@ class Execution:
             await telling
         except ServerError as fault:
             # No error of the caller's: the run is durable, and whoever submitted it again would have it twice.
-            hint = "the run is in the store; it goes on when it is resumed, or when a worker finds it"
-            self.facilities.log.warning("the backend was not told", run=run_id, error=str(fault), hint=hint)
+            self._untold.note(run_id, fault)
 
     async def _goes_on_elsewhere(self, row: RunRow) -> bool:
         """Whether a run moves on without a person, as far as the store says."""
