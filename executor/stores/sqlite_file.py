@@ -408,7 +408,7 @@ def sqlite_error(path: str, fault: Exception) -> StoreError:
     # A lock is looked at first: a file that another process holds is neither read-only nor broken.
     code = getattr(fault, "sqlite_errorcode", None)
     if isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreError(f"the store {path} failed: {fault}, by {_holder(Path(path))}")
+        return StoreError(f"the store {path} failed: {fault}, by {_holder(Path(path))}", temporary=True)
     if (why := why_read_only(path)) is not None:
         return StoreError(f"the store {path} is read-only: {why}")
     why = _why(Path(path)) or _by_code(fault)

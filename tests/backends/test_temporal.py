@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from itertools import count
+from types import SimpleNamespace
 
 import fleet_tools
 import pytest
@@ -16,14 +18,17 @@ import structlog
 from firmplan import Engine, InputRejected, Toolset, tool
 from firmplan.backends.temporal import TemporalAddress, worker
 from firmplan.backends.temporal.backend import Gate
-from firmplan.errors import ConfigError
+from firmplan.errors import ConfigError, StoreError
 from firmplan.executor.journal.toolset_lock import digest_of_toolset
 from firmplan.executor.runs import stranded
 from structlog.testing import capture_logs
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
+from temporalio.testing import ActivityEnvironment
 from waiting_for import in_loop, until
 
 pytestmark = [pytest.mark.temporal, pytest.mark.postgres, pytest.mark.timeout(180)]
@@ -204,6 +209,53 @@ async def test_a_worker_without_the_tool_or_the_store_leaves_the_run(
             )
         async with working(backend, postgres_url):
             assert (await front.wait(run_id)).status == "succeeded"
+
+
+@in_loop
+async def test_a_run_whose_store_was_away_goes_on_soon(backend, postgres_url, cluster, monkeypatch, tmp_path):
+    """PostgreSQL dies under a run: the next attempts come as for a run that has an owner, not as for one that nobody here can drive."""
+    monkeypatch.setattr(worker, "AGAIN_S", 0.2)
+    monkeypatch.setattr(worker, "MISFIT_S", 3_600.0)
+    async with submitting(backend, postgres_url) as front, working(backend, postgres_url) as back:
+        run_id = (await front.submit(held_and_noted(tmp_path, "a"))).id
+        await until((tmp_path / "a.begun").exists)
+        handle = back._backend.client.get_workflow_handle(run_id)
+
+        async def failure():
+            (pending,) = (await handle.describe()).raw_description.pending_activities
+            return pending.last_failure.message
+
+        await asyncio.to_thread(cluster.stop, "immediate")
+        try:
+            (tmp_path / "a.go").touch()
+            await until(failure, lambda text: "the store postgresql://" in text)
+        finally:
+            await asyncio.to_thread(cluster.start)
+        await until(handle.describe, lambda found: found.status == WorkflowExecutionStatus.COMPLETED)
+        assert (await front.get(run_id)).status == "succeeded"
+        assert (tmp_path / "ledger").read_text() == "a\n"
+
+
+@pytest.mark.parametrize(
+    ("fault", "delay_s"),
+    [
+        (StoreError("the server is away", temporary=True), worker.AGAIN_S),
+        (StoreError("the journal was changed"), worker.MISFIT_S),
+        (ConfigError("a tool is missing"), worker.MISFIT_S),
+    ],
+)
+@in_loop
+async def test_the_next_attempt_comes_soon_only_where_it_may_succeed(fault, delay_s):
+    """A changed journal is tried as seldom as a run whose tools are missing, a store that is away as often as a run that has an owner."""
+
+    async def drive(_run_id):
+        raise fault
+
+    host = SimpleNamespace(log=structlog.get_logger(), store_name="a store")
+    with pytest.raises(ApplicationError) as ended:
+        await ActivityEnvironment().run(worker.Driving(host, drive).attempt, {"run": "r", "store": "a store"})
+    assert ended.value.type == fault.code
+    assert ended.value.next_retry_delay == timedelta(seconds=delay_s)
 
 
 def stamping(version, effect="read"):
