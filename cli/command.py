@@ -100,7 +100,8 @@ MOVES: Final = (*PLANS, "artifacts", "concurrency")
 """Settings of a command that moves a run."""
 DISPATCHES: Final = frozenset(
     {
-        "run", "resume", "retry", "fork", "schedules fire", "serve", "mcp", "worker",
+        "run", "resume", "retry", "fork", "schedules add", "schedules fire",
+        "schedules pause", "schedules resume", "schedules remove", "serve", "mcp", "worker",
         "approve", "answer", "deny", "decide", "resolve", "cancel",
     }
 )  # fmt: skip

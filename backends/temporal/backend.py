@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from temporalio.api.enums.v1 import IndexedValueType
@@ -28,8 +28,9 @@ from . import workflow
 from .workflow import KEY, PLAN, RUN, STATUS, TENANT, WAKE
 
 if TYPE_CHECKING:
-    from ..backend import AcceptedRun, BackendHost, Drive
+    from ..backend import AcceptedRun, BackendHost, Drive, KeptSchedule, ScheduleHost
     from .address import TemporalAddress
+    from .schedules import ScheduleMirror
 
 OPEN_S: Final = 10.0
 """How long opening waits for the server."""
@@ -56,6 +57,7 @@ class TemporalBackend:
         self._client: Client | None = None
         self._has_attributes = False
         self._gate = Gate(CALLS_MAX)
+        self._scheduling: ScheduleHost | None = None
         self._taken_ids: set[str] = set()  # of runs of which the log was told that another store has the id
 
     @property
@@ -247,6 +249,44 @@ class TemporalBackend:
         raw = found.raw_description
         return bool(raw.pending_activities) or raw.HasField("pending_workflow_task")
 
+    # --- schedules
+
+    @cached_property
+    def schedules(self) -> ScheduleMirror:
+        """The schedules of the store in Temporal."""
+        from .schedules import ScheduleMirror  # noqa: PLC0415  # only where there are schedules
+
+        return ScheduleMirror(self)
+
+    @property
+    def scheduling(self) -> ScheduleHost | None:
+        """The engine, as far as it has schedules; `None`: this process fires none."""
+        return self._scheduling
+
+    async def put_schedule(self, schedule: KeptSchedule) -> None:
+        """See `SchedulesBackend.put_schedule`."""
+        await self.schedules.put(schedule)
+
+    async def remove_schedule(self, name: str) -> None:
+        """See `SchedulesBackend.remove_schedule`."""
+        await self.schedules.remove(name)
+
+    def serve_schedules(self, host: ScheduleHost) -> None:
+        """See `SchedulesBackend.serve_schedules`."""
+        self._scheduling = host
+
+    @asynccontextmanager
+    async def asking(self, what: str, most_s: float = CALL_S) -> AsyncGenerator[None]:
+        """Make requests about something, not longer than that. Raises: ServerError: the server does not answer, or refuses."""
+        try:
+            async with self._gate.passed(), asyncio.timeout(most_s):
+                yield
+        except (RPCError, TimeoutError) as fault:
+            raise ServerError(
+                f"the Temporal server at {self.address.target} did not take {what} ({_cause(fault)}): the store has it, and a worker tells Temporal later",
+                code="unreachable",
+            ) from fault
+
     async def take(self, drive: Drive, *, slots: int) -> None:
         """See `Backend.take`."""
         from .worker import work  # noqa: PLC0415  # most engines only submit
@@ -267,7 +307,7 @@ class Gate:
         self._failed = 0  # requests, one after the other, that had no answer
 
     @asynccontextmanager
-    async def passed(self) -> AsyncIterator[None]:
+    async def passed(self) -> AsyncGenerator[None]:
         """Hold a place. Raises: TimeoutError: the requests before had no answer, so that this one is not tried."""
         has_waited = self._places.locked()
         async with self._places:

@@ -26,7 +26,8 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from ...errors import ConfigError, FirmplanError, RunDriven, RunNotFound, ServerError, StoreError
 from ...executor.states import FINAL
-from .workflow import DRIVE, RunWorkflow
+from .schedules import Firing, sweep
+from .workflow import DRIVE, FireWorkflow, RunWorkflow
 
 if TYPE_CHECKING:
     from ...executor import Run
@@ -69,11 +70,13 @@ async def work(backend: TemporalBackend, drive: Drive, slots: int) -> None:
         if not failed.done():
             failed.set_result(fault)
 
+    schedules = backend.scheduling
+    firing = [] if schedules is None else [Firing(backend, schedules).fire]
     worker = Worker(
         backend.client,
         task_queue=backend.address.queue,
-        workflows=[RunWorkflow],
-        activities=[driving.attempt],
+        workflows=[RunWorkflow, FireWorkflow],
+        activities=[driving.attempt, *firing],
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_concurrent_activities=slots,
         build_id=f"{BUILD}:{toolset}",
@@ -82,7 +85,9 @@ async def work(backend: TemporalBackend, drive: Drive, slots: int) -> None:
         on_fatal_error=note_failure,
     )
     backend.host.log.info("worker started", queue=backend.address.queue, slots=slots, toolset=toolset)
-    sweeping = asyncio.create_task(Sweep(backend).work(), name="firmplan sweep")
+    sweeping = {asyncio.create_task(Sweep(backend).work(), name="firmplan sweep")}
+    if schedules is not None:
+        sweeping.add(asyncio.create_task(sweep(backend, schedules), name="firmplan sweep of schedules"))
     try:
         async with worker:
             fault = await asyncio.shield(failed)
@@ -90,8 +95,9 @@ async def work(backend: TemporalBackend, drive: Drive, slots: int) -> None:
             f"the Temporal server at {backend.address.target} refuses this worker: {fault}"
         ) from fault
     finally:
-        sweeping.cancel()
-        await asyncio.wait([sweeping])
+        for each in sweeping:
+            each.cancel()
+        await asyncio.wait(sweeping)
 
 
 class Driving:

@@ -155,7 +155,8 @@ class Owner:
         self._held[row.id] = 0
         is_made = False
         try:
-            await self._let_go_of_kept(store)
+            if self._kept:
+                await self._let_go_of_kept(store)
             began = elapsed_s()
             is_made = await add(row)
         finally:
