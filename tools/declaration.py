@@ -33,6 +33,7 @@ Isolation = Literal["thread", "process", "inline"]
 Results = Literal["enforce", "warn", "learn"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 RETRIES_MAX = 1000  # more is a loop that was meant to be a `repeat` or a schedule
 
 T = TypeVar("T")
@@ -76,6 +77,7 @@ class ToolSettings(TypedDict, total=False):
     guard: Sequence[Guard]
     results: str | None
     example: object
+    queue: str | None
 
 
 class ToolOptions(ToolSettings, total=False):
@@ -117,6 +119,7 @@ class Declaration:
         guard: Conditions on a result (`guards/guard.py`); a result that fails one fails the call.
         results: What becomes of a result that does not fit the declared type, as the author of the tool, or of its toolset, declared it; `None`: see `Tool.result_rule`.
         example: A result such as the tool returns, for planners; `None`: none is given.
+        queue: The queue whose workers carry the calls out, where the engine has a backend that has such workers; `None`: the process that drives the run does.
     """
 
     name: str
@@ -147,6 +150,7 @@ class Declaration:
     guard: tuple[Guard, ...] = ()
     results: Results | None = None
     example: Json = None
+    queue: str | None = None
 
     @property
     def asks_approval(self) -> bool:
@@ -218,6 +222,7 @@ def read_declaration(where: str, name: str, description: str, options: ToolOptio
         "fingerprint_extra": options.get("fingerprint_extra"),
         "guard": _guard(given, effect, readers),
         "results": results_of(f"{where}: ", options.get("results")),
+        "queue": _queue(given),
     }
     try:
         canonical(fields["fingerprint_extra"])
@@ -299,6 +304,25 @@ def _name(where: str, name: object) -> str:
         f"{where}: name: expected a letter or `_`, then up to 127 letters, digits, `_`, `.` or `-`, found {name!r}; "
         'give one with name="..."'
     )
+
+
+def _queue(given: _Given) -> str | None:
+    value = given.get("queue")
+    if value is None:
+        return None
+    if not isinstance(value, str) or not QUEUE.fullmatch(value):
+        raise given.fault(
+            "queue",
+            'the name of a queue, such as "gpu": a letter, a digit or `_`, then up to 127 letters, digits, `_`, `.` or `-`',
+            repr(value),
+        )
+    if given.get("isolation") == "inline":
+        raise given.fault(
+            "queue",
+            'isolation="thread" or "process" beside it',
+            'isolation="inline", which is for calls that are too short for a thread: leave one of the two out',
+        )
+    return value
 
 
 def _reuse_for(given: _Given, effect: Effect) -> float | None:

@@ -196,10 +196,15 @@ class Tool(Declaration, Generic[P, R]):
         """Whether the function takes a `Context`."""
         return self.types.context is not None
 
-    @property
+    @cached_property
     def injected(self) -> Mapping[str, Resource[Any]]:
         """The resources that the function takes, by parameter."""
         return self.types.resources
+
+    @cached_property
+    def is_on_loop(self) -> bool:
+        """Whether calls run on the event loop: the function is asynchronous, or declared to be quick."""
+        return self.is_async or self.isolation == "inline"
 
     @cached_property
     def opens(self) -> tuple[Resource[Any], ...]:
@@ -538,6 +543,7 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
     guard: Sequence[Guard] = (),
     results: str | None = None,
     example: object = None,
+    queue: str | None = None,
 ) -> Any:
     """Make a tool of a typed function: `@tool` or `@tool(effect="read", ..)`.
 
@@ -576,6 +582,8 @@ def tool(  # noqa: PLR0913  # the contract's keywords, one for each thing that c
             has a warning. `"learn"`: the declared type is not relied on. Not given: what the toolset or the engine says, else `"enforce"` for
             annotated functions and `"warn"` for types that are given as schemas.
         example: A result such as the tool returns, for planners: of use where the type says little.
+        queue: With a backend that hands out runs: the queue whose workers (`firmplan worker --queue NAME`) make the calls. Without one, the process that drives
+            the run makes them. It says where a call runs, not what it does: results and keys are the same.
 
     Raises:
         ConfigError: The declaration is at fault: which part, expected, found, what to do.

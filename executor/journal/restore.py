@@ -41,9 +41,9 @@ from ..events import (
     WorkContinued,
     is_cause,
 )
-from ..machine import NO_FORK, Machine
+from ..machine import Machine
 from ..stores.store import RunRow, Store, read_values
-from .header import Header, header_digest
+from .header import Header, build_machine, header_digest
 from .records import GENESIS, Entry, chain, read_entry, values_by
 
 _T = TypeVar("_T")
@@ -226,27 +226,6 @@ def value_names(lines: Iterable[bytes]) -> list[str]:
     if b'{"$value":"' not in text:
         return []
     return sorted({found.decode() for found in _VALUE_REFERENCE.findall(text)})
-
-
-def build_machine(header: Header) -> Machine:
-    """Return the machine of a run before its first event.
-
-    Raises:
-        PlanRejected: The plan does not pass the check of this version.
-    """
-    return Machine(
-        header.program,
-        header.inputs,
-        header.lock.policies,
-        seed=header.seed,
-        budget=header.budget,
-        planning=header.planning_cost,
-        fork=header.fork or NO_FORK,
-        rules=header.rules,
-        sub_programs=header.sub_program,
-        deadline=header.deadline,
-        approval_expires_s=header.approval_expires_s,
-    )
 
 
 def fold(  # noqa: C901  # one loop over what a journal holds

@@ -134,7 +134,8 @@ class RunRecorder:
         if self.on_outcome is not None and isinstance(event, deaths.OUTCOMES):
             self.on_outcome(event.step)
         for consequence in concluded:
-            self._log.log(consequence)
+            if self._log.is_verbose or isinstance(consequence, StepIndeterminate):
+                self._log.log(consequence)
         return [command for command in commands if not isinstance(command, Record)] if concluded else commands
 
     def _show(self, asked: ApprovalAsked) -> None:
@@ -211,10 +212,8 @@ class RunLog:
         self._attempts: dict[str, int] = {}
 
     def log(self, event: JournalEvent) -> None:
-        """Write the line of an event, if it has one and the level includes it."""
+        """Write the line of an event whose level is shown, if it has one."""
         is_warning = isinstance(event, StepIndeterminate)
-        if not self.is_verbose and not is_warning:
-            return
         if isinstance(event, CallStarted):
             self._attempts[event.step] = event.attempt
         if isinstance(event, _QUIET):

@@ -652,8 +652,12 @@ class Store(Protocol):
         """Return the number of runs in each of these statuses that has some. Runs of other statuses cost nothing."""
         ...
 
-    async def list_driven(self) -> Sequence[RunRow]:
-        """Return the rows, without headers, of all queued and running runs that have an owner."""
+    async def list_driven(self, owners: Sequence[str] | None = None) -> Sequence[RunRow]:
+        """Return the rows, without headers, of the queued and running runs that these owners have; `None`: any owner."""
+        ...
+
+    async def list_owners(self) -> Mapping[str, int | None]:
+        """Return the owners of runs, in their order, and their heartbeats, which an owner that was taken for dead has not. Reads no row of a run: O(owners log runs)."""
         ...
 
     async def list_due(self, at: float, limit: int = DUE_MAX) -> Sequence[RunRow]:
@@ -1004,7 +1008,10 @@ def _too_large(name: str) -> StoreError:
 def fenced(run_id: str, owner: str | None) -> StoreError:
     """Return the error for a process that has lost a run; it names the present owner."""
     named = f", {OwnerName.of(owner)}" if owner is not None else ""
-    return StoreError(f"run {run_id} has another owner now{named}: this process may not write to it any more")
+    return StoreError(
+        f"run {run_id} has another owner now{named}: this process may not write to it any more",
+        temporary=True,
+    )
 
 
 # --- uses of saved plans

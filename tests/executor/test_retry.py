@@ -23,6 +23,7 @@ from firmplan.executor.events import CallSucceeded
 from firmplan.executor.fork import Fork, Inherited, PastWrite, retry_of
 from firmplan.testing import FakeClock, MemoryStore, ScriptedModel, ScriptedTool
 from public import call, plan, statuses, within
+from waiting_for import until
 
 
 class Desk:
@@ -567,8 +568,7 @@ def test_a_resume_that_a_decision_overtook_returned_the_end():
             await engine.submit(steps, run_id="one")
             await began.wait()
             resumed = asyncio.create_task(engine.resume("one"))
-            while (await engine.get("one")).steps["s"].status != "waiting":
-                await asyncio.sleep(0.01)
+            await until(lambda: engine.get("one"), lambda run: run.steps["s"].status == "waiting")
             await engine.deny("one", "s", by="ann")
             gate.set()
             assert (await resumed).status == "failed"

@@ -104,17 +104,27 @@ class Logins:
 
 async def tools(_ctx, _params):
     hints = t.ToolAnnotations(read_only_hint=True)
-    slow = {"type": "object", "properties": {"seconds": {"type": "number"}}}
+    party = {"type": "object", "properties": {"guests": {"type": "integer"}}}
     return t.ListToolsResult(
         tools=[
             t.Tool(name="look", input_schema={"type": "object"}, annotations=hints),
-            t.Tool(name="nap", input_schema=slow, annotations=hints),
+            t.Tool(name="meet", input_schema=party, annotations=hints),
         ]
     )
 
 
+PRESENT = asyncio.Condition()
+"""Told of each call of `meet`."""
+present = 0
+
+
 async def call(_ctx, params):
-    await asyncio.sleep((params.arguments or {}).get("seconds", 0))
+    global present  # noqa: PLW0603  # the one count of this process
+    guests = (params.arguments or {}).get("guests", 0)
+    async with PRESENT, asyncio.timeout(30):  # `meet` ends when as many calls of it are here
+        present += bool(guests)
+        PRESENT.notify_all()
+        await PRESENT.wait_for(lambda: present >= guests)
     return t.CallToolResult(content=[t.TextContent(type="text", text="seen")])
 
 

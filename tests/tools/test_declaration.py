@@ -5,7 +5,8 @@ import math
 from datetime import timedelta
 
 import pytest
-from firmplan import ConfigError, Tool, ToolError, tool
+from firmplan import ConfigError, Tool, ToolError, Toolset, tool
+from firmplan.executor.journal.toolset_lock import ToolLock, digest_of_toolset
 from firmplan.plans.signature import Effect
 
 
@@ -46,6 +47,7 @@ def test_the_keywords_are_the_contracts():
         "approval": None, "trust": "trusted", "resource": "world", "allow_untrusted": (), "isolation": "thread",
         "private": False, "readers": (), "egress": (), "harmless": (), "approval_expires": None,
         "reconcile": None, "fingerprint_extra": None, "guard": (), "results": None, "example": None,
+        "queue": None,
     }  # fmt: skip
 
 
@@ -120,6 +122,7 @@ WRONG = {
     "fingerprint_extra": ({1, 2}, "JSON"),
     "version": ([1], "text or a number"),
     "description": ("half \ud800", "a text"),
+    "queue": ("a queue", "the name of a queue"),
 }
 
 
@@ -135,6 +138,25 @@ def test_every_wrong_setting_is_one_clear_message(key):
     assert f"{key}: " in message
     assert hint in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("queue", ["gpu", "eu-west.1", "_", "9" * 128])
+def test_a_queue_says_where_calls_run_and_nothing_else(queue):
+    """It is no part of the fingerprint, nor of what runs rely on: a tool that moves to another queue repeats nothing."""
+    here, there = (tool(f, effect="pure", queue=name) for name in (None, queue))
+    assert there.queue == queue
+    assert there.fingerprint == here.fingerprint
+    assert ToolLock.of(there).to_dict() == ToolLock.of(here).to_dict()
+    assert digest_of_toolset(Toolset([there])) == digest_of_toolset(Toolset([here]))
+
+
+@pytest.mark.parametrize("queue", ["", "a/b", "-a", "a" * 129, "a\n", 3, ("gpu",)])
+def test_queues_that_may_not_be_named(queue):
+    """Every other name is a ConfigError; so is a queue for calls that are too short for a thread."""
+    with pytest.raises(ConfigError, match="queue: expected the name of a queue, such as"):
+        tool(f, queue=queue)
+    with pytest.raises(ConfigError, match='queue: expected isolation="thread" or "process" beside it'):
+        tool(f, queue="gpu", isolation="inline")
 
 
 def test_an_empty_name_is_none():

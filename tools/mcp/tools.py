@@ -207,6 +207,8 @@ def _made(
         settings.setdefault("idempotent", listed.is_idempotent)
     if settings.get("isolation") == "process":
         raise ConfigError(f"{where}: isolation: it runs in a process of its server's already; leave it out")
+    if settings.get("queue") is not None:
+        raise ConfigError(f"{where}: queue: its server carries the calls out already; leave it out")
     said = listed.description
     if settings.get("trust") == "untrusted" and said:
         # The planner reads this text. Marked as a quotation, an instruction in it is less likely to be followed.

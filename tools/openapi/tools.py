@@ -489,6 +489,8 @@ class _Import:
             settings.setdefault("idempotent", operation.is_idempotent or key_header is not None)
         if settings.get("isolation") == "process":
             raise ConfigError(f"{where}: isolation: it runs at its server already; leave it out")
+        if settings.get("queue") is not None:
+            raise ConfigError(f"{where}: queue: its server carries the calls out already; leave it out")
         said = operation.description
         if settings.get("trust") == "untrusted" and said:
             # The planner reads this text. Marked as a quotation, an instruction in it is less likely to be followed.

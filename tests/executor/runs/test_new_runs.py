@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from firmplan import ConfigError, Engine, InputRejected, StoreError, tool
+from firmplan import Engine, InputRejected, StoreError, tool
 from firmplan.executor.runs.owner import this_host
 from firmplan.executor.runs.request import Options
 from firmplan.executor.stores.sqlite_store import SqliteStore
@@ -139,20 +139,3 @@ def test_a_killed_submitter_leaves_a_run_that_the_next_engine_continues(tmp_path
 
     found, ended = asyncio.run(main())
     assert (found.status, ended.output) == ("queued", 1)
-
-
-def test_a_tool_that_is_missing_is_an_error_before_anything_is_stored():
-    """No run is left that cannot go on here."""
-
-    async def main():
-        async with Engine([one], store="memory:") as engine:
-            opened = await engine._open()
-            header = await opened.plans.header(
-                PLAN, Options(None, None, None, "auto", {}, 0, None, ""), {"n": 1}
-            )
-            opened.execution.facilities.tools = type(engine.tools)([])
-            with pytest.raises(ConfigError, match="uses the tool 'one'"):
-                await opened.execution.submit(header, run_id="r")
-            return (await engine.list_runs()).runs
-
-    assert asyncio.run(main()) == ()

@@ -215,6 +215,7 @@ def test_settings_for_all_and_for_one(served):
         ({"overrides": {"say": {"efect": "read"}}}, "unknown setting 'efect'; did you mean 'effect'"),
         ({"connect_timeout": 0}, "connect_timeout: expected more than zero"),
         ({"isolation": "process"}, "isolation"),
+        ({"queue": "gpu"}, "queue: its server"),
     ],
 )
 def test_settings_that_are_wrong(served, settings, said):

@@ -182,19 +182,17 @@ def test_two_programs_refresh_one_after_the_other(vault):
     )
     (vault.folder / "names.py").write_text(script)
     programs = [Program([vault.folder / "names.py", vault.url]) for _ in range(4)]
-    assert [each.communicate(timeout=60)[0].strip() for each in programs] == ["('look', 'nap')"] * 4
+    assert [each.communicate(timeout=60)[0].strip() for each in programs] == ["('look', 'meet')"] * 4
     assert vault.log.count("refresh") == 1
 
 
 def test_calls_go_on_concurrently(vault):
-    """The login does not put them in a row."""
+    """The login does not put them in a row: each of these calls ends when all eight have begun."""
     be_logged_in(vault)
     tools = Toolset.from_mcp(vault.url, oauth=True)
-    naps = [{"id": f"n{i}", "tool": "nap", "args": {"seconds": 1}} for i in range(8)]
+    steps = [{"id": f"m{i}", "tool": "meet", "args": {"guests": 8}} for i in range(8)]
     with Engine(tools=tools, store="memory:") as engine:
-        begun = time.monotonic()
-        assert engine.run_sync({"firmplan": 1, "steps": naps}).status == "succeeded"
-        assert time.monotonic() - begun < 6  # in a row: eight seconds
+        assert engine.run_sync({"firmplan": 1, "steps": steps}).status == "succeeded"
 
 
 def test_a_refused_login_and_revoked_tokens_are_told(vault, home):

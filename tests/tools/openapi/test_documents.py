@@ -106,6 +106,7 @@ def test_deprecated_operations_say_so():
         ({"tags": ["none"]}, "found none"),
         ({"onyl": ["a"]}, "unknown setting 'onyl'"),
         ({"isolation": "process"}, "isolation"),
+        ({"queue": "gpu"}, "queue: its server"),
         ({"idempotency_header": "a\r\nb"}, "idempotency_header"),
         ({"base_url": "ftp://x"}, "base_url: expected"),
         ({"base_url": "https://x?a=1"}, "base_url: expected"),
