@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
+from time import monotonic
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -166,6 +167,11 @@ class WorkerPool:
         self._due: deque[PreparedCall] = deque()
         self._starting = 0  # workers whose task has not run yet
         self._busy = 0
+        self._waits = 0  # how often a worker has waited in a call, and begins another turn
+
+    def note_wait(self) -> None:
+        """Note that the worker that asks has waited a moment ago, so that other tasks have run."""
+        self._waits += 1
 
     def add(self, call: PreparedCall) -> None:
         """Add a call that is due. It is made after the next `start_workers`."""
@@ -187,9 +193,9 @@ class WorkerPool:
     async def _work(self) -> None:
         """Make the calls that are due, until this worker has to end: none is left, cancelled, its context changed, or its turn over."""
         self._starting -= 1
-        due, begin, tasks, time = self._due, self._begin, self._tasks, asyncio.get_running_loop().time
+        due, begin, tasks = self._due, self._begin, self._tasks
         worker, context = cast("asyncio.Task[None]", asyncio.current_task()), copy_context()
-        until = time() + TURN_S
+        until, waits = monotonic() + TURN_S, self._waits
         try:
             while due:
                 call = due.popleft()
@@ -206,8 +212,10 @@ class WorkerPool:
                         self._busy -= 1
                         if tasks.get(call.step) is worker:
                             del tasks[call.step]
+                    if waits != self._waits:  # others had their turn meanwhile
+                        until, waits = monotonic() + TURN_S, self._waits
                 # A cancel, or a context variable that the call has set, belongs to that call: the next one gets a new task.
-                if worker.cancelling() or copy_context() != context or (due and time() > until):
+                if worker.cancelling() or copy_context() != context or (due and monotonic() > until):
                     return
         finally:
             if due:

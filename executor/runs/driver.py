@@ -639,11 +639,15 @@ class Driver:
         # The way of most calls. It is `_make` without what such calls do not need; `tests/laws/test_begun_calls.py` holds both to the same records.
         tool = call.tool
         has_lapsed = self._lease is not None and self._lease.is_over
+        begins = self._begins
+        if tool is not None and tool.name not in begins:
+            begins[tool.name] = self._can_begin(tool)
+        is_in_flight = call.key.key in self.facilities.in_flight
         if (
             tool is None
             or has_lapsed
-            or not self._can_begin(tool)
-            or self._results.is_identical_under_way(call)
+            or not begins[tool.name]
+            or (is_in_flight and self._results.is_identical_under_way(call))
         ):
             return self._make(call)
         at = self.facilities.clock.now()
@@ -688,15 +692,10 @@ class Driver:
 
     def _can_begin(self, tool: Tool) -> bool:
         """Whether the calls of a tool are begun like functions: they need nothing before they run, and leave nothing but their outcome."""
-        if (known := self._begins.get(tool.name)) is None:
-            # Resources may have to be opened first, and their use is no call that never waits.
-            has_needs = (
-                tool.guard or tool.injected or tool.effect is Effect.WRITE or tool.request_of is not None
-            )
-            is_limited = tool.max_concurrency is not None or tool.rate is not None
-            known = tool.is_on_loop and not (has_needs or is_limited or self._is_held_up)
-            self._begins[tool.name] = known
-        return known
+        # Resources may have to be opened first, and their use is no call that never waits.
+        has_needs = tool.guard or tool.injected or tool.effect is Effect.WRITE or tool.request_of is not None
+        is_limited = tool.max_concurrency is not None or tool.rate is not None
+        return tool.is_on_loop and not (has_needs or is_limited or self._is_held_up)
 
     def _ended_at_once(self, call: PreparedCall, outcome: Outcome) -> Coroutine[Any, Any, Any] | None:
         """Record the outcome of a call that never waited; return what has to wait for the store."""
@@ -829,6 +828,8 @@ class Driver:
         call.handed = elapsed_s()
         try:
             await self.journal.flush()
+            if self._active is not None:
+                self._active.pool.note_wait()
             if self.machine.is_cancelled:  # the write has not been called yet, so it can be withdrawn
                 self._writing.pop(call.step, None)
                 await self._take_in(self.machine.withdrawn(call.step))

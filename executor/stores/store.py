@@ -391,16 +391,6 @@ class ReuseEntries:
     codes: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     objects: Mapping[str, StoredObject | None] = field(default_factory=lambda: _NO_OBJECTS)
 
-    def add(
-        self, call: CallRecord, result: Reusable | None, codes: Mapping[str, Mapping[str, str]] | None
-    ) -> None:
-        """Add what one call leaves."""
-        self.calls.append(call)
-        if result is not None:
-            self.results.append(result)
-        if codes:
-            self.codes.update(codes)
-
 
 def merged_reuse(batches: Sequence[Batch]) -> ReuseEntries | None:
     """Return what calls leave in some batches, in their order; `None`: nothing."""
