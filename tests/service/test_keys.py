@@ -223,7 +223,7 @@ def test_a_stream_of_a_revoked_key_ends(monkeypatch):
     hold = {"firmplan": 1, "steps": [{"id": "h", "tool": "hold_on"}], "output": "${h}"}
 
     async def main():
-        begun, release = asyncio.Event(), asyncio.Event()
+        begun, sent, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         @tool(effect="read", version=1)
         async def hold_on() -> int:
@@ -233,11 +233,19 @@ def test_a_stream_of_a_revoked_key_ends(monkeypatch):
             return 1
 
         async with served(tools=[hold_on]) as (ask, engine):
+            events = engine.events
+
+            async def noted(*given, **more):
+                async for event in events(*given, **more):
+                    yield event
+                    sent.set()
+
+            monkeypatch.setattr(engine, "events", noted)
             key = await engine.add_key("ann", scopes=["read", "submit"])
             run = (await ask(key, "POST", json={"plan": hold})).json()["id"]
             await begun.wait()
             following = asyncio.create_task(ask(key, path=f"/v1/runs/{run}/events"))
-            await asyncio.sleep(0.2)
+            await asyncio.wait_for(sent.wait(), 20)
             assert not following.done()
             await engine.revoke_key("ann")
             found = await asyncio.wait_for(following, 20)
