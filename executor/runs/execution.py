@@ -241,6 +241,7 @@ class Execution:
             self.rouse if backend is None or not self._drives_here else backend.wake,
             tell=None if self._drives_here else self._tell_of_decision,
         )
+        self._watch.cancel_planning = self.decisions.cancel_planning_here
         self._identity = ""  # of the store, once a backend has asked
         self._untold = Untold(lambda: facilities.log)
         self._stranded = Stranded(self._store, self._owner, self.now)
@@ -839,7 +840,7 @@ class Execution:
             self._claimed[run_id] = claimed
             early: EarlySteps | None = None
             try:
-                claimed = await self.planning.count_deaths(claimed, is_asked=is_asked)
+                claimed = await self.planning.take_up(claimed, is_asked=is_asked)
                 if claimed.status in (*FINAL, RunStatus.PARKED) or run_id in self._parking:
                     return None
                 # The claim holds while the plan is made, so that no second process plans the same task and pays for it.
