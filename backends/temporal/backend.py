@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from temporalio.api.enums.v1 import IndexedValueType
@@ -28,6 +28,7 @@ from .workflow import KEY, PLAN, RUN, STATUS, TENANT, WAKE
 if TYPE_CHECKING:
     from ..backend import AcceptedRun, BackendHost, Drive
     from .address import TemporalAddress
+    from .far import TemporalFarCalls
 
 OPEN_S: Final = 10.0
 """How long opening waits for the server."""
@@ -55,6 +56,13 @@ class TemporalBackend:
         """The connection, which `open` makes."""
         assert self._client is not None, "the backend is open"
         return self._client
+
+    @cached_property
+    def far_calls(self) -> TemporalFarCalls:
+        """Has the calls of tools with a queue carried out."""
+        from .far import TemporalFarCalls  # noqa: PLC0415  # most engines only submit
+
+        return TemporalFarCalls(self)
 
     @property
     def host(self) -> BackendHost:

@@ -115,12 +115,12 @@ class Driving:
         """
         run_id = str(request["run"])
         if run_id in self._runs:  # an attempt that Temporal has given up, and that goes on
-            raise _later(f"run {run_id} is driven by this worker", "driven", AGAIN_S)
+            raise later(f"run {run_id} is driven by this worker", "driven", AGAIN_S)
         self._runs.add(run_id)
         try:
             run = await self._driven(run_id, cancels=bool(request.get("cancel")))
         except RunDriven as fault:
-            raise _later(fault.message, fault.code, AGAIN_S) from fault
+            raise later(fault.message, fault.code, AGAIN_S) from fault
         except RunNotFound as fault:
             if request.get("store") == self._host.store_name:  # it has ended, and was deleted since
                 return {"status": "deleted", "ended": True, "until": None}
@@ -142,7 +142,7 @@ class Driving:
         finally:
             stopping.cancel()
         if driving.cancelled():
-            raise _later(f"run {run_id} was parked: its worker stops", "parked", AT_ONCE_S)
+            raise later(f"run {run_id} was parked: its worker stops", "parked", AT_ONCE_S)
         return driving.result()
 
     async def _watched(
@@ -172,10 +172,10 @@ class Driving:
         if run_id not in self._told:
             self._told.add(run_id)
             self._host.log.warning("run cannot go on here", run=run_id, error=fault.message, code=fault.code)
-        return _later(fault.message, fault.code, MISFIT_S)
+        return later(fault.message, fault.code, MISFIT_S)
 
 
-def _later(message: str, code: str, delay_s: float) -> ApplicationError:
+def later(message: str, code: str, delay_s: float) -> ApplicationError:
     """Return the error that ends an attempt, and has Temporal make the next one after a while: it stands in no history."""
     delay = timedelta(seconds=delay_s)
     return ApplicationError(

@@ -31,6 +31,7 @@ from ..events import (
     Consequence,
     JournalEvent,
     LoopBlocked,
+    QueueUnserved,
     RunFinished,
     RunStarted,
     StepCancelled,
@@ -288,6 +289,8 @@ def fold(  # noqa: C901  # one loop over what a journal holds
                     drawn.append(command.event)
         elif type(event) is LoopBlocked:
             machine.note_blocked(event)
+        elif type(event) is QueueUnserved:
+            machine.note_unserved(event)
         elif not isinstance(event, REMARKS):
             _compare(event, drawn.popleft() if drawn else None)
             if type(event) is ApprovalAsked:
